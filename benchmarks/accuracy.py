@@ -53,7 +53,7 @@ def peer(ids, sets, top):
 
 
 def main():
-    from manyhot.core.cells import Cells
+    from manyhot.core.estimates import Cells
     from manyhot.evaluate.slices import make_slices
     from manyhot.tables.arrays import label_sets
 

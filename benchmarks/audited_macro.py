@@ -57,7 +57,7 @@ from sklearn.preprocessing import StandardScaler  # noqa: E402
 from manyhot import tables, write_predictions  # noqa: E402
 from manyhot.classes import from_keys  # noqa: E402
 from manyhot.core.audit_average_precision import audited_average_precision, doubt_of_classes  # noqa: E402
-from manyhot.core.audit_class_designs import ClassDesign, class_design  # noqa: E402
+from manyhot.core.audit_designs import ClassDesign, class_design  # noqa: E402
 from manyhot.core.audit_samples import uniform_design  # noqa: E402
 from manyhot.core.audited import estimate, side_by_side  # noqa: E402
 from manyhot.evaluate.audit_proposals import standard_odds  # noqa: E402

@@ -13,7 +13,7 @@ from manyhot.core.audit_average_precision import (
     audited_average_precision,
     doubt_of_classes,
 )
-from manyhot.core.audit_class_designs import class_design
+from manyhot.core.audit_designs import class_design
 from manyhot.core.audit_samples import AuditSample, active_design, uniform_design
 from manyhot.core.audited import estimate, side_by_side
 from manyhot.core.ranking import map_macro

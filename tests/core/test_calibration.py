@@ -6,7 +6,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
 
 from manyhot.core.calibration import RANGE, Tail, calibrated, fit_temperature, mass_target, set_target
-from manyhot.core.sets import NO_LABEL, LabelSets, top_k
+from manyhot.core.sets import NO_LABEL, LabelSets
+from manyhot.core.top_classes import top_k
 
 N, C = 400, 12
 

@@ -9,7 +9,8 @@ from scipy.integrate import quad
 from scipy.special import log_softmax
 
 from confidence_cases import OURS, two_classes
-from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
+from manyhot.core.sets import NO_LABEL, Case, LabelSets
+from manyhot.core.top_classes import top_k
 from manyhot.errors import InputError
 from manyhot.registry import get
 from manyhot.testing import random_case

@@ -5,7 +5,8 @@ import pytest
 
 from manyhot.core.confident_learning import class_thresholds, confident_classes
 from manyhot.core.ensembles import Ensemble, mean_probabilities
-from manyhot.core.sets import NO_LABEL, LabelSets, top_k
+from manyhot.core.sets import NO_LABEL, LabelSets
+from manyhot.core.top_classes import top_k
 from manyhot.registry import get
 
 N, C, M = 120, 8, 3

@@ -10,7 +10,8 @@ from manyhot.core.confused_classes import find_merges
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.label_issues import find_issues, ties_broken
 from manyhot.core.rater_weights import within_unit
-from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, LabelSets, top_k
+from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, LabelSets
+from manyhot.core.top_classes import top_k
 from manyhot.errors import InputError
 
 N, C = 300, 7

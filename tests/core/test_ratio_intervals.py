@@ -5,8 +5,7 @@ import pytest
 from scipy.special import expit, logit
 from scipy.stats import binomtest, kurtosis, norm, t
 
-from manyhot.core.cells import Cells
-from manyhot.core.estimates import Ratio
+from manyhot.core.estimates import Cells, Ratio
 from manyhot.core.model_pairs import compare_pairs, only_one_right, only_right, paired_errors
 from manyhot.core.ratio_intervals import (
     changes_without,

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from manyhot.core import resampled_statistics, resampling
-from manyhot.core.cells import Cells
-from manyhot.core.estimates import Ratio
+from manyhot.core.estimates import Cells, Ratio
 from manyhot.core.ratio_intervals import intervals_in_cells, ratio_intervals
 from manyhot.core.resampled_statistics import MeansOf, Ratios, ValueColumns
 from manyhot.core.resampling import Bootstrap

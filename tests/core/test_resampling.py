@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap, ttest_1samp
 
-from manyhot.core.cells import Cells
-from manyhot.core.estimates import Ratio
+from manyhot.core.estimates import Cells, Ratio
 from manyhot.core.model_pairs import compare_pairs, holm, only_right, paired_errors
 from manyhot.core.resampling import (
     Bootstrap,

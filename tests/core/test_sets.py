@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manyhot.core import sets
-from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES, Case, LabelSets, top_k
+from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES, Case, LabelSets
+from manyhot.core.top_classes import top_k
 from manyhot.errors import InputError
 from manyhot.testing import random_case
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from manyhot.core.sets import Case, LabelSets, top_k
+from manyhot.core.sets import Case, LabelSets
+from manyhot.core.top_classes import top_k
 from manyhot.registry import get
 
 

@@ -76,13 +76,14 @@ def test_what_is_permuted_is_said():
         ),
         (
             "ward",
-            "Some images have no cluster.\n  where:   labels, ward\n  got:     1 of 400 images\n"
+            "Some images have no cluster.\n  where:   labels, ward\n  got:     1 of 400 images, such as 0\n"
             "  allowed: a value for each labelled image\n"
             "  do:      add the missing values, or leave these images out of the labels",
         ),
         (
             "views",
-            "Clusters are not single values.\n  where:   labels, views\n  got:     list<item: string>",
+            "Clusters are not single values.\n  where:   labels, views\n"
+            "  got:     values of type list<item: string>",
         ),
     ],
 )

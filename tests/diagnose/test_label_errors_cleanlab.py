@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from manyhot.core.ensembles import Ensemble
-from manyhot.core.sets import top_k
+from manyhot.core.top_classes import top_k
 from manyhot.registry import get
 
 

@@ -18,8 +18,8 @@ from sklearn.metrics import average_precision_score
 from forking import commands
 from manyhot import Predictions, Reading, compare, evaluate
 from manyhot.errors import InputError, MatchError, UsageError
-from manyhot.evaluate.comparison_markdown import markdown
 from manyhot.evaluate.pairwise import _number, differences, noise_line, pair_lines, to_best
+from manyhot.evaluate.slice_differences import markdown
 from manyhot.evaluate.write import write_page
 from manyhot.report.text import metric
 from manyhot.tables import write_labels, write_predictions

@@ -15,7 +15,7 @@ from manyhot import Labels, Predictions, Reading, compare, evaluate, leaderboard
 from manyhot.errors import UnknownNameError, UsageError
 from manyhot.evaluate import compared_pairs
 from manyhot.evaluate.compared_pairs import ComparedPairs
-from manyhot.evaluate.joined_results import join
+from manyhot.evaluate.joined_models import join
 from manyhot.evaluate.pairwise import noise_line, to_best
 from manyhot.evaluate.ranks import image_groups, rank_models
 from manyhot.tables import write_labels, write_predictions

@@ -12,8 +12,7 @@ from manyhot.data.inputs import Reading
 from manyhot.errors import MatchError
 from manyhot.evaluate import compared_pairs
 from manyhot.evaluate.compared_pairs import ComparedPairs
-from manyhot.evaluate.joined_models import join_thresholds
-from manyhot.evaluate.joined_results import join
+from manyhot.evaluate.joined_models import join, join_thresholds
 from manyhot.tables.result_tables import read_results_folder
 
 N, C = 300, 6

@@ -52,8 +52,7 @@ CORE = (
     *(
         f"manyhot.evaluate.report.figures.{name}"
         for name in (
-            *("class_differences", "consistency_map", "curves", "group_curves", "label_sets"),
-            *("posterior_values", "rank_changes", "relative_errors", "scatter", "shift"),
+            *("curves", "intervals", "label_sets", "model_groups", "rank_changes", "scatter", "shift"),
         )
     ),
     *BUILT_IN["metric"],

@@ -3,7 +3,7 @@
 import numpy as np
 
 from manyhot.core.label_issues import Ensemble
-from manyhot.core.sets import top_k
+from manyhot.core.top_classes import top_k
 
 C = 7
 

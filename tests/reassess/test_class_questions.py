@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from manyhot import evaluate, tables
 from manyhot.core.audit_average_precision import audited_average_precision
-from manyhot.core.audit_class_designs import class_design
+from manyhot.core.audit_designs import class_design
 from manyhot.core.audited import estimate
 from manyhot.errors import InputError, UsageError
 from manyhot.reassess.audit import audit

@@ -279,7 +279,7 @@ def recall_at_k(case: Case, *, k: int) -> Estimate:
     Images with an empty label set are skipped.
     """
     hits, scored = _hits_at(case, k)
-    return mean_over(hits / case.labels.divisor, scored)
+    return mean_over(hits / np.maximum(case.labels.size, 1), scored)
 
 
 @register("metric", "f1@k", also=("f1", "f1_score"), better="higher", label="F1@k", default="f1@5")
@@ -326,7 +326,7 @@ def _unasked_in_variable_top(case: Case) -> Ratio:
     hits, scored = case.once(_hits_in_variable_top)
     listed = case.to_depth(_largest(case))
     misses = np.where(scored, case.labels.size - hits, 0).astype(np.float64)
-    unasked = _count((listed.state == NOT_ASKED) & case.labels.within_size(listed.top.shape[1]))
+    unasked = _count((listed.state == NOT_ASKED) & case.labels.within_depth(listed.top.shape[1])[0])
     return Ratio(np.where(scored, unasked, 0).astype(np.float64), misses, scored & (misses > 0))
 
 
@@ -373,16 +373,16 @@ def _count(flags: Bools) -> Ints:
 
 def _hits_in_variable_top(case: Case) -> tuple[Ints, Bools]:
     k = case.top.shape[1]
-    scored = case.labels.scored_within(k)
+    scored = case.labels.within_depth(k)[1]
     if case.length is not None:
         scored = scored & (case.labels.size <= case.length)
     listed = case.to_depth(_largest(case))
-    return _count(listed.hit & case.labels.within_size(listed.top.shape[1])), scored
+    return _count(listed.hit & case.labels.within_depth(listed.top.shape[1])[0]), scored
 
 
 def _share_in_variable_top(case: Case) -> Ratio:
     hits, scored = case.once(_hits_in_variable_top)
-    share = hits / case.labels.divisor
+    share = hits / np.maximum(case.labels.size, 1)
     return Ratio(np.multiply(share, scored, out=share), scored, scored)
 
 

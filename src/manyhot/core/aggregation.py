@@ -104,9 +104,10 @@ def yes_share(answers: Answers, golden: GoldenAnswers | None = None, *, maybe: s
         How a maybe is counted.
     """
     counts = answers.counts()
+    check_one_of(maybe, MAYBES, "There is no such reading of maybe.")
     total = counts.sum(1)
     with np.errstate(invalid="ignore"):
-        share: Floats = (counts[:, YES] + _of_yes(maybe) * counts[:, MAYBE]) / total
+        share: Floats = (counts[:, YES] + MAYBES[maybe] * counts[:, MAYBE]) / total
     return Aggregate(share)
 
 
@@ -118,11 +119,6 @@ def source_share(answers: Answers, golden: GoldenAnswers | None = None) -> Aggre
     0.501 means more than half for up to 250 answers.
     """
     return yes_share(answers, golden, maybe="half")
-
-
-def _of_yes(maybe: str) -> float:
-    check_one_of(maybe, MAYBES, "There is no such reading of maybe.")
-    return MAYBES[maybe]
 
 
 @register("aggregator", "golden-bayes", threshold=0.8, needs="golden")

@@ -317,9 +317,7 @@ def active_design(squared_residual: AnyFloats, n: float, *, uniform: float = 0.5
 def _check_size(n: float, n_images: int, least: int = FEWEST_IN_STRATUM) -> None:
     if not least <= n <= n_images:
         raise InputError(
-            "The number of images to audit is out of range.",
-            got=n,
-            allowed=f"{least:,} to {n_images:,}",
+            "The number of images to audit is out of range.", got=n, allowed=f"{least:,} to {n_images:,}"
         )
 
 

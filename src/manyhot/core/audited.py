@@ -38,8 +38,7 @@ from scipy.special import stdtrit
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.audit_samples import AuditSample
 from manyhot.core.audit_strata import calibrated_ratios, has_pairs, subtract_products
-from manyhot.core.cells import Cells
-from manyhot.core.estimates import Ratio
+from manyhot.core.estimates import Cells, Ratio
 from manyhot.core.jackknife import LIMITS, Scale, symmetric_ends
 from manyhot.core.resampling import LEVEL
 from manyhot.errors import InputError

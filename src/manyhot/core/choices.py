@@ -14,8 +14,15 @@ import numpy as np
 from manyhot.core.aggregation import TINY, vote_blocks
 from manyhot.core.answers import History, check_numbers
 from manyhot.core.array_types import Floats, Ints, Ints64
-from manyhot.core.choice_candidates import Candidates, candidates_of, count_sorted, fit_candidates
-from manyhot.core.choice_comparison import held_out_by_accuracy, held_out_by_matrices, predicts_better
+from manyhot.core.choice_candidates import (
+    Candidates,
+    candidates_of,
+    count_sorted,
+    fit_candidates,
+    held_out_by_accuracy,
+    held_out_by_matrices,
+    predicts_better,
+)
 from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
 from manyhot.core.rater_prior import RaterPrior
 from manyhot.errors import InputError
@@ -267,7 +274,7 @@ def choice_auto(
     """dawid-skene if it predicts choices better than one-coin, otherwise one-coin; vote-share without raters.
 
     The choices on an image are predicted as if the model had been fitted without the image. This is computed
-    in closed form from a single fit to all images (`manyhot.core.choice_comparison`). A model is better if
+    in closed form from a single fit to all images (`manyhot.core.choice_candidates`). A model is better if
     the difference is more than its standard error over images. The result does not depend on names or on the
     order of votes.
 

@@ -45,7 +45,7 @@ class ClassCalibration:
         Share of images with the class; `predicted` minus this share; and mean squared difference between
         probability and label. Each with the ends of its interval.
     ece : ndarray of float64, shape (C,)
-        Calibration error in bins of equal width.
+        Calibration error in `manyhot.core.reliability.BINS` bins of equal width.
     chance, chance_hi : ndarray of float64, shape (C,)
         Mean and 95 % quantile of the calibration error that these probabilities would have if they were
         right; see `class_calibration`.
@@ -96,15 +96,13 @@ def class_states(case: Case) -> Iterator[Ints64]:
         yield np.where(sets.usable, state, -1)
 
 
-def class_calibration(case: Case, *, bins: int = BINS, rng: np.random.Generator) -> ClassCalibration:
+def class_calibration(case: Case, *, rng: np.random.Generator) -> ClassCalibration:
     """Return the calibration of each class.
 
     Parameters
     ----------
     case : Case
         Predictions with probabilities of all classes.
-    bins : int
-        Number of bins of equal width, as in `manyhot.core.confidence_metrics.ece`.
     rng : numpy.random.Generator
         Draws labels.
 
@@ -125,10 +123,10 @@ def class_calibration(case: Case, *, bins: int = BINS, rng: np.random.Generator)
     """
     n, c = len(case.labels), case.labels.n_classes
     columns = np.full((13, c), np.nan)
-    sums, yes, cells = np.zeros((3, bins)), np.zeros((n, bins)), np.zeros((n, bins))
+    sums, yes, cells = np.zeros((3, BINS)), np.zeros((n, BINS)), np.zeros((n, BINS))
     for class_id, outcomes in enumerate(class_outcomes(case)):
-        at = bin_of(outcomes.confidence, bins)
-        own = Bins.of(at, bins, np.ones(len(at)), outcomes.confidence, outcomes.right.astype(np.float64))
+        at = bin_of(outcomes.confidence, BINS)
+        own = Bins.of(at, BINS, np.ones(len(at)), outcomes.confidence, outcomes.right.astype(np.float64))
         sums += own.weight, own.confidence, own.right
         np.add.at(cells, (outcomes.image, at), 1)
         np.add.at(yes, (outcomes.image, at), outcomes.right)

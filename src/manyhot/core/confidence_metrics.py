@@ -182,13 +182,7 @@ def brier(case: Case) -> Estimate:
 
 
 @register(
-    "metric",
-    "brier_set",
-    better="lower",
-    label="Brier (set)",
-    needs="confidence",
-    all_classes=True,
-    unit="",
+    "metric", "brier_set", better="lower", label="Brier (set)", needs="confidence", all_classes=True, unit=""
 )
 def brier_set(case: Case) -> Estimate:
     """Brier score of the top class against label sets."""

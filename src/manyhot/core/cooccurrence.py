@@ -12,7 +12,7 @@ from scipy.special import gammainc, gammaincc, ndtr, pdtr
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Ints64, Positions
 from manyhot.core.resampling import LEVEL, QUANTILE
-from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets, pairs_within
+from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets
 
 Bounds = tuple[Floats, Floats, Floats]
 """Values and both ends of their 95 % intervals, each of shape (p,)."""
@@ -263,3 +263,19 @@ def _smaller_tail(z: Floats, skew: Floats) -> Floats:
 def _exp_interval(value: Floats, variance: Floats) -> Bounds:
     apart = np.exp(QUANTILE * np.sqrt(np.maximum(variance, 0)))
     return value, value / apart, value * apart
+
+
+def pairs_within(rows: Ints64) -> tuple[Ints64, Ints64]:
+    """Return the entries of all pairs within a row, as two arrays of shape (p,).
+
+    `rows` must be in ascending order.
+    """
+    lengths = np.bincount(rows) if len(rows) else np.zeros(0, np.int64)
+    start = np.cumsum(lengths) - lengths
+    parts = [np.empty((2, 0), np.int64)]
+    for k in np.unique(lengths[lengths > 1]):
+        i, j = np.triu_indices(k, 1)
+        at = start[lengths == k][:, None]
+        parts.append(np.stack([(at + i).ravel(), (at + j).ravel()]))
+    first, second = np.concatenate(parts, axis=1)
+    return first, second

@@ -257,7 +257,6 @@ class _Compared:
     held_out : ndarray of float64, shape (M, Q)
         The log-likelihood of the answers to each question of `some` under each model, as if it had been
         fitted without them.
-    weights : dict of str to float
     stands_for : float
         Number of questions with answers for which each of `some` stands.
     options : tuple of (int, float)

@@ -146,7 +146,7 @@ def _greedy(overlap: Floats, ignore: Bools) -> tuple[Bools, Bools]:
 
 
 def box_average_precision(matched: Matched, weights: npt.ArrayLike | None = None) -> Floats:
-    """Return the average precision of a class at each overlap.
+    """Return the average precision of a class at each overlap, shape (R, T); NaN if no objects count.
 
     Average precision is the mean over 101 recalls of the highest precision at this or a higher recall, as in
     COCOeval. If an image is drawn twice, its boxes count twice at the same rank.
@@ -155,11 +155,6 @@ def box_average_precision(matched: Matched, weights: npt.ArrayLike | None = None
     ----------
     weights : array-like, shape (R, n), optional
         How often each image counts in each of R resamples. By default, each image counts once.
-
-    Returns
-    -------
-    ndarray of float64, shape (R, T)
-        NaN if no objects count.
     """
     w = np.ones((1, len(matched.objects))) if weights is None else np.asarray(weights)
     parts = [_precision(matched, w[i : i + _CHUNK].astype(float)) for i in range(0, len(w), _CHUNK)]
@@ -271,7 +266,7 @@ class Localised:
 LOCALISATION_MEASURES = tuple(f.name for f in fields(Localised))
 
 
-def localise(heatmap: HeatMap, region: Mask, tolerance: float = POINTING_TOLERANCE) -> Localised:
+def localise(heatmap: HeatMap, region: Mask) -> Localised:
     """Measure a heat map against the region of an object.
 
     Parameters
@@ -279,8 +274,6 @@ def localise(heatmap: HeatMap, region: Mask, tolerance: float = POINTING_TOLERAN
     heatmap : ndarray of float, shape (h, w)
         Relevance; NaN pixels do not count.
     region : ndarray of bool, shape (h, w)
-    tolerance : float
-        Share of the long side.
 
     Returns
     -------
@@ -302,7 +295,7 @@ def localise(heatmap: HeatMap, region: Mask, tolerance: float = POINTING_TOLERAN
     total = positive.sum()
     return Localised(
         pointing=points_at(heatmap, region),
-        pointing_near=points_at(heatmap, near(region, tolerance)),
+        pointing_near=points_at(heatmap, near(region)),
         energy=float(positive[inside].sum() / total) if total else 0.0,
         overlap=_overlap(values, inside, n),
         auroc=_auroc(values, inside, n),
@@ -314,10 +307,10 @@ def points_at(heatmap: HeatMap, region: Mask) -> float:
     return float(region[heatmap == np.nanmax(heatmap)].mean())
 
 
-def by_chance(region: Mask, seen: Mask, tolerance: float = POINTING_TOLERANCE) -> Localised:
+def by_chance(region: Mask, seen: Mask) -> Localised:
     """Return the expected measures of a random map, over the pixels that the network saw."""
     area = float(region[seen].mean())
-    return Localised(area, float(near(region, tolerance)[seen].mean()), area, area, 0.5)
+    return Localised(area, float(near(region)[seen].mean()), area, area, 0.5)
 
 
 def centre(height: int, width: int, spread: float = SPREAD) -> Floats:
@@ -328,11 +321,11 @@ def centre(height: int, width: int, spread: float = SPREAD) -> Floats:
     return np.outer(rows, columns)
 
 
-def near(region: Mask, tolerance: float) -> Mask:
+def near(region: Mask) -> Mask:
     """Return the pixels whose distance to a region is at most a share of the image's longer side."""
     if not region.any():
         return region
-    reach = tolerance * max(region.shape)
+    reach = POINTING_TOLERANCE * max(region.shape)
     close: Mask = distance_transform_edt(~region) <= reach
     return close
 

@@ -98,14 +98,12 @@ class ErrorContext:
         its label set or, if the set is empty, its original label.
     others : bool, optional
         Whether raters were asked about any class other than the original labels.
-    hierarchy : Hierarchy, optional
     groups : ndarray of int, shape (C,), optional
         The superclass of each class, or `NOTHING` if it has none. Used instead of `hierarchy`.
     pairs : ndarray of int, shape (p, 2), optional
         Pairs of a valid class and a predicted class with the same meaning.
     together : ClassPairs, optional
         The classes that are valid together.
-    neighbours : NeighbourLabels, optional
     listed : ndarray of bool, shape (n,), optional
         Images that people called non-prototypical.
     """

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
-from manyhot.core.cluster_permutation import permuted_in_clusters
+from manyhot.core.clusters import permuted_in_clusters
 
 FAMILY_WISE = 0.05
 """Family-wise error rate: the chance that any group of a search is reported if outcomes are unrelated to
@@ -151,7 +151,7 @@ class Groups:
         The images whose outcomes were used. Searched groups are only tested on other images.
     cluster : ndarray of int, shape (n,), optional
         The cluster of each image, if images depend on each other: outcomes are permuted as by
-        `manyhot.core.cluster_permutation.permuted_in_clusters`.
+        `manyhot.core.clusters.permuted_in_clusters`.
     """
 
     inside: Bools
@@ -186,7 +186,6 @@ def search_groups(
 
     Parameters
     ----------
-    outcomes : sequence of Outcome
     permutations : int
         Number of permutations. The smallest possible p is 1 / (permutations + 1).
     min_images : int

@@ -163,10 +163,7 @@ def find_issues(
     keep_missing = possible | (lack.people >= max(missing, 0.5))
     n = int(np.count_nonzero(labelled & has_evidence))
     return IssueLists(
-        _ranked(ensemble, doubt, keep),
-        _ranked(ensemble, lack, keep_missing),
-        n,
-        len(ensemble) - n,
+        _ranked(ensemble, doubt, keep), _ranked(ensemble, lack, keep_missing), n, len(ensemble) - n
     )
 
 
@@ -382,7 +379,7 @@ def raters_evidence(rows: LabelSets, classes: Ints) -> tuple[Floats, Floats]:
     p = rows.p_of(classes).astype(np.float64)
     yes = np.where(np.isnan(p), np.where(state == YES, 1.0, np.where(state == UNCLEAR, 0.5, 0.0)), p)
     asked = (state > 0) & rows.usable
-    return np.where(asked, yes, np.nan), rows.n_votes_of(classes).astype(np.float64)
+    return np.where(asked, yes, np.nan), rows.values_of(rows.n_votes, classes).astype(np.float64)
 
 
 def _ranked(ensemble: Ensemble, issues: Issues, keep: Bools) -> Issues:
@@ -420,12 +417,7 @@ def check_least(**least: float) -> None:
     """
     for name, value in least.items():
         check_share(
-            value,
-            "This is not a score or share.",
-            zero=True,
-            where=name,
-            got=f"{value:g}",
-            allowed="0 to 1",
+            value, "This is not a score or share.", zero=True, where=name, got=f"{value:g}", allowed="0 to 1"
         )
 
 

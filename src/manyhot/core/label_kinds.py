@@ -16,7 +16,8 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from manyhot.core.array_types import Bools, Floats, Ints, Ints8, Ints64
-from manyhot.core.sets import YES, LabelSets, pairs_within
+from manyhot.core.cooccurrence import pairs_within
+from manyhot.core.sets import YES, LabelSets
 
 LABEL_KINDS = ("one", "several-objects", "ambiguous", "near-synonyms")
 """The kinds of label sets."""
@@ -116,9 +117,7 @@ def hierarchy_distance(paths: Sequence[Sequence[str]], a: Ints, b: Ints) -> Ints
     return np.where(a == b, 0, np.where(shared > 0, steps, FAR))
 
 
-def share_together(
-    sets: LabelSets,
-) -> tuple[Ints64, Floats, Ints64]:
+def share_together(sets: LabelSets) -> tuple[Ints64, Floats, Ints64]:
     """Return pairs of classes, with the share of images that have both labels among images with either.
 
     Only usable images on which raters were asked about both classes count. If it is unknown which classes
@@ -200,7 +199,6 @@ def image_kinds(
         As in `hierarchy_distance`.
     n_objects : ndarray of int, shape (n,), optional
         Number of objects that raters counted; `UNKNOWN` if they did not.
-    rules : Rules, optional
     """
     rules = rules or Rules()
     yes = np.flatnonzero((sets.state == YES) & sets.usable[sets.rows])

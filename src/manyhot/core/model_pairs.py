@@ -81,7 +81,8 @@ def compare_pairs(
     freedom = np.full(len(a), np.inf) if df is None else df
     lo, hi = _difference_ends(diff, se, freedom) if samples is None else _sampled_ends(samples, a, b)
     with np.errstate(invalid="ignore", divide="ignore"):
-        p = np.where(diff == 0, 1.0, 2 * _lower_tail(-np.abs(diff) / se, freedom))
+        z = -np.abs(diff) / se
+        p = np.where(diff == 0, 1.0, 2 * np.where(np.isinf(freedom), ndtr(z), stdtr(freedom, z)))
     # A standard error of 0 means that there are too few images, not that the difference is certain.
     p = np.where(np.isnan(diff) | ((se == 0) & (diff != 0)) | (np.isnan(se) & (samples is None)), np.nan, p)
     if group is not None:
@@ -93,10 +94,6 @@ def compare_pairs(
 def _difference_ends(difference: Floats, errors: Floats, df: Floats) -> tuple[Floats, Floats]:
     half = np.where(np.isinf(df), QUANTILE, stdtrit(df, (1 + LEVEL) / 2)) * errors
     return difference - half, difference + half
-
-
-def _lower_tail(z: Floats, df: Floats) -> Floats:
-    return np.asarray(np.where(np.isinf(df), ndtr(z), stdtr(df, z)))
 
 
 def _sampled_ends(samples: AnyFloats, a: Positions, b: Positions) -> tuple[Floats, Floats]:

@@ -73,7 +73,7 @@ def nearest(
     cells: int = CELLS_AT_ONCE,
     progress: SearchProgress | None = None,
 ) -> Neighbours:
-    """Find the k nearest vectors of each query.
+    """Find the k nearest vectors of each query; row i holds the neighbours of query i.
 
     Parameters
     ----------
@@ -90,11 +90,6 @@ def nearest(
         Number of similarities in memory at once. It affects speed and memory use, but not the result.
     progress : callable, optional
         Called as ``progress(comparisons done, total comparisons)``.
-
-    Returns
-    -------
-    Neighbours
-        Row i holds the neighbours of query i.
 
     Raises
     ------

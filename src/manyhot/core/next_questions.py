@@ -53,17 +53,13 @@ def log_ratios(quality: Floats) -> Floats:
 
 
 def average_rater(quality: Floats, weights: npt.NDArray[Any] | None = None) -> Floats:
-    """Return the mean of the raters' matrices, which is the quality of an unknown rater.
+    """Return the mean of the raters' matrices, which is the quality of an unknown rater, shape (2, A).
 
     Parameters
     ----------
     quality : ndarray of float64, shape (R, 2, A)
     weights : ndarray, shape (R,), optional
         Relative probability that each rater gives the next answer, for example the rater's number of answers.
-
-    Returns
-    -------
-    ndarray of float64, shape (2, A)
     """
     return np.asarray(np.average(quality, axis=0, weights=weights), np.float64)
 

@@ -50,7 +50,9 @@ def draw_sets(sets: LabelSets, rng: np.random.Generator) -> LabelSets:
     p = sets.p.astype(np.float64)
     there = ~np.isnan(p)
     yes = _one_of(sets, np.where(there, p, 0.0), rng) if sets.exclusive else rng.random(len(p)) < p
-    return sets.with_states(np.where(there, np.where(yes, YES, NO), sets.state).astype(np.uint8))
+    changed = replace(sets, state=np.where(there, np.where(yes, YES, NO), sets.state).astype(np.uint8))
+    changed.__dict__["rows"] = sets.rows  # the same for all draws
+    return changed
 
 
 def _one_of(sets: LabelSets, p: Floats, rng: np.random.Generator) -> Bools:
@@ -67,16 +69,11 @@ def _one_of(sets: LabelSets, p: Floats, rng: np.random.Generator) -> Bools:
 
 
 def weighted_values(estimate: Estimate, weights: Floats) -> Floats:
-    """Return the values of a metric under several weights of the images.
+    """Return the values of a metric under several weights of the images, shape (R,); NaN if no images count.
 
     Parameters
     ----------
     weights : ndarray of float64, shape (R, n)
-
-    Returns
-    -------
-    ndarray of float64, shape (R,)
-        NaN if no images count.
     """
     if isinstance(estimate, Ratio) and estimate.stratum is None:
         num, den = weights @ estimate.num.astype(np.float64), weights @ estimate.den.astype(np.float64)

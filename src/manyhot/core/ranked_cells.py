@@ -142,7 +142,6 @@ class Walks:
     ----------
     n : int
         Number of images.
-    walks : list of Walk
     """
 
     n: int
@@ -192,7 +191,6 @@ class CellsByClass:
     Attributes
     ----------
     usable : ndarray of bool, shape (n,)
-    classes : list of ClassRuns
     """
 
     usable: Bools

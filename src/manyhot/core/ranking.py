@@ -166,12 +166,7 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
 
 
 @register(
-    "metric",
-    "lrap",
-    also=("label_ranking_average_precision",),
-    better="higher",
-    label="LRAP",
-    needs="scores",
+    "metric", "lrap", also=("label_ranking_average_precision",), better="higher", label="LRAP", needs="scores"
 )
 def lrap(case: Case, *, masked: bool = False) -> Estimate:
     """Label ranking average precision: mean share of valid classes among classes at or above a valid class.
@@ -363,7 +358,6 @@ class ClassDifferences:
     ----------
     values : ndarray of float64, shape (2, C)
         The average precision of both models; NaN without positives.
-    n_positives : ndarray of int
     lo, hi, p : ndarray of float64
         The interval of the second value minus the first, and the two-sided p; NaN for classes with fewer than
         `FEWEST_POSITIVES` positives.

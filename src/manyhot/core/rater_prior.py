@@ -166,17 +166,13 @@ def _strength(counts: Floats, pooled: Floats, anyhow: Floats) -> float:
 
 
 def shrunk_shares(counts: Floats, pooled: Floats) -> Floats:
-    """Return the share of each truth in each group, shrunk towards the share in all groups.
+    """Return the share of each truth in each group, shrunk towards the share in all groups, shape (G, K).
 
     Parameters
     ----------
     counts : ndarray of float64, shape (G, K)
         Expected number of questions of each truth.
     pooled : ndarray of float64, shape (K,)
-
-    Returns
-    -------
-    ndarray of float64, shape (G, K)
     """
     fit = log_marginal(counts[:, None], _CONCENTRATIONS[:, None, None] * pooled).sum(-1)
     weight = np.exp(fit - fit.max())

@@ -259,7 +259,6 @@ class RaterPairs:
 
     Attributes
     ----------
-    a, b : ndarray of int64
     n : ndarray of int64
         Number of questions that both answered.
     agreement, kappa : ndarray of float64

@@ -44,7 +44,6 @@ class Proposing:
         an image and a known label that is not the original one. Words up to ``edges[1]`` are images whose
         original label is valid. The rest are all other pairs and images. The bit of an image is set if the
         model proposes a class other than its original label, so that the image is asked about.
-    edges : tuple of int
     n_labels : int
         Number of known labels of all images.
     n_given : int

@@ -7,7 +7,7 @@ Weights are numbers of images. All measures are computed over groups of equal co
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -107,10 +107,6 @@ class Outcomes:
     confidence: Floats
     right: Bools
     _binned: dict[int, tuple[Positions, Floats, Floats]] = field(default_factory=dict, repr=False)
-
-    def with_right(self, right: Bools) -> Outcomes:
-        """Return the same confidences with another correctness. What does not depend on it is shared."""
-        return replace(self, right=right)
 
     def in_bins(self, bins: int) -> Bins:
         """Return the bins of `equal_width` under equal weights."""

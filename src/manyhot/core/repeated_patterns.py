@@ -143,12 +143,7 @@ def frame_boxes(across: float, down: float) -> Floats:
     `across` and `down` are the width of the frame as fractions of the image's width and height.
     """
     return np.array(
-        [
-            (0, 0, 1, down),
-            (0, 1 - down, 1, 1),
-            (0, down, across, 1 - down),
-            (1 - across, down, 1, 1 - down),
-        ]
+        [(0, 0, 1, down), (0, 1 - down, 1, 1), (0, down, across, 1 - down), (1 - across, down, 1, 1 - down)]
     )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints, Positions
-from manyhot.core.cells import Cells
+from manyhot.core.estimates import Cells
 
 Counts = npt.NDArray[np.uint8]
 """How often each image was drawn, with images as rows: those of some images are read as they are stored."""
@@ -160,7 +160,6 @@ class Ratios:
         As those of `Cells`.
     num, den
         The values of `images`, in the same order.
-    means : list of _MeansOfCells
     """
 
     images: Ints
@@ -274,7 +273,6 @@ class MeansOverStrata:
 
     Attributes
     ----------
-    parts : list of _Part
     samples : ndarray of float32, shape (S, R, m)
     """
 

@@ -18,15 +18,9 @@ from numpy import typing as npt
 from scipy.special import ndtri, stdtrit
 
 from manyhot.core.array_types import AnyFloats, Bools, Bytes, Floats, Floats32, Positions
-from manyhot.core.cells import Cells
 from manyhot.core.clusters import Clusters
-from manyhot.core.resampled_statistics import (
-    Counts,
-    MeansOf,
-    Ratios,
-    Statistic,
-    ValueMatrix,
-)
+from manyhot.core.estimates import Cells
+from manyhot.core.resampled_statistics import Counts, MeansOf, Ratios, Statistic, ValueMatrix
 from manyhot.core.threads import THREADS, each_in_threads, one_blas_thread
 
 LEVEL = 0.95
@@ -137,7 +131,7 @@ class Bootstrap:
                 future.result()
 
     def ratios(self, num: ValueMatrix, den: ValueMatrix, den_of: Positions) -> Floats32:
-        """Return resampled ratios of sums.
+        """Return resampled ratios of sums, shape (S, R, m); NaN if no images of a resample count.
 
         Parameters
         ----------
@@ -147,11 +141,6 @@ class Bootstrap:
             The distinct denominators.
         den_of : ndarray of int, shape (m,)
             The denominator of each numerator.
-
-        Returns
-        -------
-        ndarray of float32, shape (S, R, m)
-            NaN if no images of a resample count.
         """
         statistic = Ratios.of(self.cells, self.resamples, num, den, [MeansOf(np.arange(len(den_of)), den_of)])
         self.resample(statistic)
@@ -185,9 +174,7 @@ def _drawn_by_image(n: int, resamples: int, rng: np.random.Generator) -> Counts:
     return by_image
 
 
-def percentile_interval(
-    samples: AnyFloats,
-) -> tuple[Floats, Floats]:
+def percentile_interval(samples: AnyFloats) -> tuple[Floats, Floats]:
     """Return the ends of the percentile interval over the last axis. NaN samples are ignored.
 
     Quantiles are interpolated linearly, as by default in ``numpy.quantile``.

@@ -113,19 +113,8 @@ def error_auroc_set(case: Case) -> Estimate:
     return _of_order(case, against_set, Ranked.auroc, Ranked.auroc_without)
 
 
-def check_coverage(coverage: float) -> None:
-    """Check a coverage.
-
-    Raises
-    ------
-    InputError
-        If `coverage` is not above 0 and at most 1.
-    """
-    check_share(coverage, "Coverage is not a share of the images.", got=f"coverage={coverage!r}")
-
-
 def _accuracy_at(case: Case, event: _Event, coverage: float) -> Estimate:
-    check_coverage(coverage)
+    check_share(coverage, "Coverage is not a share of the images.", got=f"coverage={coverage!r}")
     return _of_order(
         case,
         event,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -21,19 +21,13 @@ from manyhot.core.array_types import (
     Ints64,
     Positions,
 )
-from manyhot.core.softmax import (
-    blocks,
-    check_possible,
-    check_sums,
-    checked,
-    log_probability,
-    log_totals,
-)
-from manyhot.core.top_classes import FEW_PLACES, best_by_keys, few_best
+from manyhot.core.softmax import blocks, check_possible, check_sums, checked, log_probability, log_totals
+from manyhot.core.top_classes import top_k
 from manyhot.core.uncertainty import Uncertainty
 from manyhot.errors import InputError
 
 Computed = TypeVar("Computed")
+_FirstAndOthers = tuple[npt.NDArray[Any], Ints64, list[npt.NDArray[Any]]]
 
 NOT_ASKED, NO, UNCLEAR, YES = range(4)
 """States of an (image, class) pair. *Not asked is not no.*"""
@@ -97,6 +91,12 @@ class LabelSets:
     exclusive: bool = False
     complete: bool = False
     n_votes: Floats32 | None = None
+    _depths: dict[int, tuple[Bools, Bools]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _cast: dict[np.dtype[Any], _FirstAndOthers] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         return len(self.label)
@@ -140,11 +140,6 @@ class LabelSets:
         return np.bincount(self.rows[self.state == YES], minlength=len(self))
 
     @cached_property
-    def divisor(self) -> Floats:
-        """The size of each label set, and 1 for empty label sets, shape (n,)."""
-        return np.maximum(self.size, 1).astype(np.float64)
-
-    @cached_property
     def accepted(self) -> Ints64:
         """The number of classes with state yes or unclear for each image, shape (n,)."""
         return np.bincount(self.rows[self.state >= UNCLEAR], minlength=len(self))
@@ -159,11 +154,6 @@ class LabelSets:
     def scored(self) -> Bools:
         """Whether each image is usable and has a non-empty label set, shape (n,)."""
         return self.usable & (self.size > 0)
-
-    @cached_property
-    def comparable_label(self) -> Ints32:
-        """The original label, shape (n,); a number that differs from every prediction if there is none."""
-        return np.where(self.label == NO_LABEL, _NO_CLASS, self.label).astype(np.int32)
 
     @cached_property
     def first(self) -> Ints32:
@@ -192,23 +182,16 @@ class LabelSets:
         """Return whether a `masked` metric leaves out cells; false if raters answered all cells."""
         return masked and not self.complete
 
-    def within_size(self, k: int) -> Bools:
-        """Return whether each of k ranks is within the size of the label set, column-major, shape (n, k)."""
-        return self._of_depth(k)[0]
+    def within_depth(self, k: int) -> tuple[Bools, Bools]:
+        """Return whether each of k ranks is within the size of its label set, and where all classes are.
 
-    def scored_within(self, k: int) -> Bools:
-        """Return the scored images whose label set has at most k classes, shape (n,)."""
-        return self._of_depth(k)[1]
-
-    def _of_depth(self, k: int) -> tuple[Bools, Bools]:
+        The first is column-major, shape (n, k). The second are the scored images whose label set has at most
+        k classes, shape (n,).
+        """
         if k not in self._depths:
             within = np.asfortranarray(np.arange(k) < self.size[:, None])
             self._depths[k] = (within, self.scored & (self.size <= k))
         return self._depths[k]
-
-    @cached_property
-    def _depths(self) -> dict[int, tuple[Bools, Bools]]:
-        return {}
 
     @cached_property
     def _packed(self) -> Bytes:
@@ -220,15 +203,10 @@ class LabelSets:
         return packed
 
     def hits(self, classes: Ints) -> Bools:
-        """Return whether each of `classes` is in the label set of its image.
+        """Return whether each of `classes`, shape (n, k), is in the label set of its image.
 
         Most label sets have one class. A comparison with the first class of each set, and then with the few
-        others, takes a tenth of the time of a look-up of each pair.
-
-        Parameters
-        ----------
-        classes : ndarray of int, shape (n, k)
-            Column-major is fastest.
+        others, takes a tenth of the time of a look-up of each pair. Column-major order is fastest.
         """
         first, rows, others = self._comparable(classes.dtype)
         hits: Bools = classes == first[:, None]
@@ -240,27 +218,15 @@ class LabelSets:
             hits[rows[np.flatnonzero(right)], place] = True
         return hits
 
-    def _comparable(self, dtype: np.dtype[Any]) -> tuple[npt.NDArray[Any], Ints64, list[npt.NDArray[Any]]]:
+    def _comparable(self, dtype: np.dtype[Any]) -> _FirstAndOthers:
         """Return the first class of each set, and the others, in the type of the predictions."""
         if dtype not in self._cast:
             rows, others = self._others
             self._cast[dtype] = (self.first.astype(dtype), rows, [o.astype(dtype) for o in others])
         return self._cast[dtype]
 
-    @cached_property
-    def _cast(
-        self,
-    ) -> dict[np.dtype[Any], tuple[npt.NDArray[Any], Ints64, list[npt.NDArray[Any]]]]:
-        return {}
-
     def state_of(self, classes: Ints) -> Bytes:
-        """Return the state of `classes` on each image.
-
-        Parameters
-        ----------
-        classes : ndarray of int, shape (n, k)
-            Negative entries are `NOT_ASKED`.
-        """
+        """Return the state of `classes`, shape (n, k), on each image; negative entries are `NOT_ASKED`."""
         many = len(self) * self.n_classes > _MOST_CELLS
         state = self._compared_states(classes) if many else self._packed_states(classes)
         if self.complete:
@@ -291,26 +257,11 @@ class LabelSets:
         return state
 
     def p_of(self, classes: Ints) -> Floats32:
-        """Return the probability of one class for each image; NaN if it is unknown or no rater was asked.
+        """Return the probability of one class for each image; NaN if it is unknown or no rater was asked."""
+        return self.values_of(self.p, classes)
 
-        Parameters
-        ----------
-        classes : ndarray of int, shape (n,)
-            Negative entries are in no image.
-        """
-        return self._of(self.p, classes)
-
-    def n_votes_of(self, classes: Ints) -> Floats32:
-        """Return the number of answers about one class for each image; NaN if it is unknown.
-
-        Parameters
-        ----------
-        classes : ndarray of int, shape (n,)
-            Negative entries are in no image.
-        """
-        return self._of(self.n_votes, classes)
-
-    def _of(self, values: Floats32 | None, classes: Ints) -> Floats32:
+    def values_of(self, values: Floats32 | None, classes: Ints) -> Floats32:
+        """Return the value of one class for each image, shape (n,), from `p` or `n_votes`; NaN if unknown."""
         found = np.full(len(self), np.nan, np.float32)
         if values is None or not len(values):
             return found
@@ -345,25 +296,6 @@ class LabelSets:
             self.exclusive,
             self.complete,
             None if self.n_votes is None else self.n_votes[entries],
-        )
-
-    def with_states(self, state: Bytes) -> LabelSets:
-        """Return label sets of the same images and classes with other states, shape (m,)."""
-        changed = replace(self, state=state)
-        changed.__dict__["rows"] = self.rows  # the same for all draws of states
-        return changed
-
-    def with_p(self) -> LabelSets:
-        """Return the label sets with only the classes whose probability is known."""
-        keep = np.zeros(len(self.state), bool) if self.p is None else np.isfinite(self.p)
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(self.rows[keep], minlength=len(self)))])
-        return replace(
-            self,
-            indptr=indptr.astype(np.int64),
-            classes=self.classes[keep],
-            state=self.state[keep],
-            p=None if self.p is None else self.p[keep],
-            n_votes=None if self.n_votes is None else self.n_votes[keep],
         )
 
     def yes_matrix(self) -> Bools:
@@ -409,6 +341,10 @@ class Case:
     name: Callable[[int], str] = "row {}".format
     uncertainty: Uncertainty | None = None
     link: str = ""
+    _depths: dict[int, Case] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _computed: dict[Callable[[Case], Any], Any] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def from_scores(cls, labels: LabelSets, scores: AnyFloats, *, k: int = 20, kind: str = "none") -> Case:
@@ -443,10 +379,6 @@ class Case:
             self._depths[k] = replace(self, top=self.top[:, :k], listed=listed)
         return self._depths[k]
 
-    @cached_property
-    def _depths(self) -> dict[int, Case]:
-        return {}
-
     def once(self, compute: Callable[[Case], Computed]) -> Computed:
         """Return what a function computes from the case. It is kept, because several metrics need it."""
         if compute not in self._computed:
@@ -457,10 +389,6 @@ class Case:
         """Drop what metrics computed from the case; it is computed again if it is needed again."""
         for kept in (self._computed, self._depths):
             kept.clear()
-
-    @cached_property
-    def _computed(self) -> dict[Callable[[Case], Any], Any]:
-        return {}
 
     @cached_property
     def has_probabilities(self) -> bool:
@@ -562,44 +490,6 @@ class Case:
     def is_label(self) -> Bools:
         """Whether each predicted class is the original label, shape (n, k)."""
         # A missing label and the filler of a ragged list have the same code, but must not be equal.
-        label = self.labels.comparable_label.astype(self.top.dtype)[:, None]
-        same: Bools = self.top == label
+        label = np.where(self.labels.label == NO_LABEL, _NO_CLASS, self.labels.label)
+        same: Bools = self.top == label.astype(self.top.dtype)[:, None]
         return same
-
-
-def pairs_within(rows: Ints64) -> tuple[Ints64, Ints64]:
-    """Return the entries of all pairs within a row, as two arrays of shape (p,).
-
-    `rows` must be in ascending order.
-    """
-    lengths = np.bincount(rows) if len(rows) else np.zeros(0, np.int64)
-    start = np.cumsum(lengths) - lengths
-    parts = [np.empty((2, 0), np.int64)]
-    for k in np.unique(lengths[lengths > 1]):
-        i, j = np.triu_indices(k, 1)
-        at = start[lengths == k][:, None]
-        parts.append(np.stack([(at + i).ravel(), (at + j).ravel()]))
-    first, second = np.concatenate(parts, axis=1)
-    return first, second
-
-
-def top_k(scores: AnyFloats, k: int, *, block: int = 1024) -> Ints32:
-    """Return the top k classes of each row, best first. Among equal scores, the lower class comes first.
-
-    Parameters
-    ----------
-    scores : ndarray of float16 or float32, shape (n, C)
-        Scores without NaN.
-    k : int
-        Number of classes, C at most.
-    block : int
-        Number of rows per block, which limits the additional memory.
-    """
-    n, n_classes = scores.shape
-    k = min(k, n_classes)
-    best = np.empty((n, k), np.int32)
-    if k <= FEW_PLACES:
-        for start in range(0, n, block):
-            best[start : start + block] = few_best(scores[start : start + block], k)
-        return best
-    return best_by_keys(scores, best, block)

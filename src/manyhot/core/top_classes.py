@@ -10,6 +10,28 @@ FEW_PLACES = 6
 """Places up to which the best classes are searched one after another, five times as fast as a sort."""
 
 
+def top_k(scores: AnyFloats, k: int, *, block: int = 1024) -> Ints32:
+    """Return the top k classes of each row, best first. Among equal scores, the lower class comes first.
+
+    Parameters
+    ----------
+    scores : ndarray of float16 or float32, shape (n, C)
+        Scores without NaN.
+    k : int
+        Number of classes, C at most.
+    block : int
+        Number of rows per block, which limits the additional memory.
+    """
+    n, n_classes = scores.shape
+    k = min(k, n_classes)
+    best = np.empty((n, k), np.int32)
+    if k <= FEW_PLACES:
+        for start in range(0, n, block):
+            best[start : start + block] = few_best(scores[start : start + block], k)
+        return best
+    return best_by_keys(scores, best, block)
+
+
 def few_best(scores: AnyFloats, k: int) -> Ints32:
     """Return the top k classes of a block of rows by looking for the highest score k times."""
     rows, left = np.arange(len(scores)), scores.astype(np.float32)  # a copy

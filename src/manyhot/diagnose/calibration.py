@@ -17,8 +17,8 @@ from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.calibration import RANGE, check_softmax
-from manyhot.core.class_errors import independent_classes
 from manyhot.core.conformal import COVERS, DRAWN, check_alpha
+from manyhot.core.operating_points import independent_classes
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import Case
 from manyhot.data.data_sets import Source

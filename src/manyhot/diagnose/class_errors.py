@@ -12,7 +12,13 @@ from numpy import typing as npt
 
 from manyhot.classes import class_list_of
 from manyhot.console import table_lines
-from manyhot.core.class_errors import FALSE_POSITIVE, MISS, ClassErrors, class_errors, independent_classes
+from manyhot.core.operating_points import (
+    FALSE_POSITIVE,
+    MISS,
+    ClassErrors,
+    class_errors,
+    independent_classes,
+)
 from manyhot.core.sets import LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.diagnose.classes import in_order_of_ids

@@ -16,7 +16,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import Ints
-from manyhot.core.image_alignment import GREY_SIDE
+from manyhot.core.duplicates import GREY_SIDE
 from manyhot.core.threads import cores
 from manyhot.diagnose.pixels.regions import write_picture
 from manyhot.files import atomic_write

@@ -14,12 +14,15 @@ from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
 from manyhot.core.duplicates import (
     WHOLE_FRAMES,
     DuplicateCandidates,
+    GreyImages,
+    ImageAlignment,
+    align_images,
+    are_same,
     candidates_among,
     candidates_by_embedding,
     candidates_by_hash,
     equal_pairs,
 )
-from manyhot.core.image_alignment import GreyImages, ImageAlignment, align_images, are_same
 from manyhot.core.nearest import NOBODY
 from manyhot.diagnose.duplicate_images import ImageSignatures
 from manyhot.errors import InputError, MatchError
@@ -43,7 +46,7 @@ class DuplicatePairs:
         Position in `DUPLICATE_KINDS`.
     mirrored : ndarray of bool
     overlap, similarity : ndarray of float32
-        As in `manyhot.core.image_alignment.ImageAlignment`; 1 for equal pixels.
+        As in `manyhot.core.duplicates.ImageAlignment`; 1 for equal pixels.
     """
 
     first: Ints

@@ -416,7 +416,21 @@ def _answers(images: Images, ensemble: Ensemble, labels: Labels, votes: Labels |
     if of_sets and ("p" not in votes.table.column_names or (rated is not None and not pc.any(rated).as_py())):
         return None
     sets = known_sets(images, votes, ensemble.n_classes, votes.class_hash)
-    return sets.with_p() if of_sets else sets
+    return _with_p(sets) if of_sets else sets
+
+
+def _with_p(sets: LabelSets) -> LabelSets:
+    """Return the label sets with only the classes whose probability is known."""
+    keep = np.zeros(len(sets.state), bool) if sets.p is None else np.isfinite(sets.p)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(sets.rows[keep], minlength=len(sets)))])
+    return replace(
+        sets,
+        indptr=indptr.astype(np.int64),
+        classes=sets.classes[keep],
+        state=sets.state[keep],
+        p=None if sets.p is None else sets.p[keep],
+        n_votes=None if sets.n_votes is None else sets.n_votes[keep],
+    )
 
 
 def _class_hash(predictions: Sequence[Predictions]) -> str:

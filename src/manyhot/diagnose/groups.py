@@ -38,7 +38,7 @@ from manyhot.diagnose.groups_attributes import (
     presence_groups,
     source_groups,
 )
-from manyhot.diagnose.groups_clusters import ImageClusters, image_clusters, likely_column
+from manyhot.diagnose.groups_clusters import ImageClusters, image_clusters, likely_clusters
 from manyhot.diagnose.groups_findings import (
     GROUP_SETTINGS,
     GroupFinding,
@@ -299,9 +299,9 @@ class _Search:
             at = pc.index_in(self.labels.image_id, self.source.images.image_id)
             tables.append(self.source.images.table.take(at))
         if evidence.clusters is not None:
-            self.clusters = image_clusters(evidence.clusters, tables, self.source.name)
+            self.clusters = image_clusters(evidence.clusters, tables, self.source.name, self.labels.image_id)
             self.notes.append(f"{self.source.name}: {self.clusters.note()}")
-        elif column := likely_column(tables):
+        elif column := likely_clusters(tables):
             self.notes.append(
                 f"{self.source.name}: p-values assume independent images, but values of {column} occur "
                 f"several times: to permute them together, pass {column} as `clusters`"

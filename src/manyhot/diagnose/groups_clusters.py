@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import compute as pc
 
 from manyhot.core.array_types import Ints
-from manyhot.core.cluster_permutation import n_exchangeable
+from manyhot.core.clusters import n_exchangeable
 from manyhot.errors import InputError
-from manyhot.evaluate.clusters import LIKELY_CLUSTERS
+from manyhot.evaluate.clusters import likely_column, number_clusters
+from manyhot.tables import one_chunk
 
 _FIXED = 0.1
 """Share of images in clusters that cannot be exchanged, above which a note says so."""
@@ -46,12 +46,11 @@ class ImageClusters:
         return text
 
 
-def image_clusters(column: str, tables: Sequence[pa.Table], where: str) -> ImageClusters:
+def image_clusters(column: str, tables: Sequence[pa.Table], where: str, image_id: pa.Array) -> ImageClusters:
     """Return the clusters of images.
 
     Parameters
     ----------
-    column : str
     tables : sequence of pyarrow.Table
         Each has a row for each image; the first with the column contains the clusters.
     where : str
@@ -62,41 +61,28 @@ def image_clusters(column: str, tables: Sequence[pa.Table], where: str) -> Image
     InputError
         If there is no such column, if it contains lists, or if an image has no cluster.
     """
-    table = next((table for table in tables if column in table.column_names), None)
-    if table is None:
+    columns = _columns(tables)
+    if column not in columns:
+        listed = (name for name in columns if name not in ("image_id", "uri", "label"))
         raise InputError(
             f"There is no column {column!r} of clusters.",
             where=where,
-            allowed=", ".join(_names(tables)) or "a column of `metadata` or of the images table",
+            allowed=", ".join(listed) or "a column of `metadata` or of the images table",
             do="pass a table with this column as `metadata`",
         )
-    values = table[column]
-    if pa.types.is_nested(values.type):
-        raise InputError("Clusters are not single values.", where=f"{where}, {column}", got=str(values.type))
-    missing = values.null_count
-    if missing:
-        raise InputError(
-            "Some images have no cluster.",
-            where=f"{where}, {column}",
-            got=f"{missing:,} of {len(values):,} images",
-            allowed="a value for each labelled image",
-            do="add the missing values, or leave these images out of the labels",
-        )
-    codes = values.combine_chunks().dictionary_encode().indices
-    return ImageClusters(column, codes.to_numpy(zero_copy_only=False).astype(np.int64))
+    found = number_clusters(one_chunk(columns[column]), f"{where}, {column}", image_id)
+    return ImageClusters(column, found.number.astype(np.int64))
 
 
-def likely_column(tables: Sequence[pa.Table]) -> str:
+def likely_clusters(tables: Sequence[pa.Table]) -> str:
     """Return a column that is named like clusters and in which values are repeated; empty without one."""
-    for name in _names(tables):
-        table = next(table for table in tables if name in table.column_names)
-        values = table[name].drop_null()
-        is_single = not pa.types.is_nested(values.type)
-        if LIKELY_CLUSTERS.fullmatch(name) and is_single and pc.count_distinct(values).as_py() < len(values):
-            return name
-    return ""
+    return likely_column(_columns(tables).items())
 
 
-def _names(tables: Sequence[pa.Table]) -> Iterator[str]:
-    names = (name for table in tables for name in table.column_names)
-    yield from dict.fromkeys(n for n in names if n not in ("image_id", "uri", "label"))
+def _columns(tables: Sequence[pa.Table]) -> dict[str, pa.ChunkedArray]:
+    """Return all columns, each from the first table that has it."""
+    columns: dict[str, pa.ChunkedArray] = {}
+    for table in tables:
+        for name in table.column_names:
+            columns.setdefault(name, table[name])
+    return columns

@@ -31,7 +31,6 @@ class ModelProposals:
 
     Attributes
     ----------
-    choices : ModelChoices
     labels : Labels
         The label sets that all models together propose, with the original labels.
     odds : ndarray of float32, shape (N, C), optional
@@ -162,12 +161,7 @@ def _as_labels(sets: LabelSets, ids: pa.Array, name: str, like: Predictions) -> 
 
 
 class ProposalBalance:
-    """A check whether proposed label sets fit the audited images and all images equally well.
-
-    Parameters
-    ----------
-    sample : AuditSample
-    """
+    """A check whether proposed label sets fit the audited images and all images equally well."""
 
     def __init__(self, sample: AuditSample) -> None:
         self._sample = sample

@@ -30,9 +30,15 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.audit_proposals import ModelProposals, has_no_labels, propose_by_models
-from manyhot.evaluate.audited_questions import ALL_CLASSES, AuditQuestions, audit_questions, estimand_note
-from manyhot.evaluate.audited_raters import draw_people
-from manyhot.evaluate.audited_votes import open_answers, with_proposed
+from manyhot.evaluate.audited_questions import (
+    ALL_CLASSES,
+    AuditQuestions,
+    audit_questions,
+    estimand_note,
+    open_answers,
+    with_proposed,
+)
+from manyhot.evaluate.posterior import draw_people
 from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of
@@ -180,8 +186,6 @@ class AuditedImages:
         People's label sets of the n audited images, with the original labels of the data set.
     sample : AuditSample
         The places of the audited images among all images of the data set, in the same order as `people`.
-    audit : Audit
-    drawn : DrawnSample
     inputs : Mapping of str to str
         The sha256 of each file, by its name.
     models : ModelProposals, optional
@@ -233,11 +237,7 @@ class AuditedImages:
         return None if self.planned is None else sequence_quantile(len(self.sample), self.planned)
 
     def estimate(
-        self,
-        values: LinearisedValues,
-        metric: str,
-        same: Bools | None = None,
-        reserve: Floats | None = None,
+        self, values: LinearisedValues, metric: str, same: Bools | None = None, reserve: Floats | None = None
     ) -> AuditedEstimate:
         """Estimate values of a metric; `same` and `reserve` are as in `manyhot.core.audited.estimate`."""
         power = 1.0 if metric == MAP_MACRO else ESTIMATORS[self.audit.estimator]
@@ -343,8 +343,6 @@ def open_audit(
 
     Parameters
     ----------
-    audit : Audit
-    source : Source
     reading, run
         As in `manyhot.evaluate`.
     draws, seed : int

@@ -17,7 +17,6 @@ class AuditedCase:
 
     Attributes
     ----------
-    all_images : Case
     all_rows : ndarray of int
         The rows of all these images in the data set.
     audited : Case

@@ -35,7 +35,6 @@ class AuditedPairs:
 
     Parameters
     ----------
-    images : AuditedImages
     image_id : pyarrow.Array
         The ids of all images.
     resamples, seed : int
@@ -64,12 +63,7 @@ class AuditedPairs:
             self._top[model] = np.array(top)
 
     def add(
-        self,
-        key: Key,
-        draws: Sequence[LinearisedValues],
-        estimated: AuditedEstimate,
-        doubt: str,
-        i: int = 0,
+        self, key: Key, draws: Sequence[LinearisedValues], estimated: AuditedEstimate, doubt: str, i: int = 0
     ) -> None:
         """Add value i of an estimate. `doubt` is the reason why it has no interval; empty if it has one.
 
@@ -98,7 +92,6 @@ class AuditedPairs:
 
         Parameters
         ----------
-        dataset : str
         rows : sequence of Number
             All values.
         """

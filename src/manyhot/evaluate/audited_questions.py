@@ -1,4 +1,4 @@
-"""Which classes people were asked about in an audit, and which models they judge.
+"""What an audit is made from: raters' answers, proposals, and the classes that people were asked about.
 
 A class that nobody was asked about counts as not in the label set. In an audit, people are asked about the
 classes that the models of the day predict. The top class of another model is then often unknown, and not
@@ -8,9 +8,11 @@ classes people were asked about, so such metrics are left out.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +22,22 @@ from pyarrow import compute as pc
 from manyhot.core.array_types import Bools, Floats, Floats32
 from manyhot.core.score_threshold import least_score
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, Case, LabelSets
+from manyhot.data.data_sets import Source
+from manyhot.data.inputs import Reading, open_labels
 from manyhot.errors import InputError
 from manyhot.evaluate.requirements import option_of
 from manyhot.evaluate.result_rows import Note, Number
 from manyhot.evaluate.slices import ALL
+from manyhot.files import sha256
+from manyhot.formats import detect, open_class_list, read_votes
 from manyhot.registry import Entry, options_of
-from manyhot.tables import Campaign
+from manyhot.run import Run
+from manyhot.tables import Campaign, Votes
 from manyhot.tables.audit_samples import QUESTION_PROBABILITY
+from manyhot.tables.labels import with_ids_like
 from manyhot.tables.schemas import metadata, read
+from manyhot.tables.vote_labels import METHOD, combined_votes
+from manyhot.tables.votes import votes_from_table
 
 MOST_UNASKED = 0.01
 """Largest share of the audited images on which a class that decides a metric may be unknown: it shifts a
@@ -133,7 +143,6 @@ def is_unknown(metric: Entry, case: Case) -> tuple[Bools, Bools]:
 
     Parameters
     ----------
-    metric : Entry
     case : Case
         The predictions of the audited images, with people's label sets.
 
@@ -213,8 +222,6 @@ class AskedClasses:
 
         Parameters
         ----------
-        model : str
-        metric : Entry
         case : Case
             As in `is_unknown`.
         weights : ndarray of float64, shape (n,)
@@ -269,7 +276,6 @@ def estimand_note(people: LabelSets, weights: npt.NDArray[np.float64], dataset: 
     people : LabelSets
         People's label sets of the audited images.
     weights : ndarray of float64, shape (n,)
-    dataset : str
     """
     if people.complete:
         return None
@@ -288,3 +294,65 @@ def estimand_note(people: LabelSets, weights: npt.NDArray[np.float64], dataset: 
             f"{share:.1f} % of the value"
         )
     return Note(dataset, "", "asked", int(np.count_nonzero(empty)), text)
+
+
+def open_answers(audited: Any, reading: Reading, run: Run) -> tuple[Source, str]:
+    """Return people's label sets, and a text that describes the votes from which they were made.
+
+    Votes are combined by the default method. The text is empty if `audited` contains label sets.
+
+    Parameters
+    ----------
+    audited
+        Label sets or votes: a table, a file or a campaign.
+    reading, run
+        As in `manyhot.evaluate`.
+
+    Raises
+    ------
+    ManyhotError
+        If `audited` cannot be read, or if each vote chooses one of all classes.
+    """
+    votes = _votes_in(audited, reading)
+    if votes is None:
+        (found,) = open_labels(audited, reading=reading, run=run)
+        return found, ""
+    labels = combined_votes(votes)
+    text = (
+        f"; people's label sets are the {len(votes):,} answers of {votes.n_raters:,} raters in {votes.name}, "
+        f"combined by the method {METHOD}, as in manyhot aggregate"
+    )
+    inputs = {votes.name: sha256(audited)} if isinstance(audited, str | os.PathLike) else {}
+    return Source(labels.name, labels, classes=labels.class_list, inputs=inputs), text
+
+
+def _votes_in(audited: Any, reading: Reading) -> Votes | None:
+    """Return the votes in an argument that may be label sets; None if it holds no votes."""
+    classes = open_class_list(reading.classes)
+    if isinstance(audited, Votes):
+        return audited
+    if isinstance(audited, pa.Table) and "rater_id" in audited.column_names:
+        size, digest = (len(classes), classes.hash) if classes else (0, "")
+        return votes_from_table(audited, name="the votes", n_classes=size, class_hash=digest)
+    if not isinstance(audited, str | os.PathLike) or not Path(audited).is_file():
+        return None
+    if detect(audited, ("labels",)) is not None or detect(audited, ("votes",)) is None:
+        return None
+    return replace(read_votes(audited, classes=classes), name=Path(audited).name)
+
+
+def with_proposed(source: Source, proposed: Any, reading: Reading, run: Run) -> Source:
+    """Return a data set whose label sets are replaced by proposals.
+
+    Raises
+    ------
+    ManyhotError
+        If the proposals cannot be read, or if their ids do not match those of the data set.
+    """
+    (found,) = open_labels(proposed, reading=reading, run=run)
+    labels = found.sets()
+    table = source.images if source.labels is None else source.labels
+    if table is not None:
+        labels, _ = with_ids_like(labels, table.image_id, other_name=table.name or source.name)
+    source.inputs.update(found.inputs)
+    return replace(source, labels=labels)

@@ -31,8 +31,8 @@ from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_case import AuditedCase
 from manyhot.evaluate.audited_pairs import AuditedPairs
 from manyhot.evaluate.audited_questions import AskedClasses, unasked_share
-from manyhot.evaluate.audited_raters import RaterShares
 from manyhot.evaluate.columns import ImageValues
+from manyhot.evaluate.posterior import RaterShares
 from manyhot.evaluate.reliability import CALIBRATION, Row, audited_reliability
 from manyhot.evaluate.requirements import case_for, depends_on_sets, entries_of
 from manyhot.evaluate.result_rows import Number
@@ -56,7 +56,6 @@ class Auditor:
 
     Parameters
     ----------
-    images : AuditedImages
     slices : Slices
         Slices of all images, by the proposed label sets.
     image_id : pyarrow.Array
@@ -69,8 +68,6 @@ class Auditor:
     ----------
     asked : AskedClasses
         Metrics that are left out because people were not asked about the classes that decide them.
-    balance : ProposalBalance
-    pairs : AuditedPairs
     """
 
     def __init__(
@@ -105,7 +102,6 @@ class Auditor:
 
         Parameters
         ----------
-        case : Case
         rows : ndarray of int, shape (m,)
             The rows of the images of the case in the data set.
         """
@@ -140,7 +136,6 @@ class Auditor:
 
         Parameters
         ----------
-        dataset, model : str
         case, rows
             As in `case`.
         """
@@ -169,8 +164,6 @@ class Auditor:
         ----------
         column : ImageValues
             The values of all images on the proposed label sets.
-        metric : Entry
-        case : Case
         rows : ndarray of int
             As in `case`.
         proposed : iterable of Number
@@ -248,7 +241,6 @@ class Auditor:
 
         Parameters
         ----------
-        dataset, model : str
         case, rows
             As in `case`.
         """

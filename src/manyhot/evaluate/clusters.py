@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.core.cluster_intervals import FEWEST_CLUSTERS
 from manyhot.core.clusters import Clusters
+from manyhot.core.ratio_intervals import FEWEST_CLUSTERS
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.result_rows import Note
 from manyhot.parameters import Shown
@@ -21,9 +21,7 @@ from manyhot.tables.frames import examples, read_frame_part, rows_like
 ClustersLike = Annotated[Any, Shown("COLUMN")]
 """A column of the images table, or the cluster of each image: a series or mapping by id, or an array."""
 
-LIKELY_CLUSTERS = re.compile(
-    r"(patient|subject|person)s?([ _-]?(id|key|nr|no|num|number|code|name))?", re.IGNORECASE
-)
+_LIKELY = re.compile(r"(patient|subject|person)s?([ _-]?(id|key|nr|no|num|number|code|name))?", re.IGNORECASE)
 """Names of columns whose values are likely to be clusters."""
 
 
@@ -43,16 +41,20 @@ def clusters_of(clusters: ClustersLike | None, labels: Labels, images: Images | 
         where, values = f"the column {clusters!r}", _column(clusters, labels, images)
     else:
         where, values = "`clusters`", _passed(clusters, labels)
+    return number_clusters(values, where, labels.image_id)
+
+
+def number_clusters(values: pa.Array, where: str, image_id: pa.Array) -> Clusters:
+    """Return the clusters of images from their values, of which none may be missing."""
     if pa.types.is_nested(values.type):
         raise InputError("Clusters are not single values.", where=where, got=f"values of type {values.type}")
     values = values.cast(pa.string())
     missing = pc.or_(values.is_null(), pc.is_in(values, pa.array(["", "nan"])))
     if n := pc.sum(missing).as_py():
-        ids = labels.image_id.filter(missing)
         raise InputError(
             "Some images have no cluster.",
             where=where,
-            got=f"{n:,} of {len(labels):,} images, such as {examples(ids)}",
+            got=f"{n:,} of {len(values):,} images, such as {examples(image_id.filter(missing))}",
             allowed="a value for each labelled image",
             do="add the missing values, or leave these images out of the labels",
         )
@@ -118,7 +120,9 @@ def cluster_notes(
         if exceptions := " and of ".join(by_image):
             text += f"; intervals of {exceptions} are still over images, and too narrow"
         yield Note(dataset, "", "clusters", found.n, text)
-    elif column := _likely_column(labels, images):
+    elif column := likely_column(
+        (name, _column(name, labels, images)) for name in ([] if images is None else _columns(images))
+    ):
         yield Note(
             dataset,
             "",
@@ -129,11 +133,11 @@ def cluster_notes(
         )
 
 
-def _likely_column(labels: Labels, images: Images | None) -> str:
+def likely_column(columns: Iterable[tuple[str, pa.Array | pa.ChunkedArray]]) -> str:
     """Return a column whose name is that of clusters and in which values are repeated; empty without one."""
-    for name in () if images is None else _columns(images):
-        if LIKELY_CLUSTERS.fullmatch(name):
-            values = _column(name, labels, images).drop_null()
-            if not pa.types.is_nested(values.type) and pc.count_distinct(values).as_py() < len(values):
-                return name
+    for name, column in columns:
+        values = column.drop_null()
+        is_single = not pa.types.is_nested(values.type)
+        if _LIKELY.fullmatch(name) and is_single and pc.count_distinct(values).as_py() < len(values):
+            return name
     return ""

@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.cluster_intervals import (
-    changes_without_clusters,
-    cluster_intervals,
-    have_cluster_percentiles,
-)
 from manyhot.core.clusters import Clusters
 from manyhot.core.estimates import Pooled, Ratio
 from manyhot.core.jackknife import UNVARYING, Scale, jackknife_interval, resampled_interval
 from manyhot.core.ratio_intervals import (
     changes_without,
+    changes_without_clusters,
+    cluster_intervals,
+    have_cluster_percentiles,
     have_percentiles,
     intervals_in_cells,
 )
@@ -93,12 +91,7 @@ class ImageValues:
         return cls(model, metric, full[0], full[1], full[2], stratum, by_wilson, scale)
 
     def in_slices(
-        self,
-        dataset: str,
-        slices: Slices,
-        bootstrap: Bootstrap,
-        sets: LabelSets,
-        rows: npt.NDArray[np.int64],
+        self, dataset: str, slices: Slices, bootstrap: Bootstrap, sets: LabelSets, rows: npt.NDArray[np.int64]
     ) -> Iterable[Number]:
         """Yield the metric's value in every slice; `rows` are the aligned images."""
         cells, clusters = bootstrap.cells, bootstrap.clusters
@@ -154,7 +147,6 @@ class PooledValue:
 
     Attributes
     ----------
-    value : float
     lo, hi : float, optional
         The ends of its interval, if it has one.
     n : int
@@ -302,8 +294,6 @@ class Sampler:
 
     Parameters
     ----------
-    slices : Slices
-    bootstrap : Bootstrap
     pairs : SampledPairs
         Collects the values for comparing pairs of models.
     """
@@ -395,17 +385,12 @@ class Sampler:
         return self._last[1]
 
     def add_changes(
-        self,
-        model: str,
-        metric: str,
-        changes: npt.NDArray[np.float64],
-        rows: npt.NDArray[np.int64],
+        self, model: str, metric: str, changes: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]
     ) -> None:
         """Add a metric of a model that is compared by the jackknife.
 
         Parameters
         ----------
-        model, metric : str
         changes : ndarray of float64, shape (m,)
             For each scored image, the change of the value if the image is left out; NaN if the metric has no
             interval. With clusters, the changes are those of leaving out each cluster, by number.

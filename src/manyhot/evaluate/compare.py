@@ -19,34 +19,24 @@ from manyhot.data.benchmarks import HasResults, ResultsLike, flattened
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, Reading, open_inputs
 from manyhot.errors import InputError, MatchError, UsageError
-from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.class_differences import difference_table
 from manyhot.evaluate.clusters import ClustersLike, cluster_notes, clusters_of
 from manyhot.evaluate.compared_pairs import CompareWith, check_reference
 from manyhot.evaluate.compared_results import BEST_FROM, Comparison, compare_results, join_results
-from manyhot.evaluate.comparison_markdown import markdown
+from manyhot.evaluate.entrants import with_published_columns
 from manyhot.evaluate.error_consistency import ConsistencyTables, judge_consistency
 from manyhot.evaluate.judge import JudgeOptions
-from manyhot.evaluate.judging import judge_models
+from manyhot.evaluate.judging import judge_models, with_slice_pairs
+from manyhot.evaluate.label_notes import chance_notes
 from manyhot.evaluate.pairwise import check_two, is_worse
-from manyhot.evaluate.published_columns import with_published_columns
 from manyhot.evaluate.result_rows import Note, unmatched_note
 from manyhot.evaluate.results import Evaluation
-from manyhot.evaluate.slice_pairs import with_slice_pairs
+from manyhot.evaluate.slice_differences import markdown
 from manyhot.evaluate.slices import model_cases
 from manyhot.files import atomic_write
 from manyhot.formats import detect
 from manyhot.formats.writing import PathLike, check_apart
-from manyhot.parameters import (
-    RESAMPLES,
-    AtLeast,
-    Between,
-    OptionName,
-    PythonOnly,
-    Resamples,
-    Seed,
-    Shown,
-)
+from manyhot.parameters import RESAMPLES, AtLeast, Between, OptionName, PythonOnly, Resamples, Seed, Shown
 from manyhot.run import QUIET, Run
 from manyhot.tables import End, Labels, Predictions, Results
 from manyhot.tables.predictions import distinct_names
@@ -281,11 +271,7 @@ def _as_predictions(predictions: Sequence[Any]) -> Any:
 
 
 def _evaluated(
-    labels: LabelsLike,
-    predictions: Sequence[Any],
-    options: JudgeOptions,
-    reading: Reading,
-    run: Run,
+    labels: LabelsLike, predictions: Sequence[Any], options: JudgeOptions, reading: Reading, run: Run
 ) -> tuple[Evaluation, list[SharedImages]]:
     """Evaluate models on the images that all of them predict, and return these, too."""
     parts, errors, compared = list[Evaluation](), list[MatchError](), list[SharedImages]()
@@ -359,8 +345,6 @@ class SharedImages:
 
     Attributes
     ----------
-    source : Source
-    labels : Labels
     names : tuple of str
         Names of the models. If files have the same name, the names of their models include the folder.
     counts : tuple of int

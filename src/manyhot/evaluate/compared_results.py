@@ -30,8 +30,7 @@ from manyhot.evaluate.equal_accuracy import (
     with_families,
 )
 from manyhot.evaluate.error_consistency import ConsistencyTables
-from manyhot.evaluate.joined_models import adjusted, join_thresholds
-from manyhot.evaluate.joined_results import join
+from manyhot.evaluate.joined_models import adjusted, join, join_thresholds
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
 from manyhot.evaluate.pairwise import (
     Difference,
@@ -198,11 +197,6 @@ class Comparison(Result):
         return WORSE if self.is_worse else 0
 
     @property
-    def _has_several_models(self) -> bool:
-        """Whether a data set has two models, which can be compared."""
-        return any(len(models) > 1 for models in self.results.values_at.values())
-
-    @property
     def _is_pair(self) -> bool:
         """Whether there are two models on one data set, for which lines and rankings say nothing."""
         return len(self.results.datasets) == 1 and len(self.results.table["model"].unique()) == 2
@@ -250,7 +244,7 @@ class Comparison(Result):
             If a file cannot be written. Each file is written completely or not at all.
         """
         check_apart(self.sources, out, self.NAMES)
-        if not self.ranks.num_rows and not self._has_several_models:
+        if not self.ranks.num_rows and all(len(m) < 2 for m in self.results.values_at.values()):
             raise InputError(
                 "There is nothing to compare.",
                 where=self.results.name,

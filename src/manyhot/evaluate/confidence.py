@@ -172,12 +172,7 @@ def _only_model(
 
 
 def check_method(method: str, to: str = FITTED_TO[0]) -> None:
-    """Raise an error if the method or the kind of labels to fit to is unknown.
-
-    Raises
-    ------
-    InputError
-    """
+    """Raise an error if the method or the kind of labels to fit to is unknown."""
     for name, value, known in (("method", method, RECALIBRATIONS), ("to", to, FITTED_TO)):
         if value not in known:
             raise InputError(
@@ -388,9 +383,7 @@ def _chosen(n: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
     """Return which of n images are fitted on."""
     if not 0 < share < 1:
         raise InputError(
-            "The share of images to fit on is out of range.",
-            got=f"fit={share}",
-            allowed="above 0, below 1",
+            "The share of images to fit on is out of range.", got=f"fit={share}", allowed="above 0, below 1"
         )
     chosen = np.zeros(n, bool)
     chosen[np.random.default_rng(seed).permutation(n)[: round(share * n)]] = True

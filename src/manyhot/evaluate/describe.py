@@ -15,7 +15,8 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import fact_lines, table_lines
-from manyhot.core.sets import UNCLEAR, YES, LabelSets, pairs_within
+from manyhot.core.cooccurrence import pairs_within
+from manyhot.core.sets import UNCLEAR, YES, LabelSets
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BenchmarkData
@@ -251,7 +252,6 @@ def describe_tables(
 
     Parameters
     ----------
-    labels : Labels
     classes : ClassList, optional
         Class list with names; by default the class list to which the labels refer. Without a class list,
         class ids are used as names.

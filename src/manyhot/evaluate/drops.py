@@ -132,7 +132,6 @@ class Comparer:
 
     Parameters
     ----------
-    results : Results
     family : callable
         Returns the family of a model.
     best_from

@@ -1,29 +1,33 @@
-"""The models that enter a benchmark: the published ones and the user's own."""
+"""The models that enter a benchmark, published ones and the user's own, and published columns to slice by."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from manyhot.classes import class_list
 from manyhot.data import catalog
-from manyhot.data.benchmarks import Benchmark, BenchmarkData, Fetched
+from manyhot.data.benchmarks import BENCHMARKS, Benchmark, BenchmarkData, Fetched
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import Reading
 from manyhot.errors import MatchError, UsageError
+from manyhot.evaluate.options import EvaluateOptions
 from manyhot.files import sha256
 from manyhot.formats import read_predictions
 from manyhot.formats.prediction_folders import prediction_files, unread_notes
 from manyhot.run import Run
-from manyhot.tables import Predictions
+from manyhot.tables import Images, Predictions, one_chunk
+from manyhot.tables.frames import count_shared, examples, rows_like
 from manyhot.tables.image_ids import AUTO, match_ids
+from manyhot.tables.labels import with_ids_like
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 
@@ -33,7 +37,6 @@ class Entrants:
 
     Attributes
     ----------
-    benchmark : Benchmark
     fetch : callable
         Returns a data set with the models to evaluate. It is fetched and read on the first call.
     own : list of Predictions
@@ -96,11 +99,7 @@ class Entrants:
         """The data sets of the benchmark."""
         return [self.fetch(dataset) for dataset in self.benchmark.datasets]
 
-    def entering(self, fetched: Fetched) -> list[Predictions]:
-        """Return the user's own models with predictions for images of a data set."""
-        return self._covering(self.own, fetched)
-
-    def _covering(self, models: Sequence[Predictions], fetched: Fetched) -> list[Predictions]:
+    def covering(self, models: Sequence[Predictions], fetched: Fetched) -> list[Predictions]:
         """Return the models with predictions for images of a data set, with its ids."""
         matching = self.misfits.matching(models, fetched.labels.image_id, fetched.name, self.match)
         return [p for p in matching if fetched.covers(p)]
@@ -124,7 +123,7 @@ class Entrants:
         # One that is skipped on a data set may be judged on another.
         everywhere = [p for p in own if p.source not in self.misfits.errors]
         fetched = self.fetch(dataset)
-        return [*fetched.published, *self._covering(everywhere, fetched)]
+        return [*fetched.published, *self.covering(everywhere, fetched)]
 
     def sources(self) -> list[dict[str, Any]]:
         """Return the titles, licences, citations and notes of the published data."""
@@ -155,7 +154,7 @@ def _check_files(predictions: Sequence[object]) -> None:
 def benchmark_source(entrants: Entrants, dataset: BenchmarkData) -> Source:
     """Return a data set of a benchmark with its published models and the user's own models for it."""
     fetched = entrants.fetch(dataset)
-    own = entrants.entering(fetched)
+    own = entrants.covering(entrants.own, fetched)
     return Source(
         fetched.name,
         fetched.labels,
@@ -182,3 +181,68 @@ def _check_own(predictions: Predictions, sets: Sequence[Fetched], match: str) ->
             allowed=" or ".join(f"{f.labels.image_id[0]} ({f.name})" for f in sets),
             do="pass the row order with `rows`, or predict one of these data sets",
         )
+
+
+PUBLISHED_COLUMNS: dict[str, BenchmarkData] = {"factor": BENCHMARKS["imagenet-x"].datasets[0]}
+"""The data set whose images table has the column."""
+
+
+Options = TypeVar("Options", bound=EvaluateOptions)
+
+
+def with_published_columns(source: Source, options: Options, *, match: str = AUTO) -> tuple[Source, Options]:
+    """Return a data set with the published columns that slices need, and options with the possible slices.
+
+    Slices of a published data set whose images lack the columns are omitted, and a remark says so.
+
+    Parameters
+    ----------
+    match : str
+        How ids are matched; see `manyhot.tables.image_ids.match_ids`.
+
+    Raises
+    ------
+    MatchError
+        If the column belongs to other images than the user's own data set.
+    MissingExtraError
+        If the Python package that contains the column is not installed.
+    """
+    for name, data in PUBLISHED_COLUMNS.items():
+        entry = catalog.catalog_entry(data.images[0])
+        remark = f"the column {name!r} is that of {entry.name} (licence {entry.licence})"
+        if source.published == data:
+            source.misfits.remarks.append(remark)
+        asked = [s for s in options.slices if re.split("[<>=]", s)[0] == name]
+        if not asked or (source.images is not None and name in source.images.table.column_names):
+            continue
+        table = source.images if source.labels is None else source.labels
+        assert table is not None
+        column, _ = with_ids_like(data.images_table(), table.image_id, other_name=source.name, match=match)
+        if count_shared(table.image_id, column.image_id):
+            source = _with_column(source, column, name)
+            source.inputs.update({f"{entry.name}/{f}": entry.file(f).sha256 for f in data.images[1:]})
+            source.misfits.remarks.append(remark)
+        elif source.published is not None:
+            options = replace(options, slices=[s for s in options.slices if s not in asked])
+            remark = (
+                f"{', '.join(asked)} left out: {entry.name} has the column {name!r}, but not for these images"
+            )
+            source.misfits.remarks.append(remark)
+        else:
+            raise MatchError(
+                f"{entry.name} has the column {name!r}, but not for these images.",
+                got=f"ids such as {examples(table.image_id)}",
+                allowed=f"ids such as {examples(column.image_id)}",
+                do=f"pass an images table that has the column {name!r} as `images`",
+            )
+    return source, options
+
+
+def _with_column(source: Source, column: Images, name: str) -> Source:
+    """Return a data set whose images table has a column of another table, null where that lacks the image."""
+    if source.images is None:
+        return replace(source, images=Images(column.table.select(["image_id", name]), column.name))
+    images = source.images
+    rows = rows_like(images.image_id, column.image_id, left_name=images.name, right_name=column.name)
+    values = one_chunk(column.table[name]).take(rows)
+    return replace(source, images=replace(images, table=images.table.append_column(name, values)))

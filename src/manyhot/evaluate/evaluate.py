@@ -27,25 +27,17 @@ from manyhot.data.benchmarks import (
     same_name_note,
 )
 from manyhot.data.data_sets import Source
-from manyhot.data.inputs import (
-    READING,
-    LabelsLike,
-    PredictionsLike,
-    Reading,
-    open_inputs,
-)
+from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import UnknownNameError, UsageError
 from manyhot.evaluate.audited import NO_AUDIT, Audit, AuditedImages, open_audit
-from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.clusters import cluster_notes
 from manyhot.evaluate.compared_pairs import check_reference, reference_of
 from manyhot.evaluate.describe import rights_of
-from manyhot.evaluate.entrants import Entrants, benchmark_source
+from manyhot.evaluate.entrants import Entrants, benchmark_source, with_published_columns
 from manyhot.evaluate.judge import JudgeOptions
 from manyhot.evaluate.judging import InTurn, OpenJudging, judge_models
-from manyhot.evaluate.label_notes import best_classes_notes, unclear_notes
+from manyhot.evaluate.label_notes import best_classes_notes, chance_notes, unclear_notes
 from manyhot.evaluate.options import EvaluateOptions
-from manyhot.evaluate.published_columns import with_published_columns
 from manyhot.evaluate.ranks import ANALYSED_METRICS
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.write import JudgedData, load_figures, prepare_renderer
@@ -289,7 +281,6 @@ class Shows:
 
     Attributes
     ----------
-    run : Run
     reference : str
         The model that all others are compared with, which must be on one of the data sets.
     own : tuple of str

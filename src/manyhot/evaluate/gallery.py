@@ -19,13 +19,7 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.data.data_sets import Source, labelled_like
-from manyhot.data.inputs import (
-    READING,
-    LabelsLike,
-    PredictionsLike,
-    Reading,
-    open_inputs,
-)
+from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import InputError, ManyhotError
 from manyhot.evaluate.gallery_models import ShownModel, check_alike, classes_to_show, shown_models
 from manyhot.formats import read_findings, read_images
@@ -187,13 +181,11 @@ def report_gallery(
         The images to show, with the column ``uri``.
     report : Path
         A folder.
-    labels : Labels
     files : sequence of Path
         Files of predictions. If there are embeddings next to the predictions of a model, they are used to
         find similar images.
     models : callable
         Function that yields the predictions in `files`, with the image ids of the labels.
-    classes : ClassList, optional
     dataset : str
         Name of the data set in the results.
 
@@ -252,8 +244,6 @@ def write_gallery_of(
 
     Parameters
     ----------
-    source : Source
-    image_ids : sequence of str
     out : Path
         Folder of the gallery. An earlier gallery there is replaced.
     models : collection of str
@@ -262,7 +252,6 @@ def write_gallery_of(
         Maximum number of models.
     findings : sequence of pyarrow.Table
         The table ``findings`` with the kinds of errors, or ``class_errors``.
-    run : Run
 
     Raises
     ------
@@ -410,12 +399,7 @@ def _similar(
     image_id = beside.image_id.take(pa.array(rows))
     classes = classes_to_show(image_id, models, shown)
     asked = replace(
-        beside.predictions,
-        image_id=image_id,
-        classes=classes,
-        scores=None,
-        logsumexp=None,
-        uncertainty=None,
+        beside.predictions, image_id=image_id, classes=classes, scores=None, logsumexp=None, uncertainty=None
     )
     asked = replace(asked, score_kind="none")
     index = Embedded(asked, beside.vectors[rows], shown, beside.name)

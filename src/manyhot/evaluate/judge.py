@@ -22,20 +22,15 @@ from manyhot.errors import InputError
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudited
 from manyhot.evaluate.columns import ImageValues, PooledValue, Sampler
-from manyhot.evaluate.compared_pairs import (
-    NO_PAIRS,
-    ComparedPairs,
-    drawn_images,
-    may_compare,
-    reference_of,
-)
+from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, drawn_images, may_compare, reference_of
 from manyhot.evaluate.judged_batches import (
     JudgedBatch,
     JudgedModels,
+    clusters_key,
     has_own_metrics,
+    judged_on,
     run_key,
 )
-from manyhot.evaluate.judged_on import clusters_key, judged_on
 from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.per_class.class_tables import ClassTables
 from manyhot.evaluate.posterior import Posterior
@@ -53,15 +48,7 @@ from manyhot.evaluate.requirements import (
 from manyhot.evaluate.result_rows import Note, Number, unmatched_notes
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.sampled_pairs import SampledPairs
-from manyhot.evaluate.slices import (
-    ALL,
-    BY_SIZE,
-    case_of,
-    check_order,
-    labels_of,
-    make_slices,
-    score_doubts,
-)
+from manyhot.evaluate.slices import ALL, BY_SIZE, case_of, check_order, labels_of, make_slices, score_doubts
 from manyhot.registry import Entry
 from manyhot.tables import Alignment, Predictions, align, check_same_classes
 from manyhot.tables.arrays import label_sets
@@ -261,10 +248,7 @@ class Judge:
                 "There are no predictions to evaluate.", do="pass predictions of at least one model"
             )
         self._check_complete()
-        self._last, self._sets = (
-            None,
-            replace(self._sets),
-        )  # without what models left in them
+        self._last, self._sets = None, replace(self._sets)  # without what models left in them
         auditor, dataset, judged = self._auditor, self._dataset, self._judged
         if auditor is not None:
             auditor.asked.check(judged.rows)

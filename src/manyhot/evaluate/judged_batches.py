@@ -2,6 +2,9 @@
 
 Predictions are read and matched again, which takes a tenth of the time, and their contents are compared with
 those that were judged. Batches are kept if there are many models, in files that contain no code.
+
+`judged_on` says on what the models of a data set were evaluated, and how: if it is the same, results can be
+joined.
 """
 
 from __future__ import annotations
@@ -24,12 +27,17 @@ import pyarrow.compute as pc
 from numpy import typing as npt
 
 from manyhot._version import __version__
+from manyhot.core.clusters import Clusters
+from manyhot.core.sets import LabelSets
 from manyhot.errors import InputError, MatchError, OrderError, OutputError, UsageError
+from manyhot.evaluate.compared_pairs import JUDGED_ON
+from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.posterior import PosteriorSamples
 from manyhot.evaluate.result_rows import Note, Number
+from manyhot.evaluate.slices import Slices
 from manyhot.files import atomic_write, cache_folder
-from manyhot.registry import entries
-from manyhot.tables import Predictions
+from manyhot.registry import Entry, entries
+from manyhot.tables import Labels, Predictions
 from manyhot.tables.result_tables import describe_metric
 
 JUDGED_FOLDER = "judged"
@@ -51,7 +59,6 @@ class JudgedBatch:
     ----------
     about : dict of str
         Rows and notes, as JSON stores them.
-    arrays : dict of str to ndarray
     models : list of list of str
         The name and the hash of the predictions of each model, in order.
     tables : list of dict
@@ -89,11 +96,9 @@ class JudgedModels:
 
     Attributes
     ----------
-    rows : list of Number
     notes, interval_notes : list of Note
         Those on the intervals of batches come after all others, so that their order does not depend on the
         batches.
-    models : list of str
     intervals : dict of str to str
         How the intervals of each metric are computed.
     skipped : dict of str to InputError
@@ -307,3 +312,53 @@ def error_from_json(stored: Sequence[Any]) -> InputError:
     """Return the error of `error_to_json`."""
     kind, what, details = stored
     return _ERRORS.get(kind, InputError)(what, **details)
+
+
+_DIGITS = 16
+"""Hexadecimal digits of a hash."""
+
+_OPTIONS = ("resamples", "seed", "map_resamples", "posterior", "compare_with")
+"""Options on which results depend, besides metrics and slices."""
+
+
+def clusters_key(clusters: Clusters | None) -> str:
+    """Return the number of clusters of images, and a hash of them."""
+    if clusters is None:
+        return "none"
+    return f"{clusters.n:,} ({hash_of_arrays((clusters.number,), '')[:_DIGITS]})"
+
+
+def judged_on(
+    dataset: str,
+    labels: Labels,
+    sets: LabelSets,
+    slices: Slices,
+    metrics: Sequence[Entry] | None,
+    options: EvaluateOptions,
+    clusters: Clusters | None = None,
+) -> dict[str, str]:
+    """Return the metadata of results on one data set that says what they depend on, except for the models.
+
+    Parameters
+    ----------
+    sets : LabelSets
+        The label sets of the same images.
+    metrics : sequence of Entry, optional
+        The requested metrics; None for the default metrics of each model.
+    """
+    arrays = (sets.indptr, sets.classes, sets.state, sets.label, sets.usable, sets.p, sets.n_votes)
+    flags = f"{sets.asked_known} {sets.exclusive} {sets.complete}"
+    names, masks = json.dumps([slices.names, slices.class_names]), (np.packbits(slices.masks),)
+    ids = labels.image_id
+    classes = getattr(labels.class_list, "hash", "") or labels.class_hash
+    about = {
+        "classes": f"{sets.n_classes:,} {classes[:_DIGITS]}".strip(),
+        "images": f"{len(ids):,} ({hash_of_ids(ids).hex()[:_DIGITS]})",
+        "label sets": hash_of_arrays(arrays, flags)[:_DIGITS],
+        "slices": hash_of_arrays(masks, names)[:_DIGITS],
+        "metrics": "default" if metrics is None else ", ".join(sorted(m.name for m in metrics)),
+        **{name: str(getattr(options, name)) for name in _OPTIONS},
+        "clusters": clusters_key(clusters),
+        "version": __version__,
+    }
+    return {JUDGED_ON: json.dumps({dataset: about})}

@@ -26,16 +26,11 @@ from manyhot.core.label_kinds import (
     mutual_confusion,
     near_synonyms,
 )
-from manyhot.core.sets import NO_LABEL, top_k
+from manyhot.core.sets import NO_LABEL
+from manyhot.core.top_classes import top_k
 from manyhot.data.benchmarks import BENCHMARKS
 from manyhot.data.data_sets import Source
-from manyhot.data.inputs import (
-    READING,
-    LabelsLike,
-    PredictionsLike,
-    Reading,
-    open_inputs,
-)
+from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import InputError
 from manyhot.evaluate.slices import labels_of
 from manyhot.formats.writing import PathLike, check_apart, check_place

@@ -1,11 +1,13 @@
-"""Notes on how label sets determine the metrics of an evaluation: unclear classes, and metrics left out."""
+"""Notes on how label sets determine metrics: unclear classes, metrics left out, values by chance."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
+from pyarrow import compute as pc
 
+from manyhot.core.curve_metrics import CHANCE, RANKING_METRICS, random_values
 from manyhot.core.sets import UNCLEAR
 from manyhot.evaluate.requirements import option_of
 from manyhot.evaluate.result_rows import Note
@@ -54,3 +56,16 @@ def best_classes_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> 
         "the best classes of each image; predict or export the scores of all classes"
     )
     yield Note(dataset, "", "needs_scores", len(labels), text)
+
+
+def chance_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> Iterator[Note]:
+    """Yield a note with the values expected by chance, if each model predicts all images with label sets."""
+    table = evaluation.results.filter(pc.equal(evaluation.results["slice"], "all"))
+    images = {
+        m: table.filter(pc.equal(table["metric"], m))["n"].unique().to_pylist() for m in RANKING_METRICS
+    }
+    expected = random_values(label_sets(labels)) if any(images.values()) else {}
+    shown = {m: value for m, (value, n) in expected.items() if images[m] == [n]}
+    if shown:
+        values = ", ".join(f"{metric} {value:.1%}" for metric, value in shown.items())
+        yield Note(dataset, "", CHANCE, len(labels), f"a ranking at random has {values}")

@@ -14,7 +14,7 @@ from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.data.benchmarks import ResultsLike, flattened, open_results
 from manyhot.errors import InputError
-from manyhot.evaluate.joined_results import join
+from manyhot.evaluate.joined_models import join
 from manyhot.evaluate.ranks import narrow, rank_models
 from manyhot.evaluate.terminal import first_names, span_text
 from manyhot.formats.writing import PathLike, check_apart

@@ -24,7 +24,6 @@ class ModelAnswers:
 
     Attributes
     ----------
-    models : tuple of str
     image_id : pyarrow.Array of string, shape (n,)
     sets : LabelSets
         The label sets of these images.
@@ -74,10 +73,7 @@ class ModelAnswers:
         if not len(rows):
             raise MatchError("No labelled image is predicted by all models.", where=source.name)
         chosen, found = sets.take(rows), np.stack(top, axis=1)[rows]
-        right = {
-            "top1": found == chosen.label[:, None],
-            "real1": chosen.hits(np.asfortranarray(found)),
-        }
+        right = {"top1": found == chosen.label[:, None], "real1": chosen.hits(np.asfortranarray(found))}
         ids = labels.image_id.take(pa.array(rows))
         return cls(tuple(models), ids, chosen, rows, found, {m: right[m] for m in counted})
 

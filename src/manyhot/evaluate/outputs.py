@@ -125,8 +125,6 @@ def write_numbers(
 
     Parameters
     ----------
-    results : Results
-    out : path-like
     call, inputs, about
         Metadata of the results. Pairs and samples store a hash of the results instead of `about`.
     thresholds : pyarrow.Table, optional

@@ -37,19 +37,14 @@ class Difference:
 
     Attributes
     ----------
-    dataset : str
-    metric : Metric
-    reference, model : str
     values : tuple of ModelValue
         The values of the reference and of the model.
-    difference : float
     lo, hi, p : float, optional
         The 95 % interval over images, and the two-sided p; None if there are no resamples.
     n : int
         Number of images that count for both.
     same_images : bool
         Whether both models were evaluated on the same images. If not, there is no difference.
-    slice : str
     """
 
     dataset: str
@@ -107,7 +102,7 @@ def differences_at(results: Results, ends: Sequence[End]) -> list[Difference]:
             _pairs_at(results, end, models[0]),
             end,
             *models,
-            same=_same_images(results, end, models),
+            same=any(set(models) <= set(group) for group in image_groups(results, end)),
         )
         for end in shared
     ]
@@ -190,10 +185,6 @@ def _is_reversed(row: Mapping[str, Any], reference: str, difference: float) -> b
     return bool(product < 0 or (product == 0 and row["model_a"] != reference))
 
 
-def _same_images(results: Results, end: End, models: Sequence[str]) -> bool:
-    return any(set(models) <= set(group) for group in image_groups(results, end))
-
-
 def _defined(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
@@ -215,7 +206,6 @@ def answer(pair: Difference, *, by_label: bool = False) -> str:
 
     Parameters
     ----------
-    pair : Difference
     by_label : bool
         Whether the sentence uses the metric's label, as the tables of a page do, instead of its name.
     """
@@ -295,7 +285,6 @@ def is_worse(pair: Difference, margin: float) -> bool:
 
     Parameters
     ----------
-    pair : Difference
     margin : float
         The margin in points or, for a metric that is not a share, in the metric's unit.
 
@@ -409,12 +398,8 @@ def pair_lines(results: Results) -> Iterator[str]:
 
     With several data sets, models are compared only if pairs of models were tested.
     """
-    yield from spaced(*(_lines_on(results, dataset) for dataset in results.datasets))
-
-
-def _lines_on(results: Results, dataset: str) -> Iterator[str]:
-    two = _two(results, dataset)
-    return two_lines(two) if two else best_lines(results, dataset)
+    compared = ((dataset, _two(results, dataset)) for dataset in results.datasets)
+    yield from spaced(*(two_lines(two) if two else best_lines(results, name) for name, two in compared))
 
 
 def _two(results: Results, dataset: str) -> list[Difference]:

@@ -34,8 +34,6 @@ def shown_metrics(results: Results, dataset: str = "", models: Collection[str] |
 
     Parameters
     ----------
-    results : Results
-    dataset : str
     models : collection of str, optional
         Models of the data set; metrics without a value of any of them are left out.
     """
@@ -51,8 +49,6 @@ def leading_metric(results: Results, dataset: str, models: Collection[str] | Non
 
     Parameters
     ----------
-    results : Results
-    dataset : str
     models : collection of str, optional
         Models of the data set; by default all. Without original labels, some of them may have other metrics
         than the others.
@@ -91,7 +87,6 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
 
     Parameters
     ----------
-    results : Results
     by : str
         Metric to rank by; by default ``real1`` or, if most models have no real1, the first metric that more
         than half of them have.
@@ -168,7 +163,6 @@ def image_groups(results: Results, end: End) -> list[list[str]]:
 
     Parameters
     ----------
-    results : Results
     end : tuple of str
         Data set, metric and slice.
 
@@ -209,22 +203,24 @@ def _different_images(results: Results, end: End) -> Callable[[str, str], bool]:
     return lambda a, b: {a, b} <= sampled and not paired & {(a, b), (b, a)}
 
 
-def narrow(ranked: pa.Table, *, others: int = 3) -> pa.Table:
+_OTHER_DATASETS = 3
+"""Other data sets on a page with a leaderboard."""
+
+
+def narrow(ranked: pa.Table) -> pa.Table:
     """Return a leaderboard narrow enough for a page: the metric, top-1 accuracy and a few other data sets.
 
     Parameters
     ----------
     ranked : pyarrow.Table
         From `rank_models`.
-    others : int
-        Number of other data sets to keep.
     """
     names = ranked.column_names
     value = names[names.index("lo") - 1]
     dataset, _, metric = value.rpartition(" ")
     beside = [f"{dataset} top1"] if metric != "top1" else [f"{dataset} real1"]
-    elsewhere = {c.rpartition(" ")[0]: None for c in names if " " in c} if others else {}
-    for other in [d for d in elsewhere if d != dataset and not d.endswith("-classes")][:others]:
+    elsewhere = {c.rpartition(" ")[0]: None for c in names if " " in c}
+    for other in [d for d in elsewhere if d != dataset and not d.endswith("-classes")][:_OTHER_DATASETS]:
         beside.append(next(c for c in (f"{other} {metric}", f"{other} top1", "") if c in names or not c))
     known = [c for c in ("best_rank",) if ranked[c].null_count < len(ranked)]
     kept = ["rank", *known, "model", "params", "pretraining", value, "lo", "hi", "n", *beside]
@@ -350,11 +346,7 @@ _Case = tuple[str, float | None, _Values, _Values, Floats]
 _Numbers = Mapping[End, _Values]
 
 
-def sensitivity(
-    results: Results,
-    thresholds: Results | None,
-    family: Callable[[str], str],
-) -> pa.Table:
+def sensitivity(results: Results, thresholds: Results | None, family: Callable[[str], str]) -> pa.Table:
     """Return the sensitivity table, which compares the first data set with each other data set.
 
     Parameters

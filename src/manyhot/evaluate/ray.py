@@ -69,12 +69,10 @@ class OnRay:
 
     Parameters
     ----------
-    ray : module
     judge : Judge
         Collects what the tasks give.
     sent : Judge
         A judge without models, which is sent to the workers.
-    cache : KeptBatches, optional
     n_models : int
         The number of models, as far as it is known.
     """

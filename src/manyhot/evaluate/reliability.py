@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,7 @@ from numpy import typing as npt
 
 from manyhot.core.array_types import Floats
 from manyhot.core.audited import FEWEST_LEFT, AuditedEstimate, linearised_slices, reserve_of
-from manyhot.core.cells import Cells
-from manyhot.core.estimates import Ratio, mean_over
+from manyhot.core.estimates import Cells, Ratio, mean_over
 from manyhot.core.posterior import combined
 from manyhot.core.ratio_intervals import FEWEST_CASES
 from manyhot.core.reliability import BINS, Outcomes, Ranked, bin_of
@@ -99,7 +98,7 @@ def both_events(case: Case) -> dict[str, Outcomes]:
         return {}
     right = {"label": case.is_label, "set": case.hit}
     outcomes = Outcomes(image, case.confidence[image], right[events[0]][image, 0])
-    return {event: outcomes.with_right(right[event][image, 0]) for event in events}
+    return {event: replace(outcomes, right=right[event][image, 0]) for event in events}
 
 
 def reliability_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -> Iterator[Row]:
@@ -151,12 +150,7 @@ def _curve(ranked: Ranked) -> tuple[Floats, Floats, Floats, Floats]:
 
 @dataclass
 class Pictured:
-    """The tables ``reliability`` and ``risk_coverage``, collected model by model.
-
-    Parameters
-    ----------
-    dataset : str
-    """
+    """The tables ``reliability`` and ``risk_coverage``, collected model by model."""
 
     dataset: str
     _reliability: list[Row] = field(default_factory=list)
@@ -169,8 +163,6 @@ class Pictured:
 
         Parameters
         ----------
-        model : str
-        case : Case
         audited : callable, optional
             Function that returns the rows of the reliability table of an audit, and a message describing any
             problem. An audit has no curves.
@@ -219,8 +211,6 @@ def audited_reliability(images: AuditedImages, dataset: str, model: str, case: A
 
     Parameters
     ----------
-    images : AuditedImages
-    dataset, model : str
     case : AuditedCase
         The predictions of a model with confidences.
     """

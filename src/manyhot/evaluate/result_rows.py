@@ -69,12 +69,7 @@ def pairs_table(pairs: Sequence[Mapping[str, Any]], audited: bool) -> pa.Table:
 
 
 def pair_rows(
-    dataset: str,
-    metric: str,
-    slice: str,
-    models: Sequence[str],
-    pairs: PairTable,
-    n: Ints,
+    dataset: str, metric: str, slice: str, models: Sequence[str], pairs: PairTable, n: Ints
 ) -> dict[str, Any]:
     """Return columns of the pairs table; `n` is the number of images of each pair."""
     names = pa.array(models, pa.string())

@@ -134,6 +134,9 @@ class Evaluation(Result):
     @classmethod
     def concat(cls, parts: Sequence[Evaluation]) -> Evaluation:
         """Join the evaluations of several data sets."""
+        metrics = {
+            n: about for p in parts for n, about in json.loads(p.metadata.get("metrics", "{}")).items()
+        }
         return cls(
             pa.concat_tables([p.results for p in parts]),
             pa.concat_tables([p.pairs for p in parts]),
@@ -145,7 +148,7 @@ class Evaluation(Result):
             _shown=frozenset().union(*(p._shown for p in parts)),
             metadata={
                 **parts[0].metadata,
-                "metrics": json.dumps(_metrics_of(parts)),
+                "metrics": json.dumps(metrics),
                 **joined_about((p.metadata, p.results["dataset"].unique().to_pylist()) for p in parts),
             },
             inputs={name: digest for p in parts for name, digest in p.inputs.items()},
@@ -370,7 +373,3 @@ def _grouped(notes: Sequence[Note], most: int = 5) -> Iterator[str]:
 
 def _place(dataset: str, model: str) -> str:
     return ", ".join(filter(None, (dataset, model)))  # what was assumed of the labels concerns no model
-
-
-def _metrics_of(parts: Sequence[Evaluation]) -> dict[str, Any]:
-    return {name: about for p in parts for name, about in json.loads(p.metadata.get("metrics", "{}")).items()}

@@ -341,10 +341,8 @@ class SampledPairs:
 
         Parameters
         ----------
-        dataset : str
         values : Mapping
             The value of each model, metric and slice, in the order of the models.
-        compared : ComparedPairs
         """
         if compared.pairs == NO_PAIRS:
             return

@@ -18,7 +18,8 @@ from pyarrow import compute as pc
 from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList
 from manyhot.core.accuracy import tied_tops
 from manyhot.core.order_check import are_probabilities, constant_scores, explain_order, relate
-from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
+from manyhot.core.sets import NO_LABEL, Case, LabelSets
+from manyhot.core.top_classes import top_k
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError, OrderError
 from manyhot.run import QUIET, Run
@@ -43,12 +44,10 @@ class Slices:
 
     Attributes
     ----------
-    names : tuple of str
     masks : ndarray of bool, shape (S, n)
     classes : tuple of int
         Ids of the classes that have a slice by original label, ``class=KEY``. There can be thousands of them,
         so they have no masks.
-    class_names : tuple of str
     standing : int
         Number of slices that are made without being requested. They come first in `names`.
     """
@@ -305,12 +304,7 @@ def _check_top_range(top: npt.NDArray[np.integer], sets: LabelSets, predictions:
 
 
 def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> None:
-    """Raise an error if rows or classes seem to be in a different order than declared.
-
-    Raises
-    ------
-    OrderError
-    """
+    """Raise an error if rows or classes seem to be in a different order than declared."""
     orders = _class_orders(case.labels.n_classes)
     # Rows in the order of the predictions' file: a wrong row order is an order of that file.
     rows = slice(None) if ascends(alignment.right) else _sorted_places(alignment.right)
@@ -321,7 +315,7 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
         by_name=lambda: _by_name(predictions.image_id, np.sort(alignment.right)),
         class_orders=orders,
     )
-    got = f"top-1 accuracy {_share_right(case):.4f}"
+    got = f"top-1 accuracy {np.mean(case.top[:, 0] == _any_label(case.labels)):.4f}"
     relation = None if found else relate(case, orders)
     if relation is not None and relation.order:
         found = relation.order
@@ -385,17 +379,12 @@ def _by_name(ids: pa.Array, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]
     return order
 
 
-def _share_right(case: Case) -> float:
-    return float(np.mean(case.top[:, 0] == _any_label(case.labels)))
-
-
 @dataclass(frozen=True, eq=False)
 class ModelCase:
     """Predictions of one model, with the label sets of the same images.
 
     Attributes
     ----------
-    model : str
     case : Case
         Predictions and label sets of the same images, row by row.
     rows : ndarray of int, shape (n,)
@@ -420,7 +409,6 @@ def model_cases(
         Number of top classes per image, for models with scores of all classes.
     trust_order : bool
         Whether to skip the check of the order of rows and classes.
-    run : Run
 
     Raises
     ------

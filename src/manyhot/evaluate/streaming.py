@@ -10,7 +10,7 @@ from typing import Any
 from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of
-from manyhot.core.sets import top_k
+from manyhot.core.top_classes import top_k
 from manyhot.data.inputs import Reading
 from manyhot.data.table_inputs import labels_of_table
 from manyhot.errors import InputError

@@ -31,8 +31,6 @@ class Block:
 
     Attributes
     ----------
-    dataset, title : str
-    head : tuple of str
     rows : sequence of tuple of str
         The numbers of images, and the values of each model.
     """
@@ -43,10 +41,13 @@ class Block:
     rows: Sequence[tuple[str, ...]]
 
 
+_SHOWN = 15
+"""The best models of a block."""
+
+
 def headline_blocks(
     results: Results,
     own: Collection[str] = (),
-    most: int = 15,
     *,
     unmatched: Mapping[tuple[str, str], str] = MappingProxyType({}),
 ) -> Iterator[Block]:
@@ -54,11 +55,8 @@ def headline_blocks(
 
     Parameters
     ----------
-    results : Results
     own : collection of str
         The user's own models.
-    most : int
-        Number of models to show.
     unmatched : Mapping
         By data set and model: a text that says how many images have no prediction or no label.
     """
@@ -70,7 +68,7 @@ def headline_blocks(
             ranked = results.values_at[dataset, at, "all"]
             having = [m for m in models if m in ranked]
             title = _Title(dataset, at, without, len(every) if len(having) < len(every) else 0)
-            yield from _blocks_by(results, having, title, own, most, unmatched)
+            yield from _blocks_by(results, having, title, own, unmatched)
             models, without = [m for m in models if m not in ranked], without or at
             at = leading_metric(results, dataset, models) if models else ""
 
@@ -104,7 +102,6 @@ def _blocks_by(
     models: Collection[str],
     title: _Title,
     own: Collection[str],
-    most: int,
     unmatched: Mapping[tuple[str, str], str],
 ) -> Iterator[Block]:
     """Yield blocks of models that have the metric of the title."""
@@ -122,8 +119,10 @@ def _blocks_by(
     ]
     for group in [*(g for g in groups if g[0] not in alone), *([alone] if alone else [])]:
         is_ranked = group is not alone
-        best = _best(group, columns[at], about[at]["better"], most, own, is_ranked)
-        text = title.text(len(group), min(most, len(group)), is_ranked=is_ranked, is_first=group is groups[0])
+        best = _best(group, columns[at], about[at]["better"], own, is_ranked)
+        text = title.text(
+            len(group), min(_SHOWN, len(group)), is_ranked=is_ranked, is_first=group is groups[0]
+        )
         lacking = unmatched.get((dataset, group[0])) if is_ranked or len(group) == 1 else None
         rows = _rows(best, columns, about, unasked, counts)
         yield Block(dataset, f"{text}; {lacking}" if lacking else text, ("", "model", *shown), rows)
@@ -188,12 +187,7 @@ def block_html(block: Block) -> str:
 
 
 def _best(
-    group: Sequence[str],
-    values: Mapping[str, Any],
-    better: str,
-    most: int,
-    own: Collection[str],
-    is_ranked: bool,
+    group: Sequence[str], values: Mapping[str, Any], better: str, own: Collection[str], is_ranked: bool
 ) -> list[tuple[str, str]]:
     """Return the best models with their ranks, and one's own; without a rank, the first."""
     sign = -1 if better == "higher" else 1
@@ -203,7 +197,7 @@ def _best(
         return value != value, 0.0 if value != value else sign * value
 
     ordered = sorted(group, key=cost) if is_ranked else group
-    best = [(i, m) for i, m in enumerate(ordered, 1) if i <= most or m in own]
+    best = [(i, m) for i, m in enumerate(ordered, 1) if i <= _SHOWN or m in own]
     return [(str(i) if is_ranked else "", m) for i, m in best]
 
 

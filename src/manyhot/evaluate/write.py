@@ -55,11 +55,8 @@ class JudgedData:
 
     Attributes
     ----------
-    name : str
-    labels : Labels
     images : Images, optional
         Images table with the locations of photographs.
-    classes : ClassList, optional
     files : tuple of Path
         Files of the models' predictions; empty if predictions were not read from files.
     reading : Reading
@@ -130,7 +127,7 @@ def write_class_pictures(judged: JudgedData, per_class: Mapping[str, pa.Table], 
     MissingExtraError
         If Pillow is not installed.
     """
-    from manyhot.evaluate.per_class.class_photographs import class_albums, write_albums
+    from manyhot.evaluate.per_class.class_listings import class_albums, write_albums
     from manyhot.evaluate.per_class.class_tables import best_first, of_models
 
     try:
@@ -155,12 +152,10 @@ def write_report_gallery(
 
     Parameters
     ----------
-    judged : Judged
     report : Path
         Its folder.
     limit : int, optional
         Maximum number of images for a gallery; by default `MAX_GALLERY`.
-    run : Run
     """
     from manyhot.evaluate.gallery import report_gallery
 
@@ -253,7 +248,7 @@ def _may_open_files() -> bool:
 
 def write_page(folder: PathLike, *, beside: bool, title: str = "") -> Path:
     """Draw the report of the tables in a folder, and return the path of its page."""
-    from manyhot.evaluate.per_class.class_photographs import read_albums
+    from manyhot.evaluate.per_class.class_listings import read_albums
     from manyhot.evaluate.report import write_report
     from manyhot.evaluate.report.report_tables import read_tables
     from manyhot.report.pictures import read_pictures

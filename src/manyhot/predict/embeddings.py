@@ -14,7 +14,8 @@ from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from manyhot import tables
-from manyhot.core.sets import NO_LABEL, top_k
+from manyhot.core.sets import NO_LABEL
+from manyhot.core.top_classes import top_k
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats.writing import PathLike

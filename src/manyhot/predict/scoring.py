@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.sets import top_k
+from manyhot.core.top_classes import top_k
 from manyhot.core.uncertainty import uncertainty_of
 from manyhot.errors import InputError
 from manyhot.predict.decode import decode

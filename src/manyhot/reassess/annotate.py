@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from manyhot.reassess.app.store import CampaignSettings, Store
 
 CACHE = ".pictures"
-_RESAMPLES = 100
+_RESAMPLES_OF_PAGE = 100
 """For the intervals on the owner's page, which are computed every few minutes, over up to a million votes."""
 
 
@@ -140,7 +140,7 @@ def open_annotation(
                 campaign.folder / CACHE,
                 title=campaign.folder.resolve().name,
                 callbacks=web.AppCallbacks(
-                    judge=partial(agreement, resamples=_RESAMPLES),
+                    judge=partial(agreement, resamples=_RESAMPLES_OF_PAGE),
                     # Read again: a class may have been added since.
                     export=lambda folder: write_answers(store, Campaign.read(campaign.folder), folder)[0],
                     audit=None if audit is None else audit.intervals,

@@ -22,8 +22,13 @@ from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import fact_lines
 from manyhot.core.array_types import Floats32, Ints
-from manyhot.core.audit_class_designs import QUESTIONS_PER_IMAGE
-from manyhot.core.audit_designs import N_ASKED, Preference, chosen_by_others, design_by_models
+from manyhot.core.audit_designs import (
+    N_ASKED,
+    QUESTIONS_PER_IMAGE,
+    Preference,
+    chosen_by_others,
+    design_by_models,
+)
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.proposals import Proposed, apply_rule, with_pairs
 from manyhot.core.sets import YES, LabelSets

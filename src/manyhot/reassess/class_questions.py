@@ -10,7 +10,7 @@ from pyarrow import compute as pc
 from scipy.special import expit
 
 from manyhot.core.array_types import AnyFloats, Floats32, Ints
-from manyhot.core.audit_class_designs import ClassDesign, class_design
+from manyhot.core.audit_designs import ClassDesign, class_design
 from manyhot.core.proposals import Proposed, with_pairs
 from manyhot.errors import InputError
 from manyhot.tables import Images, Predictions

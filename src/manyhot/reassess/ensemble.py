@@ -17,7 +17,8 @@ from scipy.special import expit
 from manyhot.classes import ClassList
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.score_threshold import link_of
-from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
+from manyhot.core.sets import NO_LABEL, Case, LabelSets
+from manyhot.core.top_classes import top_k
 from manyhot.data.benchmarks import data_set
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError, MatchError

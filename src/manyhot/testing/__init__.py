@@ -18,7 +18,8 @@ from manyhot.core.array_types import Ints, Ints32
 from manyhot.core.ensembles import Ensemble, Pairs
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights
 from manyhot.core.proposals import apply_rule
-from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, Case, LabelSets, top_k
+from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, Case, LabelSets
+from manyhot.core.top_classes import top_k
 from manyhot.errors import ManyhotError
 from manyhot.registry import Entry, get
 from manyhot.testing.losses import check_loss, check_rule, random_errors

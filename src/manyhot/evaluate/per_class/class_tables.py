@@ -18,13 +18,7 @@ from manyhot.core.clusters import Clusters
 from manyhot.core.confused_classes import NOTHING, confused_classes
 from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.jackknife import UNVARYING, jackknife_interval
-from manyhot.core.operating_points import (
-    FOLDS,
-    REASONS,
-    Goal,
-    OperatingPoints,
-    operating_points,
-)
+from manyhot.core.operating_points import FOLDS, REASONS, Goal, OperatingPoints, operating_points
 from manyhot.core.ranking import class_precision, curve_means
 from manyhot.core.sets import NOT_ASKED, YES, Case
 from manyhot.tables import Row, schema
@@ -150,11 +144,8 @@ class ClassTables:
 
     Parameters
     ----------
-    dataset : str
-    n_classes : int
     classes : ClassList, optional
         Keys and names; by default, the class ids.
-    settings : PointSettings
     curves : int
         Number of classes with curves.
     parts : list of dict

@@ -74,18 +74,12 @@ class Report:
 
     Attributes
     ----------
-    title, call, version, schema : str
     inputs : Mapping of str to str
         The hash of each input file.
     lead : str
         The first sentence, up to the names of the data sets.
     two_models : tuple of TwoModels
         Which of two models is better; empty if there are more models.
-    findings : tuple of Finding
-    datasets : tuple of DataSet
-    sections : tuple of Section
-    notes : tuple of NoteGroup
-    pictures : Pictures, optional
     gallery : GalleryLink, optional
         Beside the page.
     sources : sequence of Mapping
@@ -158,14 +152,14 @@ def build_report(
     datasets = build_datasets(tables.results, tables["pairs"], highlight, anchors)
     found = findings(tables, datasets, named, gallery)
     shared = Shared(named, frozenset(highlight), anchors, gallery)
-    two_models = compare_two(tables, datasets, anchors)
+    two_models, models = compare_two(tables, datasets, anchors), _models(datasets)
     return Report(
         title or _title(tables, datasets, is_comparison=is_comparison),
         call or about.get("call", ""),
         about.get("version", ""),
         about.get("schema", ""),
         json.loads(about.get("inputs", "{}")),
-        _lead(datasets, is_comparison=is_comparison),
+        f"The results of {models} compared" if is_comparison else f"{models} evaluated",
         two_models,
         found,
         datasets,
@@ -203,11 +197,6 @@ def _title(tables: ReportTables, datasets: Sequence[DataSet], *, is_comparison: 
     if not is_comparison:
         return TITLE
     return "How accuracy changes between data sets" if len(datasets) > 1 else "How models rank"
-
-
-def _lead(datasets: Sequence[DataSet], *, is_comparison: bool) -> str:
-    models = _models(datasets)
-    return f"The results of {models} compared" if is_comparison else f"{models} evaluated"
 
 
 def _models(datasets: Sequence[DataSet]) -> str:
@@ -250,7 +239,6 @@ def write_report(
 
     Parameters
     ----------
-    out : Path
     tables : ReportTables
         The tables to show. Versions and inputs are read from the metadata of the results.
     notes : sequence of Mapping

@@ -60,7 +60,6 @@ class Model:
     ----------
     index : int
         Position of the model in `DataSet.models`; other attributes of the data set use the same order.
-    name : str
     own : bool
         Whether the model is one of the user's own models, which are highlighted.
     look : int, optional

@@ -100,7 +100,6 @@ def findings(
 
     Parameters
     ----------
-    tables : ReportTables
     datasets : sequence of DataSet
         Data sets of the same results.
     named : callable

@@ -51,7 +51,6 @@ class ReportTables:
 
     Attributes
     ----------
-    results : pyarrow.Table
     beside : Mapping of str to pyarrow.Table
         Further tables by name, from `BESIDE`. If a table is missing, its part of the report is left out.
     """

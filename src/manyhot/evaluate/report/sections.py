@@ -9,11 +9,10 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings
-from manyhot.evaluate.report.consistency_section import consistency_part
 from manyhot.evaluate.report.datasets import DataSet
 from manyhot.evaluate.report.groups_section import groups_part
+from manyhot.evaluate.report.optional_sections import consistency_part, posterior_part
 from manyhot.evaluate.report.overview import PROTOCOLS, TITLES
-from manyhot.evaluate.report.posterior_section import posterior_part
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.evaluate.slices import ALL
 from manyhot.report.chapter import Album
@@ -53,10 +52,8 @@ class Section:
 
     Attributes
     ----------
-    anchor, short, title : str
     lead, warning : tuple of str, str
         Paragraphs at the start of the part, and a highlighted warning.
-    listings : tuple of Listing
     figures : tuple of Figure
         Figures of the part. In the part `Models`, a figure about one data set is shown with this data set.
     albums : tuple of Album

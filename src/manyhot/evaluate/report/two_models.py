@@ -39,7 +39,8 @@ def compare_two(tables: ReportTables, datasets: Sequence[DataSet], anchors: Anch
         return ()
     results = Results(tables.results, tables["pairs"])
     found = (differences(results, data.name) for data in datasets if len(data.models) == 2)
-    defined = [pairs for pairs in found if pairs and _is_defined(leading_of(pairs))]
+    leading = ((pairs, leading_of(pairs)) for pairs in found if pairs)
+    defined = [pairs for pairs, of in leading if not of.same_images or not math.isnan(of.difference)]
     notes = json.loads(tables.about.get("notes", "[]"))
     chance = {n["dataset"]: _labelled(n["text"], results) for n in notes if n["kind"] == CHANCE}
     verdicts = (_verdict(pairs, tables["class_differences"], chance, anchors) for pairs in defined)
@@ -55,10 +56,6 @@ def _labelled(text: str, results: Results) -> str:
     for metric in RANKING_METRICS:
         text = re.sub(rf"\b{metric}\b", named(metric).label, text)
     return f" {text[0].upper()}{text[1:].replace('%', ' %')}."
-
-
-def _is_defined(pair: Difference) -> bool:
-    return not pair.same_images or not math.isnan(pair.difference)
 
 
 def _verdict(

@@ -16,7 +16,6 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
 
     Parameters
     ----------
-    tables : ReportTables
     own : collection of str
         The user's own models, which are highlighted.
 
@@ -30,15 +29,16 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
     except ImportError as error:
         raise MissingExtraError("Figures need Altair.", do='pip install "manyhot[report]"') from error
     from manyhot.evaluate.per_class.class_figures import draw_classes
-    from manyhot.evaluate.report.figures.class_differences import draw_class_differences
-    from manyhot.evaluate.report.figures.consistency_map import draw_consistency
     from manyhot.evaluate.report.figures.curves import draw_saturation, draw_trust
-    from manyhot.evaluate.report.figures.group_curves import draw_equal_accuracy
+    from manyhot.evaluate.report.figures.intervals import (
+        draw_class_differences,
+        draw_error_ratios,
+        draw_posterior,
+    )
     from manyhot.evaluate.report.figures.label_sets import draw_groups, draw_labels
+    from manyhot.evaluate.report.figures.model_groups import draw_consistency, draw_equal_accuracy
     from manyhot.evaluate.report.figures.panel import Frames
-    from manyhot.evaluate.report.figures.posterior_values import draw_posterior
     from manyhot.evaluate.report.figures.rank_changes import draw_ranks
-    from manyhot.evaluate.report.figures.relative_errors import draw_error_ratios
     from manyhot.evaluate.report.figures.scatter import draw_models
     from manyhot.evaluate.report.figures.shift import draw_shift
 

@@ -123,8 +123,6 @@ def strips(
     middles : Sheet
         Columns ``label``, ``x`` and ``text``, and the ends of two intervals: ``lo`` and ``hi`` of the outer
         one, and ``inner_lo`` and ``inner_hi`` of the inner one, which is drawn thick.
-    x : Side
-    title, tips, width
     zero : bool
         Draw a line at zero.
     above : bool
@@ -225,7 +223,6 @@ def dots(
         Reference value, drawn as a dashed line.
     also : sequence of float
         Further values that the axis must contain, such as the values of another panel.
-    title, tips, width
     """
     ends = (v for end in ("x", "lo", "hi", "inner_lo", "inner_hi") for v in middles.get(end, ()))
     known = [*also, *(v for v in ends if v is not None and v == v)]
@@ -250,7 +247,6 @@ class Group:
 
     Attributes
     ----------
-    title : str
     sheet : Sheet
         Columns ``label``, ``x``, ``lo`` and ``hi``, and the columns ``first`` and ``second``, whose text is
         written at the right.
@@ -350,13 +346,10 @@ def lines(
         Columns ``step``, ``y`` and ``text``, which is written next to each point; empty for no middle line.
     steps : sequence of str
         Labels of the axis, in order. In a label, ``|`` is a line break.
-    y : Side
-    x_title
     own : sequence of str
         The user's own models, which are named at the right.
     few : sequence of str
         All models if there are so few that all are named; otherwise empty.
-    title, tips, width, height
     """
     named = {**dict.fromkeys(few), **dict.fromkeys(own)}
     if named:

@@ -295,11 +295,7 @@ def _grouped(rows: pl.DataFrame, name: str, title: str, metric: str) -> Panel:
             "label": [labels[g] for g in kept[name]],
             **{new: column(kept, old, 100) for new, old in (("x", "value"), ("lo", "lo"), ("hi", "hi"))},
         },
-        {
-            "label": list(labels.values()),
-            "x": middles,
-            "text": [f"{m:.1f}" for m in middles],
-        },
+        {"label": list(labels.values()), "x": middles, "text": [f"{m:.1f}" for m in middles]},
         side,
         title=title,
         tips=[("Group", "label"), (short(metric), "x", "2", " %", "lo", "hi")],

@@ -57,8 +57,6 @@ class Panel:
         charts five times.
     sheets : Mapping of str to Sheet
         Data by the names that the charts use for them.
-    width, height : int
-    title : str or Mapping
     tips : sequence of Tip
         Fields that the tooltip of a mark shows in addition to the model.
     beyond : tuple of str
@@ -238,7 +236,6 @@ class Frames:
 
     Parameters
     ----------
-    tables : ReportTables
     own : sequence of str
         The user's own models.
     """
@@ -329,7 +326,7 @@ def first(frame: pl.DataFrame) -> dict[str, Any] | None:
 
 def axis(name: str) -> str:
     """Return the title of an axis of a metric, with its unit."""
-    return _with_unit(metric(name).axis, name)
+    return f"{metric(name).axis} (%)" if metric(name).percent else metric(name).axis
 
 
 def short(name: str) -> str:
@@ -355,7 +352,3 @@ def shortened(name: str, most: int) -> str:
 def slug(name: str) -> str:
     """Return a name for files and anchors."""
     return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
-
-
-def _with_unit(title: str, name: str) -> str:
-    return f"{title} (%)" if metric(name).percent else title

@@ -84,6 +84,8 @@ def order_agreement(frames: Frames) -> Figure | None:
     dense = len(columns) > 2 and rows.height >= DENSE * len(columns) * (len(columns) - 1) / 2
     panel = _square(rows, ends, columns) if dense else _list(rows[:ORDERS], ends[:ORDERS])
     least = rows.sort("tau").row(0, named=True)
+    n = rows.height
+    left_out = f" {ORDERS} of {n:,} pairs of orders are drawn; all are in the table." if n > ORDERS else ""
     return Figure(
         "rank-agreement",
         "ranks",
@@ -91,15 +93,11 @@ def order_agreement(frames: Frames) -> Figure | None:
         "How similar the orders of the models are",
         "Kendall's tau compares two orders of the same models. It is 1 if all pairs of models are in the "
         "same order in both, and 0 if as many pairs are reversed as not."
-        + ("" if dense else _bars_said(rows) + _orders_left_out(rows.height)),
+        + ("" if dense else _bars_said(rows) + left_out),
         f"Least similar: {_named(least)}, tau {least['tau']:.2f}. {_swaps_said(least)}",
         compose([panel]),
         rows.to_arrow(),
     )
-
-
-def _orders_left_out(n: int) -> str:
-    return f" {ORDERS} of {n:,} pairs of orders are drawn; all are in the table." if n > ORDERS else ""
 
 
 def _bars_said(rows: pl.DataFrame) -> str:

@@ -92,14 +92,12 @@ class Side:
     ----------
     title : sequence of str
         Lines.
-    domain : (float, float)
     ticks : sequence of float, optional
         Positions of the ticks; by default the axis chooses them.
     labels : str
         A Vega expression for the text of a tick.
     axis : Mapping
         Further options of the axis.
-    log : bool
     """
 
     title: Sequence[str]
@@ -228,8 +226,6 @@ def scatter(
     sheet : Sheet
         Columns ``model``, ``x``, ``y`` and, if there are intervals, ``x_lo``, ``x_hi``, ``y_lo`` and
         ``y_hi``.
-    x, y : Side
-    title, tips
     equal : bool
         Whether to draw the dashed line on which x and y are equal.
     lines : sequence of Line
@@ -241,7 +237,6 @@ def scatter(
         if there is room.
     groups : Mapping of str to str, optional
         The colour of each value of the column ``group``, in the order of the legend.
-    width, height : int
     """
     sheet = plain(sheet, *(f"{p}{v}_{end}" for p in ("", "p_") for v in "xy" for end in ("lo", "hi")))
     beyond = _beyond(sheet, x.domain, y.domain)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from manyhot.core import choices as methods
-from manyhot.core.choice_comparison import predicts_better
+from manyhot.core.choice_candidates import predicts_better
 from manyhot.core.choices import Choices
 from manyhot.core.choices import choice_auto as auto
 from manyhot.core.choices import choice_dawid_skene as dawid_skene

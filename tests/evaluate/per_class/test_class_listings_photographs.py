@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from manyhot import Reading, evaluate
 from manyhot.errors import InputError
-from manyhot.evaluate.per_class.class_photographs import PHOTOGRAPHED_CLASSES, PHOTOGRAPHS, read_albums
+from manyhot.evaluate.per_class.class_listings import PHOTOGRAPHED_CLASSES, PHOTOGRAPHS, read_albums
 from manyhot.evaluate.write import write_page
 
 image = pytest.importorskip("PIL.Image")

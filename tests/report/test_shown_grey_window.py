@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from skimage.exposure import rescale_intensity
 
-from manyhot.core.display_window import display_window
+from manyhot.report.shown_grey import display_window
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])

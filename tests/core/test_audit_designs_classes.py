@@ -1,10 +1,10 @@
-"""core/audit_class_designs.py against what answers change, computed by loops."""
+"""core/audit_designs.py against what answers change, computed by loops."""
 
 import numpy as np
 import pytest
 
 from manyhot.core.audit_average_precision import Ranking
-from manyhot.core.audit_class_designs import _expected_squares, class_design
+from manyhot.core.audit_designs import _expected_squares, class_design
 from manyhot.core.audit_samples import active_design
 from manyhot.errors import InputError
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from manyhot.core.image_alignment import GREY_SIDE as SIDE
-from manyhot.core.image_alignment import ImageAlignment, align_images, are_same, resampling
+from manyhot.core.duplicates import GREY_SIDE as SIDE
+from manyhot.core.duplicates import ImageAlignment, align_images, are_same, resampling
 
 
 def picture(seed, side=256):
@@ -53,7 +53,7 @@ def test_the_result_does_not_depend_on_the_number_of_pairs(monkeypatch):
     fixed = np.array([seen(picture(seed), 0.05, 0.9, 0, 0.9) for seed in range(7)])
     start = np.tile(np.float32([0.05, 0.9, 0.05, 0.9]), (7, 1))
     together = align_images(moving, fixed, start)
-    monkeypatch.setattr("manyhot.core.image_alignment._AT_ONCE", 3)
+    monkeypatch.setattr("manyhot.core.duplicates._AT_ONCE", 3)
     apart = align_images(moving, fixed, start)
     assert np.allclose(together.frames, apart.frames, atol=1e-5)
     assert np.allclose(together.similarity, apart.similarity, atol=1e-4)

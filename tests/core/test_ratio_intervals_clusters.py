@@ -5,13 +5,13 @@ import pytest
 from scipy.special import expit, logit
 from scipy.stats import kurtosis, norm, t
 
-from manyhot.core.cluster_intervals import (
+from manyhot.core.clusters import Clusters
+from manyhot.core.estimates import Ratio
+from manyhot.core.ratio_intervals import (
     changes_without_clusters,
     cluster_intervals,
     have_cluster_percentiles,
 )
-from manyhot.core.clusters import Clusters
-from manyhot.core.estimates import Ratio
 
 RNG = np.random.default_rng(0)
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from manyhot.core.cluster_permutation import like_clusters, n_exchangeable, permuted_in_clusters
+from manyhot.core.clusters import like_clusters, n_exchangeable, permuted_in_clusters
 from manyhot.core.group_search import FAMILY_WISE, Groups, Outcome, search_groups
 
 

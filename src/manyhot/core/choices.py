@@ -23,8 +23,7 @@ from manyhot.core.choice_candidates import (
     held_out_by_matrices,
     predicts_better,
 )
-from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
-from manyhot.core.rater_prior import RaterPrior
+from manyhot.core.expectation_maximisation import Fit, Patterns, RaterPrior, maximise
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
 from manyhot.registry import register

@@ -3,7 +3,7 @@
 A rater has one confusion matrix for all classes, because with 1,000 classes no rater answers enough
 questions about each. Matrices are drawn towards that of all raters, and the share of questions with the
 truth yes in each class towards that in all classes, as strongly as the answers say
-(`manyhot.core.rater_prior`). Options of the same name are those of `dawid_skene`.
+(`manyhot.core.expectation_maximisation`). Options of the same name are those of `dawid_skene`.
 """
 
 from __future__ import annotations

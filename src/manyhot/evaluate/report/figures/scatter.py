@@ -19,9 +19,11 @@ from scipy.spatial import KDTree
 from manyhot.evaluate.report.figures.panel import (
     CROSSES,
     FOCUS,
+    NAME_SIZE,
     OWN,
     Frames,
     Panel,
+    PanelPoint,
     Sheet,
     Tip,
     axis,
@@ -34,6 +36,7 @@ from manyhot.evaluate.report.figures.panel import (
     format_interval,
     halo,
     ink,
+    place_names,
     plain,
     points_said,
     short,
@@ -41,7 +44,6 @@ from manyhot.evaluate.report.figures.panel import (
     spread,
     text_of,
 )
-from manyhot.evaluate.report.figures.point_names import NAME_SIZE, PanelPoint, place_names
 from manyhot.report.figure import Axis, Figure, fences
 from manyhot.report.text import counted, title_of
 

@@ -25,6 +25,7 @@ from scipy.special import gammaln
 
 from manyhot.core.aggregation import TINY, vote_blocks
 from manyhot.core.array_types import Floats, Ints, Ints32, Ints64, Positions
+from manyhot.errors import InputError
 
 STRENGTHS = 2.0 ** np.arange(0, 11)
 """Strengths of the prior among which the estimate averages, in answers."""
@@ -481,3 +482,11 @@ def _shares(truths: Floats, added: float) -> tuple[Floats, Floats]:
     if len(truths) == 1 or not added:
         return np.broadcast_to(pooled, truths.shape), pooled
     return shrunk_shares(truths, pooled), pooled
+
+
+def check_fitting(smoothing: float | None, iterations: int) -> None:
+    """Raise an error if smoothing is negative or not finite, or if there are no iterations."""
+    if smoothing is not None and not 0 <= smoothing < np.inf:
+        raise InputError("Smoothing is negative or not a number.", got=smoothing, allowed="0 or more")
+    if iterations < 1:
+        raise InputError("There are no iterations.", got=iterations, allowed="1 or more")

@@ -184,6 +184,12 @@ def shown(values: Iterable[float | None]) -> list[float]:
     return near if squeezed else known
 
 
+def percent_sheet(both: Any) -> Sheet:
+    """Return the models, and the values and intervals of both axes in percent."""
+    ends = ("x", "x_lo", "x_hi", "y", "y_lo", "y_hi")
+    return {"model": column(both, "model")} | {name: column(both, name, 100) for name in ends}
+
+
 def shown_both(sheet: Sheet) -> tuple[list[float], list[float]]:
     """Return the values that each axis shows, without points that are outside either axis; see `shown`.
 
@@ -434,9 +440,7 @@ def top1_against_real(frames: Frames, dataset: str) -> Figure | None:
     both = frames.both((dataset, "top1"), (dataset, "real1"))
     if both.is_empty():
         return None
-    sheet = {"model": column(both, "model")} | {
-        name: column(both, name, 100) for name in ("x", "x_lo", "x_hi", "y", "y_lo", "y_hi")
-    }
+    sheet = percent_sheet(both)
     xs, ys = shown_both(sheet)
     panel = scatter(
         "models",

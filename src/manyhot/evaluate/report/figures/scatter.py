@@ -14,6 +14,7 @@ from typing import Any
 
 import altair as alt
 import numpy as np
+import polars as pl
 from scipy.spatial import KDTree
 
 from manyhot.evaluate.report.figures.panel import (
@@ -184,7 +185,7 @@ def shown(values: Iterable[float | None]) -> list[float]:
     return near if squeezed else known
 
 
-def percent_sheet(both: Any) -> Sheet:
+def percent_sheet(both: pl.DataFrame) -> dict[str, list[Any]]:
     """Return the models, and the values and intervals of both axes in percent."""
     ends = ("x", "x_lo", "x_hi", "y", "y_lo", "y_hi")
     return {"model": column(both, "model")} | {name: column(both, name, 100) for name in ends}

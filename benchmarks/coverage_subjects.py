@@ -657,8 +657,8 @@ def shares_of_raters(n, rng):
 @subject("held_out.lo")
 def held_out_sources(n, rng):
     """Yield how well two sources predict a third, on three questions of each of n images, not all asked."""
+    from manyhot.core.agreement import held_out_measures
     from manyhot.core.answers import SILENT
-    from manyhot.core.source_agreement import held_out_measures
 
     image, truth = _asked(n, rng)
     answers = _answered(truth, np.array([1.5, 1.0, 0.7]), rng)

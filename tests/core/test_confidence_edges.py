@@ -1,5 +1,7 @@
 """Uncertainty metrics where there is next to nothing: no weight, one image a bin, no probability at all."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -63,5 +65,5 @@ def test_counts_by_confidence_are_those_of_an_order(dtype):
         plain, shared = outcomes.equal_width(np.ones(500), bins), outcomes.in_bins(bins)
         for name in ("weight", "confidence", "right"):
             np.testing.assert_array_equal(getattr(shared, name), getattr(plain, name))
-    other = outcomes.with_right(~outcomes.right)
+    other = replace(outcomes, right=~outcomes.right)
     assert other.in_bins(15).right.sum() == 500 - outcomes.right.sum()

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from manyhot.classes import class_list
+from manyhot.core.class_hierarchy import FAR, Hierarchy
 from manyhot.core.label_kinds import (
-    FAR,
     LABEL_KINDS,
     UNKNOWN,
     Rules,
-    hierarchy_distance,
     image_kinds,
     mutual_confusion,
     share_together,
@@ -55,12 +54,12 @@ def test_mutual_confusion_by_hand():
 
 def test_steps_in_the_hierarchy_by_hand():
     a, b = np.array([0, 0, 0, 3, 3]), np.array([1, 2, 0, 4, 0])
-    assert hierarchy_distance(PATHS, a, b).tolist() == [2, 4, 0, FAR, FAR]
+    assert Hierarchy.of(PATHS).distance(a, b).tolist() == [2, 4, 0, FAR, FAR]
 
 
 def test_a_class_beneath_another():
     paths = [("dog", "animal"), ("husky", "dog", "animal")]
-    assert hierarchy_distance(paths, np.array([0]), np.array([1])).tolist() == [1]
+    assert Hierarchy.of(paths).distance(np.array([0]), np.array([1])).tolist() == [1]
 
 
 def test_steps_in_imagenets_hierarchy():
@@ -73,7 +72,7 @@ def test_steps_in_imagenets_hierarchy():
         min(paths[i].index(step) + paths[j].index(step) for step in set(paths[i]) & set(paths[j]))
         for i, j in zip(a, b, strict=True)
     ]
-    assert hierarchy_distance(paths, a, b).tolist() == expected
+    assert Hierarchy.of(paths).distance(a, b).tolist() == expected
 
 
 def test_share_together_by_hand():

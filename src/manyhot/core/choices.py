@@ -23,8 +23,7 @@ from manyhot.core.choice_candidates import (
     held_out_by_matrices,
     predicts_better,
 )
-from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
-from manyhot.core.rater_prior import RaterPrior
+from manyhot.core.expectation_maximisation import Fit, Patterns, RaterPrior, check_fitting, maximise
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -466,7 +465,4 @@ def _check_options(choices: Choices, smoothing: float | None, iterations: int, m
             got="counts of votes, or votes without raters",
             do="use vote-share or majority, or pass votes with their raters",
         )
-    if smoothing is not None and not smoothing >= 0:
-        raise InputError("Smoothing is negative or not a number.", got=smoothing, allowed="0 or more")
-    if iterations < 1:
-        raise InputError("There are no iterations.", got=iterations, allowed="1 or more")
+    check_fitting(smoothing, iterations)

@@ -9,6 +9,9 @@ import numpy as np
 
 from manyhot.core.array_types import Ints, Ints32, Ints64
 
+FAR = 255
+"""Distance of classes without a common ancestor."""
+
 NO_ANCESTOR = -1
 """The height of the lowest common ancestor of classes that have none."""
 
@@ -84,7 +87,21 @@ class Hierarchy:
         L. Bertinetto et al. Making Better Mistakes: Leveraging Class Hierarchies with Deep Networks. CVPR
         2020, arXiv 1912.09393. In their tree, all classes are leaves at the same depth.
         """
-        depth = (self.down >= 0).sum(axis=1)
-        shared = np.cumprod(self.down[a] == self.down[b], axis=1).sum(axis=1) * (a != b)
+        depth, shared = self._shared(a, b)
         apart = np.where(shared > 0, np.maximum(depth[a], depth[b]) - shared, NO_ANCESTOR)
         return np.asarray(np.where(a == b, 0, apart), np.int64)
+
+    def distance(self, a: Ints, b: Ints) -> Ints64:
+        """Return the number of steps from class a to class b via their lowest common ancestor, shape (p,).
+
+        Two classes with the same hypernym are two steps apart. The result is `FAR` if there is no common
+        ancestor.
+        """
+        depth, shared = self._shared(a, b)
+        steps = np.where(shared > 0, depth[a] + depth[b] - 2 * shared, FAR)
+        return np.asarray(np.where(a == b, 0, steps), np.int64)
+
+    def _shared(self, a: Ints, b: Ints) -> tuple[Ints64, Ints64]:
+        """Return the steps of each class from the root, and how many steps two different classes share."""
+        shared = np.cumprod(self.down[a] == self.down[b], axis=1).sum(axis=1) * (a != b)
+        return (self.down >= 0).sum(axis=1), shared

@@ -27,10 +27,10 @@ from manyhot.core.reliability import (
     against_label,
     against_set,
     bin_of,
+    check_bins,
     inner_edges,
 )
 from manyhot.core.sets import YES, Case
-from manyhot.parameters import check_count
 from manyhot.registry import register
 
 _Event = Callable[[Case], Outcomes | None]
@@ -265,17 +265,6 @@ def nll_best(case: Case) -> Estimate:
     The value is at least `nll_mass`, and at most the negative log-likelihood of any class of the set.
     """
     return _set_likelihood(case, mass=False)
-
-
-def check_bins(bins: int) -> None:
-    """Check a number of bins.
-
-    Raises
-    ------
-    InputError
-        If the number of bins is not an integer of at least 1.
-    """
-    check_count(bins, "This is not a number of bins.", got=f"bins={bins}", allowed="1 or more; 15 is usual")
 
 
 def _binned(

@@ -3,7 +3,7 @@
 A rater has one confusion matrix for all classes, because with 1,000 classes no rater answers enough
 questions about each. Matrices are drawn towards that of all raters, and the share of questions with the
 truth yes in each class towards that in all classes, as strongly as the answers say
-(`manyhot.core.rater_prior`). Options of the same name are those of `dawid_skene`.
+(`manyhot.core.expectation_maximisation`). Options of the same name are those of `dawid_skene`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.special import expit, logsumexp, softmax
 from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import MAYBE, N_ANSWERS, Answers, GoldenAnswers
 from manyhot.core.array_types import Floats
-from manyhot.core.expectation_maximisation import Fit
+from manyhot.core.expectation_maximisation import Fit, check_fitting
 from manyhot.core.rater_models import RaterModel, chance, history_gain
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
@@ -370,7 +370,4 @@ def _spaced(answers: Answers) -> Answers:
 def _check_options(answers: Answers, smoothing: float | None, iterations: int) -> None:
     if not len(answers):
         raise InputError("There are no votes.")
-    if smoothing is not None and not 0 <= smoothing < np.inf:
-        raise InputError("Smoothing is negative or not a number.", got=smoothing, allowed="0 or more")
-    if iterations < 1:
-        raise InputError("There are no iterations.", got=iterations, allowed="1 or more")
+    check_fitting(smoothing, iterations)

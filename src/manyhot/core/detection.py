@@ -295,7 +295,7 @@ def localise(heatmap: HeatMap, region: Mask) -> Localised:
     total = positive.sum()
     return Localised(
         pointing=points_at(heatmap, region),
-        pointing_near=points_at(heatmap, near(region)),
+        pointing_near=points_at(heatmap, near(region, POINTING_TOLERANCE)),
         energy=float(positive[inside].sum() / total) if total else 0.0,
         overlap=_overlap(values, inside, n),
         auroc=_auroc(values, inside, n),
@@ -310,7 +310,7 @@ def points_at(heatmap: HeatMap, region: Mask) -> float:
 def by_chance(region: Mask, seen: Mask) -> Localised:
     """Return the expected measures of a random map, over the pixels that the network saw."""
     area = float(region[seen].mean())
-    return Localised(area, float(near(region)[seen].mean()), area, area, 0.5)
+    return Localised(area, float(near(region, POINTING_TOLERANCE)[seen].mean()), area, area, 0.5)
 
 
 def centre(height: int, width: int, spread: float = SPREAD) -> Floats:
@@ -321,11 +321,11 @@ def centre(height: int, width: int, spread: float = SPREAD) -> Floats:
     return np.outer(rows, columns)
 
 
-def near(region: Mask) -> Mask:
+def near(region: Mask, tolerance: float) -> Mask:
     """Return the pixels whose distance to a region is at most a share of the image's longer side."""
     if not region.any():
         return region
-    reach = POINTING_TOLERANCE * max(region.shape)
+    reach = tolerance * max(region.shape)
     close: Mask = distance_transform_edt(~region) <= reach
     return close
 

@@ -17,10 +17,9 @@ from scipy.special import entr
 
 from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights, mean_over, undefined
-from manyhot.core.reliability import BINS, NOT_RESAMPLED, Bins
+from manyhot.core.reliability import BINS, NOT_RESAMPLED, Bins, check_bins
 from manyhot.core.sets import Case
 from manyhot.core.softmax import check_sums
-from manyhot.parameters import check_count
 from manyhot.registry import register
 
 
@@ -240,7 +239,7 @@ def ece_votes(case: Case, *, bins: int = BINS) -> Estimate:
     ----------
     Guo et al. 2017, arXiv 1706.04599, equation 3, with the share of votes instead of correctness.
     """
-    check_count(bins, "This is not a number of bins.", got=f"bins={bins}", allowed="1 or more; 15 is usual")
+    check_bins(bins)
     labels = case.labels
     if labels.p is None or case.confidence is None:
         return undefined(len(labels))

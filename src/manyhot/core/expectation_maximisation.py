@@ -3,7 +3,12 @@
 The answers are symbols: a symbol is an answer of a rater. Given matrices with the probability of each
 symbol under each truth, the posterior of a question is a product over its symbols; given posteriors, the
 expected count of each symbol under each truth is a sum over questions. Both are sparse matrix products. How
-matrices are estimated from the counts is up to the caller (`manyhot.core.rater_prior`).
+matrices are estimated from the counts is up to the caller, such as by a hierarchical prior of raters.
+
+With few answers, a rater's confusion matrix cannot be estimated from these answers alone. The rows of the
+matrix are therefore drawn from a Dirichlet distribution whose mean is the matrix of all raters together.
+Its strength, a number of answers, is estimated from how much raters differ (empirical Bayes). A small share
+of raters may be unlike the others: they answer in any way, or the opposite of what others answer.
 """
 
 from __future__ import annotations
@@ -16,10 +21,177 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 from scipy.sparse import csc_array, csr_array
+from scipy.special import gammaln
 
 from manyhot.core.aggregation import TINY, vote_blocks
 from manyhot.core.array_types import Floats, Ints, Ints32, Ints64, Positions
-from manyhot.core.rater_prior import shrunk_shares
+from manyhot.errors import InputError
+
+STRENGTHS = 2.0 ** np.arange(0, 11)
+"""Strengths of the prior among which the estimate averages, in answers."""
+
+CENTRE, _WIDTH = np.log(16.0), 1.5
+"""Mean and standard deviation of the logarithm of the strength before any answer."""
+
+_ORDINARY, _UNLIKE = 20.0, 1.0
+"""Numbers of raters of each kind before any answer: like the others, in any way, opposite."""
+
+_FEWEST_OPPOSITE = 4.0
+"""Minimum strength of the prior of raters who mean the opposite, in answers."""
+
+_MOST = 2_000
+"""Number of raters from which the strength is estimated."""
+
+_CONCENTRATIONS = 2.0 ** np.arange(0, 15, 2)
+"""Strengths of the prior of the share of each truth in a group, in questions."""
+
+
+def log_marginal(counts: Floats, prior: Floats) -> Floats:
+    """Return the logarithm of the probability of counts under Dirichlet priors, without multinomial terms.
+
+    Parameters
+    ----------
+    counts : ndarray of float64, shape (R, K, A)
+    prior : ndarray of float64, shape (..., K, A)
+        Parameters of the Dirichlet distribution of each row.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., R)
+        Summed over the K rows.
+
+    References
+    ----------
+    Minka 2000, Estimating a Dirichlet distribution, equation 53.
+    """
+    # With the raters last, sums are of whole rows and not of two or three numbers, in half the time.
+    of_raters = np.ascontiguousarray(np.moveaxis(counts, 0, -1))
+    cells, rows = prior[..., None], prior.sum(-1)[..., None]
+    of_rows = gammaln(rows) - gammaln(rows + of_raters.sum(-2))
+    of_cells = gammaln(cells + of_raters) - gammaln(cells)
+    return np.asarray(of_rows.sum(-2) + of_cells.sum((-3, -2)))
+
+
+@dataclass(frozen=True)
+class RaterPrior:
+    """The prior of raters' matrices: a mixture of Dirichlet distributions, one for each kind of rater.
+
+    Attributes
+    ----------
+    kind : ndarray of float64, shape (R, J)
+        Probability of each kind, given the rater's answers. The first kind resembles other raters, the second
+        answers in any way, and the third, if there is one, answers the opposite.
+    cells : ndarray of float64, shape (J, K, A)
+        Parameters of the Dirichlet distribution of each row.
+    """
+
+    kind: Floats
+    cells: Floats
+
+    @classmethod
+    def of(cls, counts: Floats, pooled: Floats, opposite: Floats | None = None) -> RaterPrior:
+        """Estimate the prior.
+
+        Parameters
+        ----------
+        counts : ndarray of float64, shape (R, K, A)
+            Expected number of each answer of each rater under each truth.
+        pooled : ndarray of float64, shape (K, A)
+            The matrix of all raters. Rows sum to 1.
+        opposite : ndarray of float64, shape (K, A), optional
+            The matrix of raters who answer the opposite.
+        """
+        anyhow = np.ones_like(pooled)
+        strength = _strength(counts, pooled, anyhow)
+        cells = [strength * pooled, anyhow]
+        if opposite is not None:
+            cells.append(max(strength, _FEWEST_OPPOSITE) * opposite)
+        fits = log_marginal(counts, np.stack(cells)).T
+        before = np.full(len(cells), _UNLIKE)
+        before[0] = _ORDINARY
+        shares = before
+        for _ in range(5):  # a few steps, as each iteration of the caller adds its own
+            scores = fits + np.log(shares)
+            kind = np.exp(scores - scores.max(1, keepdims=True))
+            kind /= kind.sum(1, keepdims=True)
+            shares = kind.sum(0) + before
+            shares /= shares.sum()
+        return cls(kind, np.stack(cells))
+
+    def matrices(self, counts: Floats) -> Floats:
+        """Return the expected matrices, given the counts from which the prior was estimated."""
+        matrices: Floats = np.zeros_like(counts)
+        for j, prior in enumerate(self.cells):
+            rows = counts + prior
+            rows /= rows.sum(-1, keepdims=True)
+            matrices += self.kind[:, j, None, None] * rows
+        return matrices
+
+    def without(
+        self, counts: Floats, rater: Ints, row: Positions, answer: Positions, posterior: Floats
+    ) -> Floats:
+        """Return the probability of each of m answers under T truths, as if the answer had not been counted.
+
+        Parameters
+        ----------
+        counts : ndarray of float64, shape (R, K, A)
+        rater : ndarray of int, shape (m,)
+        row : ndarray of int, shape (T,)
+            The row of `counts` in which answers are counted under each truth.
+        answer : ndarray of int, shape (T, m)
+            The column of each answer under each truth.
+        posterior : ndarray of float64, shape (T, m)
+            Probability of each truth, with which the answer was counted.
+
+        Returns
+        -------
+        ndarray of float64, shape (T, m)
+        """
+        n, total = np.empty_like(posterior), np.empty_like(posterior)
+        sums = counts.sum(-1)
+        for t in range(len(row)):
+            tied = row == row[t]
+            here = np.where(tied[:, None] & (answer == answer[t]), posterior, 0).sum(0)
+            n[t] = np.maximum(counts[rater, row[t], answer[t]] - here, 0)
+            total[t] = np.maximum(sums[rater, row[t]] - posterior[tied].sum(0), 0)
+        of_kinds = np.stack(
+            [(n + prior[row[:, None], answer]) / (total + prior.sum(1)[row][:, None]) for prior in self.cells]
+        )
+        # A rater's answer also made a kind of rater more probable.
+        kind = self.kind[rater].T / np.exp((posterior * np.log(of_kinds)).sum(1))
+        kind /= kind.sum(0)
+        probability: Floats = (kind[:, None] * of_kinds).sum(0)
+        return probability
+
+
+def _strength(counts: Floats, pooled: Floats, anyhow: Floats) -> float:
+    """Return the strength of the prior in answers: the exponential of its expected logarithm."""
+    counts = counts[:: len(counts) // _MOST + 1]
+    ordinary = log_marginal(counts, STRENGTHS[:, None, None] * pooled)
+    unlike = log_marginal(counts, anyhow)
+    rare = _UNLIKE / (_ORDINARY + _UNLIKE)
+    fit = np.logaddexp(ordinary + np.log1p(-rare), unlike + np.log(rare)).sum(1)
+    logs = np.log(STRENGTHS)
+    fit -= ((logs - CENTRE) / _WIDTH) ** 2 / 2
+    weight = np.exp(fit - fit.max())
+    return float(np.exp(weight @ logs / weight.sum()))
+
+
+def shrunk_shares(counts: Floats, pooled: Floats) -> Floats:
+    """Return the share of each truth in each group, shrunk towards the share in all groups, shape (G, K).
+
+    Parameters
+    ----------
+    counts : ndarray of float64, shape (G, K)
+        Expected number of questions of each truth.
+    pooled : ndarray of float64, shape (K,)
+    """
+    fit = log_marginal(counts[:, None], _CONCENTRATIONS[:, None, None] * pooled).sum(-1)
+    weight = np.exp(fit - fit.max())
+    strength = float(np.exp(weight @ np.log(_CONCENTRATIONS) / weight.sum()))
+    rows = counts + strength * pooled
+    return np.asarray(rows / rows.sum(1, keepdims=True))
+
 
 BLOCK = 32_768
 """Number of vote patterns per block."""
@@ -310,3 +482,11 @@ def _shares(truths: Floats, added: float) -> tuple[Floats, Floats]:
     if len(truths) == 1 or not added:
         return np.broadcast_to(pooled, truths.shape), pooled
     return shrunk_shares(truths, pooled), pooled
+
+
+def check_fitting(smoothing: float | None, iterations: int) -> None:
+    """Raise an error if smoothing is negative or not finite, or if there are no iterations."""
+    if smoothing is not None and not 0 <= smoothing < np.inf:
+        raise InputError("Smoothing is negative or not a number.", got=smoothing, allowed="0 or more")
+    if iterations < 1:
+        raise InputError("There are no iterations.", got=iterations, allowed="1 or more")

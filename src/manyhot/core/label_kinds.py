@@ -16,6 +16,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from manyhot.core.array_types import Bools, Floats, Ints, Ints8, Ints64
+from manyhot.core.class_hierarchy import Hierarchy
 from manyhot.core.cooccurrence import pairs_within
 from manyhot.core.sets import YES, LabelSets
 
@@ -24,9 +25,6 @@ LABEL_KINDS = ("one", "several-objects", "ambiguous", "near-synonyms")
 
 UNKNOWN = -1
 """Code of an unknown number of objects, and kind of an image without labels."""
-
-FAR = 255
-"""Distance of classes without a common ancestor."""
 
 
 @dataclass(frozen=True)
@@ -92,29 +90,6 @@ def mutual_confusion(tops: Iterable[Ints], n_classes: int) -> Floats:
     table = counts.reshape(n_classes, n_classes)
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
     return np.asarray(np.minimum(share, share.T))
-
-
-def hierarchy_distance(paths: Sequence[Sequence[str]], a: Ints, b: Ints) -> Ints64:
-    """Return the number of steps from class a to class b via their lowest common ancestor, shape (p,).
-
-    Two classes with the same hypernym are two steps apart. The result is `FAR` if there is no common
-    ancestor.
-
-    Parameters
-    ----------
-    paths : sequence of C sequences of str
-        The path of each class to the root, starting with the class.
-    a, b : ndarray of int, shape (p,)
-    """
-    number = {step: i for i, step in enumerate(dict.fromkeys(s for path in paths for s in path))}
-    length = np.array([len(path) for path in paths])
-    # From the root down; short paths are padded with numbers that no other class has.
-    down = np.repeat(-1 - np.arange(len(paths))[:, None], int(length.max(initial=1)), axis=1)
-    for row, path in zip(down, paths, strict=True):
-        row[: len(path)] = [number[step] for step in reversed(path)]
-    shared = np.cumprod((down[a] == down[b]) & (a != b)[:, None], axis=1).sum(1)
-    steps = length[a] + length[b] - 2 * shared
-    return np.where(a == b, 0, np.where(shared > 0, steps, FAR))
 
 
 def share_together(sets: LabelSets) -> tuple[Ints64, Floats, Ints64]:
@@ -196,7 +171,7 @@ def image_kinds(
     confusion : ndarray of float64, shape (C, C)
         The result of `mutual_confusion`.
     paths : sequence of C sequences of str
-        As in `hierarchy_distance`.
+        The path of each class to the root, starting with the class.
     n_objects : ndarray of int, shape (n,), optional
         Number of objects that raters counted; `UNKNOWN` if they did not.
     """
@@ -205,7 +180,7 @@ def image_kinds(
     rows, classes = sets.rows[yes], sets.classes[yes].astype(np.int64)
     i, j = pairs_within(rows)
     mixed = confusion[classes[i], classes[j]] >= rules.confusion
-    close = hierarchy_distance(paths, classes[i], classes[j]) <= rules.distance
+    close = Hierarchy.of(paths).distance(classes[i], classes[j]) <= rules.distance
     synonyms = np.isin(
         _pair(classes[i], classes[j], sets.n_classes), near_synonyms(sets, confusion, rules)[0]
     )

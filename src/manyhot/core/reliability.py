@@ -15,6 +15,7 @@ import numpy as np
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints, Positions
 from manyhot.core.estimates import Weights
 from manyhot.core.sets import Case
+from manyhot.parameters import check_count
 
 BINS = 15
 """Default number of bins, as in Guo et al. 2017."""
@@ -23,6 +24,11 @@ NOT_RESAMPLED = "chance increases a calibration error, and each resample increas
 """Why calibration errors have no interval. Corrections of this bias fail where the error is small: with 200
 to 2,000 images of a calibrated model, intervals from ``2 * value - samples`` contain the error of infinitely
 many images in 41 to 51 % of data sets (``docs/explanation/intervals.md``)."""
+
+
+def check_bins(bins: int) -> None:
+    """Raise an error if the number of bins is not an integer of at least 1."""
+    check_count(bins, "This is not a number of bins.", got=f"bins={bins}", allowed="1 or more; 15 is usual")
 
 
 def bin_of(p: Floats, bins: int) -> Positions:

@@ -19,6 +19,7 @@ from manyhot.core.ratio_intervals import (
     have_cluster_percentiles,
     have_percentiles,
     intervals_in_cells,
+    is_share,
 )
 from manyhot.core.resampled_statistics import (
     FixedPoint,
@@ -118,7 +119,7 @@ class ImageValues:
     @property
     def is_share(self) -> bool:
         """Whether the metric is a plain share of the scored images."""
-        return self.num.dtype == bool and self.den.dtype == bool and self.stratum is None
+        return is_share(self.ratio)
 
     def stratum_is_class(self, label: npt.NDArray[np.integer]) -> bool:
         """Whether the metric is a plain proportion within each class, because its only strata are classes."""

@@ -18,7 +18,7 @@ from manyhot.console import table_lines
 from manyhot.core.model_pairs import holm
 from manyhot.errors import InputError, UsageError
 from manyhot.evaluate.compared_pairs import ComparedPairs
-from manyhot.evaluate.ranks import image_groups, leading_metric, shown_metrics
+from manyhot.evaluate.ranks import at_end, image_groups, leading_metric, shown_metrics
 from manyhot.evaluate.slices import ALL
 from manyhot.evaluate.terminal import first_names, spaced
 from manyhot.report.text import Metric, metrics_of
@@ -193,9 +193,8 @@ def _pairs_at(results: Results, end: End, model: str) -> Mapping[frozenset[str],
     """Return the rows of the pairs table of one model at an end, by the two models."""
     table = results.pairs
     table = table.filter(pc.or_(pc.equal(table["model_a"], model), pc.equal(table["model_b"], model)))
-    for column, name in zip(("dataset", "metric", "slice"), end, strict=True):
-        table = table.filter(pc.equal(table[column], name))
-    return {frozenset((row["model_a"], row["model_b"])): row for row in table.to_pylist()}
+    rows = at_end(table, end).to_pylist()
+    return {frozenset((row["model_a"], row["model_b"])): row for row in rows}
 
 
 # Sentences.

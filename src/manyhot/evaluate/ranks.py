@@ -141,7 +141,7 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     instead = leading_metric(results, end[0], without) if without else ""
     without = [m for m in dataset_models(results, end[0]) if m not in at]
     instead = leading_metric(results, end[0], without) if without else ""
-    tested = _at(results.pairs, end)["p_adjusted"]
+    tested = at_end(results.pairs, end)["p_adjusted"]
     about = {
         "images": images,
         "models": len(models),
@@ -171,7 +171,7 @@ def image_groups(results: Results, end: End) -> list[list[str]]:
     list of list of str
         The groups, the largest first. If two groups have the same size, the one with more images comes first.
     """
-    table = _at(results.table, end)
+    table = at_end(results.table, end)
     images = pc.add(table["n"], pc.fill_null(table["n_skipped"], 0)).to_pylist()
     are_apart = _different_images(results, end)
     groups: list[tuple[int, list[str]]] = []
@@ -187,13 +187,13 @@ def image_groups(results: Results, end: End) -> list[list[str]]:
 
 def _different_images(results: Results, end: End) -> Callable[[str, str], bool]:
     """Return whether two models are known to count different images."""
-    samples = _at(results.samples, end)
+    samples = at_end(results.samples, end)
     models = samples["model"].to_pylist()
     if "images" in samples.column_names:
         digests = dict(zip(models, samples["images"].to_pylist(), strict=True))
         if any(digests.values()):
             return lambda a, b: None not in (x := digests.get(a), y := digests.get(b)) and x != y
-    sampled, pairs = set(models), _at(results.pairs, end)
+    sampled, pairs = set(models), at_end(results.pairs, end)
     tested = pairs.filter(pc.is_finite(pairs["difference"]))
     if not sampled and results.values_at:  # pages are drawn without samples; an undefined difference tells
         undefined = pairs.filter(pc.invert(pc.is_finite(pairs["difference"])))
@@ -252,7 +252,7 @@ def _end(results: Results, by: str, dataset: str) -> End:
 def _best_ranks(
     results: Results, end: End, models: list[str], cost: np.ndarray[Any, Any]
 ) -> list[int | None]:
-    tested = _at(results.pairs, end)
+    tested = at_end(results.pairs, end)
     if not tested.num_rows or not ComparedPairs.of(results.about, end[0]).are_all:
         return [None] * len(models)
     names = pa.array(models, pa.string())
@@ -264,7 +264,8 @@ def _best_ranks(
     return [1 + int(n) for n in np.bincount(worse, minlength=len(models))]
 
 
-def _at(table: pa.Table, end: End) -> pa.Table:
+def at_end(table: pa.Table, end: End) -> pa.Table:
+    """Return the rows of a table of values or pairs on a data set, under a metric and on a slice."""
     for column, name in zip(("dataset", "metric", "slice"), end, strict=True):
         table = table.filter(pc.equal(table[column], name))
     return table

@@ -98,6 +98,7 @@ def both_events(case: Case) -> dict[str, Outcomes]:
         return {}
     right = {"label": case.is_label, "set": case.hit}
     outcomes = Outcomes(image, case.confidence[image], right[events[0]][image, 0])
+    # What does not depend on correctness is shared.
     return {event: replace(outcomes, right=right[event][image, 0]) for event in events}
 
 

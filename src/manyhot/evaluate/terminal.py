@@ -42,7 +42,7 @@ class Block:
 
 
 _SHOWN = 15
-"""The best models of a block."""
+"""Number of the best models in a block."""
 
 
 def headline_blocks(
@@ -119,7 +119,7 @@ def _blocks_by(
     ]
     for group in [*(g for g in groups if g[0] not in alone), *([alone] if alone else [])]:
         is_ranked = group is not alone
-        best = _best(group, columns[at], about[at]["better"], own, is_ranked)
+        best = _best(group, columns[at], about[at]["better"], _SHOWN, own, is_ranked)
         text = title.text(
             len(group), min(_SHOWN, len(group)), is_ranked=is_ranked, is_first=group is groups[0]
         )
@@ -187,7 +187,12 @@ def block_html(block: Block) -> str:
 
 
 def _best(
-    group: Sequence[str], values: Mapping[str, Any], better: str, own: Collection[str], is_ranked: bool
+    group: Sequence[str],
+    values: Mapping[str, Any],
+    better: str,
+    most: int,
+    own: Collection[str],
+    is_ranked: bool,
 ) -> list[tuple[str, str]]:
     """Return the best models with their ranks, and one's own; without a rank, the first."""
     sign = -1 if better == "higher" else 1
@@ -197,7 +202,7 @@ def _best(
         return value != value, 0.0 if value != value else sign * value
 
     ordered = sorted(group, key=cost) if is_ranked else group
-    best = [(i, m) for i, m in enumerate(ordered, 1) if i <= _SHOWN or m in own]
+    best = [(i, m) for i, m in enumerate(ordered, 1) if i <= most or m in own]
     return [(str(i) if is_ranked else "", m) for i, m in best]
 
 

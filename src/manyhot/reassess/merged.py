@@ -18,9 +18,9 @@ from pyarrow import compute as pc
 
 from manyhot import tables
 from manyhot.console import fact_lines, table_lines
+from manyhot.core.agreement import SourceAnswers, conflicting, held_out_measures
 from manyhot.core.answers import ANSWERS, MAYBE, NO, SILENT, YES
 from manyhot.core.array_types import Bools
-from manyhot.core.source_agreement import SourceAnswers, conflicting, held_out_measures
 from manyhot.files import hashes_of
 from manyhot.formats.csv_tables import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
@@ -106,7 +106,7 @@ declare_table(
             "others",
             f"the source that predicts the answers, or {_OTHERS!r}, the majority of the other sources",
         ),
-        TEXT("measure", "precision, recall, specificity or kappa; see `manyhot.core.source_agreement`"),
+        TEXT("measure", "precision, recall, specificity or kappa; see `manyhot.core.agreement`"),
         REAL.nullable("value", "the value; null if undefined"),
         *bounds("lo", "hi", f"{ITS} over images"),
         COUNT("n", "(image, class) pairs that count"),

@@ -10,8 +10,7 @@ from pyarrow import compute as pc
 
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings
 from manyhot.evaluate.report.datasets import DataSet
-from manyhot.evaluate.report.groups_section import groups_part
-from manyhot.evaluate.report.optional_sections import consistency_part, posterior_part
+from manyhot.evaluate.report.optional_sections import consistency_part, groups_part, posterior_part
 from manyhot.evaluate.report.overview import PROTOCOLS, TITLES
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.evaluate.slices import ALL

@@ -22,8 +22,12 @@ vl_convert = pytest.importorskip("vl_convert")
 
 from manyhot.evaluate.report.figures import draw_figures  # noqa: E402
 from manyhot.evaluate.report.figures.bars import strips  # noqa: E402
-from manyhot.evaluate.report.figures.panel import Panel, compose, line_said  # noqa: E402
-from manyhot.evaluate.report.figures.point_names import NAME_SIZE  # noqa: E402
+from manyhot.evaluate.report.figures.panel import (  # noqa: E402
+    NAME_SIZE,
+    Panel,
+    compose,
+    line_said,
+)
 from manyhot.evaluate.report.figures.scatter import plain_side, probit_side, scatter, shown, shown_both  # noqa: E402
 from manyhot.report import prerender  # noqa: E402
 from manyhot.report.export import save_figures  # noqa: E402

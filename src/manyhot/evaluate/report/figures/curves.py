@@ -32,6 +32,7 @@ from manyhot.evaluate.report.figures.scatter import (
     Line,
     Side,
     log_side,
+    percent_sheet,
     plain_side,
     scatter,
     shown,
@@ -101,9 +102,7 @@ def real_by_top1(frames: Frames, dataset: str) -> Figure | None:
     ]
     if both.is_empty() or not found:
         return None
-    sheet = {"model": column(both, "model")} | {
-        name: column(both, name, 100) for name in ("x", "x_lo", "x_hi", "y", "y_lo", "y_hi")
-    }
+    sheet = percent_sheet(both)
     panels = [_fitted(f"saturation-{i}", sheet, fit, frames.own) for i, fit in enumerate(found)]
     said = "; ".join(f"{_which(fit)}: {slope_said(fit)}" for fit in found)
     return Figure(
@@ -166,9 +165,7 @@ def label_errors(frames: Frames, dataset: str) -> Figure | None:
     both = frames.both((dataset, "top1"), (dataset, "valid_errors"))
     if both.is_empty():
         return None
-    sheet = {"model": column(both, "model")} | {
-        name: column(both, name, 100) for name in ("x", "x_lo", "x_hi", "y", "y_lo", "y_hi")
-    }
+    sheet = percent_sheet(both)
     best = both.sort("x", descending=True).row(0, named=True)
     xs, ys = shown_both(sheet)
     panel = scatter(

@@ -14,14 +14,17 @@ from typing import Any
 
 import altair as alt
 import numpy as np
+import polars as pl
 from scipy.spatial import KDTree
 
 from manyhot.evaluate.report.figures.panel import (
     CROSSES,
     FOCUS,
+    NAME_SIZE,
     OWN,
     Frames,
     Panel,
+    PanelPoint,
     Sheet,
     Tip,
     axis,
@@ -34,6 +37,7 @@ from manyhot.evaluate.report.figures.panel import (
     format_interval,
     halo,
     ink,
+    place_names,
     plain,
     points_said,
     short,
@@ -41,7 +45,6 @@ from manyhot.evaluate.report.figures.panel import (
     spread,
     text_of,
 )
-from manyhot.evaluate.report.figures.point_names import NAME_SIZE, PanelPoint, place_names
 from manyhot.report.figure import Axis, Figure, fences
 from manyhot.report.text import counted, title_of
 
@@ -180,6 +183,12 @@ def shown(values: Iterable[float | None]) -> list[float]:
     near = typical(known)
     squeezed = near and max(near) - min(near) < SQUEEZED * (max(known) - min(known))
     return near if squeezed else known
+
+
+def percent_sheet(both: pl.DataFrame) -> dict[str, list[Any]]:
+    """Return the models, and the values and intervals of both axes in percent."""
+    ends = ("x", "x_lo", "x_hi", "y", "y_lo", "y_hi")
+    return {"model": column(both, "model")} | {name: column(both, name, 100) for name in ends}
 
 
 def shown_both(sheet: Sheet) -> tuple[list[float], list[float]]:
@@ -432,9 +441,7 @@ def top1_against_real(frames: Frames, dataset: str) -> Figure | None:
     both = frames.both((dataset, "top1"), (dataset, "real1"))
     if both.is_empty():
         return None
-    sheet = {"model": column(both, "model")} | {
-        name: column(both, name, 100) for name in ("x", "x_lo", "x_hi", "y", "y_lo", "y_hi")
-    }
+    sheet = percent_sheet(both)
     xs, ys = shown_both(sheet)
     panel = scatter(
         "models",

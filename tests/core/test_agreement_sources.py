@@ -7,9 +7,9 @@ import pytest
 from scipy.special import expit, logit, stdtrit
 from sklearn.metrics import cohen_kappa_score, precision_score, recall_score
 
+from manyhot.core.agreement import conflicting, held_out_measures, source_shares
 from manyhot.core.answers import MAYBE, NO, SILENT, YES
 from manyhot.core.share_intervals import proportion_interval
-from manyhot.core.source_agreement import conflicting, held_out_measures, source_shares
 
 
 def draw(seed, n=600, sources=3, images=80):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from manyhot.evaluate.report.figures.point_names import NAME_SIZE, place_names
+from manyhot.evaluate.report.figures.panel import NAME_SIZE, place_names
 from manyhot.report.svg import width
 
 SIZE = (300.0, 100.0)

@@ -22,22 +22,19 @@ from manyhot.core.conformal import COVERS, DRAWN, check_alpha
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import Case
 from manyhot.data.data_sets import Source
-from manyhot.data.inputs import (
-    READING,
-    LabelsLike,
-    PredictionsLike,
-    Reading,
-    open_inputs,
-)
+from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.calibration_chapter import (
     BY_ERROR,
+    MEASURES,
     MOST_DRAWN,
     by_error,
     calibration_answer,
     judged_by_top_class,
+    model_lines,
+    same_for_sets,
+    set_lines,
 )
 from manyhot.diagnose.calibration_classes import by_model, calibration_of_classes, class_tables
-from manyhot.diagnose.calibration_lines import MEASURES, model_lines, same_for_sets, set_lines
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.confidence import (
@@ -59,6 +56,7 @@ from manyhot.evaluate.slices import labels_of, model_cases
 from manyhot.evaluate.terminal import first_names
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
+from manyhot.report.chapter import rows_by
 from manyhot.run import QUIET, Run
 from manyhot.run import Progress as OnProgress
 from manyhot.tables import Labels, Predictions, Row, schema
@@ -103,10 +101,8 @@ class Calibration(DiagnosisResult):
 
     def lines(self) -> Iterator[str]:
         """Yield the answer and, for each model, the effect of recalibration and the prediction sets."""
-        models: dict[tuple[str, str], list[Row]] = {}
         every, sets = self.calibration.to_pylist(), self.prediction_sets.to_pylist()
-        for row in every:
-            models.setdefault((row["dataset"], row["model"]), []).append(row)
+        models = rows_by(every, "dataset", "model")
         bins, classes = self.calibration_bins.to_pylist(), self.class_calibration.to_pylist()
         if answer := " ".join(calibration_answer(every, bins, classes)):
             yield from (answer, "")

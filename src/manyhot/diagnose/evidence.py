@@ -16,12 +16,7 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList, from_keys
 from manyhot.core.class_hierarchy import Hierarchy
 from manyhot.core.cooccurrence import ClassPairs
-from manyhot.core.error_kinds import (
-    NOTHING,
-    ErrorContext,
-    NeighbourLabels,
-    rarity_of,
-)
+from manyhot.core.error_kinds import NOTHING, ErrorContext, NeighbourLabels, rarity_of
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.data import catalog
 from manyhot.data.data_sets import Source
@@ -41,7 +36,6 @@ from manyhot.tables.predictions import list_matrix
 
 _WEASELS = ("n02441942", "n02442845", "n02443114", "n02443484")
 """Weasel, mink, polecat, black-footed ferret."""
-
 
 COLLAPSED = (
     ("n02110185", "n02109961"),  # Siberian husky: Eskimo dog
@@ -65,7 +59,6 @@ COLLAPSED = (
 )
 """By their keys: a class, and another whose prediction says the same of it. Vasudevan et al. 2022, as Peychev
 et al. 2023 list them."""
-
 
 _MISTAKES = "imagenet-mistakes"
 """The catalogue entry in which experts called images of ImageNet's validation set non-prototypical."""

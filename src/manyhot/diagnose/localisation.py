@@ -112,7 +112,6 @@ def summarise(maps: pa.Table, *, resamples: int = RESAMPLES, seed: int = 0) -> p
     resamples : int
         Number of bootstrap resamples of images; 0 for no intervals. All maps of an image are resampled
         together.
-    seed : int
     """
     groups: dict[tuple[str, str, str], list[RowDict]] = defaultdict(list)
     for row in maps.to_pylist():
@@ -177,7 +176,6 @@ def mean_over_images(
     values : ndarray of float, shape (r, m)
         Between -1 and 1.
     image : ndarray of int, shape (r,)
-    resamples, seed : int
 
     Returns
     -------
@@ -222,8 +220,6 @@ def agreement_rows(
     ----------
     keys : Mapping of str to str
         dataset, model and method.
-    agreements : sequence of MapAgreement
-    resamples, seed : int
     """
     groups: dict[tuple[str, int | None, int | None], list[MapAgreement]] = defaultdict(list)
     for one in agreements:
@@ -245,7 +241,6 @@ def _mean(agreements: Sequence[MapAgreement], resamples: int, seed: int) -> RowD
 
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 """Shares of the layers, from the scores down, whose weights are shuffled; at least the last one."""
-
 
 Maps = npt.NDArray[np.float32]
 

@@ -34,7 +34,7 @@ from manyhot.core.companion_effects import (
 from manyhot.core.jackknife import resampled_interval
 from manyhot.core.ratio_intervals import sampled_interval
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
-from manyhot.diagnose.pixels.exchange import OTHER, OWN, PATCH
+from manyhot.diagnose.pixels.removal import OTHER, OWN, PATCH
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Labels, Objects, Row
 from manyhot.tables.arrays import States, original_labels, states_of_labels, states_of_objects

@@ -90,7 +90,6 @@ def removal_verdict(
 
     Parameters
     ----------
-    metrics : mapping of str to HeldOutMetric
     untreated : mapping of str to HeldOutMetric or None
         The metrics of the head without treatment; None if this is that head.
     counts : sequence of int

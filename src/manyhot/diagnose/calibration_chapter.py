@@ -1,4 +1,4 @@
-"""The chapter about calibration: what is left of the calibration error, and prediction sets."""
+"""What page and terminal show of calibration: what is left of the calibration error, and prediction sets."""
 
 from __future__ import annotations
 

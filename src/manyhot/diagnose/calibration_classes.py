@@ -1,4 +1,4 @@
-"""What diagnose calibration measures of each class: the table, and what terminal and page show of it."""
+"""The tables of diagnose calibration, and what it measures and shows of each class."""
 
 from __future__ import annotations
 

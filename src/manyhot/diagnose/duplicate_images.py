@@ -1,4 +1,4 @@
-"""What is kept of images in order to compare them: hashes and a thumbnail, from one decoding."""
+"""Hashes and a thumbnail of images, from one decoding, and the pairs that are equal or near copies."""
 
 from __future__ import annotations
 

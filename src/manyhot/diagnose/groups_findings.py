@@ -1,4 +1,4 @@
-"""From groups and outcomes to findings: what is worse where, by how much, and in one sentence."""
+"""From groups and outcomes to findings: what is worse where, by how much, and with which marks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of label issues: what it holds, what the terminal shows, and what is written."""
+"""The table of label issues: what it holds, and what terminal and page show of it."""
 
 from __future__ import annotations
 

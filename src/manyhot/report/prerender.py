@@ -356,7 +356,11 @@ _POINT = json.dumps({"data": {"values": [{}]}, "mark": "point"})
 
 
 class Renderer:
-    """A process that draws panels, one figure after the other."""
+    """A process that draws panels one by one, because the library keeps Python's lock while it draws.
+
+    It starts while results are computed, takes half a second to get ready, and then draws on a core of its
+    own: the 15 figures of ``manyhot evaluate imagenet`` take 1.5 CPU s.
+    """
 
     def __init__(self) -> None:
         self._owner = os.getpid()

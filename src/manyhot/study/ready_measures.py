@@ -1,4 +1,4 @@
-"""Ready-made measures of a study: metrics of test images, of corrupted ones, and transfer of the features.
+"""Ready-made measures of a study, and data sets from your own images and labels.
 
 A run's predictions are put beside the label sets of its images; metrics of them have replicates.
 """

@@ -1,4 +1,4 @@
-"""Features of original and altered images: objects removed, or pasted in."""
+"""Features of original and altered images: objects removed or pasted in, or the look of the image changed."""
 
 from __future__ import annotations
 
@@ -435,6 +435,12 @@ class Look:
 @dataclass(frozen=True, eq=False)
 class LookChange:
     """An `Alteration` that changes images as one average look differs from another.
+
+    An object can be cut out and pasted. What covers the whole image, such as a tint or a blur, cannot, but it
+    changes the average colour and the amplitudes of all frequencies. Images without the companion are changed
+    as much, and images with it back, as in Fourier domain adaptation (Yang and Soatto 2020,
+    https://doi.org/10.1109/CVPR42600.2020.00414), but for all frequencies, with the averages of many images,
+    and with cosine transforms, which have no borders.
 
     Attributes
     ----------

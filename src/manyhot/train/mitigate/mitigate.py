@@ -299,7 +299,7 @@ def _judged(
     about: dict[str, Any],
 ) -> tuple[list[Row], list[str], list[Compared]]:
     """Fit heads of all pairs, losses and treatments, save them, and return metrics, notes and pictures."""
-    known, rows, notes = images.labels, MitigationRows({}, int(images.labels.held.sum())), list[str]()
+    known, rows, notes = images.labels, MitigationRows(int(images.labels.held.sum())), list[str]()
     compared: list[Compared] = []
     for pair in pairs:
         treatments = fitter.treatments(pairs, pair)

@@ -1,4 +1,4 @@
-"""The table, terminal output and chapter of ``manyhot mitigate``."""
+"""The tables, terminal output, chapter and pictures of ``manyhot mitigate``: whether a shortcut is gone."""
 
 from __future__ import annotations
 

@@ -211,10 +211,7 @@ def diagnose_calibration(
         parts.append(judge.judged(source))
         inputs |= source.inputs
     return Calibration(
-        pa.concat_tables([part.calibration for part in parts]),
-        pa.concat_tables([part.prediction_sets for part in parts]),
-        pa.concat_tables([part.calibration_bins for part in parts]),
-        pa.concat_tables([part.class_calibration for part in parts]),
+        *(pa.concat_tables([getattr(part, name) for part in parts]) for name in Calibration.NAMES),
         notes=tuple(note for part in parts for note in part.notes),
         metadata={"fit": json.dumps(fit), "seed": str(seed)},
         inputs=inputs,
@@ -281,14 +278,8 @@ class _Judge:
         self._links.setdefault(link, []).append(model.model)
         absent = len(self.labels) - len(parts.fitted.labels) - len(parts.rest.labels)
         if absent:
-            self._notes.append(
-                (
-                    model.model,
-                    "",
-                    f"{absent:,} of {len(self.labels):,} images have no prediction and were left out",
-                    "",
-                )
-            )
+            text = f"{absent:,} of {len(self.labels):,} images have no prediction and were left out"
+            self._notes.append((model.model, "", text, ""))
         about: dict[str, Row] = {}
         refused: _Refused = {}
         versions = partial(self._versions, parts, about, refused)
@@ -377,15 +368,11 @@ class _Judge:
                 refused.setdefault(_reason(error), []).append(f"{method} ({to})")
                 continue
             if temperature is not None and not _LOWEST < temperature < _HIGHEST:
-                self._notes.append(
-                    (
-                        name,
-                        f", {method} ({to})",
-                        f"the temperature {temperature:g} is at an end of the searched range; this happens "
-                        "if there are no errors or if confidence is uninformative",
-                        "",
-                    )
+                text = (
+                    f"the temperature {temperature:g} is at an end of the searched range; this happens if "
+                    "there are no errors or if confidence is uninformative"
                 )
+                self._notes.append((name, f", {method} ({to})", text, ""))
             made = {"method": method, "fitted_to": to, "temperature": temperature}
             about[recalibrated.model] = {**made, "n_fitted": parts.n_fitted(to)}
             yield recalibrated
@@ -398,15 +385,11 @@ class _Judge:
             return
         n_needed = math.ceil(1 / found.alpha - 1 - 1e-9)
         if found.n_fitted < n_needed:
-            self._notes.append(
-                (
-                    model.model,
-                    f", prediction sets (cover {cover})",
-                    f"each set contains all classes, because an alpha of {found.alpha:g} needs at least "
-                    f"{n_needed:,} images to fit on, and there are only {found.n_fitted:,}",
-                    "",
-                )
+            text = (
+                f"each set contains all classes, because an alpha of {found.alpha:g} needs at least "
+                f"{n_needed:,} images to fit on, and there are only {found.n_fitted:,}"
             )
+            self._notes.append((model.model, f", prediction sets (cover {cover})", text, ""))
         self._sets.append({"dataset": self.dataset, **asdict(found)})
 
 

@@ -202,11 +202,6 @@ def mean_over_images(
     return values.mean(0), np.clip(lo, -1, 1), np.clip(hi, -1, 1)  # of few images, they may be outside
 
 
-def alike(one: HeatMap, other: HeatMap) -> float:
-    """Return the rank correlation of two maps; NaN if either map is constant."""
-    return rank_correlation(one, other)
-
-
 def _end(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
@@ -303,10 +298,10 @@ class Sanity:
             maps = image.maps[place]
             valid = [m for c, m in zip(image.classes, maps, strict=True) if c in image.valid]
             for one, other in itertools.combinations(valid, 2):
-                yield MapAgreement("class", i, alike(one, other))
+                yield MapAgreement("class", i, rank_correlation(one, other))
             if len(self.images) > 1:
                 after = self.images[(i + 1) % len(self.images)].maps[place]
-                yield MapAgreement("image", i, alike(maps[0], after[0]))
+                yield MapAgreement("image", i, rank_correlation(maps[0], after[0]))
 
     def _shuffled(self, place: int, explainer: Explainer, seed: int) -> Iterator[MapAgreement]:
         """Yield how similar maps are to those of the network with its last layers shuffled."""
@@ -320,7 +315,7 @@ class Sanity:
             other = Explainer(network, explainer.method, layer, explainer.batch)
             for i, (image, maps) in enumerate(zip(self.images, self._maps_of(other), strict=True)):
                 for before, after in zip(image.maps[place], maps, strict=True):
-                    yield MapAgreement("weights", i, alike(before, after), layers, of_layers)
+                    yield MapAgreement("weights", i, rank_correlation(before, after), layers, of_layers)
             if self.run.on_progress:
                 self.run.on_progress(f"checking {explainer.method}", step + 1, len(SHARES))
 

@@ -59,7 +59,7 @@ from manyhot.predict.run import PredictSettings, run  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
 from manyhot.predict.weights import Head, read_head, write_head  # noqa: E402
 from manyhot.train.heads import fit_sigmoid, fit_softmax  # noqa: E402
-from manyhot.train.mitigate.removal_sentences import best_treatment  # noqa: E402
+from manyhot.train.mitigate.mitigation_result import best_treatment  # noqa: E402
 
 SPEC = planted_backbone.SPEC
 TABLE = Path(__file__).with_suffix(".csv")

@@ -37,7 +37,7 @@ from planted_cases import COST, DATA, RATIO, Features, clean_heads, compared, me
 from planted_data import KINDS, Photos, Planted  # noqa: E402
 
 from manyhot.predict.weights import read_head  # noqa: E402
-from manyhot.train.mitigate.removal_sentences import best_treatment  # noqa: E402
+from manyhot.train.mitigate.mitigation_result import best_treatment  # noqa: E402
 
 TABLE = Path(__file__).with_suffix(".csv")
 PARTS = tuple(kind for kind in KINDS if kind not in ("tint", "blur", "brightness"))

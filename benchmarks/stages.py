@@ -28,9 +28,9 @@ def rate(size: int) -> float:
 
     from manyhot.classes import from_keys
     from manyhot.train.feeds import FeatureFeed
+    from manyhot.train.loop import optimiser_of
     from manyhot.train.losses import loss_of
     from manyhot.train.networks import stages_of, start_of
-    from manyhot.train.optimisers import optimiser_of
     from manyhot.train.order import plan_of
     from manyhot.train.recipe import Recipe
 

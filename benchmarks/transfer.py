@@ -39,7 +39,7 @@ from manyhot.predict.decode import decode  # noqa: E402
 from manyhot.predict.models import find_model  # noqa: E402
 from manyhot.train.transfer.by_maps import boxes_of, count_pixels, fit_segmenter  # noqa: E402
 from manyhot.train.transfer.detection import coco_metrics, detect_objects, fit_detector  # noqa: E402
-from manyhot.train.transfer.feature_maps import Backbone, CachedMaps, LiveMaps, compute_maps  # noqa: E402  # noqa: E402
+from manyhot.train.transfer.feature_maps import Backbone, LiveMaps, compute_maps  # noqa: E402  # noqa: E402
 from manyhot.train.transfer.methods import (  # noqa: E402
     DetectionSettings,
     SegmentationSettings,
@@ -166,7 +166,7 @@ def on_maps(folder: Path, rows: pl.DataFrame) -> dict[str, tuple[Work, Work]]:
                 return self.live(rows, mirrored)
 
     def cached():
-        return CachedMaps(compute_maps(backbone, map(image, range(n)), n, folder / "maps", fit))
+        return compute_maps(backbone, map(image, range(n)), n, folder / "maps", fit)
 
     def detector(feed) -> float:
         settings = replace(DetectionSettings(), epochs=EPOCHS)

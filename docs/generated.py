@@ -25,7 +25,7 @@ import manyhot
 from manyhot import cli, registry
 from manyhot import errors as _errors
 from manyhot.data import catalog
-from manyhot.diagnose.benchmarks.published import BASES, PublishedEntry, published_entries
+from manyhot.diagnose.benchmarks.run_benchmarks import BASES, PublishedEntry, published_entries
 from manyhot.tables import TABLES, Column
 from manyhot.tables.result_tables import default_metrics
 from manyhot.train.mitigate.verdict import REMOVAL_VERDICTS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from manyhot.diagnose.benchmarks.published import published_entries
+from manyhot.diagnose.benchmarks.run_benchmarks import published_entries
 
 REPO = Path(__file__).resolve().parents[1]
 DOCS = REPO / "docs"

@@ -99,7 +99,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.diagnose.robustness_chapter",
         "manyhot.diagnose.calibration_chapter",
         "manyhot.diagnose.errors_chapter",
-        "manyhot.diagnose.label_issues_chapter",
+        "manyhot.diagnose.label_issues_table",
     ),
 }
 BUILT_IN["command"] = tuple(

@@ -12,7 +12,7 @@ import pytest
 from manyhot import Reading, diagnose_protocols, read_labels
 from manyhot.data import catalog
 from manyhot.diagnose.page import write_diagnosis_page
-from manyhot.diagnose.protocol_figures import draw_protocols
+from manyhot.diagnose.protocol_text import draw_protocols
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.tables.array_inputs import as_labels
 from report_pages import parse

@@ -15,11 +15,10 @@ from manyhot.core.model_pairs import holm
 from manyhot.report import text as drawn
 from manyhot.report.prerender import draw_panels
 from manyhot.study import Measurement, RunMeasure, StudyMetric
-from manyhot.study.claims import effects_table
+from manyhot.study.claims import difference, effects_table, evidence, fixed_sentence, format_value, p_value
 from manyhot.study.effect_figures import draw_effects, draw_seeds
 from manyhot.study.study import keep_answer
 from manyhot.study.tables import values_of
-from manyhot.study.verdicts import difference, evidence, fixed_sentence, format_value, p_value
 from toys import claim, study
 
 POINTS, PLAIN = StudyMetric("map", "mAP", percent=True), StudyMetric("nll", "NLL", "lower")

@@ -24,16 +24,13 @@ from manyhot.predict.weights import error_line
 STEPS = 16
 """Steps of integrated gradients between the baseline and the image."""
 
-
 WINDOWS = 7
 """Windows of occlusion along an axis; they move by half of their side."""
-
 
 CELLS = 14
 """Cells along an axis, over which maps by pixel are averaged: the gradient of one pixel is noise. On 168 maps
 of PASCAL VOC, the highest point of a saliency map is on the object in 47 % by pixels, in 54 % by cells.
 """
-
 
 _MOST_AFTER = 3
 
@@ -138,7 +135,6 @@ class Explainer:
 
     Attributes
     ----------
-    network : Network
     method : str
         One of `METHODS`.
     layer : str

@@ -22,22 +22,19 @@ from manyhot.core.operating_points import independent_classes
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import Case
 from manyhot.data.data_sets import Source
-from manyhot.data.inputs import (
-    READING,
-    LabelsLike,
-    PredictionsLike,
-    Reading,
-    open_inputs,
-)
+from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.calibration_chapter import (
     BY_ERROR,
+    MEASURES,
     MOST_DRAWN,
     by_error,
     calibration_answer,
     judged_by_top_class,
+    model_lines,
+    same_for_sets,
+    set_lines,
 )
 from manyhot.diagnose.calibration_classes import by_model, calibration_of_classes, class_tables
-from manyhot.diagnose.calibration_lines import MEASURES, model_lines, same_for_sets, set_lines
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.confidence import (
@@ -59,6 +56,7 @@ from manyhot.evaluate.slices import labels_of, model_cases
 from manyhot.evaluate.terminal import first_names
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
+from manyhot.report.chapter import rows_by
 from manyhot.run import QUIET, Run
 from manyhot.run import Progress as OnProgress
 from manyhot.tables import Labels, Predictions, Row, schema
@@ -103,10 +101,8 @@ class Calibration(DiagnosisResult):
 
     def lines(self) -> Iterator[str]:
         """Yield the answer and, for each model, the effect of recalibration and the prediction sets."""
-        models: dict[tuple[str, str], list[Row]] = {}
         every, sets = self.calibration.to_pylist(), self.prediction_sets.to_pylist()
-        for row in every:
-            models.setdefault((row["dataset"], row["model"]), []).append(row)
+        models = rows_by(every, "dataset", "model")
         bins, classes = self.calibration_bins.to_pylist(), self.class_calibration.to_pylist()
         if answer := " ".join(calibration_answer(every, bins, classes)):
             yield from (answer, "")
@@ -215,10 +211,7 @@ def diagnose_calibration(
         parts.append(judge.judged(source))
         inputs |= source.inputs
     return Calibration(
-        pa.concat_tables([part.calibration for part in parts]),
-        pa.concat_tables([part.prediction_sets for part in parts]),
-        pa.concat_tables([part.calibration_bins for part in parts]),
-        pa.concat_tables([part.class_calibration for part in parts]),
+        *(pa.concat_tables([getattr(part, name) for part in parts]) for name in Calibration.NAMES),
         notes=tuple(note for part in parts for note in part.notes),
         metadata={"fit": json.dumps(fit), "seed": str(seed)},
         inputs=inputs,
@@ -285,14 +278,8 @@ class _Judge:
         self._links.setdefault(link, []).append(model.model)
         absent = len(self.labels) - len(parts.fitted.labels) - len(parts.rest.labels)
         if absent:
-            self._notes.append(
-                (
-                    model.model,
-                    "",
-                    f"{absent:,} of {len(self.labels):,} images have no prediction and were left out",
-                    "",
-                )
-            )
+            text = f"{absent:,} of {len(self.labels):,} images have no prediction and were left out"
+            self._notes.append((model.model, "", text, ""))
         about: dict[str, Row] = {}
         refused: _Refused = {}
         versions = partial(self._versions, parts, about, refused)
@@ -381,15 +368,11 @@ class _Judge:
                 refused.setdefault(_reason(error), []).append(f"{method} ({to})")
                 continue
             if temperature is not None and not _LOWEST < temperature < _HIGHEST:
-                self._notes.append(
-                    (
-                        name,
-                        f", {method} ({to})",
-                        f"the temperature {temperature:g} is at an end of the searched range; this happens "
-                        "if there are no errors or if confidence is uninformative",
-                        "",
-                    )
+                text = (
+                    f"the temperature {temperature:g} is at an end of the searched range; this happens if "
+                    "there are no errors or if confidence is uninformative"
                 )
+                self._notes.append((name, f", {method} ({to})", text, ""))
             made = {"method": method, "fitted_to": to, "temperature": temperature}
             about[recalibrated.model] = {**made, "n_fitted": parts.n_fitted(to)}
             yield recalibrated
@@ -402,15 +385,11 @@ class _Judge:
             return
         n_needed = math.ceil(1 / found.alpha - 1 - 1e-9)
         if found.n_fitted < n_needed:
-            self._notes.append(
-                (
-                    model.model,
-                    f", prediction sets (cover {cover})",
-                    f"each set contains all classes, because an alpha of {found.alpha:g} needs at least "
-                    f"{n_needed:,} images to fit on, and there are only {found.n_fitted:,}",
-                    "",
-                )
+            text = (
+                f"each set contains all classes, because an alpha of {found.alpha:g} needs at least "
+                f"{n_needed:,} images to fit on, and there are only {found.n_fitted:,}"
             )
+            self._notes.append((model.model, f", prediction sets (cover {cover})", text, ""))
         self._sets.append({"dataset": self.dataset, **asdict(found)})
 
 

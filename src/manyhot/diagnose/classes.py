@@ -15,13 +15,7 @@ from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.core.operating_points import FOLDS, Goal, check_goal
 from manyhot.data.data_sets import Source
-from manyhot.data.inputs import (
-    READING,
-    LabelsLike,
-    PredictionsLike,
-    Reading,
-    open_inputs,
-)
+from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings, terminal_lines

@@ -19,13 +19,7 @@ from manyhot.core.cooccurrence import ClassPairs, CompanionImages, difference_of
 from manyhot.core.model_pairs import holm
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.data.data_sets import Source
-from manyhot.data.inputs import (
-    READING,
-    LabelsLike,
-    PredictionsLike,
-    Reading,
-    open_inputs,
-)
+from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.slices import ModelCase, labels_of, model_cases

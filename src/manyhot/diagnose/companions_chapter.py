@@ -13,7 +13,7 @@ from manyhot.evaluate.drops import BEYOND_NOISE
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, NextStep, Tables, in_points, listing, percent, rows_of, with_ends
 from manyhot.report.figure import Figure
-from manyhot.report.listings import ColumnHead
+from manyhot.report.listings import ColumnHead, number_heads, text_heads
 from manyhot.report.text import counted, title_of
 from manyhot.tables import Row
 
@@ -34,17 +34,12 @@ def companions_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     tested = [r for r in rows if r["model"] is None and r["p_adjusted"] is not None]
     means = sorted(tested, key=lambda r: (r["p_adjusted"], -abs(r["difference"])))
     heads = (
-        ColumnHead("Class", number=False),
-        ColumnHead("Companion", number=False),
-        ColumnHead("Data set", number=False),
+        *text_heads("Class", "Companion", "Data set"),
         ColumnHead("Images with both"),
         ColumnHead(
             "Lift", title="Number of images with both classes, divided by the number expected by chance"
         ),
-        ColumnHead("Recall with"),
-        ColumnHead("Recall without"),
-        ColumnHead("Difference, points"),
-        ColumnHead("p adjusted"),
+        *number_heads("Recall with", "Recall without", "Difference, points", "p adjusted"),
     )
     lead = (
         *_companion_answers(means),

@@ -213,8 +213,6 @@ def find_baseline(name: str, models: Sequence[str], class_hash: str) -> str:
 
     Parameters
     ----------
-    name : str
-    models : sequence of str
     class_hash : str
         Hash of the class list of the data set.
 

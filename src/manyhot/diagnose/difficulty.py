@@ -20,13 +20,7 @@ from manyhot.core.error_kinds import NOTHING, ORDER, Errors, sort_errors
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES
 from manyhot.core.share_intervals import proportion_interval, wilson_interval
 from manyhot.data.data_sets import Source
-from manyhot.data.inputs import (
-    READING,
-    LabelsLike,
-    PredictionsLike,
-    Reading,
-    open_inputs,
-)
+from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.evidence import ErrorEvidence, EvidenceFiles
 from manyhot.diagnose.first_findings import write_first_gallery
 from manyhot.diagnose.page import DiagnosisResult
@@ -36,9 +30,9 @@ from manyhot.evaluate.slices import ALL, labels_of, make_slices
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import OptionName, Shown
 from manyhot.registry import get, register
-from manyhot.report.chapter import Chapter, NextStep, Tables, rows_of
+from manyhot.report.chapter import Chapter, NextStep, Tables, rows_by, rows_of
 from manyhot.report.figure import Figure
-from manyhot.report.listings import ColumnHead, Listing, ListingRow
+from manyhot.report.listings import ColumnHead, Listing, ListingRow, text_heads
 from manyhot.report.text import metric as metric_text
 from manyhot.report.text import slice_label, title_of
 from manyhot.run import QUIET, Run
@@ -352,10 +346,7 @@ def _share(share: float, lo: float, hi: float) -> str:
 
 def _group_cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     """Yield the cells of each group: the share of images of each kind."""
-    by_group: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
-        by_group.setdefault((row["dataset"], row["metric"], row["group"]), []).append(row)
-    for (dataset, metric, group), kinds in by_group.items():
+    for (dataset, metric, group), kinds in rows_by(rows, "dataset", "metric", "group").items():
         shares = (f"{row['share']:.1%}" for row in kinds)
         yield dataset, metric, group, *shares, f"{kinds[0]['n']:,}"
 
@@ -413,9 +404,7 @@ def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     if not rows:
         return None
     heads = (
-        ColumnHead("Data set", number=False),
-        ColumnHead("Metric", number=False),
-        ColumnHead("Images", number=False),
+        *text_heads("Data set", "Metric", "Images"),
         *(
             ColumnHead(kind.capitalize(), title=f"Share of images: {about}")
             for kind, about in DIFFICULTIES.items()
@@ -429,12 +418,9 @@ def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     if "difficulty" in named:
         first = first_to_reassess(named["difficulty"])
         image_heads = (
-            ColumnHead("Image", number=False),
-            ColumnHead("Most models answer", number=False),
+            *text_heads("Image", "Most models answer"),
             ColumnHead("Models"),
-            ColumnHead("Which is", number=False),
-            ColumnHead("Label set", number=False),
-            ColumnHead("Original label", number=False),
+            *text_heads("Which is", "Label set", "Original label"),
         )
         cells = (
             (*_image_cells(row)[:4], ", ".join(row["valid"]) or "–", row["label"] or "–") for row in first

@@ -1,11 +1,12 @@
-"""What the rules that sort errors need in addition to predictions and label sets."""
+"""What the rules that sort errors need beside predictions and label sets, and the tree of classes."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,13 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, from_keys
+from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.class_hierarchy import Hierarchy
 from manyhot.core.cooccurrence import ClassPairs
-from manyhot.core.error_kinds import (
-    NOTHING,
-    ErrorContext,
-    NeighbourLabels,
-    rarity_of,
-)
+from manyhot.core.error_kinds import NOTHING, ErrorContext, NeighbourLabels, rarity_of
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.data import catalog
 from manyhot.data.data_sets import Source
-from manyhot.diagnose.class_tree import class_tree
 from manyhot.errors import InputError, MatchError
 from manyhot.files import hashes_of
 from manyhot.formats import detect, read_findings, read_images, read_labels, read_objects
@@ -41,7 +36,6 @@ from manyhot.tables.predictions import list_matrix
 
 _WEASELS = ("n02441942", "n02442845", "n02443114", "n02443484")
 """Weasel, mink, polecat, black-footed ferret."""
-
 
 COLLAPSED = (
     ("n02110185", "n02109961"),  # Siberian husky: Eskimo dog
@@ -65,7 +59,6 @@ COLLAPSED = (
 )
 """By their keys: a class, and another whose prediction says the same of it. Vasudevan et al. 2022, as Peychev
 et al. 2023 list them."""
-
 
 _MISTAKES = "imagenet-mistakes"
 """The catalogue entry in which experts called images of ImageNet's validation set non-prototypical."""
@@ -124,8 +117,7 @@ class EvidenceFiles:
 
     def hashes(self) -> dict[str, str]:
         """Return the SHA-256 hash of each file by name."""
-        places = (self.superclasses, self.cooccurrence_labels, self.non_prototypical)
-        return hashes_of(places)
+        return hashes_of((self.superclasses, self.cooccurrence_labels, self.non_prototypical))
 
     def read_superclasses(
         self, n_classes: int, classes: ClassList | None
@@ -299,7 +291,9 @@ class ErrorEvidence:
         near_ids = self._like(near_ids.dictionary, ids, name).take(near_ids.indices)
         at = pc.fill_null(pc.index_in(near_ids, ids), NOTHING).to_numpy()
         flat = np.where(at == NOTHING, NOTHING, label[at])
-        near = list_matrix(pa.ListArray.from_arrays(_offsets(lists), pa.array(flat)), NOTHING)
+        offsets = lists.offsets.to_numpy()
+        offsets = pa.array(offsets - offsets[0], pa.int32())
+        near = list_matrix(pa.ListArray.from_arrays(offsets, pa.array(flat)), NOTHING)
         best = list_matrix(one_chunk(similar["similarity"]).take(rows.drop_null()), np.nan)
         classes = np.full((len(self.labels), near.shape[1]), NOTHING, np.int64)
         closest = np.full(len(self.labels), np.nan)
@@ -319,11 +313,6 @@ def _labels_of(images: Images) -> tuple[pa.Array, npt.NDArray[np.int64]]:
             "The similar images have no original labels.", where=images.name or None, allowed="a column label"
         )
     return images.image_id, np.asarray(pc.fill_null(images.label, NO_LABEL).to_numpy(), np.int64)
-
-
-def _offsets(lists: pa.ListArray) -> npt.NDArray[np.int32]:
-    offsets: npt.NDArray[np.int32] = lists.offsets.to_numpy()
-    return np.asarray(offsets - offsets[0], np.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -394,8 +383,9 @@ class ImageFacts:
         """Return the state of each of the model's classes that raters were asked about for an image."""
         if self.states is None or image_id not in self._rows:
             return {}
-        found = states_by_class(self.states, self._rows[image_id])
-        return {own: found[i] for i, own in self.common.items() if i in found}
+        names = {YES: "yes", UNCLEAR: "unclear", NO: "no"}
+        found = self.states.state[self._rows[image_id]].tolist()
+        return {own: names[found[i]] for i, own in self.common.items() if found[i] in names}
 
     def object_of(self, class_id: int) -> int:
         """Return the number of a class of the model in the objects' class list; -1 if it is not there."""
@@ -404,7 +394,103 @@ class ImageFacts:
         return self.objects.keys.index(key) if key in self.objects.keys else -1
 
 
-def states_by_class(states: States, row: int) -> dict[int, str]:
-    """Return the state (no, unclear or yes) of each class that raters were asked about for an image."""
-    names = {YES: "yes", UNCLEAR: "unclear", NO: "no"}
-    return {i: names[state] for i, state in enumerate(states.state[row].tolist()) if state in names}
+MIN_NAMED = 0.5
+"""Minimum share of classes whose names WordNet has, for its tree to be used."""
+
+_SHOWN = 8
+
+_SAME = {
+    "aeroplane": "n02691156",  # airplane
+    "automobile": "n02958343",
+    "car": "n02958343",  # not the railcar
+    "couch": "n04256520",  # sofa
+    "cow": "n02402425",  # cattle
+    "diningtable": "n03201208",
+    "motorbike": "n03790512",
+    "person": "n00007846",
+    "tv": "n04404412",
+    "tvmonitor": "n03782006",
+}
+"""Names of common data sets that WordNet spells otherwise, or that several of its synsets have."""
+
+Synsets = tuple[str, ...]
+"""A class and those above it, up to the root."""
+
+
+def class_tree(classes: ClassList | None) -> tuple[Hierarchy | None, str]:
+    """Return the tree of a class list, and a note about its origin; None if there is no tree.
+
+    The classes of a list without hypernyms are looked up by key, name and synonym in the part of WordNet
+    above ImageNet-1k. Sizes of groups are those in ImageNet-1k, because the sizes of groups in a list of ten
+    classes do not show which groups are fine-grained.
+    """
+    if classes is None:
+        return None, ""
+    if any(classes.hypernyms):
+        return Hierarchy.of(_own_paths(classes)), ""
+    paths = [_wordnet_path(classes, i) for i in range(len(classes))]
+    lacking = [name for name, path in zip(classes.names, paths, strict=True) if not path]
+    n = len(classes) - len(lacking)
+    if n < max(MIN_NAMED * len(classes), 2):
+        return None, ""
+    note = f"superclasses are taken from WordNet, which has the names of {n:,} of {len(classes):,} classes"
+    if lacking:
+        more = ", …" if lacking[_SHOWN:] else ""
+        note += f"; no superclass is known for {', '.join(lacking[:_SHOWN])}{more}"
+    own = [path or (f"own {i}",) for i, path in enumerate(paths)]
+    return _in_wordnet(tuple(own)), note
+
+
+@lru_cache(maxsize=16)
+def _in_wordnet(own: tuple[Synsets, ...]) -> Hierarchy:
+    """Return the tree of these paths with WordNet's sizes of groups, which take 20 ms to count."""
+    return Hierarchy.of(own, _own_paths(class_list()), "WordNet")
+
+
+def _own_paths(classes: ClassList) -> list[Synsets]:
+    """Return the path of each class to the root, starting with its key."""
+    ups = [[step.partition(" ")[0] for step in path] for path in classes.hypernyms]
+    return [(key, *up) for key, up in zip(classes.keys, ups, strict=True)]
+
+
+def _wordnet_path(classes: ClassList, i: int) -> Synsets | None:
+    paths, by_name = _wordnet()
+    for name in dict.fromkeys((classes.keys[i], classes.names[i], *classes.synonyms[i])):
+        plain = _plain(name)
+        at = name if name in paths else _SAME.get(plain.replace(" ", ""), by_name.get(plain))
+        if at is not None and at in paths:
+            return paths[at]
+    return None
+
+
+@cache
+def _wordnet() -> tuple[Mapping[str, Synsets], Mapping[str, str]]:
+    """Return the path of each synset at or above a class of ImageNet-1k, and the synset of each name.
+
+    If several synsets have a name, it is the one with the most classes of ImageNet-1k at or below it. If two
+    have equally many, as the two cranes, the name is ambiguous and is not looked up.
+    """
+    imagenet = class_list()
+    paths: dict[str, Synsets] = {}
+    sizes: Counter[str] = Counter()
+    names: dict[str, set[str]] = defaultdict(set)
+    for i, path in enumerate(_own_paths(imagenet)):
+        steps = zip(path[1:], imagenet.hypernyms[i], strict=True)
+        for key, name in steps:
+            names[_plain(name.partition(" ")[2])].add(key)
+        for name in (imagenet.names[i], *imagenet.synonyms[i]):
+            names[_plain(name)].add(path[0])
+        sizes.update(path)
+        for at in range(len(path)):
+            paths.setdefault(path[at], path[at:])
+    by_name = {name: _largest(keys, sizes) for name, keys in names.items()}
+    return paths, {name: key for name, key in by_name.items() if key is not None}
+
+
+def _largest(keys: set[str], sizes: Mapping[str, int]) -> str | None:
+    ranked: Sequence[str] = sorted(keys, key=lambda key: -sizes[key])
+    return None if len(ranked) > 1 and sizes[ranked[0]] == sizes[ranked[1]] else ranked[0]
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ").replace("-", " ").casefold().strip()

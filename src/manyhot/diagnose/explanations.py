@@ -25,7 +25,7 @@ from manyhot.report.chapter import (
     rows_of,
     with_ends,
 )
-from manyhot.report.listings import ColumnHead
+from manyhot.report.listings import number_heads, text_heads
 from manyhot.tables import Row
 from manyhot.tables.definitions import (
     COUNT,
@@ -314,23 +314,11 @@ def explanations_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
         "only if it is better than a spot at the centre.",
     )
     heads = (
-        ColumnHead("Measure", number=False),
-        ColumnHead("Method", number=False),
-        ColumnHead("Model", number=False),
-        ColumnHead("Objects", number=False),
-        ColumnHead("Value"),
-        ColumnHead("Spot at the centre"),
-        ColumnHead("By chance"),
-        ColumnHead("Maps"),
+        *text_heads("Measure", "Method", "Model", "Objects"),
+        *number_heads("Value", "Spot at the centre", "By chance", "Maps"),
     )
     made = [listing("localisation", "Are the maps on the objects?", heads, _places(named), _where)]
-    checks = (
-        ColumnHead("Compared with", number=False),
-        ColumnHead("Method", number=False),
-        ColumnHead("Model", number=False),
-        ColumnHead("Rank correlation"),
-        ColumnHead("Pairs"),
-    )
+    checks = (*text_heads("Compared with", "Method", "Model"), *number_heads("Rank correlation", "Pairs"))
     made.append(
         listing("sanity", "Do maps depend on what they should?", checks, rows_of(named, "sanity"), _check)
     )

@@ -25,14 +25,13 @@ from manyhot.evaluate.report.figures.panel import (
     text_of,
 )
 from manyhot.evaluate.report.figures.scatter import Side, plain_side, typical
-from manyhot.report.chapter import in_points, percent, testable
+from manyhot.report.chapter import in_points, percent, rows_by, testable
 from manyhot.report.figure import Figure
 from manyhot.report.text import counted, metric, title_of
 from manyhot.tables import Row
 
 DRAWN_PAIRS = 20
 """Pairs that are drawn for a model and a fill."""
-
 
 _ROW_HEIGHT = 26
 _PAIR_LABELS = LABELS + 60
@@ -42,10 +41,7 @@ CELL = (46, 24)
 
 def draw_shortcuts(table: pa.Table, threshold: float) -> list[Figure]:
     """Plot the share of lost predictions, and the same share in the control, for each model and fill."""
-    found: dict[tuple[str, str], list[Row]] = {}
-    for row in table.to_pylist():
-        if row["skipped"] is None:
-            found.setdefault((row["model"], row["fill"]), []).append(row)
+    found = rows_by((row for row in table.to_pylist() if row["skipped"] is None), "model", "fill")
     return [_flips(model, fill, rows, threshold) for (model, fill), rows in found.items()]
 
 
@@ -139,10 +135,8 @@ def _rule(base: Any, x: Side, lo: str, hi: str, hue: str, dy: int) -> Any:
 
 def draw_losses(losses: Sequence[Row]) -> list[Figure]:
     """Plot the points that models lose by each metric, for each pair of data sets."""
-    found: dict[tuple[str, str], list[Row]] = {}
-    for row in losses:
-        if row["kind"] is None and row["base"] != row["dataset"]:
-            found.setdefault((row["base"], row["dataset"]), []).append(row)
+    between = (row for row in losses if row["kind"] is None and row["base"] != row["dataset"])
+    found = rows_by(between, "base", "dataset")
     return [_lost(base, dataset, rows) for (base, dataset), rows in found.items()]
 
 
@@ -359,10 +353,9 @@ def _rest(drawn: Sequence[Row], rows: Sequence[Row], noun: str) -> str:
 
 def draw_corruptions(losses: pa.Table) -> list[Figure]:
     """Plot the loss by kind and severity, under labels and label sets, for each data set and model."""
-    found: dict[tuple[str, str], list[Row]] = {}
-    for row in losses.to_pylist():
-        if row["kind"] not in (None, "clean") and row["severity"] and row["model"]:
-            found.setdefault((row["dataset"], row["model"]), []).append(row)
+    rows = losses.to_pylist()
+    altered = (r for r in rows if r["kind"] not in (None, "clean") and r["severity"] and r["model"])
+    found = rows_by(altered, "dataset", "model")
     return [_corruption(dataset, model, rows) for (dataset, model), rows in found.items()]
 
 

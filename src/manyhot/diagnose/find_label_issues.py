@@ -21,13 +21,7 @@ from manyhot.core.label_issues import find_issues, uses_probabilities
 from manyhot.core.set_issues import find_set_issues
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.data.data_sets import Source
-from manyhot.data.inputs import (
-    READING,
-    LabelsLike,
-    PredictionsLike,
-    Reading,
-    open_inputs,
-)
+from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.evidence import ErrorEvidence
 from manyhot.diagnose.label_issues_table import LabelIssues, issues_table
 from manyhot.errors import InputError

@@ -27,10 +27,8 @@ from manyhot.tables import Row
 FIRST_FINDINGS = 10
 """Findings that are printed, and whose images the gallery shows."""
 
-
 GALLERY_MODELS = 5
 """Models that the gallery shows if findings are those of all models."""
-
 
 NAME_COLUMNS = {"label": "label_name", "class_a": "name_a", "class_b": "name_b"}
 """Columns with class ids, and the columns with their names."""

@@ -12,20 +12,13 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import class_list_of
 from manyhot.command import command, takes_fields
 from manyhot.core.array_types import Bools, Ints
 from manyhot.core.operating_points import operating_points
 from manyhot.core.sets import LabelSets
 from manyhot.data.data_sets import Source
-from manyhot.data.inputs import (
-    READING,
-    LabelsLike,
-    PredictionsLike,
-    Reading,
-    open_inputs,
-    open_labels,
-)
+from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs, open_labels
 from manyhot.diagnose.classes import in_order_of_ids
 from manyhot.diagnose.groups_attributes import (
     ImageGroup,
@@ -43,12 +36,13 @@ from manyhot.diagnose.groups_findings import (
     GROUP_SETTINGS,
     GroupFinding,
     GroupSettings,
+    MarkedImages,
     find_groups,
+    marked_images,
     of_model,
     unseen_half,
     with_models_in_sentences,
 )
-from manyhot.diagnose.groups_objects import MarkedImages, marked_images
 from manyhot.diagnose.groups_outcomes import (
     NamedOutcome,
     is_multi_label,
@@ -137,7 +131,13 @@ def diagnose_groups(
     MatchError, OrderError
         As in `manyhot.evaluate`.
     """
-    evidence = _Evidence(metadata, objects, embeddings, clusters, reading)
+    evidence = _Evidence(
+        read_images(metadata) if isinstance(metadata, str | os.PathLike) else metadata,
+        read_objects(objects) if isinstance(objects, str | os.PathLike) else objects,
+        _embedded(embeddings, labels),
+        clusters,
+        reading,
+    )
     n_clusters = 0
     findings, measured, notes, inputs = list[GroupFinding](), list[pa.Table](), list[str](), dict[str, str]()
     models = list[str]()
@@ -152,7 +152,7 @@ def diagnose_groups(
         n_clusters += 0 if search.clusters is None else search.clusters.n
         notes += [*search.notes, *source.misfits.notes(source.name)]
         inputs |= source.inputs
-    inputs |= evidence.hashes()
+    inputs |= hashes_of((metadata, objects))
     marks = search.marks(findings) if len(sources) == 1 else None
     if len(set(models)) > 1:
         findings = with_models_in_sentences(findings)
@@ -182,32 +182,23 @@ def _sources(
 class _Evidence:
     """What defines groups besides the photographs."""
 
-    metadata: PathLike | Images | None
-    objects: PathLike | Objects | None
-    embeddings: PathLike | None
+    metadata: Images | None
+    objects: Objects | None
+    embedded: Embedded | None
     clusters: str | None
     reading: Reading
 
-    def hashes(self) -> dict[str, str]:
-        return hashes_of((self.metadata, self.objects))
-
     def columns(self, labels: Labels) -> pa.Table | None:
         """Return the metadata of the images, one row for each image."""
-        table = self.metadata
-        if isinstance(table, str | os.PathLike):
-            table = read_images(table)
-        if table is None:
+        if self.metadata is None:
             return None
-        at = self._rows(labels, table.image_id, table.name or "the metadata")
-        names = [n for n in table.table.column_names if n not in ("image_id", "uri", "label")]
-        return table.table.select(names).take(at)
+        at = self._rows(labels, self.metadata.image_id, self.metadata.name or "the metadata")
+        table = self.metadata.table
+        return table.select([n for n in table.column_names if n not in ("image_id", "uri", "label")]).take(at)
 
     def present(self, labels: Labels) -> tuple[Bools, Bools, tuple[str, ...]] | None:
         """Return which objects each image shows, which images are known, and the names of the objects."""
-        objects = self.objects
-        if isinstance(objects, str | os.PathLike):
-            objects = read_objects(objects)
-        if objects is None:
+        if (objects := self.objects) is None:
             return None
         ids = pa.array(list(objects.images), pa.string())
         at = np.asarray(pc.fill_null(self._rows(labels, ids, objects.name or "the objects"), -1).to_numpy())
@@ -217,24 +208,26 @@ class _Evidence:
             shown[i, objects.class_id[rows][certain[rows]]] = True
         return shown[at], np.ones(len(at), bool), objects.keys
 
-    def embedded(self, labels: LabelsLike) -> Embedded | None:
-        is_folder = isinstance(labels, str | os.PathLike) and Path(labels).is_dir()
-        if self.embeddings is None:
-            return embedded_in(labels) if is_folder else None
-        if (found := embedded_in(self.embeddings)) is None:
-            raise InputError(
-                "The folder contains no embeddings.",
-                where=self.embeddings,
-                allowed="a folder written by manyhot predict --embeddings",
-                do="predict these images again with manyhot predict --embeddings",
-            )
-        return found
-
     def _rows(self, labels: Labels, ids: pa.Array, name: str) -> pa.Array:
         like = ids_like(
             ids, labels.image_id, name=name, other_name=labels.name or "the labels", match=self.reading.match
         )
         return pc.index_in(labels.image_id, like.ids)
+
+
+def _embedded(folder: PathLike | None, labels: LabelsLike) -> Embedded | None:
+    """Return the embeddings in a folder, or those beside the labels, if there are any."""
+    if folder is None:
+        is_folder = isinstance(labels, str | os.PathLike) and Path(labels).is_dir()
+        return embedded_in(labels) if is_folder else None
+    if (found := embedded_in(folder)) is None:
+        raise InputError(
+            "The folder contains no embeddings.",
+            where=folder,
+            allowed="a folder written by manyhot predict --embeddings",
+            do="predict these images again with manyhot predict --embeddings",
+        )
+    return found
 
 
 @dataclass(eq=False)
@@ -265,10 +258,11 @@ class _Search:
             source = replace(source, labels=table)
         sets = label_sets(table)
         classes = source.classes or class_list_of(table.class_hash)
-        made = cls(source, table, sets, stratum_of(sets), _names(classes, sets.n_classes), settings)
+        names = classes.names if classes else [f"class {i}" for i in range(sets.n_classes)]
+        made = cls(source, table, sets, stratum_of(sets), names, settings)
         made._set_clusters(evidence)
         made._measure(_cache(labels, source, evidence.reading), run)
-        made._group(labels, evidence)
+        made._group(evidence)
         if not made.groups:
             raise InputError(
                 "Nothing defines groups of these images.",
@@ -327,7 +321,7 @@ class _Search:
                 f"{lost:,} of {len(self.sets):,} photographs were not measured; first reason: {reason}"
             )
 
-    def _group(self, labels: LabelsLike, evidence: _Evidence) -> None:
+    def _group(self, evidence: _Evidence) -> None:
         if self.measured is not None and self.images is not None:
             self.groups += measured_groups(self.measured)
             self.groups += source_groups(self.images.table["uri"].to_pylist(), self._codes())
@@ -345,8 +339,8 @@ class _Search:
             self.groups += metadata_groups(columns.select(names))
         if (present := evidence.present(self.labels)) is not None:
             self.groups += presence_groups(*present)
-        if (embedded := evidence.embedded(labels)) is not None:
-            self._cluster(embedded)
+        if evidence.embedded is not None:
+            self._cluster(evidence.embedded)
 
     def _cluster(self, embedded: Embedded) -> None:
         ids = ids_like(
@@ -473,10 +467,6 @@ class _Search:
         if self.measured is not None:
             columns |= {name: self.measured.table[name] for name in STATISTICS}
         return pa.table({**columns, "groups": pa.array(names, pa.list_(pa.string()))})
-
-
-def _names(classes: ClassList | None, n: int) -> list[str]:
-    return list(classes.names) if classes else [f"class {i}" for i in range(n)]
 
 
 def _cache(labels: LabelsLike, source: Source, reading: Reading) -> Path | None:

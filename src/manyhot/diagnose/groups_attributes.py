@@ -309,7 +309,6 @@ def cluster_groups(
         Number of images.
     describe : callable
         Returns what a cluster contains.
-    seed : int
     """
     from scipy.cluster.vq import kmeans2, vq
 
@@ -343,10 +342,8 @@ class PatternSearch:
 
     Attributes
     ----------
-    images : MeasuredImages
     seen : ndarray of bool, shape (n,)
         The images that are searched for patterns.
-    seed : int
     """
 
     images: MeasuredImages

@@ -1,21 +1,29 @@
-"""From groups and outcomes to findings: what is worse where, by how much, and in one sentence."""
+"""From groups and outcomes to findings: what is worse where, by how much, and with which marks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pyarrow as pa
 from numpy import typing as npt
 
+from manyhot.classes import ClassList, from_keys
 from manyhot.core.array_types import Bools, Ints
 from manyhot.core.group_search import FAMILY_WISE, Groups, GroupSearch, explain_away, search_groups
+from manyhot.core.sets import NO, LabelSets
 from manyhot.core.share_intervals import difference_of_shares, wilson_interval
 from manyhot.diagnose.groups_attributes import OVERLAYS, ImageGroup, Mark
 from manyhot.diagnose.groups_outcomes import NamedOutcome
 from manyhot.parameters import AtLeast, Count, Flattened, Probability, Seed, Share
-from manyhot.tables import RowDict
+from manyhot.run import Run
+from manyhot.tables import STATES, Labels, Objects, Row, RowDict, schema, write_labels
+from manyhot.tables.arrays import label_sets
+from manyhot.tables.labels import write_objects
 
 PHOTOGRAPHS_EACH = 9
 """Photographs of a finding."""
@@ -104,13 +112,10 @@ def find_groups(
 
     Parameters
     ----------
-    groups : sequence of ImageGroup
     seen : ndarray of bool, shape (n,)
         Images that were searched for groups.
-    outcomes : sequence of NamedOutcome
     names : sequence of str
         Names of the classes.
-    settings : GroupSettings
     cluster : ndarray of int, shape (n,), optional
         The cluster of each image, if images depend on each other.
     """
@@ -146,9 +151,7 @@ def _without_opposites(findings: Sequence[GroupFinding]) -> Iterator[GroupFindin
             yield finding
 
 
-def _explained(
-    names: Sequence[str], pairs: Sequence[tuple[int, int]], most: int = 5
-) -> Iterator[tuple[int, list[str]]]:
+def _explained(names: Sequence[str], pairs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, list[str]]]:
     """Yield the groups that are findings, each with the names of others that it explains.
 
     Only the best of several ranges of one measurement is a finding.
@@ -161,7 +164,7 @@ def _explained(
         also = (names[g] for g, by in pairs if by == first)
         others = dict.fromkeys(n for n in also if _measurement(n) != _measurement(names[first]))
         distinct = {_measurement(name): name for name in reversed(others)}
-        yield first, list(distinct.values())[::-1][:most]
+        yield first, list(distinct.values())[::-1][:5]
 
 
 def _measurement(name: str) -> str:
@@ -332,3 +335,96 @@ def with_models_in_sentences(findings: Sequence[GroupFinding]) -> list[GroupFind
     return [
         f if f.row["model"] is None else replace(f, row=row) for f, row in zip(findings, named, strict=True)
     ]
+
+
+OBJECTS, LABELS = "objects.parquet", "labels.parquet"
+"""The files, in the folder of the output."""
+
+_BOXES = pa.schema(
+    [schema("objects").field(name) for name in ("image_id", "class_id", "x1", "y1", "x2", "y2", "ignore")]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class MarkedImages:
+    """The marks that findings are about, as objects and as further classes of the label sets."""
+
+    objects: Objects
+    labels: Labels
+
+    def write(self, folder: Path, run: Run) -> list[Path]:
+        """Write both files."""
+        objects = write_objects(self.objects, folder / OBJECTS, call=run.call)
+        return [objects, write_labels(self.labels, folder / LABELS, call=run.call)]
+
+
+def forget_marks(folder: Path) -> None:
+    """Remove the files of an earlier run."""
+    for name in (OBJECTS, LABELS):
+        (folder / name).unlink(missing_ok=True)
+
+
+def marked_images(
+    findings: Sequence[GroupFinding], labels: Labels, classes: ClassList | None, measured: Sequence[bool]
+) -> MarkedImages | None:
+    """Return the frames, tags and bands of findings with the images that have them; None if there are none.
+
+    Parameters
+    ----------
+    classes : ClassList, optional
+    measured : sequence of bool, length n
+        Whether each photograph was measured; the marks of a photograph that was not measured are unknown.
+    """
+    marks = list({f.mark.name: f.mark for f in findings if f.mark is not None}.values())
+    if not marks:
+        return None
+    own = classes or from_keys([str(i) for i in range(labels.n_classes)])
+    both = from_keys([*own.keys, *(mark.name for mark in marks)], own.name)
+    both = replace(both, names=(*own.names, *(mark.name for mark in marks)))
+    mains = sorted({f.row["class_id"] for f in findings if f.mark and f.row["class_id"] is not None})
+    sets = label_sets(labels)
+    states = list(_states(sets, labels.are_original, mains, marks, measured))
+    columns = {
+        "image_id": labels.image_id,
+        "label": pa.array(sets.label, pa.int32(), mask=sets.label < 0),
+        "rated": [not labels.are_original] * len(sets),
+        "usable": pa.array(sets.usable),
+        "classes": pa.array([list(s) for s in states], pa.list_(pa.int32())),
+        "state": pa.array([list(s.values()) for s in states], pa.list_(pa.string())),
+    }
+    found = Labels(pa.table(columns), len(both), both.hash, True, labels.name, both)
+    ids = labels.image_id.to_pylist()
+    rows = list(itertools.chain(*(_rows(mark, len(own) + i, ids) for i, mark in enumerate(marks))))
+    table = pa.Table.from_pylist(rows).cast(_BOXES)
+    objects = Objects(table, both.keys, both.hash, name=labels.name)
+    return MarkedImages(objects, found)
+
+
+def _rows(mark: Mark, class_id: int, ids: Sequence[str]) -> Iterator[Row]:
+    for row in np.flatnonzero(mark.inside).tolist():
+        for x1, y1, x2, y2 in mark.boxes(row).tolist():
+            box = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
+            yield {"image_id": ids[row], "class_id": class_id, **box, "ignore": False}
+
+
+def _states(
+    sets: LabelSets,
+    are_original: bool,
+    mains: Iterable[int],
+    marks: Sequence[Mark],
+    measured: Sequence[bool],
+) -> Iterator[dict[int, str]]:
+    """Yield the states of each image in the order of classes.
+
+    An original label is the only valid one of the classes of findings; label sets stay as they are.
+    """
+    answers: list[dict[int, str]] = [{} for _ in range(len(sets))]
+    for row, class_id, state in zip(sets.rows, sets.classes, sets.state, strict=True):
+        answers[row][int(class_id)] = STATES[state - NO]
+    for row, known in enumerate(answers):
+        if are_original and sets.label[row] >= 0:
+            known = dict.fromkeys(mains, "no") | {int(sets.label[row]): "yes"}
+        if measured[row]:
+            shown = ("yes" if mark.inside[row] else "no" for mark in marks)
+            known |= dict(enumerate(shown, sets.n_classes))
+        yield dict(sorted(known.items()))

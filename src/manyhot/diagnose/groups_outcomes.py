@@ -37,7 +37,6 @@ class NamedOutcome:
         One of `OUTCOMES`.
     class_id : int
         The class that it is about, or -1 if it is not about a class.
-    outcome : Outcome
     multi_label : bool
         Whether images with a class are compared with images without it, rather than with those of other
         classes.
@@ -84,7 +83,6 @@ def model_outcomes(
     ----------
     case : Case
         Predictions and label sets of the images `rows`.
-    rows : ndarray of int
     stratum : ndarray of int, shape (n,)
         The class within which each image is compared.
     min_images : int

@@ -13,8 +13,7 @@ from manyhot import tables
 from manyhot.core.group_search import FAMILY_WISE
 from manyhot.data.data_sets import Source
 from manyhot.diagnose.groups_attributes import GROUP_KINDS
-from manyhot.diagnose.groups_findings import GroupFinding
-from manyhot.diagnose.groups_objects import LABELS, OBJECTS, MarkedImages, forget_marks
+from manyhot.diagnose.groups_findings import LABELS, OBJECTS, GroupFinding, MarkedImages, forget_marks
 from manyhot.diagnose.groups_outcomes import OUTCOMES
 from manyhot.diagnose.page import DiagnosisResult, forget_pictures
 from manyhot.diagnose.shortcut_marks import step_without
@@ -32,12 +31,14 @@ from manyhot.report.chapter import (
     Tables,
     in_points,
     listing,
+    percent,
     picture,
+    rows_by,
     rows_of,
     with_ends,
 )
 from manyhot.report.figure import Figure
-from manyhot.report.listings import ColumnHead
+from manyhot.report.listings import ColumnHead, number_heads, text_heads
 from manyhot.report.pictures import decoded, load_pillow
 from manyhot.report.text import counted, listed, title_of
 from manyhot.run import QUIET, Run
@@ -340,7 +341,7 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     listings = [
         listing(f"groups-{i}", title, _HEADS, part, _cells) for i, (part, title) in enumerate(_parts(rows), 1)
     ]
-    figures = _draw(rows) if draw and rows else ()
+    figures = draw_group_differences(rows) if draw and rows else ()
     albums = _albums(rows, rows_of(named, "group_examples"), folder)
     return Chapter(
         "groups",
@@ -368,13 +369,10 @@ def _to_mitigate(rows: Sequence[Row], folder: str) -> NextStep | None:
 
 
 _HEADS = (
-    ColumnHead("What was found", number=False),
-    ColumnHead("Model", number=False),
-    ColumnHead("Inside"),
-    ColumnHead("Outside"),
+    *text_heads("What was found", "Model"),
+    *number_heads("Inside", "Outside"),
     ColumnHead("Difference, points", title="Share inside minus share outside"),
-    ColumnHead("Images"),
-    ColumnHead("Others"),
+    *number_heads("Images", "Others"),
     ColumnHead("p", title="Corrected for the whole search"),
     ColumnHead("Also", number=False, title="Other groups that this one explains"),
     ColumnHead("Data set", number=False),
@@ -398,13 +396,11 @@ def _cells(r: Row) -> tuple[str, ...]:
 
 def _albums(rows: Sequence[Row], examples: Sequence[Row], folder: Path) -> tuple[Album, ...]:
     """Return nine photographs of each of the first findings."""
-    own: dict[int, list[Row]] = {}
-    for row in examples:
-        own.setdefault(row["group"], []).append(row)
+    own = rows_by(examples, "group")
     first = [row for part, _ in _parts(rows) for row in part[:_WITH_PICTURES]]
     albums = []
     for row in first:
-        shown = own.get(row["group"], [])
+        shown = own.get((row["group"],), [])
         pictures = tuple(_picture(r, row, folder) for r in shown if r.get("photograph"))
         if pictures:
             strip = Strip(row["name"], pictures)
@@ -422,7 +418,59 @@ def _picture(r: Row, finding: Row, folder: Path) -> StripPicture:
     return picture(folder, r["photograph"], r["image_id"], "", mark)
 
 
-def _draw(rows: Sequence[Row]) -> tuple[Figure, ...]:
-    from manyhot.diagnose.groups_figures import draw_group_differences
+DRAWN_GROUPS = 15
+"""Findings that are drawn."""
 
-    return tuple(draw_group_differences(rows))
+_WHAT = {
+    "error": "errors",
+    "sure_error": "sure errors",
+    "called": "called {}",
+    "missed": "errors on {}",
+    "label": "labelled {}",
+}
+
+
+def draw_group_differences(rows: Sequence[Row]) -> tuple[Figure, ...]:
+    """Plot the difference between the shares inside and outside each of the first groups."""
+    from manyhot.evaluate.report.figures.bars import dots
+    from manyhot.evaluate.report.figures.panel import compose, shortened
+
+    drawn = list(rows[:DRAWN_GROUPS])
+    labels = [
+        shortened(f"{r['group']}. {r['name']}: {_WHAT[r['outcome']].format(r['class_name'])}", 56)
+        for r in drawn
+    ]
+    middle = {
+        "label": labels,
+        "x": [100 * r["difference"] for r in drawn],
+        "inner_lo": [100 * r["difference_lo"] for r in drawn],
+        "inner_hi": [100 * r["difference_hi"] for r in drawn],
+        "text": [f"{percent(r['share'])} of {r['n']:,}, others {percent(r['share_outside'])}" for r in drawn],
+    }
+    tips = [("", "label"), ("Difference", "x", "1", " points", "inner_lo", "inner_hi"), ("Inside", "text")]
+    panel = dots(
+        "groups",
+        middle,
+        axis="Share inside the group minus share outside (points)",
+        percent=False,
+        line=0.0,
+        tips=tips,
+        width=440,
+    )
+    rest = (
+        f" The first {DRAWN_GROUPS} of {len(rows):,} findings are drawn." if len(rows) > DRAWN_GROUPS else ""
+    )
+    figure = Figure(
+        "groups-differences",
+        "groups",
+        "",
+        "How much groups differ from other images",
+        "A dot is the share of images with the event inside the group minus the share outside. For "
+        "labels, it is the share of images with the label that are in the group minus the share of "
+        "the other images that are. Bars are 95 % intervals, not corrected for the search."
+        f"{rest}",
+        f"First: {labels[0]}, {middle['text'][0]}.",
+        compose([panel]),
+        pa.Table.from_pylist(drawn),
+    )
+    return (figure,)

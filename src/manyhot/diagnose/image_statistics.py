@@ -86,13 +86,10 @@ class MeasuredImages:
         One row per image, in the order of the images.
     thumbnails : ndarray of uint8, shape (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)
         Square thumbnails; black if a photograph could not be read.
-    n_cached : int
-        Number of images that an earlier run measured.
     """
 
     table: pa.Table
     thumbnails: npt.NDArray[np.uint8]
-    n_cached: int = 0
 
     def __len__(self) -> int:
         return len(self.table)
@@ -115,13 +112,11 @@ def measure_images(
 
     Parameters
     ----------
-    image_id : pyarrow.Array of string
     uris : sequence of str or None
         Location of each photograph.
     cache : Path, optional
         Folder of the images table; statistics are stored in its subfolder ``statistics``. If None, they are
         not stored. An interrupted run loses the statistics of at most the last 2,048 images.
-    run : Run
 
     Raises
     ------
@@ -133,11 +128,7 @@ def measure_images(
     folder = None if cache is None else cache / STATISTICS_FOLDER
     versions = _versions(uris)
     known = _read(folder)
-    row = {
-        key: i
-        for i, key in enumerate(zip(known["image_id"].to_pylist(), known["version"].to_pylist(), strict=True))
-    }
-    ids = image_id.to_pylist()
+    row, ids = _rows_by_version(known), image_id.to_pylist()
     left = [i for i, key in enumerate(zip(ids, versions, strict=True)) if key not in row]
     parts = [known]
     for part in _measured(ids, uris, versions, left, run):
@@ -145,12 +136,14 @@ def measure_images(
         if folder is not None:
             _keep(part, folder)
     table = pa.concat_tables(parts)
-    row = {
-        key: i
-        for i, key in enumerate(zip(table["image_id"].to_pylist(), table["version"].to_pylist(), strict=True))
-    }
+    row = _rows_by_version(table)
     table = table.take(pa.array([row[key] for key in zip(ids, versions, strict=True)], pa.int64()))
-    return MeasuredImages(table, _thumbnails(table["thumbnail"]), len(ids) - len(left))
+    return MeasuredImages(table, _thumbnails(table["thumbnail"]))
+
+
+def _rows_by_version(table: pa.Table) -> dict[tuple[str, str], int]:
+    keys = zip(table["image_id"].to_pylist(), table["version"].to_pylist(), strict=True)
+    return {key: i for i, key in enumerate(keys)}
 
 
 def _thumbnails(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:

@@ -112,7 +112,6 @@ def summarise(maps: pa.Table, *, resamples: int = RESAMPLES, seed: int = 0) -> p
     resamples : int
         Number of bootstrap resamples of images; 0 for no intervals. All maps of an image are resampled
         together.
-    seed : int
     """
     groups: dict[tuple[str, str, str], list[RowDict]] = defaultdict(list)
     for row in maps.to_pylist():
@@ -177,7 +176,6 @@ def mean_over_images(
     values : ndarray of float, shape (r, m)
         Between -1 and 1.
     image : ndarray of int, shape (r,)
-    resamples, seed : int
 
     Returns
     -------
@@ -204,11 +202,6 @@ def mean_over_images(
     return values.mean(0), np.clip(lo, -1, 1), np.clip(hi, -1, 1)  # of few images, they may be outside
 
 
-def alike(one: HeatMap, other: HeatMap) -> float:
-    """Return the rank correlation of two maps; NaN if either map is constant."""
-    return rank_correlation(one, other)
-
-
 def _end(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
@@ -222,8 +215,6 @@ def agreement_rows(
     ----------
     keys : Mapping of str to str
         dataset, model and method.
-    agreements : sequence of MapAgreement
-    resamples, seed : int
     """
     groups: dict[tuple[str, int | None, int | None], list[MapAgreement]] = defaultdict(list)
     for one in agreements:
@@ -245,7 +236,6 @@ def _mean(agreements: Sequence[MapAgreement], resamples: int, seed: int) -> RowD
 
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 """Shares of the layers, from the scores down, whose weights are shuffled; at least the last one."""
-
 
 Maps = npt.NDArray[np.float32]
 
@@ -308,10 +298,10 @@ class Sanity:
             maps = image.maps[place]
             valid = [m for c, m in zip(image.classes, maps, strict=True) if c in image.valid]
             for one, other in itertools.combinations(valid, 2):
-                yield MapAgreement("class", i, alike(one, other))
+                yield MapAgreement("class", i, rank_correlation(one, other))
             if len(self.images) > 1:
                 after = self.images[(i + 1) % len(self.images)].maps[place]
-                yield MapAgreement("image", i, alike(maps[0], after[0]))
+                yield MapAgreement("image", i, rank_correlation(maps[0], after[0]))
 
     def _shuffled(self, place: int, explainer: Explainer, seed: int) -> Iterator[MapAgreement]:
         """Yield how similar maps are to those of the network with its last layers shuffled."""
@@ -325,7 +315,7 @@ class Sanity:
             other = Explainer(network, explainer.method, layer, explainer.batch)
             for i, (image, maps) in enumerate(zip(self.images, self._maps_of(other), strict=True)):
                 for before, after in zip(image.maps[place], maps, strict=True):
-                    yield MapAgreement("weights", i, alike(before, after), layers, of_layers)
+                    yield MapAgreement("weights", i, rank_correlation(before, after), layers, of_layers)
             if self.run.on_progress:
                 self.run.on_progress(f"checking {explainer.method}", step + 1, len(SHARES))
 

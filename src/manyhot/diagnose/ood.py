@@ -15,13 +15,7 @@ from manyhot.core.array_types import Bools, Floats
 from manyhot.core.ood import OOD_SCORES, Separation, auroc, confidence_scores, fpr_at_tpr
 from manyhot.core.sets import Case, LabelSets
 from manyhot.data.data_sets import Source
-from manyhot.data.inputs import (
-    READING,
-    LabelsLike,
-    PredictionsLike,
-    Reading,
-    open_inputs,
-)
+from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.slices import model_cases
@@ -29,7 +23,7 @@ from manyhot.parameters import Seed
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, NextStep, Tables, listing, rows_of
 from manyhot.report.figure import Figure
-from manyhot.report.listings import ColumnHead
+from manyhot.report.listings import ColumnHead, number_heads, text_heads
 from manyhot.report.text import title_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Row, schema
@@ -300,15 +294,13 @@ def ood_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     if not rows:
         return None
     heads = (
-        ColumnHead("Model", number=False),
-        ColumnHead("Score", number=False),
+        *text_heads("Model", "Score"),
         ColumnHead("Other images", number=False, title="Which out-of-distribution images"),
         ColumnHead("AUROC"),
         ColumnHead(
             "FPR95", title="Share of other images accepted if 95 % of in-distribution images are accepted"
         ),
-        ColumnHead("Images"),
-        ColumnHead("In distribution"),
+        *number_heads("Images", "In distribution"),
         ColumnHead("Data sets", number=False),
     )
     lead = (

@@ -25,10 +25,8 @@ from manyhot.tables import Results, RowDict, list_matrix
 SINGLE = "top1"
 """The metric of original labels."""
 
-
 MULTI = ("real1", "mla")
 """Metrics of label sets with the same criterion: the top class is right."""
-
 
 COMPARED_METRICS = (SINGLE, *MULTI, "map_macro")
 """Compared between places. Average precision rates more than one class: it has losses, but no share."""
@@ -50,7 +48,6 @@ class Place:
 
     Attributes
     ----------
-    dataset : str
     scores : dict
         The `Score` of each model, by metric.
     samples : dict
@@ -224,7 +221,6 @@ def loss_rows(base: Place, place: Place, *, paired: bool) -> Iterator[RowDict]:
 
     Parameters
     ----------
-    base, place : Place
     paired : bool
         Whether both places have the same images, row for row. If not, their resamples are independent.
     """

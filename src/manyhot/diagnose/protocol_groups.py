@@ -42,8 +42,6 @@ class LabelProtocol:
 
     Attributes
     ----------
-    name : str
-    labels : Labels
     source : Source
         Where the label sets come from.
     """
@@ -71,7 +69,6 @@ class TopClasses:
 
     Attributes
     ----------
-    models : tuple of str
     image_id : pyarrow.Array of string, shape (n,)
     top : ndarray of int32, shape (n, M)
     """
@@ -89,9 +86,7 @@ class ProtocolGroup:
     ----------
     name : str
         `ALL_SETS`, or the names of two protocols.
-    names : tuple of str, length P
     image_id : pyarrow.Array of string, shape (n,)
-    sets : tuple of LabelSets
     rated : tuple of ndarray of bool, shape (n,)
     """
 

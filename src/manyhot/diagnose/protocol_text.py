@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from manyhot.console import table_lines
 from manyhot.core.protocols import OTHER_STATES, RELATIONS
 from manyhot.diagnose.protocol_rows import ORIGINAL, PROTOCOL_TABLES
 from manyhot.registry import register
-from manyhot.report.chapter import Chapter, NextStep, Tables, in_points, percent, rows_of, with_ends
+from manyhot.report.chapter import Chapter, NextStep, Tables, in_points, percent, rows_by, rows_of, with_ends
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing, ListingRow
 from manyhot.tables import Row
+
+if TYPE_CHECKING:
+    from manyhot.evaluate.report.figures.panel import Panel, Sheet, Tip
 
 MOST_PAIRS = 10
 """Pairs of classes that are listed."""
@@ -113,10 +119,8 @@ def _size_cells(rows: TableRows) -> Iterator[tuple[str, ...]]:
 
 def _relation_cells(rows: TableRows) -> Iterator[tuple[str, ...]]:
     """Yield how every two label sets are related."""
-    found: dict[tuple[str, str], dict[str, Row]] = {}
-    for row in rows["protocol_agreement"]:
-        found.setdefault((row["group"], row["slice"]), {})[row["measure"]] = row
-    for (group, part), measures in found.items():
+    for (group, part), own in rows_by(rows["protocol_agreement"], "group", "slice").items():
+        measures = {row["measure"]: row for row in own}
         if "equal" not in measures:
             continue
         value = {name: measures[name]["value"] for name in (*RELATIONS, "jaccard")}
@@ -129,12 +133,9 @@ def _relation_cells(rows: TableRows) -> Iterator[tuple[str, ...]]:
 
 def _missing_cells(rows: TableRows) -> Iterator[tuple[str, ...]]:
     """Yield what each protocol says about the labels of another."""
-    found: dict[tuple[str, str, str], dict[str, Row]] = {}
-    for row in rows["protocol_missing"]:
-        if row["slice"] == "all":
-            found.setdefault((row["labels_a"], row["labels_b"], row["which"]), {})[row["state"]] = row
-    for key, states in found.items():
-        n = next(iter(states.values()))["n"]
+    whole = (row for row in rows["protocol_missing"] if row["slice"] == "all")
+    for key, own in rows_by(whole, "labels_a", "labels_b", "which").items():
+        states, n = {row["state"]: row for row in own}, own[0]["n"]
         yield *key, *(_missing(states.get(state)) for state in OTHER_STATES), f"{n:,}"
 
 
@@ -164,10 +165,7 @@ def _tau(row: Row) -> str:
 
 def _variance_cells(rows: TableRows) -> Iterator[tuple[str, ...]]:
     """Yield how much accuracy varies with models, with protocols, and with both."""
-    found: dict[str, list[Row]] = {}
-    for row in rows["protocol_variance"]:
-        found.setdefault(row["group"], []).append(row)
-    for group, parts in found.items():
+    for (group,), parts in rows_by(rows["protocol_variance"], "group").items():
         yield (
             group,
             *(in_points(r["sd"], r["sd_lo"], r["sd_hi"], 2) for r in parts),
@@ -232,7 +230,7 @@ def protocols_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
         "left out here, too. Such images are rarely a random sample.",
     )
     shown = tuple(one for one in listings if one.rows)
-    figures = _draw(rows) if draw else ()
+    figures = draw_protocols(rows["protocol_sets"], rows["protocol_accuracy"]) if draw else ()
     return Chapter("protocols", "Protocols", "The same images by several protocols", lead, figures, shown)
 
 
@@ -247,8 +245,76 @@ def _listing(
     return Listing(f"protocol-{anchor}", title, columns, tuple(map(ListingRow, cells)))
 
 
-def _draw(rows: TableRows) -> tuple[Figure, ...]:
-    """Return the figures: label sets with several classes, and accuracy by each protocol."""
-    from manyhot.diagnose.protocol_figures import draw_protocols
+_SEVERAL = "Share of the non-empty label sets that have two or more classes, with 95 % intervals."
 
-    return tuple(draw_protocols(rows["protocol_sets"], rows["protocol_accuracy"]))
+
+def draw_protocols(sets: Sequence[Row], accuracy: Sequence[Row]) -> tuple[Figure, ...]:
+    """Plot label sets with several classes, and accuracies, on the images that all label sets share."""
+    from manyhot.evaluate.report.figures.panel import compose
+
+    groups = [r["group"] for r in sets if r["slice"] == "all"]
+    group = next(g for g in groups if groups.count(g) > 1)
+    sizes = [r for r in sets if r["group"] == group and r["slice"] == "all"]
+    judged = [r for r in accuracy if r["group"] == group]
+    panels = [_several(sizes), *([_accuracies(judged)] if judged else [])]
+    right = (
+        " Right: share of the images on which the top class is right. Ticks are models, and dots are their "
+        "means with 95 % intervals over images."
+    )
+    shares = "; ".join(f"{r['labels']}: {percent(r['several'], 1)} of {r['n']:,} sets" for r in sizes)
+    figure = Figure(
+        "protocols",
+        "protocols",
+        "",
+        "The same images by each protocol",
+        f"Left: {_SEVERAL.lower()}{right}" if judged else _SEVERAL,
+        f"{shares}.",
+        compose(panels, columns=2),
+        pa.Table.from_pylist(judged or sizes),
+    )
+    return (figure,)
+
+
+def _points(rows: Sequence[Row], column: str) -> list[float | None]:
+    return [None if r[column] is None else 100 * r[column] for r in rows]
+
+
+def _several(rows: Sequence[Row]) -> Panel:
+    from manyhot.evaluate.report.figures.bars import dots
+
+    sheet: Sheet = {
+        "label": [r["labels"] for r in rows],
+        "x": _points(rows, "several"),
+        "inner_lo": _points(rows, "several_lo"),
+        "inner_hi": _points(rows, "several_hi"),
+        "text": [f"n {r['n']:,}" for r in rows],
+    }
+    tips: list[Tip] = [
+        ("", "label"),
+        ("Two or more", "x", "1", " %", "inner_lo", "inner_hi"),
+        ("Sets", "text"),
+    ]
+    axis = "Sets with two or more classes (%)"
+    return dots("protocols-several", sheet, axis=axis, tips=tips, width=300)
+
+
+def _accuracies(rows: Sequence[Row]) -> Panel:
+    from manyhot.evaluate.report.figures.bars import strips
+    from manyhot.evaluate.report.figures.scatter import plain_side
+
+    means, each = ([r for r in rows if (r["model"] is None) is is_mean] for is_mean in (True, False))
+    models: Sheet = {
+        "model": [r["model"] for r in each],
+        "label": [r["by"] for r in each],
+        "x": _points(each, "value"),
+    }
+    middles: Sheet = {
+        "label": [r["by"] for r in means],
+        "x": _points(means, "value"),
+        "inner_lo": _points(means, "lo"),
+        "inner_hi": _points(means, "hi"),
+        "text": [percent(r["value"], 1) for r in means],
+    }
+    side = plain_side(["Accuracy (%)"], [*models["x"], *middles["inner_lo"], *middles["inner_hi"]])
+    tips: list[Tip] = [("By", "label"), ("Model", "model"), ("Accuracy", "x", "1", " %")]
+    return strips("protocols-accuracy", models, middles, side, tips=tips, above=True)

@@ -320,7 +320,6 @@ def judge_place(
         Average precision has at most `MAP_RESAMPLES` resamples.
     single : bool
         Whether to use only original labels and no label sets.
-    run : Run
     """
     options = replace(
         options,

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from manyhot.diagnose.places import MODELS_COMPARED
 from manyhot.registry import register
-from manyhot.report.chapter import (
-    Chapter,
-    NextStep,
-    Tables,
-    in_points,
-    listing,
-    rows_of,
-    with_ends,
-)
+from manyhot.report.chapter import Chapter, NextStep, Tables, in_points, listing, rows_by, rows_of, with_ends
 from manyhot.report.figure import Figure
-from manyhot.report.listings import ColumnHead, Listing
+from manyhot.report.listings import ColumnHead, Listing, text_heads
 from manyhot.report.text import counted, listed, metric, title_of
 from manyhot.tables import Row
 
-Destination = tuple[str, str, str | None]
+_DESTINATION = ("base", "dataset", "kind")
 """Where accuracy is lost: the base, the data set and, if it is corrupted, the kind."""
 
 
@@ -69,9 +61,10 @@ MOST_ANSWERS = 4
 def _answers(rows: Sequence[Row]) -> list[str]:
     """Return what is lost at each destination, in a sentence each."""
     answers = []
-    for of_one in _by_destination(_rows_to_describe(rows)).values():
+    for of_one in rows_by(_rows_to_describe(rows), *_DESTINATION, "model").values():
         first, *others = sorted(of_one, key=lambda r: r["metric"] != "top1")
-        text = f"{_way(first)}, {_who(first)} lost {_lost(first)}"
+        who = first["model"] or f"{counted(first['n_models'], 'model')} on average"
+        text = f"{_way(first)}, {who} lost {_lost(first)}"
         known = [r for r in others if r["share"] is not None and r["share"] == r["share"]]
         if first["metric"] == "top1" and known:
             text += f", and {_lost(known[0])}: {_missing(known[0])}"
@@ -92,11 +85,8 @@ def _rows_to_describe(rows: Sequence[Row]) -> list[Row]:
 def _way(r: Row) -> str:
     if r["base"] != r["dataset"]:
         return f"From {title_of(r['base'])} to {_destination(r)}"
-    return f"On {title_of(r['dataset'])} under {_corruption(r)}"
-
-
-def _corruption(r: Row) -> str:
-    return "all kinds of corruption" if r["kind"] is None else f"the corruption {r['kind'].replace('_', ' ')}"
+    kind = "all kinds of corruption" if r["kind"] is None else f"the corruption {r['kind'].replace('_', ' ')}"
+    return f"On {title_of(r['dataset'])} under {kind}"
 
 
 def _missing(r: Row) -> str:
@@ -107,19 +97,8 @@ def _missing(r: Row) -> str:
     return f"{share} of the loss of {_label('top1')} is due to missing labels"
 
 
-def _by_destination(rows: Iterable[Row]) -> dict[tuple[Destination, str | None], list[Row]]:
-    found: dict[tuple[Destination, str | None], list[Row]] = {}
-    for r in rows:
-        found.setdefault(((r["base"], r["dataset"], r["kind"]), r["model"]), []).append(r)
-    return found
-
-
 def _label(name: str) -> str:
     return metric(name).label
-
-
-def _who(r: Row) -> str:
-    return str(r["model"] or f"{counted(r['n_models'], 'model')} on average")
 
 
 def _lost(r: Row) -> str:
@@ -139,40 +118,33 @@ def _losses(rows: Sequence[Row]) -> list[Listing]:
 def _wide(anchor: str, title: str, rows: Sequence[Row], *, folded: bool = False) -> Listing:
     """Return a table with one row for each destination and model, and columns for each metric."""
     metrics = sorted({r["metric"] for r in rows}, key=lambda m: (m != "top1", m != "real1", m))
-    by_model: dict[tuple[Destination, str | None], dict[str, Row]] = {}
-    for r in rows:
-        by_model.setdefault(((r["base"], r["dataset"], r["kind"]), r["model"]), {})[r["metric"]] = r
+    by_model = rows_by(rows, *_DESTINATION, "model").values()
     title_of_share = "1 minus the ratio of this loss to the loss of top-1"
     heads = (
-        ColumnHead("From", number=False),
-        ColumnHead("To", number=False),
-        ColumnHead("Model", number=False),
+        *text_heads("From", "To", "Model"),
         *(ColumnHead(f"Lost by {_label(m)}, points") for m in metrics),
         *(ColumnHead(f"Missing labels, {_label(m)}", title=title_of_share) for m in metrics if m != "top1"),
         ColumnHead("Images"),
     )
 
-    def cells(by_metric: Mapping[str, Row]) -> tuple[str, ...]:
-        first = next(iter(by_metric.values()))
-        counts = dict.fromkeys(f"{r['n']:,}" for r in by_metric.values())
+    def cells(own: Sequence[Row]) -> tuple[str, ...]:
+        first, by_metric = own[0], {r["metric"]: r for r in own}
+        counts = dict.fromkeys(f"{r['n']:,}" for r in own)
+        shown = [by_metric.get(m) for m in metrics]
         return (
             title_of(first["base"]),
             _destination(first),
             first["model"] or f"mean of {first['n_models']:,}",
-            *(_points(by_metric.get(m)) for m in metrics),
-            *(_share(by_metric.get(m)) for m in metrics if m != "top1"),
+            *("" if r is None else in_points(r["loss"], r["lo"], r["hi"], 1) for r in shown),
+            *(
+                "" if r is None else with_ends(r["share"], r["share_lo"], r["share_hi"])
+                for m, r in zip(metrics, shown, strict=True)
+                if m != "top1"
+            ),
             " and ".join(counts),
         )
 
-    return listing(anchor, title, heads, list(by_model.values()), cells, folded=folded)
-
-
-def _points(r: Row | None) -> str:
-    return "" if r is None else in_points(r["loss"], r["lo"], r["hi"], 1)
-
-
-def _share(r: Row | None) -> str:
-    return "" if r is None else with_ends(r["share"], r["share_lo"], r["share_hi"])
+    return listing(anchor, title, heads, list(by_model), cells, folded=folded)
 
 
 def _destination(r: Row) -> str:
@@ -184,9 +156,7 @@ def _destination(r: Row) -> str:
 
 def _errors(rows: Sequence[Row]) -> Listing:
     heads = (
-        ColumnHead("Kind", number=False),
-        ColumnHead("Model", number=False),
-        ColumnHead("Metric", number=False),
+        *text_heads("Kind", "Model", "Metric"),
         ColumnHead("Mean error"),
         ColumnHead(
             "Corruption error",

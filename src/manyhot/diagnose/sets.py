@@ -17,13 +17,7 @@ from manyhot.core.array_types import Bools
 from manyhot.core.conformal import Certified, certify_precision, check_precision, count_in_sets
 from manyhot.core.resampling import student_interval
 from manyhot.core.sets import Case
-from manyhot.data.inputs import (
-    READING,
-    LabelsLike,
-    PredictionsLike,
-    Reading,
-    open_inputs,
-)
+from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.confidence import NO_PROBABILITIES, drawn_share, split_for_sets
@@ -32,7 +26,7 @@ from manyhot.parameters import Seed
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, NextStep, Tables, listing, percent, rows_of, with_ends
 from manyhot.report.figure import Figure
-from manyhot.report.listings import ColumnHead
+from manyhot.report.listings import ColumnHead, number_heads, text_heads
 from manyhot.report.text import title_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Predictions, Row, schema
@@ -274,13 +268,11 @@ def precise_sets_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
     if not rows:
         return None
     heads = (
-        ColumnHead("Model", number=False),
-        ColumnHead("Data set", number=False),
+        *text_heads("Model", "Data set"),
         ColumnHead("Target"),
         ColumnHead("Threshold", title="Lowest probability of a class in a set"),
         ColumnHead("Precision", title="Mean share of valid classes in the sets that are not empty"),
-        ColumnHead("Sets"),
-        ColumnHead("Empty"),
+        *number_heads("Sets", "Empty"),
         ColumnHead("Recall", title="Mean share of valid classes that are in the set, over all images"),
         ColumnHead("Mean size"),
         ColumnHead("Fitted on", title="Images on which the threshold was chosen"),

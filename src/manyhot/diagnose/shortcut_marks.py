@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from manyhot.report.chapter import NextStep, testable, with_ends
+from manyhot.report.chapter import NextStep, rows_by, testable, with_ends
 from manyhot.report.text import counted
 from manyhot.tables import Row, RowDict
 
@@ -16,6 +16,7 @@ MIN_LOST = 0.4
 MIN_GAP = 0.1
 """Lower end of a gap from which it marks a pair by itself."""
 
+PAIR_KEY = ("model", "main", "companion")
 PairKey = tuple[str, int, int]
 """Model, main class and companion of a pair."""
 
@@ -29,10 +30,7 @@ _NAMED = 5  # Marked pairs that the first sentence names.
 def with_marks(rows: Iterable[Row], min_lost: float) -> list[RowDict]:
     """Return rows of ``shortcuts`` with the mark of their pair, which depends on all fills of the pair."""
     rows = list(rows)
-    pairs: dict[PairKey, list[Row]] = {}
-    for row in rows:
-        pairs.setdefault(pair_key(row), []).append(row)
-    marks = {pair: mark_of(own, min_lost) for pair, own in pairs.items()}
+    marks = {pair: mark_of(own, min_lost) for pair, own in rows_by(rows, *PAIR_KEY).items()}
     return [{**row, "mark": marks[pair_key(row)]} for row in rows]
 
 
@@ -62,10 +60,7 @@ def outcomes(rows: Sequence[Row], min_lost: float) -> dict[PairKey, str]:
     A marked pair counts as tested, even if only its gaps mark it. A pair without a mark counts as tested if
     each fill was tested.
     """
-    pairs: dict[PairKey, list[Row]] = {}
-    for row in rows:
-        pairs.setdefault(pair_key(row), []).append(row)
-    return {pair: _outcome(own, min_lost) for pair, own in pairs.items()}
+    return {pair: _outcome(own, min_lost) for pair, own in rows_by(rows, *PAIR_KEY).items()}
 
 
 def _outcome(rows: Sequence[Row], min_lost: float) -> str:

@@ -135,7 +135,6 @@ def find_pairs(
 
     Parameters
     ----------
-    states : States
     classes : ClassList
         Class list of the model.
     removable : iterable of int

@@ -25,12 +25,7 @@ from manyhot.diagnose.shortcut_pairs import (
 from manyhot.diagnose.shortcuts_result import FILLS, Shortcuts
 from manyhot.errors import InputError, MatchError
 from manyhot.files import hashes_of
-from manyhot.formats import (
-    ClassNamesLike,
-    open_class_list,
-    read_labels_or_originals,
-    read_objects,
-)
+from manyhot.formats import ClassNamesLike, open_class_list, read_labels_or_originals, read_objects
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Address, Shown
 from manyhot.predict.models import find_model

@@ -45,12 +45,13 @@ from manyhot.report.chapter import (
     listing,
     percent,
     picture,
+    rows_by,
     rows_of,
     testable,
     with_ends,
 )
 from manyhot.report.figure import Figure
-from manyhot.report.listings import ColumnHead, Listing
+from manyhot.report.listings import ColumnHead, Listing, text_heads
 from manyhot.report.text import counted
 from manyhot.tables import Row, RowDict
 from manyhot.tables.definitions import CONTROLS, COUNT, FLAG, INT, ITS, REAL, TEXT, declare_table, interval
@@ -185,7 +186,6 @@ declare_table(
         TEXT.optional("control", "path of a picture of the control"),
     ),
 )
-
 
 _WIDTH = 100
 """Columns of the terminal, as wide as the table of pairs."""
@@ -366,10 +366,7 @@ def _threshold(table: pa.Table) -> float:
 
 
 _FLIPS = (
-    ColumnHead("Class", number=False),
-    ColumnHead("Without", number=False),
-    ColumnHead("Model", number=False),
-    ColumnHead("By", number=False),
+    *text_heads("Class", "Without", "Model", "By"),
     ColumnHead("Images"),
     ColumnHead(
         "Flipped", title="Share of images on which the prediction of the class changes without the companion"
@@ -399,10 +396,8 @@ _FLIPS = (
     ColumnHead("Marked", number=False),
 )
 
-
 _SKIPPED = (
-    ColumnHead("Class", number=False),
-    ColumnHead("Without", number=False),
+    *text_heads("Class", "Without"),
     ColumnHead("Images with both"),
     ColumnHead("Why", number=False),
     ColumnHead("Recall gap, points", title="Recall with the companion minus recall without it"),
@@ -463,9 +458,7 @@ def _skip(r: Row) -> tuple[str, ...]:
 
 def _albums(rows: Sequence[Row], folder: Path) -> list[Album]:
     """Return the pictures of each pair: the original, without the companion, and the control."""
-    pairs: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
-        pairs.setdefault((row["main_name"], row["companion_name"], row["fill"]), []).append(row)
+    pairs = rows_by(rows, "main_name", "companion_name", "fill")
     albums = []
     for i, ((main, companion, fill), own) in enumerate(list(pairs.items())[:MAX_PAIRS]):
         flipped = sum(r["flipped"] for r in own)

@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -29,14 +29,11 @@ from manyhot.tables.definitions import CONTROLS
 MAX_PAIRS = 10
 """Maximum number of class pairs with pictures."""
 
-
 MOST_IMAGES = 24
 """Maximum number of photographs with heat maps."""
 
-
 MOST_ROWS = 40
 """Maximum number of rows of a table in the page; its file has all."""
-
 
 MAX_PICTURE_BYTES = 1 << 20
 """Maximum size of a picture that is embedded in the page, in bytes."""
@@ -120,8 +117,6 @@ class Diagnosis:
     ----------
     calls : tuple of str
         The commands that wrote the tables.
-    chapters : tuple of Chapter
-    notes : tuple of str
     undrawn : str
         Reason why there are no figures; empty if there are figures.
     """
@@ -183,19 +178,19 @@ def _bytes(folder: Path, file: str) -> bytes:
         return b""
 
 
-Cells = Callable[[Row], tuple[str, ...]]
+Cells = Callable[[Any], tuple[str, ...]]
 
 
 def listing(
     anchor: str,
     title: str,
     heads: Sequence[ColumnHead],
-    rows: Iterable[Row],
+    rows: Iterable[Any],
     cells: Cells,
     *,
     note: str = "",
     folded: bool = False,
-    link: Callable[[Row], str] | None = None,
+    link: Callable[[Any], str] | None = None,
 ) -> Listing:
     """Return a table of the first `MOST_ROWS` rows, whose first cells link to the addresses from `link`.
 
@@ -250,6 +245,14 @@ def _ends(value: float | None, lo: float | None, hi: float | None, decimals: int
 Tables = Mapping[str, pa.Table]
 
 
+def rows_by(rows: Iterable[Row], *names: str) -> dict[tuple[Any, ...], list[Row]]:
+    """Return the rows that are equal in some columns, by their values there, in the order of their first."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in names), []).append(row)
+    return found
+
+
 def rows_of(tables_by_name: Tables, name: str) -> list[Row]:
     """Return the rows of a table; none if the table is missing."""
     return tables_by_name[name].to_pylist() if name in tables_by_name else []
@@ -258,10 +261,8 @@ def rows_of(tables_by_name: Tables, name: str) -> list[Row]:
 SHARED = ("classes", "images", "match", "models", "predictions", "rows", "scores", "trust-order")
 """Options that say which data are read and how, which the next command needs as well."""
 
-
 TO_FIT = ("classes", "labels", "masks", "split")
 """The same for a head that is fitted to images."""
-
 
 OF_IMAGES = (
     "diagnose corruptions",

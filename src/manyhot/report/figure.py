@@ -18,7 +18,6 @@ import pyarrow as pa
 SECTIONS = ("labels", "models", "classes", "trust", "posterior", "groups", "shift", "saturation", "ranks")
 """Parts of a report that hold figures, in reading order."""
 
-
 Spec = dict[str, Any]
 """A Vega-Lite specification."""
 
@@ -158,7 +157,6 @@ Scheme = Literal["light", "dark"]
 FONT = "Liberation Sans, Arial, Arimo, Nimbus Sans, Helvetica Neue, Helvetica, sans-serif"
 """Fonts of files, and of measured text. All but the last have the same widths of letters."""
 
-
 COLOURS: Mapping[str, tuple[str, str]] = {
     "paper": ("#ffffff", "#121518"),
     "ink": ("#15191d", "#e8ebee"),
@@ -185,7 +183,6 @@ COLOURS: Mapping[str, tuple[str, str]] = {
 The hues are those of Okabe and Ito, which people with any colour vision can distinguish. They are darkened or
 lightened to a contrast of 4.5 to 1, because labels have the colours of their marks.
 """
-
 
 _VARIABLE = re.compile(r"var\(--f-([a-z0-9-]+)\)")
 

@@ -27,6 +27,16 @@ class ColumnHead:
     title: str = ""
 
 
+def text_heads(*texts: str) -> tuple[ColumnHead, ...]:
+    """Return the heads of columns of text."""
+    return tuple(ColumnHead(text, number=False) for text in texts)
+
+
+def number_heads(*texts: str) -> tuple[ColumnHead, ...]:
+    """Return the heads of columns of numbers."""
+    return tuple(map(ColumnHead, texts))
+
+
 @dataclass(frozen=True)
 class ListingRow:
     """A row: its cells, an anchor if it shows one of the user's models, and links of cells by position."""
@@ -43,8 +53,6 @@ class Listing:
 
     Attributes
     ----------
-    heads : tuple of ColumnHead
-    rows : tuple of ListingRow
     more : str
         A note on omitted rows and where to find them.
     folded : bool
@@ -85,20 +93,17 @@ class Shared:
 
     def pair(self, row: Row) -> str:
         """Return the metrics of both places as ``x → y``; one name if they are equal."""
-        x, y = self.named(row["metric_x"]).label, self.named(row["metric_y"]).label
-        return x if x == y else f"{x} → {y}"
+        return _arrow(self.named(row["metric_x"]).label, self.named(row["metric_y"]).label)
 
 
 def pair_of_images(row: Row) -> str:
     """Return the slices of both places as ``x → y``; one label if they are equal."""
-    x, y = slice_label(row["slice_x"]), slice_label(row["slice_y"])
-    return x if x == y else f"{x} → {y}"
+    return _arrow(slice_label(row["slice_x"]), slice_label(row["slice_y"]))
 
 
 def between(row: Row) -> str:
     """Return the data sets of both places as a title; one name if they are equal."""
-    x, y = title_of(row["dataset_x"]), title_of(row["dataset_y"])
-    return x if x == y else f"{x} → {y}"
+    return _arrow(title_of(row["dataset_x"]), title_of(row["dataset_y"]))
 
 
 def group_by_dataset(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -111,7 +116,10 @@ def group_by_dataset(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 def _places(row: Row) -> str:
     """Return the data sets of both ends by their names in the tables, which keep links stable."""
-    x, y = row["dataset_x"], row["dataset_y"]
+    return _arrow(row["dataset_x"], row["dataset_y"])
+
+
+def _arrow(x: str, y: str) -> str:
     return x if x == y else f"{x} → {y}"
 
 
@@ -136,11 +144,8 @@ def list_drops(
 
 
 _DROPS = (
-    ColumnHead("Metric", number=False),
-    ColumnHead("Images", number=False),
-    ColumnHead("Model", number=False),
-    ColumnHead("From"),
-    ColumnHead("To"),
+    *text_heads("Metric", "Images", "Model"),
+    *number_heads("From", "To"),
     ColumnHead(
         "Drop", title="Value in From minus value in To, in percentage points if the metric is a share"
     ),
@@ -175,26 +180,20 @@ def _drop(row: Row, shared: Shared, anchor: str) -> ListingRow:
     return ListingRow(cells, own, shared.anchors(anchor, row["model"], cells[0], cells[1]) if own else "")
 
 
-def list_fits(
-    rows: Sequence[Row], shared: Shared, *, title: str, section: str, folded: bool = False
-) -> Listing:
+def list_fits(rows: Sequence[Row], shared: Shared, *, title: str, section: str) -> Listing:
     """Return the regression lines over models, one row per scale."""
     heads, entries = without_empty(_FITS, [_fit(r, shared) for r in rows])
-    return Listing(shared.anchors(section, "fits", _places(rows[0])), title, heads, entries, folded=folded)
+    return Listing(shared.anchors(section, "fits", _places(rows[0])), title, heads, entries, folded=True)
 
 
 _FITS = (
-    ColumnHead("Metric", number=False),
-    ColumnHead("Images", number=False),
-    ColumnHead("Models", number=False),
+    *text_heads("Metric", "Images", "Models"),
     ColumnHead("Scale", number=False, title="Scale of both axes"),
     ColumnHead("Slope"),
     ColumnHead("95 % of slope", title="Jackknife over families of models"),
     ColumnHead("Intercept"),
     ColumnHead("95 % of intercept", title="Jackknife over families of models"),
-    ColumnHead("R²"),
-    ColumnHead("n models"),
-    ColumnHead("Families"),
+    *number_heads("R²", "n models", "Families"),
 )
 
 
@@ -233,13 +232,8 @@ def list_ranks(rows: Sequence[Row], shared: Shared) -> Listing:
 
 
 _RANKS = (
-    ColumnHead("Ranked by", number=False),
-    ColumnHead("Data", number=False),
-    ColumnHead("Images", number=False),
-    ColumnHead("Kendall's τ"),
-    ColumnHead("95 % over images"),
-    ColumnHead("95 % over families"),
-    ColumnHead("Models"),
+    *text_heads("Ranked by", "Data", "Images"),
+    *number_heads("Kendall's τ", "95 % over images", "95 % over families", "Models"),
     ColumnHead("Swapped pairs", title="Pairs of models whose order is reversed"),
     ColumnHead("Beyond noise", title="Swapped pairs whose difference is beyond noise in both rankings"),
 )
@@ -275,8 +269,7 @@ def list_swaps(rows: Sequence[Row], shared: Shared, *, title: str, most: int) ->
         for m, end in ((x, "dataset_x"), (y, "dataset_y"))
     )
     heads = (
-        ColumnHead(f"Better by {at_x}", number=False),
-        ColumnHead(f"Better by {at_y}", number=False),
+        *text_heads(f"Better by {at_x}", f"Better by {at_y}"),
         ColumnHead("Ahead by", title=f"{at_x} of the first model minus {at_x} of the second"),
         ColumnHead("Behind by", title=f"{at_y} of the second model minus {at_y} of the first"),
     )
@@ -307,15 +300,10 @@ def list_sensitivity(rows: Sequence[Row], shared: Shared, *, title: str) -> List
 
 
 _SENSITIVITY = (
-    ColumnHead("Metric", number=False),
-    ColumnHead("What was changed", number=False),
-    ColumnHead("First"),
-    ColumnHead("Second"),
-    ColumnHead("Drop"),
-    ColumnHead("95 % over families"),
+    *text_heads("Metric", "What was changed"),
+    *number_heads("First", "Second", "Drop", "95 % over families"),
     ColumnHead("Two or more labels", title="Share of label sets with two or more labels, in both data sets"),
-    ColumnHead("n"),
-    ColumnHead("Models"),
+    *number_heads("n", "Models"),
 )
 
 
@@ -352,7 +340,7 @@ def _analysis(row: Row) -> str:
 
 def count_pair(x: int, y: int) -> str:
     """Return the numbers of images at both places as ``x → y``; one number if they are equal."""
-    return f"{x:,}" if x == y else f"{x:,} → {y:,}"
+    return _arrow(f"{x:,}", f"{y:,}")
 
 
 def without_empty(

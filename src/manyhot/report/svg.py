@@ -259,7 +259,6 @@ REGULAR = {
 }
 """Letters by their width in Arial and its metric-compatible fonts, in thousandths of the font size."""
 
-
 BOLD = {
     238: "'",
     278: " ,./I\\ijl·‘’",

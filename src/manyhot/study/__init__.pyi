@@ -1,6 +1,5 @@
 """The public names of the room, each with the module that defines it."""
 
-from manyhot.study.own_data import own_data as own_data
 from manyhot.study.plan import Across as Across
 from manyhot.study.plan import Arm as Arm
 from manyhot.study.plan import Claim as Claim
@@ -18,6 +17,7 @@ from manyhot.study.ready_measures import accuracy_measure as accuracy_measure
 from manyhot.study.ready_measures import calibration_measure as calibration_measure
 from manyhot.study.ready_measures import corruption_measure as corruption_measure
 from manyhot.study.ready_measures import estimated as estimated
+from manyhot.study.ready_measures import own_data as own_data
 from manyhot.study.ready_measures import replicate_counts as replicate_counts
 from manyhot.study.ready_measures import study_metric as study_metric
 from manyhot.study.ready_measures import transfer_measure as transfer_measure

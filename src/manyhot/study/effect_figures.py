@@ -26,36 +26,29 @@ from manyhot.evaluate.report.figures.panel import (
 from manyhot.evaluate.report.figures.scatter import Side
 from manyhot.report.figure import Axis, Figure
 from manyhot.report.text import Metric, counted, with_minus
-from manyhot.study.verdicts import EffectRow
+from manyhot.study.claims import EffectRow
 
 _LINE = 20
 """Height of a row."""
 
-
 _LEFT = 150
 """Width of the names of rows; with the plot and the numbers a panel fits a phone."""
-
 
 _WIDTH = 190
 _RIGHT = 140
 """Width of the numbers of effects."""
 
-
 _LETTERS = 24
 """Characters of a name that fit there."""
-
 
 _HEAD = 46
 """Characters of the comparison of a claim."""
 
-
 _PANEL, _NAMES = 138, 110
 """Width of the plot of a metric's values, and of the names of arms at its left."""
 
-
 _TITLE = 31
 """Characters of a line above it; twice as many in the wider panel of effects."""
-
 
 _VERDICTS = {SAME: "no difference"}
 

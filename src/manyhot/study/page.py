@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from markupsafe import Markup
@@ -18,10 +19,7 @@ from manyhot.report.listings import ColumnHead, Listing, ListingRow
 from manyhot.report.page import asset, environment, policy
 from manyhot.report.prerender import draw_inline, style
 from manyhot.report.text import Metric, counted, listed
-from manyhot.study.plan import ALL, BETTER_WORSE, Across, Claim, Study, StudyMetric, StudyRun
-from manyhot.study.runner import TRAINING, BuildRecord, Undone
-from manyhot.study.study_file import Opening, study_metrics
-from manyhot.study.verdicts import (
+from manyhot.study.claims import (
     NOT_RUN,
     RULE,
     EffectRow,
@@ -32,6 +30,9 @@ from manyhot.study.verdicts import (
     format_value,
     p_value,
 )
+from manyhot.study.plan import ALL, BETTER_WORSE, Across, Claim, Study, StudyMetric, StudyRun
+from manyhot.study.runner import TRAINING, BuildRecord, Undone
+from manyhot.study.study_file import Opening, study_metrics
 
 Made = Mapping[str, pa.Table]
 
@@ -61,47 +62,46 @@ def write_study_page(
 
     Parameters
     ----------
-    study : Study
-    opening : Opening
     made : Mapping of str to pyarrow.Table
         ``runs``, ``means`` and ``effects``.
     runs : sequence of StudyRun
         The selected runs.
-    undone : sequence of Undone
     out : Path
         The folder of all studies.
-    smoke : bool
     call : str
         The command. By default, the command in the docstring of the study file.
     """
     metrics = study_metrics(study)
     table = study.table or tuple(dict.fromkeys(c.metric for c in study.claims))
-    verdicts = _page_verdicts(study, made["effects"].to_pylist(), metrics)
-    page = StudyPage(
-        title=study.title,
-        question=study.question,
-        warning="This was a smoke run with the smallest possible settings. Its numbers are meaningless."
-        if smoke
-        else "",
-        verdicts=tuple(v for v, main in verdicts if main),
-        further=tuple(v for v, main in verdicts if not main),
-        rule=RULE,
-        about=tuple(filter(None, (study.about, _compute(study, runs)))),
-        setup=_setup(study),
-        effects=_effects(study, made["effects"].to_pylist(), metrics),
-        results=_results(made["means"].to_pylist(), table, metrics),
-        across=_across(study, made["means"].to_pylist(), metrics),
-        limits=(*_rough(study), *study.limits),
-        not_run=(*study.not_run, *_not_run(undone)),
-        command=call or opening.command,
-        version=__version__,
-    )
-    named = {name: _drawn(metric) for name, metric in metrics.items()}
-    return _write(page, out / "report" / f"{study.name}.html", made, named, table)
+    effects, means = made["effects"].to_pylist(), made["means"].to_pylist()
+    verdicts = _page_verdicts(study, effects, metrics)
+    page = {
+        "title": study.title,
+        "question": study.question,
+        "warning": _SMOKE if smoke else "",
+        "verdicts": [v for v, main in verdicts if main],
+        "further": [v for v, main in verdicts if not main],
+        "rule": RULE,
+        "about": list(filter(None, (study.about, _compute(study, runs)))),
+        "setup": _setup(study),
+        "effects": _effects(study, effects, metrics),
+        "results": _results(means, table, metrics),
+        "across": _across(study, means, metrics),
+        "limits": (*_rough(study), *study.limits),
+        "not_run": (*study.not_run, *_not_run(undone)),
+        "command": call or opening.command,
+        "version": __version__,
+    }
+    named = {
+        name: Metric(metric.name, metric.label, "", metric.better == "lower", metric.percent)
+        for name, metric in metrics.items()
+    }
+    path = out / "report" / f"{study.name}.html"
+    write_text(path, _rendered(page, *_draw(made, named, table)))
+    return path
 
 
-def _drawn(metric: StudyMetric) -> Metric:
-    return Metric(metric.name, metric.label, "", metric.better == "lower", metric.percent)
+_SMOKE = "This was a smoke run with the smallest possible settings. Its numbers are meaningless."
 
 
 def _page_verdicts(
@@ -329,78 +329,6 @@ class Terms:
     terms: tuple[Term, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class StudyPage:
-    """The page.
-
-    Attributes
-    ----------
-    title, question : str
-    warning : str
-        Warning at the top of the page; empty for none.
-    verdicts, further : tuple of Verdict
-        The verdicts of the short answer, and the verdicts on other claims.
-    rule : str
-        How verdicts are made.
-    about : tuple of str
-        Paragraphs about the method.
-    setup : tuple of Terms
-        Data sets, networks, arms, measures.
-    effects : Listing
-    results : tuple of Listing
-        A table of arms × metrics for each data set and network.
-    across : Listing, optional
-        The measures across runs.
-    limits, not_run : tuple of str
-    command, version : str
-    """
-
-    title: str
-    question: str
-    warning: str
-    verdicts: tuple[PageVerdict, ...]
-    further: tuple[PageVerdict, ...]
-    rule: str
-    about: tuple[str, ...]
-    setup: tuple[Terms, ...]
-    effects: Listing
-    results: tuple[Listing, ...]
-    across: Listing | None
-    limits: tuple[str, ...]
-    not_run: tuple[str, ...]
-    command: str
-    version: str
-
-
-def _write(
-    page: StudyPage,
-    path: Path,
-    tables: Mapping[str, pa.Table],
-    metrics: Mapping[str, Metric],
-    format_value: Sequence[str],
-) -> Path:
-    """Write the page of a study and return its path; without the extra ``report`` it has no figures.
-
-    Parameters
-    ----------
-    page : StudyPage
-    path : Path
-    tables : Mapping of str to pyarrow.Table
-        ``runs``, ``means`` and ``effects``, which figures draw.
-    metrics : Mapping of str to StudyMetric
-    format_value : sequence of str
-        Metrics whose seeds are drawn.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
-    """
-    effects, seeds = _draw(tables, metrics, format_value)
-    write_text(path, render_study(page, effects, seeds))
-    return path
-
-
 def _draw(
     tables: Mapping[str, pa.Table], metrics: Mapping[str, Metric], format_value: Sequence[str]
 ) -> tuple[list[Figure], list[Figure]]:
@@ -417,7 +345,7 @@ def _draw(
         )
 
 
-def render_study(page: StudyPage, effects: Sequence[Figure] = (), seeds: Sequence[Figure] = ()) -> str:
+def _rendered(page: Mapping[str, Any], effects: Sequence[Figure], seeds: Sequence[Figure]) -> str:
     """Return the page as HTML, without any scripts."""
     drawn = draw_inline([*effects, *seeds])
     css = asset("report.css") + asset("study.css") + (style() if drawn else "")
@@ -428,6 +356,7 @@ def render_study(page: StudyPage, effects: Sequence[Figure] = (), seeds: Sequenc
             page=page,
             effects=effects,
             seeds=seeds,
+            figures=None,
             drawn=drawn,
             policy=policy(),
             css=Markup(css),  # noqa: S704  our own files

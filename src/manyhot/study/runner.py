@@ -97,7 +97,6 @@ class StepEvent:
         Such as ``voc9/resnet10t/sets/seed-1``.
     step : str
         ``data set``, ``labels``, ``training`` or a measure.
-    seconds : float
     reason : str
         The reason for a failure, or the inputs that changed.
     done, of : int
@@ -140,7 +139,6 @@ class Runner:
 
     Attributes
     ----------
-    study : Study
     on_step : callable
         Called after each step.
     undone : list of Undone

@@ -11,10 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.core.effects import (
-    SeedValues,
-    effect_of,
-)
+from manyhot.core.effects import SeedValues, effect_of
 from manyhot.errors import InputError
 from manyhot.study.plan import ALL, Across, Measurement, RunMeasure, RunMeasurement, Study, StudyRun
 from manyhot.study.runner import Undone, check_measurements, measurement_file, reason, run_name

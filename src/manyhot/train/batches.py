@@ -96,8 +96,6 @@ class Views:
 
     Attributes
     ----------
-    recipe : Recipe
-    preprocessing : Preprocessing
     budget : int
         Bytes.
     skipped : dict of int to str
@@ -153,9 +151,6 @@ class Loader:
 
     Attributes
     ----------
-    order : ImageOrder
-    plan : BatchPlan
-    views : Views
     name : callable
         A function that returns the name of the image in a row.
     pinned : bool
@@ -278,7 +273,6 @@ def collect_images(
 
     Parameters
     ----------
-    source : ImageSource
     rows : Mapping of str to int
         Row of each image to train on, by image id.
     order : str

@@ -43,12 +43,7 @@ _DAMAGED = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError,
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The last two checkpoints in the folder of a run.
-
-    Attributes
-    ----------
-    out : Path
-    """
+    """The last two checkpoints in the folder of a run."""
 
     out: Path
 
@@ -174,7 +169,6 @@ class Logs:
     ----------
     out : Path, optional
         The folder of the run, or None for no logs.
-    model : str
     images : int
         Number of images in all epochs.
     step : int

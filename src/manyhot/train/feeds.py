@@ -215,38 +215,25 @@ def computed(
     """
     array, text = path.with_suffix(".npy"), path.with_suffix(".txt")
     if not array.is_file() or not text.is_file():
-        reasons = _write(openers, preprocessing, compute, array, views, half, on_progress)
+        reasons: list[str] = []
+        with atomic_write(array) as part:
+            out: Any = None
+            for images, why in _batches(openers, preprocessing):
+                found = [compute(images.flip(3) if view else images).float().cpu() for view in range(views)]
+                rows = torch.stack(found, 1).numpy()
+                if out is None:
+                    shape = (len(openers), *rows.shape[1:])
+                    kind = np.float16 if half else np.float32
+                    # With open_memmap's mode for writing; the name of the part does not end in .npy.
+                    out = np.lib.format.open_memmap(part, "w+", kind, shape)
+                out[len(reasons) : len(reasons) + len(rows)] = rows
+                reasons += why
+                on_progress(len(reasons))
+            out.flush()
         with atomic_write(text) as part:
             part.write_text("\n".join(reasons), encoding="utf-8")
     reasons = text.read_text(encoding="utf-8").split("\n")
     return np.load(array, mmap_mode="r"), reasons
-
-
-def _write(
-    openers: Sequence[ImageReader],
-    preprocessing: Preprocessing,
-    compute: Callable[[Tensor], Tensor],
-    path: Path,
-    views: int,
-    half: bool,
-    on_progress: Callable[[int], None],
-) -> list[str]:
-    reasons: list[str] = []
-    with atomic_write(path) as part:
-        out: Any = None
-        for images, why in _batches(openers, preprocessing):
-            found = [compute(images.flip(3) if view else images).float().cpu() for view in range(views)]
-            rows = torch.stack(found, 1).numpy()
-            if out is None:
-                shape = (len(openers), *rows.shape[1:])
-                kind = np.float16 if half else np.float32
-                # With open_memmap's mode for writing; the name of the part does not end in .npy.
-                out = np.lib.format.open_memmap(part, "w+", kind, shape)
-            out[len(reasons) : len(reasons) + len(rows)] = rows
-            reasons += why
-            on_progress(len(reasons))
-        out.flush()
-    return reasons
 
 
 def _batches(

@@ -44,7 +44,6 @@ class MapBlock(NamedTuple):
 
     Attributes
     ----------
-    image_ids : sequence of str
     scores : numpy.ndarray of float16, shape (n, k, h, w)
         Logits minus their mean over all classes at the location, so that classes that are not kept count as
         0.
@@ -63,7 +62,6 @@ class LabelMaps:
 
     Attributes
     ----------
-    classes : ClassList
     grid : (int, int)
         Height and width of the maps.
     blocks : sequence of MapBlock
@@ -197,7 +195,6 @@ class LocalTeacher:
 
     Attributes
     ----------
-    maps : LabelMaps
     places : sequence of (int, int) or None
         Block and row of the map of each image of the training set, or None if it has no map.
     """
@@ -392,12 +389,10 @@ def compute_label_maps(
     ----------
     network : Network
         A timm network with global average pooling before the classifier.
-    source : ImageSource
     k : int
         Number of classes to keep per location.
     size : int, optional
         Height and width of the images in pixels. By default, the input size of the network.
-    batch : int
     skip : callable
         Called with the id of an image that cannot be read, and the reason.
 

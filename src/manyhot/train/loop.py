@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import itertools
 import json
 import math
@@ -23,9 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from manyhot.errors import InputError, ManyhotError
+from manyhot.errors import InputError, ManyhotError, UnknownNameError
+from manyhot.extras import required
 from manyhot.files import alone, atomic_write
 from manyhot.predict.weights import Trained, write_trained
+from manyhot.registry import Entry
 from manyhot.run import QUIET, Run
 from manyhot.train.batches import Batch
 from manyhot.train.checkpoints import (
@@ -43,7 +46,6 @@ from manyhot.train.devices import check_same_step, keep_memory, share_buffers, s
 from manyhot.train.feeds import Fed
 from manyhot.train.losses import loss_of, made_memory
 from manyhot.train.networks import start_of
-from manyhot.train.optimisers import averaged, optimiser_of, rate
 from manyhot.train.recipe import Recipe
 from manyhot.train.targets import Targets, Teacher, teacher
 from manyhot.train.trained_part import PartInputs, TrainingData, Validation, check_best, is_better, parts_of
@@ -58,15 +60,11 @@ class TrainingJob:
 
     Attributes
     ----------
-    data : TrainingData
-    recipe : Recipe
-    out : Path
     save_every : float
         Seconds between two checkpoints.
     validation : Validation, optional
     identity : Mapping of str to Any
         Identity of the run, which consists of its recipe, labels, classes and source.
-    run : Run
     notes : list of str
         The first lines of the log.
     """
@@ -205,7 +203,9 @@ class _Run:
             for note in self._notes():
                 logs.note(note)
             for lr in taken:
-                self._log(logs, lr)
+                logs.progress(self.step * plan.batch)
+                if self.step % EVERY_STEPS == 0:
+                    logs.points(self.step, {"train/loss": self._read_loss(), "train/lr": lr})
                 if self.step % plan.steps == 0:
                     self._end_epoch(logs, lr)
                 if first and time.monotonic() - saved >= self.job.save_every and self.step < steps:
@@ -238,14 +238,12 @@ class _Run:
                 self._seed()
                 own = self._step(fed, epoch)
                 self._read_loss()
-                self.unread = _Unread(own, self._mean(own), fed.batch, self.step, lr)
+                # All processes stop if the loss of one is not finite.
+                mean = summed(self.fabric, own.clone()) / self.plan.world
+                self.unread = _Unread(own, mean, fed.batch, self.step, lr)
                 self.step += 1
                 yield lr
             write_skipped_images(self.job.out, self.job.data.ids, self.parts.skipped, self.plan.rank)
-
-    def _mean(self, loss: Tensor) -> Tensor:
-        """Return the mean over all processes, so that all stop if the loss of one is not finite."""
-        return summed(self.fabric, loss.clone()) / self.plan.world
 
     def _read_loss(self) -> float:
         """Return the loss of the last step, and add it to the total. Stop if it is not finite."""
@@ -323,11 +321,6 @@ class _Run:
             "warmup, clip=1" + ("" if self.recipe.precision == "32-true" else ", or precision 32-true"),
         )
 
-    def _log(self, logs: Logs, lr: float) -> None:
-        logs.progress(self.step * self.plan.batch)
-        if self.step % EVERY_STEPS == 0:
-            logs.points(self.step, {"train/loss": self._read_loss(), "train/lr": lr})
-
     def _end_epoch(self, logs: Logs, lr: float) -> None:
         """Write the row of an epoch."""
         self._read_loss()
@@ -350,7 +343,7 @@ class _Run:
         if name and is_better(name, found[name], self.best):
             self.best = found[name]
             if self.fabric.is_global_zero:
-                save_state(self._weights(), self.checkpoints.best)
+                save_state(dict(self._judged_module().state_dict()), self.checkpoints.best)
 
     def _judged(self) -> dict[str, float]:
         if self.job.validation is None or self.parts.validator is None:
@@ -364,10 +357,6 @@ class _Run:
     def _judged_module(self) -> Any:
         """Return the module that is evaluated and written."""
         return self.start.module if self.average is None else self.average.module
-
-    def _weights(self) -> dict[str, Tensor]:
-        """Return the weights that are evaluated and written."""
-        return dict(self._judged_module().state_dict())
 
     def _save(self) -> None:
         self._read_loss()  # no checkpoint after a step whose loss is not finite
@@ -388,7 +377,7 @@ class _Run:
 
     def _finish(self, path: Path) -> None:
         write_identity(self.job.out, self.job.identity)
-        weights = self._weights()
+        weights = dict(self._judged_module().state_dict())
         if self.recipe.best:
             self._write(weights, self.job.out / "last.safetensors")
             weights = torch.load(self.checkpoints.best, map_location="cpu", weights_only=True)
@@ -433,3 +422,70 @@ def _naming_settings(recipe: Recipe) -> Iterator[None]:
             do="raise `accumulate` to compute the batch in more parts, lower `batch` or `size`, or set "
             "`precision` to bf16-mixed",
         ) from error
+
+
+def optimiser_of(recipe: Recipe, module: Any, memory: Mapping[str, Tensor], loss: Entry) -> Any:
+    """Return the optimiser of the trained weights, without weight decay of biases and norms.
+
+    Raises
+    ------
+    UnknownNameError
+        If timm has no such optimiser.
+    """
+    timm: Any = required("timm.optim", "Training", '"manyhot[train]"')
+    known = timm.list_optimizers()
+    if recipe.optimiser not in known:
+        near = difflib.get_close_matches(recipe.optimiser, known, n=3)
+        raise UnknownNameError(
+            f"timm has no optimiser {recipe.optimiser!r}.",
+            allowed=", ".join(known),
+            do=f"did you mean {' or '.join(near)}?" if near else None,
+        )
+    optimiser = timm.create_optimizer_v2(
+        module, recipe.optimiser, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
+    )
+    learned = [value for value in memory.values() if value.requires_grad]
+    if learned:
+        scale = loss.about.get("memory_lr", 1.0)
+        optimiser.add_param_group({"params": learned, "weight_decay": 0.0, "lr_scale": scale})
+    return optimiser
+
+
+def rate(done: float, recipe: Recipe) -> float:
+    """Return the learning rate after a number of epochs, as a share of its maximum.
+
+    The cosine is that of Loshchilov & Hutter 2017 (https://doi.org/10.48550/arXiv.1608.03983), equation 5,
+    without restarts. The warmup is linear, as in Goyal et al. 2017
+    (https://doi.org/10.48550/arXiv.1706.02677).
+    """
+    if done < recipe.warmup:
+        return max(done, 1e-3) / recipe.warmup
+    if recipe.schedule == "constant":
+        return 1.0
+    if recipe.schedule == "step":
+        return float(0.1 ** min(int(3 * done / recipe.epochs), 2))
+    share = (done - recipe.warmup) / max(recipe.epochs - recipe.warmup, 1e-9)
+    return 0.5 * (1 + math.cos(math.pi * share))
+
+
+def averaged(module: Any, decay: float) -> Any:
+    """Return the moving average of a module's weights, or None if the decay is 0.
+
+    After n steps, the decay is at most (1 + n) / (10 + n), so that the average of a short run is not close to
+    the initial weights.
+    """
+    if not decay:
+        return None
+
+    def move(averages: Any, values: Any, _: Any) -> None:
+        n = int(average.n_averaged)  # on the CPU: the third argument would have to come from a GPU
+        own = 1 - min(decay, (1 + n) / (10 + n))
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, values, own)
+        else:
+            torch._foreach_copy_(averages, values)
+
+    average = torch.optim.swa_utils.AveragedModel(
+        module, multi_avg_fn=torch.no_grad()(move), use_buffers=True
+    )
+    return average

@@ -29,12 +29,10 @@ class Start:
 
     Attributes
     ----------
-    module : torch.nn.Module
     architecture : str
         Name in timm.
     options : Mapping of str to Any
         Further arguments of ``timm.create_model``.
-    preprocessing : Preprocessing
     notes : tuple of str
         Notes for the log.
     """

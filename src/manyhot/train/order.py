@@ -36,12 +36,8 @@ class BatchPlan:
 
     Attributes
     ----------
-    batch : int
-    lanes : int
-    seed : int
     n : int
         Images of an epoch.
-    rank, world : int
     """
 
     batch: int
@@ -243,7 +239,6 @@ def none_found(where: object, rows: Mapping[str, int]) -> MatchError:
 
 HeldOutShare = Annotated[float, Between(0, 1, "()"), Shown("SHARE")]
 
-
 HELD_OUT_SHARE = 0.3
 """The default share."""
 
@@ -322,7 +317,6 @@ class SplitLabels:
         The original label, or `NO_LABEL`.
     held : ndarray of bool, shape (n,)
         Which images are held out.
-    classes : ClassList
     """
 
     names: Sequence[str]

@@ -20,14 +20,11 @@ from manyhot.errors import InputError
 NOT_ASKED = ("no", "mask")
 """Treatment of classes that were not asked about: absent or unknown."""
 
-
 LISTED = ("label", "sets", "soft")
 """Targets of whole images: the original label, the label set, or the probability of each class."""
 
-
 TEACH = (*LISTED, "maps")
 """Targets of the whole image, or of the crop by a label map."""
-
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "teach": TEACH,
@@ -40,7 +37,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "precision": ("32-true", "bf16-mixed", "16-mixed"),
 }
 """The allowed values of settings."""
-
 
 MAGNITUDES = 30
 """The largest magnitude of RandAugment."""
@@ -90,7 +86,6 @@ class Recipe:
     empty : str
         Treatment of images without a class: ``skip`` to leave them out, or ``no`` to treat all classes as
         absent.
-    epochs : int
     batch : int
         Number of images per step, over all processes.
     accumulate : int

@@ -79,7 +79,6 @@ class Teacher:
 
     Attributes
     ----------
-    n_classes : int
     indptr : torch.Tensor of int64, shape (n + 1,)
         Image i has the entries ``indptr[i]`` to ``indptr[i + 1]``.
     classes : torch.Tensor of int64, shape (m,)

@@ -20,15 +20,7 @@ from manyhot.errors import InputError
 from manyhot.predict.sources import ImageReader
 from manyhot.train.batches import Loader, View, Views, decoders, memory_share
 from manyhot.train.devices import on_device, summed
-from manyhot.train.feeds import (
-    FeatureFeed,
-    ImageFeed,
-    InputFeed,
-    Normalise,
-    as_input,
-    computed,
-    key_of,
-)
+from manyhot.train.feeds import FeatureFeed, ImageFeed, InputFeed, Normalise, as_input, computed, key_of
 from manyhot.train.networks import Stages, Start, stages_of
 from manyhot.train.order import Everything, ImageOrder, Shards, plan_of
 from manyhot.train.recipe import Recipe
@@ -57,10 +49,8 @@ class TrainingParts:
 
     Attributes
     ----------
-    stages : Stages
     trained : torch.nn.Module
         The network, or the part of it from the first trained layer on.
-    feed : InputFeed
     skipped : Mapping of int to str
         Reasons why images were skipped, by row. More are added during the run.
     validator : Validator, optional
@@ -82,10 +72,8 @@ class TrainingData:
 
     Attributes
     ----------
-    order : ImageOrder
     labels : LabelSets
         The labels to which the rows of `order` refer.
-    classes : ClassList
     ids : sequence of str
         Names of the images, by row.
     features : Path
@@ -108,10 +96,6 @@ class PartInputs:
 
     Attributes
     ----------
-    data : TrainingData
-    recipe : Recipe
-    start : Start
-    fabric : lightning_fabric.Fabric
     validation : Validation, optional
     on_progress : callable
         Called with the number of images with features, and the number of all images.
@@ -311,7 +295,6 @@ class Validation:
 
     Attributes
     ----------
-    openers : sequence of ImageReader
     labels : LabelSets
         Labels of the same images.
     key : str

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from manyhot import cli, run_benchmarks
 from manyhot.diagnose.benchmarks import run_benchmarks as module
-from manyhot.diagnose.benchmarks.published import published_entries, select_entries
+from manyhot.diagnose.benchmarks.run_benchmarks import published_entries, select_entries
 from saved_by_hand import save_counts, save_multilabel
 from skipping import missing
 

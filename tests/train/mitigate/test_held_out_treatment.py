@@ -6,7 +6,7 @@ import pytest
 from manyhot.classes import from_keys
 from manyhot.core.companion_effects import BOTH, NEITHER, BalancePlan, Estimated, Resampled
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
-from manyhot.diagnose.pixels.exchange import OTHER, OWN, PATCH
+from manyhot.diagnose.pixels.removal import OTHER, OWN, PATCH
 from manyhot.train.mitigate.fitting import treatment_note
 from manyhot.train.mitigate.held_out import (
     Added,

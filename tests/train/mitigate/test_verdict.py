@@ -5,7 +5,7 @@ import pytest
 
 from manyhot.core.companion_effects import Estimated
 from manyhot.train.mitigate.held_out import HeldOutMetric
-from manyhot.train.mitigate.removal_sentences import all_gone, best_treatment, sentences
+from manyhot.train.mitigate.mitigation_result import all_gone, best_treatment, sentences
 from manyhot.train.mitigate.verdict import reason_of, removal_verdict
 
 ALL = (50, 50, 500, 500)

@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.predict.network import Network, Preprocessing
-from manyhot.train.transfer.feature_maps import Backbone, CachedMaps, LiveMaps, Pyramid, compute_maps
+from manyhot.train.transfer.feature_maps import Backbone, LiveMaps, Pyramid, compute_maps
 from manyhot.train.transfer.methods import (
     DetectionSettings,
     ShotSettings,
@@ -101,7 +101,7 @@ def test_maps_computed_before_are_those_computed_now(tmp_path):
     backbone = Backbone(network("test_resnet", 32)).eval()
     images = torch.randint(0, 256, (35, 3, 32, 32), dtype=torch.uint8)
     both = np.arange(35) % 2 == 0
-    cached = CachedMaps(compute_maps(backbone, iter(images), 35, tmp_path / "maps", both))
+    cached = compute_maps(backbone, iter(images), 35, tmp_path / "maps", both)
     live = LiveMaps(backbone, lambda rows: images[torch.from_numpy(rows)])
     rows = np.array([34, 2, 2, 5])
     mirrored = np.array([True, True, False, False])

@@ -20,14 +20,11 @@ Places = list[tuple[int, int]]
 FOREIGN = 0.01
 """The largest share of a patch that may belong to another class."""
 
-
 HIDDEN = 0.05
 """The largest share of an outline that another class may hide: its shape would be seen as a hole."""
 
-
 FULL = 0.96
 """An object that fills at least this share of an image has nothing to be cut out of."""
-
 
 _ATTEMPTS, _AT_LEAST_SCALE, _TRIES = 30, 20, 60
 _STEPS = 16
@@ -43,7 +40,6 @@ class Patch:
     pixels : ndarray of uint8, shape (h, w, 3)
     mask : ndarray of bool, shape (h, w)
         Pixels that belong to the object; all pixels if it was cut out by its box.
-    class_id : int
     image_id : str
         Id of the photograph that it was cut out of.
     """
@@ -148,7 +144,6 @@ def lay_out(
 
     Parameters
     ----------
-    patches : sequence of Patch
     size : int
         Width and height of the image.
     scale : (float, float)
@@ -157,7 +152,6 @@ def lay_out(
     overlap : (float, float)
         Minimum and maximum share of the most covered patch that other patches cover. A single patch is never
         covered.
-    rng : Generator
 
     Notes
     -----
@@ -365,12 +359,10 @@ def deal_evenly(
 
     Parameters
     ----------
-    n : int
     sizes : (int, int)
         Minimum and maximum number of classes per image; the number is drawn uniformly.
     classes : sequence of int
         The classes to choose from. There must be at least as many as the maximum number per image.
-    rng : Generator
     pairs : sequence of (int, int)
         Pairs of classes; each image has the classes of one pair. All pairs are equally frequent, and other
         classes are added until the image has the number of classes that was drawn for it. With pairs, this

@@ -28,10 +28,8 @@ from manyhot.tables import Labels, Objects
 COMPLETE = "patchml.json"
 """Written last: with it the folder is complete."""
 
-
 PARTS = ("images", "images.parquet", "labels.parquet", "objects.parquet", "classes.txt", "skipped.csv")
 """What else the folder holds."""
-
 
 _UNFINISHED = ".unfinished-"
 
@@ -42,7 +40,6 @@ class ComposedPicture:
 
     Attributes
     ----------
-    image_id, uri : str
     size : int
         Width and height, in pixels.
     classes : list of int
@@ -228,12 +225,10 @@ def swap(part: Path, out: Path) -> None:
 BACKGROUNDS = ("grey", "noise", "colour", "blur", "crop")
 """What may be behind the objects, beside a colour such as ``#40a0ff`` and a folder of photographs."""
 
-
 CUTS = ("box", "mask")
 FORMATS = ("png", "jpg")
 MOST_OVERLAP = 0.5
 """An object of which more is hidden would be in doubt."""
-
 
 RangeLike = Annotated[str | tuple[float, float], Shown("RANGE")]
 """The least and the most, such as ``0.3-0.6``; or one number."""

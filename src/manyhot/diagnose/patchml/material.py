@@ -39,8 +39,6 @@ class Material:
 
     Attributes
     ----------
-    settings : PatchSettings
-    objects : Objects
     workers : int
         Number of threads; 0 for one per core.
     progress : callable, optional
@@ -54,7 +52,6 @@ class Material:
         The id of each photograph, and the background made of it.
     skipped : dict of int to str
         Reasons why objects cannot be used, by their rows in the table of objects.
-    notes : list of str
     """
 
     settings: PatchSettings

@@ -48,19 +48,15 @@ KINDS = (
 )
 """The kinds of ImageNet-C: noise, blur, weather, digital."""
 
-
 CLEAN = "clean"
 """The kind of the original image, resized and cropped as corrupted ones are; its severity is 0."""
-
 
 SEVERITIES = (1, 2, 3, 4, 5)
 SHORT, SIDE = 256, 224
 """The short side that images are resized to, and the side of the crop from the centre."""
 
-
 MIN_SIDE = 32
 """Images with a shorter side, in pixels, are not corrupted: noise would be finer than anything in them."""
-
 
 _SEEDED = ("impulse_noise", "glass_blur")
 """Kinds that take a seed of their own instead of NumPy's random numbers."""
@@ -72,9 +68,6 @@ class Corruption:
 
     Attributes
     ----------
-    kind : str
-    severity : int
-    seed : int
     only : frozenset of str, optional
         Ids of the images to alter; other images are left out. By default, all images are altered.
     """

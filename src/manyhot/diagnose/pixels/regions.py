@@ -32,8 +32,6 @@ class Region:
 
     Attributes
     ----------
-    class_id : int
-    ignore : bool
     box : tuple of int
         Left, top, right and bottom in pixels, clipped to the image. Right and bottom are exclusive.
     mask : ndarray of bool, shape (height, width)
@@ -95,8 +93,6 @@ def find_regions(objects: Objects, image_id: str, width: int, height: int) -> Re
 
     Parameters
     ----------
-    objects : Objects
-    image_id : str
     width, height : int
         Size of the decoded image, in pixels.
 
@@ -316,18 +312,17 @@ def _shrunk(region: Mask) -> Mask:
     return shrunk
 
 
-def _cross(lit: npt.NDArray[np.float32], place: tuple[int, int], arm: int = 7) -> None:
+def _cross(lit: npt.NDArray[np.float32], place: tuple[int, int]) -> None:
     y, x = place
     for thick, colour in ((2, 0), (0, 255)):
         top, left = max(0, y - thick), max(0, x - thick)
-        reach = arm + thick // 2
+        reach = 7 + thick // 2
         lit[max(0, y - reach) : y + reach + 1, left : x + thick + 1] = colour
         lit[top : y + thick + 1, max(0, x - reach) : x + reach + 1] = colour
 
 
 LONG_SIDE = 320
 """Pixels of the longer side at most."""
-
 
 _QUALITY = 88
 
@@ -337,7 +332,6 @@ def write_picture(path: Path, pixels: npt.NDArray[np.uint8]) -> Path:
 
     Parameters
     ----------
-    path : Path
     pixels : ndarray of uint8, shape (height, width, 3)
 
     Raises

@@ -24,15 +24,12 @@ from manyhot.tables import Objects
 GREY = (124, 116, 104)
 """The mean colour of ImageNet, as in Plumb et al. 2022 (SPIRE)."""
 
-
 FILL_NAMES = {"grey": "a grey box", "inpaint": "inpainting"}
 MIN_REMOVED = 0.5
 """The least share of an object that must be removed."""
 
-
 MAX_FILLED = 0.95
 """The largest share of an image that may be filled."""
-
 
 _RADIUS = 3  # Pixels around a point that inpainting looks at.
 Pixels = npt.NDArray[np.uint8]
@@ -245,7 +242,6 @@ def digest(parts: Iterable[bytes]) -> str:
 LARGEST_SHARE = 0.5
 """The largest share of an object, or of the image, that pasted objects may cover."""
 
-
 _SPANS = 0.99
 """Share of the width or height from which an object extends from border to border."""
 
@@ -293,7 +289,32 @@ def cuttings(objects: Objects, class_id: int, image_id: str, pixels: Pixels) -> 
 
 
 @dataclass(frozen=True, eq=False)
-class Pasting:
+class _FromDonors:
+    """An `Alteration` of some images that shows objects of other images in them."""
+
+    objects: Objects = field(repr=False)
+    cuttings: Sequence[Cutting] = field(repr=False)
+    images: frozenset[str] = field(repr=False)
+
+    @cached_property
+    def _donors(self) -> Sequence[Sequence[Cutting]]:
+        """The objects of each image that objects were cut out of."""
+        donors: dict[str, list[Cutting]] = {}
+        for cutting in self.cuttings:
+            donors.setdefault(cutting.image_id, []).append(cutting)
+        return [*donors.values()]
+
+    def _digest(self, patches: Sequence[Pixels] = ()) -> str:
+        donors = (c.image_id.encode() + c.pixels.tobytes() + c.mask.tobytes() for c in self.cuttings)
+        return digest((*donors, *(p.tobytes() for p in patches), *map(str.encode, sorted(self.images))))
+
+    def wants(self, image_id: str) -> bool:
+        """Return whether an image is altered."""
+        return image_id in self.images
+
+
+@dataclass(frozen=True, eq=False)
+class Pasting(_FromDonors):
     """An `Alteration` that pastes the objects of another image into each image.
 
     The choice of the other image depends on the id of the image and on the seed. All its objects are pasted,
@@ -305,34 +326,19 @@ class Pasting:
     ----------
     objects : Objects
         Objects of the images. No more than half of an object may be covered.
-    cuttings : sequence of Cutting
     images : frozenset of str
         Ids of the images to alter.
-    seed : int
     fill : str
         If it is one of `FILLS`, the pixels of the objects are filled with it instead of pasted.
     """
 
-    objects: Objects = field(repr=False)
-    cuttings: Sequence[Cutting] = field(repr=False)
-    images: frozenset[str] = field(repr=False)
     seed: int = 0
     fill: str = ""
 
     @property
     def key(self) -> str:
         """What distinguishes its pixels from those of other alterations."""
-        donors = (c.image_id.encode() + c.pixels.tobytes() + c.mask.tobytes() for c in self.cuttings)
-        what = f"{self.fill or 'all objects of a donor'} {self.seed}"
-        return f"pasting {what} {digest([*donors, *map(str.encode, sorted(self.images))])}"
-
-    @cached_property
-    def _donors(self) -> Sequence[Sequence[Cutting]]:
-        return by_donor(self.cuttings)
-
-    def wants(self, image_id: str) -> bool:
-        """Return whether an image is altered."""
-        return image_id in self.images
+        return f"pasting {self.fill or 'all objects of a donor'} {self.seed} {self._digest()}"
 
     def __call__(self, image_id: str, pixels: Pixels) -> Pixels | str:
         """Return the image with the objects, or the reason why they cannot be pasted."""
@@ -352,14 +358,6 @@ class Pasting:
         return filled(pixels, there, self.fill, there) if self.fill else found
 
 
-def by_donor(cuttings: Sequence[Cutting]) -> Sequence[Sequence[Cutting]]:
-    """Return the objects of each image that objects were cut out of."""
-    donors: dict[str, list[Cutting]] = {}
-    for cutting in cuttings:
-        donors.setdefault(cutting.image_id, []).append(cutting)
-    return [*donors.values()]
-
-
 def at_its_place(cutting: Cutting, width: int, height: int) -> tuple[Pixels, Mask]:
     """Return an object at its place in an image of this size, and which pixels are its own."""
     pil = required("PIL.Image", "Pasting objects")
@@ -376,3 +374,85 @@ def at_its_place(cutting: Cutting, width: int, height: int) -> tuple[Pixels, Mas
     canvas.paste(picture, tuple(place))
     there.paste(mask, tuple(place))
     return np.asarray(canvas), np.asarray(there)
+
+
+OWN, OTHER, PATCH = "own", "other", "patch"
+"""What an `Exchange` shows: the companion of the image itself, of another image, or none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Exchange(_FromDonors):
+    """An `Alteration` that shows a companion, or a patch of other content with the same pixels.
+
+    The region of the companion of the image itself, if it has one, and the region of the companion of a donor
+    are covered with the same places of a photograph that does not show the companion. Then the companion is
+    put back (``own``), the companion of the donor is pasted (``other``), or neither (``patch``). The three
+    versions of an image thus differ in nothing but the companion.
+
+    Attributes
+    ----------
+    cuttings : sequence of Cutting
+        Companions of the donors.
+    patches : sequence of ndarray of uint8, shape (height, width, 3)
+        Photographs without the companion.
+    images : frozenset of str
+        Ids of the images to alter.
+    """
+
+    companion: int
+    patches: Sequence[Pixels] = field(repr=False)
+    shown: str
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        """What distinguishes its pixels from those of other alterations."""
+        return f"exchange {self.companion} {self.shown} {self.seed} {self._digest(self.patches)}"
+
+    def __call__(self, image_id: str, pixels: Pixels) -> Pixels | str:
+        """Return the altered image, or the reason why it cannot be made."""
+        height, width = pixels.shape[:2]
+        rng = np.random.default_rng([self.seed, zlib.crc32(image_id.encode())])
+        donors = [own for own in self._donors if own[0].image_id != image_id]
+        if not donors:
+            return "no other image shows the companion"
+        regions = find_regions(self.objects, image_id, width, height)
+        own = self._own(regions, (height, width))
+        if isinstance(own, str):
+            return own
+        others = [] if isinstance(regions, str) else regions.objects
+        made, there = pixels.copy(), np.zeros((height, width), bool)
+        pasted = []
+        for cutting in donors[int(rng.integers(len(donors)))]:
+            picture, mask = at_its_place(cutting, width, height)
+            pasted.append((picture, mask))
+            there |= mask
+        region = own | there
+        if region.mean() > LARGEST_SHARE:
+            return "it would cover most of the image"
+        if any(
+            (r.mask & region).sum() > LARGEST_SHARE * r.mask.sum()
+            for r in others
+            if r.class_id != self.companion
+        ):
+            return "it would cover another object"
+        made[region] = self._patch(rng, width, height)[region]
+        if self.shown == OWN:
+            made[own] = pixels[own]
+        for picture, mask in pasted if self.shown == OTHER else ():
+            made[mask] = picture[mask]
+        return made
+
+    def _own(self, regions: Regions | str, shape: tuple[int, int]) -> Mask | str:
+        """Return the pixels of the companion of the image; boxes are whole, because a tag lies on objects."""
+        if isinstance(regions, str) or not any(r.class_id == self.companion for r in regions.objects):
+            return np.zeros(shape, bool)
+        if any(r.known_by != "box" for r in regions.objects if r.class_id == self.companion):
+            return removed(regions, self.companion, self.objects.keys[self.companion])
+        boxes = regions.boxes_of(self.companion)
+        return boxes if boxes.mean() <= MAX_FILLED else "it fills the image"
+
+    def _patch(self, rng: np.random.Generator, width: int, height: int) -> Pixels:
+        pil = required("PIL.Image", "Pasting objects")
+        patch = self.patches[int(rng.integers(len(self.patches)))]
+        return np.asarray(pil.fromarray(patch).resize((width, height)))

@@ -302,6 +302,7 @@ def render(report: Report, figures: FigurePage | None = None, *, beside: bool = 
         environment()
         .get_template("page.html")
         .render(
+            page=report,
             report=report,
             sets=drawn,
             choices=_choices(report.datasets),

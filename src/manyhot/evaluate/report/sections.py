@@ -371,7 +371,7 @@ def _shift(tables: ReportTables, shared: Shared) -> _Part:
         for name, rows in group_by_dataset(drops).items()
     ]
     listings += [
-        list_fits(rows, shared, title=f"Lines through the models, {name}", section="shift", folded=True)
+        list_fits(rows, shared, title=f"Lines through the models, {name}", section="shift")
         for name, rows in group_by_dataset(fits).items()
     ]
     listings += equal_listings(tables["equal_accuracy"], shared)
@@ -390,7 +390,7 @@ def _saturation(tables: ReportTables, shared: Shared) -> _Part:
         if r["dataset_x"] == r["dataset_y"] and (r["metric_x"], r["slice_x"]) != (r["metric_y"], r["slice_y"])
     ]
     listings = [
-        list_fits(rows, shared, title=f"Lines through the models, {name}", section="saturation", folded=True)
+        list_fits(rows, shared, title=f"Lines through the models, {name}", section="saturation")
         for name, rows in group_by_dataset(fits).items()
     ]
     return (), "", tuple(listings)

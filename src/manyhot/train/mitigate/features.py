@@ -1,10 +1,11 @@
-"""Features of original and altered images: objects removed, or pasted in."""
+"""Features of original and altered images: objects removed or pasted in, or the look of the image changed."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,15 +17,19 @@ from numpy import typing as npt
 from pyarrow import parquet as pq
 
 from manyhot import tables
+from manyhot.core.array_types import Floats
 from manyhot.core.companion_effects import BOTH, NEITHER
 from manyhot.core.sets import NO, YES
 from manyhot.diagnose.page import RunProgress
-from manyhot.diagnose.pixels.exchange import OTHER, OWN, PATCH, Exchange
 from manyhot.diagnose.pixels.regions import Region, find_regions
 from manyhot.diagnose.pixels.removal import (
     LARGEST_SHARE,
     MAX_FILLED,
+    OTHER,
+    OWN,
+    PATCH,
     Cutting,
+    Exchange,
     Pasting,
     Pixels,
     Removal,
@@ -43,7 +48,6 @@ from manyhot.predict.sources.source import ImageSource, NoneLeftError, alter_ima
 from manyhot.run import Run
 from manyhot.tables import Objects
 from manyhot.train.mitigate.held_out import MitigationLabels, Pair
-from manyhot.train.mitigate.looks import Look, LookChange
 
 DONORS = 50
 """Images whose objects are cut out to be pasted."""
@@ -67,7 +71,6 @@ PATCHES = 50
 """Photographs from which patches of other content are taken."""
 
 _PATCH_SIDE = 640  # Longer side to which these photographs are shrunk: all are in memory.
-
 
 Features = npt.NDArray[np.float16]
 
@@ -215,14 +218,14 @@ class ImageFeatures:
             both, held = self.labels.both((main, companion)), self.labels.held
             removals = [(main, both & ~held, self.fill)]
             if companion in self.whole:
-                change = self._look_change(companion, both & ~held, back=True)
+                change = self._look_change(companion, np.flatnonzero(both & ~held), back=True)
                 name = f"{file_slug(self.labels.classes.keys[main])}-without-{self._key(companion)}"
                 self._changed[main, companion] = self._run(name, change)
             else:
                 removals += [(companion, both, self.fill), (companion, both & held, self.other_fill)]
             for class_id, rows, fill in removals:
                 if class_id in self.predict.objects.class_id:
-                    image_ids.setdefault((class_id, fill), set()).update(self._ids(rows))
+                    image_ids.setdefault((class_id, fill), set()).update(self._ids(np.flatnonzero(rows)))
         self.predict.expect(sum(map(len, image_ids.values())))
         runs: dict[str, Removal] = {}
         for (class_id, fill), ids in image_ids.items():
@@ -233,8 +236,8 @@ class ImageFeatures:
         for removal, altered in zip(runs.values(), self._run_together(runs), strict=True):
             self._removed[removal.companion, removal.fill] = altered
 
-    def _ids(self, rows: npt.NDArray[np.bool_]) -> Iterator[str]:
-        return (self.labels.names[i] for i in np.flatnonzero(rows).tolist())
+    def _ids(self, rows: npt.NDArray[np.intp]) -> frozenset[str]:
+        return frozenset(self.labels.names[i] for i in rows.tolist())
 
     def _key(self, class_id: int) -> str:
         return f"{class_id}-{file_slug(self.labels.classes.keys[class_id])}"
@@ -259,23 +262,20 @@ class ImageFeatures:
             int(c) for c in np.unique(objects.class_id) if whole[objects.class_id == c].mean() > 0.5
         )
 
-    def _look_change(
-        self, companion: int, inside: npt.NDArray[np.bool_], *, back: bool = False
-    ) -> LookChange:
+    def _look_change(self, companion: int, rows: npt.NDArray[np.intp], *, back: bool = False) -> LookChange:
         """Return what gives images the look of a companion of the whole image, or takes it from them."""
         if companion not in self._looks:
             self._looks[companion] = self._look(companion, NO), self._look(companion, YES)
         before, after = self._looks[companion]
-        images = frozenset(self._ids(inside))
+        images = self._ids(rows)
         self.predict.expect(len(images))
         return LookChange(after, before, images) if back else LookChange(before, after, images)
 
     def _look(self, companion: int, state: int) -> Look:
         """Return the average look of images to fit on that show a companion, or do not."""
-        rows = np.flatnonzero((self.labels.state[:, companion] == state) & ~self.labels.held)
-        rows = np.random.default_rng([self.seed, companion]).permutation(rows)[:AVERAGED]
-        names = frozenset(self.labels.names[i] for i in rows.tolist())
-        images = decoded_images(self.predict.source, names)
+        inside = (self.labels.state[:, companion] == state) & ~self.labels.held
+        rows = self._some(inside, AVERAGED, companion)
+        images = decoded_images(self.predict.source, self._ids(rows))
         return Look.of(pixels for _, pixels in images)
 
     def without(self, pair: Pair) -> Altered:
@@ -300,20 +300,17 @@ class ImageFeatures:
         Objects from images to fit on are pasted into images to fit on, and objects from held-out images into
         held-out images. With a fill, the pixels of the objects are filled instead.
         """
-        rows = np.flatnonzero(inside)
-        rng = np.random.default_rng([self.seed, class_id, len(rows)])
-        rows = np.sort(rng.permutation(rows)[:n])
+        rows = np.sort(self._some(inside, n, class_id, int(inside.sum())))
         held = bool(len(rows)) and bool(self.labels.held[rows[0]])
         if class_id in self.whole:
             # A changed look does not judge heads that were fitted on such images, and has no fill.
             if held or fill or not len(rows):
                 return self._nothing
-            chosen = np.isin(np.arange(len(inside)), rows)
-            return self._run(f"{name}-with-{self._key(class_id)}", self._look_change(class_id, chosen))
+            return self._run(f"{name}-with-{self._key(class_id)}", self._look_change(class_id, rows))
         donors = self._donors(class_id, held)
         if not donors or not len(rows):
             return self._nothing
-        image_ids = frozenset(self.labels.names[i] for i in rows.tolist())
+        image_ids = self._ids(rows)
         self.predict.expect(len(image_ids))
         pasting = Pasting(self.predict.objects, donors, image_ids, self.seed, fill)
         return self._run(f"{name}-with-{self._key(class_id)}{f'-{fill}' if fill else ''}", pasting)
@@ -351,12 +348,12 @@ class ImageFeatures:
         found = dict[tuple[int, str], Altered]()
         for split, shown in ((NEITHER, (OTHER, PATCH)), (BOTH, (OWN, OTHER, PATCH))):
             rows = self._some(held[split], EXCHANGED, split, companion)
-            images = frozenset(known.names[i] for i in rows.tolist())
+            images = self._ids(rows)
             self.predict.expect(len(shown) * len(images))
             name = f"held-out-{split}-{file_slug(known.classes.keys[main])}-{self._key(companion)}"
             runs = {
                 f"{name}-{how}": Exchange(
-                    self.predict.objects, companion, donors, patches, images, how, self.seed
+                    self.predict.objects, donors, images, companion, patches, how, self.seed
                 )
                 for how in shown
             }
@@ -376,8 +373,7 @@ class ImageFeatures:
         """Return some photographs of a selection, shrunk."""
         pil = required("PIL.Image", "Pasting objects")
         rows, patches = self._some(inside, PATCHES, 0), list[Pixels]()
-        names = frozenset(self.labels.names[i] for i in rows.tolist())
-        for _, pixels in decoded_images(self.predict.source, names):
+        for _, pixels in decoded_images(self.predict.source, self._ids(rows)):
             picture = pil.fromarray(pixels)
             picture.thumbnail((_PATCH_SIDE, _PATCH_SIDE))
             patches.append(np.asarray(picture))
@@ -401,3 +397,104 @@ class ImageFeatures:
 def file_slug(text: str) -> str:
     """Return a text as part of a file name."""
     return re.sub(r"[^\w.-]+", "-", text)
+
+
+_EDGES = 2.0 ** np.arange(-1.5, 10, 0.5)
+"""Bands of frequencies, in cycles per shorter side of the image: half octaves."""
+
+_MAX_GAIN = 8.0
+"""The most by which an amplitude is multiplied: what a blur removed is noise, which must not be amplified."""
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """The average look of images.
+
+    Attributes
+    ----------
+    mean : ndarray of float, shape (3,)
+        Mean of each channel, from 0 to 255.
+    amplitude : ndarray of float, shape (bands, 3)
+        Mean logarithm of the amplitudes in each band; NaN for bands that no image has.
+    """
+
+    mean: Floats
+    amplitude: Floats
+
+    @classmethod
+    def of(cls, images: Iterable[Pixels]) -> Look:
+        """Return the average over images."""
+        looks = [_look(pixels.astype(np.float64)) for pixels in images]
+        bands = np.stack([amplitude for _, amplitude in looks])
+        known = ~np.isnan(bands)
+        with np.errstate(invalid="ignore"):
+            amplitude = np.where(known, bands, 0).sum(0) / known.sum(0)
+        return cls(np.mean([mean for mean, _ in looks], axis=0), amplitude)
+
+
+@dataclass(frozen=True, eq=False)
+class LookChange:
+    """An `Alteration` that changes images as one average look differs from another.
+
+    An object can be cut out and pasted. What covers the whole image, such as a tint or a blur, cannot, but it
+    changes the average colour and the amplitudes of all frequencies. Images without the companion are changed
+    as much, and images with it back, as in Fourier domain adaptation (Yang and Soatto 2020,
+    https://doi.org/10.1109/CVPR42600.2020.00414), but for all frequencies, with the averages of many images,
+    and with cosine transforms, which have no borders.
+
+    Attributes
+    ----------
+    images : frozenset of str
+        Ids of the images to alter.
+    """
+
+    before: Look
+    after: Look
+    images: frozenset[str] = field(repr=False)
+
+    @property
+    def key(self) -> str:
+        """What distinguishes its pixels from others."""
+        numbers = [array for look in (self.before, self.after) for array in (look.mean, look.amplitude)]
+        parts = (*(a.tobytes() for a in numbers), *map(str.encode, sorted(self.images)))
+        return f"look {hashlib.sha256(b'/'.join(parts)).hexdigest()[:16]}"
+
+    def wants(self, image_id: str) -> bool:
+        """Return whether an image is altered."""
+        return image_id in self.images
+
+    def __call__(self, image_id: str, pixels: Pixels) -> Pixels:
+        """Return the image with another look."""
+        from scipy.fft import idctn
+
+        frequency, coefficients, mean = _transformed(pixels.astype(np.float64))
+        ratio = self.after.amplitude - self.before.amplitude
+        known = ~np.isnan(ratio).any(axis=1)
+        centres = np.log2(_EDGES[:-1])[known] + 0.25
+        at = np.log2(np.maximum(frequency, _EDGES[0]))
+        gain = np.stack([np.exp(np.interp(at, centres, own)) for own in ratio[known].T], axis=2)
+        gain = np.minimum(gain, _MAX_GAIN)
+        shift = self.after.mean + gain[0, 0] * (mean - self.before.mean)
+        made = idctn(coefficients * gain, axes=(0, 1), norm="ortho") + shift
+        return np.asarray(np.rint(made.clip(0, 255)), np.uint8)
+
+
+def _transformed(pixels: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the frequency of each coefficient, the coefficients, and the mean of each channel."""
+    from scipy.fft import dctn
+
+    h, w = pixels.shape[:2]
+    mean = pixels.mean(axis=(0, 1))
+    down, aside = (np.arange(n) / 2 * min(h, w) / n for n in (h, w))
+    return np.hypot(down[:, None], aside), dctn(pixels - mean, axes=(0, 1), norm="ortho"), mean
+
+
+def _look(pixels: Floats) -> tuple[Floats, Floats]:
+    frequency, coefficients, mean = _transformed(pixels)
+    band = (np.digitize(frequency, _EDGES) - 1).ravel()
+    inside = (band >= 0) & (frequency.ravel() > 0) & (band < len(_EDGES) - 1)
+    size = np.log(np.abs(coefficients).reshape(-1, 3) + 1e-3)
+    counts = np.bincount(band[inside], minlength=len(_EDGES) - 1)
+    sums = [np.bincount(band[inside], own[inside], len(_EDGES) - 1) for own in size.T]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return mean, np.stack(sums, axis=1) / counts[:, None]

@@ -34,7 +34,7 @@ from manyhot.core.companion_effects import (
 from manyhot.core.jackknife import resampled_interval
 from manyhot.core.ratio_intervals import sampled_interval
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
-from manyhot.diagnose.pixels.exchange import OTHER, OWN, PATCH
+from manyhot.diagnose.pixels.removal import OTHER, OWN, PATCH
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Labels, Objects, Row
 from manyhot.tables.arrays import States, original_labels, states_of_labels, states_of_objects
@@ -146,8 +146,9 @@ class HeldOutImages:
         metrics["top1"] = self._share(p.argmax(1)[rows_labelled] == self.label[rows_labelled], rows_labelled)
         scored = np.flatnonzero((self.state == YES).any(1))
         metrics["real1"] = self._share(self.state[scored, p.argmax(1)[scored]] == YES, scored)
-        rows_right = (metrics["top1"].hits, rows_labelled) if best else (metrics["real1"].hits, scored)
-        metrics["accuracy_without"] = self._without_companion(*rows_right, splits)
+        right, of = (metrics["top1"].hits, rows_labelled) if best else (metrics["real1"].hits, scored)
+        without = np.isin(splits[of], (MAIN_ONLY, NEITHER))
+        metrics["accuracy_without"] = self._share(np.asarray(right)[without], of[without])
         metrics["map"] = self._map(p)
         return {name: m for name, m in metrics.items() if not np.isnan(m.estimated.value)}
 
@@ -223,13 +224,6 @@ class HeldOutImages:
             metrics[name] = HeldOutMetric(gap(predicted, splits, one, other), samples)
         return metrics
 
-    def _without_companion(
-        self, right: Bools | None, rows: npt.NDArray[np.intp], splits: npt.NDArray[np.int8]
-    ) -> HeldOutMetric:
-        """Return the accuracy on images without the companion."""
-        inside = np.isin(splits[rows], (MAIN_ONLY, NEITHER))
-        return self._share(np.asarray(right)[inside], rows[inside])
-
     def _paired(self, after: Bools, before: Bools, rows: npt.NDArray[np.intp]) -> HeldOutMetric:
         """Return the change of a share on the same images."""
         samples = self._share(after, rows).samples - self._share(before, rows).samples
@@ -303,7 +297,6 @@ def _margin(p: Floats, main: int, best: bool) -> Floats:
 class MitigationRows:
     """Collects the rows of a data set."""
 
-    about: dict[str, Any]
     n: int
     rows: list[Row] = field(default_factory=list)
 
@@ -315,7 +308,7 @@ class MitigationRows:
     ) -> None:
         """Add the metrics of a head, and their differences from the metrics of the untreated head."""
         for metric, m in measured.items():
-            row = self.about | columns | {"metric": metric, "n": m.estimated.n}
+            row = columns | {"metric": metric, "n": m.estimated.n}
             row |= {"value": m.estimated.value, "lo": m.estimated.lo, "hi": m.estimated.hi}
             row["n_skipped"] = self.n - m.estimated.n
             if untreated is not None and metric in untreated:

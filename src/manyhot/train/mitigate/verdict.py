@@ -90,7 +90,6 @@ def removal_verdict(
 
     Parameters
     ----------
-    metrics : mapping of str to HeldOutMetric
     untreated : mapping of str to HeldOutMetric or None
         The metrics of the head without treatment; None if this is that head.
     counts : sequence of int
@@ -247,22 +246,15 @@ class _Effects:
         if self.often:
             yield _often(self.metrics, self._called, main, companion)
         if "patched_gap" in self.ends:
-            yield from self._poor_copies(companion)
+            before = (self.untreated or {}).get("patched_gap")
+            if before is not None and _ends(before, self.sign)[1] <= 0:
+                yield f"{companion} pasted in hardly changes the head without treatment"
         if "lost" in self.ends and self.metrics["lost"].estimated.lo > 0:
-            yield _perhaps_the_hole(self.metrics)
+            lost = percent(self.metrics["lost"].estimated.value, 1)
+            why = "which may be due to the hole itself"
+            yield f"{lost} of images lose the class without the companion, {why}"
         if not few and not (_OTHERS & self.ends.keys() and _MISSED & self.ends.keys()):
             yield "the held-out images do not decide it"
-
-    def _poor_copies(self, companion: str) -> Iterator[str]:
-        """Yield why companions that were pasted in may not act as real ones do."""
-        before = (self.untreated or {}).get("patched_gap")
-        if before is not None and _ends(before, self.sign)[1] <= 0:
-            yield f"{companion} pasted in hardly changes the head without treatment"
-
-
-def _values(metric: HeldOutMetric) -> tuple[float, float, float]:
-    m = metric.estimated
-    return m.value, m.lo, m.hi
 
 
 def _most(metrics: Mapping[str, HeldOutMetric], name: str) -> float:
@@ -375,11 +367,6 @@ def _too_wide(name: str, hi: float, most: float) -> str:
     )
 
 
-def _perhaps_the_hole(metrics: Mapping[str, HeldOutMetric]) -> str:
-    lost = percent(metrics["lost"].estimated.value, 1)
-    return f"{lost} of images lose the class without the companion, which may be due to the hole itself"
-
-
 def _often(metrics: Mapping[str, HeldOutMetric], called: Sequence[str], main: str, companion: str) -> str:
     one, other = (metrics[name].estimated.value for name in called)
     said = f"images without {main} are called {main}"
@@ -425,8 +412,8 @@ def _enough(metrics: Mapping[str, HeldOutMetric], name: str) -> bool:
 
 
 def _ends(metric: HeldOutMetric, sign: int) -> tuple[float, float, float]:
-    value, lo, hi = _values(metric)
-    return (value, lo, hi) if sign > 0 else (-value, -hi, -lo)
+    m = metric.estimated
+    return (m.value, m.lo, m.hi) if sign > 0 else (-m.value, -m.hi, -m.lo)
 
 
 def _taught_the_fill(metrics: Mapping[str, HeldOutMetric], untreated: Mapping[str, HeldOutMetric]) -> bool:

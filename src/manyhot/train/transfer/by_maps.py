@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy import typing as npt
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from manyhot.core.detection import VOID, Boxes
+from manyhot.core.detection import VOID, Boxes, pixel_counts
 from manyhot.diagnose.pixels.regions import read_mask
 from manyhot.errors import InputError
 from manyhot.formats import read_masks
@@ -19,8 +22,20 @@ from manyhot.predict.decode import decode
 from manyhot.predict.network import Network
 from manyhot.predict.scoring import read_image
 from manyhot.predict.sources import ImageReader
-from manyhot.predict.sources.source import ImageSource
 from manyhot.tables import Objects, predictions_file_name
+from manyhot.train.transfer.feature_maps import (
+    Backbone,
+    Bools,
+    Indices,
+    LiveMaps,
+    MapFeed,
+    OnEpoch,
+    Pyramid,
+    compute_maps,
+    fit_head,
+    head_outputs,
+    laid_out,
+)
 from manyhot.train.transfer.methods import DetectionSettings, SegmentationSettings
 from manyhot.train.transfer.request import TransferInputs, TransferRequest, labelled_images
 from manyhot.train.transfer.tally import (
@@ -29,24 +44,6 @@ from manyhot.train.transfer.tally import (
     TransferResult,
     TransferTally,
     check_classes,
-)
-
-if TYPE_CHECKING:
-    from manyhot.train.transfer.feature_maps import Backbone, MapFeed
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from manyhot.core.detection import pixel_counts
-from manyhot.train.transfer.feature_maps import (
-    Backbone,
-    Bools,
-    Indices,
-    MapFeed,
-    OnEpoch,
-    Pyramid,
-    fit_head,
-    laid_out,
 )
 
 
@@ -95,8 +92,9 @@ class _Images:
         """Read the images that have objects or masks, and their sizes."""
         found: dict[str, tuple[ImageReader, tuple[int, int]]] = {}
         skipped: dict[str, str] = {}
-        for name, opener in _listed(labelled_images(request, image_ids)):
-            pixels = _pixels(opener)
+        listed = (pair for part in labelled_images(request, image_ids).parts for pair in part.items())
+        for item, opener in listed:
+            name, pixels = item.image_id, _pixels(opener)
             if isinstance(pixels, str):
                 skipped[name] = pixels
             else:
@@ -111,12 +109,6 @@ class _Images:
         return _pixels(self.openers[row])
 
 
-def _listed(source: ImageSource) -> Iterator[tuple[str, ImageReader]]:
-    for part in source.parts:
-        for item, opener in part.items():
-            yield item.image_id, opener
-
-
 def _pixels(opener: ImageReader) -> Any:
     """Return an image, or the reason why it cannot be read."""
     data = read_image(opener)
@@ -127,10 +119,6 @@ def _fed(
     request: TransferRequest, network: Network, images: _Images, place: Path
 ) -> tuple[Backbone, MapFeed]:
     """Return a backbone and the feed of its maps: precomputed, or computed during training."""
-    import torch
-
-    from manyhot.train.transfer.feature_maps import Backbone, CachedMaps, LiveMaps, compute_maps
-
     settings = request.method.settings
     assert isinstance(settings, DetectionSettings | SegmentationSettings)
     backbone = Backbone(network, settings.size or None)
@@ -139,10 +127,8 @@ def _fed(
     if request.method.train_backbone:
         held = torch.stack(list(squeezed))
         return backbone, LiveMaps(backbone.requires_grad_(True), lambda rows: held[torch.from_numpy(rows)])
-    maps = compute_maps(
-        backbone, squeezed, len(images.names), place, ~images.held, request.on_maps(network.name)
-    )
-    return backbone, CachedMaps(maps)
+    on_maps = request.on_maps(network.name)
+    return backbone, compute_maps(backbone, squeezed, len(images.names), place, ~images.held, on_maps)
 
 
 class _Boxes:
@@ -230,8 +216,6 @@ class _Masks:
         self, tally: TransferTally, model: str, backbone: Backbone, feed: MapFeed, images: _Images
     ) -> dict[MetricSlice, ResampledMetric]:
         """Return the metrics of a segmentation head on a backbone."""
-        from manyhot.train.transfer.by_maps import count_pixels, fit_segmenter
-
         n, held = len(self.keys), np.flatnonzero(images.held)
         head = fit_segmenter(
             backbone,
@@ -291,15 +275,12 @@ def fit_segmenter(
 
     Parameters
     ----------
-    backbone : Backbone
-    feed : MapFeed
     rows : ndarray of int, shape (n,)
         The images to fit on.
     masks : sequence of ndarray of uint8
         Masks by row, each with the size of its image. `VOID` pixels are ignored.
     n_classes : int
         Including the background.
-    settings : SegmentationSettings
     seed : int
         Seed for the initial weights, the order and the mirroring.
     progress : callable, optional
@@ -307,7 +288,8 @@ def fit_segmenter(
     torch.manual_seed(seed)
     head = laid_out(Segmenter(backbone, n_classes, settings.channels))
     side = backbone.preprocessing.size[0] // 4
-    small = torch.stack([_resized(mask, side) for mask in masks])
+    images = (torch.from_numpy(mask)[None, None] for mask in masks)
+    small = torch.cat([F.interpolate(mask, (side, side), mode="nearest-exact")[0] for mask in images])
 
     def loss(maps: list[Tensor], batch: Indices, mirrored: Bools) -> Tensor:
         targets = small[torch.from_numpy(batch)].long()
@@ -322,26 +304,16 @@ def fit_segmenter(
     return head
 
 
-def _resized(mask: _Mask, side: int) -> Tensor:
-    image = torch.from_numpy(mask)[None, None]
-    resized: Tensor = F.interpolate(image, (side, side), mode="nearest-exact")[0, 0]
-    return resized
-
-
 def count_pixels(
-    head: Segmenter, feed: MapFeed, rows: Indices, masks: Sequence[_Mask], n_classes: int, batch: int = 32
+    head: Segmenter, feed: MapFeed, rows: Indices, masks: Sequence[_Mask], n_classes: int
 ) -> npt.NDArray[np.int64]:
     """Return `manyhot.core.detection.pixel_counts` of images, shape (n, 3, C).
 
     Predictions are resized to each mask.
     """
     counts = []
-    with torch.inference_mode():
-        for start in range(0, len(rows), batch):
-            part = rows[start : start + batch]
-            logits = head(feed(part, np.zeros(len(part), bool)))
-            for row, coarse in zip(part, logits, strict=True):
-                mask = masks[row]
-                full = F.interpolate(coarse[None], mask.shape, mode="bilinear", align_corners=False)
-                counts.append(pixel_counts(mask, full[0].argmax(0).numpy(), n_classes))
+    for row, coarse in head_outputs(head, feed, rows):
+        mask = masks[row]
+        full = F.interpolate(coarse[None], mask.shape, mode="bilinear", align_corners=False)
+        counts.append(pixel_counts(mask, full[0].argmax(0).numpy(), n_classes))
     return np.array(counts, np.int64).reshape(-1, 3, n_classes)

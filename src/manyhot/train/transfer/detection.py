@@ -26,6 +26,7 @@ from manyhot.train.transfer.feature_maps import (
     OnEpoch,
     Pyramid,
     fit_head,
+    head_outputs,
     laid_out,
 )
 from manyhot.train.transfer.methods import DetectionSettings
@@ -48,14 +49,7 @@ class _MapBackbone(nn.Module):
 
 
 class Detector(nn.Module):
-    """A detector over feature maps.
-
-    Parameters
-    ----------
-    backbone : Backbone
-    n_classes : int
-    settings : DetectionSettings
-    """
+    """A detector over feature maps."""
 
     def __init__(self, backbone: Backbone, n_classes: int, settings: DetectionSettings) -> None:
         super().__init__()
@@ -132,15 +126,11 @@ def fit_detector(
 
     Parameters
     ----------
-    backbone : Backbone
-    feed : MapFeed
     rows : ndarray of int, shape (n,)
         The images to fit on.
     boxes : sequence of Boxes
         Boxes by row, as shares of width and height. Ignored boxes are left out, so their areas are treated as
         background.
-    n_classes : int
-    settings : DetectionSettings
     seed : int
         Seed for the initial weights, the order and the mirroring.
     progress : callable, optional
@@ -168,18 +158,15 @@ def _targets(boxes: Boxes, mirrored: bool, detector: Detector) -> dict[str, Tens
     }
 
 
-def detect_objects(detector: Detector, feed: MapFeed, rows: Indices, batch: int = 32) -> list[Boxes]:
+def detect_objects(detector: Detector, feed: MapFeed, rows: Indices) -> list[Boxes]:
     """Return the boxes that a detector finds, as shares of width and height, at most 100 per image."""
     detected: list[Boxes] = []
-    with torch.inference_mode():
-        for start in range(0, len(rows), batch):
-            part = rows[start : start + batch]
-            for boxes in detector(feed(part, np.zeros(len(part), bool))):
-                best = boxes["scores"].argsort(descending=True, stable=True)[:_MOST]
-                box, label, score = (boxes[k][best].numpy() for k in ("boxes", "labels", "scores"))
-                detected.append(
-                    Boxes((box / detector.size).astype(float), label - detector.first, score.astype(float))
-                )
+    for _, boxes in head_outputs(detector, feed, rows):
+        best = boxes["scores"].argsort(descending=True, stable=True)[:_MOST]
+        box, label, score = (boxes[k][best].numpy() for k in ("boxes", "labels", "scores"))
+        detected.append(
+            Boxes((box / detector.size).astype(float), label - detector.first, score.astype(float))
+        )
     return detected
 
 
@@ -220,16 +207,11 @@ def _mean(values: npt.NDArray[Any]) -> float:
 
 
 def _dataset(there: Sequence[Boxes], n_classes: int) -> dict[str, Any]:
-    rows = [
-        {"image_id": i, "category_id": int(c), "iscrowd": int(ignored), **_corner(box)}
-        for i, boxes in enumerate(there)
-        for box, c, ignored in zip(
-            boxes.box,
-            boxes.class_id,
-            np.zeros(len(boxes.box)) if boxes.ignore is None else boxes.ignore,
-            strict=True,
-        )
-    ]
+    rows = []
+    for i, boxes in enumerate(there):
+        crowd = np.zeros(len(boxes.box)) if boxes.ignore is None else boxes.ignore
+        for box, c, ignored in zip(boxes.box, boxes.class_id, crowd, strict=True):
+            rows.append({"image_id": i, "category_id": int(c), "iscrowd": int(ignored), **_corner(box)})
     return {
         "images": [{"id": i, "width": _COCO, "height": _COCO} for i in range(len(there))],
         "categories": [{"id": c, "name": str(c)} for c in range(n_classes)],
@@ -241,13 +223,9 @@ def _results(detected: Sequence[Boxes]) -> list[dict[str, Any]]:
     return [
         {"image_id": i, "category_id": int(c), "score": float(s), **_corner(box)}
         for i, boxes in enumerate(detected)
-        for box, c, s in zip(boxes.box, boxes.class_id, _scores(boxes), strict=True)
+        if boxes.score is not None
+        for box, c, s in zip(boxes.box, boxes.class_id, boxes.score, strict=True)
     ]
-
-
-def _scores(boxes: Boxes) -> npt.NDArray[np.float64]:
-    assert boxes.score is not None
-    return boxes.score
 
 
 def _corner(box: npt.NDArray[np.float64]) -> dict[str, Any]:

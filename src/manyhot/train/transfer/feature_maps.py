@@ -21,7 +21,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.transforms.v2 import functional as F
 
 from manyhot.errors import InputError
-from manyhot.predict.network import Network, Preprocessing
+from manyhot.predict.network import Network
 from manyhot.train.transfer.methods import DetectionSettings, SegmentationSettings
 
 STRIDES = (8, 16, 32)
@@ -55,7 +55,8 @@ class Backbone(nn.Module):
     def __init__(self, network: Network, size: int | None = None) -> None:
         super().__init__()
         self.network = copy.deepcopy(timm_inside(network))
-        self.preprocessing = _squeezed(network.preprocessing, size)
+        sides = (size, size) if size else network.preprocessing.size
+        self.preprocessing = replace(network.preprocessing, size=sides, scale=sides, mode="squash")
         if size and hasattr(self.network, "set_input_size"):
             self.network.set_input_size(img_size=(size, size))
         self._indices, self.layers, self.strides, self.channels = _chosen(self.network)
@@ -102,11 +103,6 @@ def timm_inside(network: Network) -> Any:
     return found
 
 
-def _squeezed(preprocessing: Preprocessing, size: int | None) -> Preprocessing:
-    sides = (size, size) if size else preprocessing.size
-    return replace(preprocessing, size=sides, scale=sides, mode="squash")
-
-
 def _chosen(module: Any) -> tuple[list[int], tuple[str, ...], tuple[int, ...], tuple[int, ...]]:
     """Return the indices of the used intermediate layers, their names, strides and channels.
 
@@ -122,8 +118,8 @@ def _chosen(module: Any) -> tuple[list[int], tuple[str, ...], tuple[int, ...], t
 
 
 @dataclass(frozen=True, eq=False)
-class Maps:
-    """Maps of images and of their mirror images, stored on disk.
+class CachedMaps:
+    """Precomputed maps of images and of their mirror images, stored on disk.
 
     Attributes
     ----------
@@ -132,9 +128,10 @@ class Maps:
     """
 
     levels: list[npt.NDArray[np.float16]]
+    trained = None
 
-    def batch(self, rows: npt.NDArray[np.intp], mirrored: npt.NDArray[np.bool_]) -> list[Tensor]:
-        """Return the maps of some images, mirrored or not."""
+    def __call__(self, rows: Indices, mirrored: Bools) -> list[Tensor]:
+        """Return maps of some images, mirrored or not."""
         maps = (torch.from_numpy(level[rows, mirrored.astype(int)]).float() for level in self.levels)
         return [m.contiguous(memory_format=torch.channels_last) for m in maps]
 
@@ -146,12 +143,11 @@ def compute_maps(
     folder: Path,
     both: npt.NDArray[np.bool_],
     progress: Callable[[int, int], None] | None = None,
-) -> Maps:
+) -> CachedMaps:
     """Compute the maps of images.
 
     Parameters
     ----------
-    backbone : Backbone
     images : iterable of torch.Tensor of uint8, shape (3, height, width)
     n : int
         Number of images.
@@ -179,7 +175,7 @@ def compute_maps(
             start += len(batch)
             if progress:
                 progress(start, n)
-    return Maps(levels)
+    return CachedMaps(levels)
 
 
 def _batches(images: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -244,19 +240,6 @@ class MapFeed(Protocol):
         ...
 
 
-class CachedMaps:
-    """Precomputed maps."""
-
-    trained = None
-
-    def __init__(self, maps: Maps) -> None:
-        self.maps = maps
-
-    def __call__(self, rows: Indices, mirrored: Bools) -> list[Tensor]:
-        """Return maps of some images, mirrored or not."""
-        return self.maps.batch(rows, mirrored)
-
-
 class LiveMaps:
     """Maps of a backbone that is also trained."""
 
@@ -294,14 +277,11 @@ def fit_head(
 
     Parameters
     ----------
-    head : nn.Module
     loss : callable
         Function of the maps, the rows of the images, and whether each is mirrored. It returns a mean over
         images.
-    feed : MapFeed
     rows : ndarray of int, shape (n,)
         The images to fit on.
-    settings : DetectionSettings or SegmentationSettings
     seed : int
         Seed for the order and the mirroring.
     progress : callable, optional
@@ -350,6 +330,15 @@ def _head_batches(rows: Indices, size: int, seed: int, epoch: int) -> Iterator[t
         # In the order of the files: what is next to each other is read at once.
         part = np.argsort(order[start : start + size], kind="stable") + start
         yield order[part], mirrored[part]
+
+
+def head_outputs(head: nn.Module, feed: MapFeed, rows: Indices) -> Iterator[tuple[int, Any]]:
+    """Yield the rows of images with what a fitted head returns for each."""
+    for start in range(0, len(rows), _BATCH):
+        part = rows[start : start + _BATCH]
+        with torch.inference_mode():
+            found = head(feed(part, np.zeros(len(part), bool)))
+        yield from zip(part.tolist(), found, strict=True)
 
 
 def _rate(done: float, epochs: int) -> float:

@@ -50,7 +50,6 @@ class DetectionSettings:
         Side of the square to which images are resized, in pixels, or 0 for the input size of the network.
     channels, convs : int
         Number of channels of the feature pyramid, and number of layers of the heads (only `fcos`).
-    epochs, batch : int
     lr, weight_decay : float
         Settings of AdamW. The learning rate rises for half an epoch and then follows a cosine.
     backbone_lr : float
@@ -102,7 +101,6 @@ MethodSettings = (
     | SegmentationSettings
     | dict[str, Any]
 )
-
 
 _Settings = TypeVar("_Settings")
 
@@ -223,9 +221,6 @@ def knn_scores(
     features : ndarray of float, shape (n, D)
     label : ndarray of int, shape (n,)
     queries : ndarray of float, shape (m, D)
-    n_classes : int
-    k : int
-    temperature : float
 
     Returns
     -------

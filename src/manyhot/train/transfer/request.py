@@ -17,12 +17,7 @@ from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.result_rows import Note
 from manyhot.files import write_text
-from manyhot.formats import (
-    ClassNamesLike,
-    open_class_list,
-    read_labels_or_originals,
-    read_objects,
-)
+from manyhot.formats import ClassNamesLike, open_class_list, read_labels_or_originals, read_objects
 from manyhot.formats.writing import PathLike
 from manyhot.predict.model_names import check_names_differ, distinct_models
 from manyhot.predict.models import find_backbone, model_of_head
@@ -48,18 +43,11 @@ class TransferRequest:
 
     Attributes
     ----------
-    source : ImageSource
     models : Mapping of str to str
         The model of each backbone, as in ``manyhot predict --model``, by the name of the backbone. Empty if
         the model equals the name.
-    out : Path
-    method : TransferMethod
-    held : HeldOut
     draws : Draws
         Options of the resamples; those of n images are made when n is known.
-    engine : str
-    run : Run
-    notes : list of Note
     heads : list of str
         The names of the heads that were written, as in ``manyhot predict --model``.
     written : list of Path
@@ -141,7 +129,6 @@ class TransferInputs:
 
     Attributes
     ----------
-    classes : ClassList
     labels : Labels, optional
     objects : Objects, optional
     masks : Path, optional

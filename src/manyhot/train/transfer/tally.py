@@ -55,7 +55,6 @@ class ResampledMetric:
 
     Attributes
     ----------
-    value : float
     samples : ndarray of float, shape (R,)
         Values in the resamples. Empty if none were drawn, or if the metric has no resamples.
     n : int
@@ -139,7 +138,6 @@ def check_classes(fitted: npt.NDArray[np.int64], judged: npt.NDArray[np.int64], 
     ----------
     fitted, judged : ndarray of int, shape (C,)
         Number of images or objects of each class, for fitting and for evaluation.
-    keys : sequence of str
 
     Raises
     ------
@@ -412,7 +410,6 @@ class TransferTally:
 
     Parameters
     ----------
-    dataset, method : str
     n : int
         Number of images held out.
     draws : Draws

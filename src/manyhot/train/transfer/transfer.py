@@ -16,16 +16,7 @@ from manyhot.errors import InputError
 from manyhot.files import hashes_of
 from manyhot.formats import ClassNamesLike, read_predictions
 from manyhot.formats.writing import PathLike, check_apart, check_place
-from manyhot.parameters import (
-    NO_SETTINGS,
-    RESAMPLES,
-    OptionName,
-    Repeated,
-    Resamples,
-    Seed,
-    Settings,
-    Shown,
-)
+from manyhot.parameters import NO_SETTINGS, RESAMPLES, OptionName, Repeated, Resamples, Seed, Settings, Shown
 from manyhot.predict.engines import EngineOptions
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
@@ -58,7 +49,6 @@ _METRICS: Mapping[str, tuple[str, ...]] = {
     "sets": ("map_macro(masked=True)",),
 }
 """The metrics of heads on single labels, and on label sets."""
-
 
 Features = npt.NDArray[np.float16]
 

@@ -10,7 +10,7 @@ import pytest
 
 from manyhot.commands import COMMANDS
 from manyhot.diagnose.benchmarks.measures import PUBLISHED_MEASURES
-from manyhot.diagnose.benchmarks.published import BASES, published_entries, select_entries
+from manyhot.diagnose.benchmarks.run_benchmarks import BASES, published_entries, select_entries
 from manyhot.errors import InputError
 
 ENTRIES = {entry.name: entry for entry in published_entries()}

@@ -10,9 +10,17 @@ from scipy.special import expit
 from manyhot.classes import from_keys
 from manyhot.core.sets import NO, NO_LABEL, YES
 from manyhot.train.mitigate.features import Altered
-from manyhot.train.mitigate.fitting import STRENGTH, UNCAPPED, HeadFitter, _Group
+from manyhot.train.mitigate.fitting import (
+    STRENGTH,
+    SURPLUS_FOLDS,
+    UNCAPPED,
+    HeadFitter,
+    _Group,
+    folds,
+    smallest_surplus,
+    surplus_notes,
+)
 from manyhot.train.mitigate.held_out import MitigationLabels
-from manyhot.train.mitigate.surplus import SURPLUS_FOLDS, folds, smallest_surplus, surplus_notes
 
 PAIR = DOG, TAG = 0, 1
 PENALTY = 0.05

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from manyhot.classes import class_list, from_keys
-from manyhot.diagnose.class_tree import class_tree
+from manyhot.diagnose.evidence import class_tree
 
 VOC = [
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),

@@ -5,8 +5,7 @@ import pyarrow as pa
 import pytest
 
 from manyhot.classes import from_keys
-from manyhot.diagnose.pixels.exchange import OTHER, OWN, PATCH, Exchange
-from manyhot.diagnose.pixels.removal import cuttings
+from manyhot.diagnose.pixels.removal import OTHER, OWN, PATCH, Exchange, cuttings
 from manyhot.tables import Objects, schema
 
 CLASSES = from_keys(("dog", "tag"))
@@ -47,7 +46,7 @@ PATCHES = [np.full((5, 5, 3), GREY, np.uint8)]
 def exchanged(image_id, pixels, shown, donors=("donor",)):
     own = {"donor": DONOR, "shown": SHOWN}
     cut = [c for name in donors for c in cuttings(KNOWN, TAG, name, own[name])]
-    return Exchange(KNOWN, TAG, cut, PATCHES, frozenset([image_id]), shown)(image_id, pixels)
+    return Exchange(KNOWN, cut, frozenset([image_id]), TAG, PATCHES, shown)(image_id, pixels)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +77,6 @@ def test_other_donors_patches_or_versions_are_other_pixels():
     cut, others = cuttings(KNOWN, TAG, "donor", DONOR), [DONOR]
     versions = ((PATCHES, OWN, 0), (PATCHES, PATCH, 0), (PATCHES, OWN, 1), (others, OWN, 0))
     made = [
-        Exchange(KNOWN, TAG, cut, patches, frozenset("b"), shown, seed) for patches, shown, seed in versions
+        Exchange(KNOWN, cut, frozenset("b"), TAG, patches, shown, seed) for patches, shown, seed in versions
     ]
     assert len({one.key for one in made}) == len(made)

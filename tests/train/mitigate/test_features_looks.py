@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 import tinted
 from manyhot import tables
 from manyhot.classes import from_keys
-from manyhot.train.mitigate.looks import Look, LookChange
+from manyhot.train.mitigate.features import Look, LookChange
 from manyhot.train.mitigate.mitigate import mitigate
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from manyhot.report import renderer
+from manyhot.report import prerender
 
 vl_convert = pytest.importorskip("vl_convert")
 
@@ -15,7 +15,7 @@ POINTS = json.dumps({"data": {"values": [{"a": 1}, {"a": 3}]}, "mark": "point"})
 
 @pytest.fixture
 def process():
-    started = renderer.Renderer()
+    started = prerender.Renderer()
     yield started
     started.close()
 
@@ -36,7 +36,7 @@ def test_a_module_in_the_folder_of_the_call_is_not_run(tmp_path, monkeypatch):
     (tmp_path / "vl_convert.py").write_text("open('run', 'w')")
     (tmp_path / "json.py").write_text("open('run', 'w')")
     monkeypatch.chdir(tmp_path)
-    started = renderer.Renderer()
+    started = prerender.Renderer()
     assert started.draw([POINTS])
     started.close()
     assert not (tmp_path / "run").exists()
@@ -49,5 +49,5 @@ def test_a_forked_process_does_not_use_it(process, monkeypatch):
 
 def test_it_is_not_started_beside_a_loaded_library():
     assert "vl_convert" in sys.modules
-    renderer.start()
-    assert renderer.running() is None
+    prerender.start()
+    assert prerender.running() is None

@@ -23,12 +23,13 @@ def display_window(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
 
     Parameters
     ----------
-    values : array-like, shape (height, width)
-        Values that are not finite become black and are not counted.
+    values : array-like, shape (height, width) or (height, width, channels)
+        The channels of colours share the percentiles, so that hues remain. Values that are not finite become
+        black and are not counted.
 
     Returns
     -------
-    ndarray of uint8, shape (height, width)
+    ndarray of uint8, of the same shape
     """
     exact = np.array(values, np.float32)
     exact[~np.isfinite(exact)] = np.nan

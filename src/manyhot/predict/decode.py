@@ -33,7 +33,9 @@ _SCAN, _END, _MARKER = b"\xff\xda", b"\xff\xd9", re.compile(rb"\xff[^\x00\x01\xf
 _MOST_SCANS = 100
 """Scans of a JPEG: encoders write 1, or about 10 if it is progressive."""
 _BEFORE = frozenset([0xC4, 0xDB, 0xDD, *range(0xE0, 0xFF)])
-_BITS_PER_SAMPLE, _SIXTEEN_BITS = 258, 65535
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 262, 277, 338, 339
+_SIXTEEN_BITS = 65535
 _STRIP = 4_000_000
 _IGNORED = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
@@ -95,6 +97,8 @@ def decode(data: bytes) -> Tensor | str:
             return f"a JPEG of more than {_MOST_SCANS} scans"
         if _is_common_jpeg(data):
             return _jpeg(data)
+        if reason := _other_channels(data):
+            return reason
         with pil.open(io.BytesIO(data), formats=_FORMATS) as image:
             return _pixels(image, data, bits)
     except pil.UnidentifiedImageError:
@@ -141,6 +145,29 @@ def _is_common_jpeg(data: bytes) -> bool:
             break
         at += 2 + int.from_bytes(data[at + 2 : at + 4])
     return False
+
+
+def _other_channels(data: bytes) -> str:
+    """Return why the channels of a TIFF are no image, before Pillow takes the first of them for greyscale."""
+    if data[:4] not in _TIFF:
+        return ""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    file = io.BytesIO(data)
+    tags = ImageFileDirectory_v2(file.read(16 if 43 in data[2:4] else 8))
+    file.seek(tags.next)
+    tags.load(file)
+    n = tags.get(_SAMPLES_PER_PIXEL, 1)
+    opacity = sum(kind in (1, 2) for kind in tags.get(_EXTRA_SAMPLES, ()))
+    (kind, *_), (bits, *_) = tags.get(_SAMPLE_FORMAT, (1,)), tags.get(_BITS_PER_SAMPLE, (1,))
+    is_grey = tags.get(_PHOTOMETRIC, 0) in (0, 1)
+    if n - opacity == 1 or not (is_grey or kind != 1):
+        return ""
+    numbers = {2: "signed ", 3: "floating-point "}.get(kind, "")
+    return (
+        f"a TIFF of {n} {numbers}channels of {bits} bits{' that are not declared as RGB' * is_grey}; save "
+        "three of them as RGB of 8 or 16 bits, or pass all to manyhot.predict_loader"
+    )
 
 
 def _has_many_scans(data: bytes) -> bool:

@@ -673,6 +673,7 @@ def module_of_ones_own(tmp_path, monkeypatch):
         "def fixed():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12288, 7))\n"
         "def dropping():\n    return torch.nn.Sequential(fixed(), torch.nn.Dropout(0.9)).train()\n"
         "def load(name):\n    return net()\n"
+        "def four():\n    return torch.nn.Sequential(torch.nn.Conv2d(4, 7, 3), torch.nn.Flatten(1))\n"
         "def published():\n    return timm.create_model('test_resnet')\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -722,6 +723,16 @@ def test_a_callable_normalises_by_itself():
     )
     assert find_model(exact).preprocessing == network.preprocessing
     assert find_model(exact).notes == ()
+
+
+@pytest.mark.usefixtures("module_of_ones_own")
+def test_a_network_of_other_channels_is_told_to_use_a_loader():
+    with pytest.raises(InputError) as error:
+        find_model("python:mine:four")
+    assert str(error.value).endswith(
+        "\n  do:      its first convolution takes 4 channels, but images are decoded to RGB: load them "
+        "yourself, pass the loader to manyhot.predict_loader, and save its `predictions` with manyhot.write_predictions"
+    )
 
 
 @pytest.mark.usefixtures("module_of_ones_own")

@@ -175,6 +175,44 @@ def test_channels_that_are_compressed_one_by_one_have_no_lower_bytes(tmp_path):
     )
 
 
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(
+    ("values", "photometric", "got"),
+    [
+        (np.ones((9, 7, 4), np.uint16), "minisblack", "4 channels of 16 bits that are not declared as RGB"),
+        (np.ones((9, 7, 3), np.uint16), "minisblack", "3 channels of 16 bits that are not declared as RGB"),
+        (
+            np.ones((9, 7, 2), np.int16),
+            "minisblack",
+            "2 signed channels of 16 bits that are not declared as RGB",
+        ),
+        (np.ones((9, 7, 13), np.uint8), "minisblack", "13 channels of 8 bits that are not declared as RGB"),
+        (np.ones((9, 7, 3), np.float32), "rgb", "3 floating-point channels of 32 bits"),
+    ],
+)
+@pytest.mark.parametrize("big", [False, True])
+def test_other_channels_are_refused_with_what_they_are(
+    tmp_path, planar, compression, values, photometric, got, big
+):
+    """Pillow decodes the first channel of some of them as greyscale."""
+    planes = values if planar == "contig" else values.transpose(2, 0, 1)
+    options = {"photometric": photometric, "planarconfig": planar, "compression": compression, "bigtiff": big}
+    tifffile.imwrite(tmp_path / "a.tif", planes, **options)
+    for bits in (None, "minmax"):
+        assert colours(tmp_path, bits) == (
+            f"a TIFF of {got}; save three of them as RGB of 8 or 16 bits, or pass all to "
+            "manyhot.predict_loader"
+        )
+
+
+def test_greyscale_with_opacity_is_an_image(tmp_path):
+    values = np.full((9, 7, 2), 255, np.uint8)
+    values[..., 0] = 40
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", extrasamples=("unassalpha",))
+    assert (colours(tmp_path) == 40).all()
+
+
 @pytest.mark.parametrize("bits", [0, 33, -1, 1.5, "twelve", True])
 def test_bits_that_do_not_exist(radiographs, bits):
     with pytest.raises(UsageError) as error:

@@ -68,6 +68,12 @@ def python_network(
     return with_assumptions(network, preprocessing, crop_pct=config.get("crop_pct") or CROP_PCT)
 
 
+_LOADER = (
+    "load them yourself, pass the loader to manyhot.predict_loader, and save its `predictions` with "
+    "manyhot.write_predictions"
+)
+
+
 def as_network(
     model: Any, name: str, classes: ClassList | None, scores: str, options: Mapping[str, Any]
 ) -> Network:
@@ -219,6 +225,10 @@ def _logits(model: Any, name: str, preprocessing: Preprocessing) -> Any:
         height, width = preprocessing.size
         what = f"The network fails on a black image of {height} × {width} pixels."
         do = "if it takes images of another size, pass this size, such as …(size=224)"
+        first = next((m for m in model.modules() if isinstance(m, torch.nn.Conv2d)), None)
+        if first is not None and first.in_channels != 3:
+            do = f"its first convolution takes {first.in_channels} channels, but images are decoded to RGB: "
+            do += _LOADER
         raise model_error(what, name, error, do=do) from error
 
 

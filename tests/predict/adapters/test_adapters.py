@@ -731,7 +731,8 @@ def test_a_network_of_other_channels_is_told_to_use_a_loader():
         find_model("python:mine:four")
     assert str(error.value).endswith(
         "\n  do:      its first convolution takes 4 channels, but images are decoded to RGB: load them "
-        "yourself, pass the loader to manyhot.predict_loader, and save its `predictions` with manyhot.write_predictions"
+        "yourself, pass the loader to manyhot.predict_loader, and save its `predictions` with "
+        "manyhot.write_predictions"
     )
 
 

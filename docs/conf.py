@@ -6,7 +6,6 @@ A line of a page that ends in ``<!-- generated: NAME -->`` is replaced by what t
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,17 +45,19 @@ html_show_sphinx = False
 html_use_index = False
 html_theme_options = {"top_of_page_buttons": []}
 
-MARKER = re.compile(r"^.*<!-- generated: (\w+) -->$", re.MULTILINE)
-
 
 def insert_generated(_: Sphinx, __: str, source: list[str]) -> None:
     """Replace the markers of a page."""
-    source[0] = MARKER.sub(lambda found: getattr(generated, found[1])(), source[0])
+    source[0] = generated.MARKER.sub(lambda found: getattr(generated, found[1])(), source[0])
 
 
 def pages_to_reread(_: Sphinx, env: BuildEnvironment, *__: Any) -> list[str]:
     """Return the pages with markers: the code that they show may have changed without the page."""
-    return [name for name in env.found_docs if MARKER.search(Path(env.doc2path(name)).read_text("utf-8"))]
+    return [
+        name
+        for name in env.found_docs
+        if generated.MARKER.search(Path(env.doc2path(name)).read_text("utf-8"))
+    ]
 
 
 def visit_inline(self: Any, node: nodes.math) -> None:

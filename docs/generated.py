@@ -2,7 +2,8 @@
 
 Each public function is inserted in place of a line of a page that ends in ``<!-- generated: NAME -->``:
 ``conf.py`` does it when the site is built, and ``tests/test_docs.py`` reads the same text. Nothing here
-imports Sphinx. ``python docs/generated.py NAME`` prints a part, for readers of the Markdown.
+imports Sphinx. ``python docs/generated.py NAME`` prints a part, for readers of the Markdown. A part that they
+cannot do without also stands in the page, up to ``<!-- end of NAME -->``, and the tests compare it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,12 @@ from manyhot.tables import TABLES, Column
 from manyhot.tables.result_tables import default_metrics
 from manyhot.train.mitigate.verdict import REMOVAL_VERDICTS
 from manyhot.train.recipe import Recipe
+
+MARKER = re.compile(
+    r"^[^\n]*<!-- generated: (?P<name>\w+) -->$(?:\n\n(?P<text>.*?)\n\n<!-- end of (?P=name) -->$)?",
+    re.MULTILINE | re.DOTALL,
+)
+"""Where a part is inserted, with the text of the page that it replaces, if there is one."""
 
 _DESCRIBED = "`manyhot describe` and `manyhot evaluate`"
 

@@ -126,7 +126,7 @@ def test_assumed_preprocessing_is_said_before_anything_else(photos):
     )
     exact = "python:mine:plain(size=224, crop_pct=0.875, mode='center', interpolation='bicubic')"
     assert first["text"].startswith(
-        "python/mine.plain: the preprocessing is assumed, because the function does not specify "
+        "python/mine.plain: the preprocessing is assumed, because the model does not specify "
     )
     assert first["text"].endswith(f"To set other values, or to confirm the assumed ones, use {exact}")
     lines = manyhot(*plain).stdout.splitlines()

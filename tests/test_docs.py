@@ -47,7 +47,6 @@ PATHS = {p.stem: p for p in PAGES}
 """Pages by the name of their file, which no two share."""
 BESIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/demo/README.md")
 PROSE = [*PAGES, *(REPO / name for name in BESIDE)]
-MARKER = re.compile(r"^.*<!-- generated: (\w+) -->$", re.MULTILINE)
 SHELLS = ("console", "sh", "bash", "shell")
 
 
@@ -59,6 +58,7 @@ def _load_generated():
 
 
 generated = _load_generated()
+MARKER = generated.MARKER
 GENERATORS = {
     name
     for name, value in vars(generated).items()
@@ -272,8 +272,14 @@ def test_every_standing_slice_is_listed():
 
 
 def test_generated_parts_and_markers_fit():
-    used = {name for p in PAGES for name in MARKER.findall(p.read_text(encoding="utf-8"))}
+    found = [m for p in PAGES for m in MARKER.finditer(p.read_text(encoding="utf-8"))]
+    used = {m["name"] for m in found}
     assert used == GENERATORS, "docs: each public function of generated.py stands in a page, and no other"
+    for name, text in ((m["name"], m["text"]) for m in found if m["text"]):
+        current = getattr(generated, name)().strip()
+        assert text == current, (
+            f"docs: replace the part {name} by what python docs/generated.py {name} prints"
+        )
 
 
 def test_every_page_is_in_the_contents():

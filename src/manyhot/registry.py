@@ -59,6 +59,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.array_files",
         "manyhot.formats.timm_files",
         "manyhot.formats.wide_results",
+        "manyhot.formats.camera_traps",
         "manyhot.formats.prediction_lists",
         "manyhot.formats.label_lists",
         "manyhot.formats.indicator",

@@ -218,6 +218,21 @@ class Bomb:
         return (exec, ("raise SystemExit('a pickle was executed')",))
 
 
+@pytest.mark.parametrize(("name", "dtype"), [("ids", "str"), ("logits", "float")])
+def test_an_array_of_objects_is_named_with_the_line_that_saves_it(tmp_path, name, dtype):
+    """Such as the ids in a column of pandas; saved as the message says, they are read."""
+    arrays = {"ids": np.array(["a.jpg", "b.jpg"]), "logits": np.eye(2, 3)}
+    np.savez(tmp_path / "p.npz", **arrays | {name: arrays[name].astype(object)})
+    assert message(lambda: read_predictions(tmp_path / "p.npz")) == (
+        "The file was not read, because it contains Python objects (a pickle), which can run code.\n"
+        f"  where:   {tmp_path / 'p.npz'}, array {name}\n"
+        "  allowed: arrays of numbers, and of text for ids\n"
+        f"  do:      save it again with numpy.savez(FILE, {name}=numpy.array({name}, dtype={dtype}), …)"
+    )
+    np.savez(tmp_path / "p.npz", **arrays | {name: np.array(arrays[name].astype(object), dtype=dtype)})
+    assert read_predictions(tmp_path / "p.npz").image_id.to_pylist() == ["a.jpg", "b.jpg"]
+
+
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 @pytest.mark.parametrize("kind", ["object array", "raw pickle"])
 def test_pickles_are_never_executed(tmp_path, rows, suffix, kind):
@@ -228,11 +243,13 @@ def test_pickles_are_never_executed(tmp_path, rows, suffix, kind):
         np.save(path, np.array([Bomb()], object), allow_pickle=True)
     else:
         np.savez(path, classes=np.array([Bomb()], object))
+    named = (suffix, kind) == ("npz", "object array")
+    do = "numpy.savez(FILE, classes=numpy.array(classes, dtype=str), …)"
     assert message(lambda: read_predictions(path, rows=rows)) == (
         "The file was not read, because it contains Python objects (a pickle), which can run code.\n"
-        f"  where:   {path}\n"
+        f"  where:   {path}{', array classes' if named else ''}\n"
         "  allowed: arrays of numbers, and of text for ids\n"
-        "  do:      save it again with numpy.save(…, allow_pickle=False)"
+        f"  do:      save it again with {do if named else 'numpy.save(…, allow_pickle=False)'}"
     )
 
 

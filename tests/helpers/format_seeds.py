@@ -25,6 +25,8 @@ from manyhot.tables import Images, Labels, Predictions, schema, write, write_lab
 ROWS = Images(pa.table({"image_id": ["a.jpg", "b.jpg", "c.jpg"]}))
 IDS = ["a.jpg", "b.jpg", "c.jpg"]
 LISTS = [[1, 2], [3], []]
+SPECIES = {"classes": ["1;mammalia;;;;;cat", "2;;;;;;blank"], "scores": [0.75, 0.25]}
+BOXES = [{"category": "1", "conf": 0.5, "bbox": [0, 0, 1, 1]}, {"category": "1", "conf": 0.25}]
 STATES = [["yes", "no"], ["yes"], []]
 VAL = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in (1, 2)]
 
@@ -163,6 +165,19 @@ FILES = {
     ),
     "scores.csv": (read_predictions, text("image_id;cat;dog\na;0.25;1e-3\nb;1;0\n")),
     "top.csv": (read_predictions, text("image,class,score\na,cat,0.5\na,dog,0.25\nb,dog,1\n")),
+    "species.json": (
+        read_predictions,
+        as_json({"predictions": [{"filepath": i, "classifications": SPECIES} for i in IDS]}),
+    ),
+    "megadetector.json": (
+        read_predictions,
+        as_json(
+            {
+                "detection_categories": {"1": "animal"},
+                "images": [{"file": i, "detections": BOXES} for i in IDS],
+            }
+        ),
+    ),
     "top.jsonl": (
         read_predictions,
         text(

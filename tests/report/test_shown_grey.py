@@ -1,10 +1,11 @@
-"""Greyscale of more than 8 bits in reports, and in what measures images."""
+"""Images of more than 8 bits in reports, and in what measures images."""
 
 import io
 import struct
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from manyhot.report.pictures import decoded, load_pillow
@@ -50,3 +51,17 @@ def test_the_lowest_value_is_white_if_the_file_says_so():
 def test_what_measures_brightness_gets_the_values_as_they_are():
     seen = greys(encoded(radiograph(), "png"), windowed=False)
     assert np.abs(seen - radiograph() / 256).max() <= 1
+
+
+def test_colours_of_sixteen_bits_use_the_levels_of_a_screen():
+    """Reference: the percentiles and a straight line by NumPy, with one window for all channels."""
+    values = np.random.default_rng(0).integers(300, 9000, (60, 50, 3)).astype(np.uint16)
+    values[:2, :2] = 65535
+    file = io.BytesIO()
+    tifffile.imwrite(file, values, photometric="rgb")
+    small, _ = decoded(load_pillow(), file.getvalue, 480)
+    low, high = np.percentile(values, (0.5, 99.5))
+    expected = 255 * np.clip((values - low) / (high - low), 0, 1)
+    assert np.abs(np.asarray(small) - expected).max() <= 0.51
+    plain, _ = decoded(load_pillow(), file.getvalue, 480, windowed=False)
+    assert np.array_equal(np.asarray(plain), values >> 8)

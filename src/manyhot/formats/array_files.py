@@ -248,6 +248,8 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
     InputError
         If the file is truncated, or contains Python objects, which are not loaded.
     """
+    named: dict[str, Any] = {}
+    name = ""
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             # NumPy warns about headers that Python 2 wrote, but reads them.
@@ -255,16 +257,20 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.lib.npyio.NpzFile) and loaded.zip is not None:
                 check_archive(path, loaded.zip)
-            named = {"": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in loaded.files}
+            if isinstance(loaded, np.ndarray):
+                named[name] = loaded
+            else:
+                for name in loaded.files:
+                    named[name] = loaded[name]
     except ManyhotError:
         raise
     except damages() as error:
         if isinstance(error, ValueError) and "pickle" in str(error).lower():
             raise InputError(
                 "The file was not read, because it contains Python objects (a pickle), which can run code.",
-                where=path,
+                where=f"{path}, array {name}" if name else path,
                 allowed="arrays of numbers, and of text for ids",
-                do="save it again with numpy.save(…, allow_pickle=False)",
+                do=_without_objects(name) if name else "save it again with numpy.save(…, allow_pickle=False)",
             ) from error
         raise incomplete(path, error) from error
     arrays = {name: array for name, array in named.items() if isinstance(array, np.ndarray)}
@@ -272,6 +278,12 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
         if array.dtype.kind == "U" and not is_text(array):
             raise incomplete(path, ValueError(f"characters in {name!r} that do not exist"))
     return arrays
+
+
+def _without_objects(name: str) -> str:
+    """Return how to save an array of objects, such as the strings of a pandas column, without a pickle."""
+    dtype = "str" if name in (*ID_ARRAYS, *CLASS_ARRAYS) else "float"
+    return f"save it again with numpy.savez(FILE, {name}=numpy.array({name}, dtype={dtype}), …)"
 
 
 def is_text(array: npt.NDArray[np.str_]) -> bool:

@@ -189,10 +189,9 @@ _PARTS = ("images", "annotations", "categories")
 def matches_coco(path: Path) -> bool:
     """Return whether a JSON file begins like a COCO instances file."""
     start = head(path)
-    return (
-        start.startswith("{")
-        and re.match(r'\{\s*"(info|licenses|images|annotations|categories)"', start) is not None
-    )
+    parts = "info|licenses|images|annotations|categories"
+    # MegaDetector's files have images and detections.
+    return re.match(rf'\{{\s*"({parts})"', start) is not None and '"detections"' not in start
 
 
 @register("format", "coco-instances", holds="objects", suffixes=(".json",), matches=matches_coco)

@@ -210,10 +210,10 @@ def read_prediction_lists(
         raise InputError("A row has no class.", where=path, allowed=_NEEDS)
     found = found.with_columns(class_id=keys_of_numbers(found["class_id"], classes, path))
     predictions = predictions_of_frame(predictions_long(found, path), path, classes, kind)
-    return predictions if predictions.assumed else _in_full(predictions)
+    return predictions if predictions.assumed else in_full(predictions)
 
 
-def _in_full(predictions: Predictions) -> Predictions:
+def in_full(predictions: Predictions) -> Predictions:
     """Return dense scores if each image has all classes of the list, which the file then names completely."""
     own, full = predictions.class_list, predictions.in_full()
     if own is None or not full.is_dense:

@@ -13,8 +13,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy import typing as npt
 
 from manyhot.extras import required
+from manyhot.report.shown_grey import deep_colours, is_misread, is_negative
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,7 +33,9 @@ _SCAN, _END, _MARKER = b"\xff\xda", b"\xff\xd9", re.compile(rb"\xff[^\x00\x01\xf
 _MOST_SCANS = 100
 """Scans of a JPEG: encoders write 1, or about 10 if it is progressive."""
 _BEFORE = frozenset([0xC4, 0xDB, 0xDD, *range(0xE0, 0xFF)])
-_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 262, 277, 338, 339
+_SIXTEEN_BITS = 65535
 _STRIP = 4_000_000
 _IGNORED = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
@@ -53,7 +57,7 @@ MINMAX = "minmax"
 """In place of a number of bits: each image is stretched from its lowest to its highest value."""
 
 GreyBits = int | str | None
-"""The bits that greyscale images of more than 8 bits use, `MINMAX`, or None for those of the file format."""
+"""The bits that images of more than 8 bits use, `MINMAX`, or None for those of the file format."""
 
 
 class EncodedImage(bytes):
@@ -73,9 +77,10 @@ def decode(data: bytes) -> Tensor | str:
     """Decode an image to RGB, or return the reason why it cannot be decoded.
 
     The image is rotated according to its EXIF orientation, transparency becomes white, only the first frame
-    of an animation is used, and greyscale of more than 8 bits is scaled to 8 bits: from the range of the file
-    format, or from that of `EncodedImage.bits`. Colour profiles are ignored, as in timm and torchvision. The
-    format is detected from the bytes and not from the file name.
+    of an animation is used, and images of more than 8 bits are scaled to 8 bits: from the range of the file
+    format, or from that of `EncodedImage.bits`. By the range of the file format, colours keep their upper 8
+    bits, as in timm and torchvision, which also ignore colour profiles. The format is detected from the bytes
+    and not from the file name.
 
     Returns
     -------
@@ -92,6 +97,8 @@ def decode(data: bytes) -> Tensor | str:
             return f"a JPEG of more than {_MOST_SCANS} scans"
         if _is_common_jpeg(data):
             return _jpeg(data)
+        if reason := _other_channels(data):
+            return reason
         with pil.open(io.BytesIO(data), formats=_FORMATS) as image:
             return _pixels(image, data, bits)
     except pil.UnidentifiedImageError:
@@ -106,8 +113,8 @@ def decode(data: bytes) -> Tensor | str:
         return f"cannot be decoded: {getattr(error, 'strerror', None) or _first_line(error)}"
 
 
-def grey_levels(data: bytes) -> tuple[int, int] | None:
-    """Return the highest value and the white level of an image; None unless it is grey with 9 to 16 bits."""
+def deep_levels(data: bytes) -> tuple[int, int] | None:
+    """Return the highest value and the white level of an image; None unless it has 9 to 16 bits."""
     pil = required("PIL.Image", "Decoding images")
     _ignore_warnings()
     # Decoders raise many kinds of errors; why an image is skipped is the business of `decode`.
@@ -115,6 +122,8 @@ def grey_levels(data: bytes) -> tuple[int, int] | None:
         contextlib.suppress(Exception),
         pil.open(io.BytesIO(data), formats=("PNG", "TIFF", "PPM")) as image,
     ):
+        if (colours := deep_colours(image)) is not None:
+            return int(colours[..., :3].max()), _SIXTEEN_BITS
         if white := _white_level(image):
             return int(np.asarray(image).max()), white
     return None
@@ -136,6 +145,29 @@ def _is_common_jpeg(data: bytes) -> bool:
             break
         at += 2 + int.from_bytes(data[at + 2 : at + 4])
     return False
+
+
+def _other_channels(data: bytes) -> str:
+    """Return why the channels of a TIFF are no image, before Pillow takes the first of them for greyscale."""
+    if data[:4] not in _TIFF:
+        return ""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    file = io.BytesIO(data)
+    tags = ImageFileDirectory_v2(file.read(16 if 43 in data[2:4] else 8))
+    file.seek(tags.next)
+    tags.load(file)
+    n = tags.get(_SAMPLES_PER_PIXEL, 1)
+    opacity = sum(kind in (1, 2) for kind in tags.get(_EXTRA_SAMPLES, ()))
+    (kind, *_), (bits, *_) = tags.get(_SAMPLE_FORMAT, (1,)), tags.get(_BITS_PER_SAMPLE, (1,))
+    is_grey = tags.get(_PHOTOMETRIC, 0) in (0, 1)
+    if n - opacity == 1 or not (is_grey or kind != 1):
+        return ""
+    numbers = {2: "signed ", 3: "floating-point "}.get(kind, "")
+    return (
+        f"a TIFF of {n} {numbers}channels of {bits} bits{' that are not declared as RGB' * is_grey}; save "
+        "three of them as RGB of 8 or 16 bits, or pass all to manyhot.predict_loader"
+    )
 
 
 def _has_many_scans(data: bytes) -> bool:
@@ -160,7 +192,10 @@ def _pixels(image: Image, data: bytes, bits: GreyBits) -> Tensor:
     with _ONE_AT_A_TIME if width * height > _LARGE else contextlib.nullcontext():
         if image.format == "JPEG" and image.mode in ("RGB", "L"):
             return _jpeg(data)
+        colours = deep_colours(image) if bits is not None or is_misread(image) else None
         image.load()
+        if colours is not None:
+            image.paste(_eight_bits(colours, bits))
         return _turned(_planes(image, bits), _orientation(image))
 
 
@@ -212,15 +247,27 @@ def _to_rgb(image: Image, bits: GreyBits) -> Callable[[Image], Image]:
     """Return the function that converts the pixels of an image to RGB."""
     if level := _white_level(image):
         # Pillow would clip at 255 and make all but the darkest pixels white.
-        low, white = (0.0, float(level)) if bits is None else _range(image, bits)
-        tags: Any = getattr(image, "tag_v2", {})
-        return functools.partial(_from_grey, low=low, white=white, inverted=tags.get(_PHOTOMETRIC) == 0)
+        low, white = (0.0, float(level)) if bits is None else _range(np.asarray(image), bits)
+        return functools.partial(_from_grey, low=low, white=white, inverted=is_negative(image))
     if image.mode in ("I", "F"):
         if bits is None or (image.mode == "F" and bits != MINMAX):
             raise _UnfitError(f"pixels of mode {image.mode}, which has no known white level")
-        low, white = _range(image, bits)
+        low, white = _range(np.asarray(image), bits)
         return functools.partial(_from_grey, low=low, white=white, inverted=False)
     return _on_white if image.has_transparency_data else _converted
+
+
+def _eight_bits(colours: npt.NDArray[np.uint16], bits: GreyBits) -> Image:
+    """Return colours of 16 bits as 8 bits; opacity keeps its upper 8 bits."""
+    pil: Any = required("PIL.Image", "Decoding images")
+    eight = (colours >> 8).astype(np.uint8)
+    if bits is not None:
+        low, white = _range(colours[..., :3], bits)
+        steps = np.clip(np.arange(_SIXTEEN_BITS + 1) - low, 0, white - low)
+        scaled = np.round(steps * (255 / (white - low) if white > low else 0)).astype(np.uint8)
+        eight[..., :3] = scaled[colours[..., :3]]
+    shown: Image = pil.fromarray(eight)
+    return shown
 
 
 def _white_level(image: Image) -> int:
@@ -231,9 +278,8 @@ def _white_level(image: Image) -> int:
     return 0
 
 
-def _range(image: Image, bits: int | str) -> tuple[float, float]:
+def _range(values: npt.NDArray[Any], bits: int | str) -> tuple[float, float]:
     """Return the values that become black and white."""
-    values = np.asarray(image)
     if bits == MINMAX:
         values = values[np.isfinite(values)]
         if not values.size:

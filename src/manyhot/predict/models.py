@@ -28,7 +28,7 @@ from manyhot.extras import EXTRAS, required
 from manyhot.files import sha256
 from manyhot.formats import open_class_list
 from manyhot.parameters import Positional
-from manyhot.predict.adapters.network_files import name_of_file
+from manyhot.predict.adapters.network_files import name_of_file, with_note
 from manyhot.predict.adapters.timm import is_classifier
 from manyhot.predict.engines import ENGINES
 from manyhot.predict.model_code import failures_of
@@ -93,7 +93,7 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     with failures_of(spec):
         network: Network = entry(rest, **options) if family else entry(**options)
         network = _marked(_named(network, own, classes))
-    return replace(network, name=title or network.name)
+    return with_note(replace(network, name=title or network.name), *split_model(spec))
 
 
 def _checked_name(name: Any, spec: str) -> str:

@@ -75,16 +75,7 @@ class Preprocessing:
                 raise InputError(f"There is no {what} {value!r}.", allowed=", ".join(allowed))
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Resize and crop one image.
-
-        Parameters
-        ----------
-        pixels : torch.Tensor of uint8, shape (3, H, W)
-
-        Returns
-        -------
-        torch.Tensor of uint8, shape (3, height, width)
-        """
+        """Resize and crop one image, uint8 of shape (3, H, W), to shape (3, height, width)."""
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms.v2 import functional as F
 
@@ -200,26 +191,29 @@ def scaled(size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
     return math.floor(size[0] / crop_pct), math.floor(size[1] / crop_pct)
 
 
-def from_timm(config: Mapping[str, Any]) -> Preprocessing:
+def from_timm(config: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Preprocessing:
     """Return the preprocessing for a configuration from ``timm.data.resolve_data_config``.
+
+    `options` are some of `PREPROCESSING_OPTIONS`, which replace those of the configuration.
 
     Raises
     ------
     InputError
-        If the network does not take three channels.
+        If the network does not take three channels, or as in `Preprocessing.with_options`.
     """
     depth, *found = config["input_size"]
     if depth != 3:
         raise InputError("The network does not take RGB images.", got=f"{depth} channels", allowed="3")
-    size = sides(found)
-    return Preprocessing(
+    size, crop_pct = sides(found), config.get("crop_pct") or CROP_PCT
+    own = Preprocessing(
         size,
-        scaled(size, config.get("crop_pct") or CROP_PCT),
+        scaled(size, crop_pct),
         config.get("crop_mode") or "center",
         config.get("interpolation") or "bicubic",
         channels("mean", config.get("mean", IMAGENET_MEAN)),
         channels("std", config.get("std", IMAGENET_STD)),
     )
+    return own.with_options({"crop_pct": crop_pct, **(options or {})})
 
 
 def channels(name: str, value: Any) -> tuple[float, ...]:
@@ -286,6 +280,8 @@ class Network:
         Further metadata of the predictions, such as the origin of the weights.
     notes : tuple of str
         Caveats about the predictions, such as assumed preprocessing.
+    assumed : Mapping of str to Any
+        Options of preprocessing that the model does not specify, with their assumed values.
     """
 
     name: str
@@ -301,6 +297,7 @@ class Network:
     multilabel: bool = False
     about: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    assumed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def has_features(self) -> bool:

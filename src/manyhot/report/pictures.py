@@ -20,7 +20,7 @@ from manyhot.classes import ClassList
 from manyhot.core.array_types import Ints, Ints64
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.files import write_text
-from manyhot.report.shown_grey import is_negative, shown_grey
+from manyhot.report.shown_grey import is_negative, show_colours, shown_grey
 from manyhot.tables import Images, Labels, Predictions, align
 from manyhot.tables.labels import with_zeros
 
@@ -81,8 +81,8 @@ def absent(reason: str) -> Opener:
 def decoded(pillow: Any, read: Opener, side: int, *, windowed: bool = True) -> tuple[Any, str]:
     """Return an upright RGB photograph whose longer side has at most `side` pixels, or None and the reason.
 
-    All metadata are removed except the colour profile, which is in ``info``. Greyscale of more than 8 bits is
-    windowed for people to look at, by `shown_grey`, or keeps its brightness.
+    All metadata are removed except the colour profile, which is in ``info``. Images of more than 8 bits are
+    windowed for people to look at, by `shown_grey` and `show_colours`, or keep their brightness.
     """
     try:
         data = read()
@@ -102,6 +102,8 @@ def decoded(pillow: Any, read: Opener, side: int, *, windowed: bool = True) -> t
 def _shrink(pillow: Any, data: bytes, side: int, windowed: bool) -> Any:
     with pillow.Image.open(io.BytesIO(data)) as image:
         image.draft("RGB", (side, side))
+        if windowed:
+            show_colours(image)
         upright = pillow.ImageOps.exif_transpose(image)
         if windowed and image.mode[0] in "IF":
             upright = shown_grey(upright, is_negative(image))

@@ -1,19 +1,25 @@
-"""Greyscale of more than 8 bits, as screens show it."""
+"""Images of more than 8 bits: their values, and how screens show them."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import math
+import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy import typing as npt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-import math
-
-from numpy import typing as npt
-
 _PHOTOMETRIC, _MIN_IS_WHITE = 262, 0
+_BITS_PER_SAMPLE, _PLANAR, _BY_PLANE = 258, 284, 2
+_DEEP = re.compile(r"(RGB[AX]?|[RGBAX]);16([LBN])")
+_OTHER_ORDER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
+"""The order of bytes in which the lower byte of a value takes the place of the upper one."""
 
 
 def is_negative(image: Image) -> bool:
@@ -48,12 +54,13 @@ def display_window(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
 
     Parameters
     ----------
-    values : array-like, shape (height, width)
-        Values that are not finite become black and are not counted.
+    values : array-like, shape (height, width) or (height, width, channels)
+        The channels of colours share the percentiles, so that hues remain. Values that are not finite become
+        black and are not counted.
 
     Returns
     -------
-    ndarray of uint8, shape (height, width)
+    ndarray of uint8, of the same shape
     """
     exact = np.array(values, np.float32)
     exact[~np.isfinite(exact)] = np.nan
@@ -73,3 +80,100 @@ def _percentiles(values: npt.NDArray[np.float32], which: tuple[float, float]) ->
     finite = values[~np.isnan(values)]
     low, high = np.percentile(finite, which) if finite.size else (0, 0)
     return float(low), float(high)
+
+
+def has_deep_colours(image: Image) -> bool:
+    """Return whether an image, not yet loaded, has colours of 16 bits that `deep_colours` returns."""
+    return bool(_deep_modes(image))
+
+
+def deep_colours(image: Image) -> npt.NDArray[np.uint16] | None:
+    """Return the colours of an RGB image of 16 bits in a PNG or TIFF file, and its opacity if it has any.
+
+    Pillow keeps only the upper byte of each value. Read in the other order of bytes, the file yields the
+    lower one.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        An image that was opened, and not yet loaded.
+
+    Returns
+    -------
+    ndarray of uint16, shape (height, width, 3 or 4), or None
+        None for other images.
+
+    Raises
+    ------
+    OSError
+        If the file is broken, or if its channels are compressed one by one, of which Pillow gives no lower
+        bytes.
+    """
+    modes = _deep_modes(image)
+    if not modes:
+        return None
+    if _is_by_plane(image) and not is_misread(image):
+        raise OSError("channels of 16 bits that are compressed one by one; save them interleaved")
+    upper = _decoded(image, modes)
+    lower = _decoded(image, [_DEEP.sub(lambda m: f"{m[1]};16{_OTHER_ORDER[m[2]]}", mode) for mode in modes])
+    return np.left_shift(upper, 8, dtype=np.uint16) | lower
+
+
+def show_colours(image: Image) -> None:
+    """Window the colours of an image of 16 bits, which was not yet loaded, in place, by `display_window`."""
+    from PIL import Image as pil
+
+    colours = None
+    with contextlib.suppress(OSError):  # they remain as Pillow reads them
+        colours = deep_colours(image)
+    if colours is not None:
+        image.load()
+        shown = (display_window(colours[..., :3]), (colours[..., 3:] >> 8).astype(np.uint8))
+        image.paste(pil.fromarray(np.concatenate(shown, -1)))
+
+
+def is_misread(image: Image) -> bool:
+    """Return whether Pillow reads noise if `deep_colours` does not read the image: it takes bytes for values.
+
+    These are uncompressed TIFFs that store one channel after the other.
+    """
+    opened: Any = image
+    return _is_by_plane(image) and opened.tile[0][0] != "libtiff"
+
+
+def _is_by_plane(image: Image) -> bool:
+    tags: Any = getattr(image, "tag_v2", {})
+    return bool(tags.get(_PLANAR) == _BY_PLANE)
+
+
+def _deep_modes(image: Image) -> list[str]:
+    """Return how Pillow reads the bytes of each tile of colours of 16 bits; empty for other images."""
+    opened: Any = image
+    if image.format not in ("PNG", "TIFF") or image.mode not in ("RGB", "RGBA", "RGBX"):
+        return []
+    modes = [args if isinstance(args, str) else str(args[0]) for *_, args in opened.tile]
+    if _is_by_plane(image) and set(opened.tag_v2.get(_BITS_PER_SAMPLE, ())) == {16}:
+        order = "L" if opened.tag_v2.prefix == b"II" else "B"
+        modes = [mode if _DEEP.fullmatch(mode) else f"{mode};16{order}" for mode in modes]
+    return modes if all(map(_DEEP.fullmatch, modes)) else []
+
+
+def _decoded(image: Image, modes: list[str]) -> npt.NDArray[np.uint8]:
+    """Return the bytes of an image of which Pillow reads each tile in the given way."""
+    from PIL import Image as pil
+
+    opened: Any = image
+    place = opened.fp.tell()
+    opened.fp.seek(0)
+    data = opened.fp.read()
+    opened.fp.seek(place)
+    with pil.open(io.BytesIO(data), formats=(opened.format,)) as again:
+        part: Any = again
+        part.tile = [_with_mode(tile, mode) for tile, mode in zip(part.tile, modes, strict=True)]
+        return np.asarray(part)
+
+
+def _with_mode(tile: Any, mode: str) -> Any:
+    *place, args = tile
+    changed = (*place, mode if isinstance(args, str) else (mode, *args[1:]))
+    return tile._make(changed) if hasattr(tile, "_make") else changed  # a plain tuple in Pillow 10

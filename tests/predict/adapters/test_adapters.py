@@ -103,7 +103,6 @@ def test_weights_that_would_run_code_are_refused(tmp_path, small, within, monkey
 def test_a_checkpoint(tmp_path, photo, small):
     torch.save(small.state_dict(), tmp_path / "small.pth")
     network = find_model(f"timm/test_resnet(checkpoint={str(tmp_path / 'small.pth')!r}, num_classes=7)")
-    assert network.notes == ()
     said = predict_in_memory(photo, network, top=None)
     np.testing.assert_allclose(said.predictions.scores, logits_of(small, network, photo), atol=1e-4)
     assert network.classes.name == "test_resnet"
@@ -297,6 +296,55 @@ def test_a_checkpoint_that_does_not_exist(tmp_path):
     assert str(error.value) == f"The weights do not exist.\n  where:   {tmp_path / 'no.pth'}"
 
 
+def pixels_of(folder):
+    images = [np.asarray(Image.open(path)) for path in sorted(folder.iterdir())]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
+
+
+@pytest.mark.parametrize("call", ["timm/test_resnet({}num_classes=7", "python:mine:net("])
+@pytest.mark.usefixtures("module_of_ones_own")
+def test_weights_of_ones_own_are_not_cropped_as_published_ones_without_a_note(tmp_path, photo, small, call):
+    """Images of 96 × 96, on which a network without a crop was trained: what it says of all their pixels."""
+    torch.save(small.state_dict(), tmp_path / "own.pth")
+    for path in photo.iterdir():
+        Image.open(path).resize((96, 96)).save(path)
+    Path("seven.txt").write_text("".join(f"class {i}\n" for i in range(7)))
+    call = call.format("checkpoint='own.pth', ").replace("(", "(classes='seven.txt', size=96, ")
+    call = call.rstrip(" ,")
+    assumed = find_model(f"{call})")
+    told = timm.data.resolve_data_config({}, model=small)
+    exact = (
+        f"{call}, crop_pct={told['crop_pct']}, mode='center', "
+        f"interpolation='{told['interpolation']}', mean={told['mean']}, std={told['std']})"
+    )
+    assert "does not specify crop_pct, mode, interpolation, mean and std. " in assumed.notes[0]
+    assert assumed.notes[0].endswith(f"To set other values, or to confirm the assumed ones, use {exact}")
+    assert find_model(exact).notes == ()
+    assert find_model(exact).preprocessing == assumed.preprocessing
+    own = find_model(f"{call}, crop_pct=1.0, mode='squash', interpolation='bicubic', mean=0.5, std=0.25)")
+    assert own.notes == ()
+    with torch.no_grad():
+        wanted = small((pixels_of(photo) - 0.5) / 0.25).numpy()
+    scores = predict_in_memory(photo, own, top=None).predictions.scores
+    np.testing.assert_allclose(scores, wanted, atol=1e-4)
+    assert np.abs(predict_in_memory(photo, assumed, top=None).predictions.scores - wanted).max() > 0.1
+
+
+def test_the_size_of_a_vision_transformer_is_known_from_its_weights(tmp_path):
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "own.pth")
+    network = find_model(f"timm/test_vit(checkpoint={str(tmp_path / 'own.pth')!r}, mean=0.5, std=0.5)")
+    assert network.about["preprocessing_assumed"] == "crop_pct, mode, interpolation"
+
+
+def test_options_of_published_weights_are_those_of_timm():
+    """Sides before the crop, rounded as timm rounds them: not from the rounded side of another size."""
+    network = find_model("timm/test_resnet(checkpoint='none', crop_pct=0.9, size=300)")
+    transform = timm.data.create_transform((3, 300, 300), crop_pct=0.9)
+    assert network.preprocessing.scale == (transform.transforms[0].size,) * 2 == (333, 333)
+    with pytest.raises(InputError, match=r"`crop_pct` must be the share of the resized side that is kept\."):
+        find_model("timm/test_resnet(checkpoint='none', crop_pct=90)")
+
+
 # torchvision.
 
 
@@ -306,8 +354,12 @@ def test_torchvision_with_a_checkpoint(tmp_path, photo):
     torch.manual_seed(0)
     module = models.mobilenet_v3_small(num_classes=1000).eval()
     torch.save(module.state_dict(), tmp_path / "m.pth")
-    network = find_model(f"torchvision/mobilenet_v3_small(checkpoint={str(tmp_path / 'm.pth')!r})")
-    assert network.notes == ()
+    call = f"torchvision/mobilenet_v3_small(checkpoint={str(tmp_path / 'm.pth')!r}"
+    network = find_model(f"{call})")
+    exact = f"{call}, size=224, crop_pct=0.875, mode='center', interpolation='bilinear', "
+    assert exact in network.notes[0]
+    confirmed = find_model(network.notes[0].rpartition(", use ")[2])
+    assert (confirmed.notes, confirmed.preprocessing) == ((), network.preprocessing)
     assert (network.name, network.classes.hash) == (
         "torchvision/mobilenet_v3_small.IMAGENET1K_V1",
         class_list().hash,
@@ -391,9 +443,8 @@ def test_what_a_file_does_not_say_is_assumed_and_said(file_call):
         "mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))"
     )
     assert network.notes == (
-        f"{network.name}: the preprocessing is assumed, because the file does not specify crop_pct, "
-        "mode, interpolation, "
-        f"mean and std. {ASSUMED}{exact}",
+        f"{network.name}: the preprocessing is assumed, because the model does not specify crop_pct, "
+        f"mode, interpolation, mean and std. {ASSUMED}{exact}",
     )
     assert network.about["preprocessing_assumed"] == "crop_pct, mode, interpolation, mean, std"
     confirmed = find_model(exact)
@@ -407,11 +458,11 @@ def test_what_is_given_is_not_assumed(file_call):
     assert (network.notes, network.about.keys()) == ((), {"weights"})
     partly = find_model(f"{file_call}(mean=0.5, std=0.25, crop_pct=0.8, mode='border', scores='score')")
     exact = (
-        f"{file_call}(crop_pct=0.8, mode='border', interpolation='bicubic', mean=(0.5, 0.5, 0.5), "
-        "std=(0.25, 0.25, 0.25), scores='score')"
+        f"{file_call}(mean=0.5, std=0.25, crop_pct=0.8, mode='border', scores='score', "
+        "interpolation='bicubic')"
     )
     assert partly.notes == (
-        f"{partly.name}: the preprocessing is assumed, because the file does not specify "
+        f"{partly.name}: the preprocessing is assumed, because the model does not specify "
         "interpolation. Images are resized "
         "to fit into 80 × 80 pixels, padded (bicubic), cropped to the central 64 × 64, and given as RGB "
         "values from 0 to 1, normalised with mean (0.5, 0.5, 0.5) and std (0.25, 0.25, 0.25). If the network "
@@ -431,11 +482,11 @@ def test_the_size_of_a_file_that_takes_any_is_assumed(tmp_path, small, require):
     torch.onnx.export(small, (images,), path, dynamo=False, input_names=["x"], dynamic_axes=axes)
     network = find_model(f"onnx:{path}(mean=0, std=1)")
     assert network.about["preprocessing_assumed"] == "size, crop_pct, mode, interpolation"
-    exact = f"onnx:{path}(size=224, crop_pct=0.875, mode='center', interpolation='bicubic', "
-    assert network.notes[0].endswith(f"{exact}mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))")
+    exact = f"onnx:{path}(mean=0, std=1, size=224, crop_pct=0.875, mode='center', interpolation='bicubic')"
+    assert network.notes[0].endswith(f", use {exact}")
     wide = find_model(f"onnx:{path}(size=(96, 64), mean=0, std=1)")
-    exact = f"onnx:{path}(size=(96, 64), crop_pct=0.875, mode='center', interpolation='bicubic', "
-    assert wide.notes[0].endswith(exact + "mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))")
+    exact = f"onnx:{path}(size=(96, 64), mean=0, std=1, crop_pct=0.875, mode='center', "
+    assert wide.notes[0].endswith(f", use {exact}interpolation='bicubic')")
     assert "resized to cover 109 × 73 pixels (bicubic), cropped to the central 96 × 64," in wide.notes[0]
 
 
@@ -622,6 +673,8 @@ def module_of_ones_own(tmp_path, monkeypatch):
         "def fixed():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12288, 7))\n"
         "def dropping():\n    return torch.nn.Sequential(fixed(), torch.nn.Dropout(0.9)).train()\n"
         "def load(name):\n    return net()\n"
+        "def four():\n    return torch.nn.Sequential(torch.nn.Conv2d(4, 7, 3), torch.nn.Flatten(1))\n"
+        "def published():\n    return timm.create_model('test_resnet')\n"
     )
     monkeypatch.chdir(tmp_path)
     yield
@@ -650,7 +703,7 @@ def test_what_a_function_does_not_say_is_assumed_and_said():
         "mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))"
     )
     assert network.notes == (
-        "python/mine.fixed: the preprocessing is assumed, because the function does not specify crop_pct, "
+        "python/mine.fixed: the preprocessing is assumed, because the model does not specify crop_pct, "
         f"mode, interpolation, mean and std. {ASSUMED}{exact}",
     )
     assert find_model(exact).preprocessing == network.preprocessing
@@ -662,7 +715,7 @@ def test_a_callable_normalises_by_itself():
     network = find_model("python:mine:plain")
     exact = "python:mine:plain(size=224, crop_pct=0.875, mode='center', interpolation='bicubic')"
     assert network.notes == (
-        "python/mine.plain: the preprocessing is assumed, because the function does not specify size, "
+        "python/mine.plain: the preprocessing is assumed, because the model does not specify size, "
         "crop_pct, mode and "
         "interpolation. Images are resized to cover 256 × 256 pixels (bicubic), cropped to the central "
         "224 × 224, and given as RGB values from 0 to 255. If the network was trained with other values, its "
@@ -673,8 +726,21 @@ def test_a_callable_normalises_by_itself():
 
 
 @pytest.mark.usefixtures("module_of_ones_own")
+def test_a_network_of_other_channels_is_told_to_use_a_loader():
+    with pytest.raises(InputError) as error:
+        find_model("python:mine:four")
+    assert str(error.value).endswith(
+        "\n  do:      its first convolution takes 4 channels, but images are decoded to RGB: load them "
+        "yourself, pass the loader to manyhot.predict_loader, and save its `predictions` with "
+        "manyhot.write_predictions"
+    )
+
+
+@pytest.mark.usefixtures("module_of_ones_own")
 def test_a_network_of_timm_knows_its_preprocessing():
-    assert find_model("python:mine:net").notes == ()
+    """Unless its number of classes says that it was trained by others."""
+    assert find_model("python:mine:published").notes == ()
+    assert find_model("python:mine:net").about["preprocessing_assumed"].startswith("size, crop_pct")
 
 
 def test_a_module_that_needs_another_package_says_how_to_install_it(tmp_path, monkeypatch):

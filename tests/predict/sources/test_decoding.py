@@ -1,12 +1,15 @@
-"""The bits of greyscale images: what models see, and what a run says of images that are dark."""
+"""The bits of images of more than 8 bits: what models see, and what a run says of images that are dark."""
 
 import pickle
+import struct
 import tarfile
+import zlib
 from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tifffile
 from PIL import Image
 
 import manyhot
@@ -93,6 +96,121 @@ def test_an_image_of_one_value_is_black(tmp_path):
     Image.fromarray(np.full((4, 4), 900, np.uint16)).save(tmp_path / "a.png")
     (image,) = seen(open_source(tmp_path, decoding=Decoding("minmax"))).values()
     assert not image.any()
+
+
+REFLECTANCES = np.random.default_rng(0).integers(300, 10_001, (9, 7, 3), np.uint16)
+
+
+def png(values):
+    """A PNG of colours of 16 bits, which Pillow does not write."""
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts
+    )
+
+
+TIFFS = [
+    {"byteorder": "<"},
+    {"byteorder": ">"},
+    {"byteorder": "<", "rowsperstrip": 2},
+    {"byteorder": ">", "compression": "zlib", "predictor": True},
+    {"byteorder": "<", "planarconfig": "separate"},
+    {"byteorder": ">", "planarconfig": "separate"},
+]
+
+
+def colour_file(folder, options, values=REFLECTANCES):
+    if options == "png":
+        (folder / "a.png").write_bytes(png(values))
+        return
+    planes = values.transpose(2, 0, 1) if "planarconfig" in options else values
+    more = {"extrasamples": ("unassalpha",)} if values.shape[2] == 4 else {}
+    tifffile.imwrite(folder / "a.tif", planes, photometric="rgb", **options, **more)
+
+
+def colours(folder, bits=None):
+    source = open_source(folder, decoding=Decoding(bits))
+    ((_, read),) = source.parts[0].items()
+    image = decode(read())
+    return image if isinstance(image, str) else image.permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("options", [*TIFFS, "png"])
+def test_colours_of_16_bits_are_scaled_as_by_numpy(tmp_path, options):
+    colour_file(tmp_path, options)
+    low, high = int(REFLECTANCES.min()), int(REFLECTANCES.max())
+    stretched = np.round((REFLECTANCES - float(low)) / (high - low) * 255)
+    assert np.array_equal(colours(tmp_path, 14), np.round(REFLECTANCES / 16383 * 255))
+    assert np.array_equal(colours(tmp_path, "minmax"), stretched)
+    assert np.array_equal(colours(tmp_path), REFLECTANCES >> 8)
+    assert colours(tmp_path, 13) == (
+        f"a pixel has the value {high:,}, which is outside the 13 bits from 0 to 8,191"
+    )
+    assert note(tmp_path) == (
+        f"all 1 images of more than 8 bits in a sample use at most {high:,} of 65,535 levels, and are dark: "
+        "pass `bits` 14, or minmax",
+    )
+
+
+@pytest.mark.parametrize("options", [{}, "png"])
+def test_transparent_colours_of_16_bits_are_scaled_on_white(tmp_path, options):
+    opacity = np.full((9, 7, 1), 65535, np.uint16)
+    opacity[:3] = 0
+    colour_file(tmp_path, options, np.concatenate([REFLECTANCES, opacity], -1))
+    shown = colours(tmp_path, 14)
+    assert (shown[:3] == 255).all()
+    assert np.array_equal(shown[3:], np.round(REFLECTANCES[3:] / 16383 * 255))
+    assert note(tmp_path)[0].startswith("all 1 images of more than 8 bits")  # although they are opaque
+
+
+def test_channels_that_are_compressed_one_by_one_have_no_lower_bytes(tmp_path):
+    colour_file(tmp_path, {"planarconfig": "separate", "compression": "zlib"})
+    assert np.array_equal(colours(tmp_path), REFLECTANCES >> 8)
+    assert colours(tmp_path, 14) == (
+        "cannot be decoded: channels of 16 bits that are compressed one by one; save them interleaved"
+    )
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(
+    ("values", "photometric", "got"),
+    [
+        (np.ones((9, 7, 4), np.uint16), "minisblack", "4 channels of 16 bits that are not declared as RGB"),
+        (np.ones((9, 7, 3), np.uint16), "minisblack", "3 channels of 16 bits that are not declared as RGB"),
+        (
+            np.ones((9, 7, 2), np.int16),
+            "minisblack",
+            "2 signed channels of 16 bits that are not declared as RGB",
+        ),
+        (np.ones((9, 7, 13), np.uint8), "minisblack", "13 channels of 8 bits that are not declared as RGB"),
+        (np.ones((9, 7, 3), np.float32), "rgb", "3 floating-point channels of 32 bits"),
+    ],
+)
+@pytest.mark.parametrize("big", [False, True])
+def test_other_channels_are_refused_with_what_they_are(
+    tmp_path, planar, compression, values, photometric, got, big
+):
+    """Pillow decodes the first channel of some of them as greyscale."""
+    planes = values if planar == "contig" else values.transpose(2, 0, 1)
+    options = {"photometric": photometric, "planarconfig": planar, "compression": compression, "bigtiff": big}
+    tifffile.imwrite(tmp_path / "a.tif", planes, **options)
+    for bits in (None, "minmax"):
+        assert colours(tmp_path, bits) == (
+            f"a TIFF of {got}; save three of them as RGB of 8 or 16 bits, or pass all to "
+            "manyhot.predict_loader"
+        )
+
+
+def test_greyscale_with_opacity_is_an_image(tmp_path):
+    values = np.full((9, 7, 2), 255, np.uint8)
+    values[..., 0] = 40
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", extrasamples=("unassalpha",))
+    assert (colours(tmp_path) == 40).all()
 
 
 @pytest.mark.parametrize("bits", [0, 33, -1, 1.5, "twelve", True])

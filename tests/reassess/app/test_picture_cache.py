@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageCms
 import pytest
+import tifffile
 from fastapi.testclient import TestClient
 
 from manyhot.errors import InputError
@@ -85,6 +86,16 @@ def test_twelve_of_sixteen_bits_are_not_black(made, tmp_path, ending):
     found = shown(made, saved(tmp_path / f"a.{ending}", PIL.Image.fromarray(values)))
     greys = np.asarray(found.convert("L"), float)
     assert np.abs(greys[:, 120] - 255 * (values[:, 120] / 3000 - 200 / 3000)).max() <= 5
+
+
+def test_reflectances_of_sixteen_bits_are_not_black(made, tmp_path):
+    """Reference: the percentiles of all channels and a straight line, by NumPy."""
+    ramp = np.linspace(300, 3000, 240 * 180).reshape(180, 240)
+    values = np.dstack([ramp, 0.75 * ramp, 0.5 * ramp]).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
+    low, high = np.percentile(values, (0.5, 99.5))
+    expected = 255 * np.clip((values - low) / (high - low), 0, 1)
+    assert np.abs(np.asarray(shown(made, tmp_path / "a.tif"), float) - expected).mean() <= 2
 
 
 def test_one_bit_palette_and_grey(made, tmp_path):

@@ -17,7 +17,7 @@ from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.extras import missing_extra, required
 from manyhot.predict.adapters.network_files import with_assumptions
 from manyhot.predict.model_code import code_hash, model_error
-from manyhot.predict.network import Network, Preprocessing, from_timm
+from manyhot.predict.network import CROP_PCT, Network, Preprocessing, from_timm
 from manyhot.predict.score_kinds import assumed_scores, checked_scores
 from manyhot.registry import register
 
@@ -46,9 +46,10 @@ def python_network(
         Kind of the scores: ``logit``, or ``probability`` if the network ends in a softmax or in sigmoids. By
         default, logits are assumed.
     preprocessing : mapping
-        Options of preprocessing. A network of timm keeps its own preprocessing by default. For all other
-        models, the defaults are size 224, crop_pct 0.875, bicubic interpolation, and ImageNet's mean and std,
-        and a note lists the assumed values.
+        Options of preprocessing. A network of timm has the preprocessing of its published weights by default.
+        For all other models, the defaults are size 224, crop_pct 0.875, bicubic interpolation, and ImageNet's
+        mean and std. A note lists the assumed values, also for networks of timm with another number of
+        classes than the published weights, as these have been trained by others.
 
     Raises
     ------
@@ -61,9 +62,16 @@ def python_network(
         return _with_code(made, function, made.module or made.forward)
     network = as_network(made, f"python/{name.replace(':', '.')}", classes, scores, preprocessing)
     network = _with_code(network, function, made)
-    if _config(made):
+    config = _config(made) or {}
+    if config and config.get("num_classes") == getattr(made, "num_classes", None):
         return network
-    return with_assumptions(network, f"python:{name}", preprocessing, source="function")
+    return with_assumptions(network, preprocessing, crop_pct=config.get("crop_pct") or CROP_PCT)
+
+
+_LOADER = (
+    "load them yourself, pass the loader to manyhot.predict_loader, and save its `predictions` with "
+    "manyhot.write_predictions"
+)
 
 
 def as_network(
@@ -85,7 +93,7 @@ def as_network(
             got=type(model).__name__,
             allowed="a manyhot.predict.network.Network, a torch.nn.Module or a callable",
         )
-    preprocessing = _base(model, name).with_options(options)
+    preprocessing = _preprocessing(model, name, options)
     kind, about = checked_scores(scores), assumed_scores(scores)
     if isinstance(model, torch.nn.Module):
         known = _classes(_logits(model.eval(), name, preprocessing), name, classes)
@@ -108,11 +116,11 @@ def _classes(logits: Any, name: str, classes: ClassList | None) -> ClassList:
     return classes if classes is not None and len(classes) == shape[1] else of_outputs(shape[1], name)
 
 
-def _base(model: Any, name: str) -> Preprocessing:
+def _preprocessing(model: Any, name: str, options: Mapping[str, Any]) -> Preprocessing:
     if not _config(model):
-        return Preprocessing()
+        return Preprocessing().with_options(options)
     timm = required("timm", f"The model {name!r}")
-    return from_timm(timm.data.resolve_data_config(model=model))
+    return from_timm(timm.data.resolve_data_config(model=model), options)
 
 
 def _config(model: Any) -> Any:
@@ -217,6 +225,10 @@ def _logits(model: Any, name: str, preprocessing: Preprocessing) -> Any:
         height, width = preprocessing.size
         what = f"The network fails on a black image of {height} × {width} pixels."
         do = "if it takes images of another size, pass this size, such as …(size=224)"
+        first = next((m for m in model.modules() if isinstance(m, torch.nn.Conv2d)), None)
+        if first is not None and first.in_channels != 3:
+            do = f"its first convolution takes {first.in_channels} channels, but images are decoded to RGB: "
+            do += _LOADER
         raise model_error(what, name, error, do=do) from error
 
 

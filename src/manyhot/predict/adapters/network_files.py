@@ -26,57 +26,59 @@ _RESIZED = {
 
 
 def with_assumptions(
-    network: Network, call: str, options: Mapping[str, Any], *, source: str, fixed_size: bool = False
+    network: Network, options: Mapping[str, Any], *, crop_pct: float = CROP_PCT, fixed_size: bool = False
 ) -> Network:
-    """Return a network with a note that lists the assumed options of preprocessing, if there are any.
+    """Return a network that lists the assumed options of its preprocessing.
 
     Parameters
     ----------
     network : Network
         With the preprocessing that is used.
-    call : str
-        The name of the model without options, such as ``onnx:net.onnx``.
     options : Mapping of str to Any
         The `PREPROCESSING_OPTIONS` that the caller has set.
-    source : str
-        The possible source of the other options: ``file`` or ``function``.
+    crop_pct : float
+        The value that is assumed.
     fixed_size : bool
         Whether the model fixes the size of its input.
     """
-    # A callable receives pixels, and normalises them itself.
-    used = [o for o in PREPROCESSING_OPTIONS if network.forward is None or o not in ("mean", "std")]
-    assumed = [o for o in used if o not in options and not (o == "size" and fixed_size)]
-    if not assumed:
-        return network
-    values = _values(network.preprocessing, options)
-    given = {o: values[o] for o in used if o in options or o in assumed}
-    if network.score_kind != "logit":
-        given["scores"] = network.score_kind
-    exact = f"{call}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
-    *others, last = assumed
-    listed = f"{', '.join(others)} and {last}" if others else last
-    note = (
-        f"{network.name}: the preprocessing is assumed, because the {source} does not specify {listed}. "
-        f"Images are {_described(network)}. If the network was trained with other values, its predictions "
-        f"are wrong. To set other values, or to confirm the assumed ones, use {exact}"
-    )
-    about = {**network.about, "preprocessing_assumed": ", ".join(assumed)}
-    return replace(network, notes=(*network.notes, note), about=about)
-
-
-def _values(preprocessing: Preprocessing, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all `PREPROCESSING_OPTIONS` as they are given in a name."""
-    p = preprocessing
-    size = p.size[0] if p.size[0] == p.size[1] else p.size
-    crop_pct = options.get("crop_pct", CROP_PCT)
-    return {
-        "size": size,
+    p = network.preprocessing
+    values = {
+        "size": p.size[0] if p.size[0] == p.size[1] else p.size,
         "crop_pct": crop_pct,
         "mode": p.mode,
         "interpolation": p.interpolation,
         "mean": p.mean,
         "std": p.std,
     }
+    # A callable receives pixels, and normalises them itself.
+    skipped = {*options, *(["size"] if fixed_size else []), *(["mean", "std"] if network.forward else [])}
+    assumed = {option: values[option] for option in PREPROCESSING_OPTIONS if option not in skipped}
+    return replace(network, assumed=assumed)
+
+
+def with_note(network: Network, name: str, options: Mapping[str, Any]) -> Network:
+    """Return a network with a note on the assumed options of preprocessing, if there are any.
+
+    Parameters
+    ----------
+    network : Network
+    name : str
+        As the user called the model, such as ``onnx:net.onnx``.
+    options : Mapping of str to Any
+        All options in the brackets after the name.
+    """
+    if not network.assumed:
+        return network
+    exact = f"{name}({', '.join(f'{o}={value!r}' for o, value in {**options, **network.assumed}.items())})"
+    *others, last = network.assumed
+    listed = f"{', '.join(others)} and {last}" if others else last
+    note = (
+        f"{network.name}: the preprocessing is assumed, because the model does not specify {listed}. "
+        f"Images are {_described(network)}. If the network was trained with other values, its predictions "
+        f"are wrong. To set other values, or to confirm the assumed ones, use {exact}"
+    )
+    about = {**network.about, "preprocessing_assumed": ", ".join(network.assumed)}
+    return replace(network, notes=(*network.notes, note), about=about, assumed={})
 
 
 def _described(network: Network) -> str:
@@ -225,8 +227,7 @@ def _network(
         score_kind=checked_scores(scores),
         about={"weights": Path(path).name, **assumed_scores(scores)},
     )
-    fixed_size = len(sides) == 2
-    return with_assumptions(network, f"{kind}:{path}", options, source="file", fixed_size=fixed_size)
+    return with_assumptions(network, options, fixed_size=len(sides) == 2)
 
 
 def _check_shapes(path: str, inputs: Sequence[tuple[str, list[Any]]], out: list[Any]) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from manyhot.classes import ClassList, class_list, from_keys, of_outputs
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import required
-from manyhot.predict.network import Network, from_timm
+from manyhot.predict.adapters.network_files import with_assumptions
+from manyhot.predict.network import Network, from_timm, sides
 from manyhot.predict.weights import error_line, hub_or_cache
 from manyhot.registry import register
 
@@ -25,10 +27,10 @@ def timm_network(
     *,
     checkpoint: str = "",
     num_classes: int | None = None,
-    size: int | None = None,
     backbone: bool = False,
+    preprocessing: Mapping[str, Any],
 ) -> Network:
-    """Load a network of timm with its published weights and its own preprocessing.
+    """Load a network of timm with its published weights and their preprocessing.
 
     Parameters
     ----------
@@ -40,11 +42,12 @@ def timm_network(
         same, to try out commands without a download.
     num_classes : int, optional
         Number of classes of the checkpoint, if it differs from the network's number of classes in timm.
-    size : int, optional
-        Height and width of the input in pixels. By default, the input size of the weights.
     backbone : bool
         Whether to accept weights without a classifier, too, such as self-supervised ones. The network then
         returns a single, meaningless score; only its features are useful.
+    preprocessing : mapping
+        Options of preprocessing. The defaults are those of the published weights. For a checkpoint, which may
+        have been trained with others, a note lists the assumed values.
 
     Raises
     ------
@@ -60,28 +63,22 @@ def timm_network(
     check_network(timm, name, checkpoint, classifier=not backbone)
     if backbone and not checkpoint and _is_classless(timm, name):
         num_classes = 0  # without the projection that some have
-    module = _created(timm, name, checkpoint, num_classes, size)
-    config = timm.data.resolve_data_config(
-        {"input_size": (3, size, size)} if size else {}, model=module, use_test_size=False
-    )
+    module, fixed_size = _created(timm, name, checkpoint, num_classes, preprocessing)
+    config = timm.data.resolve_data_config({}, model=module, use_test_size=False)
+    wanted = from_timm(config, preprocessing)
     random = checkpoint == RANDOM
     source = "random" if random else checkpoint or str(module.pretrained_cfg.get("hf_hub_id") or name)
     about = {"weights": source}
     notes = (f"{name} has random weights: its predictions mean nothing",) if random else ()
     title = f"timm/{name}".replace(_FOLDER, "")
     if backbone and not module.num_classes:
-        return Network(
-            title, from_keys(("none",)), from_timm(config), _with_score(module), "1", about=about, notes=notes
-        )
-    return Network(
-        title,
-        timm_classes(module, name),
-        from_timm(config),
-        module.eval(),
-        head_of(module),
-        about=about,
-        notes=notes,
-    )
+        module, classes, head = _with_score(module), from_keys(("none",)), "1"
+    else:
+        classes, head = timm_classes(module, name), head_of(module)
+    network = Network(title, classes, wanted, module.eval(), head, about=about, notes=notes)
+    if random or not checkpoint:
+        return network
+    return with_assumptions(network, preprocessing, crop_pct=config["crop_pct"], fixed_size=fixed_size)
 
 
 def _is_classless(timm: Any, name: str) -> bool:
@@ -169,22 +166,26 @@ def _check_name(timm: Any, name: str, checkpoint: str, classifier: bool) -> None
         )
 
 
-def _created(timm: Any, name: str, checkpoint: str, num_classes: int | None, size: int | None) -> Any:
+def _created(
+    timm: Any, name: str, checkpoint: str, num_classes: int | None, preprocessing: Mapping[str, Any]
+) -> tuple[Any, bool]:
+    """Return the module, and whether its weights determine the size of its input."""
     options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     config = timm.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
-    if size and config is not None and config.fixed_input_size:  # others accept any size
-        options["img_size"] = size
+    fixed_size = config is not None and bool(config.fixed_input_size)  # others accept any size
+    if fixed_size and "size" in preprocessing:
+        options["img_size"] = sides(preprocessing["size"])
     local = bool(checkpoint) or name.startswith(_FOLDER)
     failures = Exception if local else RuntimeError  # other errors are the hub's
     with contextlib.nullcontext() if local else hub_or_cache(f"timm/{name}"):
         try:
             if checkpoint == RANDOM:
-                return _random(timm, name, options)
+                return _random(timm, name, options), fixed_size
             # Without pretrained=True, even a local folder silently gives random weights.
             module = timm.create_model(name, pretrained=not checkpoint, **options)
             if checkpoint:  # timm before 1.0.26 unpickles whatever a file contains, unless told otherwise
                 timm.models.load_checkpoint(module, checkpoint, weights_only=True)
-            return module
+            return module, fixed_size
         except TypeError as error:
             raise InputError(
                 "The network does not take these options.", where=name, got=error_line(error)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import FetchError, InputError, UnknownNameError
 from manyhot.extras import required
+from manyhot.predict.adapters.network_files import with_assumptions
 from manyhot.predict.network import Network, Preprocessing
 from manyhot.predict.weights import error_line
 from manyhot.registry import register
 
 
 @register("model", "torchvision", form="torchvision/NAME", classes="of the weights", published=r"[\w.-]+")
-def torchvision_network(name: str, *, checkpoint: str = "") -> Network:
-    """Load a classifier of torchvision with the preprocessing of its weights.
+def torchvision_network(name: str, *, checkpoint: str = "", preprocessing: Mapping[str, Any]) -> Network:
+    """Load a classifier of torchvision with the preprocessing of its published weights.
 
     Parameters
     ----------
@@ -25,6 +27,8 @@ def torchvision_network(name: str, *, checkpoint: str = "") -> Network:
         ``resnet50.IMAGENET1K_V1`` for particular weights.
     checkpoint : str
         A local file with a state dict that replaces the published weights.
+    preprocessing : mapping
+        Options of preprocessing, as for timm.
 
     Raises
     ------
@@ -51,14 +55,13 @@ def torchvision_network(name: str, *, checkpoint: str = "") -> Network:
     categories = weights.meta["categories"]
     classes = class_list() if len(categories) == len(class_list()) else from_keys(categories, name)
     head = next((n for n, m in reversed(list(module.named_modules())) if type(m).__name__ == "Linear"), "")
-    return Network(
-        f"torchvision/{base}.{weights.name}",
-        classes,
-        _preprocessing(weights.transforms()),
-        module.eval(),
-        head,
-        about={"weights": checkpoint or weights.url},
-    )
+    own = _preprocessing(weights.transforms())
+    about = {"weights": checkpoint or weights.url}
+    wanted = own.with_options(preprocessing)
+    network = Network(f"torchvision/{base}.{weights.name}", classes, wanted, module.eval(), head, about=about)
+    if not checkpoint:
+        return network
+    return with_assumptions(network, preprocessing, crop_pct=own.size[0] / own.scale[0])
 
 
 def _weights(models: Any, base: str, tag: str) -> Any:

@@ -1,4 +1,4 @@
-"""How the images of a source are decoded: the bits of greyscale of more than 8 bits."""
+"""How the images of a source are decoded: the bits of images of more than 8 bits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 
 from manyhot.errors import ManyhotError, UsageError
 from manyhot.parameters import Flattened, Shown, is_whole
-from manyhot.predict.decode import MINMAX, GreyBits, grey_levels
+from manyhot.predict.decode import MINMAX, GreyBits, deep_levels
 from manyhot.predict.sources.image_files import Files
 from manyhot.predict.sources.remote import is_remote
 from manyhot.predict.sources.source import ImageReader, ImageSource, SourcePart, decode_with_bits
@@ -34,7 +34,7 @@ class Decoding(Flattened):
     Attributes
     ----------
     bits
-        Number of bits that greyscale images of more than 8 bits use, such as 12: values are divided by
+        Number of bits that images of more than 8 bits use, such as 12: values are divided by
         2**bits - 1, and images with larger values are skipped. minmax stretches each of these images from its
         lowest to its highest value instead. By default, all bits of the file format are used, such as 16.
     """
@@ -75,7 +75,7 @@ DECODING = Decoding()
 
 
 def levels_note(source: ImageSource) -> str:
-    """Return a note if greyscale images of 16 bits use only part of their levels; empty if none does.
+    """Return a note if images of more than 8 bits use only part of their levels; empty if none does.
 
     A sample of the images is read. The levels of an image are used in part if its highest value is less than
     half the white level: 12 of 16 bits are a sixteenth of the range.
@@ -102,7 +102,7 @@ def levels_note(source: ImageSource) -> str:
 def _levels(read: ImageReader) -> tuple[int, int] | None:
     with contextlib.suppress(ManyhotError, OSError):  # it is skipped later, with a reason
         data = read()
-        return grey_levels(data) if isinstance(data, bytes) else None
+        return deep_levels(data) if isinstance(data, bytes) else None
     return None
 
 

@@ -93,7 +93,7 @@ class ImageSource:
     labelled_by : str
         The table that replaces the labels of the source; empty if there is none.
     bits : int or str, optional
-        The bits that greyscale images of more than 8 bits use; see `manyhot.predict.decode.GreyBits`.
+        The bits that images of more than 8 bits use; see `manyhot.predict.decode.GreyBits`.
     notes : tuple of str
         Notes on how the images are listed and decoded.
     """

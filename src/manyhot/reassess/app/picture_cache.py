@@ -25,7 +25,7 @@ import PIL.ImageOps
 
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.reassess.app.progress import CachedValue
-from manyhot.report.shown_grey import is_negative, shown_grey
+from manyhot.report.shown_grey import has_deep_colours, is_negative, show_colours, shown_grey
 
 SIDES: Mapping[str, int] = {"small": 256, "large": 1280}
 """Maximum length of the longer side in pixels: of examples, and of the image that is asked about."""
@@ -307,6 +307,8 @@ def _in_srgb(image: PIL.Image.Image) -> PIL.Image.Image:
 
 def _bytes_per_pixel(image: PIL.Image.Image) -> int:
     """Return the bytes of a pixel in the mode in which an image is made smaller; palettes become colours."""
+    if has_deep_colours(image):
+        return 4 * len(image.getbands())
     if image.has_transparency_data:
         return 4
     if image.mode[0] in "IF":
@@ -316,6 +318,7 @@ def _bytes_per_pixel(image: PIL.Image.Image) -> int:
 
 def _smaller(image: PIL.Image.Image, side: int) -> PIL.Image.Image:
     """Return an image as RGB on white, made smaller before anything else: a copy takes up to 0.4 GB."""
+    show_colours(image)
     PIL.ImageOps.exif_transpose(image, in_place=True)
     if image.mode[0] in "IF":  # more than 8 bits a pixel, which `convert` would clip to white
         image = shown_grey(image, is_negative(image))

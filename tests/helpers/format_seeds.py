@@ -193,6 +193,8 @@ FILES = {
     ),
     "factors.jsonl": (read_images, text(lines_of([("a.JPEG", 1, ["pose"]), ("b.JPEG", 2, [])]))),
     "coco.json": (read_labels, as_json(COCO)),
+    "coco images.json": (read_images, as_json(COCO)),
+    "traps.json": (read_labels, as_json(COCO | {"annotations": [{"image_id": 1, "category_id": 5}]})),
     "by-image.json": (read_predictions, as_json({"a.jpg": {"cat": 0.5, "dog": 0.25}, "b.jpg": {"cat": 1}})),
     "pairs.json": (read_predictions, as_json([[{"label": "cat", "score": 0.5}]] * 3)),
     "config.xml": (

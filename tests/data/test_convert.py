@@ -141,7 +141,8 @@ def test_targets_that_are_refused(files):
         "Error: Cannot write this kind of file.\n"
         "  where:   x.xml\n"
         "  allowed: .parquet, .csv; with --to: real, multilabelfy, fiftyone, fiftyone-samples, label-studio, "
-        "label-studio-golden, tfds-multilabel, hf-labels, coco-labels, indicator, label-lists\n"
+        "label-studio-golden, tfds-multilabel, hf-labels, coco-labels, indicator, label-lists, "
+        "zooniverse-manifest\n"
     )
     for long, to in ((True, "hf-labels"), (True, None)):
         assert message(lambda t=to, o=long: convert("labels.parquet", "x.parquet", to=t, long=o)) == (

@@ -315,6 +315,14 @@ FILES = {
         read_votes,
         text("image_id,class_id,rater_id,answer\na,tench,x,yes\na,1,x,no\nb,1,7,maybe\n"),
     ),
+    "zooniverse.csv": (
+        read_votes,
+        text(
+            "classification_id,user_name,created_at,annotations,subject_data\n"
+            '1,ann,2024-02-01 03:07:00 UTC,"[{""task"": ""T0"", ""value"": [{""choice"": ""CAT""}]}]",'
+            '"{""9"": {""Filename"": ""a.jpg""}}"\n'
+        ),
+    ),
     "crowd-kit.csv": (read_votes, text("task,worker,label\na.jpg:tench,w1,yes\na.jpg:1,w1,no\n")),
     "raters.npz": (read_votes, real_votes),
     "choices.csv": (read_votes, text("task,worker,label\na,x,cat\na,y,cat\nb,x,dog\nb,y,caf\u00e9\n")),

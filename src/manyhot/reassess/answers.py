@@ -302,11 +302,12 @@ def _listed(classes: ClassList | int | None) -> ClassList | None:
 
 
 def _kind_notes(votes: Votes) -> tuple[str, ...]:
-    """Return what kind of votes were read, if raters chose one class of all."""
+    """Return what kind of votes were read, if raters chose one class of all, and what was left out."""
+    notes = tuple(f"the votes do not contain {what}" for what in votes.left_out)
     if not votes.kind:
-        return ()
+        return notes
     who = "; it is unknown who gave a vote" if votes.kind == COUNTED_CLASS else ""
-    return (f"these are choices: each vote is one of {votes.n_classes:,} classes{who}",)
+    return (f"these are choices: each vote is one of {votes.n_classes:,} classes{who}", *notes)
 
 
 def golden_like(golden: TableLike, classes: ClassList | int | None) -> Golden:

@@ -82,7 +82,8 @@ def test_our_own_files_leave_nothing_out(files):
     assert done.stdout == "labels: 2 images\nwrote labels.csv\n"
     assert done.stderr == (
         "Note: labels.csv lists all classes that raters were asked about; those in the label sets have the "
-        "state yes; --to=indicator writes one column per class, and --to=label-lists only the valid classes.\n"
+        "state yes; --to=indicator writes one column per class, and --to=label-lists only the valid "
+        "classes.\n"
     )
 
 

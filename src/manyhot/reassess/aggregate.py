@@ -112,7 +112,8 @@ def aggregate(
         downloaded.
     golden
         Experts' answers, or label sets; by default, those of the campaign. Some methods learn from these
-        answers. They are also used to choose a threshold by precision or recall, and to measure the quality of raters.
+        answers. They are also used to choose a threshold by precision or recall, and to measure the quality
+        of raters.
     images
         Images table with original labels; by default, that of the campaign. Images without votes keep their
         original label, with `rated` false.

@@ -20,7 +20,7 @@ from manyhot.formats.choice_files import SHOWN, columns_of_votes
 from manyhot.formats.headers import image_name_column
 from manyhot.formats.label_studio_tasks import names_of_proposals
 from manyhot.formats.reading import cut_for_message, parse_json
-from manyhot.formats.tabular import TABLE_SUFFIXES, column_names, read_frame
+from manyhot.formats.tabular import column_names, read_frame
 from manyhot.formats.writing import Saved
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -46,7 +46,7 @@ class _Answer:
     "format",
     "zooniverse",
     holds="votes",
-    suffixes=TABLE_SUFFIXES,
+    suffixes=(".csv",),
     matches=lambda path: set(_COLUMNS) <= set(column_names(path)),
     needs=", ".join(_COLUMNS),
 )

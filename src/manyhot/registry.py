@@ -69,6 +69,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.class_lists",
         "manyhot.formats.vote_files",
         "manyhot.formats.campaign_labels",
+        "manyhot.formats.zooniverse",
         "manyhot.formats.choice_files",
         "manyhot.formats.choice_counts",
         "manyhot.formats.object_files",

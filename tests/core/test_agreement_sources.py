@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from scipy.special import expit, logit, stdtrit
+from scipy.special import stdtrit
+from scipy.stats import binomtest, norm
 from sklearn.metrics import cohen_kappa_score, precision_score, recall_score
 
 from manyhot.core.agreement import conflicting, held_out_measures, source_shares
 from manyhot.core.answers import MAYBE, NO, SILENT, YES
-from manyhot.core.share_intervals import proportion_interval
 
 
 def draw(seed, n=600, sources=3, images=80):
@@ -77,26 +77,49 @@ def half_width(statistic, images):
     return stdtrit(df, 0.975) * math.sqrt((n - 1) / n * squares.sum())
 
 
-def test_intervals_leave_out_one_image_after_the_other():
+def test_kappa_leaves_out_one_image_after_the_other():
     said, image = draw(11, n=400, images=60)
     own, predicted, rows, _ = pairs_that_count(said, 0, [1, 2])
-    found = {m.name: m for m in held_out_measures(said, image, 0, np.array([1, 2]))}
-    kappa, recall = found["kappa"], found["recall"]
-    # Kappa is on the scale of Fisher's z, a share on that of the logit.
+    kappa = {m.name: m for m in held_out_measures(said, image, 0, np.array([1, 2]))}["kappa"]
     half = half_width(lambda left: cohen_kappa_score(own[left], predicted[left]), image[rows])
     ends = np.tanh(np.arctanh(kappa.value) + np.array([-1, 1]) * half / (1 - kappa.value**2))
     assert (kappa.lo, kappa.hi) == pytest.approx(tuple(ends))
-    half = half_width(lambda left: predicted[own][left].mean(), image[rows][own])
-    ends = expit(logit(recall.value) + np.array([-1, 1]) * half / (recall.value * (1 - recall.value)))
-    assert (recall.lo, recall.hi) == pytest.approx(tuple(ends))
 
 
-def test_shares_of_images_have_wilsons_interval():
-    said, _ = draw(13, n=100)
-    own, predicted, _, _ = pairs_that_count(said, 0, [1])
-    found = {m.name: m for m in held_out_measures(said, np.arange(100), 0, np.array([1]))}
-    lo, hi = proportion_interval(int((own & predicted).sum()), int(own.sum()))
-    assert (found["recall"].lo, found["recall"].hi) == pytest.approx((lo, hi))
+def wilson_over_images(right, images):
+    """Return Wilson's interval by Korn and Graubard 1998, with the variance between images."""
+    n, p, names = len(right), right.mean(), np.unique(images)
+    m = len(names)
+    apart = [(right[images == name] - p).sum() for name in names]
+    effect = max(sum(a * a for a in apart) * m / (m - 1) / n**2 / (p * (1 - p) / n), 1)
+    z = norm.ppf(0.975)
+    n /= effect * (stdtrit(m - 1, 0.975) / z) ** 2
+    ends = np.roots([1 + z**2 / n, -2 * p - z**2 / n, p**2])  # (p - x)^2 = z^2 x (1 - x) / n
+    return tuple(sorted(ends))
+
+
+def test_shares_have_wilsons_interval_over_images():
+    said, image = draw(11, n=400, images=60)
+    own, predicted, rows, _ = pairs_that_count(said, 0, [1, 2])
+    found = {m.name: m for m in held_out_measures(said, image, 0, np.array([1, 2]))}
+    for name, right, counted in (
+        ("recall", predicted, own),
+        ("precision", own, predicted),
+        ("specificity", ~predicted, ~own),
+    ):
+        ends = wilson_over_images(right[counted], image[rows][counted])
+        assert (found[name].lo, found[name].hi) == pytest.approx(ends)
+
+
+def test_one_error_does_not_make_an_interval_wide():
+    """A jackknife interval reached from 0.44 to 1.00, and one on golden questions from 0.90 to 1.00."""
+    said = np.full((54, 2), YES, np.int8)
+    said[0, 1] = said[53] = NO  # one error among 53, and an answer no, which both give
+    image = np.r_[np.arange(49), np.arange(5)]
+    recall = {m.name: m for m in held_out_measures(said, image, 0, np.array([1]))}["recall"]
+    assert (recall.value, recall.n, recall.n_images) == (52 / 53, 53, 49)
+    expected = binomtest(52, 53).proportion_ci(method="wilson")
+    assert (recall.lo, recall.hi) == pytest.approx(tuple(expected), abs=0.01)
 
 
 def test_a_side_with_one_answer_cannot_contradict():

@@ -79,7 +79,12 @@ def test_one_line_says_what_is_left_out(files):
 
 def test_our_own_files_leave_nothing_out(files):
     done = manyhot("convert", "labels.parquet", "labels.csv")
-    assert (done.stdout, done.stderr) == ("labels: 2 images\nwrote labels.csv\n", "")
+    assert done.stdout == "labels: 2 images\nwrote labels.csv\n"
+    assert done.stderr == (
+        "Note: labels.csv lists all classes that raters were asked about; those in the label sets have the "
+        "state yes; --to=indicator writes one column per class, and --to=label-lists only the valid "
+        "classes.\n"
+    )
 
 
 def test_what_other_tools_got_is_read_back(files):
@@ -141,7 +146,8 @@ def test_targets_that_are_refused(files):
         "Error: Cannot write this kind of file.\n"
         "  where:   x.xml\n"
         "  allowed: .parquet, .csv; with --to: real, multilabelfy, fiftyone, fiftyone-samples, label-studio, "
-        "label-studio-golden, tfds-multilabel, hf-labels, indicator, label-lists\n"
+        "label-studio-golden, tfds-multilabel, hf-labels, coco-labels, indicator, label-lists, "
+        "zooniverse-manifest\n"
     )
     for long, to in ((True, "hf-labels"), (True, None)):
         assert message(lambda t=to, o=long: convert("labels.parquet", "x.parquet", to=t, long=o)) == (

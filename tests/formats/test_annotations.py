@@ -2,12 +2,14 @@
 
 import json
 
+import pyarrow as pa
 import pytest
 
 from manyhot import read_labels
 from manyhot.classes import from_keys
-from manyhot.formats import read_classes, read_objects
+from manyhot.formats import detect, read_classes, read_images, read_objects
 from manyhot.formats.writing import save
+from manyhot.tables import Labels
 
 KEYS = ("dog", "cat", "sofa")
 """The categories of COCO below, by number."""
@@ -123,11 +125,6 @@ def test_lvis(tmp_path):
             "  allowed: category_id of one of the 3 entries: 63, 18, 21\n"
             "  do:      remove the annotation, or add its category to the file",
         ),
-        (
-            {"annotations": [{"id": 5, "image_id": 7, "category_id": 18}]},
-            "An annotation has no box.\n  where:   {}, annotation 5\n  got:     id, image_id, category_id\n"
-            "  allowed: bbox: [left, top, width, height] in pixels",
-        ),
         ({"annotations": [7]}, "An entry is not in COCO's format.\n  where:   {}\n  got:     AttributeError"),
         ({"images": COCO["images"] * 2}, "An image is listed more than once.\n  where:   {}"),
         (
@@ -139,6 +136,125 @@ def test_lvis(tmp_path):
 def test_broken_coco(tmp_path, message, change, said):
     path = write(tmp_path, COCO | change)
     assert message(lambda: read_labels(path)).startswith(said.format(path))
+
+
+def shot(number, location, **more):
+    about = {"id": f"e4d5-{number}", "file_name": f"{location}/{number}.JPG", "location": location}
+    return about | {"seq_id": "0ba3", "frame_num": number, "datetime": "2023-09-03 16:36:00"} | more
+
+
+def seen(number, category, **more):
+    return {"id": f"a{number}", "image_id": f"e4d5-{number}", "category_id": category} | more
+
+
+CAMERA_TRAPS = {
+    "info": {"version": "1.0"},
+    "images": [
+        shot(1, "CAM01", width=10, height=10),
+        shot(2, "CAM01"),
+        shot(3, "CAM02", corrupt=True),
+        shot(4, "CAM02"),
+    ],
+    "categories": [{"id": 0, "name": "empty"}, {"id": 2, "name": "elk"}, {"id": 10, "name": "coyote"}],
+    "annotations": [
+        seen(1, 2, bbox=[20, 20, 5, 5]),  # outside of the image
+        seen(1, 2, sequence_level_annotation=True),
+        seen(1, 10),
+        seen(2, 10, bbox=[1, 1, 5, 5]),  # the size of the image is unknown
+        seen(3, 0),
+    ],
+}
+"""COCO Camera Traps by its README: ids are texts, and annotations need no box."""
+
+
+def test_camera_traps(tmp_path, message):
+    path = write(tmp_path, CAMERA_TRAPS)
+    labels = read_labels(path)
+    assert (labels.class_list.keys, labels.asked_known) == (("empty", "elk", "coyote"), True)
+    assert states(labels) == {
+        "CAM01/1.JPG": {"empty": "no", "elk": "yes", "coyote": "yes"},
+        "CAM01/2.JPG": {"empty": "no", "elk": "no", "coyote": "yes"},
+        "CAM02/3.JPG": {"empty": "yes", "elk": "no", "coyote": "no"},
+        "CAM02/4.JPG": {"empty": "no", "elk": "no", "coyote": "no"},
+    }
+    assert labels.table["usable"].to_pylist() == [True, True, False, True]
+    found = states(read_labels(path, format="coco-labels(none='empty')"), ("elk", "coyote"))
+    assert found["CAM02/3.JPG"] == {"elk": "no", "coyote": "no"}
+    assert found["CAM02/4.JPG"] == {}  # not even annotated as empty
+    assert message(lambda: read_labels(path, format="coco-labels(none='blank')")) == (
+        f"The file has no such category.\n  where:   {path}\n  got:     none='blank'\n"
+        "  allowed: empty, elk, coyote"
+    )
+    assert message(lambda: read_objects(path)) == (
+        f"An annotation has no box.\n  where:   {path}, annotation a1\n"
+        "  got:     id, image_id, category_id, sequence_level_annotation\n"
+        "  allowed: bbox: [left, top, width, height] in pixels\n"
+        "  do:      if annotations name the classes of whole images, pass the file as labels"
+    )
+
+
+def test_images_of_camera_traps(tmp_path):
+    images = [shot(1, "CAM01", note=1, tags=["a"]), shot(2, "CAM02", note="x")]
+    table = read_images(write(tmp_path, CAMERA_TRAPS | {"images": images})).table
+    assert table.to_pylist() == [
+        {
+            "image_id": f"CAM0{i}/{i}.JPG",
+            "location": f"CAM0{i}",
+            "seq_id": "0ba3",
+            "frame_num": i,
+            "datetime": "2023-09-03 16:36:00",
+            "note": note,
+        }
+        for i, note in ((1, "1"), (2, "x"))
+    ]
+
+
+def test_what_is_not_annotations(tmp_path):
+    """Results of MegaDetector also begin with ``info`` or ``images``."""
+    found = {
+        "info": {},
+        "detection_categories": {"1": "animal"},
+        "images": [{"file": "a.jpg", "detections": []}],
+    }
+    path = write(tmp_path, found)
+    assert getattr(detect(path, ("labels",)), "name", "") != "coco-labels"
+
+
+@pytest.mark.parametrize("first", ["empty", "cat"])
+def test_label_sets_as_coco(tmp_path, first):
+    keys = (first, "dog")
+    columns = {
+        "image_id": ["x/a.jpg", "x/b.jpg"],
+        "usable": [True, True],
+        "classes": [[0, 1], [0, 1]],
+        "state": [["yes", "no"], ["unclear", "yes"]],
+    }
+    own = from_keys(keys)
+    labels = Labels(pa.table(columns), 2, own.hash, asked_known=True)
+    save(labels, tmp_path / "c.json", "coco-labels", classes=own)
+    base = 0 if first == "empty" else 1
+    assert json.loads((tmp_path / "c.json").read_text()) == {
+        "images": [{"id": 1, "file_name": "x/a.jpg"}, {"id": 2, "file_name": "x/b.jpg"}],
+        "categories": [{"id": base, "name": first}, {"id": base + 1, "name": "dog"}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": base},
+            {"id": 2, "image_id": 2, "category_id": base, "iscrowd": 1},
+            {"id": 3, "image_id": 2, "category_id": base + 1},
+        ],
+    }
+    assert read_labels(tmp_path / "c.json").table.equals(labels.table)
+    columns |= {"classes": [[0, 1], [1]], "state": [["yes", "no"], ["yes"]]}
+    partial = Labels(pa.table(columns), 2, own.hash, asked_known=True)
+    save(partial, tmp_path / "p.json", "coco-labels", classes=own)
+    images = json.loads((tmp_path / "p.json").read_text())["images"]
+    assert [i["neg_category_ids"] for i in images] == [[base + 1], []]
+    assert read_labels(tmp_path / "p.json").table.equals(partial.table)
+    columns |= {"classes": [[0], [1]], "state": [["yes"], ["yes"]]}
+    unknown = Labels(pa.table(columns), 2, own.hash)
+    save(unknown, tmp_path / "u.json", "coco-labels", classes=own)
+    back = read_labels(tmp_path / "u.json")
+    assert back.table.equals(unknown.table)
+    assert not back.asked_known
 
 
 def voc_file(folder, name, objects):

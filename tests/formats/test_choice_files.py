@@ -10,6 +10,7 @@ import pytest
 from manyhot import aggregate, read_votes, write_votes
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, ManyhotError
+from manyhot.reassess.answers import VotesReading
 from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS
 
 CHOSEN = [("a", "x", "cat"), ("a", "y", "cat"), ("b", "x", "dog"), ("b", "y", "cat"), ("b", "z", "dog")]
@@ -378,3 +379,48 @@ def test_label_errors(name, confirmed, published, tmp_path):
         for classes, p, n in zip(*lists, strict=True)
     ]
     assert sum(n < 3 for n in n_given) == confirmed
+
+
+@pytest.mark.parametrize("format", ["choices", "choices(several=True)"])
+def test_the_last_answer_of_a_rater_counts(format, tmp_path, message):
+    path = tmp_path / "c.csv"
+    early, late = "2024-02-01T03:00:00Z", "2024-02-01T03:30:00+00:00"
+    written = [("a", "x", "fox", late), ("a", "x", "cat", early), ("a", "y", "cat", early)]
+    long(path, ("image_id", "rater_id", "class_id", "answered_at"), written)
+    votes = read_votes(path, format=format)
+    assert rows(votes) == [
+        ("a", "cat", "x", "no"),
+        ("a", "cat", "y", "yes"),
+        ("a", "fox", "x", "yes"),
+        ("a", "fox", "y", "no"),
+    ]
+    assert votes.left_out == ("1 answer that a rater gave again later",)
+    assert "the votes do not contain 1 answer that a rater gave again later" in (
+        aggregate(path, reading=VotesReading(format=format)).notes
+    )
+    path.write_text(path.read_text().replace(early, "yesterday"))
+    said = message(lambda: read_votes(path, format=format))
+    assert said.startswith(
+        f"The column 'answered_at' does not contain times.\n  where:   {path}\n  got:     String ("
+    )
+    assert said.endswith("\n  allowed: times with their zone, such as 2021-03-09T22:16:08Z")
+    path.write_text(path.read_text().replace("yesterday", ""))
+    assert message(lambda: read_votes(path, format=format)) == (
+        f"The column 'answered_at' contains an empty value.\n  where:   {path}\n"
+        "  got:     2 of 3 rows\n  allowed: a time in each row, or no such column"
+    )
+
+
+def test_sets_that_a_rater_chose_again(tmp_path):
+    path = tmp_path / "c.csv"
+    first, second = "2024-02-01T03:00:00Z", "2024-02-02T03:00:00Z"
+    written = [
+        *[("a", "x", c, first) for c in ("cat", "dog")],
+        ("a", "x", None, second),  # nothing, on second thoughts
+        *[("a", "y", c, second) for c in ("fox", "dog")],
+        ("a", "y", "cat", first),
+    ]
+    long(path, ("image_id", "rater_id", "class_id", "answered_at"), written)
+    votes = read_votes(path, format="choices(several=True)")
+    assert [row[1:3] for row in rows(votes) if row[3] == "yes"] == [("dog", "y"), ("fox", "y")]
+    assert votes.left_out == ("2 answers that a rater gave again later",)

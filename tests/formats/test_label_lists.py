@@ -73,6 +73,15 @@ def test_separators_of_tables(tmp_path, separator, suffix):
     check(read_labels(path))
 
 
+@pytest.mark.parametrize("name", ["patch_id", "Photo ID", "image-file", "img_path", "uuid"])
+def test_other_names_of_the_column_of_images(tmp_path, name):
+    path = tmp_path / "l.csv"
+    path.write_text(f"{name},label\na.jpg,cat\na.jpg,dog\n")
+    assert read_labels(path).image_id.to_pylist() == ["a.jpg"]
+    path.write_text("filename,patch,photo\na.jpg,1,0\nb.jpg,0,1\n")  # words that are classes elsewhere
+    assert read_labels(path).class_list.keys == ("patch", "photo")
+
+
 @pytest.mark.parametrize("written", [str, lambda s: str(s).replace("', '", "' '"), json.dumps])
 def test_lists_that_are_written_as_text(tmp_path, written):
     frame = pd.DataFrame({"image": IDS, "labels": [written(s) for s in SETS]})

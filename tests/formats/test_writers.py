@@ -61,6 +61,7 @@ OUT = {
     "hf-labels(split='validation')": ("hub.parquet", {}, ("original labels", "unusable images")),
     "indicator": ("one-hot.csv", {}, ("classes answered no", "unclear classes")),
     "indicator()": ("one-hot.parquet", {}, ("classes answered no", "unclear classes")),
+    "coco-labels": ("coco.json", {}, ("classes answered no", "unclear classes")),
     "label-lists": ("lists.json", {"classes": CLASSES}, ()),
 }
 
@@ -251,7 +252,7 @@ def test_unknown_writer(labels, tmp_path, message):
     assert message(lambda: save(labels, tmp_path / "x", "hf-label"), UnknownNameError) == (
         "There is no writer 'hf-label'.\n"
         f"  allowed: {', '.join(registry.names('writer'))}\n"
-        "  do:      did you mean 'hf-labels' or 'tfds-multilabel'?"
+        "  do:      did you mean 'hf-labels' or 'coco-labels' or 'tfds-multilabel'?"
     )
 
 

@@ -208,6 +208,8 @@ FILES = {
     ),
     "factors.jsonl": (read_images, text(lines_of([("a.JPEG", 1, ["pose"]), ("b.JPEG", 2, [])]))),
     "coco.json": (read_labels, as_json(COCO)),
+    "coco images.json": (read_images, as_json(COCO)),
+    "traps.json": (read_labels, as_json(COCO | {"annotations": [{"image_id": 1, "category_id": 5}]})),
     "by-image.json": (read_predictions, as_json({"a.jpg": {"cat": 0.5, "dog": 0.25}, "b.jpg": {"cat": 1}})),
     "pairs.json": (read_predictions, as_json([[{"label": "cat", "score": 0.5}]] * 3)),
     "config.xml": (
@@ -327,6 +329,14 @@ FILES = {
     "votes.csv": (
         read_votes,
         text("image_id,class_id,rater_id,answer\na,tench,x,yes\na,1,x,no\nb,1,7,maybe\n"),
+    ),
+    "zooniverse.csv": (
+        read_votes,
+        text(
+            "classification_id,user_name,created_at,annotations,subject_data\n"
+            '1,ann,2024-02-01 03:07:00 UTC,"[{""task"": ""T0"", ""value"": [{""choice"": ""CAT""}]}]",'
+            '"{""9"": {""Filename"": ""a.jpg""}}"\n'
+        ),
     ),
     "crowd-kit.csv": (read_votes, text("task,worker,label\na.jpg:tench,w1,yes\na.jpg:1,w1,no\n")),
     "raters.npz": (read_votes, real_votes),

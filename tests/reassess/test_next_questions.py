@@ -253,3 +253,15 @@ def test_without_golden_answers_careless_raters_settle_nothing():
 def test_careful_raters_are_not_suspected():
     found = ask(budget=100)
     assert (found.n_uncertain, found.notes) == (0, ())
+
+
+def test_the_advice_allows_more_answers_than_all_questions_have():
+    """With 8 answers to each question, a maximum of 8 was advised after 5, with which none is open."""
+    answers = [
+        (f"{i}.jpg", 0, r, "yes" if j % 2 else "no") for i in range(9) for j, r in enumerate("abcdefgh")
+    ]
+    votes = votes_from_table(table(answers), name="votes", n_classes=10)
+    assert (
+        list(next_questions(votes, budget=5).lines())[-1]
+        == "no question is open; to ask on: `max_answers`=11"
+    )

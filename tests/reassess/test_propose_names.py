@@ -79,6 +79,19 @@ def test_findings_that_number_classes_otherwise_are_noted(coco, tmp_path):
     )
 
 
+def test_several_findings_on_an_image_with_another_extension(coco):
+    """An id that occurs twice was taken for two ids of the same image."""
+    findings = pd.DataFrame(
+        {"kind": ["doubtful-label"] * 3, "image_id": ["10", "10", "11"], "class_a": [0, 1, 2]}
+    )
+    found = propose(coco, findings=findings)
+    pairs = [(row["image_id"], row["class_id"]) for row in found.table.to_pylist()]
+    assert sorted(pairs) == [("10.jpg", 0), ("10.jpg", 1), ("11.jpg", 2)]
+    assert found.notes == (
+        "the findings: 2 images are matched without regard to extensions, such as 10 with 10.jpg",
+    )
+
+
 IDS = ["a.jpg", "b.jpg"]
 LOGITS = np.array([[2.0, 1.0, -1.0, -4.0], [-3.0, -2.5, 0.5, -4.0]], np.float32)
 

@@ -4,11 +4,15 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 
+from manyhot import convert
 from manyhot.classes import class_list, classes_seen, from_keys
+from manyhot.data.inputs import Reading, open_inputs
 from manyhot.errors import MatchError
+from manyhot.run import QUIET
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.own_classes import join_classes, list_of_names
 
@@ -116,6 +120,24 @@ def test_a_later_model_with_other_classes_is_refused():
         "  allowed: the 2 classes of own classes\n"
         "  do:      pass the list of all classes as `classes`, or leave these out of the predictions"
     )
+
+
+def test_classes_that_are_passed_select_scores_in_any_file(tmp_path):
+    """A CSV with a further class was read without a note, and the same Parquet was refused."""
+    frame = pl.DataFrame({"image_id": ["a", "b"], "dog": [0.3, 0.2], "ufo": [0.6, 0.1], "car": [0.1, 0.7]})
+    frame.write_csv(tmp_path / "net.csv")
+    convert(tmp_path / "net.csv", tmp_path / "net.parquet", scores="probability")
+    (tmp_path / "labels.csv").write_text("image_id,labels\na,dog\nb,dog|car\n")
+    (tmp_path / "classes.txt").write_text("car\ndog\n")
+    for file in ("net.csv", "net.parquet"):
+        reading = Reading(scores="probability", classes=tmp_path / "classes.txt")
+        source = next(open_inputs(tmp_path / "labels.csv", [tmp_path / file], reading=reading, run=QUIET))
+        (model,) = source.models()
+        np.testing.assert_array_equal(model.scores, frame.select("car", "dog").to_numpy().astype(np.float32))
+        assert source.misfits.remarks == [
+            "net: the scores of ufo were left out, because the class list does not contain them; the other "
+            "scores are unchanged, so that probabilities may not add up to 1"
+        ]
 
 
 def test_ranks_are_joined_by_name_too():

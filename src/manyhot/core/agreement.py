@@ -22,10 +22,9 @@ from manyhot.core.answers import MAYBE, N_ANSWERS, NO, SILENT, YES, Answers
 from manyhot.core.array_types import Bools, Floats, Ints, Ints64
 from manyhot.core.choices import Choices
 from manyhot.core.error_consistency import kappa_of
-from manyhot.core.estimates import Ratio
 from manyhot.core.jackknife import jackknife_interval
-from manyhot.core.ratio_intervals import ratio_interval
 from manyhot.core.resampling import LEVEL
+from manyhot.core.share_intervals import clustered_interval
 
 VOTE_MEASURES = ("pairwise", "fleiss_kappa", "alpha_nominal", "alpha_ordinal")
 SET_MEASURES = ("alpha_jaccard", "alpha_masi")
@@ -432,9 +431,9 @@ def held_out_measures(
     other side. If the source gives only one of them, precision is undefined. If the other sources give only
     one of them, recall and specificity are undefined. Kappa is undefined in both cases.
 
-    Intervals are over images. Shares have jackknife intervals, or Wilson's intervals if no image has two
-    counted questions (`manyhot.core.ratio_intervals.ratio_interval`). Kappa has a jackknife interval on
-    Fisher's scale.
+    Intervals are over images. Shares have the interval of shares on golden questions
+    (`manyhot.core.share_intervals.clustered_interval`): after one error in 53 answers, a jackknife interval
+    reached from 0.44 to 1.00. Kappa has a jackknife interval on Fisher's scale.
     """
     share = source_shares(by_source[:, others])
     shared = (by_source[:, source] != SILENT) & ~np.isnan(share)
@@ -473,12 +472,10 @@ def _can_contradict(name: str, total: Ints) -> bool:
 
 
 def _share(num: Ints, den: Ints) -> tuple[float, float, float]:
-    counted = den > 0
-    if not counted.any():
+    if not den.any():
         return (np.nan,) * 3
-    kind = bool if den.max() == 1 else np.float64
-    ratio = Ratio(num[counted].astype(kind), den[counted].astype(kind), counted[counted])
-    return ratio.value(), *ratio_interval(ratio)
+    lo, hi = clustered_interval(num, den, lambda values: np.asarray(values).sum(0))
+    return float(num.sum() / den.sum()), float(lo), float(hi)
 
 
 def _kappa(by_image: Ints) -> tuple[float, float, float]:

@@ -31,7 +31,15 @@ from manyhot.formats import (
 from manyhot.formats.csv_tables import write_csv
 from manyhot.formats.prediction_lists import missing_from_csv, write_predictions_csv
 from manyhot.formats.tabular import declared
-from manyhot.formats.writing import PathLike, Saved, check_apart, check_place, images_file, save
+from manyhot.formats.writing import (
+    LABEL_FACTS,
+    PathLike,
+    Saved,
+    check_apart,
+    check_place,
+    images_file,
+    save,
+)
 from manyhot.parameters import Shown
 from manyhot.registry import get, names
 from manyhot.result import Result
@@ -126,9 +134,9 @@ def convert(
     format
         Format of the source, or a call string such as 'chen(threshold=0.9)'. By default, it is detected.
     to
-        Format of another tool to write: real, tfds-multilabel, multilabelfy, hf-labels, label-studio,
-        label-studio-golden, fiftyone or fiftyone-samples, or a call string such as
-        'hf-labels(split="validation")'.
+        Format of another tool to write: indicator, label-lists, coco-labels, real, tfds-multilabel,
+        multilabelfy, hf-labels, label-studio, label-studio-golden, fiftyone, fiftyone-samples or
+        zooniverse-manifest, or a call string such as 'hf-labels(split="validation")'.
     long
         Write CSV with one row for each (image, class) pair. Other CSV of predictions with scores of all
         classes has one column per class.
@@ -169,8 +177,21 @@ def convert(
         _check_answers(target, holds)
         saved = _write(holds, content, source, target, Reading(rows=rows, classes=class_list), long, run.call)
     left_out = (*_left_out(content), *saved.left_out)
-    notes = (f"{target.name} does not contain {', '.join(left_out)}",) if left_out else ()
-    return Converted(holds, left_out, _what(content), notes=notes, written=saved.files)
+    notes = [f"{target.name} does not contain {', '.join(left_out)}"] if left_out else []
+    notes += _states_note(content, target) if to is None else ()
+    return Converted(holds, left_out, _what(content), notes=tuple(notes), written=saved.files)
+
+
+def _states_note(content: _Content, target: Path) -> tuple[str, ...]:
+    """Return that CSV of label sets also lists classes that are not valid, as few loaders expect."""
+    if not isinstance(content, tables.Labels) or target.suffix.lower() != ".csv":
+        return ()
+    if not (content.complete or LABEL_FACTS["classes answered no"](content)):
+        return ()
+    return (
+        f"{target.name} lists all classes that raters were asked about; those in the label sets have the "
+        "state yes; `to`=indicator writes one column per class, and `to`=label-lists only the valid classes",
+    )
 
 
 def _named(content: _Content, model: str, source: Path, target: Path) -> _Content:

@@ -264,7 +264,7 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
         return source
     labels, images = source.labels, source.images
     if source.classes is not None:
-        joined: JoinedClasses | None = JoinedClasses(len(source.classes), source.classes)
+        joined: JoinedClasses | None = JoinedClasses(len(source.classes), source.classes, selects=True)
     else:
         is_open = labels is not None and (labels.assumed or labels.class_list is not None)
         is_open = is_open or (images is not None and images.class_list is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,23 @@ import pyarrow.compute as pc
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.core.array_types import Bytes
-from manyhot.core.sets import NO, NOT_ASKED
+from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError
+from manyhot.files import write_text
 from manyhot.formats.class_names import ids_of_values
 from manyhot.formats.headers import fold_name
 from manyhot.formats.image_paths import located_ids
+from manyhot.formats.images_table import images_of_frame
 from manyhot.formats.object_files import (
     categories_of_coco,
     entries_of_coco,
+    id_of_coco,
     image_of_coco,
     load_coco,
     matches_coco,
     matches_voc,
+    named_in_coco,
+    numbers_of_coco,
     objects_of_coco,
     objects_of_voc,
     read_annotations,
@@ -35,22 +41,25 @@ from manyhot.formats.reading import (
     cut_for_message,
     image_ids,
     ragged,
+    records_no,
     short_ids,
     state_columns,
 )
 from manyhot.formats.tabular import TABLE_SUFFIXES, column_names, read_frame
+from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names
 from manyhot.parameters import check_share
 from manyhot.registry import register
-from manyhot.tables import Labels, Objects
-from manyhot.tables.arrays import states_of_objects
+from manyhot.tables import Images, Labels, Objects
+from manyhot.tables.arrays import states_of_labels, states_of_objects
 from manyhot.tables.frames import check_unique
 from manyhot.tables.labels import declaring
 
-_NEGATIVE = "neg_category_ids"
+_NEGATIVE, _BOX = "neg_category_ids", "bbox"
+_NAMES = ("id", "image_id", "file_name")
 
 
 @register("format", "coco-labels", holds="labels", suffixes=(".json",), matches=matches_coco)
-def read_coco_labels(path: Path, *, classes: ClassList | None) -> Labels:
+def read_coco_labels(path: Path, *, classes: ClassList | None, none: str = "") -> Labels:
     """COCO's ``instances_….json`` as label sets: the classes with an object in the image.
 
     In COCO, annotators looked for all categories, so a category without an object has the state *no*. If all
@@ -59,35 +68,136 @@ def read_coco_labels(path: Path, *, classes: ClassList | None) -> Labels:
     In LVIS, only categories that an image lists under ``neg_category_ids`` have the state *no*. Class ids are
     in the order of the category numbers.
 
+    An annotation without a box, as in COCO Camera Traps, is a class of the whole image.
+
+    Parameters
+    ----------
+    none : str
+        The category of images with none of the classes, as in ``coco-labels(none='empty')``. It is then no
+        class, these images have empty label sets, and images without annotations are not rated.
+
     References
     ----------
-    Lin et al. 2014, arXiv 1405.0312 (COCO); Gupta et al. 2019, arXiv 1908.03195 (LVIS).
+    Lin et al. 2014, arXiv 1405.0312 (COCO); Gupta et al. 2019, arXiv 1908.03195 (LVIS); Beery, Van Horn and
+    Perona 2018, arXiv 1807.04975 (Caltech Camera Traps).
     """
     content = load_coco(path)
     with entries_of_coco(path):
+        annotated = {id_of_coco(a["image_id"]) for a in content["annotations"]} if none else None
+        content = _without(content, none, path) if none else content
         own = classes or categories_of_coco(content, path)
         written = pa.array([image_of_coco(i) for i in content["images"]], pa.string())
         names = located_ids(written, path).to_pylist()
-        # Outlines are not needed, and take most of the time.
-        boxes = [{k: v for k, v in a.items() if k != "segmentation"} for a in content["annotations"]]
+        content = content | {"annotations": _without_outlines(content)}
     check_unique(pa.array(names, pa.string()), str(path))
     with entries_of_coco(path):
-        verified = _verified(content, own)
+        state = _states_of_images(content, own, path)
+        if annotated is not None:
+            state[[id_of_coco(i["id"]) not in annotated for i in content["images"]]] = NOT_ASKED
     named = [i | {"file_name": name} for i, name in zip(content["images"], names, strict=True)]
-    objects = objects_of_coco(content | {"images": named, "annotations": boxes}, own, path, ids=image_ids)
-    return _labels(objects, names, own, verified, path.stem, is_own=classes is None)
+    boxed = {"images": named, "annotations": [a for a in content["annotations"] if _BOX in a]}
+    objects = objects_of_coco(content | boxed, own, path, ids=image_ids)
+    usable = [not i.get("corrupt") for i in named]
+    return _labels(objects, names, own, state, path.stem, is_own=classes is None, usable=usable)
 
 
-def _verified(content: dict[str, Any], classes: ClassList) -> Bytes:
-    """Return the states without objects, shape (n, C)."""
-    images = content["images"]
+def _without_outlines(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the annotations without outlines, which take most of the time, and boxes in unknown sizes."""
+    unsized = {id_of_coco(i["id"]) for i in content["images"] if None in (i.get("width"), i.get("height"))}
+    left_out = "segmentation", _BOX
+    return [
+        {k: v for k, v in a.items() if k not in left_out[: 1 + (str(a.get("image_id")) in unsized)]}
+        for a in content["annotations"]
+    ]
+
+
+def _without(content: dict[str, Any], none: str, path: Path) -> dict[str, Any]:
+    """Return the content without the category of images that have no class."""
+    ids = {id_of_coco(c["id"]) for c in content["categories"] if str(c["name"]) == none}
+    if not ids:
+        raise InputError(
+            "The file has no such category.",
+            where=path,
+            got=f"none={none!r}",
+            allowed=cut_for_message(", ".join(str(c["name"]) for c in content["categories"])),
+        )
+    categories = [c for c in content["categories"] if id_of_coco(c["id"]) not in ids]
+    annotations = [a for a in content["annotations"] if id_of_coco(a["category_id"]) not in ids]
+    return content | {"categories": categories, "annotations": annotations}
+
+
+def _states_of_images(content: dict[str, Any], classes: ClassList, path: Path) -> Bytes:
+    """Return the states without objects, shape (n, C): verified absences, and classes without a box."""
+    images, number = content["images"], numbers_of_coco(content, classes)
     is_partial = any(_NEGATIVE in image for image in images)
     state = np.full((len(images), len(classes)), NOT_ASKED if is_partial else NO, np.uint8)
-    if is_partial:
-        number = {int(c["id"]): classes.index(str(c["name"])) for c in content["categories"]}
-        for row, image in enumerate(images):
-            state[row, [number[int(i)] for i in image.get(_NEGATIVE, ())]] = NO
+    for row, image in enumerate(images if is_partial else ()):
+        state[row, [number[id_of_coco(i)] for i in image.get(_NEGATIVE, ())]] = NO
+    rows = {id_of_coco(image["id"]): row for row, image in enumerate(images)}
+    for about in content["annotations"]:
+        if _BOX not in about:
+            at = (
+                named_in_coco(about, "image_id", rows, path),
+                named_in_coco(about, "category_id", number, path),
+            )
+            state[at] = YES if not about.get("iscrowd") else state[at] if state[at] == YES else UNCLEAR
     return state
+
+
+@register("format", "coco-images", holds="images", suffixes=(".json",), matches=matches_coco)
+def read_coco_images(path: Path, *, classes: ClassList | None) -> Images:
+    """The images of COCO's JSON, with the other texts and numbers of each, such as ``location``.
+
+    The image ids are the same as in `read_coco_labels`.
+    """
+    content = load_coco(path)
+    with entries_of_coco(path):
+        images = content["images"]
+        written = pa.array([image_of_coco(i) for i in images], pa.string())
+        columns: dict[str, pl.Series] = {"image_id": pl.Series(located_ids(written, path).to_pylist())}
+        for name in dict.fromkeys(key for image in images for key in image if key not in _NAMES):
+            values = [image.get(name) for image in images]
+            kinds = {type(v) for v in values if v is not None}
+            if kinds <= {bool, int, float, str}:  # lists are left out, such as LVIS's of categories
+                is_mixed = len(kinds) > 1 and not kinds <= {int, float}
+                texts = [v if v is None else str(v) for v in values] if is_mixed else values
+                columns[name] = pl.Series(texts, dtype=pl.Float64 if kinds == {int, float} else None)
+    return images_of_frame(pl.DataFrame(columns), classes, path)
+
+
+@register(
+    "writer",
+    "coco-labels",
+    holds=("labels",),
+    suffixes=(".json",),
+    keeps=("classes answered no", "unclear classes"),
+)
+def write_coco_labels(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
+    """Write one annotation without a box for each valid class, without images that are not usable.
+
+    An unclear class is an annotation with ``iscrowd``. If raters were not asked about all classes of all
+    images, the classes answered *no* are ``neg_category_ids``, as in LVIS.
+    """
+    own = classes_of_table(labels, classes)
+    names = unique_names(own)
+    # Category 0 is `empty` in COCO Camera Traps, and the background for many tools.
+    first = 0 if names[0] == "empty" else 1
+    states = states_of_labels(labels, own)
+    used = np.flatnonzero(labels.table["usable"].to_numpy())
+    is_partial = not labels.asked_known or bool((states.state[used] == NOT_ASKED).any())
+    images, annotations = [], list[dict[str, int]]()
+    for number, row in enumerate(used.tolist(), 1):
+        state = states.state[row]
+        image = {"id": number, "file_name": labels.image_id[row].as_py()}
+        absent = np.flatnonzero((state == NO) & labels.asked_known) + first
+        images.append(image | ({_NEGATIVE: absent.tolist()} if is_partial else {}))
+        for c in np.flatnonzero((state == YES) | (state == UNCLEAR)).tolist():
+            about = {"id": len(annotations) + 1, "image_id": number, "category_id": c + first}
+            annotations.append(about | ({"iscrowd": 1} if state[c] == UNCLEAR else {}))
+    categories = [{"id": i, "name": name} for i, name in enumerate(names, first)]
+    content = {"images": images, "categories": categories, "annotations": annotations}
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=1))
+    return Saved((path,), lost_keys(own))
 
 
 @register("format", "voc-labels", holds="labels", suffixes=(FOLDER,), matches=matches_voc)
@@ -112,7 +222,14 @@ def read_voc_labels(path: Path, *, classes: ClassList | None) -> Labels:
 
 
 def _labels(
-    objects: Objects, names: Sequence[str], classes: ClassList, verified: Bytes, name: str, *, is_own: bool
+    objects: Objects,
+    names: Sequence[str],
+    classes: ClassList,
+    verified: Bytes,
+    name: str,
+    *,
+    is_own: bool,
+    usable: Sequence[bool] = (),
 ) -> Labels:
     """Return label sets of all images, also of those without objects.
 
@@ -124,18 +241,24 @@ def _labels(
         The states of classes without objects.
     is_own : bool
         Whether `classes` is the class list of the file.
+    usable : sequence of bool, length n, optional
+        By default, all images are usable.
     """
     seen = states_of_objects(objects, classes)
     row = {image: i for i, image in enumerate(names)}
     rows = [row[image] for image in seen.image_id.to_pylist()]
     state = verified.copy()
-    state[rows] = np.where(seen.state == NO, state[rows], seen.state)
-    columns = {"image_id": pa.array(names, pa.string()), "usable": constant(True, len(names), pa.bool_())}
+    from_file = (seen.state == NO) | (state[rows] == YES)
+    state[rows] = np.where(from_file, state[rows], seen.state)
+    columns = {
+        "image_id": pa.array(names, pa.string()),
+        "usable": pa.array(list(usable) or [True] * len(names), pa.bool_()),
+    }
     labels = Labels(
         pa.table(columns | state_columns(state)),
         len(classes),
         classes.hash,
-        asked_known=True,
+        asked_known=records_no(verified),
         name=name,
         class_list=classes if is_own else None,
     )

@@ -17,7 +17,7 @@ from manyhot.core.answers import ANSWERS
 from manyhot.core.array_types import Ints64
 from manyhot.errors import InputError
 from manyhot.formats.array_files import load_array, members
-from manyhot.formats.headers import fold_name, image_name_column
+from manyhot.formats.headers import first_column, fold_name, image_name_column
 from manyhot.formats.prediction_lists import are_scores_by_class
 from manyhot.formats.reading import cut_for_message, head, load_json, only_by_name, with_image_ids
 from manyhot.formats.tabular import (
@@ -30,7 +30,7 @@ from manyhot.formats.tabular import (
 )
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
-from manyhot.tables import Votes
+from manyhot.tables import Votes, schema
 from manyhot.tables.choices import ChoiceColumns
 from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS
 
@@ -40,6 +40,8 @@ CHOSEN_NAMES = ("class_id", "label", "class", "chosen")
 """Names of the columns of choices, with one vote per row."""
 
 SHOWN = ("all", "chosen")
+
+_WHEN = "answered_at"
 
 _SAMPLE = 1_000
 """Number of rows from which it is detected whether labels are answers or classes."""
@@ -120,7 +122,8 @@ def read_choices(
     ----------
     several : bool
         Whether raters chose sets of classes, with one row for each class of a set. A row without a class is
-        an empty set. The votes are then *yes* and *no* answers.
+        an empty set. The votes are then *yes* and *no* answers. If there is a column ``answered_at``, the
+        rows with the last time are the set, and otherwise all rows of the rater.
     shown : {"all", "chosen"}
         For sets, the classes that raters were asked about: all classes, or the classes that some rater chose
         for the image.
@@ -150,7 +153,31 @@ def votes_of_frame(
             allowed="columns of images, raters and classes, such as image_id, rater_id and class_id",
         )
     names = dict(zip(columns, ("image_id", "rater_id", "class_id"), strict=True))
-    return _votes(frame.select(columns).rename(names), classes, path, several=several, shown=shown)
+    when = first_column(frame.columns, (_WHEN,))
+    times = [] if when is None else [_times(frame[when], path).alias(_WHEN)]
+    return _votes(frame.select(*columns, *times).rename(names), classes, path, several=several, shown=shown)
+
+
+def _times(values: pl.Series, path: Path) -> pl.Series:
+    """Return when votes were given, as numbers."""
+    kind = schema("votes").field(_WHEN).type
+    try:
+        times = values.to_arrow().cast(kind).cast(pa.int64())
+    except pa.ArrowException as error:
+        raise InputError(
+            f"The column {_WHEN!r} does not contain times.",
+            where=path,
+            got=f"{values.dtype} ({str(error).partition(chr(10))[0]})",
+            allowed="times with their zone, such as 2021-03-09T22:16:08Z",
+        ) from error
+    if times.null_count:
+        raise InputError(
+            f"The column {_WHEN!r} contains an empty value.",
+            where=path,
+            got=f"{times.null_count:,} of {len(times):,} rows",
+            allowed="a time in each row, or no such column",
+        )
+    return pl.Series(times)
 
 
 @register(
@@ -393,6 +420,7 @@ def _votes(
         listed,
         path,
         left_out=(f"{n_empty:,} rows without a class",) if n_empty else (),
+        order=answered[_WHEN].to_numpy() if _WHEN in answered.columns else None,
     )
     return columns.to_sets(shown) if several else columns.to_votes()
 
@@ -449,13 +477,17 @@ def columns_of_votes(
     path: Path,
     kind: str = ONE_CLASS,
     left_out: tuple[str, ...] = (),
+    order: Ints64 | None = None,
 ) -> ChoiceColumns:
-    """Return choices with one row per vote; images and raters may be numbers."""
+    """Return choices with one row per vote; images and raters may be numbers.
+
+    If `order` says when each vote was given, the last answer of a rater to an image counts.
+    """
     ids = pa.table(
         {"image_id": pa.array(image.astype(str) if image.dtype.kind in "iu" else image, pa.string())}
     )
     who = rater.astype(str) if rater.dtype.kind in "iu" else rater
-    return ChoiceColumns(
+    columns = ChoiceColumns(
         with_image_ids(ids)["image_id"],
         pa.chunked_array([pa.array(who, pa.string())]),
         class_id,
@@ -463,4 +495,6 @@ def columns_of_votes(
         path.stem,
         kind,
         left_out,
+        order,
     )
+    return columns.last_answers()

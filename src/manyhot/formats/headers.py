@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from manyhot.errors import InputError
 from manyhot.tables.image_ids import IMAGE_NAME_COLUMNS as IMAGE_NAME_COLUMNS
-from manyhot.tables.image_ids import first_column
+from manyhot.tables.image_ids import first_column as first_column
 from manyhot.tables.image_ids import fold_name as fold_name
 from manyhot.tables.image_ids import image_name_column as image_name_column
 

@@ -70,7 +70,11 @@ def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     if path.suffix.lower() == ".parquet" and is_own and not _has_texts(path, "label"):
         own = read_own(path, "images")
         return Images(own, path.stem, class_list_from_metadata(metadata(own), path.stem))
-    frame = _with_images_columns(read_frame(path))
+    return images_of_frame(_with_images_columns(read_frame(path)), classes, path)
+
+
+def images_of_frame(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> Images:
+    """Return the images in a frame with ``image_id``, with original labels if it has a column ``label``."""
     if "label" in frame.columns and isinstance(frame["label"].dtype, pl.Categorical | pl.Enum):
         frame = frame.with_columns(pl.col("label").cast(pl.String))
     named = _labels_by_name(frame, classes, path)

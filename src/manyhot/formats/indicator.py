@@ -443,8 +443,9 @@ def read_score_columns(
     A table that contains only 0 and 1 is read only if it is passed as predictions.
     """
     columns, image_id = _read_columns(path)
+    chosen = numbers = [c for c in columns if not c.is_text and not is_metadata(c.name)]
     if classes is None:
-        chosen = _score_columns(columns, path)
+        _check_scores(numbers, path)
         names = _without_prefix([c.name for c in chosen])
         own = ids_of_columns(names, path)
         at = [own.ids[name] for name in names]
@@ -465,12 +466,12 @@ def read_score_columns(
         class_hash=own.class_hash,
         source=str(path),
         class_list=own.class_list,
+        unlisted=tuple(c.name for c in numbers if c not in chosen),
     )
 
 
-def _score_columns(columns: Sequence[_ValueColumn], path: Path) -> list[_ValueColumn]:
-    """Return the columns of scores, without a class list."""
-    chosen = [c for c in columns if not c.is_text and not is_metadata(c.name)]
+def _check_scores(chosen: Sequence[_ValueColumn], path: Path) -> None:
+    """Check without a class list that all columns of numbers are scores."""
     if not chosen:
         raise InputError(
             "No column contains scores.",
@@ -486,7 +487,6 @@ def _score_columns(columns: Sequence[_ValueColumn], path: Path) -> list[_ValueCo
             got=f"whole numbers in {_several(whole, 3)}",
             do="drop the columns that are not scores, or pass the class list as `classes`",
         )
-    return chosen
 
 
 def _check_all(at: Sequence[int], classes: ClassList, path: Path) -> None:

@@ -121,7 +121,7 @@ def write_label_studio(
         names = unique_names(classes_of_table(content, classes))
         pages, lost = _pages_of_votes(content, names, project)
     else:
-        names = _names_of_proposals(content, classes, path)
+        names = names_of_proposals(content, classes, path)
         pages, lost = _pages_of_proposals(content, names, checked, path, project), ["scores", "n_models"]
     if not maybe and _are_uncertain(content):
         lost.append("unclear classes" if isinstance(content, Labels) else "the answers maybe")
@@ -356,7 +356,7 @@ def _iso(at: datetime) -> str:
     return at.isoformat().removesuffix("+00:00") + "Z"
 
 
-def _names_of_proposals(table: pa.Table, classes: ClassList | None, path: Path) -> Sequence[str]:
+def names_of_proposals(table: pa.Table, classes: ClassList | None, path: Path) -> Sequence[str]:
     """Return the names of the classes: those of a class list or, without one, those in the table."""
     about = metadata(table)
     key, n = about.get("classes", ""), int(about.get("n_classes", 0))

@@ -187,11 +187,10 @@ _PARTS = ("images", "annotations", "categories")
 
 
 def matches_coco(path: Path) -> bool:
-    """Return whether a JSON file begins like a COCO instances file."""
+    """Return whether a JSON file begins like a COCO instances file, and not like MegaDetector's results."""
     start = head(path)
-    parts = "info|licenses|images|annotations|categories"
-    # MegaDetector's files have images and detections.
-    return re.match(rf'\{{\s*"({parts})"', start) is not None and '"detections"' not in start
+    begins = re.match(r'\{\s*"(info|licenses|images|annotations|categories)"', start) is not None
+    return begins and not re.search(r'"(detection_categories|detections)"\s*:', start)
 
 
 @register("format", "coco-instances", holds="objects", suffixes=(".json",), matches=matches_coco)
@@ -254,10 +253,22 @@ def entries_of_coco(path: Path) -> Iterator[None]:
         ) from error
 
 
+def id_of_coco(value: Any) -> str:
+    """Return the id of an image or a category, which is a number in COCO, and may be a text elsewhere."""
+    return value if isinstance(value, str) else str(int(value))
+
+
 def categories_of_coco(content: dict[str, Any], path: Path) -> ClassList:
-    """Return the categories of COCO's format as a class list, sorted by number."""
-    categories = sorted(content["categories"], key=lambda c: int(c["id"]))
+    """Return the categories of COCO's format as a class list, sorted by number, if all ids are numbers."""
+    categories = content["categories"]
+    if all(id_of_coco(c["id"]).removeprefix("-").isdecimal() for c in categories):
+        categories = sorted(categories, key=lambda c: int(c["id"]))
     return from_keys([str(c["name"]) for c in categories], path.stem)
+
+
+def numbers_of_coco(content: dict[str, Any], classes: ClassList) -> dict[str, int]:
+    """Return the class of each category by its id."""
+    return {id_of_coco(c["id"]): classes.index(str(c["name"])) for c in content["categories"]}
 
 
 def _objects(
@@ -266,11 +277,11 @@ def _objects(
     path: Path,
     ids: Callable[[pa.Array, object], pa.Array],
 ) -> Objects:
-    categories = content["categories"]
     own = classes or categories_of_coco(content, path)
-    number = {int(c["id"]): own.index(str(c["name"])) for c in categories}
+    number = numbers_of_coco(content, own)
     names = ids(pa.array([image_of_coco(i) for i in content["images"]], pa.string()), path).to_pylist()
-    images = {int(i["id"]): i | {"file_name": name} for i, name in zip(content["images"], names, strict=True)}
+    pairs = zip(content["images"], names, strict=True)
+    images = {id_of_coco(i["id"]): i | {"file_name": name} for i, name in pairs}
     rows = [_row(a, images, number, path) for a in content["annotations"]]
     columns_of_row = ("image_id", "class_id", "x1", "y1", "x2", "y2", "ignore", "polygons")
     types = (pa.string(), pa.int32(), *[pa.float32()] * 4, pa.bool_(), pa.list_(pa.list_(pa.float32())))
@@ -279,10 +290,16 @@ def _objects(
     return objects_of_table(pa.table(arrays, names=list(columns_of_row)), own, path)
 
 
-def _listed(about: dict[str, Any], key: str, among: Mapping[int, _T], path: Path) -> _T:
-    """Return the image or the category that an annotation names by its number."""
+def named_in_coco(about: dict[str, Any], key: str, among: Mapping[str, _T], path: Path) -> _T:
+    """Return the image or the category that an annotation names by its id.
+
+    Raises
+    ------
+    InputError
+        If there is no such image or category.
+    """
     value, what = about.get(key), key.removesuffix("_id")
-    if isinstance(value, int | float | str) and (found := among.get(int(value))) is not None:
+    if isinstance(value, int | float | str) and (found := among.get(id_of_coco(value))) is not None:
         return found
     some = ", ".join(map(str, list(among)[:5])) + (", …" if len(among) > 5 else "")
     some = f": {some}" if among else ""
@@ -296,15 +313,17 @@ def _listed(about: dict[str, Any], key: str, among: Mapping[int, _T], path: Path
 
 
 def _row(
-    about: dict[str, Any], images: Mapping[int, dict[str, Any]], number: Mapping[int, int], path: Path
+    about: dict[str, Any], images: Mapping[str, dict[str, Any]], number: Mapping[str, int], path: Path
 ) -> tuple[Any, ...]:
-    image, category = _listed(about, "image_id", images, path), _listed(about, "category_id", number, path)
+    image = named_in_coco(about, "image_id", images, path)
+    category = named_in_coco(about, "category_id", number, path)
     if "bbox" not in about:
         raise InputError(
             "An annotation has no box.",
             where=f"{path}, annotation {about.get('id', 'without an id')}",
             got=", ".join(about),
             allowed="bbox: [left, top, width, height] in pixels",
+            do="if annotations name the classes of whole images, pass the file as labels",
         )
     size = np.array([image["width"], image["height"]], float)
     if not ((size > 0) & np.isfinite(size)).all():

@@ -111,8 +111,9 @@ def aggregate(
         Votes in any format, the folder of a campaign, or imagenet-real for published votes, which are
         downloaded.
     golden
-        Experts' answers; by default, those of the campaign. Some methods learn from these answers. They are
-        also used to choose a threshold by precision or recall, and to measure the quality of raters.
+        Experts' answers, or label sets; by default, those of the campaign. Some methods learn from these
+        answers. They are also used to choose a threshold by precision or recall, and to measure the quality
+        of raters.
     images
         Images table with original labels; by default, that of the campaign. Images without votes keep their
         original label, with `rated` false.

@@ -177,7 +177,7 @@ def agreement(
         Votes in any format, the folder of a campaign, or imagenet-real for published votes, which are
         downloaded.
     golden
-        Experts' answers; by default, those of the campaign.
+        Experts' answers, or label sets; by default, those of the campaign.
     resamples
         Number of bootstrap resamples: of images for measures of agreement, and of raters and images for means
         over raters; 0 for no intervals.

@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,9 +23,11 @@ from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import (
     ClassNamesLike,
+    detect,
     open_class_list,
     read_golden,
     read_images,
+    read_labels,
     read_votes,
 )
 from manyhot.formats.choice_files import choice_columns, votes_of_frame
@@ -34,11 +36,11 @@ from manyhot.formats.vote_files import indexed_answers, plain_answers
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Flattened, Shown, is_whole
 from manyhot.run import Progress as OnProgress
-from manyhot.tables import Golden, Images, Votes, find_questions, golden_from_table, votes_from_table
+from manyhot.tables import Golden, Images, Labels, Votes, find_questions, golden_from_table, votes_from_table
 from manyhot.tables.campaign_folder import campaign_file
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like
-from manyhot.tables.vote_labels import original_answers
+from manyhot.tables.vote_labels import golden_of_labels, original_answers
 from manyhot.tables.votes import COUNTED_CLASS
 
 VotesLike = Annotated[Any, Shown("VOTES")]
@@ -221,6 +223,13 @@ def open_votes(
         with without_option():
             shown, like = with_ids_like(shown, read.images, other_name=read.name or "the votes")
         notes += (f"{shown.name or 'images'}: {like.text}",) if like.n else ()
+    if (sets := _golden_labels(golden, listed)) is not None:
+        with without_option():
+            sets, like = with_ids_like(sets, read.images, other_name=read.name or "the votes")
+        sets = replace(sets, table=sets.table.filter(pc.is_in(sets.image_id, read.images)))
+        golden = golden_of_labels(sets)
+        notes += (f"{sets.name or 'golden'}: {like.text}",) if like.n else ()
+        notes += () if sets.asked_known else (_UNLISTED_NOTE,)
     return VotesSource(
         read,
         None if golden is None else golden_like(golden, listed),
@@ -302,17 +311,35 @@ def _listed(classes: ClassList | int | None) -> ClassList | None:
 
 
 def _kind_notes(votes: Votes) -> tuple[str, ...]:
-    """Return what kind of votes were read, if raters chose one class of all."""
+    """Return what kind of votes were read, if raters chose one class of all, and what was left out."""
+    notes = tuple(f"the votes do not contain {what}" for what in votes.left_out)
     if not votes.kind:
-        return ()
+        return notes
     who = "; it is unknown who gave a vote" if votes.kind == COUNTED_CLASS else ""
-    return (f"these are choices: each vote is one of {votes.n_classes:,} classes{who}",)
+    return (f"these are choices: each vote is one of {votes.n_classes:,} classes{who}", *notes)
+
+
+_UNLISTED_NOTE = (
+    "the golden answers are label sets that do not record which classes were asked about, so each class that "
+    "they do not list is no"
+)
+
+
+def _golden_labels(golden: TableLike, classes: ClassList | int | None) -> Labels | None:
+    """Return label sets that are passed as golden answers; None if these are anything else."""
+    if isinstance(golden, Labels) or not isinstance(golden, str | os.PathLike) or not Path(golden).exists():
+        return golden if isinstance(golden, Labels) else None
+    if detect(golden, ("golden",)) is not None or detect(golden, ("labels",)) is None:
+        return None
+    return read_labels(golden, classes=_numbered(golden, "golden", classes))
 
 
 def golden_like(golden: TableLike, classes: ClassList | int | None) -> Golden:
     """Return golden answers, read from a file or converted from a table of another library."""
     if isinstance(golden, Golden):
         return golden
+    if (sets := _golden_labels(golden, classes)) is not None:
+        return golden_of_labels(sets)
     if isinstance(golden, str | os.PathLike):
         return read_golden(golden, classes=_numbered(golden, "golden", classes))
     table = _with_ids(as_arrow(golden, "golden"), "golden", classes)

@@ -49,14 +49,15 @@ def questions_of_findings(
     parts = [_of_column(frame, column, name, classes) for column, name in _CLASSES.items()]
     pairs = pl.concat(parts).sort("score", descending=True, maintain_order=True)
     pairs = pairs.unique(["image_id", "class_id"], keep="first", maintain_order=True)
+    encoded = pairs["image_id"].to_arrow().cast(pa.string()).dictionary_encode()  # several findings an image
     ids = ids_like(
-        pairs["image_id"].to_arrow().cast(pa.string()),
+        encoded.dictionary,
         images.image_id,
         name="the findings",
         other_name=images.name or "the images",
         match=match,
     )
-    pairs = pairs.with_columns(image_id=pl.Series(ids.ids))
+    pairs = pairs.with_columns(image_id=pl.Series(ids.ids.take(encoded.indices)))
     there = pl.DataFrame({"image_id": pl.Series(images.image_id)})
     own = pairs.join(there, on="image_id", how="semi", maintain_order="left")
     if not len(own):

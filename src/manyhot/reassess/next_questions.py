@@ -101,6 +101,8 @@ class NextQuestions(Result):
         Expected number of open questions whose state would change if they got all remaining answers.
     max_answers : int
         Maximum number of answers per question.
+    fewest : int
+        The fewest answers that a question has which is not asked again.
     added : int, optional
         Number of the questions that were added to the pages of raters; None if raters are not asked.
     can_ask : bool
@@ -119,6 +121,7 @@ class NextQuestions(Result):
     n_open: int
     changes: float
     max_answers: int
+    fewest: int = 0
     added: int | None = None
     can_ask: bool = False
 
@@ -157,7 +160,8 @@ class NextQuestions(Result):
         if self.can_ask and self.added is None and len(self.questions):
             yield "next: let the app ask these questions, with `ask`"
         if not self.n_open:
-            change = f"`max_answers`={self.max_answers + 3}" if self.n_full else "a lower `settled`"
+            more = max(self.max_answers, self.fewest) + 3
+            change = f"`max_answers`={more}" if self.n_full else "a lower `settled`"
             yield f"no question is open; to ask on: {change}"
 
 
@@ -295,6 +299,7 @@ def next_questions(
         int(np.count_nonzero(unsettled)),
         _changes(odds[unsettled], matrix, left[unsettled], aggregated.threshold),
         max_answers,
+        0 if free.all() else int(counts.sum(1)[~free].min()),
         can_ask=home is not None,
         notes=tuple(_notes(matrix, rater, aggregated.method, source.golden, asked)),
         metadata={"method": aggregated.method, "by": by},

@@ -29,8 +29,9 @@ from manyhot.tables import Votes, schema
 from manyhot.tables.definitions import COUNT, REAL, TEXT, TEXTS, declare_table, interval
 
 FLAGS = {
-    "spammer": f"informedness and the upper end of its interval below {quality.SPAMMER:g}, with at least "
-    f"{quality.FEWEST_GOLDEN} answers to questions of each truth",
+    "spammer": f"informedness and the upper end of its interval below {quality.SPAMMER:g}, on golden "
+    f"questions or against other raters, with at least {quality.FEWEST_GOLDEN} answers to questions of each "
+    "truth",
     "copier": f"at least {quality.FEWEST_ERRORS} questions on which at least one of two raters disagrees "
     f"with the majority of the other raters; on at least {quality.COPIER:.0%} of these, both disagree and "
     "give the same answer",
@@ -159,13 +160,19 @@ def _with_ends(name: str, values: Sequence[Floats]) -> dict[str, pa.Array]:
 
 
 def _informedness(peers: Quality, golden: Quality | None) -> tuple[tuple[Floats, ...], npt.NDArray[np.bool_]]:
-    """Return informedness with its interval, and which raters are spammers by it."""
+    """Return informedness with its interval, and which raters are spammers by it.
+
+    A few golden questions may not suffice to flag a rater whom hundreds of other answers contradict. Such a
+    rater remains flagged, unless the golden questions show an informedness of at least `SPAMMER`.
+    """
     values, suspicious = peers.informedness(), peers.spammers()
     if golden is None:
         return values, suspicious
     both = (golden.n_yes > 0) & (golden.n > golden.n_yes)
-    merged = tuple(np.where(both, g, p) for g, p in zip(golden.informedness(), values, strict=True))
-    return merged, np.where(both, golden.spammers(), suspicious)
+    own = golden.informedness()
+    merged = tuple(np.where(both, g, p) for g, p in zip(own, values, strict=True))
+    contradicted = both & (own[0] >= quality.SPAMMER)
+    return merged, golden.spammers() | (suspicious & ~contradicted)
 
 
 def _copiers(pairs: RaterPairs, n: int) -> npt.NDArray[np.bool_]:

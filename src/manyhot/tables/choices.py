@@ -32,6 +32,9 @@ class ChoiceColumns:
         `ONE_CLASS`, or `COUNTED_CLASS` if it is unknown who gave the votes.
     left_out : tuple of str
         Other content of the file.
+    order : ndarray of int, shape (m,), optional
+        When each vote was given, as times or numbers. If a rater answered an image several times, the last
+        answer counts.
     """
 
     image_id: pa.ChunkedArray
@@ -41,6 +44,28 @@ class ChoiceColumns:
     name: str
     kind: str = ONE_CLASS
     left_out: tuple[str, ...] = ()
+    order: Ints | None = None
+
+    def last_answers(self) -> ChoiceColumns:
+        """Return the choices without those of a rater who answered the image again later."""
+        if self.order is None or not len(self.order):
+            return self
+        (_, image), (raters, rater) = numbered(self.image_id), numbered(self.rater_id)
+        _, cell = np.unique(image * len(raters) + rater, return_inverse=True)
+        last = np.full(cell.max() + 1, self.order.min())
+        np.maximum.at(last, cell, self.order)
+        is_last = self.order == last[cell]
+        n = len(np.unique(np.stack([cell, self.order])[:, ~is_last], axis=1).T)
+        repeated = f"{n:,} answer{'s' * (n != 1)} that a rater gave again later"
+        mask = pa.array(is_last)
+        return replace(
+            self,
+            image_id=self.image_id.filter(mask),
+            rater_id=self.rater_id.filter(mask),
+            class_id=self.class_id[is_last],
+            left_out=(*self.left_out, *([repeated] if n else [])),
+            order=None,
+        )
 
     def to_votes(self) -> Votes:
         """Return votes in which each rater chose one class per image.

@@ -431,12 +431,25 @@ IMAGE_NAME_COLUMNS = (
     "image_index",
     "imageid",
     "img",
+    "img_id",
+    "img_name",
+    "img_path",
+    "image_file",
+    "image_filename",
+    "image_uuid",
+    "patch_id",
+    "patch_name",
+    "photo_id",
     "id",
+    "uuid",
     "unnamed:_0",
     "__index_level_0__",
     "",
 )
-"""Columns with the names of images, by preference; the last three are the index of pandas."""
+"""Columns with the names of images, by preference; the last three are the index of pandas.
+
+Words that may be classes or other things are left out: in SkinCon, *patch* is a class of 0 and 1.
+"""
 
 
 def fold_name(column: str) -> str:

@@ -54,12 +54,15 @@ class JoinedClasses:
         The classes of columns that have no names, in their order; `classes` by default.
     numbered : bool
         Whether the labels are numbers, which are assumed to be positions in the list of the first model.
+    selects : bool
+        Whether the caller passed the list, so that scores of all other classes are left out.
     """
 
     n_classes: int
     classes: ClassList | None = None
     columns: ClassList | None = None
     numbered: bool = False
+    selects: bool = False
 
     @property
     def _hash(self) -> str:
@@ -128,8 +131,9 @@ class JoinedClasses:
         if classes is not None:
             classes = np.where(classes < 0, -1, at[classes])
         elif scores is not None:
-            self._check_covered(at, predictions)
-            scores = scores[:, np.argsort(at)]
+            listed = np.flatnonzero(at >= 0)
+            self._check_covered(at[listed], predictions)
+            scores = scores[:, listed[np.argsort(at[listed])]]
         return replace(
             predictions,
             classes=classes,
@@ -140,7 +144,17 @@ class JoinedClasses:
         )
 
     def note_on(self, predictions: Predictions) -> str:
-        """Return what is assumed about classes without names, of labels or a model; empty if nothing is."""
+        """Return what is assumed about classes without names, or left out of a model; empty if nothing is."""
+        own, listed = _list_of(predictions), self.classes
+        absent = predictions.unlisted
+        if self.selects and predictions.is_dense and own is not None and listed is not None:
+            absent += tuple(own.keys[i] for i in range(len(own)) if find_class(own, i, listed) is None)
+        if absent:
+            return (
+                f"{predictions.model}: the scores of {_some(absent)} were left out, because the class list "
+                "does not contain them; the other scores are unchanged, so that probabilities may not add "
+                "up to 1"
+            )
         if self.numbered and self.classes is not None:
             return (
                 "the labels contain numbers of classes and no names, so they are assumed to be positions "
@@ -175,7 +189,7 @@ class JoinedClasses:
             return None
         at = [find_class(own, i, self.classes) for i in range(len(own))]
         absent = [key for key, i in zip(own.keys, at, strict=True) if i is None]
-        if absent and model is not None:
+        if absent and model is not None and not (self.selects and model.is_dense):
             raise MatchError(
                 f"{model.model} predicts classes that are not in the class list.",
                 where=model.source or None,

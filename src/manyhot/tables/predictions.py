@@ -68,6 +68,8 @@ class Predictions:
         How the network turns logits into probabilities; empty if nobody declared it.
     scores_assumed : bool
         Whether the kind of the scores is only assumed, because nobody declared it.
+    unlisted : tuple of str
+        Columns of numbers in the file that are not classes of the list with which it was read.
     """
 
     image_id: pa.Array
@@ -85,6 +87,7 @@ class Predictions:
     uncertainty: Uncertainty | None = None
     link: str = ""
     scores_assumed: bool = False
+    unlisted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.image_id, pa.ChunkedArray):  # a column of a table

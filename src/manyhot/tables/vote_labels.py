@@ -11,18 +11,48 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot import registry
-from manyhot.core.answers import MAYBE, SILENT, YES, Answers
+from manyhot.core import sets as sets_core
+from manyhot.core.answers import MAYBE, NO, SILENT, YES, Answers
 from manyhot.core.array_types import Bools, Floats, Ints8, Ints64, Positions
+from manyhot.core.sets import NOT_ASKED, UNCLEAR
 from manyhot.errors import InputError
+from manyhot.tables.arrays import label_sets
 from manyhot.tables.definitions import STATES
-from manyhot.tables.labels import Images, Labels
-from manyhot.tables.votes import Refined, Votes
+from manyhot.tables.labels import Images, Labels, sorted_by_id
+from manyhot.tables.votes import Golden, Refined, Votes
 
 METHOD = "auto"
 """The default method: it needs no golden answers, and no choice of a model of raters."""
 
 UNRATED = "original label"
 """The method of unrated images."""
+
+
+def golden_of_labels(labels: Labels) -> Golden:
+    """Return label sets as the answers of an expert; unclear classes are *maybe*.
+
+    A class that is not listed is *no*, unless the label sets record which classes were asked about.
+    """
+    labels = sorted_by_id(labels)  # as in other files of answers, on whose order drawn samples depend
+    sets = label_sets(labels)
+    state = np.full((len(sets), labels.n_classes), sets.unlisted, np.uint8)
+    state[sets.rows, sets.classes] = sets.state
+    state[~sets.usable] = NOT_ASKED
+    image, class_id = np.nonzero(state != NOT_ASKED)
+    answer = np.select([state == sets_core.YES, state == UNCLEAR], [YES, MAYBE], NO).astype(np.int8)
+    experts = Votes(
+        labels.image_id.take(pa.array(image)),
+        class_id.astype(np.int32),
+        pa.array(["expert"]),
+        np.arange(len(image), dtype=np.int32),
+        np.zeros(len(image), np.int32),
+        answer[image, class_id],
+        labels.n_classes,
+        labels.class_hash,
+        labels.name,
+        class_list=labels.class_list,
+    )
+    return Golden(experts)
 
 
 def labels_of_votes(

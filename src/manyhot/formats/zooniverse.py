@@ -1,0 +1,281 @@
+"""Zooniverse's classification exports as votes, and manifests of images to upload."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from manyhot.classes import ClassList, classes_seen
+from manyhot.errors import InputError
+from manyhot.files import atomic_write
+from manyhot.formats.choice_files import SHOWN, columns_of_votes
+from manyhot.formats.headers import image_name_column
+from manyhot.formats.label_studio_tasks import names_of_proposals
+from manyhot.formats.reading import cut_for_message, parse_json
+from manyhot.formats.tabular import column_names, read_frame
+from manyhot.formats.writing import Saved
+from manyhot.parameters import check_one_of
+from manyhot.registry import register
+from manyhot.tables import Votes, check
+from manyhot.tables.votes import ONE_CLASS
+
+_COLUMNS = ("classification_id", "user_name", "annotations", "subject_data")
+_MORE = ("user_ip", "workflow_id", "created_at")
+_SUBJECT = "subject_id"
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The classes that a rater chose on an image, in one classification; None if the task was skipped."""
+
+    image: str
+    rater: str
+    chosen: list[str] | None
+    is_single: bool
+
+
+@register(
+    "format",
+    "zooniverse",
+    holds="votes",
+    suffixes=(".csv",),
+    matches=lambda path: set(_COLUMNS) <= set(column_names(path)),
+    needs=", ".join(_COLUMNS),
+)
+def read_zooniverse(
+    path: Path,
+    *,
+    classes: ClassList | None,
+    task: str = "",
+    image: str = "",
+    none: str = "NOTHINGHERE",
+    shown: str = "all",
+    workflow: int = 0,
+) -> Votes:
+    """Zooniverse's export of classifications, with one classification of a subject by a user per row.
+
+    The classes that a rater chose in a survey, or in a question with several answers, are *yes*, and all
+    other classes of the list are *no*, because the task shows all of them. In a question with one answer,
+    raters chose one class of all. The last classification of a rater on an image counts. Raters who are not
+    logged in have the name in the export, such as ``not-logged-in-ee875be6``. It is not read whether subjects
+    are retired.
+
+    Parameters
+    ----------
+    task : str
+        The task with the classes, such as ``T0``. By default, the only survey or question.
+    image : str
+        The field of the subjects' metadata with the names of the images, or ``subject_id``. By default, the
+        first field that is called as a column of image names.
+    none : str
+        The choice of raters who saw none of the classes, unless the class list contains it.
+    shown : {"all", "chosen"}
+        The classes that raters were asked about: all classes, or the classes that some rater chose for the
+        image.
+    workflow : int
+        The number of the workflow, if the export contains several.
+    """
+    check_one_of(shown, SHOWN, "There is no such set of shown classes.", where=path)
+    frame = _of_workflow(read_frame(path), workflow, path)
+    answers = list(_answers(frame, task, image, path))
+    given = [a for a in answers if a.chosen is not None]
+    nothing = {_fold(none), _consonants(none)} - {""}
+    distinct = dict.fromkeys(c for a in given for c in a.chosen or ())
+    has_none = any(_fold(c) in nothing for c in distinct)
+    # Where a choice says that there is nothing, an empty answer says nothing.
+    given = [a for a in given if a.chosen or not has_none]
+    listed = classes or classes_seen({c for c in distinct if _fold(c) not in nothing}, path.stem)
+    ids = {none: -1} | _ids(distinct, listed, nothing, path)
+    rows = [(a.image, a.rater, ids[c], at) for at, a in enumerate(given) for c in a.chosen or (none,)]
+    is_single = bool(given) and all(a.is_single for a in given)
+    skipped = len(answers) - len(given)
+    if is_single:  # one who chose none of the classes did not choose one class of all
+        skipped += sum(row[2] < 0 for row in rows)
+        rows = [row for row in rows if row[2] >= 0]
+    names, raters, chosen, order = zip(*rows, strict=True) if rows else ((), (), (), ())
+    columns = columns_of_votes(
+        np.array(names, object),
+        np.array(raters, object),
+        np.array(chosen, np.int64),
+        listed,
+        path,
+        ONE_CLASS,
+        (f"{skipped:,} classification{'s' * (skipped != 1)} without a class",) if skipped else (),
+        np.array(order, np.int64),
+    )
+    return columns.to_votes() if is_single else columns.to_sets(shown)
+
+
+def _of_workflow(frame: pl.DataFrame, workflow: int, path: Path) -> pl.DataFrame:
+    """Return the classifications of one workflow, in the order in which they were made."""
+    missing = [name for name in _COLUMNS if name not in frame.columns]
+    if missing:
+        raise InputError(
+            "The file is not an export of Zooniverse's classifications.",
+            where=path,
+            got=cut_for_message(", ".join(frame.columns)),
+            allowed=f"the columns {', '.join(_COLUMNS)}",
+        )
+    more = [pl.lit(None, pl.String).alias(name) for name in _MORE if name not in frame.columns]
+    frame = frame.with_columns(*more)
+    found = frame["workflow_id"].cast(pl.String).drop_nulls().unique(maintain_order=True).to_list()
+    if (workflow and str(workflow) not in found) or (not workflow and len(found) > 1):
+        raise InputError(
+            "The export contains several workflows." if not workflow else "There is no such workflow.",
+            where=path,
+            got=str(workflow) if workflow else ", ".join(found[:8]),
+            allowed="one of them" if not workflow else ", ".join(found[:8]),
+            do=f"name it in `format`: zooniverse(workflow={found[0]})",
+        )
+    if workflow:
+        frame = frame.filter(pl.col("workflow_id").cast(pl.String) == str(workflow))
+    return frame.sort(pl.col("created_at").cast(pl.String), "classification_id", maintain_order=True)
+
+
+def _answers(frame: pl.DataFrame, task: str, image: str, path: Path) -> Iterator[_Answer]:
+    """Yield the answers to a task, in the order of the rows."""
+    where = f"{path}, column annotations"
+    tasks = [list(_tasks(_parsed(text, where))) for text in frame["annotations"]]
+    subjects = [_parsed(text, f"{path}, column subject_data") for text in frame["subject_data"]]
+    if not all(isinstance(s, dict) and all(isinstance(m, dict) for m in s.values()) for s in subjects):
+        raise InputError("The metadata of a subject are not an object.", where=f"{path}, column subject_data")
+    chosen_task = task or _only_task(tasks, path)
+    field = image or _image_field(subjects, path)
+    users = frame["user_name"].cast(pl.String), frame["user_ip"].cast(pl.String)
+    raters = users[0].fill_null("not-logged-in-" + users[1]).fill_null("").to_list()
+    for parts, subject, rater in zip(tasks, subjects, raters, strict=True):
+        for number, about in subject.items():
+            name = number if field == _SUBJECT else about.get(field)
+            if name is None or not rater:
+                raise InputError(
+                    "A classification has no image." if rater else "A classification has no rater.",
+                    where=f"{path}, subject {number}",
+                    got=cut_for_message(f"the fields {', '.join(about)}"),
+                    allowed=f"the field {field}" if rater else "a user_name or user_ip in each row",
+                )
+            values = [value for key, value in parts if key == chosen_task]
+            chosen = [_choices(value) for value in values]
+            flat = [c for part in chosen if part is not None for c in part]
+            is_given = any(part is not None for part in chosen)
+            yield _Answer(str(name), rater, flat if is_given else None, all(map(_is_single, values)))
+
+
+def _parsed(text: object, where: str) -> Any:
+    return parse_json(str(text), where)
+
+
+def _tasks(annotations: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the name and the value of each task, also of those inside a combination of tasks."""
+    for about in annotations if isinstance(annotations, list) else ():
+        if not isinstance(about, Mapping) or "task" not in about:
+            continue
+        value = about.get("value")
+        inner = list(_tasks(value))
+        if inner:
+            yield from inner
+        else:
+            yield str(about["task"]), value
+
+
+def _choices(value: Any) -> list[str] | None:
+    """Return the choices in the value of a survey or a question; None if it has another form."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
+        return None
+    found = [v.get("choice") if isinstance(v, Mapping) else v for v in value]
+    return [c for c in found if isinstance(c, str)] if all(isinstance(c, str) for c in found) else None
+
+
+def _is_single(value: Any) -> bool:
+    return isinstance(value, str) or value is None
+
+
+def _only_task(tasks: Iterable[list[tuple[str, Any]]], path: Path) -> str:
+    counts = Counter(key for parts in tasks for key, value in parts if _choices(value))
+    if len(counts) == 1:
+        return next(iter(counts))
+    raise InputError(
+        "The export contains several tasks." if counts else "The export contains no survey or question.",
+        where=path,
+        got=", ".join(f"{key} with {n:,} answers" for key, n in counts.most_common(8)) or None,
+        allowed="one task, in which raters chose classes",
+        do=f"name it in `format`: zooniverse(task='{counts.most_common(1)[0][0]}')" if counts else None,
+    )
+
+
+def _image_field(subjects: Iterable[Mapping[str, Mapping[str, Any]]], path: Path) -> str:
+    """Return the field with the names of images; the names of hidden fields begin with # or !."""
+    fields = {f.lstrip("#!/"): f for subject in subjects for about in subject.values() for f in about}
+    column = image_name_column(fields)
+    if column is not None:
+        return fields[column]
+    raise InputError(
+        "The subjects have no names of images.",
+        where=f"{path}, column subject_data",
+        got=cut_for_message(", ".join(fields.values())),
+        allowed="a field such as Filename or image",
+        do="name the field in `format`: zooniverse(image='FIELD'), or pass zooniverse(image='subject_id')",
+    )
+
+
+def _fold(text: str) -> str:
+    """Return a name as Zooniverse makes the id of a choice from it: NOTHINGHERE from *Nothing here*."""
+    return re.sub(r"[\W_]", "", text.upper())
+
+
+def _consonants(text: str) -> str:
+    """Return a name as the id of a choice in older projects: NTHNGHR from *Nothing here*."""
+    return re.sub("[AEIOU]", "", _fold(text))
+
+
+def _ids(choices: Iterable[str], classes: ClassList, nothing: set[str], path: Path) -> dict[str, int]:
+    """Return the class of each choice, -1 if it says that there is none."""
+    folded: dict[str, set[int]] = {}
+    for i, (key, name, synonyms) in enumerate(
+        zip(classes.keys, classes.names, classes.synonyms, strict=True)
+    ):
+        for text in (key, name, *synonyms):
+            for form in (_fold(text), _consonants(text)):
+                folded.setdefault(form, set()).add(i)
+    ids: dict[str, int] = {}
+    unknown = []
+    for choice in choices:
+        found = folded.get(_fold(choice), set())
+        exact = classes.find(choice)
+        if exact is not None or len(found) == 1:
+            ids[choice] = exact if exact is not None else min(found)
+        elif _fold(choice) in nothing:
+            ids[choice] = -1
+        else:
+            unknown.append(choice)
+    if unknown:
+        raise InputError(
+            "Choices of raters are not in the class list.",
+            where=path,
+            got=cut_for_message(", ".join(unknown)),
+            allowed=cut_for_message(", ".join(classes.keys)),
+            do="add the choices to the class list, in a column synonyms; or name the choice that says that "
+            "there is none of the classes in `format`: zooniverse(none='CHOICE')",
+        )
+    return ids
+
+
+@register("writer", "zooniverse-manifest", holds=("proposals",), suffixes=(".csv",), keeps=())
+def write_manifest(table: pa.Table, path: Path, classes: ClassList | None) -> Saved:
+    """Write one row per image of proposals, with the hidden field ``#classes``: their names, best first."""
+    names = names_of_proposals(table, classes, path)
+    frame = pl.DataFrame(check(table, "proposals")).sort("score", descending=True, maintain_order=True)
+    frame = frame.with_columns(named=pl.Series([names[c] for c in frame["class_id"]], dtype=pl.String))
+    rows = frame.group_by("image_id", maintain_order=True).agg(pl.col("named").str.join("; "))
+    with atomic_write(path) as part:
+        rows.rename({"image_id": "image", "named": "#classes"}).write_csv(part)
+    return Saved((path,), ("scores", "n_models"))

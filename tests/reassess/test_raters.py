@@ -1,0 +1,97 @@
+"""Flags of raters, and label sets as golden answers."""
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from manyhot import aggregate, agreement, read_labels
+from manyhot.classes import from_keys
+from manyhot.reassess.answers import VotesReading
+
+KEYS = ("cat", "dog", "fox")
+IMAGES = [f"{i:03d}.jpg" for i in range(120)]
+N_GOLDEN = 20
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    """Five good raters and one who clicks at random, on images with one of three classes each."""
+    rng = np.random.default_rng(5)
+    truth = rng.integers(0, 3, len(IMAGES))
+    rows = []
+    for rater in (*"abcde", "random"):
+        wrong = rng.random(len(IMAGES)) < (1 if rater == "random" else 0.1)
+        chosen = np.where(wrong, rng.integers(0, 3, len(IMAGES)), truth)
+        rows += [(image, rater, KEYS[c]) for image, c in zip(IMAGES, chosen, strict=True)]
+    votes = pl.DataFrame(rows, schema=["image_id", "rater_id", "class_id"], orient="row")
+    votes.write_csv(tmp_path / "votes.csv")
+    golden = [
+        ("golden/" + image, KEYS[c], "x", "yes" if c == t else "no")
+        for image, t in list(zip(IMAGES, truth, strict=True))[:N_GOLDEN]
+        for c in range(3)
+    ]
+    frame = pl.DataFrame(golden, schema=["image_id", "class_id", "expert_id", "answer"], orient="row")
+    frame.with_columns(pl.col("image_id").str.strip_prefix("golden/")).write_csv(tmp_path / "golden.csv")
+    sets = frame.filter(pl.col("answer") == "yes").select("image_id", labels="class_id")
+    sets.sort("image_id", descending=True).write_csv(tmp_path / "sets.csv")
+    (tmp_path / "classes.txt").write_text("\n".join(KEYS))
+    return tmp_path
+
+
+READING = {"format": "choices(several=True)"}
+
+
+def rater(result, name="random"):
+    return next(row for row in result.raters.to_pylist() if row["rater_id"] == name)
+
+
+def test_few_golden_answers_do_not_clear_a_rater_whom_all_others_contradict(campaign):
+    reading = VotesReading(classes=campaign / "classes.txt", **READING)
+    votes, golden = pl.read_csv(campaign / "votes.csv"), pl.read_csv(campaign / "golden.csv")
+    own = dict(votes.filter(pl.col("rater_id") == "random").select("image_id", "class_id").iter_rows())
+    said = [own[image] == key for image, key in golden.select("image_id", "class_id").iter_rows()]
+    informedness = 2 * roc_auc_score(golden["answer"] == "yes", said) - 1
+    found = rater(agreement(campaign / "votes.csv", campaign / "golden.csv", reading=reading))
+    assert found["informedness"] == pytest.approx(informedness, abs=1e-12)
+    assert found["informedness_lo"] < 0.2 < found["informedness_hi"]  # too few questions to tell
+    assert found["flags"] == ["spammer"]
+    alone = rater(agreement(campaign / "votes.csv", reading=reading))
+    assert alone["informedness_hi"] < 0.2
+    # A rater who is right on golden questions is no spammer, whatever the others say.
+    right = {row["image_id"]: row["class_id"] for row in golden.to_dicts() if row["answer"] == "yes"}
+    named = pl.col("image_id").replace_strict(right, default=pl.col("class_id"))
+    is_random = pl.col("rater_id") == "random"
+    better = votes.with_columns(class_id=pl.when(is_random).then(named).otherwise("class_id"))
+    more = [votes.with_columns(image_id=f"{i}/" + pl.col("image_id")) for i in range(3)]
+    pl.concat([better, *more]).write_csv(campaign / "votes.csv")
+    assert rater(agreement(campaign / "votes.csv", reading=reading))["flags"] == ["spammer"]
+    assert rater(agreement(campaign / "votes.csv", campaign / "golden.csv", reading=reading))["flags"] == []
+
+
+def test_label_sets_as_golden_answers(campaign):
+    reading = VotesReading(classes=campaign / "classes.txt", **READING)
+    expected = agreement(campaign / "votes.csv", campaign / "golden.csv", reading=reading)
+    sets = read_labels(campaign / "sets.csv", classes=from_keys(KEYS))
+    for golden in (campaign / "sets.csv", sets):
+        found = agreement(campaign / "votes.csv", golden, reading=reading)
+        assert found.raters.equals(expected.raters)
+        assert found.agreement.equals(expected.agreement)
+        assert (
+            "the golden answers are label sets that do not record which classes were asked about, so each "
+            "class that they do not list is no"
+        ) in found.notes
+    written = aggregate(campaign / "votes.csv", golden=campaign / "golden.csv", reading=reading)
+    again = aggregate(campaign / "votes.csv", golden=campaign / "sets.csv", reading=reading)
+    assert again.labels.table.equals(written.labels.table)
+
+
+def test_states_of_label_sets_as_golden_answers(campaign):
+    """A class that was not asked about is no question, and an unclear one is a maybe."""
+    (campaign / "sets.csv").write_text(
+        "image_id,class_id,state\n000.jpg,cat,yes\n000.jpg,dog,unclear\n001.jpg,fox,no\n"
+    )
+    reading = VotesReading(classes=campaign / "classes.txt", **READING)
+    found = agreement(campaign / "votes.csv", campaign / "sets.csv", reading=reading)
+    assert rater(found)["golden"] == 3
+    assert not any("they do not list is no" in note for note in found.notes)

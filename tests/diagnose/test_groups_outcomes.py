@@ -129,3 +129,24 @@ def test_models_without_scores_of_all_classes_are_judged_by_their_top_class(stat
     row = rows_of(found, "error")[None, "hospital south"]
     assert (row["n"], row["events"]) == ((scored & south).sum(), (wrong & scored & south).sum())
     assert not rows_of(found, "missed")
+
+
+def test_a_softmax_is_compared_by_its_top_class(states, hospital, tmp_path):
+    """It calls half of the images from the south lung, each with a probability of 0.4 only."""
+    best = np.where((states == 1).any(axis=1), (states == 1).argmax(axis=1), DEVICE)
+    best[(hospital == "south") & (np.arange(N) % 2 == 0)] = LUNG
+    softmax = np.where(np.eye(4)[best] == 1, 0.4, 0.2).astype(np.float32)
+    found = asked(states, softmax, hospital, tmp_path)
+    row = rows_of(found, "called")["lung", "hospital south"]
+    # The top class alone is judged only where some class is valid.
+    inside = (states == 1).any(axis=1) & (states[:, LUNG] == 0) & (hospital == "south")
+    assert (row["n"], row["events"]) == (inside.sum(), (inside & (best == LUNG)).sum())
+    assert "F1 threshold" not in row["sentence"]
+    row = rows_of(found, "missed")["device", "hospital south"]
+    inside = (states[:, DEVICE] == 1) & (hospital == "south")
+    wrong = states[np.arange(N), best] != 1
+    assert (row["n"], row["events"]) == (inside.sum(), (inside & wrong).sum())
+    note = (
+        "net: probabilities add up to 1, so only the top class of each image is compared with its label set"
+    )
+    assert note in found.notes

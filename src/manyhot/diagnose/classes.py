@@ -82,6 +82,12 @@ class ClassResults(DiagnosisResult):
                 allowed="; ".join(f"{name} on {of}" for of, name in models),
                 do="name the model and the data set",
             )
+        if models[matching[0]][0]["goal"] == "top":
+            raise InputError(
+                "The top class of each image is predicted, so there are no thresholds.",
+                got=" on ".join(matching[0][::-1]),
+                do="choose them with `goal` f1, precision or recall",
+            )
         return {row["key"]: row["threshold"] for row in models[matching[0]]}
 
     def lines(self) -> Iterator[str]:
@@ -90,7 +96,8 @@ class ClassResults(DiagnosisResult):
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the tables, ``thresholds.csv``, and the page of the folder; see `Result.write`."""
-        chosen = self.class_results.select(["dataset", "model", "class_id", "key", "threshold"])
+        chosen = self.class_results.filter(pc.not_equal(self.class_results["goal"], "top"))
+        chosen = chosen.select(["dataset", "model", "class_id", "key", "threshold"])
         chosen = chosen.rename_columns(["dataset", "model", "class_id", "class", "threshold"])
         return [*super().write(out, run=run), write_csv(chosen, Path(out) / "thresholds.csv")]
 
@@ -110,7 +117,7 @@ def diagnose_classes(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    goal: Annotated[Goal, OptionName("--for")] = "f1",
+    goal: Annotated[Goal | None, OptionName("--for")] = None,
     at: Probability | None = None,
     folds: Annotated[int, AtLeast(2)] = FOLDS,
     masked: bool = False,
@@ -123,6 +130,7 @@ def diagnose_classes(
 
     Thresholds are chosen on all images. Precision, recall and F1 are computed by cross-fitting: the images
     are split into folds, and each fold is evaluated at the threshold that was chosen on the other folds.
+    Models whose probabilities of an image add up to 1 predict the top class instead.
 
     Parameters
     ----------
@@ -135,7 +143,9 @@ def diagnose_classes(
     goal
         How thresholds are chosen. f1: the highest threshold with the largest F1. precision: the lowest
         threshold with a precision of at least `at`, and therefore the largest recall. recall: the highest
-        threshold with a recall of at least `at`.
+        threshold with a recall of at least `at`. top: no threshold; the top class of each image is predicted.
+        By default, top for models whose probabilities of an image add up to 1, such as those of a softmax,
+        and f1 for all others.
     at
         For the goals precision and recall only: the value that a threshold must reach.
     folds
@@ -179,7 +189,8 @@ def diagnose_classes(
         names = listed(skipped, 5)
         notes.append(f"models without scores of all classes are left out: {names}")
     made = {name: pa.concat_tables([part[name] for part in parts]) for name in CLASS_TABLES}
-    metadata = {"goal": goal, "folds": str(folds), "seed": str(seed), "masked": json.dumps(masked)}
+    metadata = {"folds": str(folds), "seed": str(seed), "masked": json.dumps(masked)}
+    metadata |= {} if goal is None else {"goal": goal}
     metadata |= {} if at is None else {"at": str(at)}
     return ClassResults(**made, notes=tuple(dict.fromkeys(notes)), metadata=metadata, inputs=inputs)
 

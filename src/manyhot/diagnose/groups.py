@@ -95,7 +95,8 @@ def diagnose_groups(
     brightness, tint, sharpness, size), the files (format, compression, camera, source), metadata, other
     classes of the label sets, objects, and clusters of embeddings. Images of a class are compared with other
     images of the same class; in multi-label data, images with a class are compared with images without it,
-    and a class is predicted at its F1 threshold. The p-values are corrected for the whole search.
+    and a class is predicted at its F1 threshold or, by a softmax, if it is the top class. The p-values are
+    corrected for the whole search.
 
     Parameters
     ----------
@@ -399,11 +400,11 @@ class _Search:
         if self.is_multi_label:
             # The folds, and thus the thresholds, are those of diagnose classes without options.
             points = operating_points(case, rng=np.random.default_rng(0))
-            if points is not None:
+            if points is not None and points.top is None:
                 return threshold_outcomes(case, points, model.rows, self.stratum, least, associated)
+            reason = "there are no scores of all classes" if points is None else "probabilities add up to 1"
             self.notes.append(
-                f"{model.model}: there are no scores of all classes, so only the top class of each image is "
-                "compared with its label set"
+                f"{model.model}: {reason}, so only the top class of each image is compared with its label set"
             )
         confidence = self.settings.min_confidence
         return model_outcomes(

@@ -332,7 +332,8 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
         corrected,
         "Errors in a group are compared with errors on other images of the same classes; in multi-label "
         "data, false positives of a class on images without it, and misses on images with it, at the "
-        "threshold with the largest F1 (by cross-fitting). Properties of images with a label are compared "
+        "threshold with the largest F1 (by cross-fitting) or, if the probabilities of an image add up to 1, "
+        "of the top class. Properties of images with a label are compared "
         "with properties of all other images. A p-value is the share of random permutations in which any "
         "group of the whole search differs at least this much. Marks and pasted objects are searched for on "
         "one half of the images, and counted on the other half.",

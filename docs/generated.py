@@ -178,7 +178,7 @@ ROWS = {
     "prediction_sets": ("a model and what its prediction sets must cover", "`manyhot diagnose calibration`"),
     "class_errors": (
         "a class that a model predicts wrongly or misses on an image",
-        "`manyhot diagnose errors --event set`, if there are no original labels",
+        "`manyhot diagnose errors`, if there are no original labels",
     ),
     "class_calibration": (
         "a class of a model with probabilities of independent classes",

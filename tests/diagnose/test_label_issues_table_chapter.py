@@ -42,7 +42,7 @@ def test_the_answer_and_the_next_step_come_first(page):
         "and 1 may be missing, and 1 pair of classes may be one class, according to net. These are "
         "suggestions, with the strongest evidence first. A model that was trained on these images repeats "
         "their wrong labels. Next: let people decide about these images. "
-        "manyhot init CAMPAIGN --images IMAGES --predictions FOLDER Labels that may be wrong, and the "
+        "manyhot init campaign --images IMAGES --predictions FOLDER Labels that may be wrong, and the "
         "classes suggested instead"
     )
 

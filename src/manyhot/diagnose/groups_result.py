@@ -167,8 +167,8 @@ class WeakGroups(DiagnosisResult):
             if len(part) > _PRINTED:
                 yield f"     … and {len(part) - _PRINTED:,} more in the table"
         folder, call = self.place
-        if self.marks is not None and (step := _to_mitigate(rows, folder)):
-            step = step.after(call)
+        if self.marks is not None and (step := _to_mitigate(rows)):
+            step = step.after(call, folder)
             yield ""
             yield f"next: {step.text[:-1]}: {step.command}"
 
@@ -319,7 +319,7 @@ def _clearest(rows: Sequence[Row]) -> Row:
     tables=("groups", "group_examples"),
     next=NextStep(
         "judge models on each group, as slices.",
-        "manyhot evaluate DATASET --predictions FOLDER --images groups/images.parquet --slice groups",
+        "manyhot evaluate DATASET --predictions FOLDER --images OUT/images.parquet --slice groups",
     ),
 )
 def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
@@ -352,12 +352,12 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
         figures,
         tuple(listings),
         albums,
-        _to_mitigate(rows, folder.name) if (folder / OBJECTS).is_file() else None,
+        _to_mitigate(rows) if (folder / OBJECTS).is_file() else None,
         method=method,
     )
 
 
-def _to_mitigate(rows: Sequence[Row], folder: str) -> NextStep | None:
+def _to_mitigate(rows: Sequence[Row]) -> NextStep | None:
     """Return how to fit a head without the first frame, tag or band that is associated with a class."""
     marks = (r for r in rows if r["kind"] in ("frame", "mark") and not r["name"].startswith("no "))
     # Images of other classes that are missed because of a mark are no reason to remove it from these classes.
@@ -365,7 +365,7 @@ def _to_mitigate(rows: Sequence[Row], folder: str) -> NextStep | None:
     if first is None:
         return None
     boxes = f"the {first['name']}, whose boxes are in {OBJECTS}"
-    objects, labels = (f"{folder}/{name}" for name in (OBJECTS, LABELS))
+    objects, labels = (f"OUT/{name}" for name in (OBJECTS, LABELS))
     return step_without(first["class_name"], first["name"], boxes, objects, labels)
 
 

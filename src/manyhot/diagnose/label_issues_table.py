@@ -269,7 +269,7 @@ MOST_NAMED = 3
     "label-issues",
     tables=("findings",),
     next=NextStep(
-        "let people decide about these images.", "manyhot init CAMPAIGN --images IMAGES --predictions FOLDER"
+        "let people decide about these images.", "manyhot init campaign --images IMAGES --predictions FOLDER"
     ),
 )
 def label_issues_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:

@@ -18,6 +18,7 @@ from sklearn.metrics import (
 
 import manyhot.core.operating_points as module
 from manyhot.core.class_counts import class_curves
+from manyhot.core.clusters import Clusters
 from manyhot.core.confused_classes import confused_classes
 from manyhot.core.operating_points import REASONS, operating_points
 from manyhot.core.sets import NO, YES, Case, LabelSets
@@ -144,6 +145,31 @@ def test_a_softmax_predicts_its_top_class(kind, masked):
     }
     as_sigmoids = replace(case, scores=(p / 2).astype(np.float32), kind="probability")
     assert (points.goal, operating_points(as_sigmoids, rng=rng).goal) == ("top", "f1")
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_intervals_over_clusters_are_those_of_a_bootstrap_of_clusters(masked):
+    """Four images of a camera are alike; a bootstrap by hand draws whole cameras."""
+    rng, n, n_classes = np.random.default_rng(7), 1200, 3
+    camera = np.repeat(np.arange(n // 4), 4)
+    truth = rng.integers(n_classes, size=n // 4)[camera]
+    shift = rng.normal(size=(n // 4, n_classes))[camera]
+    logits = shift + 0.3 * rng.normal(size=(n, n_classes)) + 1.2 * np.eye(n_classes)[truth]
+    top = logits.argmax(axis=1)
+    case = case_of(np.where(np.eye(n_classes)[truth] == 1, YES, NO), logits.astype(np.float32))
+    case = replace(case, top=top[:, None].astype(np.int32), kind="logit", link="softmax")
+    clusters = Clusters.of(camera)
+    points = operating_points(case, rng=rng, masked=masked, clusters=clusters)
+    narrow = operating_points(case, rng=rng, masked=masked)
+    for c in range(n_classes):
+        counts = np.stack([(truth == c) & (top == c), top == c, truth == c]).reshape(3, -1, 4).sum(axis=2)
+        drawn = counts[:, rng.integers(n // 4, size=(4000, n // 4))].sum(axis=2)
+        right, predicted, positives = drawn
+        values = right / predicted, right / positives, 2 * right / (predicted + positives)
+        for value, name in zip(values, ("precision", "recall", "f1"), strict=True):
+            (_, *ends), (_, *before) = (tuple(end[c] for end in getattr(p, name)()) for p in (points, narrow))
+            assert ends == pytest.approx(np.quantile(value, [0.025, 0.975]), abs=0.02)
+            assert ends[1] - ends[0] > 1.5 * (before[1] - before[0])
 
 
 def test_the_threshold_of_all_images_is_the_best_of_scikit_learns_curve():

@@ -125,6 +125,21 @@ def test_a_softmax_has_no_thresholds(files, arrays):
     assert pl.read_csv("f1/thresholds.csv").height == C
 
 
+def test_clusters_of_images(files):
+    pl.DataFrame({"image_id": [f"{i:03}.jpg" for i in range(N)], "camera": np.arange(N) // 10}).write_csv(
+        "i.csv"
+    )
+    done = run("--images", "i.csv", "--clusters", "camera", "--out", "out")
+    assert done.exit_code == 0, done.output
+    assert "intervals and p-values are over 30 clusters of camera with 300 images" in done.output
+    assert run("--images", "i.csv", "--out", "alone").exit_code == 0
+    by_cluster, by_image = (pl.read_csv(f"{name}/class_results.csv") for name in ("out", "alone"))
+    assert by_cluster["ap"].to_list()[:3] == by_image["ap"].to_list()[:3]
+    assert by_cluster["ap_lo"].to_list()[0] != by_image["ap_lo"].to_list()[0]
+    done = run("--images", "i.csv", "--clusters", "site")
+    assert "There is no column 'site' of clusters." in str(done.exception)
+
+
 def test_goals_on_the_command_line(files):
     done = run("--for", "recall", "--at", "0.9", "--json", "--folds", "3", "--curves", "1")
     assert done.exit_code == 0, done.output

@@ -22,10 +22,10 @@ from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Ints64, Pos
 from manyhot.core.class_calibration import class_states
 from manyhot.core.class_counts import ClassCounts, counts_by_class
 from manyhot.core.clusters import Clusters
-from manyhot.core.ranked_positives import AnsweredCells, answered_cells
+from manyhot.core.ranked_positives import AnsweredCells, answered_cells, class_columns
 from manyhot.core.score_threshold import adds_up_to_one
 from manyhot.core.sets import NO, YES, Case, LabelSets
-from manyhot.core.share_intervals import wilson_interval
+from manyhot.core.share_intervals import clustered_effect, wilson_interval
 from manyhot.errors import InputError
 from manyhot.parameters import check_count, check_one_of, check_share
 
@@ -66,7 +66,7 @@ class OperatingPoints:
         Number of cells at or above the threshold of their fold, and number of positives among them.
     effect : ndarray of float64, shape (3, C)
         The design effects of precision, recall and F* (see `f1`): the variance relative to the variance of a
-        share under fixed thresholds; at least 1.
+        share of independent images under fixed thresholds; at least 1.
     reason : ndarray of int64, shape (C,)
         The reason why numbers are undefined, as a position in `REASONS`; -1 if all are defined.
     masked : bool
@@ -172,7 +172,8 @@ def operating_points(
     masked : bool
         Ignore unclear cells and cells that no rater was asked about.
     clusters : Clusters, optional
-        Clusters of the images, each of which is in a single fold. Intervals do not allow for clusters.
+        Clusters of the images, each of which is in a single fold. Design effects are then multiplied by those
+        of the clusters, at the thresholds of the folds.
 
     Returns
     -------
@@ -211,7 +212,29 @@ def operating_points(
             continue
         own = np.random.default_rng([seed, class_id])
         _fit(points, class_id, counts, goal, 1.0 if at is None else at, own)
+    if clusters is not None:
+        _add_cluster_effects(points, case, answered, clusters)
     return points
+
+
+def _add_cluster_effects(
+    points: OperatingPoints, case: Case, answered: AnsweredCells, clusters: Clusters
+) -> None:
+    """Multiply design effects by those of clusters, whose images are right or wrong together."""
+    n = len(case.labels)
+    for part, column in class_columns(case, points.fitted):
+        class_id = points.fitted[part.start]
+        own = answered[answered.classes == class_id]
+        valid, counts = np.zeros(n, bool), case.labels.usable
+        valid[own.image[own.yes]] = True
+        if points.masked:
+            counts = np.zeros(n, bool)
+            counts[own.image] = True
+        predicted = points.predicts(column, slice(None), class_id) & counts
+        sides = (predicted & valid, predicted, valid, predicted | valid)
+        right, *of = (clusters.sizes(flags) for flags in sides)
+        effect = clustered_effect(right[:, None], np.stack(of, axis=1), lambda values: values.sum(axis=0))
+        points.effect[:, class_id] *= np.where(np.isfinite(effect), effect, 1)
 
 
 def _by_top(points: OperatingPoints, case: Case, answered: AnsweredCells) -> OperatingPoints:

@@ -18,6 +18,7 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
+from manyhot.evaluate.clusters import ClustersLike, cluster_notes, clusters_of
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings, terminal_lines
 from manyhot.evaluate.per_class.class_tables import (
     CLASS_TABLES,
@@ -122,6 +123,7 @@ def diagnose_classes(
     folds: Annotated[int, AtLeast(2)] = FOLDS,
     masked: bool = False,
     curves: Annotated[int, AtLeast(0)] = CURVES,
+    clusters: ClustersLike | None = None,
     seed: Seed = 0,
     reading: Reading = READING,
     run: Run = QUIET,
@@ -156,6 +158,10 @@ def diagnose_classes(
     curves
         Number of classes for which to compute precision-recall and ROC curves, starting with the lowest
         average precision.
+    clusters
+        A column of the images table that says which images depend on each other, such as patient_id. Its
+        values, and not images, are then the independent cases of intervals, and a fold consists of whole
+        clusters. In Python, also the values themselves, as a series or mapping by image id.
     seed
         Seed for the split into folds, which does not depend on the order of the images.
 
@@ -175,7 +181,11 @@ def diagnose_classes(
     settings = PointSettings(goal, at, folds, seed, masked)
     parts, notes, inputs, skipped = list[dict[str, pa.Table]](), list[str](), dict[str, str](), list[str]()
     for source in open_inputs(labels, predictions, reading=reading, run=run):
-        parts += _judged(source, settings, curves, skipped, reading, run)
+        parts += _judged(source, settings, curves, clusters, skipped, reading, run)
+        notes += (
+            f"{source.name}: {note.text}"
+            for note in cluster_notes(clusters, source.name, labels_of(source), source.images)
+        )
         notes += source.misfits.notes(source.name)
         inputs |= source.inputs
     if not parts:
@@ -196,11 +206,18 @@ def diagnose_classes(
 
 
 def _judged(
-    source: Source, settings: PointSettings, curves: int, skipped: list[str], reading: Reading, run: Run
+    source: Source,
+    settings: PointSettings,
+    curves: int,
+    clusters: ClustersLike | None,
+    skipped: list[str],
+    reading: Reading,
+    run: Run,
 ) -> list[dict[str, pa.Table]]:
     """Return the tables of a data set; add the models that were left out to `skipped`."""
     # Folds are drawn by position: in the order of ids, they do not depend on the order of the rows.
     labels = in_order_of_ids(labels_of(source))
+    of_images = clusters_of(clusters, labels, source.images)
     source = replace(source, labels=labels, images=None)
     if settings.masked and not labels.asked_known:
         raise InputError(
@@ -211,7 +228,8 @@ def _judged(
     classes = source.classes or class_list_of(labels.class_hash)
     found = ClassTables(source.name, labels.n_classes, classes, settings, curves)
     for model in model_cases(source, trust_order=reading.trust_order, run=run):
-        if not found.add(model.model, model.case, len(labels) - len(model.case.labels)):
+        own = of_images and of_images.take(model.rows)
+        if not found.add(model.model, model.case, len(labels) - len(model.case.labels), own):
             skipped.append(model.model)
     made = found.tables()
     return [made] if made else []

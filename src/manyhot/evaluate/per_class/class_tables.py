@@ -183,8 +183,8 @@ class ClassTables:
     def add(self, model: str, case: Case, n_unmatched: int = 0, clusters: Clusters | None = None) -> bool:
         """Add a model that has no predictions for `n_unmatched` images; return whether it could be added.
 
-        With clusters of the images of the case, folds consist of whole clusters, and the jackknife leaves out
-        one cluster at a time. Intervals of precision, recall and F1 do not allow for clusters.
+        With clusters of the images of the case, folds consist of whole clusters, the jackknife leaves out one
+        cluster at a time, and design effects include those of clusters.
         Models without dense scores cannot be added. If the setting `masked` is true and the label sets do not
         record *no* answers, no model can be added.
         """

@@ -353,7 +353,7 @@ def _images(anchor: str, title: str, findings: pa.Table, link: Callable[[Row], s
     )
     rows = first_findings(findings, "score", MOST_FIRST)
     more = len(findings) - len(rows)
-    note = f"{more:,} more are in findings.csv." if more else ""
+    note = f"The {len(rows):,} with the highest scores; {more:,} more are in findings.csv." if more else ""
     return listing(
         f"labels-{anchor}", f"{title}: {len(findings):,}", heads, rows, _cells, note=note, link=link
     )

@@ -22,7 +22,7 @@ from manyhot import tables
 from manyhot.commands import COMMANDS
 from manyhot.registry import get, names
 from manyhot.report.figure import Figure
-from manyhot.report.listings import ColumnHead, Listing, ListingRow
+from manyhot.report.listings import NONE, ColumnHead, Listing, ListingRow
 from manyhot.tables import Row
 from manyhot.tables.definitions import CONTROLS
 
@@ -194,16 +194,17 @@ def listing(
 ) -> Listing:
     """Return a table of the first `MOST_ROWS` rows, whose first cells link to the addresses from `link`.
 
-    Empty columns are left out. A text column with the same value in all rows becomes a sentence above the
-    table.
+    Empty columns are left out, also text columns of dashes. A text column with the same value in all rows
+    becomes a sentence above the table.
     """
     all_rows = list(rows)
     shown = [cells(row) for row in all_rows[:MOST_ROWS]]
     columns = list(zip(*shown, strict=True))
     constant = [i for i, v in enumerate(columns) if i and not heads[i].number and len(set(v)) == 1]
     constant = constant if len(shown) > 1 else []
-    sentences = [f"{heads[i].text}: {columns[i][0]}." for i in constant if columns[i][0]]
-    varying = [i for i, v in enumerate(columns) if i == 0 or (any(v) and i not in constant)]
+    sentences = [f"{heads[i].text}: {columns[i][0]}." for i in constant if columns[i][0] not in ("", NONE)]
+    empty = [i for i, v in enumerate(columns) if set(v) <= {"", "" if heads[i].number else NONE}]
+    varying = [i for i in range(len(columns)) if i == 0 or i not in (*constant, *empty)]
     links = [{0: link(row)} if link else {} for row in all_rows[:MOST_ROWS]]
     cut = ([row[i] for i in varying] for row in shown)
     entries = tuple(ListingRow(tuple(r), links=to) for r, to in zip(cut, links, strict=True))

@@ -192,6 +192,7 @@ ROWS = {
         "a group of images in which something is more frequent, the clearest first",
         "`manyhot diagnose groups`",
     ),
+    "group_rates": ("the error rate of a model for a value of a column", "`manyhot diagnose groups`"),
     "group_examples": ("a photograph of a group", "`manyhot diagnose groups`"),
     "ood": ("a measure of a score of a model, for some out-of-distribution images", "`manyhot diagnose ood`"),
     "duplicates": ("an image with a duplicate, by group", "`manyhot diagnose duplicates`"),

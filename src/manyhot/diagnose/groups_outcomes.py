@@ -15,7 +15,7 @@ from numpy import typing as npt
 
 from manyhot.core.array_types import Bools, Ints
 from manyhot.core.group_search import Outcome
-from manyhot.core.operating_points import OperatingPoints
+from manyhot.core.operating_points import OperatingPoints, operating_points
 from manyhot.core.score_threshold import adds_up_to_one, confidence_of
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, Case, LabelSets
 
@@ -65,6 +65,18 @@ def stratum_of(sets: LabelSets) -> Ints:
         return np.where(sets.usable, 0, NO_LABEL).astype(np.int64)
     first = np.where(sets.scored, sets.first, NO_LABEL)
     return np.where(sets.labelled, sets.label, first).astype(np.int64)
+
+
+def class_points(case: Case) -> tuple[OperatingPoints | None, str]:
+    """Return the thresholds of independent classes; or None, and why the top class is judged instead.
+
+    The folds, and thus the thresholds, are those of diagnose classes without options.
+    """
+    points = operating_points(case, rng=np.random.default_rng(0))
+    if points is not None and points.top is None:
+        return points, ""
+    reason = "there are no scores of all classes" if points is None else "probabilities add up to 1"
+    return None, f"{reason}, so only the top class of each image is compared with its label set"
 
 
 def model_outcomes(

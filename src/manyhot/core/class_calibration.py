@@ -172,7 +172,7 @@ def _of_class(outcomes: Outcomes, bins: Bins, unit: Ints, rng: np.random.Generat
     predicted = (p.mean(), *_mean_interval(p.mean(), changes[0]))
     share = (y.mean(), *(float(end) for end in _share_interval(y, unit)))
     varies = len(changes[0]) > 1 and changes[0].std() > 0 and changes[1].std() > 0
-    correlation = float(np.corrcoef(*changes)[0, 1]) if varies else 0.0
+    correlation = float(np.corrcoef(changes[0], changes[1])[0, 1]) if varies else 0.0
     ends = difference_interval(predicted, share, correlation)
     squares = (p - y) ** 2
     enough = min(n_yes, n - n_yes) >= FEWEST_FOR_BRIER

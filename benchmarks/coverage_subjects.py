@@ -71,6 +71,7 @@ NOT_SIMULATED = {
     "protocol_sets.several_lo": "Wilson's interval of a share of images, as the shares in metrics",
     "difficulty_groups.lo": "Wilson's interval of a share of images, as the shares in metrics",
     "groups.lo": "Wilson's interval of a share of images, as the shares in metrics",
+    "group_rates.lo": "Wilson's interval with a design effect, as in difficulty and reliability",
     "groups.lo_outside": "Wilson's interval of a share of images, as the shares in metrics",
     "groups.difference_lo": "Newcombe's interval of two shares, as in companions; the group was chosen",
     "duplicate_accuracy.value_lo": "Wilson's interval of a share of images, as the shares in metrics",

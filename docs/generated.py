@@ -178,7 +178,7 @@ ROWS = {
     "prediction_sets": ("a model and what its prediction sets must cover", "`manyhot diagnose calibration`"),
     "class_errors": (
         "a class that a model predicts wrongly or misses on an image",
-        "`manyhot diagnose errors --event set`, if there are no original labels",
+        "`manyhot diagnose errors`, if there are no original labels",
     ),
     "class_calibration": (
         "a class of a model with probabilities of independent classes",
@@ -192,6 +192,7 @@ ROWS = {
         "a group of images in which something is more frequent, the clearest first",
         "`manyhot diagnose groups`",
     ),
+    "group_rates": ("the error rate of a model for a value of a column", "`manyhot diagnose groups`"),
     "group_examples": ("a photograph of a group", "`manyhot diagnose groups`"),
     "ood": ("a measure of a score of a model, for some out-of-distribution images", "`manyhot diagnose ood`"),
     "duplicates": ("an image with a duplicate, by group", "`manyhot diagnose duplicates`"),

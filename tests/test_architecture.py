@@ -216,7 +216,6 @@ SPELLS_OPTIONS = {
     "report/figure.py": "variables of CSS",
     "report/prerender.py": "variables of CSS",
     "report/chapter.py": "turns the command line of a run into the next one",
-    "evaluate/report/__init__.py": "an option of the next command",
     "formats/timm_files.py": "options of timm's scripts",
 }
 """Files with texts that name an option, and why; all others name the parameter, in backticks."""

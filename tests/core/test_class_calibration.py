@@ -7,6 +7,7 @@ from sklearn.metrics import brier_score_loss
 
 from answered_sets import sets_of
 from manyhot.core.class_calibration import class_calibration
+from manyhot.core.clusters import Clusters
 from manyhot.core.confidence_metrics import classwise_ece, classwise_ece_asked, classwise_ece_set
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES, Case, LabelSets
 
@@ -48,6 +49,29 @@ def test_numbers_of_each_class_are_those_of_scikit_learn(answers):
         assert found.n_unasked[c] == np.count_nonzero(state[usable, c] == NOT_ASKED)
         for values in (found.prevalence, found.excess, found.brier):
             assert values[1][c] < values[0][c] < values[2][c]
+
+
+def test_intervals_over_clusters_are_those_of_a_bootstrap_of_clusters():
+    """Five images of a camera share labels and most of their scores; whole cameras are drawn by hand."""
+    rng, n = np.random.default_rng(3), 300
+    camera = np.repeat(np.arange(n), 5)
+    p = np.clip(rng.beta(1, 2, (n, 2))[camera] + rng.normal(0, 0.02, (5 * n, 2)), 0.001, 0.999)
+    p = p.astype(np.float32)
+    yes = (rng.random((n, 2)) < p[::5] ** 0.8)[camera]
+    case = case_of(sets_of(np.where(yes, YES, NO), None), p)
+    clusters = Clusters.of(camera)
+    found = class_calibration(case, rng=np.random.default_rng(0), clusters=clusters)
+    narrow = class_calibration(case, rng=np.random.default_rng(0))
+    drawn = rng.integers(n, size=(3000, n))
+    for c in range(2):
+        q, y = (values[:, c].reshape(n, 5).astype(float) for values in (p, yes))
+        for name, each in (("prevalence", y), ("excess", q - y), ("brier", (q - y) ** 2)):
+            ends = np.quantile(each.mean(axis=1)[drawn].mean(axis=1), [0.025, 0.975])
+            (_, *own), (_, *images) = ([end[c] for end in getattr(f, name)] for f in (found, narrow))
+            assert own == pytest.approx(ends, abs=0.012)
+            assert own[1] - own[0] > 1.7 * (images[1] - images[0])
+    assert (found.ece == narrow.ece).all()
+    assert (found.hi - found.lo)[5] > 1.5 * (narrow.hi - narrow.lo)[5]
 
 
 def test_bins_of_all_classes_are_those_of_scikit_learn(answers):

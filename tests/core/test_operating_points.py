@@ -1,11 +1,14 @@
 """Thresholds, counts and curves against scikit-learn and loops over folds, classes and thresholds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 from sklearn.metrics import (
     auc,
     average_precision_score,
+    confusion_matrix,
     f1_score,
     multilabel_confusion_matrix,
     precision_recall_curve,
@@ -15,12 +18,15 @@ from sklearn.metrics import (
 
 import manyhot.core.operating_points as module
 from manyhot.core.class_counts import class_curves
-from manyhot.core.operating_points import GOALS, REASONS, operating_points
+from manyhot.core.clusters import Clusters
+from manyhot.core.confused_classes import confused_classes
+from manyhot.core.operating_points import REASONS, operating_points
 from manyhot.core.sets import NO, YES, Case, LabelSets
 from manyhot.errors import InputError
 from scored_states import case_of, draw
 
 AT = {"f1": None, "precision": 0.6, "recall": 0.8}
+GOALS = tuple(AT)
 problems = pytest.mark.parametrize(
     ("seed", "dtype", "masked"), [(0, np.float32, False), (1, np.float16, True), (2, np.float16, False)]
 )
@@ -111,6 +117,59 @@ def test_counts_are_those_of_a_confusion_matrix():
     assert (matrix[:, 1, 1] == points.n_right[fitted]).all()
     assert (matrix[:, :, 1].sum(axis=1) == points.n_predicted[fitted]).all()
     assert points.f1()[0][fitted] == pytest.approx(f1_score(yes, predicted, average=None))
+
+
+@pytest.mark.parametrize("kind", ["probability", "logit"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_softmax_predicts_its_top_class(kind, masked):
+    """A class was predicted on 84 % of a stranger's images, of which it was the top class on none."""
+    rng, n, n_classes = np.random.default_rng(6), 200, 5
+    truth = rng.integers(n_classes, size=n)
+    logits = rng.normal(size=(n, n_classes)) + 1.5 * np.eye(n_classes)[truth]
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    scores = (p if kind == "probability" else logits).astype(np.float32)
+    top = scores.argmax(axis=1)
+    state = np.where(np.eye(n_classes)[truth] == 1, YES, NO)
+    case = replace(case_of(state, scores), top=top[:, None].astype(np.int32), kind=kind, link="softmax")
+    points = operating_points(case, rng=rng, masked=masked)
+    matrix = confusion_matrix(truth, top)
+    assert points.n_right.tolist() == np.diag(matrix).tolist()
+    assert points.n_predicted.tolist() == matrix.sum(axis=0).tolist()
+    assert points.f1()[0] == pytest.approx(f1_score(truth, top, average=None))
+    assert np.isnan(points.threshold).all()
+    found = confused_classes(case, points)
+    pairs = zip(found.predicted, found.present, found.n, found.n_instead, strict=True)
+    off = matrix - np.diag(np.diag(matrix))
+    assert {(a, b, m, k) for a, b, m, k in pairs} == {
+        (a, b, off[b, a], off[b, a]) for b, a in zip(*np.nonzero(off), strict=True)
+    }
+    as_sigmoids = replace(case, scores=(p / 2).astype(np.float32), kind="probability")
+    assert (points.goal, operating_points(as_sigmoids, rng=rng).goal) == ("top", "f1")
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_intervals_over_clusters_are_those_of_a_bootstrap_of_clusters(masked):
+    """Four images of a camera are alike; a bootstrap by hand draws whole cameras."""
+    rng, n, n_classes = np.random.default_rng(7), 1200, 3
+    camera = np.repeat(np.arange(n // 4), 4)
+    truth = rng.integers(n_classes, size=n // 4)[camera]
+    shift = rng.normal(size=(n // 4, n_classes))[camera]
+    logits = shift + 0.3 * rng.normal(size=(n, n_classes)) + 1.2 * np.eye(n_classes)[truth]
+    top = logits.argmax(axis=1)
+    case = case_of(np.where(np.eye(n_classes)[truth] == 1, YES, NO), logits.astype(np.float32))
+    case = replace(case, top=top[:, None].astype(np.int32), kind="logit", link="softmax")
+    clusters = Clusters.of(camera)
+    points = operating_points(case, rng=rng, masked=masked, clusters=clusters)
+    narrow = operating_points(case, rng=rng, masked=masked)
+    for c in range(n_classes):
+        counts = np.stack([(truth == c) & (top == c), top == c, truth == c]).reshape(3, -1, 4).sum(axis=2)
+        drawn = counts[:, rng.integers(n // 4, size=(4000, n // 4))].sum(axis=2)
+        right, predicted, positives = drawn
+        values = right / predicted, right / positives, 2 * right / (predicted + positives)
+        for value, name in zip(values, ("precision", "recall", "f1"), strict=True):
+            (_, *ends), (_, *before) = (tuple(end[c] for end in getattr(p, name)()) for p in (points, narrow))
+            assert ends == pytest.approx(np.quantile(value, [0.025, 0.975]), abs=0.02)
+            assert ends[1] - ends[0] > 1.5 * (before[1] - before[0])
 
 
 def test_the_threshold_of_all_images_is_the_best_of_scikit_learns_curve():
@@ -291,7 +350,8 @@ def test_the_same_seed_gives_the_same_folds():
         ),
         (
             {"goal": "accuracy"},
-            "There is no such goal of a threshold.\n  got:     accuracy\n  allowed: f1, precision, recall",
+            "There is no such goal of a threshold.\n  got:     accuracy\n"
+            "  allowed: f1, precision, recall, top",
         ),
         ({"n_folds": 1}, "There are too few folds.\n  got:     1\n  allowed: 2 and up"),
     ],

@@ -11,9 +11,12 @@ from scipy.special import softmax
 from typer.testing import CliRunner
 
 from manyhot import cli, diagnose_calibration, tables
+from manyhot.core.clusters import Clusters
 from manyhot.diagnose.calibration import Calibration
 from manyhot.diagnose.calibration_chapter import calibration_answer
 from manyhot.errors import InputError
+from manyhot.evaluate.confidence import split
+from manyhot.formats import read_predictions
 from manyhot.reassess.init import init_campaign
 from manyhot.run import Run
 from manyhot.tables import schema
@@ -66,6 +69,35 @@ def test_tables_are_written_twice():
     again = diagnose_calibration("labels.parquet", "net.parquet", resamples=20, seed=2)
     again = again.write("again", run=Run("manyhot …"))
     assert [p.read_bytes() for p in again] == [p.read_bytes() for p in written]
+
+
+def test_clusters_are_the_cases_of_intervals_and_are_not_divided(own):
+    camera = np.arange(N) // 10
+    ids = own.image_id.to_pylist()
+    pl.DataFrame({"image_id": ids, "camera": camera}).write_csv("images.csv")
+    words = [
+        "diagnose",
+        "calibration",
+        "labels.parquet",
+        "--predictions",
+        "net.parquet",
+        "--methods",
+        "temperature",
+    ]
+    options = ["--images", "images.csv", "--clusters", "camera", "--out", "out"]
+    done = CliRunner().invoke(cli.app, [*words, *options])
+    assert done.exit_code == 0, done.output
+    note = "labels: intervals and p-values are over 20 clusters of camera with 200 images; with fewer than 30"
+    assert note in done.output
+    given = read_predictions("net.parquet")
+    clusters = Clusters.of(camera)
+    parts = split(own, given, fit=0.5, seed=0, clusters=clusters)
+    held_out = set(parts.predictions.image_id.to_pylist())
+    rest = {int(c) for c, image in zip(camera, ids, strict=True) if image in held_out}
+    assert len(held_out) == len(parts.rest.labels) == 10 * len(rest)
+    assert 90 <= len(held_out) <= 110
+    results = pl.read_parquet("out/calibration.parquet")
+    assert set(results["n"]) == {len(held_out)}
 
 
 def test_a_campaign_and_a_folder_of_predictions(own):

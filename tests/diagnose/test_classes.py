@@ -71,8 +71,8 @@ def test_the_command_prints_the_worst_classes_and_writes_files(files, arrays):
     assert lines[15:] == ["wrote 10 files to out", "report: out/report/index.html"]
     assert {path.name for path in Path("out").iterdir()} == written | {"report"}
     about = tables.metadata(tables.read("out/class_results.parquet", "class_results"))
-    said = {key: about[key] for key in ("goal", "folds", "masked", "seed")}
-    assert said == {"goal": "f1", "folds": "5", "masked": "false", "seed": "0"}
+    said = {key: about[key] for key in ("folds", "masked", "seed")}
+    assert said == {"folds": "5", "masked": "false", "seed": "0"}
     assert set(json.loads(about["inputs"])) == {"labels.csv", "net.npy", "rows.txt", "classes.txt"}
     first = Path("out/class_confusions.parquet").read_bytes()
     assert run("--out", "out").exit_code == 0
@@ -103,6 +103,41 @@ def test_arrays_give_the_same(files, arrays):
     assert by_arrays["name"] == ["0", "1", "2", "3"]
     assert by_files["n_unasked"] == [0] * 4
     assert by_arrays["n_unasked"] == [0] * 4  # a full matrix says no for 0
+
+
+def test_a_softmax_has_no_thresholds(files, arrays):
+    scores = np.exp(arrays[1])
+    np.save("net.npy", scores / scores.sum(axis=1, keepdims=True))
+    done = run("--scores", "probability", "--out", "out")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[7] == "predicted: the top class of each image"
+    rows = pl.read_csv("out/class_results.csv")
+    top = np.bincount(scores.argmax(axis=1), minlength=C)
+    assert dict(rows.select("name", "n_predicted").rows()) == dict(zip(CLASSES, top.tolist(), strict=True))
+    assert set(rows["goal"]) == {"top"}
+    assert pl.read_csv("out/thresholds.csv").is_empty()
+    reading = Reading(rows="rows.txt", classes="classes.txt", scores="probability")
+    found = diagnose_classes("labels.csv", "net.npy", reading=reading)
+    with pytest.raises(InputError, match="The top class of each image is predicted, so there are no thresh"):
+        found.thresholds()
+    f1 = run("--scores", "probability", "--for", "f1", "--out", "f1")
+    assert "thresholds for the largest F1, by cross-fitting" in f1.stdout
+    assert pl.read_csv("f1/thresholds.csv").height == C
+
+
+def test_clusters_of_images(files):
+    pl.DataFrame({"image_id": [f"{i:03}.jpg" for i in range(N)], "camera": np.arange(N) // 10}).write_csv(
+        "i.csv"
+    )
+    done = run("--images", "i.csv", "--clusters", "camera", "--out", "out")
+    assert done.exit_code == 0, done.output
+    assert "intervals and p-values are over 30 clusters of camera with 300 images" in done.output
+    assert run("--images", "i.csv", "--out", "alone").exit_code == 0
+    by_cluster, by_image = (pl.read_csv(f"{name}/class_results.csv") for name in ("out", "alone"))
+    assert by_cluster["ap"].to_list()[:3] == by_image["ap"].to_list()[:3]
+    assert by_cluster["ap_lo"].to_list()[0] != by_image["ap_lo"].to_list()[0]
+    done = run("--images", "i.csv", "--clusters", "site")
+    assert "There is no column 'site' of clusters." in str(done.exception)
 
 
 def test_goals_on_the_command_line(files):

@@ -492,7 +492,7 @@ def test_choices_that_do_not_exist(labels):
 def test_nothing_to_judge():
     sets = as_labels([[0], [1]], n_classes=3)
     given = Predictions(sets.image_id, "m", np.array([[0], [0]]))
-    assert message(InputError, lambda: sort(sets, [given])) == (
+    assert message(InputError, lambda: sort(sets, [given], event="label")) == (
         "No usable image has an original label.\n"
         "  where:   labels\n"
         "  got:     2 images\n"

@@ -338,15 +338,15 @@ def test_the_answer_is_what_images_are_called_and_not_which_are_missed():
     """Framed cats that are called dog are missed; the frame is a shortcut of dogs, and not of cats."""
     rows = [found("missed", "cat"), found("called", "bird", name="tag"), found("called", "dog")]
     assert next(groups_result.groups_answer(rows, {})).startswith("dog called. ")
-    step = groups_result._to_mitigate([rows[0], rows[2]], "groups")
+    step = groups_result._to_mitigate([rows[0], rows[2]])
     assert step.command.endswith("--pair 'dog:green frame'")
     assert next(groups_result.groups_answer(rows[:2], {})).startswith("cat missed. ")
-    assert groups_result._to_mitigate(rows[:1], "groups") is None
+    assert groups_result._to_mitigate(rows[:1]) is None
     of_label = found("label", "dog", model=None)
     answer = next(groups_result.groups_answer([of_label], {"models": "1", "images": "50"}))
     assert answer == (
         "Found among 50 images: no groups on which a model is worse, and 1 property of images associated "
         "with labels. dog label."
     )
-    assert groups_result._to_mitigate([found("label", "dog")], "groups") == step
-    assert groups_result._to_mitigate([found("label", "dog", name="no green frame")], "groups") is None
+    assert groups_result._to_mitigate([found("label", "dog")]) == step
+    assert groups_result._to_mitigate([found("label", "dog", name="no green frame")]) is None

@@ -129,3 +129,91 @@ def test_models_without_scores_of_all_classes_are_judged_by_their_top_class(stat
     row = rows_of(found, "error")[None, "hospital south"]
     assert (row["n"], row["events"]) == ((scored & south).sum(), (wrong & scored & south).sum())
     assert not rows_of(found, "missed")
+
+
+def test_a_softmax_is_compared_by_its_top_class(states, hospital, tmp_path):
+    """It calls half of the images from the south lung, each with a probability of 0.4 only."""
+    best = np.where((states == 1).any(axis=1), (states == 1).argmax(axis=1), DEVICE)
+    best[(hospital == "south") & (np.arange(N) % 2 == 0)] = LUNG
+    softmax = np.where(np.eye(4)[best] == 1, 0.4, 0.2).astype(np.float32)
+    found = asked(states, softmax, hospital, tmp_path)
+    row = rows_of(found, "called")["lung", "hospital south"]
+    # The top class alone is judged only where some class is valid.
+    inside = (states == 1).any(axis=1) & (states[:, LUNG] == 0) & (hospital == "south")
+    assert (row["n"], row["events"]) == (inside.sum(), (inside & (best == LUNG)).sum())
+    assert "F1 threshold" not in row["sentence"]
+    row = rows_of(found, "missed")["device", "hospital south"]
+    inside = (states[:, DEVICE] == 1) & (hospital == "south")
+    wrong = states[np.arange(N), best] != 1
+    assert (row["n"], row["events"]) == (inside.sum(), (inside & wrong).sum())
+    note = (
+        "net: probabilities add up to 1, so only the top class of each image is compared with its label set"
+    )
+    assert note in found.notes
+
+
+def test_error_rates_by_value_are_those_of_a_count(found, states, scores, hospital):
+    rows = {(r["outcome"], r["value"]): r for r in found.group_rates.to_pylist()}
+    assert set(rows) == {(kind, value) for kind in ("called", "missed") for value in ("north", "south")}
+    predicted = scores > 0.2
+    for value in ("north", "south"):
+        inside = (hospital == value)[:, None]
+        for kind, event, counts in (
+            ("called", predicted, (states == 0) & inside),
+            ("missed", ~predicted, (states == 1) & inside),
+        ):
+            row = rows[kind, value]
+            assert (row["n"], row["events"]) == (counts.sum(), (event & counts).sum())
+            assert row["n_images"] == counts.any(axis=1).sum()
+            assert row["lo"] <= row["share"] == row["events"] / row["n"] < row["hi"]
+
+
+def test_error_rates_are_written_if_no_group_is_found(tmp_path):
+    rng = np.random.default_rng(5)
+    valid = np.eye(4, dtype=bool)[rng.integers(4, size=N)]
+    p = rng.dirichlet(np.ones(4), N) + 0.3 * valid
+    columns = {"season": rng.choice(["dry", "wet"], N), "age": rng.random(N), "split": ["test"] * N}
+    camera = np.repeat(np.arange(N // 4), 4)
+    metadata = Images(pa.table({"image_id": IDS, **columns, "camera": camera}))
+    about = {"scores": (p / 2).astype(np.float32), "score_kind": "probability", "n_classes": 4}
+    labels = tmp_path / "labels.csv"
+    with labels.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [("image_id", *CLASSES), *((i, *row) for i, row in zip(IDS, valid.astype(int), strict=False))]
+        )
+    made = {
+        clusters: diagnose_groups(
+            labels,
+            [Predictions(pa.array(IDS), "net", **about)],
+            metadata=metadata,
+            clusters=clusters,
+            permutations=200,
+        )
+        for clusters in (None, "camera")
+    }
+    found = made["camera"]
+    assert not found.groups.num_rows
+    rows = found.group_rates.to_pylist()
+    assert [r["column"] for r in rows] == ["season"] * 2 + ["age"] * 4
+    wrong = p.argmax(axis=1) != valid.argmax(axis=1)
+    by_season = {r["value"]: r for r in rows[:2]}
+    for value in ("dry", "wet"):
+        inside = columns["season"] == value
+        row, events = by_season[value], int((wrong & inside).sum())
+        assert (row["outcome"], row["events"], row["n"]) == ("error", events, inside.sum())
+        rng = np.random.default_rng(6)
+        counts = np.stack([wrong & inside, inside]).reshape(2, -1, 4).sum(axis=2)
+        drawn = counts[:, rng.integers(N // 4, size=(4000, N // 4))].sum(axis=2)
+        ends = np.quantile(drawn[0] / drawn[1], [0.025, 0.975])
+        assert (row["lo"], row["hi"]) == pytest.approx(ends, abs=0.02)
+    edges = np.quantile(columns["age"], [0, 0.25, 0.5, 0.75, 1])
+    assert [r["n"] for r in rows[2:]] == [100] * 4
+    assert [r["events"] for r in rows[2:]] == [
+        (wrong & (columns["age"] > low) & (columns["age"] <= high)).sum()
+        for low, high in zip([-1, *edges[1:-1]], edges[1:], strict=False)
+    ]
+    found.write(tmp_path / "out")
+    assert len((tmp_path / "out" / "group_rates.csv").read_text().splitlines()) == 7
+    assert "Error rates by value of each column" in (tmp_path / "out" / "report" / "index.html").read_text()
+    assert any("error rates by value" in line for line in found.lines())
+    assert {r["column"] for r in made[None].group_rates.to_pylist()} == {"season", "age", "camera"}

@@ -42,7 +42,7 @@ def test_the_answer_and_the_next_step_come_first(page):
         "and 1 may be missing, and 1 pair of classes may be one class, according to net. These are "
         "suggestions, with the strongest evidence first. A model that was trained on these images repeats "
         "their wrong labels. Next: let people decide about these images. "
-        "manyhot init CAMPAIGN --images IMAGES --predictions FOLDER Labels that may be wrong, and the "
+        "manyhot init campaign --images IMAGES --predictions FOLDER Labels that may be wrong, and the "
         "classes suggested instead"
     )
 
@@ -64,8 +64,17 @@ def test_label_sets_and_several_models(tmp_path):
     rows = [issue("doubtful-label", "a.jpg", 1, None, 0.9), issue("missing-label", "b.jpg", None, 2, 0.8)]
     said = words(tmp_path, rows, ("net", "other"))
     assert "1 label may be wrong (on 1 image, 2.0 %) and 1 may be missing, according to 2 models." in said
-    assert "a.jpg class 1 – 0.90" in said
-    assert "b.jpg – class 2 0.80" in said
+    # Nothing is suggested instead of a label, and nothing is missing for another: no columns of dashes.
+    assert "a.jpg class 1 0.90" in said
+    assert "b.jpg class 2 0.80" in said
+    assert "–" not in said
+
+
+def test_more_than_a_page_shows(tmp_path):
+    """A stranger read "56 more are in findings.csv. Suggested: –. Data set: meta_vt."."""
+    said = words(tmp_path, [issue("doubtful-label", f"{i:02}.jpg", 1 + i % 2, None, 0.9) for i in range(25)])
+    assert "The 20 with the highest scores; 5 more are in findings.csv. Data set: pets." in said
+    assert "Suggested" not in said
 
 
 def test_several_labels_of_an_image_are_one_image(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy import special, stats
 
 from manyhot import Reading, diagnose_protocols, read_labels
 from manyhot.data import catalog
@@ -51,6 +52,19 @@ def test_relations_are_shares_of_images(found):
     assert values["jaccard"] == (pytest.approx((1 + 1 / 2 + 0 + 2 / 3 + 0 + 0) / 6), 60)
     # Of the 50 images with a set in both, 20 have several classes in the first, and 10 in the second.
     assert values["several_difference"] == (pytest.approx(-10 / 50), 50)
+
+
+def test_the_interval_of_the_jaccard_index_stays_within_0_and_1():
+    """A stranger saw 0.954 to 1.009 for these 80 images."""
+    ours, theirs = [[0]] * 78 + [[0, 1], [2]], [[0]] * 78 + [[0], [3]]
+    sets = {"a": as_labels(ours, n_classes=4), "b": as_labels(theirs, n_classes=4)}
+    (row,) = rows(diagnose_protocols(sets).protocol_agreement, measure="jaccard")
+    each = np.array([1] * 78 + [0.5, 0])
+    mean, half = each.mean(), stats.t.ppf(0.975, 79) * stats.sem(each)
+    assert (row["value"], row["n"]) == (pytest.approx(0.98125), 80)
+    ends = special.expit(special.logit(mean) + np.array([-1, 1]) * half / (mean * (1 - mean)))
+    assert (row["lo"], row["hi"]) == pytest.approx(tuple(ends))
+    assert row["hi"] < 1
 
 
 def test_sizes_of_label_sets(found):

@@ -255,10 +255,7 @@ def test_an_array_is_matched_to_labels_in_arrays():
 
 def test_the_note_states_the_numbers_of_clusters_and_images():
     n = len(DATA.people)
-    exceptions = (
-        "; intervals of precision, recall and F1 of each class and of bins of confidence are still over "
-        "images, and too narrow"
-    )
+    exceptions = "; intervals of bins of confidence are still over images, and too narrow"
     (note,) = (note for note in evaluate().model_notes if note.kind == "clusters")
     assert note.text == f"intervals and p-values are over 250 clusters with {n:,} images{exceptions}"
     few = draw(12)

@@ -1,8 +1,11 @@
 """The command after a diagnosis is about the data of the call before it."""
 
+from dataclasses import fields
+
 import pytest
 
-from manyhot.report.chapter import NextStep
+from manyhot import Reading
+from manyhot.report.chapter import SHARED, NextStep
 
 TABLES = "manyhot diagnose labels DATASET --predictions FOLDER"
 IMAGES = "manyhot mitigate IMAGES --objects FILE --model NAME --pair CLASS:COMPANION"
@@ -27,9 +30,36 @@ IMAGES = "manyhot mitigate IMAGES --objects FILE --model NAME --pair CLASS:COMPA
             "manyhot diagnose labels imagenet-val --models 'resnet*'",
         ),
         (
-            f"{TABLES} --images groups/images.parquet",
-            "manyhot diagnose groups x --predictions p --images photos.parquet",
-            "manyhot diagnose labels x --predictions p --images groups/images.parquet",
+            f"{TABLES} --images OUT/images.parquet",
+            "manyhot diagnose groups x --predictions p --images photos.parquet --out 'my groups'",
+            "manyhot diagnose labels x --predictions p --images 'my groups'/images.parquet",
+        ),
+        (
+            f"{TABLES} --images OUT/images.parquet",
+            "manyhot diagnose groups x --links sigmoid --label-values p --dataset d",
+            "manyhot diagnose labels x --images folder/images.parquet --links sigmoid --label-values p "
+            "--dataset d",
+        ),
+        (
+            "manyhot init campaign --images IMAGES --predictions FOLDER",
+            "manyhot diagnose labels l.csv --predictions a --predictions b --images photos --scores logit "
+            "--links sigmoid",
+            "manyhot init campaign --images photos --predictions a --predictions b --scores logit",
+        ),
+        (
+            "manyhot aggregate --sources NAME --sources NAME",
+            "manyhot diagnose protocols a.csv 'b c.csv' d.csv --classes c.txt --predictions p --scores logit",
+            "manyhot aggregate --sources a.csv --sources 'b c.csv' --sources d.csv --classes c.txt",
+        ),
+        (
+            "manyhot diagnose shortcuts IMAGES --objects FILE --model NAME",
+            "manyhot explain photos --model m --bits 12",
+            "manyhot diagnose shortcuts photos --objects FILE --model m --bits 12",
+        ),
+        (
+            "manyhot diagnose shortcuts IMAGES --objects FILE --model NAME",
+            "manyhot diagnose companions l.csv --images photos --predictions p --scores logit",
+            "manyhot diagnose shortcuts photos --objects FILE --model NAME",
         ),
         (
             IMAGES,
@@ -62,4 +92,10 @@ IMAGES = "manyhot mitigate IMAGES --objects FILE --model NAME --pair CLASS:COMPA
     ],
 )
 def test_data_and_options_are_those_of_the_call(command, call, expected):
-    assert NextStep("look.", command).after(call) == NextStep("look.", expected)
+    assert NextStep("look.", command).after(call, "folder") == NextStep("look.", expected)
+
+
+def test_the_next_command_reads_data_as_the_call_did():
+    """What says how data are read is passed on; the columns of Reading are the only list of these options."""
+    options = {f.name.replace("_", "-") for f in fields(Reading)} - {"label", "n-classes", "score-kind"}
+    assert {*SHARED} == {*options, "predictions"}

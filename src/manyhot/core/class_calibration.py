@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from manyhot.core.array_types import Floats, Ints64
+from manyhot.core.array_types import Floats, Ints, Ints64
+from manyhot.core.clusters import Clusters
 from manyhot.core.jackknife import jackknife_ends, jackknife_error
 from manyhot.core.reliability import BINS, Bins, Outcomes, bin_of
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES, Case
@@ -96,7 +97,9 @@ def class_states(case: Case) -> Iterator[Ints64]:
         yield np.where(sets.usable, state, -1)
 
 
-def class_calibration(case: Case, *, rng: np.random.Generator) -> ClassCalibration:
+def class_calibration(
+    case: Case, *, rng: np.random.Generator, clusters: Clusters | None = None
+) -> ClassCalibration:
     """Return the calibration of each class.
 
     Parameters
@@ -105,6 +108,9 @@ def class_calibration(case: Case, *, rng: np.random.Generator) -> ClassCalibrati
         Predictions with probabilities of all classes.
     rng : numpy.random.Generator
         Draws labels.
+    clusters : Clusters, optional
+        Clusters of the images, which are the independent cases of all intervals. By default, these are the
+        images. What chance explains does not allow for clusters.
 
     Notes
     -----
@@ -123,15 +129,17 @@ def class_calibration(case: Case, *, rng: np.random.Generator) -> ClassCalibrati
     """
     n, c = len(case.labels), case.labels.n_classes
     columns = np.full((13, c), np.nan)
-    sums, yes, cells = np.zeros((3, BINS)), np.zeros((n, BINS)), np.zeros((n, BINS))
+    clusters = clusters or Clusters(np.arange(n), n)
+    sums, yes, cells = np.zeros((3, BINS)), np.zeros((clusters.n, BINS)), np.zeros((clusters.n, BINS))
     for class_id, outcomes in enumerate(class_outcomes(case)):
         at = bin_of(outcomes.confidence, BINS)
         own = Bins.of(at, BINS, np.ones(len(at)), outcomes.confidence, outcomes.right.astype(np.float64))
         sums += own.weight, own.confidence, own.right
-        np.add.at(cells, (outcomes.image, at), 1)
-        np.add.at(yes, (outcomes.image, at), outcomes.right)
+        unit = clusters.number[outcomes.image]
+        np.add.at(cells, (unit, at), 1)
+        np.add.at(yes, (unit, at), outcomes.right)
         if len(at):
-            columns[:, class_id] = _of_class(outcomes, own, rng)
+            columns[:, class_id] = _of_class(outcomes, own, unit, rng)
     lo, hi = clustered_interval(yes, cells, lambda values: values.sum(axis=0))
     n_asked, n_yes, n_unclear, n_unasked = (
         np.array([np.count_nonzero(np.isin(state, these)) for state in class_states(case)], np.int64)
@@ -157,17 +165,19 @@ def class_calibration(case: Case, *, rng: np.random.Generator) -> ClassCalibrati
     )
 
 
-def _of_class(outcomes: Outcomes, bins: Bins, rng: np.random.Generator) -> list[float]:
+def _of_class(outcomes: Outcomes, bins: Bins, unit: Ints, rng: np.random.Generator) -> list[float]:
     p, y = outcomes.confidence, outcomes.right.astype(np.float64)
     n, n_yes = len(p), int(y.sum())
-    predicted = (p.mean(), *_mean_interval(p))
-    share = (y.mean(), *(float(end) for end in proportion_interval(n_yes, n)))
-    varies = n > 1 and p.std() > 0 and 0 < n_yes < n
-    correlation = float(np.corrcoef(p, y)[0, 1]) if varies else 0.0
+    changes = [_changes(values, unit) for values in (p, y)]
+    predicted = (p.mean(), *_mean_interval(p.mean(), changes[0]))
+    share = (y.mean(), *(float(end) for end in _share_interval(y, unit)))
+    varies = len(changes[0]) > 1 and changes[0].std() > 0 and changes[1].std() > 0
+    correlation = float(np.corrcoef(changes[0], changes[1])[0, 1]) if varies else 0.0
     ends = difference_interval(predicted, share, correlation)
     squares = (p - y) ** 2
     enough = min(n_yes, n - n_yes) >= FEWEST_FOR_BRIER
-    brier = (squares.mean(), *(_mean_interval(squares, "logit") if enough else (np.nan, np.nan)))
+    of_squares = _changes(squares, unit)
+    brier = squares.mean(), *(_mean_interval(squares.mean(), of_squares, "logit") if enough else _UNKNOWN)
     mean = np.minimum(bins.confidence / np.maximum(bins.weight, 1), 1)  # rounding may exceed 1
     drawn = rng.binomial(bins.weight.astype(np.int64), mean, (CHANCE_DRAWS, len(mean)))
     errors = np.abs(drawn - bins.confidence).sum(axis=1) / n
@@ -183,10 +193,29 @@ def _of_class(outcomes: Outcomes, bins: Bins, rng: np.random.Generator) -> list[
     ]
 
 
-def _mean_interval(values: Floats, scale: str = "plain") -> tuple[float, float]:
+_UNKNOWN = np.nan, np.nan
+
+
+def _changes(values: Floats, unit: Ints) -> Floats:
+    """Return what leaving out each image, or each cluster of images, changes in a mean."""
+    size = np.bincount(unit)
+    some = size > 0
+    sums, size = np.bincount(unit, values)[some], size[some]
+    rest = len(values) - size
+    return np.asarray((values.mean() * size - sums) / np.where(rest > 0, rest, 1))
+
+
+def _share_interval(y: Floats, unit: Ints) -> tuple[Floats, Floats]:
+    """Return the interval of a share of images, or of clusters of them."""
+    size = np.bincount(unit)
+    if size.max() == 1:
+        return proportion_interval(y.sum(), len(y))
+    return clustered_interval(np.bincount(unit, y), size, lambda values: values.sum(axis=0))
+
+
+def _mean_interval(mean: float, changes: Floats, scale: str = "plain") -> tuple[float, float]:
     """Return the interval of a mean; on the plain scale, a mean that does not vary is exact."""
-    mean = float(values.mean())
-    error, df = jackknife_error((mean - values) / max(len(values) - 1, 1))
+    error, df = jackknife_error(changes)
     if scale == "plain" and not error > 0:
         return mean, mean
     return jackknife_ends(mean, error, df, scale=scale)  # type: ignore[arg-type]

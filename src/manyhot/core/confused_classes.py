@@ -1,4 +1,4 @@
-"""What is predicted wrongly beside what is present, at the thresholds of `manyhot.core.operating_points`.
+"""What is predicted wrongly beside what is present, by `manyhot.core.operating_points`.
 
 Clusters of classes that models confuse serve as superclasses where none are known. Pairs of classes that are
 valid together, or confused in both directions, may be two names for one thing.
@@ -87,8 +87,8 @@ def confused_classes(case: Case, points: OperatingPoints, *, most: int = MOST_CO
     """
     answered = answered_cells(case)
     positive = answered[answered.yes]
-    threshold = points.fold_threshold[points.fold[positive.image], positive.classes]
-    missed = ~np.isnan(points.threshold[positive.classes]) & ~(positive.score >= threshold)
+    predicted = points.predicts(positive.score, positive.image, positive.classes)
+    missed = points.is_fitted[positive.classes] & ~predicted
     shape = (len(case.labels), case.labels.n_classes)
     present, lost = (_indicator(cells, shape).T.tocsr() for cells in (positive, positive[missed]))
     wrong_on_image, n_wrong, n_alone = np.zeros(shape[0]), np.zeros(shape[1]), np.zeros(shape[1])
@@ -116,7 +116,7 @@ def _wrong_by_class(
     shape = len(case.labels), case.labels.n_classes
     if points.masked:
         asked = answered[~answered.yes]
-        reached = asked.score >= points.fold_threshold[points.fold[asked.image], asked.classes]
+        reached = points.predicts(asked.score, asked.image, asked.classes)
         wrong_cells = _indicator(asked[reached], shape).T.tocsr()
         for class_id in points.fitted:
             yield int(class_id), wrong_cells[[class_id]].toarray()[0]
@@ -124,7 +124,7 @@ def _wrong_by_class(
     valid = _indicator(answered[answered.yes], shape).T.tocsr()
     for part, column in class_columns(case, points.fitted):
         class_id = points.fitted[part.start]
-        wrong = (column >= points.fold_threshold[points.fold, class_id]) & case.labels.usable
+        wrong = points.predicts(column, slice(None), class_id) & case.labels.usable
         wrong[valid.indices[valid.indptr[class_id] : valid.indptr[class_id + 1]]] = False
         yield int(class_id), wrong.astype(np.float64)
 

@@ -1,6 +1,7 @@
-"""Operating points: a threshold for each class, chosen by cross-fitting.
+"""Operating points: a threshold for each class, chosen by cross-fitting; or the top class of each image.
 
-A class is predicted on an image if its score is at least the threshold of the class. A threshold that is
+Models whose probabilities of an image add up to 1 predict one class, the top class. With independent classes,
+a class is predicted on an image if its score is at least the threshold of the class. A threshold that is
 evaluated on the images on which it was chosen flatters the model, most of all for rare classes. Therefore
 images are split into folds, the threshold of each fold is chosen on the other folds, and the counts of all
 folds are added up.
@@ -11,27 +12,27 @@ pairs of an image and a class that is predicted wrongly or missed at the thresho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
 
-from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Ints64, Positions
 from manyhot.core.class_calibration import class_states
 from manyhot.core.class_counts import ClassCounts, counts_by_class
 from manyhot.core.clusters import Clusters
-from manyhot.core.ranked_positives import answered_cells
-from manyhot.core.score_threshold import link_of
+from manyhot.core.ranked_positives import AnsweredCells, answered_cells, class_columns
+from manyhot.core.score_threshold import adds_up_to_one
 from manyhot.core.sets import NO, YES, Case, LabelSets
-from manyhot.core.share_intervals import wilson_interval
-from manyhot.core.softmax import check_sums
+from manyhot.core.share_intervals import clustered_effect, wilson_interval
 from manyhot.errors import InputError
 from manyhot.parameters import check_count, check_one_of, check_share
 
-Goal = Literal["f1", "precision", "recall"]
+Goal = Literal["f1", "precision", "recall", "top"]
 GOALS: tuple[Goal, ...] = get_args(Goal)
-"""What a threshold is chosen for: the largest F1, or at least a precision or a recall."""
+"""What a threshold is chosen for: the largest F1, or at least a precision or a recall; or ``top``: no
+threshold, the top class is predicted."""
 
 FOLDS = 5
 
@@ -65,9 +66,14 @@ class OperatingPoints:
         Number of cells at or above the threshold of their fold, and number of positives among them.
     effect : ndarray of float64, shape (3, C)
         The design effects of precision, recall and F* (see `f1`): the variance relative to the variance of a
-        share under fixed thresholds; at least 1.
+        share of independent images under fixed thresholds; at least 1.
     reason : ndarray of int64, shape (C,)
         The reason why numbers are undefined, as a position in `REASONS`; -1 if all are defined.
+    masked : bool
+    goal : str
+        One of `GOALS`.
+    top : ndarray of int, shape (n,), optional
+        The top class of each image, if it is what is predicted. Then there are no thresholds.
     """
 
     n_positives: Ints64
@@ -82,11 +88,25 @@ class OperatingPoints:
     effect: Floats
     reason: Ints64
     masked: bool
+    goal: Goal = "f1"
+    top: Ints | None = None
+
+    @cached_property
+    def is_fitted(self) -> Bools:
+        """Whether each class has a threshold, shape (C,); all are true if the top class is predicted."""
+        return ~np.isnan(self.threshold) | (self.top is not None)
 
     @cached_property
     def fitted(self) -> Positions:
-        """The classes that have a threshold, ascending."""
-        return np.flatnonzero(~np.isnan(self.threshold))
+        """The classes that can be predicted, ascending."""
+        return np.flatnonzero(self.is_fitted)
+
+    def predicts(self, scores: AnyFloats, image: Ints | slice, classes: Ints | int) -> Bools:
+        """Return whether classes with these scores are predicted on images."""
+        if self.top is not None:
+            return np.asarray(self.top[image] == classes)
+        with np.errstate(invalid="ignore"):  # without a threshold, nothing is predicted in a fold
+            return np.asarray(scores >= self.fold_threshold[self.fold[image], classes])
 
     def precision(self) -> tuple[Floats, Floats, Floats]:
         """Return the share of predicted cells that are positives, with its interval; see `f1`."""
@@ -119,7 +139,7 @@ class OperatingPoints:
         return 2 * value / (1 + value), 2 * lo / (1 + lo), 2 * hi / (1 + hi)
 
     def _share(self, n: Ints64, effect: Floats) -> tuple[Floats, Floats, Floats]:
-        n = np.where(np.isnan(self.threshold), 0, n)
+        n = np.where(self.is_fitted, n, 0)
         with np.errstate(invalid="ignore"):
             return (self.n_right / np.where(n, n, np.nan), *wilson_interval(self.n_right, n, effect))
 
@@ -127,7 +147,7 @@ class OperatingPoints:
 def operating_points(
     case: Case,
     *,
-    goal: Goal = "f1",
+    goal: Goal | None = None,
     at: float | None = None,
     n_folds: int = FOLDS,
     rng: np.random.Generator,
@@ -141,7 +161,8 @@ def operating_points(
     goal : str
         The criterion for the threshold. ``f1``: the highest threshold with the largest F1. ``precision``: the
         lowest threshold with at least the precision `at`, and therefore the highest recall. ``recall``: the
-        highest threshold with at least the recall `at`.
+        highest threshold with at least the recall `at`. ``top``: the top class is predicted. By default,
+        ``top`` if the probabilities of an image add up to 1, and ``f1`` otherwise.
     at : float, optional
         The precision or recall, above 0 and up to 1.
     n_folds : int
@@ -151,7 +172,8 @@ def operating_points(
     masked : bool
         Ignore unclear cells and cells that no rater was asked about.
     clusters : Clusters, optional
-        Clusters of the images, each of which is in a single fold. Intervals do not allow for clusters.
+        Clusters of the images, each of which is in a single fold. Design effects are then multiplied by those
+        of the clusters, at the thresholds of the folds.
 
     Returns
     -------
@@ -176,24 +198,63 @@ def operating_points(
     cells = np.bincount(answered.classes, minlength=labels.n_classes) if masked else labels.usable.sum()
     points.n_negatives[:] = cells - points.n_positives
     points.reason[:] = np.select([points.n_positives == 0, points.n_negatives == 0], [0, 1], -1)
+    goal = goal or ("top" if adds_up_to_one(case) else "f1")
+    points = replace(points, goal=goal)
+    if goal == "top":
+        points = _by_top(points, case, answered)
     seed = int(rng.integers(2**63))
     for class_id, counts in counts_by_class(case, answered, points.fold, n_folds, masked):
         n_positives, n_negatives = points.n_positives[class_id], points.n_negatives[class_id]
         points.ap[class_id] = counts.average_precision() / n_positives
         if n_negatives:
             points.auroc[class_id] = 1 - counts.lost_pairs() / (n_positives * n_negatives)
+        if goal == "top":
+            continue
         own = np.random.default_rng([seed, class_id])
         _fit(points, class_id, counts, goal, 1.0 if at is None else at, own)
+    if clusters is not None:
+        _add_cluster_effects(points, case, answered, clusters)
     return points
 
 
-def check_goal(goal: str, at: float | None) -> None:
+def _add_cluster_effects(
+    points: OperatingPoints, case: Case, answered: AnsweredCells, clusters: Clusters
+) -> None:
+    """Multiply design effects by those of clusters, whose images are right or wrong together."""
+    n = len(case.labels)
+    for part, column in class_columns(case, points.fitted):
+        class_id = points.fitted[part.start]
+        own = answered[answered.classes == class_id]
+        valid, counts = np.zeros(n, bool), case.labels.usable
+        valid[own.image[own.yes]] = True
+        if points.masked:
+            counts = np.zeros(n, bool)
+            counts[own.image] = True
+        predicted = points.predicts(column, slice(None), class_id) & counts
+        sides = (predicted & valid, predicted, valid, predicted | valid)
+        right, *of = (clusters.sizes(flags) for flags in sides)
+        effect = clustered_effect(right[:, None], np.stack(of, axis=1), lambda values: values.sum(axis=0))
+        points.effect[:, class_id] *= np.where(np.isfinite(effect), effect, 1)
+
+
+def _by_top(points: OperatingPoints, case: Case, answered: AnsweredCells) -> OperatingPoints:
+    """Return the points of a model that predicts the top class, with what it predicts."""
+    top, n_classes = case.top[:, 0], case.labels.n_classes
+    hit = answered[top[answered.image] == answered.classes]
+    points.n_right[:] = np.bincount(hit.classes[hit.yes], minlength=n_classes)
+    predicted = hit.classes if points.masked else top[case.labels.usable]
+    points.n_predicted[:] = np.bincount(predicted, minlength=n_classes)
+    return replace(points, top=top)
+
+
+def check_goal(goal: str | None, at: float | None) -> None:
     """Raise an error if the goal is unknown, or if its precision or recall is missing or superfluous."""
-    check_one_of(goal, GOALS, "There is no such goal of a threshold.")
-    if goal == "f1":
+    if goal is not None:
+        check_one_of(goal, GOALS, "There is no such goal of a threshold.")
+    if goal in (None, "f1", "top"):
         if at is not None:
             raise InputError(
-                "The goal f1 has no minimum precision or recall.",
+                f"The goal {goal or 'f1'} has no minimum precision or recall.",
                 got=f"{at:g}",
                 do="leave out `at`, or set `goal` to precision or recall",
             )
@@ -370,16 +431,9 @@ def independent_classes(case: Case) -> Case | None:
     Original labels, and labels of which raters chose one per image, are of classes that exclude one another.
     """
     sets = case.labels
-    if sets.labelled.any() or sets.exclusive or not case.has_probabilities:
+    if sets.labelled.any() or sets.exclusive or not case.has_probabilities or adds_up_to_one(case):
         return None
-    if case.kind == "logit":
-        return case.independent if link_of(case) == "sigmoid" else None
-    assert case.scores is not None  # for the type checker
-    try:
-        check_sums(case.scores, case.name)
-    except InputError:
-        return case
-    return None
+    return case.independent if case.kind == "logit" else case
 
 
 def class_errors(case: Case, *, rng: np.random.Generator) -> ClassErrors | None:
@@ -401,7 +455,7 @@ def class_errors(case: Case, *, rng: np.random.Generator) -> ClassErrors | None:
         None without scores of all classes. Errors are sorted by the probability of a false positive, and by
         one minus that of a miss.
     """
-    points = operating_points(case, rng=rng, masked=case.labels.asked_known)
+    points = operating_points(case, goal="f1", rng=rng, masked=case.labels.asked_known)
     if points is None or case.scores is None:
         return None
     n_positives, n_negatives = np.zeros((2, case.labels.n_classes), np.int64)

@@ -16,6 +16,7 @@ from scipy.special import expit, logit, logsumexp
 from manyhot.core.array_types import AnyFloats, Floats, Ints
 from manyhot.core.ranked_positives import scores_of
 from manyhot.core.sets import Case
+from manyhot.core.softmax import check_sums
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
 
@@ -51,6 +52,19 @@ def link_of(case: Case, link: str = "auto") -> str:
     if case.labels.exclusive:
         return "softmax"
     return "softmax" if case.labels.labelled.any() and not case.once(sigmoids_fit) else "sigmoid"
+
+
+def adds_up_to_one(case: Case) -> bool:
+    """Return whether the probabilities of all classes of an image add up to 1, as those of a softmax do."""
+    if case.scores is None or not case.has_probabilities:
+        return False
+    if case.kind == "logit":
+        return link_of(case) == "softmax"
+    try:
+        check_sums(case.scores, case.name)
+    except InputError:
+        return False
+    return True
 
 
 def confidence_of(case: Case) -> Floats | None:

@@ -128,12 +128,17 @@ def clustered_interval(num: npt.ArrayLike, den: npt.ArrayLike, total: Total) -> 
     estimated from survey data, Survey Methodology 24, 193-201.
     """
     num, den = np.asarray(num), np.asarray(den)
+    return wilson_interval(total(num), total(den), clustered_effect(num, den, total))
+
+
+def clustered_effect(num: npt.NDArray[Any], den: npt.NDArray[Any], total: Total) -> Floats:
+    """Return the design effect of `clustered_interval`, at least 1; NaN for fewer than two images."""
     k, n, images = total(num), total(den), total(den > 0)
     squares, mixed, own = total(num * num), total(num * den), total(den * den)
     with np.errstate(invalid="ignore", divide="ignore"):
         p = k / n
         spread = np.maximum(squares - 2 * p * mixed + p**2 * own, 0) * images / (images - 1) / n**2
-    return effective_interval(k, n, spread, images, own / np.maximum(n, 1))
+    return _design_effect(k, n, spread, images, own / np.maximum(n, 1))
 
 
 def effective_interval(
@@ -143,9 +148,14 @@ def effective_interval(
 
     `alike` is the design effect if the cases of an image are equal.
     """
+    return wilson_interval(k, n, _design_effect(k, n, variance, images, alike))
+
+
+def _design_effect(
+    k: Floats, n: Floats, variance: npt.ArrayLike, images: Ints | Floats, alike: npt.ArrayLike
+) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         p = k / n
         effect = np.where((k > 0) & (k < n), np.asarray(variance) / (p * (1 - p) / n), alike)
         tail = (1 + LEVEL) / 2
-        effect = np.maximum(effect, 1) * (stdtrit(images - 1, tail) / ndtri(tail)) ** 2
-    return wilson_interval(k, n, effect)
+        return np.asarray(np.maximum(effect, 1) * (stdtrit(images - 1, tail) / ndtri(tail)) ** 2)

@@ -42,7 +42,7 @@ from manyhot.tables.array_inputs import as_predictions, as_tables
 from manyhot.tables.campaign_folder import is_campaign
 from manyhot.tables.image_ids import check_match
 from manyhot.tables.labels import sorted_by_id, with_ids_like
-from manyhot.tables.own_classes import JoinedClasses, join_classes, own_list
+from manyhot.tables.own_classes import JoinedClasses, join_classes, note_on_empty, own_list
 
 LabelsLike = Annotated[Any, Shown("DATASET")]
 """Label sets as a table, a frame or arrays; or where they are: a file, a campaign, a benchmark."""
@@ -277,6 +277,8 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
         return source
     labels = labels and joined.of_labels(labels)
     images = images and joined.of_images(images)
+    if labels is not None and not alone and (note := note_on_empty(labels, joined.classes)):
+        source.misfits.remarks.append(note)
     if joined.classes is not None and own_list(joined.classes) is not None and source.campaign is None:
         # The same numbers to the last digit, whatever the order of the rows.
         labels, images = labels and sorted_by_id(labels), images and sorted_by_id(images)

@@ -17,6 +17,7 @@ from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.calibration import RANGE, check_softmax
+from manyhot.core.clusters import Clusters
 from manyhot.core.conformal import COVERS, DRAWN, check_alpha
 from manyhot.core.operating_points import independent_classes
 from manyhot.core.score_threshold import link_of
@@ -37,6 +38,7 @@ from manyhot.diagnose.calibration_chapter import (
 from manyhot.diagnose.calibration_classes import by_model, calibration_of_classes, class_tables
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
+from manyhot.evaluate.clusters import ClustersLike, cluster_notes, clusters_of
 from manyhot.evaluate.confidence import (
     FITTED_TO,
     RECALIBRATIONS,
@@ -65,6 +67,10 @@ from manyhot.tables.skipped_files import fitting_models
 
 _LOWEST, _HIGHEST = RANGE[0] * 1.001, RANGE[1] * 0.999
 """Temperatures beyond are as good as an end of the range."""
+
+
+_BY_IMAGE = ("prediction sets and bins of the top class",)
+"""Values whose intervals do not allow for clusters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +145,7 @@ def diagnose_calibration(
     methods: Annotated[Sequence[Recalibration], Was("--method")] = RECALIBRATIONS,
     alpha: float = 0.1,
     fit: float = 0.5,
+    clusters: ClustersLike | None = None,
     seed: Seed = 0,
     resamples: Resamples = RESAMPLES,
     reading: Reading = READING,
@@ -169,6 +176,10 @@ def diagnose_calibration(
         Permitted share of images whose prediction set does not contain the required classes.
     fit
         Share of images used for fitting; the metrics are computed on the other images.
+    clusters
+        A column of the images table that says which images depend on each other, such as patient_id. Its
+        values, and not images, are then the independent cases of intervals, and no cluster is in both parts.
+        In Python, also the values themselves, as a series or mapping by image id.
     seed
         Seed for the split into two parts and for the bootstrap.
     resamples
@@ -191,22 +202,30 @@ def diagnose_calibration(
     parts, inputs = [], dict[str, str]()
     for source in open_inputs(labels, predictions, reading=reading, run=run):
         sets = labels_of(source)
+        of_images = clusters_of(clusters, sets, source.images)
+        ids = sets.image_id.to_pylist()
         judge = _Judge(
             sets,
             methods,
             run.on_progress,
-            partial(split, sets, fit=fit, seed=seed),
-            partial(split_for_sets, sets, fit=fit, seed=seed),
+            partial(split, sets, fit=fit, seed=seed, clusters=of_images),
+            partial(split_for_sets, sets, fit=fit, seed=seed, clusters=of_images),
             partial(choose_sets, alpha=alpha, seed=seed),
             JudgeOptions(
                 resamples=resamples,
                 seed=seed,
                 map_resamples=min(resamples, MAX_MAP_RESAMPLES),
+                clusters=of_images and dict(zip(ids, of_images.number.tolist(), strict=True)),
                 keep_undefined=True,
                 trust_order=reading.trust_order,
             ),
             source.name,
             source.classes or class_list_of(sets.class_hash),
+            of_images,
+        )
+        judge.about = tuple(
+            f"{source.name}: {note.text}"
+            for note in cluster_notes(clusters, source.name, sets, source.images, _BY_IMAGE)
         )
         parts.append(judge.judged(source))
         inputs |= source.inputs
@@ -237,6 +256,8 @@ class _Judge:
     options: JudgeOptions
     dataset: str
     classes: ClassList | None = None
+    clusters: Clusters | None = None
+    about: tuple[str, ...] = ()
     _models: list[str] = field(default_factory=list)
     _without: list[str] = field(default_factory=list)
     _rows: list[Row] = field(default_factory=list)
@@ -257,7 +278,7 @@ class _Judge:
             pa.Table.from_pylist(self._sets, schema=schema("prediction_sets")),
             pa.Table.from_pylist(self._bins, schema=schema("calibration_bins")),
             pa.Table.from_pylist(self._classes, schema=schema("class_calibration")),
-            notes=(*self._all_notes(), *source.misfits.notes(self.dataset)),
+            notes=(*self._all_notes(), *self.about, *source.misfits.notes(self.dataset)),
         )
 
     def add(self, model: Predictions) -> None:
@@ -304,7 +325,9 @@ class _Judge:
         """Add the calibration of each class, on all images: nothing is fitted."""
         source = Source(self.dataset, self.labels, models=lambda: iter([model]))
         for found in model_cases(source, trust_order=True):
-            rows, bins = class_tables(self.dataset, model.model, found.case, self.classes, self.options.seed)
+            clusters = self.clusters and self.clusters.take(found.rows)
+            about = self.dataset, model.model, found.case, self.classes
+            rows, bins = class_tables(*about, self.options.seed, clusters)
             self._classes += rows
             self._bins += bins
 

@@ -208,7 +208,7 @@ def calibration_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | No
 
 _CLASS_ERRORS = NextStep(
     "list the false positives and misses of each class.",
-    "manyhot diagnose errors DATASET --predictions FOLDER --event set",
+    "manyhot diagnose errors DATASET --predictions FOLDER",
 )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from manyhot.classes import ClassList
 from manyhot.console import table_lines
 from manyhot.core.class_calibration import ClassCalibration, class_calibration
+from manyhot.core.clusters import Clusters
 from manyhot.core.conformal import COVERS, DRAWN
 from manyhot.core.reliability import BINS
 from manyhot.core.sets import Case
@@ -152,10 +153,15 @@ CLASSES_PRINTED = 20
 
 
 def class_tables(
-    dataset: str, model: str, case: Case, classes: ClassList | None, seed: int
+    dataset: str,
+    model: str,
+    case: Case,
+    classes: ClassList | None,
+    seed: int,
+    clusters: Clusters | None = None,
 ) -> tuple[list[Row], list[Row]]:
     """Return rows of ``class_calibration``, and the bins of all classes for ``calibration_bins``."""
-    found = class_calibration(case, rng=np.random.default_rng(seed))
+    found = class_calibration(case, rng=np.random.default_rng(seed), clusters=clusters)
     ids = [str(c) for c in range(case.labels.n_classes)]
     columns = {
         "class_id": range(len(ids)),

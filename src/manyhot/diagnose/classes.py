@@ -18,6 +18,7 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
+from manyhot.evaluate.clusters import ClustersLike, cluster_notes, clusters_of
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings, terminal_lines
 from manyhot.evaluate.per_class.class_tables import (
     CLASS_TABLES,
@@ -82,6 +83,12 @@ class ClassResults(DiagnosisResult):
                 allowed="; ".join(f"{name} on {of}" for of, name in models),
                 do="name the model and the data set",
             )
+        if models[matching[0]][0]["goal"] == "top":
+            raise InputError(
+                "The top class of each image is predicted, so there are no thresholds.",
+                got=" on ".join(matching[0][::-1]),
+                do="choose them with `goal` f1, precision or recall",
+            )
         return {row["key"]: row["threshold"] for row in models[matching[0]]}
 
     def lines(self) -> Iterator[str]:
@@ -90,7 +97,8 @@ class ClassResults(DiagnosisResult):
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the tables, ``thresholds.csv``, and the page of the folder; see `Result.write`."""
-        chosen = self.class_results.select(["dataset", "model", "class_id", "key", "threshold"])
+        chosen = self.class_results.filter(pc.not_equal(self.class_results["goal"], "top"))
+        chosen = chosen.select(["dataset", "model", "class_id", "key", "threshold"])
         chosen = chosen.rename_columns(["dataset", "model", "class_id", "class", "threshold"])
         return [*super().write(out, run=run), write_csv(chosen, Path(out) / "thresholds.csv")]
 
@@ -110,11 +118,12 @@ def diagnose_classes(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    goal: Annotated[Goal, OptionName("--for")] = "f1",
+    goal: Annotated[Goal | None, OptionName("--for")] = None,
     at: Probability | None = None,
     folds: Annotated[int, AtLeast(2)] = FOLDS,
     masked: bool = False,
     curves: Annotated[int, AtLeast(0)] = CURVES,
+    clusters: ClustersLike | None = None,
     seed: Seed = 0,
     reading: Reading = READING,
     run: Run = QUIET,
@@ -123,6 +132,7 @@ def diagnose_classes(
 
     Thresholds are chosen on all images. Precision, recall and F1 are computed by cross-fitting: the images
     are split into folds, and each fold is evaluated at the threshold that was chosen on the other folds.
+    Models whose probabilities of an image add up to 1 predict the top class instead.
 
     Parameters
     ----------
@@ -135,7 +145,9 @@ def diagnose_classes(
     goal
         How thresholds are chosen. f1: the highest threshold with the largest F1. precision: the lowest
         threshold with a precision of at least `at`, and therefore the largest recall. recall: the highest
-        threshold with a recall of at least `at`.
+        threshold with a recall of at least `at`. top: no threshold; the top class of each image is predicted.
+        By default, top for models whose probabilities of an image add up to 1, such as those of a softmax,
+        and f1 for all others.
     at
         For the goals precision and recall only: the value that a threshold must reach.
     folds
@@ -146,6 +158,10 @@ def diagnose_classes(
     curves
         Number of classes for which to compute precision-recall and ROC curves, starting with the lowest
         average precision.
+    clusters
+        A column of the images table that says which images depend on each other, such as patient_id. Its
+        values, and not images, are then the independent cases of intervals, and a fold consists of whole
+        clusters. In Python, also the values themselves, as a series or mapping by image id.
     seed
         Seed for the split into folds, which does not depend on the order of the images.
 
@@ -165,7 +181,11 @@ def diagnose_classes(
     settings = PointSettings(goal, at, folds, seed, masked)
     parts, notes, inputs, skipped = list[dict[str, pa.Table]](), list[str](), dict[str, str](), list[str]()
     for source in open_inputs(labels, predictions, reading=reading, run=run):
-        parts += _judged(source, settings, curves, skipped, reading, run)
+        parts += _judged(source, settings, curves, clusters, skipped, reading, run)
+        notes += (
+            f"{source.name}: {note.text}"
+            for note in cluster_notes(clusters, source.name, labels_of(source), source.images)
+        )
         notes += source.misfits.notes(source.name)
         inputs |= source.inputs
     if not parts:
@@ -179,17 +199,25 @@ def diagnose_classes(
         names = listed(skipped, 5)
         notes.append(f"models without scores of all classes are left out: {names}")
     made = {name: pa.concat_tables([part[name] for part in parts]) for name in CLASS_TABLES}
-    metadata = {"goal": goal, "folds": str(folds), "seed": str(seed), "masked": json.dumps(masked)}
+    metadata = {"folds": str(folds), "seed": str(seed), "masked": json.dumps(masked)}
+    metadata |= {} if goal is None else {"goal": goal}
     metadata |= {} if at is None else {"at": str(at)}
     return ClassResults(**made, notes=tuple(dict.fromkeys(notes)), metadata=metadata, inputs=inputs)
 
 
 def _judged(
-    source: Source, settings: PointSettings, curves: int, skipped: list[str], reading: Reading, run: Run
+    source: Source,
+    settings: PointSettings,
+    curves: int,
+    clusters: ClustersLike | None,
+    skipped: list[str],
+    reading: Reading,
+    run: Run,
 ) -> list[dict[str, pa.Table]]:
     """Return the tables of a data set; add the models that were left out to `skipped`."""
     # Folds are drawn by position: in the order of ids, they do not depend on the order of the rows.
     labels = in_order_of_ids(labels_of(source))
+    of_images = clusters_of(clusters, labels, source.images)
     source = replace(source, labels=labels, images=None)
     if settings.masked and not labels.asked_known:
         raise InputError(
@@ -200,7 +228,8 @@ def _judged(
     classes = source.classes or class_list_of(labels.class_hash)
     found = ClassTables(source.name, labels.n_classes, classes, settings, curves)
     for model in model_cases(source, trust_order=reading.trust_order, run=run):
-        if not found.add(model.model, model.case, len(labels) - len(model.case.labels)):
+        own = of_images and of_images.take(model.rows)
+        if not found.add(model.model, model.case, len(labels) - len(model.case.labels), own):
             skipped.append(model.model)
     made = found.tables()
     return [made] if made else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,19 +251,17 @@ _CONFIRMED = (
 
 _LEAKS = NextStep(
     "leave out images with a duplicate in another data set or split.",
-    "manyhot evaluate DATASET --predictions FOLDER --images duplicates/images.parquet --slice between=false",
+    "manyhot evaluate DATASET --predictions FOLDER --images OUT/images.parquet --slice between=false",
 )
 _REPEATED = NextStep(
     "evaluate only the first image of each group.",
-    "manyhot evaluate DATASET --predictions FOLDER --images duplicates/images.parquet --slice repeated=false",
+    "manyhot evaluate DATASET --predictions FOLDER --images OUT/images.parquet --slice repeated=false",
 )
 
 
-def _next(counts: dict[str, int], folder: str) -> NextStep | None:
+def _next(counts: dict[str, int]) -> NextStep | None:
     """Return the next step if there are duplicates; None for that of the chapter."""
-    step = _LEAKS if counts["groups_between"] else _REPEATED if counts["repeated"] else None
-    own = shlex.quote(f"{folder}/images.parquet")
-    return step and step._replace(command=step.command.replace("duplicates/images.parquet", own))
+    return _LEAKS if counts["groups_between"] else _REPEATED if counts["repeated"] else None
 
 
 def _on_splits(rows: Sequence[Row], accuracy: Sequence[Row]) -> list[str]:
@@ -306,7 +303,7 @@ def duplicates_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
         (),
         tuple(t for t in listings if t.rows),
         tuple(_albums(rows, pairs, folder)),
-        next=_next(counts, folder.name),
+        next=_next(counts),
     )
 
 

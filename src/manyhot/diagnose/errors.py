@@ -72,7 +72,7 @@ def diagnose_errors(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    event: Literal["label", "set"] = "label",
+    event: Literal["label", "set"] | None = None,
     min_confidence: Annotated[float | None, Between(0, 1, ")"), Was("--above")] = None,
     rules: Annotated[Sequence[str], Shown("RULE"), Was("--rule")] = ORDER,
     superclasses: Annotated[PathLike | Mapping[str, Collection[int]] | None, Shown("FILE")] = None,
@@ -106,7 +106,7 @@ def diagnose_errors(
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
     event
         What counts as an error: the top class is not the original label ("label"), or it is not in the label
-        set ("set").
+        set ("set"). By default, label if there are original labels, and otherwise set.
     min_confidence
         Sort only errors with a confidence above this value, such as 0.9.
     rules
@@ -157,9 +157,9 @@ def diagnose_errors(
     >>> result.count("valid-label"), result.count("model-failure")
     (1, 1)
     """
-    if event not in ("label", "set"):
+    if event not in (None, "label", "set"):
         raise InputError("There is no such event.", got=event, allowed="label, set")
-    settings = _Settings(event, min_confidence, _entries(rules), reading.trust_order, run.call)
+    settings = _Settings(event or "", min_confidence, _entries(rules), reading.trust_order, run.call)
     if similar is None:
         nearest = similar_images(embeddings, index, embeddings_model, run.on_progress)
         similar, neighbours = nearest.get("similar"), nearest.get("neighbours", neighbours)
@@ -178,6 +178,7 @@ def _sort_source(source: Source, settings: _Settings, files: EvidenceFiles, run:
     """Return the errors of all models of a data set."""
     labels = source.sets() if source.images is None else source.sets().with_labels(source.images)
     sets = label_sets(labels)
+    settings = replace(settings, event=settings.event or ("label" if sets.labelled.any() else "set"))
     classes = source.classes or labels.class_list or class_list_of(labels.class_hash)
     evidence = ErrorEvidence(labels, sets, classes)
     context, missing = evidence.context(files, source)
@@ -196,7 +197,7 @@ def _sort_source(source: Source, settings: _Settings, files: EvidenceFiles, run:
 
 @dataclass(frozen=True)
 class _Settings:
-    event: str
+    event: str  # empty: by the labels
     min_confidence: float | None
     rules: Sequence[Entry]
     trust_order: bool

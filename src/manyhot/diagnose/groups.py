@@ -15,7 +15,7 @@ from pyarrow import compute as pc
 from manyhot.classes import class_list_of
 from manyhot.command import command, takes_fields
 from manyhot.core.array_types import Bools, Ints
-from manyhot.core.operating_points import operating_points
+from manyhot.core.operating_points import OperatingPoints
 from manyhot.core.sets import LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs, open_labels
@@ -45,6 +45,7 @@ from manyhot.diagnose.groups_findings import (
 )
 from manyhot.diagnose.groups_outcomes import (
     NamedOutcome,
+    class_points,
     is_multi_label,
     label_outcomes,
     model_outcomes,
@@ -52,6 +53,7 @@ from manyhot.diagnose.groups_outcomes import (
     stratum_of,
     threshold_outcomes,
 )
+from manyhot.diagnose.groups_rates import describing, error_counts, rate_rows
 from manyhot.diagnose.groups_result import WeakGroups, groups_result
 from manyhot.diagnose.image_statistics import STATISTICS, MeasuredImages, measure_images
 from manyhot.errors import InputError
@@ -63,7 +65,7 @@ from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Shown
 from manyhot.predict.embeddings import Embedded, embedded_in
 from manyhot.run import QUIET, Run
-from manyhot.tables import Images, Labels, Objects
+from manyhot.tables import Images, Labels, Objects, Row
 from manyhot.tables.arrays import boxes_that_fit, label_sets
 from manyhot.tables.image_ids import ids_like
 
@@ -95,7 +97,8 @@ def diagnose_groups(
     brightness, tint, sharpness, size), the files (format, compression, camera, source), metadata, other
     classes of the label sets, objects, and clusters of embeddings. Images of a class are compared with other
     images of the same class; in multi-label data, images with a class are compared with images without it,
-    and a class is predicted at its F1 threshold. The p-values are corrected for the whole search.
+    and a class is predicted at its F1 threshold or, by a softmax, if it is the top class. The p-values are
+    corrected for the whole search.
 
     Parameters
     ----------
@@ -140,7 +143,7 @@ def diagnose_groups(
     )
     n_clusters = 0
     findings, measured, notes, inputs = list[GroupFinding](), list[pa.Table](), list[str](), dict[str, str]()
-    models = list[str]()
+    models, rates = list[str](), list[Row]()
     opened = _sources(labels, predictions, reading, run)
     sources = [with_photographs(source, predictions, reading) for source in opened]
     for source in sources:
@@ -149,6 +152,7 @@ def diagnose_groups(
         measured.append(search.statistics(own))
         findings += own
         models += search.models
+        rates += search.rates
         n_clusters += 0 if search.clusters is None else search.clusters.n
         notes += [*search.notes, *source.misfits.notes(source.name)]
         inputs |= source.inputs
@@ -164,6 +168,7 @@ def diagnose_groups(
         inputs,
         {**vars(settings), "models": len(models), "images": sum(map(len, measured)), "clusters": n_clusters},
         marks,
+        rates,
     )
 
 
@@ -194,7 +199,7 @@ class _Evidence:
             return None
         at = self._rows(labels, self.metadata.image_id, self.metadata.name or "the metadata")
         table = self.metadata.table
-        return table.select([n for n in table.column_names if n not in ("image_id", "uri", "label")]).take(at)
+        return table.select([n for n in table.column_names if n not in ("image_id", "uri")]).take(at)
 
     def present(self, labels: Labels) -> tuple[Bools, Bools, tuple[str, ...]] | None:
         """Return which objects each image shows, which images are known, and the names of the objects."""
@@ -246,6 +251,8 @@ class _Search:
     notes: list[str] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
     clusters: ImageClusters | None = None
+    columns: pa.Table = field(default_factory=lambda: pa.table({}))
+    rates: list[Row] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -325,18 +332,14 @@ class _Search:
         if self.measured is not None and self.images is not None:
             self.groups += measured_groups(self.measured)
             self.groups += source_groups(self.images.table["uri"].to_pylist(), self._codes())
-            known = ("image_id", "uri", "label", "width", "height", evidence.clusters)
-            self.groups += metadata_groups(
-                self.images.table.drop_columns([c for c in known if c in self.images.table.column_names])
-            )
         if self.is_multi_label:
             self.groups += class_groups(self.sets.yes_matrix(), self.sets.usable, self.names)
         else:
             own = other_labels(self.sets, self.stratum)
             self.groups += class_groups(own, self.sets.scored, self.names)
-        if (columns := evidence.columns(self.labels)) is not None:
-            names = [n for n in columns.column_names if n != evidence.clusters]
-            self.groups += metadata_groups(columns.select(names))
+        images = None if self.images is None else self.images.table
+        self.columns = describing(images, evidence.columns(self.labels), evidence.clusters)
+        self.groups += metadata_groups(self.columns)
         if (present := evidence.present(self.labels)) is not None:
             self.groups += presence_groups(*present)
         if evidence.embedded is not None:
@@ -386,25 +389,26 @@ class _Search:
         by_label = [replace(pattern, is_searched=False) for pattern in self._patterns_of_labels]
         associated = list(dict.fromkeys(f.row["class_id"] for f in found))
         for model in model_cases(self.source, depth=1, trust_order=reading.trust_order, run=run):
-            outcomes = self._outcomes(model, associated)
+            points, reason = class_points(model.case) if self.is_multi_label else (None, "")
+            if reason:
+                self.notes.append(f"{model.model}: {reason}")
+            outcomes = self._outcomes(model, points, associated)
+            of = {"dataset": self.source.name, "model": model.model}
+            counts = error_counts(model.case, points)
+            self.rates += rate_rows(of, counts, model.rows, self.columns, self._cluster_of_image)
             self.models.append(model.model)
             called = [o.outcome for o in outcomes if o.kind == "called"]
             patterns = self._patterns([(o.event, o.counts & ~o.event) for o in called], run)
             found += self._find(model.model, outcomes, [*by_label, *patterns])
         return found
 
-    def _outcomes(self, model: ModelCase, associated: Collection[int]) -> list[NamedOutcome]:
+    def _outcomes(
+        self, model: ModelCase, points: OperatingPoints | None, associated: Collection[int]
+    ) -> list[NamedOutcome]:
         """Return the outcomes in which a model can be worse in a group."""
         case, least = model.case, self.settings.min_images
-        if self.is_multi_label:
-            # The folds, and thus the thresholds, are those of diagnose classes without options.
-            points = operating_points(case, rng=np.random.default_rng(0))
-            if points is not None:
-                return threshold_outcomes(case, points, model.rows, self.stratum, least, associated)
-            self.notes.append(
-                f"{model.model}: there are no scores of all classes, so only the top class of each image is "
-                "compared with its label set"
-            )
+        if points is not None:
+            return threshold_outcomes(case, points, model.rows, self.stratum, least, associated)
         confidence = self.settings.min_confidence
         return model_outcomes(
             case,

@@ -219,11 +219,15 @@ def _by_share(kind: str, name: str, low: str, high: str, values: Floats) -> Iter
                 continue
             seen.add(key)
             yield ImageGroup(
-                kind, f"{name} {sign} {_short(at)}", f"{phrase} ({name} {sign} {_short(at)})", inside
+                kind,
+                f"{name} {sign} {short_number(at)}",
+                f"{phrase} ({name} {sign} {short_number(at)})",
+                inside,
             )
 
 
-def _short(value: float) -> str:
+def short_number(value: float) -> str:
+    """Return a number with three digits."""
     return f"{value:.3g}".replace("-", "−") if abs(value) < 1e4 else f"{value:,.0f}"
 
 
@@ -257,15 +261,17 @@ def metadata_groups(table: pa.Table) -> Iterator[ImageGroup]:
     """Yield groups that are defined by the columns of a table with one row per image."""
     for name in table.column_names:
         column = table[name]
-        if pa.types.is_floating(column.type) or (pa.types.is_integer(column.type) and _is_measure(column)):
+        if is_measure(column):
             values = np.asarray(pc.fill_null(column.cast(pa.float64()), float("nan")).to_numpy())
             yield from _by_share("metadata", name, "with a low value", "with a high value", values)
         elif not pa.types.is_nested(column.type):
             yield from value_groups(column, "metadata", name, f"with {name} {{}}")
 
 
-def _is_measure(column: pa.ChunkedArray) -> bool:
-    return len(column.unique()) > 20
+def is_measure(column: pa.ChunkedArray) -> bool:
+    """Return whether a column contains fractions, or many whole numbers."""
+    is_number = pa.types.is_integer(column.type) and len(column.unique()) > 20
+    return is_number or pa.types.is_floating(column.type)
 
 
 def presence_groups(present: Bools, among: Bools, names: Sequence[str]) -> Iterator[ImageGroup]:

@@ -15,8 +15,8 @@ from numpy import typing as npt
 
 from manyhot.core.array_types import Bools, Ints
 from manyhot.core.group_search import Outcome
-from manyhot.core.operating_points import OperatingPoints
-from manyhot.core.score_threshold import confidence_of
+from manyhot.core.operating_points import OperatingPoints, operating_points
+from manyhot.core.score_threshold import adds_up_to_one, confidence_of
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, Case, LabelSets
 
 OUTCOMES = ("error", "sure_error", "called", "missed", "label")
@@ -67,6 +67,18 @@ def stratum_of(sets: LabelSets) -> Ints:
     return np.where(sets.labelled, sets.label, first).astype(np.int64)
 
 
+def class_points(case: Case) -> tuple[OperatingPoints | None, str]:
+    """Return the thresholds of independent classes; or None, and why the top class is judged instead.
+
+    The folds, and thus the thresholds, are those of diagnose classes without options.
+    """
+    points = operating_points(case, rng=np.random.default_rng(0))
+    if points is not None and points.top is None:
+        return points, ""
+    reason = "there are no scores of all classes" if points is None else "probabilities add up to 1"
+    return None, f"{reason}, so only the top class of each image is compared with its label set"
+
+
 def model_outcomes(
     case: Case,
     rows: npt.NDArray[np.intp],
@@ -93,7 +105,8 @@ def model_outcomes(
         Classes with which properties of images are associated. Whether they are predicted on other images is
         an outcome even if this is rare.
     multi_label : bool
-        Whether the data set is multi-label. The top class alone does not tell whether a class is missed.
+        Whether the data set is multi-label. Then the images of a class are all that show it, and the top
+        class does not tell whether a class is missed, unless probabilities add up to 1.
     """
     sets = case.labels
     scored, wrong, top = sets.scored, ~case.hit[:, 0], case.top[:, 0]
@@ -110,12 +123,15 @@ def model_outcomes(
     for c in _to_call(called, associated):
         others = scored & (_states(sets, c) < UNCLEAR)
         found.append(NamedOutcome("called", c, outcome(others & (top == c), others), multi_label))
-    if multi_label:
+    if multi_label and not adds_up_to_one(case):
         return found
-    own = stratum[rows]
-    for c in _most_frequent(np.bincount(own[scored & (own >= 0)], minlength=sets.n_classes), 2 * min_images):
-        inside = scored & (own == c)
-        found.append(NamedOutcome("missed", c, outcome(wrong & inside, inside)))
+    if multi_label:
+        own = sets.classes[(sets.state == YES) & sets.usable[sets.rows]]
+    else:
+        own = stratum[rows][scored & (stratum[rows] >= 0)]
+    for c in _most_frequent(np.bincount(own, minlength=sets.n_classes), 2 * min_images):
+        inside = scored & (_states(sets, c) == YES if multi_label else stratum[rows] == c)
+        found.append(NamedOutcome("missed", c, outcome(wrong & inside, inside), multi_label))
     return found
 
 
@@ -140,7 +156,7 @@ def threshold_outcomes(
     sets = case.labels
     predicted = np.zeros((len(sets), sets.n_classes), bool)
     for c in points.fitted.tolist():
-        predicted[:, c] = case.scores[:, c].astype(np.float32) >= points.fold_threshold[points.fold, c]
+        predicted[:, c] = points.predicts(case.scores[:, c].astype(np.float32), slice(None), c)
     wrongly = np.bincount(
         np.nonzero(predicted & ~sets.yes_matrix() & sets.usable[:, None])[1], minlength=sets.n_classes
     )

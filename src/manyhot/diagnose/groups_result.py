@@ -15,6 +15,7 @@ from manyhot.data.data_sets import Source
 from manyhot.diagnose.groups_attributes import GROUP_KINDS
 from manyhot.diagnose.groups_findings import LABELS, OBJECTS, GroupFinding, MarkedImages, forget_marks
 from manyhot.diagnose.groups_outcomes import OUTCOMES
+from manyhot.diagnose.groups_rates import rate_lines, rate_listing
 from manyhot.diagnose.page import DiagnosisResult, forget_pictures
 from manyhot.diagnose.shortcut_marks import step_without
 from manyhot.errors import MissingExtraError
@@ -127,8 +128,9 @@ class WeakGroups(DiagnosisResult):
 
     Attributes
     ----------
-    groups, group_examples : pyarrow.Table
-        The tables with these names; see `manyhot.tables.TABLES` for their columns.
+    groups, group_examples, group_rates : pyarrow.Table
+        The tables with these names; see `manyhot.tables.TABLES` for their columns. `group_rates` is empty
+        without models, or without columns that describe images.
     images : pyarrow.Table
         An images table with the statistics of the photographs (`STATISTICS`) and the names of the groups of
         each image, for use as slices.
@@ -143,17 +145,24 @@ class WeakGroups(DiagnosisResult):
         As in `Result`.
     """
 
-    NAMES = ("groups", "group_examples", "images")
+    NAMES = ("groups", "group_examples", "images", "group_rates")
 
     groups: pa.Table
     group_examples: pa.Table
     images: pa.Table
+    group_rates: pa.Table = field(default_factory=lambda: schema("group_rates").empty_table())
     sources: tuple[Source, ...] = field(default=(), repr=False)
     marks: MarkedImages | None = field(default=None, repr=False)
     place: list[str] = field(default_factory=lambda: ["groups", ""], repr=False)
 
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables by name, without error rates if there are none."""
+        every = super().tables
+        return every if self.group_rates.num_rows else dict(list(every.items())[:-1])
+
     def lines(self) -> Iterator[str]:
-        """Yield the answer, and the first findings about models and about labels."""
+        """Yield the answer, the first findings about models and about labels, and the highest error rates."""
         rows = self.groups.to_pylist()
         yield from groups_answer(rows, self.metadata)
         for part, title in _parts(rows):
@@ -166,9 +175,12 @@ class WeakGroups(DiagnosisResult):
                 yield f"{row['group']:3}  {row['sentence']} ({p}{also})"
             if len(part) > _PRINTED:
                 yield f"     … and {len(part) - _PRINTED:,} more in the table"
+        if self.group_rates.num_rows:
+            yield ""
+            yield from rate_lines(self.group_rates.to_pylist())
         folder, call = self.place
-        if self.marks is not None and (step := _to_mitigate(rows, folder)):
-            step = step.after(call)
+        if self.marks is not None and (step := _to_mitigate(rows)):
+            step = step.after(call, folder)
             yield ""
             yield f"next: {step.text[:-1]}: {step.command}"
 
@@ -182,6 +194,8 @@ class WeakGroups(DiagnosisResult):
         folder = Path(out)
         self.place[:] = [str(folder), run.call]
         forget_marks(folder)
+        for path in () if self.group_rates.num_rows else self._paths(out, self.NAMES[-1]):
+            path.unlink(missing_ok=True)
         own = [] if self.marks is None else self.marks.write(folder, run)
         forget_pictures(folder, "group_examples", ("photograph",), GROUP_EXAMPLES)
         drawn = _photographs(self.group_examples, self.images, folder)
@@ -198,6 +212,7 @@ def groups_result(
     inputs: Mapping[str, str],
     settings: Mapping[str, object],
     marks: MarkedImages | None = None,
+    rates: Sequence[Row] = (),
 ) -> WeakGroups:
     """Return the tables of findings: findings about models first, the clearest difference first."""
     ordered = sorted(findings, key=lambda f: (f.row["model"] is None, -f.row["difference_lo"]))
@@ -212,6 +227,7 @@ def groups_result(
         pa.Table.from_pylist(groups, schema("groups")),
         pa.Table.from_pylist(examples, schema("group_examples")),
         pa.concat_tables(measured, promote_options="default"),
+        pa.Table.from_pylist(list(rates), schema("group_rates")),
         tuple(sources),
         marks,
         notes=notes,
@@ -316,10 +332,10 @@ def _clearest(rows: Sequence[Row]) -> Row:
 @register(
     "chapter",
     "groups",
-    tables=("groups", "group_examples"),
+    tables=("groups", "group_examples", "group_rates"),
     next=NextStep(
         "judge models on each group, as slices.",
-        "manyhot evaluate DATASET --predictions FOLDER --images groups/images.parquet --slice groups",
+        "manyhot evaluate DATASET --predictions FOLDER --images OUT/images.parquet --slice groups",
     ),
 )
 def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
@@ -332,7 +348,8 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
         corrected,
         "Errors in a group are compared with errors on other images of the same classes; in multi-label "
         "data, false positives of a class on images without it, and misses on images with it, at the "
-        "threshold with the largest F1 (by cross-fitting). Properties of images with a label are compared "
+        "threshold with the largest F1 (by cross-fitting) or, if the probabilities of an image add up to 1, "
+        "of the top class. Properties of images with a label are compared "
         "with properties of all other images. A p-value is the share of random permutations in which any "
         "group of the whole search differs at least this much. Marks and pasted objects are searched for on "
         "one half of the images, and counted on the other half.",
@@ -341,6 +358,8 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     listings = [
         listing(f"groups-{i}", title, _HEADS, part, _cells) for i, (part, title) in enumerate(_parts(rows), 1)
     ]
+    if rates := rows_of(named, "group_rates"):
+        listings.append(rate_listing(rates))
     figures = draw_group_differences(rows) if draw and rows else ()
     albums = _albums(rows, rows_of(named, "group_examples"), folder)
     return Chapter(
@@ -351,12 +370,12 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
         figures,
         tuple(listings),
         albums,
-        _to_mitigate(rows, folder.name) if (folder / OBJECTS).is_file() else None,
+        _to_mitigate(rows) if (folder / OBJECTS).is_file() else None,
         method=method,
     )
 
 
-def _to_mitigate(rows: Sequence[Row], folder: str) -> NextStep | None:
+def _to_mitigate(rows: Sequence[Row]) -> NextStep | None:
     """Return how to fit a head without the first frame, tag or band that is associated with a class."""
     marks = (r for r in rows if r["kind"] in ("frame", "mark") and not r["name"].startswith("no "))
     # Images of other classes that are missed because of a mark are no reason to remove it from these classes.
@@ -364,7 +383,7 @@ def _to_mitigate(rows: Sequence[Row], folder: str) -> NextStep | None:
     if first is None:
         return None
     boxes = f"the {first['name']}, whose boxes are in {OBJECTS}"
-    objects, labels = (f"{folder}/{name}" for name in (OBJECTS, LABELS))
+    objects, labels = (f"OUT/{name}" for name in (OBJECTS, LABELS))
     return step_without(first["class_name"], first["name"], boxes, objects, labels)
 
 

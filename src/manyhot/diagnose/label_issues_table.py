@@ -269,7 +269,7 @@ MOST_NAMED = 3
     "label-issues",
     tables=("findings",),
     next=NextStep(
-        "let people decide about these images.", "manyhot init CAMPAIGN --images IMAGES --predictions FOLDER"
+        "let people decide about these images.", "manyhot init campaign --images IMAGES --predictions FOLDER"
     ),
 )
 def label_issues_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
@@ -353,7 +353,7 @@ def _images(anchor: str, title: str, findings: pa.Table, link: Callable[[Row], s
     )
     rows = first_findings(findings, "score", MOST_FIRST)
     more = len(findings) - len(rows)
-    note = f"{more:,} more are in findings.csv." if more else ""
+    note = f"The {len(rows):,} with the highest scores; {more:,} more are in findings.csv." if more else ""
     return listing(
         f"labels-{anchor}", f"{title}: {len(findings):,}", heads, rows, _cells, note=note, link=link
     )

@@ -285,7 +285,7 @@ def _notes_on_sets(outside: list[ScoredModel]) -> Iterator[str]:
     "ood",
     next=NextStep(
         "let raters decide which of the out-of-distribution images show a class of the model.",
-        "manyhot init CAMPAIGN --images IMAGES --predictions FOLDER",
+        "manyhot init campaign --images IMAGES --predictions FOLDER",
     ),
 )
 def ood_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:

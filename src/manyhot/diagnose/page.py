@@ -201,7 +201,7 @@ def build_chapters(named: Mapping[str, pa.Table], folder: Path, draw: bool) -> t
         chapter = entry(named, folder, draw)
         if chapter is not None:
             step, call = chapter.next or entry.about.get("next"), _call(named, entry)
-            found.append(replace(chapter, next=step and step.after(call)))
+            found.append(replace(chapter, next=step and step.after(call, folder.name)))
     return tuple(found)
 
 

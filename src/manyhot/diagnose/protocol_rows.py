@@ -12,6 +12,7 @@ from manyhot.classes import ClassList, family_of
 from manyhot.core.agreement import VoteMeasure, measure_answers, measure_sets
 from manyhot.core.array_types import Floats, Floats32
 from manyhot.core.comparison import Families, compare_orders
+from manyhot.core.jackknife import Scale, jackknife_ends
 from manyhot.core.protocols import (
     COMPONENTS,
     OTHER_STATES,
@@ -27,7 +28,7 @@ from manyhot.core.protocols import (
     variance_components,
     without_noise,
 )
-from manyhot.core.resampling import centred_interval, percentile_interval, student_interval
+from manyhot.core.resampling import centred_interval, percentile_interval
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.core.share_intervals import clustered_interval, wilson_interval
 from manyhot.diagnose.protocol_groups import ProtocolGroup, TopClasses, predicted_in
@@ -123,15 +124,16 @@ def _relation_rows(part: ProtocolGroup) -> Iterator[Row]:
         yield {"measure": name, "value": value, "lo": lo, "hi": hi, "n": n}
     filled = (overlap.a > 0) & (overlap.b > 0)
     apart = (overlap.b > 1).astype(np.float64) - (overlap.a > 1)
-    for name, values in (("jaccard", overlap.jaccard), ("several_difference", apart[filled])):
-        yield {"measure": name, **_mean_row(values)}
+    yield {"measure": "jaccard", **_mean_row(overlap.jaccard, "logit")}
+    yield {"measure": "several_difference", **_mean_row(apart[filled], "correlation")}
 
 
-def _mean_row(values: Floats) -> Row:
-    """Return the mean of values of images, with Student's interval."""
+def _mean_row(values: Floats, scale: Scale) -> Row:
+    """Return the mean of values of images, with Student's interval on a scale that keeps it in range."""
     if not len(values):
         return {"value": float("nan"), "lo": None, "hi": None, "n": 0}
-    mean, *ends = student_interval(values)
+    mean, error = float(values.mean()), float(values.std() / max(len(values) - 1, 1) ** 0.5)
+    ends = jackknife_ends(mean, error, len(values) - 1, scale=scale)
     lo, hi = (None if np.isnan(end) or len(values) < FEWEST_FOR_MEANS else end for end in ends)
     return {"value": mean, "lo": lo, "hi": hi, "n": len(values)}
 

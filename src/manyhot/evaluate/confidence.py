@@ -22,6 +22,7 @@ from manyhot.core.calibration import (
     mass_target,
     nothing_to_fit,
 )
+from manyhot.core.clusters import Clusters
 from manyhot.core.conformal import (
     DRAWN,
     DRAWS,
@@ -39,7 +40,7 @@ from manyhot.core.share_intervals import proportion_interval
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import InputError
 from manyhot.evaluate.slices import case_of, labels_of
-from manyhot.tables import Labels, Predictions, align, check_same_classes
+from manyhot.tables import Alignment, Labels, Predictions, align, check_same_classes
 from manyhot.tables.arrays import label_sets
 
 Recalibration = Literal["temperature", "vector", "isotonic"]
@@ -223,13 +224,17 @@ class Split:
         return found, scaling.temperature if method == "temperature" else None
 
 
-def split(labels: Labels, predictions: Predictions, *, fit: float, seed: int) -> Split:
+def split(
+    labels: Labels, predictions: Predictions, *, fit: float, seed: int, clusters: Clusters | None = None
+) -> Split:
     """Split the images that have both labels and predictions into two random parts.
 
     Parameters
     ----------
     labels, predictions, fit, seed
         As in `calibrate`.
+    clusters : Clusters, optional
+        Clusters of the labelled images, none of which is divided.
 
     Raises
     ------
@@ -238,8 +243,8 @@ def split(labels: Labels, predictions: Predictions, *, fit: float, seed: int) ->
     MatchError
         As in `calibrate`.
     """
-    case, rows = _matched(labels, predictions)
-    chosen = _chosen(len(rows), fit, seed)
+    case, found = _matched(labels, predictions)
+    rows, chosen = found.right, _chosen(len(found.right), fit, seed, clusters and clusters.take(found.left))
     fitted, rest = (_take(case, np.flatnonzero(part)) for part in (chosen, ~chosen))
     return Split(fitted, rest, _rows_of(predictions, rows[~chosen]))
 
@@ -346,7 +351,7 @@ def drawn_share(shares: npt.NDArray[Any]) -> tuple[float, float, float]:
 
 
 def split_for_sets(
-    labels: Labels, predictions: Predictions, *, fit: float, seed: int
+    labels: Labels, predictions: Predictions, *, fit: float, seed: int, clusters: Clusters | None = None
 ) -> tuple[Case, npt.NDArray[np.bool_]]:
     """Return a model's images with probabilities, and a mask of the images on which to choose sets.
 
@@ -355,7 +360,7 @@ def split_for_sets(
     InputError, MatchError
         As in `conformal`.
     """
-    case, _ = _matched(labels, predictions)
+    case, found = _matched(labels, predictions)
     if case.listed is None and not case.has_probabilities:
         raise InputError(
             NO_PROBABILITIES,
@@ -363,11 +368,11 @@ def split_for_sets(
             got="ranks" if predictions.scores is None else f"scores of kind {predictions.score_kind}",
             allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
         )
-    return case, _chosen(len(case.labels), fit, seed)
+    return case, _chosen(len(case.labels), fit, seed, clusters and clusters.take(found.left))
 
 
-def _matched(labels: Labels, predictions: Predictions) -> tuple[Case, npt.NDArray[np.int64]]:
-    """Return the images that labels and predictions share, as a case and as rows of the predictions."""
+def _matched(labels: Labels, predictions: Predictions) -> tuple[Case, Alignment]:
+    """Return the images that labels and predictions share, as a case and as rows of both."""
     check_same_classes(labels, predictions)
     found = align(
         labels.image_id,
@@ -376,17 +381,25 @@ def _matched(labels: Labels, predictions: Predictions) -> tuple[Case, npt.NDArra
         right_name=predictions.model,
     )
     sets = label_sets(labels).take(found.left)
-    return case_of(sets, predictions, found, 1), found.right
+    return case_of(sets, predictions, found, 1), found
 
 
-def _chosen(n: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Return which of n images are fitted on."""
+def _chosen(n: int, share: float, seed: int, clusters: Clusters | None = None) -> npt.NDArray[np.bool_]:
+    """Return which of n images are fitted on; whole clusters, with about that share of the images."""
     if not 0 < share < 1:
         raise InputError(
             "The share of images to fit on is out of range.", got=f"fit={share}", allowed="above 0, below 1"
         )
     chosen = np.zeros(n, bool)
-    chosen[np.random.default_rng(seed).permutation(n)[: round(share * n)]] = True
+    rng = np.random.default_rng(seed)
+    if clusters is None:
+        chosen[rng.permutation(n)[: round(share * n)]] = True
+    else:
+        order = rng.permutation(clusters.n)
+        sizes = np.bincount(clusters.number, minlength=clusters.n)[order]
+        first = np.zeros(clusters.n, bool)
+        first[order[np.cumsum(sizes) - sizes / 2 <= share * n]] = True
+        chosen = first[clusters.number]
     if chosen.all() or not chosen.any():
         raise InputError(
             "There are too few images to split into two parts.",

@@ -238,8 +238,6 @@ def _judged(source: Source, call: EvaluateCall, options: JudgeOptions, opened: O
 
 def _by_image(evaluation: Evaluation) -> Iterator[str]:
     """Yield whose intervals are over images even if these are in clusters."""
-    if evaluation.per_class:
-        yield "precision, recall and F1 of each class"
     if any(len(table) for table in evaluation.confidence.values()):
         yield "bins of confidence"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shlex
@@ -109,7 +110,7 @@ def init_campaign(
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. By default, the built-in list that is named in the metadata of the images or
-        predictions.
+        predictions, or the classes of predictions with scores of all classes.
     predictions
         Files or folders of predictions, or a benchmark data set.
     rows
@@ -216,7 +217,7 @@ class _Inputs:
 def _class_list(
     classes: ClassNamesLike | None, images: ImagesTableLike, predictions: Sequence[PathLike]
 ) -> ClassList:
-    """Return the class list, by default the built-in one of the first file that names one."""
+    """Return the class list, by default the built-in one that a file names, or that of predictions."""
     if (given := open_class_list(classes)) is not None:
         return given
     file: PathLike | None = images if isinstance(images, str | os.PathLike) else None
@@ -229,6 +230,11 @@ def _class_list(
                 return named
     if file is not None and not Path(file).exists():
         read_images(file)  # which says so
+    for path in prediction_files(predictions):
+        with contextlib.suppress(InputError):  # raised when the campaign reads the file
+            own = read_predictions(path).class_list
+            if own is not None and own.is_complete:
+                return own
     raise InputError(
         "The class list is unknown.",
         where="`images`" if file is None else str(file),

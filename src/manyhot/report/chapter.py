@@ -22,7 +22,7 @@ from manyhot import tables
 from manyhot.commands import COMMANDS
 from manyhot.registry import get, names
 from manyhot.report.figure import Figure
-from manyhot.report.listings import ColumnHead, Listing, ListingRow
+from manyhot.report.listings import NONE, ColumnHead, Listing, ListingRow
 from manyhot.tables import Row
 from manyhot.tables.definitions import CONTROLS
 
@@ -194,16 +194,17 @@ def listing(
 ) -> Listing:
     """Return a table of the first `MOST_ROWS` rows, whose first cells link to the addresses from `link`.
 
-    Empty columns are left out. A text column with the same value in all rows becomes a sentence above the
-    table.
+    Empty columns are left out, also text columns of dashes. A text column with the same value in all rows
+    becomes a sentence above the table.
     """
     all_rows = list(rows)
     shown = [cells(row) for row in all_rows[:MOST_ROWS]]
     columns = list(zip(*shown, strict=True))
     constant = [i for i, v in enumerate(columns) if i and not heads[i].number and len(set(v)) == 1]
     constant = constant if len(shown) > 1 else []
-    sentences = [f"{heads[i].text}: {columns[i][0]}." for i in constant if columns[i][0]]
-    varying = [i for i, v in enumerate(columns) if i == 0 or (any(v) and i not in constant)]
+    sentences = [f"{heads[i].text}: {columns[i][0]}." for i in constant if columns[i][0] not in ("", NONE)]
+    empty = [i for i, v in enumerate(columns) if set(v) <= {"", "" if heads[i].number else NONE}]
+    varying = [i for i in range(len(columns)) if i == 0 or i not in (*constant, *empty)]
     links = [{0: link(row)} if link else {} for row in all_rows[:MOST_ROWS]]
     cut = ([row[i] for i in varying] for row in shown)
     entries = tuple(ListingRow(tuple(r), links=to) for r, to in zip(cut, links, strict=True))
@@ -258,11 +259,21 @@ def rows_of(tables_by_name: Tables, name: str) -> list[Row]:
     return tables_by_name[name].to_pylist() if name in tables_by_name else []
 
 
-SHARED = ("classes", "images", "match", "models", "predictions", "rows", "scores", "trust-order")
+SHARED = (
+    *("classes", "dataset", "images", "label-values", "links", "match", "models", "predictions", "rows"),
+    *("scores", "trust-order"),
+)
 """Options that say which data are read and how, which the next command needs as well."""
 
-TO_FIT = ("classes", "labels", "masks", "split")
+TO_FIT = ("bits", "classes", "labels", "masks", "split")
 """The same for a head that is fitted to images."""
+
+TO_SHARE = {
+    "manyhot aggregate ": ("classes",),
+    "manyhot init ": ("classes", "match", "rows", "scores"),
+    "manyhot mitigate ": TO_FIT,
+}
+"""The same for commands that take fewer options, or others; of images, only how they are decoded."""
 
 OF_IMAGES = (
     "diagnose corruptions",
@@ -279,39 +290,52 @@ class NextStep(NamedTuple):
     """What to do after a diagnosis: a sentence, and the command.
 
     A chapter registers its step as `next`. In the command, DATASET stands for labels, IMAGES stands for
-    images, and a word in capital letters after an option stands for the value of that option.
+    images, OUT stands for the folder of the diagnosis, and a word in capital letters after an option stands
+    for the value of that option.
     """
 
     text: str
     command: str
 
-    def after(self, call: str) -> NextStep:
-        """Return the step with the data and the options of a call; placeholders of unknown values remain."""
+    def after(self, call: str, folder: str = "") -> NextStep:
+        """Return the step with the data and the options of a call; placeholders of unknown values remain.
+
+        `folder` is that of the diagnosis if the call does not name it.
+        """
         own_command, options = _parsed(call)
+        out = next((value for name, value in options if name == "out"), folder)
+        command = self.command.replace(" OUT/", f" {shlex.quote(out)}/") if out else self.command
         of_images = own_command in OF_IMAGES
-        place = re.search(r"^[a-z ]+ (IMAGES|DATASET)\b", self.command)
-        if place is None:
-            return self
-        wants_images = place[1] == "IMAGES"
-        given = "images" if wants_images and not of_images else ""
-        first = [value for name, value in options if name == given and of_images <= wants_images]
-        if len(first) != 1:
-            return self
-        is_fitted = self.command.startswith("manyhot mitigate")
-        shared: tuple[str, ...] = TO_FIT if is_fitted else () if of_images else SHARED
-        command = self.command[: place.start(1)] + shlex.quote(first[0]) + self.command[place.end(1) :]
-        for name in dict.fromkeys(name for name, _ in options if name):
-            own = "".join(
-                f" --{name} {shlex.quote(v) if v else ''}".rstrip() for n, v in options if n == name
-            )
-            found = re.search(rf" --{name} [A-Z]+(:[A-Z]+)?(?!\S)", command)
-            if found:
-                command = command[: found.start()] + own + command[found.end() :]
-            elif name in shared and f" --{name} " not in command:
-                command += own
-        if not of_images:  # a benchmark or a campaign has its own predictions
-            command = command.replace(" --predictions FOLDER", "")
-        return self._replace(command=command)
+        place = re.search(r"^[a-z ]+ (IMAGES|DATASET)\b", command)
+        if place is not None:
+            wants_images = place[1] == "IMAGES"
+            given = "images" if wants_images and not of_images else ""
+            first = [value for name, value in options if name == given and of_images <= wants_images]
+            if len(first) != 1:
+                return self._replace(command=command)
+            command = command[: place.start(1)] + shlex.quote(first[0]) + command[place.end(1) :]
+        elif of_images or not own_command:
+            return self._replace(command=command)
+        sources = [("sources", value) for name, value in options if not name]
+        shared = next((own for start, own in TO_SHARE.items() if command.startswith(start)), None)
+        if shared is None:
+            shared = ("bits",) if of_images else () if "IMAGES" in self.command else SHARED
+        return self._replace(command=_with_options(command, [*options, *sources], shared, of_images))
+
+
+def _with_options(
+    command: str, options: Sequence[tuple[str, str]], shared: Sequence[str], of_images: bool
+) -> str:
+    """Return a command with the values of options that it names, and with options that it shares."""
+    for name in dict.fromkeys(name for name, _ in options if name):
+        own = "".join(f" --{name} {shlex.quote(v) if v else ''}".rstrip() for n, v in options if n == name)
+        found = re.search(rf"( --{name} [A-Z]+(:[A-Z]+)?(?!\S))+", command)
+        if found:
+            command = command[: found.start()] + own + command[found.end() :]
+        elif name in shared and f" --{name} " not in command:
+            command += own
+    # A benchmark or a campaign has its own predictions.
+    return command if of_images else command.replace(" --predictions FOLDER", "")
 
 
 def _parsed(call: str) -> tuple[str, list[tuple[str, str]]]:

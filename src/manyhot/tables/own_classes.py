@@ -12,7 +12,9 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list, class_list_of, classes_seen
 from manyhot.core.array_types import Ints, Ints32
+from manyhot.core.sets import YES
 from manyhot.errors import MatchError
+from manyhot.tables.arrays import label_sets
 from manyhot.tables.frames import one_chunk
 from manyhot.tables.labels import Images, Labels, with_zeros
 from manyhot.tables.predictions import Predictions
@@ -35,6 +37,28 @@ def list_of_names(names: Iterable[str], where: str) -> tuple[ClassList, bool]:
     if all(imagenet.find(name) is not None for name in distinct if not name.isdecimal()):
         return imagenet, not distinct <= set(imagenet.keys)
     return classes_seen(distinct, where), False
+
+
+EMPTY_NAMES = frozenset(("background", "blank", "empty", "no animal", "no finding", "none", "nothing"))
+"""Names of a class for images that show none of the other classes."""
+
+
+def note_on_empty(labels: Labels, classes: ClassList | None) -> str:
+    """Return that label sets are empty where a class means that there is nothing; empty if they are not."""
+    names = () if classes is None else classes.names
+    nothing = [i for i, name in enumerate(names) if name.strip().casefold() in EMPTY_NAMES]
+    if not nothing:
+        return ""
+    sets = label_sets(labels)
+    n, n_empty = np.count_nonzero(sets.usable), np.count_nonzero(sets.usable & (sets.size == 0))
+    if not n_empty or ((sets.state == YES) & np.isin(sets.classes, nothing)).any():
+        return ""
+    name = names[nothing[0]]
+    return (
+        f"no image has the label {name!r}, which is a class of the predictions, but {n_empty:,} of {n:,} "
+        f"images have an empty label set: where a model predicts {name!r} on them, this counts as wrong; "
+        f"write {name!r} as the label of these images, or leave the class out of the predictions"
+    )
 
 
 def own_list(classes: ClassList) -> ClassList | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,10 @@ _WHY = {
 }
 
 
-def goal_text(table: pa.Table) -> str:
-    """Return the goal for which the thresholds in a table ``class_results`` were chosen."""
-    about = tables.metadata(table)
-    return _GOALS[about.get("goal", "f1")].format(percent(float(about.get("at", "nan"))))
+def _goal_text(rows: Sequence[Row], about: Mapping[str, str]) -> str:
+    """Return what the thresholds of a model were chosen for; empty if the top class is predicted."""
+    goal = rows[0].get("goal") or about.get("goal", "f1")  # the column is new
+    return "" if goal == "top" else _GOALS[goal].format(percent(float(about.get("at", "nan"))))
 
 
 def chapter_lead(named: Tables) -> tuple[str, ...]:
@@ -81,9 +81,15 @@ def _worst_in_short(results: pa.Table) -> Iterator[str]:
         )
 
 
-def _points_note(results: pa.Table) -> str:
+def _points_note(rows: Sequence[Row], about: Mapping[str, str]) -> str:
+    goal = _goal_text(rows, about)
+    if not goal:
+        return (
+            " What is predicted is the top class of each image; manyhot diagnose classes --for f1 chooses "
+            "thresholds instead."
+        )
     return (
-        f" The threshold of a class is the one with {goal_text(results)}. Precision, recall and F1 are "
+        f" The threshold of a class is the one with {goal}. Precision, recall and F1 are "
         "computed by cross-fitting: the images are split into folds, and each fold is evaluated at the "
         "threshold chosen on the other folds."
     )
@@ -104,7 +110,7 @@ def chapter_listings(named: Tables, anchors: Anchors, *, folded: bool = False) -
 
     The table of classes of the best model is folded only if `folded` is true.
     """
-    points = _points_note(named["class_results"])
+    about = tables.metadata(named["class_results"])
     models, found = of_models(named["class_results"]), list[Listing]()
     pairs, means = (
         of_models(named[name]) if name in named else {} for name in ("class_confusions", "class_means")
@@ -116,7 +122,7 @@ def chapter_listings(named: Tables, anchors: Anchors, *, folded: bool = False) -
             key = (dataset, model)
             confused, mean = pairs.get(key, ()), means.get(key, ())
             more = f" {counted(rest, 'more model')} in class_results.csv." if rest > 0 else ""
-            note = more if place else points
+            note = more if place else _points_note(models[key], about)
             is_folded = folded or place > 0
             found += _of_model(key, models[key], confused, mean, anchors, folded=is_folded, note=note)
     return tuple(found)
@@ -201,10 +207,16 @@ def _cells(r: Row) -> tuple[str, ...]:
         f"{r['n_positives']:,} of {r['n_positives'] + r['n_negatives']:,}",
         with_ends(r["ap"], r["ap_lo"], r["ap_hi"], 1),
         with_ends(r["auroc"], r["auroc_lo"], r["auroc_hi"], 1),
-        f"none, {_WHY[r['reason']]}" if math.isnan(r["threshold"]) else f"{r['threshold']:.3g}",
+        _threshold(r),
         *(with_ends(r[name], r[f"{name}_lo"], r[f"{name}_hi"]) for name in ("precision", "recall", "f1")),
     )
     return tuple(cell or NONE for cell in cells)
+
+
+def _threshold(r: Row) -> str:
+    if not math.isnan(r["threshold"]):
+        return f"{r['threshold']:.3g}"
+    return "top class" if r.get("goal") == "top" else f"none, {_WHY[r['reason']]}"
 
 
 _PAIR_HEADS = (
@@ -227,8 +239,7 @@ def _pair_cells(r: Row) -> tuple[str, ...]:
 
 def terminal_lines(class_results: pa.Table, class_means: pa.Table) -> Iterator[str]:
     """Yield, for each model, the metrics over classes and the classes with the lowest average precision."""
-    goal = goal_text(class_results)
-    means = of_models(class_means)
+    about, means = tables.metadata(class_results), of_models(class_means)
     for (dataset, model), rows in of_models(class_results).items():
         yield f"{dataset}, {model}: {_over(means[dataset, model]).lower()}"
         cells = [
@@ -237,7 +248,8 @@ def terminal_lines(class_results: pa.Table, class_means: pa.Table) -> Iterator[s
         ]
         yield from table_lines(("metric", "value", ""), cells)
         yield ""
-        yield f"thresholds for {goal}, by cross-fitting"
+        goal = _goal_text(rows, about)
+        yield f"thresholds for {goal}, by cross-fitting" if goal else "predicted: the top class of each image"
         head = ("class", "images", "AP", "AUROC", "threshold", "precision", "recall", "F1")
         shown = [r for r in worst_first(rows) if r["n_positives"]][:PRINTED]
         yield from table_lines(head, [_printed(r) for r in shown])

@@ -18,7 +18,14 @@ from manyhot.core.clusters import Clusters
 from manyhot.core.confused_classes import NOTHING, confused_classes
 from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.jackknife import UNVARYING, jackknife_interval
-from manyhot.core.operating_points import FOLDS, REASONS, Goal, OperatingPoints, operating_points
+from manyhot.core.operating_points import (
+    FOLDS,
+    GOALS,
+    REASONS,
+    Goal,
+    OperatingPoints,
+    operating_points,
+)
 from manyhot.core.ranking import class_precision, curve_means
 from manyhot.core.sets import NOT_ASKED, YES, Case
 from manyhot.tables import Row, schema
@@ -52,7 +59,16 @@ declare_table(
         ),
         *interval("ap", "average precision; NaN if undefined", value=REAL),
         *interval("auroc", "area under the ROC curve; NaN if undefined", value=REAL),
-        REAL("threshold", "lowest score at which the class is predicted, on the scale of the scores"),
+        TEXT.nullable(
+            "goal",
+            "how the class is predicted: what its threshold is chosen for, or top, if the top class of each "
+            "image is predicted, as by default where probabilities of an image add up to 1",
+            values=GOALS,
+        ),
+        REAL(
+            "threshold",
+            "lowest score at which the class is predicted, on the scale of the scores; NaN if there is none",
+        ),
         *interval(
             "precision",
             "share of the images on which the class is predicted that show it, with the threshold of each "
@@ -131,7 +147,7 @@ CLASS_TABLES = ("class_results", "class_confusions", "class_curves", "class_mean
 class PointSettings:
     """How operating points are chosen; see `manyhot.core.operating_points.operating_points`."""
 
-    goal: Goal = "f1"
+    goal: Goal | None = None
     at: float | None = None
     n_folds: int = FOLDS
     seed: int = 0
@@ -167,8 +183,8 @@ class ClassTables:
     def add(self, model: str, case: Case, n_unmatched: int = 0, clusters: Clusters | None = None) -> bool:
         """Add a model that has no predictions for `n_unmatched` images; return whether it could be added.
 
-        With clusters of the images of the case, folds consist of whole clusters, and the jackknife leaves out
-        one cluster at a time. Intervals of precision, recall and F1 do not allow for clusters.
+        With clusters of the images of the case, folds consist of whole clusters, the jackknife leaves out one
+        cluster at a time, and design effects include those of clusters.
         Models without dense scores cannot be added. If the setting `masked` is true and the label sets do not
         record *no* answers, no model can be added.
         """
@@ -206,6 +222,7 @@ class ClassTables:
             "n_unasked": _n_unasked(case, points) if case.labels.asked_known else None,
             **_with_ends("ap", (points.ap, precision.lo, precision.hi)),
             **_with_ends("auroc", (points.auroc, precision.auroc_lo, precision.auroc_hi)),
+            "goal": np.full(self.n_classes, points.goal, object),
             "threshold": points.threshold,
             **_with_ends("precision", points.precision()),
             **_with_ends("recall", points.recall()),
@@ -235,7 +252,7 @@ class ClassTables:
 
     def _confusions(self, case: Case, points: OperatingPoints) -> dict[str, Any]:
         found = confused_classes(case, points)
-        missed = np.where(np.isnan(points.threshold), NOTHING, points.n_positives - points.n_right)
+        missed = np.where(points.is_fitted, points.n_positives - points.n_right, NOTHING)
         return {
             "predicted": _or_null(found.predicted),
             "present": _or_null(found.present),

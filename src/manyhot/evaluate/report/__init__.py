@@ -177,16 +177,13 @@ def build_report(
         gallery,
         json.loads(about.get("sources", "[]")),
         undrawn,
-        None if is_comparison else _next(tables, call or about.get("call", "")),
+        None if is_comparison else _ERRORS.after(call or about.get("call", "")),
     )
 
 
-def _next(tables: ReportTables, call: str) -> NextStep:
-    """Return the step after an evaluation, on the same data."""
-    has_labels = "top1" in tables.results["metric"].unique().to_pylist()
-    command = "manyhot diagnose errors DATASET --predictions FOLDER"
-    event = "" if has_labels else " --event set"
-    return NextStep("sort the errors by what they are.", f"{command}{event}").after(call)
+_ERRORS = NextStep(
+    "sort the errors by what they are.", "manyhot diagnose errors DATASET --predictions FOLDER"
+)
 
 
 def _title(tables: ReportTables, datasets: Sequence[DataSet], *, is_comparison: bool) -> str:

@@ -1,0 +1,172 @@
+"""Error rates of models by value of each column of the metadata, whether or not a group is found."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot.console import table_lines
+from manyhot.core.array_types import Bools, Ints
+from manyhot.core.operating_points import OperatingPoints
+from manyhot.core.sets import UNCLEAR, Case
+from manyhot.core.share_intervals import clustered_interval
+from manyhot.diagnose.groups_attributes import is_measure, short_number
+from manyhot.evaluate.slices import MAX_VALUES, natural_order
+from manyhot.report.chapter import listing, with_ends
+from manyhot.report.listings import ColumnHead, Listing
+from manyhot.report.text import title_of
+from manyhot.tables import Row
+from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table
+
+NOT_PROPERTIES = ("label", "labels", "split")
+"""Columns that are no properties of images, and define no groups unless they have another name."""
+
+_OUTCOMES = ("error", "called", "missed")
+_PRINTED = 5
+
+declare_table(
+    "group_rates",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        TEXT(
+            "outcome",
+            "what is counted: top classes that are not valid; or (image, class) pairs, of classes that are "
+            "predicted but not valid, and of valid classes that are not predicted",
+            values=_OUTCOMES,
+        ),
+        TEXT("column", "a column of the metadata or of the images table, with up to 200 values"),
+        TEXT("value", "a value of the column; of a measurement, one of four ranges of equal size"),
+        COUNT("n_images", "images with the value that count"),
+        COUNT("n", "images or pairs that count"),
+        COUNT("events", "errors among them"),
+        REAL("share", "events divided by n"),
+        *bounds(
+            "lo",
+            "hi",
+            f"{ITS} (Wilson, with the design effect of images or of clusters)",
+            column=REAL.nullable,
+        ),
+    ),
+)
+
+
+def describing(images: pa.Table | None, own: pa.Table | None, clusters: str | None) -> pa.Table:
+    """Return the columns of the images table and of the metadata that describe images, by name."""
+    left_out = ("image_id", "uri", "width", "height", clusters, *NOT_PROPERTIES)
+    tables = [table for table in (images, own) if table is not None]
+    return pa.table({n: table[n] for table in tables for n in table.column_names if n not in left_out})
+
+
+ErrorCounts = Mapping[str, tuple[Ints, Ints]]
+"""For each outcome, the number of events and of cases of each image, shape (n,)."""
+
+
+def error_counts(case: Case, points: OperatingPoints | None) -> ErrorCounts:
+    """Return the errors of a model: of its top class, or of all classes at the thresholds of `points`."""
+    sets = case.labels
+    if points is None:
+        return {"error": ((sets.scored & ~case.hit[:, 0]).astype(np.int64), sets.scored.astype(np.int64))}
+    assert case.scores is not None  # for the type checker
+    yes, is_open = sets.yes_matrix(), np.zeros((len(sets), sets.n_classes), bool)
+    unclear = sets.state == UNCLEAR
+    is_open[sets.rows[unclear], sets.classes[unclear]] = True
+    called, others, missed, valid = np.zeros((4, len(sets)), np.int64)
+    for c in points.fitted.tolist():
+        predicted = points.predicts(case.scores[:, c].astype(np.float32), slice(None), c)
+        negative, positive = ~yes[:, c] & ~is_open[:, c] & sets.usable, yes[:, c] & sets.usable
+        called, others = called + (predicted & negative), others + negative
+        missed, valid = missed + (~predicted & positive), valid + positive
+    return {"called": (called, others), "missed": (missed, valid)}
+
+
+def rate_rows(
+    of: Row, counts: ErrorCounts, rows: Ints, columns: pa.Table, cluster: Ints | None
+) -> Iterator[Row]:
+    """Yield the rows of ``group_rates`` of a model.
+
+    Parameters
+    ----------
+    of : dict
+        The data set and the model.
+    counts : dict
+        Errors of the images `rows` of the columns.
+    columns : pyarrow.Table
+        A row for each image of the data set.
+    cluster : ndarray of int, optional
+        The cluster of each image, if images depend on each other.
+    """
+    unit = rows if cluster is None else cluster[rows]
+    for name in columns.column_names:
+        for value, inside in _values(columns[name]):
+            here = inside[rows]
+            for outcome, (events, cases) in counts.items():
+                num, den = (np.bincount(unit[here], side[here]) for side in (events, cases))
+                lo, hi = clustered_interval(num, den, lambda values: values.sum(axis=0))
+                n, k = int(den.sum()), int(num.sum())
+                if n:
+                    yield {
+                        **of,
+                        **{"outcome": outcome, "column": name, "value": value},
+                        **{"n_images": int((cases[here] > 0).sum()), "n": n, "events": k, "share": k / n},
+                        **{"lo": None if lo != lo else float(lo), "hi": None if hi != hi else float(hi)},
+                    }
+
+
+def _values(column: pa.ChunkedArray) -> Iterator[tuple[str, Bools]]:
+    """Yield the values of a column, or ranges of a measurement, and the images that have each."""
+    if pa.types.is_nested(column.type):
+        return
+    if is_measure(column):
+        values = np.asarray(pc.fill_null(column.cast(pa.float64()), float("nan")).to_numpy())
+        edges = np.unique(np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1]))
+        for i, (low, high) in enumerate(itertools.pairwise(edges)):
+            above = values >= low if i == 0 else values > low
+            yield f"{short_number(low)} to {short_number(high)}", above & (values <= high)
+        return
+    texts = column.cast(pa.string()).combine_chunks()
+    distinct = pc.unique(texts.drop_null()).to_pylist()
+    for value in sorted(distinct, key=natural_order) if len(distinct) <= MAX_VALUES else ():
+        yield value, pc.fill_null(pc.equal(texts, value), False).to_numpy(zero_copy_only=False)
+
+
+def _largest_first(rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda r: (_OUTCOMES.index(r["outcome"]), -r["share"], -r["n"]))
+
+
+_HEADS = ("column", "value", "errors", "error rate", "images", "model")
+
+
+def _cells(r: Row) -> tuple[str, ...]:
+    what = {"error": "top class", "called": "false positives", "missed": "misses"}[r["outcome"]]
+    rate = f"{with_ends(r['share'], r['lo'], r['hi'])} of {r['n']:,}"
+    return r["column"], r["value"], what, rate, f"{r['n_images']:,}", r["model"]
+
+
+def rate_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield what a terminal shows: the values with the highest error rates."""
+    if not rows:
+        return
+    yield "error rates by value of each column, the highest of each kind:"
+    by_kind = [[r for r in _largest_first(rows) if r["outcome"] == kind][:_PRINTED] for kind in _OUTCOMES]
+    yield from table_lines(_HEADS, [_cells(r) for part in by_kind for r in part])
+    yield f"all {len(rows):,} are in group_rates.csv; differences are tested above, for the whole search"
+
+
+def rate_listing(rows: Sequence[Row]) -> Listing:
+    """Return the table of error rates on the page."""
+    heads = tuple(
+        ColumnHead(head[0].upper() + head[1:], number=head in ("error rate", "images")) for head in _HEADS
+    )
+    return listing(
+        "group-rates",
+        "Error rates by value of each column",
+        (*heads, ColumnHead("Data set", number=False)),
+        _largest_first(rows),
+        lambda r: (*_cells(r), title_of(r["dataset"])),
+        note="The highest rates come first, whether or not they differ by more than chance.",
+    )

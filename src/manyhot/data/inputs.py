@@ -42,7 +42,7 @@ from manyhot.tables.array_inputs import as_predictions, as_tables
 from manyhot.tables.campaign_folder import is_campaign
 from manyhot.tables.image_ids import check_match
 from manyhot.tables.labels import sorted_by_id, with_ids_like
-from manyhot.tables.own_classes import JoinedClasses, join_classes, own_list
+from manyhot.tables.own_classes import JoinedClasses, are_numbers, join_classes, own_list
 
 LabelsLike = Annotated[Any, Shown("DATASET")]
 """Label sets as a table, a frame or arrays; or where they are: a file, a campaign, a benchmark."""
@@ -263,6 +263,8 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
     if source.published is not None:
         return source
     labels, images = source.labels, source.images
+    are_named = all(_names_classes(table) for table in (labels, images) if table is not None)
+    source = replace(source, models=partial(_by_name, source.models, are_named))
     if source.classes is not None:
         joined: JoinedClasses | None = JoinedClasses(len(source.classes), source.classes, selects=True)
     else:
@@ -287,6 +289,20 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
         classes=joined.classes,
         models=lambda: _joined(source, joined),
     )
+
+
+def _names_classes(table: Labels | Images) -> bool:
+    """Return whether the classes in a table have names, so that no order of classes is assumed."""
+    if isinstance(table, Labels):
+        return bool(table.class_list or table.class_hash)
+    return table.label is None or bool(table.class_list or metadata(table.table).get("classes"))
+
+
+def _by_name(models: Callable[[], Iterator[Predictions]], are_named: bool) -> Iterator[Predictions]:
+    """Yield models whose classes are matched by name only if the labels, too, have names of classes."""
+    for model in models():
+        numbers = model.class_list is not None and are_numbers(model.class_list.keys)
+        yield replace(model, by_name=False) if model.by_name and (numbers or not are_named) else model
 
 
 def _of_first_model(images: Images | None, peek: Callable[[], Predictions | None]) -> JoinedClasses | None:

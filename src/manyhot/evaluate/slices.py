@@ -304,8 +304,11 @@ def _check_top_range(top: npt.NDArray[np.integer], sets: LabelSets, predictions:
 
 
 def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> None:
-    """Raise an error if rows or classes seem to be in a different order than declared."""
-    orders = _class_orders(case.labels.n_classes)
+    """Raise an error if rows or classes seem to be in a different order than declared.
+
+    If the labels and the predictions name their classes, only the order of rows is checked.
+    """
+    orders = {} if predictions.by_name else _class_orders(case.labels.n_classes)
     # Rows in the order of the predictions' file: a wrong row order is an order of that file.
     rows = slice(None) if ascends(alignment.right) else _sorted_places(alignment.right)
     found = explain_order(
@@ -316,7 +319,7 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
         class_orders=orders,
     )
     got = f"top-1 accuracy {np.mean(case.top[:, 0] == _any_label(case.labels)):.4f}"
-    relation = None if found else relate(case, orders)
+    relation = None if found or predictions.by_name else relate(case, orders)
     if relation is not None and relation.order:
         found = relation.order
         got = f"a mean correlation of {relation.correlation:.3f} of scores and labels"

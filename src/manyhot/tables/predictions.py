@@ -70,6 +70,9 @@ class Predictions:
         Whether the kind of the scores is only assumed, because nobody declared it.
     unlisted : tuple of str
         Columns of numbers in the file that are not classes of the list with which it was read.
+    by_name : bool
+        Whether the file itself, or the columns of a frame, name the class of each score. Then the order of
+        classes cannot be wrong.
     """
 
     image_id: pa.Array
@@ -88,6 +91,7 @@ class Predictions:
     link: str = ""
     scores_assumed: bool = False
     unlisted: tuple[str, ...] = ()
+    by_name: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.image_id, pa.ChunkedArray):  # a column of a table

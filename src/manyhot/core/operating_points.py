@@ -21,8 +21,8 @@ from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
 from manyhot.core.class_calibration import class_states
 from manyhot.core.class_counts import ClassCounts, counts_by_class
 from manyhot.core.clusters import Clusters
-from manyhot.core.ranked_positives import answered_cells
-from manyhot.core.score_threshold import link_of
+from manyhot.core.ranked_positives import ROWS, AnsweredCells, answered_cells, scores_of
+from manyhot.core.score_threshold import least_of, least_score, link_of
 from manyhot.core.sets import NO, YES, Case, LabelSets
 from manyhot.core.share_intervals import wilson_interval
 from manyhot.core.softmax import check_sums
@@ -35,11 +35,12 @@ GOALS: tuple[Goal, ...] = get_args(Goal)
 
 FOLDS = 5
 
-REASONS = ("no positives", "no negatives", "too few positives", "not reached")
+REASONS = ("no positives", "no negatives", "too few positives", "not reached", "no threshold")
 """Why numbers of a class are undefined.
 
 Without positives, all are. Without negatives, the area under the ROC curve is. A threshold needs at least as
 many positives as folds, of which no fold may contain all; and a precision may be above that of any threshold.
+Thresholds that were chosen on other images may lack a class.
 """
 
 EFFECT_RESAMPLES = 50
@@ -136,6 +137,8 @@ def operating_points(
 ) -> OperatingPoints | None:
     """Choose a threshold for each class by cross-fitting, and count the predictions at these thresholds.
 
+    If the case has thresholds of classes, which were chosen on other images, these are used on all images.
+
     Parameters
     ----------
     goal : str
@@ -170,6 +173,8 @@ def operating_points(
     if case.scores is None or (masked and not labels.asked_known):
         return None
     masked = labels.leaves_out_cells(masked)
+    if case.thresholds is not None:
+        n_folds = 1
     points = _empty(labels, _draw_folds(labels.usable, n_folds, rng, clusters), n_folds, masked)
     answered = answered_cells(case)
     points.n_positives[:] = np.bincount(answered.classes[answered.yes], minlength=labels.n_classes)
@@ -182,9 +187,30 @@ def operating_points(
         points.ap[class_id] = counts.average_precision() / n_positives
         if n_negatives:
             points.auroc[class_id] = 1 - counts.lost_pairs() / (n_positives * n_negatives)
+        if case.thresholds is not None:
+            continue
         own = np.random.default_rng([seed, class_id])
         _fit(points, class_id, counts, goal, 1.0 if at is None else at, own)
+    if case.thresholds is not None:
+        _apply(points, case, answered)
     return points
+
+
+def _apply(points: OperatingPoints, case: Case, answered: AnsweredCells) -> None:
+    """Count what the thresholds of a case predict, rounded like the scores."""
+    scores, n_classes = scores_of(case), case.labels.n_classes
+    least = least_score(case, 0.5)
+    assert least is not None
+    points.threshold[:] = points.fold_threshold[:] = least[0]
+    points.reason[np.isnan(points.threshold) & (points.reason < 0)] = REASONS.index("no threshold")
+    reached = answered[answered.score >= least_of(least, answered.image, answered.classes)]
+    points.n_right[:] = np.bincount(reached.classes[reached.yes], minlength=n_classes)
+    if points.masked:
+        points.n_predicted[:] = np.bincount(reached.classes, minlength=n_classes)
+        return
+    for start in range(0, len(scores), ROWS):
+        rows = slice(start, start + ROWS)
+        points.n_predicted[:] += (scores[rows] >= least)[case.labels.usable[rows]].sum(axis=0)
 
 
 def check_goal(goal: str, at: float | None) -> None:

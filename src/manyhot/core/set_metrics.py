@@ -1,7 +1,8 @@
 """Metrics of predicted sets: the classes of an image whose score is at least a threshold.
 
 `threshold` is a probability, also for logits, which `link` turns into probabilities; see
-`manyhot.core.score_threshold`. The metrics are undefined if it is unknown how scores become probabilities,
+`manyhot.core.score_threshold`. If the case has `thresholds` of classes, each class has its own, on the scale
+of the scores. The metrics are undefined if it is unknown how scores become probabilities,
 unless the threshold is on the scores as they are stored (``link="identity"``).
 
 Usable images with an empty label set count: all predicted classes are wrong. As in `manyhot.core.ranking`,
@@ -22,7 +23,7 @@ from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights, mean_over, undefined
 from manyhot.core.jackknife import doubt_of
 from manyhot.core.ranked_positives import ROWS, AnsweredCells, answered_cells, comparable, scores_of
-from manyhot.core.score_threshold import least_of, least_score
+from manyhot.core.score_threshold import least_of, least_of_rows, least_score
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
 from manyhot.registry import register
@@ -202,7 +203,7 @@ def f1_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: 
         return undefined(len(case.labels))
     masked = case.labels.leaves_out_cells(masked)
     answered = answered_cells(case)
-    reached = answered.score >= least_of(least, answered.image)
+    reached = answered.score >= least_of(least, answered.image, answered.classes)
     hit, positive = _where(answered, answered.yes & reached), _where(answered, answered.yes)
     predicted = [_where(answered, reached)] if masked else _predicted_cells(case, least)
 
@@ -293,7 +294,7 @@ def _counts(case: Case, threshold: float, link: str, *, masked: bool) -> _Counts
         return None
     masked = case.labels.leaves_out_cells(masked)
     answered = answered_cells(case)
-    reached = answered.score >= least_of(least, answered.image)
+    reached = answered.score >= least_of(least, answered.image, answered.classes)
     count = functools.partial(np.bincount, minlength=len(case.labels))
     return _Counts(
         hits=count(answered.image[answered.yes & reached]),
@@ -320,7 +321,7 @@ def _blocks(case: Case, least: AnyFloats) -> Iterator[tuple[int, Bools]]:
     """Yield the first image of each block and the predicted cells, none of them of unusable images."""
     scores, usable = scores_of(case), case.labels.usable
     for start in range(0, len(scores), ROWS):
-        of_rows = np.atleast_1d(comparable(least_of(least, slice(start, start + ROWS))))[:, None]
+        of_rows = comparable(least_of_rows(least, slice(start, start + ROWS)))
         reached = comparable(scores[start : start + ROWS]) >= of_rows
         reached[~usable[start : start + ROWS]] = False
         yield start, reached

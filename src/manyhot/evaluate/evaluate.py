@@ -233,7 +233,7 @@ def _judged(source: Source, call: EvaluateCall, options: JudgeOptions, opened: O
         evaluation = evaluation.with_notes([*clusters])
     if audited is not None:
         evaluation, inputs = audited.described(evaluation, source.name), {**inputs, **audited.inputs}
-    return replace(evaluation, judged=(judged,), inputs=inputs)
+    return replace(evaluation, judged=(judged,), inputs={**evaluation.inputs, **inputs})
 
 
 def _by_image(evaluation: Evaluation) -> Iterator[str]:

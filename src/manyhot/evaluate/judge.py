@@ -21,6 +21,7 @@ from manyhot.data.data_sets import Source
 from manyhot.errors import InputError
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudited
+from manyhot.evaluate.class_thresholds import ClassThresholds
 from manyhot.evaluate.columns import ImageValues, PooledValue, Sampler
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, drawn_images, may_compare, reference_of
 from manyhot.evaluate.judged_batches import (
@@ -36,6 +37,7 @@ from manyhot.evaluate.per_class.class_tables import ClassTables
 from manyhot.evaluate.posterior import Posterior
 from manyhot.evaluate.reliability import Pictured
 from manyhot.evaluate.requirements import (
+    by_class_thresholds,
     case_for,
     default_entries,
     depends_on_sets,
@@ -89,7 +91,9 @@ class Judge:
             labels = replace(labels, table=labels.table.drop(["rated"]))  # whoever rated the proposals
         sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
         slices = make_slices(labels, sets, images=source.images, classes=classes, requested=options.slices)
-        self._dataset, self._labels, self._sets = source.name, labels, sets
+        self._dataset, self._labels, self._sets, self._classes = source.name, labels, sets, classes
+        own = options.thresholds
+        self._thresholds = None if own is None else ClassThresholds.read(own)
         self._requested = None if options.metrics is None else entries_of(options.metrics)
         self._slices = slices if audit is None and options.clusters is None else slices.with_class_masks(sets)
         self._bootstrap = options.bootstrap(self._slices.masks, labels, source.images)
@@ -131,6 +135,9 @@ class Judge:
         if audit is not None and audit.models is not None:
             sets = audit.models.without(predictions.model).take(alignment.left)
         case = case_of(sets, predictions, alignment, depth)
+        if self._thresholds is not None:
+            thresholds = self._thresholds.of(predictions.model, self._classes, sets.n_classes)
+            case = replace(case, thresholds=thresholds)
         if not self._options.trust_order:
             check_order(case, predictions, alignment)
         return case, alignment
@@ -157,6 +164,9 @@ class Judge:
             metrics = self._audited(self._auditor, metrics, case, predictions, rows)
         for text in link_notes(metrics, case):
             self._note(model, "link", len(case.labels), text)
+        if self._thresholds is not None:
+            names = [metric.name for metric in by_class_thresholds(metrics, case)]
+            self._note(model, "thresholds", len(names), self._thresholds.note(model, names))
         pooled = dict[str, str]()
         for metric in metrics:
             estimate = metric(case_for(metric, case))
@@ -211,7 +221,8 @@ class Judge:
             "flags": (sets.asked_known, sets.exclusive, sets.complete),
             "slices": (slices.names, slices.standing, slices.class_names),
             "metrics": None if self._requested is None else [metric.name for metric in self._requested],
-            "options": asdict(replace(options, metrics=None, gallery=None, clusters=None)),
+            "options": asdict(replace(options, metrics=None, gallery=None, clusters=None, thresholds=None)),
+            "thresholds": None if self._thresholds is None else self._thresholds.by_model,
             "clusters": clusters_key(self._bootstrap.clusters),
         }
         arrays = (sets.indptr, sets.classes, sets.state, sets.label, sets.usable, sets.p, sets.n_votes)
@@ -270,16 +281,20 @@ class Judge:
         if auditor is None:
             about |= drawn_images(dataset, self._labels.image_id, self._bootstrap)
             data = (self._labels, self._sets, self._slices, self._requested)
-            about |= judged_on(dataset, *data, self._options, self._bootstrap.clusters)
+            about |= judged_on(dataset, *data, self._options, self._bootstrap.clusters, self._thresholds)
         else:
             pairs += auditor.pairs.rows(dataset, list(dict.fromkeys(n.model for n in judged.rows)), compared)
             samples = pa.concat_tables([samples, auditor.pairs.samples(dataset, judged.rows)])
         about |= compared.about(dataset)
+        if self._thresholds is not None:
+            about |= {"thresholds": json.dumps(self._thresholds.by_model)}
         evaluation = Evaluation.of(judged.rows, pairs, samples, judged.notes, about)
         per_class = {} if self._per_class is None else self._per_class.tables()
         posterior = self._posterior.tables(evaluation.pairs, compared) if self._posterior else {}
         confidence = self._pictured.tables()
-        return replace(evaluation, confidence=confidence, per_class=per_class, posterior=posterior)
+        inputs = {} if self._thresholds is None else self._thresholds.inputs
+        evaluation = replace(evaluation, per_class=per_class, inputs=inputs)
+        return replace(evaluation, confidence=confidence, posterior=posterior)
 
     def _note(self, model: str, kind: str, n: int, text: str) -> None:
         self._judged.notes.append(Note(self._dataset, model, kind, n, text))

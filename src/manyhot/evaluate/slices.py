@@ -15,13 +15,14 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
-from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList
+from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList, class_list_of
 from manyhot.core.accuracy import tied_tops
 from manyhot.core.order_check import are_probabilities, constant_scores, explain_order, relate
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.core.top_classes import top_k
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError, OrderError
+from manyhot.evaluate.class_thresholds import ClassThresholds
 from manyhot.run import QUIET, Run
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes, one_chunk
 from manyhot.tables.arrays import label_sets
@@ -400,7 +401,12 @@ class ModelCase:
 
 
 def model_cases(
-    source: Source, *, depth: int = 1, trust_order: bool = False, run: Run = QUIET
+    source: Source,
+    *,
+    depth: int = 1,
+    trust_order: bool = False,
+    thresholds: ClassThresholds | None = None,
+    run: Run = QUIET,
 ) -> Iterator[ModelCase]:
     """Yield the models of a data set, one in memory at a time.
 
@@ -412,6 +418,8 @@ def model_cases(
         Number of top classes per image, for models with scores of all classes.
     trust_order : bool
         Whether to skip the check of the order of rows and classes.
+    thresholds : ClassThresholds, optional
+        Thresholds of classes, which the cases then have.
 
     Raises
     ------
@@ -420,10 +428,14 @@ def model_cases(
         the reason is stored in ``source.misfits``.
     """
     labels = labels_of(source)
-    sets = label_sets(labels)
+    sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
 
     def beside(predictions: Predictions) -> ModelCase:
-        return _beside(labels, sets, predictions, depth, trust_order)
+        found = _beside(labels, sets, predictions, depth, trust_order)
+        if thresholds is None:
+            return found
+        of_classes = thresholds.of(predictions.model, classes, sets.n_classes)
+        return replace(found, case=replace(found.case, thresholds=of_classes))
 
     models = fitting_models(source.models(), beside, source.misfits)
     for done, (_, found) in enumerate(models, 1):

@@ -43,7 +43,15 @@ _WHY = {
     "no negatives": "on all images",
     "too few positives": "on too few images",
     "not reached": "never precise enough",
+    "no threshold": "without a threshold",
 }
+
+
+def thresholds_text(table: pa.Table) -> str:
+    """Return how the thresholds in a table ``class_results`` were chosen, as a heading."""
+    if name := tables.metadata(table).get("thresholds_of"):
+        return f"thresholds of {name}"
+    return f"thresholds for {goal_text(table)}, by cross-fitting"
 
 
 def goal_text(table: pa.Table) -> str:
@@ -82,6 +90,8 @@ def _worst_in_short(results: pa.Table) -> Iterator[str]:
 
 
 def _points_note(results: pa.Table) -> str:
+    if name := tables.metadata(results).get("thresholds_of"):
+        return f" The thresholds are those of {name}; precision, recall and F1 are computed on all images."
     return (
         f" The threshold of a class is the one with {goal_text(results)}. Precision, recall and F1 are "
         "computed by cross-fitting: the images are split into folds, and each fold is evaluated at the "
@@ -227,7 +237,7 @@ def _pair_cells(r: Row) -> tuple[str, ...]:
 
 def terminal_lines(class_results: pa.Table, class_means: pa.Table) -> Iterator[str]:
     """Yield, for each model, the metrics over classes and the classes with the lowest average precision."""
-    goal = goal_text(class_results)
+    heading = thresholds_text(class_results)
     means = of_models(class_means)
     for (dataset, model), rows in of_models(class_results).items():
         yield f"{dataset}, {model}: {_over(means[dataset, model]).lower()}"
@@ -237,7 +247,7 @@ def terminal_lines(class_results: pa.Table, class_means: pa.Table) -> Iterator[s
         ]
         yield from table_lines(("metric", "value", ""), cells)
         yield ""
-        yield f"thresholds for {goal}, by cross-fitting"
+        yield heading
         head = ("class", "images", "AP", "AUROC", "threshold", "precision", "recall", "F1")
         shown = [r for r in worst_first(rows) if r["n_positives"]][:PRINTED]
         yield from table_lines(head, [_printed(r) for r in shown])

@@ -30,7 +30,7 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import UnknownNameError, UsageError
 from manyhot.evaluate.audited import NO_AUDIT, Audit, AuditedImages, open_audit
-from manyhot.evaluate.clusters import cluster_notes
+from manyhot.evaluate.clusters import likely_clusters
 from manyhot.evaluate.compared_pairs import check_reference, reference_of
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.entrants import Entrants, benchmark_source, with_published_columns
@@ -228,20 +228,11 @@ def _judged(source: Source, call: EvaluateCall, options: JudgeOptions, opened: O
         notes = [*chance_notes(*about), *unclear_notes(*about)]
         notes += best_classes_notes(*about) if options.metrics is None else []
         evaluation = evaluation.with_notes(notes)
-    if call.resamples and audited is None:
-        clusters = cluster_notes(call.clusters, source.name, labels, source.images, _by_image(evaluation))
-        evaluation = evaluation.with_notes([*clusters])
+    if call.resamples and audited is None and call.clusters is None:
+        evaluation = evaluation.with_notes([*likely_clusters(source.name, labels, source.images)])
     if audited is not None:
         evaluation, inputs = audited.described(evaluation, source.name), {**inputs, **audited.inputs}
     return replace(evaluation, judged=(judged,), inputs={**evaluation.inputs, **inputs})
-
-
-def _by_image(evaluation: Evaluation) -> Iterator[str]:
-    """Yield whose intervals are over images even if these are in clusters."""
-    if evaluation.per_class:
-        yield "precision, recall and F1 of each class"
-    if any(len(table) for table in evaluation.confidence.values()):
-        yield "bins of confidence"
 
 
 def _opened(source: Source, call: EvaluateCall) -> tuple[Labels, AuditedImages | None]:

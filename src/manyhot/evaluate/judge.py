@@ -22,6 +22,7 @@ from manyhot.errors import InputError
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudited
 from manyhot.evaluate.class_thresholds import ClassThresholds
+from manyhot.evaluate.clusters import cluster_text
 from manyhot.evaluate.columns import ImageValues, PooledValue, Sampler
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, drawn_images, may_compare, reference_of
 from manyhot.evaluate.judged_batches import (
@@ -50,7 +51,16 @@ from manyhot.evaluate.requirements import (
 from manyhot.evaluate.result_rows import Note, Number, unmatched_notes
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.sampled_pairs import SampledPairs
-from manyhot.evaluate.slices import ALL, BY_SIZE, case_of, check_order, labels_of, make_slices, score_doubts
+from manyhot.evaluate.slices import (
+    ALL,
+    BY_SIZE,
+    case_of,
+    check_order,
+    is_requested,
+    labels_of,
+    make_slices,
+    score_doubts,
+)
 from manyhot.registry import Entry
 from manyhot.tables import Alignment, Predictions, align, check_same_classes
 from manyhot.tables.arrays import label_sets
@@ -111,6 +121,7 @@ class Judge:
         by_class = options.per_class and audit is None
         self._per_class = ClassTables(source.name, sets.n_classes, classes) if by_class else None
         self._judged, self._doubts = JudgedModels(), dict[str, list[str]]()
+        self._seen = np.zeros(len(sets), bool)
         self._last: tuple[pa.Array, Alignment, LabelSets] | None = None
 
     @property
@@ -128,6 +139,7 @@ class Judge:
         """
         check_same_classes(self._labels, predictions)
         alignment, sets = self._align(predictions)
+        self._seen[alignment.left] = True
         depth = max(depth_of(self._requested or ()), int(sets.size.max(initial=1)))
         depth = max(depth, self._posterior.depth) if self._posterior else depth
         audit = self._options.audit
@@ -288,13 +300,30 @@ class Judge:
         about |= compared.about(dataset)
         if self._thresholds is not None:
             about |= {"thresholds": json.dumps(self._thresholds.by_model)}
-        evaluation = Evaluation.of(judged.rows, pairs, samples, judged.notes, about)
         per_class = {} if self._per_class is None else self._per_class.tables()
-        posterior = self._posterior.tables(evaluation.pairs, compared) if self._posterior else {}
         confidence = self._pictured.tables()
+        judged.notes += self._cluster_notes(per_class, confidence)
+        evaluation = Evaluation.of(judged.rows, pairs, samples, judged.notes, about)
+        posterior = self._posterior.tables(evaluation.pairs, compared) if self._posterior else {}
         inputs = {} if self._thresholds is None else self._thresholds.inputs
         evaluation = replace(evaluation, per_class=per_class, inputs=inputs)
         return replace(evaluation, confidence=confidence, posterior=posterior)
+
+    def _cluster_notes(
+        self, per_class: Mapping[str, pa.Table], confidence: Mapping[str, pa.Table]
+    ) -> Iterator[Note]:
+        """Yield over how many clusters of the judged images intervals are."""
+        clusters, options = self._bootstrap.clusters, self._options
+        if clusters is None or not self._bootstrap.resamples:
+            return
+        by_image = ["precision, recall and F1 of each class"] if per_class else []
+        if options.per_class and any(len(table) for table in confidence.values()):
+            by_image.append("bins of confidence")
+        masks = zip(self._slices.names, self._slices.masks, strict=True)
+        slices = {name: mask for name, mask in masks if is_requested(name, options.slices)}
+        column = options.clusters if isinstance(options.clusters, str) else ""
+        text = cluster_text(clusters, column, self._seen, slices, by_image)
+        yield Note(self._dataset, "", "clusters", clusters.count(self._seen), text)
 
     def _note(self, model: str, kind: str, n: int, text: str) -> None:
         self._judged.notes.append(Note(self._dataset, model, kind, n, text))

@@ -13,7 +13,7 @@ from manyhot import Reading, compare, diagnose_classes, evaluate
 from manyhot.errors import InputError, MatchError
 
 CLASSES = ["forest, mixed", "arable", "urban", "water", "coast"]
-METRICS = ["f1_macro", "f1_micro", "jaccard", "hamming", "subset_accuracy"]
+METRICS = ["f1_macro", "f1_micro", "f1_samples", "jaccard", "hamming", "subset_accuracy"]
 READING = Reading(scores="logit")
 
 
@@ -43,6 +43,7 @@ def by_hand(hot, predicted):
     return {
         "f1_macro": sk.f1_score(hot, predicted, average="macro"),
         "f1_micro": sk.f1_score(hot, predicted, average="micro"),
+        "f1_samples": sk.f1_score(hot, predicted, average="samples", zero_division=1),
         "jaccard": sk.jaccard_score(hot, predicted, average="samples", zero_division=1),
         "hamming": sk.hamming_loss(hot, predicted),
         "subset_accuracy": sk.accuracy_score(hot, predicted),

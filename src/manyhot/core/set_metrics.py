@@ -105,6 +105,48 @@ def jaccard(
     right on all images has a value below 1 if some images have no valid class. If images with two empty sets
     were skipped, different models would skip different images.
     """
+    counts = _counts(case, threshold, link, masked=masked)
+    if counts is None:
+        return undefined(len(case.labels))
+    union = counts.predicted + counts.positives - counts.hits
+    return _mean_share(counts.hits, union, counts, zero_division)
+
+
+@register(
+    "metric",
+    "f1_samples",
+    also=("f1", "f1_score", "example_f1"),
+    better="higher",
+    label="F1 (samples)",
+    needs="scores",
+    each_class=True,
+)
+def f1_samples(
+    case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False, zero_division: float = 1
+) -> Estimate:
+    """F1 score of the predicted set and the label set of each image, averaged over images.
+
+    Parameters
+    ----------
+    threshold, link, masked, zero_division
+        As in `jaccard`.
+
+    References
+    ----------
+    ``sklearn.metrics.f1_score`` with ``average="samples"`` and the same `zero_division`.
+
+    Notes
+    -----
+    Deviation: `zero_division` is 1 by default, as in `jaccard`.
+    """
+    counts = _counts(case, threshold, link, masked=masked)
+    if counts is None:
+        return undefined(len(case.labels))
+    return _mean_share(2 * counts.hits, counts.predicted + counts.positives, counts, zero_division)
+
+
+def _mean_share(part: Ints, whole: Ints, counts: _Counts, zero_division: float) -> Ratio:
+    """Return the mean share of each image; `zero_division` is that of an image with two empty sets."""
     if zero_division not in (0, 1):
         raise InputError(
             "The value of two empty sets must be 0 or 1.",
@@ -112,11 +154,7 @@ def jaccard(
             got=zero_division,
             allowed="0, 1",
         )
-    counts = _counts(case, threshold, link, masked=masked)
-    if counts is None:
-        return undefined(len(case.labels))
-    union = counts.predicted + counts.positives - counts.hits
-    return mean_over(np.where(union > 0, counts.hits / np.maximum(union, 1), zero_division), counts.cells > 0)
+    return mean_over(np.where(whole > 0, part / np.maximum(whole, 1), zero_division), counts.cells > 0)
 
 
 @register(

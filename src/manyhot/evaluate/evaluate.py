@@ -150,11 +150,12 @@ def evaluate(call: EvaluateCall) -> Evaluation:
     """
     labels, predictions, reading, run = call.labels, call.predictions, call.reading, call.run
     benchmark = benchmark_of(labels, predictions)
-    if benchmark is not None and (reading.images or reading.classes or reading.dataset or call.gallery):
+    own = (reading.images, reading.classes, reading.dataset, reading.where, call.gallery)
+    if benchmark is not None and any(own):
         raise UsageError(
             "A benchmark has its own labels, images and classes.",
             got=labels,
-            do="leave out `images`, `classes`, `dataset` and `gallery`",
+            do="leave out `images`, `classes`, `dataset`, `where` and `gallery`",
         )
     if call.audit.is_requested:
         _check_auditable(benchmark, call)

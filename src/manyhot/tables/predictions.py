@@ -108,6 +108,17 @@ class Predictions:
         kind = "dense" if self.is_dense else f"top {self.classes.shape[1]}"  # type: ignore[union-attr]
         return f"Predictions({self.model!r}, {len(self):,} images, {kind})"
 
+    def take(self, rows: Ints) -> Predictions:
+        """Return the predictions of some images, in this order."""
+        return replace(
+            self,
+            image_id=self.image_id.take(pa.array(rows)),
+            classes=None if self.classes is None else self.classes[rows],
+            scores=None if self.scores is None else self.scores[rows],
+            logsumexp=None if self.logsumexp is None else self.logsumexp[rows],
+            uncertainty=None if self.uncertainty is None else self.uncertainty.take(rows),
+        )
+
     @property
     def is_dense(self) -> bool:
         """Whether `scores` covers all classes."""

@@ -125,7 +125,7 @@ def cluster_text(
     n, counts = clusters.count(judged), {s: clusters.count(judged & mask) for s, mask in slices.items()}
     of = f" of {name}" if name else ""
     text = f"intervals and p-values are over {n:,} clusters{of} with {np.count_nonzero(judged):,} images"
-    few = [f"{s} with {k:,}" for s, k in counts.items() if k < FEWEST_CLUSTERS]
+    few = [f"{s} with {k:,}" for s, k in counts.items() if k < min(n, FEWEST_CLUSTERS)]
     if n < FEWEST_CLUSTERS or few:
         where = f", such as {listed(few, _SHOWN)}" if few else ""
         text += f"; with fewer than {FEWEST_CLUSTERS} clusters{where}, intervals may be too narrow"

@@ -150,8 +150,8 @@ def evaluate(call: EvaluateCall) -> Evaluation:
     """
     labels, predictions, reading, run = call.labels, call.predictions, call.reading, call.run
     benchmark = benchmark_of(labels, predictions)
-    own = (reading.images, reading.classes, reading.dataset, reading.where, call.gallery)
-    if benchmark is not None and any(own):
+    of_own_data = (reading.images, reading.classes, reading.dataset, reading.where, call.gallery)
+    if benchmark is not None and any(of_own_data):
         raise UsageError(
             "A benchmark has its own labels, images and classes.",
             got=labels,

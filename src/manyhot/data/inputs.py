@@ -44,7 +44,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Campaign, Images, Labels, Predictions, metadata
 from manyhot.tables.array_inputs import as_predictions, as_tables
 from manyhot.tables.campaign_folder import is_campaign
-from manyhot.tables.image_columns import conditions_text, own_columns, selected_images
+from manyhot.tables.image_conditions import conditions_text, own_columns, selected_images
 from manyhot.tables.image_ids import check_match
 from manyhot.tables.labels import sorted_by_id, with_ids_like
 from manyhot.tables.own_classes import JoinedClasses, are_numbers, join_classes, own_list
@@ -124,13 +124,13 @@ def _selected(source: Source, passed: LabelsLike, reading: Reading) -> Source:
         for model in source.models():
             yield model.take(np.flatnonzero(pc.invert(pc.is_in(model.image_id, value_set=rest))))
 
-    def kept(of: Labels | Images) -> pa.Table:
+    def included(of: Labels | Images) -> pa.Table:
         return of.table.filter(pc.invert(pc.is_in(of.image_id, value_set=rest)))
 
     return replace(
         source,
-        labels=labels and replace(labels, table=kept(labels)),
-        images=images and replace(images, table=kept(images)),
+        labels=labels and replace(labels, table=included(labels)),
+        images=images and replace(images, table=included(images)),
         models=models,
     )
 

@@ -26,7 +26,13 @@ from manyhot.evaluate.class_thresholds import ClassThresholds
 from manyhot.run import QUIET, Run
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes, one_chunk
 from manyhot.tables.arrays import label_sets
-from manyhot.tables.image_columns import column_values, images_with, own_columns, parse_condition, some_values
+from manyhot.tables.image_conditions import (
+    column_values,
+    images_with,
+    own_columns,
+    parse_condition,
+    some_values,
+)
 from manyhot.tables.skipped_files import fitting_models
 
 ALL = "all"

@@ -134,7 +134,7 @@ def cluster_text(
     return text
 
 
-def likely_clusters(dataset: str, labels: Labels, images: Images | None) -> Iterator[Note]:
+def likely_cluster_notes(dataset: str, labels: Labels, images: Images | None) -> Iterator[Note]:
     """Yield that a column of the images may contain clusters."""
     if column := likely_column(
         (name, _column(name, labels, images)) for name in ([] if images is None else _columns(images))

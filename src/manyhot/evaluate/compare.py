@@ -21,7 +21,7 @@ from manyhot.data.inputs import READING, LabelsLike, Reading, open_inputs
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.class_differences import difference_table
 from manyhot.evaluate.class_thresholds import ThresholdsLike
-from manyhot.evaluate.clusters import ClustersLike, clusters_of, likely_clusters
+from manyhot.evaluate.clusters import ClustersLike, clusters_of, likely_cluster_notes
 from manyhot.evaluate.compared_pairs import CompareWith, check_reference
 from manyhot.evaluate.compared_results import BEST_FROM, Comparison, compare_results, join_results
 from manyhot.evaluate.entrants import with_published_columns
@@ -294,7 +294,7 @@ def _evaluated(
         chance = chance_notes(evaluation, shared.labels, source.name)
         counted = shared.counted(evaluation.model_notes)
         is_open = options.resamples and options.clusters is None
-        dependent = likely_clusters(source.name, shared.labels, source.images) if is_open else ()
+        dependent = likely_cluster_notes(source.name, shared.labels, source.images) if is_open else ()
         notes = [*counted, *chance, *dependent]
         evaluation = replace(evaluation, model_notes=()).with_notes(notes)
         classes = source.classes or class_list_of(shared.labels.class_hash)

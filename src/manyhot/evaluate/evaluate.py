@@ -30,7 +30,7 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import UnknownNameError, UsageError
 from manyhot.evaluate.audited import NO_AUDIT, Audit, AuditedImages, open_audit
-from manyhot.evaluate.clusters import likely_clusters
+from manyhot.evaluate.clusters import likely_cluster_notes
 from manyhot.evaluate.compared_pairs import check_reference, reference_of
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.entrants import Entrants, benchmark_source, with_published_columns
@@ -230,7 +230,7 @@ def _judged(source: Source, call: EvaluateCall, options: JudgeOptions, opened: O
         notes += best_classes_notes(*about) if options.metrics is None else []
         evaluation = evaluation.with_notes(notes)
     if call.resamples and audited is None and call.clusters is None:
-        evaluation = evaluation.with_notes([*likely_clusters(source.name, labels, source.images)])
+        evaluation = evaluation.with_notes([*likely_cluster_notes(source.name, labels, source.images)])
     if audited is not None:
         evaluation, inputs = audited.described(evaluation, source.name), {**inputs, **audited.inputs}
     return replace(evaluation, judged=(judged,), inputs={**evaluation.inputs, **inputs})

@@ -78,7 +78,8 @@ def test_other_names(typed, registered):
 
 def test_a_name_of_several_entries_is_ambiguous():
     assert message(UnknownNameError, lambda: get("metric", "f1")) == (
-        "The metric 'f1' is ambiguous.\n  do:      did you mean 'f1@k' or 'f1_micro' or 'f1_macro'?"
+        "The metric 'f1' is ambiguous.\n"
+        "  do:      did you mean 'f1@k' or 'f1_samples' or 'f1_micro' or 'f1_macro'?"
     )
     assert message(UnknownNameError, lambda: get("metric", "Accuracy")) == (
         "The metric 'Accuracy' is ambiguous.\n  do:      did you mean 'top1' or 'real1' or 'subset_accuracy'?"

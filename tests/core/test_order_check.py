@@ -150,6 +150,17 @@ def test_classes_that_are_confused_are_no_wrong_order(weak):
     assert relate(scored(hot, mixed), orders()).order is None
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_rare_classes_that_are_taken_for_others_are_no_wrong_order(seed):
+    """Images of five of eight classes get the scores of another class; three classes are right."""
+    rng = np.random.default_rng(seed)
+    label = rng.choice(8, 191, p=np.array([48, 14, 10, 10, 7, 4, 4, 3]) / 100)
+    scores = rng.normal(size=(191, 8))
+    scores[np.arange(191), np.array([0, 1, 2, 4, 5, 3, 7, 6])[label]] += 3
+    relation = relate(scored(np.eye(8, dtype=bool)[label], scores.astype(np.float32)), {})
+    assert (relation.order, relation.is_chance) == (None, False)
+
+
 def test_classes_of_labels_in_a_wrong_order(weak):
     hot, scores = weak
     name = "indices that start at 1"

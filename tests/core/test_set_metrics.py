@@ -13,7 +13,7 @@ from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score, f1_score, hamming_loss, jaccard_score
 
 from manyhot.core.estimates import Estimate, Ratio
-from manyhot.core.set_metrics import f1_macro, f1_micro, hamming, jaccard, subset_accuracy
+from manyhot.core.set_metrics import f1_macro, f1_micro, f1_samples, hamming, jaccard, subset_accuracy
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, YES, Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.registry import get, options_of
@@ -21,7 +21,7 @@ from manyhot.registry import get, options_of
 Array = npt.NDArray[Any]
 Problem = tuple[Array, Array, Array, Array]
 METRICS: dict[str, Callable[..., Estimate]] = {
-    f.__name__: f for f in (subset_accuracy, jaccard, hamming, f1_micro, f1_macro)
+    f.__name__: f for f in (subset_accuracy, jaccard, f1_samples, hamming, f1_micro, f1_macro)
 }
 each_metric = pytest.mark.parametrize("name", METRICS)
 each_mask = pytest.mark.parametrize("masked", [False, True])
@@ -64,14 +64,15 @@ def of_image(name: str, yes: Array, said: Array) -> float:
     either = set(np.flatnonzero(yes)) | set(np.flatnonzero(said))
     if not either:
         return 1.0 if len(yes) else np.nan
-    return len(set(np.flatnonzero(yes)) & set(np.flatnonzero(said))) / len(either)
+    both = len(set(np.flatnonzero(yes)) & set(np.flatnonzero(said)))
+    return both / len(either) if name == "jaccard" else 2 * both / (yes.sum() + said.sum())
 
 
 def brute_force(name: str, problem: Problem, threshold: float, masked: bool) -> float:
     state, scores, usable, weights = problem
     yes, said, w = state == YES, scores.astype(float) >= threshold, weights * usable
     account = (state == YES) | (state == NO) if masked else np.ones(state.shape, bool)
-    if name in ("subset_accuracy", "jaccard"):
+    if name in ("subset_accuracy", "jaccard", "f1_samples"):
         values = np.array([of_image(name, y[a], p[a]) for a, y, p in zip(account, yes, said, strict=True)])
         kept = ~np.isnan(values) & (w > 0)
         return float(np.average(values[kept], weights=w[kept])) if kept.any() else np.nan
@@ -115,6 +116,8 @@ def same(a: float, b: float) -> bool:
         ("subset_accuracy", accuracy_score, {}),
         ("jaccard", jaccard_score, {"average": "samples", "zero_division": 1}),
         ("jaccard", jaccard_score, {"average": "samples", "zero_division": 0}),
+        ("f1_samples", f1_score, {"average": "samples", "zero_division": 1}),
+        ("f1_samples", f1_score, {"average": "samples", "zero_division": 0}),
         ("hamming", hamming_loss, {}),
         ("f1_micro", f1_score, {"average": "micro"}),
         ("f1_macro", f1_score, {"average": "macro", "zero_division": np.nan}),
@@ -134,7 +137,7 @@ def test_equals_scikit_learn(
     weights = rng.multinomial(700, np.full(700, 1 / 700)).astype(float) if weighted else np.ones(700)
     assert not (yes | said).any(1).all()
     expected = reference(yes, said, sample_weight=weights, **options)
-    own = {"zero_division": options["zero_division"]} if name == "jaccard" else {}
+    own = {"zero_division": options["zero_division"]} if name in ("jaccard", "f1_samples") else {}
     case = case_of(np.where(yes, YES, NOT_ASKED), scores)
     estimate = METRICS[name](case, threshold=0.7, link="identity", **own)
     assert estimate.value(weights if weighted else None) == pytest.approx(expected, abs=1e-12)
@@ -279,7 +282,7 @@ def test_registered(name: str) -> None:
     entry = get("metric", f"{name}(threshold=0.5)")
     assert entry.about["better"] == ("lower" if name == "hamming" else "higher")
     assert entry.about["needs"] == "scores"
-    more = ["zero_division"] if name == "jaccard" else []
+    more = ["zero_division"] if name in ("jaccard", "f1_samples") else []
     assert options_of(entry) == ["threshold", "link", "masked", *more]
     assert entry.summary
     case = replace(case_of(np.array([[YES, NO]]), np.array([[0.5, 0.4]], np.float32)), kind="probability")

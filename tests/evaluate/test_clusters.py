@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit, logit
 from scipy.stats import kurtosis, t
-from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score
+from sklearn.metrics import accuracy_score, average_precision_score, coverage_error, roc_auc_score
 
 import manyhot
 from manyhot.data.inputs import Reading
@@ -265,6 +265,43 @@ def test_the_note_states_the_numbers_of_clusters_and_images():
         f"clusters, intervals may be too narrow{exceptions}"
     )
     assert not [n for n in evaluate(resamples=0).model_notes if n.kind == "clusters"]
+
+
+def test_the_note_counts_the_clusters_of_the_images_that_are_predicted():
+    """As counted by pandas, of all images that a model predicts, and of the requested slices of them."""
+    data = draw(40, seed=5)
+    models = {m: of[:70] for m, of in data.models.items()}
+    images = data.images.iloc[:70].assign(people=data.people.values[:70])
+    views = images.groupby("view")["people"].nunique()
+    reading = Reading(scores="probability", images=data.images)
+    options = {"clusters": data.people, "metrics": ["real1"], "slices": ["view"], "reading": reading}
+    found = manyhot.evaluate(data.labels, models, **options)
+    (note,) = (note for note in found.model_notes if note.kind == "clusters")
+    n = images["people"].nunique()
+    assert n < 30 < data.people.nunique()
+    assert note.text.startswith(
+        f"intervals and p-values are over {n} clusters with 70 images; with fewer than 30 clusters, such as "
+        f"view=AP with {views['AP']} and view=PA with {views['PA']}, intervals may be too narrow"
+    )
+
+
+@pytest.mark.parametrize("metric", ["coverage", "brier_set"])
+def test_means_that_are_no_shares_have_an_interval_over_twelve_clusters(metric):
+    data = draw(12, seed=2)
+    row, s = rows(evaluate(data, metrics=[metric]), metric)["first"], data.score["first"]
+    scored = np.flatnonzero(data.y.any(1))
+
+    def brier(y, s):
+        return np.mean((s.max(1) - y[np.arange(len(y)), s.argmax(1)]) ** 2)
+
+    def value(at):
+        at = np.intersect1d(at, scored)
+        return {"coverage": coverage_error, "brier_set": brier}[metric](data.y[at], s[at])
+
+    assert row["value"] == pytest.approx(value(np.arange(len(s))), rel=1e-6)
+    _, error, df = cluster_jackknife(data.number, value)
+    factor = np.exp(t.ppf(0.975, df) * error / row["value"])
+    assert (row["lo"], row["hi"]) == pytest.approx((row["value"] / factor, row["value"] * factor), rel=1e-6)
 
 
 @pytest.mark.parametrize(

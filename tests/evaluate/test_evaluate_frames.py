@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, label_ranking_average_preci
 from manyhot import Evaluator, as_labels, diagnose_errors, evaluate, find_label_issues
 from manyhot.classes import class_list, from_keys
 from manyhot.data.inputs import Reading
-from manyhot.errors import MatchError
+from manyhot.errors import MatchError, OrderError
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.array_inputs import as_predictions
 
@@ -306,3 +306,27 @@ def test_an_order_that_is_not_clear_is_refused():
         "  allowed: frames in one order, or labels as a frame, too\n"
         "  do:      sort the rows of all frames in the order of labels"
     )
+
+
+def test_names_of_columns_decide_even_if_another_order_fits_better(tmp_path):
+    """Each class is taken for the next one: arrays in this order are refused, names are not."""
+    classes = np.random.default_rng(1).integers(0, 5, 200)
+    scores = np.eye(5)[(classes + 1) % 5] + np.random.default_rng(2).normal(scale=0.3, size=(200, 5))
+    ids = [f"{i:03d}.jpg" for i in range(200)]
+    labels = pd.DataFrame(np.eye(5, dtype=int)[classes], index=ids, columns=CLASSES)
+    frame = pd.DataFrame(scores, index=ids, columns=CLASSES).iloc[:, COLUMNS]
+    expected = np.mean(scores.argmax(1) == classes)
+    labels.rename_axis("image_id").to_csv(tmp_path / "labels.csv")
+    frame.rename_axis("image_id").to_csv(tmp_path / "scores.csv")
+    np.savez(tmp_path / "scores.npz", scores=frame.to_numpy(), ids=ids, classes=np.array(frame.columns, str))
+    files = [str(tmp_path / name) for name in ("labels.csv", "scores.csv", "scores.npz")]
+    for sets, model in (
+        (labels, {"model": frame}),
+        (files[0], {"model": frame}),
+        *[(files[0], [f]) for f in files[1:]],
+    ):
+        found = evaluate(sets, model, metrics=["real1"], resamples=0, reading=Reading(scores="logit"))
+        assert found.value("real1") == pytest.approx(expected)
+    for sets, model in ((labels, {"model": scores}), (labels.to_numpy(), {"model": frame})):
+        with pytest.raises(OrderError, match="order"):
+            evaluate(sets, model, metrics=["real1"], resamples=0)

@@ -160,7 +160,7 @@ def test_a_benchmark_has_no_photographs(home):
     assert str(done.exception) == (
         "A benchmark has its own labels, images and classes.\n"
         "  got:     imagenet\n"
-        "  do:      leave out --images, --classes, --dataset and --gallery"
+        "  do:      leave out --images, --classes, --dataset, --where and --gallery"
     )
 
 

@@ -3,13 +3,15 @@
 import json
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
 from forking import commands
-from manyhot import Leaderboard
+from manyhot import Leaderboard, Reading
 from manyhot import evaluate as evaluate_arrays
 from manyhot.evaluate.ranks import leading_metric, rank_models
+from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.terminal import headline_blocks, headline_lines
 from manyhot.run import QUIET, Run
 from manyhot.tables import Results, schema
@@ -224,3 +226,48 @@ def test_the_table_of_models_is_reported_once():
     assert reported
     assert [*reported, *shown.lines()] == list(found.lines())
     assert list(found.stream(QUIET).lines()) == list(found.lines())
+
+
+def two_places(metrics, slices=(), n_models=2):
+    """Evaluate models on 40 images of two places; each model lacks another number of images."""
+    rng = np.random.default_rng(0)
+    hot = rng.random((40, 4)) < 0.5
+    ids = [f"{i}.png" for i in range(40)]
+    labels = pd.DataFrame(hot.astype(int), index=ids, columns=list("abcd"))
+    frames = {
+        f"m{k}": pd.DataFrame(hot + rng.normal(size=(40, 4)), index=ids, columns=list("abcd"))[: 39 - k]
+        for k in range(n_models)
+    }
+    images = pd.DataFrame({"image_id": ids, "place": ["north"] * 20 + ["south"] * 20})
+    reading = Reading(images=images, scores="logit")
+    return evaluate_arrays(labels, frames, metrics=metrics, slices=slices, resamples=0, reading=reading)
+
+
+MANY = ["map_macro", "map_micro", "f1_macro", "f1_micro", "hamming", "jaccard", "lrap", "coverage", "real1"]
+
+
+def test_requested_metrics_that_are_not_shown_are_named():
+    lines = list(two_places(MANY).lines())
+    head = next(line for line in lines if line.split()[:1] == ["model"]).split()[1:]
+    (line,) = [line for line in lines if "more metric" in line]
+    names = line.partition("in the table: ")[2].split(", ")
+    assert line.startswith(f"labels: {len(MANY) - len(head)} more metrics in the table: ")
+    assert sorted([*head, *names]) == sorted(MANY)
+    assert not [line for line in two_places(MANY[:7]).lines() if "more metric" in line]
+
+
+def test_slices_say_where_the_other_metrics_are():
+    lines = list(two_places(["f1_macro", "hamming", "lrap"], slices=["place"]).lines())
+    assert lines[-1] == "… and 2 more metrics on each slice in the table"
+    assert "more" not in list(two_places(["f1_macro"], slices=["place"]).lines())[-1]
+
+
+def test_notes_on_data_sets_are_all_shown_and_the_others_counted():
+    """Each model lacks another number of images, which is a note; how logits are used is a note on all."""
+    found = two_places(["f1_macro"], n_models=10)
+    assert len({n.text for n in found.model_notes if n.model}) == 11
+    assert found.notes[-1] == "3 more notes on models are in the metadata of results.parquet"
+    last = two_places(["f1_macro"], n_models=8).notes[-1]
+    assert last == "1 more note on models is in the metadata of results.parquet"
+    more = found.with_notes([Note("labels", "", "clusters", 12, "few clusters")])
+    assert "labels: few clusters" in more.notes

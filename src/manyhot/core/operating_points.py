@@ -22,8 +22,8 @@ from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Ints64, Pos
 from manyhot.core.class_calibration import class_states
 from manyhot.core.class_counts import ClassCounts, counts_by_class
 from manyhot.core.clusters import Clusters
-from manyhot.core.ranked_positives import AnsweredCells, answered_cells, class_columns
-from manyhot.core.score_threshold import adds_up_to_one
+from manyhot.core.ranked_positives import ROWS, AnsweredCells, answered_cells, class_columns, scores_of
+from manyhot.core.score_threshold import adds_up_to_one, least_of, least_score
 from manyhot.core.sets import NO, YES, Case, LabelSets
 from manyhot.core.share_intervals import clustered_effect, wilson_interval
 from manyhot.errors import InputError
@@ -36,11 +36,12 @@ threshold, the top class is predicted."""
 
 FOLDS = 5
 
-REASONS = ("no positives", "no negatives", "too few positives", "not reached")
+REASONS = ("no positives", "no negatives", "too few positives", "not reached", "no threshold")
 """Why numbers of a class are undefined.
 
 Without positives, all are. Without negatives, the area under the ROC curve is. A threshold needs at least as
 many positives as folds, of which no fold may contain all; and a precision may be above that of any threshold.
+Thresholds that were chosen on other images may lack a class.
 """
 
 EFFECT_RESAMPLES = 50
@@ -70,8 +71,8 @@ class OperatingPoints:
     reason : ndarray of int64, shape (C,)
         The reason why numbers are undefined, as a position in `REASONS`; -1 if all are defined.
     masked : bool
-    goal : str
-        One of `GOALS`.
+    goal : str, optional
+        One of `GOALS`; None if thresholds were given.
     top : ndarray of int, shape (n,), optional
         The top class of each image, if it is what is predicted. Then there are no thresholds.
     """
@@ -88,7 +89,7 @@ class OperatingPoints:
     effect: Floats
     reason: Ints64
     masked: bool
-    goal: Goal = "f1"
+    goal: Goal | None = "f1"
     top: Ints | None = None
 
     @cached_property
@@ -156,6 +157,8 @@ def operating_points(
 ) -> OperatingPoints | None:
     """Choose a threshold for each class by cross-fitting, and count the predictions at these thresholds.
 
+    If the case has thresholds of classes, which were chosen on other images, these are used on all images.
+
     Parameters
     ----------
     goal : str
@@ -192,14 +195,16 @@ def operating_points(
     if case.scores is None or (masked and not labels.asked_known):
         return None
     masked = labels.leaves_out_cells(masked)
+    if case.thresholds is not None:
+        n_folds = 1
     points = _empty(labels, _draw_folds(labels.usable, n_folds, rng, clusters), n_folds, masked)
     answered = answered_cells(case)
     points.n_positives[:] = np.bincount(answered.classes[answered.yes], minlength=labels.n_classes)
     cells = np.bincount(answered.classes, minlength=labels.n_classes) if masked else labels.usable.sum()
     points.n_negatives[:] = cells - points.n_positives
     points.reason[:] = np.select([points.n_positives == 0, points.n_negatives == 0], [0, 1], -1)
-    goal = goal or ("top" if adds_up_to_one(case) else "f1")
-    points = replace(points, goal=goal)
+    goal = goal or ("top" if case.thresholds is None and adds_up_to_one(case) else "f1")
+    points = replace(points, goal=goal if case.thresholds is None else None)
     if goal == "top":
         points = _by_top(points, case, answered)
     seed = int(rng.integers(2**63))
@@ -208,10 +213,12 @@ def operating_points(
         points.ap[class_id] = counts.average_precision() / n_positives
         if n_negatives:
             points.auroc[class_id] = 1 - counts.lost_pairs() / (n_positives * n_negatives)
-        if goal == "top":
+        if goal == "top" or case.thresholds is not None:
             continue
         own = np.random.default_rng([seed, class_id])
         _fit(points, class_id, counts, goal, 1.0 if at is None else at, own)
+    if case.thresholds is not None:
+        _apply(points, case, answered)
     if clusters is not None:
         _add_cluster_effects(points, case, answered, clusters)
     return points
@@ -245,6 +252,23 @@ def _by_top(points: OperatingPoints, case: Case, answered: AnsweredCells) -> Ope
     predicted = hit.classes if points.masked else top[case.labels.usable]
     points.n_predicted[:] = np.bincount(predicted, minlength=n_classes)
     return replace(points, top=top)
+
+
+def _apply(points: OperatingPoints, case: Case, answered: AnsweredCells) -> None:
+    """Count what the thresholds of a case predict, rounded like the scores."""
+    scores, n_classes = scores_of(case), case.labels.n_classes
+    least = least_score(case, 0.5)
+    assert least is not None
+    points.threshold[:] = points.fold_threshold[:] = least[0]
+    points.reason[np.isnan(points.threshold) & (points.reason < 0)] = REASONS.index("no threshold")
+    reached = answered[answered.score >= least_of(least, answered.image, answered.classes)]
+    points.n_right[:] = np.bincount(reached.classes[reached.yes], minlength=n_classes)
+    if points.masked:
+        points.n_predicted[:] = np.bincount(reached.classes, minlength=n_classes)
+        return
+    for start in range(0, len(scores), ROWS):
+        rows = slice(start, start + ROWS)
+        points.n_predicted[:] += (scores[rows] >= least)[case.labels.usable[rows]].sum(axis=0)
 
 
 def check_goal(goal: str | None, at: float | None) -> None:

@@ -407,7 +407,7 @@ def cluster_intervals(
     -----
     A share of images has Wilson's interval with counts divided by the design effect
     (`manyhot.core.share_intervals.clustered_interval`). Other values have the interval of the jackknife over
-    clusters. On the log scale, there is no interval with fewer than `FEWEST_CASES` clusters.
+    clusters. On the log scale, there is none with fewer than `FEWEST_CASES` images, as without clusters.
     """
     lo, hi = np.full((2, len(masks)), np.nan)
     for s in np.flatnonzero(selected):
@@ -422,7 +422,7 @@ def _interval(ratio: Ratio, inside: Bools, clusters: Clusters, scale: Scale) -> 
         low, high = clustered_interval(num, den, lambda values: values.sum(axis=0))
         return float(low), float(high)
     changes = changes_without_clusters(ratio, clusters, inside)
-    if scale == "log" and len(changes) < FEWEST_CASES:
+    if scale == "log" and np.count_nonzero(ratio.scored & inside) < FEWEST_CASES:
         return float("nan"), float("nan")
     return jackknife_ends(ratio.value(inside), *jackknife_error(changes), scale=scale)
 

@@ -118,8 +118,9 @@ def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats |
 
     Returns
     -------
-    ndarray of float, shape () or (n,), or None
-        One number, or one number per image with a softmax. None if it is unknown how to convert scores into
+    ndarray of float, shape (), (n,) or (1, C), or None
+        One number, one number per image with a softmax, or one number per class if the case has thresholds of
+        classes, which then replace `threshold`. None if it is unknown how to convert scores into
         probabilities.
 
     Raises
@@ -131,6 +132,8 @@ def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats |
     -----
     The threshold is rounded like the scores, so that a stored 0.7 reaches a threshold of 0.7.
     """
+    if case.thresholds is not None and case.scores is not None:
+        return np.asarray(case.thresholds[None], scores_of(case).dtype)
     _check(threshold, is_probability=link != "identity")
     found, dtype = link_of(case, link), scores_of(case).dtype if case.scores is not None else None
     if not found:
@@ -144,9 +147,16 @@ def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats |
         return np.asarray(threshold).astype(dtype)
 
 
-def least_of(least: AnyFloats, images: Ints | slice) -> AnyFloats:
-    """Return the minimum score for each image, or a single minimum for all images."""
+def least_of(least: AnyFloats, images: Ints, classes: Ints) -> AnyFloats:
+    """Return the minimum score of (image, class) cells, or a single minimum for all cells."""
+    if least.ndim == 2:
+        return np.asarray(least[0, classes])
     return least[images] if least.ndim else least
+
+
+def least_of_rows(least: AnyFloats, rows: slice) -> AnyFloats:
+    """Return the minimum scores of all classes of some images, which broadcast to shape (m, C)."""
+    return least if least.ndim == 2 else np.reshape(least[rows] if least.ndim else least, (-1, 1))
 
 
 def _check(threshold: float, *, is_probability: bool) -> None:

@@ -1,7 +1,8 @@
 """Metrics of predicted sets: the classes of an image whose score is at least a threshold.
 
 `threshold` is a probability, also for logits, which `link` turns into probabilities; see
-`manyhot.core.score_threshold`. The metrics are undefined if it is unknown how scores become probabilities,
+`manyhot.core.score_threshold`. If the case has `thresholds` of classes, each class has its own, on the scale
+of the scores. The metrics are undefined if it is unknown how scores become probabilities,
 unless the threshold is on the scores as they are stored (``link="identity"``).
 
 Usable images with an empty label set count: all predicted classes are wrong. As in `manyhot.core.ranking`,
@@ -22,7 +23,7 @@ from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights, mean_over, undefined
 from manyhot.core.jackknife import doubt_of
 from manyhot.core.ranked_positives import ROWS, AnsweredCells, answered_cells, comparable, scores_of
-from manyhot.core.score_threshold import least_of, least_score
+from manyhot.core.score_threshold import least_of, least_of_rows, least_score
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
 from manyhot.registry import register
@@ -104,6 +105,48 @@ def jaccard(
     right on all images has a value below 1 if some images have no valid class. If images with two empty sets
     were skipped, different models would skip different images.
     """
+    counts = _counts(case, threshold, link, masked=masked)
+    if counts is None:
+        return undefined(len(case.labels))
+    union = counts.predicted + counts.positives - counts.hits
+    return _mean_share(counts.hits, union, counts, zero_division)
+
+
+@register(
+    "metric",
+    "f1_samples",
+    also=("f1", "f1_score", "example_f1"),
+    better="higher",
+    label="F1 (samples)",
+    needs="scores",
+    each_class=True,
+)
+def f1_samples(
+    case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False, zero_division: float = 1
+) -> Estimate:
+    """F1 score of the predicted set and the label set of each image, averaged over images.
+
+    Parameters
+    ----------
+    threshold, link, masked, zero_division
+        As in `jaccard`.
+
+    References
+    ----------
+    ``sklearn.metrics.f1_score`` with ``average="samples"`` and the same `zero_division`.
+
+    Notes
+    -----
+    Deviation: `zero_division` is 1 by default, as in `jaccard`.
+    """
+    counts = _counts(case, threshold, link, masked=masked)
+    if counts is None:
+        return undefined(len(case.labels))
+    return _mean_share(2 * counts.hits, counts.predicted + counts.positives, counts, zero_division)
+
+
+def _mean_share(part: Ints, whole: Ints, counts: _Counts, zero_division: float) -> Ratio:
+    """Return the mean share of each image; `zero_division` is that of an image with two empty sets."""
     if zero_division not in (0, 1):
         raise InputError(
             "The value of two empty sets must be 0 or 1.",
@@ -111,11 +154,7 @@ def jaccard(
             got=zero_division,
             allowed="0, 1",
         )
-    counts = _counts(case, threshold, link, masked=masked)
-    if counts is None:
-        return undefined(len(case.labels))
-    union = counts.predicted + counts.positives - counts.hits
-    return mean_over(np.where(union > 0, counts.hits / np.maximum(union, 1), zero_division), counts.cells > 0)
+    return mean_over(np.where(whole > 0, part / np.maximum(whole, 1), zero_division), counts.cells > 0)
 
 
 @register(
@@ -202,7 +241,7 @@ def f1_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: 
         return undefined(len(case.labels))
     masked = case.labels.leaves_out_cells(masked)
     answered = answered_cells(case)
-    reached = answered.score >= least_of(least, answered.image)
+    reached = answered.score >= least_of(least, answered.image, answered.classes)
     hit, positive = _where(answered, answered.yes & reached), _where(answered, answered.yes)
     predicted = [_where(answered, reached)] if masked else _predicted_cells(case, least)
 
@@ -293,7 +332,7 @@ def _counts(case: Case, threshold: float, link: str, *, masked: bool) -> _Counts
         return None
     masked = case.labels.leaves_out_cells(masked)
     answered = answered_cells(case)
-    reached = answered.score >= least_of(least, answered.image)
+    reached = answered.score >= least_of(least, answered.image, answered.classes)
     count = functools.partial(np.bincount, minlength=len(case.labels))
     return _Counts(
         hits=count(answered.image[answered.yes & reached]),
@@ -320,7 +359,7 @@ def _blocks(case: Case, least: AnyFloats) -> Iterator[tuple[int, Bools]]:
     """Yield the first image of each block and the predicted cells, none of them of unusable images."""
     scores, usable = scores_of(case), case.labels.usable
     for start in range(0, len(scores), ROWS):
-        of_rows = np.atleast_1d(comparable(least_of(least, slice(start, start + ROWS))))[:, None]
+        of_rows = comparable(least_of_rows(least, slice(start, start + ROWS)))
         reached = comparable(scores[start : start + ROWS]) >= of_rows
         reached[~usable[start : start + ROWS]] = False
         yield start, reached

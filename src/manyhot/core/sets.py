@@ -331,6 +331,8 @@ class Case:
     link : str
         How the network turns logits into probabilities, ``softmax`` or ``sigmoid``; empty if nobody declared
         it. See `manyhot.core.score_threshold.link_of`.
+    thresholds : ndarray of float, shape (C,), optional
+        The score from which each class is predicted, if thresholds of classes were chosen on other images.
     """
 
     labels: LabelSets
@@ -341,6 +343,7 @@ class Case:
     name: Callable[[int], str] = "row {}".format
     uncertainty: Uncertainty | None = None
     link: str = ""
+    thresholds: Floats | None = None
     _depths: dict[int, Case] = field(default_factory=dict, init=False, repr=False, compare=False)
     _computed: dict[Callable[[Case], Any], Any] = field(
         default_factory=dict, init=False, repr=False, compare=False

@@ -54,6 +54,9 @@ _Reader = Callable[[], Iterator[Predictions]]
 ImagesTableLike = Annotated[PathLike | Images | Any, Shown("FILE")]
 """An images table: its file or folder, or a data frame with its columns."""
 
+Conditions = Annotated[Sequence[str], Shown("CONDITION")]
+"""Conditions on images, such as ``split=test``."""
+
 ModelPatterns = Annotated[Sequence[str], Shown("NAME")]
 """Patterns of names, such as ``resnet*``."""
 
@@ -71,6 +74,10 @@ class Reading(Flattened):
         sets if they are in the same order. In Python, also the ids in a list, an array or an index.
     images
         Images table with original labels, or a folder of images. In Python, also a data frame.
+    where
+        Conditions on the images, by a column of the images table or of the file of label sets: COLUMN=VALUE,
+        such as split=test, COLUMN=*, 'COLUMN>=NUMBER' or 'COLUMN<=NUMBER'. Several values of a column are
+        alternatives, and all other conditions must be met. By default, all images are included.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. In Python, also a list of names. By default, the names in the files.
@@ -104,6 +111,7 @@ class Reading(Flattened):
     models: Annotated[ModelPatterns, Was("--model")] = ()
     rows: RowsLike | None = None
     images: ImagesTableLike | None = None
+    where: Conditions = ()
     classes: ClassNamesLike | None = None
     dataset: str = ""
     trust_order: bool = False
@@ -123,6 +131,8 @@ class Reading(Flattened):
         if self.rows is not None and not isinstance(self.rows, str | os.PathLike):
             object.__setattr__(self, "rows", read_rows(self.rows))  # an iterator can be read only once
 
+        if isinstance(self.where, str):
+            object.__setattr__(self, "where", (self.where,))
         if isinstance(self.links, str):
             object.__setattr__(self, "links", (self.links,))
         for spec in self.links:

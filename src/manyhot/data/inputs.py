@@ -10,6 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+
 from manyhot.classes import class_list_of
 from manyhot.data.benchmarks import benchmark_named, data_set, same_name_note
 from manyhot.data.data_sets import READING as READING
@@ -40,9 +44,10 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Campaign, Images, Labels, Predictions, metadata
 from manyhot.tables.array_inputs import as_predictions, as_tables
 from manyhot.tables.campaign_folder import is_campaign
+from manyhot.tables.image_conditions import conditions_text, own_columns, selected_images
 from manyhot.tables.image_ids import check_match
 from manyhot.tables.labels import sorted_by_id, with_ids_like
-from manyhot.tables.own_classes import JoinedClasses, join_classes, note_on_empty, own_list
+from manyhot.tables.own_classes import JoinedClasses, are_numbers, join_classes, note_on_empty, own_list
 
 LabelsLike = Annotated[Any, Shown("DATASET")]
 """Label sets as a table, a frame or arrays; or where they are: a file, a campaign, a benchmark."""
@@ -98,7 +103,44 @@ def open_inputs(
     else:
         opened = iter([_with_models(labels, given, reading, in_files=in_files)])
     for source in opened:
-        yield _matched(_linked(source, reading), reading.match)
+        yield _selected(_matched(_linked(source, reading), reading.match), labels, reading)
+
+
+def _selected(source: Source, passed: LabelsLike, reading: Reading) -> Source:
+    """Return a data set of the images that meet the conditions of a call."""
+    labels, images = source.labels, source.images
+    table = images if labels is None else labels
+    if not reading.where or table is None:
+        return source
+    columns = images
+    if isinstance(passed, str | os.PathLike) and reading.images is None and not own_columns(images):
+        columns = _beside_labels(Path(passed))
+    chosen = pa.array(selected_images(reading.where, table.image_id, columns, table.name))
+    rest = table.image_id.filter(pc.invert(chosen))
+    n, conditions = pc.sum(chosen).as_py(), conditions_text(reading.where)
+    source.misfits.remarks.append(f"{n:,} of {len(table):,} images are included: {conditions}")
+
+    def models() -> Iterator[Predictions]:
+        for model in source.models():
+            yield model.take(np.flatnonzero(pc.invert(pc.is_in(model.image_id, value_set=rest))))
+
+    def included(of: Labels | Images) -> pa.Table:
+        return of.table.filter(pc.invert(pc.is_in(of.image_id, value_set=rest)))
+
+    return replace(
+        source,
+        labels=labels and replace(labels, table=included(labels)),
+        images=images and replace(images, table=included(images)),
+        models=models,
+    )
+
+
+def _beside_labels(path: Path) -> Images | None:
+    """Return a file of label sets as an images table, if it has one row per image and further columns."""
+    try:
+        return read_images(path) if path.is_file() else None
+    except InputError:
+        return None
 
 
 def _in_files(labels: PathLike, asked: Asked) -> Iterator[Source]:
@@ -147,7 +189,7 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
     check_match(reading.match)
     if not isinstance(labels, str | os.PathLike):
         in_memory = over_one_list(_in_memory(labels, {}, reading), in_memory=True, alone=True)
-        yield _matched(in_memory, reading.match)
+        yield _selected(_matched(in_memory, reading.match), labels, reading)
         return
     benchmark, dataset = benchmark_named(labels), data_set(labels)
     if benchmark or dataset:
@@ -156,7 +198,8 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
     else:
         found = [over_one_list(_labels_alone(Path(labels), reading), alone=True)]
     for source in found:
-        yield _matched(replace(source, name=reading.dataset or source.name), reading.match)
+        named = replace(source, name=reading.dataset or source.name)
+        yield _selected(_matched(named, reading.match), labels, reading)
 
 
 def _linked(source: Source, reading: Reading) -> Source:
@@ -263,6 +306,8 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
     if source.published is not None:
         return source
     labels, images = source.labels, source.images
+    are_named = all(_names_classes(table) for table in (labels, images) if table is not None)
+    source = replace(source, models=partial(_by_name, source.models, are_named))
     if source.classes is not None:
         joined: JoinedClasses | None = JoinedClasses(len(source.classes), source.classes, selects=True)
     else:
@@ -289,6 +334,20 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
         classes=joined.classes,
         models=lambda: _joined(source, joined),
     )
+
+
+def _names_classes(table: Labels | Images) -> bool:
+    """Return whether the classes in a table have names, so that no order of classes is assumed."""
+    if isinstance(table, Labels):
+        return bool(table.class_list or table.class_hash)
+    return table.label is None or bool(table.class_list or metadata(table.table).get("classes"))
+
+
+def _by_name(models: Callable[[], Iterator[Predictions]], are_named: bool) -> Iterator[Predictions]:
+    """Yield models whose classes are matched by name only if the labels, too, have names of classes."""
+    for model in models():
+        numbers = model.class_list is not None and are_numbers(model.class_list.keys)
+        yield replace(model, by_name=False) if model.by_name and (numbers or not are_named) else model
 
 
 def _of_first_model(images: Images | None, peek: Callable[[], Predictions | None]) -> JoinedClasses | None:

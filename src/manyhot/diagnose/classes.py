@@ -17,7 +17,8 @@ from manyhot.core.operating_points import FOLDS, Goal, check_goal
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
-from manyhot.errors import InputError
+from manyhot.errors import InputError, UsageError
+from manyhot.evaluate.class_thresholds import THRESHOLDS_FILE, ClassThresholds, ThresholdsLike
 from manyhot.evaluate.clusters import ClustersLike, cluster_notes, clusters_of
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings, terminal_lines
 from manyhot.evaluate.per_class.class_tables import (
@@ -97,10 +98,11 @@ class ClassResults(DiagnosisResult):
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the tables, ``thresholds.csv``, and the page of the folder; see `Result.write`."""
-        chosen = self.class_results.filter(pc.not_equal(self.class_results["goal"], "top"))
+        goals = pc.fill_null(self.class_results["goal"], "")  # null if thresholds were passed
+        chosen = self.class_results.filter(pc.not_equal(goals, "top"))
         chosen = chosen.select(["dataset", "model", "class_id", "key", "threshold"])
         chosen = chosen.rename_columns(["dataset", "model", "class_id", "class", "threshold"])
-        return [*super().write(out, run=run), write_csv(chosen, Path(out) / "thresholds.csv")]
+        return [*super().write(out, run=run), write_csv(chosen, Path(out) / THRESHOLDS_FILE)]
 
     def _about(self) -> dict[str, str]:
         return {f"manyhot.{key}": value for key, value in self.metadata.items()}
@@ -123,6 +125,7 @@ def diagnose_classes(
     folds: Annotated[int, AtLeast(2)] = FOLDS,
     masked: bool = False,
     curves: Annotated[int, AtLeast(0)] = CURVES,
+    thresholds: ThresholdsLike | None = None,
     clusters: ClustersLike | None = None,
     seed: Seed = 0,
     reading: Reading = READING,
@@ -158,6 +161,10 @@ def diagnose_classes(
     curves
         Number of classes for which to compute precision-recall and ROC curves, starting with the lowest
         average precision.
+    thresholds
+        Thresholds that were chosen on other images, such as a validation split, instead of by cross-fitting:
+        thresholds.csv of this command, or a table with the columns class, threshold and optionally model, on
+        the scale of the scores. In Python, also a mapping of classes to thresholds.
     clusters
         A column of the images table that says which images depend on each other, such as patient_id. Its
         values, and not images, are then the independent cases of intervals, and a fold consists of whole
@@ -178,10 +185,17 @@ def diagnose_classes(
         As in `manyhot.evaluate`.
     """
     check_goal(goal, at)
+    chosen = None if thresholds is None else ClassThresholds.read(thresholds)
+    if chosen is not None and (goal, at, folds) != (None, None, FOLDS):
+        raise UsageError(
+            "Thresholds are either passed or chosen.",
+            got="`thresholds` with `goal`, `at` or `folds`",
+            do="leave out `thresholds`, or `goal`, `at` and `folds`",
+        )
     settings = PointSettings(goal, at, folds, seed, masked)
     parts, notes, inputs, skipped = list[dict[str, pa.Table]](), list[str](), dict[str, str](), list[str]()
     for source in open_inputs(labels, predictions, reading=reading, run=run):
-        parts += _judged(source, settings, curves, clusters, skipped, reading, run)
+        parts += _judged(source, settings, curves, chosen, clusters, skipped, reading, run)
         notes += (
             f"{source.name}: {note.text}"
             for note in cluster_notes(clusters, source.name, labels_of(source), source.images)
@@ -202,13 +216,23 @@ def diagnose_classes(
     metadata = {"folds": str(folds), "seed": str(seed), "masked": json.dumps(masked)}
     metadata |= {} if goal is None else {"goal": goal}
     metadata |= {} if at is None else {"at": str(at)}
+    if chosen is not None:
+        metadata = {"thresholds_of": chosen.name, "thresholds": json.dumps(chosen.by_model)}
+        metadata |= {"masked": json.dumps(masked)}
+        inputs |= chosen.inputs
+        applied = {row["model"]: None for row in made["class_results"].to_pylist()}
+        notes += [f"{model}: {chosen.note(model, _AT_THRESHOLDS)}" for model in applied]
     return ClassResults(**made, notes=tuple(dict.fromkeys(notes)), metadata=metadata, inputs=inputs)
+
+
+_AT_THRESHOLDS = ("precision", "recall", "F1")
 
 
 def _judged(
     source: Source,
     settings: PointSettings,
     curves: int,
+    thresholds: ClassThresholds | None,
     clusters: ClustersLike | None,
     skipped: list[str],
     reading: Reading,
@@ -227,7 +251,7 @@ def _judged(
         )
     classes = source.classes or class_list_of(labels.class_hash)
     found = ClassTables(source.name, labels.n_classes, classes, settings, curves)
-    for model in model_cases(source, trust_order=reading.trust_order, run=run):
+    for model in model_cases(source, trust_order=reading.trust_order, thresholds=thresholds, run=run):
         own = of_images and of_images.take(model.rows)
         if not found.add(model.model, model.case, len(labels) - len(model.case.labels), own):
             skipped.append(model.model)

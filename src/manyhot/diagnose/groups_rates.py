@@ -15,12 +15,12 @@ from manyhot.core.operating_points import OperatingPoints
 from manyhot.core.sets import UNCLEAR, Case
 from manyhot.core.share_intervals import clustered_interval
 from manyhot.diagnose.groups_attributes import is_measure, short_number
-from manyhot.evaluate.slices import MAX_VALUES, natural_order
 from manyhot.report.chapter import listing, with_ends
 from manyhot.report.listings import ColumnHead, Listing
 from manyhot.report.text import title_of
 from manyhot.tables import Row
 from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table
+from manyhot.tables.image_conditions import MAX_VALUES, natural_order
 
 NOT_PROPERTIES = ("label", "labels", "split")
 """Columns that are no properties of images, and define no groups unless they have another name."""

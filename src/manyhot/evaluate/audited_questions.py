@@ -20,12 +20,12 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.core.array_types import Bools, Floats, Floats32
-from manyhot.core.score_threshold import least_score
+from manyhot.core.score_threshold import least_of_rows, least_score
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, Case, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import Reading, open_labels
 from manyhot.errors import InputError
-from manyhot.evaluate.requirements import option_of
+from manyhot.evaluate.requirements import case_for, option_of
 from manyhot.evaluate.result_rows import Note, Number
 from manyhot.evaluate.slices import ALL
 from manyhot.files import sha256
@@ -196,10 +196,11 @@ def _top_unasked(metric: Entry, case: Case) -> Bools:
 def _predicts_unasked(metric: Entry, case: Case) -> Bools:
     """Return on which images a class that reaches the threshold was not asked about, shape (n,)."""
     threshold, link = option_of(metric, "threshold"), option_of(metric, "link")
+    case = case_for(metric, case)
     least = least_score(case, 0.5 if threshold is None else threshold, link or "auto")
     if least is None or case.scores is None:
         return np.zeros(len(case.labels), bool)
-    predicted = case.scores >= np.reshape(least, (-1, 1))
+    predicted = case.scores >= least_of_rows(least, slice(None))
     predicted[case.labels.rows, case.labels.classes] = False
     return np.asarray(predicted.any(axis=1))
 

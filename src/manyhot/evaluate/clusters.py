@@ -10,11 +10,13 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
+from manyhot.core.array_types import Bools
 from manyhot.core.clusters import Clusters
 from manyhot.core.ratio_intervals import FEWEST_CLUSTERS
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.result_rows import Note
 from manyhot.parameters import Shown
+from manyhot.report.text import listed
 from manyhot.tables import Images, Labels, one_chunk
 from manyhot.tables.frames import examples, read_frame_part, rows_like
 
@@ -23,6 +25,9 @@ ClustersLike = Annotated[Any, Shown("COLUMN")]
 
 _LIKELY = re.compile(r"(patient|subject|person)s?([ _-]?(id|key|nr|no|num|number|code|name))?", re.IGNORECASE)
 """Names of columns whose values are likely to be clusters."""
+
+_SHOWN = 5
+"""Slices in a note."""
 
 
 def clusters_of(clusters: ClustersLike | None, labels: Labels, images: Images | None) -> Clusters | None:
@@ -100,6 +105,35 @@ def _passed(clusters: Any, labels: Labels) -> pa.Array:
     return pa.array(flat, pa.string()).take(rows)
 
 
+def cluster_text(
+    clusters: Clusters, name: str, judged: Bools, slices: Mapping[str, Bools], by_image: Iterable[str] = ()
+) -> str:
+    """Return over how many clusters intervals are, as a note.
+
+    Parameters
+    ----------
+    clusters : Clusters
+    name : str
+        The column of the clusters; empty if there is none.
+    judged : ndarray of bool, shape (n,)
+        The images that a model predicts.
+    slices : Mapping of str to ndarray of bool, shape (n,)
+        The requested slices.
+    by_image : iterable of str
+        The values with intervals that do not allow for clusters.
+    """
+    n, counts = clusters.count(judged), {s: clusters.count(judged & mask) for s, mask in slices.items()}
+    of = f" of {name}" if name else ""
+    text = f"intervals and p-values are over {n:,} clusters{of} with {np.count_nonzero(judged):,} images"
+    few = [f"{s} with {k:,}" for s, k in counts.items() if k < min(n, FEWEST_CLUSTERS)]
+    if n < FEWEST_CLUSTERS or few:
+        where = f", such as {listed(few, _SHOWN)}" if few else ""
+        text += f"; with fewer than {FEWEST_CLUSTERS} clusters{where}, intervals may be too narrow"
+    if exceptions := " and of ".join(by_image):
+        text += f"; intervals of {exceptions} are still over images, and too narrow"
+    return text
+
+
 def cluster_notes(
     clusters: ClustersLike | None,
     dataset: str,
@@ -107,20 +141,19 @@ def cluster_notes(
     images: Images | None,
     by_image: Iterable[str] = (),
 ) -> Iterator[Note]:
-    """Yield over how many clusters intervals are, or that a column of the images may contain clusters.
-
-    `by_image` names the values with intervals that do not allow for clusters.
-    """
+    """Yield over how many clusters of the labelled images intervals are, or what may be clusters."""
     found = clusters_of(clusters, labels, images)
-    if found is not None:
-        name = f" of {clusters}" if isinstance(clusters, str) else ""
-        text = f"intervals and p-values are over {found.n:,} clusters{name} with {len(labels):,} images"
-        if found.n < FEWEST_CLUSTERS:
-            text += f"; with fewer than {FEWEST_CLUSTERS} clusters, intervals may be too narrow"
-        if exceptions := " and of ".join(by_image):
-            text += f"; intervals of {exceptions} are still over images, and too narrow"
-        yield Note(dataset, "", "clusters", found.n, text)
-    elif column := likely_column(
+    if found is None:
+        yield from likely_cluster_notes(dataset, labels, images)
+        return
+    name = clusters if isinstance(clusters, str) else ""
+    text = cluster_text(found, name, np.ones(len(labels), bool), {}, by_image)
+    yield Note(dataset, "", "clusters", found.n, text)
+
+
+def likely_cluster_notes(dataset: str, labels: Labels, images: Images | None) -> Iterator[Note]:
+    """Yield that a column of the images may contain clusters."""
+    if column := likely_column(
         (name, _column(name, labels, images)) for name in ([] if images is None else _columns(images))
     ):
         yield Note(

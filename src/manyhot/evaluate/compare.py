@@ -20,7 +20,8 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, Reading, open_inputs
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.class_differences import difference_table
-from manyhot.evaluate.clusters import ClustersLike, cluster_notes, clusters_of
+from manyhot.evaluate.class_thresholds import ThresholdsLike
+from manyhot.evaluate.clusters import ClustersLike, clusters_of, likely_cluster_notes
 from manyhot.evaluate.compared_pairs import CompareWith, check_reference
 from manyhot.evaluate.compared_results import BEST_FROM, Comparison, compare_results, join_results
 from manyhot.evaluate.entrants import with_published_columns
@@ -57,6 +58,7 @@ def compare(
     *results: ResultsLike,
     labels: Annotated[LabelsLike | None, Shown("DATASET")] = None,
     metrics: Annotated[Sequence[str] | None, Shown("METRIC"), OptionName("--metric")] = None,
+    thresholds: ThresholdsLike | None = None,
     slices: Annotated[Sequence[str], Shown("SLICE"), OptionName("--slice")] = (),
     fail_if_worse: Annotated[float, AtLeast(0)] | None = None,
     summary: Annotated[PathLike | None, Shown("FILE")] = None,
@@ -98,6 +100,8 @@ def compare(
     metrics
         Name of a metric, as for evaluate. If real1 is among the metrics, it decides which model is
         better; otherwise, the first metric decides.
+    thresholds
+        With `labels`, thresholds of the classes for metrics that need one, as for evaluate.
     slices
         With `labels`, subsets of the images on which models are compared, too, as for evaluate, such as
         n_labels, class=KEY, or a column of the images table.
@@ -180,6 +184,7 @@ def compare(
         )
     options = JudgeOptions(
         metrics=metrics,
+        thresholds=thresholds,
         slices=slices,
         resamples=resamples,
         seed=seed,
@@ -230,6 +235,7 @@ def _check_results(
             raise UsageError("These are predictions, not results.", where=where, do=do)
     passed_options = {
         "`metrics`": options.metrics is not None,
+        "`thresholds`": options.thresholds is not None,
         "`slices`": bool(options.slices),
         "`clusters`": options.clusters is not None,
         "`compare_with`": options.compare_with is not None,
@@ -287,14 +293,17 @@ def _evaluated(
         evaluation = with_slice_pairs(judge_models(judged, sliced), judged, sliced)
         chance = chance_notes(evaluation, shared.labels, source.name)
         counted = shared.counted(evaluation.model_notes)
-        dependent = cluster_notes(options.clusters, source.name, shared.labels, source.images)
-        notes = [*counted, *chance, *(dependent if options.resamples else ())]
+        is_open = options.resamples and options.clusters is None
+        dependent = likely_cluster_notes(source.name, shared.labels, source.images) if is_open else ()
+        notes = [*counted, *chance, *dependent]
         evaluation = replace(evaluation, model_notes=()).with_notes(notes)
         classes = source.classes or class_list_of(shared.labels.class_hash)
         evaluation = replace(evaluation, per_class=_by_class(shared, classes, options))
         remarks = (*shared.notes(), *evaluation.notes)
         stored = {**evaluation.metadata, "notes": json.dumps([asdict(n) for n in evaluation.model_notes])}
-        parts.append(replace(evaluation, notes=remarks, inputs=dict(source.inputs), metadata=stored))
+        parts.append(
+            replace(evaluation, notes=remarks, inputs={**evaluation.inputs, **source.inputs}, metadata=stored)
+        )
         compared.append(shared)
     if not parts:
         raise errors[0]

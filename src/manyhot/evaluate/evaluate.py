@@ -30,7 +30,7 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import UnknownNameError, UsageError
 from manyhot.evaluate.audited import NO_AUDIT, Audit, AuditedImages, open_audit
-from manyhot.evaluate.clusters import cluster_notes
+from manyhot.evaluate.clusters import likely_cluster_notes
 from manyhot.evaluate.compared_pairs import check_reference, reference_of
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.entrants import Entrants, benchmark_source, with_published_columns
@@ -150,11 +150,12 @@ def evaluate(call: EvaluateCall) -> Evaluation:
     """
     labels, predictions, reading, run = call.labels, call.predictions, call.reading, call.run
     benchmark = benchmark_of(labels, predictions)
-    if benchmark is not None and (reading.images or reading.classes or reading.dataset or call.gallery):
+    of_own_data = (reading.images, reading.classes, reading.dataset, reading.where, call.gallery)
+    if benchmark is not None and any(of_own_data):
         raise UsageError(
             "A benchmark has its own labels, images and classes.",
             got=labels,
-            do="leave out `images`, `classes`, `dataset` and `gallery`",
+            do="leave out `images`, `classes`, `dataset`, `where` and `gallery`",
         )
     if call.audit.is_requested:
         _check_auditable(benchmark, call)
@@ -228,18 +229,11 @@ def _judged(source: Source, call: EvaluateCall, options: JudgeOptions, opened: O
         notes = [*chance_notes(*about), *unclear_notes(*about)]
         notes += best_classes_notes(*about) if options.metrics is None else []
         evaluation = evaluation.with_notes(notes)
-    if call.resamples and audited is None:
-        clusters = cluster_notes(call.clusters, source.name, labels, source.images, _by_image(evaluation))
-        evaluation = evaluation.with_notes([*clusters])
+    if call.resamples and audited is None and call.clusters is None:
+        evaluation = evaluation.with_notes([*likely_cluster_notes(source.name, labels, source.images)])
     if audited is not None:
         evaluation, inputs = audited.described(evaluation, source.name), {**inputs, **audited.inputs}
-    return replace(evaluation, judged=(judged,), inputs=inputs)
-
-
-def _by_image(evaluation: Evaluation) -> Iterator[str]:
-    """Yield whose intervals are over images even if these are in clusters."""
-    if any(len(table) for table in evaluation.confidence.values()):
-        yield "bins of confidence"
+    return replace(evaluation, judged=(judged,), inputs={**evaluation.inputs, **inputs})
 
 
 def _opened(source: Source, call: EvaluateCall) -> tuple[Labels, AuditedImages | None]:

@@ -21,6 +21,8 @@ from manyhot.data.data_sets import Source
 from manyhot.errors import InputError
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudited
+from manyhot.evaluate.class_thresholds import ClassThresholds
+from manyhot.evaluate.clusters import cluster_text
 from manyhot.evaluate.columns import ImageValues, PooledValue, Sampler
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, drawn_images, may_compare, reference_of
 from manyhot.evaluate.judged_batches import (
@@ -36,6 +38,7 @@ from manyhot.evaluate.per_class.class_tables import ClassTables
 from manyhot.evaluate.posterior import Posterior
 from manyhot.evaluate.reliability import Pictured
 from manyhot.evaluate.requirements import (
+    by_class_thresholds,
     case_for,
     default_entries,
     depends_on_sets,
@@ -48,7 +51,16 @@ from manyhot.evaluate.requirements import (
 from manyhot.evaluate.result_rows import Note, Number, unmatched_notes
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.sampled_pairs import SampledPairs
-from manyhot.evaluate.slices import ALL, BY_SIZE, case_of, check_order, labels_of, make_slices, score_doubts
+from manyhot.evaluate.slices import (
+    ALL,
+    BY_SIZE,
+    case_of,
+    check_order,
+    is_requested,
+    labels_of,
+    make_slices,
+    score_doubts,
+)
 from manyhot.registry import Entry
 from manyhot.tables import Alignment, Predictions, align, check_same_classes
 from manyhot.tables.arrays import label_sets
@@ -89,7 +101,9 @@ class Judge:
             labels = replace(labels, table=labels.table.drop(["rated"]))  # whoever rated the proposals
         sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
         slices = make_slices(labels, sets, images=source.images, classes=classes, requested=options.slices)
-        self._dataset, self._labels, self._sets = source.name, labels, sets
+        self._dataset, self._labels, self._sets, self._classes = source.name, labels, sets, classes
+        own = options.thresholds
+        self._thresholds = None if own is None else ClassThresholds.read(own)
         self._requested = None if options.metrics is None else entries_of(options.metrics)
         self._slices = slices if audit is None and options.clusters is None else slices.with_class_masks(sets)
         self._bootstrap = options.bootstrap(self._slices.masks, labels, source.images)
@@ -107,6 +121,7 @@ class Judge:
         by_class = options.per_class and audit is None
         self._per_class = ClassTables(source.name, sets.n_classes, classes) if by_class else None
         self._judged, self._doubts = JudgedModels(), dict[str, list[str]]()
+        self._seen = np.zeros(len(sets), bool)
         self._last: tuple[pa.Array, Alignment, LabelSets] | None = None
 
     @property
@@ -124,6 +139,7 @@ class Judge:
         """
         check_same_classes(self._labels, predictions)
         alignment, sets = self._align(predictions)
+        self._seen[alignment.left] = True
         depth = max(depth_of(self._requested or ()), int(sets.size.max(initial=1)))
         depth = max(depth, self._posterior.depth) if self._posterior else depth
         audit = self._options.audit
@@ -131,6 +147,9 @@ class Judge:
         if audit is not None and audit.models is not None:
             sets = audit.models.without(predictions.model).take(alignment.left)
         case = case_of(sets, predictions, alignment, depth)
+        if self._thresholds is not None:
+            thresholds = self._thresholds.of(predictions.model, self._classes, sets.n_classes)
+            case = replace(case, thresholds=thresholds)
         if not self._options.trust_order:
             check_order(case, predictions, alignment)
         return case, alignment
@@ -157,6 +176,9 @@ class Judge:
             metrics = self._audited(self._auditor, metrics, case, predictions, rows)
         for text in link_notes(metrics, case):
             self._note(model, "link", len(case.labels), text)
+        if self._thresholds is not None:
+            names = [metric.name for metric in by_class_thresholds(metrics, case)]
+            self._note(model, "thresholds", len(names), self._thresholds.note(model, names))
         pooled = dict[str, str]()
         for metric in metrics:
             estimate = metric(case_for(metric, case))
@@ -211,7 +233,8 @@ class Judge:
             "flags": (sets.asked_known, sets.exclusive, sets.complete),
             "slices": (slices.names, slices.standing, slices.class_names),
             "metrics": None if self._requested is None else [metric.name for metric in self._requested],
-            "options": asdict(replace(options, metrics=None, gallery=None, clusters=None)),
+            "options": asdict(replace(options, metrics=None, gallery=None, clusters=None, thresholds=None)),
+            "thresholds": None if self._thresholds is None else self._thresholds.by_model,
             "clusters": clusters_key(self._bootstrap.clusters),
         }
         arrays = (sets.indptr, sets.classes, sets.state, sets.label, sets.usable, sets.p, sets.n_votes)
@@ -270,16 +293,34 @@ class Judge:
         if auditor is None:
             about |= drawn_images(dataset, self._labels.image_id, self._bootstrap)
             data = (self._labels, self._sets, self._slices, self._requested)
-            about |= judged_on(dataset, *data, self._options, self._bootstrap.clusters)
+            about |= judged_on(dataset, *data, self._options, self._bootstrap.clusters, self._thresholds)
         else:
             pairs += auditor.pairs.rows(dataset, list(dict.fromkeys(n.model for n in judged.rows)), compared)
             samples = pa.concat_tables([samples, auditor.pairs.samples(dataset, judged.rows)])
         about |= compared.about(dataset)
-        evaluation = Evaluation.of(judged.rows, pairs, samples, judged.notes, about)
+        if self._thresholds is not None:
+            about |= {"thresholds": json.dumps(self._thresholds.by_model)}
         per_class = {} if self._per_class is None else self._per_class.tables()
-        posterior = self._posterior.tables(evaluation.pairs, compared) if self._posterior else {}
         confidence = self._pictured.tables()
-        return replace(evaluation, confidence=confidence, per_class=per_class, posterior=posterior)
+        judged.notes += self._cluster_notes(confidence)
+        evaluation = Evaluation.of(judged.rows, pairs, samples, judged.notes, about)
+        posterior = self._posterior.tables(evaluation.pairs, compared) if self._posterior else {}
+        inputs = {} if self._thresholds is None else self._thresholds.inputs
+        evaluation = replace(evaluation, per_class=per_class, inputs=inputs)
+        return replace(evaluation, confidence=confidence, posterior=posterior)
+
+    def _cluster_notes(self, confidence: Mapping[str, pa.Table]) -> Iterator[Note]:
+        """Yield over how many clusters of the judged images intervals are."""
+        clusters, options = self._bootstrap.clusters, self._options
+        if clusters is None or not self._bootstrap.resamples:
+            return
+        has_bins = options.per_class and any(len(table) for table in confidence.values())
+        by_image = ["bins of confidence"] * has_bins
+        masks = zip(self._slices.names, self._slices.masks, strict=True)
+        slices = {name: mask for name, mask in masks if is_requested(name, options.slices)}
+        column = options.clusters if isinstance(options.clusters, str) else ""
+        text = cluster_text(clusters, column, self._seen, slices, by_image)
+        yield Note(self._dataset, "", "clusters", clusters.count(self._seen), text)
 
     def _note(self, model: str, kind: str, n: int, text: str) -> None:
         self._judged.notes.append(Note(self._dataset, model, kind, n, text))

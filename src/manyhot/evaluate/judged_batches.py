@@ -30,6 +30,7 @@ from manyhot._version import __version__
 from manyhot.core.clusters import Clusters
 from manyhot.core.sets import LabelSets
 from manyhot.errors import InputError, MatchError, OrderError, OutputError, UsageError
+from manyhot.evaluate.class_thresholds import ClassThresholds
 from manyhot.evaluate.compared_pairs import JUDGED_ON
 from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.posterior import PosteriorSamples
@@ -336,6 +337,7 @@ def judged_on(
     metrics: Sequence[Entry] | None,
     options: EvaluateOptions,
     clusters: Clusters | None = None,
+    thresholds: ClassThresholds | None = None,
 ) -> dict[str, str]:
     """Return the metadata of results on one data set that says what they depend on, except for the models.
 
@@ -359,6 +361,7 @@ def judged_on(
         "metrics": "default" if metrics is None else ", ".join(sorted(m.name for m in metrics)),
         **{name: str(getattr(options, name)) for name in _OPTIONS},
         "clusters": clusters_key(clusters),
+        **({} if thresholds is None else {"thresholds": thresholds.key}),
         "version": __version__,
     }
     return {JUDGED_ON: json.dumps({dataset: about})}

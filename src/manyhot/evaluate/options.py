@@ -10,6 +10,7 @@ from manyhot.command import check_fields
 from manyhot.core.array_types import Bools
 from manyhot.core.resampling import Bootstrap
 from manyhot.errors import UsageError
+from manyhot.evaluate.class_thresholds import ThresholdsLike
 from manyhot.evaluate.clusters import ClustersLike, clusters_of
 from manyhot.evaluate.compared_pairs import CompareWith
 from manyhot.parameters import RESAMPLES, AtLeast, Between, OptionName, Resamples, Seed, Shown
@@ -29,6 +30,11 @@ class EvaluateOptions:
         Name of a metric, or a call string such as 'jaccard(threshold=0.5)'. By default, rank metrics, and
         score metrics for models with scores of all classes; if there are no original labels, these models get
         only mAP and F1.
+    thresholds
+        Thresholds of the classes for metrics that need one, such as f1_macro: the file that manyhot diagnose
+        classes wrote for other images, such as a validation split, or a table with the columns class,
+        threshold and optionally model, on the scale of the scores. In Python, also a mapping of classes to
+        thresholds. By default, the threshold is a probability of 0.5.
     slices
         Additional subsets of images to evaluate: by original label (class=KEY, or class for all classes), or
         by a column of the images table (COLUMN for all its values, COLUMN=VALUE, 'COLUMN>=NUMBER', or
@@ -59,6 +65,7 @@ class EvaluateOptions:
     """
 
     metrics: Annotated[Sequence[str] | None, Shown("METRIC"), OptionName("--metric")] = None
+    thresholds: ThresholdsLike | None = None
     slices: Annotated[Sequence[str], Shown("SLICE"), OptionName("--slice")] = ()
     resamples: Resamples = RESAMPLES
     seed: Seed = 0

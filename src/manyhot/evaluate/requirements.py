@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,8 @@ def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Ite
     do = "declare their kind with `scores`" if kind == "scores of unknown kind" else ""
     if kind == "cosines" or "only rank" in kind:
         do = "use link='identity' for a threshold on the scores as they are stored"
-    needs = [(m, _need(m)) for m in metrics]
+    chosen = by_class_thresholds(metrics, case)
+    needs = [(m, "scores" if m in chosen else _need(m)) for m in metrics]
     for need, text in NEEDS.items():
         names = tuple(m.name for m, own in needs if own == need and not has[need])
         if names:
@@ -122,8 +123,11 @@ def depends_on_sets(metric: Entry) -> bool:
 def case_for(metric: Entry, case: Case) -> Case:
     """Return the case with the probabilities that a metric needs, such as those of independent classes.
 
-    A metric with the option `link` makes this choice itself.
+    A metric with the option `link` makes this choice itself. If its call string sets a threshold or a link,
+    thresholds of classes do not apply to it.
     """
+    if case.thresholds is not None and _sets_threshold(metric):
+        case = replace(case, thresholds=None)
     is_confidence = metric.about.get("needs") in ("confidence", "probabilities") and not _has_link(metric)
     return case.independent if is_confidence and case.kind == "logit" and link_of(case) == "sigmoid" else case
 
@@ -132,6 +136,8 @@ def link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
     """Yield notes on how logits were converted into probabilities, if the conversion depends on the data."""
     if case.kind != "logit":
         return
+    chosen = by_class_thresholds(metrics, case)
+    metrics = [m for m in metrics if m not in chosen]
     thresholds = [m for m in metrics if _has_link(m) and _need(m) == "probabilities"]
     by_link: dict[str, list[str]] = {}
     for metric in thresholds:
@@ -185,6 +191,16 @@ def _need(metric: Entry) -> str | None:
     """Return which of `NEEDS` a metric has: one of probabilities for a threshold on probabilities."""
     is_on_scores = option_of(metric, "link") == "identity"
     return "probabilities" if _has_link(metric) and not is_on_scores else metric.about.get("needs")
+
+
+def _sets_threshold(metric: Entry) -> bool:
+    return any(option_of(metric, name) is not None for name in ("threshold", "link"))
+
+
+def by_class_thresholds(metrics: Sequence[Entry], case: Case) -> list[Entry]:
+    """Return the metrics that use the thresholds of classes of a case."""
+    has = case.thresholds is not None
+    return [m for m in metrics if has and _has_link(m) and not _sets_threshold(m)]
 
 
 def _has_link(metric: Entry) -> bool:

@@ -40,6 +40,7 @@ from manyhot.evaluate.terminal import (
     headline_blocks,
     headline_lines,
     slice_lines,
+    unshown_lines,
 )
 from manyhot.evaluate.write import (
     CLASS_PICTURES,
@@ -55,6 +56,7 @@ from manyhot.evaluate.write import (
 )
 from manyhot.formats.writing import PathLike
 from manyhot.registry import canonical
+from manyhot.report.text import counted
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Results, schema
@@ -246,6 +248,8 @@ class Evaluation(Result):
     def lines(self) -> Iterator[str]:
         """Yield the best models of each data set, the user's own models with ranks, and the mean drops."""
         yield from self._model_lines()
+        if self.options.metrics is not None:
+            yield from unshown_lines(self.as_results())
         yield from slice_lines(self.as_results(), self.options.slices)
         yield from posterior_lines(self.posterior)
         yield from change_lines(self.comparison.drops.to_pylist())
@@ -356,17 +360,25 @@ def _described(judged: Sequence[JudgedData]) -> Iterator[tuple[str, list[pa.Tabl
         yield name, [tables[name] for tables in described]
 
 
-def _grouped(notes: Sequence[Note], most: int = 5) -> Iterator[str]:
+_SHOWN = 8
+"""Notes on models that are shown; those on data sets are all shown."""
+
+
+def _grouped(notes: Sequence[Note]) -> Iterator[str]:
     """Yield notes for a terminal: what holds of several models of a data set once, skipped ones last."""
     models: dict[tuple[str, str], list[str]] = {}
-    # What models differ in comes first: only the first notes are shown.
+    # What models differ in comes first: only the first notes on models are shown.
     shown = (n for n in notes if n.kind != "skipped")
     for note in sorted(shown, key=lambda n: n.kind != "models"):
         models.setdefault((note.dataset, note.text), []).append(note.model)
-    for (dataset, text), names in list(models.items())[:most]:
-        yield f"{_place(dataset, names[0] if len(names) == 1 else f'{len(names):,} models')}: {text}"
-    if len(models) > most:
-        yield f"{len(models) - most} more notes are in results.parquet and in the report"
+    n_models = 0
+    for (dataset, text), names in models.items():
+        n_models += names != [""]
+        if names == [""] or n_models <= _SHOWN:
+            yield f"{_place(dataset, names[0] if len(names) == 1 else f'{len(names):,} models')}: {text}"
+    if n_models > _SHOWN:
+        more = f"{counted(n_models - _SHOWN, 'more note')} on models"
+        yield f"{more} {'is' if n_models == _SHOWN + 1 else 'are'} in the metadata of results.parquet"
     for note in (n for n in notes if n.kind == "skipped"):  # each, so that none is overlooked
         yield f"{note.dataset}: {note.model}: {note.text}"
 

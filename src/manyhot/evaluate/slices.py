@@ -15,23 +15,28 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
-from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList
+from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList, class_list_of
 from manyhot.core.accuracy import tied_tops
 from manyhot.core.order_check import are_probabilities, constant_scores, explain_order, relate
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.core.top_classes import top_k
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError, OrderError
+from manyhot.evaluate.class_thresholds import ClassThresholds
 from manyhot.run import QUIET, Run
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes, one_chunk
 from manyhot.tables.arrays import label_sets
-from manyhot.tables.frames import rows_like
+from manyhot.tables.image_conditions import (
+    column_values,
+    images_with,
+    own_columns,
+    parse_condition,
+    some_values,
+)
 from manyhot.tables.skipped_files import fitting_models
 
 ALL = "all"
 _SIZES = (("n_labels=1", 1, 1), ("n_labels=2", 2, 2), ("n_labels=3", 3, 3), ("n_labels>=4", 4, None))
-MAX_VALUES = 200
-"""Values of a column of the images table above which it is no grouping but a measurement."""
 
 
 BY_SIZE = frozenset(name for name, *_ in _SIZES)
@@ -101,7 +106,7 @@ def make_slices(
     for spec in requested:
         if any(is_requested(name, (spec,)) for name in found):
             continue
-        column, sign, value = _parse(spec)
+        column, sign, value = parse_condition(spec)
         if column == "class" and sign in ("", "="):
             class_ids += _class_ids(value, sets, classes)
         else:
@@ -172,81 +177,24 @@ def is_requested(name: str, requested: Iterable[str]) -> bool:
 
 def column_of(name: str) -> str:
     """Return the column of a slice, such as ``n_labels``."""
-    return _parse(name)[0]
-
-
-def _parse(spec: str) -> tuple[str, str, str]:
-    """Return column, sign and value of a slice; the latter two are empty where there is a column alone."""
-    found = re.fullmatch(r"([^<>=]+)(?:(>=|<=|=)(.*))?", spec)
-    return (found[1], found[2] or "", found[3] or "") if found else (spec, "", "")
+    return parse_condition(name)[0]
 
 
 def _column(spec: str, labels: Labels, images: Images | None) -> dict[str, npt.NDArray[np.bool_]]:
-    column, sign, value = _parse(spec)
-    known = [] if images is None else images.table.column_names
-    columns = [c for c in known if c not in ("image_id", "uri", "label")]
+    column, _, _ = parse_condition(spec)
+    columns = own_columns(images)
     if images is None or column not in columns:
-        raise InputError(
-            f"There is no slice {spec!r}.",
-            allowed=", ".join(["class", "class=KEY", *columns]),
-            do=None if images else f"pass an images table with the column {column!r} with `images`",
-        )
-    names = labels.name or "the labels", images.name or "the images table"
-    rows = rows_like(labels.image_id, images.image_id, left_name=names[0], right_name=names[1])
-    values = one_chunk(pa.chunked_array([pc.take(one_chunk(images.table[column]), rows)]))
-    if sign in (">=", "<="):
-        found = {spec: _compared(spec, values)}
-    elif value == "*":
-        found = {spec: values.is_valid().to_numpy(zero_copy_only=False)}
-    else:
-        found = _equal(column, value, values)
+        do = None if images else f"pass an images table with the column {column!r} with `images`"
+        if re.search("[<>]", spec) and column == spec:
+            do = "compare numbers as in COLUMN>=NUMBER or COLUMN<=NUMBER"
+        allowed = ", ".join(["class", "class=KEY", *columns])
+        raise InputError(f"There is no slice {spec!r}.", allowed=allowed, do=do)
+    values = column_values(column, labels.image_id, images, left_name=labels.name)
+    found = images_with(spec, values, what="slice")
     empty = [name for name, mask in found.items() if not mask.any()]
     if empty:
-        some = ", ".join(map(str, pc.unique(_flat(values)).to_pylist()[:20]))
-        raise InputError(f"No image is in the slice {empty[0]!r}.", allowed=some)
+        raise InputError(f"No image is in the slice {empty[0]!r}.", allowed=some_values(values))
     return found
-
-
-def _compared(spec: str, values: pa.Array) -> npt.NDArray[np.bool_]:
-    _, sign, value = _parse(spec)
-    try:
-        number = float(value)
-        numbers = values.cast(pa.float64())
-    except (ValueError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InputError(
-            f"The slice {spec!r} compares values that are not numbers.",
-            got=f"a column of {values.type}",
-            allowed="a column of numbers and a number",
-        ) from error
-    compare = pc.greater_equal if sign == ">=" else pc.less_equal
-    mask: npt.NDArray[np.bool_] = pc.fill_null(compare(numbers, number), False).to_numpy(zero_copy_only=False)
-    return mask
-
-
-def _flat(values: pa.Array) -> pa.Array:
-    return pc.list_flatten(values) if pa.types.is_list(values.type) else values
-
-
-def natural_order(value: str) -> tuple[tuple[str, float], ...]:
-    """Return the sort key of a value: numbers in it are ordered by size, so that 2 comes before 10."""
-    parts = re.split(r"(\d+(?:\.\d+)?)", value)
-    return tuple((text, float(number)) for text, number in zip(parts[::2], [*parts[1::2], "-1"], strict=True))
-
-
-def _equal(column: str, value: str, values: pa.Array) -> dict[str, npt.NDArray[np.bool_]]:
-    text = _flat(values).cast(pa.string())
-    wanted = [value] if value else sorted(pc.unique(text.drop_null()).to_pylist(), key=natural_order)
-    if len(wanted) > MAX_VALUES:
-        raise InputError(
-            f"The column {column!r} has too many values to slice by.",
-            got=f"{len(wanted):,}",
-            allowed=f"up to {MAX_VALUES}",
-        )
-    masks = {v: pc.fill_null(pc.equal(text, v), False).to_numpy(zero_copy_only=False) for v in wanted}
-    if pa.types.is_list(values.type):  # an image is in the slice of each value that its list contains
-        parents = pc.list_parent_indices(values).to_numpy()
-        masks = {v: np.bincount(parents[mask], minlength=len(values)) > 0 for v, mask in masks.items()}
-    return {f"{column}={v}": mask for v, mask in masks.items()}
 
 
 def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, depth: int) -> Case:
@@ -304,8 +252,11 @@ def _check_top_range(top: npt.NDArray[np.integer], sets: LabelSets, predictions:
 
 
 def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> None:
-    """Raise an error if rows or classes seem to be in a different order than declared."""
-    orders = _class_orders(case.labels.n_classes)
+    """Raise an error if rows or classes seem to be in a different order than declared.
+
+    If the labels and the predictions name their classes, only the order of rows is checked.
+    """
+    orders = {} if predictions.by_name else _class_orders(case.labels.n_classes)
     # Rows in the order of the predictions' file: a wrong row order is an order of that file.
     rows = slice(None) if ascends(alignment.right) else _sorted_places(alignment.right)
     found = explain_order(
@@ -316,7 +267,7 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
         class_orders=orders,
     )
     got = f"top-1 accuracy {np.mean(case.top[:, 0] == _any_label(case.labels)):.4f}"
-    relation = None if found else relate(case, orders)
+    relation = None if found or predictions.by_name else relate(case, orders)
     if relation is not None and relation.order:
         found = relation.order
         got = f"a mean correlation of {relation.correlation:.3f} of scores and labels"
@@ -397,7 +348,12 @@ class ModelCase:
 
 
 def model_cases(
-    source: Source, *, depth: int = 1, trust_order: bool = False, run: Run = QUIET
+    source: Source,
+    *,
+    depth: int = 1,
+    trust_order: bool = False,
+    thresholds: ClassThresholds | None = None,
+    run: Run = QUIET,
 ) -> Iterator[ModelCase]:
     """Yield the models of a data set, one in memory at a time.
 
@@ -409,6 +365,8 @@ def model_cases(
         Number of top classes per image, for models with scores of all classes.
     trust_order : bool
         Whether to skip the check of the order of rows and classes.
+    thresholds : ClassThresholds, optional
+        Thresholds of classes, which the cases then have.
 
     Raises
     ------
@@ -417,10 +375,14 @@ def model_cases(
         the reason is stored in ``source.misfits``.
     """
     labels = labels_of(source)
-    sets = label_sets(labels)
+    sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
 
     def beside(predictions: Predictions) -> ModelCase:
-        return _beside(labels, sets, predictions, depth, trust_order)
+        found = _beside(labels, sets, predictions, depth, trust_order)
+        if thresholds is None:
+            return found
+        of_classes = thresholds.of(predictions.model, classes, sets.n_classes)
+        return replace(found, case=replace(found.case, thresholds=of_classes))
 
     models = fitting_models(source.models(), beside, source.misfits)
     for done, (_, found) in enumerate(models, 1):

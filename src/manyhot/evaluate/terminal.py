@@ -22,6 +22,7 @@ from manyhot.evaluate.ranks import (
     shown_metrics,
 )
 from manyhot.evaluate.slices import is_requested
+from manyhot.report.text import counted
 from manyhot.tables import ModelValue, Results, Row
 
 
@@ -141,6 +142,15 @@ def headline_lines(blocks: Iterable[Block], below: Mapping[str, str] = MappingPr
         yield from [below[dataset]] if dataset in below else []
 
 
+def unshown_lines(results: Results) -> Iterator[str]:
+    """Yield which metrics the blocks do not show."""
+    for dataset in results.datasets:
+        shown = shown_metrics(results, dataset)
+        every = dict.fromkeys(m for name, m, s in results.values_at if (name, s) == (dataset, "all"))
+        if rest := [m for m in every if m not in shown]:
+            yield f"{dataset}: {counted(len(rest), 'more metric')} in the table: {', '.join(rest)}"
+
+
 _SLICES = 12
 """Requested slices that are printed."""
 
@@ -168,6 +178,9 @@ def slice_lines(results: Results, requested: Collection[str]) -> Iterator[str]:
         yield from table_lines(("slice", *models, "images"), rows)
         if len(asked) > _SLICES:
             yield f"… and {len(asked) - _SLICES:,} more slices in the table"
+        sliced = {m for name, m, s in results.values_at if name == dataset and is_requested(s, requested)}
+        if sliced != {at}:
+            yield f"… and {counted(len(sliced) - 1, 'more metric')} on each slice in the table"
 
 
 def has_interval(block: Block) -> bool:

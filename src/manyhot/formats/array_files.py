@@ -318,7 +318,7 @@ def _predictions(
         if any(map(_names_classes, arrays.keys(), arrays.values())):
             own, at = _column_classes(path, arrays, array.shape[1], classes)
             found = _dense(path, ids, array[:, at], kind, own)
-            return found if classes else replace(found, class_list=own)
+            return replace(found, class_list=None if classes else own, by_name=True)
         return _dense(path, ids, array, kind, classes)
     return Predictions(
         ids,

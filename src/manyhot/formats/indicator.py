@@ -286,13 +286,13 @@ def read_indicator(
     else:
         chosen, at = _columns_of_classes(columns, classes, path)
         own = ClassIds({}, len(classes), classes.hash)
+    rated = {"image_id": image_id, "usable": np.ones(len(image_id), bool)}
     if kind != "states":
         values = np.full((len(image_id), own.n_classes), np.nan if kind == "p" else 0.0)
         values[:, at] = _matrix(chosen)
         voted = columns_of_values(values, kind, image_id, path)
-        table = pa.table({"image_id": image_id, "usable": np.ones(len(image_id), bool), **voted})
         about = (own.n_classes, own.class_hash, True, path.stem, own.class_list)
-        return Labels(table, *about, exclusive=kind != "p")
+        return Labels(pa.table(rated | voted), *about, exclusive=kind != "p")
     for column in chosen:
         _check_states(column, path)
     state = np.full((len(image_id), own.n_classes), NOT_ASKED, np.uint8)
@@ -300,15 +300,8 @@ def read_indicator(
         state[:, i] = states_of_values(column.values, _MEANINGS[minus_one], _MEANINGS[empty])
     _check_minus_one(state, chosen, path)
     answers, asked_known, complete = stored_states(state)
-    return Labels(
-        pa.table({"image_id": image_id, "usable": np.ones(len(image_id), bool), **answers}),
-        own.n_classes,
-        own.class_hash,
-        asked_known=asked_known,
-        name=path.stem,
-        class_list=own.class_list,
-        complete=complete,
-    )
+    about = (own.n_classes, own.class_hash, asked_known, path.stem, own.class_list)
+    return Labels(pa.table(rated | answers), *about, complete=complete)
 
 
 def _hold_counts(columns: Sequence[_ValueColumn]) -> bool:
@@ -467,6 +460,7 @@ def read_score_columns(
         source=str(path),
         class_list=own.class_list,
         unlisted=tuple(c.name for c in numbers if c not in chosen),
+        by_name=True,
     )
 
 

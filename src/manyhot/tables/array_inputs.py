@@ -168,6 +168,7 @@ def as_tables(
     n_labels = size or (len(own) if own else 0) or _n_classes(sets, models)
     table = replace(labels_as_table(sets, own_label, n_labels, own, label_values), assumed=assumed)
     made = [prediction_of(p, size or (0 if own else n_labels), score_kind, complete) for p in models]
+    made = [replace(model, by_name=model.by_name and _has_names(own_parts[0])) for model in made]
     by_position = [m for m, part in zip(made, models, strict=True) if part.ids is None]
     _check_lengths(by_position if sets.ids is not None else tables + by_position, table)
     return table, tables + made
@@ -359,6 +360,7 @@ def prediction_of(
             n_classes=n_classes,
             class_hash=key,
             class_list=own,
+            by_name=part.names is not None,
         )
     return Predictions(ids, name, _narrow(array), n_classes=n_classes, class_hash=key, class_list=own)
 

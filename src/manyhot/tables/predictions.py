@@ -70,6 +70,9 @@ class Predictions:
         Whether the kind of the scores is only assumed, because nobody declared it.
     unlisted : tuple of str
         Columns of numbers in the file that are not classes of the list with which it was read.
+    by_name : bool
+        Whether the file itself, or the columns of a frame, name the class of each score. Then the order of
+        classes cannot be wrong.
     """
 
     image_id: pa.Array
@@ -88,6 +91,7 @@ class Predictions:
     link: str = ""
     scores_assumed: bool = False
     unlisted: tuple[str, ...] = ()
+    by_name: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.image_id, pa.ChunkedArray):  # a column of a table
@@ -103,6 +107,17 @@ class Predictions:
     def __repr__(self) -> str:
         kind = "dense" if self.is_dense else f"top {self.classes.shape[1]}"  # type: ignore[union-attr]
         return f"Predictions({self.model!r}, {len(self):,} images, {kind})"
+
+    def take(self, rows: Ints) -> Predictions:
+        """Return the predictions of some images, in this order."""
+        return replace(
+            self,
+            image_id=self.image_id.take(pa.array(rows)),
+            classes=None if self.classes is None else self.classes[rows],
+            scores=None if self.scores is None else self.scores[rows],
+            logsumexp=None if self.logsumexp is None else self.logsumexp[rows],
+            uncertainty=None if self.uncertainty is None else self.uncertainty.take(rows),
+        )
 
     @property
     def is_dense(self) -> bool:

@@ -43,6 +43,7 @@ _WHY = {
     "no negatives": "on all images",
     "too few positives": "on too few images",
     "not reached": "never precise enough",
+    "no threshold": "without a threshold",
 }
 
 
@@ -50,6 +51,14 @@ def _goal_text(rows: Sequence[Row], about: Mapping[str, str]) -> str:
     """Return what the thresholds of a model were chosen for; empty if the top class is predicted."""
     goal = rows[0].get("goal") or about.get("goal", "f1")  # the column is new
     return "" if goal == "top" else _GOALS[goal].format(percent(float(about.get("at", "nan"))))
+
+
+def _points_text(rows: Sequence[Row], about: Mapping[str, str]) -> str:
+    """Return how the thresholds of a model were chosen, as a heading."""
+    if name := about.get("thresholds_of"):
+        return f"thresholds of {name}"
+    goal = _goal_text(rows, about)
+    return f"thresholds for {goal}, by cross-fitting" if goal else "predicted: the top class of each image"
 
 
 def chapter_lead(named: Tables) -> tuple[str, ...]:
@@ -82,6 +91,8 @@ def _worst_in_short(results: pa.Table) -> Iterator[str]:
 
 
 def _points_note(rows: Sequence[Row], about: Mapping[str, str]) -> str:
+    if name := about.get("thresholds_of"):
+        return f" The thresholds are those of {name}; precision, recall and F1 are computed on all images."
     goal = _goal_text(rows, about)
     if not goal:
         return (
@@ -248,8 +259,7 @@ def terminal_lines(class_results: pa.Table, class_means: pa.Table) -> Iterator[s
         ]
         yield from table_lines(("metric", "value", ""), cells)
         yield ""
-        goal = _goal_text(rows, about)
-        yield f"thresholds for {goal}, by cross-fitting" if goal else "predicted: the top class of each image"
+        yield _points_text(rows, about)
         head = ("class", "images", "AP", "AUROC", "threshold", "precision", "recall", "F1")
         shown = [r for r in worst_first(rows) if r["n_positives"]][:PRINTED]
         yield from table_lines(head, [_printed(r) for r in shown])

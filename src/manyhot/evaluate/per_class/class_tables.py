@@ -62,7 +62,8 @@ declare_table(
         TEXT.nullable(
             "goal",
             "how the class is predicted: what its threshold is chosen for, or top, if the top class of each "
-            "image is predicted, as by default where probabilities of an image add up to 1",
+            "image is predicted, as by default where probabilities of an image add up to 1; null if "
+            "thresholds were passed",
             values=GOALS,
         ),
         REAL(

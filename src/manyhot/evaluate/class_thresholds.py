@@ -1,0 +1,180 @@
+"""Thresholds of classes that were chosen on other images, such as a validation split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+
+from manyhot.classes import ClassList
+from manyhot.core.array_types import Floats
+from manyhot.errors import InputError, MatchError
+from manyhot.files import sha256
+from manyhot.formats.reading import reading
+from manyhot.parameters import Shown
+from manyhot.report.text import listed
+
+ThresholdsLike = Annotated[Any, Shown("FILE")]
+"""The thresholds that ``diagnose classes`` writes: their file, or a mapping of classes to thresholds."""
+
+THRESHOLDS_FILE = "thresholds.csv"
+
+_SHOWN = 5
+"""Names in a message."""
+
+
+@dataclass(frozen=True)
+class ClassThresholds:
+    """The threshold of each class, on the scale of the scores.
+
+    Attributes
+    ----------
+    by_model : Mapping of str to Mapping of str to float
+        The thresholds by class, for each model; those of the model ``""`` are for all models. NaN if a class
+        is never predicted.
+    name : str
+        Their file, or the parameter.
+    inputs : Mapping of str to str
+        The sha256 of the file, by its name.
+    """
+
+    by_model: Mapping[str, Mapping[str, float]]
+    name: str
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, thresholds: ThresholdsLike) -> Self:
+        """Read thresholds from a table, the folder of ``diagnose classes``, or a mapping.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read or lacks a column, if a threshold is not a number, or if a class has
+            several thresholds.
+        """
+        if isinstance(thresholds, Mapping):
+            values = {str(name): _number(value, "`thresholds`") for name, value in thresholds.items()}
+            return cls({"": values}, "`thresholds`")
+        if not isinstance(thresholds, str | os.PathLike):
+            raise InputError(
+                "Thresholds are neither a file nor a mapping.",
+                got=type(thresholds).__name__,
+                allowed=f"{THRESHOLDS_FILE} of manyhot diagnose classes, or a mapping by class",
+            )
+        path = Path(thresholds)
+        return cls(*_read(path / THRESHOLDS_FILE if path.is_dir() else path))
+
+    def of(self, model: str, classes: ClassList | None, n_classes: int) -> Floats:
+        """Return the threshold of each class of a list for a model, shape (C,); NaN if it is never predicted.
+
+        Raises
+        ------
+        MatchError
+            If there are no thresholds for the model, if a class is missing, or if a class is not in the list.
+        """
+        lookup = (lambda name: _place(name, n_classes)) if classes is None else classes.find
+        found, unknown = dict[int, float](), list[str]()
+        for name, value in self.by_model[self.model_for(model)].items():
+            if (place := lookup(name)) is None:
+                unknown.append(name)
+            elif place in found:
+                raise _repeated(self.name, name, "")
+            else:
+                found[place] = value
+        if unknown:
+            raise MatchError(
+                "Thresholds are of classes that are not in the class list.",
+                where=self.name,
+                got=listed(unknown, _SHOWN),
+                allowed=f"the {n_classes:,} classes of the labels and predictions",
+                do="choose the thresholds with the same class list, or remove these classes",
+            )
+        if missing := [c for c in range(n_classes) if c not in found]:
+            raise MatchError(
+                "Some classes have no threshold.",
+                where=self.name,
+                got=listed([str(c) if classes is None else classes.keys[c] for c in missing], _SHOWN),
+                allowed="a row for each class",
+                do="add these classes; a class with an empty threshold is never predicted",
+            )
+        return np.array([found[c] for c in range(n_classes)])
+
+    def note(self, model: str, metrics: Sequence[str]) -> str:
+        """Return on which metrics of a model the thresholds apply, as a note."""
+        if not metrics:
+            return "the thresholds are not used, because no metric has one; pass `metrics`, such as f1_macro"
+        own = self.model_for(model)
+        of = f", which were chosen for {own}" if own not in ("", model) else ""
+        never = [name for name, value in self.by_model[own].items() if math.isnan(value)]
+        without = f"; never predicted, for want of a threshold: {listed(never, _SHOWN)}" if never else ""
+        return f"{', '.join(metrics)}: with the thresholds of {self.name}{of}{without}"
+
+    @property
+    def key(self) -> str:
+        """A hash of the thresholds."""
+        return hashlib.sha256(json.dumps(self.by_model, sort_keys=True).encode()).hexdigest()[:16]
+
+    def model_for(self, model: str) -> str:
+        """Return the model whose thresholds apply to a model: its own, or the only model of the file."""
+        names = [model] if model in self.by_model else list(self.by_model)
+        if len(names) == 1:
+            return names[0]
+        raise MatchError(
+            f"There are no thresholds for {model}.",
+            where=self.name,
+            got=f"thresholds for {listed(names, _SHOWN)}",
+            do="pass predictions with the same model names, or the thresholds of a single model",
+        )
+
+
+def _read(path: Path) -> tuple[Mapping[str, Mapping[str, float]], str, Mapping[str, str]]:
+    from manyhot.formats.tabular import read_frame  # brings polars
+
+    if not path.is_file():
+        raise InputError("The file does not exist.", where=path)
+    with reading(path):
+        frame = read_frame(path)
+    if not {"class", "threshold"} <= set(frame.columns):
+        raise InputError(
+            "The table has no thresholds of classes.",
+            where=path,
+            got=", ".join(frame.columns),
+            allowed="the columns class and threshold, and optionally model",
+        )
+    by_model: dict[str, dict[str, float]] = {}
+    models = frame["model"].to_list() if "model" in frame.columns else [""] * len(frame)
+    for model, name, value in zip(
+        models, map(str, frame["class"].to_list()), frame["threshold"].to_list(), strict=True
+    ):
+        of_model = by_model.setdefault(model or "", {})
+        if name in of_model:
+            raise _repeated(str(path), name, model)
+        of_model[name] = _number(value, str(path))
+    return by_model, str(path), {path.name: sha256(path)}
+
+
+def _repeated(where: str, name: str, model: str | None) -> InputError:
+    return InputError(
+        "A class has several thresholds.",
+        where=where,
+        got=f"{name} of {model}" if model else name,
+        do="leave the rows of one data set and one choice of thresholds",
+    )
+
+
+def _number(value: Any, where: str) -> float:
+    try:
+        return math.nan if value is None or value == "" else float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError("A threshold is not a number.", where=where, got=repr(value)) from error
+
+
+def _place(name: str, n_classes: int) -> int | None:
+    return int(name) if name.isdecimal() and int(name) < n_classes else None

@@ -1,0 +1,158 @@
+"""Conditions on the columns of an images table, such as ``split=test``: which images they select."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot.core.array_types import Bools
+from manyhot.errors import InputError
+from manyhot.tables.frames import one_chunk, rows_like
+from manyhot.tables.labels import Images
+
+MAX_VALUES = 200
+"""Values of a column of the images table above which it is no grouping but a measurement."""
+
+FORMS = "COLUMN=VALUE, COLUMN=*, COLUMN>=NUMBER or COLUMN<=NUMBER"
+"""How a condition is written."""
+
+
+def parse_condition(spec: str) -> tuple[str, str, str]:
+    """Return column, sign and value of a condition; the latter two are empty for a column alone."""
+    found = re.fullmatch(r"([^<>=]+)(?:(>=|<=|=)(.*))?", spec)
+    return (found[1], found[2] or "", found[3] or "") if found else (spec, "", "")
+
+
+def own_columns(images: Images | None) -> list[str]:
+    """Return the columns of an images table on which conditions can be."""
+    known = [] if images is None else images.table.column_names
+    return [c for c in known if c not in ("image_id", "uri", "label")]
+
+
+def column_values(column: str, ids: pa.Array, images: Images, *, left_name: str) -> pa.Array:
+    """Return the values of a column of an images table for some images."""
+    names = left_name or "the labels", images.name or "the images table"
+    rows = rows_like(ids, images.image_id, left_name=names[0], right_name=names[1])
+    return one_chunk(pa.chunked_array([pc.take(one_chunk(images.table[column]), rows)]))
+
+
+def images_with(spec: str, values: pa.Array, *, what: str = "condition") -> dict[str, Bools]:
+    """Return the images with a value of a column, or with each of its values, by the text of the condition.
+
+    `values` are those of the column, and `what` is the name of the condition in messages.
+
+    Raises
+    ------
+    InputError
+        If a value is compared that is not a number, or if the column has too many values.
+    """
+    column, sign, value = parse_condition(spec)
+    if sign in (">=", "<="):
+        return {spec: _compared(spec, values, what)}
+    if value == "*":
+        return {spec: values.is_valid().to_numpy(zero_copy_only=False)}
+    return _equal(column, value, values)
+
+
+def some_values(values: pa.Array) -> str:
+    """Return some values of a column, for messages."""
+    return ", ".join(map(str, pc.unique(_flat(values)).to_pylist()[:20]))
+
+
+def selected_images(conditions: Sequence[str], ids: pa.Array, images: Images | None, name: str) -> Bools:
+    """Return the images that meet all conditions, shape (n,). Several values of a column are alternatives.
+
+    Parameters
+    ----------
+    conditions : sequence of str
+        As in `FORMS`.
+    ids : pyarrow.Array of string, shape (n,)
+    images : Images, optional
+        The table with the columns.
+    name : str
+        The name of the data set, for messages.
+
+    Raises
+    ------
+    InputError
+        If there is no such column, or if no image meets a condition.
+    """
+    columns = own_columns(images)
+    by_column: dict[tuple[str, str], list[Bools]] = {}
+    for spec in conditions:
+        column, sign, value = parse_condition(spec)
+        if images is None or column not in columns or not value:
+            raise InputError(
+                f"There is no condition {spec!r} on images.",
+                where="`where`",
+                got="no images table" if images is None else f"the columns {', '.join(columns)}",
+                allowed=FORMS,
+                do=f"pass an images table with the column {column!r} with `images`",
+            )
+        values = column_values(column, ids, images, left_name=name)
+        (mask,) = images_with(spec, values).values()
+        if not mask.any():
+            raise InputError(f"No image has {spec}.", where="`where`", allowed=some_values(values))
+        by_column.setdefault((column, "=" if sign == "=" else spec), []).append(mask)
+    chosen = np.logical_and.reduce([np.logical_or.reduce(masks) for masks in by_column.values()])
+    if not chosen.any():
+        raise InputError("No image meets all conditions.", where="`where`", got=conditions_text(conditions))
+    return np.asarray(chosen)
+
+
+def conditions_text(conditions: Sequence[str]) -> str:
+    """Return conditions as text: alternatives are joined by or, all others by and."""
+    by_column: dict[str, list[str]] = {}
+    for spec in conditions:
+        column, sign, _ = parse_condition(spec)
+        by_column.setdefault(column if sign == "=" else spec, []).append(spec)
+    both = ", and " if any(len(specs) > 1 for specs in by_column.values()) else " and "
+    return both.join(" or ".join(specs) for specs in by_column.values())
+
+
+def _compared(spec: str, values: pa.Array, what: str) -> Bools:
+    _, sign, value = parse_condition(spec)
+    try:
+        number = float(value)
+        numbers = values.cast(pa.float64())
+    except (ValueError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(
+            f"The {what} {spec!r} compares values that are not numbers.",
+            got=f"a column of {values.type}",
+            allowed="a column of numbers and a number",
+        ) from error
+    compare = pc.greater_equal if sign == ">=" else pc.less_equal
+    mask: Bools = pc.fill_null(compare(numbers, number), False).to_numpy(zero_copy_only=False)
+    return mask
+
+
+def _flat(values: pa.Array) -> pa.Array:
+    return pc.list_flatten(values) if pa.types.is_list(values.type) else values
+
+
+def natural_order(value: str) -> tuple[tuple[str, float], ...]:
+    """Return the sort key of a value: numbers in it are ordered by size, so that 2 comes before 10."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", value)
+    return tuple((text, float(number)) for text, number in zip(parts[::2], [*parts[1::2], "-1"], strict=True))
+
+
+def _equal(column: str, value: str, values: pa.Array) -> dict[str, Bools]:
+    text = _flat(values).cast(pa.string())
+    wanted = [value] if value else sorted(pc.unique(text.drop_null()).to_pylist(), key=natural_order)
+    if len(wanted) > MAX_VALUES:
+        raise InputError(
+            f"The column {column!r} has too many values to slice by.",
+            got=f"{len(wanted):,}",
+            allowed=f"up to {MAX_VALUES}",
+        )
+    masks: Mapping[str, Bools] = {
+        v: pc.fill_null(pc.equal(text, v), False).to_numpy(zero_copy_only=False) for v in wanted
+    }
+    if pa.types.is_list(values.type):  # an image is in the slice of each value that its list contains
+        parents = pc.list_parent_indices(values).to_numpy()
+        masks = {v: np.bincount(parents[mask], minlength=len(values)) > 0 for v, mask in masks.items()}
+    return {f"{column}={v}": mask for v, mask in masks.items()}

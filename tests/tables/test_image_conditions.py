@@ -1,0 +1,112 @@
+"""Conditions on the columns of an images table select the images that pandas selects."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score, f1_score
+
+from manyhot import Reading, diagnose_classes, diagnose_sets, evaluate
+from manyhot.errors import InputError, UsageError
+
+N, CLASSES = 200, ["forest", "urban", "water"]
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """Label sets and columns in one file, scores in another, with the same ids in another order."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(3)
+    hot = rng.random((N, 3)) < 0.4
+    hot[~hot.any(1), 0] = True
+    scores = (rng.normal(size=hot.shape) + 1.5 * hot).astype(np.float32)
+    table = pd.DataFrame(
+        {
+            "image_id": [f"{i:03}.png" for i in range(N)],
+            "labels": [str([c for c, is_valid in zip(CLASSES, row, strict=True) if is_valid]) for row in hot],
+            "split": rng.choice(["train", "val", "test"], N),
+            "cloud": rng.integers(0, 100, N),
+            "site": rng.choice(["a", ""], N),
+        }
+    )
+    table.to_csv("meta.csv", index=False)
+    frame = pd.DataFrame(scores, index=pd.Index(table["image_id"], name="image_id"), columns=CLASSES)
+    frame.iloc[rng.permutation(N)].to_csv("net.csv")
+    return table, hot, scores
+
+
+CASES = {
+    "split=test": lambda t: t["split"] == "test",
+    "split=val split=test": lambda t: t["split"].isin(["val", "test"]),
+    "split=test cloud<=50": lambda t: (t["split"] == "test") & (t["cloud"] <= 50),
+    "split=val split=test cloud>=20 cloud<=80": lambda t: t["split"].ne("train") & t["cloud"].between(20, 80),
+    "site=*": lambda t: t["site"] == "a",
+}
+
+
+@pytest.mark.parametrize("where", CASES)
+@pytest.mark.parametrize("images", [None, "meta.csv"])
+def test_the_images_that_pandas_selects(data, where, images):
+    table, hot, scores = data
+    inside = CASES[where](table).to_numpy()
+    reading = Reading(where=where.split(), images=images, scores="logit")
+    found = evaluate("meta.csv", ["net.csv"], metrics=["map_macro", "f1_macro"], reading=reading)
+    rows = {r["metric"]: r for r in found.results.to_pylist() if r["slice"] == "all"}
+    assert rows["map_macro"]["value"] == pytest.approx(average_precision_score(hot[inside], scores[inside]))
+    assert rows["f1_macro"]["value"] == pytest.approx(
+        f1_score(hot[inside], scores[inside] >= 0, average="macro")
+    )
+    assert {r["n"] + r["n_skipped"] for r in rows.values()} == {inside.sum()}
+    (note,) = [n.text for n in found.model_notes if "included" in n.text]
+    assert note.startswith(f"{inside.sum()} of {N} images are included: ")
+    assert not [n for n in found.model_notes if n.kind.endswith("_unmatched")]
+
+
+def test_alternatives_and_conditions_are_told_apart(data):
+    where = ["split=val", "cloud>=20", "split=test"]
+    found = evaluate("meta.csv", ["net.csv"], resamples=0, reading=Reading(where=where, scores="logit"))
+    assert any(n.text.endswith(": split=val or split=test, and cloud>=20") for n in found.model_notes)
+
+
+def test_every_command_takes_conditions(data):
+    table, hot, scores = data
+    inside = (table["split"] == "val").to_numpy()
+    reading = Reading(where="split=val", scores="logit")
+    by_class = diagnose_classes("meta.csv", ["net.csv"], reading=reading).class_results.to_pylist()
+    expected = [average_precision_score(hot[inside, c], scores[inside, c]) for c in range(3)]
+    assert [row["ap"] for row in by_class] == pytest.approx(expected)
+    assert f"{inside.sum()} of {N} images are included" in " ".join(
+        diagnose_sets("meta.csv", ["net.csv"], reading=reading).notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("split=tst", "No image has split=tst.\n  where:   `where`\n  allowed: "),
+        (
+            "splt=test",
+            "There is no condition 'splt=test' on images.\n  where:   `where`\n",
+        ),
+        ("split", "There is no condition 'split' on images.\n"),
+        ("cloud<50", "There is no condition 'cloud<50' on images.\n"),
+        ("split>=4", "The condition 'split>=4' compares values that are not numbers.\n"),
+    ],
+)
+def test_what_is_refused(data, where, message):
+    with pytest.raises(InputError) as error:
+        evaluate("meta.csv", ["net.csv"], reading=Reading(where=where, scores="logit"))
+    assert str(error.value).startswith(message)
+
+
+def test_conditions_that_exclude_one_another(data):
+    where = ["cloud>=60", "cloud<=40"]
+    with pytest.raises(InputError) as error:
+        evaluate("meta.csv", ["net.csv"], reading=Reading(where=where, scores="logit"))
+    assert str(error.value) == (
+        "No image meets all conditions.\n  where:   `where`\n  got:     cloud>=60 and cloud<=40"
+    )
+
+
+def test_a_benchmark_has_no_columns():
+    with pytest.raises(UsageError, match="A benchmark has its own labels"):
+        evaluate("imagenet", reading=Reading(where="split=test"))

@@ -86,6 +86,8 @@ class Recipe:
     empty : str
         Treatment of images without a class: ``skip`` to leave them out, or ``no`` to treat all classes as
         absent.
+    epochs : int
+        Number of passes over the images.
     batch : int
         Number of images per step, over all processes.
     accumulate : int

@@ -1,5 +1,7 @@
 """A matrix of 0 and 1 whose zeros are not stored means the same as one that lists them."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -32,8 +34,7 @@ def cases():
     """Return the case of each form of the labels; some images are not usable, as after a filter of rows."""
     usable = np.arange(N) % 9 != 4
     for labels in (IMPLICIT, EXPLICIT):
-        sets = label_sets(labels)
-        sets = type(sets)(**{**{f: getattr(sets, f) for f in sets.__dataclass_fields__}, "usable": usable})
+        sets = replace(label_sets(labels), usable=usable)
         yield Case.from_scores(sets, SCORES, k=C, kind="probability")
 
 

@@ -1,12 +1,13 @@
 """Conditions on the columns of an images table select the images that pandas selects."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from sklearn.metrics import average_precision_score, f1_score
 
 from manyhot import Reading, diagnose_classes, diagnose_sets, evaluate
 from manyhot.errors import InputError, UsageError
+
+pd = pytest.importorskip("pandas")
+metrics = pytest.importorskip("sklearn.metrics")
 
 N, CLASSES = 200, ["forest", "urban", "water"]
 
@@ -51,9 +52,11 @@ def test_the_images_that_pandas_selects(data, where, images):
     reading = Reading(where=where.split(), images=images, scores="logit")
     found = evaluate("meta.csv", ["net.csv"], metrics=["map_macro", "f1_macro"], reading=reading)
     rows = {r["metric"]: r for r in found.results.to_pylist() if r["slice"] == "all"}
-    assert rows["map_macro"]["value"] == pytest.approx(average_precision_score(hot[inside], scores[inside]))
+    assert rows["map_macro"]["value"] == pytest.approx(
+        metrics.average_precision_score(hot[inside], scores[inside])
+    )
     assert rows["f1_macro"]["value"] == pytest.approx(
-        f1_score(hot[inside], scores[inside] >= 0, average="macro")
+        metrics.f1_score(hot[inside], scores[inside] >= 0, average="macro")
     )
     assert {r["n"] + r["n_skipped"] for r in rows.values()} == {inside.sum()}
     (note,) = [n.text for n in found.model_notes if "included" in n.text]
@@ -72,7 +75,7 @@ def test_every_command_takes_conditions(data):
     inside = (table["split"] == "val").to_numpy()
     reading = Reading(where="split=val", scores="logit")
     by_class = diagnose_classes("meta.csv", ["net.csv"], reading=reading).class_results.to_pylist()
-    expected = [average_precision_score(hot[inside, c], scores[inside, c]) for c in range(3)]
+    expected = [metrics.average_precision_score(hot[inside, c], scores[inside, c]) for c in range(3)]
     assert [row["ap"] for row in by_class] == pytest.approx(expected)
     assert f"{inside.sum()} of {N} images are included" in " ".join(
         diagnose_sets("meta.csv", ["net.csv"], reading=reading).notes

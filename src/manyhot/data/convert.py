@@ -28,8 +28,7 @@ from manyhot.formats import (
     read_results,
     read_votes,
 )
-from manyhot.formats.csv_tables import write_csv
-from manyhot.formats.prediction_lists import missing_from_csv, write_predictions_csv
+from manyhot.formats.csv_tables import missing_from_csv, write_csv, write_predictions_csv
 from manyhot.formats.tabular import declared
 from manyhot.formats.writing import (
     LABEL_FACTS,

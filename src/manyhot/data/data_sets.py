@@ -50,7 +50,6 @@ from manyhot.tables.skipped_files import SkippedFiles
 
 _Reader = Callable[[], Iterator[Predictions]]
 
-
 ImagesTableLike = Annotated[PathLike | Images | Any, Shown("FILE")]
 """An images table: its file or folder, or a data frame with its columns."""
 
@@ -201,7 +200,6 @@ class Source:
         Label sets; None if there are none.
     images : Images, optional
         Original labels; None if only `labels` can contain them.
-    classes : ClassList, optional
     models : callable
         Yields the predictions, one model at a time.
     n : int
@@ -212,10 +210,6 @@ class Source:
         read.
     misfits : Misfits
         Files of the user's own models that are skipped.
-    published : DataSet, optional
-        Where it is one.
-    campaign : Campaign, optional
-        Where it is one.
     """
 
     name: str
@@ -430,11 +424,9 @@ def data_file(path: Path) -> Path:
 
 def _to_predict(path: Path) -> str:
     """Return what to do if there are no predictions."""
-    if not (path.is_dir() and holds_images_alone(path)):
-        return "pass them with `predictions`"
-    return (
-        f"pass them with `predictions`, or make them first: manyhot predict {path} --model efficientnet-lite0"
-    )
+    do = "pass them with `predictions`"
+    first = f", or make them first: manyhot predict {path} --model efficientnet-lite0"
+    return do + first * (path.is_dir() and holds_images_alone(path))
 
 
 def own_models(

@@ -17,9 +17,9 @@ from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.calibration import RANGE, check_softmax
+from manyhot.core.class_errors import independent_classes
 from manyhot.core.clusters import Clusters
 from manyhot.core.conformal import COVERS, DRAWN, check_alpha
-from manyhot.core.operating_points import independent_classes
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import Case
 from manyhot.data.data_sets import Source
@@ -43,6 +43,7 @@ from manyhot.evaluate.confidence import (
     FITTED_TO,
     RECALIBRATIONS,
     Conformal,
+    Division,
     Recalibration,
     Split,
     check_method,
@@ -203,13 +204,14 @@ def diagnose_calibration(
     for source in open_inputs(labels, predictions, reading=reading, run=run):
         sets = labels_of(source)
         of_images = clusters_of(clusters, sets, source.images)
+        division = Division(fit, seed, of_images)
         ids = sets.image_id.to_pylist()
         judge = _Judge(
             sets,
             methods,
             run.on_progress,
-            partial(split, sets, fit=fit, seed=seed, clusters=of_images),
-            partial(split_for_sets, sets, fit=fit, seed=seed, clusters=of_images),
+            partial(split, sets, division=division),
+            partial(split_for_sets, sets, division=division),
             partial(choose_sets, alpha=alpha, seed=seed),
             JudgeOptions(
                 resamples=resamples,

@@ -12,7 +12,7 @@ from numpy import typing as npt
 
 from manyhot.classes import class_list_of
 from manyhot.console import table_lines
-from manyhot.core.operating_points import (
+from manyhot.core.class_errors import (
     FALSE_POSITIVE,
     MISS,
     ClassErrors,

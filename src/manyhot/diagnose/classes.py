@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ from manyhot.evaluate.per_class.class_tables import (
     PointSettings,
     of_models,
 )
-from manyhot.evaluate.slices import labels_of, model_cases
+from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
 from manyhot.formats.csv_tables import write_csv
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, OptionName, Probability, Seed
@@ -195,7 +196,8 @@ def diagnose_classes(
     settings = PointSettings(goal, at, folds, seed, masked)
     parts, notes, inputs, skipped = list[dict[str, pa.Table]](), list[str](), dict[str, str](), list[str]()
     for source in open_inputs(labels, predictions, reading=reading, run=run):
-        parts += _judged(source, settings, curves, chosen, clusters, skipped, reading, run)
+        cases = partial(model_cases, trust_order=reading.trust_order, thresholds=chosen, run=run)
+        parts += _judged(source, settings, curves, clusters, cases, skipped)
         notes += (
             f"{source.name}: {note.text}"
             for note in cluster_notes(clusters, source.name, labels_of(source), source.images)
@@ -232,11 +234,9 @@ def _judged(
     source: Source,
     settings: PointSettings,
     curves: int,
-    thresholds: ClassThresholds | None,
     clusters: ClustersLike | None,
+    cases: Callable[[Source], Iterable[ModelCase]],
     skipped: list[str],
-    reading: Reading,
-    run: Run,
 ) -> list[dict[str, pa.Table]]:
     """Return the tables of a data set; add the models that were left out to `skipped`."""
     # Folds are drawn by position: in the order of ids, they do not depend on the order of the rows.
@@ -251,7 +251,7 @@ def _judged(
         )
     classes = source.classes or class_list_of(labels.class_hash)
     found = ClassTables(source.name, labels.n_classes, classes, settings, curves)
-    for model in model_cases(source, trust_order=reading.trust_order, thresholds=thresholds, run=run):
+    for model in cases(source):
         own = of_images and of_images.take(model.rows)
         if not found.add(model.model, model.case, len(labels) - len(model.case.labels), own):
             skipped.append(model.model)

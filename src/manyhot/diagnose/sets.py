@@ -20,7 +20,7 @@ from manyhot.core.sets import Case
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
-from manyhot.evaluate.confidence import NO_PROBABILITIES, drawn_share, split_for_sets
+from manyhot.evaluate.confidence import NO_PROBABILITIES, Division, drawn_share, split_for_sets
 from manyhot.evaluate.slices import labels_of
 from manyhot.parameters import Seed
 from manyhot.registry import register
@@ -168,7 +168,7 @@ def diagnose_sets(
     check_precision(precision, delta)
     rows, notes, inputs = list[Row](), list[str](), dict[str, str]()
     for source in open_inputs(labels, predictions, reading=reading, run=run):
-        parts = partial(split_for_sets, labels_of(source), fit=fit, seed=seed)
+        parts = partial(split_for_sets, labels_of(source), division=Division(fit, seed))
         chooser = _Chooser(parts, source.name, precision, delta, seed, rows, notes)
         for _ in fitting_models(source.models(), chooser.add, source.misfits):
             pass

@@ -139,7 +139,7 @@ def calibrate(
     """
     check_method(method, to)
     sets, model = _only_model(labels, predictions, reading)
-    return split(sets, model, fit=fit, seed=seed).recalibrated(method, to)[0]
+    return split(sets, model, Division(fit, seed)).recalibrated(method, to)[0]
 
 
 def _only_model(
@@ -224,17 +224,53 @@ class Split:
         return found, scaling.temperature if method == "temperature" else None
 
 
-def split(
-    labels: Labels, predictions: Predictions, *, fit: float, seed: int, clusters: Clusters | None = None
-) -> Split:
-    """Split the images that have both labels and predictions into two random parts.
+@dataclass(frozen=True)
+class Division:
+    """How images are divided into those to fit on and those to evaluate on.
 
-    Parameters
+    Attributes
     ----------
-    labels, predictions, fit, seed
+    fit, seed
         As in `calibrate`.
     clusters : Clusters, optional
         Clusters of the labelled images, none of which is divided.
+    """
+
+    fit: float
+    seed: int
+    clusters: Clusters | None = None
+
+    def chosen(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+        """Return which of these rows of the labels are fitted on: about the share `fit` of them."""
+        share, n, clusters = self.fit, len(rows), self.clusters and self.clusters.take(rows)
+        if not 0 < share < 1:
+            raise InputError(
+                "The share of images to fit on is out of range.",
+                got=f"fit={share}",
+                allowed="above 0, below 1",
+            )
+        chosen = np.zeros(n, bool)
+        rng = np.random.default_rng(self.seed)
+        if clusters is None:
+            chosen[rng.permutation(n)[: round(share * n)]] = True
+        else:
+            order = rng.permutation(clusters.n)
+            sizes = np.bincount(clusters.number, minlength=clusters.n)[order]
+            first = np.zeros(clusters.n, bool)
+            first[order[np.cumsum(sizes) - sizes / 2 <= share * n]] = True
+            chosen = first[clusters.number]
+        if chosen.all() or not chosen.any():
+            raise InputError(
+                "There are too few images to split into two parts.",
+                got=f"{round(share * n):,} of {n:,} images to fit on",
+                allowed="at least one image to fit on and one to evaluate on",
+                do="pass more images, or change the share to fit on",
+            )
+        return chosen
+
+
+def split(labels: Labels, predictions: Predictions, division: Division) -> Split:
+    """Split the images that have both labels and predictions into two random parts.
 
     Raises
     ------
@@ -244,7 +280,7 @@ def split(
         As in `calibrate`.
     """
     case, found = _matched(labels, predictions)
-    rows, chosen = found.right, _chosen(len(found.right), fit, seed, clusters and clusters.take(found.left))
+    rows, chosen = found.right, division.chosen(found.left)
     fitted, rest = (_take(case, np.flatnonzero(part)) for part in (chosen, ~chosen))
     return Split(fitted, rest, _rows_of(predictions, rows[~chosen]))
 
@@ -290,7 +326,7 @@ def conformal(
         As in `calibrate`.
     """
     sets, model = _only_model(labels, predictions, reading)
-    parts = split_for_sets(sets, model, fit=fit, seed=seed)
+    parts = split_for_sets(sets, model, Division(fit, seed))
     return choose_sets(parts, model.model, cover=cover, alpha=alpha, seed=seed, draws=draws)
 
 
@@ -351,7 +387,7 @@ def drawn_share(shares: npt.NDArray[Any]) -> tuple[float, float, float]:
 
 
 def split_for_sets(
-    labels: Labels, predictions: Predictions, *, fit: float, seed: int, clusters: Clusters | None = None
+    labels: Labels, predictions: Predictions, division: Division
 ) -> tuple[Case, npt.NDArray[np.bool_]]:
     """Return a model's images with probabilities, and a mask of the images on which to choose sets.
 
@@ -368,7 +404,7 @@ def split_for_sets(
             got="ranks" if predictions.scores is None else f"scores of kind {predictions.score_kind}",
             allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
         )
-    return case, _chosen(len(case.labels), fit, seed, clusters and clusters.take(found.left))
+    return case, division.chosen(found.left)
 
 
 def _matched(labels: Labels, predictions: Predictions) -> tuple[Case, Alignment]:
@@ -382,32 +418,6 @@ def _matched(labels: Labels, predictions: Predictions) -> tuple[Case, Alignment]
     )
     sets = label_sets(labels).take(found.left)
     return case_of(sets, predictions, found, 1), found
-
-
-def _chosen(n: int, share: float, seed: int, clusters: Clusters | None = None) -> npt.NDArray[np.bool_]:
-    """Return which of n images are fitted on; whole clusters, with about that share of the images."""
-    if not 0 < share < 1:
-        raise InputError(
-            "The share of images to fit on is out of range.", got=f"fit={share}", allowed="above 0, below 1"
-        )
-    chosen = np.zeros(n, bool)
-    rng = np.random.default_rng(seed)
-    if clusters is None:
-        chosen[rng.permutation(n)[: round(share * n)]] = True
-    else:
-        order = rng.permutation(clusters.n)
-        sizes = np.bincount(clusters.number, minlength=clusters.n)[order]
-        first = np.zeros(clusters.n, bool)
-        first[order[np.cumsum(sizes) - sizes / 2 <= share * n]] = True
-        chosen = first[clusters.number]
-    if chosen.all() or not chosen.any():
-        raise InputError(
-            "There are too few images to split into two parts.",
-            got=f"{round(share * n):,} of {n:,} images to fit on",
-            allowed="at least one image to fit on and one to evaluate on",
-            do="pass more images, or change the share to fit on",
-        )
-    return chosen
 
 
 def _take(case: Case, rows: npt.NDArray[np.intp]) -> Case:

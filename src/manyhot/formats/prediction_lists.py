@@ -5,7 +5,6 @@ As CSV, predictions are written with class names: one column of scores per class
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,11 +16,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import ClassList
 from manyhot.errors import InputError
-from manyhot.files import atomic_write
 from manyhot.formats.array_files import SCORES, check_row_order
-from manyhot.formats.csv_tables import write_csv, written_names
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
     ID_NEEDS,
@@ -436,69 +433,3 @@ def _number(value: Any, where: str) -> float:
             "This is not a score.", where=where, got=cut_for_message(repr(value)), allowed="a number"
         )
     return float(np.float32(value)) if abs(value) < 1e38 else float("inf") * (1 if value > 0 else -1)
-
-
-def write_predictions_csv(
-    predictions: Predictions,
-    path: str | os.PathLike[str],
-    *,
-    classes: ClassList | None = None,
-    long: bool = False,
-) -> Path:
-    """Write predictions as CSV, atomically: dense ones with one column per class, others with lists.
-
-    Parameters
-    ----------
-    classes : ClassList, optional
-        The class list; by default that of the predictions.
-    long : bool
-        Write one row per (image, class) pair, best first: ``image_id``, ``class``, ``score`` and ``rank``.
-    """
-    if not (long or predictions.is_dense):
-        return write_csv(predictions.to_table(), path, classes=_list_of(predictions, classes))
-    own = _list_of(predictions, classes)
-    names = None if own is None else written_names(own)
-    frame = _rows_of_pairs(predictions, names) if long else _columns(predictions, names)
-    with atomic_write(path) as part:
-        frame.write_csv(part)
-    return Path(path)
-
-
-def missing_from_csv(predictions: Predictions, *, long: bool) -> tuple[str, ...]:
-    """Return what `write_predictions_csv` does not write."""
-    kind = predictions.score_kind
-    missing = [] if kind in ("none", "score") else [f"the kind of its scores ({kind})"]
-    if predictions.uncertainty is not None and (long or predictions.is_dense):
-        missing.append("the uncertainty")
-    return tuple(missing)
-
-
-def _list_of(predictions: Predictions, classes: ClassList | None) -> ClassList | None:
-    return classes or predictions.class_list or class_list_of(predictions.class_hash)
-
-
-def _columns(predictions: Predictions, names: tuple[str, ...] | None) -> pl.DataFrame:
-    scores = predictions.scores
-    assert scores is not None
-    columns = names or tuple(map(str, range(scores.shape[1])))
-    ids = pl.DataFrame({"image_id": predictions.image_id.to_pylist()}, schema={"image_id": pl.String})
-    return ids.hstack(pl.from_numpy(np.asarray(scores, np.float32), schema=list(columns)))
-
-
-def _rows_of_pairs(predictions: Predictions, names: tuple[str, ...] | None) -> pl.DataFrame:
-    top, scores = predictions.classes, predictions.scores
-    if top is None:
-        assert scores is not None
-        top = np.argsort(-scores, axis=1, kind="stable")  # equal scores in the order of the classes
-        scores = np.take_along_axis(scores, top, axis=1)
-    filled = top >= 0
-    rows, places = np.nonzero(filled)
-    chosen = top[filled]
-    ids = np.asarray(predictions.image_id.to_pylist(), object)
-    columns = {"image_id": ids[rows], "class": chosen if names is None else np.asarray(names, object)[chosen]}
-    if scores is not None:
-        columns["score"] = scores[filled]
-    columns["rank"] = places + 1
-    if predictions.logsumexp is not None:
-        columns["logsumexp"] = predictions.logsumexp[rows]
-    return pl.DataFrame(columns)

@@ -31,9 +31,7 @@ from manyhot.tables import metadata, predictions_file_name, read, schema, write,
 PARTS_FOLDER = ".parts"
 """The folder of parts, beside the predictions until these are complete."""
 
-
 _IDENTITY, _DIFFERENCE = b"manyhot.part", b"manyhot.difference_from_torch"
-
 
 ALL_BITS = "those of the file format"
 
@@ -46,12 +44,8 @@ class Identity:
     ----------
     source : str
         Its fingerprint.
-    model, weights, engine, precision : str
-    top : int, optional
-    embeddings : bool
     classes : str
         Hash of the class list.
-    preprocessing : Mapping
     code : str
         Names and hashes of the files of a user's own model.
     bits : str
@@ -374,13 +368,14 @@ def merge(
     pieces = (_predicted(path) for path in paths)
     write_stream(pieces, parts.final, "predictions", call=call, about={**about, **run})
     remove(parts)
-    return Merged(_files(parts, identity), len(images), len(skipped))
+    return merged(parts, identity)
 
 
 def merged(parts: PartFiles, identity: Identity) -> Merged:
-    """Return the tables that another process merged."""
+    """Return the merged tables of a model."""
     skipped = sum(row["model"] == parts.model for row in read_skipped(parts.out))
-    return Merged(_files(parts, identity), pq.read_metadata(parts.final).num_rows, skipped)
+    files = (parts.final, parts.features) if identity.embeddings else (parts.final,)
+    return Merged(files, pq.read_metadata(parts.final).num_rows, skipped)
 
 
 def tidy(parts: PartFiles) -> None:
@@ -414,10 +409,6 @@ def _leavings(parts: PartFiles) -> Iterator[Path]:
     """Yield the files that `atomic_write` leaves if its process is killed."""
     for path in (parts.final, parts.features, parts.out / IMAGES, parts.out / SKIPPED):
         yield from path.parent.glob(f".{glob.escape(path.name)}.*.part")
-
-
-def _files(parts: PartFiles, identity: Identity) -> tuple[Path, ...]:
-    return (parts.final, parts.features) if identity.embeddings else (parts.final,)
 
 
 def _images(paths: Sequence[Path], source: ImageSource) -> tuple[pa.Table, pa.Table]:

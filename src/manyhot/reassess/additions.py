@@ -136,3 +136,30 @@ def class_table(classes: ClassList) -> pa.Table:
             "hypernyms": pa.array(list(map(list, classes.hypernyms)), kind),
         }
     )
+
+
+QUESTION = ["image_id", "class_id"]
+"""The columns that identify a question."""
+
+
+def with_campaign_questions(proposed: pa.Table, campaign: Campaign | None) -> tuple[pa.Table, str]:
+    """Return the proposals of a campaign and those that are new, and a note on their numbers.
+
+    Raises
+    ------
+    InputError
+        If there is no campaign, or it has no proposals.
+    """
+    path = None if campaign is None else campaign.path("proposals")
+    if path is None or not path.is_file():
+        raise InputError(
+            "There are no proposals to which new ones can be added.",
+            where=path or "`labels`",
+            allowed="a campaign with proposals.parquet",
+            do="leave out `add`",
+        )
+    standing = tables.read(path, "proposals")
+    order = [(key, "ascending") for key in QUESTION]
+    new = proposed.join(standing.select(QUESTION), QUESTION, join_type="left anti").sort_by(order)
+    table = pa.concat_tables([standing.replace_schema_metadata(None), new], promote_options="default")
+    return table, f"{len(new):,} questions were added to the {len(standing):,} of the campaign"

@@ -45,6 +45,7 @@ from manyhot.parameters import (
     Was,
     check_one_of,
 )
+from manyhot.reassess.additions import QUESTION, with_campaign_questions
 from manyhot.reassess.ensemble import (
     ensemble_of,
     only_source,
@@ -223,8 +224,8 @@ class Proposals(Result):
         target = self._paths(out, "proposals")[0]
         is_own = target.name == "proposals.parquet" and (target.parent / tables.DESCRIPTION).is_file()
         if is_own and target.exists() and (target.parent / "votes.parquet").exists():
-            standing = tables.read(target, "proposals").select(_KEYS)
-            if lost := len(standing.join(self.table.select(_KEYS), _KEYS, join_type="left anti")):
+            standing = tables.read(target, "proposals").select(QUESTION)
+            if lost := len(standing.join(self.table.select(QUESTION), QUESTION, join_type="left anti")):
                 raise InputError(
                     "Raters are already answering the proposals of this campaign.",
                     where=target,
@@ -479,7 +480,9 @@ def _finished(made: Proposals, seconds: float, raters: int, source: Source | Non
     """Return proposals with their cost, and the metadata of their file; with a source, also what it has."""
     made = dataclasses.replace(made, seconds=seconds, raters=raters)
     if source is not None:
-        made = _added(made, source)
+        table, note = with_campaign_questions(made.table, source.campaign)
+        n_left_out = made.n_images - len(pc.unique(table["image_id"]))
+        made = dataclasses.replace(made, table=table, n_left_out=n_left_out, notes=(*made.notes, note))
     cost = {
         "images": made.n_images,
         "left_out": made.n_left_out,
@@ -495,26 +498,3 @@ def _finished(made: Proposals, seconds: float, raters: int, source: Source | Non
         "expected": json.dumps(None if made.expected is None else dataclasses.asdict(made.expected)),
     }
     return dataclasses.replace(made, metadata=metadata)
-
-
-def _added(made: Proposals, source: Source) -> Proposals:
-    """Return the proposals of a campaign and those that are new."""
-    path = None if source.campaign is None else source.campaign.path("proposals")
-    if path is None or not path.is_file():
-        raise InputError(
-            "There are no proposals to which new ones can be added.",
-            where=path or "`labels`",
-            allowed="a campaign with proposals.parquet",
-            do="leave out `add`",
-        )
-    standing = tables.read(path, "proposals")
-    new = made.table.join(standing.select(_KEYS), _KEYS, join_type="left anti").sort_by(
-        [(key, "ascending") for key in _KEYS]
-    )
-    note = f"{len(new):,} questions were added to the {len(standing):,} of the campaign"
-    table = pa.concat_tables([standing.replace_schema_metadata(None), new], promote_options="default")
-    n_left_out = made.n_images - len(pc.unique(table["image_id"]))
-    return dataclasses.replace(made, table=table, n_left_out=n_left_out, notes=(*made.notes, note))
-
-
-_KEYS = ["image_id", "class_id"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from manyhot.classes import ClassList
-from manyhot.core.operating_points import MISS
+from manyhot.core.class_errors import MISS
 from manyhot.errors import MatchError
 from manyhot.report.gallery_labels import LabelPlace, LabelPlaces, rows_of_labels
 from manyhot.report.gallery_labels import label_places as places_of

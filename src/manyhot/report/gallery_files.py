@@ -24,7 +24,7 @@ from urllib.parse import quote, urlencode
 
 from markupsafe import escape
 
-from manyhot.core.operating_points import FALSE_POSITIVE, MISS
+from manyhot.core.class_errors import FALSE_POSITIVE, MISS
 from manyhot.core.threads import cores
 from manyhot.errors import InputError, OutputError
 from manyhot.files import write_refused

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from answered_sets import sets_of
-from manyhot.core.operating_points import class_errors, independent_classes, operating_points
+from manyhot.core.class_errors import class_errors, independent_classes
+from manyhot.core.operating_points import operating_points
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES, Case, LabelSets
 
 

@@ -257,8 +257,7 @@ def _table(scored: Scored, labels: LabelLookup) -> pa.Table:
 
 def _lists(rows: Any) -> pa.ListArray:
     n, k = rows.shape
-    offsets = np.arange(0, n * k + 1, k, dtype=np.int32) if k else np.zeros(n + 1, np.int32)
-    return pa.ListArray.from_arrays(offsets, pa.array(rows.ravel()))
+    return pa.ListArray.from_arrays(np.arange(n + 1, dtype=np.int32) * k, pa.array(rows.ravel()))
 
 
 IMAGES, SKIPPED, LOCK = "images.parquet", "skipped.csv", ".lock"

@@ -21,6 +21,7 @@ from manyhot.core.class_counts import class_curves
 from manyhot.core.clusters import Clusters
 from manyhot.core.confused_classes import confused_classes
 from manyhot.core.operating_points import REASONS, operating_points
+from manyhot.core.ranking import class_precision
 from manyhot.core.sets import NO, YES, Case, LabelSets
 from manyhot.errors import InputError
 from scored_states import case_of, draw
@@ -408,3 +409,23 @@ def test_thinned_curves_stay_close():
         assert apart.min(axis=1).max() <= length / 199
     ap = average_precision_score(state[:, 0] == YES, scores[:, 0])
     assert np.sum(np.diff(thin[0].x) * thin[0].y[1:]) == pytest.approx(ap, abs=0.005)
+
+
+def test_a_class_in_one_cluster_has_no_interval_over_clusters():
+    """All images with the class are of one camera, which says nothing of others."""
+    rng = np.random.default_rng(4)
+    n, camera = 800, np.repeat(np.arange(40), 20)
+    hot = np.stack([rng.random(n) < 0.5, camera // 2 == 3], axis=1)  # 40 images of two cameras
+    scores = (hot + rng.normal(0, 1, (n, 2))).astype(np.float32)
+    labels = LabelSets.from_lists([np.flatnonzero(row).tolist() for row in hot], 2)
+    many = np.repeat(np.arange(20), 40)  # cameras of 40 images: 40 positives of one, or of two
+    for clusters, has_interval in ((camera, True), (many, False)):
+        case = Case.from_scores(labels, scores, kind="none")
+        found = class_precision(case, clusters=Clusters.of(clusters))
+        assert np.isfinite(found.lo[0])
+        assert np.isfinite(found.lo[1]) == has_interval
+        thresholds = replace(case, thresholds=np.full(2, 0.5))
+        points = operating_points(thresholds, rng=rng, clusters=Clusters.of(clusters))
+        value, lo, _ = points.recall()
+        assert value[1] == pytest.approx(np.mean(scores[hot[:, 1], 1] >= 0.5))
+        assert np.isfinite(lo[1]) == has_interval

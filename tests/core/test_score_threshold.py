@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from manyhot.core.score_threshold import LINKS, confidence_of, least_of, least_score, link_of
+from manyhot.core.score_threshold import LINKS, adds_up_to_one, confidence_of, least_of, least_score, link_of
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
 
@@ -52,6 +52,22 @@ def test_scores_of_another_kind_have_no_probabilities(kind):
     assert [link_of(case, link) for link in LINKS] == ["", "", "", "identity"]
     assert least_score(case, 0.5, "sigmoid") is None
     assert least_score(case, 3, "identity") == 3
+
+
+def test_rounded_probabilities_of_a_softmax_add_up_to_one():
+    """Three decimals of 200 classes, an image without scores, and scores of unknown kind."""
+    rng = np.random.default_rng(0)
+    p = np.round(softmax(rng.normal(0, 2, (200, 200)), axis=1), 3).astype(np.float32)
+    assert np.abs(p.sum(1) - 1).max() > 0.002
+    p[5] = 0
+    labels = LabelSets.from_lists([[0]] * 200, 200)
+    assert adds_up_to_one(Case.from_scores(labels, p, kind="probability"))
+    assert adds_up_to_one(Case.from_scores(labels, p, kind="none"))
+    p[:20] = 0
+    assert not adds_up_to_one(Case.from_scores(labels, p, kind="probability"))
+    assert not adds_up_to_one(
+        Case.from_scores(labels, rng.random((200, 200), np.float32), kind="probability")
+    )
 
 
 def test_ranks_have_no_scores():

@@ -78,7 +78,15 @@ def test_each_class_equals_scikit_learn(splits):
         right = np.count_nonzero(hot[:, c] & predicted[:, c])
         assert got == pytest.approx([precision[c], recall[c], f1[c], predicted[:, c].sum(), right])
     assert list(found.thresholds().values()) == [rows[row]["threshold"] for row in found.thresholds()]
-    assert "thresholds of val/thresholds.csv" in list(found.lines())
+    assert "thresholds: those of val/thresholds.csv" in list(found.lines())
+
+
+def test_the_report_says_that_thresholds_were_passed(splits, tmp_path):
+    chosen()
+    evaluate("test.csv", ["net.csv"], thresholds="val", reading=READING).write(tmp_path / "out")
+    page = (tmp_path / "out/report/index.html").read_text(encoding="utf-8")
+    assert "The thresholds are those that were passed" in page
+    assert "computed by cross-fitting" not in page
 
 
 def test_thresholds_of_another_split_are_not_fitted_to_this_one(splits):

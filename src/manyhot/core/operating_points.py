@@ -240,7 +240,7 @@ def _add_cluster_effects(
         sides = (predicted & valid, predicted, valid, predicted | valid)
         right, *of = (clusters.sizes(flags) for flags in sides)
         effect = clustered_effect(right[:, None], np.stack(of, axis=1), lambda values: values.sum(axis=0))
-        points.effect[:, class_id] *= np.where(np.isfinite(effect), effect, 1)
+        points.effect[:, class_id] *= effect  # NaN if all is in one cluster, which says nothing of others
 
 
 def _by_top(points: OperatingPoints, case: Case, answered: AnsweredCells) -> OperatingPoints:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr
 
-from manyhot.core.array_types import Bools, Floats, Ints64
+from manyhot.core.array_types import Bools, Floats, Ints, Ints64
 from manyhot.core.clusters import Clusters
 from manyhot.core.curve_metrics import (
     AUROC,
@@ -332,11 +332,18 @@ def class_precision(case: Case, masked: bool = False, clusters: Clusters | None 
     for c, curve, alone in zip(np.unique(ranked.group), cells.curves(None), each_class(cells), strict=True):
         value, error, df = _estimate(AVERAGE_PRECISION, curve, alone, clusters)
         found.value[c], found.n_positives[c], found.error[c] = value, curve.positives, error
+        if not _vary(ranked.image[ranked.group == c], clusters):
+            continue
         if curve.positives >= FEWEST_POSITIVES:
             found.lo[c], found.hi[c] = jackknife_ends(value, error, df)
         if min(curve.positives, curve.negatives) >= FEWEST_POSITIVES:
             found.auroc_lo[c], found.auroc_hi[c] = jackknife_ends(*_estimate(AUROC, curve, alone, clusters))
     return found
+
+
+def _vary(positives: Ints, clusters: Clusters | None) -> bool:
+    """Return whether the images with a class are in several clusters, as an interval needs."""
+    return clusters is None or len(np.unique(clusters.number[positives])) > 1
 
 
 def _estimate(
@@ -388,26 +395,27 @@ def class_differences(first: Case, second: Case, clusters: Clusters | None = Non
     c = first.labels.n_classes
     found = ClassDifferences(np.full((2, c), np.nan), np.zeros(c, np.int64), *np.full((3, c), np.nan))
     pairs = zip(_changes_by_class(first), _changes_by_class(second), strict=True)
-    for (i, value, n, changes), (_, other, _, others) in pairs:
+    for (i, value, positives, changes), (_, other, _, others) in pairs:
+        n = len(positives)
         found.values[:, i], found.n_positives[i] = (value, other), n
         change = others - changes
         everything = np.ones(len(change), bool)
         error, df = jackknife_error(change if clusters is None else clusters.summed(change, everything))
-        if n >= FEWEST_POSITIVES and error > 0:
+        if n >= FEWEST_POSITIVES and error > 0 and _vary(positives, clusters):
             found.lo[i], found.hi[i] = jackknife_ends(other - value, error, df, scale="plain")
             found.p[i] = 2 * stdtr(df, -abs(other - value) / error)
     return found
 
 
-def _changes_by_class(case: Case) -> Iterator[tuple[int, float, int, Floats]]:
-    """Yield each class, its average precision and positives, and the changes if each image is left out."""
+def _changes_by_class(case: Case) -> Iterator[tuple[int, float, Ints, Floats]]:
+    """Yield each class, its average precision, its images, and the changes if each image is left out."""
     ranked = rank_positives(case, "class")
     if ranked is None:
         return
     for i, (one, _) in zip(np.unique(ranked.group), each_class(rank_cells(case, ranked)), strict=True):
         (curve,) = one.curves(None)
         changes = left_out(AVERAGE_PRECISION, one, None)
-        yield int(i), AVERAGE_PRECISION.value(curve), int(curve.positives), changes
+        yield int(i), AVERAGE_PRECISION.value(curve), ranked.image[ranked.group == i], changes
 
 
 def _precision(case: Case, by: Group, masked: bool) -> Estimate:

@@ -95,6 +95,18 @@ def blocks(
         yield start, part
 
 
+def row_sums(scores: AnyFloats, name: Name) -> Floats:
+    """Return the sum of the probabilities of each image.
+
+    Raises
+    ------
+    InputError
+        If a number is not a probability.
+    """
+    parts = (part.sum(axis=1, dtype=np.float64) for _, part in blocks(scores, "", None, name))
+    return np.concatenate([np.empty(0), *parts])
+
+
 def check_sums(scores: AnyFloats, name: Name) -> None:
     """Check that the probabilities of all classes add up to 1.
 
@@ -103,8 +115,7 @@ def check_sums(scores: AnyFloats, name: Name) -> None:
     InputError
         If the probabilities do not add up to 1, or if a number is not a probability.
     """
-    parts = (part.sum(axis=1, dtype=np.float64) for _, part in blocks(scores, "", None, name))
-    sums = np.concatenate([np.empty(0), *parts])
+    sums = row_sums(scores, name)
     off = np.abs(sums - 1) > SLACK
     if off.any():
         row = int(np.argmax(off))

@@ -209,7 +209,7 @@ def _coverage(untested: Sequence[Row], n: int, n_absent: int) -> Iterator[str]:
             f"{_named(few, MOST_UNTESTED)}."
         )
     if alike:
-        why = "leaving out images does not change the difference"
+        why = "all their images are in one cluster, or leaving out images does not change the difference"
         yield f"Not tested, because {why}: {_named(alike, MOST_UNTESTED)}."
     if n_absent:
         yield f"{_counted(n_absent)} {'is' if n_absent == 1 else 'are'} on no image."

@@ -159,8 +159,8 @@ def _curves(dataset: str, model: str, results: Sequence[Row], curves: Sequence[R
         "steps is the average precision, and the dashed line is the share of images with the class, which is "
         "the precision of a ranking at random. ROC curves show the shares of the images with the class "
         "(recall) and without the class (false positive rate) on which the class is predicted. Dots are "
-        "precision, recall and false positive rate by cross-fitting, as in the table, so they may be off the "
-        "curve.",
+        "precision, recall and false positive rate as in the table. With thresholds by cross-fitting, they "
+        "may be off the curve.",
         "The worst classes that have a threshold: "
         + ", ".join(f"{by_class[c]['name']} (AP {percent(by_class[c]['ap'], 1)})" for c in ids)
         + ".",

@@ -53,10 +53,17 @@ def _goal_text(rows: Sequence[Row], about: Mapping[str, str]) -> str:
     return "" if goal == "top" else _GOALS[goal].format(percent(float(about.get("at", "nan"))))
 
 
+def _passed(rows: Sequence[Row], about: Mapping[str, str]) -> str:
+    """Return which thresholds were passed; empty if they were chosen. Old tables have no column ``goal``."""
+    if rows[0].get("goal", "f1") is not None:
+        return ""
+    return f"those of {about['thresholds_of']}" if "thresholds_of" in about else "those that were passed"
+
+
 def _points_text(rows: Sequence[Row], about: Mapping[str, str]) -> str:
     """Return how the thresholds of a model were chosen, as a heading."""
-    if name := about.get("thresholds_of"):
-        return f"thresholds of {name}"
+    if passed := _passed(rows, about):
+        return f"thresholds: {passed}"
     goal = _goal_text(rows, about)
     return f"thresholds for {goal}, by cross-fitting" if goal else "predicted: the top class of each image"
 
@@ -91,8 +98,8 @@ def _worst_in_short(results: pa.Table) -> Iterator[str]:
 
 
 def _points_note(rows: Sequence[Row], about: Mapping[str, str]) -> str:
-    if name := about.get("thresholds_of"):
-        return f" The thresholds are those of {name}; precision, recall and F1 are computed on all images."
+    if passed := _passed(rows, about):
+        return f" The thresholds are {passed}; precision, recall and F1 are computed on all images."
     goal = _goal_text(rows, about)
     if not goal:
         return (

@@ -145,11 +145,12 @@ def test_lists_of_names_by_image(labels, tmp_path):
     }
 
 
-def test_a_class_that_could_not_be_read_back_as_a_column_is_refused(tmp_path, message):
-    classes = from_keys(["cat", "age"], "two")
+@pytest.mark.parametrize("name", ["age", "label", "class", "score", "rater_id"])
+def test_a_class_that_could_not_be_read_back_as_a_column_is_refused(tmp_path, message, name):
+    classes = from_keys(["cat", name], "two")
     table = {"image_id": ["a.jpg"], "usable": [True], "classes": [[1]], "state": [["yes"]]}
     text = message(lambda: save(labels_of(table, classes), tmp_path / "o.csv", "indicator", classes=classes))
-    assert "got:     age" in text
+    assert f"got:     {name}" in text
     with pytest.raises(InputError, match="not_asked"):
         save(labels_of(table), tmp_path / "o.csv", "indicator(not_asked='0')", classes=CLASSES)
     assert not list(tmp_path.iterdir())

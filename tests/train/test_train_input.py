@@ -488,6 +488,11 @@ def test_images_to_judge_by_are_not_trained_on(folder, tmp_path):
     assert [row["images"] for row in csv.DictReader((tmp_path / "out/log.csv").read_text().splitlines())] == [
         "8"
     ]
+    for val_labels in (None, _named(tmp_path / "other.csv", "cab", 6, 12)):  # these would be other images
+        with pytest.raises(MatchError, match="differs in held_out"):
+            train_module.train(
+                folder / "images", every, out=tmp_path / "out", **{**words, "val_labels": val_labels}
+            )
     with pytest.raises(InputError, match="All images to train on are also images to evaluate on"):
         train_module.train(folder / "images", every, out=tmp_path / "o", **{**words, "val_labels": every})
 

@@ -12,7 +12,8 @@ from manyhot.classes import ClassList
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError
 from manyhot.files import atomic_write, write_text
-from manyhot.formats.headers import is_metadata
+from manyhot.formats.headers import class_name_column, fold_name, is_metadata
+from manyhot.formats.indicator import OTHER_TABLES
 from manyhot.formats.writing import (
     Saved,
     classes_of_table,
@@ -53,9 +54,11 @@ def write_indicator(
     check_one_of(not_asked, _UNASKED, "The option 'not_asked' is not a cell.", where=path)
     own = classes_of_table(labels, classes)
     names = unique_names(own)
-    if taken := [name for name in names if name == "image_id" or is_metadata(name)]:
+    if taken := [name for name in names if is_metadata(name) or class_name_column([name])] or [
+        name for name in names if fold_name(name) in OTHER_TABLES
+    ]:
         raise InputError(
-            "A class has the name of a column of metadata, so it could not be read back.",
+            "A class has the name of a column with another meaning, so it could not be read back.",
             where=path,
             got=taken[0],
             do="rename the class in the class list, or use another format, such as label-lists",

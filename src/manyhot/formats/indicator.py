@@ -56,7 +56,7 @@ _ALMOST = 0.9
 _SAMPLE = 1000
 """Number of rows that are read to recognise a table; its reader checks all rows."""
 
-_OTHER_TABLES = frozenset(
+OTHER_TABLES = frozenset(
     (
         *("class_id", "rater_id", "expert_id", "worker", "n_models", "answer", "score", "rank"),
         *("x1", "xmin", "bbox", "labelname"),
@@ -164,7 +164,7 @@ def _candidates(path: Path) -> list[_ValueColumn]:
         declared(path)
         or image_name_column(names) is None
         or class_name_column(names)
-        or folded & _OTHER_TABLES
+        or folded & OTHER_TABLES
     ):
         return []
     if set(possible_tables(names)) - {"images"}:

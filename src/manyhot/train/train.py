@@ -26,7 +26,7 @@ from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import NO_SETTINGS, Address, AtLeast, OptionName, Settings, Shown
 from manyhot.predict.sources import DECODING, Decoding, ImagesLike, open_source
 from manyhot.predict.sources.label_ids import labels_of_source
-from manyhot.predict.sources.source import ImageSource
+from manyhot.predict.sources.source import ImageSource, short_hash
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels
@@ -156,8 +156,8 @@ def train(
         if none.any():
             notes.append(f"{none.sum():,} images without a label map are left out")
     judged = _labels_to_judge_by(val_labels, class_list, found, names)
-    held_out: list[str] = []
-    if judged is not None and val is None:
+    chosen, held_out = rows, list[str]()
+    if judged is not None and (val is None or str(val) == str(images)):
         rows, held_out = _held_out(rows, found, labels_of_source(judged, source)[0])
     notes += held_out
     order, missing = _images(source, found, rows, out, plan)
@@ -170,8 +170,8 @@ def train(
     }
     if plan.maps:
         identity["maps"] = sha256(plan.maps)
-    if held_out:
-        identity["held_out"] = held_out[0]
+    left_out = found.image_id.take(pa.array(np.setdiff1d(chosen, rows))).to_pylist()
+    identity["held_out"] = short_hash(left_out) if left_out else ""
     validation, matched_val = _validation(val or images, judged, decoding)
     data = TrainingData(
         order=order,

@@ -144,7 +144,7 @@ def _flat(values: pa.Array) -> pa.Array:
 
 
 def _is_list(values: pa.Array) -> bool:
-    return pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
+    return bool(pa.types.is_list(values.type) or pa.types.is_large_list(values.type))
 
 
 def _texts(values: pa.Array) -> pa.Array:

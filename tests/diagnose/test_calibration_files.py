@@ -15,7 +15,7 @@ from manyhot.core.clusters import Clusters
 from manyhot.diagnose.calibration import Calibration
 from manyhot.diagnose.calibration_chapter import calibration_answer
 from manyhot.errors import InputError
-from manyhot.evaluate.confidence import split
+from manyhot.evaluate.confidence import Division, split
 from manyhot.formats import read_predictions
 from manyhot.reassess.init import init_campaign
 from manyhot.run import Run
@@ -91,7 +91,7 @@ def test_clusters_are_the_cases_of_intervals_and_are_not_divided(own):
     assert note in done.output
     given = read_predictions("net.parquet")
     clusters = Clusters.of(camera)
-    parts = split(own, given, fit=0.5, seed=0, clusters=clusters)
+    parts = split(own, given, Division(0.5, 0, clusters))
     held_out = set(parts.predictions.image_id.to_pylist())
     rest = {int(c) for c, image in zip(camera, ids, strict=True) if image in held_out}
     assert len(held_out) == len(parts.rest.labels) == 10 * len(rest)

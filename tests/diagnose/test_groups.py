@@ -140,6 +140,20 @@ def test_metadata_alone_will_do(label):
     assert any("no groups are defined by pixels" in note for note in found.notes)
 
 
+def test_columns_of_an_images_table_without_photographs_are_metadata(label, tmp_path):
+    rng = np.random.default_rng(3)
+    hospital = rng.choice(["north", "south", "west"], N)
+    wrong = rng.random(N) < np.where(hospital == "west", 0.6, 0.05)
+    order = rng.permutation(N)
+    rows = [f"{IDS[i]},{hospital[i]}\n" for i in order]
+    (tmp_path / "images.csv").write_text("".join(["image_id,hospital\n", *rows]))
+    metadata = asked(label, wrong, metadata=tmp_path / "images.csv")
+    images = asked(label, wrong, reading=Reading(classes=CLASSES, images=tmp_path / "images.csv"))
+    assert images.groups.to_pylist() == metadata.groups.to_pylist()
+    assert images.tables["group_rates"].to_pylist() == metadata.tables["group_rates"].to_pylist()
+    assert "hospital west" in {r["name"] for r in images.groups.to_pylist()}
+
+
 def test_with_several_models_each_sentence_about_one_names_it(label):
     hospital = np.random.default_rng(3).choice(["north", "south", "west"], N)
     metadata = Images(pa.table({"image_id": IDS, "hospital": hospital}))

@@ -7,6 +7,7 @@ from PIL import Image
 
 from manyhot.core.repeated_patterns import THUMBNAIL_SIDE, FixedPattern
 from manyhot.diagnose.groups_attributes import _place, measured_groups, metadata_groups
+from manyhot.diagnose.groups_rates import rate_rows
 from manyhot.diagnose.image_statistics import measure_images
 
 ALL = slice(None)
@@ -46,3 +47,12 @@ def test_grey_photographs_have_no_tint_and_constant_columns_no_groups(tmp_path):
     thirds = pa.table({"dose": 0.1 * np.arange(1, 21) / np.arange(1, 21)})
     assert len(set(thirds["dose"].to_pylist())) > 1
     assert not list(metadata_groups(thirds))
+
+
+def test_whole_numbers_above_those_of_floats_are_measurements():
+    column = pa.table({"taken": 2**53 + 1 + 10**15 * np.arange(100)})
+    lowest = [np.flatnonzero(g.inside) for g in metadata_groups(column) if "≤" in g.name]
+    assert np.arange(20).tolist() in [rows.tolist() for rows in lowest]
+    counts = {"error": (np.ones(100, int), np.ones(100, int))}
+    rates = list(rate_rows({}, counts, np.arange(100), column, None))
+    assert [row["n"] for row in rates] == [25] * 4

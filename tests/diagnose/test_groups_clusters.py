@@ -51,7 +51,7 @@ def test_what_is_permuted_is_said():
     _, found = names(0, clusters="patient_id")
     assert found.notes[0] == (
         "labels: outcomes are permuted between and within 100 clusters of patient_id with 400 images; "
-        "intervals are still over images, and too narrow"
+        "intervals of groups are still over images, and too narrow"
     )
     assert any(
         line.endswith("(Westfall and Young); images are permuted between and within 100 clusters.")

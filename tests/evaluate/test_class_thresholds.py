@@ -11,6 +11,7 @@ from sklearn import metrics as sk
 
 from manyhot import Reading, compare, diagnose_classes, evaluate
 from manyhot.errors import InputError, MatchError
+from manyhot.evaluate.class_thresholds import ClassThresholds
 
 CLASSES = ["forest, mixed", "arable", "urban", "water", "coast"]
 METRICS = ["f1_macro", "f1_micro", "f1_samples", "jaccard", "hamming", "subset_accuracy"]
@@ -199,3 +200,33 @@ def test_thresholds_of_a_single_model_apply_to_any_and_a_note_names_it(splits):
     unused = evaluate("test.csv", ["net.csv"], thresholds="t.csv", metrics=["map_macro"], reading=READING)
     (note,) = [n.text for n in unused.model_notes if n.kind == "thresholds"]
     assert note == "the thresholds are not used, because no metric has one; pass `metrics`, such as f1_macro"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("large", [1e60, 10**400, 10**5000], ids=["float", "int", "long int"])
+def test_thresholds_beyond_all_scores_are_never_or_always_reached(splits, large):
+    hot, scores = splits
+    thresholds = dict.fromkeys(CLASSES, 0.1) | {"water": large, "coast": -large}
+    found = evaluate("test.csv", ["net.csv"], thresholds=thresholds, metrics=["f1_micro"], reading=READING)
+    predicted = scores >= np.array([0.1, 0.1, 0.1, np.inf, -np.inf], np.float32)
+    assert found.value("f1_micro") == pytest.approx(sk.f1_score(hot, predicted, average="micro"), abs=1e-12)
+
+
+def test_a_number_of_thousands_of_digits_is_no_class():
+    thresholds = ClassThresholds({"": {"0": 0.1, "01": 0.2, "9" * 5000: 0.1}}, "t.csv")
+    with pytest.raises(MatchError, match="not in the class list"):
+        thresholds.of("net", None, 2)
+
+
+def test_a_file_without_thresholds_says_how_to_choose_some(splits):
+    diagnose_classes("val.csv", ["net.csv"], goal="top", reading=READING).write("val")
+    Path("t.csv").write_text("dataset,model,class,threshold\n")
+    assert len(Path("val/thresholds.csv").read_text().splitlines()) == 1
+    for path in (Path("t.csv"), Path("val/thresholds.csv")):
+        with pytest.raises(MatchError) as error:
+            evaluate("test.csv", ["net.csv"], thresholds=path, metrics=["f1_macro"], reading=READING)
+        assert str(error.value) == (
+            f"The file holds no thresholds.\n  where:   {path}\n"
+            "  do:      choose some with manyhot diagnose classes --for f1: without it, the top class of "
+            "models whose probabilities add up to 1 is predicted"
+        )

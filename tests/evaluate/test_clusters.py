@@ -400,3 +400,12 @@ def test_slices_of_classes_allow_for_clusters():
         for of in (found, plain)
     ]
     assert widths[0] > 1.05 * widths[1]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "diagnose_classes", "diagnose_calibration"])
+def test_the_note_counts_the_clusters_of_images_with_predictions(command):
+    predicted = DATA.people.isin([f"p{i}" for i in range(60)]).to_numpy()
+    scores = DATA.models["first"][predicted]
+    found = getattr(manyhot, command)(DATA.labels, scores, clusters=DATA.people, reading=READING)
+    notes = [note.text for note in found.model_notes] if command == "evaluate" else found.notes
+    assert any(f"over 60 clusters with {predicted.sum()} images" in note for note in notes), notes

@@ -130,6 +130,21 @@ def test_the_folder_of_diagnose_errors_holds_both_tables(predicted, tmp_path):
     assert [len(shot.pair_errors) for shot in made.shots[:3]] == [0, 0, 1]
 
 
+@pytest.mark.parametrize(("given", "got"), [("", "None"), ("nan", "'nan'"), ("high", "'high'")])
+def test_errors_need_a_probability(predicted, tmp_path, given, got):
+    path = tmp_path / "class_errors.csv"
+    rows = f'"{IDS[1]}",m,0,miss,{given},0.5\n'
+    path.write_text(f"image_id,model,class_id,error,probability,threshold\n{rows}")
+    with pytest.raises(InputError) as error:
+        build_gallery(predicted, findings=path, out=tmp_path / "out")
+    assert str(error.value) == (
+        "An error of a model has no probability.\n"
+        f"  where:   class_errors, image {IDS[1]}, m\n  got:     {got}\n"
+        "  allowed: a number in the column probability\n"
+        "  do:      remove this row, or fill in the probability"
+    )
+
+
 def test_the_page_filters_by_finding(predicted, tmp_path, chromium):
     words = pa.table({"image_id": [IDS[1], IDS[3]], "finding": ["a <b>dark</b> scene", "blurred"]})
     build_gallery(predicted, findings=words, out=tmp_path / "out")

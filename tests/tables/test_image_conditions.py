@@ -1,10 +1,12 @@
 """Conditions on the columns of an images table select the images that pandas selects."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from manyhot import Reading, diagnose_classes, diagnose_sets, evaluate
 from manyhot.errors import InputError, UsageError
+from manyhot.tables.image_conditions import images_with, some_values
 
 pd = pytest.importorskip("pandas")
 metrics = pytest.importorskip("sklearn.metrics")
@@ -82,6 +84,18 @@ def test_every_command_takes_conditions(data):
     )
 
 
+def test_slices_and_clusters_of_the_file_of_label_sets_need_it_as_images(data):
+    table, _, _ = data
+    options = {"slices": ["cloud>=20"], "clusters": "split", "metrics": ["f1_macro"]}
+    with pytest.raises(InputError, match="pass an images table with the column"):
+        evaluate("meta.csv", ["net.csv"], reading=Reading(scores="logit"), **options)
+    reading = Reading(images="meta.csv", scores="logit")
+    found = evaluate("meta.csv", ["net.csv"], reading=reading, **options)
+    assert any("over 3 clusters of split with 200 images" in note.text for note in found.model_notes)
+    (row,) = [r for r in found.results.to_pylist() if r["slice"] == "cloud>=20"]
+    assert row["n"] + row["n_skipped"] == (table["cloud"] >= 20).sum()
+
+
 @pytest.mark.parametrize(
     ("where", "message"),
     [
@@ -92,6 +106,12 @@ def test_every_command_takes_conditions(data):
         ),
         ("split", "There is no condition 'split' on images.\n"),
         ("cloud<50", "There is no condition 'cloud<50' on images.\n"),
+        (
+            "cloud>50",
+            "There is no condition 'cloud>50' on images.\n  where:   `where`\n"
+            "  got:     the columns split, labels, cloud, site\n"
+            "  allowed: COLUMN=VALUE, COLUMN=*, COLUMN>=NUMBER or COLUMN<=NUMBER\n  do:      write cloud>=50",
+        ),
         ("split>=4", "The condition 'split>=4' compares values that are not numbers.\n"),
     ],
 )
@@ -113,3 +133,36 @@ def test_conditions_that_exclude_one_another(data):
 def test_a_benchmark_has_no_columns():
     with pytest.raises(UsageError, match="A benchmark has its own labels"):
         evaluate("imagenet", reading=Reading(where="split=test"))
+
+
+COLUMNS = {
+    "tags": pa.array([["a", "b"], [], ["b"], None], pa.large_list(pa.large_string())),
+    "huge": pa.array([2**53 + 1, 2**53, 999, None], pa.int64()),
+    "seen": pa.array([True, False, None, True]),
+    "zero": pa.array([65.0, 0.5, None, float("nan")]),
+    "size": pa.array([65.0, 0.5, None, 1e6], pa.float32()),
+}
+
+
+@pytest.mark.parametrize(
+    ("spec", "rows"),
+    [
+        ("tags=b", [0, 2]),
+        ("tags=a", [0]),
+        (f"huge>={2**53 + 1}", [0]),
+        ("huge>=1000", [0, 1]),
+        ("huge<=999.5", [2]),
+        ("zero=*", [0, 1]),
+        ("size>=1e6", [3]),
+    ],
+)
+def test_columns_of_any_type(spec, rows):
+    (mask,) = images_with(spec, COLUMNS[spec.split("=")[0].rstrip("<>")]).values()
+    assert np.flatnonzero(mask).tolist() == rows
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_values_in_messages_are_written_as_in_conditions(column):
+    for value in some_values(COLUMNS[column]).split(", "):
+        (mask,) = images_with(f"{column}={value}", COLUMNS[column]).values()
+        assert mask.any(), value

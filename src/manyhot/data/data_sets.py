@@ -76,7 +76,8 @@ class Reading(Flattened):
     where
         Conditions on the images, by a column of the images table or of the file of label sets: COLUMN=VALUE,
         such as split=test, COLUMN=*, 'COLUMN>=NUMBER' or 'COLUMN<=NUMBER'. Several values of a column are
-        alternatives, and all other conditions must be met. By default, all images are included.
+        alternatives, and all other conditions must be met. By default, all images are included. Slices and
+        clusters are columns of the images table only; pass a file of label sets with columns as `images` too.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. In Python, also a list of names. By default, the names in the files.

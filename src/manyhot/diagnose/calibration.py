@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
+from manyhot.core.array_types import Bools
 from manyhot.core.calibration import RANGE, check_softmax
 from manyhot.core.class_errors import independent_classes
 from manyhot.core.clusters import Clusters
@@ -54,6 +56,7 @@ from manyhot.evaluate.confidence import (
 from manyhot.evaluate.judge import JudgeOptions
 from manyhot.evaluate.judging import judge_models
 from manyhot.evaluate.options import MAX_MAP_RESAMPLES
+from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of, model_cases
 from manyhot.evaluate.terminal import first_names
@@ -225,10 +228,8 @@ def diagnose_calibration(
             source.classes or class_list_of(sets.class_hash),
             of_images,
         )
-        judge.about = tuple(
-            f"{source.name}: {note.text}"
-            for note in cluster_notes(clusters, source.name, sets, source.images, _BY_IMAGE)
-        )
+        about = clusters, source.name, sets, source.images
+        judge.about = partial(cluster_notes, *about, by_image=_BY_IMAGE)
         parts.append(judge.judged(source))
         inputs |= source.inputs
     return Calibration(
@@ -259,7 +260,8 @@ class _Judge:
     dataset: str
     classes: ClassList | None = None
     clusters: Clusters | None = None
-    about: tuple[str, ...] = ()
+    about: Callable[[Bools], Iterable[Note]] = lambda _: ()
+    """Returns notes on clusters, given the images that a model predicts."""
     _models: list[str] = field(default_factory=list)
     _without: list[str] = field(default_factory=list)
     _rows: list[Row] = field(default_factory=list)
@@ -270,17 +272,21 @@ class _Judge:
     """The model of a note and its part, the text, and what was found, which differs between models."""
     _links: dict[str, list[str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._seen = np.zeros(len(self.labels), bool)
+
     def judged(self, source: Source) -> Calibration:
         """Return the tables of all models of a data set."""
         for _ in fitting_models(source.models(), self.add, source.misfits):
             pass
         self.check_any()
+        about = (f"{self.dataset}: {note.text}" for note in self.about(self._seen))
         return Calibration(
             pa.Table.from_pylist(self._rows, schema=schema("calibration")),
             pa.Table.from_pylist(self._sets, schema=schema("prediction_sets")),
             pa.Table.from_pylist(self._bins, schema=schema("calibration_bins")),
             pa.Table.from_pylist(self._classes, schema=schema("class_calibration")),
-            notes=(*self._all_notes(), *self.about, *source.misfits.notes(self.dataset)),
+            notes=(*self._all_notes(), *about, *source.misfits.notes(self.dataset)),
         )
 
     def add(self, model: Predictions) -> None:
@@ -311,6 +317,7 @@ class _Judge:
             replace(self.options, metrics=_metrics(parts.rest, refused)),
         )
         self._models.append(model.model)
+        self._seen |= np.asarray(pc.is_in(self.labels.image_id, model.image_id))
         self._rows += ({**row, "n_unmatched": absent} for row in _metric_rows(judged, model.model, about))
         self._bins += _bin_rows(judged, model.model, about)
         if independent_classes(parts.rest) is not None:

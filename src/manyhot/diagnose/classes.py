@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
@@ -197,11 +198,7 @@ def diagnose_classes(
     parts, notes, inputs, skipped = list[dict[str, pa.Table]](), list[str](), dict[str, str](), list[str]()
     for source in open_inputs(labels, predictions, reading=reading, run=run):
         cases = partial(model_cases, trust_order=reading.trust_order, thresholds=chosen, run=run)
-        parts += _judged(source, settings, curves, clusters, cases, skipped)
-        notes += (
-            f"{source.name}: {note.text}"
-            for note in cluster_notes(clusters, source.name, labels_of(source), source.images)
-        )
+        parts += _judged(source, settings, curves, clusters, cases, skipped, notes)
         notes += source.misfits.notes(source.name)
         inputs |= source.inputs
     if not parts:
@@ -237,11 +234,13 @@ def _judged(
     clusters: ClustersLike | None,
     cases: Callable[[Source], Iterable[ModelCase]],
     skipped: list[str],
+    notes: list[str],
 ) -> list[dict[str, pa.Table]]:
-    """Return the tables of a data set; add the models that were left out to `skipped`."""
+    """Return the tables of a data set; add models that are left out to `skipped`, and to `notes`."""
     # Folds are drawn by position: in the order of ids, they do not depend on the order of the rows.
     labels = in_order_of_ids(labels_of(source))
     of_images = clusters_of(clusters, labels, source.images)
+    images, seen = source.images, np.zeros(len(labels), bool)
     source = replace(source, labels=labels, images=None)
     if settings.masked and not labels.asked_known:
         raise InputError(
@@ -255,6 +254,10 @@ def _judged(
         own = of_images and of_images.take(model.rows)
         if not found.add(model.model, model.case, len(labels) - len(model.case.labels), own):
             skipped.append(model.model)
+        else:
+            seen[model.rows] = True
+    about = cluster_notes(clusters, source.name, labels, images, seen)
+    notes += (f"{source.name}: {note.text}" for note in about)
     made = found.tables()
     return [made] if made else []
 

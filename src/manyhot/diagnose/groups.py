@@ -295,10 +295,8 @@ class _Search:
 
     def _set_clusters(self, evidence: _Evidence) -> None:
         """Read the clusters; note what they change, or that a column may contain some."""
-        tables = [] if (own := evidence.columns(self.labels)) is None else [own]
-        if self.source.images is not None:
-            at = pc.index_in(self.labels.image_id, self.source.images.image_id)
-            tables.append(self.source.images.table.take(at))
+        found = evidence.columns(self.labels), self._own_columns()
+        tables = [table for table in found if table is not None]
         if evidence.clusters is not None:
             self.clusters = image_clusters(evidence.clusters, tables, self.source.name, self.labels.image_id)
             self.notes.append(f"{self.source.name}: {self.clusters.note()}")
@@ -308,6 +306,12 @@ class _Search:
                 f"several times: to permute them together, pass {column} as `clusters`"
             )
 
+    def _own_columns(self) -> pa.Table | None:
+        """Return the images table, one row for each image."""
+        if (images := self.source.images) is None:
+            return None
+        return images.table.take(pc.index_in(self.labels.image_id, images.image_id))
+
     def _measure(self, cache: Path | None, run: Run) -> None:
         if self.source.images is None or not photographed(self.source):
             self.notes.append(
@@ -315,8 +319,8 @@ class _Search:
                 "by pixels"
             )
             return
-        at = pc.index_in(self.labels.image_id, self.source.images.image_id)
-        images = self.source.images.table.take(at)
+        images = self._own_columns()
+        assert images is not None  # for the type checker
         column = images.column_names.index("image_id")
         self.images = Images(images.set_column(column, "image_id", self.labels.image_id))
         uris = self.images.table["uri"].to_pylist()
@@ -337,8 +341,7 @@ class _Search:
         else:
             own = other_labels(self.sets, self.stratum)
             self.groups += class_groups(own, self.sets.scored, self.names)
-        images = None if self.images is None else self.images.table
-        self.columns = describing(images, evidence.columns(self.labels), evidence.clusters)
+        self.columns = describing(self._own_columns(), evidence.columns(self.labels), evidence.clusters)
         self.groups += metadata_groups(self.columns)
         if (present := evidence.present(self.labels)) is not None:
             self.groups += presence_groups(*present)

@@ -262,7 +262,7 @@ def metadata_groups(table: pa.Table) -> Iterator[ImageGroup]:
     for name in table.column_names:
         column = table[name]
         if is_measure(column):
-            values = np.asarray(pc.fill_null(column.cast(pa.float64()), float("nan")).to_numpy())
+            values = np.asarray(pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy())
             yield from _by_share("metadata", name, "with a low value", "with a high value", values)
         elif not pa.types.is_nested(column.type):
             yield from value_groups(column, "metadata", name, f"with {name} {{}}")

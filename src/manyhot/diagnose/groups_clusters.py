@@ -35,7 +35,7 @@ class ImageClusters:
         n = len(self.number)
         text = (
             f"outcomes are permuted between and within {self.n:,} clusters of {self.column} with {n:,} "
-            "images; intervals are still over images, and too narrow"
+            "images; intervals of groups are still over images, and too narrow"
         )
         fixed = n - n_exchangeable(self.number, np.zeros(n, np.int64))
         if fixed > _FIXED * n:

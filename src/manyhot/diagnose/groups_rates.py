@@ -122,7 +122,7 @@ def _values(column: pa.ChunkedArray) -> Iterator[tuple[str, Bools]]:
     if pa.types.is_nested(column.type):
         return
     if is_measure(column):
-        values = np.asarray(pc.fill_null(column.cast(pa.float64()), float("nan")).to_numpy())
+        values = np.asarray(pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy())
         edges = np.unique(np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1]))
         for i, (low, high) in enumerate(itertools.pairwise(edges)):
             above = values >= low if i == 0 else values > low

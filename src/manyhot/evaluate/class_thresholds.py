@@ -104,7 +104,10 @@ class ClassThresholds:
                 allowed="a row for each class",
                 do="add these classes; a class with an empty threshold is never predicted",
             )
-        return np.array([found[c] for c in range(n_classes)])
+        of_classes = np.array([found[c] for c in range(n_classes)])
+        # Scores are float32: a larger threshold is beyond all of them, and cannot be cast without a warning.
+        too_large = np.abs(of_classes) > np.finfo(np.float32).max
+        return np.where(too_large, np.copysign(np.inf, of_classes), of_classes)
 
     def note(self, model: str, metrics: Sequence[str]) -> str:
         """Return on which metrics of a model the thresholds apply, as a note."""
@@ -123,6 +126,15 @@ class ClassThresholds:
 
     def model_for(self, model: str) -> str:
         """Return the model whose thresholds apply to a model: its own, or the only model of the file."""
+        if not self.by_model:
+            raise MatchError(
+                "The file holds no thresholds.",
+                where=self.name,
+                do=(
+                    "choose some with manyhot diagnose classes --for f1: without it, the top class of models "
+                    "whose probabilities add up to 1 is predicted"
+                ),
+            )
         names = [model] if model in self.by_model else list(self.by_model)
         if len(names) == 1:
             return names[0]
@@ -172,9 +184,13 @@ def _repeated(where: str, name: str, model: str | None) -> InputError:
 def _number(value: Any, where: str) -> float:
     try:
         return math.nan if value is None or value == "" else float(value)
+    except OverflowError:  # a whole number, which Python cannot cast like "1e400"
+        return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError) as error:
         raise InputError("A threshold is not a number.", where=where, got=repr(value)) from error
 
 
 def _place(name: str, n_classes: int) -> int | None:
-    return int(name) if name.isdecimal() and int(name) < n_classes else None
+    # Python refuses to read a number of more than 4,300 digits.
+    is_short = len(name.lstrip("0")) <= len(str(n_classes))
+    return int(name) if name.isdecimal() and is_short and int(name) < n_classes else None

@@ -139,16 +139,19 @@ def cluster_notes(
     dataset: str,
     labels: Labels,
     images: Images | None,
+    seen: Bools,
     by_image: Iterable[str] = (),
 ) -> Iterator[Note]:
-    """Yield over how many clusters of the labelled images intervals are, or what may be clusters."""
+    """Yield over how many clusters of the images seen, which a model predicts, intervals are.
+
+    Without clusters, yield what may be clusters.
+    """
     found = clusters_of(clusters, labels, images)
     if found is None:
         yield from likely_cluster_notes(dataset, labels, images)
         return
     name = clusters if isinstance(clusters, str) else ""
-    text = cluster_text(found, name, np.ones(len(labels), bool), {}, by_image)
-    yield Note(dataset, "", "clusters", found.n, text)
+    yield Note(dataset, "", "clusters", found.count(seen), cluster_text(found, name, seen, {}, by_image))
 
 
 def likely_cluster_notes(dataset: str, labels: Labels, images: Images | None) -> Iterator[Note]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.core.class_errors import MISS
-from manyhot.errors import MatchError
+from manyhot.errors import InputError, MatchError
 from manyhot.report.gallery_labels import LabelPlace, LabelPlaces, rows_of_labels
 from manyhot.report.gallery_labels import label_places as places_of
 from manyhot.report.pictures import (
@@ -385,7 +386,13 @@ def _findings(
 def pair_errors_on(
     tables: Sequence[pa.Table], models: Sequence[str], ids: Sequence[str]
 ) -> dict[str, tuple[PairError, ...]]:
-    """Return the false positives and misses on each image, the most confident first."""
+    """Return the false positives and misses on each image, the most confident first.
+
+    Raises
+    ------
+    InputError
+        If a probability is missing or is not a number.
+    """
     at, found = {m: i for i, m in enumerate(models)}, dict[str, list[PairError]]()
     shown = set(ids)
     for table in tables:
@@ -393,6 +400,14 @@ def pair_errors_on(
             continue
         for image_id, model, *of in zip(*table.select(PAIR_ERROR_COLUMNS).to_pydict().values(), strict=True):
             if image_id in shown and model in at:
+                if not isinstance(of[2], int | float) or math.isnan(of[2]):
+                    raise InputError(
+                        "An error of a model has no probability.",
+                        where=f"class_errors, image {image_id}, {model}",
+                        got=repr(of[2]),
+                        allowed="a number in the column probability",
+                        do="remove this row, or fill in the probability",
+                    )
                 found.setdefault(image_id, []).append(PairError(at[model], *of))
     return {i: tuple(sorted(of, key=lambda e: -e.confidence)) for i, of in found.items()}
 

@@ -54,13 +54,13 @@ def images_with(spec: str, values: pa.Array, *, what: str = "condition") -> dict
     if sign in (">=", "<="):
         return {spec: _compared(spec, values, what)}
     if value == "*":
-        return {spec: values.is_valid().to_numpy(zero_copy_only=False)}
+        return {spec: pc.invert(values.is_null(nan_is_null=True)).to_numpy(zero_copy_only=False)}
     return _equal(column, value, values)
 
 
 def some_values(values: pa.Array) -> str:
-    """Return some values of a column, for messages."""
-    return ", ".join(map(str, pc.unique(_flat(values)).to_pylist()[:20]))
+    """Return some values of a column for messages, as conditions write them."""
+    return ", ".join([v for v in pc.unique(_texts(values)).to_pylist() if v][:20])
 
 
 def selected_images(conditions: Sequence[str], ids: pa.Array, images: Images | None, name: str) -> Bools:
@@ -91,7 +91,7 @@ def selected_images(conditions: Sequence[str], ids: pa.Array, images: Images | N
                 where="`where`",
                 got="no images table" if images is None else f"the columns {', '.join(columns)}",
                 allowed=FORMS,
-                do=f"pass an images table with the column {column!r} with `images`",
+                do=_how_to_write(spec, columns),
             )
         values = column_values(column, ids, images, left_name=name)
         (mask,) = images_with(spec, values).values()
@@ -114,11 +114,20 @@ def conditions_text(conditions: Sequence[str]) -> str:
     return both.join(" or ".join(specs) for specs in by_column.values())
 
 
+def _how_to_write(spec: str, columns: Sequence[str]) -> str:
+    column, sign, value = re.fullmatch(r"([^<>=]*)([<>]?)(.*)", spec, re.DOTALL).groups()  # type: ignore[union-attr]
+    if column in columns:
+        return f"write {column}{sign}={value}" if sign and value else f"write {column}=VALUE or {column}=*"
+    return f"pass an images table with the column {column!r} with `images`"
+
+
 def _compared(spec: str, values: pa.Array, what: str) -> Bools:
     _, sign, value = parse_condition(spec)
     try:
-        number = float(value)
-        numbers = values.cast(pa.float64())
+        # Floats cannot tell whole numbers above 2**53 apart.
+        is_whole = pa.types.is_signed_integer(values.type) and re.fullmatch(r"-?\d{1,18}", value)
+        number = int(value) if is_whole else float(value)
+        numbers = values if is_whole else values.cast(pa.float64(), safe=False)
     except (ValueError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(
             f"The {what} {spec!r} compares values that are not numbers.",
@@ -131,7 +140,15 @@ def _compared(spec: str, values: pa.Array, what: str) -> Bools:
 
 
 def _flat(values: pa.Array) -> pa.Array:
-    return pc.list_flatten(values) if pa.types.is_list(values.type) else values
+    return pc.list_flatten(values) if _is_list(values) else values
+
+
+def _is_list(values: pa.Array) -> bool:
+    return bool(pa.types.is_list(values.type) or pa.types.is_large_list(values.type))
+
+
+def _texts(values: pa.Array) -> pa.Array:
+    return _flat(values).cast(pa.string())
 
 
 def natural_order(value: str) -> tuple[tuple[str, float], ...]:
@@ -141,7 +158,7 @@ def natural_order(value: str) -> tuple[tuple[str, float], ...]:
 
 
 def _equal(column: str, value: str, values: pa.Array) -> dict[str, Bools]:
-    text = _flat(values).cast(pa.string())
+    text = _texts(values)
     wanted = [value] if value else sorted(pc.unique(text.drop_null()).to_pylist(), key=natural_order)
     if len(wanted) > MAX_VALUES:
         raise InputError(
@@ -152,7 +169,7 @@ def _equal(column: str, value: str, values: pa.Array) -> dict[str, Bools]:
     masks: Mapping[str, Bools] = {
         v: pc.fill_null(pc.equal(text, v), False).to_numpy(zero_copy_only=False) for v in wanted
     }
-    if pa.types.is_list(values.type):  # an image is in the slice of each value that its list contains
+    if _is_list(values):  # an image is in the slice of each value that its list contains
         parents = pc.list_parent_indices(values).to_numpy()
         masks = {v: np.bincount(parents[mask], minlength=len(values)) > 0 for v, mask in masks.items()}
     return {f"{column}={v}": mask for v, mask in masks.items()}

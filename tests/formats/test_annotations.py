@@ -193,6 +193,19 @@ def test_camera_traps(tmp_path, message):
     )
 
 
+def test_camera_traps_in_which_not_all_classes_were_asked_about(tmp_path):
+    categories = [{"id": i, "name": name} for i, name in enumerate(("empty", "elk", "coyote"))]
+    absent = {"a.jpg": [1], "b.jpg": [0, 2], "c.jpg": [0, 1]}
+    images = [{"id": i, "file_name": n, "neg_category_ids": ids} for i, (n, ids) in enumerate(absent.items())]
+    annotations = [{"id": i, "image_id": i, "category_id": i} for i in range(2)]
+    path = write(tmp_path, {"images": images, "categories": categories, "annotations": annotations})
+    assert states(read_labels(path, format="coco-labels(none='empty')"), ("elk", "coyote")) == {
+        "a.jpg": {"elk": "no"},
+        "b.jpg": {"elk": "yes", "coyote": "no"},
+        "c.jpg": {"elk": "no"},
+    }
+
+
 def test_images_of_camera_traps(tmp_path):
     images = [shot(1, "CAM01", note=1, tags=["a"]), shot(2, "CAM02", note="x")]
     table = read_images(write(tmp_path, CAMERA_TRAPS | {"images": images})).table

@@ -10,7 +10,6 @@ import pytest
 from manyhot import aggregate, read_votes, write_votes
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, ManyhotError
-from manyhot.reassess.answers import VotesReading
 from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS
 
 CHOSEN = [("a", "x", "cat"), ("a", "y", "cat"), ("b", "x", "dog"), ("b", "y", "cat"), ("b", "z", "dog")]
@@ -381,13 +380,12 @@ def test_label_errors(name, confirmed, published, tmp_path):
     assert sum(n < 3 for n in n_given) == confirmed
 
 
-@pytest.mark.parametrize("format", ["choices", "choices(several=True)"])
-def test_the_last_answer_of_a_rater_counts(format, tmp_path, message):
+def test_the_last_answer_of_a_rater_counts(tmp_path, message):
     path = tmp_path / "c.csv"
     early, late = "2024-02-01T03:00:00Z", "2024-02-01T03:30:00+00:00"
     written = [("a", "x", "fox", late), ("a", "x", "cat", early), ("a", "y", "cat", early)]
     long(path, ("image_id", "rater_id", "class_id", "answered_at"), written)
-    votes = read_votes(path, format=format)
+    votes = read_votes(path)
     assert rows(votes) == [
         ("a", "cat", "x", "no"),
         ("a", "cat", "y", "yes"),
@@ -395,32 +393,67 @@ def test_the_last_answer_of_a_rater_counts(format, tmp_path, message):
         ("a", "fox", "y", "no"),
     ]
     assert votes.left_out == ("1 answer that a rater gave again later",)
-    assert "the votes do not contain 1 answer that a rater gave again later" in (
-        aggregate(path, reading=VotesReading(format=format)).notes
-    )
+    assert "the votes do not contain 1 answer that a rater gave again later" in (aggregate(path).notes)
     path.write_text(path.read_text().replace(early, "yesterday"))
-    said = message(lambda: read_votes(path, format=format))
-    assert said.startswith(
-        f"The column 'answered_at' does not contain times.\n  where:   {path}\n  got:     String ("
+    assert message(lambda: read_votes(path)) == (
+        f"The column 'answered_at' does not contain times.\n  where:   {path}\n"
+        "  got:     2024-02-01T03:30:00+00:00, yesterday\n"
+        "  allowed: times such as 2021-03-09T22:16:08Z, all with or all without their zone, or numbers"
     )
-    assert said.endswith("\n  allowed: times with their zone, such as 2021-03-09T22:16:08Z")
     path.write_text(path.read_text().replace("yesterday", ""))
-    assert message(lambda: read_votes(path, format=format)) == (
+    assert message(lambda: read_votes(path)) == (
         f"The column 'answered_at' contains an empty value.\n  where:   {path}\n"
-        "  got:     2 of 3 rows\n  allowed: a time in each row, or no such column"
+        "  got:     1 of 2 rows of raters who answered an image again\n"
+        "  allowed: a time in each of these rows, or no such column"
     )
+
+
+@pytest.mark.parametrize(
+    ("early", "late"),
+    [
+        ("2021-03-09 22:16:08", "2021-03-09 22:16:09"),
+        ("2021-03-09T22:16:08.123456788Z", "2021-03-09T22:16:08.123456789Z"),
+        ("2021-03-09T22:16:08+02:00", "2021-03-09T21:16:08Z"),
+        ("2021-03-09", "2021-03-10"),
+        (1615328168.5, 1615328168.75),
+        (999, 1000),
+    ],
+)
+def test_times_of_answers(early, late, tmp_path):
+    path = tmp_path / "c.csv"
+    written = [("a", "x", "fox", late), ("a", "x", "cat", early), ("b", "x", "cat", None)]
+    long(path, ("image_id", "rater_id", "class_id", "answered_at"), written)
+    assert [row[:2] for row in rows(read_votes(path)) if row[3] == "yes"] == [("a", "fox"), ("b", "cat")]
+
+
+def test_times_do_not_matter_if_no_rater_answered_an_image_again(tmp_path):
+    path = tmp_path / "c.csv"
+    written = [("a", "x", "cat", "yesterday"), ("a", "y", "dog", None), ("b", "x", "dog", "3/9/2021")]
+    long(path, ("image_id", "rater_id", "class_id", "answered_at"), written)
+    assert len(read_votes(path).images) == 2
 
 
 def test_sets_that_a_rater_chose_again(tmp_path):
     path = tmp_path / "c.csv"
-    first, second = "2024-02-01T03:00:00Z", "2024-02-02T03:00:00Z"
+    first, second, click = "2024-02-01T03:00:00Z", "2024-02-02T03:00:00Z", "2024-02-02T03:00:03Z"
     written = [
-        *[("a", "x", c, first) for c in ("cat", "dog")],
-        ("a", "x", None, second),  # nothing, on second thoughts
-        *[("a", "y", c, second) for c in ("fox", "dog")],
-        ("a", "y", "cat", first),
+        *[("a", "x", c, first, 1) for c in ("cat", "dog")],
+        ("a", "x", None, second, 3),  # nothing, on second thoughts
+        *[("a", "y", "fox", second, 4), ("a", "y", "dog", click, 4)],
+        ("a", "y", "cat", first, 2),
     ]
-    long(path, ("image_id", "rater_id", "class_id", "answered_at"), written)
+    long(path, ("image_id", "rater_id", "class_id", "answered_at", "page_id"), written)
     votes = read_votes(path, format="choices(several=True)")
     assert [row[1:3] for row in rows(votes) if row[3] == "yes"] == [("dog", "y"), ("fox", "y")]
     assert votes.left_out == ("2 answers that a rater gave again later",)
+    # Without pages, a later row may be the next click in the same set.
+    long(path, ("image_id", "rater_id", "class_id", "answered_at"), [row[:4] for row in written])
+    votes = read_votes(path, format="choices(several=True)")
+    assert [row[1:3] for row in rows(votes) if row[3] == "yes"] == [
+        ("cat", "x"),
+        ("cat", "y"),
+        ("dog", "x"),
+        ("dog", "y"),
+        ("fox", "y"),
+    ]
+    assert votes.left_out == ()

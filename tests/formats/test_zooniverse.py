@@ -113,6 +113,34 @@ def test_questions(tmp_path, message):
     assert yes(read_votes(write(tmp_path, ("ann", "9", "03", combo)))) == {("9.JPG", "ann", "Elk")}
 
 
+def test_questions_with_one_answer_that_says_there_is_nothing(tmp_path):
+    def question(answer):
+        return [{"task": "T0", "value": answer}]
+
+    raters = [(f"r{i}", "8", "03", question("Nothing here")) for i in range(9)]
+    path = write(
+        tmp_path,
+        *raters,
+        ("ann", "8", "03", question("Deer")),
+        ("ann", "9", "03", question("Deer")),
+        ("ann", "9", "04", question("Nothing here")),
+    )
+    votes = read_votes(path)
+    assert (votes.kind, votes.class_list.keys, yes(votes)) == ("", ("Deer",), {("8.JPG", "ann", "Deer")})
+    assert votes.left_out == ("1 answer that a rater gave again later",)
+    answers = [(r["image_id"], r["answer"]) for r in votes.to_table().to_pylist()]
+    assert (answers.count(("8.JPG", "no")), answers.count(("9.JPG", "no"))) == (9, 1)
+    keys = ("Deer", "Nothing here")
+    assert read_votes(path, classes=from_keys(keys, "own")).kind == "one class"  # it is then a class
+
+
+def test_a_survey_in_which_all_chose_nothing(tmp_path):
+    path = write(tmp_path, ("ann", "9", "03", survey("NOTHINGHERE")), ("bob", "8", "03", survey("NTHNGHR")))
+    votes = read_votes(path, classes=from_keys(("deer", "cat"), "own"))
+    answers = [(r["image_id"], r["answer"]) for r in votes.to_table().to_pylist()]
+    assert sorted(answers) == [("8.JPG", "no")] * 2 + [("9.JPG", "no")] * 2
+
+
 def test_names_of_images(tmp_path, message):
     hidden = {"subject": {"#file_name": "x/a.jpg"}}
     assert yes(read_votes(write(tmp_path, ("ann", "9", "03", survey("ELK"), hidden)))) == {

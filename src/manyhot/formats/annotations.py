@@ -74,7 +74,8 @@ def read_coco_labels(path: Path, *, classes: ClassList | None, none: str = "") -
     ----------
     none : str
         The category of images with none of the classes, as in ``coco-labels(none='empty')``. It is then no
-        class, these images have empty label sets, and images without annotations are not rated.
+        class, these images have empty label sets, and images without annotations and ``neg_category_ids`` are
+        not rated.
 
     References
     ----------
@@ -93,7 +94,8 @@ def read_coco_labels(path: Path, *, classes: ClassList | None, none: str = "") -
     with entries_of_coco(path):
         state = _states_of_images(content, own, path)
         if annotated is not None:
-            state[[id_of_coco(i["id"]) not in annotated for i in content["images"]]] = NOT_ASKED
+            unrated = [id_of_coco(i["id"]) not in annotated and _NEGATIVE not in i for i in content["images"]]
+            state[unrated] = NOT_ASKED
     named = [i | {"file_name": name} for i, name in zip(content["images"], names, strict=True)]
     boxed = {"images": named, "annotations": [a for a in content["annotations"] if _BOX in a]}
     objects = objects_of_coco(content | boxed, own, path, ids=image_ids)
@@ -123,7 +125,11 @@ def _without(content: dict[str, Any], none: str, path: Path) -> dict[str, Any]:
         )
     categories = [c for c in content["categories"] if id_of_coco(c["id"]) not in ids]
     annotations = [a for a in content["annotations"] if id_of_coco(a["category_id"]) not in ids]
-    return content | {"categories": categories, "annotations": annotations}
+    images = [
+        i | {_NEGATIVE: [c for c in i[_NEGATIVE] if id_of_coco(c) not in ids]} if _NEGATIVE in i else i
+        for i in content["images"]
+    ]
+    return content | {"images": images, "categories": categories, "annotations": annotations}
 
 
 def _states_of_images(content: dict[str, Any], classes: ClassList, path: Path) -> Bytes:

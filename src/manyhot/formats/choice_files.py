@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from manyhot.formats.tabular import (
 )
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
-from manyhot.tables import Votes, schema
+from manyhot.tables import Votes
 from manyhot.tables.choices import ChoiceColumns
 from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS
 
@@ -40,8 +41,8 @@ CHOSEN_NAMES = ("class_id", "label", "class", "chosen")
 """Names of the columns of choices, with one vote per row."""
 
 SHOWN = ("all", "chosen")
-
 _WHEN = "answered_at"
+_PAGES = ("page_id", "classification_id", "submission_id")  # of rows submitted together
 
 _SAMPLE = 1_000
 """Number of rows from which it is detected whether labels are answers or classes."""
@@ -122,8 +123,8 @@ def read_choices(
     ----------
     several : bool
         Whether raters chose sets of classes, with one row for each class of a set. A row without a class is
-        an empty set. The votes are then *yes* and *no* answers. If there is a column ``answered_at``, the
-        rows with the last time are the set, and otherwise all rows of the rater.
+        an empty set. The votes are then *yes* and *no* answers. All rows of a rater and an image are one set,
+        unless the table has the columns ``page_id`` and ``answered_at``: the last page is then the set.
     shown : {"all", "chosen"}
         For sets, the classes that raters were asked about: all classes, or the classes that some rater chose
         for the image.
@@ -153,31 +154,47 @@ def votes_of_frame(
             allowed="columns of images, raters and classes, such as image_id, rater_id and class_id",
         )
     names = dict(zip(columns, ("image_id", "rater_id", "class_id"), strict=True))
-    when = first_column(frame.columns, (_WHEN,))
-    times = [] if when is None else [_times(frame[when], path).alias(_WHEN)]
-    return _votes(frame.select(*columns, *times).rename(names), classes, path, several=several, shown=shown)
+    page = first_column(frame.columns, _PAGES) if several else None
+    when = None if several and page is None else first_column(frame.columns, (_WHEN,))
+    order = [] if when is None else [_order(frame, columns, when, page, path)]
+    return _votes(frame.select(*columns, *order).rename(names), classes, path, several=several, shown=shown)
+
+
+def _order(
+    frame: pl.DataFrame, columns: tuple[str, str, str], when: str, page: str | None, path: Path
+) -> pl.Series:
+    """Return when each row was submitted, as a number; 0 where a rater answered an image once."""
+    image, rater, chosen = columns
+    again = pl.col(chosen).count() > 1 if page is None else pl.col(page).n_unique() > 1
+    rows = frame.select(again.over(image, rater)).to_series().arg_true()
+    times = _times(frame[when].gather(rows), path)
+    if page is not None:  # the rows of a page may have the time of each click
+        parts = frame.select(pl.col(image, rater, page).gather(rows)).with_columns(times.alias(_WHEN))
+        times = parts.select(pl.col(_WHEN).max().over(image, rater, page)).to_series()
+    return pl.zeros(len(frame), times.dtype, eager=True).scatter(rows, times).alias(_WHEN)
 
 
 def _times(values: pl.Series, path: Path) -> pl.Series:
-    """Return when votes were given, as numbers."""
-    kind = schema("votes").field(_WHEN).type
-    try:
-        times = values.to_arrow().cast(kind).cast(pa.int64())
-    except pa.ArrowException as error:
-        raise InputError(
-            f"The column {_WHEN!r} does not contain times.",
-            where=path,
-            got=f"{values.dtype} ({str(error).partition(chr(10))[0]})",
-            allowed="times with their zone, such as 2021-03-09T22:16:08Z",
-        ) from error
-    if times.null_count:
+    """Return times as numbers."""
+    values = values.fill_nan(None) if values.dtype.is_float() else values
+    if values.null_count():
         raise InputError(
             f"The column {_WHEN!r} contains an empty value.",
             where=path,
-            got=f"{times.null_count:,} of {len(times):,} rows",
-            allowed="a time in each row, or no such column",
+            got=f"{values.null_count():,} of {len(values):,} rows of raters who answered an image again",
+            allowed="a time in each of these rows, or no such column",
         )
-    return pl.Series(times)
+    if values.dtype.is_numeric() or values.dtype.is_temporal():
+        return values.to_physical()
+    for zone in ("UTC", None):
+        with suppress(pa.ArrowException):
+            return pl.Series(values.to_arrow().cast(pa.timestamp("ns", zone)).cast(pa.int64()))
+    raise InputError(
+        f"The column {_WHEN!r} does not contain times.",
+        where=path,
+        got=cut_for_message(", ".join(map(str, values.head(8)))),
+        allowed="times such as 2021-03-09T22:16:08Z, all with or all without their zone, or numbers",
+    )
 
 
 @register(
@@ -433,17 +450,12 @@ def _class_list(values: pl.Series, classes: ClassList | None, path: Path) -> Cla
     """
     if values.dtype in (pl.String, pl.Null):
         distinct = {name for v in values.drop_nulls().unique().to_list() if (name := v.strip())}
-        if (
-            classes is None
-            and distinct
-            and all(n.isascii() and n.isdecimal() and len(n) < 7 for n in distinct)
-        ):
+        are_numbers = all(n.isascii() and n.isdecimal() and len(n) < 7 for n in distinct)
+        if classes is None and distinct and are_numbers:
             return from_keys([str(i) for i in range(max(map(int, distinct)) + 1)], path.stem)
         if classes is None:
-            imagenet = class_list()
-            return (
-                imagenet if distinct and distinct <= set(imagenet.keys) else classes_seen(distinct, path.stem)
-            )
+            imagenet, is_imagenet = class_list(), distinct and distinct <= set(class_list().keys)
+            return imagenet if is_imagenet else classes_seen(distinct, path.stem)
         return classes
     if not values.dtype.is_integer():
         raise InputError(
@@ -483,18 +495,6 @@ def columns_of_votes(
 
     If `order` says when each vote was given, the last answer of a rater to an image counts.
     """
-    ids = pa.table(
-        {"image_id": pa.array(image.astype(str) if image.dtype.kind in "iu" else image, pa.string())}
-    )
-    who = rater.astype(str) if rater.dtype.kind in "iu" else rater
-    columns = ChoiceColumns(
-        with_image_ids(ids)["image_id"],
-        pa.chunked_array([pa.array(who, pa.string())]),
-        class_id,
-        classes,
-        path.stem,
-        kind,
-        left_out,
-        order,
-    )
-    return columns.last_answers()
+    names, who = (pa.array(a.astype(str) if a.dtype.kind in "iu" else a, pa.string()) for a in (image, rater))
+    images, raters = with_image_ids(pa.table({"image_id": names}))["image_id"], pa.chunked_array([who])
+    return ChoiceColumns(images, raters, class_id, classes, path.stem, kind, left_out, order).last_answers()

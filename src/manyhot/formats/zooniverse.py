@@ -64,9 +64,9 @@ def read_zooniverse(
 
     The classes that a rater chose in a survey, or in a question with several answers, are *yes*, and all
     other classes of the list are *no*, because the task shows all of them. In a question with one answer,
-    raters chose one class of all. The last classification of a rater on an image counts. Raters who are not
-    logged in have the name in the export, such as ``not-logged-in-ee875be6``. It is not read whether subjects
-    are retired.
+    raters chose one class of all; if some chose `none`, the answers are *yes* and *no*, too. The last
+    classification of a rater on an image counts. Raters who are not logged in have the name in the export,
+    such as ``not-logged-in-ee875be6``. It is not read whether subjects are retired.
 
     Parameters
     ----------
@@ -95,11 +95,9 @@ def read_zooniverse(
     listed = classes or classes_seen({c for c in distinct if _fold(c) not in nothing}, path.stem)
     ids = {none: -1} | _ids(distinct, listed, nothing, path)
     rows = [(a.image, a.rater, ids[c], at) for at, a in enumerate(given) for c in a.chosen or (none,)]
-    is_single = bool(given) and all(a.is_single for a in given)
+    # Votes for one class cannot say that there is none; answers no to all classes can.
+    is_single = bool(given) and all(a.is_single for a in given) and all(row[2] >= 0 for row in rows)
     skipped = len(answers) - len(given)
-    if is_single:  # one who chose none of the classes did not choose one class of all
-        skipped += sum(row[2] < 0 for row in rows)
-        rows = [row for row in rows if row[2] >= 0]
     names, raters, chosen, order = zip(*rows, strict=True) if rows else ((), (), (), ())
     columns = columns_of_votes(
         np.array(names, object),

@@ -113,7 +113,8 @@ class ChoiceColumns:
         question, vote = _questions(seen_image, pairs, k)
         cell = seen[vote] * k + pairs[question] % k
         at = np.minimum(np.searchsorted(yes, cell), max(len(yes) - 1, 0))
-        answer = np.where(yes[at] == cell if len(yes) else False, YES, NO).astype(np.int8)
+        is_yes = yes[at] == cell if len(yes) else np.zeros(len(cell), bool)
+        answer = np.where(is_yes, YES, NO).astype(np.int8)
         order = np.lexsort((seen_rater[vote], question))
         arrays = question[order], seen_rater[vote][order], answer[order]
         return replace(self._votes(images, raters, *arrays, pairs), kind="")

@@ -45,7 +45,7 @@ from manyhot.core.conformal import expected_coverage  # noqa: E402
 from manyhot.core.ood import auroc, confidence_scores  # noqa: E402
 from manyhot.core.sets import NO, UNCLEAR, YES  # noqa: E402
 from manyhot.core.uncertainty import Average, uncertainty_of  # noqa: E402
-from manyhot.evaluate.confidence import split_for_sets  # noqa: E402
+from manyhot.evaluate.confidence import Division, split_for_sets  # noqa: E402
 
 SHARED = common.REPO.parent / "shared"
 COCO = SHARED / "data" / "coco" / "images.parquet"
@@ -138,7 +138,7 @@ def cifar():
 
 def conformal_rows(labels, net, alpha):
     """Yield sets that are fitted to labels and to people's answers, and how often they cover an answer."""
-    case, chosen = split_for_sets(labels, net, fit=0.5, seed=0)
+    case, chosen = split_for_sets(labels, net, Division(0.5, 0))
     for cover in ("label", "drawn", "drawn_all"):
         found = manyhot.conformal(labels, net, cover=cover, alpha=alpha)
         rest = np.flatnonzero(~chosen)
@@ -256,7 +256,7 @@ def member_rows(name, members, label):
 def error_rows(labels, models):
     """Yield how well confidence, entropy and mutual information tell errors, by label and by label set."""
     for model in models:
-        case, _ = split_for_sets(labels, model, fit=0.5, seed=0)
+        case, _ = split_for_sets(labels, model, Division(0.5, 0))
         right = case.labels.label == case.top[:, 0], case.hit[:, 0]
         counts = [case.labels.labelled & case.labels.usable, case.labels.scored]
         several, exclusive = case.uncertainty is not None, "sigmoid" not in model.model

@@ -29,7 +29,7 @@ SHARED = REPO.parent / "shared"
 LONGEST = (
     "test_files_full_disk.py",
     "test_uncertain_labels.py",
-    "evaluate/test_audited_reliability.py",
+    "evaluate/test_reliability_audited.py",
     "reassess/app/routes/test_rating_page_looks.py",
     "predict/ray/test_ray.py",
     "reassess/app/test_app_samples_campaign.py",

@@ -54,13 +54,13 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_model(i, label, seed=None):
+def write_model(i, label, seed=None, n=N):
     rng = np.random.default_rng(100 + i if seed is None else seed)
     logits = rng.normal(size=(N, C)) + 2 * (np.arange(C) == label[:, None])
     best = np.argsort(-logits, axis=1)[:, :3]
     scores = np.take_along_axis(logits, best, 1).astype(np.float32)
     total = np.logaddexp.reduce(logits, axis=1).astype(np.float32)
-    some = slice(0, N - 50) if i == 8 else slice(None)
+    some = slice(0, N - 50 if i == 8 else n)
     made = Predictions(
         IDS[some], f"m{i:02d}", best[some].astype(np.int32), scores[some], total[some], "logit", C
     )
@@ -110,6 +110,18 @@ def test_a_killed_run_goes_on_after_its_last_batch(folder, options):
     assert names == [f"m{i:02d}" for i in range(6, MODELS)]
     assert found == expected
     assert kept(folder) == []
+
+
+def test_clusters_that_only_models_of_kept_batches_predict(folder):
+    for i in range(6, MODELS):
+        write_model(i, labels_of(), n=N - 50)
+    clusters = {image_id: i // 10 for i, image_id in enumerate(IDS.to_pylist())}
+    expected, _ = judged(clusters=clusters)
+    assert any(b"over 40 clusters with 400 images" in content for content in expected.values())
+    killed(8, clusters=clusters)
+    found, names = judged(clusters=clusters)
+    assert names == [f"m{i:02d}" for i in range(6, MODELS)]
+    assert found == expected
 
 
 def test_nothing_of_other_labels_options_or_versions_is_used(folder, monkeypatch):

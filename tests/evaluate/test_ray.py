@@ -119,6 +119,8 @@ def test_models_that_do_not_fit_are_skipped(folder):
     ]
     lists = {"m": np.tile(np.arange(3), (N, 1)), "n": np.eye(N, C, dtype=np.float32)}
     hot = np.eye(C, dtype=int)[np.arange(N) % C]
+    clusters = {image_id: i // 10 for i, image_id in enumerate(ids().to_pylist())}
+    on_both("labels.parquet", "models", resamples=50, clusters=clusters)
     some = on_both(hot, lists, metrics=["map_macro"], reading=Reading(scores="logit"), resamples=0)
     assert some.results["model"].unique().to_pylist() == ["n"]
     messages = []

@@ -139,7 +139,10 @@ class Judge:
         """
         check_same_classes(self._labels, predictions)
         alignment, sets = self._align(predictions)
-        self._seen[alignment.left] = True
+        if self._bootstrap.clusters is not None:
+            seen = np.zeros_like(self._seen)
+            seen[alignment.left] = True
+            self._seen = self._seen | seen  # not in place: on Ray, workers get it read-only
         depth = max(depth_of(self._requested or ()), int(sets.size.max(initial=1)))
         depth = max(depth, self._posterior.depth) if self._posterior else depth
         audit = self._options.audit
@@ -248,6 +251,8 @@ class Judge:
         models = self._judged.unkept
         batch = self._judged.batch(self._pairs.of_models(models))
         batch.about["pictured"] = self._pictured.of_models(models)
+        if self._bootstrap.clusters is not None:
+            batch.arrays["seen"] = self._seen
         batch.tables = [] if self._per_class is None else self._per_class.parts
         batch.posterior = self._posterior.values if self._posterior else {}
         return batch
@@ -257,6 +262,8 @@ class Judge:
         self._judged.restore(batch)
         self._pictured.restore(batch.about["pictured"])
         self._pairs.restore(batch)
+        if self._bootstrap.clusters is not None:
+            self._seen = self._seen | batch.arrays["seen"]
         if self._per_class is not None:
             self._per_class.parts += batch.tables
         if self._posterior:

@@ -55,10 +55,11 @@ test-versions: $(STAMP)
 fuzz: $(STAMP)
 	$(BIN)/python tools/fuzz.py --cases 100000
 
-# Commands killed 20 times each, and a disk that fills under every command.
+# Commands killed 20 times each; a disk that fills, and a read-only cache, under every command.
 kill: $(STAMP)
 	$(BIN)/python tools/kill.py --times 20
 	$(BIN)/python tools/kill.py --disk --times 20
+	$(BIN)/python tools/kill.py --cache
 
 imagenet: $(STAMP)
 	$(BIN)/manyhot evaluate imagenet --out imagenet

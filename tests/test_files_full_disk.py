@@ -41,6 +41,13 @@ def test_a_disk_that_fills_in_every_command(monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_read_only_cache():
+    """The files are those of a run that may write its cache; `fetch` ends with an error. Others: `make kill`."""
+    printed = disturbed("--cache", "predict", "evaluate", "fetch")
+    assert len(printed.splitlines()) >= 4
+
+
+@pytest.mark.slow
 def test_killed_commands(monkeypatch):
     """Not Ray's clusters, which start slowly: `make kill` kills these, too."""
     monkeypatch.syspath_prepend(TOOL.parent)

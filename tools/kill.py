@@ -2,8 +2,9 @@
 
 ``python tools/kill.py --times 20 --seed 0`` kills each of `KILLED` twenty times with SIGKILL, at a random
 time or at a random change of a file. ``--disk`` fills the disk instead, for every command: from a random
-change on, files can be neither opened nor renamed, or opened but not written. Names of cases of
-``kill_inputs.py`` choose among them.
+change on, files can be neither opened nor renamed, or opened but not written. ``--cache`` makes the folder
+of downloads and caches read-only instead: commands then give the same files, and `fetch` says what is wrong.
+Names of cases of ``kill_inputs.py`` choose among them.
 
 Afterwards each file is the old or the new one, or a finished part of a command that resumes. The command is
 then run again, and its files must be those of the undisturbed run, byte by byte. Commands run in forks of
@@ -65,6 +66,11 @@ NEEDS_SPACE = CHANGES - {"os.remove", "os.rmdir"}
 
 _PATHS = (str, bytes, os.PathLike)
 
+FAULTS = {"kill": ("time", "kill"), "disk": ("open", "write"), "cache": ("cache",)}
+
+CACHE = "work/cache"
+"""The folder of caches, in that of a run and its temporary files."""
+
 
 @dataclass
 class Fault:
@@ -72,7 +78,7 @@ class Fault:
 
     Attributes
     ----------
-    kind : {"", "kill", "time", "open", "write"}
+    kind : {"", "kill", "time", "open", "write", "cache"}
     at : float
     """
 
@@ -91,6 +97,10 @@ class Fault:
         if not (opened or event in CHANGES) or not self.is_ours(arguments[0]):
             return
         self.changes += 1
+        if self.kind == "cache":
+            if self.is_ours(arguments[0], CACHE):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(arguments[0]))
+            return
         if not self.kind or self.kind == "time" or self.changes < self.at:
             return
         if self.kind == "kill":
@@ -100,10 +110,10 @@ class Fault:
         elif opened or event in NEEDS_SPACE:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
 
-    def is_ours(self, path: object) -> bool:
-        """Return whether a path is in the folder, in which temporary files are, too."""
+    def is_ours(self, path: object, below: str = "") -> bool:
+        """Return whether a path is in the folder, in which temporary files are, too, or below one of it."""
         whole = str(Path.cwd() / os.fsdecode(path)) if isinstance(path, _PATHS) else ""
-        return whole.startswith(self.place)
+        return whole.startswith(str(Path(self.place, below)))
 
 
 @dataclass(frozen=True)
@@ -293,6 +303,11 @@ def faults_of(
             yield f"left: {name}"
     if fault.kind in ("open", "write") and (ended.code not in (0, 6) or "Traceback" in ended.printed):
         yield f"exit code {ended.code}"
+    if fault.kind == "cache":
+        if ended.code != (6 if case.command == "fetch" else 0) or "Traceback" in ended.printed:
+            yield f"exit code {ended.code}"
+        elif not ended.code:
+            yield from (f"not as before: {n}" for n in differing(left, new) if not n.startswith("cache/"))
 
 
 def differing(found: Mapping[str, bytes], expected: Mapping[str, bytes]) -> Iterator[str]:
@@ -302,6 +317,8 @@ def differing(found: Mapping[str, bytes], expected: Mapping[str, bytes]) -> Iter
 
 def moments(kinds: Sequence[str], ended: Ended, times: int, rng: random.Random) -> list[Fault]:
     """Return random moments; of a disk that fills, the first and the last change, too."""
+    if kinds == ("cache",):
+        return [Fault("cache")]
     faults = []
     for i in range(times):
         kind = kinds[i % len(kinds)]
@@ -369,16 +386,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}")
     parser.add_argument("--times", type=int, default=20, help="disturbed runs of each case")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--disk", action="store_true", help="fill the disk in place of a kill")
+    faults = parser.add_mutually_exclusive_group()
+    faults.add_argument("--disk", action="store_true", help="fill the disk in place of a kill")
+    faults.add_argument("--cache", action="store_true", help="make the cache read-only in place of a kill")
     chosen = parser.parse_args(arguments)
     if unknown := set(chosen.cases) - set(CASES):
         parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
-    names = chosen.cases or list(CASES if chosen.disk else KILLED)
+    names = chosen.cases or list(CASES if chosen.disk or chosen.cache else KILLED)
     if not (SHARED / "mirror.zip").is_file():
         names = [name for name in names if name != "fetch"]
         print("left out: fetch, for which published files are absent")
     start(names)
-    failures, kinds = 0, ("open", "write") if chosen.disk else ("time", "kill")
+    failures, kinds = 0, FAULTS["disk" if chosen.disk else "cache" if chosen.cache else "kill"]
     print(
         "| command | disturbed | exit codes | right | wrong |\n| --- | ---: | --- | ---: | ---: |", flush=True
     )

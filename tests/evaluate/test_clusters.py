@@ -267,6 +267,17 @@ def test_the_note_states_the_numbers_of_clusters_and_images():
     assert not [n for n in evaluate(resamples=0).model_notes if n.kind == "clusters"]
 
 
+def test_classes_that_are_in_one_cluster_only_are_noted():
+    labels = DATA.labels.copy()
+    labels.loc[(DATA.people != "p1").to_numpy(), "z"] = 0
+    labels.loc[(DATA.people == "p1").to_numpy(), "z"] = 1
+    for metric, expected in (("map_macro", 1), ("real1", 0)):
+        found = manyhot.evaluate(labels, DATA.models, metrics=[metric], clusters=DATA.people, reading=READING)
+        notes = [n.text for n in found.model_notes if n.text.startswith("1 of 4 classes are in one cluster")]
+        assert len(notes) == expected
+    assert not any("in one cluster" in note.text for note in evaluate(metrics=["map_macro"]).model_notes)
+
+
 def test_the_note_counts_the_clusters_of_the_images_that_are_predicted():
     """As counted by pandas, of all images that a model predicts, and of the requested slices of them."""
     data = draw(40, seed=5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from pyarrow import compute as pc
 from manyhot.core.array_types import Bools
 from manyhot.core.clusters import Clusters
 from manyhot.core.ratio_intervals import FEWEST_CLUSTERS
+from manyhot.core.sets import YES, LabelSets
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.result_rows import Note
 from manyhot.parameters import Shown
@@ -27,7 +28,7 @@ _LIKELY = re.compile(r"(patient|subject|person)s?([ _-]?(id|key|nr|no|num|number
 """Names of columns whose values are likely to be clusters."""
 
 _SHOWN = 5
-"""Slices in a note."""
+"""Slices or classes in a note."""
 
 
 def clusters_of(clusters: ClustersLike | None, labels: Labels, images: Images | None) -> Clusters | None:
@@ -132,6 +133,30 @@ def cluster_text(
     if exceptions := " and of ".join(by_image):
         text += f"; intervals of {exceptions} are still over images, and too narrow"
     return text
+
+
+def confined_text(clusters: Clusters, sets: LabelSets, judged: Bools, names: Sequence[str]) -> str:
+    """Return that some classes are valid in one cluster only, as a note; empty if there are none.
+
+    Parameters
+    ----------
+    clusters : Clusters
+    sets : LabelSets
+    judged : ndarray of bool, shape (n,)
+        The images that a model predicts.
+    names : sequence of str, length C
+    """
+    valid = (sets.state == YES) & judged[sets.rows]
+    pairs = np.unique(sets.classes[valid].astype(np.int64) * clusters.n + clusters.number[sets.rows[valid]])
+    n = np.bincount(pairs // clusters.n, minlength=sets.n_classes)
+    confined = np.flatnonzero(n == 1)
+    if not len(confined):
+        return ""
+    return (
+        f"{len(confined):,} of {np.count_nonzero(n):,} classes are in one cluster only, such as "
+        f"{listed([names[i] for i in confined.tolist()], _SHOWN)}: how much they vary between clusters is "
+        "unknown, so intervals of macro averages may be too narrow"
+    )
 
 
 def cluster_notes(

@@ -22,7 +22,7 @@ from manyhot.errors import InputError
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudited
 from manyhot.evaluate.class_thresholds import ClassThresholds
-from manyhot.evaluate.clusters import cluster_text
+from manyhot.evaluate.clusters import cluster_text, confined_text
 from manyhot.evaluate.columns import ImageValues, PooledValue, Sampler
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, drawn_images, may_compare, reference_of
 from manyhot.evaluate.judged_batches import (
@@ -328,6 +328,11 @@ class Judge:
         column = options.clusters if isinstance(options.clusters, str) else ""
         text = cluster_text(clusters, column, self._seen, slices, by_image)
         yield Note(self._dataset, "", "clusters", clusters.count(self._seen), text)
+        known = self._classes
+        names = known.names if known else tuple(map(str, range(self._sets.n_classes)))
+        has_macro = any("macro" in row.metric for row in self._judged.rows)
+        if has_macro and (text := confined_text(clusters, self._sets, self._seen, names)):
+            yield Note(self._dataset, "", "clusters", 0, text)
 
     def _note(self, model: str, kind: str, n: int, text: str) -> None:
         self._judged.notes.append(Note(self._dataset, model, kind, n, text))

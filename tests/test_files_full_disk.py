@@ -42,7 +42,7 @@ def test_a_disk_that_fills_in_every_command(monkeypatch):
 
 @pytest.mark.slow
 def test_a_read_only_cache():
-    """The files are those of a run that may write its cache; `fetch` ends with an error. Others: `make kill`."""
+    """The files are those of a run that may write its cache; `fetch` ends with an error."""
     printed = disturbed("--cache", "predict", "evaluate", "fetch")
     assert len(printed.splitlines()) >= 4
 

@@ -41,6 +41,10 @@ METRICS = (
     "auroc_micro",
     "f1_macro(threshold=1.0, link='identity')",
     "f1_micro(threshold=1.0, link='identity')",
+    "precision_macro(threshold=1.0, link='identity')",
+    "precision_micro(threshold=1.0, link='identity')",
+    "recall_macro(threshold=1.0, link='identity')",
+    "recall_micro(threshold=1.0, link='identity')",
     "lrap",
     "real1",
     "brier_set",
@@ -133,7 +137,7 @@ def row(name, n, values, ends, limit):
         holds = ((ends[..., 0] <= expected) & (expected <= ends[..., 1]))[some].mean(0)
         width = np.diff(ends[some], axis=-1)[..., 0].mean(0) / (2 * 1.96 * values.std(0))
     return (
-        f"{name.partition('(')[0]:<12}{n:>7,}{expected[0]:>8.3f}{limit:>7.3f}{1 - some.mean():>7.1%}"
+        f"{name.partition('(')[0]:<16}{n:>7,}{expected[0]:>8.3f}{limit:>7.3f}{1 - some.mean():>7.1%}"
         + "".join(f"{100 * h:>9.1f} %" for h in holds)
         + "".join(f"{w:>7.2f}" for w in width)
     )
@@ -188,7 +192,7 @@ def main():
     error = 100 * np.sqrt(0.95 * 0.05 / options.simulations)
     print(f"coverage of 95 % intervals (standard error {error:.1f} points), and width beside the exact one")
     print(
-        f"{'metric':<12}{'images':>7}{'mean':>8}{'limit':>7}{'none':>7}"
+        f"{'metric':<16}{'images':>7}{'mean':>8}{'limit':>7}{'none':>7}"
         f"{'model 1':>11}{'model 2':>11}{'pair':>11}{'width 1':>9}{'2':>5}{'pair':>7}"
     )
     show(metric_rows(options, design, limits), options.out)

@@ -37,6 +37,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.core.ranking",
         "manyhot.core.curve_metrics",
         "manyhot.core.set_metrics",
+        "manyhot.core.macro_metrics",
         "manyhot.core.confidence_metrics",
         "manyhot.core.selective_prediction",
         "manyhot.core.distributions",

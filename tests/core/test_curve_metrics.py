@@ -16,7 +16,10 @@ from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, YES, Case, LabelSets
 from manyhot.registry import get
 
 Array = npt.NDArray[Any]
-EXACT = ["map_macro", "map_11point", "auroc_macro", "f1_macro(threshold=0.25, link='identity')"]
+EXACT = [
+    *("map_macro", "map_11point", "auroc_macro"),
+    *(f"{name}_macro(threshold=0.25, link='identity')" for name in ("f1", "precision", "recall")),
+]
 FIRST_ORDER = ["map_micro", "auroc_micro"]
 
 

@@ -10,10 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import expit, softmax
-from sklearn.metrics import accuracy_score, f1_score, hamming_loss, jaccard_score
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    hamming_loss,
+    jaccard_score,
+    precision_score,
+    recall_score,
+)
 
 from manyhot.core.estimates import Estimate, Ratio
-from manyhot.core.set_metrics import f1_macro, f1_micro, f1_samples, hamming, jaccard, subset_accuracy
+from manyhot.core.macro_metrics import f1_macro, precision_macro, recall_macro
+from manyhot.core.set_metrics import (
+    f1_micro,
+    f1_samples,
+    hamming,
+    jaccard,
+    precision_micro,
+    recall_micro,
+    subset_accuracy,
+)
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, YES, Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.registry import get, options_of
@@ -21,7 +37,11 @@ from manyhot.registry import get, options_of
 Array = npt.NDArray[Any]
 Problem = tuple[Array, Array, Array, Array]
 METRICS: dict[str, Callable[..., Estimate]] = {
-    f.__name__: f for f in (subset_accuracy, jaccard, f1_samples, hamming, f1_micro, f1_macro)
+    f.__name__: f
+    for f in (
+        *(subset_accuracy, jaccard, f1_samples, hamming, f1_micro, precision_micro, recall_micro),
+        *(f1_macro, precision_macro, recall_macro),
+    )
 }
 each_metric = pytest.mark.parametrize("name", METRICS)
 each_mask = pytest.mark.parametrize("masked", [False, True])
@@ -58,6 +78,17 @@ def f1(tp: float, fp: float, fn: float) -> float:
     return 2 * tp / (2 * tp + fp + fn) if tp + fp + fn > 0 else np.nan
 
 
+def share(name: str, tp: float, fp: float, fn: float) -> float:
+    """Return F1, precision or recall by counts; NaN of a class that does not count."""
+    kind, _, average = name.partition("_")
+    if kind == "f1":
+        return f1(tp, fp, fn)
+    counted, whole = {"precision": (tp + fp + fn, tp + fp), "recall": (tp + fn, tp + fn)}[kind]
+    if whole == 0:
+        return 0.0 if average == "macro" and counted > 0 else np.nan
+    return tp / whole
+
+
 def of_image(name: str, yes: Array, said: Array) -> float:
     if name == "subset_accuracy":
         return float(yes.tolist() == said.tolist()) if len(yes) else np.nan
@@ -78,12 +109,12 @@ def brute_force(name: str, problem: Problem, threshold: float, masked: bool) -> 
         return float(np.average(values[kept], weights=w[kept])) if kept.any() else np.nan
     cells = np.broadcast_to(w[:, None], state.shape)
     tp, fp, fn = counts(yes[account], said[account], cells[account])
-    if name == "f1_micro":
-        return f1(tp, fp, fn)
+    if name.endswith("_micro"):
+        return share(name, tp, fp, fn)
     if name == "hamming":
         return float((fp + fn) / cells[account].sum()) if cells[account].sum() > 0 else np.nan
     columns = zip(account.T, yes.T, said.T, strict=True)
-    values = np.array([f1(*counts(y[a], p[a], w[a])) for a, y, p in columns])
+    values = np.array([share(name, *counts(y[a], p[a], w[a])) for a, y, p in columns])
     return float(np.mean(values[~np.isnan(values)])) if not np.isnan(values).all() else np.nan
 
 
@@ -121,6 +152,10 @@ def same(a: float, b: float) -> bool:
         ("hamming", hamming_loss, {}),
         ("f1_micro", f1_score, {"average": "micro"}),
         ("f1_macro", f1_score, {"average": "macro", "zero_division": np.nan}),
+        ("precision_micro", precision_score, {"average": "micro"}),
+        ("recall_micro", recall_score, {"average": "micro"}),
+        ("precision_macro", precision_score, {"average": "macro", "zero_division": np.nan}),
+        ("recall_macro", recall_score, {"average": "macro", "zero_division": np.nan}),
     ],
 )
 def test_equals_scikit_learn(
@@ -220,6 +255,12 @@ def test_by_hand() -> None:
     assert at["hamming"].value(None) == 2 / 9
     assert at["f1_micro"].value(None) == 4 / 6
     assert at["f1_macro"].value(None) == (1 + 0) / 2  # the third class is neither positive nor predicted
+    assert at["precision_micro"].value(None) == 2 / 3
+    assert at["recall_micro"].value(None) == 2 / 3
+    assert at["precision_macro"].value(None) == (1 + 0) / 2
+    assert at["recall_macro"].value(None) == (1 + 0) / 2
+    never = case_of(np.array([[YES, YES, NO]], np.uint8), np.array([[9, 0, 0]], np.float32))
+    assert precision_macro(never, threshold=1, link="identity").value(None) == (1 + 0) / 2  # never predicted
     assert isinstance(at["subset_accuracy"], Ratio)
 
 

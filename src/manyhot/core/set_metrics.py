@@ -19,17 +19,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
-from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights, mean_over, undefined
-from manyhot.core.jackknife import doubt_of
+from manyhot.core.array_types import AnyFloats, Bools, Ints
+from manyhot.core.estimates import Estimate, Ratio, mean_over, undefined
 from manyhot.core.ranked_positives import ROWS, AnsweredCells, answered_cells, comparable, scores_of
 from manyhot.core.score_threshold import least_of, least_of_rows, least_score
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
 from manyhot.registry import register
-
-_Places = tuple[Ints, Ints]
-"""The images and the classes of some cells."""
 
 
 @register(
@@ -212,101 +208,52 @@ def f1_micro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: 
 
 @register(
     "metric",
-    "f1_macro",
-    also=("f1", "f1_score"),
-    multi_label=True,
+    "precision_micro",
+    also=("precision", "precision_score", "overall_precision"),
     better="higher",
-    label="F1 (macro)",
+    label="Precision (micro)",
     needs="scores",
     each_class=True,
 )
-def f1_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False) -> Estimate:
-    """F1 score of each class over the images, 2 TP / (2 TP + FP + FN), averaged over the classes.
+def precision_micro(
+    case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False
+) -> Estimate:
+    """Share of the predicted (image, class) pairs that are valid, TP / (TP + FP): overall precision, OP.
 
     References
     ----------
-    ``sklearn.metrics.f1_score`` with ``average="macro"``.
+    ``sklearn.metrics.precision_score`` with ``average="micro"``.
 
     Notes
     -----
-    `n` is the number of images.
-
-    Deviation: a class that is neither positive nor predicted on any image with positive weight does not
-    count, as in scikit-learn with ``zero_division=np.nan``. By default, scikit-learn counts it as 0.
-
-    All predicted cells are stored with 4 bytes per cell, for up to 65,536 images and classes.
+    Deviation: the value is NaN if no class is predicted. scikit-learn returns `zero_division`.
     """
-    least = _least(case, threshold, link, masked=masked)
-    if least is None:
-        return undefined(len(case.labels))
-    masked = case.labels.leaves_out_cells(masked)
-    answered = answered_cells(case)
-    reached = answered.score >= least_of(least, answered.image, answered.classes)
-    hit, positive = _where(answered, answered.yes & reached), _where(answered, answered.yes)
-    predicted = [_where(answered, reached)] if masked else _predicted_cells(case, least)
-
-    cells = _PredictedCells(case, hit, positive, predicted)
-    return Pooled(cells.value, _cells(case, answered, masked) > 0, cells.left_out, cells.doubt)
+    counts = _counts(case, threshold, link, masked=masked)
+    return undefined(len(case.labels)) if counts is None else counts.ratio(counts.predicted)
 
 
-@dataclass(frozen=True)
-class _PredictedCells:
-    """The predicted cells and the positives, by which macro F1 is computed.
+@register(
+    "metric",
+    "recall_micro",
+    also=("recall", "recall_score", "overall_recall", "sensitivity"),
+    better="higher",
+    label="Recall (micro)",
+    needs="scores",
+    each_class=True,
+)
+def recall_micro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False) -> Estimate:
+    """Share of the valid (image, class) pairs that are predicted, TP / (TP + FN): overall recall, OR.
 
-    Attributes
+    References
     ----------
-    hit, positive : tuple of two ndarrays of int
-        The images and the classes of the predicted positives, and of all positives.
-    predicted : list of such tuples
-        All predicted cells.
+    ``sklearn.metrics.recall_score`` with ``average="micro"``.
+
+    Notes
+    -----
+    Deviation: the value is NaN if no class is valid. scikit-learn returns `zero_division`.
     """
-
-    case: Case
-    hit: _Places
-    positive: _Places
-    predicted: list[_Places]
-
-    def value(self, weights: Weights | None = None) -> float:
-        """Return the mean F1 score of the classes with a predicted or positive cell."""
-        hits, either = self._counts(weights)
-        counts = either > 0
-        return float(np.mean(2 * hits[counts] / either[counts])) if counts.any() else float("nan")
-
-    def left_out(self, inside: Weights | None) -> Floats:
-        """Return, for each image, the change of the value if the image is left out, shape (n,)."""
-        hits, either = self._counts(inside)
-        values = 2 * hits / np.maximum(either, 1)
-        # Without a cell that is either predicted or positive, and without one that is both; a class without
-        # cells left loses its value.
-        one = 2 * hits / np.maximum(either - 1, 1) - values
-        both = np.where(either > 2, 2 * (hits - 1) / np.maximum(either - 2, 1), 0) - values
-        change = self._by_image(one, both)
-        left = np.count_nonzero(either > 0) - self._by_image(either == 1, (either == 2) & (hits == 1))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray((values.sum() + change) / left - self.value(inside))
-
-    def doubt(self, inside: Weights | None) -> str:
-        """Return the reason why the value has no interval; empty if it has one."""
-        positives = _by_class(self.case, [self.positive], self._weights(inside))
-        return doubt_of(positives[positives > 0])
-
-    def _weights(self, weights: Weights | None) -> Floats:
-        return np.ones(len(self.case.labels)) if weights is None else np.asarray(weights, np.float64)
-
-    def _counts(self, weights: Weights | None) -> tuple[Floats, Floats]:
-        """Return the weights of the hits, and of the positives and the predicted cells, of each class."""
-        w = self._weights(weights)
-        return _by_class(self.case, [self.hit], w), _by_class(self.case, [self.positive, *self.predicted], w)
-
-    def _by_image(self, one: Floats | Bools, both: Floats | Bools) -> Floats:
-        """Sum over the cells of each image what the cells of each class add."""
-        one, both = one.astype(np.float64), both.astype(np.float64)
-        total = np.zeros(len(self.case.labels))
-        for (image, classes), values in [(self.hit, both - 2 * one)] + [
-            (cells, one) for cells in (self.positive, *self.predicted)
-        ]:
-            total += np.bincount(image, values.take(classes), minlength=len(total))
-        return total
+    counts = _counts(case, threshold, link, masked=masked)
+    return undefined(len(case.labels)) if counts is None else counts.ratio(counts.positives)
 
 
 @dataclass(frozen=True)
@@ -324,10 +271,14 @@ class _Counts:
     predicted: Ints
     cells: Ints
 
+    def ratio(self, whole: Ints) -> Ratio:
+        """Return the hits of all images as a share of a count of all images."""
+        return Ratio(self.hits.astype(np.float64), whole.astype(np.float64), self.cells > 0)
+
 
 def _counts(case: Case, threshold: float, link: str, *, masked: bool) -> _Counts | None:
     """Return the counts of each image; None if the metric is undefined."""
-    least = _least(case, threshold, link, masked=masked)
+    least = least_predicted(case, threshold, link, masked=masked)
     if least is None:
         return None
     masked = case.labels.leaves_out_cells(masked)
@@ -338,24 +289,24 @@ def _counts(case: Case, threshold: float, link: str, *, masked: bool) -> _Counts
         hits=count(answered.image[answered.yes & reached]),
         positives=count(answered.image[answered.yes]),
         predicted=count(answered.image[reached]) if masked else _predicted_sizes(case, least),
-        cells=_cells(case, answered, masked),
+        cells=counted_cells(case, answered, masked),
     )
 
 
-def _least(case: Case, threshold: float, link: str, *, masked: bool) -> AnyFloats | None:
+def least_predicted(case: Case, threshold: float, link: str, *, masked: bool) -> AnyFloats | None:
     """Return the least score of a predicted class; None if the metric is undefined."""
     least = least_score(case, threshold, link)
     return None if masked and not case.labels.asked_known else least
 
 
-def _cells(case: Case, answered: AnsweredCells, masked: bool) -> Ints:
+def counted_cells(case: Case, answered: AnsweredCells, masked: bool) -> Ints:
     """Return the number of cells of each image that count."""
     if masked:
         return np.bincount(answered.image, minlength=len(case.labels))
     return case.labels.usable * case.labels.n_classes
 
 
-def _blocks(case: Case, least: AnyFloats) -> Iterator[tuple[int, Bools]]:
+def predicted_blocks(case: Case, least: AnyFloats) -> Iterator[tuple[int, Bools]]:
     """Yield the first image of each block and the predicted cells, none of them of unusable images."""
     scores, usable = scores_of(case), case.labels.usable
     for start in range(0, len(scores), ROWS):
@@ -367,27 +318,5 @@ def _blocks(case: Case, least: AnyFloats) -> Iterator[tuple[int, Bools]]:
 
 def _predicted_sizes(case: Case, least: AnyFloats) -> Ints:
     count = np.min_scalar_type(case.labels.n_classes)  # as in `ranking`, twice as fast as int64
-    sizes = [reached.sum(axis=1, dtype=count) for _, reached in _blocks(case, least)]
+    sizes = [reached.sum(axis=1, dtype=count) for _, reached in predicted_blocks(case, least)]
     return np.concatenate([np.empty(0, np.intp), *sizes])
-
-
-def _predicted_cells(case: Case, least: AnyFloats) -> list[_Places]:
-    n, n_classes = scores_of(case).shape
-    small_image, small_class = np.min_scalar_type(max(n - 1, 0)), np.min_scalar_type(n_classes - 1)
-    places = []
-    for start, reached in _blocks(case, least):
-        image, classes = np.divmod(np.flatnonzero(reached), n_classes)  # 7 times as fast as np.nonzero
-        places.append(((image + start).astype(small_image), classes.astype(small_class)))
-    return places
-
-
-def _where(cells: AnsweredCells, chosen: Bools) -> _Places:
-    return cells.image[chosen], cells.classes[chosen]
-
-
-def _by_class(case: Case, places: list[_Places], w: Floats) -> Floats:
-    """Return the weight of the cells of each class, shape (C,)."""
-    total = np.zeros(case.labels.n_classes)
-    for image, classes in places:
-        total += np.bincount(classes, w.take(image), minlength=len(total))
-    return total

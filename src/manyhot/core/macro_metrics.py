@@ -1,0 +1,228 @@
+"""Metrics of predicted sets that are computed for each class and averaged over the classes.
+
+Which classes are predicted, and what counts, is as in `manyhot.core.set_metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
+from manyhot.core.estimates import Estimate, Pooled, Weights, undefined
+from manyhot.core.jackknife import doubt_of
+from manyhot.core.ranked_positives import AnsweredCells, answered_cells, scores_of
+from manyhot.core.score_threshold import least_of
+from manyhot.core.set_metrics import counted_cells, least_predicted, predicted_blocks
+from manyhot.core.sets import Case
+from manyhot.registry import register
+
+_Places = tuple[Ints, Ints]
+"""The images and the classes of some cells."""
+
+
+@register(
+    "metric",
+    "f1_macro",
+    also=("f1", "f1_score"),
+    multi_label=True,
+    better="higher",
+    label="F1 (macro)",
+    needs="scores",
+    each_class=True,
+)
+def f1_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False) -> Estimate:
+    """F1 score of each class over the images, 2 TP / (2 TP + FP + FN), averaged over the classes.
+
+    References
+    ----------
+    ``sklearn.metrics.f1_score`` with ``average="macro"``.
+
+    Notes
+    -----
+    `n` is the number of images.
+
+    Deviation: a class that is neither positive nor predicted on any image with positive weight does not
+    count, as in scikit-learn with ``zero_division=np.nan``. By default, scikit-learn counts it as 0.
+
+    All predicted cells are stored with 4 bytes per cell, for up to 65,536 images and classes.
+    """
+    return _macro(_f1, case, threshold, link, masked=masked)
+
+
+@register(
+    "metric",
+    "precision_macro",
+    also=("precision", "precision_score", "class_precision"),
+    better="higher",
+    label="Precision (macro)",
+    needs="scores",
+    each_class=True,
+)
+def precision_macro(
+    case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False
+) -> Estimate:
+    """Precision of each class over the images, TP / (TP + FP), averaged over the classes: CP.
+
+    References
+    ----------
+    ``sklearn.metrics.precision_score`` with ``average="macro"``.
+
+    Notes
+    -----
+    A class with positives that is never predicted has the value 0, as in scikit-learn.
+
+    Deviation: a class that is neither positive nor predicted does not count, as in `f1_macro`. scikit-learn
+    counts it as 0.
+    """
+    return _macro(_precision, case, threshold, link, masked=masked)
+
+
+@register(
+    "metric",
+    "recall_macro",
+    also=("recall", "recall_score", "class_recall", "sensitivity"),
+    better="higher",
+    label="Recall (macro)",
+    needs="scores",
+    each_class=True,
+)
+def recall_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False) -> Estimate:
+    """Recall of each class over the images, TP / (TP + FN), averaged over the classes with positives: CR.
+
+    References
+    ----------
+    ``sklearn.metrics.recall_score`` with ``average="macro"`` and ``zero_division=np.nan``.
+
+    Notes
+    -----
+    Deviation: a class without positives does not count. By default, scikit-learn counts it as 0.
+    """
+    return _macro(_recall, case, threshold, link, masked=masked)
+
+
+_Share = Callable[[Floats, Floats, Floats], tuple[Floats, Floats, Bools]]
+"""Numerators and denominators of classes, and which classes count, from hits, predicted and positives."""
+
+
+def _f1(hits: Floats, predicted: Floats, positives: Floats) -> tuple[Floats, Floats, Bools]:
+    either = predicted + positives
+    return 2 * hits, either, either > 0
+
+
+def _precision(hits: Floats, predicted: Floats, positives: Floats) -> tuple[Floats, Floats, Bools]:
+    return hits, predicted, predicted + positives > 0
+
+
+def _recall(hits: Floats, predicted: Floats, positives: Floats) -> tuple[Floats, Floats, Bools]:
+    del predicted
+    return hits, positives, positives > 0
+
+
+def _macro(share: _Share, case: Case, threshold: float, link: str, *, masked: bool) -> Estimate:
+    """Return the mean share of the classes that count."""
+    least = least_predicted(case, threshold, link, masked=masked)
+    if least is None:
+        return undefined(len(case.labels))
+    masked = case.labels.leaves_out_cells(masked)
+    answered = answered_cells(case)
+    reached = answered.score >= least_of(least, answered.image, answered.classes)
+    hit, positive = _where(answered, answered.yes & reached), _where(answered, answered.yes)
+    predicted = [_where(answered, reached)] if masked else _predicted_cells(case, least)
+
+    cells = _PredictedCells(case, share, hit, positive, predicted)
+    return Pooled(cells.value, counted_cells(case, answered, masked) > 0, cells.left_out, cells.doubt)
+
+
+_HIT, _FALSE, _MISS = (np.array(ones)[:, None] for ones in ((1, 1, 1), (0, 1, 0), (0, 0, 1)))
+"""What a predicted positive, a false positive and a miss add to hits, predicted and positives."""
+
+
+@dataclass(frozen=True)
+class _PredictedCells:
+    """The predicted cells and the positives, by which macro averages are computed.
+
+    Attributes
+    ----------
+    share : callable
+    hit, positive : tuple of two ndarrays of int
+        The images and the classes of the predicted positives, and of all positives.
+    predicted : list of such tuples
+        All predicted cells.
+    """
+
+    case: Case
+    share: _Share
+    hit: _Places
+    positive: _Places
+    predicted: list[_Places]
+
+    def value(self, weights: Weights | None = None) -> float:
+        """Return the mean share of the classes that count."""
+        values, counts = self._shares(self._sums(weights))
+        return float(np.mean(values[counts])) if counts.any() else float("nan")
+
+    def left_out(self, inside: Weights | None) -> Floats:
+        """Return, for each image, the change of the value if the image is left out, shape (n,)."""
+        sums = self._sums(inside)
+        values, counts = self._shares(sums)
+        without = [self._shares(np.maximum(sums - kind, 0)) for kind in (_HIT, _FALSE, _MISS)]
+        change = self._by_image([others - values for others, _ in without])
+        left = np.count_nonzero(counts) - self._by_image([counts & ~still for _, still in without])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((values.sum() + change) / left - self.value(inside))
+
+    def doubt(self, inside: Weights | None) -> str:
+        """Return the reason why the value has no interval; empty if it has one."""
+        positives = _by_class(self.case, [self.positive], self._weights(inside))
+        return doubt_of(positives[positives > 0])
+
+    def _weights(self, weights: Weights | None) -> Floats:
+        return np.ones(len(self.case.labels)) if weights is None else np.asarray(weights, np.float64)
+
+    def _sums(self, weights: Weights | None) -> Floats:
+        """Return the weights of hits, predicted cells and positives of each class, shape (3, C)."""
+        w = self._weights(weights)
+        kinds = ([self.hit], self.predicted, [self.positive])
+        return np.stack([_by_class(self.case, places, w) for places in kinds])
+
+    def _shares(self, sums: Floats) -> tuple[Floats, Bools]:
+        """Return the share of each class, and whether the class counts."""
+        part, whole, counts = self.share(*sums)
+        return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0), counts
+
+    def _by_image(self, kinds: Sequence[Floats | Bools]) -> Floats:
+        """Sum over the cells of each image what the hits, false positives and misses of each class add."""
+        hit, false, miss = (values.astype(np.float64) for values in kinds)
+        total = np.zeros(len(self.case.labels))
+        for (image, classes), values in [
+            (self.hit, hit - false - miss),
+            (self.positive, miss),
+            *((cells, false) for cells in self.predicted),
+        ]:
+            total += np.bincount(image, values.take(classes), minlength=len(total))
+        return total
+
+
+def _predicted_cells(case: Case, least: AnyFloats) -> list[_Places]:
+    n, n_classes = scores_of(case).shape
+    small_image, small_class = np.min_scalar_type(max(n - 1, 0)), np.min_scalar_type(n_classes - 1)
+    places = []
+    for start, reached in predicted_blocks(case, least):
+        image, classes = np.divmod(np.flatnonzero(reached), n_classes)  # 7 times as fast as np.nonzero
+        places.append(((image + start).astype(small_image), classes.astype(small_class)))
+    return places
+
+
+def _where(cells: AnsweredCells, chosen: Bools) -> _Places:
+    return cells.image[chosen], cells.classes[chosen]
+
+
+def _by_class(case: Case, places: list[_Places], w: Floats) -> Floats:
+    """Return the weight of the cells of each class, shape (C,)."""
+    total = np.zeros(case.labels.n_classes)
+    for image, classes in places:
+        total += np.bincount(classes, w.take(image), minlength=len(total))
+    return total

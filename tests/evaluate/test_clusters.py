@@ -264,6 +264,9 @@ def test_the_note_states_the_numbers_of_clusters_and_images():
         f"intervals and p-values are over 12 clusters with {len(few.people)} images; with fewer than 30 "
         f"clusters, intervals may be too narrow{exceptions}"
     )
+    enough = [note.text for note in evaluate(draw(30)).model_notes if note.kind == "clusters"]
+    assert len(enough) == 1
+    assert "too narrow" not in enough[0].replace(exceptions, "")
     assert not [n for n in evaluate(resamples=0).model_notes if n.kind == "clusters"]
 
 

@@ -50,7 +50,7 @@ ROWS = (
 )
 
 
-def test_a_survey(tmp_path):
+def test_a_survey(tmp_path, message):
     path = write(tmp_path, *ROWS)
     assert detect(path).name == "zooniverse"
     votes = read_votes(path)
@@ -67,6 +67,9 @@ def test_a_survey(tmp_path):
     assert votes.left_out == (
         "1 classification without a class",  # there is a choice for nothing, so it is no answer
         "1 answer that a rater gave again later",
+    )
+    assert message(lambda: read_votes(path, format="zooniverse(shown='none')")).startswith(
+        "There is no such set of shown classes.\n"
     )
     few = read_votes(path, format="zooniverse(shown='chosen')")
     assert len(few) == 3 * 2 + 1

@@ -57,7 +57,8 @@ def note_on_empty(labels: Labels, classes: ClassList | None) -> str:
     return (
         f"no image has the label {name!r}, which is a class of the predictions, but {n_empty:,} of {n:,} "
         f"images have an empty label set: metrics of the top class skip them, and for all others {name!r} "
-        f"is a wrong prediction there; write {name!r} as the label of these images, or leave the class out of the predictions"
+        f"is a wrong prediction there; write {name!r} as the label of these "
+        "images, or leave the class out of the predictions"
     )
 
 

@@ -84,20 +84,20 @@ class Bootstrap:
         return Cells.of(self.masks)
 
     @cached_property
-    def _kept(self) -> list[tuple[slice, Counts]]:
+    def _kept_blocks(self) -> list[tuple[slice, Counts]]:
         return []
 
     def _blocks(self) -> Iterator[tuple[slice, Counts]]:
         """Yield resamples in blocks, and keep them for further passes unless there are many images."""
-        if self._kept:
-            yield from self._kept
+        if self._kept_blocks:
+            yield from self._kept_blocks
             return
         drawn = []
         for block in self._draw():
             yield block
             if not self._are_many:
                 drawn.append(block)
-        self._kept.extend(drawn)
+        self._kept_blocks.extend(drawn)
 
     def _draw(self) -> Iterator[tuple[slice, Counts]]:
         """Yield resamples in blocks."""

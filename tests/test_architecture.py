@@ -135,7 +135,7 @@ def test_core_needs_arrays_only(path):
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
-        ("import manyhot", ["numpy", "pyarrow", "polars", "torch", "typer"]),
+        ("import manyhot", ["numpy", "pyarrow", "polars", "torch", "typer", "inspect", "pathlib"]),
         ("import manyhot.predict.predict", ["polars", "scipy", "torch", "manyhot.evaluate"]),
         ("import manyhot.cli", ["numpy", "pyarrow", "polars", "torch", "rich.progress"]),
         ("from manyhot import *", ["torch", "PIL", "pandas", "altair", "fastapi"]),
@@ -145,9 +145,10 @@ def test_core_needs_arrays_only(path):
     ],
 )
 def test_imports_are_lazy(statement, absent):
-    code = f"import sys; {statement}; print([m for m in {absent!r} if m in sys.modules])"
+    new = "{*sys.modules} - before"
+    code = f"import sys; before = {{*sys.modules}}; {statement}; print({{*{absent!r}}} & ({new}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "set()"
 
 
 def test_public_names_resolve():

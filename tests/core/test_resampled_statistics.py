@@ -52,6 +52,18 @@ def test_blocks_do_not_change_values(data, monkeypatch, module, name, value):
         np.testing.assert_array_equal(found, other)
 
 
+@pytest.mark.parametrize("kept", [0, 10**9])
+def test_columns_of_types_in_any_order_are_those_of_numpy(data, monkeypatch, kept):
+    monkeypatch.setattr(resampled_statistics, "_KEPT", kept)
+    masks, (flag, share, real), den, _ = data
+    num = [share, flag, real, ~flag, 1 - share, real**2, flag & den]
+    found = Bootstrap(masks, 300, seed=3).ratios(ValueColumns(num), den[:, None], np.zeros(len(num), int))
+    counts = resampling.draw_counts(N, 300, np.random.default_rng([3, N])).astype(float)
+    for mask, of_slice in zip(masks, found, strict=True):
+        by_hand = (counts * mask) @ np.stack(num, axis=1) / ((counts * mask) @ den)[:, None]
+        np.testing.assert_allclose(of_slice, by_hand, rtol=1e-6)
+
+
 @pytest.mark.parametrize("n", [60, N])
 def test_values_do_not_depend_on_other_columns(n):
     """To the last digit: one column alone, with its copies, and among others with other strata."""

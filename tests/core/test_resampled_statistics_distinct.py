@@ -32,7 +32,7 @@ def test_values_become_whole_numbers(n_distinct, largest):
     values = rng.integers(-n_distinct, n_distinct + 1, 300_000) / n_distinct * largest
     stored = compact(values)
     assert isinstance(stored, FixedPoint)
-    assert stored.itemsize == (1 if n_distinct == 6 else 4)
+    assert stored.codes.itemsize == (1 if n_distinct == 6 else 4)
     images = rng.integers(0, len(values), 1000)
     found = stored.take(images).integers()
     assert stored.is_small == (n_distinct == 6 and largest == 1)

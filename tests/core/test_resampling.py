@@ -1,4 +1,5 @@
 import inspect
+from threading import Event
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap, ttest_1samp
 
+from manyhot.core import resampling
 from manyhot.core.estimates import Cells, Ratio
 from manyhot.core.model_pairs import compare_pairs, holm, only_right, paired_errors
 from manyhot.core.resampling import (
@@ -28,6 +30,24 @@ def data():
     den = np.stack([np.ones(N), rng.random(N) < 0.8], axis=1).astype(np.float32)
     den_of = np.array([0, 1, 1])
     return masks, num * den[:, den_of], den, den_of
+
+
+def test_resamples_are_used_while_others_are_drawn_and_drawn_once(data, monkeypatch):
+    class Used(Event):
+        def fill(self, rows, counts, each=map):
+            self.set()
+
+    def drawn(n, resamples, rng):
+        assert not sizes or used.wait(30)
+        sizes.append(resamples)
+        return draw(n, resamples, rng)
+
+    used, sizes, draw = Used(), [], resampling._drawn_by_image
+    monkeypatch.setattr(resampling, "_drawn_by_image", drawn)
+    bootstrap = Bootstrap(data[0], 300, seed=3)
+    bootstrap.resample(used)
+    bootstrap.resample(used)
+    assert sizes == [125, 125, 50]
 
 
 def test_each_resample_is_the_metric_under_its_counts(data):

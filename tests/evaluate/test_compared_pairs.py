@@ -13,7 +13,7 @@ from audits import World
 from forking import commands
 from manyhot import Labels, Predictions, Reading, compare, evaluate, leaderboard
 from manyhot.errors import UnknownNameError, UsageError
-from manyhot.evaluate import compared_pairs
+from manyhot.evaluate import compared_pairs, ranks
 from manyhot.evaluate.compared_pairs import ComparedPairs
 from manyhot.evaluate.joined_models import join
 from manyhot.evaluate.pairwise import noise_line, to_best
@@ -153,6 +153,15 @@ def test_without_pairs_models_of_the_same_images_are_ranked_together(judged):
         ranked = rank_models(results)
         assert ranked["model"].to_pylist() == ["best", "mid", "near", "first", "last"]
         assert ranked["rank"].to_pylist() == [1, 2, 3, 4, 5]
+
+
+def test_resampled_values_are_not_copied_to_tell_which_images_count(judged, monkeypatch):
+    filtered, at_end = [], ranks.at_end
+    monkeypatch.setattr(ranks, "at_end", lambda table, end: filtered.append(table) or at_end(table, end))
+    results = judged["all"].as_results()
+    image_groups(results, END)
+    assert len(filtered) == 2  # of results and of samples
+    assert not any(pa.types.is_list(of) for table in filtered for of in table.schema.types)
 
 
 def test_the_best_rank_is_only_known_if_all_pairs_are_compared(judged):

@@ -1,8 +1,11 @@
 """The folder of a run: models whose earlier results are replaced are named."""
 
+from threading import Event
+
 import numpy as np
 import pytest
 
+from manyhot.evaluate import results
 from manyhot.evaluate.evaluate import evaluate
 
 
@@ -32,3 +35,18 @@ def test_models_whose_results_are_replaced_are_named(judged, tmp_path):
     assert replaced(judged("b", "e", dataset="other")) == []
     (tmp_path / "results.parquet").write_bytes(b"broken")
     assert replaced(judged("z")) == []
+
+
+def test_models_are_compared_while_numbers_are_written(judged, tmp_path, monkeypatch):
+    def write(*args, **options):
+        assert compared.wait(30)
+        return write_numbers(*args, **options)
+
+    def compare(joined):
+        compared.set()
+        return compare_results(joined)
+
+    compared, write_numbers, compare_results = Event(), results.write_numbers, results.compare_results
+    monkeypatch.setattr(results, "write_numbers", write)
+    monkeypatch.setattr(results, "compare_results", compare)
+    assert tmp_path / "results.parquet" in judged("a", "b").write(tmp_path)

@@ -77,19 +77,23 @@ class _Drawn:
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """Values of b images: flags and small numbers in float32, others in float64; `of` are their columns."""
+    """Values of b images: flags and small numbers in float32, others in float64.
+
+    `of` are the columns of both; None if all are small and in their order.
+    """
 
     small: Floats32
     integers: Floats
-    of: tuple[list[int], list[int]]
+    of: tuple[list[int], list[int]] | None
 
     def sums(self, drawn: _Drawn, some: slice = slice(None)) -> Floats:
         """Return the sums under resamples, shape (resamples, m), over all images or some of them."""
-        if not self.of[1]:
+        if self.of is None:
             return (drawn.single[:, some] @ self.small[some]).astype(np.float64)
-        sums = np.empty((len(drawn.double), self.small.shape[1] + self.integers.shape[1]))
+        sums = np.empty((len(drawn.single), self.small.shape[1] + self.integers.shape[1]))
         sums[:, self.of[0]] = drawn.single[:, some] @ self.small[some]
-        sums[:, self.of[1]] = drawn.double[:, some] @ self.integers[some]
+        if self.of[1]:
+            sums[:, self.of[1]] = drawn.double[:, some] @ self.integers[some]
         return sums
 
 
@@ -100,27 +104,50 @@ class _Sorted:
         arrays = values.arrays if isinstance(values, ValueColumns) else list(values.T)
         columns = [column if isinstance(column, FixedPoint) else compact(column) for column in arrays]
         self.width = len(columns)
-        large = [isinstance(column, FixedPoint) and not column.is_small for column in columns]
         self.units = np.array([column.unit if isinstance(column, FixedPoint) else 1 for column in columns])
-        self._of = ([c for c, is_large in enumerate(large) if not is_large], np.flatnonzero(large).tolist())
-        # Flags and codes take a byte each, so that the values of 60 models and 50,000 images are sorted once.
-        small = len(images) * sum(column.itemsize for column in columns) <= _KEPT
-        self._columns = [column.take(images) for column in columns] if small else columns
-        self._images = None if small else images
+        # Flags take a byte each, so that the values of 60 models and 50,000 images are sorted once.
+        is_kept = len(images) * sum(column.dtype.itemsize for column in columns) <= _KEPT
+        self._images = None if is_kept else images
+        groups: tuple[dict[Any, list[int]], dict[Any, list[int]]] = ({}, {})
+        for c, column in enumerate(columns):
+            is_large = isinstance(column, FixedPoint) and not column.is_small
+            groups[is_large].setdefault(column.dtype if is_kept else c, []).append(c)
+        small, large = ([c for group in of.values() for c in group] for of in groups)
+        self._of = (small, large)
+        grouped = [[[columns[c] for c in group] for group in of.values()] for of in groups]
+        # Columns of a type are one array: to convert 600 columns one by one takes a sixth of a resampling.
+        self._stacks = [[_stacked(g, images) for g in of] if is_kept else [] for of in grouped]
+        self._columns = [[] if is_kept else [column for (column,) in of] for of in grouped]
 
     def __getitem__(self, block: slice) -> _Block:
         """Return the values of a block of the images."""
-        images = None if self._images is None else self._images[block]
         # A row is a metric and model: its values are written one after another.
         small, numbers = (
             np.empty((len(of), block.stop - block.start), kind)
             for of, kind in zip(self._of, (np.float32, np.float64), strict=True)
         )
-        for rows, of in zip((small, numbers), self._of, strict=True):
-            for row, column in zip(rows, (self._columns[c] for c in of), strict=True):
-                some = column[block] if images is None else column.take(images)
-                row[:] = some.integers() if isinstance(some, FixedPoint) else some
-        return _Block(small.T, numbers.T, self._of)
+        for rows, stacks, columns in zip((small, numbers), self._stacks, self._columns, strict=True):
+            first = 0
+            for stack in stacks:
+                rows[first : first + len(stack)] = stack[:, block]
+                first += len(stack)
+            for row, column in zip(rows[first:], columns, strict=True):
+                assert self._images is not None  # for the type checker
+                row[:] = _whole(column.take(self._images[block]))
+        is_plain = self._of[0] == list(range(self.width))
+        return _Block(small.T, numbers.T, None if is_plain else self._of)
+
+
+def _stacked(columns: Sequence[npt.NDArray[Any] | FixedPoint], images: Ints) -> npt.NDArray[Any]:
+    """Return the numbers of some images, shape (m, n), of columns of one type."""
+    stacked = np.empty((len(columns), len(images)), columns[0].dtype)
+    for row, column in zip(stacked, columns, strict=True):
+        row[:] = _whole(column.take(images))
+    return stacked
+
+
+def _whole(column: npt.NDArray[Any] | FixedPoint) -> npt.NDArray[Any]:
+    return column.integers() if isinstance(column, FixedPoint) else column
 
 
 def _blocks(start: int, stop: int) -> Iterator[slice]:
@@ -415,9 +442,9 @@ class FixedPoint:
     is_small: bool = False
 
     @property
-    def itemsize(self) -> int:
-        """Bytes per value."""
-        return self.codes.itemsize
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the whole numbers."""
+        return (self.codes if self.table is None else self.table).dtype
 
     @property
     def nbytes(self) -> int:
@@ -427,10 +454,6 @@ class FixedPoint:
     def take(self, images: Ints) -> FixedPoint:
         """Return those of some images."""
         return replace(self, codes=self.codes.take(images))
-
-    def __getitem__(self, images: slice) -> FixedPoint:
-        """Return those of a range of images."""
-        return replace(self, codes=self.codes[images])
 
     def integers(self) -> npt.NDArray[Any]:
         """Return the whole numbers, shape (n,)."""

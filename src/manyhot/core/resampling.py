@@ -84,8 +84,20 @@ class Bootstrap:
         return Cells.of(self.masks)
 
     @cached_property
-    def _drawn(self) -> list[tuple[slice, Counts]]:
-        return list(self._draw())
+    def _kept_blocks(self) -> list[tuple[slice, Counts]]:
+        return []
+
+    def _blocks(self) -> Iterator[tuple[slice, Counts]]:
+        """Yield resamples in blocks, and keep them for further passes unless there are many images."""
+        if self._kept_blocks:
+            yield from self._kept_blocks
+            return
+        drawn = []
+        for block in self._draw():
+            yield block
+            if not self._are_many:
+                drawn.append(block)
+        self._kept_blocks.extend(drawn)
 
     def _draw(self) -> Iterator[tuple[slice, Counts]]:
         """Yield resamples in blocks."""
@@ -105,7 +117,7 @@ class Bootstrap:
     def draw_once(self) -> None:
         """Draw the resamples that are kept: copies of this object then have them."""
         if not self._are_many:
-            self._drawn  # noqa: B018
+            deque(self._blocks(), maxlen=0)
 
     def resample(self, *statistics: Statistic) -> None:
         """Compute statistics in one pass over the resamples; with many images, each pass draws them again."""
@@ -123,7 +135,7 @@ class Bootstrap:
                     statistic.fill(rows, counts, pool.map if many else map)
 
             waiting = deque[Future[None]]()
-            for rows, counts in self._draw() if many else self._drawn:
+            for rows, counts in self._blocks():  # of which one is drawn while others are used
                 if many and waiting:  # so that two blocks are in memory: one is drawn, one is used
                     waiting.popleft().result()
                 waiting.append(fillers.submit(fill, rows, counts))

@@ -7,6 +7,7 @@ import html
 import json
 import operator
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import attrgetter
@@ -308,14 +309,19 @@ class Evaluation(Result):
         notes = json.dumps([dataclasses.asdict(n) for n in self.model_notes])
         replaced = note_on_replaced(self.results, out)
         self._page_notes[:] = [replaced] if replaced else []
-        written = write_numbers(
-            self.as_results(),
-            out,
-            call=run.call,
-            inputs=self.inputs,
-            about={**self.metadata, "own": json.dumps(self.own), "notes": notes},
-            thresholds=None if self.thresholds is None else self.thresholds.results,
-        )
+        with ThreadPoolExecutor(1) as pool:  # Arrow and Polars write without Python's lock
+            writing = pool.submit(
+                write_numbers,
+                self.as_results(),
+                out,
+                call=run.call,
+                inputs=self.inputs,
+                about={**self.metadata, "own": json.dumps(self.own), "notes": notes},
+                thresholds=None if self.thresholds is None else self.thresholds.results,
+            )
+            if self.judged:
+                self.comparison  # noqa: B018  which is kept
+            written = writing.result()
         if not self.judged:
             return written
         comparison = self.comparison

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from manyhot import Predictions, Reading, evaluate
-from manyhot.errors import InputError
+from manyhot.errors import InputError, MissingExtraError
 from manyhot.evaluate.report import write_report
 from manyhot.evaluate.report.report_tables import ReportTables
 from report_pages import HOSTILE, MODELS, hostile_report, number, parse, results_table, some_rows
@@ -290,6 +290,28 @@ def test_the_policy_allows_both_scripts_of_a_page_with_figures(drawn):
     policy = parse(drawn).all("meta", http_equiv="Content-Security-Policy")[0]["content"]
     assert f"script-src {allowed};" in policy
     assert "unsafe-eval" not in policy
+
+
+def test_the_page_is_composed_before_drawings_are_waited_for(tmp_path, monkeypatch):
+    def called(name):
+        function = getattr(report, name)
+        monkeypatch.setattr(report, name, lambda *a, **options: calls.append(name) or function(*a, **options))
+
+    report, calls = importlib.import_module("manyhot.evaluate.report"), []
+    for name in ("draw_figures", "build_report", "prepare"):
+        called(name)
+    write_report(tmp_path, ReportTables(results_table(some_rows()), {}))
+    assert calls == ["draw_figures", "build_report", "prepare"]
+
+
+def test_a_renderer_that_turns_out_to_be_missing_is_named(tmp_path, monkeypatch):
+    def prepare(figures):
+        raise MissingExtraError("Figures need vl-convert.", do='pip install "manyhot[report]"')
+
+    monkeypatch.setattr(importlib.import_module("manyhot.evaluate.report"), "prepare", prepare)
+    page = write_report(tmp_path, ReportTables(results_table(some_rows()), {})).read_text(encoding="utf-8")
+    assert "Figures need vl-convert." in page
+    assert "<figure" not in page
 
 
 def test_without_the_extra_the_page_says_what_to_install(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -261,8 +262,8 @@ def write_report(
     OutputError
         If the file cannot be written.
     """
-    figures, page, undrawn = _figures(tables, highlight)
-    report = build_report(
+    build = partial(
+        build_report,
         tables,
         notes=notes,
         pictures=pictures,
@@ -271,23 +272,20 @@ def write_report(
         highlight=highlight,
         title=title,
         call=call,
-        figures=figures,
-        undrawn=undrawn,
     )
+    figures: tuple[Figure, ...] = ()
+    try:
+        figures = draw_figures(tables, own=highlight)
+        report = build(figures=figures)  # while the renderer draws: `prepare` waits for it
+        page = prepare(figures)
+    except MissingExtraError as error:
+        figures, page = (), None
+        report = build(undrawn=f"{error.what} {error.details['do']}")
     if beside:
         save_figures(figures, Path(out) / "figures")
     path = Path(out) / "index.html"
     write_text(path, render(report, page, beside=beside))
     return path
-
-
-def _figures(tables: ReportTables, own: Collection[str]) -> tuple[tuple[Figure, ...], FigurePage | None, str]:
-    """Return the figures, what the page needs for them, or why there are none."""
-    try:
-        figures = draw_figures(tables, own=own)
-        return figures, prepare(figures), ""
-    except MissingExtraError as error:
-        return (), None, f"{error.what} {error.details['do']}"
 
 
 def render(report: Report, figures: FigurePage | None = None, *, beside: bool = False) -> str:

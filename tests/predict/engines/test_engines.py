@@ -48,7 +48,7 @@ def built(network):
     def build(name, options):
         return build_engine(name, network, options)
 
-    return lambda name, _, options=EngineOptions(): build(name, options)
+    return lambda name, _, options=engine_module.ENGINE_OPTIONS: build(name, options)
 
 
 @pytest.fixture(autouse=True)

@@ -364,11 +364,15 @@ def test_killed_while_it_writes_what_was_acknowledged_is_there(tmp_path):
     for wait in (0.05, 0.3, 0.7):
         folder = tmp_path / str(wait)
         folder.mkdir()
+        printed = folder / "stdout"
+        printed.touch()  # the process makes it only when it has begun
         running = processes.start(f"sqlite:///{path}", folder=folder, script=script)
-        while "\n" not in (folder / "stdout").read_text() and running.poll() is None:
-            time.sleep(0.01)
-        time.sleep(wait)
-        running.kill()
+        try:
+            while "\n" not in printed.read_text() and running.poll() is None:
+                time.sleep(0.01)
+            time.sleep(wait)
+        finally:
+            running.kill()
         ended = running.wait()
         told = set(ended.stdout.split("\n")[:-1])
         with sqlite3.connect(path) as connection:

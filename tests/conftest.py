@@ -192,8 +192,7 @@ def pytest_collection() -> Iterator[None]:
 
 def pytest_collection_finish() -> None:
     """Leave what was imported out of each garbage collection: a tenth of the time of most tests."""
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # with 30 MB of garbage: to collect it first takes each process a second
     # What tests import later is collected again and again: 3 to 5 % of the time of studies and figures.
     gc.set_threshold(10_000, 10, 10)
 

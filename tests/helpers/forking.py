@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -219,6 +220,21 @@ def _become(script: str, argv: Sequence[str], cwd: str, env: Mapping[str, str], 
     sys.path[0] = cwd  # as with python -m
 
 
+def end(code: int) -> None:
+    """End as Python does, except that modules stay as they are until the process is gone.
+
+    To take apart what was imported copies all of its pages: 0.35 of the 0.4 s of CPU of a short command.
+    """
+    threading._shutdown()  # waits for threads
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    except (OSError, ValueError):  # a full disk, or closed: Python has an exit code for it
+        sys.exit(code)
+    os._exit(code & 0xFF)
+
+
 if __name__ == "__main__":
     gc.disable()  # a fifth of the time of imports, and nothing to collect
     for module in sys.argv[1:]:
@@ -237,5 +253,12 @@ if __name__ == "__main__":
     gc.collect()
     gc.freeze()  # what is shared stays so, and no fork collects it when it ends
     gc.enable()
+    script, code = serve(), 0
     # Not within a function: ends as a script does, whatever it raises.
-    exec(compile(serve(), "<script>", "exec"), {"__name__": "__main__"})
+    try:
+        exec(compile(script, "<script>", "exec"), {"__name__": "__main__"})
+    except SystemExit as ended:
+        if not isinstance(ended.code, int | None):  # Python prints it
+            raise
+        code = ended.code or 0
+    end(code)

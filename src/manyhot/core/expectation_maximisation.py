@@ -64,12 +64,24 @@ def log_marginal(counts: Floats, prior: Floats) -> Floats:
     ----------
     Minka 2000, Estimating a Dirichlet distribution, equation 53.
     """
+    return _log_marginal(*_of_raters(counts), prior)
+
+
+def _of_raters(counts: Floats) -> tuple[Floats, Floats]:
+    """Return the counts as cells, shape (K * A, R), and their sums over each row, shape (K, R)."""
     # With the raters last, sums are of whole rows and not of two or three numbers, in half the time.
     of_raters = np.ascontiguousarray(np.moveaxis(counts, 0, -1))
-    cells, rows = prior[..., None], prior.sum(-1)[..., None]
-    of_rows = gammaln(rows) - gammaln(rows + of_raters.sum(-2))
-    of_cells = gammaln(cells + of_raters) - gammaln(cells)
-    return np.asarray(of_rows.sum(-2) + of_cells.sum((-3, -2)))
+    return of_raters.reshape(-1, len(counts)), of_raters.sum(1)
+
+
+def _log_marginal(of_cells: Floats, of_rows: Floats, prior: Floats) -> Floats:
+    """Return `log_marginal` of the counts of `_of_raters`."""
+    cells, rows = prior.reshape(*prior.shape[:-2], -1), prior.sum(-1)
+    alone = gammaln(rows).sum(-1) - gammaln(cells).sum(-1)
+    found = gammaln(cells[..., None] + of_cells).sum(-2)
+    found -= gammaln(rows[..., None] + of_rows).sum(-2)
+    found += alone[..., None]
+    return np.asarray(found)
 
 
 @dataclass(frozen=True)
@@ -102,29 +114,29 @@ class RaterPrior:
             The matrix of raters who answer the opposite.
         """
         anyhow = np.ones_like(pooled)
-        strength = _strength(counts, pooled, anyhow)
+        of_raters = _of_raters(counts)
+        unlike = _log_marginal(*of_raters, anyhow)
+        strength = _strength(*of_raters, pooled, unlike)
         cells = [strength * pooled, anyhow]
         if opposite is not None:
             cells.append(max(strength, _FEWEST_OPPOSITE) * opposite)
-        fits = log_marginal(counts, np.stack(cells)).T
-        before = np.full(len(cells), _UNLIKE)
-        before[0] = _ORDINARY
-        shares = before
+        ordinary, *others = _log_marginal(*of_raters, np.stack(cells[::2]))
+        fits = np.stack([ordinary, unlike, *others])
+        fits = np.exp(fits - fits.max(0))
+        shares = before = np.array([_ORDINARY, *[_UNLIKE] * (len(cells) - 1)])
         for _ in range(5):  # a few steps, as each iteration of the caller adds its own
-            scores = fits + np.log(shares)
-            kind = np.exp(scores - scores.max(1, keepdims=True))
-            kind /= kind.sum(1, keepdims=True)
-            shares = kind.sum(0) + before
-            shares /= shares.sum()
-        return cls(kind, np.stack(cells))
+            kind = fits * shares[:, None]
+            kind /= kind.sum(0)
+            shares = kind.sum(1) + before
+        return cls(kind.T, np.stack(cells))
 
     def matrices(self, counts: Floats) -> Floats:
         """Return the expected matrices, given the counts from which the prior was estimated."""
         matrices: Floats = np.zeros_like(counts)
+        sums = counts.sum(-1, keepdims=True)
         for j, prior in enumerate(self.cells):
-            rows = counts + prior
-            rows /= rows.sum(-1, keepdims=True)
-            matrices += self.kind[:, j, None, None] * rows
+            share = self.kind[:, j, None, None] / (sums + prior.sum(-1, keepdims=True))
+            matrices += share * (counts + prior)
         return matrices
 
     def without(
@@ -164,13 +176,15 @@ class RaterPrior:
         return probability
 
 
-def _strength(counts: Floats, pooled: Floats, anyhow: Floats) -> float:
-    """Return the strength of the prior in answers: the exponential of its expected logarithm."""
-    counts = counts[:: len(counts) // _MOST + 1]
-    ordinary = log_marginal(counts, STRENGTHS[:, None, None] * pooled)
-    unlike = log_marginal(counts, anyhow)
+def _strength(of_cells: Floats, of_rows: Floats, pooled: Floats, unlike: Floats) -> float:
+    """Return the strength of the prior in answers: the exponential of its expected logarithm.
+
+    `unlike` is the log probability of each rater's counts if the rater answers in any way, shape (R,).
+    """
+    some = np.s_[..., :: len(unlike) // _MOST + 1]
+    ordinary = _log_marginal(of_cells[some], of_rows[some], STRENGTHS[:, None, None] * pooled)
     rare = _UNLIKE / (_ORDINARY + _UNLIKE)
-    fit = np.logaddexp(ordinary + np.log1p(-rare), unlike + np.log(rare)).sum(1)
+    fit = np.logaddexp(ordinary + np.log1p(-rare), unlike[some] + np.log(rare)).sum(1)
     logs = np.log(STRENGTHS)
     fit -= ((logs - CENTRE) / _WIDTH) ** 2 / 2
     weight = np.exp(fit - fit.max())

@@ -7,6 +7,7 @@ There are two models, with one row of probabilities for each truth (Dawid and Sk
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from scipy.special import logsumexp
@@ -257,11 +258,16 @@ def _with_hard(start: Floats32) -> Floats32:
 def _pooled(rows: Floats) -> tuple[Floats, Floats | None]:
     """Return the matrix of all raters, shape (K, A), and, if there is one, that of the opposite."""
     n_truths, n_answers = rows.shape[1:]
-    cells = np.full((n_truths, n_answers), _WRONG)
-    cells[np.arange(n_truths), np.linspace(0, n_answers - 1, n_truths).astype(int)] = _RIGHT
-    pooled = rows.sum(0) + cells
+    pooled = rows.sum(0) + _before(n_truths, n_answers)
     pooled /= pooled.sum(1, keepdims=True)
     return pooled, pooled[:, ::-1] if n_truths < n_answers else None
+
+
+@cache  # a fit asks for it in each of some hundred iterations
+def _before(n_truths: int, n_answers: int) -> Floats:
+    cells = np.full((n_truths, n_answers), _WRONG)
+    cells[np.arange(n_truths), np.linspace(0, n_answers - 1, n_truths).astype(int)] = _RIGHT
+    return cells
 
 
 def _smoothed(rows: Floats, added: Floats) -> Floats:

@@ -1,5 +1,6 @@
 """Networks by name: of libraries, of files, of functions."""
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -34,6 +35,10 @@ def photo(tmp_path):
 
 @pytest.fixture
 def small():
+    return new_small()
+
+
+def new_small():
     torch.manual_seed(0)
     return timm.create_model("test_resnet", num_classes=7).eval()
 
@@ -384,13 +389,13 @@ def test_torchvision_names(monkeypatch):
 # Files.
 
 
-@pytest.fixture
-def onnx_file(tmp_path, small, require):
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, require):
     for name in ("onnx", "onnxruntime"):
         require(__import__("importlib").util.find_spec(name) is not None, name)
-    path = tmp_path / "small.onnx"
+    path = tmp_path_factory.mktemp("exported") / "small.onnx"
     torch.onnx.export(
-        small,
+        new_small(),
         (torch.zeros(1, 3, 64, 64),),
         path,
         dynamo=False,
@@ -398,6 +403,12 @@ def onnx_file(tmp_path, small, require):
         dynamic_axes={"x": {0: "n"}},
     )
     return path
+
+
+@pytest.fixture
+def onnx_file(exported, tmp_path):
+    """Return a file that the test may change."""
+    return Path(shutil.copy(exported, tmp_path))
 
 
 def test_the_name_of_a_model_names_its_classes(onnx_file, tmp_path):

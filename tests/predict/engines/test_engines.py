@@ -40,6 +40,17 @@ def network():
     return Network("small", CLASSES, Preprocessing((32, 32), (32, 32)), module, "fc")
 
 
+@pytest.fixture(scope="module")
+def built(network):
+    """Return `build_engine` for the network of this file, which builds each engine once: a second of CPU."""
+
+    @functools.cache
+    def build(name, options):
+        return build_engine(name, network, options)
+
+    return lambda name, _, options=engine_module.ENGINE_OPTIONS: build(name, options)
+
+
 @pytest.fixture(autouse=True)
 def no_compiler(monkeypatch):
     """Let PyTorch compile to itself: what it traces is tested, and no C++ compiler is needed."""
@@ -68,24 +79,24 @@ def parts(engine, images):
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_gives_the_logits_and_features_of_torch(name, network, images, require):
+def test_gives_the_logits_and_features_of_torch(name, network, images, built, require):
     require(installed(name), ENGINES[name].module)
     logits, features = by_hand(network, images)
-    engine = build_engine(name, network, EngineOptions(features=True))
+    engine = built(name, network, EngineOptions(features=True))
     got = parts(engine, images)
     assert [g.dtype for g in got] == [np.float32, np.float32]
     np.testing.assert_allclose(got[0], logits, atol=2e-4)
     np.testing.assert_allclose(got[1], features, atol=2e-4)
-    alone = build_engine(name, network)(images[:1])
+    alone = built(name, network)(images[:1])
     assert alone[1] is None
     np.testing.assert_allclose(alone[0], logits[:1], atol=2e-4)
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_rows_do_not_hang_on_their_batch(name, network, images, require):
+def test_rows_do_not_hang_on_their_batch(name, network, images, built, require):
     """Openvino and onnx to the last bit; torch chooses its sums by the size of a batch."""
     require(installed(name), ENGINES[name].module)
-    engine = build_engine(name, network)
+    engine = built(name, network)
     together = np.concatenate([engine(images[i : i + 2])[0] for i in (0, 2)])
     single = np.concatenate([engine(images[i : i + 1])[0] for i in range(4)])
     np.testing.assert_allclose(together, single, atol=0 if name == "openvino" else 1e-5)
@@ -111,7 +122,9 @@ def test_few_images_stay_with_torch(network, images):
     ] * others
 
 
-def test_auto_takes_engines_with_the_same_answers(network, images):
+def test_auto_takes_engines_with_the_same_answers(network, images, monkeypatch, built):
+    module = __import__("manyhot.predict.engines.choose", fromlist=["build_engine"])
+    monkeypatch.setattr(module, "build_engine", built)
     choice = choose_engine("auto", network, images, 10_000_000)
     assert choice.engine.name in [t.engine for t in choice.trials if not t.why_not]
     assert all(t.disagreement == 0 and t.difference < 1e-3 for t in choice.trials if not t.why_not)
@@ -127,9 +140,10 @@ def test_auto_takes_engines_with_the_same_answers(network, images):
     ],
 )
 def test_only_an_engine_that_is_clearly_faster_replaces_a_preferred_one(
-    network, images, monkeypatch, rates, taken
+    network, images, monkeypatch, built, rates, taken
 ):
     module = __import__("manyhot.predict.engines.choose", fromlist=["_rate"])
+    monkeypatch.setattr(module, "build_engine", built)
     monkeypatch.setattr(module, "_rate", lambda engine, images: float(rates[engine.name]))
     monkeypatch.setattr(module, "installed", lambda name: name in rates)
     assert choose_engine("auto", network, images, 10_000_000).engine.name == taken

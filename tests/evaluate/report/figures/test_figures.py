@@ -338,14 +338,16 @@ def test_sensitivity_warns_and_stands_on_one_axis(by_name, tmp_path):
     assert "10.0 points as published; 6.0 to 10.0, depending on the analysis" in figure.alt
 
 
-@pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x00", "\x1b", "\b", "\uffff", "\\u2028", "\"</svg>'"])
-def test_odd_letters_in_names_can_be_drawn(odd):
-    names = (f"one{odd}", "two", "three")
-    found = draw_figures(ReportTables(given.results(names), {"drops": given.drops(names)}), own=[names[0]])
+def test_odd_letters_in_names_can_be_drawn():
+    odd = ("\u2028", "\u2029", "\x00", "\x1b", "\b", "\uffff", "\\u2028", "\"</svg>'")
+    names = (*(f"one{letter}" for letter in odd), "two", "three")
+    found = draw_figures(
+        ReportTables(given.results(names), {"drops": given.drops(names)}), own=names[: len(odd)]
+    )
     page = prepare(found)
     for figure in found:
         ET.fromstring(draw_whole(figure))
-    assert "one" in page.drawn["models-val"].svg
+    assert page.drawn["models-val"].svg.count(">one") == len(odd)
 
 
 def test_saturation_has_a_panel_a_fit(by_name):

@@ -1,10 +1,9 @@
 """One writer: each change stands or falls alone, and nobody waits for ever."""
 
+import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +13,33 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from forking import Forks
 from manyhot.errors import InputError, OutputError
 from manyhot.reassess.app.store import Store, engines, schema
 from manyhot.reassess.app.store.campaign_settings import get_value, put_value
 from manyhot.reassess.app.store.database import Database
 from stores import answer, filled, rater
+
+processes = Forks(
+    ("manyhot.reassess.app.store", "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.pg8000")
+)
+
+SOME = """
+import json, os, sys
+script, n = sys.argv.pop(), int(sys.argv.pop())
+children = []
+while len(children) < n and (child := os.fork()):
+    children.append(child)
+if len(children) == n:
+    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]))
+else:
+    exec(script)
+"""
+
+
+def codes_at_once(n, script, url):
+    """Run a script in n processes at once, and return their exit codes."""
+    return json.loads(processes.run(url, n, script, script=SOME).stdout)
 
 
 @pytest.fixture
@@ -233,8 +254,7 @@ def test_two_processes_lose_no_change(url):
     database = Database(url)
     database.upgrade()
     database.write(keep("n", 0))
-    running = [subprocess.Popen([sys.executable, "-c", count, url]) for _ in range(2)]
-    assert [process.wait(60) for process in running] == [0, 0]
+    assert codes_at_once(2, count, url) == [0, 0]
     assert kept(database, "n") == [200]
     database.close()
 
@@ -304,8 +324,7 @@ def test_a_full_disk_loses_nothing_that_was_kept(tmp_path):
         database.close()
     """
     path = tmp_path / "annotation.sqlite"
-    done = subprocess.run([sys.executable, "-c", script, f"sqlite:///{path}"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    processes.run(f"sqlite:///{path}", script=script)
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
@@ -343,17 +362,25 @@ def test_killed_while_it_writes_what_was_acknowledged_is_there(tmp_path):
     """
     path = tmp_path / "annotation.sqlite"
     for wait in (0.05, 0.3, 0.7):
-        command = [sys.executable, "-c", script, f"sqlite:///{path}"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
-            first = running.stdout.readline()
+        folder = tmp_path / str(wait)
+        folder.mkdir()
+        printed = folder / "stdout"
+        printed.touch()  # the process makes it only when it has begun
+        running = processes.start(f"sqlite:///{path}", folder=folder, script=script)
+        try:
+            while "\n" not in printed.read_text() and running.poll() is None:
+                time.sleep(0.01)
             time.sleep(wait)
-            running.send_signal(signal.SIGKILL)
-            told = {first.rstrip(), *running.stdout.read().split("\n")[:-1]}
+        finally:
+            running.kill()
+        ended = running.wait()
+        told = set(ended.stdout.split("\n")[:-1])
         with sqlite3.connect(path) as connection:
             there = {key for (key,) in connection.execute("SELECT key FROM settings")}
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         connection.close()
-        assert first
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+        assert told
         assert told <= there
 
 
@@ -445,8 +472,7 @@ def test_a_database_of_something_else_is_left_alone(empty_url):
 
 def test_two_processes_that_start_at_once_migrate_once(empty_url):
     start = "import sys; from manyhot.reassess.app.store import Store; Store(sys.argv[1]).close()"
-    running = [subprocess.Popen([sys.executable, "-c", start, empty_url]) for _ in range(3)]
-    assert [process.wait(60) for process in running] == [0, 0, 0]
+    assert codes_at_once(3, start, empty_url) == [0, 0, 0]
     database = Database(empty_url)
     assert database.read(lambda c: c.scalar(sa.text("SELECT version_num FROM alembic_version"))) == "0003"
     database.close()

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import threading
 import zipfile
+from pathlib import Path
 
 import PIL.Image
 import pyarrow as pa
@@ -30,6 +31,10 @@ CLASSES = 3
 
 @pytest.fixture
 def campaign(tmp_path):
+    return new_campaign(tmp_path)
+
+
+def new_campaign(tmp_path):
     """Return a campaign of four generated images with proposals."""
     photos = tmp_path / "photos"
     names = [f"kind{n % 2}/photo{n}.png" for n in range(4)]
@@ -215,11 +220,19 @@ def test_what_could_not_be_restored_is_not_backed_up(campaign, tmp_path, name, s
 # All or nothing.
 
 
-@pytest.fixture
-def backup(campaign, tmp_path):
+@pytest.fixture(scope="module")
+def first_backup(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("first")
+    campaign = new_campaign(folder)
     begin(campaign)
-    backup_campaign(campaign, tmp_path / "b.zip")
-    return tmp_path / "b.zip"
+    backup_campaign(campaign, folder / "b.zip")
+    return folder / "b.zip"
+
+
+@pytest.fixture
+def backup(first_backup, tmp_path):
+    """Return a backup that the test may change."""
+    return Path(shutil.copy(first_backup, tmp_path))
 
 
 def rewritten(backup, change, name="bad.zip"):

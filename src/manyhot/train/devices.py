@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import ctypes
-import importlib.metadata
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -32,8 +28,7 @@ def started(precision: str) -> Any:
     InputError
         If there are more processes than GPUs, or if the device does not support the precision.
     """
-    with _known_by_version("torchmetrics"):
-        from lightning_fabric import Fabric
+    from lightning_fabric import Fabric
 
     # Each process would report its device and its connections on stderr.
     for name in ("lightning_fabric", "lightning_utilities", "lightning.fabric"):
@@ -63,29 +58,6 @@ def started(precision: str) -> Any:
         atexit.unregister(_end)
         atexit.register(_end)
     return fabric
-
-
-@contextlib.contextmanager
-def _known_by_version(package: str) -> Iterator[None]:
-    """Let others ask for the version of a package meanwhile, without importing it.
-
-    Lightning imports torchmetrics, and with it transformers, only to compare its version: half of the time in
-    which it is imported.
-    """
-    if package in sys.modules:
-        yield
-        return
-    known = ModuleType(package)
-    try:
-        known.__version__ = importlib.metadata.version(package)  # type: ignore[attr-defined]
-    except importlib.metadata.PackageNotFoundError:
-        yield
-        return
-    sys.modules[package] = known
-    try:
-        yield
-    finally:
-        del sys.modules[package]
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3

@@ -490,6 +490,7 @@ def columns_of_votes(
     kind: str = ONE_CLASS,
     left_out: tuple[str, ...] = (),
     order: Ints64 | None = None,
+    more: pa.Table | None = None,
 ) -> ChoiceColumns:
     """Return choices with one row per vote; images and raters may be numbers.
 
@@ -497,4 +498,5 @@ def columns_of_votes(
     """
     names, who = (pa.array(a.astype(str) if a.dtype.kind in "iu" else a, pa.string()) for a in (image, rater))
     images, raters = with_image_ids(pa.table({"image_id": names}))["image_id"], pa.chunked_array([who])
-    return ChoiceColumns(images, raters, class_id, classes, path.stem, kind, left_out, order).last_answers()
+    columns = ChoiceColumns(images, raters, class_id, classes, path.stem, kind, left_out, order, more)
+    return columns.last_answers()

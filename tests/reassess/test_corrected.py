@@ -65,6 +65,22 @@ def test_answers_of_two_raters(sets):
     assert "original label" not in text
 
 
+@pytest.mark.parametrize("shift", [0, 1])
+def test_answers_about_classes_in_another_order_are_noted(shift):
+    rng = np.random.default_rng(0)
+    truth = rng.random((150, 8)) < 0.25
+    names = [f"{i}.jpg" for i in range(150)]
+    given = pd.DataFrame(truth & (rng.random((150, 8)) < 0.95), names, [f"class {c}" for c in range(8)])
+    rows = [
+        (names[i], (c + shift) % 8, ("yes", "yes") if truth[i, c] else ("no", "no"))
+        for i in range(150)
+        for c in range(8)
+    ]
+    notes = aggregate(answers(rows), labels=given.astype(int)).notes
+    starts = "the answers do not match the label sets in the present order of the classes (mean correlation "
+    assert [note.startswith(starts) for note in notes].count(True) == shift
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_random_answers_by_a_plain_loop(seed):
     rng = np.random.default_rng(seed)

@@ -59,6 +59,14 @@ def test_answers_of_two_raters(sets):
     assert found.labels.table["rated"].to_pylist() == [True] * 4
     assert found.labels.table["n_votes"].to_pylist() == [[2, 0], [2], [2, 0, 2], [2]]
     assert found.to_json()["corrections"] == {"removed": 1, "added": 1, "unclear": 1, "kept": 2}
+    changed = [(r["image_id"], r["before"], r["after"]) for r in found.changes.to_pylist()]
+    assert changed == [
+        ("a.jpg", "yes", "no"),
+        ("b.jpg", "yes", "unclear"),
+        ("c.jpg", None, "yes"),
+        ("c.jpg", "yes", "yes"),
+        ("d.jpg", None, "no"),
+    ]
     text = "\n".join(found.lines())
     assert "1  removed, 1 added, 1 unclear, of 5 asked about" in text
     assert "2  valid classes of labels, which raters were not asked about" in text

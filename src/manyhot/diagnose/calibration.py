@@ -321,7 +321,10 @@ class _Judge:
         )
         self._models.append(model.model)
         self._seen |= np.asarray(pc.is_in(self.labels.image_id, model.image_id))
-        self._rows += ({**row, "n_unmatched": absent} for row in _metric_rows(judged, model.model, about))
+        # Without original labels, no image counts in their metrics, which need no rows.
+        is_labelled = bool(label_sets(self.labels).labelled.any())
+        rows = (row for row in _metric_rows(judged, model.model, about) if row["n"] or is_labelled)
+        self._rows += ({**row, "n_unmatched": absent} for row in rows)
         self._bins += _bin_rows(judged, model.model, about)
         if independent_classes(parts.rest) is not None:
             self._add_classes(model)

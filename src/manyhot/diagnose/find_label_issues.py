@@ -274,7 +274,7 @@ def _notes(ensemble: Ensemble) -> list[str]:
 def _check_probabilities(ensemble: Ensemble, source: Source) -> None:
     """Raise an error for label sets with several classes if a model only ranks classes.
 
-    Of ranks, only the top class counts, so that all other classes of a label set would be certainly wrong.
+    Only the top class of ranks counts, so that all other classes of a label set would be certainly wrong.
     """
     sets = ensemble.label_sets
     if uses_probabilities(ensemble) or sets is None or not (sets.size > 1).any():

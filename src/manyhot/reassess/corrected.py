@@ -48,8 +48,8 @@ class CorrectedLabels(Aggregated):
     corrected : str
         The name of the label sets that were corrected.
     changes : pyarrow.Table
-        The (image, class) pairs that raters were asked about, with the columns image_id, class_id, before
-        (null if the label sets did not contain the class) and after.
+        The (image, class) pairs that raters were asked about, those that changed first, with the columns
+        image_id, class_id, before (null if the label sets did not contain the class) and after.
     n_kept : int
         Number of valid classes that raters were not asked about.
     """
@@ -153,7 +153,9 @@ def correct_labels(aggregated: Aggregated, labels: Labels) -> CorrectedLabels:
         **values
         | {"labels": corrected, "notes": (*_order_notes(answered, labels), *aggregated.notes, *notes)},
         corrected=name,
-        changes=changes.select(*_PAIR, "before", "after").to_arrow(),
+        changes=changes.sort(pl.col("before").fill_null(_NO) == pl.col("after"), maintain_order=True)
+        .select(*_PAIR, "before", "after")
+        .to_arrow(),
         n_kept=int(kept["state"].eq(_YES).sum()),
     )
 

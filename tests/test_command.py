@@ -4,6 +4,7 @@ import importlib
 import inspect
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -21,6 +22,7 @@ from manyhot import cli, command, registry
 from manyhot.cli.application import group
 from manyhot.cli.build import _show, build
 from manyhot.commands import COMMANDS
+from manyhot.console import table_lines
 from manyhot.errors import InputError
 from manyhot.parameters import (
     NO_SETTINGS,
@@ -242,6 +244,35 @@ def test_a_result_writes_its_tables(tmp_path):
     assert str(found) == "one\nNote: n."
     assert found._repr_html_() == "<pre>one\nNote: n.</pre>"
     assert found.to_json()["notes"] == ("n",)
+
+
+def test_a_notebook_shows_tables_and_wraps_sentences():
+    @dataclass(frozen=True, eq=False)
+    class Shown(Result):
+        NAMES = ()
+
+        def lines(self):
+            yield "two <models>"
+            yield ""
+            yield from table_lines(("model", "images"), [("<a>", "1,000"), ("b", "20")])
+            yield ""
+            yield "a long sentence " * 20
+
+    shown = Shown(notes=("n",))._repr_html_()
+    parts = re.findall(r"<(pre|p|table)\b[^>]*>", shown)
+    assert parts == ["pre", "table", "p", "pre"]
+    assert "<pre>two &lt;models&gt;</pre>" in shown
+    cells = re.findall(r"<t[hd] style=\"text-align: (\w+)\">(.*?)</t[hd]>", shown)
+    assert cells == [
+        ("left", "model"),
+        ("right", "images"),
+        ("left", "&lt;a&gt;"),
+        ("right", "1,000"),
+        ("left", "b"),
+        ("right", "20"),
+    ]
+    assert shown.endswith("<pre>Note: n.</pre>")
+    assert str(Shown()).splitlines()[2:5] == ["model  images", "<a>     1,000", "b          20"]
 
 
 def test_a_result_of_one_table_is_also_a_file(tmp_path):

@@ -42,7 +42,7 @@ EXEMPT = {
     "tasks?": r"formats|label_studio|propos|limits|crowd_kit|hub|machines|ray",
     "workers?|annotators?": r"formats|crowd_kit|label_studio|machines|ray|decode|images|loader|app/|hosting"
     r"|diagnose/corruptions|patchml/|predict/(?:engines/|in_memory|predict)",
-    "ground[- ]truth": r"formats|label_studio|golden|patchml|localis",
+    "ground[- ]truth": r"formats|label_studio|golden|patchml|localis|class-votes",
     "targets?": r"train|loss|transfer|mitiga|core/|formats|testing|study|studies|extending"
     r"|data/convert",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,39 @@ def without_passwords(text: str) -> str:
     return re.sub(r"(://[^\s/@:]*):.*@", r"\1:***@", text)
 
 
+class TableLine(str):
+    """A line of a table, of which the first also contains the cells, for pages.
+
+    Attributes
+    ----------
+    head : tuple of str
+    rows : sequence of tuple of str
+        None but in the first line.
+    """
+
+    head: tuple[str, ...] = ()
+    rows: Sequence[tuple[str, ...]] | None = None
+
+    def as_html(self) -> str:
+        """Return the table, which scrolls if it is wider than its page; empty but for the first line."""
+        if self.rows is None:
+            return ""
+        are_numbers = [_are_numbers(self.rows, i) for i in range(len(self.head))]
+        styles = [f' style="text-align: {"right" if right else "left"}"' for right in are_numbers]
+
+        def row(cells: tuple[str, ...], tag: str) -> str:
+            pairs = zip(cells, styles, strict=True)
+            return f"<tr>{''.join(f'<{tag}{s}>{html.escape(cell)}</{tag}>' for cell, s in pairs)}</tr>"
+
+        body = "".join(row(cells, "td") for cells in self.rows)
+        table = f"<table><thead>{row(self.head, 'th')}</thead><tbody>{body}</tbody></table>"
+        return f'<div style="overflow-x: auto">{table}</div>'
+
+
+def _are_numbers(rows: Sequence[tuple[str, ...]], column: int) -> bool:
+    return bool(rows) and all(_NUMBER.fullmatch(row[column]) for row in rows)
+
+
 def table_lines(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Return a table as lines with right-aligned numbers. Cells are only cut off on a terminal."""
     from rich.console import Console
@@ -31,7 +65,7 @@ def table_lines(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for i, name in enumerate(head):
-        right = bool(rows) and all(_NUMBER.fullmatch(row[i]) for row in rows)
+        right = _are_numbers(rows, i)
         # A narrow terminal wraps heads between words.
         longest = max(map(len, name.split()), default=0)
         plain = name in ("model", "name")
@@ -42,7 +76,10 @@ def table_lines(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[
     console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False)
     with console.capture() as captured:
         console.print(table)
-    return [line.rstrip() for line in captured.get().splitlines()]
+    lines = [TableLine(line.rstrip()) for line in captured.get().splitlines()]
+    if lines:
+        lines[0].head, lines[0].rows = head, rows
+    return list(lines)
 
 
 def counts(n_images: Iterable[int]) -> str:

@@ -8,12 +8,14 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
 from manyhot import tables
+from manyhot.console import TableLine
 from manyhot.errors import InputError, MissingExtraError, rename_parameters
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.run import QUIET, Run
@@ -160,7 +162,26 @@ class Result:
         return "\n".join([*self.lines(), *(f"Note: {note}." for note in self.notes)])
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return "".join(_html_parts([*self.lines(), *(f"Note: {note}." for note in self.notes)]))
+
+
+_LONGEST = 110
+"""Characters of a line that a page shows unwrapped."""
+
+
+def _html_parts(lines: Iterable[str]) -> Iterator[str]:
+    """Yield what a terminal shows as HTML that is no wider than its page: tables, paragraphs, short lines."""
+    for is_short, group in groupby(lines, lambda line: type(line) is str and len(line) <= _LONGEST):
+        found = list(group)
+        if is_short:
+            text = "\n".join(found).strip("\n")
+            yield f"<pre>{html.escape(text)}</pre>" if text else ""
+            continue
+        for line in found:
+            if isinstance(line, TableLine):
+                yield line.as_html()
+            else:
+                yield f'<p style="max-width: 60em">{html.escape(line)}</p>'
 
 
 _ANOTHER_KIND = re.compile(r"\.(?!parquet$|csv$)[a-z]{2,8}", re.IGNORECASE)

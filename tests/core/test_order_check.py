@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from manyhot.classes import CLASS_ORDERS
-from manyhot.core.order_check import are_probabilities, constant_scores, explain_order, relate
+from manyhot.core.order_check import (
+    are_all_predicted,
+    are_probabilities,
+    constant_scores,
+    explain_order,
+    relate,
+)
 from manyhot.core.sets import NO_LABEL, YES, Case, LabelSets
 
 C, EACH = 1000, 4
@@ -209,3 +215,13 @@ def test_logits_that_are_probabilities(weak):
     assert not are_probabilities(scored(hot, probabilities, kind="probability"))
     probabilities[-1, 0] = 1.01
     assert not are_probabilities(scored(hot, probabilities))
+
+
+def test_logits_that_predict_every_class(weak):
+    _, scores = weak
+    above = scores - scores.min() + 0.1
+    assert (1 / (1 + np.exp(-above)) > 0.5).all()
+    assert are_all_predicted(above)
+    assert not are_all_predicted(above[:50])
+    above[-1, 0] = 0
+    assert not are_all_predicted(above)

@@ -67,6 +67,41 @@ def test_the_set_and_the_scores_are_those_of_cleanlab(require, seed):
     np.testing.assert_allclose(quality, get_label_quality_scores_per_class(lists, p), atol=1e-9)
 
 
+def confirmed(given, truth, n):
+    """Return confirmed label sets of all classes of the first n images; the others have none."""
+    classes = np.tile(np.arange(C, dtype=np.int32), n)
+    p = np.where(truth[:n], 0.9999, 0.0001).ravel().astype(np.float32)
+    state = np.where(truth[:n], YES, NO).ravel().astype(np.uint8)
+    usable = np.arange(N) < n
+    label = np.full(N, NO_LABEL, np.int32)
+    indptr = np.minimum(np.arange(N + 1), n) * C
+    return LabelSets(C, indptr, classes, state, label, usable, p=p)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_images_without_answers_have_the_issues_of_cleanlab_and_agreement_is_no_issue(require, seed):
+    require(importlib.util.find_spec("cleanlab"), "cleanlab, which `make test` installs")
+    from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
+
+    given, q = made(seed)
+    truth, n = q > 0.5, 80
+    lists = [np.flatnonzero(row).tolist() for row in given]
+    theirs = find_multilabel_issues_per_class(
+        lists, q.astype(np.float64), filter_by="confident_learning", n_jobs=1
+    )
+    answers = confirmed(given, truth, n)
+    alone = find_set_issues(models(given, q), doubtful=1, missing=1)
+    found = find_set_issues(models(given, q), answers, unasked=1, settled=True)
+    ours = np.zeros((N, C), bool)
+    for one, two in ((alone.doubtful, found.doubtful), (alone.missing, found.missing)):
+        ours[two.image, two.class_id] = True
+        nobody, before = two.image >= n, one.image >= n
+        for field in ("image", "class_id", "score", "models", "confident"):
+            np.testing.assert_array_equal(getattr(two, field)[nobody], getattr(one, field)[before])
+    assert np.array_equal(ours[n:], theirs[n:])
+    assert np.array_equal(ours[:n], given[:n] != truth[:n])
+
+
 def test_kinds_order_and_counts():
     given, q = made(3)
     issues = find_set_issues(models(given, q))

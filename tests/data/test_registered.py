@@ -16,7 +16,9 @@ def run(*words):
 def test_lists_hold_everything_that_is_registered():
     for kind, listed in (("metric", list_metrics()), ("loss", list_losses()), ("proposer", list_proposers())):
         assert [row["name"] for row in listed.to_json()] == registry.names(kind)
-        assert listed._repr_html_().startswith("<pre>name")
+        assert listed._repr_html_().startswith(
+            '<div style="overflow-x: auto"><table><thead><tr><th style="text-align: left">name'
+        )
 
 
 def test_text_and_json():

@@ -10,6 +10,7 @@ import pytest
 from scipy.special import expit, softmax
 from sklearn.metrics import brier_score_loss, log_loss
 
+import manyhot
 from manyhot import Predictions, calibrate, conformal, diagnose_calibration
 from manyhot.data.inputs import Reading
 from manyhot.diagnose.calibration import Calibration
@@ -403,3 +404,12 @@ def test_images_without_a_prediction_are_counted(model):
     some = replace(net, image_id=net.image_id[:500], scores=net.scores[:500])
     notes = diagnose_calibration(labels, [some], methods=["temperature"], resamples=0).notes
     assert "net: 100 of 600 images have no prediction and were left out" in notes
+
+
+def test_without_original_labels_their_metrics_have_no_rows():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((120, 6)) < 0.4).astype(int)
+    scores = (2 * labels - 1 + rng.normal(size=labels.shape)).astype(np.float32)
+    found = manyhot.diagnose_calibration(labels, {"net": scores}, reading=Reading(scores="logit"))
+    assert min(found.calibration["n"].to_pylist()) > 0
+    assert {"ece_set", "brier_set"} <= set(found.calibration["metric"].to_pylist())

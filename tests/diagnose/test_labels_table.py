@@ -354,3 +354,34 @@ def test_label_sets_with_several_raters():
     (row,) = [r for r in other.of_kind("missing-label").to_pylist() if r["image_id"] == "f.jpg"]
     assert (row["class_b"], row["people"]) == (1, 1)
     assert row["score"] == pytest.approx((1 + 0.7) / 2)
+
+
+def test_label_sets_with_several_classes_need_probabilities():
+    labels = as_labels(SETS, n_classes=3).table
+    labels = manyhot.Labels(labels.set_column(0, "image_id", IDS), 3, name="sets")
+    cosines = dense(SIGMOIDS, kind="cosine", model="clip")
+    assert message(InputError, lambda: find(labels, [cosines])) == (
+        "Label sets with several classes can be checked only with probabilities of the classes.\n"
+        "  where:   sets\n  got:     no probabilities of clip\n"
+        "  allowed: logits or probabilities of all models\n"
+        "  do:      declare the kind of the scores with `scores`; for cosines, as of CLIP, pass them times "
+        "100 as logits, with `links` softmax"
+    )
+    one = manyhot.Labels(labels.table.slice(0, 3), 3, name="sets")  # one class each
+    assert len(find(one, [cosines]).table)
+
+
+def test_images_without_confirmed_labels_are_checked_as_without_any():
+    labels = as_labels(SETS, n_classes=3).table
+    labels = manyhot.Labels(labels.set_column(0, "image_id", IDS), 3, name="sets")
+    confirmed = manyhot.Labels(labels.table.slice(0, 2), 3, name="confirmed")
+    columns = ("kind", "image_id", "class_a", "class_b", "score", "confident_class")
+    alone, found = (
+        find(labels, [dense(SIGMOIDS)]),
+        find(labels, [dense(SIGMOIDS)], confirmed_labels=confirmed),
+    )
+    rows = [
+        [row for row in told(issues.table, *columns) if row[1] not in ("a.jpg", "b.jpg")]
+        for issues in (alone, found)
+    ]
+    assert rows[0] == rows[1] != []

@@ -437,7 +437,8 @@ def test_metrics_of_unknown_scores_are_refused():
         "  where:   scores\n"
         "  do:      declare their kind with `scores`"
     )
-    cosines = replace(models["scores"], score_kind="cosine")
+    scores = models["scores"].scores
+    cosines = replace(models["scores"], scores=scores / np.abs(scores).max(), score_kind="cosine")
     made = lambda: evaluate(labels, [cosines], metrics=["f1_macro"], resamples=0)  # noqa: E731
     assert message(made, InputError) == (
         "f1_macro cannot be computed: the predictions are cosines, without probabilities or logits of all "

@@ -160,3 +160,22 @@ def test_one_of_the_metrics_is_a_scalar(made, batches):
         "  allowed: real1, variable_topk, map_macro\n"
         "  do:      create the evaluator with this metric in `metrics`"
     )
+
+
+@pytest.mark.parametrize(("metric", "better"), [("map_macro", True), ("coverage", False)])
+def test_a_tracker_knows_the_best_epoch(made, batches, metric, better):
+    from torchmetrics.wrappers import MetricTracker
+
+    one = made([metric], metric=metric)
+    assert one.higher_is_better is better
+    assert copy.deepcopy(one).higher_is_better is better
+    assert pickle.loads(pickle.dumps(one)).higher_is_better is better
+    assert made().higher_is_better is None
+    tracker = MetricTracker(one)
+    for sign in (1, -1):
+        tracker.increment()
+        for scores, labels in batches:
+            tracker.update(sign * scores, labels)
+    value, epoch = tracker.best_metric(return_step=True)
+    assert epoch == 0
+    assert value == pytest.approx(float(tracker.compute_all()[0]))

@@ -457,3 +457,15 @@ def test_sets_that_a_rater_chose_again(tmp_path):
         ("fox", "y"),
     ]
     assert votes.left_out == ()
+
+
+def test_times_of_sets_of_classes_are_kept(tmp_path):
+    path = tmp_path / "votes.csv"
+    path.write_text(
+        "image_id,rater_id,class_id,shown_at,answered_at\n"
+        "a,x,cat,2026-03-09T22:16:00Z,2026-03-09T22:16:02Z\n"
+        "a,x,dog,2026-03-09T22:16:00Z,2026-03-09T22:16:08Z\n"
+    )
+    rows = read_votes(path, format="choices(several=True)").to_table().to_pylist()
+    seconds = {(row["shown_at"].second, row["answered_at"].second) for row in rows}
+    assert (len(rows), seconds) == (2, {(0, 8)})  # the page is answered with its last click

@@ -36,7 +36,7 @@ LABEL_COLUMNS = (
     "label-lists: image_id, filename, path or id, and labels, tags, classes or label; "
     "indicator: image_id, filename, path or id, and one column of 0 and 1 per class; "
     "labels-table: image_id and classes, or image_id, class_id and state; "
-    "other suffixes: .json, .jsonl, .npy, .npz, .parquet, .pkl, .tsv, .txt, folder"
+    "other suffixes: .json, .jsonl, .manifest, .npy, .npz, .parquet, .pkl, .tsv, .txt, folder"
 )
 
 

@@ -239,7 +239,7 @@ def test_a_table_without_images_says_what_it_contains(tmp_path, message):
         "label-lists: image_id, filename, path or id, and labels, tags, classes or label; "
         "indicator: image_id, filename, path or id, and one column of 0 and 1 per class; "
         "labels-table: image_id and classes, or image_id, class_id and state; "
-        "other suffixes: .json, .jsonl, .npy, .npz, .parquet, .pkl, .tsv, .txt, folder\n"
+        "other suffixes: .json, .jsonl, .manifest, .npy, .npz, .parquet, .pkl, .tsv, .txt, folder\n"
         "  do:      rename the column with the names of the images to image_id"
     )
 

@@ -314,6 +314,7 @@ def test_golden_files_are_not_taken_for_votes(tmp_path):
         "  allowed: votes-table: image_id, class_id, rater_id and answer; "
         "crowd-kit: task, worker and label; "
         "zooniverse: classification_id, user_name, annotations, subject_data; "
+        "mechanical-turk: HITId, AssignmentId, WorkerId; "
         "choices: image_id, rater_id and class_id, or task, worker and label; "
         "rater-columns: image_id and one column per rater; counts: image_id and one column per class; "
         "other suffixes: .json, .npy, .npz, .parquet, .tsv, .txt, folder\n"

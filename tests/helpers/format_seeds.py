@@ -202,6 +202,16 @@ FILES = {
         read_labels,
         as_json([{"image": "a.jpg", "labels": ["cat"]}, {"image": 2, "labels": None}]),
     ),
+    "output.jsonl": (
+        read_labels,
+        text(
+            '{"source-ref": "s3://b/a.jpg", "t": [1, 0], "t-metadata": {"class-map": {"1": "dog", '
+            '"0": "cat"}, "confidence-map": {"1": 0.9, "0": 0.2}, '
+            '"type": "groundtruth/image-classification-multilabel"}}\n'
+            '{"source-ref": "s3://b/b.jpg", "t": [0], "t-metadata": {"class-map": {"0": "cat"}, '
+            '"confidence-map": {"0": 1}, "type": "groundtruth/image-classification-multilabel"}}\n'
+        ),
+    ),
     "metadata.jsonl": (
         read_labels,
         text('{"file_name": "a.jpg", "labels": ["cat"]}\n{"file_name": "b.jpg", "labels": "dog"}\n'),
@@ -336,6 +346,28 @@ FILES = {
             "classification_id,user_name,created_at,annotations,subject_data\n"
             '1,ann,2024-02-01 03:07:00 UTC,"[{""task"": ""T0"", ""value"": [{""choice"": ""CAT""}]}]",'
             '"{""9"": {""Filename"": ""a.jpg""}}"\n'
+        ),
+    ),
+    "mechanical turk.csv": (
+        read_votes,
+        text(
+            "HITId,AssignmentId,WorkerId,AssignmentStatus,SubmitTime,WorkTimeInSeconds,Input.url,Answer.taskAnswers\n"
+            "1,2,ann,Approved,Mon Nov 02 10:00:20 PST 2026,20,https://b.org/a.jpg,"
+            '"[{""animals"": {""labels"": [""cat"", ""dog""]}}]"\n'
+        ),
+    ),
+    "ground truth.json": (
+        read_votes,
+        as_json(
+            [
+                {
+                    "dataObject": {"s3Uri": "s3://b/a.jpg"},
+                    "annotations": [
+                        {"workerId": "w", "annotationData": {"content": '{"x": {"label": "cat"}}'}},
+                        {"workerId": "v", "annotationData": {"content": '{"x": {"label": "dog"}}'}},
+                    ],
+                }
+            ]
         ),
     ),
     "crowd-kit.csv": (read_votes, text("task,worker,label\na.jpg:tench,w1,yes\na.jpg:1,w1,no\n")),

@@ -59,10 +59,34 @@ def test_answers_of_two_raters(sets):
     assert found.labels.table["rated"].to_pylist() == [True] * 4
     assert found.labels.table["n_votes"].to_pylist() == [[2, 0], [2], [2, 0, 2], [2]]
     assert found.to_json()["corrections"] == {"removed": 1, "added": 1, "unclear": 1, "kept": 2}
+    changed = [(r["image_id"], r["before"], r["after"]) for r in found.changes.to_pylist()]
+    assert changed == [
+        ("a.jpg", "yes", "no"),
+        ("b.jpg", "yes", "unclear"),
+        ("c.jpg", None, "yes"),
+        ("c.jpg", "yes", "yes"),
+        ("d.jpg", None, "no"),
+    ]
     text = "\n".join(found.lines())
     assert "1  removed, 1 added, 1 unclear, of 5 asked about" in text
     assert "2  valid classes of labels, which raters were not asked about" in text
     assert "original label" not in text
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_answers_about_classes_in_another_order_are_noted(shift):
+    rng = np.random.default_rng(0)
+    truth = rng.random((150, 8)) < 0.25
+    names = [f"{i}.jpg" for i in range(150)]
+    given = pd.DataFrame(truth & (rng.random((150, 8)) < 0.95), names, [f"class {c}" for c in range(8)])
+    rows = [
+        (names[i], (c + shift) % 8, ("yes", "yes") if truth[i, c] else ("no", "no"))
+        for i in range(150)
+        for c in range(8)
+    ]
+    notes = aggregate(answers(rows), labels=given.astype(int)).notes
+    starts = "the answers do not match the label sets in the present order of the classes (mean correlation "
+    assert [note.startswith(starts) for note in notes].count(True) == shift
 
 
 @pytest.mark.parametrize("seed", range(5))

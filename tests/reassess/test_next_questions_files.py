@@ -174,3 +174,13 @@ def test_a_campaign_keeps_what_is_made_of_it(campaign, tmp_path_factory, monkeyp
     assert written(ask) == [str(campaign / "next.csv")]
     assert written(combine)[0] == str(campaign / "labels.parquet")
     assert [p.name for p in here.iterdir()] == ["next.csv"]
+
+
+def test_votes_for_one_class_are_refused(tmp_path):
+    path = tmp_path / "choices.csv"
+    path.write_text("image_id,rater_id,class_id\na.jpg,x,cat\na.jpg,y,dog\n")
+    with pytest.raises(InputError) as error:
+        next_questions(path, budget=1)
+    assert str(error.value).startswith(
+        "Votes for one class of all are not ranked by question: a further vote is about all classes.\n"
+    )

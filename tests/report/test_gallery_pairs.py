@@ -101,7 +101,7 @@ def test_each_error_has_its_model_class_kind_and_verdict(tmp_path):
 def test_a_false_positive_is_named_with_its_threshold(visit):
     page, text = told(visit, "wrong.png", [pair_errors()])
     # Class 4 of the class list is "cup & saucer".
-    assert text == "net predicts ✕ cup & saucer, 80 %. It is not valid (predicted from 60 %)."
+    assert text == "net predicts ✕ cup & saucer, 80 %. It is not in the label set (predicted from 60 %)."
     first = page.locator("#guesses tr").first
     assert first.locator("b").text_content() == "cup & saucer"
     assert first.locator(".pair-error").text_content() == "false positive"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from manyhot.core.array_types import Bools, Floats32, Ints, Positions
+from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints, Positions
 from manyhot.core.sets import YES, Case, LabelSets
 
 _SUSPICIOUS = 0.05
@@ -230,6 +230,20 @@ def are_probabilities(case: Case) -> bool:
         bool((block.min(initial=0) >= 0) & (block.max(initial=1) <= 1))
         for block in (case.scores[:_FEW], case.scores)
     )
+
+
+ALL_PREDICTED = (
+    "every score is above 0, so by sigmoids every class of every image is predicted; if the scores are "
+    "scaled cosines, as of CLIP, pass `links` softmax, pass the cosines with `scores` cosine, or subtract a "
+    "threshold"
+)
+
+
+def are_all_predicted(scores: AnyFloats | None) -> bool:
+    """Return whether logits of at least 100 images are all above 0, so that their sigmoids exceed 0.5."""
+    if scores is None or len(scores) < _FEW or scores.shape[1] < 2:
+        return False
+    return all(bool(block.min(initial=np.inf) > 0) for block in (scores[:_FEW], scores))
 
 
 def _sampled(case: Case) -> tuple[LabelSets, Floats32] | None:

@@ -37,6 +37,8 @@ def find_set_issues(
     *,
     doubtful: float = MINIMUM,
     missing: float = MINIMUM,
+    unasked: float | None = None,
+    settled: bool = False,
     name: Callable[[int], str] = "row {}".format,
 ) -> IssueLists:
     """Rank classes that are in a label set and may be wrong, and classes that may be missing from it.
@@ -52,6 +54,11 @@ def find_set_issues(
         Minimum score of each kind of issue. Issues with this much evidence from raters are also listed.
         Errors that confident learning suspects are listed regardless of their score, unless raters contradict
         them.
+    unasked : float, optional
+        Minimum score of both kinds for classes of images that no rater was asked about; by default, that of
+        the kind. These classes are listed, with the same scores, as without `answers`.
+    settled : bool
+        Whether answers decide: a class is then no issue if the answers and the label set agree about it.
     name : callable
         Returns the name of the image in a row, for messages.
 
@@ -89,11 +96,19 @@ def find_set_issues(
         state[~(sets.usable[rows] & np.isfinite(q).all(1))] = UNCLEAR
         n += int(np.count_nonzero((state != UNCLEAR).any(1)))
         asked = None if answers is None else _states(answers.take(rows)) != NOT_ASKED
-        parts.append(_cells(start, q, state, limits, min(doubtful, missing), asked))
+        least = min(doubtful, missing) if unasked is None else unasked
+        parts.append(_cells(start, q, state, limits, least, asked))
     row, class_id, q, suspected, state = (np.concatenate(column) for column in zip(*parts, strict=True))
     yes, no = state == YES, state != YES
     kinds = [
-        _issues(ensemble, answers, (row[at], class_id[at], q[at], suspected[at]), at is yes, least)
+        _issues(
+            ensemble,
+            answers,
+            (row[at], class_id[at], q[at], suspected[at]),
+            at is yes,
+            (least, least if unasked is None else unasked),
+            settled=settled,
+        )
         for at, least in ((yes, doubtful), (no, missing))
     ]
     return IssueLists(kinds[0], kinds[1], n, len(ensemble) - n)
@@ -169,19 +184,28 @@ def _issues(
     answers: LabelSets | None,
     cells: tuple[Ints, Ints, Floats, Bools],
     in_set: bool,
-    least: float,
+    least: tuple[float, float],
+    *,
+    settled: bool,
 ) -> Issues:
+    """Return the issues of one kind; `least` are the minimum scores of asked and of unasked classes."""
     row, class_id, q, suspected = cells
     models = 1 - q if in_set else q
     people, n_votes = np.full(len(row), np.nan), np.full(len(row), np.nan)
+    agree = np.zeros(len(row), bool)
     if answers is not None:
-        yes, n_votes = raters_evidence(answers.take(row), class_id)
+        given = answers.take(row)
+        yes, n_votes = raters_evidence(given, class_id)
         people = 1 - yes if in_set else yes
-    score = models
-    if not np.isnan(people).all():
+        agree = ~np.isnan(people) & (given.state_of(class_id[:, None])[:, 0] == (YES if in_set else NO))
+    asked, score = ~np.isnan(people), models
+    if asked.any():
         weight, expected = rater_evidence(people, n_votes, models, class_id)
-        score = corrected_evidence(people, models, weight, expected)
-    keep = (score >= least) | (people >= max(least, 0.5)) | (suspected & ~(people <= 0.5))
+        score = np.where(asked, corrected_evidence(people, models, weight, expected), models)
+    keep = (
+        (score >= np.where(asked, *least)) | (people >= max(least[0], 0.5)) | (suspected & ~(people <= 0.5))
+    )
+    keep &= ~(agree & settled)
     at = np.flatnonzero(keep)
     at = at[np.lexsort((class_id[at], row[at], -score[at]))]
     best = sum(

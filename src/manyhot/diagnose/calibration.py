@@ -22,6 +22,7 @@ from manyhot.core.calibration import RANGE, check_softmax
 from manyhot.core.class_errors import independent_classes
 from manyhot.core.clusters import Clusters
 from manyhot.core.conformal import COVERS, DRAWN, check_alpha
+from manyhot.core.order_check import ALL_PREDICTED, are_all_predicted
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import Case
 from manyhot.data.data_sets import Source
@@ -296,6 +297,8 @@ class _Judge:
             assert model.scores is not None  # for the type checker
             from scipy.special import expit
 
+            if are_all_predicted(model.scores):
+                self._notes.append((model.model, "", ALL_PREDICTED, ""))
             scores = expit(model.scores, dtype=np.float32)
             model = replace(model.in_full(), scores=scores, score_kind="probability")
             parts = self.split(model)
@@ -318,7 +321,10 @@ class _Judge:
         )
         self._models.append(model.model)
         self._seen |= np.asarray(pc.is_in(self.labels.image_id, model.image_id))
-        self._rows += ({**row, "n_unmatched": absent} for row in _metric_rows(judged, model.model, about))
+        # Without original labels, no image counts in their metrics, which need no rows.
+        is_labelled = bool(label_sets(self.labels).labelled.any())
+        rows = (row for row in _metric_rows(judged, model.model, about) if row["n"] or is_labelled)
+        self._rows += ({**row, "n_unmatched": absent} for row in rows)
         self._bins += _bin_rows(judged, model.model, about)
         if independent_classes(parts.rest) is not None:
             self._add_classes(model)

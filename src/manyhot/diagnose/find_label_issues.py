@@ -87,7 +87,8 @@ def find_label_issues(
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
     confirmed_labels
         Label sets from raters, used instead of the label sets of the data set. Raters' answers are combined
-        with the evidence from models.
+        with the evidence from models. If label sets are checked, a class is no issue where both agree about
+        it, and images without confirmed labels are checked as without this argument.
     no_confirmed_labels
         Ignore the raters' answers.
     min_doubtful
@@ -270,6 +271,25 @@ def _notes(ensemble: Ensemble) -> list[str]:
     ]
 
 
+def _check_probabilities(ensemble: Ensemble, source: Source) -> None:
+    """Raise an error for label sets with several classes if a model only ranks classes.
+
+    Only the top class of ranks counts, so that all other classes of a label set would be certainly wrong.
+    """
+    sets = ensemble.label_sets
+    if uses_probabilities(ensemble) or sets is None or not (sets.size > 1).any():
+        return
+    ranks = [m for m, known in zip(ensemble.names, ensemble.probabilities, strict=True) if known is None]
+    raise InputError(
+        "Label sets with several classes can be checked only with probabilities of the classes.",
+        where=source.name or None,
+        got=f"no probabilities of {', '.join(ranks[:3])}{' and others' if len(ranks) > 3 else ''}",
+        allowed="logits or probabilities of all models",
+        do="declare the kind of the scores with `scores`; for cosines, as of CLIP, pass them times 100 as "
+        "logits, with `links` softmax",
+    )
+
+
 def _without_fillers(ensemble: Ensemble) -> Ensemble:
     """Give the unfilled places of short lists no probability, where the file fills them with -inf."""
     clean = tuple(
@@ -338,20 +358,24 @@ def _find_in_sets(
     unrated = [c for c in ("rated",) if c in labels.table.column_names]
     given = replace(labels, table=labels.table.drop_columns(unrated))
     ensemble = _ensemble(source, images, predictions, n_classes, given, labelled=False)
-    answers, least = _answers(images, ensemble, labels, votes), thresholds.doubtful
-    if least is None:  # 1: only what confident learning suspects, whatever the calibration of the models
-        least = 1.0 if answers is None and uses_probabilities(ensemble) else LIKELIER_WRONG
+    _check_probabilities(ensemble, source)
+    least = LIKELIER_WRONG if thresholds.doubtful is None else thresholds.doubtful
+    # 1: only what confident learning suspects, whatever the calibration of the models
+    is_suspicion = thresholds.doubtful is None and uses_probabilities(ensemble)
+    answers = _answers(images, ensemble, labels, votes)
     issues = find_set_issues(
         ensemble,
         answers,
         doubtful=least,
         missing=least,
+        unasked=1.0 if is_suspicion else None,
+        settled=votes is not labels,
         name=lambda row: f"image {images.image_id[row]}",
     )
     merges = find_merges(ensemble, together=thresholds.together, confused=thresholds.confused)
     notes = [*source.misfits.notes(), *_notes(ensemble), GIVEN_SETS if _are_given_sets(source) else ONLY_SETS]
-    if least == 1 and thresholds.doubtful is None:
-        notes.append(SUSPECTED)
+    if is_suspicion:
+        notes.append(SUSPECTED if answers is None else f"where no rater was asked, {SUSPECTED}")
     if neighbours.similar is not None:
         notes.append("similar images are no evidence about label sets, so they are not used")
     if issues.n_skipped:

@@ -17,7 +17,15 @@ from pyarrow import compute as pc
 
 from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList, class_list_of
 from manyhot.core.accuracy import tied_tops
-from manyhot.core.order_check import are_probabilities, constant_scores, explain_order, relate
+from manyhot.core.order_check import (
+    ALL_PREDICTED,
+    are_all_predicted,
+    are_probabilities,
+    constant_scores,
+    explain_order,
+    relate,
+)
+from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.core.top_classes import top_k
 from manyhot.data.data_sets import Source
@@ -312,6 +320,8 @@ def score_doubts(case: Case, classes: ClassList | None) -> Iterator[str]:
             "the scores are declared as logits, but all are between 0 and 1, as probabilities are: pass "
             "their kind as `scores`"
         )
+    elif case.kind == "logit" and are_all_predicted(case.scores) and link_of(case) == "sigmoid":
+        yield ALL_PREDICTED
 
 
 @cache

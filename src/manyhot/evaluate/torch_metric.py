@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import torch
 from torchmetrics import Metric
 
+from manyhot import registry
 from manyhot.evaluate.results import Evaluation
 
 
@@ -58,13 +59,16 @@ class TorchMetric(Metric):
 
     is_differentiable = False
     full_state_update = False
-    higher_is_better = None
+    higher_is_better = None  # of several metrics; `MetricTracker` reads that of one
 
     batches: list[torch.Tensor] | torch.Tensor
 
     def __init__(self, evaluator: BatchEvaluator, metric: str | None = None, **options: Any) -> None:
         super().__init__(**options)
         self._metric = metric
+        better = None if metric is None else registry.get("metric", metric).about.get("better")
+        # torchmetrics refuses to set it on an instance.
+        self.__dict__["higher_is_better"] = None if better is None else better == "higher"
         self._settings = copy.copy(evaluator)
         self._settings.reset()
         self.evaluation: Evaluation | None = None

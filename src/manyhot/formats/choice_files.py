@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,30 @@ def votes_of_frame(
     page = first_column(frame.columns, _PAGES) if several else None
     when = None if several and page is None else first_column(frame.columns, (_WHEN,))
     order = [] if when is None else [_order(frame, columns, when, page, path)]
-    return _votes(frame.select(*columns, *order).rename(names), classes, path, several=several, shown=shown)
+    chosen = frame.select(*columns, *order, *_kept_times(frame)).rename(names)
+    return _votes(chosen, classes, path, several=several, shown=shown)
+
+
+_KEPT = {f"kept {name}": name for name in ("shown_at", _WHEN)}
+"""Columns of times, beside those that only order answers."""
+
+
+def _kept_times(frame: pl.DataFrame) -> Iterator[pl.Series]:
+    """Yield when questions were shown and answered, if both columns contain times with their zone."""
+    found = []
+    for kept, name in _KEPT.items():
+        with suppress(pa.ArrowException):
+            if name in frame.columns and not frame[name].dtype.is_numeric():
+                times = frame[name].to_arrow().cast(pa.timestamp("us", "UTC"))
+                found.append(pl.Series(kept, times))
+    if len(found) == len(_KEPT):
+        yield from found
+
+
+def _more(frame: pl.DataFrame) -> pa.Table | None:
+    """Return the times of votes as columns of the votes table."""
+    kept = {name: frame[column].to_arrow() for column, name in _KEPT.items() if column in frame.columns}
+    return pa.table(kept) if kept else None
 
 
 def _order(
@@ -438,6 +461,7 @@ def _votes(
         path,
         left_out=(f"{n_empty:,} rows without a class",) if n_empty else (),
         order=answered[_WHEN].to_numpy() if _WHEN in answered.columns else None,
+        more=_more(answered),
     )
     return columns.to_sets(shown) if several else columns.to_votes()
 
@@ -490,6 +514,7 @@ def columns_of_votes(
     kind: str = ONE_CLASS,
     left_out: tuple[str, ...] = (),
     order: Ints64 | None = None,
+    more: pa.Table | None = None,
 ) -> ChoiceColumns:
     """Return choices with one row per vote; images and raters may be numbers.
 
@@ -497,4 +522,5 @@ def columns_of_votes(
     """
     names, who = (pa.array(a.astype(str) if a.dtype.kind in "iu" else a, pa.string()) for a in (image, rater))
     images, raters = with_image_ids(pa.table({"image_id": names}))["image_id"], pa.chunked_array([who])
-    return ChoiceColumns(images, raters, class_id, classes, path.stem, kind, left_out, order).last_answers()
+    columns = ChoiceColumns(images, raters, class_id, classes, path.stem, kind, left_out, order, more)
+    return columns.last_answers()

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.formats.reading import image_ids
+from manyhot.errors import InputError
+from manyhot.formats.reading import cut_for_message, image_ids
 from manyhot.tables import Golden, Images, Labels, Votes, one_chunk
 from manyhot.tables.image_ids import common_folder, without_option
 from manyhot.tables.labels import with_ids_like
+
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+"""What Label Studio adds before the names of uploaded files."""
+
+
+def name_in_address(address: str, where: object) -> str:
+    """Return the path in an address, without the host or bucket, and without Label Studio's prefix.
+
+    Raises
+    ------
+    InputError
+        If the text is not an address.
+    """
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise InputError(
+            "This is not an address.", where=where, got=cut_for_message(repr(address))
+        ) from error
+    local = parse_qs(parts.query).get("d")
+    name = local[0] if local else unquote(parts.path)
+    uploaded = parts.path.startswith("/data/upload/")
+    return (_UPLOADED.sub("", re.sub(r"^.*/", "", name)) if uploaded else name).lstrip("/\\")
 
 
 def located_ids(names: pa.Array, where: object) -> pa.Array:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
+from manyhot.formats.image_paths import name_in_address
 from manyhot.formats.label_studio_project import ALL_SHOWN, ExportLayout, misfit
 from manyhot.formats.reading import cut_for_message, head, load_json, with_image_ids
 from manyhot.parameters import is_number, is_whole
@@ -27,8 +27,6 @@ from manyhot.tables import Golden, Votes, golden_from_table, schema, votes_from_
 _WORDS = ('"annotations"', '"annotation_id"', '"completed_by"', '"data"')
 
 _COLUMNS = ("image_id", "class_id", "rater_id", "answer", "page_id", "shown_at", "answered_at")
-
-_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 LONGEST_SECONDS = 1e8
 """Longest valid lead time in seconds: three years."""
@@ -230,24 +228,10 @@ def _image(task: Mapping[str, Any], layout: ExportLayout, where: str) -> str:
             allowed=f"a text in the field 'image_id' or {layout.image!r}",
             do="pass the name of the field in `format`: \"label-studio(image='…')\"",
         )
-    name = text if "image_id" in data else _name(text, where).lstrip("/\\")
+    name = text if "image_id" in data else name_in_address(text, where)
     if not name or name[-1] in "/\\":
         raise InputError("The task has no image.", where=where, got=cut_for_message(repr(text)))
     return name
-
-
-def _name(address: str, where: str) -> str:
-    """Return the path of an image's address, without Label Studio's prefix."""
-    try:
-        parts = urlsplit(address)
-    except ValueError as error:
-        raise InputError(
-            "This is not an address.", where=where, got=cut_for_message(repr(address))
-        ) from error
-    local = parse_qs(parts.query).get("d")
-    name = local[0] if local else unquote(parts.path)
-    uploaded = parts.path.startswith("/data/upload/")
-    return _UPLOADED.sub("", re.sub(r"^.*/", "", name)) if uploaded else name
 
 
 def _asked(

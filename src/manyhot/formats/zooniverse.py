@@ -5,41 +5,27 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from manyhot.classes import ClassList, classes_seen
+from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.formats.choice_files import SHOWN, columns_of_votes
+from manyhot.formats.answer_sets import AnswerOptions, GivenAnswer, fold, votes_of_answers
 from manyhot.formats.headers import image_name_column
 from manyhot.formats.label_studio_tasks import names_of_proposals
 from manyhot.formats.reading import cut_for_message, parse_json
 from manyhot.formats.tabular import column_names, read_frame
 from manyhot.formats.writing import Saved
-from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Votes, check
-from manyhot.tables.votes import ONE_CLASS
 
 _COLUMNS = ("classification_id", "user_name", "annotations", "subject_data")
 _MORE = ("user_ip", "workflow_id", "created_at")
 _SUBJECT = "subject_id"
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """The classes that a rater chose on an image, in one classification; None if the task was skipped."""
-
-    image: str
-    rater: str
-    chosen: list[str] | None
-    is_single: bool
 
 
 @register(
@@ -83,33 +69,10 @@ def read_zooniverse(
     workflow : int
         The number of the workflow, if the export contains several.
     """
-    check_one_of(shown, SHOWN, "There is no such set of shown classes.", where=path)
     frame = _of_workflow(read_frame(path), workflow, path)
+    options = AnswerOptions("zooniverse", none, shown, "classification")
     answers = list(_answers(frame, task, image, path))
-    given = [a for a in answers if a.chosen is not None]
-    nothing = {_fold(none), _consonants(none)} - {""}
-    distinct = dict.fromkeys(c for a in given for c in a.chosen or ())
-    has_none = any(_fold(c) in nothing for c in distinct)
-    # Where a choice says that there is nothing, an empty answer says nothing.
-    given = [a for a in given if a.chosen or not has_none]
-    listed = classes or classes_seen({c for c in distinct if _fold(c) not in nothing}, path.stem)
-    ids = {none: -1} | _ids(distinct, listed, nothing, path)
-    rows = [(a.image, a.rater, ids[c], at) for at, a in enumerate(given) for c in a.chosen or (none,)]
-    # Votes for one class cannot say that there is none; answers no to all classes can.
-    is_single = bool(given) and all(a.is_single for a in given) and all(row[2] >= 0 for row in rows)
-    skipped = len(answers) - len(given)
-    names, raters, chosen, order = zip(*rows, strict=True) if rows else ((), (), (), ())
-    columns = columns_of_votes(
-        np.array(names, object),
-        np.array(raters, object),
-        np.array(chosen, np.int64),
-        listed,
-        path,
-        ONE_CLASS,
-        (f"{skipped:,} classification{'s' * (skipped != 1)} without a class",) if skipped else (),
-        np.array(order, np.int64),
-    )
-    return columns.to_votes() if is_single else columns.to_sets(shown)
+    return votes_of_answers(answers, classes, path, options, forms=(fold, _consonants))
 
 
 def _of_workflow(frame: pl.DataFrame, workflow: int, path: Path) -> pl.DataFrame:
@@ -138,7 +101,7 @@ def _of_workflow(frame: pl.DataFrame, workflow: int, path: Path) -> pl.DataFrame
     return frame.sort(pl.col("created_at").cast(pl.String), "classification_id", maintain_order=True)
 
 
-def _answers(frame: pl.DataFrame, task: str, image: str, path: Path) -> Iterator[_Answer]:
+def _answers(frame: pl.DataFrame, task: str, image: str, path: Path) -> Iterator[GivenAnswer]:
     """Yield the answers to a task, in the order of the rows."""
     where = f"{path}, column annotations"
     tasks = [list(_tasks(_parsed(text, where))) for text in frame["annotations"]]
@@ -149,7 +112,8 @@ def _answers(frame: pl.DataFrame, task: str, image: str, path: Path) -> Iterator
     field = image or _image_field(subjects, path)
     users = frame["user_name"].cast(pl.String), frame["user_ip"].cast(pl.String)
     raters = users[0].fill_null("not-logged-in-" + users[1]).fill_null("").to_list()
-    for parts, subject, rater in zip(tasks, subjects, raters, strict=True):
+    rows = zip(tasks, subjects, raters, strict=True)
+    for order, (parts, subject, rater) in enumerate(rows):
         for number, about in subject.items():
             name = number if field == _SUBJECT else about.get(field)
             if name is None or not rater:
@@ -163,7 +127,8 @@ def _answers(frame: pl.DataFrame, task: str, image: str, path: Path) -> Iterator
             chosen = [_choices(value) for value in values]
             flat = [c for part in chosen if part is not None for c in part]
             is_given = any(part is not None for part in chosen)
-            yield _Answer(str(name), rater, flat if is_given else None, all(map(_is_single, values)))
+            is_single = all(map(_is_single, values))
+            yield GivenAnswer(str(name), rater, flat if is_given else None, is_single, order)
 
 
 def _parsed(text: object, where: str) -> Any:
@@ -225,46 +190,9 @@ def _image_field(subjects: Iterable[Mapping[str, Mapping[str, Any]]], path: Path
     )
 
 
-def _fold(text: str) -> str:
-    """Return a name as Zooniverse makes the id of a choice from it: NOTHINGHERE from *Nothing here*."""
-    return re.sub(r"[\W_]", "", text.upper())
-
-
 def _consonants(text: str) -> str:
     """Return a name as the id of a choice in older projects: NTHNGHR from *Nothing here*."""
-    return re.sub("[AEIOU]", "", _fold(text))
-
-
-def _ids(choices: Iterable[str], classes: ClassList, nothing: set[str], path: Path) -> dict[str, int]:
-    """Return the class of each choice, -1 if it says that there is none."""
-    folded: dict[str, set[int]] = {}
-    for i, (key, name, synonyms) in enumerate(
-        zip(classes.keys, classes.names, classes.synonyms, strict=True)
-    ):
-        for text in (key, name, *synonyms):
-            for form in (_fold(text), _consonants(text)):
-                folded.setdefault(form, set()).add(i)
-    ids: dict[str, int] = {}
-    unknown = []
-    for choice in choices:
-        found = folded.get(_fold(choice), set())
-        exact = classes.find(choice)
-        if exact is not None or len(found) == 1:
-            ids[choice] = exact if exact is not None else min(found)
-        elif _fold(choice) in nothing:
-            ids[choice] = -1
-        else:
-            unknown.append(choice)
-    if unknown:
-        raise InputError(
-            "Choices of raters are not in the class list.",
-            where=path,
-            got=cut_for_message(", ".join(unknown)),
-            allowed=cut_for_message(", ".join(classes.keys)),
-            do="add the choices to the class list, in a column synonyms; or name the choice that says that "
-            "there is none of the classes in `format`: zooniverse(none='CHOICE')",
-        )
-    return ids
+    return re.sub("[AEIOU]", "", fold(text))
 
 
 @register("writer", "zooniverse-manifest", holds=("proposals",), suffixes=(".csv",), keeps=())

@@ -8,10 +8,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from manyhot.console import fact_lines
+from manyhot.core.order_check import relate
+from manyhot.core.sets import YES, Case
 from manyhot.data.inputs import LabelsLike, Reading, open_labels
 from manyhot.errors import InputError, MatchError
 from manyhot.reassess.aggregated import Aggregated
@@ -19,8 +22,9 @@ from manyhot.reassess.answers import VotesReading
 from manyhot.reassess.ensemble import only_source
 from manyhot.run import Run
 from manyhot.tables import Labels, check
+from manyhot.tables.arrays import label_sets
 from manyhot.tables.definitions import STATES
-from manyhot.tables.frames import examples
+from manyhot.tables.frames import align, examples
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like, with_zeros
 
@@ -44,8 +48,8 @@ class CorrectedLabels(Aggregated):
     corrected : str
         The name of the label sets that were corrected.
     changes : pyarrow.Table
-        The (image, class) pairs that raters were asked about, with the columns image_id, class_id, before
-        (null if the label sets did not contain the class) and after.
+        The (image, class) pairs that raters were asked about, those that changed first, with the columns
+        image_id, class_id, before (null if the label sets did not contain the class) and after.
     n_kept : int
         Number of valid classes that raters were not asked about.
     """
@@ -146,11 +150,36 @@ def correct_labels(aggregated: Aggregated, labels: Labels) -> CorrectedLabels:
     notes = (f"{answered.name or 'votes'}: {like.text}",) if like.n else ()
     values = {f.name: getattr(aggregated, f.name) for f in fields(aggregated)}
     return CorrectedLabels(
-        **values | {"labels": corrected, "notes": (*aggregated.notes, *notes)},
+        **values
+        | {"labels": corrected, "notes": (*_order_notes(answered, labels), *aggregated.notes, *notes)},
         corrected=name,
-        changes=changes.select(*_PAIR, "before", "after").to_arrow(),
+        changes=changes.sort(pl.col("before").fill_null(_NO) == pl.col("after"), maintain_order=True)
+        .select(*_PAIR, "before", "after")
+        .to_arrow(),
         n_kept=int(kept["state"].eq(_YES).sum()),
     )
+
+
+_SAMPLE = 2_000
+"""Number of images from which the order of classes is judged."""
+
+
+def _order_notes(answered: Labels, labels: Labels) -> Iterator[str]:
+    """Yield that the answers fit the label sets better if the classes are in another order."""
+    rows = align(answered.image_id, labels.image_id, left_name="the answers", right_name="the label sets")
+    at = np.arange(len(rows.left))
+    if len(at) > _SAMPLE:
+        at = np.sort(np.random.default_rng(0).choice(at, _SAMPLE, replace=False))
+    sets = label_sets(answered).take(rows.left[at])
+    p = np.zeros((len(sets), sets.n_classes), np.float32)
+    p[sets.rows, sets.classes] = sets.state == YES if sets.p is None else np.nan_to_num(sets.p)
+    relation = relate(Case.from_scores(label_sets(labels).take(rows.right[at]), p), {})
+    if relation is not None and relation.order:
+        yield (
+            "the answers do not match the label sets in the present order of the classes (mean correlation "
+            f"{relation.correlation:.3f}), and do in another one, so most corrections are probably wrong: "
+            "check whether numbers of classes start at 0 in both, or pass both with names of classes"
+        )
 
 
 def _check_alike(aggregated: Aggregated, labels: Labels) -> None:

@@ -16,6 +16,7 @@ from scipy.special import expit
 
 from manyhot.classes import ClassList
 from manyhot.core.ensembles import Ensemble
+from manyhot.core.order_check import ALL_PREDICTED, are_all_predicted
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.core.top_classes import top_k
@@ -137,9 +138,13 @@ def ensemble_of(
 
     def link(p: Predictions) -> str:
         found = p.link or ("softmax" if labelled else _link(images, p, sets, n_classes))
-        remark = f"{p.model}: the probability of a class is the sigmoid of its logit; {_TRAINED}"
-        if misfits is not None and found == "sigmoid" and not p.link and remark not in misfits.remarks:
-            misfits.remarks.append(remark)
+        remarks = []
+        if found == "sigmoid" and not p.link:
+            remarks.append(f"{p.model}: the probability of a class is the sigmoid of its logit; {_TRAINED}")
+        if found == "sigmoid" and p.is_dense and are_all_predicted(p.scores):
+            remarks.append(f"{p.model}: {ALL_PREDICTED}")
+        if misfits is not None:
+            misfits.remarks += [remark for remark in remarks if remark not in misfits.remarks]
         return found
 
     fitted = fitting_models(predictions, lambda p: _arrays(images, p, n_classes, class_hash, link), misfits)

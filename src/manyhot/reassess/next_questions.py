@@ -262,6 +262,13 @@ def next_questions(
     source = open_votes(votes, golden, images, reading=reading, on_progress=run.on_progress)
     inputs, proposals = dict(source.inputs), source.proposals() if proposals is None else proposals
     asked = source.votes
+    if asked.kind:
+        raise InputError(
+            "Votes for one class of all are not ranked by question: a further vote is about all classes.",
+            where=source.name or asked.name or None,
+            allowed="answers (yes, no or maybe) to questions about single classes",
+            do="to choose images, aggregate the votes and take those with the least certain classes",
+        )
     if proposals is not None:
         asked = _with_proposals(asked, _proposals(proposals, asked, source.classes))
         if isinstance(proposals, str | os.PathLike):

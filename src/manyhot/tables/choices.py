@@ -35,6 +35,8 @@ class ChoiceColumns:
     order : ndarray of int, shape (m,), optional
         When each vote was given, as times or numbers. If a rater answered an image several times, the last
         answer counts.
+    more : pyarrow.Table, optional
+        The page and the times of each vote, as optional columns of the votes table, shape (m,).
     """
 
     image_id: pa.ChunkedArray
@@ -45,6 +47,7 @@ class ChoiceColumns:
     kind: str = ONE_CLASS
     left_out: tuple[str, ...] = ()
     order: Ints | None = None
+    more: pa.Table | None = None
 
     def last_answers(self) -> ChoiceColumns:
         """Return the choices without those of a rater who answered the image again later."""
@@ -65,6 +68,7 @@ class ChoiceColumns:
             class_id=self.class_id[is_last],
             left_out=(*self.left_out, *([repeated] if n else [])),
             order=None,
+            more=None if self.more is None else self.more.filter(mask),
         )
 
     def to_votes(self) -> Votes:
@@ -80,9 +84,9 @@ class ChoiceColumns:
         (images, image), (raters, rater) = numbered(self.image_id), numbered(self.rater_id)
         self._check_once(images, image, raters, rater)
         pairs = np.unique(image * len(self.classes) + self.class_id)
-        return self._votes(
-            images, raters, *_answers(image, rater, self.class_id, pairs, len(self.classes)), pairs
-        )
+        question, vote, answer = _answers(image, rater, self.class_id, pairs, len(self.classes))
+        more = None if self.more is None else self.more.take(pa.array(vote))
+        return self._votes(images, raters, question, rater[vote], answer, pairs, more)
 
     def to_sets(self, shown: str = "all") -> Votes:
         """Return yes and no answers of raters who may choose several classes per image.
@@ -103,7 +107,7 @@ class ChoiceColumns:
         none = self.class_id < 0
         chosen = np.where(none, 0, self.class_id)
         yes = np.unique((image * len(raters) + rater)[~none] * k + chosen[~none])
-        seen = np.unique(image * len(raters) + rater)
+        seen, at_cell = np.unique(image * len(raters) + rater, return_inverse=True)
         if shown == "all":
             pairs = (np.arange(len(images))[:, None] * k + np.arange(k)).ravel()
             _check_size(len(seen) * k)
@@ -117,10 +121,18 @@ class ChoiceColumns:
         answer = np.where(is_yes, YES, NO).astype(np.int8)
         order = np.lexsort((seen_rater[vote], question))
         arrays = question[order], seen_rater[vote][order], answer[order]
-        return replace(self._votes(images, raters, *arrays, pairs), kind="")
+        more = None if self.more is None else _of_sets(self.more, at_cell).take(pa.array(vote[order]))
+        return replace(self._votes(images, raters, *arrays, pairs, more), kind="")
 
     def _votes(
-        self, images: pa.Array, raters: pa.Array, question: Ints, rater: Ints, answer: Ints8, pairs: Ints
+        self,
+        images: pa.Array,
+        raters: pa.Array,
+        question: Ints,
+        rater: Ints,
+        answer: Ints8,
+        pairs: Ints,
+        more: pa.Table | None,
     ) -> Votes:
         image, class_id = np.divmod(pairs, len(self.classes))
         return Votes(
@@ -133,6 +145,7 @@ class ChoiceColumns:
             len(self.classes),
             self.classes.hash,
             self.name,
+            more,
             left_out=self.left_out,
             class_list=own_list(self.classes),
             kind=self.kind,
@@ -154,6 +167,18 @@ class ChoiceColumns:
             allowed="one class per rater and image",
             do="keep one class, or, if raters chose sets of classes, use the format choices(several=True)",
         )
+
+
+def _of_sets(more: pa.Table, cell: Ints) -> pa.Table:
+    """Return the page and the times of each set of classes, in the order of the sets.
+
+    A set is shown when its first row is, and answered when its last row is.
+    """
+    ways = {"page_id": "first", "shown_at": "min", "answered_at": "max"}
+    names = [name for name in ways if name in more.column_names]
+    grouped = more.select(names).append_column("cell", pa.array(cell)).group_by("cell", use_threads=False)
+    sets = grouped.aggregate([(name, ways[name]) for name in names]).sort_by("cell")
+    return sets.select([f"{name}_{ways[name]}" for name in names]).rename_columns(names)
 
 
 MOST_SHEET_ANSWERS = 50_000_000
@@ -201,24 +226,26 @@ def with_questions(votes: Votes, image: Ints, class_id: Ints) -> Votes:
     if len(pairs) == len(own):
         return votes
     choices = choices_of(votes)
-    question, rater, answer = _answers(choices.image, choices.rater, choices.chosen, pairs, votes.n_classes)
+    question, vote, answer = _answers(choices.image, choices.rater, choices.chosen, pairs, votes.n_classes)
+    chosen = pa.array(np.flatnonzero(votes.answer == YES)[vote])
     at, classes = np.divmod(pairs, k)
     return replace(
         votes,
         image_id=votes.images.take(pa.array(at)),
         class_id=classes.astype(np.int32),
         question=question.astype(np.int32),
-        rater=rater.astype(np.int32),
+        rater=choices.rater[vote].astype(np.int32),
         answer=answer,
+        more=None if votes.more is None else votes.more.take(chosen),
     )
 
 
 def _answers(image: Ints, rater: Ints, chosen: Ints, pairs: Ints, n_classes: int) -> tuple[Ints, Ints, Ints8]:
-    """Return question, rater and answer of each rater of an image to each of its questions, sorted."""
+    """Return the question, the vote and the answer of each rater of an image to each question, sorted."""
     question, vote = _questions(image, pairs, n_classes)
     is_yes = pairs[question] % n_classes == chosen[vote]
     order = np.lexsort((rater[vote], question))
-    return question[order], rater[vote][order], np.where(is_yes, YES, NO).astype(np.int8)[order]
+    return question[order], vote[order], np.where(is_yes, YES, NO).astype(np.int8)[order]
 
 
 def _questions(image: Ints, pairs: Ints, n_classes: int) -> tuple[Ints, Ints]:

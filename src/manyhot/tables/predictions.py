@@ -531,6 +531,8 @@ def _check_scores(scores: AnyFloats, classes: Ints | None, p: Predictions, where
         )
     if p.score_kind == "probability" and scores.size and (scores.min() < 0 or scores.max() > 1 + SLACK):
         _check_probabilities(scores, classes, p, where)
+    if p.score_kind == "cosine" and scores.size:
+        _check_cosines(scores, where)
     # The sum is NaN if any score is, with a fifth of isnan's memory traffic; inf - inf is handled below.
     with np.errstate(invalid="ignore", over="ignore"):
         suspicious = not np.isfinite(scores.sum(dtype=np.float64))
@@ -547,6 +549,18 @@ def _check_scores(scores: AnyFloats, classes: Ints | None, p: Predictions, where
             got=f"{np.count_nonzero(bad):,} of {scores.size:,}",
             allowed="finite numbers",
             do="predict these images again; half precision overflows to NaN in some models",
+        )
+
+
+def _check_cosines(scores: AnyFloats, where: str) -> None:
+    least, most = float(scores.min(where=np.isfinite(scores), initial=0)), float(scores.max())
+    if least < -1 - SLACK or most > 1 + SLACK:
+        raise InputError(
+            "A cosine is not between -1 and 1.",
+            where=where,
+            got=f"{most if most > 1 + SLACK else least:g}",
+            allowed="-1 to 1",
+            do="divide scaled cosines by their scale, or declare the kind with `scores`: logit or none",
         )
 
 

@@ -90,7 +90,7 @@
       return make("b", { id, className: tone }, ...(mark ? [sign(tone, mark), "\u00a0"] : []), make("span", { id: id && "label", textContent: names(k) }));
     };
     const [pair] = pairsOf(i, shownModels());
-    if (pair) return [...breakable(data.models[pair.m]), pair.missed ? " misses " : " predicts ", name(pair.c), `${shareOf(pair.sure)}. `, make("small", { textContent: afterPair(i, pair) })];
+    if (pair) return [...breakable(data.models[pair.m]), pair.missed ? " misses " : " predicts ", name(pair.c), `${shareOf(pair.sure)}. `, make("small", { textContent: afterPair(i, told, pair) })];
     if (judgedByPairs(i)) return ["No false positive or miss."];
     // Images of multi-label data have no single label, which need not be said.
     const single = !data.known[i] || data.labels.some((c) => c !== null);
@@ -115,12 +115,15 @@
   const shareOf = (sure) => (sure === null ? "" : `, ${finer(sure / data.whole).replaceAll(" ", "\u00a0")}`);
 
   // Why this is an error, and how many more errors there are on the image.
-  function afterPair(i, { missed, threshold }) {
+  function afterPair(i, told, { c, missed, threshold }) {
     const from = threshold === null ? "" : ` (predicted from ${finer(threshold / data.whole).replaceAll(" ", "\u00a0")})`;
     const more = pairsOf(i, shownModels()).length - 1;
     const others = more ? ` ${more} more error${more === 1 ? "" : "s"} on this image.` : "";
-    return `${missed ? "It is valid" : "It is not valid"}${from}.${others}`;
+    return `${missed ? "It is valid" : invalid(told, c)}${from}.${others}`;
   }
+
+  // A class may be absent from a label set although nobody found it not valid.
+  const invalid = (told, c) => (data.states[told.states[c]] === "unrecorded" ? "It is not in the label set" : "It is not valid");
 
   // Where these models put the label: its best rank among them.
   function labelPlace(told, models) {
@@ -144,7 +147,7 @@
       refuted: "Raters found it not valid.",
       unclear: data.voted ? "Raters disagree about it." : "The label is uncertain.",
       unasked: "No rater was asked about it.",
-      wrong: "It is not valid.",
+      wrong: `${invalid(told, c)}.`,
     }[verdict(i, data.top[i].indexOf(c))] ?? "";
   }
 

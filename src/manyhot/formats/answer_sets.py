@@ -1,0 +1,180 @@
+"""Sets of classes that raters chose on images, such as those of Zooniverse and Mechanical Turk, as votes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from manyhot.classes import ClassList, class_list, classes_seen
+from manyhot.errors import InputError
+from manyhot.formats.choice_files import SHOWN, columns_of_votes
+from manyhot.formats.reading import cut_for_message
+from manyhot.parameters import check_one_of
+from manyhot.tables import Votes, schema
+from manyhot.tables.votes import ONE_CLASS
+
+Form = Callable[[str], str]
+"""A form in which names are compared."""
+
+
+@dataclass(frozen=True)
+class GivenAnswer:
+    """The classes that a rater chose on an image, at one time.
+
+    Attributes
+    ----------
+    chosen : sequence of str, optional
+        None if the rater skipped the question.
+    is_single : bool
+        Whether the question had one answer.
+    offered : sequence of str
+        Classes that are known to have been shown; `chosen` need not be repeated.
+    order : int
+        When the answer was given, as a number; of several answers of a rater to an image, the last counts.
+    """
+
+    image: str
+    rater: str
+    chosen: Sequence[str] | None
+    is_single: bool
+    order: int
+    offered: Sequence[str] = ()
+    page_id: str | None = None
+    shown_at: datetime | None = None
+    answered_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """The options of formats with answers of raters.
+
+    Attributes
+    ----------
+    name : str
+        The name of the format.
+    none : str
+        The choice of raters who saw none of the classes, unless the class list contains it.
+    shown : {"all", "chosen"}
+        The classes that raters were asked about: all classes, or the classes that some rater chose for the
+        image.
+    unit : str
+        What the file calls an answer.
+    """
+
+    name: str
+    none: str
+    shown: str
+    unit: str
+
+
+def votes_of_answers(
+    answers: Sequence[GivenAnswer],
+    classes: ClassList | None,
+    path: Path,
+    options: AnswerOptions,
+    *,
+    forms: Sequence[Form],
+    left_out: tuple[str, ...] = (),
+) -> Votes:
+    """Return votes from answers: chosen classes are *yes*, all others *no*.
+
+    If all questions had one answer, raters chose one class of all. Without `classes`, the class list consists
+    of the names that occur.
+
+    Raises
+    ------
+    InputError
+        If a choice is not in the class list.
+    MatchError
+        If a rater answers an image twice at the same time.
+    """
+    check_one_of(options.shown, SHOWN, "There is no such set of shown classes.", where=path)
+    given = [a for a in answers if a.chosen is not None]
+    nothing = {form(options.none) for form in forms} - {""}
+    distinct = dict.fromkeys(c for a in given for c in (*(a.chosen or ()), *a.offered))
+    has_none = any(fold(c) in nothing for a in given for c in a.chosen or ())
+    # Where a choice says that there is nothing, an empty answer says nothing.
+    given = [a for a in given if a.chosen or not has_none]
+    named = {c for c in distinct if fold(c) not in nothing}
+    imagenet = class_list()
+    listed = classes or (
+        imagenet if named and named <= set(imagenet.keys) else classes_seen(named, path.stem)
+    )
+    ids = {options.none: -1} | _ids(distinct, listed, nothing, path, options, forms)
+    rows = [(a, ids[c]) for a in given for c in a.chosen or (options.none,)]
+    # Votes for one class cannot say that there is none; answers no to all classes can.
+    is_single = bool(given) and all(a.is_single for a in given) and all(c >= 0 for _, c in rows)
+    skipped = len(answers) - len(given)
+    empty = (f"{skipped:,} {options.unit}{'s' * (skipped != 1)} without a class",) if skipped else ()
+    columns = columns_of_votes(
+        np.array([a.image for a, _ in rows], object),
+        np.array([a.rater for a, _ in rows], object),
+        np.array([c for _, c in rows], np.int64),
+        listed,
+        path,
+        ONE_CLASS,
+        left_out + empty,
+        np.array([a.order for a, _ in rows], np.int64),
+        _more([a for a, _ in rows]),
+    )
+    return columns.to_votes() if is_single else columns.to_sets(options.shown)
+
+
+def _more(answers: Sequence[GivenAnswer]) -> pa.Table | None:
+    """Return the page and the times of each row; None if there are none."""
+    columns = {
+        name: pa.array([getattr(a, name) for a in answers], schema("votes").field(name).type)
+        for name in ("page_id", "shown_at", "answered_at")
+    }
+    known = {name: column for name, column in columns.items() if column.null_count < len(column)}
+    return pa.table(known) if known else None
+
+
+def fold(text: str) -> str:
+    """Return a name in capitals without spaces and punctuation: NOTHINGHERE from *Nothing here*."""
+    return re.sub(r"[\W_]", "", text.upper())
+
+
+def _ids(
+    choices: Iterable[str],
+    classes: ClassList,
+    nothing: set[str],
+    path: Path,
+    options: AnswerOptions,
+    forms: Sequence[Form],
+) -> dict[str, int]:
+    """Return the class of each choice, -1 if it says that there is none."""
+    folded: dict[str, set[int]] = {}
+    for i, (key, name, synonyms) in enumerate(
+        zip(classes.keys, classes.names, classes.synonyms, strict=True)
+    ):
+        for text in (key, name, *synonyms):
+            for form in forms:
+                folded.setdefault(form(text), set()).add(i)
+    ids: dict[str, int] = {}
+    unknown = []
+    for choice in choices:
+        found = folded.get(fold(choice), set())
+        exact = classes.find(choice)
+        if exact is not None or len(found) == 1:
+            ids[choice] = exact if exact is not None else min(found)
+        elif fold(choice) in nothing:
+            ids[choice] = -1
+        else:
+            unknown.append(choice)
+    if unknown:
+        raise InputError(
+            "Choices of raters are not in the class list.",
+            where=path,
+            got=cut_for_message(", ".join(unknown)),
+            allowed=cut_for_message(", ".join(classes.keys)),
+            do="add the choices to the class list, in a column synonyms; or name the choice that says that "
+            f"there is none of the classes in `format`: {options.name}(none='CHOICE')",
+        )
+    return ids

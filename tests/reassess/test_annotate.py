@@ -196,7 +196,7 @@ def test_votes_of_another_tool_are_kept(campaign, tmp_path):
         "annotation.sqlite contains 12 answers that are not in votes.parquet yet",
     )
     for _ in range(2):
-        assert export_votes(campaign).notes == ("2 votes of raters who are not in the app were kept",)
+        assert export_votes(campaign).notes == ("2 votes that were not given in this app were kept",)
         assert len(pq.read_table(target)) == 14
     assert not campaign_status(campaign).notes
     before = target.read_bytes()
@@ -206,6 +206,55 @@ def test_votes_of_another_tool_are_kept(campaign, tmp_path):
     target.write_bytes(before[:300])  # broken, so that nothing is lost
     convert(tmp_path / "vendor.csv", target)
     assert len(pq.read_table(target)) == 2
+
+
+def test_votes_of_an_earlier_app_are_kept(campaign):
+    """The advice is to move the database away: raters have the same names in the next one."""
+    with open_annotation(campaign, settings=CampaignSettings(raters=2)) as annotation:
+        answer_all(annotation.store, "ann", yes=0)
+        answer_all(annotation.store, "bob", yes=1)
+    export_votes(campaign)
+    earlier = read_rows(campaign / "votes.parquet", "page_id", "rater_id", "image_id", "class_id", "answer")
+    (campaign / "annotation.sqlite").unlink()
+    with open_annotation(campaign, settings=CampaignSettings(raters=2)) as annotation:
+        annotation.store.invite("ann")
+        assert export_votes(campaign).notes == ("24 votes that were not given in this app were kept",)
+        assert len(pq.read_table(campaign / "votes.parquet")) == 24
+        answer_all(annotation.store, "ann", yes=2)
+        held = "annotation.sqlite contains 12 answers that are not in votes.parquet yet"
+        assert campaign_status(campaign).notes == (held,)
+        assert export_votes(campaign).notes == (
+            "24 votes that were not given in this app were kept",
+            "12 questions were answered again in the app by the same raters: the later answer counts",
+        )
+        assert campaign_status(campaign).notes == ()
+        assert set(earlier) < set(
+            read_rows(campaign / "votes.parquet", "page_id", "rater_id", "image_id", "class_id", "answer")
+        )
+        votes = read_votes(campaign / "votes.parquet")
+        names = votes.rater_id.to_pylist()
+        said_yes = np.flatnonzero(votes.answer)
+        yes = [(names[votes.rater[n]], votes.class_id[votes.question[n]]) for n in said_yes]
+        assert sorted(yes) == [("ann", 2)] * 4 + [("bob", 1)] * 4
+        ann = next(r for r in annotation.store.raters() if r.name == "ann")
+        annotation.store.leave_out(ann.id)
+        assert "12 of them are of raters whose answers in the app" in export_votes(campaign).notes[1]
+    rows = read_rows(campaign / "votes.parquet", "page_id", "rater_id", "image_id", "class_id", "answer")
+    assert sorted(rows) == sorted(earlier)  # what the app left out is not taken from the file
+
+
+def test_votes_without_times_are_replaced_by_answers_of_the_same_rater(campaign, tmp_path):
+    rows = "image_id,class_id,rater_id,answer\n1.png,0,ann,maybe\n2.png,0,bob,no\n"
+    (tmp_path / "earlier.csv").write_text(rows)
+    convert(tmp_path / "earlier.csv", campaign / "votes.parquet")
+    with open_annotation(campaign, settings=CampaignSettings(raters=1)) as annotation:
+        answer_all(annotation.store, "ann", yes=0)
+    assert export_votes(campaign).notes == (
+        "1 votes that were not given in this app were kept",
+        "1 questions were answered again in the app by the same raters: the later answer counts, and 1 "
+        "earlier answers without a time were replaced",
+    )
+    assert len(read_votes(campaign / "votes.parquet")) == 13
 
 
 def test_label_sets_that_are_older_than_the_votes(campaign):

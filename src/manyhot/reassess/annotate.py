@@ -161,7 +161,7 @@ def _on_earlier_votes(campaign: Campaign) -> Iterator[str]:
         n = pq.read_metadata(path).num_rows
         yield (
             f"{path.name} contains {n:,} earlier votes, which `manyhot export` keeps. The app asks all "
-            "questions nevertheless, because it does not know these raters"
+            "questions nevertheless, because it does not know these votes"
         )
 
 

@@ -18,6 +18,7 @@ from manyhot.reassess.agreement import agreement
 from manyhot.reassess.annotate import open_annotation
 from manyhot.reassess.app import CampaignSettings
 from manyhot.reassess.app.store import NewRemark, Vote
+from manyhot.reassess.card import data_card
 from manyhot.reassess.export_votes import export_votes
 from manyhot.reassess.init import init_campaign
 from manyhot.reassess.propose import propose
@@ -347,6 +348,57 @@ def test_a_class_and_images_are_added_while_raters_answer(campaign, tmp_path):
     assert found.class_hash == made.campaign.class_hash
 
 
+@pytest.mark.parametrize("rule", ["all-classes", "top-k(k=1)"])
+def test_findings_are_added_to_the_questions_of_a_rule(campaign, rule):
+    (campaign / "proposals.parquet").unlink()
+    propose("camp", rule=rule).write("camp")
+    n = pq.read_metadata(campaign / "proposals.parquet").num_rows
+    Path("own.csv").write_text("image_id,class_b\n1.png,shark\n2.png,shark\n")
+    propose("camp", findings="own.csv", add=True).write("camp")
+    table = tables.read(campaign / "proposals.parquet", "proposals")
+    assert len(table) == n + 2 * (rule != "all-classes")
+    assert {("1.png", 2), ("2.png", 2)} <= set(
+        zip(table["image_id"].to_pylist(), table["class_id"].to_pylist(), strict=True)
+    )
+
+
+def test_changed_names_of_classes_are_refused_or_recorded(campaign):
+    with open_annotation(campaign, settings=CampaignSettings(raters=1)) as annotation:
+        assert answer_all(annotation.store, "ann", yes=0) == 12
+    export_votes(campaign)
+    before = (campaign / "classes.parquet").read_bytes()
+    Path("swap.csv").write_text("key,name\nn0,goldfish\nn1,tench\nn2,shark\n")
+    with pytest.raises(MatchError) as error:
+        init_campaign("camp", images="images.parquet", classes="swap.csv", add=True)
+    assert str(error.value) == (
+        "A class of the campaign gets the name of another, so answers would change their meaning.\n"
+        "  where:   camp/classes.parquet\n"
+        "  got:     goldfish as the name of class 0 (n0), which is the name of class 1 (n1)\n"
+        "  allowed: the names of the campaign, or names that no other class of the campaign has\n"
+        "  do:      keep the names of the campaign, and put new classes at the end of the list"
+    )
+    assert (campaign / "classes.parquet").read_bytes() == before
+    Path("more.csv").write_text("key,name,definition\nn0,tench,a fish\nn1,golden fish,\nn2,shark,\n")
+    wording = (
+        "name of n1: goldfish -> golden fish (4 answers under the old wording); "
+        "definition of n0: none -> a fish (4 answers under the old wording)"
+    )
+    made = init_campaign("camp", images="images.parquet", classes="more.csv", add=True)
+    assert made.notes == (
+        "0 images and 0 classes were added",
+        f"the wording of classes has changed: {wording}",
+    )
+    assert len(init_campaign("camp", images="images.parquet", classes="more.csv", add=True).notes) == 1
+    rows = tables.read(campaign / "class_changes.parquet", "class_changes").to_pylist()
+    assert [(row["class_id"], row["column"], row["n_answers"]) for row in rows] == [
+        (1, "name", 4),
+        (0, "definition", 4),
+    ]
+    aggregate(campaign).write(campaign / "labels.parquet")
+    (line,) = [t for t in data_card(campaign).text.splitlines() if "changed wording of classes" in t]
+    assert line.replace("\\>", ">") == f"| changed wording of classes | {wording} |"
+
+
 def test_images_of_the_same_name_elsewhere_are_not_added_in_silence(campaign, tmp_path):
     Path("more").mkdir()
     Image.new("RGB", (40, 30)).save("more/0.png")
@@ -471,8 +523,18 @@ def test_images_that_do_not_say_where_they_lie(tmp_path, monkeypatch):
         "  where:   images\n"
         "  got:     columns image_id, label\n"
         "  allowed: a column uri with paths or addresses\n"
-        "  do:      create the campaign from the images.parquet that manyhot predict writes"
+        "  do:      if the ids are file names, pass `image_folder`; otherwise, create the campaign from a "
+        "table with the column uri, such as the images.parquet that manyhot predict writes"
     )
+    Path("photos").mkdir()
+    with pytest.raises(InputError, match="are not at the new location"):
+        open_annotation("camp", image_folder="photos").__enter__()
+    assert not list(Path("camp").glob("annotation.sqlite*"))  # nobody has begun
+    Image.new("RGB", (40, 30)).save("photos/0.png")
+    with open_annotation("camp", image_folder="photos") as annotation:
+        assert annotation.store.places() == [str(tmp_path / "photos" / "0.png")]
+    with open_annotation("camp") as annotation:
+        assert annotation.store.places() == [str(tmp_path / "photos" / "0.png")]
 
 
 def test_an_example_under_another_name_is_not_beside_itself(campaign, tmp_path):

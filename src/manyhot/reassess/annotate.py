@@ -110,14 +110,18 @@ def open_annotation(
     web = web_extra()
     campaign = Campaign.read(folder)
     classes = read_classes(campaign.path("classes"))
+    file = campaign.folder / DATABASE
+    is_new = database is None and not file.exists()
     store = web.Store(address_of(campaign, database))
     try:
         notes, too_late = list[str](), False
         if not store.is_filled():
-            begin_annotation(web, store, campaign, classes, examples, settings or web.CampaignSettings())
+            by_id = image_folder is not None
+            initial = settings or web.CampaignSettings()
+            begin_annotation(web, store, campaign, classes, examples, initial, by_id=by_id)
             notes += _on_earlier_votes(campaign)
         else:
-            notes += add_questions(web, store, campaign, classes)
+            notes += add_questions(web, store, campaign, classes, by_id=image_folder is not None)
             if examples is not None:
                 too_late = differ(store, example_images(web, read_images(examples, classes=classes)))
         if image_folder is not None:
@@ -131,6 +135,7 @@ def open_annotation(
         notes += _on_moved(store)
         store.fit_slots()  # if the app ended before all pages had as many as raters are wanted
         audit = AuditInProgress.read(campaign, classes)
+        is_new = False
         yield Annotation(
             campaign,
             store,
@@ -152,6 +157,9 @@ def open_annotation(
         )
     finally:
         store.close()
+        if is_new:  # the start failed, before anybody could answer
+            for end in ("", "-wal", "-shm"):
+                file.with_name(file.name + end).unlink(missing_ok=True)
 
 
 def _on_earlier_votes(campaign: Campaign) -> Iterator[str]:

@@ -47,6 +47,17 @@ def count_votes(path: Path) -> dict[str, int]:
     return dict(_rows(path, _COUNT))
 
 
+_BY_CLASS = """
+SELECT questions.class_id, COUNT(*) FROM votes JOIN questions ON questions.id = votes.question_id
+GROUP BY questions.class_id
+"""
+
+
+def count_by_class(path: Path) -> dict[int, int]:
+    """Return the number of answers about each class in a SQLite file; empty if it is not of the app."""
+    return dict(_rows(path, _BY_CLASS))
+
+
 def count_further(path: Path) -> int:
     """Return the number of further answers still to come in a SQLite file; 0 if it is not of the app."""
     return still_to_come(_rows(path, FURTHER))

@@ -164,6 +164,20 @@ def test_golden_answers_in_a_csv_file_are_read_everywhere(campaign):
     assert campaign_status(campaign).command == f"manyhot aggregate {campaign} --method golden-bayes"
 
 
+def test_golden_answers_that_are_not_proposed_are_noted(campaign):
+    rows = [f"{n}.png,{c},me,no" for n in (2, 3) for c in range(3)]
+    (campaign / "golden.csv").write_text("\n".join(["image_id,class_id,expert_id,answer", *rows]))
+    with open_annotation(campaign) as annotation:
+        assert not any("golden" in note for note in annotation.notes)
+    (campaign / "annotation.sqlite").unlink()
+    (campaign / "proposals.parquet").unlink()
+    propose(campaign, rule="top-k(k=1)").write(campaign)
+    with open_annotation(campaign) as annotation:
+        assert annotation.notes[0] == (
+            "2 of 6 golden questions are not among the proposals, so the app does not ask them, and uses 4"
+        )
+
+
 def test_status_counts_by_rater(campaign, tmp_path):
     """Other tools number their pages, too; answers that were left out are not waiting."""
     rows = [f"{n}.png,{c},vendor-{n},yes,p{n}" for n in range(4) for c in range(3)]

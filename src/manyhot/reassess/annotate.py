@@ -30,7 +30,13 @@ from manyhot.reassess.app.server import (
     serve,
     web_extra,
 )
-from manyhot.reassess.begin_annotation import add_questions, begin_annotation, differ, example_images
+from manyhot.reassess.begin_annotation import (
+    add_questions,
+    begin_annotation,
+    differ,
+    example_images,
+    unasked_golden_note,
+)
 from manyhot.reassess.export_votes import write_answers
 from manyhot.reassess.init import find_images
 from manyhot.reassess.running_audit import AuditInProgress
@@ -132,6 +138,7 @@ def open_annotation(
                 notes.append(
                     f"{left:,} example images are not in the image folder, and remain where they were"
                 )
+        notes += unasked_golden_note(campaign, classes)
         notes += _on_moved(store)
         store.fit_slots()  # if the app ended before all pages had as many as raters are wanted
         audit = AuditInProgress.read(campaign, classes)

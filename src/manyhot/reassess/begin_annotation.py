@@ -248,6 +248,23 @@ def _golden(campaign: Campaign, classes: ClassList) -> dict[str, dict[int, bool]
     return truths
 
 
+def unasked_golden_note(campaign: Campaign, classes: ClassList) -> Iterator[str]:
+    """Yield how many golden answers the app cannot use, because they are not among the proposals."""
+    golden = _golden(campaign, classes)
+    if not golden or not campaign.path("proposals").is_file():
+        return
+    ids = pa.array(golden, pa.string())
+    proposals = _proposals(campaign)
+    there = proposals.filter(pc.is_in(proposals["image_id"], ids)).to_pylist()
+    used = sum(row["class_id"] in golden[row["image_id"]] for row in there)
+    n = sum(map(len, golden.values()))
+    if used < n:
+        yield (
+            f"{n - used:,} of {n:,} golden questions are not among the proposals, so the app does not ask "
+            f"them, and uses {used:,}"
+        )
+
+
 def example_images(web: Any, images: Images) -> Iterator[Example]:
     """Yield up to `EXAMPLES_PER_CLASS` example images of each class, from images with original labels."""
     if images.label is None or "uri" not in images.table.column_names:

@@ -75,6 +75,7 @@ ROWS = {
         "`manyhot aggregate` with golden answers, as `…-curve.csv` next to the labels",
     ),
     "questions": ("an (image, class) pair to ask about next", "`manyhot next`"),
+    "class_changes": ("a changed name or definition of a class", "`manyhot init --add`"),
     "remarks": ("a comment, or a missing class", "`manyhot export`"),
     "labels": ("an image", "`manyhot aggregate` and `manyhot convert`"),
     "source_answers": (

@@ -41,6 +41,22 @@ def test_a_class_without_votes_was_not_asked_about(labels):
     assert (card["asked"], card["confirmed"], card["unclear"]) == (7, 5, 1)
 
 
+def test_original_labels_without_answers_are_left_out(labels):
+    """Image 0 lists its label with 0 answers, image 1 does not list it: neither is confirmed or refuted."""
+    table = labels.table.set_column(1, "label", pa.array([0, 0, 3, 4, None, 4], pa.int32()))
+    table = table.append_column("n_votes", pa.array([[0, 3], [3, 3], [2], [3, 3, 3], [2], [0]]))
+    found = describe_tables(Labels(table, 5, asked_known=True, name="mine"))
+    (card,) = found.datasets.to_pylist()
+    assert (card["labelled"], card["label_unasked"], card["rejected"]) == (5, 2, 1)
+    assert (card["original_valid_n"], card["original_valid"]) == (2, 1)  # images 3 and 5; 2 is empty
+    assert found.rejected["image_id"].to_pylist() == ["2.jpg"]
+    told = "\n".join(found.lines())
+    assert "original label not valid" in told
+    assert "of 3 (33.3%" in told
+    seen = "images that raters have seen, without an answer about the original label"
+    assert any(line.split() == ["left", "out", "of", "both", "2", *seen.split()] for line in found.lines())
+
+
 def test_a_data_card_by_hand(labels):
     (card,) = describe_tables(labels, licence="CC0").datasets.to_pylist()
     ends = card.pop("original_valid_lo"), card.pop("original_valid_hi")
@@ -58,6 +74,7 @@ def test_a_data_card_by_hand(labels):
         "multi": 2,
         "labelled": 5,
         "rejected": 2,  # image 1, and image 2 of which nothing is valid
+        "label_unasked": 0,
         "original_valid": 0.75,  # images 0, 3 and 5, but not 1
         "original_valid_n": 4,
         "method": "votes",

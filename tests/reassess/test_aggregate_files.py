@@ -240,6 +240,50 @@ def test_tables_of_any_library_and_files(campaign):
     assert done.threshold == pytest.approx(2 / 3)
 
 
+def test_an_original_label_without_answers_is_not_refuted():
+    """Not asked is not no: before anybody is asked about it, an original label stays as it is."""
+    votes = pa.table(
+        {
+            "image_id": ["a", "a", "b", "b", "c"],
+            "class_id": [1, 1, 0, 0, 1],
+            "rater_id": ["x", "y", "x", "y", "x"],
+            "answer": ["no", "no", "no", "no", "yes"],
+        }
+    )
+    images = pa.table({"image_id": ["a", "b", "c", "d"], "label": pa.array([0, 0, 0, 1], pa.int32())})
+    found = mh.aggregate(votes, images=images, method="majority")
+    rows = found.labels.table.select(["image_id", "rated", "classes", "state", "n_votes"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
+        ("a", True, [1, 0], ["no", "yes"], [2, 0]),
+        ("b", True, [0], ["no"], [2]),
+        ("c", True, [1, 0], ["yes", "yes"], [1, 0]),
+        ("d", False, [1], ["yes"], [0]),
+    ]
+    assert found.notes[-1] == (
+        "2 rated images have no answer about their original label, which is kept with n_votes 0, because not "
+        "asked is not no"
+    )
+    (card,) = mh.describe(found.labels).datasets.to_pylist()
+    assert (card["labelled"], card["label_unasked"], card["rejected"], card["rated"]) == (4, 2, 1, 3)
+
+
+def test_proposed_questions_without_answers_are_counted(campaign):
+    """Of the six questions, b.jpg has two without answers and c.jpg, which nobody has seen, one."""
+    pairs = [("a.jpg", 0), ("a.jpg", 1), ("b.jpg", 2), ("b.jpg", 0), ("b.jpg", 1), ("c.jpg", 3)]
+    proposals = {
+        "image_id": [image for image, _ in pairs],
+        "class_id": pa.array([c for _, c in pairs], pa.int32()),
+        "score": pa.array([0.5] * 6, pa.float32()),
+        "n_models": pa.array([1] * 6, pa.int32()),
+        "source": ["test"] * 6,
+    }
+    tables.write(pa.table(proposals), campaign / "proposals.parquet", "proposals", about={"n_classes": "5"})
+    assert (
+        "3 of 6 proposed questions have no answers; 1 of 2 rated images have such questions, so their label "
+        "sets may lack classes"
+    ) in mh.aggregate(campaign, method="yes-share").notes
+
+
 def test_one_rater_only():
     one = {k: v[::3] for k, v in VOTES.items()}
     done = mh.aggregate(pa.table(one), method="dawid-skene")

@@ -18,6 +18,7 @@ from manyhot.reassess.agreement import agreement
 from manyhot.reassess.annotate import open_annotation
 from manyhot.reassess.app import CampaignSettings
 from manyhot.reassess.app.store import NewRemark, Vote
+from manyhot.reassess.card import data_card
 from manyhot.reassess.export_votes import export_votes
 from manyhot.reassess.init import init_campaign
 from manyhot.reassess.propose import propose
@@ -163,6 +164,20 @@ def test_golden_answers_in_a_csv_file_are_read_everywhere(campaign):
     assert campaign_status(campaign).command == f"manyhot aggregate {campaign} --method golden-bayes"
 
 
+def test_golden_answers_that_are_not_proposed_are_noted(campaign):
+    rows = [f"{n}.png,{c},me,no" for n in (2, 3) for c in range(3)]
+    (campaign / "golden.csv").write_text("\n".join(["image_id,class_id,expert_id,answer", *rows]))
+    with open_annotation(campaign) as annotation:
+        assert not any("golden" in note for note in annotation.notes)
+    (campaign / "annotation.sqlite").unlink()
+    (campaign / "proposals.parquet").unlink()
+    propose(campaign, rule="top-k(k=1)").write(campaign)
+    with open_annotation(campaign) as annotation:
+        assert annotation.notes[0] == (
+            "2 of 6 golden questions are not among the proposals, so the app does not ask them, and uses 4"
+        )
+
+
 def test_status_counts_by_rater(campaign, tmp_path):
     """Other tools number their pages, too; answers that were left out are not waiting."""
     rows = [f"{n}.png,{c},vendor-{n},yes,p{n}" for n in range(4) for c in range(3)]
@@ -196,7 +211,7 @@ def test_votes_of_another_tool_are_kept(campaign, tmp_path):
         "annotation.sqlite contains 12 answers that are not in votes.parquet yet",
     )
     for _ in range(2):
-        assert export_votes(campaign).notes == ("2 votes of raters who are not in the app were kept",)
+        assert export_votes(campaign).notes == ("2 votes that were not given in this app were kept",)
         assert len(pq.read_table(target)) == 14
     assert not campaign_status(campaign).notes
     before = target.read_bytes()
@@ -206,6 +221,55 @@ def test_votes_of_another_tool_are_kept(campaign, tmp_path):
     target.write_bytes(before[:300])  # broken, so that nothing is lost
     convert(tmp_path / "vendor.csv", target)
     assert len(pq.read_table(target)) == 2
+
+
+def test_votes_of_an_earlier_app_are_kept(campaign):
+    """The advice is to move the database away: raters have the same names in the next one."""
+    with open_annotation(campaign, settings=CampaignSettings(raters=2)) as annotation:
+        answer_all(annotation.store, "ann", yes=0)
+        answer_all(annotation.store, "bob", yes=1)
+    export_votes(campaign)
+    earlier = read_rows(campaign / "votes.parquet", "page_id", "rater_id", "image_id", "class_id", "answer")
+    (campaign / "annotation.sqlite").unlink()
+    with open_annotation(campaign, settings=CampaignSettings(raters=2)) as annotation:
+        annotation.store.invite("ann")
+        assert export_votes(campaign).notes == ("24 votes that were not given in this app were kept",)
+        assert len(pq.read_table(campaign / "votes.parquet")) == 24
+        answer_all(annotation.store, "ann", yes=2)
+        held = "annotation.sqlite contains 12 answers that are not in votes.parquet yet"
+        assert campaign_status(campaign).notes == (held,)
+        assert export_votes(campaign).notes == (
+            "24 votes that were not given in this app were kept",
+            "12 questions were answered again in the app by the same raters: the later answer counts",
+        )
+        assert campaign_status(campaign).notes == ()
+        assert set(earlier) < set(
+            read_rows(campaign / "votes.parquet", "page_id", "rater_id", "image_id", "class_id", "answer")
+        )
+        votes = read_votes(campaign / "votes.parquet")
+        names = votes.rater_id.to_pylist()
+        said_yes = np.flatnonzero(votes.answer)
+        yes = [(names[votes.rater[n]], votes.class_id[votes.question[n]]) for n in said_yes]
+        assert sorted(yes) == [("ann", 2)] * 4 + [("bob", 1)] * 4
+        ann = next(r for r in annotation.store.raters() if r.name == "ann")
+        annotation.store.leave_out(ann.id)
+        assert "12 of them are of raters whose answers in the app" in export_votes(campaign).notes[1]
+    rows = read_rows(campaign / "votes.parquet", "page_id", "rater_id", "image_id", "class_id", "answer")
+    assert sorted(rows) == sorted(earlier)  # what the app left out is not taken from the file
+
+
+def test_votes_without_times_are_replaced_by_answers_of_the_same_rater(campaign, tmp_path):
+    rows = "image_id,class_id,rater_id,answer\n1.png,0,ann,maybe\n2.png,0,bob,no\n"
+    (tmp_path / "earlier.csv").write_text(rows)
+    convert(tmp_path / "earlier.csv", campaign / "votes.parquet")
+    with open_annotation(campaign, settings=CampaignSettings(raters=1)) as annotation:
+        answer_all(annotation.store, "ann", yes=0)
+    assert export_votes(campaign).notes == (
+        "1 votes that were not given in this app were kept",
+        "1 questions were answered again in the app by the same raters: the later answer counts, and 1 "
+        "earlier answers without a time were replaced",
+    )
+    assert len(read_votes(campaign / "votes.parquet")) == 13
 
 
 def test_label_sets_that_are_older_than_the_votes(campaign):
@@ -296,6 +360,57 @@ def test_a_class_and_images_are_added_while_raters_answer(campaign, tmp_path):
     sets = dict(zip(*(found.table[name].to_pylist() for name in ("image_id", "classes")), strict=True))
     assert sets == {f"{n}.png": [0, 1, 2, 3] for n in range(4)} | {"new.png": [0, 1, 2, 3]}
     assert found.class_hash == made.campaign.class_hash
+
+
+@pytest.mark.parametrize("rule", ["all-classes", "top-k(k=1)"])
+def test_findings_are_added_to_the_questions_of_a_rule(campaign, rule):
+    (campaign / "proposals.parquet").unlink()
+    propose("camp", rule=rule).write("camp")
+    n = pq.read_metadata(campaign / "proposals.parquet").num_rows
+    Path("own.csv").write_text("image_id,class_b\n1.png,shark\n2.png,shark\n")
+    propose("camp", findings="own.csv", add=True).write("camp")
+    table = tables.read(campaign / "proposals.parquet", "proposals")
+    assert len(table) == n + 2 * (rule != "all-classes")
+    assert {("1.png", 2), ("2.png", 2)} <= set(
+        zip(table["image_id"].to_pylist(), table["class_id"].to_pylist(), strict=True)
+    )
+
+
+def test_changed_names_of_classes_are_refused_or_recorded(campaign):
+    with open_annotation(campaign, settings=CampaignSettings(raters=1)) as annotation:
+        assert answer_all(annotation.store, "ann", yes=0) == 12
+    export_votes(campaign)
+    before = (campaign / "classes.parquet").read_bytes()
+    Path("swap.csv").write_text("key,name\nn0,goldfish\nn1,tench\nn2,shark\n")
+    with pytest.raises(MatchError) as error:
+        init_campaign("camp", images="images.parquet", classes="swap.csv", add=True)
+    assert str(error.value) == (
+        "A class of the campaign gets the name of another, so answers would change their meaning.\n"
+        "  where:   camp/classes.parquet\n"
+        "  got:     goldfish as the name of class 0 (n0), which is the name of class 1 (n1)\n"
+        "  allowed: the names of the campaign, or names that no other class of the campaign has\n"
+        "  do:      keep the names of the campaign, and put new classes at the end of the list"
+    )
+    assert (campaign / "classes.parquet").read_bytes() == before
+    Path("more.csv").write_text("key,name,definition\nn0,tench,a fish\nn1,golden fish,\nn2,shark,\n")
+    wording = (
+        "name of n1: goldfish -> golden fish (4 answers under the old wording); "
+        "definition of n0: none -> a fish (4 answers under the old wording)"
+    )
+    made = init_campaign("camp", images="images.parquet", classes="more.csv", add=True)
+    assert made.notes == (
+        "0 images and 0 classes were added",
+        f"the wording of classes has changed: {wording}",
+    )
+    assert len(init_campaign("camp", images="images.parquet", classes="more.csv", add=True).notes) == 1
+    rows = tables.read(campaign / "class_changes.parquet", "class_changes").to_pylist()
+    assert [(row["class_id"], row["column"], row["n_answers"]) for row in rows] == [
+        (1, "name", 4),
+        (0, "definition", 4),
+    ]
+    aggregate(campaign).write(campaign / "labels.parquet")
+    (line,) = [t for t in data_card(campaign).text.splitlines() if "changed wording of classes" in t]
+    assert line.replace("\\>", ">") == f"| changed wording of classes | {wording} |"
 
 
 def test_images_of_the_same_name_elsewhere_are_not_added_in_silence(campaign, tmp_path):
@@ -422,8 +537,18 @@ def test_images_that_do_not_say_where_they_lie(tmp_path, monkeypatch):
         "  where:   images\n"
         "  got:     columns image_id, label\n"
         "  allowed: a column uri with paths or addresses\n"
-        "  do:      create the campaign from the images.parquet that manyhot predict writes"
+        "  do:      if the ids are file names, pass `image_folder`; otherwise, create the campaign from a "
+        "table with the column uri, such as the images.parquet that manyhot predict writes"
     )
+    Path("photos").mkdir()
+    with pytest.raises(InputError, match="are not at the new location"):
+        open_annotation("camp", image_folder="photos").__enter__()
+    assert not list(Path("camp").glob("annotation.sqlite*"))  # nobody has begun
+    Image.new("RGB", (40, 30)).save("photos/0.png")
+    with open_annotation("camp", image_folder="photos") as annotation:
+        assert annotation.store.places() == [str(tmp_path / "photos" / "0.png")]
+    with open_annotation("camp") as annotation:
+        assert annotation.store.places() == [str(tmp_path / "photos" / "0.png")]
 
 
 def test_an_example_under_another_name_is_not_beside_itself(campaign, tmp_path):

@@ -10,6 +10,7 @@ from scipy.special import expit
 
 import manyhot as mh
 from manyhot.data.inputs import Reading
+from manyhot.errors import InputError
 from manyhot.reassess.aggregate import aggregate
 from manyhot.reassess.answers import VotesReading
 from manyhot.reassess.propose import propose
@@ -77,6 +78,27 @@ def test_findings_that_number_classes_otherwise_are_noted(coco, tmp_path):
         "the findings number their classes in another order than instances, so the classes were found by "
         "name",
     )
+
+
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        ("image_id,class_a,class_b,score", ('10.jpg,"",chair,1.0', "11.jpg,car,,0.5")),
+        ("image_id,class_a,class_b,score", ("10.jpg,,3,1.0", '11.jpg,1,"",0.5')),
+        ("image_id,class_a,name_a", ("10.jpg,3,chair", "11.jpg,1,car")),
+    ],
+)
+def test_findings_of_ones_own_name_or_number_their_classes(coco, tmp_path, header, rows):
+    (tmp_path / "own.csv").write_text("\n".join([header, *rows]) + "\n")
+    found = propose(coco, findings=tmp_path / "own.csv").table.to_pylist()
+    assert sorted((row["image_id"], row["class_id"]) for row in found) == [("10.jpg", 3), ("11.jpg", 1)]
+
+
+def test_findings_with_names_of_unknown_classes(coco, tmp_path):
+    (tmp_path / "own.csv").write_text("image_id,class_b\n10.jpg,chair\n11.jpg,sofa\n")
+    with pytest.raises(InputError) as error:
+        propose(coco, findings=tmp_path / "own.csv")
+    assert "  where:   `findings`, column class_b\n  got:     sofa\n" in str(error.value)
 
 
 def test_several_findings_on_an_image_with_another_extension(coco):

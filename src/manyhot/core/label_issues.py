@@ -378,8 +378,9 @@ def raters_evidence(rows: LabelSets, classes: Ints) -> tuple[Floats, Floats]:
     state = rows.state_of(classes[:, None])[:, 0]
     p = rows.p_of(classes).astype(np.float64)
     yes = np.where(np.isnan(p), np.where(state == YES, 1.0, np.where(state == UNCLEAR, 0.5, 0.0)), p)
-    asked = (state > 0) & rows.usable
-    return np.where(asked, yes, np.nan), rows.values_of(rows.n_votes, classes).astype(np.float64)
+    n_votes = rows.values_of(rows.n_votes, classes).astype(np.float64)
+    asked = (state > 0) & rows.usable & (n_votes != 0)
+    return np.where(asked, yes, np.nan), n_votes
 
 
 def _ranked(ensemble: Ensemble, issues: Issues, keep: Bools) -> Issues:

@@ -16,7 +16,7 @@ from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import fact_lines, table_lines
 from manyhot.core.cooccurrence import pairs_within
-from manyhot.core.sets import UNCLEAR, YES, LabelSets
+from manyhot.core.sets import NOT_ASKED, UNCLEAR, YES, LabelSets
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BenchmarkData
@@ -72,7 +72,12 @@ declare_table(
         COUNT(
             "rejected",
             "number of images with an original label that is not valid, including images without any valid "
-            "class",
+            "class, but not those whose original label no rater was asked about",
+        ),
+        COUNT.optional(
+            "label_unasked",
+            "number of usable images that raters have seen, but without an answer about the original label; "
+            "they are left out of the shares of original labels that are valid or not",
         ),
         REAL.optional(
             "original_valid",
@@ -271,8 +276,9 @@ def describe_tables(
     known = classes or class_list_of(labels.class_hash)
     names = known.names if known else tuple(map(str, range(labels.n_classes)))
     sets = label_sets(labels)
-    rejected = _rejected(name, labels, sets, names)
-    card = _card(name, labels, sets) | {"licence": licence, "citation": citation, "home": home}
+    unasked = _label_unasked(labels, sets)
+    rejected = _rejected(name, labels, sets, unasked, names)
+    card = _card(name, labels, sets, unasked) | {"licence": licence, "citation": citation, "home": home}
     return Description(
         pa.table({k: [v] for k, v in card.items()}, schema=schema("datasets")),
         _sizes(name, sets),
@@ -281,7 +287,7 @@ def describe_tables(
     )
 
 
-def _card(name: str, labels: Labels, sets: LabelSets) -> dict[str, Any]:
+def _card(name: str, labels: Labels, sets: LabelSets, unasked: npt.NDArray[np.bool_]) -> dict[str, Any]:
     size = sets.size[sets.usable]
     asked = _asked(labels, sets)
     return {
@@ -296,21 +302,22 @@ def _card(name: str, labels: Labels, sets: LabelSets) -> dict[str, Any]:
         "empty": int(np.count_nonzero(size == 0)),
         "multi": int(np.count_nonzero(size > 1)),
         "labelled": int(np.count_nonzero(sets.labelled)),
-        "rejected": int(np.count_nonzero(_lost(sets))),
-        **_original_valid(sets),
+        "rejected": int(np.count_nonzero(_lost(sets, unasked))),
+        "label_unasked": int(np.count_nonzero(unasked)),
+        **_original_valid(sets, unasked),
         "method": _methods(labels),
     }
 
 
-def _original_valid(sets: LabelSets) -> dict[str, float | int]:
+def _original_valid(sets: LabelSets, unasked: npt.NDArray[np.bool_]) -> dict[str, float | int]:
     """Return the share of original labels that are valid, where any class is: ReaL's accuracy of the labels.
 
     References
     ----------
     Beyer et al. 2020, arXiv:2006.07159: images with an empty set are skipped.
     """
-    judged = sets.labelled & (sets.size > 0)
-    n, valid = int(np.count_nonzero(judged)), int(np.count_nonzero(judged & ~_lost(sets)))
+    judged = sets.labelled & (sets.size > 0) & ~unasked
+    n, valid = int(np.count_nonzero(judged)), int(np.count_nonzero(judged & ~_lost(sets, unasked)))
     lo, hi = proportion_interval(valid, n)
     return {
         "original_valid": valid / n if n else float("nan"),
@@ -386,16 +393,31 @@ def _pairs(name: str, sets: LabelSets, names: tuple[str, ...]) -> pa.Table:
     return pa.table(columns, schema=schema("class_pairs"))
 
 
-def _lost(sets: LabelSets) -> npt.NDArray[np.bool_]:
+def _label_unasked(labels: Labels, sets: LabelSets) -> npt.NDArray[np.bool_]:
+    """Return the images that raters have seen, but without an answer about the original label.
+
+    Raters have not seen the other images without such an answer, so that their label stands.
+    """
+    if _rated(labels) is None or sets.unlisted != NOT_ASKED:
+        return np.zeros(len(sets), bool)
+    rated = one_chunk(labels.table["rated"]).to_numpy(zero_copy_only=False)
+    state = sets.state_of(sets.label[:, None])[:, 0]
+    silent = (state == NOT_ASKED) | (sets.values_of(sets.n_votes, sets.label) == 0)
+    return np.asarray(sets.labelled & rated & silent, bool)
+
+
+def _lost(sets: LabelSets, unasked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Return the usable images whose original label is known and not valid, empty sets included."""
     valid = sets.state == YES
-    kept = np.zeros(len(sets), bool)
+    kept = unasked.copy()
     kept[sets.rows[valid & (sets.classes == sets.label[sets.rows])]] = True
     return sets.labelled & ~kept
 
 
-def _rejected(name: str, labels: Labels, sets: LabelSets, names: tuple[str, ...]) -> pa.Table:
-    images = np.flatnonzero(_lost(sets))
+def _rejected(
+    name: str, labels: Labels, sets: LabelSets, unasked: npt.NDArray[np.bool_], names: tuple[str, ...]
+) -> pa.Table:
+    images = np.flatnonzero(_lost(sets, unasked))
     taken = sets.take(images)
     valid = taken.state == YES
     offsets = np.concatenate([[0], np.cumsum(taken.size)]).astype(np.int32)
@@ -445,9 +467,13 @@ def _card_lines(card: dict[str, Any]) -> Iterator[str]:
     if card["unusable"]:
         facts.append(("unusable", f"{card['unusable']:,}", f"of {card['images']:,}, left out of all shares"))
     if card["labelled"]:
-        total = _share_of(card["rejected"], card["labelled"])
+        unasked = card["label_unasked"]
+        total = _share_of(card["rejected"], card["labelled"] - unasked)
         facts.append(("original label not valid", f"{card['rejected']:,}", total))
         facts.append(("original label valid", *_valid_cells(card)))
+        if unasked:
+            seen = "images that raters have seen, without an answer about the original label"
+            facts.append(("left out of both", f"{unasked:,}", seen))
     if card["rated"] is not None:
         facts.append(("checked by raters", f"{card['rated']:,}", ""))
     yield from fact_lines(facts)

@@ -15,6 +15,7 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError, MatchError
 from manyhot.files import atomic_write
 from manyhot.formats import read_classes
+from manyhot.reassess.class_changes import change_notes, changes_of_classes, record_changes
 from manyhot.tables import Campaign, Images
 from manyhot.tables.labels import class_list_metadata
 
@@ -34,7 +35,8 @@ def add_to_campaign(
     InputError
         If the campaign is an audit.
     MatchError
-        If the classes of the campaign are not the first of `classes`, in the same order.
+        If the classes of the campaign are not the first of `classes`, in the same order, or one of them gets
+        the name of another.
     """
     if standing.path("audit_sample").is_file():
         raise InputError(
@@ -51,6 +53,7 @@ def add_to_campaign(
             allowed="the classes of the campaign in the same order, and new classes after them",
             do="put new classes at the end of the list",
         )
+    wording = changes_of_classes(standing, before, classes)
     table = tables.read(standing.path("images"), "images")
     added = images.table.filter(pc.invert(pc.is_in(images.image_id, table["image_id"].combine_chunks())))
     whole = pa.concat_tables(
@@ -66,12 +69,17 @@ def add_to_campaign(
     )
     about = {"classes": classes.hash, "n_classes": str(len(classes))}
     inputs = changed.inputs
+    record_changes(standing, wording, new.call)
     tables.write(class_table(classes), changed.path("classes"), "classes", call=new.call, inputs=inputs)
     tables.write(whole, changed.path("images"), "images", call=new.call, inputs=inputs, about=about)
     for name in _OVER_CLASSES:
         _write_class_list(changed.path(name), classes)
     changed.write()
-    notes = (*_notes(standing, changed, len(table), images), *_elsewhere(table, images.table))
+    notes = (
+        *_notes(standing, changed, len(table), images),
+        *change_notes(wording),
+        *_elsewhere(table, images.table),
+    )
     return changed, notes
 
 
@@ -161,5 +169,8 @@ def with_campaign_questions(proposed: pa.Table, campaign: Campaign | None) -> tu
     standing = tables.read(path, "proposals")
     order = [(key, "ascending") for key in QUESTION]
     new = proposed.join(standing.select(QUESTION), QUESTION, join_type="left anti").sort_by(order)
+    # The score of a rule without scores is a column of nulls or of doubles.
+    known = standing.schema.remove_metadata()
+    new = new.cast(pa.schema([known.field(f.name) if f.name in known.names else f for f in new.schema]))
     table = pa.concat_tables([standing.replace_schema_metadata(None), new], promote_options="default")
     return table, f"{len(new):,} questions were added to the {len(standing):,} of the campaign"

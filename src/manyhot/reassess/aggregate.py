@@ -31,7 +31,13 @@ from manyhot.parameters import (
     check_one_of,
 )
 from manyhot.reassess.aggregated import Aggregated
-from manyhot.reassess.aggregation_notes import Decisions, decision_notes, fit_notes, golden_notes
+from manyhot.reassess.aggregation_notes import (
+    Decisions,
+    decision_notes,
+    fit_notes,
+    golden_notes,
+    open_question_notes,
+)
 from manyhot.reassess.aggregators import OriginalClasses, aggregator_of, check_method_name, class_ids
 from manyhot.reassess.answers import (
     VOTES_READING,
@@ -65,6 +71,7 @@ from manyhot.reassess.raters import raters_table
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Votes, schema
 from manyhot.tables.audit_samples import read_audit_sample
+from manyhot.tables.campaign_folder import campaign_file
 from manyhot.tables.own_classes import own_list
 from manyhot.tables.vote_labels import METHOD, answers_of, labels_of_votes
 from manyhot.tables.votes import COUNTED_CLASS
@@ -116,7 +123,7 @@ def aggregate(
         of raters.
     images
         Images table with original labels; by default, that of the campaign. Images without votes keep their
-        original label, with `rated` false.
+        original label, with `rated` false; so do rated images on which nobody was asked about it.
     sources
         Label sets of the same images, to be merged instead of votes: files in any format, campaigns,
         benchmarks, imagenet-real, imagenet-multilabel, tsipras or imagenet-mistakes. Each source has one vote
@@ -273,16 +280,18 @@ class _Fit:
             decided=votes.refined if refined == "decides" else None,
             method=method,
             name=source.name or votes.name,
-            keep_unasked=source.keep_unasked,
+            # If raters chose one class of all, they were asked about all.
+            keep_unasked=source.of_sources or not (votes.kind or _is_audit(source.folder)),
         )
         raters = schema("raters").empty_table()
-        if votes.kind != COUNTED_CLASS and not source.keep_unasked:
+        if votes.kind != COUNTED_CLASS and not source.of_sources:
             raters = raters_table(votes, answers, self.experts, result)
         notes = (
             *source.notes,
             *fit_notes(votes, answers, result, method, levels.threshold),
             *golden_notes(votes, result, self.experts, source.golden, self.entry, crossed=crossed),
             *decision_notes(votes.refined, refined),
+            *(() if source.of_sources else open_question_notes(votes, labels, source.proposals())),
         )
         metadata = _about(result, method, levels) | ({"proposer": proposer} if proposer else {})
         fitted = votes, result, method, levels, raters, curve_table(measured), self.matrices
@@ -331,10 +340,13 @@ def _about(result: Aggregate, method: str, levels: Levels) -> dict[str, str]:
     return {key: v if isinstance(v, str) else json.dumps(v) for key, v in values.items()}
 
 
+def _is_audit(folder: Path | None) -> bool:
+    return folder is not None and campaign_file(folder, "audit_sample").is_file()
+
+
 def _of_sample(labels: Labels, folder: Path | None) -> Labels:
     """Return the label sets of an audit without its images for golden questions, which were not drawn."""
-    path = None if folder is None else folder / "audit_sample.parquet"
-    if path is None or not path.is_file():
+    if folder is None or not _is_audit(folder):
         return labels
-    drawn = read_audit_sample(path).drawn
+    drawn = read_audit_sample(campaign_file(folder, "audit_sample")).drawn
     return replace(labels, table=labels.table.filter(pc.is_in(labels.table["image_id"], drawn)))

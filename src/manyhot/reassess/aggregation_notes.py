@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import polars as pl
 
-from manyhot import registry
+from manyhot import registry, tables
 from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import NO, YES, Answers, GoldenAnswers
 from manyhot.core.dawid_skene import CHANCE, FEWEST_RATERS
-from manyhot.tables import Golden, Refined, Votes
+from manyhot.tables import Golden, Labels, Refined, Votes
+from manyhot.tables.arrays import label_sets
 from manyhot.tables.vote_labels import METHOD
 
 Decisions = Literal["decides", "counts", "ignored"]
@@ -27,6 +30,30 @@ def decision_notes(refined: Refined | None, how: Decisions) -> Iterator[str]:
         decided = "their state and p come from the decision, not from the method"
         effect = "these decisions are ignored" if how == "ignored" else decided
         yield f"{len(refined):,} questions on which raters disagreed were decided; {effect}"
+
+
+def open_question_notes(votes: Votes, labels: Labels, proposals: Path | None) -> Iterator[str]:
+    """Yield how many proposed questions have no answers, and how many original labels are kept for that."""
+    pair = ["image_id", "class_id"]
+    if proposals is not None:
+        asked = pl.DataFrame({"image_id": votes.image_id, "class_id": votes.class_id})
+        proposed = pl.DataFrame(tables.read(proposals, "proposals").select(pair))
+        left = proposed.join(asked, on=pair, how="anti")
+        begun = left["image_id"].unique().is_in(asked["image_id"].unique().implode()).sum()
+        if len(left):
+            yield (
+                f"{len(left):,} of {len(proposed):,} proposed questions have no answers; {begun:,} of "
+                f"{len(votes.images):,} rated images have such questions, so their label sets may lack "
+                "classes"
+            )
+    sets = label_sets(labels)
+    rated = labels.table["rated"].to_numpy()
+    kept = (sets.values_of(sets.n_votes, sets.label) == 0) & rated
+    if n := int(np.count_nonzero(kept)):
+        yield (
+            f"{n:,} rated images have no answer about their original label, which is kept with n_votes 0, "
+            "because not asked is not no"
+        )
 
 
 def fit_notes(

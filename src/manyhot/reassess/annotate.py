@@ -30,7 +30,13 @@ from manyhot.reassess.app.server import (
     serve,
     web_extra,
 )
-from manyhot.reassess.begin_annotation import add_questions, begin_annotation, differ, example_images
+from manyhot.reassess.begin_annotation import (
+    add_questions,
+    begin_annotation,
+    differ,
+    example_images,
+    unasked_golden_note,
+)
 from manyhot.reassess.export_votes import write_answers
 from manyhot.reassess.init import find_images
 from manyhot.reassess.running_audit import AuditInProgress
@@ -110,14 +116,18 @@ def open_annotation(
     web = web_extra()
     campaign = Campaign.read(folder)
     classes = read_classes(campaign.path("classes"))
+    file = campaign.folder / DATABASE
+    is_new = database is None and not file.exists()
     store = web.Store(address_of(campaign, database))
     try:
         notes, too_late = list[str](), False
         if not store.is_filled():
-            begin_annotation(web, store, campaign, classes, examples, settings or web.CampaignSettings())
+            by_id = image_folder is not None
+            initial = settings or web.CampaignSettings()
+            begin_annotation(web, store, campaign, classes, examples, initial, by_id=by_id)
             notes += _on_earlier_votes(campaign)
         else:
-            notes += add_questions(web, store, campaign, classes)
+            notes += add_questions(web, store, campaign, classes, by_id=image_folder is not None)
             if examples is not None:
                 too_late = differ(store, example_images(web, read_images(examples, classes=classes)))
         if image_folder is not None:
@@ -128,9 +138,11 @@ def open_annotation(
                 notes.append(
                     f"{left:,} example images are not in the image folder, and remain where they were"
                 )
+        notes += unasked_golden_note(campaign, classes)
         notes += _on_moved(store)
         store.fit_slots()  # if the app ended before all pages had as many as raters are wanted
         audit = AuditInProgress.read(campaign, classes)
+        is_new = False
         yield Annotation(
             campaign,
             store,
@@ -152,6 +164,9 @@ def open_annotation(
         )
     finally:
         store.close()
+        if is_new:  # the start failed, before anybody could answer
+            for end in ("", "-wal", "-shm"):
+                file.with_name(file.name + end).unlink(missing_ok=True)
 
 
 def _on_earlier_votes(campaign: Campaign) -> Iterator[str]:
@@ -161,7 +176,7 @@ def _on_earlier_votes(campaign: Campaign) -> Iterator[str]:
         n = pq.read_metadata(path).num_rows
         yield (
             f"{path.name} contains {n:,} earlier votes, which `manyhot export` keeps. The app asks all "
-            "questions nevertheless, because it does not know these raters"
+            "questions nevertheless, because it does not know these votes"
         )
 
 

@@ -135,8 +135,8 @@ class VotesSource:
         The classes for which the original label counts as a rater; all classes if empty.
     notes : tuple of str
         Notes on how images were matched with votes, if the ids differ.
-    keep_unasked : bool
-        Whether the original label of an image with votes stays valid if no rater was asked about it.
+    of_sources : bool
+        Whether the votes are the label sets of sources.
     """
 
     votes: Votes
@@ -148,7 +148,7 @@ class VotesSource:
     name: str = ""
     original_classes: str = ""
     notes: tuple[str, ...] = ()
-    keep_unasked: bool = False
+    of_sources: bool = False
 
     def proposals(self) -> Path | None:
         """Return the proposals of the campaign, if there are any."""

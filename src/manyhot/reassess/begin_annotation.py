@@ -37,8 +37,12 @@ def begin_annotation(
     classes: ClassList,
     examples: PathLike | None,
     settings: CampaignSettings,
+    *,
+    by_id: bool = False,
 ) -> None:
     """Fill the database of a campaign from its tables.
+
+    With `by_id`, the ids of images are their file names if the images table lacks their locations.
 
     Raises
     ------
@@ -46,7 +50,7 @@ def begin_annotation(
         If the campaign has no proposals, its images table has no paths, or raters cannot qualify.
     """
     _check_proposed(campaign)
-    images, chosen = _images_and_examples(web, campaign, classes, examples)
+    images, chosen = _images_and_examples(web, campaign, classes, examples, by_id)
     store.fill(
         _asked(web, campaign, classes, images, partial(_proposals, campaign)),
         chosen,
@@ -55,7 +59,9 @@ def begin_annotation(
     )
 
 
-def add_questions(web: Any, store: Store, campaign: Campaign, classes: ClassList) -> Iterator[str]:
+def add_questions(
+    web: Any, store: Store, campaign: Campaign, classes: ClassList, *, by_id: bool = False
+) -> Iterator[str]:
     """Add the questions that came to a campaign after its annotation began; yield notes for the owner.
 
     Questions that are no longer among the proposals remain, because raters may have answered them.
@@ -71,7 +77,7 @@ def add_questions(web: Any, store: Store, campaign: Campaign, classes: ClassList
         new = proposals.join(asked, ["image_id", "class_id"], join_type="left anti")
         counts["gone"] = len(asked) + len(new) - len(proposals)
         counts["new"], counts["images"] = len(new), len(pc.unique(new["image_id"]))
-        images, examples = _images_and_examples(web, campaign, classes, None)
+        images, examples = _images_and_examples(web, campaign, classes, None, by_id)
         # The notes below are repeated while there is a reason for them.
         source = known if counts["gone"] else digest
         return _asked(web, campaign, classes, images, lambda: new), examples, source
@@ -105,10 +111,12 @@ def _proposals(campaign: Campaign) -> pa.Table:
 
 
 def _images_and_examples(
-    web: Any, campaign: Campaign, classes: ClassList, examples: PathLike | None
+    web: Any, campaign: Campaign, classes: ClassList, examples: PathLike | None, by_id: bool
 ) -> tuple[Images, Iterator[Example]]:
     """Return the images of a campaign, and the example images of each class."""
     images = read_images(campaign.path("images"), classes=classes)
+    if by_id and "uri" not in images.table.column_names:
+        images = Images(images.table.append_column("uri", images.table["image_id"]), images.name)
     pa.default_memory_pool().release_unused()  # of 1.28 million images, 380 MB
     if examples is None and campaign.path("examples").is_file():
         examples = campaign.path("examples")
@@ -214,7 +222,8 @@ def _places(images: Images) -> pa.Table:
             where=images.name,
             got=f"columns {', '.join(names)}",
             allowed="a column uri with paths or addresses",
-            do="create the campaign from the images.parquet that manyhot predict writes",
+            do="if the ids are file names, pass `image_folder`; otherwise, create the campaign from a table "
+            "with the column uri, such as the images.parquet that manyhot predict writes",
         )
     labels = images.table["label"] if "label" in names else pa.nulls(len(images), pa.int32())
     return pa.table({"image_id": images.image_id, "uri": images.table["uri"], "label": labels})
@@ -237,6 +246,23 @@ def _golden(campaign: Campaign, classes: ClassList) -> dict[str, dict[int, bool]
     ):
         truths[image_id] = {c: state == "yes" for c, state in zip(asked, states, strict=True)}
     return truths
+
+
+def unasked_golden_note(campaign: Campaign, classes: ClassList) -> Iterator[str]:
+    """Yield how many golden answers the app cannot use, because they are not among the proposals."""
+    golden = _golden(campaign, classes)
+    if not golden or not campaign.path("proposals").is_file():
+        return
+    ids = pa.array(golden, pa.string())
+    proposals = _proposals(campaign)
+    there = proposals.filter(pc.is_in(proposals["image_id"], ids)).to_pylist()
+    used = sum(row["class_id"] in golden[row["image_id"]] for row in there)
+    n = sum(map(len, golden.values()))
+    if used < n:
+        yield (
+            f"{n - used:,} of {n:,} golden questions are not among the proposals, so the app does not ask "
+            f"them, and uses {used:,}"
+        )
 
 
 def example_images(web: Any, images: Images) -> Iterator[Example]:

@@ -28,6 +28,7 @@ from manyhot.parameters import Shown
 from manyhot.reassess.agreement import agreement as measure_agreement
 from manyhot.reassess.answers import VotesLike, VotesReading, open_votes
 from manyhot.reassess.card_markdown import cell_text, ends_text, markdown_table, number_text, writable
+from manyhot.reassess.class_changes import recorded_changes
 from manyhot.reassess.merged_card import merged_sections
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
@@ -163,7 +164,8 @@ def data_card(
         votes=read_votes,
         agreement=measured if agreement is None else agreement,
         protocol={key: value for key, value in about.items() if key in _PROTOCOL and value}
-        | _rating_protocol(votes if votes is not None else _made_of(file)),
+        | _rating_protocol(votes if votes is not None else _made_of(file))
+        | _wording(votes if votes is not None else _made_of(file)),
         licence=licence,
         named=named,
         sections=merged_sections(about, licence),
@@ -351,6 +353,8 @@ def _counts(card: Mapping[str, Any], sizes: pa.Table) -> str:
         "images with an original label": card["labelled"],
         "images with an original label that is not in the label set": card["rejected"],
     }
+    if card["label_unasked"]:
+        facts["images seen by raters, without an answer about the original label"] = card["label_unasked"]
     rows = [(k, _UNKNOWN if v is None else f"{v:,}") for k, v in facts.items()]
     shares = [(str(r["size"]), f"{r['images']:,}", f"{r['share']:.2%}") for r in sizes.to_pylist()]
     sizes_table = markdown_table(("labels of an image", "images", "share"), shares)
@@ -412,6 +416,13 @@ def _rating_protocol(votes: VotesLike | None) -> dict[str, str]:
     except (ValueError, RecursionError):
         return {}
     return {str(text): str(value) for text, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _wording(votes: VotesLike | None) -> dict[str, str]:
+    """Return how the wording of classes changed while raters answered, if it did."""
+    path = Path(votes) if isinstance(votes, str | os.PathLike) else None
+    text = "" if path is None else recorded_changes(path if path.is_dir() else path.parent)
+    return {"changed wording of classes": text} if text else {}
 
 
 def _made_of(labels: Path | None) -> Path | None:

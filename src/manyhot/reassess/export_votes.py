@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy import typing as npt
@@ -29,7 +30,6 @@ from manyhot.tables.image_ids import ids_like, without_option
 
 if TYPE_CHECKING:
     from manyhot.reassess.app.store import Store
-    from manyhot.reassess.app.store.accounts import Rater
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,8 @@ def export_votes(
     """Write the votes and remarks from the annotation app as tables in the campaign.
 
     Each answer is a row, including answers that were changed later. Only a rater's last answer to a question,
-    by answered_at, counts. Votes of raters who are not in the app, such as those of another tool, are kept.
+    by answered_at, counts. Votes in votes.parquet that were not given in this app, such as those of another
+    tool or of an earlier app, are kept.
 
     Parameters
     ----------
@@ -91,15 +92,14 @@ def export_votes(
     if payment is not None:
         check_place(Path(payment), "payment")
     with open_store(home, database) as store:
-        written, kept = write_answers(store, home, home.folder, run.call)
+        written, notes = write_answers(store, home, home.folder, run.call)
         if payment is not None:
             written.append(_write_payment(store, Path(payment)))
     if golden is not None:
         votes = votes_from_table(tables.read(written[0], "votes"), name=written[0].name)
         inputs = {written[0].name: sha256(written[0])}
         written.append(write_golden(Golden(votes), golden, call=run.call, inputs=inputs))
-    whose = f"{kept:,} votes of raters who are not in the app were kept"
-    return ExportedVotes(written=tuple(written), notes=(whose,) if kept else ())
+    return ExportedVotes(written=tuple(written), notes=notes)
 
 
 def _write_payment(store: Store, path: Path) -> Path:
@@ -109,23 +109,27 @@ def _write_payment(store: Store, path: Path) -> Path:
     return path
 
 
-def write_answers(store: Store, campaign: Campaign, folder: Path, call: str = "") -> tuple[list[Path], int]:
+def write_answers(
+    store: Store, campaign: Campaign, folder: Path, call: str = ""
+) -> tuple[list[Path], tuple[str, ...]]:
     """Write votes, and remarks if there are any, to a folder.
 
-    Votes that are already in the folder are kept if their raters are not in the app.
+    Votes that are already in the folder are kept if they were not given in this app.
 
     Returns
     -------
     written : list of Path
-    kept : int
-        Number of votes that were kept.
+    notes : tuple of str
+        Notes on the votes that were kept.
     """
-    from manyhot.reassess.app.store.accounts import all_raters
     from manyhot.reassess.app.store.campaign_settings import protocol_of
     from manyhot.reassess.app.store.submissions import all_remarks, all_votes
 
-    votes, remarks = store.read_all(all_votes), store.read_all(all_remarks)
-    others = _votes_of_others(folder / campaign.path("votes").name, store.read_all(all_raters), campaign)
+    votes, remarks = _votes_table(store.read_all(all_votes)), store.read_all(all_remarks)
+    others, notes = _votes_of_others(folder / campaign.path("votes").name, store, campaign)
+    if len(others):
+        others, again = _beside(others, votes)
+        notes = (f"{len(others):,} votes that were not given in this app were kept", *notes, *again)
     about = {
         "n_classes": str(campaign.n_classes),
         "classes": campaign.class_hash,
@@ -133,17 +137,20 @@ def write_answers(store: Store, campaign: Campaign, folder: Path, call: str = ""
         "protocol": json.dumps(protocol_of(store.settings()), ensure_ascii=False),
     }
     inputs = {"proposals.parquet": sha256(campaign.path("proposals"))}
-    table = pa.concat_tables([*others, _votes_table(votes)], promote_options="default")
+    table = pa.concat_tables([others, votes], promote_options="default") if len(others) else votes
     parts = {"votes": table} | ({"remarks": _remarks_table(remarks)} if remarks else {})
     written = [
         tables.write(table, folder / campaign.path(name).name, name, call=call, inputs=inputs, about=about)
         for name, table in parts.items()
     ]
-    return written, sum(map(len, others))
+    return written, notes
 
 
-def _votes_of_others(path: Path, raters: Sequence[Rater], campaign: Campaign) -> list[pa.Table]:
-    """Return the votes in a file whose raters are not in the app, if there are any.
+def _votes_of_others(path: Path, store: Store, campaign: Campaign) -> tuple[pa.Table, tuple[str, ...]]:
+    """Return the votes in a file that were not given in this app, and notes on them.
+
+    Their page, not their rater, tells: a rater may have answered in another tool or an earlier app. Votes of
+    this app are not taken from the file, because the app may have left them out since.
 
     Their images get the ids of the campaign, which other tools may write with leading folders.
 
@@ -152,18 +159,21 @@ def _votes_of_others(path: Path, raters: Sequence[Rater], campaign: Campaign) ->
     MatchError
         If these votes are over another class list.
     """
+    from manyhot.reassess.app.store.accounts import ANSWERS_LEFT_OUT, all_raters
+    from manyhot.reassess.app.store.visits import all_keys
+
     if not path.is_file():
-        return []
-    table = tables.read(path, "votes")
-    others = table.filter(
-        pc.invert(pc.is_in(table["rater_id"], pa.array([r.name for r in raters], pa.string())))
-    )
+        return pa.table({}), ()
+    others = table = tables.read(path, "votes")
+    if "page_id" in table.column_names:
+        pages = pa.array(store.read_all(all_keys), pa.string())
+        others = table.filter(pc.invert(pc.is_in(table["page_id"], pages)))
     if not len(others):
-        return []
+        return others, ()
     classes = tables.metadata(table.schema).get("classes", campaign.class_hash)
     if classes != campaign.class_hash:
         raise MatchError(
-            "The votes of raters who are not in the app are over another class list.",
+            "The votes that were not given in this app are over another class list.",
             where=path,
             got=f"{len(others):,} votes over class list {classes[:12]}",
             allowed=f"class list {campaign.class_hash[:12]}",
@@ -175,7 +185,55 @@ def _votes_of_others(path: Path, raters: Sequence[Rater], campaign: Campaign) ->
         like = ids_like(encoded.dictionary, images, name=path.name, other_name="the campaign")
     place = others.column_names.index("image_id")
     others = others.set_column(place, "image_id", like.ids.take(encoded.indices))
-    return [others.replace_schema_metadata(None)]
+    gone = [r.name for r in store.read_all(all_raters) if r.state == ANSWERS_LEFT_OUT]
+    n_gone = pc.sum(pc.is_in(others["rater_id"], pa.array(gone, pa.string()))).as_py()
+    note = (
+        f"{n_gone:,} of them are of raters whose answers in the app are left out: if they should not count "
+        f"either, remove them from {path.name}"
+    )
+    return others.replace_schema_metadata(None), (note,) if n_gone else ()
+
+
+_ANSWER = ["rater_id", "image_id", "class_id"]
+"""The columns that identify the answer of a rater to a question."""
+
+
+def _answered_again(others: pa.Table, votes: pa.Table) -> npt.NDArray[np.bool_]:
+    """Return which votes of another origin their rater also gave in the app, in the first round."""
+    first = pl.DataFrame(votes.filter(pc.equal(votes["round"], 0)).select(_ANSWER)).unique()
+    frame = pl.DataFrame(others.select(_ANSWER)).join(
+        first.with_columns(again=True), on=_ANSWER, how="left", maintain_order="left"
+    )
+    return np.asarray(frame["again"].fill_null(False).to_numpy() & (_rounds(others) == 0), bool)
+
+
+def _rounds(table: pa.Table) -> npt.NDArray[np.int32]:
+    if "round" not in table.column_names:
+        return np.zeros(len(table), np.int32)
+    return np.asarray(pc.fill_null(table["round"], 0).to_numpy(), np.int32)
+
+
+def _beside(others: pa.Table, votes: pa.Table) -> tuple[pa.Table, tuple[str, ...]]:
+    """Return votes of another origin, and notes on questions that their raters answered again in the app.
+
+    Each of these is then known to be earlier or later than that of the app. Those without a time are left
+    out: the answer in the app is newer than the file.
+    """
+    again = _answered_again(others, votes)
+    if not again.any():
+        return others, ()
+    n = np.count_nonzero(again)
+    note = f"{n:,} questions were answered again in the app by the same raters: the later answer counts"
+    rounds = pa.array(_rounds(others))  # without a round, an answer is of the first
+    if "round" in others.column_names:
+        others = others.drop_columns("round")
+    others = others.append_column("round", rounds)
+    timed = np.zeros(len(others), bool)
+    if "answered_at" in others.column_names:
+        timed = others["answered_at"].is_valid().to_numpy()
+    if n := np.count_nonzero(again & ~timed):
+        note += f", and {n:,} earlier answers without a time were replaced"
+    return others.filter(pa.array(~again | timed)), (note,)
 
 
 def _votes_table(rows: Iterable[Any]) -> pa.Table:

@@ -28,7 +28,7 @@ FINDINGS_RULE = "findings"
 """What a proposals table calls questions about findings."""
 
 _CLASSES = {"class_a": "name_a", "class_b": "name_b"}
-"""The columns of findings with the classes to ask about, and those with their names."""
+"""The columns of findings with the classes to ask about (numbers or names), and those with their names."""
 
 
 def questions_of_findings(
@@ -115,7 +115,14 @@ def _frame(findings: Any) -> pl.DataFrame:
         )
     if not len(frame):
         raise _no_findings("`findings`")
-    return frame.with_columns(pl.col("image_id").cast(pl.String)).drop_nulls("image_id")
+    frame = frame.with_columns(pl.col("image_id").cast(pl.String)).drop_nulls("image_id")
+    for column in set(_CLASSES) & set(frame.columns):
+        if frame[column].dtype == pl.String:  # in a CSV file of one's own: names, or numbers and empty cells
+            text = frame[column].str.strip_chars().replace("", None)
+            numbers = text.cast(pl.Int32, strict=False)
+            is_named = numbers.null_count() > text.null_count()
+            frame = frame.with_columns((text if is_named else numbers).alias(column))
+    return frame
 
 
 def _no_findings(where: object) -> InputError:
@@ -136,7 +143,16 @@ def _of_column(frame: pl.DataFrame, column: str, name: str, classes: ClassList |
     """Return the questions about the classes in one column of findings."""
     if column not in frame.columns:
         return pl.DataFrame(schema=pl.Schema(_SCHEMA))
+    if frame[column].dtype == pl.String:
+        name = column
     named = name in frame.columns and frame[name].dtype == pl.String
+    if name == column and classes is None:
+        raise InputError(
+            "The classes of the findings have names, but the class list is unknown.",
+            where=f"`findings`, column {column}",
+            got=frame[column].drop_nulls()[0],
+            do="pass the class list as `classes`, or the numbers of the classes",
+        )
     chosen = frame.drop_nulls(column)
     if named and classes is not None:
         texts = chosen[name].drop_nulls().unique().to_list()
@@ -151,14 +167,16 @@ def _of_column(frame: pl.DataFrame, column: str, name: str, classes: ClassList |
             )
         ids = {text: classes.index(text) for text in texts}
         by_name = pl.col(name).replace_strict(ids, default=None, return_dtype=pl.Int32)
-        class_id = pl.coalesce(by_name, pl.col(column).cast(pl.Int32))
+        class_id = by_name if name == column else pl.coalesce(by_name, pl.col(column).cast(pl.Int32))
     else:
         class_id = pl.col(column).cast(pl.Int32)
     n_models = pl.col("n_models").fill_null(0) if "n_models" in frame.columns else pl.lit(0)
     return chosen.select(
         "image_id",
         class_id.alias("class_id"),
-        (pl.col("score") if "score" in frame.columns else pl.lit(None)).cast(pl.Float32).alias("score"),
+        (pl.col("score").fill_null(0) if "score" in frame.columns else pl.lit(0.0))
+        .cast(pl.Float32)
+        .alias("score"),
         n_models.cast(pl.Int32).alias("n_models"),
         (pl.col("kind") if "kind" in frame.columns else pl.lit(FINDINGS_RULE))
         .cast(pl.String)
@@ -168,7 +186,9 @@ def _of_column(frame: pl.DataFrame, column: str, name: str, classes: ClassList |
 
 def _has_other_numbers(frame: pl.DataFrame, column: str, name: str, classes: ClassList) -> bool:
     """Return whether a class in findings has another number than in a class list."""
-    if not {column, name} <= set(frame.columns) or frame[name].dtype != pl.String:
+    if not {column, name} <= set(frame.columns):
+        return False
+    if frame[name].dtype != pl.String or frame[column].dtype == pl.String:
         return False
     pairs = frame.select(pl.col(column).cast(pl.Int32), name).drop_nulls().unique()
     return any(classes.find(text) != number for number, text in pairs.iter_rows())

@@ -270,7 +270,7 @@ def votes_of_sources(
         inputs={**inputs, **hashes_of((golden, images))},
         name="merged",
         notes=notes,
-        keep_unasked=True,
+        of_sources=True,
     )
 
 

@@ -258,7 +258,7 @@ def _population(campaign: Campaign) -> str:
 
 
 def _in_the_app(campaign: Campaign, database: str | None) -> tuple[dict[str, int], int]:
-    """Return the number of answers of each rater in the app, and of further answers still to come."""
+    """Return the number of answers of each page in the app, and of further answers still to come."""
     if database is not None:
         web_extra()
         return count_at(database)
@@ -269,10 +269,10 @@ def _in_the_app(campaign: Campaign, database: str | None) -> tuple[dict[str, int
 def _answers_to_export(campaign: Campaign, votes: Stage, there: dict[str, int]) -> int:
     """Return the number of answers in the app that are not in the votes table.
 
-    The table may also hold votes of other tools, whose raters are not in the app.
+    The table may also hold votes of other tools and earlier apps, whose pages are not in the app.
     """
     exported = count_app_answers(campaign.path("votes")) if votes.done and there else {}
-    return sum(max(n - exported.get(name, 0), 0) for name, n in there.items())
+    return sum(max(n - exported.get(page, 0), 0) for page, n in there.items())
 
 
 def _source(campaign: Campaign) -> str:

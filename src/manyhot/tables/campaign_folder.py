@@ -11,6 +11,7 @@
     golden.parquet         the experts' answers; or golden.csv
     remarks.parquet        the raters' remarks
     labels.parquet         the label sets
+    class_changes.parquet  names and definitions of classes that were changed
     audit_sample.parquet   of an audit: the probability of every image that could be drawn
     examples.parquet       of an audit: all images, from which raters see examples of classes
 """

@@ -184,6 +184,15 @@ _declared: dict[str, tuple[Column, ...]] = {
             "conflicts", "in merged label sets: classes with the state yes in one source and no in another"
         ),
     ),
+    "class_changes": (
+        INT("class_id", "as in classes"),
+        TEXT("key", "key of the class"),
+        TEXT("column", "the column of classes that was changed: name or definition"),
+        TEXT("before", "the old wording"),
+        TEXT("after", "the new wording"),
+        INT("n_answers", "number of answers about the class that were given before the change"),
+        TIME("at", "time of the change"),
+    ),
     "audit_sample": (
         TEXT("image_id", "as in images; all images that could be drawn"),
         REAL("probability", "probability that the image is drawn, above 0 and at most 1"),

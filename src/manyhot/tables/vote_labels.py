@@ -65,9 +65,9 @@ def labels_of_votes(
     decided: Refined | None,
     method: str,
     name: str,
-    keep_unasked: bool = False,
+    keep_unasked: bool = True,
 ) -> Labels:
-    """Return the label sets of all images; images without votes keep their original label.
+    """Return the label sets of all images; an original label without an answer is kept with 0 answers.
 
     Parameters
     ----------
@@ -83,7 +83,8 @@ def labels_of_votes(
     method, name : str
         The aggregator, and the name of the labels.
     keep_unasked : bool
-        Whether images with votes also keep their original label if raters were not asked about it.
+        Whether images with votes also keep their original label if no rater answered about it. Not asked is
+        not no; an audit, however, consists of answers only.
     """
     ids = votes.images if images is None else images.image_id
     row = votes.image if images is None else pc.index_in(votes.images, ids).to_numpy()[votes.image]

@@ -213,7 +213,7 @@ def _cards(cards: Sequence[Row], shared: Shared) -> list[Listing]:
         ("Usable images with two or more valid classes", *(f"{c['multi']:,}" for c in cards)),
         (
             "Images on which the original label is not valid",
-            *(f"{c['rejected']:,} of {c['labelled']:,}" for c in cards),
+            *(f"{c['rejected']:,} of {c['labelled'] - (c.get('label_unasked') or 0):,}" for c in cards),
         ),
         ("Original labels that are valid, on images with any valid class", *map(_original_valid, cards)),
         ("How the label sets were made", *(c["method"] or "not recorded" for c in cards)),

@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 _COUNT = """
-SELECT raters.name, COUNT(*) FROM votes JOIN raters ON raters.id = votes.rater_id
-WHERE raters.state <> 'left out' GROUP BY raters.name
-UNION ALL
-SELECT raters.name, COUNT(*) FROM raters JOIN votes ON raters.id = votes.rater_id
+SELECT visits.key, COUNT(*) FROM votes JOIN raters ON raters.id = votes.rater_id
 JOIN visits ON visits.id = votes.visit_id
-WHERE raters.state = 'left out' AND visits.round > 0 GROUP BY raters.name
+WHERE raters.state <> 'left out' OR visits.round > 0 GROUP BY visits.key
 """
 """The votes that `manyhot export` writes: of raters whose answers are left out, only their decisions."""
 
@@ -43,8 +40,22 @@ def still_to_come(slots: Iterable[Any]) -> int:
 
 
 def count_votes(path: Path) -> dict[str, int]:
-    """Return the number of votes of each rater in a SQLite file; empty if it is not of the app."""
+    """Return the number of votes of each page in a SQLite file; empty if it is not of the app.
+
+    Pages are named as by the page_id of votes.
+    """
     return dict(_rows(path, _COUNT))
+
+
+_BY_CLASS = """
+SELECT questions.class_id, COUNT(*) FROM votes JOIN questions ON questions.id = votes.question_id
+GROUP BY questions.class_id
+"""
+
+
+def count_by_class(path: Path) -> dict[int, int]:
+    """Return the number of answers about each class in a SQLite file; empty if it is not of the app."""
+    return dict(_rows(path, _BY_CLASS))
 
 
 def count_further(path: Path) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,3 +169,8 @@ def count_pages(connection: sa.Connection) -> int:
     return connection.execute(
         sa.select(sa.func.count()).select_from(_PAGES).where(~_PAGES.c.golden)
     ).scalar_one()
+
+
+def all_keys(connection: sa.Connection) -> Iterable[str]:
+    """Return the keys of all visits: the page_id of every vote that was ever given in this app."""
+    return connection.scalars(sa.select(_VISITS.c.key))

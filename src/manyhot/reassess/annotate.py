@@ -30,7 +30,12 @@ from manyhot.reassess.app.server import (
     serve,
     web_extra,
 )
-from manyhot.reassess.begin_annotation import add_questions, begin_annotation, differ, example_images
+from manyhot.reassess.begin_annotation import (
+    begin_annotation,
+    differ,
+    example_images,
+    follow_proposals,
+)
 from manyhot.reassess.export_votes import write_answers
 from manyhot.reassess.init import find_images
 from manyhot.reassess.running_audit import AuditInProgress
@@ -117,7 +122,7 @@ def open_annotation(
             begin_annotation(web, store, campaign, classes, examples, settings or web.CampaignSettings())
             notes += _on_earlier_votes(campaign)
         else:
-            notes += add_questions(web, store, campaign, classes)
+            notes += follow_proposals(web, store, campaign, classes)
             if examples is not None:
                 too_late = differ(store, example_images(web, read_images(examples, classes=classes)))
         if image_folder is not None:

@@ -52,7 +52,8 @@ def load():
 
 def measure(ensemble, asked, spec, known=None):
     """Return what a rule proposes beside ReaL's questions and sets; it may learn from the `known` images."""
-    from manyhot.core.proposals import apply_rule, count_coverage
+    from manyhot.core.proposal_coverage import count_coverage
+    from manyhot.core.proposals import apply_rule
     from manyhot.registry import get
 
     seen = ensemble if known is None else ensemble.knowing(known)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from manyhot.core.ensembles import Ensemble, Pairs
-from manyhot.core.proposals import apply_rule, count_coverage, held_out
+from manyhot.core.proposal_coverage import count_coverage, held_out
+from manyhot.core.proposals import apply_rule
 from manyhot.core.sets import LabelSets
 from manyhot.errors import InputError
 from manyhot.registry import get

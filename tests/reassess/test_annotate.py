@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from pyarrow import compute as pc
 
 from manyhot import tables
 from manyhot.data.convert import convert
@@ -287,11 +288,36 @@ def test_what_the_owner_should_know(campaign):
         assert annotation.notes == ()
     (campaign / "proposals.parquet").unlink()
     propose(campaign, rule="top-k(k=1)").write(campaign)
+    note = (
+        "8 questions about 4 images are no longer among the proposals, and are not asked any more. 0 answers "
+        "to them are kept and exported"
+    )
+    for notes in ((note,), ()):
+        with open_annotation(campaign) as annotation:
+            assert annotation.notes == notes
+            progress = annotation.store.votes().count(5, 0).progress
+            assert (progress.questions, progress.missing, progress.withdrawn) == (4, 20, 8)
+
+
+def test_withdrawn_questions_keep_their_answers_and_come_back(campaign):
+    with open_annotation(campaign, settings=CampaignSettings(raters=2)) as annotation:
+        assert answer_all(annotation.store, "ann", yes=0) == 12
+    standing = pq.read_table(campaign / "proposals.parquet")
+    left = standing.filter(pc.not_equal(standing["class_id"], 2))
+    pq.write_table(left, campaign / "proposals.parquet")
     with open_annotation(campaign) as annotation:
         assert annotation.notes == (
-            "8 questions are no longer among the proposals, and the app still asks them. To ask only about "
-            "the proposals, export the votes and move annotation.sqlite away",
+            "4 questions about 4 images are no longer among the proposals, and are not asked any more. 4 "
+            "answers to them are kept and exported",
         )
+        assert answer_all(annotation.store, "bob", yes=0) == 8
+        assert annotation.store.votes().count(2, 0).progress.missing == 0
+    export_votes(campaign)
+    assert len(pq.read_table(campaign / "votes.parquet")) == 20
+    pq.write_table(standing, campaign / "proposals.parquet")
+    with open_annotation(campaign) as annotation:
+        assert annotation.notes == ("4 questions are among the proposals again, and are asked again",)
+        assert annotation.store.votes().count(2, 0).progress.missing == 4
 
 
 def test_questions_that_are_proposed_later_are_added(campaign):

@@ -303,3 +303,22 @@ def test_rates():
     assert error_of(images(), [model()], raters=0) == (
         "`raters` is out of range.\n  got:     0\n  allowed: 1 or more"
     )
+
+
+def test_some_classes_of_all_images():
+    """Original labels are not asked about in addition, and no image is left out."""
+    source = images()
+    for given in (2, [2], [2, 2]):
+        found = propose(source, rule=f"all-classes(classes={given})", reading=Reading(n_classes=5))
+        assert [row[:2] for row in rows(found)] == [(image_id, 2) for image_id in IDS]
+        assert (found.n_left_out, found.rule) == (0, f"all-classes(classes={given})")
+    both = propose(source, rule="all-classes(classes=[4, 0])", reading=Reading(n_classes=5))
+    assert [row[:2] for row in rows(both)] == [(image_id, c) for image_id in IDS for c in (0, 4)]
+    for given, got in (("5", "5"), ("'sofa'", "'sofa'"), ("[]", "none")):
+        with pytest.raises(InputError) as raised:
+            propose(source, rule=f"all-classes(classes={given})", reading=Reading(n_classes=5))
+        assert str(raised.value) == (
+            "The rule all-classes cannot ask about these classes.\n"
+            f"  got:     {got}\n"
+            "  allowed: class ids from 0 to 4"
+        )

@@ -10,7 +10,7 @@ recall, precision and their intervals are ratios of these counts.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from numpy import typing as npt
 from manyhot.core.array_types import AnyFloats, Bools, Bytes, Ints, Ints64, Positions
 from manyhot.core.ensembles import Ensemble, Pairs, count_models
 from manyhot.core.real_search import ModelChoice, Proposing, search
-from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, LabelSets
+from manyhot.core.sets import NO_LABEL, YES, LabelSets
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of, check_share
 from manyhot.registry import register
@@ -31,9 +31,6 @@ LEFT_OUT = ("proposals", "models", "nothing")
 ``proposals``: images whose only proposal is the original label. ``models``: images whose original label is
 the top class
 of all models. ``nothing``: none."""
-
-FOLDS = 5
-"""Number of folds of cross-validation: a rule that learns from four folds is evaluated on the fifth."""
 
 RECALL = 0.97
 """Recall of ReaL's search; not verified against the paper."""
@@ -63,22 +60,9 @@ class Proposed:
     left_out: Bools
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """Counts for each image with a known label set: labels, proposed labels, questions, and valid questions.
-
-    All arrays are of int64, shape (q,). `unasked` is the number of questions that the known label sets do not
-    answer. These questions count as not valid.
-    """
-
-    labels: Ints64
-    proposed: Ints64
-    questions: Ints64
-    valid: Ints64
-    unasked: Ints64
-
-
-def apply_rule(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") -> Proposed:
+def apply_rule(
+    ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals", add_labels: bool = True
+) -> Proposed:
     """Apply a rule, add the original labels, and leave out images that need no questions.
 
     Parameters
@@ -87,6 +71,8 @@ def apply_rule(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") 
         A registered proposer with bound options.
     leave_out : str
         One of `LEFT_OUT`.
+    add_labels : bool
+        Whether to add the original labels. Otherwise, only images without proposals are left out.
 
     Raises
     ------
@@ -94,6 +80,10 @@ def apply_rule(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") 
         If `leave_out` is not one of `LEFT_OUT`, and as in the rule.
     """
     check_one_of(leave_out, LEFT_OUT, "Such images cannot be left out.")
+    if not add_labels:
+        pairs = rule(ensemble)
+        left_out = np.bincount(pairs.image, minlength=len(ensemble)) == 0
+        return Proposed(pairs, np.zeros(len(pairs), bool), left_out)
     pairs, added = _with_labels(ensemble, rule(ensemble))
     others = pairs.class_id != ensemble.label[pairs.image]
     if leave_out == "proposals":
@@ -105,46 +95,6 @@ def apply_rule(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") 
         left_out = np.bincount(pairs.image, minlength=len(ensemble)) == 0
     keep = ~left_out[pairs.image]
     return Proposed(pairs.where(keep), added[keep], left_out)
-
-
-def count_coverage(ensemble: Ensemble, proposed: Proposed, images: Ints | None = None) -> Coverage:
-    """Count the proposed labels of known label sets, for `images` or for all images with a known set.
-
-    For images that are left out, the original label counts as proposed, because it remains without a
-    question.
-    """
-    images = ensemble.known_images if images is None else images
-    assert ensemble.label_sets is not None
-    keys = proposed.pairs.keys(ensemble.n_classes)
-    state = states(ensemble.label_sets, keys)
-    sums = [
-        np.bincount(proposed.pairs.image, weights, len(ensemble)).astype(np.int64)[images]
-        for weights in (None, state == YES, state == NOT_ASKED)
-    ]
-    questions, valid, unasked = sums
-    label_remains = proposed.left_out & label_is_valid(ensemble)
-    return Coverage(
-        ensemble.label_sets.size[images], valid + label_remains[images], questions, valid, unasked
-    )
-
-
-def held_out(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals", folds: int = FOLDS) -> Coverage:
-    """Return the cross-validated coverage: each known image is counted under a rule fitted without it.
-
-    A rule that was chosen for its precision on some images is less precise on other images. The known images
-    are assigned to `folds` folds in turn.
-    """
-    images = ensemble.known_images
-    folds = min(folds, len(images))
-    if folds < 2:
-        return count_coverage(ensemble, apply_rule(ensemble, rule, leave_out=leave_out))
-    counts = np.zeros((5, len(images)), np.int64)
-    for fold in range(folds):
-        held = np.arange(len(images)) % folds == fold
-        proposed = apply_rule(ensemble.knowing(images[~held]), rule, leave_out=leave_out)
-        c = count_coverage(ensemble, proposed, images[held])
-        counts[:, held] = (c.labels, c.proposed, c.questions, c.valid, c.unasked)
-    return Coverage(*counts)
 
 
 def _with_labels(ensemble: Ensemble, pairs: Pairs) -> tuple[Pairs, Bools]:
@@ -254,11 +204,37 @@ def union(
 
 
 @register("proposer", "all-classes", models=False)
-def propose_all(ensemble: Ensemble) -> Pairs:
-    """All classes for all images, without predictions: for short class lists that no model knows."""
-    n, c = len(ensemble), ensemble.n_classes
-    image, class_id = np.divmod(np.arange(n * c, dtype=np.int64), max(c, 1))
+def propose_all(ensemble: Ensemble, *, classes: int | str | Sequence[int | str] | None = None) -> Pairs:
+    """All classes for all images, without predictions: for short class lists that no model knows.
+
+    Parameters
+    ----------
+    classes : int, str or sequence of these, optional
+        Class ids; in `manyhot.propose`, also names. All images are asked about these classes only, and
+        original labels are not added. By default, all classes.
+
+    Raises
+    ------
+    InputError
+        If a class is not the number of a class.
+    """
+    n, count = len(ensemble), ensemble.n_classes
+    asked = np.arange(count) if classes is None else _class_ids(classes, count)
+    image, at = np.divmod(np.arange(n * len(asked), dtype=np.int64), max(len(asked), 1))
+    class_id, c = asked[at], len(asked)
     return Pairs(image, class_id.astype(np.int32), np.zeros(n * c), np.zeros(n * c, np.int32))
+
+
+def _class_ids(classes: int | str | Sequence[int | str], n_classes: int) -> Ints64:
+    listed = [classes] if isinstance(classes, int | str) else list(classes)
+    unknown = [c for c in listed if not isinstance(c, int) or not 0 <= c < n_classes]
+    if unknown or not listed:
+        raise InputError(
+            "The rule all-classes cannot ask about these classes.",
+            got=repr(unknown[0]) if unknown else "none",
+            allowed=f"class ids from 0 to {n_classes - 1}",
+        )
+    return np.unique(np.array(listed, np.int64))
 
 
 @register("proposer", "top-k")

@@ -31,10 +31,10 @@ from manyhot.reassess.app.server import (
     web_extra,
 )
 from manyhot.reassess.begin_annotation import (
-    add_questions,
     begin_annotation,
     differ,
     example_images,
+    follow_proposals,
     unasked_golden_note,
 )
 from manyhot.reassess.export_votes import write_answers
@@ -127,7 +127,7 @@ def open_annotation(
             begin_annotation(web, store, campaign, classes, examples, initial, by_id=by_id)
             notes += _on_earlier_votes(campaign)
         else:
-            notes += add_questions(web, store, campaign, classes, by_id=image_folder is not None)
+            notes += follow_proposals(web, store, campaign, classes, by_id=image_folder is not None)
             if examples is not None:
                 too_late = differ(store, example_images(web, read_images(examples, classes=classes)))
         if image_folder is not None:

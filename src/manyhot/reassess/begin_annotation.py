@@ -18,7 +18,6 @@ from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import read_golden, read_images
 from manyhot.formats.writing import PathLike
-from manyhot.reassess.app.server import DATABASE
 from manyhot.reassess.ensemble import golden_labels
 from manyhot.tables import Campaign, Images
 from manyhot.tables.audit_samples import read_audit_sample
@@ -59,28 +58,25 @@ def begin_annotation(
     )
 
 
-def add_questions(
+def follow_proposals(
     web: Any, store: Store, campaign: Campaign, classes: ClassList, *, by_id: bool = False
 ) -> Iterator[str]:
-    """Add the questions that came to a campaign after its annotation began; yield notes for the owner.
+    """Ask what is among the proposals of a campaign after its annotation began; yield notes for the owner.
 
-    Questions that are no longer among the proposals remain, because raters may have answered them.
+    New questions are added. Questions that are no longer among the proposals are not asked any more, but
+    keep their answers; they are asked again when they come back.
     """
     digest = sha256(campaign.path("proposals")) if campaign.path("proposals").is_file() else ""
-    known = store.source()
-    if digest in ("", known):
+    if digest in ("", store.source()):
         return
     proposals = _proposals(campaign)
-    counts = {}
+    found, counts = store.ask_only(proposals), {}
 
     def choose(asked: pa.Table) -> tuple[Iterable[ImageQuestions], Iterable[Example], str]:
         new = proposals.join(asked, ["image_id", "class_id"], join_type="left anti")
-        counts["gone"] = len(asked) + len(new) - len(proposals)
         counts["new"], counts["images"] = len(new), len(pc.unique(new["image_id"]))
         images, examples = _images_and_examples(web, campaign, classes, None, by_id)
-        # The notes below are repeated while there is a reason for them.
-        source = known if counts["gone"] else digest
-        return _asked(web, campaign, classes, images, lambda: new), examples, source
+        return _asked(web, campaign, classes, images, lambda: new), examples, digest
 
     store.add(choose)
     if counts["new"]:
@@ -88,11 +84,13 @@ def add_questions(
             f"{counts['new']:,} questions about {counts['images']:,} images were added, which are new among "
             "the proposals"
         )
-    if counts["gone"]:
+    if found.withdrawn:
         yield (
-            f"{counts['gone']:,} questions are no longer among the proposals, and the app still asks them. "
-            f"To ask only about the proposals, export the votes and move {DATABASE} away"
+            f"{found.withdrawn:,} questions about {found.images:,} images are no longer among the proposals, "
+            f"and are not asked any more. {found.answers:,} answers to them are kept and exported"
         )
+    if found.back:
+        yield f"{found.back:,} questions are among the proposals again, and are asked again"
 
 
 def _check_proposed(campaign: Campaign) -> None:

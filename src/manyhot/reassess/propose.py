@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot import tables
 from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
-from manyhot.console import fact_lines
 from manyhot.core.array_types import Floats32
 from manyhot.core.ensembles import Ensemble, pair_probabilities
 from manyhot.core.estimates import Ratio
-from manyhot.core.proposals import Coverage, Proposed, apply_rule, count_coverage, held_out
+from manyhot.core.proposal_coverage import Coverage, count_coverage, held_out
+from manyhot.core.proposals import Proposed, apply_rule
 from manyhot.core.ratio_intervals import IMAGES_FOR_PERCENTILES, ratio_interval, sampled_interval
 from manyhot.core.resampling import Bootstrap
 from manyhot.data.data_sets import Source
@@ -33,7 +30,6 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.errors import InputError, UsageError
-from manyhot.formats.writing import PathLike
 from manyhot.parameters import (
     RESAMPLES,
     Count,
@@ -45,7 +41,7 @@ from manyhot.parameters import (
     Was,
     check_one_of,
 )
-from manyhot.reassess.additions import QUESTION, with_campaign_questions
+from manyhot.reassess.additions import with_campaign_questions
 from manyhot.reassess.ensemble import (
     ensemble_of,
     only_source,
@@ -60,212 +56,22 @@ from manyhot.reassess.finding_questions import (
     open_to_ask,
     questions_of_findings,
 )
+from manyhot.reassess.proposed import ONLY_WITHDRAWN, Expected, ShareInterval
+from manyhot.reassess.proposed import RATERS as RATERS
+from manyhot.reassess.proposed import SECONDS as SECONDS
+from manyhot.reassess.proposed import Proposals as Proposals
+from manyhot.reassess.withdrawal import HISTORY, campaign_proposals, read_history, without_questions
 from manyhot.registry import Entry, get
-from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables import Images, Predictions
+from manyhot.tables import Images, Predictions, metadata
 from manyhot.tables.labels import keys_in_metadata
 from manyhot.tables.own_classes import own_list
-
-SECONDS = 5.0
-"""Seconds that a rater takes for one question: an assumption, since neither ReaL nor Multilabelfy publishes a
-time. Votes with `shown_at` and `answered_at` give one's own."""
-
-RATERS = 5
-"""Number of answers per question, as in ReaL."""
 
 UNPROPOSED = "label"
 """The source of an original label that no rule proposed."""
 
 LeaveOut = Literal["proposals", "models", "nothing"]
 """Images without questions."""
-
-
-@dataclass(frozen=True)
-class ShareInterval:
-    """A share with its 95 % interval; NaN where it is unknown."""
-
-    value: float
-    lo: float
-    hi: float
-
-
-@dataclass(frozen=True)
-class Expected:
-    """Recall and precision of proposals on known label sets.
-
-    Attributes
-    ----------
-    recall : ShareInterval
-        Share of known labels that are proposed, or kept as the original label of an image without questions.
-    precision : ShareInterval
-        Share of questions whose answer in the known label sets is yes.
-    n_images, n_labels, n_questions : int
-        Numbers of images with a known label set, of labels in these sets, and of questions about these
-        images.
-    n_unasked : int
-        Number of questions that the known label sets do not answer. Their answer counts as no.
-    held_out : bool
-        Whether each image was evaluated with a rule that was fitted without its label set.
-    """
-
-    recall: ShareInterval
-    precision: ShareInterval
-    n_images: int
-    n_labels: int
-    n_questions: int
-    n_unasked: int
-    held_out: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Proposals(Result):
-    """Proposals, with their cost and expected recall.
-
-    Attributes
-    ----------
-    table : pyarrow.Table
-        The table ``proposals``.
-    rule : str
-    n_images, n_left_out : int
-        Number of images, and number of images without questions. Images without questions keep their original
-        label.
-    models : tuple of str
-    seconds : float
-        Seconds that a rater takes for a question.
-    raters : int
-        Number of answers per question.
-    expected : Expected or None
-        Recall and precision; None if no label set is known.
-    about : Mapping
-        Report of the rule's search.
-    notes, metadata, inputs
-        As in `Result`.
-    """
-
-    NAMES = ("proposals",)
-
-    table: pa.Table
-    rule: str
-    n_images: int
-    n_left_out: int
-    models: tuple[str, ...] = ()
-    seconds: float = SECONDS
-    raters: int = RATERS
-    expected: Expected | None = None
-    about: dict[str, Any] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
-
-    def __repr__(self) -> str:
-        return f"Proposals({self.rule!r}, {len(self):,} questions about {self.n_asked:,} images)"
-
-    @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The table by its name."""
-        return {"proposals": self.table}
-
-    @property
-    def n_asked(self) -> int:
-        """Number of images with questions."""
-        return self.n_images - self.n_left_out
-
-    @property
-    def hours(self) -> float:
-        """Total hours of all raters."""
-        return len(self) * self.raters * self.seconds / 3600
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the rule, its cost and expected recall, and the notes."""
-        values = {
-            "rule": self.rule,
-            "images": self.n_images,
-            "left_out": self.n_left_out,
-            "questions": len(self),
-            "per_image": len(self) / self.n_asked if self.n_asked else math.nan,
-            "seconds": self.seconds,
-            "raters": self.raters,
-            "hours": self.hours,
-            "expected": None if self.expected is None else dataclasses.asdict(self.expected),
-            "about": self.about,
-            "notes": self.notes,
-        }
-        return {key: _without_nan(value) for key, value in values.items()}
-
-    def lines(self) -> Iterator[str]:
-        """Yield the number of questions, their cost, and the expected recall."""
-        yield f"{self.rule}, {len(self.models)} models" if self.models else self.rule
-        each = f", {len(self) / self.n_asked:.2f} an image" if self.n_asked else ""
-        cost = f"{self.raters} answers each, {self.seconds:g} seconds an answer"
-        facts = [
-            ("questions", f"{len(self):,}", f"about {self.n_asked:,} images{each}"),
-            ("left out", f"{self.n_left_out:,}", f"of {self.n_images:,} images, which need no question"),
-            ("hours", f"{self.hours:,.1f}", cost),
-        ]
-        yield from fact_lines([*facts, *_expected_facts(self.expected)])
-        fitted = {k.removeprefix("searched_"): v for k, v in self.about.items() if k.startswith("searched_")}
-        for key, value in self.about.items():
-            if not key.startswith("searched_"):
-                yield f"{key}: {_shown(value)}"
-        if fitted:
-            yield f"on the images of the search: {', '.join(f'{k} {v:.1%}' for k, v in fitted.items())}"
-        if not len(self):
-            yield "no image has questions; to ask about all images, set `leave_out` to 'nothing'"
-        if self.expected is None and self.rule != FINDINGS_RULE:
-            yield (
-                "recall and precision are unknown; to estimate them, pass label sets of some images with "
-                "`known_labels`"
-            )
-
-    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the table as `Result.write` does, unless raters have begun to answer others in its place."""
-        self.check_out(out, ())
-        target = self._paths(out, "proposals")[0]
-        is_own = target.name == "proposals.parquet" and (target.parent / tables.DESCRIPTION).is_file()
-        if is_own and target.exists() and (target.parent / "votes.parquet").exists():
-            standing = tables.read(target, "proposals").select(QUESTION)
-            if lost := len(standing.join(self.table.select(QUESTION), QUESTION, join_type="left anti")):
-                raise InputError(
-                    "Raters are already answering the proposals of this campaign.",
-                    where=target,
-                    got=f"{lost:,} of {len(standing):,} questions are not among the new proposals",
-                    do="pass `add` to keep them, or write the new proposals to another file with `out`",
-                )
-        return super().write(out, run=run)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_nan(v) for k, v in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {_shown(v)}" for k, v in value.items()) or "none"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _expected_facts(expected: Expected | None) -> Iterator[tuple[str, str, str]]:
-    if expected is None:
-        return
-    for name, n, of in (
-        ("recall", expected.n_labels, "known labels"),
-        ("precision", expected.n_questions, "questions"),
-    ):
-        share = getattr(expected, name)
-        span = "" if math.isnan(share.lo) else f"{share.lo:.1%} to {share.hi:.1%}, "
-        value = "–" if math.isnan(share.value) else f"{share.value:.1%}"
-        yield name, value, f"{span}of {n:,} {of} of {expected.n_images:,} images"
-    if expected.held_out:
-        yield "", "", "each image is evaluated with a rule that was fitted without it"
-    if expected.n_unasked:
-        yield (
-            "unanswered",
-            f"{expected.n_unasked:,}",
-            "questions that the known label sets do not answer, counted as no",
-        )
 
 
 @command(
@@ -275,6 +81,7 @@ def _expected_facts(expected: Expected | None) -> Iterator[tuple[str, str, str]]
         "manyhot propose campaign --rule real-search --known-labels labels.parquet",
         "manyhot propose campaign --findings label-issues",
         "manyhot propose campaign --rule all-classes",
+        "manyhot propose campaign --without withdrawn.csv",
     ),
     out=InCampaign("labels", "proposals.parquet"),
 )
@@ -287,6 +94,7 @@ def propose(
     known_labels: Annotated[Any, Shown("FILE"), Was("--known")] = None,
     leave_out: LeaveOut = "proposals",
     add: bool = False,
+    without: Annotated[Any, Shown("FILE")] = None,
     seconds: Positive = SECONDS,
     raters: Count = RATERS,
     resamples: Resamples = RESAMPLES,
@@ -320,6 +128,10 @@ def propose(
     add
         Keep the proposals of the campaign and add those that are new. The app asks about them after it is
         started again.
+    without
+        Questions to withdraw from the campaign: a table with a column of images, of classes, or both, or a
+        text file with an image per line. The other proposals are kept. No rule is applied, unless `add` is
+        set. The app no longer asks withdrawn questions after it is started again, and keeps their answers.
     seconds
         Seconds per question, to compute the hours of work; the default is an assumption.
     raters
@@ -342,11 +154,21 @@ def propose(
     MatchError
         If predictions have a different class list or lack images, or no label set belongs to these images.
     """
+    if without is not None and not add:
+        need = "Questions are withdrawn from the proposals of the campaign, without a rule."
+        _check_alone(need, predictions=predictions, findings=findings, known_labels=known_labels)
+        source, classes = open_to_ask(labels, reading, run)
+        n_classes, class_hash = _class_list(classes, [], reading.n_classes, uses_models=False)
+        about = _about_classes(n_classes, class_hash, classes)
+        standing = campaign_proposals(source.campaign).replace_schema_metadata(None)
+        made = Proposals(standing, ONLY_WITHDRAWN, len(source_images(source)), 0, metadata=about)
+        return _finished(made, seconds, raters, source, _Without(without, classes, reading.match))
     if findings is not None:
         need = "Questions about findings need neither predictions nor known labels."
         _check_alone(need, predictions=predictions, known_labels=known_labels)
-        source, made = _of_findings(labels, findings, reading, run)
-        return _finished(made, seconds, raters, source if add else None)
+        source, classes, made = _of_findings(labels, findings, reading, run)
+        withdrawn = _Without(without, classes, reading.match)
+        return _finished(made, seconds, raters, source if add else None, withdrawn)
     entry = get("proposer", rule)
     check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="`leave_out`")
     if uses_models := entry.about.get("models", True):
@@ -360,7 +182,8 @@ def propose(
     n_classes, class_hash = _class_list(classes, read, reading.n_classes, uses_models=uses_models)
     known, inputs = open_known_sets(source, known_labels, n_classes, class_hash)
     ensemble = ensemble_of(images, read, n_classes, class_hash, known, source.misfits)
-    proposed = apply_rule(ensemble, entry, leave_out=leave_out)
+    entry, is_of_classes = _with_class_ids(entry, classes)
+    proposed = apply_rule(ensemble, entry, leave_out=leave_out, add_labels=not is_of_classes)
     coverage = None
     if known is not None and entry.about.get("learns"):
         coverage = held_out(ensemble, entry, leave_out=leave_out)
@@ -379,7 +202,17 @@ def propose(
         inputs=inputs | {k: v for k, v in source.inputs.items() if k != "labels.parquet"},
         metadata=_about_classes(n_classes, class_hash, listed),
     )
-    return _finished(made, seconds, raters, source if add else None)
+    return _finished(made, seconds, raters, source if add else None, _Without(without, listed, reading.match))
+
+
+def _with_class_ids(entry: Entry, classes: ClassList | None) -> tuple[Entry, bool]:
+    """Return a rule with the ids of the classes that it was given by name, and whether it was given any."""
+    given = getattr(entry.function, "keywords", {}).get("classes")
+    if given is None:
+        return entry, False
+    listed = [given] if isinstance(given, int | str) else list(given)
+    ids = [c if classes is None or not isinstance(c, str) else classes.index(c) for c in listed]
+    return dataclasses.replace(entry, function=functools.partial(entry.function, classes=ids)), True
 
 
 def _check_alone(need: str, **inputs: Any) -> None:
@@ -389,13 +222,15 @@ def _check_alone(need: str, **inputs: Any) -> None:
         raise UsageError(need, got=" and ".join(extra), do="leave them out")
 
 
-def _of_findings(labels: LabelsLike, findings: Any, reading: Reading, run: Run) -> tuple[Source, Proposals]:
+def _of_findings(
+    labels: LabelsLike, findings: Any, reading: Reading, run: Run
+) -> tuple[Source, ClassList | None, Proposals]:
     """Return questions about the findings of a diagnosis."""
     source, classes = open_to_ask(labels, reading, run)
     images = source_images(source)
     table, notes = questions_of_findings(images, findings, classes, reading.match)
     n_classes = len(classes) if classes else reading.n_classes or source.sets().n_classes
-    return source, Proposals(
+    made = Proposals(
         table,
         FINDINGS_RULE,
         len(images),
@@ -404,6 +239,7 @@ def _of_findings(labels: LabelsLike, findings: Any, reading: Reading, run: Run) 
         inputs=source.inputs | input_of(findings),
         metadata=_about_classes(n_classes, classes.hash if classes else "", classes),
     )
+    return source, classes, made
 
 
 def _about_classes(n_classes: int, class_hash: str, classes: ClassList | None) -> dict[str, str]:
@@ -476,13 +312,35 @@ def share_interval(num: Floats32, den: Floats32, samples: Floats32) -> ShareInte
     return ShareInterval(value, *sampled_interval(value, samples, n))
 
 
-def _finished(made: Proposals, seconds: float, raters: int, source: Source | None) -> Proposals:
+@dataclass(frozen=True)
+class _Without:
+    """What is withdrawn, if anything, and how its classes and images are found."""
+
+    table: Any
+    classes: ClassList | None
+    match: str
+
+
+def _finished(
+    made: Proposals, seconds: float, raters: int, source: Source | None, without: _Without
+) -> Proposals:
     """Return proposals with their cost, and the metadata of their file; with a source, also what it has."""
     made = dataclasses.replace(made, seconds=seconds, raters=raters)
-    if source is not None:
+    about: dict[str, str] = {}
+    steps = [{"rule": made.rule, "questions": len(made)}]
+    if source is not None and made.rule != ONLY_WITHDRAWN:
         table, note = with_campaign_questions(made.table, source.campaign)
-        n_left_out = made.n_images - len(pc.unique(table["image_id"]))
-        made = dataclasses.replace(made, table=table, n_left_out=n_left_out, notes=(*made.notes, note))
+        steps = [{"rule": made.rule, "questions": len(table) - _n_standing(source)}]
+        made = dataclasses.replace(made, table=table, notes=(*made.notes, note))
+    if source is not None and source.campaign is not None:
+        about = metadata(campaign_proposals(source.campaign))
+        steps = read_history(about) + (steps if made.rule != ONLY_WITHDRAWN else [])
+    if without.table is not None:
+        table, notes, step = without_questions(made.table, without.table, without.classes, without.match)
+        steps.append(step)
+        made = dataclasses.replace(made, table=table, notes=(*made.notes, *notes), withdraws=True)
+    if source is not None:
+        made = dataclasses.replace(made, n_left_out=made.n_images - len(pc.unique(made.table["image_id"])))
     cost = {
         "images": made.n_images,
         "left_out": made.n_left_out,
@@ -490,11 +348,17 @@ def _finished(made: Proposals, seconds: float, raters: int, source: Source | Non
         "raters": made.raters,
         "hours": made.hours,
     }
-    metadata = {
-        **made.metadata,
+    own = {
         "models": "\n".join(made.models),
         "rule": json.dumps({"rule": made.rule, **made.about}),
-        "cost": json.dumps(cost),
         "expected": json.dumps(None if made.expected is None else dataclasses.asdict(made.expected)),
     }
-    return dataclasses.replace(made, metadata=metadata)
+    if made.rule == ONLY_WITHDRAWN:  # those that remain were proposed by the same rule
+        own = {key: about[key] for key in own if key in about}
+    return dataclasses.replace(
+        made, metadata={**made.metadata, **own, "cost": json.dumps(cost), HISTORY: json.dumps(steps)}
+    )
+
+
+def _n_standing(source: Source) -> int:
+    return len(campaign_proposals(source.campaign))

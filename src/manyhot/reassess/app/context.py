@@ -10,6 +10,7 @@ import os
 import re
 import unicodedata
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ from starlette.types import Scope
 
 from manyhot.classes import ClassList
 from manyhot.reassess.app.access import Limits, Reach
-from manyhot.reassess.app.picture_cache import PictureCache
+from manyhot.reassess.app.picture_cache import TILES, PictureCache
 from manyhot.reassess.app.progress import AppCallbacks, CachedValue, JudgedCampaign
 from manyhot.reassess.app.store import CampaignSettings, Rater, Store
 
@@ -159,9 +160,17 @@ class Context:
         """Return the URL of an example image of a class, without ``/small`` or ``/large``."""
         return f"/examples/{self.campaign_id}/{class_id}/{position}"
 
-    def strip_address(self, class_id: int) -> str:
-        """Return the URL of one picture that contains the first example images of a class."""
-        return f"/examples/{self.campaign_id}/{class_id}/strip"
+    def strip_address(self, class_id: int, positions: Sequence[int] = ()) -> str:
+        """Return the URL of one picture that contains the first example images of a class.
+
+        `positions` are those of its example images that are shown. What an address shows never changes: if
+        some of the first ones are withdrawn, the address contains the positions.
+        """
+        address = f"/examples/{self.campaign_id}/{class_id}/strip"
+        first = positions[:TILES]
+        if list(first) == [*range(1, len(first) + 1)]:
+            return address
+        return f"{address}/{'-'.join(map(str, first))}"
 
 
 async def get_context(request: Request) -> Context:

@@ -24,7 +24,8 @@ from manyhot.reassess.app.picture_cache import TILES
 
 _ADDRESS = re.compile(
     r"/(?:images/(?P<id>\w+)/(?P<image>\d{1,9})|examples/(?P<of>\w+)/(?P<class>\d{1,9})/(?P<position>\d{1,9}))"
-    r"/(?P<size>small|large)|/examples/(?P<with>\w+)/(?P<strip>\d{1,9})/strip",
+    r"/(?P<size>small|large)|/examples/(?P<with>\w+)/(?P<strip>\d{1,9})/strip"
+    r"(?:/(?P<tiles>\d{1,9}(?:-\d{1,9}){0,8}))?",
     re.ASCII,
 )
 
@@ -128,7 +129,9 @@ class ImageServer:
         """Return an image, and whether it is complete."""
         store, pictures = self._context.store, self._context.pictures
         if asked["strip"]:
-            uris = store.example_places(int(asked["strip"]), TILES)
+            tiles = asked["tiles"]
+            positions = [*map(int, tiles.split("-"))] if tiles else range(1, TILES + 1)
+            uris = store.strip_places(int(asked["strip"]), positions)
             if uris:
                 if not pictures.has_strip(uris):
                     self._count_new(rater, NEW_STRIP_COST)

@@ -228,11 +228,16 @@ def _pages(context: Context, visits: Sequence[Visit]) -> list[Page]:
     pages = []
     for visit in visits:
         of_classes = {c: examples[c] for c in visit.shown if c in examples}
-        pages.append(_page(context, visit, fair_examples(visit.name, of_classes, visit.name in own)))
+        fair = fair_examples(visit.name, of_classes, visit.name in own)
+        pages.append(_page(context, visit, {c: (of_classes[c], fair[c]) for c in fair}))
     return pages
 
 
-def _page(context: Context, visit: Visit, examples: Mapping[int, Sequence[int]]) -> Page:
+_Examples = tuple[Sequence[tuple[int, str]], Sequence[int]]
+"""All example images of a class, and the positions of those that are shown."""
+
+
+def _page(context: Context, visit: Visit, examples: Mapping[int, _Examples]) -> Page:
     label = None
     if context.settings.get().show_label and visit.label is not None:
         label = context.classes.names[visit.label]
@@ -240,7 +245,7 @@ def _page(context: Context, visit: Visit, examples: Mapping[int, Sequence[int]])
         page=visit.key,
         image=f"{context.image_address(visit.image)}/large",
         label=label,
-        classes=[_shown(context, visit, c, examples.get(c, [])) for c in visit.shown],
+        classes=[_shown(context, visit, c, examples.get(c, ([], []))) for c in visit.shown],
         done=visit.state == "done",
     )
 
@@ -263,16 +268,17 @@ def fair_examples(
     return found
 
 
-def _shown(context: Context, visit: Visit, class_id: int, examples: Sequence[int]) -> ClassOnPage:
+def _shown(context: Context, visit: Visit, class_id: int, examples: _Examples) -> ClassOnPage:
+    positions, shown = [position for position, _ in examples[0]], examples[1]
     answer, main = visit.answers.get(class_id, (None, False))
     return ClassOnPage(
         class_id=class_id,
         name=context.classes.names[class_id],
         synonyms=list(context.classes.synonyms[class_id]),
         definition=context.classes.definitions[class_id],
-        examples=[context.example_address(class_id, p) for p in examples],
-        strip=context.strip_address(class_id),
-        tiles=[p - 1 for p in examples],
+        examples=[context.example_address(class_id, p) for p in shown],
+        strip=context.strip_address(class_id, positions),
+        tiles=[positions.index(p) for p in shown],
         answer=None if answer is None else ANSWERS[answer],
         main=main,
     )

@@ -33,6 +33,7 @@ from manyhot.reassess.app.store import (
     slots,
     submissions,
     visits,
+    withdrawn,
 )
 from manyhot.reassess.app.store import campaign_settings as settings
 from manyhot.reassess.app.store.accounts import Rater as Rater
@@ -53,6 +54,7 @@ from manyhot.reassess.app.store.submissions import NewRemark as NewRemark
 from manyhot.reassess.app.store.submissions import Receipt as Receipt
 from manyhot.reassess.app.store.submissions import Vote as Vote
 from manyhot.reassess.app.store.visits import Visit as Visit
+from manyhot.reassess.app.store.withdrawn import Withdrawal
 
 T = TypeVar("T")
 _REMEMBER = 2.0
@@ -61,6 +63,8 @@ _REMEMBER = 2.0
 
 _SESSIONS, _CLASSES = 10_000, 2_000
 """Sessions and classes, with their examples, that are remembered."""
+_EXAMPLES = 1_000
+"""Example images that are changed at once."""
 _FIT_SECONDS, _FIT_PART = 1.0, 0.03
 """Seconds that a change of the number of raters waits for its pages; seconds of each part."""
 
@@ -132,6 +136,32 @@ class Store:
         questions. Nobody else adds questions in the meantime.
         """
         self._database.write(lambda c: fill.add(c, *choose(fill.questions_asked(c))))
+
+    def ask_only(self, questions: pa.Table) -> Withdrawal:
+        """Withdraw all questions that a table lacks, and ask those in it that were withdrawn again.
+
+        Other changes are made in between. A call that is interrupted can be repeated.
+        """
+        changes = self._database.read_together(lambda c: withdrawn.find_changes(c, questions))
+        if len(changes):
+            self._database.write(withdrawn.count_change)
+        start = answers = 0
+        while start < len(changes):
+            begun = time.monotonic()
+            start, more = self._database.write_last(partial(_change_some, changes, start))
+            answers += more
+            if start < len(changes):
+                time.sleep(time.monotonic() - begun)  # half of the time is for answers of other processes
+        hide, show = self._database.read(lambda c: withdrawn.find_examples(c, changes.unasked))
+        for names, gone in ((hide, True), (show, False)):
+            for first in range(0, len(names), _EXAMPLES):
+                some = names[first : first + _EXAMPLES]
+                self._database.write(partial(withdrawn.show_examples, names=some, withdrawn=gone))
+        self._examples = {}
+        if len(changes):
+            self._database.write(withdrawn.count_change)
+        n = int(changes.is_gone.sum())
+        return Withdrawal(n, changes.images, answers, len(changes) - n)
 
     def ask_further(self, questions: pa.Table) -> FurtherAnswers:
         """Ask one more rater each of some questions, all or none; see `further.ask_further`.
@@ -375,15 +405,23 @@ class Store:
         return self._database.read(lambda c: c.scalar(query))
 
     def example(self, class_id: int, position: int) -> str | None:
-        """Return the location of an example image of a class."""
+        """Return the location of an example image of a class; None if it does not exist, or is withdrawn."""
         table = schema.examples
-        query = sa.select(table.c.uri).where(table.c.class_id == class_id, table.c.position == position)
+        at = (table.c.class_id == class_id) & (table.c.position == position)
+        query = sa.select(table.c.uri).where(at, ~table.c.withdrawn)
         return self._database.read(lambda c: c.scalar(query))
+
+    def strip_places(self, class_id: int, positions: Collection[int]) -> list[str]:
+        """Return the locations of some example images of a class, by position, without withdrawn ones."""
+        table = schema.examples
+        at = (table.c.class_id == class_id) & table.c.position.in_(positions)
+        query = sa.select(table.c.uri).where(at, ~table.c.withdrawn).order_by(table.c.position)
+        return self._database.read(lambda c: list(c.scalars(query)))
 
     def which_are_examples(self, names: Collection[str]) -> set[str]:
         """Return those of the named images that are examples of a class."""
         name = schema.examples.c.name
-        query = sa.select(name).where(name.in_(names)).distinct()
+        query = sa.select(name).where(name.in_(names), ~schema.examples.c.withdrawn).distinct()
         return set(self._database.read(lambda c: c.scalars(query).all()))
 
     def example_places(self, class_id: int, most: int) -> list[str]:
@@ -407,8 +445,8 @@ class Store:
     def examples(self, class_ids: Collection[int]) -> dict[int, list[tuple[int, str]]]:
         """Return the positions and image_ids of the example images of each class, in the order of positions.
 
-        Example images never change. They are cached, because reading the examples for four pages takes as
-        long as everything else.
+        They only change if images are withdrawn, and are cached, because reading the examples for four pages
+        takes as long as everything else.
         """
         known = self._examples
         if not known.keys() >= set(class_ids):
@@ -432,6 +470,13 @@ class Store:
 
 def _is_enough(others_wait: Callable[[], bool], begun: float) -> bool:
     return others_wait() or time.monotonic() - begun >= _FIT_PART
+
+
+def _change_some(
+    changes: withdrawn.Changes, start: int, connection: sa.Connection, others_wait: Callable[[], bool]
+) -> tuple[int, int]:
+    is_enough = partial(_is_enough, others_wait, time.monotonic())
+    return withdrawn.change_pages(connection, changes, start, is_enough)
 
 
 def _change_settings(connection: sa.Connection, **changes: object) -> CampaignSettings:

@@ -93,7 +93,7 @@ def find_dispute(connection: sa.Connection, page: int) -> Dispute | None:
         return None
     asked = connection.execute(
         sa.select(_QUESTIONS.c.id, _QUESTIONS.c.class_id)
-        .where(_QUESTIONS.c.page_id == page)
+        .where(_QUESTIONS.c.page_id == page, schema.IS_ASKED)
         .order_by(_QUESTIONS.c.id)
     ).all()
     first, second = _answers(connection, page, 0), _answers(connection, page, 1)

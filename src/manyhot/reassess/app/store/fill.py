@@ -156,7 +156,7 @@ _ASKED = pa.schema([("image_id", pa.string()), ("class_id", pa.int32())])
 def count_examples(connection: sa.Connection) -> tuple[int, int]:
     """Return the number of classes asked about, and how many of them have at least two example images.
 
-    Neither changes unless questions are added. Counting takes seconds if there are millions of questions.
+    Neither changes unless questions are added or withdrawn. Counting takes seconds if there are millions.
     """
     known = get_value(connection, "examples")
     asked, with_two = _count_examples(connection) if known is None else known
@@ -165,15 +165,21 @@ def count_examples(connection: sa.Connection) -> tuple[int, int]:
 
 def _count_examples(connection: sa.Connection) -> tuple[int, int]:
     asked, examples = schema.questions, schema.examples
-    classes = sa.select(sa.func.count(sa.distinct(asked.c.class_id)))
-    two = sa.exists().where(examples.c.class_id == asked.c.class_id, examples.c.position == 2)
-    return connection.execute(classes).scalar_one(), connection.execute(classes.where(two)).scalar_one()
+    classes = sa.select(sa.func.count(sa.distinct(asked.c.class_id))).where(schema.IS_ASKED)
+    several = sa.select(examples.c.class_id).where(~examples.c.withdrawn).group_by(examples.c.class_id)
+    with_two = asked.c.class_id.in_(several.having(sa.func.count() > 1))
+    return connection.execute(classes).scalar_one(), connection.execute(classes.where(with_two)).scalar_one()
 
 
 def examples_of(connection: sa.Connection, class_ids: Collection[int]) -> dict[int, list[tuple[int, str]]]:
-    """Return the positions and image_ids of the example images of each class, in the order of positions."""
+    """Return the positions and image_ids of the example images of each class, in the order of positions.
+
+    Images about which nothing is asked any more are left out.
+    """
     table = schema.examples
-    query = sa.select(table.c.class_id, table.c.position, table.c.name).where(table.c.class_id.in_(class_ids))
+    query = sa.select(table.c.class_id, table.c.position, table.c.name).where(
+        table.c.class_id.in_(class_ids), ~table.c.withdrawn
+    )
     found: dict[int, list[tuple[int, str]]] = {class_id: [] for class_id in class_ids}
     for class_id, position, name in connection.execute(query.order_by(table.c.class_id, table.c.position)):
         found[class_id].append((position, name))

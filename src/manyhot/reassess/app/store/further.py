@@ -111,6 +111,7 @@ _FOUND = (
     .select_from(_PAGES)
     .join(schema.images, schema.images.c.id == _PAGES.c.image_id)
     .join(_QUESTIONS, _QUESTIONS.c.page_id == _PAGES.c.id)
+    .where(schema.IS_ASKED)
 )
 
 

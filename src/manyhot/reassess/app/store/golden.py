@@ -50,7 +50,9 @@ class GoldenCounts:
         return (above - below) / (n_no * n_yes)
 
 
-_GOLDEN = sa.select(schema.golden.c.question_id)
+_GOLDEN = sa.select(schema.golden.c.question_id).where(
+    ~sa.exists().where(schema.withdrawn.c.question_id == schema.golden.c.question_id)
+)
 _GOLDEN_PAGES = (
     sa.select(schema.questions.c.page_id).where(schema.questions.c.id.in_(_GOLDEN)).distinct().subquery()
 )

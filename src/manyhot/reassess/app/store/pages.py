@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import secrets
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,16 @@ from manyhot.reassess.app.store.accounts import ANSWERS_LEFT_OUT, Rater
 from manyhot.reassess.app.store.campaign_settings import CampaignSettings, read_with, read_with_all
 from manyhot.reassess.app.store.database import MINUTE, now
 from manyhot.reassess.app.store.engines import padded
+from manyhot.reassess.app.store.page_classes import (
+    PARKED,
+    answered_classes,
+    asked_classes,
+    classes_answered,
+    classes_of_slot,
+    enough_answers,
+    park_idle,
+    slot_classes,
+)
 from manyhot.reassess.app.store.visits import Visit, count_visits, find_visits
 
 PAGES_AHEAD = 4
@@ -27,14 +36,6 @@ Where the connection is lost, they are what can still be answered."""
 
 _VISITS, _SLOTS, _PAGES = schema.visits, schema.slots, schema.pages
 _VOTES, _QUESTIONS = schema.votes, schema.questions
-_COUNTS = _VOTES.c.rater_id.not_in(
-    sa.select(schema.raters.c.id).where(schema.raters.c.state == ANSWERS_LEFT_OUT).scalar_subquery()
-)
-"""Votes of raters whose answers are not left out."""
-
-
-PARKED = 0
-"""Holds a slot that nobody is to get, but which has answers: with more raters it is needed again."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,7 @@ def leave_out(connection: sa.Connection, rater_id: int) -> None:
     of_mine = _SLOTS.c.id.in_(held) & _SLOTS.c.visit_id.not_in(others)
     parked = _SLOTS.c.page_id.in_(here) & (_SLOTS.c.visit_id == PARKED)
     connection.execute(_SLOTS.update().where(of_mine | parked).values(visit_id=None))
+    park_idle(connection, _SLOTS.c.page_id.in_(here))
 
 
 def give_back_of(connection: sa.Connection, rater_id: int) -> None:
@@ -193,26 +195,42 @@ def renew(connection: sa.Connection, rater_id: int, settings: CampaignSettings) 
     )
 
 
-def reopen_page(connection: sa.Connection, visit: Visit, settings: CampaignSettings) -> bool:
+def reopen_page(
+    connection: sa.Connection, visit: Visit, settings: CampaignSettings, answering: int | None = None
+) -> bool:
     """Let a rater continue a page that was given back; return False if others took over or finished it.
 
     A question is not asked again if another rater has since answered it in the same slot, or if this rater
-    answered it in another slot.
+    answered it in another slot. Withdrawn questions are left out, unless an answer has come from the page,
+    to the class `answering`: the rater was shown all of them.
     """
-    shown = visit.shown
+    on_page = set(asked_classes(connection, visit.page))
+    there = [c for c in visit.shown if c in on_page or c in visit.answers or answering is not None]
+    shown = there
+    if visit.slot is None and set(shown) <= set(visit.answers):  # a golden page; the rest was withdrawn
+        done = {"state": "done", "done_at": now()}
+        connection.execute(_VISITS.update().where(_VISITS.c.id == visit.id).values(done))
+        return False
     if visit.slot is not None:
         rater_id = sa.select(_VISITS.c.rater_id).where(_VISITS.c.id == visit.id).scalar_subquery()
         mine = _of(visit.page, rater_id)
         if connection.scalar(sa.select(_VISITS.c.id).where(*mine, _VISITS.c.state == "open")) is not None:
             return False
-        taken = _answered(connection, visit.page, visit.slot) | _classes(connection, *mine)
-        if _own_classes(connection, visit.slot) is None:
-            taken |= _enough(connection, visit.page, settings)
-        shown = tuple(c for c in shown if c in visit.answers or c not in taken)
-        if set(shown) <= set(visit.answers) or not _hold(connection, visit.slot, visit.id):
+        answered = answered_classes(connection, visit.page, visit.slot)
+        own = classes_of_slot(connection, visit.slot)
+        taken = answered | classes_answered(connection, *mine)
+        if own is None:
+            taken |= enough_answers(connection, visit.page, settings)
+        shown = [c for c in there if c in visit.answers or c not in taken]
+        if set(shown) <= set(visit.answers):
+            if answered.issuperset(on_page if own is None else on_page & own):  # the rest was withdrawn
+                _hold(connection, visit.slot, visit.id)
+            return False
+        is_withdrawn = answering is not None and answering not in on_page
+        if not _hold(connection, visit.slot, visit.id, also_ended=is_withdrawn):
             return False
     values = {"state": "open", "shown": json.dumps(shown), "expires_at": _until(settings)}
-    if len(shown) < len(visit.shown):
+    if len(shown) < len(there):
         values["partial"] = True
     connection.execute(_VISITS.update().where(_VISITS.c.id == visit.id).values(**values))
     return True
@@ -225,10 +243,10 @@ def finish(connection: sa.Connection, visit: Visit) -> None:
     """
     connection.execute(_VISITS.update().where(_VISITS.c.id == visit.id).values(state="done", done_at=now()))
     if visit.slot is not None and visit.partial:
-        own = _own_classes(connection, visit.slot)
-        asked = set(_asked(connection, visit.page)) if own is None else own
+        own = classes_of_slot(connection, visit.slot)
+        asked = set(asked_classes(connection, visit.page)).intersection(*[] if own is None else [own])
         # What was shown counts as done, also if the rater skipped the page: else it would come back at once.
-        if asked - _answered(connection, visit.page, visit.slot) - set(visit.shown):
+        if asked - answered_classes(connection, visit.page, visit.slot) - set(visit.shown):
             held = (_SLOTS.c.id == visit.slot) & (_SLOTS.c.visit_id == visit.id)
             connection.execute(_SLOTS.update().where(held).values(visit_id=None))
 
@@ -293,11 +311,14 @@ def _until(settings: CampaignSettings) -> int:
     return now() + int(settings.lease_minutes * MINUTE)
 
 
-def _hold(connection: sa.Connection, slot: int, visit: int) -> bool:
-    """Take a slot for a visit; return False if another visit holds it."""
-    taken = connection.execute(
-        _SLOTS.update().where(_SLOTS.c.id == slot, _SLOTS.c.visit_id.is_(None)).values(visit_id=visit)
-    )
+def _hold(connection: sa.Connection, slot: int, visit: int, *, also_ended: bool = False) -> bool:
+    """Take a slot for a visit; return False if another visit holds it.
+
+    With `also_ended`, the other one only counts while it is open: nobody else is asked a withdrawn question.
+    """
+    has_ended = _SLOTS.c.visit_id.not_in(sa.select(_VISITS.c.id).where(_IS_OPEN))
+    is_free = _SLOTS.c.visit_id.is_(None) | (has_ended if also_ended else sa.false())
+    taken = connection.execute(_SLOTS.update().where(_SLOTS.c.id == slot, is_free).values(visit_id=visit))
     return bool(taken.rowcount)
 
 
@@ -313,7 +334,7 @@ def _take(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -
     if golden.is_due(connection, rater, settings):
         page = golden.next_golden_page(connection, rater)
         if page is not None:
-            return open_visit(connection, rater, settings, page, _asked(connection, page))
+            return open_visit(connection, rater, settings, page, asked_classes(connection, page))
     if golden.is_pending(rater, settings):
         return None
     return _take_fresh(connection, rater, settings) or _take_rest(connection, rater, settings)
@@ -361,7 +382,7 @@ class _FreeSlot:
     @classmethod
     def of(cls, row: Any) -> _FreeSlot:
         """Return the slot of a row of `_FREE`."""
-        return cls(row.id, row.page_id, row.position, _classes_of(row.classes))
+        return cls(row.id, row.page_id, row.position, slot_classes(row.classes))
 
 
 def _free_slot(connection: sa.Connection, rater: Rater) -> _FreeSlot | None:
@@ -390,7 +411,7 @@ def _take_rest(connection: sa.Connection, rater: Rater, settings: CampaignSettin
         some = free[start : start + _LOOKED_AT]
         own = _own_answers(connection, rater, {slot.page for slot in some})
         for slot in some:
-            if own[slot.page].issuperset(slot.classes or _asked(connection, slot.page)):
+            if own[slot.page].issuperset(slot.classes or asked_classes(connection, slot.page)):
                 continue
             visit = _take_slot(connection, rater, settings, slot, own[slot.page])
             if visit is not None:
@@ -421,9 +442,9 @@ def _take_slot(
 ) -> int | None:
     """Open a page in a slot, for what neither its earlier holders nor the rater answered."""
     page, only = slot.page, slot.classes
-    on_page, answered = _asked(connection, page), _answered(connection, page, slot.id)
+    on_page, answered = asked_classes(connection, page), answered_classes(connection, page, slot.id)
     asked = [c for c in on_page if only is None or c in only]
-    enough = _enough(connection, page, settings) if only is None else set[int]()
+    enough = enough_answers(connection, page, settings) if only is None else set[int]()
     classes = [c for c in asked if c not in answered | enough and c not in own]
     if not classes:
         if enough and (answered | enough).issuperset(asked):
@@ -432,7 +453,7 @@ def _take_slot(
             last = sa.select(sa.func.max(_VISITS.c.id)).where(
                 _VISITS.c.page_id == page, _VISITS.c.slot_id == slot.id
             )
-            _hold(connection, slot.id, connection.execute(last).scalar_one())
+            _hold(connection, slot.id, connection.scalar(last) or PARKED)
         return None
     visit = open_visit(
         connection, rater, settings, page, classes, slot=slot.id, partial=len(classes) < len(on_page)
@@ -441,59 +462,6 @@ def _take_slot(
         return visit
     connection.execute(_VISITS.delete().where(_VISITS.c.id == visit))
     return None
-
-
-def _enough(connection: sa.Connection, page: int, settings: CampaignSettings) -> set[int]:
-    """Return the classes of a page that as many raters as are wanted answered, or are looking at.
-
-    Slots see to that by themselves, except where there are more than raters are wanted: once more were, or
-    some got further answers.
-    """
-    slots = sa.select(sa.func.count()).where(_SLOTS.c.page_id == page)
-    if connection.execute(slots).scalar_one() <= settings.raters:
-        return set()
-    here = (_VISITS.c.page_id == page) & (_VISITS.c.round == 0)
-    answered = (
-        sa.select(_VISITS.c.rater_id, _QUESTIONS.c.class_id)
-        .join(_VOTES, _VOTES.c.visit_id == _VISITS.c.id)
-        .join(_QUESTIONS, _QUESTIONS.c.id == _VOTES.c.question_id)
-        .where(_COUNTS)
-    )
-    pairs = {(who, class_id) for who, class_id in connection.execute(answered.where(here))}
-    looking = sa.select(_VISITS.c.rater_id, _VISITS.c.shown).where(here, _VISITS.c.state == "open")
-    for who, shown in connection.execute(looking):
-        pairs |= {(who, class_id) for class_id in json.loads(shown)}
-    counts = Counter(class_id for _, class_id in pairs)
-    return {class_id for class_id, n in counts.items() if n >= settings.raters}
-
-
-def _asked(connection: sa.Connection, page: int) -> list[int]:
-    """Return the classes of a page."""
-    query = sa.select(_QUESTIONS.c.class_id).where(_QUESTIONS.c.page_id == page)
-    return list(connection.scalars(query.order_by(_QUESTIONS.c.id)))
-
-
-def _own_classes(connection: sa.Connection, slot: int) -> set[int] | None:
-    """Return the classes that a slot asks about; None if all of its page."""
-    return _classes_of(connection.scalar(sa.select(_SLOTS.c.classes).where(_SLOTS.c.id == slot)))
-
-
-def _classes_of(text: str | None) -> set[int] | None:
-    return None if text is None else set(json.loads(text))
-
-
-def _answered(connection: sa.Connection, page: int, slot: int) -> set[int]:
-    """Return the classes of a page that were answered in a slot, by whoever held it."""
-    return _classes(connection, _VISITS.c.page_id == page, _VISITS.c.slot_id == slot, _COUNTS)
-
-
-def _classes(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> set[int]:
-    query = (
-        sa.select(_QUESTIONS.c.class_id)
-        .join(_VOTES, _VOTES.c.question_id == _QUESTIONS.c.id)
-        .join(_VISITS, _VISITS.c.id == _VOTES.c.visit_id)
-    )
-    return set(connection.scalars(query.where(*which)))
 
 
 def _of(page: int, rater: Any) -> tuple[sa.ColumnElement[bool], ...]:

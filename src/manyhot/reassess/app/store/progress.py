@@ -18,8 +18,11 @@ from numpy import typing as npt
 
 from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.accounts import ANSWERS_LEFT_OUT
+from manyhot.reassess.app.store.campaign_settings import get_value
+from manyhot.reassess.app.store.campaign_size import CampaignSize
 from manyhot.reassess.app.store.database import DAY, MINUTE, now
 from manyhot.reassess.app.store.further import further_to_come
+from manyhot.reassess.app.store.slots import HAS_WITHDRAWN
 from manyhot.tables import Golden, Votes
 
 HOUR = 60 * MINUTE
@@ -39,7 +42,7 @@ class CampaignProgress:
     Attributes
     ----------
     images, pages, questions : int
-        Numbers of images, pages and questions asked about, without golden questions.
+        Numbers of images, pages and questions asked about, without golden and withdrawn questions.
     raters : int
         Number of raters per question.
     pages_done, questions_done : int
@@ -49,6 +52,9 @@ class CampaignProgress:
     answers, golden_answers : int
         Numbers of answers to ordinary and to golden questions. Only a rater's last answer to a question
         counts.
+    withdrawn, withdrawn_answers : int
+        Number of questions that are not asked any more, and the number of answers to them, without golden
+        questions.
     changed : int
         Number of answers that were changed later.
     missing : int
@@ -79,6 +85,8 @@ class CampaignProgress:
     by_answers: tuple[tuple[int, int], ...]
     answers: int
     golden_answers: int
+    withdrawn: int
+    withdrawn_answers: int
     changed: int
     missing: int
     further: int
@@ -177,41 +185,12 @@ _ARE_GOLDEN = schema.questions.c.id.in_(sa.select(schema.golden.c.question_id))
 _ARE_PAGES = _PAGES.c.id.in_(sa.bindparam("pages", expanding=True))
 
 
-@dataclass(frozen=True)
-class _Campaign:
-    """Numbers of images, pages and questions, without golden ones, and the truth, until some are added."""
-
-    images: int
-    pages: int
-    questions: int
-    last_page: int
-    truth: dict[int, bool]
-
-    @classmethod
-    def read(cls, connection: sa.Connection) -> _Campaign:
-        count, normal = sa.func.count, ~_PAGES.c.golden
-        images = count(sa.distinct(_PAGES.c.image_id)).filter(normal)
-        row = connection.execute(
-            sa.select(images, count().filter(normal), sa.func.max(_PAGES.c.id)).select_from(_PAGES)
-        ).one()
-        golden = sa.select(count()).select_from(schema.golden)
-        questions = sa.select(count() - golden.scalar_subquery()).select_from(schema.questions)
-        truth = connection.execute(sa.select(schema.golden.c.question_id, schema.golden.c.truth))
-        return cls(
-            row[0],
-            row[1],
-            connection.execute(questions).scalar_one(),
-            row[2] or 0,
-            {question: bool(yes) for question, yes in truth},
-        )
-
-
 class VoteTally:
     """The votes of a database as arrays."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._campaign = _Campaign(0, 0, 0, 0, {})
+        self._campaign = CampaignSize(0, 0, 0, 0, {}, np.empty(0, np.int64), 0)
         self._questions = _Questions.of([np.empty(0, np.int64)] * 6, pa.array([], pa.string()))
         self._last = 0
         self._parts: list[_Ints] = []
@@ -222,6 +201,8 @@ class VoteTally:
             last = self._campaign.last_page
             if not last or last < connection.scalar(_LAST_PAGE):
                 self._begin(connection)
+            elif self._campaign.changes != (get_value(connection, HAS_WITHDRAWN) or 0):
+                self._campaign = CampaignSize.read(connection)
             new: list[_Questions] = []
             for *part, pages in _new_votes(connection, self._last):
                 new += self._on_new_pages(connection, pages)
@@ -241,7 +222,7 @@ class VoteTally:
 
     def _begin(self, connection: sa.Connection) -> None:
         """Read what stays as it is, at first and after another process has added questions."""
-        self._campaign, self._last, self._parts = _Campaign.read(connection), 0, []
+        self._campaign, self._last, self._parts = CampaignSize.read(connection), 0, []
         self._questions = _Questions.read(connection, _ARE_GOLDEN)
         self._pages = np.zeros(self._campaign.last_page + 1, bool)
         self._pages[self._questions.page] = True
@@ -263,7 +244,7 @@ _COLUMNS = ("id", "question", "rater", "answer", "round", "visit", "shown_at", "
 class VoteSnapshot:
     """A snapshot of the votes."""
 
-    campaign: _Campaign
+    campaign: CampaignSize
     questions: _Questions
     votes: _Ints
     names: dict[int, str]
@@ -304,6 +285,12 @@ class VoteSnapshot:
         found[self.question[self._column("round") > 0]] = True
         return found
 
+    @cached_property
+    def withdrawn(self) -> npt.NDArray[np.bool_]:
+        """Whether each question is not asked any more; never golden ones."""
+        found: npt.NDArray[np.bool_] = np.isin(self.questions.id, self.campaign.withdrawn)
+        return found
+
     def _last_of(self, rows: _Ints) -> _Ints:
         """Return the last vote of each rater to each question among some; they are in the order of coming."""
         cells = self.question[rows] * (self._column("rater").max(initial=0) + 1) + self._column("rater")[rows]
@@ -311,9 +298,13 @@ class VoteSnapshot:
         return np.sort(rows[len(rows) - 1 - at])
 
     def differing(self, least: int) -> npt.NDArray[np.bool_]:
-        """Return which questions have enough answers, with *yes* from some raters but not from all."""
+        """Return which questions have enough answers, with *yes* from some raters but not from all.
+
+        Golden and withdrawn questions never do.
+        """
         yes, n = self.counts[:, YES], self.counts.sum(1)
-        found: npt.NDArray[np.bool_] = ~self.questions.golden & (n >= max(least, 2)) & (yes > 0) & (yes < n)
+        is_asked = ~self.questions.golden & ~self.withdrawn
+        found: npt.NDArray[np.bool_] = is_asked & (n >= max(least, 2)) & (yes > 0) & (yes < n)
         return found
 
     def count(self, raters: int, refine_from: int) -> VoteCounts:
@@ -323,8 +314,8 @@ class VoteSnapshot:
         return VoteCounts(progress, self._raters(), self._disputes(differing & ~self.decided), now())
 
     def _progress(self, raters: int, differing: npt.NDArray[np.bool_]) -> CampaignProgress:
-        normal = ~self.questions.golden
-        n = self.counts.sum(1)[normal]
+        normal, given = ~self.questions.golden & ~self.withdrawn, self.counts.sum(1)
+        n = given[normal]
         without = self.campaign.questions - len(n)  # on pages that nobody has answered
         by = np.bincount(n, minlength=1)
         by[0] += without
@@ -342,7 +333,9 @@ class VoteSnapshot:
             questions_done=int((n >= raters).sum()),
             by_answers=tuple((int(k), int(by[k])) for k in np.flatnonzero(by)),
             answers=int(n.sum()),
-            golden_answers=len(self.first) - int(n.sum()),
+            golden_answers=int(given[self.questions.golden].sum()),
+            withdrawn=len(self.campaign.withdrawn),
+            withdrawn_answers=int(given[self.withdrawn].sum()),
             changed=len(self.counting) - len(self.first),
             missing=int(np.maximum(raters - n, 0).sum()) + raters * without + self.further,
             further=self.further,

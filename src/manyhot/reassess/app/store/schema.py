@@ -11,6 +11,8 @@ classes of its own asks about these only: it is for one more answer to each, bey
 Golden pages, whose answers experts gave, have no slots: each rater may see each of them once. Neither have
 visits of round 1, in which one person decides where the raters of a page disagree.
 
+A question that is withdrawn is not asked any more. Its answers stay, and it can come back.
+
 Votes are only ever added. Remarks are never changed; the owner may remove them.
 """
 
@@ -68,6 +70,13 @@ examples = sa.Table(
     sa.Column("position", sa.Integer, primary_key=True),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("uri", sa.Text, nullable=False),
+    sa.Column(
+        "withdrawn",
+        sa.Boolean,
+        nullable=False,
+        server_default=sa.false(),
+        comment="not shown: nothing is asked about this image any more",
+    ),
     sa.Index("examples_by_name", "name"),
 )
 
@@ -95,6 +104,29 @@ golden = sa.Table(
     sa.Column("question_id", sa.BigInteger, sa.ForeignKey("questions.id"), primary_key=True),
     sa.Column("truth", sa.Boolean, nullable=False, comment="more than half of the experts said yes"),
 )
+
+withdrawn = sa.Table(
+    "withdrawn",
+    metadata,
+    sa.Column("question_id", sa.BigInteger, sa.ForeignKey("questions.id"), primary_key=True),
+)
+
+IS_ASKED = ~sa.exists().where(withdrawn.c.question_id == questions.c.id)
+"""Questions that are not withdrawn."""
+
+
+def _idle_pages() -> sa.Select[tuple[int]]:
+    on_page, none = questions.alias(), withdrawn.alias()
+    asked = sa.exists().where(
+        on_page.c.page_id == questions.c.page_id, ~sa.exists().where(none.c.question_id == on_page.c.id)
+    )
+    found = sa.select(questions.c.page_id).join(withdrawn, withdrawn.c.question_id == questions.c.id)
+    return found.where(~asked).distinct()
+
+
+IDLE_PAGES = _idle_pages()
+"""The numbers of pages whose questions are all withdrawn."""
+
 
 raters = sa.Table(
     "raters",

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.campaign_settings import drop_value, get_value, put_value, read_settings
-from manyhot.reassess.app.store.pages import PARKED
+from manyhot.reassess.app.store.page_classes import PARKED, park_idle
 
 _VISITS, _SLOTS, _PAGES = schema.visits, schema.slots, schema.pages
 _FIT = "fit_slots"
@@ -20,6 +20,10 @@ _FIT = "fit_slots"
 
 HAS_FURTHER = "has_further_slots"
 """Setting: whether there are slots with classes of their own. To look at each takes a sixth more time."""
+
+
+HAS_WITHDRAWN = "withdrawals"
+"""Setting: how often questions were withdrawn, or came back."""
 
 
 _PARAMETERS = 10_000
@@ -88,6 +92,8 @@ def _fit_some(connection: sa.Connection, count: int, first: int, whole: sa.Colum
     while add_slots(connection, _PAGES.c.id.between(first, last), slots < count):
         pass
     _drop_slots(connection, count, here & whole)
+    if get_value(connection, HAS_WITHDRAWN):
+        park_idle(connection, here)
 
 
 def _drop_slots(connection: sa.Connection, count: int, here: sa.ColumnElement[bool]) -> None:

@@ -163,17 +163,18 @@ class _Storing:
             return "no such page"
         if _goes_on(one, visit):
             self._add_votes()
-            if self._reopen(rater, visit):
+            if self._reopen(rater, visit, one):
                 visit = self._visits[visit.key] = find_by_keys(self._connection, [visit.key])[visit.key]
         why = self._vote(rater, visit, one) if isinstance(one, Vote) else self._remark(rater, visit, one)
         if not why and pages.is_to_renew(visit, self._settings):
             self._renewed.add(rater.id)
         return why
 
-    def _reopen(self, rater: Rater, visit: Visit) -> bool:
+    def _reopen(self, rater: Rater, visit: Visit, one: Vote | NewRemark) -> bool:
         if visit.round:
             return disputes.reopen_decision(self._connection, rater, visit)
-        return pages.reopen_page(self._connection, visit, self._settings)
+        answering = one.class_id if isinstance(one, Vote) else None
+        return pages.reopen_page(self._connection, visit, self._settings, answering)
 
     def _remark(self, rater: Rater, visit: Visit, one: NewRemark) -> str:
         if self._count_remarks(visit) >= MOST_REMARKS + one.skips:

@@ -166,9 +166,9 @@ def count_visits(connection: sa.Connection, rater: Rater, *states: str) -> int:
 
 def count_pages(connection: sa.Connection) -> int:
     """Return the number of pages that a rater can be shown."""
-    return connection.execute(
-        sa.select(sa.func.count()).select_from(_PAGES).where(~_PAGES.c.golden)
-    ).scalar_one()
+    pages = sa.select(sa.func.count()).select_from(_PAGES).where(~_PAGES.c.golden)
+    idle = pages.where(_PAGES.c.id.in_(schema.IDLE_PAGES))
+    return connection.execute(pages).scalar_one() - connection.execute(idle).scalar_one()
 
 
 def all_keys(connection: sa.Connection) -> Iterable[str]:

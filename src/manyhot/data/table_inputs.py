@@ -19,10 +19,10 @@ from manyhot.formats import holds_images_alone, read_images, read_labels, read_p
 from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_column
 from manyhot.formats.reading import image_ids, reading
 from manyhot.formats.writing import PathLike
-from manyhot.tables import Images, Labels, Predictions, one_chunk
+from manyhot.tables import Images, Labels, Predictions, Votes, one_chunk
 from manyhot.tables.frames import check_unique
 
-_Table = TypeVar("_Table", Labels | Images, Predictions)
+_Table = TypeVar("_Table", Labels | Images, Predictions, Votes)
 
 _OF_PREDICTIONS = ("score", "scores", "rank")
 """Columns that mark a table of predictions."""
@@ -48,7 +48,7 @@ def labels_of_table(labels: Any, classes: ClassList | None) -> Labels | Images |
         read = read_images if holds_images_alone(path) else read_labels
         return read(path, classes=classes)
 
-    return _through_file(table, "labels", read)
+    return through_file(table, "labels", read)
 
 
 def labels_in(values: Any) -> Any:
@@ -75,7 +75,7 @@ def images_of_table(images: Any, classes: ClassList | None) -> Images:
             allowed=f"a file, a folder, an images table, or a data frame with the column {ID_NEEDS} or with "
             "the ids as its index",
         )
-    found = _through_file(table, "images", lambda path: read_images(path, classes=classes))
+    found = through_file(table, "images", lambda path: read_images(path, classes=classes))
     assert isinstance(found, Images)
     return found
 
@@ -139,7 +139,7 @@ def _predictions_of_objects(
         path.write_text(json.dumps(values, default=_plain), encoding="utf-8")
 
     read = partial(read_predictions, classes=classes, scores=scores, rows=rows, format="prediction-lists")
-    return _through_file(write, model, read, suffix=".json")
+    return through_file(write, model, read, suffix=".json")
 
 
 def _plain(value: Any) -> Any:
@@ -166,7 +166,7 @@ def _predictions_of_table(
     table = _arrow_table(values, marker)
     if table is None:
         return None
-    return _through_file(table, model, lambda path: read_predictions(path, classes=classes, scores=scores))
+    return through_file(table, model, lambda path: read_predictions(path, classes=classes, scores=scores))
 
 
 def _arrow_table(values: Any, marker: Callable[[Sequence[str]], str | None]) -> pa.Table | None:
@@ -205,7 +205,7 @@ def _of_hugging_face(dataset: Any) -> pa.Table:
     return table
 
 
-def _through_file(
+def through_file(
     table: pa.Table | Callable[[Path], None],
     name: str,
     read: Callable[[Path], _Table],

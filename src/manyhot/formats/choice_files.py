@@ -18,6 +18,7 @@ from manyhot.core.answers import ANSWERS
 from manyhot.core.array_types import Ints64
 from manyhot.errors import InputError
 from manyhot.formats.array_files import load_array, members
+from manyhot.formats.choice_cells import check_joined, check_sets_once, with_sets
 from manyhot.formats.headers import first_column, fold_name, image_name_column
 from manyhot.formats.prediction_lists import are_scores_by_class
 from manyhot.formats.reading import cut_for_message, head, load_json, only_by_name, with_image_ids
@@ -115,9 +116,11 @@ def _some_rows(path: Path) -> pl.DataFrame:
     needs="image_id, rater_id and class_id, or task, worker and label",
 )
 def read_choices(
-    path: Path, *, classes: ClassList | None, several: bool = False, shown: str = "all"
+    path: Path, *, classes: ClassList | None, several: bool = False, shown: str = "all", separator: str = ""
 ) -> Votes:
     """A table with one chosen class per row: ``image_id,rater_id,class_id``, or crowd-kit's columns.
+
+    If the cells are lists of classes, or texts that a `separator` divides, each row is a set of classes.
 
     Parameters
     ----------
@@ -128,22 +131,10 @@ def read_choices(
     shown : {"all", "chosen"}
         For sets, the classes that raters were asked about: all classes, or the classes that some rater chose
         for the image.
+    separator : str
+        Text between the classes of a cell, such as ``|``.
     """
-    return votes_of_frame(read_frame(path), classes, path, several=several, shown=shown)
-
-
-def votes_of_frame(
-    frame: pl.DataFrame, classes: ClassList | None, path: Path, *, several: bool = False, shown: str = "all"
-) -> Votes:
-    """Return votes from a frame with one chosen class per row.
-
-    Raises
-    ------
-    InputError
-        If a class is not in the list.
-    MatchError
-        If a rater chooses more than one class of an image.
-    """
+    frame = read_frame(path)
     check_one_of(shown, SHOWN, "There is no such set of shown classes.", where=path)
     columns = choice_columns(frame.columns)
     if columns is None:
@@ -154,10 +145,22 @@ def votes_of_frame(
             allowed="columns of images, raters and classes, such as image_id, rater_id and class_id",
         )
     names = dict(zip(columns, ("image_id", "rater_id", "class_id"), strict=True))
+    frame, are_sets = with_sets(frame, columns, separator, path)
+    several = several or are_sets
     page = first_column(frame.columns, _PAGES) if several else None
-    when = None if several and page is None else first_column(frame.columns, (_WHEN,))
+    when = None if several and page is None and not are_sets else first_column(frame.columns, (_WHEN,))
     order = [] if when is None else [_order(frame, columns, when, page, path)]
-    return _votes(frame.select(*columns, *order).rename(names), classes, path, several=several, shown=shown)
+    chosen = frame.select(*columns, *order).rename(names)
+    if not are_sets:
+        if chosen["class_id"].dtype == pl.String:
+            check_joined(chosen["class_id"], classes, path)
+        return _votes(chosen, classes, path, several=several, shown=shown)
+    if not order:
+        check_sets_once(chosen, path)
+    # Polars 2 leaves out the rows of empty lists, which are empty sets, but not those of null.
+    lists = pl.when(pl.col("class_id").list.len() > 0).then("class_id")
+    exploded = chosen.with_columns(class_id=lists).explode("class_id")
+    return _votes(exploded, classes, path, several=True, shown=shown)
 
 
 def _order(

@@ -262,7 +262,7 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     models = tables_of_frames(predictions, classes, kind, rows)
     if is_file:
         labels = images if found.labels is None else found.labels
-    elif (read := labels_of_table(labels, classes)) is not None:
+    elif (read := labels_of_table(labels, classes, rows)) is not None:
         # The rows of arrays beside a frame are its rows.
         ids = read.image_id if len(read) == len(labels) else None
         labels = read

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
+from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats import holds_images_alone, read_images, read_labels, read_predictions
+from manyhot.formats.array_files import check_rows
 from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_column
 from manyhot.formats.reading import image_ids, reading
 from manyhot.formats.writing import PathLike
@@ -28,19 +30,21 @@ _OF_PREDICTIONS = ("score", "scores", "rank")
 """Columns that mark a table of predictions."""
 
 
-def labels_of_table(labels: Any, classes: ClassList | None) -> Labels | Images | None:
+def labels_of_table(
+    labels: Any, classes: ClassList | None, rows: Images | None = None
+) -> Labels | Images | None:
     """Return label sets from a frame with the columns of a labels file; None for anything else.
 
     Such a frame has a column with image ids and a column with classes: names, numbers, or lists of names or
-    numbers. A Hugging Face data set with class labels is also such a table. Images with original labels are
-    an images table.
+    numbers. A Hugging Face data set with class labels is also such a table; if it names no images, its rows
+    are the images `rows`, by default numbered from 0. Images with original labels are an images table.
 
     Raises
     ------
     InputError
         As `read_labels` does.
     """
-    table = _arrow_table(labels, class_name_column)
+    table = _arrow_table(labels, class_name_column, rows)
     if table is None:
         return None
 
@@ -169,10 +173,12 @@ def _predictions_of_table(
     return through_file(table, model, lambda path: read_predictions(path, classes=classes, scores=scores))
 
 
-def _arrow_table(values: Any, marker: Callable[[Sequence[str]], str | None]) -> pa.Table | None:
+def _arrow_table(
+    values: Any, marker: Callable[[Sequence[str]], str | None], rows: Images | None = None
+) -> pa.Table | None:
     """Return a frame as a table if it has a column of ids and the column that marks its kind."""
-    if hasattr(values, "with_format") and hasattr(values, "features"):
-        return _of_hugging_face(values)
+    if is_hugging_face(values):
+        return of_hugging_face(values, rows)
     columns = getattr(values, "column_names", None)  # Arrow's `columns` are arrays
     columns = getattr(values, "columns", None) if columns is None else columns
     if columns is None or callable(columns) or not all(isinstance(c, str) for c in columns):
@@ -194,15 +200,71 @@ def _has_ids_as_index(values: Any) -> bool:
     return labels != list(range(len(labels)))
 
 
-def _of_hugging_face(dataset: Any) -> pa.Table:
-    """Return a data set of Hugging Face with its features, without the bytes of images."""
-    kept = [name for name, feature in dataset.features.items() if type(feature).__name__ != "Image"]
+def is_hugging_face(values: Any) -> bool:
+    """Return whether an object is a data set of Hugging Face with rows.
+
+    Raises
+    ------
+    InputError
+        If it is a dict of data sets, or a data set without random access.
+    """
+    if not hasattr(values, "with_format"):
+        return False
+    kind = type(values).__name__
+    if isinstance(values, Mapping):
+        split = next(iter(values), "test")
+        raise InputError(
+            "This is a dict of several data sets.",
+            got=f"{kind}: {', '.join(map(str, values))}",
+            allowed="one data set",
+            do=f"pass one of them, such as dataset[{split!r}]",
+        )
+    if not hasattr(values, "__len__") or not hasattr(values, "features"):
+        raise InputError(
+            "The rows of this data set can only be read one after the other.",
+            got=kind,
+            allowed="a data set in memory or on disk",
+            do="load it without streaming=True, or pass Dataset.from_list(list(dataset), "
+            "features=dataset.features)",
+        )
+    return True
+
+
+def of_hugging_face(dataset: Any, rows: Images | None = None) -> pa.Table:
+    """Return a data set of Hugging Face with its features, without the bytes of images.
+
+    If no column names the images, `image_id` contains the paths of its column of images, if there are any,
+    the ids of `rows`, or the positions of its rows.
+
+    Raises
+    ------
+    InputError
+        If the numbers of rows differ.
+    """
+    images = [name for name, feature in dataset.features.items() if type(feature).__name__ == "Image"]
+    kept = [name for name in dataset.features if name not in images]
     table = dataset.select_columns(kept).with_format("arrow")[:]
-    if image_name_column(kept) is None:
+    named = [name for name in kept if type(dataset.features[name]).__name__ == "Value"]
+    if image_name_column(named) is not None:
+        return table
+    paths = _paths(dataset, images[0]) if images else None
+    if paths is not None and paths.null_count < len(paths):
+        ids = paths
+    elif rows is None:
         ids = pa.array(range(len(table))).cast(pa.string())
-        metadata = table.schema.metadata
-        table = table.append_column("image_id", ids).replace_schema_metadata(metadata)
-    return table
+    else:
+        check_rows("the data set", len(table), len(rows), "labels")
+        ids = rows.image_id
+    metadata = table.schema.metadata
+    return table.append_column("image_id", ids).replace_schema_metadata(metadata)
+
+
+def _paths(dataset: Any, column: str) -> pa.ChunkedArray:
+    """Return the paths of images, some rows at a time, because their bytes may fill the memory."""
+    parts = dataset.select_columns([column]).with_format("arrow").iter(batch_size=256)
+    return pa.chunked_array(
+        [pc.struct_field(c, "path") for t in parts for c in t[column].chunks], pa.string()
+    )
 
 
 def through_file(

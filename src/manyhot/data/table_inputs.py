@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from pyarrow import parquet as pq
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats import holds_images_alone, read_images, read_labels, read_predictions
-from manyhot.formats.array_files import check_rows
+from manyhot.formats.array_files import check_row_count
 from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_column
 from manyhot.formats.reading import image_ids, reading
 from manyhot.formats.writing import PathLike
@@ -44,6 +45,8 @@ def labels_of_table(
     InputError
         As `read_labels` does.
     """
+    if isinstance(labels, Mapping) and not hasattr(labels, "with_format"):
+        return through_file(_json_of(labels), "labels", partial(read_labels, classes=classes), suffix=".json")
     table = _arrow_table(labels, class_name_column, rows)
     if table is None:
         return None
@@ -53,6 +56,18 @@ def labels_of_table(
         return read(path, classes=classes)
 
     return through_file(table, "labels", read)
+
+
+def columns_of_table(values: Any, rows: Images | None = None) -> Images | None:
+    """Return the columns of a frame of label sets as an images table; None for anything else."""
+    table = _arrow_table(values, class_name_column, rows)
+    if table is None:
+        return None
+    label = class_name_column(table.column_names)
+    others = table.drop_columns([label] if label is not None else []).replace_schema_metadata()
+    found = through_file(others, "labels", lambda path: read_images(path))
+    assert isinstance(found, Images)
+    return found
 
 
 def labels_in(values: Any) -> Any:
@@ -139,15 +154,23 @@ def _predictions_of_objects(
     if not are_entries(values):
         return None
 
+    read = partial(read_predictions, classes=classes, scores=scores, rows=rows, format="prediction-lists")
+    return through_file(_json_of(values), model, read, suffix=".json")
+
+
+def _json_of(values: Any) -> Callable[[Path], None]:
+    """Return a function that writes objects as JSON."""
+
     def write(path: Path) -> None:
         path.write_text(json.dumps(values, default=_plain), encoding="utf-8")
 
-    read = partial(read_predictions, classes=classes, scores=scores, rows=rows, format="prediction-lists")
-    return through_file(write, model, read, suffix=".json")
+    return write
 
 
 def _plain(value: Any) -> Any:
-    """Return an array as a list, and its numbers as numbers of Python."""
+    """Return an array or a set as a list, and its numbers as numbers of Python."""
+    if isinstance(value, set | frozenset):
+        return sorted(value)
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
@@ -190,8 +213,20 @@ def _arrow_table(
         return None
     if hasattr(values, "reset_index"):
         frame = values if image_name_column(names) else values.rename_axis("image_id").reset_index()
-        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
-    return values if isinstance(values, pa.Table) else with_small_offsets(pa.table(values))
+        table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+    else:
+        table = values if isinstance(values, pa.Table) else with_small_offsets(pa.table(values))
+    return with_whole_ids(table, [image_name_column(table.column_names) or "image_id"])
+
+
+def with_whole_ids(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Return a table with ids as whole numbers, which pandas makes floats beside missing values."""
+    for name in set(columns) & set(table.column_names):
+        if pa.types.is_floating(table[name].type):
+            with suppress(pa.ArrowInvalid):  # fractions remain, and are refused
+                ids = table[name].cast(pa.int64())
+                table = table.set_column(table.column_names.index(name), name, ids)
+    return table
 
 
 def _has_ids_as_index(values: Any) -> bool:
@@ -253,7 +288,7 @@ def of_hugging_face(dataset: Any, rows: Images | None = None) -> pa.Table:
     elif rows is None:
         ids = pa.array(range(len(table))).cast(pa.string())
     else:
-        check_rows("the data set", len(table), len(rows), "labels")
+        check_row_count("the data set", len(table), len(rows), "labels")
         ids = rows.image_id
     metadata = table.schema.metadata
     return table.append_column("image_id", ids).replace_schema_metadata(metadata)

@@ -165,7 +165,7 @@ class Evaluator:
         MatchError
             If an image was added with different labels.
         """
-        if not self._images.tables:
+        if not sum(map(len, self._images.tables)):
             raise InputError(
                 "There are no batches to compute results from.", do="call update() with a batch first"
             )

@@ -20,7 +20,7 @@ from pyarrow import parquet as pq
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.formats.array_files import check_rows
+from manyhot.formats.array_files import check_row_count
 from manyhot.formats.headers import image_name_column
 from manyhot.formats.reading import (
     FOLDER,
@@ -343,7 +343,7 @@ def _ids(names: pa.ChunkedArray, rows: Images | None, path: Path) -> pa.Array:
     if names.null_count and names.null_count == len(names):
         if rows is None:
             return pa.array(np.arange(len(names))).cast(pa.string())
-        check_rows(path, len(names), len(rows), "labels")
+        check_row_count(path, len(names), len(rows), "labels")
         return rows.image_id
     if names.null_count:
         raise InputError(

@@ -35,6 +35,7 @@ from manyhot.formats.tabular import declared
 from manyhot.formats.vote_files import indexed_answers, plain_answers
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Flattened, Shown, is_whole
+from manyhot.reassess.arrow_tables import as_arrow
 from manyhot.run import Progress as OnProgress
 from manyhot.tables import Golden, Images, Labels, Votes, find_questions, golden_from_table, votes_from_table
 from manyhot.tables.campaign_folder import campaign_file
@@ -413,48 +414,6 @@ def _class_count(table: pa.Table, classes: ClassList | int | None) -> tuple[int,
     has_ids = "class_id" in table.column_names and pa.types.is_integer(table["class_id"].type)
     highest = pc.max(table["class_id"]).as_py() if has_ids else None
     return classes or (1 if highest is None else max(highest, 0) + 1), ""
-
-
-def as_arrow(table: Any, name: str) -> pa.Table:
-    """Return a pyarrow, Polars or pandas table with the column types of manyhot's tables.
-
-    Raises
-    ------
-    InputError
-        If the value is not a table.
-    """
-    try:
-        converted = _as_table(table)
-    except (AttributeError, TypeError, ValueError, pa.ArrowException) as error:
-        raise InputError(
-            "This is not a table.",
-            where=name,
-            got=f"{type(table).__name__} ({str(error).partition(chr(10))[0]})",
-            allowed=f"a pyarrow, Polars or pandas table with the columns of the table {name}, a file, or "
-            f"the result of manyhot.read_{name}",
-        ) from error
-    texts = [n for n in converted.column_names if pa.types.is_large_string(converted.schema.field(n).type)]
-    for column in texts:
-        at = converted.column_names.index(column)
-        converted = converted.set_column(at, column, converted[column].cast(pa.string()))
-    return converted
-
-
-def _as_table(table: Any) -> pa.Table:
-    if isinstance(table, pa.Table):
-        return table
-    if isinstance(table, pa.RecordBatch):
-        return pa.Table.from_batches([table])
-    if hasattr(table, "collect"):  # a LazyFrame
-        table = table.collect()
-    if hasattr(table, "to_arrow"):
-        converted = table.to_arrow()
-        if not isinstance(converted, pa.Table):
-            raise TypeError("one column alone")
-        return converted
-    if not hasattr(table, "columns"):
-        raise TypeError("no columns")
-    return pa.Table.from_pandas(table, preserve_index=False)
 
 
 # Votes as arrays.

@@ -355,6 +355,7 @@ def prediction_of(
             where=name,
             got=f"shape {array.shape} of {array.dtype}",
             allowed="(n, k) integers: classes, best first; or (n, C) floats: scores over all classes",
+            do="pass several models by name: {name: array}" if array.ndim == 3 else None,
         )
     ids = ids_of(part, len(array)) if ids is None else ids
     key, own = (classes.hash, own_list(classes)) if classes is not None else ("", None)
@@ -451,6 +452,14 @@ def positions(start: int, stop: int) -> pa.Array:
 
 def label_column(label: Any, n: int) -> pa.Array:
     """Return original labels as a column of n values; -1 becomes null."""
+    if np.ndim(label) != 1:
+        raise InputError(
+            "Original labels are not one class per image.",
+            where="`label`",
+            got=f"shape {np.shape(label)}",
+            allowed=f"shape ({n},)",
+            do="pass the classes, such as one_hot.argmax(1), or 0 and 1 as `labels`",
+        )
     column = pa.array(list(label), pa.int32())
     if len(column) != n:
         raise InputError(

@@ -290,5 +290,7 @@ def on_host(values: Any) -> Any:
     if not hasattr(values, "detach"):
         return values
     tensor = values.detach().cpu()
+    if str(tensor.layout) != "torch.strided":
+        tensor = tensor.to_dense()
     # NumPy has no bfloat16, the type of tensors under autocast.
     return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()

@@ -31,15 +31,16 @@ def with_scores(
     Raises
     ------
     InputError
-        If it cannot be known what integers in named columns are.
+        If it cannot be class_names what integers in named columns are.
     """
     if not any(map(_is_open, models)):
         return list(models)
-    known = {normal_name(n) for c in lists if c is not None for n in (*c.keys, *c.names)}
+    class_names = {normal_name(n) for c in lists if c is not None for n in (*c.keys, *c.names)}
     for part in (*others, *(m for m in models if not _is_open(m))):
         if part.names is not None or has_texts(part.values):
-            known |= {normal_name(n) for n in (names_in(part.values) if part.names is None else part.names)}
-    return [_read(model, known) if _is_open(model) else model for model in models]
+            own = names_in(part.values) if part.names is None else part.names
+            class_names |= set(map(normal_name, own))
+    return [_read(model, class_names) if _is_open(model) else model for model in models]
 
 
 def _is_open(part: FramePart) -> bool:
@@ -47,12 +48,13 @@ def _is_open(part: FramePart) -> bool:
     return part.names is not None and isinstance(values, np.ndarray) and values.dtype.kind in "biu"
 
 
-def _read(part: FramePart, known: set[str]) -> FramePart:
+def _read(part: FramePart, class_names: set[str]) -> FramePart:
     names = part.names or ()
     are_numbers = all(name.isdecimal() for name in names)
-    if part.values.dtype.kind == "b" or (known & {*names} if not are_numbers else known == {*names}):
+    are_classes = class_names == {*names} if are_numbers else bool(class_names & {*names})
+    if part.values.dtype.kind == "b" or are_classes:
         return replace(part, values=part.values.astype(np.float64))
-    if not known and not any(c.isdecimal() for name in names for c in name):
+    if not class_names and not any(c.isdecimal() for name in names for c in name):
         raise InputError(
             "The whole numbers in named columns may be scores of these classes, or classes, best first.",
             where=part.where,

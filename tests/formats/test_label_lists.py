@@ -242,7 +242,9 @@ def test_values_in_json(tmp_path):
         (
             "l.json",
             '{"a.jpg": [0, 1, 0, 0]}',
-            "An image lists a class twice.\n  where:   {stem}, image a.jpg\n  got:     class 0",
+            "An image lists a class twice.\n  where:   {stem}, image a.jpg\n  got:     class 0\n"
+            "  do:      the row looks like 0 and 1 for each class: pass an array with one column per class, "
+            "such as np.array(rows)",
         ),
     ],
 )

@@ -340,9 +340,11 @@ def test_images_without_names(tmp_path, message):
         "  do:      add a column image_id"
     )
     nameless = to_parquet(tmp_path / "n.parquet", table.select(["label"]), {"label": LABEL})
-    assert message(lambda: read_labels(nameless)) == (
-        f"The data set contains no image names.\n  where:   {nameless}\n  got:     label\n"
-        "  allowed: a column image_id, file_name, filename, path, or a column of images"
+    assert read_labels(nameless).image_id.to_pylist() == ["0", "1"]
+    assert read_labels(nameless, rows=["a", "b"]).image_id.to_pylist() == ["a", "b"]
+    assert message(lambda: read_labels(nameless, rows=["a"])) == (
+        f"The labels and the row order have different numbers of rows.\n  where:   {nameless}\n"
+        "  got:     2 rows\n  allowed: 1\n  do:      pass the row order of this file"
     )
 
 

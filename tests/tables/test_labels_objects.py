@@ -148,7 +148,8 @@ def test_a_class_predicted_twice():
         "A class is predicted twice for one image.\n"
         "  where:   m, image b\n"
         "  got:     [2, 0, 2]\n"
-        "  allowed: each class once"
+        "  allowed: each class once\n"
+        "  do:      integers are classes, best first; if these are scores, pass floats"
     )
 
 

@@ -29,7 +29,7 @@ from manyhot.data.data_sets import (
     sources,
 )
 from manyhot.data.data_sets import Reading as Reading
-from manyhot.data.table_inputs import labels_in, labels_of_table, tables_of_frames
+from manyhot.data.table_inputs import columns_of_table, labels_in, labels_of_table, tables_of_frames
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import (
@@ -115,6 +115,8 @@ def _selected(source: Source, passed: LabelsLike, reading: Reading) -> Source:
     columns = images
     if isinstance(passed, str | os.PathLike) and reading.images is None and not own_columns(images):
         columns = _beside_labels(Path(passed))
+    elif reading.images is None and images is None:
+        columns = columns_of_table(passed, reading.row_images(source.classes))
     chosen = pa.array(selected_images(reading.where, table.image_id, columns, table.name))
     rest = table.image_id.filter(pc.invert(chosen))
     n, conditions = pc.sum(chosen).as_py(), conditions_text(reading.where)
@@ -262,7 +264,7 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     models = tables_of_frames(predictions, classes, kind, rows)
     if is_file:
         labels = images if found.labels is None else found.labels
-    elif (read := labels_of_table(labels, classes)) is not None:
+    elif (read := labels_of_table(labels, classes, rows)) is not None:
         # The rows of arrays beside a frame are its rows.
         ids = read.image_id if len(read) == len(labels) else None
         labels = read

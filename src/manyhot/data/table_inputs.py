@@ -5,42 +5,49 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
+from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats import holds_images_alone, read_images, read_labels, read_predictions
+from manyhot.formats.array_files import check_row_count
 from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_column
 from manyhot.formats.reading import image_ids, reading
 from manyhot.formats.writing import PathLike
-from manyhot.tables import Images, Labels, Predictions, one_chunk
+from manyhot.tables import Images, Labels, Predictions, Votes, one_chunk
 from manyhot.tables.frames import check_unique
 
-_Table = TypeVar("_Table", Labels | Images, Predictions)
+_Table = TypeVar("_Table", Labels | Images, Predictions, Votes)
 
 _OF_PREDICTIONS = ("score", "scores", "rank")
 """Columns that mark a table of predictions."""
 
 
-def labels_of_table(labels: Any, classes: ClassList | None) -> Labels | Images | None:
+def labels_of_table(
+    labels: Any, classes: ClassList | None, rows: Images | None = None
+) -> Labels | Images | None:
     """Return label sets from a frame with the columns of a labels file; None for anything else.
 
     Such a frame has a column with image ids and a column with classes: names, numbers, or lists of names or
-    numbers. A Hugging Face data set with class labels is also such a table. Images with original labels are
-    an images table.
+    numbers. A Hugging Face data set with class labels is also such a table; if it names no images, its rows
+    are the images `rows`, by default numbered from 0. Images with original labels are an images table.
 
     Raises
     ------
     InputError
         As `read_labels` does.
     """
-    table = _arrow_table(labels, class_name_column)
+    if isinstance(labels, Mapping) and not hasattr(labels, "with_format"):
+        return through_file(_json_of(labels), "labels", partial(read_labels, classes=classes), suffix=".json")
+    table = _arrow_table(labels, class_name_column, rows)
     if table is None:
         return None
 
@@ -48,7 +55,19 @@ def labels_of_table(labels: Any, classes: ClassList | None) -> Labels | Images |
         read = read_images if holds_images_alone(path) else read_labels
         return read(path, classes=classes)
 
-    return _through_file(table, "labels", read)
+    return through_file(table, "labels", read)
+
+
+def columns_of_table(values: Any, rows: Images | None = None) -> Images | None:
+    """Return the columns of a frame of label sets as an images table; None for anything else."""
+    table = _arrow_table(values, class_name_column, rows)
+    if table is None:
+        return None
+    label = class_name_column(table.column_names)
+    others = table.drop_columns([label] if label is not None else []).replace_schema_metadata()
+    found = through_file(others, "labels", lambda path: read_images(path))
+    assert isinstance(found, Images)
+    return found
 
 
 def labels_in(values: Any) -> Any:
@@ -75,7 +94,7 @@ def images_of_table(images: Any, classes: ClassList | None) -> Images:
             allowed=f"a file, a folder, an images table, or a data frame with the column {ID_NEEDS} or with "
             "the ids as its index",
         )
-    found = _through_file(table, "images", lambda path: read_images(path, classes=classes))
+    found = through_file(table, "images", lambda path: read_images(path, classes=classes))
     assert isinstance(found, Images)
     return found
 
@@ -135,15 +154,23 @@ def _predictions_of_objects(
     if not are_entries(values):
         return None
 
+    read = partial(read_predictions, classes=classes, scores=scores, rows=rows, format="prediction-lists")
+    return through_file(_json_of(values), model, read, suffix=".json")
+
+
+def _json_of(values: Any) -> Callable[[Path], None]:
+    """Return a function that writes objects as JSON."""
+
     def write(path: Path) -> None:
         path.write_text(json.dumps(values, default=_plain), encoding="utf-8")
 
-    read = partial(read_predictions, classes=classes, scores=scores, rows=rows, format="prediction-lists")
-    return _through_file(write, model, read, suffix=".json")
+    return write
 
 
 def _plain(value: Any) -> Any:
-    """Return an array as a list, and its numbers as numbers of Python."""
+    """Return an array or a set as a list, and its numbers as numbers of Python."""
+    if isinstance(value, set | frozenset):
+        return sorted(value)
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
@@ -166,13 +193,15 @@ def _predictions_of_table(
     table = _arrow_table(values, marker)
     if table is None:
         return None
-    return _through_file(table, model, lambda path: read_predictions(path, classes=classes, scores=scores))
+    return through_file(table, model, lambda path: read_predictions(path, classes=classes, scores=scores))
 
 
-def _arrow_table(values: Any, marker: Callable[[Sequence[str]], str | None]) -> pa.Table | None:
+def _arrow_table(
+    values: Any, marker: Callable[[Sequence[str]], str | None], rows: Images | None = None
+) -> pa.Table | None:
     """Return a frame as a table if it has a column of ids and the column that marks its kind."""
-    if hasattr(values, "with_format") and hasattr(values, "features"):
-        return _of_hugging_face(values)
+    if is_hugging_face(values):
+        return of_hugging_face(values, rows)
     columns = getattr(values, "column_names", None)  # Arrow's `columns` are arrays
     columns = getattr(values, "columns", None) if columns is None else columns
     if columns is None or callable(columns) or not all(isinstance(c, str) for c in columns):
@@ -184,8 +213,20 @@ def _arrow_table(values: Any, marker: Callable[[Sequence[str]], str | None]) -> 
         return None
     if hasattr(values, "reset_index"):
         frame = values if image_name_column(names) else values.rename_axis("image_id").reset_index()
-        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
-    return values if isinstance(values, pa.Table) else with_small_offsets(pa.table(values))
+        table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+    else:
+        table = values if isinstance(values, pa.Table) else with_small_offsets(pa.table(values))
+    return with_whole_ids(table, [image_name_column(table.column_names) or "image_id"])
+
+
+def with_whole_ids(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Return a table with ids as whole numbers, which pandas makes floats beside missing values."""
+    for name in set(columns) & set(table.column_names):
+        if pa.types.is_floating(table[name].type):
+            with suppress(pa.ArrowInvalid):  # fractions remain, and are refused
+                ids = table[name].cast(pa.int64())
+                table = table.set_column(table.column_names.index(name), name, ids)
+    return table
 
 
 def _has_ids_as_index(values: Any) -> bool:
@@ -194,18 +235,74 @@ def _has_ids_as_index(values: Any) -> bool:
     return labels != list(range(len(labels)))
 
 
-def _of_hugging_face(dataset: Any) -> pa.Table:
-    """Return a data set of Hugging Face with its features, without the bytes of images."""
-    kept = [name for name, feature in dataset.features.items() if type(feature).__name__ != "Image"]
+def is_hugging_face(values: Any) -> bool:
+    """Return whether an object is a data set of Hugging Face with rows.
+
+    Raises
+    ------
+    InputError
+        If it is a dict of data sets, or a data set without random access.
+    """
+    if not hasattr(values, "with_format"):
+        return False
+    kind = type(values).__name__
+    if isinstance(values, Mapping):
+        split = next(iter(values), "test")
+        raise InputError(
+            "This is a dict of several data sets.",
+            got=f"{kind}: {', '.join(map(str, values))}",
+            allowed="one data set",
+            do=f"pass one of them, such as dataset[{split!r}]",
+        )
+    if not hasattr(values, "__len__") or not hasattr(values, "features"):
+        raise InputError(
+            "The rows of this data set can only be read one after the other.",
+            got=kind,
+            allowed="a data set in memory or on disk",
+            do="load it without streaming=True, or pass Dataset.from_list(list(dataset), "
+            "features=dataset.features)",
+        )
+    return True
+
+
+def of_hugging_face(dataset: Any, rows: Images | None = None) -> pa.Table:
+    """Return a data set of Hugging Face with its features, without the bytes of images.
+
+    If no column names the images, `image_id` contains the paths of its column of images, if there are any,
+    the ids of `rows`, or the positions of its rows.
+
+    Raises
+    ------
+    InputError
+        If the numbers of rows differ.
+    """
+    images = [name for name, feature in dataset.features.items() if type(feature).__name__ == "Image"]
+    kept = [name for name in dataset.features if name not in images]
     table = dataset.select_columns(kept).with_format("arrow")[:]
-    if image_name_column(kept) is None:
+    named = [name for name in kept if type(dataset.features[name]).__name__ == "Value"]
+    if image_name_column(named) is not None:
+        return table
+    paths = _paths(dataset, images[0]) if images else None
+    if paths is not None and paths.null_count < len(paths):
+        ids = paths
+    elif rows is None:
         ids = pa.array(range(len(table))).cast(pa.string())
-        metadata = table.schema.metadata
-        table = table.append_column("image_id", ids).replace_schema_metadata(metadata)
-    return table
+    else:
+        check_row_count("the data set", len(table), len(rows), "labels")
+        ids = rows.image_id
+    metadata = table.schema.metadata
+    return table.append_column("image_id", ids).replace_schema_metadata(metadata)
 
 
-def _through_file(
+def _paths(dataset: Any, column: str) -> pa.ChunkedArray:
+    """Return the paths of images, some rows at a time, because their bytes may fill the memory."""
+    parts = dataset.select_columns([column]).with_format("arrow").iter(batch_size=256)
+    return pa.chunked_array(
+        [pc.struct_field(c, "path") for t in parts for c in t[column].chunks], pa.string()
+    )
+
+
+def through_file(
     table: pa.Table | Callable[[Path], None],
     name: str,
     read: Callable[[Path], _Table],

@@ -67,6 +67,7 @@ class ClassThresholds:
                 "Thresholds are neither a file nor a mapping.",
                 got=type(thresholds).__name__,
                 allowed=f"{THRESHOLDS_FILE} of manyhot diagnose classes, or a mapping by class",
+                do="call the method: .thresholds()" if callable(thresholds) else None,
             )
         path = Path(thresholds)
         return cls(*_read(path / THRESHOLDS_FILE if path.is_dir() else path))

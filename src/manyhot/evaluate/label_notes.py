@@ -19,18 +19,29 @@ from manyhot.tables.result_tables import default_metrics
 
 
 def unclear_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> Iterator[Note]:
-    """Yield a note with the number of unclear pairs if metrics count them as not valid."""
+    """Yield notes with the numbers of unclear pairs, and of empty cells, if metrics count them as not valid.
+
+    Empty cells are pairs that nobody was asked about, if raters were asked about most pairs.
+    """
     sets = label_sets(labels)
-    n = int(np.count_nonzero((sets.state == UNCLEAR) & sets.usable[sets.rows]))
     counting = [m for m in evaluation.results["metric"].unique().to_pylist() if _counts_unclear(m)]
-    if not n or not counting:
-        return
-    pairs = "1 pair of an image and a class is" if n == 1 else f"{n:,} pairs of an image and a class are"
-    text = f"{pairs} unclear and {'counts' if n == 1 else 'count'} as not valid in {', '.join(counting)}"
-    if sets.asked_known:
-        them = "it" if n == 1 else "them"
-        text += f"; to leave {them} out, pass `metrics`, such as '{counting[0]}(masked=True)'"
-    yield Note(dataset, "", "unclear", n, text)
+    n = int(np.count_nonzero((sets.state == UNCLEAR) & sets.usable[sets.rows]))
+    n_pairs = int(np.count_nonzero(sets.usable)) * sets.n_classes
+    n_listed = int(np.count_nonzero(sets.usable[sets.rows]))
+    is_most = sets.asked_known and not sets.complete and 2 * n_listed > n_pairs
+    counts = {"unclear": n, "not asked": n_pairs - n_listed if is_most else 0}
+    for what, count in counts.items():
+        if not count or not counting:
+            continue
+        one = count == 1
+        pairs = "1 pair of an image and a class" if one else f"{count:,} pairs of an image and a class"
+        state = "unclear" if what == "unclear" else "without an answer"
+        text = f"{pairs} {'is' if one else 'are'} {state} and {'counts' if one else 'count'} as not valid in "
+        text += ", ".join(counting)
+        if sets.asked_known:
+            text += f"; to leave {'it' if one else 'them'} out, pass `metrics`, such as "
+            text += f"'{counting[0]}(masked=True)'"
+        yield Note(dataset, "", what, count, text)
 
 
 def _counts_unclear(name: str) -> bool:

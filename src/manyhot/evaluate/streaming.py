@@ -34,6 +34,7 @@ from manyhot.tables.array_inputs import (
 from manyhot.tables.class_values import with_ids
 from manyhot.tables.own_classes import JoinedClasses, own_list
 from manyhot.tables.result_tables import default_metrics
+from manyhot.tables.score_columns import with_scores
 
 DEPTH = 20
 """Best classes kept of an image by `Evaluator`, unless a metric looks deeper or needs all scores."""
@@ -138,7 +139,9 @@ class Evaluator:
         labels, listed = self._read_table(labels)
         is_table = isinstance(labels, Labels)
         own = FramePart(None, "labels", labels.image_id) if is_table else read_frame_part(labels, "labels")
-        parts = [own, read_label(label), read_model(self.model, predictions)]
+        lists = [listed, labels.class_list if is_table else None]
+        model = with_scores([read_model(self.model, predictions)], [own], lists)
+        parts = [own, read_label(label), *model]
         image_id = None if ids is None else read_ids(ids)
         order = [] if image_id is None else [FramePart(None, "ids", image_id)]
         parts = align_rows([*order, *parts])[len(order) :]
@@ -162,7 +165,7 @@ class Evaluator:
         MatchError
             If an image was added with different labels.
         """
-        if not self._images.tables:
+        if not sum(map(len, self._images.tables)):
             raise InputError(
                 "There are no batches to compute results from.", do="call update() with a batch first"
             )

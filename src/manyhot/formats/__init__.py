@@ -406,6 +406,14 @@ def holds_photographs(path: PathLike) -> bool:
 
 
 def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any:
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(
+            "This is not a file.",
+            where=f"`read_{holds}`",
+            got=type(path).__name__,
+            allowed="the path of a file or folder",
+            do="pass what is in memory directly to functions such as `evaluate` or `aggregate`",
+        )
     path = Path(path)
     if "classes" in options:
         options["classes"] = open_class_list(options["classes"])

@@ -175,7 +175,7 @@ def _labels_of_matrix(
             allowed="(n, C) of 0, 1 and -1",
         )
     kind = values_kind(values, where, asked=label_values)
-    _check_rows(path, len(values), len(ids))
+    check_row_count(path, len(values), len(ids))
     own, at = _column_classes(path, arrays, values.shape[1], classes)
     if kind == "states":
         state = states_of_values(values[:, at])
@@ -312,7 +312,7 @@ def _predictions(
             got=f"shape {array.shape} of {array.dtype}",
             allowed="(n, k) integers: classes, best first; or (n, C) floats: scores over all classes",
         )
-    _check_rows(path, len(array), len(ids))
+    check_row_count(path, len(array), len(ids))
     if array.dtype.kind == "f":
         kind = scores or SCORES.get(name, "score")
         if any(map(_names_classes, arrays.keys(), arrays.values())):
@@ -405,13 +405,14 @@ def check_row_order(path: Path, n_rows: int, rows: Images | None) -> None:
     """
     if rows is None:
         raise _no_rows(path)
-    _check_rows(path, n_rows, len(rows))
+    check_row_count(path, n_rows, len(rows))
 
 
-def _check_rows(path: Path, n_rows: int, n_ids: int) -> None:
+def check_row_count(path: Path | str, n_rows: int, n_ids: int, what: str = "predictions") -> None:
+    """Raise an error if the number of rows differs from that of their ids."""
     if n_rows != n_ids:
         raise InputError(
-            "The predictions and the row order have different numbers of rows.",
+            f"The {what} and the row order have different numbers of rows.",
             where=path,
             got=f"{n_rows:,} rows",
             allowed=f"{n_ids:,}",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from manyhot.core.answers import ANSWERS
 from manyhot.core.array_types import Ints64
 from manyhot.errors import InputError
 from manyhot.formats.array_files import load_array, members
+from manyhot.formats.choice_cells import check_joined, check_sets_once, with_sets
+from manyhot.formats.choice_times import WHEN, kept_times, order_of, vote_times
 from manyhot.formats.headers import first_column, fold_name, image_name_column
 from manyhot.formats.prediction_lists import are_scores_by_class
 from manyhot.formats.reading import cut_for_message, head, load_json, only_by_name, with_image_ids
@@ -41,7 +42,6 @@ CHOSEN_NAMES = ("class_id", "label", "class", "chosen")
 """Names of the columns of choices, with one vote per row."""
 
 SHOWN = ("all", "chosen")
-_WHEN = "answered_at"
 _PAGES = ("page_id", "classification_id", "submission_id")  # of rows submitted together
 
 _SAMPLE = 1_000
@@ -115,9 +115,11 @@ def _some_rows(path: Path) -> pl.DataFrame:
     needs="image_id, rater_id and class_id, or task, worker and label",
 )
 def read_choices(
-    path: Path, *, classes: ClassList | None, several: bool = False, shown: str = "all"
+    path: Path, *, classes: ClassList | None, several: bool = False, shown: str = "all", separator: str = ""
 ) -> Votes:
     """A table with one chosen class per row: ``image_id,rater_id,class_id``, or crowd-kit's columns.
+
+    If the cells are lists of classes, or texts that a `separator` divides, each row is a set of classes.
 
     Parameters
     ----------
@@ -128,22 +130,10 @@ def read_choices(
     shown : {"all", "chosen"}
         For sets, the classes that raters were asked about: all classes, or the classes that some rater chose
         for the image.
+    separator : str
+        Text between the classes of a cell, such as ``|``.
     """
-    return votes_of_frame(read_frame(path), classes, path, several=several, shown=shown)
-
-
-def votes_of_frame(
-    frame: pl.DataFrame, classes: ClassList | None, path: Path, *, several: bool = False, shown: str = "all"
-) -> Votes:
-    """Return votes from a frame with one chosen class per row.
-
-    Raises
-    ------
-    InputError
-        If a class is not in the list.
-    MatchError
-        If a rater chooses more than one class of an image.
-    """
+    frame = read_frame(path)
     check_one_of(shown, SHOWN, "There is no such set of shown classes.", where=path)
     columns = choice_columns(frame.columns)
     if columns is None:
@@ -154,70 +144,22 @@ def votes_of_frame(
             allowed="columns of images, raters and classes, such as image_id, rater_id and class_id",
         )
     names = dict(zip(columns, ("image_id", "rater_id", "class_id"), strict=True))
+    frame, are_sets = with_sets(frame, columns, separator, path)
+    several = several or are_sets
     page = first_column(frame.columns, _PAGES) if several else None
-    when = None if several and page is None else first_column(frame.columns, (_WHEN,))
-    order = [] if when is None else [_order(frame, columns, when, page, path)]
-    chosen = frame.select(*columns, *order, *_kept_times(frame)).rename(names)
-    return _votes(chosen, classes, path, several=several, shown=shown)
-
-
-_KEPT = {f"kept {name}": name for name in ("shown_at", _WHEN)}
-"""Columns of times, beside those that only order answers."""
-
-
-def _kept_times(frame: pl.DataFrame) -> Iterator[pl.Series]:
-    """Yield when questions were shown and answered, if both columns contain times with their zone."""
-    found = []
-    for kept, name in _KEPT.items():
-        with suppress(pa.ArrowException):
-            if name in frame.columns and not frame[name].dtype.is_numeric():
-                times = frame[name].to_arrow().cast(pa.timestamp("us", "UTC"))
-                found.append(pl.Series(kept, times))
-    if len(found) == len(_KEPT):
-        yield from found
-
-
-def _more(frame: pl.DataFrame) -> pa.Table | None:
-    """Return the times of votes as columns of the votes table."""
-    kept = {name: frame[column].to_arrow() for column, name in _KEPT.items() if column in frame.columns}
-    return pa.table(kept) if kept else None
-
-
-def _order(
-    frame: pl.DataFrame, columns: tuple[str, str, str], when: str, page: str | None, path: Path
-) -> pl.Series:
-    """Return when each row was submitted, as a number; 0 where a rater answered an image once."""
-    image, rater, chosen = columns
-    again = pl.col(chosen).count() > 1 if page is None else pl.col(page).n_unique() > 1
-    rows = frame.select(again.over(image, rater)).to_series().arg_true()
-    times = _times(frame[when].gather(rows), path)
-    if page is not None:  # the rows of a page may have the time of each click
-        parts = frame.select(pl.col(image, rater, page).gather(rows)).with_columns(times.alias(_WHEN))
-        times = parts.select(pl.col(_WHEN).max().over(image, rater, page)).to_series()
-    return pl.zeros(len(frame), times.dtype, eager=True).scatter(rows, times).alias(_WHEN)
-
-
-def _times(values: pl.Series, path: Path) -> pl.Series:
-    """Return times as numbers."""
-    values = values.fill_nan(None) if values.dtype.is_float() else values
-    if values.null_count():
-        raise InputError(
-            f"The column {_WHEN!r} contains an empty value.",
-            where=path,
-            got=f"{values.null_count():,} of {len(values):,} rows of raters who answered an image again",
-            allowed="a time in each of these rows, or no such column",
-        )
-    if values.dtype.is_numeric() or values.dtype.is_temporal():
-        return values.to_physical()
-    for zone in ("UTC", None):
-        with suppress(pa.ArrowException):
-            return pl.Series(values.to_arrow().cast(pa.timestamp("ns", zone)).cast(pa.int64()))
-    raise InputError(
-        f"The column {_WHEN!r} does not contain times.",
-        where=path,
-        got=cut_for_message(", ".join(map(str, values.head(8)))),
-        allowed="times such as 2021-03-09T22:16:08Z, all with or all without their zone, or numbers",
-    )
+    when = None if several and page is None and not are_sets else first_column(frame.columns, (WHEN,))
+    order = [] if when is None else [order_of(frame, columns, when, page, path)]
+    chosen = frame.select(*columns, *order, *kept_times(frame)).rename(names)
+    if not are_sets:
+        if chosen["class_id"].dtype == pl.String:
+            check_joined(chosen["class_id"], classes, path)
+        return _votes(chosen, classes, path, several=several, shown=shown)
+    if not order:
+        check_sets_once(chosen, path)
+    # Polars 2 leaves out the rows of empty lists, which are empty sets, but not those of null.
+    lists = pl.when(pl.col("class_id").list.len() > 0).then("class_id")
+    exploded = chosen.with_columns(class_id=lists).explode("class_id")
+    return _votes(exploded, classes, path, several=True, shown=shown)
 
 
 @register(
@@ -460,8 +402,8 @@ def _votes(
         listed,
         path,
         left_out=(f"{n_empty:,} rows without a class",) if n_empty else (),
-        order=answered[_WHEN].to_numpy() if _WHEN in answered.columns else None,
-        more=_more(answered),
+        order=answered[WHEN].to_numpy() if WHEN in answered.columns else None,
+        more=vote_times(answered),
     )
     return columns.to_sets(shown) if several else columns.to_votes()
 

@@ -20,6 +20,8 @@ from pyarrow import parquet as pq
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
+from manyhot.formats.array_files import check_row_count
+from manyhot.formats.headers import image_name_column
 from manyhot.formats.reading import (
     FOLDER,
     UNLISTED,
@@ -35,13 +37,9 @@ from manyhot.formats.reading import (
 )
 from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names, usable, with_state
 from manyhot.registry import register
-from manyhot.tables import Labels, one_chunk
+from manyhot.tables import Images, Labels, one_chunk
 from manyhot.tables.image_ids import check_columns_once
 from manyhot.tables.own_classes import own_list
-
-ID_FEATURES = ("image_id", "file_name", "filename", "path")
-"""Columns with the names of images, by preference; without them, the paths of an image column are the
-names."""
 
 _LISTS = ("Sequence", "List", "LargeList")
 
@@ -74,6 +72,7 @@ def read_hf_labels(
     path: Path,
     *,
     classes: ClassList | None,
+    rows: Images | None = None,
     column: str = "",
     split: str = "",
     unlisted: str = UNLISTED[0],
@@ -82,7 +81,8 @@ def read_hf_labels(
 
     The data set is a folder written by ``save_to_disk``, a folder with Parquet files in ``data/`` as on the
     hub, or a Parquet file with the schema metadata ``huggingface``. Only the columns of labels and names are
-    read, not the images. An image is not usable if its label is null or -1.
+    read, not the images. An image is not usable if its label is null or -1. Without names, row i is the image
+    in row i of `rows`, by default image ``i``.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def read_hf_labels(
     lengths, flat, fit = _sets(table, main, path)
     n = len(table)
     columns = {
-        "image_id": table["image_id"],
+        "image_id": _ids(table["image_id"], rows, path),
         "usable": pa.array(fit),
         "classes": ragged(lengths, pa.array(position[flat])),
         "state": ragged(lengths, constant("yes", len(flat), pa.string())),
@@ -239,34 +239,29 @@ def _chosen(features: list[_Feature], column: str, path: Path) -> tuple[_Feature
     return main, main if not main.listed else singles[0] if len(singles) == 1 else None
 
 
-def _id_column(features: dict[str, Any], path: Path) -> tuple[str, bool]:
-    """Return the column of names, and whether it is a column of images."""
-    named = [c for c in ID_FEATURES if c in features]
-    if named:
-        return named[0], False
-    images = [c for c, f in features.items() if isinstance(f, dict) and f.get("_type") == "Image"]
-    if not images:
-        raise InputError(
-            "The data set contains no image names.",
-            where=path,
-            got=", ".join(features),
-            allowed=f"a column {', '.join(ID_FEATURES)}, or a column of images",
-        )
-    return images[0], True
+def _id_column(columns: Sequence[str], features: dict[str, Any]) -> tuple[str | None, bool]:
+    """Return the column of names, and whether it is a column of images; None if there is neither."""
+    kinds = {c: f.get("_type") if isinstance(f := features.get(c), dict) else None for c in columns}
+    images = [c for c, kind in kinds.items() if kind == "Image"]
+    others = [c for c in columns if kinds[c] not in ("Image", "ClassLabel", *_LISTS)]
+    named = image_name_column(c for c in others if not isinstance(features.get(c), list))
+    return (named, False) if named or not images else (images[0], True)
 
 
 def _read_parquet(path: Path, features: dict[str, Any], columns: Sequence[str]) -> pa.Table:
-    column, is_image = _id_column(features, path)
     file = pq.ParquetFile(path)
-    check_columns_once(file.schema_arrow.names, path)
-    table = file.read(columns=[f"{column}.path" if is_image else column, *columns])
-    return _named(table, column, is_image, columns, path)
+    names = file.schema_arrow.names
+    check_columns_once(names, path)
+    column, is_image = _id_column(names, features)
+    own = [] if column is None else [f"{column}.path" if is_image else column]
+    return _named(file.read(columns=[*own, *columns]), column, is_image, columns, path)
 
 
 def _read_folder(path: Path, features: dict[str, Any], columns: Sequence[str]) -> pa.Table:
-    column, is_image = _id_column(features, path)
-    files = _data_files(path)
-    return pa.concat_tables([_named(_stream(file), column, is_image, columns, file) for file in files])
+    streams = [(_stream(file), file) for file in _data_files(path)]
+    return pa.concat_tables(
+        [_named(t, *_id_column(t.column_names, features), columns, file) for t, file in streams]
+    )
 
 
 def _data_files(path: Path) -> list[Path]:
@@ -309,24 +304,56 @@ def _stream(path: Path) -> pa.Table:
         return table
 
 
-def _named(table: pa.Table, column: str, is_image: bool, columns: Sequence[str], path: Path) -> pa.Table:
-    _check_columns(table, [column, *columns], path)
-    names = _paths(table[column], f"{path}, column {column}") if is_image else table[column]
-    table = table.select(list(dict.fromkeys(columns))).append_column("image_id", names)
+def _named(
+    table: pa.Table, column: str | None, is_image: bool, columns: Sequence[str], path: Path
+) -> pa.Table:
+    """Return columns and the names of the images, all null if the table contains none."""
+    _check_columns(table, [*([column] if column is not None else []), *columns], path)
+    if column is None:
+        names = pa.chunked_array([pa.nulls(len(table), pa.string())])
+    else:
+        names = _paths(table[column], f"{path}, column {column}") if is_image else table[column]
+    if not (pa.types.is_integer(names.type) or pa.types.is_string(names.type)):
+        names = _as_texts(names, f"{path}, column {column}")
+    table = table.select(list(dict.fromkeys(columns))).append_column("image_id", names.cast(pa.string()))
     table.validate(full=True)
-    if names.null_count:
+    if 0 < names.null_count < len(names) or (names.null_count and not is_image and column is not None):
         raise InputError(
             "An image has no name.",
             where=path,
-            got=f"{names.null_count:,} without a path in {column!r}",
-            do=f"add a column {ID_FEATURES[0]}",
+            got=f"{names.null_count:,} without {'a path in ' * is_image}{column!r}",
+            do="add a column image_id",
         )
-    ids = pc.replace_substring_regex(
-        short_ids(one_chunk(names), f"{path}, column {column}"),
+    return table
+
+
+def _as_texts(names: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    if not any(is_kind(names.type) for is_kind in (pa.types.is_large_string, pa.types.is_null)):
+        raise InputError(
+            "The column does not contain names.",
+            where=where,
+            got=names.type,
+            allowed="texts or whole numbers",
+        )
+    return names.cast(pa.string())
+
+
+def _ids(names: pa.ChunkedArray, rows: Images | None, path: Path) -> pa.Array:
+    """Return the ids of images; without names, those of `rows`, or the positions of the rows."""
+    if names.null_count and names.null_count == len(names):
+        if rows is None:
+            return pa.array(np.arange(len(names))).cast(pa.string())
+        check_row_count(path, len(names), len(rows), "labels")
+        return rows.image_id
+    if names.null_count:
+        raise InputError(
+            "Some files of the data set contain no image names.", where=path, do="add a column image_id"
+        )
+    return pc.replace_substring_regex(
+        short_ids(one_chunk(names), path),
         r"^(ILSVRC2012_val_\d{8}|n\d{8}_\d+)_n\d{8}(\.\w+)$",
         r"\1\2",
     )
-    return table.set_column(len(table.column_names) - 1, "image_id", ids)
 
 
 def _check_columns(table: pa.Table, columns: Sequence[str], path: Path) -> None:

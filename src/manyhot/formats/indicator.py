@@ -299,6 +299,7 @@ def read_indicator(
     for i, column in zip(at, chosen, strict=True):
         state[:, i] = states_of_values(column.values, _MEANINGS[minus_one], _MEANINGS[empty])
     _check_minus_one(state, chosen, path)
+    rated["usable"] = (state != NOT_ASKED).any(axis=1)
     answers, asked_known, complete = stored_states(state)
     about = (own.n_classes, own.class_hash, asked_known, path.stem, own.class_list)
     return Labels(pa.table(rated | answers), *about, complete=complete)

@@ -43,6 +43,7 @@ from manyhot.formats.tabular import column_names, declared, possible_tables, rea
 from manyhot.parameters import is_whole
 from manyhot.registry import register
 from manyhot.tables import Labels
+from manyhot.tables.class_values import check_no_lists
 from manyhot.tables.frames import check_unique
 
 SEPARATORS = ("|", ";", ",")
@@ -76,6 +77,8 @@ class NamedLabels:
     usable : ndarray of bool, shape (n,)
     is_single : bool
         Whether each image has a single label.
+    is_complete : bool
+        Whether classes that are not listed were answered no.
     """
 
     image_id: pa.Array
@@ -83,6 +86,7 @@ class NamedLabels:
     names: pa.Array
     usable: Bools
     is_single: bool = False
+    is_complete: bool = False
 
 
 def labels_of_names(
@@ -190,7 +194,24 @@ def read_label_lists(
     """
     is_json = path.suffix.lower() in (".json", ".jsonl")
     named = _named_in_json(path) if is_json else _named_in_table(path, classes, separator)
+    unlisted = "no" if named.is_complete else unlisted
     return with_unlisted(labels_of_names(named, classes, path), unlisted, path)
+
+
+def _as_positions(lists: pl.Series, classes: ClassList | None, where: str) -> pl.Series | None:
+    """Return the positions of the ones in lists of 0 and 1 for each class; None for lists of classes."""
+    kind = lists.dtype.inner if isinstance(lists.dtype, pl.List) else pl.Null()
+    lengths = lists.list.len().drop_nulls().unique().to_list()
+    if len(lengths) != 1 or lengths[0] < 2 or (classes is not None and lengths[0] != len(classes)):
+        return None
+    flat = lists.drop_nulls().list.explode(empty_as_null=False, keep_nulls=True)
+    if not (kind.is_numeric() or kind == pl.Boolean) or flat.null_count():
+        return None
+    if not flat.cast(pl.Float64).is_in([0.0, 1.0]).all():
+        return None
+    if kind.is_integer():
+        check_no_lists(flat.to_numpy().reshape(-1, lengths[0]), where)
+    return lists.list.eval((pl.element().cast(pl.Int64) == 1).arg_true())
 
 
 def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> NamedLabels:
@@ -212,9 +233,11 @@ def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> Na
     usable = np.ones(len(frame), bool)
     if isinstance(values.dtype, pl.List):
         usable = values.is_not_null().to_numpy()
+        indicated = _as_positions(values, classes, f"{path}, column {label}")
+        is_complete, values = indicated is not None, values if indicated is None else indicated
         lengths = values.list.len().fill_null(0).to_numpy().astype(np.int64)
         flat = _texts(values.explode(empty_as_null=False, keep_nulls=False), f"{path}, column {label}")
-        return NamedLabels(image_id, lengths, flat, usable)
+        return NamedLabels(image_id, lengths, flat, usable, is_complete=is_complete)
     cells = _texts(values, f"{path}, column {label}").fill_null("")
     split = _splitter(label, cells.unique().to_pylist(), classes, separator)
     lengths, flat = _split_cells(cells, split)

@@ -185,6 +185,8 @@ def plain_answers(answer: pl.Series) -> pl.Series:
     1 and 0 are *yes* and *no* only if both occur and no other value does: a single number, or three numbers,
     may have another meaning.
     """
+    if answer.dtype.is_float() and (answer.fill_nan(None).drop_nulls() % 1 == 0).all():
+        answer = answer.fill_nan(None).cast(pl.Int64)
     texts = answer.cast(pl.String)
     plain = texts.str.strip_chars().str.to_lowercase()
     meant = _NUMBERS if set(plain.drop_nulls()) == set(_NUMBERS) else _WORDS

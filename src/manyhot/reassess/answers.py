@@ -19,7 +19,8 @@ from manyhot import tables
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.answers import YES, Answers, GoldenAnswers
 from manyhot.data import catalog
-from manyhot.errors import InputError, MatchError
+from manyhot.data.table_inputs import through_file
+from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.files import sha256
 from manyhot.formats import (
     ClassNamesLike,
@@ -30,11 +31,11 @@ from manyhot.formats import (
     read_labels,
     read_votes,
 )
-from manyhot.formats.choice_files import choice_columns, votes_of_frame
 from manyhot.formats.tabular import declared
 from manyhot.formats.vote_files import indexed_answers, plain_answers
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Flattened, Shown, is_whole
+from manyhot.reassess.arrow_tables import as_arrow
 from manyhot.run import Progress as OnProgress
 from manyhot.tables import Golden, Images, Labels, Votes, find_questions, golden_from_table, votes_from_table
 from manyhot.tables.campaign_folder import campaign_file
@@ -205,6 +206,7 @@ def open_votes(
     classes = reading.classes
     _check_number(classes)
     if isinstance(votes, str) and votes in PUBLISHED_VOTES:
+        _check_no_format(reading.format, f"the published votes {votes}")
         return _published(votes, golden, images, on_progress)
     folder = Path(votes) if isinstance(votes, str | os.PathLike) and Path(votes).is_dir() else None
     if folder is not None:
@@ -293,21 +295,29 @@ def _beside(folder: Path, table: str) -> Path | None:
 
 def _votes(votes: VotesLike, classes: ClassList | int | None, format: str | None) -> Votes:
     if isinstance(votes, Votes):
+        _check_no_format(format, "votes that are already read")
         return votes
     if isinstance(votes, str | os.PathLike):
         return read_votes(votes, classes=_numbered(votes, "votes", classes), format=format)
     table = as_arrow(votes, "votes")
-    if "answer" not in table.column_names and choice_columns(table.column_names):
-        frame = pl.DataFrame(table)
-        return votes_of_frame(frame, _listed(classes), Path("votes"))
-    table = _with_ids(table, "votes", classes)
-    n, key = _class_count(table, classes)
-    return votes_from_table(table, name="votes", n_classes=n, class_hash=key)
+    if format is None and {"image_id", "answer"} <= set(table.column_names):
+        table = _with_ids(table, "votes", classes)
+        n, key = _class_count(table, classes)
+        return votes_from_table(table, name="votes", n_classes=n, class_hash=key)
+
+    def read(path: Path) -> Votes:
+        return read_votes(path, classes=_numbered(path, "votes", classes), format=format)
+
+    return through_file(table, "votes", read)
 
 
-def _listed(classes: ClassList | int | None) -> ClassList | None:
-    """Return a class list without names if only a number of classes is known."""
-    return classes if isinstance(classes, ClassList | None) else from_keys([str(i) for i in range(classes)])
+def _check_no_format(format: str | None, what: str) -> None:
+    if format is not None:
+        raise UsageError(
+            "`format` applies only to votes in a file or a frame.",
+            got=f"format={format!r}, and {what}",
+            do="leave out `format`",
+        )
 
 
 def _kind_notes(votes: Votes) -> tuple[str, ...]:
@@ -404,48 +414,6 @@ def _class_count(table: pa.Table, classes: ClassList | int | None) -> tuple[int,
     has_ids = "class_id" in table.column_names and pa.types.is_integer(table["class_id"].type)
     highest = pc.max(table["class_id"]).as_py() if has_ids else None
     return classes or (1 if highest is None else max(highest, 0) + 1), ""
-
-
-def as_arrow(table: Any, name: str) -> pa.Table:
-    """Return a pyarrow, Polars or pandas table with the column types of manyhot's tables.
-
-    Raises
-    ------
-    InputError
-        If the value is not a table.
-    """
-    try:
-        converted = _as_table(table)
-    except (AttributeError, TypeError, ValueError, pa.ArrowException) as error:
-        raise InputError(
-            "This is not a table.",
-            where=name,
-            got=f"{type(table).__name__} ({str(error).partition(chr(10))[0]})",
-            allowed=f"a pyarrow, Polars or pandas table with the columns of the table {name}, a file, or "
-            f"the result of manyhot.read_{name}",
-        ) from error
-    texts = [n for n in converted.column_names if pa.types.is_large_string(converted.schema.field(n).type)]
-    for column in texts:
-        at = converted.column_names.index(column)
-        converted = converted.set_column(at, column, converted[column].cast(pa.string()))
-    return converted
-
-
-def _as_table(table: Any) -> pa.Table:
-    if isinstance(table, pa.Table):
-        return table
-    if isinstance(table, pa.RecordBatch):
-        return pa.Table.from_batches([table])
-    if hasattr(table, "collect"):  # a LazyFrame
-        table = table.collect()
-    if hasattr(table, "to_arrow"):
-        converted = table.to_arrow()
-        if not isinstance(converted, pa.Table):
-            raise TypeError("one column alone")
-        return converted
-    if not hasattr(table, "columns"):
-        raise TypeError("no columns")
-    return pa.Table.from_pandas(table, preserve_index=False)
 
 
 # Votes as arrays.

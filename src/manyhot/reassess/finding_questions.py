@@ -18,7 +18,7 @@ from manyhot.files import sha256
 from manyhot.formats import read_findings
 from manyhot.formats.headers import fold_name
 from manyhot.formats.tabular import read_frame
-from manyhot.reassess.answers import as_arrow
+from manyhot.reassess.arrow_tables import as_arrow
 from manyhot.reassess.ensemble import only_source
 from manyhot.run import Run
 from manyhot.tables import Images

@@ -45,11 +45,11 @@ from manyhot.reassess.answers import (
     TableLike,
     VotesLike,
     VotesReading,
-    as_arrow,
     golden_of,
     open_votes,
 )
 from manyhot.reassess.app.server import DatabaseAddress
+from manyhot.reassess.arrow_tables import as_arrow
 from manyhot.reassess.further_answers import annotated_campaign, ask_in_app, check_can_ask
 from manyhot.result import Result
 from manyhot.run import QUIET, Run

@@ -19,7 +19,8 @@ from manyhot.files import sha256
 from manyhot.formats import detect
 from manyhot.formats.reading import reading
 from manyhot.formats.tabular import declared
-from manyhot.reassess.answers import TableLike, as_arrow
+from manyhot.reassess.answers import TableLike
+from manyhot.reassess.arrow_tables import as_arrow
 from manyhot.tables import Votes, one_chunk, schema
 from manyhot.tables.definitions import REAL, TEXT, declare_table
 

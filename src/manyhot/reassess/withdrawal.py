@@ -17,7 +17,7 @@ from manyhot.errors import InputError, MatchError
 from manyhot.formats.headers import class_name_column, fold_name, image_name_column
 from manyhot.formats.tabular import read_frame
 from manyhot.reassess.additions import QUESTION
-from manyhot.reassess.answers import as_arrow
+from manyhot.reassess.arrow_tables import as_arrow
 from manyhot.tables import Campaign
 from manyhot.tables.image_ids import ids_like
 

@@ -27,6 +27,7 @@ from manyhot.tables.class_values import (
     IdLists,
     has_texts,
     is_sparse,
+    matrix_of_rows,
     number_matrix,
     on_host,
     sets_of,
@@ -35,6 +36,7 @@ from manyhot.tables.class_values import (
 from manyhot.tables.frames import BY_POSITION
 from manyhot.tables.label_values import LabelValues, columns_of_values, values_kind
 from manyhot.tables.own_classes import own_list
+from manyhot.tables.score_columns import with_scores
 
 
 def as_labels(
@@ -117,7 +119,7 @@ def as_predictions(
         If data frames have different classes.
     """
     tables, parts = read_models(predictions)
-    parts = [_in_rows(part, rows) for part in parts]
+    parts = [_in_rows(part, rows) for part in with_scores(parts, lists=[classes, *map(_list_of, tables)])]
     if ids is not None:
         _, *parts = align_models([FramePart(None, "ids", ids)], parts)
     parts, columns = in_class_order(parts, classes)
@@ -142,12 +144,15 @@ def as_tables(
     `rows` contains the image of each row of arrays. By default, it is `ids` if `labels` is a table.
     """
     tables, parts = read_models(predictions)
-    parts = [_in_rows(part, rows) for part in parts]
+    is_table = isinstance(labels, Labels)
+    read = [] if is_table else [read_frame_part(labels, "labels"), read_label(label)]
+    lists = [classes, *map(_list_of, [labels] * is_table + tables)]
+    parts = [_in_rows(part, rows) for part in with_scores(parts, read, lists)]
     if isinstance(labels, Labels):
         if label is not None:
             raise InputError("`label` is only for label sets in lists or arrays.", do="pass `images` instead")
         is_open = labels.assumed or (labels.class_list is not None and not labels.class_list.is_complete)
-        classes = classes or (None if is_open else labels.class_list or class_list_of(labels.class_hash))
+        classes = classes or (None if is_open else _list_of(labels))
         all_named = labels.class_list is not None and all(map(_has_names, parts))
         parts, columns = in_class_order(parts, classes, sort=all_named)
         if not is_open:
@@ -156,8 +161,8 @@ def as_tables(
         size = 0 if is_open else labels.n_classes
         made = [prediction_of(p, size, score_kind, own, ids if p.ids is None else None) for p in parts]
         return labels, tables + made
-    classes = classes or next((c for t in tables if (c := t.class_list or class_list_of(t.class_hash))), None)
-    own_parts = [_in_rows(part, rows) for part in (read_frame_part(labels, "labels"), read_label(label))]
+    classes = classes or next((c for t in tables if (c := _list_of(t))), None)
+    own_parts = [_in_rows(part, rows) for part in read]
     parts = align_models(own_parts, parts)
     # What has no names refers to the order of the columns beside it.
     all_named = (tables or len(parts) > 2) and all(map(_has_names, parts)) and all(map(_has_list, tables))
@@ -211,6 +216,10 @@ def _has_images(own: pa.Array, ids: pa.Array) -> bool:
 def _has_names(part: FramePart) -> bool:
     """Return whether classes are names, so that the order of columns does not matter."""
     return part.values is None or part.names is not None or has_texts(part.values)
+
+
+def _list_of(table: Labels | Predictions) -> ClassList | None:
+    return table.class_list or class_list_of(table.class_hash)
 
 
 def _has_list(table: Predictions) -> bool:
@@ -268,10 +277,10 @@ def read_models(predictions: Any) -> tuple[list[Predictions], list[FramePart]]:
 
 
 def read_model(name: str, values: Any) -> FramePart:
-    """Return a model's predictions. Columns of scores are classes, other columns are ranks."""
+    """Return a model's predictions. Columns of numbers may be classes, other columns are ranks."""
     part = read_frame_part(values, name)
-    is_scores = isinstance(part.values, np.ndarray) and part.values.dtype.kind == "f"
-    return part if is_scores else replace(part, names=None)
+    are_numbers = isinstance(part.values, np.ndarray) and part.values.dtype.kind in "fbiu"
+    return part if are_numbers else replace(part, names=None)
 
 
 def read_label(label: Any) -> FramePart:
@@ -346,6 +355,7 @@ def prediction_of(
             where=name,
             got=f"shape {array.shape} of {array.dtype}",
             allowed="(n, k) integers: classes, best first; or (n, C) floats: scores over all classes",
+            do="pass several models by name: {name: array}" if array.ndim == 3 else None,
         )
     ids = ids_of(part, len(array)) if ids is None else ids
     key, own = (classes.hash, own_list(classes)) if classes is not None else ("", None)
@@ -373,6 +383,7 @@ def labels_as_table(
     label_values: str | None = None,
 ) -> Labels:
     """Return label sets, and original labels if there are any, as a labels table."""
+    part = replace(part, values=matrix_of_rows(part.values, n_classes, part.where or "labels"))
     if (voted := _voted(part, label_part, n_classes, classes, label_values)) is not None:
         return voted
     sets = sets_of(on_host(part.values), n_classes)
@@ -382,7 +393,7 @@ def labels_as_table(
     states = pa.DictionaryArray.from_arrays(pa.array(sets.state - NO), pa.array(STATES)).cast(pa.string())
     columns = {
         "image_id": ids_of(part, n),
-        "usable": pa.array(np.ones(n, bool)),
+        "usable": pa.array(np.ones(n, bool) if sets.usable is None else sets.usable),
         "classes": pa.ListArray.from_arrays(offsets, pa.array(_narrow(sets.flat))),
         "state": pa.ListArray.from_arrays(offsets, states),
     }
@@ -441,6 +452,14 @@ def positions(start: int, stop: int) -> pa.Array:
 
 def label_column(label: Any, n: int) -> pa.Array:
     """Return original labels as a column of n values; -1 becomes null."""
+    if np.ndim(label) != 1:
+        raise InputError(
+            "Original labels are not one class per image.",
+            where="`label`",
+            got=f"shape {np.shape(label)}",
+            allowed=f"shape ({n},)",
+            do="pass the classes, such as one_hot.argmax(1), or 0 and 1 as `labels`",
+        )
     column = pa.array(list(label), pa.int32())
     if len(column) != n:
         raise InputError(

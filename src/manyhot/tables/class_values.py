@@ -10,7 +10,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.classes import ClassList
-from manyhot.core.array_types import Bytes, Ints64
+from manyhot.core.array_types import Bools, Bytes, Ints64
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError
 from manyhot.tables import FramePart
@@ -33,6 +33,8 @@ class SetArrays:
         The labels, if there is one per image.
     complete : bool
         Whether unlisted classes are absent, like zeros in a full matrix.
+    usable : ndarray of bool, shape (n,), optional
+        Whether any class of each image was asked about, if not of all.
     """
 
     lengths: Ints64
@@ -40,6 +42,7 @@ class SetArrays:
     state: Bytes
     single: Ints64 | None = None
     complete: bool = False
+    usable: Bools | None = None
 
 
 def sets_of(labels: Any, n_classes: int) -> SetArrays:
@@ -70,6 +73,45 @@ def sets_of(labels: Any, n_classes: int) -> SetArrays:
     )
 
 
+def matrix_of_rows(values: Any, n_classes: int, where: str) -> Any:
+    """Return lists or tensors with a number for each class, such as 0 and 1, as a matrix of shape (n, C).
+
+    Anything else is unchanged, such as lists of classes.
+
+    Raises
+    ------
+    InputError
+        If the rows may be both lists of two classes, and 0 and 1 for each of them.
+    """
+    if isinstance(values, IdLists) or hasattr(values, "dtype") or not hasattr(values, "__iter__"):
+        return values
+    values = list(values)
+    if not values or not n_classes or not all(_is_row(row, n_classes) for row in values):
+        return values
+    matrix = _as_numbers(np.array([np.asarray(on_host(row)) for row in values]))
+    if matrix.dtype.kind in "iu":
+        if not np.isin(matrix, (0, 1, -1)).all():
+            return values
+        check_no_lists(matrix, where)
+    return matrix if matrix.dtype.kind in "biuf" else values
+
+
+def _is_row(row: Any, n_classes: int) -> bool:
+    is_list = not isinstance(row, str | set | frozenset) and np.ndim(on_host(row)) == 1
+    return is_list and len(row) == n_classes
+
+
+def check_no_lists(matrix: npt.NDArray[Any], where: object) -> None:
+    """Raise an error if rows of integers may also be lists of classes: [0, 1], of two classes."""
+    if (np.sort(matrix, axis=1) == np.arange(matrix.shape[1])).all():
+        raise InputError(
+            "The rows may be lists of classes, or 0 and 1 for each class.",
+            where=where,
+            got=f"{matrix[0].tolist()}, with {matrix.shape[1]} classes",
+            do="pass 0 and 1 as an array, such as np.array(rows), and lists with the names of classes",
+        )
+
+
 def number_matrix(labels: Any, n_classes: int) -> npt.NDArray[Any] | None:
     """Return a dense matrix of numbers with one column per class, shape (n, C); None for anything else."""
     labels = on_host(labels)
@@ -92,7 +134,8 @@ def _of_matrix(array: npt.NDArray[Any]) -> SetArrays:
         states = [array == 1, array == 0, array == -1], [YES, NO, UNCLEAR]
         state = np.select(*states, NOT_ASKED).astype(np.uint8)
         rows, flat = np.nonzero(state)
-        return SetArrays(np.bincount(rows, minlength=len(array)), flat, state[rows, flat])
+        lengths = np.bincount(rows, minlength=len(array))
+        return SetArrays(lengths, flat, state[rows, flat], usable=lengths > 0)
     rows, flat = np.nonzero(array)
     lengths = np.bincount(rows, minlength=len(array))
     return SetArrays(lengths, flat, np.full(len(flat), YES, np.uint8), complete=True)
@@ -177,7 +220,7 @@ def with_ids(
     named = [p for p in parts if p.values is not None and p.names is None and has_texts(p.values)]
     if not named:
         return list(parts), classes, False
-    texts = {name for p in named for name in _names(p.values)}
+    texts = {name for p in named for name in names_in(p.values)}
     own, assumed = (classes, False) if classes is not None else list_of_names(texts, "labels")
     ids = {name: own.find(name) for name in texts}
     for part in named:
@@ -190,7 +233,7 @@ def with_ids(
 
 
 def _check_names(part: FramePart, ids: Mapping[str, int | None], classes: ClassList) -> None:
-    absent = next((name for name in _names(part.values) if ids[name] is None), None)
+    absent = next((name for name in names_in(part.values) if ids[name] is None), None)
     if absent is not None:
         raise InputError(
             "A class is not in the class list.",
@@ -201,7 +244,8 @@ def _check_names(part: FramePart, ids: Mapping[str, int | None], classes: ClassL
         )
 
 
-def _names(values: Any) -> Iterator[str]:
+def names_in(values: Any) -> Iterator[str]:
+    """Yield the names of classes in values, row by row."""
     for value in values:
         is_one = value is None or isinstance(value, str | float)  # NaN is a missing value
         yield from filter(None, map(_name, [value] if is_one else value))
@@ -246,5 +290,7 @@ def on_host(values: Any) -> Any:
     if not hasattr(values, "detach"):
         return values
     tensor = values.detach().cpu()
+    if str(tensor.layout) != "torch.strided":
+        tensor = tensor.to_dense()
     # NumPy has no bfloat16, the type of tensors under autocast.
     return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()

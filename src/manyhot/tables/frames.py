@@ -341,6 +341,8 @@ def _with_index(part: FramePart, index: list[Any]) -> FramePart:
 
 
 def _ids(labels: list[Any], where: str) -> pa.Array:
+    if labels and all(isinstance(label, float) and label.is_integer() for label in labels):
+        labels = list(map(int, labels))  # pandas makes whole numbers floats beside missing values
     ids = pa.array(map(str, labels), pa.string())
     _check_distinct(
         ids,

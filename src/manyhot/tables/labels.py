@@ -339,6 +339,12 @@ def class_list_in_metadata(table: pa.Table, n_classes: int, class_hash: str, nam
     return n or n_classes, key or about.get("classes", class_hash)
 
 
+_ZERO_ONE = (
+    "the row looks like 0 and 1 for each class: pass an array with one column per class, such as "
+    "np.array(rows)"
+)
+
+
 def _check_lists(labels: Labels) -> None:
     table, where = labels.table, labels.name or "labels"
     lengths = pc.list_value_length(table["classes"]).to_numpy()
@@ -365,6 +371,7 @@ def _check_lists(labels: Labels) -> None:
             "An image lists a class twice.",
             where=f"{where}, image {labels.image_id[row]}",
             got=f"class {class_id}",
+            do=_ZERO_ONE if lengths[row] > 2 and (flat[rows == row] <= 1).all() else None,
         )
     if "label" in table.column_names:
         label = table["label"].drop_null().to_numpy()

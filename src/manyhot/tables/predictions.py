@@ -480,6 +480,7 @@ def _check_twice(classes: Ints, p: Predictions, where: str) -> None:
                 where=f"{where}, image {p.image_id[row]}",
                 got=classes[row].tolist(),
                 allowed="each class once",
+                do="integers are classes, best first; if these are scores, pass floats",
             )
 
 

@@ -474,7 +474,7 @@ def test_two_processes_that_start_at_once_migrate_once(empty_url):
     start = "import sys; from manyhot.reassess.app.store import Store; Store(sys.argv[1]).close()"
     assert codes_at_once(3, start, empty_url) == [0, 0, 0]
     database = Database(empty_url)
-    assert database.read(lambda c: c.scalar(sa.text("SELECT version_num FROM alembic_version"))) == "0003"
+    assert database.read(lambda c: c.scalar(sa.text("SELECT version_num FROM alembic_version"))) == "0004"
     database.close()
 
 

@@ -1,0 +1,105 @@
+"""Votes in frames are read as votes in files are, with the same formats and options."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import manyhot as mh
+from manyhot.errors import InputError, UnknownNameError, UsageError
+
+NAMES = ["cat", "dog", "owl"]
+CHOSEN = [
+    *[("a", "x", "cat"), ("a", "x", "dog"), ("a", "y", "dog"), ("a", "z", "dog")],
+    *[("b", "x", None), ("b", "y", "owl"), ("b", "z", "owl")],
+    *[("c", "x", "cat"), ("c", "y", "cat"), ("c", "z", "cat"), ("c", "z", "owl")],
+]
+SETS = "choices(several=True)"
+
+
+def frame():
+    return pd.DataFrame(CHOSEN, columns=["image_id", "worker", "class"])
+
+
+def kappa_by_hand():
+    """Return Fleiss' kappa of three raters on the nine questions about three images and three classes."""
+    chosen = {row[:2]: {c for *pair, c in CHOSEN if tuple(pair) == row[:2]} for row in CHOSEN}
+    yes = np.array([sum(name in chosen[i, r] for r in "xyz") for i in "abc" for name in NAMES])
+    agreed = (yes * (yes - 1) + (3 - yes) * (2 - yes)) / 6
+    share = yes.sum() / 27
+    by_chance = share**2 + (1 - share) ** 2
+    return (agreed.mean() - by_chance) / (1 - by_chance)
+
+
+def kappa(votes, **options):
+    return mh.agreement(votes, classes=NAMES, **options).value("fleiss_kappa")
+
+
+@pytest.mark.parametrize("as_frame", [lambda f: f, pl.from_pandas, pa.Table.from_pandas])
+def test_the_format_of_frames(as_frame, tmp_path):
+    frame().to_csv(tmp_path / "votes.csv", index=False)
+    assert kappa(tmp_path / "votes.csv", format=SETS) == pytest.approx(kappa_by_hand())
+    assert kappa(as_frame(frame()), format=SETS) == pytest.approx(kappa_by_hand())
+
+
+def test_lists_of_chosen_classes():
+    lists = frame().groupby(["image_id", "worker"])["class"].agg(lambda c: list(c.dropna())).reset_index()
+    assert kappa(lists) == kappa(lists, format=SETS) == pytest.approx(kappa_by_hand())
+    lists["class"] = [[NAMES.index(c) for c in chosen] for chosen in lists["class"]]
+    assert kappa(lists) == pytest.approx(kappa_by_hand())
+    lists["class"] = ["|".join(NAMES[c] for c in chosen) for chosen in lists["class"]]
+    assert kappa(lists, format="choices(separator='|')") == pytest.approx(kappa_by_hand())
+
+
+def test_formats_that_do_not_apply():
+    with pytest.raises(UnknownNameError, match="There is no format 'nonsense'"):
+        mh.aggregate(frame(), classes=NAMES, format="nonsense(x=1)")
+    votes = mh.aggregate(frame(), classes=NAMES, format=SETS).votes
+    for read, what in ((votes, "votes that are already read"), ("imagenet-real", "the published votes")):
+        with pytest.raises(UsageError) as error:
+            mh.agreement(read, format=SETS)
+        assert "`format` applies only to votes in a file or a frame." in str(error.value)
+        assert what in str(error.value)
+
+
+def test_answers_of_crowd_kit_are_not_classes():
+    rows = [("a:cat", "x", "yes"), ("a:cat", "y", "no"), ("b:dog", "x", "no"), ("b:dog", "y", "no")]
+    votes = mh.aggregate(pd.DataFrame(rows, columns=["task", "worker", "label"]), classes=NAMES).votes
+    assert (votes.kind, len(votes), votes.n_questions) == ("", 4, 2)
+
+
+@pytest.mark.parametrize("classes", [None, NAMES])
+def test_a_cell_with_several_classes(classes):
+    joined = frame().assign(**{"class": ["cat|dog", "cat", "dog", "cat", *["owl"] * 7]})
+    joined = joined.drop_duplicates(["image_id", "worker"])
+    with pytest.raises(InputError) as error:
+        mh.aggregate(joined, classes=classes)
+    also = "" if classes else "; if it is one class, pass `classes`"
+    assert str(error.value) == (
+        "A cell names several classes.\n  where:   votes\n  got:     cat|dog\n"
+        "  allowed: one class per row; or a list of classes\n"
+        f"  do:      pass the format \"choices(separator='|')\"{also}"
+    )
+    assert mh.aggregate(joined, classes=["cat|dog", *NAMES]).votes.kind == "one class"
+
+
+def test_two_sets_of_a_rater():
+    rows = {"image_id": ["a", "a"], "worker": ["x", "x"], "class": [["cat"], ["dog", "owl"]]}
+    with pytest.raises(InputError) as error:
+        mh.aggregate(pd.DataFrame(rows), classes=NAMES)
+    assert str(error.value) == (
+        "A rater chose two sets of classes for an image.\n  where:   votes, image a\n  got:     rater x\n"
+        "  allowed: one row per rater and image, or a column 'answered_at' that gives their order"
+    )
+    votes = mh.aggregate(pd.DataFrame({**rows, "answered_at": [2, 1]}), classes=NAMES).votes
+    assert [r["answer"] for r in votes.to_table().to_pylist()] == ["yes", "no", "no"]
+
+
+def test_only_texts_are_divided():
+    with pytest.raises(InputError) as error:
+        mh.aggregate(frame().assign(**{"class": 0}), classes=NAMES, format="choices(separator='|')")
+    assert str(error.value) == (
+        "Only texts can be divided into classes.\n  where:   votes, column class\n"
+        "  got:     separator='|', and a column of type Int64\n  do:      leave out `separator`"
+    )

@@ -116,8 +116,6 @@ def open_annotation(
     web = web_extra()
     campaign = Campaign.read(folder)
     classes = read_classes(campaign.path("classes"))
-    file = campaign.folder / DATABASE
-    is_new = database is None and not file.exists()
     store = web.Store(address_of(campaign, database))
     try:
         notes, too_late = list[str](), False
@@ -142,7 +140,6 @@ def open_annotation(
         notes += _on_moved(store)
         store.fit_slots()  # if the app ended before all pages had as many as raters are wanted
         audit = AuditInProgress.read(campaign, classes)
-        is_new = False
         yield Annotation(
             campaign,
             store,
@@ -164,9 +161,6 @@ def open_annotation(
         )
     finally:
         store.close()
-        if is_new:  # the start failed, before anybody could answer
-            for end in ("", "-wal", "-shm"):
-                file.with_name(file.name + end).unlink(missing_ok=True)
 
 
 def _on_earlier_votes(campaign: Campaign) -> Iterator[str]:

@@ -184,7 +184,7 @@ class ClassList:
     def _lookup(self, text: str) -> Collection[int]:
         keys, names, folded_names, folded_all = self._by_name
         text = normal_name(text)
-        folded = _fold(text)
+        folded = folded_name(text)
         return keys.get(text) or names.get(text) or folded_names.get(folded) or folded_all.get(folded, ())
 
     @cached_property
@@ -192,7 +192,7 @@ class ClassList:
         keys = enumerate(map(normal_name, self.keys))
         names = list(enumerate(map(normal_name, self.names)))
         synonyms = [(i, normal_name(synonym)) for i, own in enumerate(self.synonyms) for synonym in own]
-        folded = [(i, _fold(name)) for i, name in [*names, *synonyms]]
+        folded = [(i, folded_name(name)) for i, name in [*names, *synonyms]]
         return tuple(map(_group, (keys, names, folded[: len(names)], folded)))
 
     def _ambiguous(self, text: str, ids: Collection[int]) -> InputError:
@@ -204,8 +204,10 @@ class ClassList:
         )
 
     def _unknown(self, text: str) -> UnknownNameError:
-        folded = {_fold(name): name for name in [*sum(self.synonyms, ()), *self.names, *self.keys]}
-        near = [folded[name] for name in difflib.get_close_matches(_fold(text), folded, n=3, cutoff=0.7)]
+        folded = {folded_name(name): name for name in [*sum(self.synonyms, ()), *self.names, *self.keys]}
+        near = [
+            folded[name] for name in difflib.get_close_matches(folded_name(text), folded, n=3, cutoff=0.7)
+        ]
         return UnknownNameError(
             f"There is no class {text!r} in {self.name}.",
             allowed=f"the keys, names and synonyms of its {len(self)} classes, such as {self.keys[0]}"
@@ -380,7 +382,8 @@ def normal_name(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
-def _fold(text: str) -> str:
+def folded_name(text: str) -> str:
+    """Return a name without what is written in different ways: case, and underscores for spaces."""
     return text.replace("_", " ").casefold()
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from manyhot.classes import ClassList, normal_name
+from manyhot.classes import ClassList, folded_name, normal_name
 from manyhot.errors import InputError
 from manyhot.tables import FramePart
 from manyhot.tables.class_values import has_texts, names_in
@@ -31,15 +31,15 @@ def with_scores(
     Raises
     ------
     InputError
-        If it cannot be class_names what integers in named columns are.
+        If it is unknown whether integers in named columns are scores or classes.
     """
     if not any(map(_is_open, models)):
         return list(models)
-    class_names = {normal_name(n) for c in lists if c is not None for n in (*c.keys, *c.names)}
+    class_names = {_folded(n) for c in lists if c is not None for n in (*c.keys, *c.names)}
     for part in (*others, *(m for m in models if not _is_open(m))):
         if part.names is not None or has_texts(part.values):
             own = names_in(part.values) if part.names is None else part.names
-            class_names |= set(map(normal_name, own))
+            class_names |= set(map(_folded, own))
     return [_read(model, class_names) if _is_open(model) else model for model in models]
 
 
@@ -50,8 +50,8 @@ def _is_open(part: FramePart) -> bool:
 
 def _read(part: FramePart, class_names: set[str]) -> FramePart:
     names = part.names or ()
-    are_numbers = all(name.isdecimal() for name in names)
-    are_classes = class_names == {*names} if are_numbers else bool(class_names & {*names})
+    own, are_numbers = set(map(_folded, names)), all(name.isdecimal() for name in names)
+    are_classes = class_names == own if are_numbers else bool(class_names & own)
     if part.values.dtype.kind == "b" or are_classes:
         return replace(part, values=part.values.astype(np.float64))
     if not class_names and not any(c.isdecimal() for name in names for c in name):
@@ -62,3 +62,7 @@ def _read(part: FramePart, class_names: set[str]) -> FramePart:
             do="pass `classes` or floats (frame.astype(float)) for scores; for classes, frame.to_numpy()",
         )
     return replace(part, names=None)
+
+
+def _folded(name: str) -> str:
+    return folded_name(normal_name(name))

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 import manyhot as mh
-from manyhot.errors import InputError
+from manyhot.errors import InputError, MatchError
 
 NAMES = ["cat", "cow", "dog", "owl", "pig"]
 RNG = np.random.default_rng(5)
@@ -47,6 +47,14 @@ def test_whole_scores_of_named_classes(frame, labels, tmp_path):
     COLUMNS.to_csv(tmp_path / "m.csv", index=False)
     from_file = mh.read_predictions(tmp_path / "m.csv", format="score-columns")
     assert real1(labels, frame) == real1(labels, from_file) == pytest.approx(FIRST)
+
+
+@pytest.mark.parametrize("kind", [int, float])
+def test_names_written_in_another_way_are_no_ranks(kind):
+    """They are scores whose names differ, and not five ranked classes."""
+    frame = FRAME.astype(kind).rename(columns=str.upper)
+    with pytest.raises(MatchError, match="The columns of two frames differ"):
+        real1(LABELS, frame)
 
 
 def test_zeros_and_ones_are_scores(tmp_path):

@@ -448,7 +448,7 @@ def test_a_database_of_a_later_version_is_refused(url):
         "The database was made by a later version of manyhot.\n"
         f"  where:   {url}\n"
         "  got:     version 9999\n"
-        "  allowed: version 0003 and earlier\n"
+        "  allowed: version 0004 and earlier\n"
         "  do:      upgrade manyhot"
     )
     database.close()

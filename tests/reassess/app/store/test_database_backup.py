@@ -332,7 +332,7 @@ def test_of_a_later_manyhot(backup, tmp_path):
     assert restored(rewritten(backup, with_about(revision="9999")), tmp_path) == (
         "The backup was made by a later version of manyhot.\n"
         "  got:     version 9999\n"
-        "  allowed: version 0003 and earlier\n"
+        "  allowed: version 0004 and earlier\n"
         "  do:      upgrade manyhot"
     )
 

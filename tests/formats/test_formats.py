@@ -22,6 +22,7 @@ from manyhot.tables import Images, Predictions
 LABEL_FORMATS = (
     "campaign (folder); chen (.tsv .txt); coco-labels (.json); fiftyone (.json); "
     "fiftyone-samples (.json folder); "
+    "ground-truth (.manifest .jsonl .json); "
     "hf-labels (folder .parquet); image-folder (folder); imagenet-mistakes-labels (.json); "
     "indicator (.csv .tsv .parquet); label-lists (.csv .tsv .parquet .json .jsonl); "
     "labels-table (.parquet .csv .tsv); multilabel-csv (.csv); multilabelfy (.json); "

@@ -536,10 +536,13 @@ def test_proposals_that_people_answer_stay(photos):
         "Raters are already answering the proposals of this campaign.\n"
         "  where:   camp/proposals.parquet\n"
         f"  got:     {len(standing - fewer)} of {len(standing)} questions are not among the new proposals\n"
-        "  do:      pass {add} to keep them, or write the new proposals to another file with {out}"
+        "  do:      pass {add} to keep them, or write the new proposals to another file with {out}; to "
+        "withdraw questions, pass {without}"
     )
-    assert str(done.exception) == message.format(add="--add", out="--out")
-    assert error_of(propose("camp").write, "camp") == message.format(add="`add`", out="`out`")
+    assert str(done.exception) == message.format(add="--add", out="--out", without="--without")
+    assert error_of(propose("camp").write, "camp") == message.format(
+        add="`add`", out="`out`", without="`without`"
+    )
     assert propose("camp").write("more.parquet") == [Path("more.parquet")]
     more = propose("camp", rule="union(k=2)", add=True)
     new = set(questions(propose("camp", rule="union(k=2)").table)) - standing

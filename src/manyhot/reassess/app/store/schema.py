@@ -120,8 +120,9 @@ def _idle_pages() -> sa.Select[tuple[int]]:
     asked = sa.exists().where(
         on_page.c.page_id == questions.c.page_id, ~sa.exists().where(none.c.question_id == on_page.c.id)
     )
-    found = sa.select(questions.c.page_id).join(withdrawn, withdrawn.c.question_id == questions.c.id)
-    return found.where(~asked).distinct()
+    # With a join, SQLite looks at all questions: 1.6 s for 1.28 million images, in which others wait.
+    is_withdrawn = questions.c.id.in_(sa.select(withdrawn.c.question_id))
+    return sa.select(questions.c.page_id).where(is_withdrawn, ~asked).distinct()
 
 
 IDLE_PAGES = _idle_pages()

@@ -1,12 +1,13 @@
 """Rows of 0 and 1 in lists and tensors, images without an answer, and what cannot be told apart."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from sklearn.metrics import average_precision_score
 
 import manyhot as mh
 from manyhot.errors import InputError
+
+pd = pytest.importorskip("pandas")
+average_precision_score = pytest.importorskip("sklearn.metrics").average_precision_score
 
 RNG = np.random.default_rng(2)
 TRUTH = (RNG.random((40, 4)) < 0.4).astype(int)

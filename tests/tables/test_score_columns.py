@@ -1,13 +1,14 @@
 """Whole numbers in frames whose columns are named after classes are scores, as in a CSV file."""
 
 import numpy as np
-import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
 
 import manyhot as mh
 from manyhot.errors import InputError, MatchError
+
+pd = pytest.importorskip("pandas")
 
 NAMES = ["cat", "cow", "dog", "owl", "pig"]
 RNG = np.random.default_rng(5)

@@ -272,7 +272,9 @@ def test_a_notebook_shows_tables_and_wraps_sentences():
         ("right", "20"),
     ]
     assert shown.endswith("<pre>Note: n.</pre>")
-    assert str(Shown()).splitlines()[2:5] == ["model  images", "<a>     1,000", "b          20"]
+    lines = str(Shown()).splitlines()[2:5]  # how far apart columns are differs between versions of Rich
+    assert [line.split() for line in lines] == [["model", "images"], ["<a>", "1,000"], ["b", "20"]]
+    assert len({len(line) for line in lines}) == 1
 
 
 def test_a_result_of_one_table_is_also_a_file(tmp_path):

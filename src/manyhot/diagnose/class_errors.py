@@ -25,7 +25,7 @@ from manyhot.diagnose.classes import in_order_of_ids
 from manyhot.evaluate.slices import model_cases
 from manyhot.report.chapter import listing
 from manyhot.report.listings import ColumnHead, Listing
-from manyhot.report.text import counted, listed, title_of
+from manyhot.report.text import listed, title_of
 from manyhot.tables import Labels, Row, schema
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.definitions import INT, REAL, TEXT, declare_table
@@ -105,13 +105,16 @@ _COUNTED = ("n_false_positives", "n_negatives", "n_misses", "n_positives")
 
 def class_errors_answer(counts: Sequence[Row]) -> Iterator[str]:
     """Yield how many false positives and misses each model makes, and what is not judged."""
+    before = None
     for c in counts:
         wrong, negatives, misses, positives = (sum(of[key] for of in c["classes"]) for key in _COUNTED)
+        where = f"{c['n']:,} images of {title_of(c['dataset'])}"
+        images = f", on {where}, of which {c['n_empty']:,} have no valid class"
         yield (
-            f"{c['model']} makes {counted(wrong, 'false positive')} in {negatives:,} (image, class) pairs "
-            f"without the class and misses {misses:,} of {positives:,} with it, on {c['n']:,} images of "
-            f"{title_of(c['dataset'])}, of which {c['n_empty']:,} have no valid class."
+            f"{c['model']} makes {wrong:,} of {negatives:,} possible false positives and misses {misses:,} "
+            f"of {positives:,} valid classes{images * (images != before)}."
         )
+        before = images
         if c["not_judged"]:
             yield f"Not judged, as too few images show them: {listed(c['not_judged'], 5)}."
     if counts:

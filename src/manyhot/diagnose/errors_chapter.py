@@ -61,7 +61,8 @@ def errors_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     of_classes = (
         (class_counts_listing(of_pairs), class_error_listing(pairs, MOST_FIRST, link)) if of_pairs else ()
     )
-    lead = (" ".join(class_errors_answer(of_pairs)), _answer(models, about), wrong * bool(rows), _how(about))
+    first, *more = (*class_errors_answer(of_pairs), "")
+    lead = (first, " ".join(more).strip(), _answer(models, about), wrong * bool(rows), _how(about))
     return Chapter(
         "errors",
         "Errors",

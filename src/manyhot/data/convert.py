@@ -229,7 +229,7 @@ def _check_answers(target: Path, holds: str) -> None:
             "The output would replace answers from the annotation app.",
             where=target,
             got=f"{n:,} answers",
-            do=f"remove the file, convert, and run: manyhot export {target.parent}, which keeps both",
+            do=f"move the file away, convert, and run: manyhot export {target.parent}, which keeps both",
         )
 
 

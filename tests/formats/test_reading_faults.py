@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from decimal import Decimal
 
 import numpy as np
@@ -238,3 +240,41 @@ def test_files_that_unpack_to_more_than_the_memory(
     ]
     assert lines[2].startswith(f"  got:     {path.stat().st_size / 1e6:.1f} MB, which unpack to ")
     assert lines[3:] == ["  allowed: at most 0 GB", "  do:      check where the file is from, or divide it"]
+
+
+READ_ALL = """
+import sys
+from manyhot.errors import ManyhotError
+from manyhot.formats import read_labels, read_predictions
+outcomes = []
+for path in sys.argv[1:]:
+    try:
+        (read_predictions if "scores" in path else read_labels)(path)
+        outcomes.append("read")
+    except ManyhotError as error:
+        outcomes.append(str(error).splitlines()[0])
+print(*outcomes, sep="\\n")
+"""
+
+
+def test_columns_whose_description_contradicts_the_schema(tmp_path):
+    """Each optional field is made one that is always there, whose levels are then one too many."""
+    lists = pa.array([[0.5, 0.25], [0.5, 0.125]])
+    own = pa.table({"image_id": ["a", "b"], "label": pa.array([0, 1], pa.int32()), "classes": [[0], [0, 1]]})
+    for name, table in (("own", own), ("scores", pa.table({"image_id": ["a", "b"], "scores": lists}))):
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    broken = []
+    for path in (tmp_path / "own.parquet", tmp_path / "scores.parquet"):
+        content = path.read_bytes()
+        footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+        for at in range(footer, len(content)):
+            if content[at - 1 : at + 1] == b"\x25\x02":  # repetition: optional
+                broken.append(path.with_stem(f"{path.stem}{at}"))
+                broken[-1].write_bytes(content[:at] + b"\x00" + content[at + 1 :])
+    assert len(broken) >= 5
+    # In a process of its own, which pyarrow would end.
+    run = subprocess.run([sys.executable, "-c", READ_ALL, *broken], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-300:]
+    outcomes = run.stdout.splitlines()
+    assert len(outcomes) == len(broken)
+    assert set(outcomes) <= {"read", "The file is not a complete Parquet file."}

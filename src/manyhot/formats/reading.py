@@ -113,7 +113,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """
     with reading(path):
         file = pq.ParquetFile(path)
-        check_parquet(path, file.metadata)
+        check_parquet(path, file)
         check_columns_once(file.schema_arrow.names, path)
         table = file.read(columns=columns)
         table.validate(full=True)

@@ -22,8 +22,8 @@ from manyhot.errors import InputError, MatchError
 from manyhot.parameters import check_one_of
 from manyhot.tables.frames import check_range, check_unique, one_chunk
 from manyhot.tables.labels import Labels, class_list_from_metadata, keys_in_metadata
-from manyhot.tables.schemas import metadata, read_in_blocks, write
-from manyhot.tables.unpacked import check_dense
+from manyhot.tables.schemas import metadata, read_in_blocks, whole_file, write
+from manyhot.tables.unpacked import check_dense, row_groups
 
 ScoreKind = Literal["logit", "probability", "cosine", "none"]
 """Kinds of predicted scores. ``none`` only ranks classes."""
@@ -293,15 +293,15 @@ def read_dense(path: str | os.PathLike[str], *, model: str) -> Predictions | Non
     InputError
         As in `manyhot.tables.read`.
     """
-    described = pq.read_metadata(path)
-    names, n = described.schema.to_arrow_schema().names, described.num_rows
-    is_list = "scores" in names and pa.types.is_list(described.schema.to_arrow_schema().field("scores").type)
-    if set(names) != {"image_id", "scores"} or not (n and is_list):
-        return None
-    width = _n_values(described) // n
+    with whole_file(path), pq.ParquetFile(path) as file:
+        schema, n = file.schema_arrow, file.metadata.num_rows
+        is_list = "scores" in schema.names and pa.types.is_list(schema.field("scores").type)
+        if set(schema.names) != {"image_id", "scores"} or not (n and is_list):
+            return None
+        width = _n_values(file) // n
     if n * width < _MANY_SCORES:
         return None
-    itemsize = described.schema.to_arrow_schema().field("scores").type.value_type.byte_width
+    itemsize = schema.field("scores").type.value_type.byte_width
     needed = n * width * (itemsize + _RANK_BYTES)
     check_dense(Path(path), f"{n:,} images × {width:,} classes", needed)
     ids, scores, start = [], np.empty(0), 0
@@ -328,13 +328,11 @@ _RANK_BYTES = 2
 """Bytes of a score's rank among the positives of its class, which metrics need beside the score."""
 
 
-def _n_values(described: pq.FileMetaData) -> int:
+def _n_values(file: pq.ParquetFile) -> int:
     """Return the number of dense scores in a file."""
-    at = next(
-        i for i in range(described.num_columns) if described.schema.column(i).path.startswith("scores.")
-    )
-    groups = (described.row_group(i) for i in range(described.num_row_groups))
-    return sum(group.column(at).num_values for group in groups)
+    schema = file.metadata.schema
+    at = next(i for i in range(len(schema)) if schema.column(i).path.startswith("scores."))
+    return sum(group.column(at).num_values for group in row_groups(file))
 
 
 def predictions_from_table(

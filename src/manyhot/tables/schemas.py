@@ -138,9 +138,10 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
     InputError
         If the file is not a Parquet file, is truncated, contains another table or has a later schema.
     """
-    with _whole_file(path):
+    with whole_file(path):
         # Without partitioning: a folder named a=1 is not a column.
-        check_parquet(Path(path), pq.read_metadata(path))
+        with pq.ParquetFile(path) as file:
+            check_parquet(Path(path), file)
         table = pq.read_table(path, partitioning=None)
         about = metadata(table)
     _check_about(about, name, path)
@@ -155,8 +156,8 @@ def read_in_blocks(path: str | os.PathLike[str], name: str, rows: int) -> Iterat
     InputError
         As in `read`.
     """
-    with _whole_file(path), pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
-        check_parquet(Path(path), file.metadata)
+    with whole_file(path), pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+        check_parquet(Path(path), file)
         _check_about(metadata(file.schema_arrow), name, path)
         for batch in file.iter_batches(rows, use_threads=False):
             yield check(pa.Table.from_batches([batch]), name, where=path)
@@ -167,7 +168,7 @@ _BUFFER = 2**20
 
 
 @contextlib.contextmanager
-def _whole_file(path: str | os.PathLike[str]) -> Iterator[None]:
+def whole_file(path: str | os.PathLike[str]) -> Iterator[None]:
     """Raise the same errors for all files that are not complete."""
     if Path(path).is_dir():
         raise InputError("This is a folder, not a file.", where=path)

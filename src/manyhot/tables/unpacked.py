@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,7 +16,7 @@ _BYTES = {"BOOLEAN": 0, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96"
 """Bytes of a value in memory by its physical type; of a text at least, of which only the place is counted."""
 
 
-def check_parquet(path: Path, metadata: pq.FileMetaData) -> None:
+def check_parquet(path: Path, file: pq.ParquetFile) -> None:
     """Raise an error if the values of a Parquet file need more memory than there is.
 
     Equal values and nulls take almost no space in the file: a billion of them fit into a kilobyte. Repeated
@@ -25,12 +26,26 @@ def check_parquet(path: Path, metadata: pq.FileMetaData) -> None:
     ------
     InputError
     """
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    columns = (group.column(i) for group in groups for i in range(group.num_columns))
+    columns = (group.column(i) for group in row_groups(file) for i in range(group.num_columns))
     needed = sum(
         max(c.total_uncompressed_size, c.num_values * _BYTES.get(c.physical_type, 0)) for c in columns
     )
     _check(path, needed)
+
+
+def row_groups(file: pq.ParquetFile) -> Iterator[pq.RowGroupMetaData]:
+    """Yield the description of each row group of a Parquet file, whose columns can be looked at.
+
+    If the description of a column contradicts the schema, looking at it would end the process inside pyarrow.
+    The reader meets the same contradiction and raises an error, also if it is asked for no rows.
+
+    Raises
+    ------
+    OSError
+    """
+    for i in range(file.num_row_groups):
+        next(file.reader.iter_batches(0, row_groups=[i], use_threads=False), None)
+        yield file.metadata.row_group(i)
 
 
 def check_archive(path: Path, archive: zipfile.ZipFile) -> None:

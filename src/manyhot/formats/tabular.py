@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
+from manyhot.formats.class_cells import check_commas
 from manyhot.formats.class_name_columns import (
     NAMES_BESIDE,
     check_numbered_names,
@@ -157,7 +158,7 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
         return labels_from_table(read_own(path, "labels"), name=name, n_classes=n_classes, class_hash=key)
     frame = read_frame(path)
     is_long = "class_id" in frame.columns
-    frame = _with_lists(frame, LISTS_OF_IMAGES if is_long else _LIST_COLUMNS)
+    frame = _with_lists(frame, LISTS_OF_IMAGES if is_long else _LIST_COLUMNS, classes, path)
     numbered = numbers_by_name(frame, classes, path)
     table = _labels_long(numbered.frame) if is_long else numbered.frame
     classes, assumed = named_list(table, numbered.classes, name)
@@ -194,7 +195,9 @@ def read_predictions_table(
     if "class" in frame.columns and not {"class_id", "classes"} & set(frame.columns):
         frame = frame.rename({"class": "class_id"})
     is_long = "class_id" in frame.columns
-    numbered = numbers_by_name(frame if is_long else _with_lists(frame, _LIST_COLUMNS), classes, path)
+    numbered = numbers_by_name(
+        frame if is_long else _with_lists(frame, _LIST_COLUMNS, classes, path), classes, path
+    )
     table = predictions_long(numbered.frame, path) if is_long else numbered.frame
     return predictions_of_frame(table, path, numbered.classes, scores or "score")
 
@@ -383,7 +386,9 @@ def read_frame(
         ) from error
 
 
-def _with_lists(frame: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
+def _with_lists(
+    frame: pl.DataFrame, columns: Iterable[str], classes: ClassList | None, path: Path
+) -> pl.DataFrame:
     """Return a table with the lists in these columns, which may be written as text."""
     for name in columns:
         if name in frame.columns and not isinstance(frame[name].dtype, pl.List):
@@ -394,9 +399,25 @@ def _with_lists(frame: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
                 continue
             # Names may hold spaces, so spaces separate items only if nothing else does.
             item = r"[^,;|\[\]\"']+" if text.str.contains(r"[,;|]").any() else r"[^\s\[\]\"']+"
-            text = text.str.extract_all(item).list.eval(pl.element().str.strip_chars())
-            frame = frame.with_columns(text.cast(pl.List(kind)).alias(name))
+            items = text.str.extract_all(item).list.eval(pl.element().str.strip_chars())
+            if name == "classes":
+                items = _whole_names(text, items, classes, path)
+            frame = frame.with_columns(items.cast(pl.List(kind)).alias(name))
     return frame
+
+
+def _whole_names(text: pl.Series, items: pl.Series, classes: ClassList | None, path: Path) -> pl.Series:
+    """Return lists of names in which a cell that is a class of the list is one name."""
+    cells = text.unique().to_list()
+    if not any(mark in cell for cell in cells for mark in ";|[\"'"):
+        check_commas(cells, classes, f"{path}, column {text.name}")
+    whole = [] if classes is None else [cell for cell in cells if classes.find(cell.strip()) is not None]
+    is_whole = text.is_in(whole)
+    return (
+        items
+        if not whole
+        else items.zip_with(~is_whole, text.str.strip_chars().reshape((-1, 1)).arr.to_list())
+    )
 
 
 def _labels_long(frame: pl.DataFrame) -> pl.DataFrame:

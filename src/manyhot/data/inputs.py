@@ -308,6 +308,7 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
     if source.published is not None:
         return source
     labels, images = source.labels, source.images
+    source.misfits.remarks += [] if labels is None else labels.notes
     are_named = all(_names_classes(table) for table in (labels, images) if table is not None)
     source = replace(source, models=partial(_by_name, source.models, are_named))
     if source.classes is not None:

@@ -6,7 +6,7 @@ The columns name the classes. Columns with other content, such as a patient's ag
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +49,9 @@ _TEXTS = {
 
 _PREFIXES = ("label_", "labels_", "class_", "classes_", "tag_", "tags_", "category_", "target_", "y_")
 """Prefixes that pandas.get_dummies puts before the classes; removed if all classes have the same."""
+
+_REMARKS = ("comment", "comments", "note", "notes", "remark", "remarks")
+"""Columns that are no classes if they are empty."""
 
 _ALMOST = 0.9
 """Share of zeros and ones from which a column with other content may be a class with mistakes."""
@@ -249,7 +252,8 @@ def read_indicator(
 
     A cell is 1 or true (*yes*), 0 or false (*no*), -1, or empty. All columns that contain only such cells are
     classes, except columns of metadata, such as *age*, *sex* and *split*. With a class list, only its classes
-    are read. Otherwise, the classes are in the order of the columns.
+    are read. Otherwise, the classes are in the order of the columns. Notes of the labels name columns of
+    other numbers, which are not read, and empty columns.
 
     The numbers may also be votes of raters who chose one class per image: counts or, with `label_values`,
     shares. The label set then contains the class with the most votes, and the shares are the probabilities
@@ -286,23 +290,45 @@ def read_indicator(
     else:
         chosen, at = _columns_of_classes(columns, classes, path)
         own = ClassIds({}, len(classes), classes.hash)
+    notes = tuple(_notes(columns, chosen, classes))
     rated = {"image_id": image_id, "usable": np.ones(len(image_id), bool)}
     if kind != "states":
         values = np.full((len(image_id), own.n_classes), np.nan if kind == "p" else 0.0)
         values[:, at] = _matrix(chosen)
         voted = columns_of_values(values, kind, image_id, path)
         about = (own.n_classes, own.class_hash, True, path.stem, own.class_list)
-        return Labels(pa.table(rated | voted), *about, exclusive=kind != "p")
+        return Labels(pa.table(rated | voted), *about, exclusive=kind != "p", notes=notes)
     for column in chosen:
         _check_states(column, path)
     state = np.full((len(image_id), own.n_classes), NOT_ASKED, np.uint8)
     for i, column in zip(at, chosen, strict=True):
         state[:, i] = states_of_values(column.values, _MEANINGS[minus_one], _MEANINGS[empty])
-    _check_minus_one(state, chosen, path)
+    _check_minus_one(state, [c for c in chosen if not c.is_empty], path)
     rated["usable"] = (state != NOT_ASKED).any(axis=1)
     answers, asked_known, complete = stored_states(state)
     about = (own.n_classes, own.class_hash, asked_known, path.stem, own.class_list)
-    return Labels(pa.table(rated | answers), *about, complete=complete, has_blanks=not asked_known)
+    blanks = not asked_known
+    return Labels(pa.table(rated | answers), *about, complete=complete, has_blanks=blanks, notes=notes)
+
+
+def _notes(
+    columns: Sequence[_ValueColumn], chosen: Sequence[_ValueColumn], classes: ClassList | None
+) -> Iterator[str]:
+    """Yield which columns of numbers are not read, and which classes nobody was asked about."""
+    names = {c.name for c in chosen}
+    rest = [c for c in columns if c.name not in names and not (c.is_text or is_metadata(c.name))]
+    if empty := [c.name for c in (chosen if classes is None else ()) if c.is_empty]:
+        yield f"the labels have empty columns, of classes that nobody was asked about: {_several(empty)}"
+    if classes is None and (others := [c.name for c in rest if not c.is_empty]):
+        yield (
+            "the labels have columns of other numbers than 0, 1 and -1, which are not read as classes: "
+            f"{_several(others)}"
+        )
+    if classes is not None and (others := [c.name for c in rest if c.holds_states]):
+        yield (
+            "the labels have columns of 0 and 1 that are not in the class list, and are left out: "
+            f"{_several(others)}"
+        )
 
 
 def _hold_counts(columns: Sequence[_ValueColumn]) -> bool:
@@ -333,6 +359,9 @@ def _label_columns(columns: Sequence[_ValueColumn], prefix: str, path: Path) -> 
     """Return the columns that are classes, without a class list."""
     columns = [c for c in columns if prefix or not is_metadata(c.name)]
     chosen = [c for c in columns if c.holds_states]
+    shared = _prefix([c.name for c in chosen], prefix)
+    empty = {c.name for c in columns if c.is_empty and not c.is_text and c.name.startswith(shared)}
+    empty -= {c for c in empty if fold_name(c) in _REMARKS}
     scores = [c.name for c in columns if c.holds_scores]
     if not chosen:
         raise InputError(
@@ -351,15 +380,21 @@ def _label_columns(columns: Sequence[_ValueColumn], prefix: str, path: Path) -> 
     for column in columns:
         if not column.is_empty and len(column.strange) <= (1 - _ALMOST) * len(column.values):
             _check_states(column, path)
-    return chosen
+    return [c for c in columns if c.holds_states or c.name in empty]
 
 
 def _without_prefix(names: Sequence[str], prefix: str = "") -> list[str]:
     """Return the names of columns without a prefix that all have."""
+    shared = _prefix(names, prefix)
+    return [name.removeprefix(shared) for name in names]
+
+
+def _prefix(names: Sequence[str], prefix: str) -> str:
+    """Return the prefix that all names have; empty if they have none."""
     for one in (prefix,) if prefix else _PREFIXES:
         if all(name.startswith(one) and name != one for name in names) and (prefix or len(names) > 1):
-            return [name.removeprefix(one) for name in names]
-    return list(names)
+            return one
+    return ""
 
 
 def _columns_of_classes(

@@ -56,6 +56,9 @@ class Labels:
     has_blanks : bool
         Whether the file has no *no*, but empty cells, as in a table of 1 and blanks. The classes that are not
         listed are then empty cells in other tables, too, and not 0, as those of lists of classes.
+    notes : tuple of str
+        What was left out when the file was read, such as columns that are not classes. Files do not contain
+        the notes.
     """
 
     table: pa.Table
@@ -68,6 +71,7 @@ class Labels:
     exclusive: bool = False
     complete: bool = False
     has_blanks: bool = False
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", check(self.table, "labels", where=self.name or None))

@@ -360,10 +360,7 @@ def read_frame(
             check_columns(frame, path)
             return frame
         if path.suffix.lower() == ".txt":
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-            return pl.DataFrame(
-                {"image_id": [line for line in lines if line]}, schema={"image_id": pl.String}
-            )
+            return pl.DataFrame({"image_id": _names_in_lines(path)}, schema={"image_id": pl.String})
         header = raw_header(path)
         check_width(header, path)
         check_columns_once(filter(str.strip, header), path)
@@ -384,6 +381,48 @@ def read_frame(
         raise InputError(
             "The file cannot be read as a table.", where=path, got=str(error).partition("\n")[0]
         ) from error
+
+
+def _names_in_lines(path: Path) -> list[str]:
+    """Return the lines of a text file, which may contain spaces, unless they are rows of a table.
+
+    Raises
+    ------
+    InputError
+        If each line, after up to two lines of a header, is a name of its own and numbers.
+    """
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line for line in lines if line]
+    row = next((rows[0] for n in range(3) if _are_rows(rows := lines[n:])), None)
+    if row is None:
+        return lines
+    numbers = len(row.split()) - 1
+    names = ", ".join(["'image_id'", *(f"'{chr(97 + i)}'" for i in range(min(numbers, 3)))])
+    raise InputError(
+        "The lines of the text file are not only names of images: numbers follow each name.",
+        where=path,
+        got=cut_for_message(row),
+        allowed="one name per line, which may contain spaces, or the text files of CelebA or PASCAL VOC",
+        do="write the file as CSV, whose columns have names, for example in Python: import pandas as pd; "
+        f"table = pd.read_csv({path.name!r}, sep=r'\\s+', header=None, dtype={{'image_id': str}}, "
+        f"names=[{names}{', …' * (numbers > 3)}]); "
+        f"table.to_csv({f'{path.stem}.csv'!r}, index=False)",
+    )
+
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+def _are_rows(lines: Sequence[str]) -> bool:
+    """Return whether lines are different names, each followed by the same number of numbers."""
+    if len(lines) < 2 or " " not in lines[0].replace("\t", " "):
+        return False
+    fields = [line.split() for line in lines]
+    return (
+        len({len(row) for row in fields}) == 1
+        and len({row[0] for row in fields}) == len(lines)
+        and all(_NUMBER.fullmatch(value) for row in fields for value in row[1:])
+    )
 
 
 def _with_lists(

@@ -10,7 +10,7 @@ import polars as pl
 from manyhot.classes import ClassList
 from manyhot.core.sets import NO, NOT_ASKED
 from manyhot.errors import InputError
-from manyhot.formats.indicator import ValueColumn, labels_of_columns
+from manyhot.formats.indicator import NumberColumn, labels_of_columns
 from manyhot.formats.reading import head, image_ids
 from manyhot.formats.spaced_text import spaced_frame
 from manyhot.formats.tabular import with_small_offsets
@@ -21,7 +21,7 @@ _NUMBER = r"(?:-1|0|1)"
 _ATTRIBUTES = re.compile(rf"\s*\d+[ \t]*\r?\n[^\n]*\S[^\n]*\n[^\s]+(?:[ \t]+{_NUMBER})+[ \t]*(?:\r?\n|$)")
 _PARTITION = re.compile(r"\S+[ \t]+[012][ \t]*\r?\n")
 
-SPLITS = ("train", "val", "test")
+_PARTS = ("train", "val", "test")
 """The parts of CelebA by their numbers."""
 
 
@@ -66,7 +66,7 @@ def read_celeba_attributes(path: Path, *, classes: ClassList | None) -> Labels:
             do="create or download it again",
         )
     values = frame.drop("image_id").cast(pl.Float64)
-    columns = [ValueColumn(column.name, column.to_numpy()) for column in values]
+    columns = [NumberColumn(column.name, column.to_numpy()) for column in values]
     ids = image_ids(frame["image_id"].to_arrow(), path)
     return labels_of_columns(columns, ids, classes, path, (NO, NOT_ASKED))
 
@@ -98,7 +98,7 @@ def read_celeba_partition(path: Path, *, classes: ClassList | None) -> Images:
             got=strange["partition"][0],
             allowed="0, 1 or 2",
         )
-    parts = dict(enumerate(SPLITS))
+    parts = dict(enumerate(_PARTS))
     frame = frame.with_columns(
         image_id=pl.Series(image_ids(frame["image_id"].to_arrow(), path)),
         split=pl.col("partition").replace_strict(parts, return_dtype=pl.String),

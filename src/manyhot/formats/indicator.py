@@ -71,7 +71,7 @@ _SUFFIXES = (".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
-class ValueColumn:
+class NumberColumn:
     """A column of a table.
 
     Attributes
@@ -108,19 +108,19 @@ class ValueColumn:
         return self.values[~(np.isnan(self.values) | np.isin(self.values, (0, 1, -1)))]
 
 
-def _value_columns(frame: pl.DataFrame) -> list[ValueColumn]:
+def _value_columns(frame: pl.DataFrame) -> list[NumberColumn]:
     """Return the columns apart from the names of images and the index of pandas."""
     index = [c for c in frame.columns if fold_name(c) in IMAGE_NAME_COLUMNS[-2:]]
     skipped = {image_name_column(frame.columns), *index}
     return [_value_column(column) for column in frame.get_columns() if column.name not in skipped]
 
 
-def _value_column(column: pl.Series) -> ValueColumn:
+def _value_column(column: pl.Series) -> NumberColumn:
     values = _as_floats(column)
     if values is None:
-        return ValueColumn(column.name, np.empty(0), is_text=True)
+        return NumberColumn(column.name, np.empty(0), is_text=True)
     is_whole = column.dtype.is_integer() or column.dtype == pl.Boolean
-    return ValueColumn(column.name, values, is_whole)
+    return NumberColumn(column.name, values, is_whole)
 
 
 def _as_floats(column: pl.Series) -> Floats | None:
@@ -151,7 +151,7 @@ def describe_columns(path: Path) -> list[str]:
     return [f"{n} ({_content(columns[n])})" if n in columns else n for n in column_names(path)]
 
 
-def _content(column: ValueColumn) -> str:
+def _content(column: NumberColumn) -> str:
     if column.is_text:
         return "text"
     if column.holds_states:
@@ -159,7 +159,7 @@ def _content(column: ValueColumn) -> str:
     return "empty" if column.is_empty else "whole numbers" if column.is_whole else "numbers"
 
 
-def _candidates(path: Path) -> list[ValueColumn]:
+def _candidates(path: Path) -> list[NumberColumn]:
     """Return the columns that may be classes; none if the table has another format."""
     names = column_names(path)
     folded = {fold_name(name) for name in names}
@@ -193,7 +193,7 @@ def _read_frame(path: Path, *, most_rows: int | None = None) -> pl.DataFrame:
     return read_frame(path, [f.name for f in pq.read_schema(path) if not any(is_(f.type) for is_ in nested)])
 
 
-def _recognised(by: Callable[[list[ValueColumn]], bool], *, damaged: bool) -> Callable[[Path], bool]:
+def _recognised(by: Callable[[list[NumberColumn]], bool], *, damaged: bool) -> Callable[[Path], bool]:
     """Return a function that tests the columns of a file; `damaged` if the reader reports what is wrong."""
 
     def matches(path: Path) -> bool:
@@ -205,26 +205,26 @@ def _recognised(by: Callable[[list[ValueColumn]], bool], *, damaged: bool) -> Ca
     return matches
 
 
-def _hold_labels(columns: list[ValueColumn]) -> bool:
+def _hold_labels(columns: list[NumberColumn]) -> bool:
     # A column of metadata may contain fractions, and all scores of a rare class may be 0.
     more_states = sum(c.holds_states for c in columns) > sum(c.holds_scores for c in columns)
     return more_states or _hold_counts(_number_columns(columns))
 
 
-def _number_columns(columns: Sequence[ValueColumn]) -> list[ValueColumn]:
+def _number_columns(columns: Sequence[NumberColumn]) -> list[NumberColumn]:
     return [c for c in columns if not c.is_text and not c.is_empty and not is_metadata(c.name)]
 
 
-def _matrix(columns: Sequence[ValueColumn]) -> Floats:
+def _matrix(columns: Sequence[NumberColumn]) -> Floats:
     return np.stack([c.values for c in columns], axis=1)
 
 
-def _hold_scores(columns: list[ValueColumn]) -> bool:
+def _hold_scores(columns: list[NumberColumn]) -> bool:
     n_scores = sum(c.holds_scores for c in columns)
     return len(columns) > 1 and n_scores > 0 and n_scores >= sum(c.holds_states for c in columns)
 
 
-def _may_hold_scores(columns: list[ValueColumn]) -> bool:
+def _may_hold_scores(columns: list[NumberColumn]) -> bool:
     """Return whether a table that is passed as predictions has columns of scores; 0 and 1 are scores, too."""
     return any(c.holds_scores or (c.holds_states and (c.values >= 0).all()) for c in columns)
 
@@ -285,7 +285,7 @@ def read_indicator(
 
 
 def labels_of_columns(
-    columns: Sequence[ValueColumn],
+    columns: Sequence[NumberColumn],
     image_id: pa.Array,
     classes: ClassList | None,
     path: Path,
@@ -326,7 +326,7 @@ def labels_of_columns(
 
 
 def _notes(
-    columns: Sequence[ValueColumn], chosen: Sequence[ValueColumn], classes: ClassList | None
+    columns: Sequence[NumberColumn], chosen: Sequence[NumberColumn], classes: ClassList | None
 ) -> Iterator[str]:
     """Yield which columns of numbers are not read, and which classes nobody was asked about."""
     names = {c.name for c in chosen}
@@ -345,12 +345,12 @@ def _notes(
         )
 
 
-def _hold_counts(columns: Sequence[ValueColumn]) -> bool:
+def _hold_counts(columns: Sequence[NumberColumn]) -> bool:
     # Most tables contain no number above 1, which needs no copy of them to know.
     return len(columns) > 1 and any((c.values > 1).any() for c in columns) and are_counts(_matrix(columns))
 
 
-def _read_columns(path: Path, prefix: str = "") -> tuple[list[ValueColumn], pa.Array]:
+def _read_columns(path: Path, prefix: str = "") -> tuple[list[NumberColumn], pa.Array]:
     """Return the columns of a table whose names begin with `prefix`, and its image ids."""
     frame = _read_frame(path)
     ids = image_name_column(frame.columns)
@@ -369,7 +369,7 @@ def _several(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(map(cut_for_message, names[:most])) + (", …" if len(names) > most else "")
 
 
-def _label_columns(columns: Sequence[ValueColumn], prefix: str, path: Path) -> list[ValueColumn]:
+def _label_columns(columns: Sequence[NumberColumn], prefix: str, path: Path) -> list[NumberColumn]:
     """Return the columns that are classes, without a class list."""
     columns = [c for c in columns if prefix or not is_metadata(c.name)]
     chosen = [c for c in columns if c.holds_states]
@@ -412,11 +412,11 @@ def _prefix(names: Sequence[str], prefix: str) -> str:
 
 
 def _columns_of_classes(
-    columns: Sequence[ValueColumn], classes: ClassList, path: Path
-) -> tuple[list[ValueColumn], list[int]]:
+    columns: Sequence[NumberColumn], classes: ClassList, path: Path
+) -> tuple[list[NumberColumn], list[int]]:
     """Return the columns of the classes of a list, and the class of each."""
     lookup = lookup_in(classes)
-    by_class: dict[int, ValueColumn] = {}
+    by_class: dict[int, NumberColumn] = {}
     for column in columns:
         bare = next((column.name.removeprefix(p) for p in _PREFIXES if column.name.startswith(p)), "")
         at = lookup(column.name)
@@ -447,7 +447,7 @@ def _columns_of_classes(
     return list(by_class.values()), list(by_class)
 
 
-def _check_states(column: ValueColumn, path: Path) -> None:
+def _check_states(column: NumberColumn, path: Path) -> None:
     if len(column.strange):
         raise InputError(
             "The column of a class contains values other than 0 and 1.",
@@ -458,7 +458,7 @@ def _check_states(column: ValueColumn, path: Path) -> None:
         )
 
 
-def _check_minus_one(state: Bytes, columns: Sequence[ValueColumn], path: Path) -> None:
+def _check_minus_one(state: Bytes, columns: Sequence[NumberColumn], path: Path) -> None:
     """Raise an error if all classes that are not yes would be unclear, as in CelebA, where -1 means no."""
     has_others = any(((column.values == 0) | np.isnan(column.values)).any() for column in columns)
     if not has_others and (state == UNCLEAR).any():
@@ -514,7 +514,7 @@ def read_score_columns(
     )
 
 
-def _check_scores(chosen: Sequence[ValueColumn], path: Path) -> None:
+def _check_scores(chosen: Sequence[NumberColumn], path: Path) -> None:
     """Check without a class list that all columns of numbers are scores."""
     if not chosen:
         raise InputError(

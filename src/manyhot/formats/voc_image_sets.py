@@ -18,8 +18,8 @@ from manyhot.formats.spaced_text import spaced_frame
 from manyhot.registry import register
 from manyhot.tables import Labels
 
-SPLITS = ("train", "val", "trainval", "test")
-_FILE = re.compile(rf"(.+)_({'|'.join(SPLITS)})")
+_SPLITS = ("train", "val", "trainval", "test")
+_FILE = re.compile(rf"(.+)_({'|'.join(_SPLITS)})")
 _LINES = re.compile(r"(?:\S+[ \t]+(?:-1|0|1)[ \t]*\r?\n)+")
 _STATES = {1: YES, 0: UNCLEAR, -1: NO}
 
@@ -104,7 +104,7 @@ def _class_of(path: Path) -> str:
 def _files_of_split(path: Path, split: str) -> dict[str, Path]:
     """Return the file of each class, sorted by class."""
     files = {file: found for file in sorted(path.glob("*_*.txt")) if (found := _FILE.fullmatch(file.stem))}
-    splits = [name for name in SPLITS if any(found[2] == name for found in files.values())]
+    splits = [name for name in _SPLITS if any(found[2] == name for found in files.values())]
     if split not in splits and (split or len(splits) != 1):
         raise InputError(
             "The folder has no such split." if split else "The folder has several splits.",

@@ -267,7 +267,7 @@ def _labels(
         asked_known=records_no(verified),
         name=name,
         class_list=classes if is_own else None,
-        has_blanks=not records_no(verified),
+        positives_only=not records_no(verified),
     )
     # COCO and VOC number their classes themselves, so the order is not that of the sorted names.
     return declaring(labels, classes) if is_own else labels

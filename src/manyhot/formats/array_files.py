@@ -180,10 +180,8 @@ def _labels_of_matrix(
     if kind == "states":
         state = states_of_values(values[:, at])
         content, asked, complete = stored_states(state)
-        has_blanks = not asked
     else:
         content, asked, complete = columns_of_values(values[:, at], kind, ids, where), True, False
-        has_blanks = False
     return Labels(
         pa.table({"image_id": ids, "usable": np.ones(len(ids), bool), **content}),
         len(at),
@@ -193,7 +191,7 @@ def _labels_of_matrix(
         class_list=own if classes is None else None,
         exclusive=kind in ("counts", "shares"),
         complete=complete,
-        has_blanks=has_blanks,
+        positives_only=not asked,
     )
 
 

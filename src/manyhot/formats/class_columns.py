@@ -72,7 +72,7 @@ def write_indicator(
     n_empty = 0
     for c, name in enumerate(names):
         column = states.state[used, c]
-        is_empty = (column == NOT_ASKED) | (labels.has_blanks & (column == NO))
+        is_empty = (column == NOT_ASKED) | (labels.positives_only & (column == NO))
         values = pl.Series(cells[column])
         columns[name] = values if not_asked == "no" else values.set(pl.Series(is_empty), None)
         n_empty += 0 if not_asked == "no" else int(is_empty.sum())

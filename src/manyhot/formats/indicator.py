@@ -321,8 +321,13 @@ def labels_of_columns(
     rated["usable"] = (state != NOT_ASKED).any(axis=1)
     answers, asked_known, complete = stored_states(state)
     about = (own.n_classes, own.class_hash, asked_known, path.stem, own.class_list)
-    blanks = not asked_known
-    return Labels(pa.table(rated | answers), *about, complete=complete, has_blanks=blanks, notes=notes)
+    return Labels(
+        pa.table(rated | answers),
+        *about,
+        complete=complete,
+        positives_only=not asked_known,
+        notes=notes,
+    )
 
 
 def _notes(

@@ -92,7 +92,7 @@ def read_voc_image_sets(path: Path, *, classes: ClassList | None, split: str = "
         name=path.stem,
         class_list=own.class_list if classes is None else None,
         complete=complete,
-        has_blanks=not asked_known,
+        positives_only=not asked_known,
     )
 
 

@@ -16,7 +16,7 @@ from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList
-from manyhot.errors import InputError
+from manyhot.errors import InputError, UnknownNameError
 from manyhot.formats import holds_images_alone, read_images, read_labels, read_predictions
 from manyhot.formats.array_files import check_row_count
 from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_column
@@ -24,11 +24,38 @@ from manyhot.formats.reading import image_ids, reading
 from manyhot.formats.writing import PathLike
 from manyhot.tables import Images, Labels, Predictions, Votes, one_chunk
 from manyhot.tables.frames import check_unique
+from manyhot.tables.own_classes import shares_classes
 
 _Table = TypeVar("_Table", Labels | Images, Predictions, Votes)
 
 _OF_PREDICTIONS = ("score", "scores", "rank")
 """Columns that mark a table of predictions."""
+
+
+def labels_of_file(
+    path: PathLike, classes: ClassList | None, read: Callable[..., Labels] = read_labels, **options: Any
+) -> Labels:
+    """Return the label sets in a file over a class list, or over their own list if it has further classes.
+
+    `JoinedClasses.of_labels` then leaves these out.
+
+    Raises
+    ------
+    InputError
+        As `read_labels` does.
+    """
+    try:
+        return read(path, classes=classes, **options)
+    except (InputError, UnknownNameError):
+        if classes is None:
+            raise
+        try:
+            labels = read(path, classes=None, **options)
+        except InputError:
+            labels = None
+        if labels is None or not shares_classes(labels, classes):
+            raise
+        return labels
 
 
 def labels_of_table(
@@ -46,13 +73,15 @@ def labels_of_table(
         As `read_labels` does.
     """
     if isinstance(labels, Mapping) and not hasattr(labels, "with_format"):
-        return through_file(_json_of(labels), "labels", partial(read_labels, classes=classes), suffix=".json")
+        return through_file(
+            _json_of(labels), "labels", partial(labels_of_file, classes=classes), suffix=".json"
+        )
     table = _arrow_table(labels, class_name_column, rows)
     if table is None:
         return None
 
     def read(path: Path) -> Labels | Images:
-        read = read_images if holds_images_alone(path) else read_labels
+        read = read_images if holds_images_alone(path) else labels_of_file
         return read(path, classes=classes)
 
     return through_file(table, "labels", read)

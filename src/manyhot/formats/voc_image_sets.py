@@ -38,7 +38,7 @@ def _matches(path: Path) -> bool:
     holds="labels",
     suffixes=(".txt", FOLDER),
     matches=_matches,
-    needs="PASCAL VOC's CLASS_val.txt, or the folder of these files",
+    needs="CLASS_val.txt",
 )
 def read_voc_image_sets(path: Path, *, classes: ClassList | None, split: str = "") -> Labels:
     """PASCAL VOC's ``ImageSets/Main``: for each class and split, the images with 1, -1 or 0.

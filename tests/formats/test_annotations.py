@@ -369,6 +369,10 @@ def test_class_descriptions_of_open_images(tmp_path):
     assert (classes.keys, classes.names) == (("/m/dog", "/m/cat"), ("Dog", "Cat"))
     (tmp_path / "labels.csv").write_text(OPEN_IMAGES)
     assert read_labels(tmp_path / "labels.csv", classes=classes).class_hash == classes.hash
+    path = tmp_path / "class-descriptions.csv"  # up to V6, without a header
+    path.write_text('/m/dog,Dog\n/m/cat,"Cat, domestic"\n')
+    classes = read_classes(path)
+    assert (classes.keys, classes.names) == (("/m/dog", "/m/cat"), ("Dog", "Cat, domestic"))
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,12 @@ def test_chexpert(tmp_path):
     )
     assert labels.table["classes"].to_pylist() == [[0, 1, 2], [0, 1, 2, 3]]
     assert labels.table["state"].to_pylist() == [["yes", "no", "no"], ["no", "yes", "no", "no"]]
+    # U-Ones and U-Zeros, which its authors compare.
+    for state in ("yes", "no"):
+        labels = read_labels(tmp_path / "train.csv", format=f"indicator(minus_one='{state}')")
+        assert sets(labels, state)[0] >= {"Edema"}
+    with pytest.raises(InputError, match="The option 'empty' is not a state"):
+        read_labels(tmp_path / "train.csv", format="indicator(empty='yes')")
 
 
 def test_notes_on_columns_that_are_not_read(tmp_path):
@@ -154,10 +160,13 @@ def test_minus_one_that_may_mean_no(tmp_path, message):
     assert message(lambda: read_labels(path)) == (
         "The table contains 1 and -1 but no 0, so -1 may mean no.\n"
         f"  where:   {path}\n"
-        "  do:      pass the meaning of -1: format=\"indicator(minus_one='no')\""
+        f"  do:      convert the file, and say what -1 means: manyhot convert {path} labels.parquet "
+        "--format \"indicator(minus_one='no')\"; in Python, pass what read_labels returns with this format"
     )
     labels = read_labels(path, format="indicator(minus_one='no')")
     assert (sets(labels), sets(labels, "no")) == ([{"Smiling"}, {"Young"}], [{"Young"}, {"Smiling"}])
+    convert(path, tmp_path / "labels.parquet", format="indicator(minus_one='no')")  # as the message says
+    assert read_labels(tmp_path / "labels.parquet").table["classes"].to_pylist() == [[0, 1], [0, 1]]
     path.write_text("image_id,Smiling,Young,Bald\n1.jpg,1,-1,\n2.jpg,-1,1,\n")
     assert "-1 may mean no" in message(lambda: read_labels(path))
 

@@ -5,6 +5,7 @@ The columns name the classes. Columns with other content, such as a patient's ag
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bytes, Floats
-from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR
+from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError
 from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in
 from manyhot.formats.headers import (
@@ -36,7 +37,8 @@ from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.label_values import LABEL_VALUES, are_counts, columns_of_values
 
-_MEANINGS = {"unclear": UNCLEAR, "not asked": NOT_ASKED, "no": NO}
+_MEANINGS_OF_EMPTY = {"unclear": UNCLEAR, "not asked": NOT_ASKED, "no": NO}
+_MEANINGS = _MEANINGS_OF_EMPTY | {"yes": YES}
 _CELL = "1, 0, -1 or nothing; or yes, no, maybe or nothing"
 
 _TEXTS = {
@@ -265,8 +267,9 @@ def read_indicator(
     label_values : {"states", "counts", "shares", "p"}, optional
         Meaning of the numbers: states (0, 1 and -1), counts or shares of votes, or probabilities of classes
         that can be valid together. By default, states and counts are recognised.
-    minus_one : {"unclear", "not asked", "no"}
-        Meaning of -1, as in ``indicator(minus_one='no')``. In CheXpert, -1 means uncertain.
+    minus_one : {"unclear", "not asked", "no", "yes"}
+        Meaning of -1, as in ``indicator(minus_one='no')``. In CheXpert, -1 means uncertain, and U-Zeros and
+        U-Ones of its authors are *no* and *yes*.
     empty : {"not asked", "no", "unclear"}
         Meaning of an empty cell. In CheXpert, it means that the report does not mention the class.
     prefix : str
@@ -276,8 +279,8 @@ def read_indicator(
     ----------
     Irvin et al. 2019, arXiv 1901.07031 (CheXpert).
     """
-    for name, value in (("minus_one", minus_one), ("empty", empty)):
-        check_one_of(value, _MEANINGS, f"The option {name!r} is not a state.", where=path)
+    for name, value, allowed in (("minus_one", minus_one, _MEANINGS), ("empty", empty, _MEANINGS_OF_EMPTY)):
+        check_one_of(value, allowed, f"The option {name!r} is not a state.", where=path)
     columns, image_id = _read_columns(path, prefix)
     check_one_of(label_values or "states", LABEL_VALUES, "There is no such kind of label values.", where=path)
     meanings = (_MEANINGS[minus_one], _MEANINGS[empty])
@@ -470,7 +473,9 @@ def _check_minus_one(state: Bytes, columns: Sequence[NumberColumn], path: Path) 
         raise InputError(
             "The table contains 1 and -1 but no 0, so -1 may mean no.",
             where=path,
-            do="pass the meaning of -1: format=\"indicator(minus_one='no')\"",
+            do="convert the file, and say what -1 means: manyhot convert "
+            f"{shlex.quote(str(path))} labels.parquet --format \"indicator(minus_one='no')\"; in Python, "
+            "pass what read_labels returns with this format",
         )
 
 

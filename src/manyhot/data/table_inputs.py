@@ -17,7 +17,7 @@ from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError, UnknownNameError
-from manyhot.formats import holds_images_alone, read_images, read_labels, read_predictions
+from manyhot.formats import detect, holds_images_alone, read_images, read_labels, read_predictions
 from manyhot.formats.array_files import check_row_count
 from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_column
 from manyhot.formats.reading import image_ids, reading
@@ -26,7 +26,10 @@ from manyhot.tables import Images, Labels, Predictions, Votes, one_chunk
 from manyhot.tables.frames import check_unique
 from manyhot.tables.own_classes import shares_classes
 
-_Table = TypeVar("_Table", Labels | Images, Predictions, Votes)
+_Table = TypeVar("_Table", Labels | Images, Predictions, Votes, Labels | None)
+
+_FEW = 100
+"""Rows of a frame that show which columns are texts."""
 
 _OF_PREDICTIONS = ("score", "scores", "rank")
 """Columns that mark a table of predictions."""
@@ -65,7 +68,8 @@ def labels_of_table(
 
     Such a frame has a column with image ids and a column with classes: names, numbers, or lists of names or
     numbers. A Hugging Face data set with class labels is also such a table; if it names no images, its rows
-    are the images `rows`, by default numbered from 0. Images with original labels are an images table.
+    are the images `rows`, by default numbered from 0. Images with original labels are an images table. A
+    frame with one column of 0 and 1 per class is read as a file if it also has columns of texts.
 
     Raises
     ------
@@ -78,7 +82,7 @@ def labels_of_table(
         )
     table = _arrow_table(labels, class_name_column, rows)
     if table is None:
-        return None
+        return _labels_beside_texts(labels, classes)
 
     def read(path: Path) -> Labels | Images:
         read = read_images if holds_images_alone(path) else labels_of_file
@@ -87,9 +91,35 @@ def labels_of_table(
     return through_file(table, "labels", read)
 
 
+def _labels_beside_texts(values: Any, classes: ClassList | None) -> Labels | None:
+    """Return label sets from a frame with one column per class and columns of texts; None for others."""
+    table = _arrow_table(values, lambda names: "image_id") if _has_texts(values) else None
+
+    def read(path: Path) -> Labels | None:
+        found = detect(path, ("labels",))
+        return labels_of_file(path, classes) if found is not None and found.name == "indicator" else None
+
+    return None if table is None else through_file(table, "labels", read)
+
+
+def _has_texts(values: Any) -> bool:
+    """Return whether a frame with image ids has another column of texts, categories or times."""
+    if not (hasattr(values, "head") or isinstance(values, pa.Table)):
+        return False
+    few = values.slice(0, _FEW) if isinstance(values, pa.Table) else values.head(_FEW)
+    table = _arrow_table(few, lambda names: "image_id")
+    if table is None:
+        return False
+    ids = image_name_column(table.column_names)
+    is_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary, pa.types.is_temporal)
+    return any(is_(f.type) for f in table.schema if f.name != ids for is_ in is_text)
+
+
 def columns_of_table(values: Any, rows: Images | None = None) -> Images | None:
     """Return the columns of a frame of label sets as an images table; None for anything else."""
     table = _arrow_table(values, class_name_column, rows)
+    if table is None and _has_texts(values):
+        table = _arrow_table(values, lambda names: "image_id")
     if table is None:
         return None
     label = class_name_column(table.column_names)

@@ -147,3 +147,17 @@ def test_rows_of_numbers_are_no_names(tmp_path, message, written):
 def test_names_with_spaces_are_names(tmp_path, names):
     (tmp_path / "list.txt").write_text("\n".join(names) + "\n")
     assert read_images(tmp_path / "list.txt").image_id.to_pylist() == names
+
+
+def test_states_are_no_names(tmp_path, message, monkeypatch):
+    """NUS-WIDE has one file of 0 and 1 for each class, beside a list of images."""
+    path = tmp_path / "Labels_cat_Test.txt"
+    path.write_text("0\n1\n0\n")
+    (tmp_path / "TestImagelist.txt").write_text("a\\0001.jpg\nb\\0002.jpg\na\\0003.jpg\n")
+    text = message(lambda: read_images(path))
+    assert text.startswith("The lines of the text file are 0 and 1, not names of images.\n")
+    monkeypatch.chdir(tmp_path)
+    exec(text.partition("in Python: ")[2])
+    labels = with_zeros(read_labels(tmp_path / "labels.csv"))
+    assert labels.image_id.to_pylist() == ["a/0001.jpg", "b/0002.jpg", "a/0003.jpg"]
+    assert labels.table["state"].to_pylist() == [["no"], ["yes"], ["no"]]

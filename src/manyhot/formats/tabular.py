@@ -393,6 +393,17 @@ def _names_in_lines(path: Path) -> list[str]:
     """
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     lines = [line for line in lines if line]
+    if len(lines) > len(set(lines)) and set(lines) <= {"0", "1", "-1"}:
+        raise InputError(
+            "The lines of the text file are 0 and 1, not names of images.",
+            where=path,
+            got=f"{len(lines):,} lines",
+            allowed="one name per line",
+            do="if they are the states of a class, as in NUS-WIDE, write one CSV of all classes, for example "
+            "in Python: import pandas as pd; names = pd.read_csv('TestImagelist.txt', header=None)[0].rename("
+            f"'image_id'); table = pd.DataFrame({{{path.stem!r}: pd.read_csv({path.name!r}, header=None)[0]}}); "
+            "table.set_index(names).to_csv('labels.csv')",
+        )
     row = next((rows[0] for n in range(3) if _are_rows(rows := lines[n:])), None)
     if row is None:
         return lines

@@ -284,14 +284,8 @@ def without_unpredicted(labels: Labels, first: Predictions) -> Labels:
     if not absent.any() or absent.all() or not is_nothing[left_out_classes(labels, at)].all():
         return labels
     selected = _selected_labels(labels, at, own, "without scores")
-    rest = _sublist(own, np.flatnonzero(~absent))
+    rest = _selected(own, np.flatnonzero(~absent).tolist())
     return replace(JoinedClasses(len(rest), rest, selects=True).of_labels(selected), notes=selected.notes)
-
-
-def _sublist(classes: ClassList, ids: Ints) -> ClassList:
-    """Return the classes with these ids, in the same order."""
-    columns = ("keys", "names", "synonyms", "definitions", "hypernyms")
-    return replace(classes, **{c: tuple(getattr(classes, c)[i] for i in ids) for c in columns})
 
 
 def join_classes(
@@ -394,7 +388,11 @@ def _of_names(
 
 def _sorted(classes: ClassList) -> ClassList:
     """Return the classes in the order of their keys as strings."""
-    order = sorted(range(len(classes)), key=classes.keys.__getitem__)
+    return _selected(classes, sorted(range(len(classes)), key=classes.keys.__getitem__))
+
+
+def _selected(classes: ClassList, order: Sequence[int]) -> ClassList:
+    """Return the classes with these ids, in this order."""
 
     def ordered(column: tuple[_T, ...]) -> tuple[_T, ...]:
         return tuple(column[i] for i in order)

@@ -54,6 +54,8 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.label_studio_tasks",
         "manyhot.formats.shankar",
         "manyhot.formats.chen",
+        "manyhot.formats.celeba",
+        "manyhot.formats.voc_image_sets",
         "manyhot.formats.hugging_face",
         "manyhot.formats.annotations",
         "manyhot.formats.image_folder",

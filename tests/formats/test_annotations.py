@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -330,6 +331,28 @@ def test_open_images(tmp_path):
     assert states(strict)["000c.jpg"] == {}
 
 
+def test_open_images_in_random_orders(tmp_path):
+    """By the rules in the reference, row by row: human answers count, and machine's only without them."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        n = int(rng.integers(1, 15))
+        columns = rng.choice(list("abcd"), n), rng.choice(["verification", "machine"], n)
+        rows = list(zip(*columns, rng.choice(["/m/1", "/m/2"], n), rng.integers(0, 2, n), strict=True))
+        path = tmp_path / "labels.csv"
+        lines = [",".join(map(str, row)) for row in rows]
+        path.write_text("\n".join(["ImageID,Source,LabelName,Confidence", *lines]))
+        expected = {image: {} for image, *_ in rows}
+        for image, name in {(row[0], row[2]) for row in rows}:
+            found = [(s, c) for i, s, m, c in rows if (i, m) == (image, name)]
+            human = {c for s, c in found if s == "verification"}
+            if human:
+                expected[image][name] = ("no", "yes")[min(human)] if len(human) == 1 else "unclear"
+            elif machine := {c for _, c in found}:
+                state = {frozenset({0}): "", frozenset({1}): "yes"}.get(frozenset(machine), "unclear")
+                expected[image] |= {name: state} if state else {}
+        assert states(read_labels(path)) == expected
+
+
 def test_boxes_of_open_images(tmp_path):
     path = tmp_path / "boxes.csv"
     path.write_text(
@@ -346,6 +369,10 @@ def test_class_descriptions_of_open_images(tmp_path):
     assert (classes.keys, classes.names) == (("/m/dog", "/m/cat"), ("Dog", "Cat"))
     (tmp_path / "labels.csv").write_text(OPEN_IMAGES)
     assert read_labels(tmp_path / "labels.csv", classes=classes).class_hash == classes.hash
+    path = tmp_path / "class-descriptions.csv"  # up to V6, without a header
+    path.write_text('/m/dog,Dog\n/m/cat,"Cat, domestic"\n')
+    classes = read_classes(path)
+    assert (classes.keys, classes.names) == (("/m/dog", "/m/cat"), ("Dog", "Cat, domestic"))
 
 
 @pytest.mark.parametrize(

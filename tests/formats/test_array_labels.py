@@ -89,3 +89,17 @@ def test_matrices_that_are_refused(tmp_path, message, arrays, classes, said):
     path = tmp_path / "l.npz"
     np.savez(path, ids=IDS, **arrays)
     assert message(lambda: read_labels(path, classes=classes and from_keys(classes))) == said.format(path)
+
+
+def test_a_matrix_of_states_without_its_meaning_is_refused_with_the_way_out(tmp_path, message):
+    path = tmp_path / "observed.npy"
+    np.save(path, np.eye(3)[[0, 1, 2, 0]])
+    text = message(lambda: read_labels(path))
+    assert text.endswith(
+        "  do:      pass it as predictions; if 0 and 1 are the states of each class, pass "
+        "`label_values`=states, or convert the file with the `format` npy-labels(label_values='states')"
+    )
+    for options in ({"label_values": "states"}, {"format": "npy-labels(label_values='states')"}):
+        assert read_labels(path, **options).table["classes"].to_pylist() == [[0], [1], [2], [0]]
+    np.save(path, np.full((4, 3), 0.5))
+    assert message(lambda: read_labels(path)).endswith("pass it as predictions")

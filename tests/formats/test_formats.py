@@ -20,7 +20,7 @@ from manyhot.formats.prediction_folders import prediction_files
 from manyhot.tables import Images, Predictions
 
 LABEL_FORMATS = (
-    "campaign (folder); chen (.tsv .txt); coco-labels (.json); fiftyone (.json); "
+    "campaign (folder); celeba-attributes (.txt); chen (.tsv .txt); coco-labels (.json); fiftyone (.json); "
     "fiftyone-samples (.json folder); "
     "ground-truth (.manifest .jsonl .json); "
     "hf-labels (folder .parquet); image-folder (folder); imagenet-mistakes-labels (.json); "
@@ -29,7 +29,7 @@ LABEL_FORMATS = (
     "npy-labels (.npy); npz-labels (.npz); open-images (.parquet .csv .tsv); real (.json); "
     "real-scores (.npz); "
     "tfds-multilabel (.json .parquet); tsipras-main (.pkl); tsipras-selected (.pkl); "
-    "voc-labels (folder)"
+    "voc-image-sets (.txt folder); voc-labels (folder)"
 )
 LABEL_COLUMNS = (
     "multilabel-csv: id, original_label and proposed_labels; "

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from manyhot import read_labels, read_predictions
+from manyhot import evaluate, read_labels, read_predictions
 from manyhot.classes import class_list, from_keys
 from manyhot.data.convert import convert
 from manyhot.data.inputs import open_inputs
@@ -101,8 +101,11 @@ def test_chexpert(tmp_path):
     """Irvin et al. 2019: 1 is positive, 0 negative, -1 uncertain, and empty is not mentioned."""
     (tmp_path / "train.csv").write_text(CHEXPERT)
     labels = read_labels(tmp_path / "train.csv")
-    # A class that no report mentions cannot be told from a column of notes.
-    assert labels.class_list.keys == ("No Finding", "Cardiomegaly", "Edema")
+    # A class that no report mentions is a class, too; if it is a column of notes, a note names it.
+    assert labels.class_list.keys == ("No Finding", "Cardiomegaly", "Lung Lesion", "Edema")
+    assert labels.notes == (
+        "the labels have empty columns, of classes that nobody was asked about: Lung Lesion",
+    )
     assert sets(labels) == [{"No Finding"}, {"Cardiomegaly"}]
     assert sets(labels, "no") == [{"Cardiomegaly"}, set()]
     assert sets(labels, "unclear") == [{"Edema"}, set()]
@@ -113,6 +116,35 @@ def test_chexpert(tmp_path):
     )
     assert labels.table["classes"].to_pylist() == [[0, 1, 2], [0, 1, 2, 3]]
     assert labels.table["state"].to_pylist() == [["yes", "no", "no"], ["no", "yes", "no", "no"]]
+    # U-Ones and U-Zeros, which its authors compare.
+    for state in ("yes", "no"):
+        labels = read_labels(tmp_path / "train.csv", format=f"indicator(minus_one='{state}')")
+        assert sets(labels, state)[0] >= {"Edema"}
+    with pytest.raises(InputError, match="The option 'empty' is not a state"):
+        read_labels(tmp_path / "train.csv", format="indicator(empty='yes')")
+
+
+def test_notes_on_columns_that_are_not_read(tmp_path):
+    path = tmp_path / "l.csv"
+    path.write_text("image,age,cat,fish,remarks,dog,where\na,3,1,2,,0,x\nb,2,0,0,,1,y\nc,4,0,1,,1,z\n")
+    labels = read_labels(path)
+    assert labels.class_list.keys == ("cat", "dog")
+    codes = "the labels have columns of other numbers than 0, 1 and -1, which are not read as classes: fish"
+    assert labels.notes == (codes,)
+    assert convert(path, tmp_path / "l.parquet").notes == labels.notes
+    evaluated = pd.DataFrame({"cat": [0.9, 0.2, 0.1], "dog": [0.3, 0.8, 0.6]}, index=["a", "b", "c"])
+    assert f"l: {codes}" in evaluate(path, evaluated, scores="probability", metrics=["map_macro"]).notes
+    labels = read_labels(path, classes=from_keys(("cat", "elk")))
+    assert labels.notes == (
+        "the labels have columns of 0 and 1 that are not in the class list, and are left out: dog",
+    )
+
+
+def test_an_empty_column_without_the_prefix_of_the_others_is_no_class(tmp_path):
+    (tmp_path / "l.csv").write_text("image,label_cat,label_dog,label_elk,scanner\na,1,0,,\nb,0,1,,\n")
+    labels = read_labels(tmp_path / "l.csv")
+    assert labels.class_list.keys == ("cat", "dog", "elk")
+    assert labels.table["state"].to_pylist() == [["yes", "no"], ["no", "yes"]]
 
 
 def test_tables_without_zeros_do_not_record_what_was_asked(tmp_path):
@@ -128,10 +160,15 @@ def test_minus_one_that_may_mean_no(tmp_path, message):
     assert message(lambda: read_labels(path)) == (
         "The table contains 1 and -1 but no 0, so -1 may mean no.\n"
         f"  where:   {path}\n"
-        "  do:      pass the meaning of -1: format=\"indicator(minus_one='no')\""
+        f"  do:      convert the file, and say what -1 means: manyhot convert {path} labels.parquet "
+        "--format \"indicator(minus_one='no')\"; in Python, pass what read_labels returns with this format"
     )
     labels = read_labels(path, format="indicator(minus_one='no')")
     assert (sets(labels), sets(labels, "no")) == ([{"Smiling"}, {"Young"}], [{"Young"}, {"Smiling"}])
+    convert(path, tmp_path / "labels.parquet", format="indicator(minus_one='no')")  # as the message says
+    assert read_labels(tmp_path / "labels.parquet").table["classes"].to_pylist() == [[0, 1], [0, 1]]
+    path.write_text("image_id,Smiling,Young,Bald\n1.jpg,1,-1,\n2.jpg,-1,1,\n")
+    assert "-1 may mean no" in message(lambda: read_labels(path))
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

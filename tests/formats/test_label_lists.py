@@ -282,3 +282,67 @@ def test_an_image_on_two_lines_is_an_error_that_names_the_file(tmp_path):
     with pytest.raises(MatchError) as error:
         read_labels(path)
     assert str(error.value).startswith(f"An image is listed more than once.\n  where:   {path}\n")
+
+
+COMMAS = {
+    "one row each": 'image,label\na.jpg,"Complex, mixed"\nb.jpg,Pastures\n',
+    "several rows": 'image,label\na.jpg,"Complex, mixed"\na.jpg,Pastures\nb.jpg,Pastures\n',
+    "images table": 'image_id,label\na.jpg,"Complex, mixed"\na.jpg,Pastures\nb.jpg,Pastures\n',
+    "no space": 'image,label\na.jpg,"Complex,mixed"\nb.jpg,Pastures\n',
+    "a name that is part of another": 'image,label\na.jpg,"Complex, mixed"\nb.jpg,Complex\n',
+    "semicolons": "image;label\na.jpg;Complex, mixed\nb.jpg;Pastures\n",
+    "label sets": 'image_id,classes\na.jpg,"Complex, mixed"\nb.jpg,Pastures\n',
+}
+
+
+@pytest.mark.parametrize("written", COMMAS.values(), ids=COMMAS)
+def test_names_with_a_comma_are_not_divided_in_silence(tmp_path, message, written):
+    path = tmp_path / "l.csv"
+    path.write_text(written)
+    comma = "Complex,mixed" if "Complex,mixed" in written else "Complex, mixed"
+    column, other = (
+        word if word in written else also for word, also in (("classes", "label"), ("Pastures", "Complex"))
+    )
+    absent = "Complex" if other == "Pastures" else "mixed"
+    assert message(lambda: read_labels(path)) == (
+        "Commas may separate the classes of an image or be part of the names of classes.\n"
+        f"  where:   {path}, column {column}\n"
+        f"  got:     {comma}, beside {other}; no image has only {absent}\n"
+        "  allowed: cells in which each name also occurs alone, or names that are separated by | or ;\n"
+        "  do:      pass the list of all classes as `classes`, which decides; or read the file by `format` "
+        "with manyhot convert or read_labels: label-lists(separator=',') divides the cells, and "
+        "label-lists(separator='|') keeps them whole"
+    )
+    classes = from_keys((comma, other, "Water"))
+    labels = read_labels(path, classes=classes)
+    found = dict(zip(labels.image_id.to_pylist(), labels.table["classes"].to_pylist(), strict=True))
+    assert found == {"a.jpg": [0, 1] if "\na.jpg,P" in written else [0], "b.jpg": [1]}
+    divided = from_keys(("Complex", "mixed", "Pastures"))
+    if "\na.jpg,P" not in written:
+        assert read_labels(path, classes=divided).table["classes"].to_pylist()[0] == [0, 1]
+    if column == "label":
+        whole = read_labels(path, format="label-lists(separator='|')")
+        assert whole.class_list.keys == (comma, other) if other == "Pastures" else (other, comma)
+
+
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        (["cat, dog", "dog", "cat", "elk"], {"cat", "dog", "elk"}),  # each name also stands alone
+        (["cat, dog", "elk, cat"], {"cat", "dog", "elk"}),  # only lists
+        (["cat,dog", "cat", "elk"], {"cat", "dog", "elk"}),  # a shared name, and commas without spaces
+        (["cat,dog", "dog,elk", "polar bear"], {"cat", "dog", "elk", "polar bear"}),
+        (["cat|dog, small", "elk"], {"cat", "dog, small", "elk"}),  # bars divide
+    ],
+)
+def test_commas_that_divide_cells(tmp_path, cells, names):
+    pd.DataFrame({"image": range(len(cells)), "label": cells}).to_csv(tmp_path / "l.csv", index=False)
+    assert set(read_labels(tmp_path / "l.csv").class_list.keys) == names
+
+
+def test_commas_between_names_or_numbers_of_the_class_list(tmp_path):
+    path = tmp_path / "l.csv"
+    path.write_text('image,label\na.jpg,"tench, goldfish"\nb.jpg,cock\n')
+    assert read_labels(path).table["classes"].to_pylist() == [[0, 1], [7]]
+    path.write_text('image,label\na.jpg,"1, 2"\nb.jpg,3\n')
+    assert read_labels(path).table["classes"].to_pylist() == [[1, 2], [3]]

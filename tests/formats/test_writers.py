@@ -4,12 +4,13 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manyhot import read_labels, registry, tables
+from manyhot import convert, read_labels, registry, tables
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import InputError, MatchError, UnknownNameError
 from manyhot.formats.writing import LABEL_FACTS, save
@@ -134,6 +135,34 @@ def test_one_column_per_class_of_complete_label_sets(tmp_path):
     complete = labels_of(table, asked_known=True, complete=True)
     save(complete, tmp_path / "one-hot.csv", "indicator", classes=CLASSES)
     assert (tmp_path / "one-hot.csv").read_text(encoding="utf-8").splitlines()[1] == "a.jpg,0,1,0,0,0"
+
+
+@pytest.mark.parametrize("through", ["", "labels.parquet", "labels.json", "labels.npz"])
+def test_unknown_classes_remain_blank_without_a_no(tmp_path, through):
+    """Of single positives, the other classes are unknown; those of a list of classes are not."""
+    written = "image_id,cat,dog\na.jpg,1,\nb.jpg,,1\nc.jpg,1,1\n"
+    (tmp_path / "labels.csv").write_text(written)
+    path = tmp_path / "labels.csv"
+    if through == "labels.npz":
+        known = np.array([[1, np.nan], [np.nan, 1], [1, 1]])
+        np.savez(
+            tmp_path / through, labels=known, image_id=["a.jpg", "b.jpg", "c.jpg"], classes=["cat", "dog"]
+        )
+    elif through:
+        convert(path, tmp_path / through, to="coco-labels" if through == "labels.json" else None)
+    path = tmp_path / (through or "labels.csv")
+    assert not read_labels(path).asked_known
+    converted = convert(path, tmp_path / "back.csv", to="indicator")
+    assert (tmp_path / "back.csv").read_text() == written
+    assert converted.notes[-1] == (
+        "back.csv has 2 empty cells, of classes that nobody was asked about; "
+        "`to`=\"indicator(not_asked='no')\" writes them as 0"
+    )
+    (tmp_path / "lists.csv").write_text("image,label\na.jpg,cat\nb.jpg,dog\n")
+    for source, to in ((path, "indicator(not_asked='no')"), (tmp_path / "lists.csv", "indicator")):
+        converted = convert(source, tmp_path / "no.csv", to=to)
+        assert (tmp_path / "no.csv").read_text().startswith("image_id,cat,dog\na.jpg,1,0\nb.jpg,0,1\n")
+        assert not any("empty" in note for note in converted.notes)
 
 
 def test_lists_of_names_by_image(labels, tmp_path):

@@ -264,6 +264,9 @@ FILES = {
             'a.JPEG,3,"3, 9",,5,False\nb.JPEG,4,,6,"4, 7",True\n'
         ),
     ),
+    "list_attr_celeba.txt": (read_labels, text("2\nBald Young \n1.jpg -1  1\n2.jpg  1 -1\n")),
+    "list_eval_partition.txt": (read_images, text("1.jpg 0\n2.jpg 2\n")),
+    "cat_val.txt": (read_labels, text("000005 -1\n000007  1\n000009  0\n")),
     "chen.tsv": (read_labels, text("a.JPEG\t0\t0,391\t0.25,1.0\nb.JPEG\t1\t\t\n")),
     "scores.npz": (
         read_labels,

@@ -13,6 +13,7 @@ from manyhot import tables
 from manyhot.classes import ClassList, class_list_of, normal_name
 from manyhot.command import command
 from manyhot.data.data_sets import Reading
+from manyhot.data.table_inputs import labels_of_file
 from manyhot.errors import InputError, UsageError
 from manyhot.files import hashes_of
 from manyhot.formats import (
@@ -22,7 +23,6 @@ from manyhot.formats import (
     read_findings,
     read_golden,
     read_images,
-    read_labels,
     read_predictions,
     read_proposals,
     read_results,
@@ -44,6 +44,7 @@ from manyhot.registry import get, names
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables.labels import with_zeros
+from manyhot.tables.own_classes import JoinedClasses
 from manyhot.tables.votes import count_app_answers
 
 _TABLES = ("labels", "predictions", "images", "results", "findings", "proposals", "votes", "golden")
@@ -177,7 +178,8 @@ def convert(
         saved = _write(holds, content, source, target, Reading(rows=rows, classes=class_list), long, run.call)
     left_out = (*_left_out(content), *saved.left_out)
     notes = [f"{target.name} does not contain {', '.join(left_out)}"] if left_out else []
-    notes += _states_note(content, target) if to is None else ()
+    notes += [*(content.notes if isinstance(content, tables.Labels) else ())]
+    notes += _states_note(content, target) if to is None else saved.notes
     return Converted(holds, left_out, _what(content), notes=tuple(notes), written=saved.files)
 
 
@@ -300,7 +302,10 @@ def _read_any(source: Path, reading: Reading, format: str | None) -> tuple[str, 
         return holds, read_votes(source, classes=classes, format=format)
     if holds == "golden":
         return holds, read_golden(source, classes=classes, format=format)
-    return "labels", read_labels(source, classes=classes, format=format)
+    labels = labels_of_file(source, classes, format=format)
+    if classes is None or labels.class_hash == classes.hash:
+        return "labels", labels
+    return "labels", JoinedClasses(len(classes), classes, selects=True).of_labels(labels)
 
 
 def _table_of(content: _Content) -> tuple[pa.Table, Mapping[str, str]]:

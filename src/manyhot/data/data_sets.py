@@ -21,7 +21,7 @@ from manyhot.data.benchmarks import (
     data_set,
     same_name_note,
 )
-from manyhot.data.table_inputs import images_of_table
+from manyhot.data.table_inputs import images_of_table, labels_of_file
 from manyhot.errors import InputError, UsageError
 from manyhot.files import near_paths, sha256
 from manyhot.formats import (
@@ -372,7 +372,7 @@ def _files(path: Path, asked: Asked) -> Source:
     rows = asked.reading.row_images(classes)
     labels = None
     if table == sets or (table == path and not holds_images_alone(path)):
-        labels = read_labels(table, classes=classes, rows=rows, label_values=asked.reading.label_values)
+        labels = labels_of_file(table, classes, rows=rows, label_values=asked.reading.label_values)
         labels = labels if rows is None else labels.with_labels(rows, asked.reading.match)
     own = shown or (table if labels is None else None)
     images = open_images(asked.reading.images or own, classes, labels)

@@ -29,7 +29,13 @@ from manyhot.data.data_sets import (
     sources,
 )
 from manyhot.data.data_sets import Reading as Reading
-from manyhot.data.table_inputs import columns_of_table, labels_in, labels_of_table, tables_of_frames
+from manyhot.data.table_inputs import (
+    columns_of_table,
+    labels_in,
+    labels_of_file,
+    labels_of_table,
+    tables_of_frames,
+)
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import (
@@ -47,7 +53,14 @@ from manyhot.tables.campaign_folder import is_campaign
 from manyhot.tables.image_conditions import conditions_text, own_columns, selected_images
 from manyhot.tables.image_ids import check_match
 from manyhot.tables.labels import sorted_by_id, with_ids_like
-from manyhot.tables.own_classes import JoinedClasses, are_numbers, join_classes, note_on_empty, own_list
+from manyhot.tables.own_classes import (
+    JoinedClasses,
+    are_numbers,
+    join_classes,
+    note_on_empty,
+    own_list,
+    without_unpredicted,
+)
 
 LabelsLike = Annotated[Any, Shown("DATASET")]
 """Label sets as a table, a frame or arrays; or where they are: a file, a campaign, a benchmark."""
@@ -237,7 +250,8 @@ def _labels_alone(path: Path, reading: Reading) -> Source:
     file = campaign.path("labels") if campaign else data_file(path)
     classes = open_class_list(reading.classes or (campaign.path("classes") if campaign else None))
     is_images = file.is_file() and holds_images_alone(file)
-    read = partial(read_labels, classes=classes, rows=reading.rows, label_values=reading.label_values)
+    read = read_labels if campaign else labels_of_file
+    read = partial(read, classes=classes, rows=reading.rows, label_values=reading.label_values)
     labels = read(file) if file.exists() and not is_images else None
     own = campaign.path("images") if campaign else file if is_images else None
     images = open_images(reading.images or own, classes, labels)
@@ -317,12 +331,16 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
         is_open = is_open or (images is not None and images.class_list is not None)
         peek = partial(next, source.models(), None) if in_memory else partial(_first_with_classes, source)
         first = peek() if is_open else None
+        if labels is not None and first is not None:
+            labels = without_unpredicted(labels, first)
         joined = join_classes(labels, images, first, sort=alone or not in_memory, alone=alone)
         if joined is None and labels is None and not alone:
             joined = _of_first_model(images, peek)
     if joined is None:
+        source.misfits.remarks += [] if labels is None else labels.notes
         return source
     labels = labels and joined.of_labels(labels)
+    source.misfits.remarks += [] if labels is None else labels.notes
     images = images and joined.of_images(images)
     if labels is not None and not alone and (note := note_on_empty(labels, joined.classes)):
         source.misfits.remarks.append(note)

@@ -16,19 +16,49 @@ from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList
-from manyhot.errors import InputError
-from manyhot.formats import holds_images_alone, read_images, read_labels, read_predictions
+from manyhot.errors import InputError, UnknownNameError
+from manyhot.formats import detect, holds_images_alone, read_images, read_labels, read_predictions
 from manyhot.formats.array_files import check_row_count
 from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_column
 from manyhot.formats.reading import image_ids, reading
 from manyhot.formats.writing import PathLike
 from manyhot.tables import Images, Labels, Predictions, Votes, one_chunk
 from manyhot.tables.frames import check_unique
+from manyhot.tables.own_classes import shares_classes
 
-_Table = TypeVar("_Table", Labels | Images, Predictions, Votes)
+_Table = TypeVar("_Table", Labels | Images, Predictions, Votes, Labels | None)
+
+_FEW = 100
+"""Rows of a frame that show which columns are texts."""
 
 _OF_PREDICTIONS = ("score", "scores", "rank")
 """Columns that mark a table of predictions."""
+
+
+def labels_of_file(
+    path: PathLike, classes: ClassList | None, read: Callable[..., Labels] = read_labels, **options: Any
+) -> Labels:
+    """Return the label sets in a file over a class list, or over their own list if it has further classes.
+
+    `JoinedClasses.of_labels` then leaves these out.
+
+    Raises
+    ------
+    InputError
+        As `read_labels` does.
+    """
+    try:
+        return read(path, classes=classes, **options)
+    except (InputError, UnknownNameError):
+        if classes is None:
+            raise
+        try:
+            labels = read(path, classes=None, **options)
+        except InputError:
+            labels = None
+        if labels is None or not shares_classes(labels, classes):
+            raise
+        return labels
 
 
 def labels_of_table(
@@ -38,7 +68,8 @@ def labels_of_table(
 
     Such a frame has a column with image ids and a column with classes: names, numbers, or lists of names or
     numbers. A Hugging Face data set with class labels is also such a table; if it names no images, its rows
-    are the images `rows`, by default numbered from 0. Images with original labels are an images table.
+    are the images `rows`, by default numbered from 0. Images with original labels are an images table. A
+    frame with one column of 0 and 1 per class is read as a file if it also has columns of texts.
 
     Raises
     ------
@@ -46,21 +77,49 @@ def labels_of_table(
         As `read_labels` does.
     """
     if isinstance(labels, Mapping) and not hasattr(labels, "with_format"):
-        return through_file(_json_of(labels), "labels", partial(read_labels, classes=classes), suffix=".json")
+        return through_file(
+            _json_of(labels), "labels", partial(labels_of_file, classes=classes), suffix=".json"
+        )
     table = _arrow_table(labels, class_name_column, rows)
     if table is None:
-        return None
+        return _labels_beside_texts(labels, classes)
 
     def read(path: Path) -> Labels | Images:
-        read = read_images if holds_images_alone(path) else read_labels
+        read = read_images if holds_images_alone(path) else labels_of_file
         return read(path, classes=classes)
 
     return through_file(table, "labels", read)
 
 
+def _labels_beside_texts(values: Any, classes: ClassList | None) -> Labels | None:
+    """Return label sets from a frame with one column per class and columns of texts; None for others."""
+    table = _arrow_table(values, lambda names: "image_id") if _has_texts(values) else None
+
+    def read(path: Path) -> Labels | None:
+        found = detect(path, ("labels",))
+        return labels_of_file(path, classes) if found is not None and found.name == "indicator" else None
+
+    return None if table is None else through_file(table, "labels", read)
+
+
+def _has_texts(values: Any) -> bool:
+    """Return whether a frame with image ids has another column of texts, categories or times."""
+    if not (hasattr(values, "head") or isinstance(values, pa.Table)):
+        return False
+    few = values.slice(0, _FEW) if isinstance(values, pa.Table) else values.head(_FEW)
+    table = _arrow_table(few, lambda names: "image_id")
+    if table is None:
+        return False
+    ids = image_name_column(table.column_names)
+    is_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary, pa.types.is_temporal)
+    return any(is_(f.type) for f in table.schema if f.name != ids for is_ in is_text)
+
+
 def columns_of_table(values: Any, rows: Images | None = None) -> Images | None:
     """Return the columns of a frame of label sets as an images table; None for anything else."""
     table = _arrow_table(values, class_name_column, rows)
+    if table is None and _has_texts(values):
+        table = _arrow_table(values, lambda names: "image_id")
     if table is None:
         return None
     label = class_name_column(table.column_names)

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from manyhot import registry
@@ -531,6 +532,11 @@ def _unreadable(path: Path, holds: str) -> InputError:
         got = f"{other.about['holds']} ({other.name}){columns}"
         # Images without original labels are a table in which the columns of labels were not recognised.
         do = None if columns and " label (" not in columns else f"pass it as {other.about['holds']}"
+        if do and holds == "labels" and other.name == "npy" and _holds_states(path):
+            do += (
+                "; if 0 and 1 are the states of each class, pass `label_values`=states, or convert the file "
+            )
+            do += "with the `format` npy-labels(label_values='states')"
         if do and holds == "labels" and other.name == "score-columns":
             file, values = shlex.quote(path.name), "indicator(label_values='p')"
             do += "; if the numbers are the share of people who see a class, convert the file: "
@@ -547,6 +553,16 @@ def _unreadable(path: Path, holds: str) -> InputError:
         allowed=_needs(path, holds),
         do=do,
     )
+
+
+def _holds_states(path: Path) -> bool:
+    """Return whether an array is a matrix that contains only 0, 1, -1 and NaN."""
+    from manyhot.formats.array_files import load_array
+
+    values = load_array(path)[""]
+    if values.ndim != 2 or values.dtype.kind not in "biuf":
+        return False
+    return bool((np.isin(values, (0, 1, -1)) | (values != values)).all())
 
 
 def _columns(path: Path, holds: str) -> tuple[str, str | None]:

@@ -267,6 +267,7 @@ def _labels(
         asked_known=records_no(verified),
         name=name,
         class_list=classes if is_own else None,
+        positives_only=not records_no(verified),
     )
     # COCO and VOC number their classes themselves, so the order is not that of the sorted names.
     return declaring(labels, classes) if is_own else labels
@@ -390,5 +391,6 @@ def _verifications(frame: pl.DataFrame, threshold: float) -> pl.DataFrame:
         .when("is_human")
         .then(pl.lit("no"))
     )
-    first = pl.int_range(pl.len()).min().over("image_id")
-    return pairs.with_columns(state=state, first=first).sort("first", maintain_order=True)
+    # The rows of an image may be anywhere in the file: human and machine labels are often concatenated.
+    rows = pairs.with_columns(state=state).with_row_index("row")
+    return rows.sort(pl.col("row").min().over("image_id"), maintain_order=True)

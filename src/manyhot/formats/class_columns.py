@@ -44,7 +44,8 @@ def write_indicator(
 ) -> Saved:
     """Write a table with ``image_id`` and one column per class, without images that are not usable.
 
-    A cell is 1 (*yes*), 0 (*no*), -1 (*unclear*), or empty if no rater was asked about the class.
+    A cell is 1 (*yes*), 0 (*no*), -1 (*unclear*), or empty if no rater was asked about the class. Classes
+    that a list of classes does not contain are 0; those of a table of 1 and blanks remain empty.
 
     Parameters
     ----------
@@ -68,17 +69,22 @@ def write_indicator(
     cells = np.zeros(256, np.int8)
     cells[list(_CELLS)] = list(_CELLS.values())
     columns = {"image_id": pl.Series(labels.image_id.filter(labels.table["usable"].combine_chunks()))}
+    n_empty = 0
     for c, name in enumerate(names):
         column = states.state[used, c]
+        is_empty = (column == NOT_ASKED) | (labels.positives_only & (column == NO))
         values = pl.Series(cells[column])
-        columns[name] = values if not_asked == "no" else values.set(pl.Series(column == NOT_ASKED), None)
+        columns[name] = values if not_asked == "no" else values.set(pl.Series(is_empty), None)
+        n_empty += 0 if not_asked == "no" else int(is_empty.sum())
     frame = pl.DataFrame(columns)
     with atomic_write(path) as part:
         if path.suffix.lower() == ".csv":
             frame.write_csv(part)
         else:
             frame.write_parquet(part)
-    return Saved((path,), lost_keys(own))
+    note = f"{path.name} has {n_empty:,} empty cells, of classes that nobody was asked about; "
+    note += "`to`=\"indicator(not_asked='no')\" writes them as 0"
+    return Saved((path,), lost_keys(own), (note,) if n_empty else ())
 
 
 @register("writer", "label-lists", holds=("labels",), suffixes=(".json",), keeps=())

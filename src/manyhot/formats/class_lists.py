@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -17,9 +19,19 @@ _OPEN_IMAGES = {"LabelName": "key", "DisplayName": "name"}
 """Columns of Open Images' class descriptions."""
 
 
+_MID = re.compile(r"/[a-z]/\w+")
+"""A class of Open Images."""
+
+
 def _matches(path: Path) -> bool:
     names = column_names(path)
-    return path.suffix.lower() == ".txt" or "key" in names or set(_OPEN_IMAGES) <= set(names)
+    is_table = "key" in names or set(_OPEN_IMAGES) <= set(names)
+    return path.suffix.lower() == ".txt" or is_table or _has_no_header(path, names)
+
+
+def _has_no_header(path: Path, names: Sequence[str]) -> bool:
+    """Return whether a table is Open Images' class descriptions, up to V6 without the names of columns."""
+    return path.suffix.lower() == ".csv" and len(names) == 2 and _MID.fullmatch(names[0]) is not None
 
 
 @register(
@@ -40,6 +52,9 @@ def read_class_list(path: Path) -> ClassList:
     if path.suffix.lower() == ".txt":
         lines = path.read_text(encoding="utf-8-sig").splitlines()
         return from_keys([line.strip() for line in lines if line.strip()], name=path.stem)
+    if _has_no_header(path, column_names(path)):
+        rows = pl.read_csv(path, has_header=False, infer_schema=False, new_columns=["key", "name"])
+        return replace(from_keys(rows["key"].to_list(), path.stem), names=tuple(rows["name"].to_list()))
     frame = read_frame(path).rename(_OPEN_IMAGES, strict=False)
     if frame["key"].null_count():
         raise InputError("A class has no key.", where=f"{path}, row {frame['key'].is_null().arg_true()[0]}")

@@ -5,8 +5,9 @@ The columns name the classes. Columns with other content, such as a patient's ag
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bytes, Floats
-from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR
+from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError
 from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in
 from manyhot.formats.headers import (
@@ -36,7 +37,8 @@ from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.label_values import LABEL_VALUES, are_counts, columns_of_values
 
-_MEANINGS = {"unclear": UNCLEAR, "not asked": NOT_ASKED, "no": NO}
+_MEANINGS_OF_EMPTY = {"unclear": UNCLEAR, "not asked": NOT_ASKED, "no": NO}
+_MEANINGS = _MEANINGS_OF_EMPTY | {"yes": YES}
 _CELL = "1, 0, -1 or nothing; or yes, no, maybe or nothing"
 
 _TEXTS = {
@@ -49,6 +51,9 @@ _TEXTS = {
 
 _PREFIXES = ("label_", "labels_", "class_", "classes_", "tag_", "tags_", "category_", "target_", "y_")
 """Prefixes that pandas.get_dummies puts before the classes; removed if all classes have the same."""
+
+_REMARKS = ("comment", "comments", "note", "notes", "remark", "remarks")
+"""Columns that are no classes if they are empty."""
 
 _ALMOST = 0.9
 """Share of zeros and ones from which a column with other content may be a class with mistakes."""
@@ -68,7 +73,7 @@ _SUFFIXES = (".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
-class _ValueColumn:
+class NumberColumn:
     """A column of a table.
 
     Attributes
@@ -105,19 +110,19 @@ class _ValueColumn:
         return self.values[~(np.isnan(self.values) | np.isin(self.values, (0, 1, -1)))]
 
 
-def _value_columns(frame: pl.DataFrame) -> list[_ValueColumn]:
+def _value_columns(frame: pl.DataFrame) -> list[NumberColumn]:
     """Return the columns apart from the names of images and the index of pandas."""
     index = [c for c in frame.columns if fold_name(c) in IMAGE_NAME_COLUMNS[-2:]]
     skipped = {image_name_column(frame.columns), *index}
     return [_value_column(column) for column in frame.get_columns() if column.name not in skipped]
 
 
-def _value_column(column: pl.Series) -> _ValueColumn:
+def _value_column(column: pl.Series) -> NumberColumn:
     values = _as_floats(column)
     if values is None:
-        return _ValueColumn(column.name, np.empty(0), is_text=True)
+        return NumberColumn(column.name, np.empty(0), is_text=True)
     is_whole = column.dtype.is_integer() or column.dtype == pl.Boolean
-    return _ValueColumn(column.name, values, is_whole)
+    return NumberColumn(column.name, values, is_whole)
 
 
 def _as_floats(column: pl.Series) -> Floats | None:
@@ -148,7 +153,7 @@ def describe_columns(path: Path) -> list[str]:
     return [f"{n} ({_content(columns[n])})" if n in columns else n for n in column_names(path)]
 
 
-def _content(column: _ValueColumn) -> str:
+def _content(column: NumberColumn) -> str:
     if column.is_text:
         return "text"
     if column.holds_states:
@@ -156,7 +161,7 @@ def _content(column: _ValueColumn) -> str:
     return "empty" if column.is_empty else "whole numbers" if column.is_whole else "numbers"
 
 
-def _candidates(path: Path) -> list[_ValueColumn]:
+def _candidates(path: Path) -> list[NumberColumn]:
     """Return the columns that may be classes; none if the table has another format."""
     names = column_names(path)
     folded = {fold_name(name) for name in names}
@@ -190,7 +195,7 @@ def _read_frame(path: Path, *, most_rows: int | None = None) -> pl.DataFrame:
     return read_frame(path, [f.name for f in pq.read_schema(path) if not any(is_(f.type) for is_ in nested)])
 
 
-def _recognised(by: Callable[[list[_ValueColumn]], bool], *, damaged: bool) -> Callable[[Path], bool]:
+def _recognised(by: Callable[[list[NumberColumn]], bool], *, damaged: bool) -> Callable[[Path], bool]:
     """Return a function that tests the columns of a file; `damaged` if the reader reports what is wrong."""
 
     def matches(path: Path) -> bool:
@@ -202,26 +207,26 @@ def _recognised(by: Callable[[list[_ValueColumn]], bool], *, damaged: bool) -> C
     return matches
 
 
-def _hold_labels(columns: list[_ValueColumn]) -> bool:
+def _hold_labels(columns: list[NumberColumn]) -> bool:
     # A column of metadata may contain fractions, and all scores of a rare class may be 0.
     more_states = sum(c.holds_states for c in columns) > sum(c.holds_scores for c in columns)
     return more_states or _hold_counts(_number_columns(columns))
 
 
-def _number_columns(columns: Sequence[_ValueColumn]) -> list[_ValueColumn]:
+def _number_columns(columns: Sequence[NumberColumn]) -> list[NumberColumn]:
     return [c for c in columns if not c.is_text and not c.is_empty and not is_metadata(c.name)]
 
 
-def _matrix(columns: Sequence[_ValueColumn]) -> Floats:
+def _matrix(columns: Sequence[NumberColumn]) -> Floats:
     return np.stack([c.values for c in columns], axis=1)
 
 
-def _hold_scores(columns: list[_ValueColumn]) -> bool:
+def _hold_scores(columns: list[NumberColumn]) -> bool:
     n_scores = sum(c.holds_scores for c in columns)
     return len(columns) > 1 and n_scores > 0 and n_scores >= sum(c.holds_states for c in columns)
 
 
-def _may_hold_scores(columns: list[_ValueColumn]) -> bool:
+def _may_hold_scores(columns: list[NumberColumn]) -> bool:
     """Return whether a table that is passed as predictions has columns of scores; 0 and 1 are scores, too."""
     return any(c.holds_scores or (c.holds_states and (c.values >= 0).all()) for c in columns)
 
@@ -249,7 +254,8 @@ def read_indicator(
 
     A cell is 1 or true (*yes*), 0 or false (*no*), -1, or empty. All columns that contain only such cells are
     classes, except columns of metadata, such as *age*, *sex* and *split*. With a class list, only its classes
-    are read. Otherwise, the classes are in the order of the columns.
+    are read. Otherwise, the classes are in the order of the columns. Notes of the labels name columns of
+    other numbers, which are not read, and empty columns.
 
     The numbers may also be votes of raters who chose one class per image: counts or, with `label_values`,
     shares. The label set then contains the class with the most votes, and the shares are the probabilities
@@ -261,8 +267,9 @@ def read_indicator(
     label_values : {"states", "counts", "shares", "p"}, optional
         Meaning of the numbers: states (0, 1 and -1), counts or shares of votes, or probabilities of classes
         that can be valid together. By default, states and counts are recognised.
-    minus_one : {"unclear", "not asked", "no"}
-        Meaning of -1, as in ``indicator(minus_one='no')``. In CheXpert, -1 means uncertain.
+    minus_one : {"unclear", "not asked", "no", "yes"}
+        Meaning of -1, as in ``indicator(minus_one='no')``. In CheXpert, -1 means uncertain, and U-Zeros and
+        U-Ones of its authors are *no* and *yes*.
     empty : {"not asked", "no", "unclear"}
         Meaning of an empty cell. In CheXpert, it means that the report does not mention the class.
     prefix : str
@@ -272,10 +279,24 @@ def read_indicator(
     ----------
     Irvin et al. 2019, arXiv 1901.07031 (CheXpert).
     """
-    for name, value in (("minus_one", minus_one), ("empty", empty)):
-        check_one_of(value, _MEANINGS, f"The option {name!r} is not a state.", where=path)
+    for name, value, allowed in (("minus_one", minus_one, _MEANINGS), ("empty", empty, _MEANINGS_OF_EMPTY)):
+        check_one_of(value, allowed, f"The option {name!r} is not a state.", where=path)
     columns, image_id = _read_columns(path, prefix)
     check_one_of(label_values or "states", LABEL_VALUES, "There is no such kind of label values.", where=path)
+    meanings = (_MEANINGS[minus_one], _MEANINGS[empty])
+    return labels_of_columns(columns, image_id, classes, path, meanings, label_values, prefix)
+
+
+def labels_of_columns(
+    columns: Sequence[NumberColumn],
+    image_id: pa.Array,
+    classes: ClassList | None,
+    path: Path,
+    meanings: tuple[int, int],
+    label_values: str | None = None,
+    prefix: str = "",
+) -> Labels:
+    """Return label sets from columns of numbers; `meanings` are the states of -1 and of an empty cell."""
     named = _number_columns(columns) if classes is None else _columns_of_classes(columns, classes, path)[0]
     kind = label_values or ("counts" if _hold_counts(named) else "states")
     if classes is None:
@@ -286,31 +307,58 @@ def read_indicator(
     else:
         chosen, at = _columns_of_classes(columns, classes, path)
         own = ClassIds({}, len(classes), classes.hash)
+    notes = tuple(_notes(columns, chosen, classes))
     rated = {"image_id": image_id, "usable": np.ones(len(image_id), bool)}
     if kind != "states":
         values = np.full((len(image_id), own.n_classes), np.nan if kind == "p" else 0.0)
         values[:, at] = _matrix(chosen)
         voted = columns_of_values(values, kind, image_id, path)
         about = (own.n_classes, own.class_hash, True, path.stem, own.class_list)
-        return Labels(pa.table(rated | voted), *about, exclusive=kind != "p")
+        return Labels(pa.table(rated | voted), *about, exclusive=kind != "p", notes=notes)
     for column in chosen:
         _check_states(column, path)
     state = np.full((len(image_id), own.n_classes), NOT_ASKED, np.uint8)
     for i, column in zip(at, chosen, strict=True):
-        state[:, i] = states_of_values(column.values, _MEANINGS[minus_one], _MEANINGS[empty])
-    _check_minus_one(state, chosen, path)
+        state[:, i] = states_of_values(column.values, *meanings)
+    _check_minus_one(state, [c for c in chosen if not c.is_empty], path)
     rated["usable"] = (state != NOT_ASKED).any(axis=1)
     answers, asked_known, complete = stored_states(state)
     about = (own.n_classes, own.class_hash, asked_known, path.stem, own.class_list)
-    return Labels(pa.table(rated | answers), *about, complete=complete)
+    return Labels(
+        pa.table(rated | answers),
+        *about,
+        complete=complete,
+        positives_only=not asked_known,
+        notes=notes,
+    )
 
 
-def _hold_counts(columns: Sequence[_ValueColumn]) -> bool:
+def _notes(
+    columns: Sequence[NumberColumn], chosen: Sequence[NumberColumn], classes: ClassList | None
+) -> Iterator[str]:
+    """Yield which columns of numbers are not read, and which classes nobody was asked about."""
+    names = {c.name for c in chosen}
+    rest = [c for c in columns if c.name not in names and not (c.is_text or is_metadata(c.name))]
+    if empty := [c.name for c in (chosen if classes is None else ()) if c.is_empty]:
+        yield f"the labels have empty columns, of classes that nobody was asked about: {_several(empty)}"
+    if classes is None and (others := [c.name for c in rest if not c.is_empty]):
+        yield (
+            "the labels have columns of other numbers than 0, 1 and -1, which are not read as classes: "
+            f"{_several(others)}"
+        )
+    if classes is not None and (others := [c.name for c in rest if c.holds_states]):
+        yield (
+            "the labels have columns of 0 and 1 that are not in the class list, and are left out: "
+            f"{_several(others)}"
+        )
+
+
+def _hold_counts(columns: Sequence[NumberColumn]) -> bool:
     # Most tables contain no number above 1, which needs no copy of them to know.
     return len(columns) > 1 and any((c.values > 1).any() for c in columns) and are_counts(_matrix(columns))
 
 
-def _read_columns(path: Path, prefix: str = "") -> tuple[list[_ValueColumn], pa.Array]:
+def _read_columns(path: Path, prefix: str = "") -> tuple[list[NumberColumn], pa.Array]:
     """Return the columns of a table whose names begin with `prefix`, and its image ids."""
     frame = _read_frame(path)
     ids = image_name_column(frame.columns)
@@ -329,10 +377,13 @@ def _several(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(map(cut_for_message, names[:most])) + (", …" if len(names) > most else "")
 
 
-def _label_columns(columns: Sequence[_ValueColumn], prefix: str, path: Path) -> list[_ValueColumn]:
+def _label_columns(columns: Sequence[NumberColumn], prefix: str, path: Path) -> list[NumberColumn]:
     """Return the columns that are classes, without a class list."""
     columns = [c for c in columns if prefix or not is_metadata(c.name)]
     chosen = [c for c in columns if c.holds_states]
+    shared = _prefix([c.name for c in chosen], prefix)
+    empty = {c.name for c in columns if c.is_empty and not c.is_text and c.name.startswith(shared)}
+    empty -= {c for c in empty if fold_name(c) in _REMARKS}
     scores = [c.name for c in columns if c.holds_scores]
     if not chosen:
         raise InputError(
@@ -351,23 +402,29 @@ def _label_columns(columns: Sequence[_ValueColumn], prefix: str, path: Path) -> 
     for column in columns:
         if not column.is_empty and len(column.strange) <= (1 - _ALMOST) * len(column.values):
             _check_states(column, path)
-    return chosen
+    return [c for c in columns if c.holds_states or c.name in empty]
 
 
 def _without_prefix(names: Sequence[str], prefix: str = "") -> list[str]:
     """Return the names of columns without a prefix that all have."""
+    shared = _prefix(names, prefix)
+    return [name.removeprefix(shared) for name in names]
+
+
+def _prefix(names: Sequence[str], prefix: str) -> str:
+    """Return the prefix that all names have; empty if they have none."""
     for one in (prefix,) if prefix else _PREFIXES:
         if all(name.startswith(one) and name != one for name in names) and (prefix or len(names) > 1):
-            return [name.removeprefix(one) for name in names]
-    return list(names)
+            return one
+    return ""
 
 
 def _columns_of_classes(
-    columns: Sequence[_ValueColumn], classes: ClassList, path: Path
-) -> tuple[list[_ValueColumn], list[int]]:
+    columns: Sequence[NumberColumn], classes: ClassList, path: Path
+) -> tuple[list[NumberColumn], list[int]]:
     """Return the columns of the classes of a list, and the class of each."""
     lookup = lookup_in(classes)
-    by_class: dict[int, _ValueColumn] = {}
+    by_class: dict[int, NumberColumn] = {}
     for column in columns:
         bare = next((column.name.removeprefix(p) for p in _PREFIXES if column.name.startswith(p)), "")
         at = lookup(column.name)
@@ -398,7 +455,7 @@ def _columns_of_classes(
     return list(by_class.values()), list(by_class)
 
 
-def _check_states(column: _ValueColumn, path: Path) -> None:
+def _check_states(column: NumberColumn, path: Path) -> None:
     if len(column.strange):
         raise InputError(
             "The column of a class contains values other than 0 and 1.",
@@ -409,14 +466,16 @@ def _check_states(column: _ValueColumn, path: Path) -> None:
         )
 
 
-def _check_minus_one(state: Bytes, columns: Sequence[_ValueColumn], path: Path) -> None:
+def _check_minus_one(state: Bytes, columns: Sequence[NumberColumn], path: Path) -> None:
     """Raise an error if all classes that are not yes would be unclear, as in CelebA, where -1 means no."""
     has_others = any(((column.values == 0) | np.isnan(column.values)).any() for column in columns)
     if not has_others and (state == UNCLEAR).any():
         raise InputError(
             "The table contains 1 and -1 but no 0, so -1 may mean no.",
             where=path,
-            do="pass the meaning of -1: format=\"indicator(minus_one='no')\"",
+            do="convert the file, and say what -1 means: manyhot convert "
+            f"{shlex.quote(str(path))} labels.parquet --format \"indicator(minus_one='no')\"; in Python, "
+            "pass what read_labels returns with this format",
         )
 
 
@@ -465,7 +524,7 @@ def read_score_columns(
     )
 
 
-def _check_scores(chosen: Sequence[_ValueColumn], path: Path) -> None:
+def _check_scores(chosen: Sequence[NumberColumn], path: Path) -> None:
     """Check without a class list that all columns of numbers are scores."""
     if not chosen:
         raise InputError(

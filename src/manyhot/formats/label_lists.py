@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manyhot.classes import ClassList, class_list
+from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Ints64
 from manyhot.errors import InputError
-from manyhot.formats.class_names import ids_of_values, lookup_in
+from manyhot.formats.class_cells import Splitter, splitter
+from manyhot.formats.class_names import ids_of_values
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
     ID_NEEDS,
@@ -45,10 +46,6 @@ from manyhot.registry import register
 from manyhot.tables import Labels
 from manyhot.tables.class_values import check_no_lists
 from manyhot.tables.frames import check_unique
-
-SEPARATORS = ("|", ";", ",")
-"""Separators of names in a cell, by preference. Without one, spaces separate the names in a column whose name
-ends in s."""
 
 _OTHER_TABLES = frozenset(
     (
@@ -239,7 +236,7 @@ def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> Na
         flat = _texts(values.explode(empty_as_null=False, keep_nulls=False), f"{path}, column {label}")
         return NamedLabels(image_id, lengths, flat, usable, is_complete=is_complete)
     cells = _texts(values, f"{path}, column {label}").fill_null("")
-    split = _splitter(label, cells.unique().to_pylist(), classes, separator)
+    split = splitter(label, cells.unique().to_pylist(), classes, separator, f"{path}, column {label}")
     lengths, flat = _split_cells(cells, split)
     named = NamedLabels(image_id, lengths, flat, usable, not is_plural(label))
     return _grouped(named) if (lengths <= 1).all() else named
@@ -263,25 +260,6 @@ def _texts(values: pl.Series, where: str) -> pa.Array:
             "These are not classes.", where=where, got=values.dtype, allowed="names or whole numbers"
         )
     return values.cast(pl.String).to_arrow().cast(pa.string())
-
-
-Splitter = Callable[[str], Sequence[str]]
-
-
-def _splitter(column: str, cells: Sequence[str], classes: ClassList | None, separator: str) -> Splitter:
-    """Return a function that divides a cell into names."""
-    if separator:
-        return lambda cell: cell.split(separator)
-    plain = [cell for cell in cells if not cell.startswith("[")]
-    lookup = lookup_in(classes or class_list())
-    if all(lookup(cell) is not None for cell in plain if cell.strip()):
-        return lambda cell: [cell]  # such as 'great white shark, white shark'
-    if chosen := next((s for s in SEPARATORS if any(s in cell for cell in plain)), None):
-        return lambda cell: cell.split(chosen)
-    numbers = all(re.fullmatch(r"[\d\s]*", cell) for cell in plain)
-    if numbers or is_plural(column):
-        return str.split
-    return lambda cell: [cell]
 
 
 def _split_cells(cells: pa.Array, split: Splitter) -> tuple[Ints64, pa.Array]:

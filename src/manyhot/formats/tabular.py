@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
+from manyhot.formats.class_cells import check_commas
 from manyhot.formats.class_name_columns import (
     NAMES_BESIDE,
     check_numbered_names,
@@ -157,7 +158,7 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
         return labels_from_table(read_own(path, "labels"), name=name, n_classes=n_classes, class_hash=key)
     frame = read_frame(path)
     is_long = "class_id" in frame.columns
-    frame = _with_lists(frame, LISTS_OF_IMAGES if is_long else _LIST_COLUMNS)
+    frame = _with_lists(frame, LISTS_OF_IMAGES if is_long else _LIST_COLUMNS, classes, path)
     numbered = numbers_by_name(frame, classes, path)
     table = _labels_long(numbered.frame) if is_long else numbered.frame
     classes, assumed = named_list(table, numbered.classes, name)
@@ -194,7 +195,9 @@ def read_predictions_table(
     if "class" in frame.columns and not {"class_id", "classes"} & set(frame.columns):
         frame = frame.rename({"class": "class_id"})
     is_long = "class_id" in frame.columns
-    numbered = numbers_by_name(frame if is_long else _with_lists(frame, _LIST_COLUMNS), classes, path)
+    numbered = numbers_by_name(
+        frame if is_long else _with_lists(frame, _LIST_COLUMNS, classes, path), classes, path
+    )
     table = predictions_long(numbered.frame, path) if is_long else numbered.frame
     return predictions_of_frame(table, path, numbered.classes, scores or "score")
 
@@ -357,10 +360,7 @@ def read_frame(
             check_columns(frame, path)
             return frame
         if path.suffix.lower() == ".txt":
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-            return pl.DataFrame(
-                {"image_id": [line for line in lines if line]}, schema={"image_id": pl.String}
-            )
+            return pl.DataFrame({"image_id": _names_in_lines(path)}, schema={"image_id": pl.String})
         header = raw_header(path)
         check_width(header, path)
         check_columns_once(filter(str.strip, header), path)
@@ -383,7 +383,62 @@ def read_frame(
         ) from error
 
 
-def _with_lists(frame: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
+def _names_in_lines(path: Path) -> list[str]:
+    """Return the lines of a text file, which may contain spaces, unless they are rows of a table.
+
+    Raises
+    ------
+    InputError
+        If each line, after up to two lines of a header, is a name of its own and numbers.
+    """
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line for line in lines if line]
+    if len(lines) > len(set(lines)) and set(lines) <= {"0", "1", "-1"}:
+        raise InputError(
+            "The lines of the text file are 0 and 1, not names of images.",
+            where=path,
+            got=f"{len(lines):,} lines",
+            allowed="one name per line",
+            do="if they are the states of a class, as in NUS-WIDE, write one CSV of all classes, for example "
+            "in Python: import pandas as pd; names = pd.read_csv('TestImagelist.txt', header=None)[0].rename("
+            f"'image_id'); states = pd.read_csv({path.name!r}, header=None)[0]; "
+            f"table = pd.DataFrame({{{path.stem!r}: states}}); table.set_index(names).to_csv('labels.csv')",
+        )
+    row = next((rows[0] for n in range(3) if _are_rows(rows := lines[n:])), None)
+    if row is None:
+        return lines
+    numbers = len(row.split()) - 1
+    names = ", ".join(["'image_id'", *(f"'{chr(97 + i)}'" for i in range(min(numbers, 3)))])
+    raise InputError(
+        "The lines of the text file are not only names of images: numbers follow each name.",
+        where=path,
+        got=cut_for_message(row),
+        allowed="one name per line, which may contain spaces, or the text files of CelebA or PASCAL VOC",
+        do="write the file as CSV, whose columns have names, for example in Python: import pandas as pd; "
+        f"table = pd.read_csv({path.name!r}, sep=r'\\s+', header=None, dtype={{'image_id': str}}, "
+        f"names=[{names}{', …' * (numbers > 3)}]); "
+        f"table.to_csv({f'{path.stem}.csv'!r}, index=False)",
+    )
+
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+def _are_rows(lines: Sequence[str]) -> bool:
+    """Return whether lines are different names, each followed by the same number of numbers."""
+    if len(lines) < 2 or " " not in lines[0].replace("\t", " "):
+        return False
+    fields = [line.split() for line in lines]
+    return (
+        len({len(row) for row in fields}) == 1
+        and len({row[0] for row in fields}) == len(lines)
+        and all(_NUMBER.fullmatch(value) for row in fields for value in row[1:])
+    )
+
+
+def _with_lists(
+    frame: pl.DataFrame, columns: Iterable[str], classes: ClassList | None, path: Path
+) -> pl.DataFrame:
     """Return a table with the lists in these columns, which may be written as text."""
     for name in columns:
         if name in frame.columns and not isinstance(frame[name].dtype, pl.List):
@@ -394,9 +449,25 @@ def _with_lists(frame: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
                 continue
             # Names may hold spaces, so spaces separate items only if nothing else does.
             item = r"[^,;|\[\]\"']+" if text.str.contains(r"[,;|]").any() else r"[^\s\[\]\"']+"
-            text = text.str.extract_all(item).list.eval(pl.element().str.strip_chars())
-            frame = frame.with_columns(text.cast(pl.List(kind)).alias(name))
+            items = text.str.extract_all(item).list.eval(pl.element().str.strip_chars())
+            if name == "classes":
+                items = _whole_names(text, items, classes, path)
+            frame = frame.with_columns(items.cast(pl.List(kind)).alias(name))
     return frame
+
+
+def _whole_names(text: pl.Series, items: pl.Series, classes: ClassList | None, path: Path) -> pl.Series:
+    """Return lists of names in which a cell that is a class of the list is one name."""
+    cells = text.unique().to_list()
+    if not any(mark in cell for cell in cells for mark in ";|[\"'"):
+        check_commas(cells, classes, f"{path}, column {text.name}")
+    whole = [] if classes is None else [cell for cell in cells if classes.find(cell.strip()) is not None]
+    is_whole = text.is_in(whole)
+    return (
+        items
+        if not whole
+        else items.zip_with(~is_whole, text.str.strip_chars().reshape((-1, 1)).arr.to_list())
+    )
 
 
 def _labels_long(frame: pl.DataFrame) -> pl.DataFrame:

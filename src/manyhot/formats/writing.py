@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,10 +40,13 @@ class Saved:
     files : tuple of Path
     left_out : tuple of str
         Content of the table that is missing from the written files.
+    notes : tuple of str
+        What else the user should know about the files.
     """
 
     files: tuple[Path, ...]
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def _holds(column: str) -> Callable[[Labels], bool]:
@@ -125,7 +128,7 @@ def save(
     lost = [
         fact for fact, there in LABEL_FACTS.items() if fact not in entry.about["keeps"] and there(content)
     ]
-    return Saved(saved.files, (*lost, *saved.left_out))
+    return replace(saved, left_out=(*lost, *saved.left_out))
 
 
 def _writers_of(holds: str) -> list[str]:

@@ -19,6 +19,7 @@ from manyhot.tables.frames import one_chunk
 from manyhot.tables.labels import Images, Labels, with_zeros
 from manyhot.tables.predictions import Predictions
 from manyhot.tables.schemas import metadata
+from manyhot.tables.selected_classes import labels_of_positions, left_out_classes, note_on_left_out
 
 _T = TypeVar("_T")
 
@@ -100,17 +101,23 @@ class JoinedClasses:
     def of_labels(self, labels: Labels) -> Labels:
         """Return label sets over the joined class list.
 
+        If the caller passed the list, classes that are not in it are left out, which a note counts.
+
         Raises
         ------
         MatchError
-            If an image has a class that is not in the list.
+            If an image has a class that is not in the list, and if none is.
         """
         own = _list_of(labels)
         if own is None and labels.class_hash not in ("", self._hash):
             return labels  # another list, of which only the hash is known
-        if labels.complete and self.n_classes > labels.n_classes:
+        at = self._positions(own)
+        n_shared = labels.n_classes if at is None else np.count_nonzero(at >= 0)
+        if labels.complete and self.n_classes > n_shared:
             labels = with_zeros(labels)  # no other class was answered
-        table, at = labels.table, self._positions(own)
+        if self.selects and at is not None and own is not None and n_shared:
+            labels = _selected_labels(labels, at, own, "not in the class list")
+        table = labels.table
         if at is not None:
             lists = one_chunk(table["classes"])
             self._check_listed(at, lists.flatten().to_numpy(), labels)
@@ -252,6 +259,35 @@ class JoinedClasses:
             )
 
 
+def _selected_labels(labels: Labels, at: Ints, own: ClassList, why: str) -> Labels:
+    """Return label sets without the classes that have no position, and with a note that names them."""
+    left_out = left_out_classes(labels, at)
+    if not len(left_out):
+        return labels
+    selected = labels_of_positions(labels, at)
+    verb = "is" if len(left_out) == 1 else "are"
+    note = note_on_left_out(labels, selected, [own.keys[i] for i in left_out], f"{verb} {why}")
+    return replace(selected, notes=(*labels.notes, note))
+
+
+def without_unpredicted(labels: Labels, first: Predictions) -> Labels:
+    """Return label sets without classes for nothing, or that nobody was asked about, if a model lacks them.
+
+    A model of findings has no scores for *No Finding*. Labels are unchanged if the model lacks other classes.
+    """
+    own, model = labels.class_list, _list_of(first)
+    if own is None or model is None or not first.is_dense:
+        return labels
+    at = np.array([-1 if (i := find_class(own, c, model)) is None else i for c in range(len(own))])
+    is_nothing = np.array([name.strip().casefold() in EMPTY_NAMES for name in own.names])
+    absent = at < 0
+    if not absent.any() or absent.all() or not is_nothing[left_out_classes(labels, at)].all():
+        return labels
+    selected = _selected_labels(labels, at, own, "without scores")
+    rest = _selected(own, np.flatnonzero(~absent).tolist())
+    return replace(JoinedClasses(len(rest), rest, selects=True).of_labels(selected), notes=selected.notes)
+
+
 def join_classes(
     labels: Labels | None,
     images: Images | None,
@@ -352,7 +388,11 @@ def _of_names(
 
 def _sorted(classes: ClassList) -> ClassList:
     """Return the classes in the order of their keys as strings."""
-    order = sorted(range(len(classes)), key=classes.keys.__getitem__)
+    return _selected(classes, sorted(range(len(classes)), key=classes.keys.__getitem__))
+
+
+def _selected(classes: ClassList, order: Sequence[int]) -> ClassList:
+    """Return the classes with these ids, in this order."""
 
     def ordered(column: tuple[_T, ...]) -> tuple[_T, ...]:
         return tuple(column[i] for i in order)
@@ -386,6 +426,12 @@ def _seen(labels: Labels) -> ClassList:
     label = labels.table["label"].drop_null().to_pylist() if "label" in labels.table.column_names else []
     imagenet = class_list()
     return classes_seen([imagenet.names[i] for i in {*flat, *label}], labels.name)
+
+
+def shares_classes(labels: Labels, classes: ClassList) -> bool:
+    """Return whether labels name their classes, and a list contains some of these."""
+    own = _list_of(labels)
+    return own is not None and len(_not_in(own, classes)) < len(own)
 
 
 def over_list_of(labels: Labels, other: Labels) -> Labels:

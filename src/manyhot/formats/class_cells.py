@@ -1,0 +1,77 @@
+"""Cells of text that name one class or several, and what divides the names."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from manyhot.classes import ClassList, class_list
+from manyhot.errors import InputError
+from manyhot.formats.class_names import lookup_in
+from manyhot.formats.headers import is_plural
+from manyhot.formats.reading import cut_for_message
+
+SEPARATORS = ("|", ";", ",")
+"""Separators of names in a cell, by preference. Without one, spaces separate the names in a column whose name
+ends in s."""
+
+Splitter = Callable[[str], Sequence[str]]
+
+
+def splitter(
+    column: str, cells: Iterable[str], classes: ClassList | None, separator: str, where: str
+) -> Splitter:
+    """Return a function that divides a cell into names. A cell that is a class of `classes` is one name.
+
+    Raises
+    ------
+    InputError
+        If commas may separate names or be part of them.
+    """
+    if separator:
+        return lambda cell: cell.split(separator)
+    lookup = lookup_in(classes or class_list())
+    plain = [text for cell in cells if (text := cell.strip()) and not text.startswith("[")]
+    unknown = [cell for cell in plain if lookup(cell) is None]
+    if not unknown:
+        return lambda cell: [cell]  # such as 'great white shark, white shark'
+    parts = plain if classes is None else unknown
+    chosen = next((s for s in SEPARATORS if any(s in cell for cell in parts)), None)
+    if chosen == ",":
+        check_commas(plain, classes, where)
+    if chosen or is_plural(column) or all(re.fullmatch(r"[\d\s]*", cell) for cell in plain):
+        if classes is None:
+            return lambda cell: cell.split(chosen)
+        return lambda cell: [cell] if lookup(cell) is not None else cell.split(chosen)
+    return lambda cell: [cell]
+
+
+def check_commas(cells: Iterable[str], classes: ClassList | None, where: str) -> None:
+    """Raise an error if commas in cells may be part of names, such as *Transport, road*.
+
+    They separate names if there are only lists, or if each name in a list is also a cell, or a class of the
+    class list. In names, a space follows a comma; without one, one shared name is enough.
+    """
+    lookup = lookup_in(classes or class_list())
+    texts = [cell.strip() for cell in cells]
+    lists = [t for t in texts if "," in t and (classes is None or lookup(t) is None)]
+    single = {text for text in texts if text and "," not in text}
+    names = Counter(name for text in lists for part in set(text.split(",")) if (name := part.strip()))
+    unseen = {n for n in names if n not in single and not n.isdigit() and lookup(n) is None}
+    if not unseen or not single:
+        return
+    is_shared = len(unseen) < len(names) or max(names.values()) > 1
+    if is_shared and not any(re.search(r",\s", text) for text in lists):
+        return
+    example = next(text for text in lists if any(part.strip() in unseen for part in text.split(",")))
+    raise InputError(
+        "Commas may separate the classes of an image or be part of the names of classes.",
+        where=where,
+        got=f"{cut_for_message(example)}, beside {cut_for_message(min(single))}; no image has only "
+        f"{cut_for_message(min(unseen))}",
+        allowed="cells in which each name also occurs alone, or names that are separated by | or ;",
+        do="pass the list of all classes as `classes`, which decides; or read the file by `format` with "
+        "manyhot convert or read_labels: label-lists(separator=',') divides the cells, and "
+        "label-lists(separator='|') keeps them whole",
+    )

@@ -1,0 +1,81 @@
+"""Label sets without the classes that a call leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot.core.array_types import Bools, Ints
+from manyhot.tables.frames import one_chunk
+from manyhot.tables.labels import Labels
+
+_LISTS = ("classes", "state", "p", "n_votes")
+
+
+def left_out_classes(labels: Labels, at: Ints) -> Ints:
+    """Return the classes that labels contain although their position in `at`, shape (C,), is negative."""
+    if labels.complete:
+        return np.flatnonzero(at < 0)
+    flat = one_chunk(labels.table["classes"]).flatten().to_numpy()
+    return np.unique(flat[at[flat] < 0])
+
+
+def labels_of_positions(labels: Labels, at: Ints) -> Labels:
+    """Return label sets without the classes whose position in `at` is negative.
+
+    The class ids are unchanged. An original label that is left out is null.
+    """
+    table = labels.table
+    lists = one_chunk(table["classes"])
+    keep = at[lists.flatten().to_numpy()] >= 0
+    rows = pc.list_parent_indices(lists).to_numpy()
+    for name in _LISTS:
+        if name in table.column_names:
+            column = _filtered(one_chunk(table[name]), keep, rows)
+            table = table.set_column(table.column_names.index(name), name, column)
+    if "label" in table.column_names:
+        label = one_chunk(table["label"])
+        is_kept = pc.take(pa.array(at >= 0), label.cast(pa.int32()))
+        label = pc.if_else(pc.fill_null(is_kept, False), label, pa.scalar(None, label.type))
+        table = table.set_column(table.column_names.index("label"), "label", label)
+    if "conflicts" in table.column_names:
+        conflicts = one_chunk(table["conflicts"])
+        among = at[conflicts.flatten().to_numpy()] >= 0
+        column = _filtered(conflicts, among, pc.list_parent_indices(conflicts).to_numpy(), is_own=True)
+        table = table.set_column(table.column_names.index("conflicts"), "conflicts", column)
+    return replace(labels, table=table)
+
+
+def _filtered(column: pa.ListArray, keep: Bools, rows: Ints, *, is_own: bool = False) -> pa.ListArray:
+    """Return lists with the items to keep; `rows` are the images of the items of `keep`."""
+    valid = column.is_valid().to_numpy(zero_copy_only=False)
+    chosen = keep & (valid[rows] | is_own)
+    lengths = np.bincount(rows[chosen], minlength=len(column))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    items = column.flatten().filter(pa.array(keep if is_own else keep[valid[rows]]))
+    return pa.ListArray.from_arrays(pa.array(offsets), items, mask=pa.array(~valid))
+
+
+def note_on_left_out(labels: Labels, selected: Labels, names: Sequence[str], why: str) -> str:
+    """Return which classes were left out, and how many images had only these."""
+    n_before, n_after = _n_with_classes(labels), _n_with_classes(selected)
+    shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    what = "1 class" if len(names) == 1 else f"{len(names):,} classes"
+    return (
+        f"{what} of the labels {why}, and {'is' if len(names) == 1 else 'are'} left out: {shown}; "
+        f"{n_before - n_after:,} of {n_before:,} images with valid classes keep none"
+    )
+
+
+def _n_with_classes(labels: Labels) -> int:
+    """Return the number of usable images with a valid class."""
+    states = one_chunk(labels.table["state"])
+    rows = pc.list_parent_indices(states).to_numpy()
+    is_valid = pc.equal(states.flatten(), "yes").to_numpy(zero_copy_only=False)
+    has_valid = np.zeros(len(labels), bool)
+    has_valid[rows[is_valid]] = True
+    return int((has_valid & one_chunk(labels.table["usable"]).to_numpy(zero_copy_only=False)).sum())

@@ -211,6 +211,8 @@ class Source:
         read.
     misfits : Misfits
         Files of the user's own models that are skipped.
+    unlabelled : tuple of int
+        The classes that only the predictions have, although the labels list theirs.
     """
 
     name: str
@@ -223,6 +225,7 @@ class Source:
     misfits: SkippedFiles = field(default_factory=SkippedFiles)
     published: BenchmarkData | None = None
     campaign: Campaign | None = None
+    unlabelled: tuple[int, ...] = ()
 
     def sets(self) -> Labels:
         """Return the label sets. For a folder or an images table, these are only the original labels.

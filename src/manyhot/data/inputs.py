@@ -47,7 +47,15 @@ from manyhot.tables.campaign_folder import is_campaign
 from manyhot.tables.image_conditions import conditions_text, own_columns, selected_images
 from manyhot.tables.image_ids import check_match
 from manyhot.tables.labels import sorted_by_id, with_ids_like
-from manyhot.tables.own_classes import JoinedClasses, are_numbers, join_classes, note_on_empty, own_list
+from manyhot.tables.own_classes import (
+    JoinedClasses,
+    are_numbers,
+    join_classes,
+    note_on_empty,
+    note_on_unlabelled,
+    own_list,
+    unlabelled_classes,
+)
 
 LabelsLike = Annotated[Any, Shown("DATASET")]
 """Label sets as a table, a frame or arrays; or where they are: a file, a campaign, a benchmark."""
@@ -166,10 +174,10 @@ def _with_models(labels: LabelsLike, predictions: Any, reading: Reading, *, in_f
         source = _in_memory(labels, {}, reading)
         rows = reading.row_images(source.classes)
         read, n, misfits = own_models(predictions, rows, source.classes, reading, source.inputs)
-        return over_one_list(replace(source, models=read, n=n, misfits=misfits))
+        return over_one_list(replace(source, models=read, n=n, misfits=misfits), from_file=False)
     source = _in_memory(labels, predictions, reading)
     fitting = replace(source, models=lambda: (m for m in source.models() if reading.fits(m.model)))
-    return over_one_list(fitting, in_memory=True)
+    return over_one_list(fitting, in_memory=True, from_file=isinstance(labels, str | os.PathLike))
 
 
 def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QUIET) -> Iterator[Source]:
@@ -190,7 +198,8 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
     """
     check_match(reading.match)
     if not isinstance(labels, str | os.PathLike):
-        in_memory = over_one_list(_in_memory(labels, {}, reading), in_memory=True, alone=True)
+        source = _in_memory(labels, {}, reading)
+        in_memory = over_one_list(source, in_memory=True, alone=True, from_file=False)
         yield _selected(_matched(in_memory, reading.match), labels, reading)
         return
     benchmark, dataset = benchmark_named(labels), data_set(labels)
@@ -295,10 +304,12 @@ def _first_again(models: Iterator[Predictions]) -> Callable[[], Iterator[Predict
     return lambda: itertools.chain(first, models)
 
 
-def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = False) -> Source:
+def over_one_list(
+    source: Source, *, in_memory: bool = False, alone: bool = False, from_file: bool = True
+) -> Source:
     """Return the data set with one class list for labels, images and models, joined by name.
 
-    `alone` states whether a call needs only label sets.
+    `alone` states whether a call needs only label sets, and `from_file` whether these are in a file.
 
     Raises
     ------
@@ -310,6 +321,7 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
     labels, images = source.labels, source.images
     are_named = all(_names_classes(table) for table in (labels, images) if table is not None)
     source = replace(source, models=partial(_by_name, source.models, are_named))
+    only, first = tuple[int, ...](), None
     if source.classes is not None:
         joined: JoinedClasses | None = JoinedClasses(len(source.classes), source.classes, selects=True)
     else:
@@ -317,11 +329,16 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
         is_open = is_open or (images is not None and images.class_list is not None)
         peek = partial(next, source.models(), None) if in_memory else partial(_first_with_classes, source)
         first = peek() if is_open else None
-        joined = join_classes(labels, images, first, sort=alone or not in_memory, alone=alone)
+        sort = alone or not in_memory
+        joined = join_classes(labels, images, first, sort=sort, alone=alone, in_order=from_file)
         if joined is None and labels is None and not alone:
             joined = _of_first_model(images, peek)
     if joined is None:
         return source
+    if labels is not None and first is not None:
+        only = unlabelled_classes(labels, images, joined)
+    if only and joined.classes is not None and first is not None:
+        source.misfits.remarks.append(note_on_unlabelled(joined.classes, only, first))
     labels = labels and joined.of_labels(labels)
     images = images and joined.of_images(images)
     if labels is not None and not alone and (note := note_on_empty(labels, joined.classes)):
@@ -335,6 +352,7 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
         images=images,
         classes=joined.classes,
         models=lambda: _joined(source, joined),
+        unlabelled=only,
     )
 
 

@@ -36,7 +36,14 @@ from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.entrants import Entrants, benchmark_source, with_published_columns
 from manyhot.evaluate.judge import JudgeOptions
 from manyhot.evaluate.judging import InTurn, OpenJudging, judge_models
-from manyhot.evaluate.label_notes import best_classes_notes, chance_notes, unclear_notes
+from manyhot.evaluate.label_notes import (
+    PredictedImages,
+    answer_notes,
+    best_classes_notes,
+    chance_notes,
+    table_notes,
+    unmasked_metrics,
+)
 from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.ranks import ANALYSED_METRICS
 from manyhot.evaluate.results import Evaluation
@@ -204,10 +211,14 @@ def _judged(source: Source, call: EvaluateCall, options: JudgeOptions, opened: O
     more = [s for s in published.slices if s not in options.slices] if published else []
     options = replace(options, slices=[*options.slices, *more], audit=audited)
 
+    predicted = PredictedImages(labels)
+
     def models() -> Iterator[Predictions]:
         for model in source.models():
             if model.source and published is None:
                 files[model.source] = Path(model.source)
+            if published is None:
+                predicted.add(model)
             yield model
 
     read = replace(source, labels=labels, models=models)
@@ -226,7 +237,10 @@ def _judged(source: Source, call: EvaluateCall, options: JudgeOptions, opened: O
     inputs = {name: digest for name, digest in source.inputs.items() if name not in skipped}
     if published is None:
         about = (evaluation, labels, source.name)
-        notes = [*chance_notes(*about), *unclear_notes(*about)]
+        notes = [*chance_notes(*about)]
+        metrics, only = unmasked_metrics(evaluation), source.unlabelled
+        notes += answer_notes(source.name, predicted.labels, metrics, unlabelled=only)
+        notes += table_notes(source.name, labels, call.metrics, evaluation.per_class)
         notes += best_classes_notes(*about) if options.metrics is None else []
         evaluation = evaluation.with_notes(notes)
     if call.resamples and audited is None and call.clusters is None:

@@ -34,7 +34,7 @@ from manyhot.evaluate.judged_batches import (
     run_key,
 )
 from manyhot.evaluate.options import EvaluateOptions
-from manyhot.evaluate.per_class.class_tables import ClassTables
+from manyhot.evaluate.per_class.class_tables import ClassTables, PointSettings
 from manyhot.evaluate.posterior import Posterior
 from manyhot.evaluate.reliability import Pictured
 from manyhot.evaluate.requirements import (
@@ -45,6 +45,7 @@ from manyhot.evaluate.requirements import (
     depth_of,
     entries_of,
     link_notes,
+    masks_classes,
     scale_of,
     unmet,
 )
@@ -119,7 +120,8 @@ class Judge:
         resamples = max(options.resamples, draws)
         self._posterior = draws and Posterior(source.name, sets, draws, resamples, options.seed)
         by_class = options.per_class and audit is None
-        self._per_class = ClassTables(source.name, sets.n_classes, classes) if by_class else None
+        points = PointSettings(masked=masks_classes(options.metrics))
+        self._per_class = ClassTables(source.name, sets.n_classes, classes, points) if by_class else None
         self._judged, self._doubts = JudgedModels(), dict[str, list[str]]()
         self._seen = np.zeros(len(sets), bool)
         self._last: tuple[pa.Array, Alignment, LabelSets] | None = None

@@ -240,6 +240,32 @@ def entries_of(specs: Sequence[str]) -> list[Entry]:
     return entries
 
 
+def masks_classes(metrics: Sequence[str] | None) -> bool:
+    """Return whether tables of classes leave out pairs without a clear answer.
+
+    They do as the first of the requested metrics that can; this metric also decides which model is better.
+    """
+    return next(iter(_masks(metrics).values()), False)
+
+
+def mixed_masks(metrics: Sequence[str] | None) -> str:
+    """Return which of masked and unmasked metrics tables of classes follow; empty if all are the same."""
+    masks = _masks(metrics)
+    if len(set(masks.values())) < 2:
+        return ""
+    first = next(iter(masks))
+    does = "leave out unclear and unanswered pairs"
+    if not masks[first]:
+        does = "count unclear and unanswered pairs as not valid"
+    return f"tables of classes {does}, as {first} does, the first of these metrics"
+
+
+def _masks(metrics: Sequence[str] | None) -> dict[str, bool]:
+    """Return whether each of the metrics that can be masked is."""
+    entries = () if metrics is None else entries_of(metrics)
+    return {m.name: bool(option_of(m, "masked")) for m in entries if "masked" in options_of(m)}
+
+
 def depth_of(metrics: Sequence[Entry]) -> int:
     """Return the number of top classes that the metrics need; large label sets may need more."""
     return max([5, *(int(option_of(m, "k") or 0) for m in metrics)])

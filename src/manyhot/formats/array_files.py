@@ -191,6 +191,7 @@ def _labels_of_matrix(
         class_list=own if classes is None else None,
         exclusive=kind in ("counts", "shares"),
         complete=complete,
+        positives_only=not asked,
     )
 
 

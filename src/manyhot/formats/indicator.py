@@ -302,7 +302,7 @@ def read_indicator(
     rated["usable"] = (state != NOT_ASKED).any(axis=1)
     answers, asked_known, complete = stored_states(state)
     about = (own.n_classes, own.class_hash, asked_known, path.stem, own.class_list)
-    return Labels(pa.table(rated | answers), *about, complete=complete)
+    return Labels(pa.table(rated | answers), *about, complete=complete, positives_only=not asked_known)
 
 
 def _hold_counts(columns: Sequence[_ValueColumn]) -> bool:

@@ -53,6 +53,9 @@ class Labels:
         Whether each class that is not listed was answered no, as in a matrix of 0 and 1. In memory, the zeros
         are not stored, because 50,000 images and 1,000 classes have 50 million cells. Files contain
         the zeros.
+    positives_only : bool
+        Whether the labels are a matrix with *yes* and empty cells but without *no*, such as single positive
+        labels. An empty cell is then without an answer, while lists of classes simply end.
     """
 
     table: pa.Table
@@ -64,6 +67,7 @@ class Labels:
     assumed: bool = False
     exclusive: bool = False
     complete: bool = False
+    positives_only: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", check(self.table, "labels", where=self.name or None))
@@ -129,6 +133,7 @@ class Labels:
             "asked_known": str(self.asked_known).lower(),
             "name": self.name,
             **({"exclusive": "true"} if self.exclusive else {}),
+            **({"positives_only": "true"} if self.positives_only else {}),
             **keys_in_metadata(self.class_list),
         }
 
@@ -258,6 +263,7 @@ def labels_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_h
         about.get("name") or name,
         class_list_from_metadata(about, name),
         exclusive=about.get("exclusive") == "true",
+        positives_only=about.get("positives_only") == "true",
     )
 
 

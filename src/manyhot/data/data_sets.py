@@ -6,7 +6,7 @@ import difflib
 import fnmatch
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -189,6 +189,8 @@ class Asked:
     progress: Progress | None = None
     unlabelled: bool = False
     """Whether images without any labels will do."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Names of the models in files, by path; by default, those that the files declare or are called."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,7 +318,9 @@ def published_source(dataset: BenchmarkData, asked: Asked) -> Source:
     inputs = dict(fetched.inputs)
     if asked.predictions:
         rows = asked.reading.row_images() or fetched.rows
-        models, n, misfits = own_models(asked.predictions, rows, class_list(), asked.reading, inputs)
+        models, n, misfits = own_models(
+            asked.predictions, rows, class_list(), asked.reading, inputs, asked.names
+        )
     else:
         models, n, misfits = _published_models(fetched, asked.reading)
     images = open_images(asked.reading.images, class_list()) or fetched.images
@@ -344,7 +348,9 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
             "all classes, propose with the `rule` all-classes, which needs no predictions",
         )
     rows = asked.reading.row_images(classes)
-    models, n, misfits = own_models(asked.predictions or [own], rows, classes, asked.reading, inputs)
+    models, n, misfits = own_models(
+        asked.predictions or [own], rows, classes, asked.reading, inputs, asked.names
+    )
     return Source(
         campaign.folder.resolve().name,
         read_labels(labels, classes=classes) if labels.is_file() else None,
@@ -410,7 +416,7 @@ def _named_or_own(
     """Return the published models of the data set that `predictions` names; otherwise as `own_models`."""
     named = data_set(predictions[0]) if len(predictions) == 1 else None
     if named is None:
-        return own_models(predictions, rows, classes, asked.reading, inputs)
+        return own_models(predictions, rows, classes, asked.reading, inputs, asked.names)
     fetched = named.fetch(asked.progress)
     read = {named.rows, *(f.name for f in fetched.files)}  # not its label sets
     inputs |= {name: digest for name, digest in fetched.inputs.items() if Path(name).name in read}
@@ -439,12 +445,14 @@ def own_models(
     classes: ClassList | None,
     reading: Reading,
     inputs: dict[str, str],
+    names: Mapping[str, str] | None = None,
 ) -> tuple[_Reader, int, SkippedFiles]:
     """Return a reader of the user's models, the number of files, and the skipped files.
 
     `inputs` contains the other files of the call, which are no predictions even if they are in a folder of
-    predictions.
+    predictions. `names` is as in `Asked`.
     """
+    passed = names or {}
     files = prediction_files(predictions)
     misfits = SkippedFiles(len(files))
     others = (p for p in (reading.rows, reading.images, reading.classes) if isinstance(p, str | os.PathLike))
@@ -455,18 +463,19 @@ def own_models(
     )
 
     def read() -> Iterator[Predictions]:
-        names, fitting = [], []
+        named, fitting = [], []
         one = partial(read_predictions, rows=rows, classes=classes, scores=reading.scores)
         for found in misfits.reading(files, one):
             if found.model == normal_name(Path(found.source).stem):
                 found = replace(found, model=default_names.get(found.source, found.model))
-            names.append(found.model)
+            found = replace(found, model=passed.get(found.source, found.model))
+            named.append(found.model)
             if reading.fits(found.model):
                 file = Path(found.source)
                 fitting.append(file)
                 inputs[file.name] = inputs.get(file.name) or sha256(file)
                 yield found
-        reading.check_some(fitting, names)
+        reading.check_some(fitting, named)
 
     return read, len(files), misfits
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from manyhot.data.data_sets import (
     sources,
 )
 from manyhot.data.data_sets import Reading as Reading
+from manyhot.data.named_files import file_of_model, named_files
 from manyhot.data.table_inputs import columns_of_table, labels_in, labels_of_table, tables_of_frames
 from manyhot.errors import InputError
 from manyhot.files import sha256
@@ -37,6 +38,7 @@ from manyhot.formats import (
     open_class_list,
     read_images,
     read_labels,
+    read_predictions,
 )
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Repeated, Shown
@@ -105,11 +107,13 @@ def open_inputs(
     """
     check_match(reading.match)
     given = [predictions] if isinstance(predictions, str | os.PathLike) else predictions
+    files, names = named_files(predictions)
+    given = files or _with_files_read(given, reading)
     in_files = isinstance(given, list | tuple) and all(isinstance(p, str | os.PathLike) for p in given)
     if isinstance(labels, str | os.PathLike) and in_files:
-        opened = _in_files(labels, Asked(given, reading, run.on_progress, unlabelled))
+        opened = _in_files(labels, Asked(given, reading, run.on_progress, unlabelled, names))
     else:
-        opened = iter([_with_models(labels, given, reading, in_files=in_files)])
+        opened = iter([_with_models(labels, given, reading, names, in_files=in_files)])
     for source in opened:
         yield _selected(_matched(_linked(source, reading), reading.match), labels, reading)
 
@@ -168,12 +172,27 @@ def _in_files(labels: PathLike, asked: Asked) -> Iterator[Source]:
         yield over_one_list(replace(part, name=reading.dataset or part.name))
 
 
-def _with_models(labels: LabelsLike, predictions: Any, reading: Reading, *, in_files: bool) -> Source:
+def _with_files_read(predictions: Any, reading: Reading) -> Any:
+    """Return predictions in which a mapping of names to arrays and paths contains tables for the paths."""
+    if not isinstance(predictions, Mapping):
+        return predictions
+    read = partial(read_predictions, classes=open_class_list(reading.classes), scores=reading.scores)
+    return {
+        name: replace(read(file_of_model(name, p), rows=reading.rows), model=name)
+        if isinstance(p, str | os.PathLike)
+        else p
+        for name, p in predictions.items()
+    }
+
+
+def _with_models(
+    labels: LabelsLike, predictions: Any, reading: Reading, names: Mapping[str, str], *, in_files: bool
+) -> Source:
     """Return a data set whose labels or predictions are in memory, with the models that are selected."""
     if in_files and predictions:
         source = _in_memory(labels, {}, reading)
         rows = reading.row_images(source.classes)
-        read, n, misfits = own_models(predictions, rows, source.classes, reading, source.inputs)
+        read, n, misfits = own_models(predictions, rows, source.classes, reading, source.inputs, names)
         return over_one_list(replace(source, models=read, n=n, misfits=misfits), from_file=False)
     source = _in_memory(labels, predictions, reading)
     fitting = replace(source, models=lambda: (m for m in source.models() if reading.fits(m.model)))

@@ -283,3 +283,11 @@ def test_tables_of_classes_are_masked_like_the_first_metric(tmp_path):
         assert result.per_class["class_results"]["ap"].to_pylist() == pytest.approx(expected)
         assert notes_of(result, "classes") == ([note] if note else [])
         assert (f"l: {note}" in compared.notes) == bool(note)
+
+
+def test_ties_are_noted_if_a_metric_depends_on_the_top_class():
+    tied = np.where(MODEL > 0.4, 1.0, 0.0)
+    for metrics, count in ((["map_macro"], 0), (["f1_micro"], 0), (["map_macro", "real1"], 1)):
+        result = evaluate(YES, {"m": tied}, scores="probability", resamples=0, metrics=metrics)
+        ties = [text for text in notes_of(result, "scores") if "belongs to several classes" in text]
+        assert len(ties) == count, metrics

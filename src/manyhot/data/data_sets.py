@@ -72,7 +72,8 @@ class Reading(Flattened):
         File with the image of each row of arrays: one id per line, CSV, Parquet, data-set JSON, or the label
         sets if they are in the same order. In Python, also the ids in a list, an array or an index.
     images
-        Images table with original labels, or a folder of images. In Python, also a data frame.
+        Images table with original labels, or a folder of images. In Python, also a data frame. A list of
+        images, a text file with one name per line, selects these images.
     where
         Conditions on the images, by a column of the images table or of the file of label sets: COLUMN=VALUE,
         such as split=test, COLUMN=*, 'COLUMN>=NUMBER' or 'COLUMN<=NUMBER'. Several values of a column are
@@ -354,7 +355,7 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
     return Source(
         campaign.folder.resolve().name,
         read_labels(labels, classes=classes) if labels.is_file() else None,
-        open_images(asked.reading.images or images, classes),
+        open_images(images if asked.reading.images is None else asked.reading.images, classes),
         classes,
         models,
         n,
@@ -384,7 +385,7 @@ def _files(path: Path, asked: Asked) -> Source:
         labels = read_labels(table, classes=classes, rows=rows, label_values=asked.reading.label_values)
         labels = labels if rows is None else labels.with_labels(rows, asked.reading.match)
     own = shown or (table if labels is None else None)
-    images = open_images(asked.reading.images or own, classes, labels)
+    images = open_images(own if asked.reading.images is None else asked.reading.images, classes, labels)
     if labels is None and asked.reading.images is not None:
         images = labelled_like(images, read_images(table, classes=classes), asked.reading.match)
     unlabelled = labels is None and images is not None and images.label is None

@@ -46,6 +46,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Campaign, Images, Labels, Predictions, metadata
 from manyhot.tables.array_inputs import as_predictions, as_tables
 from manyhot.tables.campaign_folder import is_campaign
+from manyhot.tables.frames import examples
 from manyhot.tables.image_conditions import conditions_text, own_columns, selected_images
 from manyhot.tables.image_ids import check_match
 from manyhot.tables.labels import sorted_by_id, with_ids_like
@@ -119,19 +120,31 @@ def open_inputs(
 
 
 def _selected(source: Source, passed: LabelsLike, reading: Reading) -> Source:
-    """Return a data set of the images that meet the conditions of a call."""
+    """Return a data set of the images that a call lists, and that meet its conditions."""
     labels, images = source.labels, source.images
     table = images if labels is None else labels
-    if not reading.where or table is None:
+    listed = None if labels is None or reading.images is None or not _is_list(images) else images
+    if table is None or not (reading.where or listed):
         return source
-    columns = images
-    if isinstance(passed, str | os.PathLike) and reading.images is None and not own_columns(images):
-        columns = _beside_labels(Path(passed))
-    elif reading.images is None and images is None:
-        columns = columns_of_table(passed, reading.row_images(source.classes))
-    chosen = pa.array(selected_images(reading.where, table.image_id, columns, table.name))
+    chosen, which = pa.array([True] * len(table), pa.bool_()), list[str]()
+    if listed is not None:
+        chosen = _listed(listed, table)
+        which.append(f"those in the list {listed.name or '`images`'}")
+        if without := len(listed) - pc.sum(chosen).as_py():
+            source.misfits.remarks.append(f"listed images without labels: {without:,} of {len(listed):,}")
+    if reading.where:
+        columns, is_open = images, reading.images is None or listed is not None
+        if isinstance(passed, str | os.PathLike) and is_open and not own_columns(images):
+            columns = _beside_labels(Path(passed))
+        elif is_open and (images is None or listed is not None):
+            columns = columns_of_table(passed, reading.row_images(source.classes))
+        met = selected_images(reading.where, table.image_id, columns, table.name)
+        chosen = pc.and_(chosen, pa.array(met))
+        which.append(conditions_text(reading.where))
     rest = table.image_id.filter(pc.invert(chosen))
-    n, conditions = pc.sum(chosen).as_py(), conditions_text(reading.where)
+    n, conditions = pc.sum(chosen).as_py(), " and ".join(which)
+    if not n:
+        raise InputError("No listed image meets the conditions.", where="`where`", got=conditions)
     source.misfits.remarks.append(f"{n:,} of {len(table):,} images are included: {conditions}")
 
     def models() -> Iterator[Predictions]:
@@ -147,6 +160,25 @@ def _selected(source: Source, passed: LabelsLike, reading: Reading) -> Source:
         images=images and replace(images, table=included(images)),
         models=models,
     )
+
+
+def _is_list(images: Images | None) -> bool:
+    """Return whether an images table only lists images: nothing else can be meant than to select them."""
+    return images is not None and images.table.column_names == ["image_id"]
+
+
+def _listed(images: Images, table: Labels | Images) -> pa.Array:
+    """Return which images of a table are in a list of images."""
+    chosen = pc.is_in(table.image_id, value_set=images.image_id)
+    if not pc.any(chosen).as_py():
+        raise InputError(
+            "None of the listed images has labels.",
+            where=images.name or "`images`",
+            got=examples(images.image_id),
+            allowed=f"images of {table.name or 'the labels'}, such as {examples(table.image_id)}",
+            do="pass a file with the name of one image on each line",
+        )
+    return chosen
 
 
 def _beside_labels(path: Path) -> Images | None:
@@ -268,7 +300,7 @@ def _labels_alone(path: Path, reading: Reading) -> Source:
     read = partial(read_labels, classes=classes, rows=reading.rows, label_values=reading.label_values)
     labels = read(file) if file.exists() and not is_images else None
     own = campaign.path("images") if campaign else file if is_images else None
-    images = open_images(reading.images or own, classes, labels)
+    images = open_images(own if reading.images is None else reading.images, classes, labels)
     if is_images and reading.images is not None:
         images = labelled_like(images, read_images(file, classes=classes), reading.match)
     if is_images and (images is None or images.label is None):

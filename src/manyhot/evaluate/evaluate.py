@@ -143,10 +143,10 @@ def evaluate(call: EvaluateCall) -> Evaluation:
     -----
     In Python, `labels` can also be a table, a list of classes per image, a multi-hot matrix or frame of shape
     (n, C), or one class per image, of shape (n,). `predictions` can also be tables, arrays or frames, or a
-    mapping of model names to tables, arrays, frames or paths. Integers of shape (n, k) are classes with the best
-    first, and floats of shape (n, C) are scores. The rows of frames are matched by their index or by a column
-    of ids with the same name as in files, and their columns by name. A note counts the images that only the
-    labels or only the predictions contain. Arrays are matched by position.
+    mapping of model names to tables, arrays, frames or paths. Integers of shape (n, k) are classes with the
+    best first, and floats of shape (n, C) are scores. The rows of frames are matched by their index or by a
+    column of ids with the same name as in files, and their columns by name. A note counts the images that
+    only the labels or only the predictions contain. Arrays are matched by position.
 
     Examples
     --------
@@ -157,7 +157,7 @@ def evaluate(call: EvaluateCall) -> Evaluation:
     """
     labels, predictions, reading, run = call.labels, call.predictions, call.reading, call.run
     benchmark = benchmark_of(labels, predictions)
-    of_own_data = (reading.images, reading.classes, reading.dataset, reading.where, call.gallery)
+    of_own_data = (reading.images is not None, reading.classes, reading.dataset, reading.where, call.gallery)
     if benchmark is not None and any(of_own_data):
         raise UsageError(
             "A benchmark has its own labels, images and classes.",

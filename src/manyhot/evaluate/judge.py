@@ -48,6 +48,7 @@ from manyhot.evaluate.requirements import (
     masks_classes,
     scale_of,
     unmet,
+    uses_top_class,
 )
 from manyhot.evaluate.result_rows import Note, Number, unmatched_notes
 from manyhot.evaluate.results import Evaluation
@@ -172,10 +173,11 @@ class Judge:
     def _add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
         model, rows = predictions.model, alignment.left
         self._judged.notes += unmatched_notes(self._dataset, model, alignment)
-        if not self._options.trust_order:
-            for text in score_doubts(case, self._labels.class_list or class_list_of(self._labels.class_hash)):
-                self._note(model, "scores", len(case.labels), text)
         metrics = default_entries(case) if self._requested is None else self._requested
+        if not self._options.trust_order:
+            classes = self._labels.class_list or class_list_of(self._labels.class_hash)
+            for text in score_doubts(case, classes, has_top=any(map(uses_top_class, metrics))):
+                self._note(model, "scores", len(case.labels), text)
         metrics = self._without_unmet(metrics, case, predictions)
         if self._auditor is not None:
             metrics = self._audited(self._auditor, metrics, case, predictions, rows)

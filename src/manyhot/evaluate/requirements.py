@@ -193,6 +193,11 @@ def _need(metric: Entry) -> str | None:
     return "probabilities" if _has_link(metric) and not is_on_scores else metric.about.get("needs")
 
 
+def uses_top_class(metric: Entry) -> bool:
+    """Return whether a metric depends on which classes of an image have the highest scores, in order."""
+    return _need(metric) in (None, "confidence")
+
+
 def _sets_threshold(metric: Entry) -> bool:
     return any(option_of(metric, name) is not None for name in ("threshold", "link"))
 

@@ -36,6 +36,7 @@ from manyhot.evaluate.judged_batches import (
 from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.per_class.class_tables import ClassTables, PointSettings
 from manyhot.evaluate.posterior import Posterior
+from manyhot.evaluate.rare_classes import without_rare_classes
 from manyhot.evaluate.reliability import Pictured
 from manyhot.evaluate.requirements import (
     by_class_thresholds,
@@ -202,7 +203,7 @@ class Judge:
         self._leave_out(model, pooled)
         if self._posterior:
             self._posterior.add(model, case, metrics, rows)
-        self._note_doubts(model, len(case.labels), self._judged.notes)
+        self._note_doubts(model, len(case.labels), self._judged.notes, case.labels)
         if self._per_class is not None and not self._sets.labelled.any():
             n_unmatched, clusters = len(self._sets) - len(case.labels), self._bootstrap.clusters_at(rows)
             self._per_class.add(model, case, n_unmatched, clusters)
@@ -460,13 +461,17 @@ class Judge:
                 self._dataset, model, metric.name, name, found.value, found.lo, found.hi, found.n, skipped
             )
 
-    def _note_doubts(self, model: str, n: int, notes: list[Note]) -> None:
-        """Note why metrics have no interval."""
+    def _note_doubts(self, model: str, n: int, notes: list[Note], sets: LabelSets | None = None) -> None:
+        """Note why metrics have no interval, and the rare classes of `sets` if these are the reason."""
+        names = self._classes.names if self._classes else tuple(map(str, range(self._sets.n_classes)))
         if self._auditor is not None:
             self._doubts |= self._auditor.pairs.doubts
             self._auditor.pairs.doubts.clear()
         for reason, metrics in self._doubts.items():
             text = f"no interval of {', '.join(metrics)}: {reason}"
+            if sets is not None:
+                masked = any("masked=True" in metric for metric in metrics)
+                text += without_rare_classes(sets, reason, names, masked=masked)
             notes.append(Note(self._dataset, model, "no_interval", n, text))
         self._doubts.clear()
 

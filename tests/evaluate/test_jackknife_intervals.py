@@ -168,8 +168,8 @@ def test_a_note_names_the_rare_classes_without_which_there_is_an_interval():
     found = evaluate(frames[0], dict(zip("ab", frames[1:], strict=True)), metrics=metrics, resamples=20)
     texts = [n.text for n in found.model_notes if n.kind == "no_interval" and n.model == "a"]
     assert texts == [
-        f"no interval of map_macro: too few positives (1 of 4 classes have fewer than 30){rest}",
-        f"no interval of auroc_macro: too few positives or negatives (1 of 4 classes have fewer than 30){rest}",
+        f"no interval of {metric}: too few {cases} (1 of 4 classes have fewer than 30){rest}"
+        for metric, cases in zip(metrics, ("positives", "positives or negatives"), strict=True)
     ]
     # With the list of the other classes, there are intervals and p-values.
     others = [0, 1, 3]

@@ -82,7 +82,7 @@ def rarest_classes(positives: Ints64) -> Positions:
     order = np.argsort(positives, kind="stable")
     order = order[positives[order] > 0]
     for n in range(len(order) // 2 + 1):
-        if effective_positives(positives[order[n:]]) >= FEWEST_POSITIVES:
+        if effective_positives(positives[order[n:]].astype(np.float64)) >= FEWEST_POSITIVES:
             return order[:n]
     return order[:0]
 

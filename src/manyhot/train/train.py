@@ -393,12 +393,14 @@ def _teaches_absence(labels: LabelSets, recipe: Recipe, ends: str) -> npt.NDArra
         return np.zeros(len(labels), bool)
     if labels.complete:
         return np.ones(len(labels), bool)
-    n_listed = np.bincount(labels.rows, minlength=len(labels))
-    return _answered_no(labels) & ((recipe.not_asked == "mask") | (n_listed == labels.n_classes))
+    answered = _answered_no(labels)
+    if recipe.not_asked != "mask":
+        answered &= np.bincount(labels.rows, minlength=len(labels)) == labels.n_classes
+    return answered
 
 
 def _answered_no(labels: LabelSets) -> npt.NDArray[np.bool_]:
-    return np.bincount(labels.rows[labels.state == NO], minlength=len(labels)) > 0
+    return np.asarray(np.bincount(labels.rows[labels.state == NO], minlength=len(labels)) > 0)
 
 
 def _left_out(labels: LabelSets, empty: npt.NDArray[np.bool_], recipe: Recipe, ends: str) -> Iterator[str]:

@@ -180,10 +180,7 @@ def _means_note(rows: Sequence[Row], means: Sequence[Row]) -> str:
     if not means:
         value, n = mean_ap(rows)
         return f"Mean AP: {percent(value, 1)} over {n:,} classes."
-    cells = "; ".join(
-        f"{_label(r)} {_share(r['value'], r['value_lo'], r['value_hi'], 1)}{_other_classes(r, means)}"
-        for r in means
-    )
+    cells = "; ".join(" ".join(filter(None, _mean_cells(r, means))) for r in means)
     return f"{_over(means, rows)}: {cells}.{_without_interval(means)}"
 
 
@@ -191,13 +188,14 @@ def _label(mean: Row) -> str:
     return metric(mean["metric"]).label
 
 
-def _other_classes(mean: Row, means: Sequence[Row]) -> str:
-    """Return over how many classes a metric was computed, if not over as many as `_over` says.
+def _mean_cells(mean: Row, means: Sequence[Row]) -> tuple[str, str, str]:
+    """Return a metric, its value, and over how many classes, if not over as many as `_over` says.
 
     A ranking of all pairs also contains those of classes that no image shows.
     """
     n = mean["n_classes"]
-    return "" if n == _n_classes(means) else f" over {counted(n, 'class')}"
+    other = "" if n == _n_classes(means) else f"over {counted(n, 'class')}"
+    return _label(mean), _share(mean["value"], mean["value_lo"], mean["value_hi"], 1), other
 
 
 def _n_classes(means: Sequence[Row]) -> int:
@@ -276,15 +274,10 @@ def terminal_lines(class_results: pa.Table, class_means: pa.Table) -> Iterator[s
     about, means = tables.metadata(class_results), of_models(class_means)
     for (dataset, model), rows in of_models(class_results).items():
         yield f"{dataset}, {model}: {_over(means[dataset, model], rows).lower()}"
-        own = means[dataset, model]
-        cells = [
-            (
-                f"{_label(r)}{_other_classes(r, own)}",
-                _share(r["value"], r["value_lo"], r["value_hi"], 1),
-                r["no_interval"] or "",
-            )
-            for r in own
-        ]
+        cells = list[tuple[str, ...]]()
+        for mean in (own := means[dataset, model]):
+            *value, other = _mean_cells(mean, own)
+            cells.append((*value, "; ".join(filter(None, (other, mean["no_interval"])))))
         yield from table_lines(("metric", "value", ""), cells)
         yield ""
         yield _points_text(rows, about)

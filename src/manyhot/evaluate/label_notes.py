@@ -63,7 +63,7 @@ def answer_notes(
     if not metrics:
         return
     sets = label_sets(labels)
-    counts = sets.usable[sets.rows] & ~np.isin(sets.classes, list(unlabelled))
+    counts = sets.usable[sets.rows]  # of which no class is one of the predictions alone
     n_pairs = int(np.count_nonzero(sets.usable)) * (sets.n_classes - len(unlabelled))
     # Lists of classes and full matrices of 0 and 1 leave no pair without an answer.
     has_blanks = labels.positives_only or (sets.asked_known and not sets.complete)

@@ -6,6 +6,7 @@ from manyhot.core.jackknife import (
     effective_positives,
     jackknife_error,
     jackknife_interval,
+    rarest_classes,
     resampled_interval,
 )
 
@@ -57,3 +58,17 @@ def test_few_resamples_give_students_interval_of_their_deviation_on_the_logit_sc
     )
     assert np.isnan(resampled_interval(0.7, samples[:1])).all()
     assert np.isnan(resampled_interval(0.7, np.full(9, 0.7))).all()
+
+
+def test_the_rarest_classes_are_the_fewest_without_which_a_mean_has_an_interval() -> None:
+    def effective(counts: list[int]) -> float:
+        inverse = [1 / max(count, 3) for count in counts]
+        return sum(inverse) ** 2 / sum(i**3 for i in inverse) if counts else 0.0
+
+    rng = np.random.default_rng(6)
+    for _ in range(200):
+        counts = rng.choice([0, 1, 2, 5, 12, 29, 40, 300], rng.integers(1, 12))
+        there = sorted((int(count), i) for i, count in enumerate(counts) if count)
+        enough = [n for n in range(len(there) // 2 + 1) if effective([c for c, _ in there[n:]]) >= 30]
+        expected = [i for _, i in there[: min(enough)]] if enough else []
+        assert rarest_classes(counts).tolist() == expected

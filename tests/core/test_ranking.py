@@ -496,6 +496,19 @@ class TestClassDifferences:
             assert (found.p[c] < 0.05) == (found.lo[c] > 0 or found.hi[c] < 0)
         assert found.n_positives.tolist() == yes.sum(0).tolist()
 
+    def test_masked_differences_are_those_on_the_answered_images(self) -> None:
+        rng = np.random.default_rng(2)
+        yes, asked = rng.random((150, 3)) < 0.5, rng.random((150, 3)) < 0.8
+        scores = [(rng.normal(size=yes.shape) + shift * yes).astype(np.float32) for shift in (0.5, 1.0)]
+        state = np.where(asked, np.where(yes, YES, NO), NOT_ASKED)
+        found = class_differences(*(case_of(state, s) for s in scores), masked=True)
+        for c, rows in enumerate(asked.T):
+            alone = class_differences(*(case_of(state[rows][:, [c]], s[rows][:, [c]]) for s in scores))
+            values = [average_precision_score(yes[rows, c], s[rows, c]) for s in scores]
+            assert found.values[:, c] == pytest.approx(values, abs=1e-12)
+            for name in ("n_positives", "lo", "hi", "p"):
+                assert getattr(found, name)[c] == pytest.approx(getattr(alone, name)[0]), name
+
     def test_few_positives_and_equal_models_are_not_tested(self) -> None:
         yes = np.arange(200)[:, None] < np.array([0, 29, 60])
         scores = (np.random.default_rng(0).normal(size=yes.shape) + yes).astype(np.float32)

@@ -5,6 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from pyarrow import csv
+from sklearn.metrics import average_precision_score
 
 import manyhot as mh
 from manyhot.data.inputs import Reading, open_inputs, open_labels
@@ -80,3 +81,78 @@ def test_ids_in_the_index_and_models_of_several_forms():
         assert both["long", metric] == both["wide", metric] == alone["wide", metric]
     with pytest.raises(InputError, match="others are arrays without image ids"):
         values({"long": long, "array": scores.to_numpy()}, images)
+
+
+NAMES = [f"{i}.jpg" for i in range(60)]
+COLUMNS = ["cat", "dog"]
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    index = pd.Index(NAMES, name="image_id")
+    truth, scores = rng.integers(0, 2, (60, 2)), rng.random((60, 2)).round(3)
+    frame = pd.DataFrame(truth, index, COLUMNS)
+    frame.to_csv("labels.csv")
+    frame.assign(split=["val", "test"] * 30).to_csv("split.csv")
+    pd.DataFrame(scores, index, COLUMNS).to_csv("scores.csv")
+    return truth, scores
+
+
+def macro(labels, images, **options):
+    options = {"scores": "probability", "metrics": ["map_macro"], "resamples": 0} | options
+    found = mh.evaluate(labels, "scores.csv", images=images, **options)
+    notes = [note["text"] for note in found.to_json()["notes"] if note["kind"] in ("classes", "matched")]
+    (row,) = (r for r in found.results.to_pylist() if r["slice"] == "all")
+    return row["value"], row["n"], notes
+
+
+@pytest.mark.parametrize("form", ["text", "stems", "csv", "frame"])
+def test_a_list_of_images_selects_them(form, data):
+    truth, scores = data
+    chosen = [f"{i}.jpg" for i in range(20)]
+    if form == "text":
+        pd.Series(chosen).to_csv(data_file := "list.txt", header=False, index=False)
+    elif form == "stems":
+        pd.Series(range(20)).to_csv(data_file := "list.txt", header=False, index=False)
+    elif form == "csv":
+        pd.DataFrame({"image_id": chosen}).to_csv(data_file := "list.csv", index=False)
+    else:
+        data_file = pd.DataFrame({"image_id": chosen})
+    value, n, notes = macro("labels.csv", data_file)
+    assert (value, n) == (
+        pytest.approx(average_precision_score(truth[:20], scores[:20], average="macro")),
+        20,
+    )
+    name = "images" if form == "frame" else "list"
+    assert f"20 of 60 images are included: those in the list {name}" in notes
+
+
+def test_a_list_and_conditions_both_select(data):
+    truth, scores = data
+    pd.Series([*NAMES[:20], "other.jpg"]).to_csv("list.txt", header=False, index=False)
+    value, n, notes = macro("split.csv", "list.txt", where=["split=test"])
+    expected = average_precision_score(truth[1:20:2], scores[1:20:2], average="macro")
+    assert (value, n) == (pytest.approx(expected), 10)
+    assert notes == [
+        "listed images without labels: 1 of 21",
+        "10 of 60 images are included: those in the list list and split=test",
+    ]
+
+
+def test_a_list_of_other_images_is_refused(data, tmp_path):
+    (tmp_path / "cat_val.txt").write_text("1.jpg  1\n2.jpg -1\n")
+    with pytest.raises(InputError) as error:
+        macro("labels.csv", "cat_val.txt")
+    assert str(error.value) == (
+        "None of the listed images has labels.\n  where:   cat_val\n  got:     1.jpg  1, 2.jpg -1\n"
+        "  allowed: images of labels, such as 0.jpg, 1.jpg\n"
+        "  do:      pass a file with the name of one image on each line"
+    )
+
+
+def test_a_table_of_images_with_columns_selects_none(data):
+    pd.DataFrame({"image_id": NAMES[:20], "camera": ["x", "y"] * 10}).to_csv("images.csv", index=False)
+    value, n, _ = macro("labels.csv", "images.csv")
+    assert (value, n) == (pytest.approx(average_precision_score(*data, average="macro")), 60)

@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from PIL import Image
+from sklearn.metrics import average_precision_score
 
 import manyhot as mh
 from manyhot import tables
@@ -287,3 +288,26 @@ def test_images_in_memory():
         "images table, or a data frame with the column image_id, filename, path or id or with the ids as its "
         "index"
     )
+
+
+@pytest.mark.parametrize("more", [[], ["yak", "ape"]])
+def test_the_classes_of_a_file_have_the_same_ids_in_all_commands(more):
+    """Those of its columns, in their order; classes of the predictions alone come last, sorted."""
+    truth = pd.DataFrame(np.eye(3, dtype=int)[LABEL], pd.Index(IDS, name="image_id"), CLASSES)
+    truth.to_csv("labels.csv")
+    mh.convert("labels.csv", "labels.parquet")
+    columns = [*more, *sorted(CLASSES)]
+    wide = scores(CLASSES).assign(**dict.fromkeys(more, 0.0))[columns]
+    wide.rename_axis("image_id").to_csv("scores.csv")
+    expected = [*CLASSES, *sorted(more)]
+    assert list(read_labels("labels.csv").class_list.keys) == CLASSES
+    assert list(read_labels("labels.parquet").class_list.keys) == CLASSES
+    ap = [average_precision_score(c == LABEL, scores(CLASSES)[name]) for c, name in enumerate(CLASSES)]
+    for labels in ("labels.csv", "labels.parquet"):
+        for model in ("scores.csv", *([] if more else [{"m": wide}])):
+            found = mh.diagnose_classes(labels, model, scores="logit").class_results
+            result = mh.evaluate(labels, model, scores="logit", resamples=0).per_class["class_results"]
+            for table in (found, result):
+                assert table["class_id"].to_pylist() == list(range(len(expected)))
+                assert table["key"].to_pylist() == expected
+                assert table["ap"].to_pylist()[:3] == pytest.approx(ap)

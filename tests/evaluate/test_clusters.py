@@ -1,6 +1,7 @@
 """Intervals and comparisons over clusters of images, against plain loops of NumPy and scikit-learn."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -350,6 +351,14 @@ def test_images_without_a_cluster_are_refused():
             "  allowed: a value for each labelled image\n"
             "  do:      add the missing values, or leave these images out of the labels"
         )
+
+
+@pytest.mark.parametrize("name", ["Patient ID", "patient-id", "PATIENT_ID"])
+def test_case_spaces_and_hyphens_of_a_column_do_not_matter(name):
+    images = DATA.images.rename(columns={"patient_id": name})
+    found = evaluate(clusters="patient_id", reading=replace(READING, images=images))
+    expected = evaluate(clusters="patient_id", reading=replace(READING, images=DATA.images))
+    assert found.results.equals(expected.results)
 
 
 def test_an_unknown_column_is_refused():

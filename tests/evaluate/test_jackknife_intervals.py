@@ -4,6 +4,7 @@ import json
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from scipy.stats import kurtosis, t
@@ -148,6 +149,35 @@ def test_too_few_positives_have_no_interval_and_no_p_for_a_reason():
     assert {(n.kind, n.n) for n in found.model_notes} == {("no_interval", 25), ("chance", 25)}
     assert found.notes[:-1] == tuple(f"labels, 2 models: {text}" for text in texts)
     assert [n["text"] for n in found.to_json()["notes"][:3]] == list(texts)
+
+
+def test_a_note_names_the_rare_classes_without_which_there_is_an_interval():
+    names = ["common", "usual", "hernia", "frequent"]
+    rng = np.random.default_rng(1)
+    yes = rng.random((900, 4)) < np.array([0.3, 0.2, 0.01, 0.25])
+    models = {
+        m: (gain * yes + rng.normal(size=yes.shape)).astype(np.float32)
+        for m, gain in (("a", 1.5), ("b", 1.0))
+    }
+    metrics = ["map_macro", "auroc_macro"]
+    few = yes[:, 2].sum()
+    rest = f"; without hernia ({few}), there is an interval: pass the list of the other classes as `classes`"
+    frames = [pd.DataFrame(values, columns=names) for values in (yes, *models.values())]
+    for frame in frames:
+        frame.index = [f"{i}.jpg" for i in range(900)]
+    found = evaluate(frames[0], dict(zip("ab", frames[1:], strict=True)), metrics=metrics, resamples=20)
+    texts = [n.text for n in found.model_notes if n.kind == "no_interval" and n.model == "a"]
+    assert texts == [
+        f"no interval of {metric}: too few {cases} (1 of 4 classes have fewer than 30){rest}"
+        for metric, cases in zip(metrics, ("positives", "positives or negatives"), strict=True)
+    ]
+    # With the list of the other classes, there are intervals and p-values.
+    others = [0, 1, 3]
+    kept = {m: values[:, others] for m, values in models.items()}
+    found = evaluate(yes[:, others], kept, metrics=metrics, resamples=20)
+    assert all(row["lo"] is not None for row in numbers(found).values())
+    assert not any(n.kind == "no_interval" for n in found.model_notes)
+    assert np.isfinite([pair["p"] for pair in found.pairs.to_pylist()]).all()
 
 
 def test_perfect_predictions_have_no_interval_for_a_reason():

@@ -3,11 +3,12 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from manyhot import evaluate
+from manyhot import compare, diagnose_classes, evaluate, read_labels
 from manyhot.classes import from_keys
 from manyhot.tables import Labels, Predictions
+from manyhot.tables.labels import write_labels
 
 CLASSES = from_keys(["cat", "dog", "cup"])
 IDS = [f"{i}.jpg" for i in range(40)]
@@ -73,3 +74,221 @@ def test_lists_of_the_best_classes_say_why_there_is_no_map():
     original = run(labels(label=pa.array([0] * 40, pa.int32())), model(top=2))
     for other in (chosen, original, run(labels(), model())):
         assert not notes_of(other, "needs_scores")
+
+
+NAMES = [f"c{k}" for k in range(4)]
+IMAGES = [f"{i}.jpg" for i in range(300)]
+RNG = np.random.default_rng(0)
+YES = RNG.random((300, 4)) < 0.4
+MODEL = (YES * 0.4 + RNG.random((300, 4)) * 0.6).round(3)
+
+
+def csv(path, values, names, ids=IMAGES):
+    """Write a table with a column for each class, in which NaN is an empty cell."""
+    cells = [["" if np.isnan(v) else f"{v:g}" for v in row] for row in values]
+    rows = [f"{name},{','.join(row)}" for name, row in zip(ids, cells, strict=True)]
+    path.write_text("\n".join([f"image,{','.join(names)}", *rows]), encoding="utf-8")
+    return path
+
+
+def blank(share, *, negatives=True):
+    """Return labels of which a share has no answer, and the answers that there are."""
+    rng = np.random.default_rng(1)
+    values = np.where(rng.random(YES.shape) < share, np.nan, YES)
+    values = values if negatives else np.where(values == 0, np.nan, values)
+    return values, ~np.isnan(values)
+
+
+def averages(values, scores):
+    """Return the average precision of each class on images with an answer, and with all others as no."""
+    asked, usable = ~np.isnan(values), ~np.isnan(values).all(axis=1)
+    masked = [
+        average_precision_score(v[a], s[a]) for v, a, s in zip(values.T, asked.T, scores.T, strict=True)
+    ]
+    filled = np.nan_to_num(values)[usable]
+    return masked, [average_precision_score(v, s) for v, s in zip(filled.T, scores[usable].T, strict=True)]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.85])
+@pytest.mark.parametrize("form", ["csv", "array"])
+def test_pairs_without_an_answer_are_counted_whatever_their_share(share, form, tmp_path):
+    values, asked = blank(share)
+    sets = values if form == "array" else csv(tmp_path / "labels.csv", values, NAMES)
+    scores = MODEL if form == "array" else csv(tmp_path / "m.csv", MODEL, NAMES)
+    options = {"scores": "probability", "resamples": 0}
+    result = evaluate(sets, {"m": scores} if form == "array" else [scores], metrics=["map_macro"], **options)
+    usable = asked.any(axis=1)
+    n, of = np.count_nonzero(~asked[usable]), 4 * np.count_nonzero(usable)
+    assert notes_of(result, "not asked") == [
+        f"{n:,} pairs of an image and a class ({n / of:.1%}) are without an answer and count as not valid in "
+        "map_macro; to leave them out, pass `metrics`, such as 'map_macro(masked=True)'"
+    ]
+    masked = evaluate(
+        sets, {"m": scores} if form == "array" else [scores], metrics=["map_macro(masked=True)"], **options
+    )
+    assert not notes_of(masked, "not asked")
+    of_asked, as_no = map(np.mean, averages(values, MODEL))
+    assert result.value("map_macro") == pytest.approx(as_no)
+    assert masked.value("map_macro(masked=True)") == pytest.approx(of_asked)
+
+
+@pytest.mark.parametrize("form", ["csv", "array", "parquet"])
+def test_single_positives_have_no_negatives(form, tmp_path):
+    values, asked = blank(0.7, negatives=False)
+    sets = values if form == "array" else csv(tmp_path / "labels.csv", values, NAMES)
+    if form == "parquet":
+        sets = write_labels(read_labels(sets), tmp_path / "labels.parquet")
+    scores = MODEL if form == "array" else csv(tmp_path / "m.csv", MODEL, NAMES)
+    result = evaluate(
+        sets,
+        {"m": scores} if form == "array" else [scores],
+        metrics=["map_macro"],
+        scores="probability",
+        resamples=0,
+    )
+    usable = asked.any(axis=1)
+    n, of = np.count_nonzero(~asked[usable]), 4 * np.count_nonzero(usable)
+    assert notes_of(result, "not asked") == [
+        f"{n:,} pairs of an image and a class ({n / of:.1%}) are without an answer and count as not valid in "
+        "map_macro; the labels contain positives but no negatives, so no metric can leave them out"
+    ]
+
+
+def test_lists_and_full_matrices_have_no_pairs_without_an_answer():
+    lists = [[NAMES[c] for c in np.flatnonzero(row)] or [NAMES[0]] for row in YES]
+    for sets in (lists, YES, YES.astype(int)):
+        result = evaluate(sets, {"m": MODEL}, scores="probability", resamples=0, classes=NAMES)
+        assert not notes_of(result, "not asked")
+
+
+def test_only_evaluated_images_count(tmp_path):
+    values = YES.astype(float)
+    values[:150, 0], values[150:160, 1] = -1, np.nan  # 1 answers are left for each of these images
+    labels_file = csv(tmp_path / "labels.csv", values, NAMES)
+    half = csv(tmp_path / "half.csv", MODEL[150:], NAMES, IMAGES[150:])
+    result = evaluate(labels_file, [half], metrics=["map_macro"], scores="probability", resamples=0)
+    assert not notes_of(result, "unclear")
+    (text,) = notes_of(result, "not asked")
+    assert text.startswith("10 pairs of an image and a class (1.7%) are")
+    whole = evaluate(
+        labels_file,
+        [half, csv(tmp_path / "m.csv", MODEL, NAMES)],
+        metrics=["map_macro"],
+        scores="probability",
+    )
+    (text,) = notes_of(whole, "unclear")
+    assert text.startswith("150 pairs of an image and a class are unclear")
+
+
+def test_classes_that_only_the_predictions_have(tmp_path):
+    # Eight further classes, and a column that is no class.
+    more = [f"c{k}" for k in range(4, 12)]
+    wide = np.hstack([MODEL, RNG.random((300, 9)).round(3)])
+    labels_file = csv(tmp_path / "labels.csv", YES, NAMES)
+    model_file = csv(tmp_path / "m.csv", wide, [*NAMES, *more, "entropy"])
+    options = {"scores": "probability", "resamples": 0}
+    result = evaluate(labels_file, [model_file], **options)
+    note = (
+        "the labels do not have 9 of the classes or other columns of the predictions: c10, c11, c4, c5, c6, "
+        "c7, c8, c9, entropy; they count as not valid on all images, except in metrics with masked=True; to "
+        "leave them out, pass the list of the labels' classes as `classes`"
+    )
+    assert notes_of(result, "classes") == [note]
+    assert not notes_of(result, "not asked")  # the same pairs are not counted again
+    predicted = MODEL >= 0.5
+    absent = np.hstack([YES, np.zeros((300, 9), bool)])
+    assert result.value("f1_micro") == pytest.approx(f1_score(absent, wide >= 0.5, average="micro"))
+
+    selected = evaluate(labels_file, [model_file], classes=NAMES, **options)
+    assert note not in notes_of(selected, "classes")
+    for average in ("micro", "macro"):
+        expected = f1_score(YES, predicted, average=average)
+        assert selected.value(f"f1_{average}") == pytest.approx(expected)
+        spec = f"f1_{average}(masked=True)"
+        masked = evaluate(labels_file, [model_file], metrics=[spec], **options)
+        assert masked.value(spec) == pytest.approx(expected)
+    assert selected.value("map_macro") == pytest.approx(average_precision_score(YES, MODEL, average="macro"))
+
+
+def test_classes_of_lists_are_those_that_occur(tmp_path):
+    # A class that no image shows may be missing in lists of classes, so nothing follows from that.
+    lists = [[NAMES[c] for c in np.flatnonzero(row[:2])] or ["c0"] for row in YES]
+    rows = [f"{name},{' '.join(one)}" for name, one in zip(IMAGES, lists, strict=True)]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,labels", *rows]), encoding="utf-8")
+    model_file = csv(tmp_path / "m.csv", MODEL, NAMES)
+    result = evaluate(tmp_path / "labels.csv", [model_file], scores="probability", resamples=0)
+    assert notes_of(result, "classes") == []
+
+
+def test_the_classes_of_a_model_are_counted_in_each_ranking(tmp_path):
+    wide = np.hstack([MODEL, RNG.random((300, 8)).round(3)])
+    names = [f"c{k}" for k in range(12)]
+    labels_file, model_file = csv(tmp_path / "l.csv", YES, NAMES), csv(tmp_path / "m.csv", wide, names)
+    found = diagnose_classes(labels_file, [model_file], scores="probability")
+    means = {row["metric"]: row for row in found.class_means.to_pylist()}
+    absent = np.hstack([YES, np.zeros((300, 8), bool)])
+    assert means["auroc_micro"]["value"] == pytest.approx(roc_auc_score(absent.ravel(), wide.ravel()))
+    assert (means["auroc_micro"]["n_classes"], means["auroc_macro"]["n_classes"]) == (12, 4)
+    (line,) = (line for line in found.lines() if line.startswith("AUROC (micro)"))
+    assert line.endswith("over 12 classes")
+    assert "over 4 classes and 300 images" in str(found)
+    masked = diagnose_classes(labels_file, [model_file], scores="probability", masked=True)
+    means = {row["metric"]: row for row in masked.class_means.to_pylist()}
+    assert means["auroc_micro"]["value"] == pytest.approx(roc_auc_score(YES.ravel(), MODEL.ravel()))
+    assert means["auroc_micro"]["n_classes"] == 4
+    assert "12 classes" not in "\n".join(masked.lines())
+
+
+def test_classes_of_a_diagnosis_are_noted_and_masked(tmp_path):
+    values, asked = blank(0.6)
+    labels_file, model_file = csv(tmp_path / "l.csv", values, NAMES), csv(tmp_path / "m.csv", MODEL, NAMES)
+    found = diagnose_classes(labels_file, [model_file], scores="probability")
+    usable = asked.any(axis=1)
+    n, of = np.count_nonzero(~asked[usable]), 4 * np.count_nonzero(usable)
+    assert found.notes == (
+        f"l: {n:,} pairs of an image and a class ({n / of:.1%}) are without an answer and count as not valid "
+        "in AP, AUROC, precision, recall, F1; to leave them out, pass `masked`",
+    )
+    masked = diagnose_classes(labels_file, [model_file], scores="probability", masked=True)
+    assert not masked.notes
+    assert "masked (without unclear and unanswered pairs)" in str(masked)
+    assert masked.class_results["ap"].to_pylist() == pytest.approx(averages(values, MODEL)[0])
+
+
+def test_tables_of_classes_are_masked_like_the_first_metric(tmp_path):
+    values, _ = blank(0.5)
+    other = (YES * 0.2 + np.random.default_rng(5).random((300, 4)) * 0.8).round(3)
+    labels_file = csv(tmp_path / "l.csv", values, NAMES)
+    models = [csv(tmp_path / "a.csv", other, NAMES), csv(tmp_path / "b.csv", MODEL, NAMES)]
+    masked, plain = "map_macro(masked=True)", "map_macro"
+    of_masked, of_plain = averages(values, MODEL)
+    mixed = "tables of classes {} unclear and unanswered pairs{}, as {} does, the first of these metrics"
+    for metrics, expected, note in (
+        ([masked], of_masked, ""),
+        ([plain], of_plain, ""),
+        ([masked, plain], of_masked, mixed.format("leave out", "", masked)),
+        ([plain, masked], of_plain, mixed.format("count", " as not valid", plain)),
+    ):
+        options = {"scores": "probability", "metrics": metrics, "resamples": 100}
+        compared = compare(*models, labels=labels_file, **options)
+        by_class = compared.classes.to_pylist()
+        assert [row["ap_model"] for row in by_class] == pytest.approx(expected)
+        assert {row["masked"] for row in by_class} == {expected is of_masked}
+        title = "average precision by class"
+        assert (
+            f"{title}, masked (without" in str(compared)
+            if expected is of_masked
+            else f"{title}: " in str(compared)
+        )
+        result = evaluate(labels_file, [models[1]], **options)
+        assert result.per_class["class_results"]["ap"].to_pylist() == pytest.approx(expected)
+        assert notes_of(result, "classes") == ([note] if note else [])
+        assert (f"l: {note}" in compared.notes) == bool(note)
+
+
+def test_ties_are_noted_if_a_metric_depends_on_the_top_class():
+    tied = np.where(MODEL > 0.4, 1.0, 0.0)
+    for metrics, count in ((["map_macro"], 0), (["f1_micro"], 0), (["map_macro", "real1"], 1)):
+        result = evaluate(YES, {"m": tied}, scores="probability", resamples=0, metrics=metrics)
+        ties = [text for text in notes_of(result, "scores") if "belongs to several classes" in text]
+        assert len(ties) == count, metrics

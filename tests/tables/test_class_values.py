@@ -91,6 +91,6 @@ def test_images_without_an_answer(as_labels, tmp_path):
     assert row["value"] == pytest.approx(average_precision_score(truth, SCORES[kept], average="macro"))
     notes = [note["text"] for note in found.to_json()["notes"] if note["kind"] == "not asked"]
     assert notes == [
-        "1 pair of an image and a class is without an answer and counts as not valid in map_macro; to leave "
-        "it out, pass `metrics`, such as 'map_macro(masked=True)'"
+        "1 pair of an image and a class (0.6%) is without an answer and counts as not valid in map_macro; to "
+        "leave it out, pass `metrics`, such as 'map_macro(masked=True)'"
     ]

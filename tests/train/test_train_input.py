@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from manyhot.formats import read_labels
 from manyhot.predict.weights import read_trained
 from manyhot.run import Run
 from manyhot.tables import Labels, write_labels
+from manyhot.tables.arrays import label_sets
 from manyhot.train import loop
 from manyhot.train import train as train_module
 from manyhot.train.checkpoints import Checkpoints
@@ -187,6 +189,57 @@ def test_pairs_that_nobody_was_asked_about_are_counted(train, folder):
     assert train("asked.parquet", out="masked", loss="bce", not_asked="mask")[1] == []
 
 
+def test_images_with_only_answers_of_no(train, folder):
+    """Under a sigmoid, images without a valid class teach what was answered: all or some of the classes."""
+    state = [["no"] if i < 3 else ["no", "no", "no"] if i < 5 else ["yes", "no"] for i in range(16)]
+    asked = pa.array(
+        [[1] if i < 3 else [0, 1, 2] if i < 5 else [0, 1] for i in range(16)], pa.list_(pa.int32())
+    )
+    trainings.labels(folder / "no.parquet", 16, classes=asked, state=state)
+    sets = label_sets(read_labels(folder / "no.parquet"))
+
+    def taught(**settings):
+        rows, notes = train_module.selected(sets, recipe_of({"teach": "sets", **settings}), "sigmoid")
+        return rows.tolist(), notes
+
+    assert taught(not_asked="mask") == (list(range(16)), [])
+    # Where unanswered classes count as absent, the first three images would teach mostly that.
+    assert taught() == (
+        list(range(3, 16)),
+        [
+            "3 images are left out, because no class was answered yes, and not all were answered no; set "
+            "`not_asked` to 'mask' to train on their answers",
+            "11 of 39 (image, class) pairs, which nobody was asked about, are trained as absent; set "
+            "`not_asked` to 'mask' to leave them out",
+        ],
+    )
+    assert taught(empty="no")[0] == list(range(16))
+    full = replace(sets, complete=True)
+    assert train_module.selected(full, recipe_of({"teach": "sets"}), "sigmoid")[0].size == 16
+    rows, notes = train_module.selected(sets, recipe_of({"teach": "sets"}), "softmax")
+    assert (rows.tolist(), notes) == (list(range(5, 16)), ["5 images without a class are left out"])
+    _, told = train("no.parquet", out="only-no", loss="bce", not_asked="mask")
+    assert told == []
+
+
+def test_single_positives_say_what_is_trained_as_absent(train, folder):
+    rows = [f"{i:03d}.png,{'1,' if i % 2 else ',1'}" for i in range(16)]
+    (folder / "single.csv").write_text("\n".join(["image_id,a,b", *rows]))
+    labels = read_labels(folder / "single.csv")
+    plan = recipe_of({"teach": "sets"})
+    expected = (
+        "16 of 32 (image, class) pairs, which nobody was asked about, are trained as absent; the labels "
+        "contain no negatives, so 'mask' would leave nothing absent: set `loss` to one that expects further "
+        "classes, such as epr, role or em"
+    )
+    notes = train_module.selected(label_sets(labels), plan, "sigmoid", positives_only=labels.positives_only)[
+        1
+    ]
+    assert notes == [expected]
+    lists = replace(labels, positives_only=False)
+    assert train_module.selected(label_sets(lists), plan, "sigmoid")[1] == []
+
+
 def test_original_labels_are_asked_for(train, folder):
     trainings.labels(folder / "sets.parquet", 16, label=pa.array([None] * 16, pa.int32()))
     assert message(InputError, train, "sets.parquet", teach="label", loss="softmax") == (
@@ -203,9 +256,11 @@ def test_a_metric_without_labels_is_not_printed():
 
 
 def test_empty_sets(train, folder):
-    state = [["no"] * 3 if i < 3 else ["yes", "no", "no"] for i in range(16)]
+    # Without answers: images whose classes were all answered no teach that under a sigmoid (above).
+    state = [[] if i < 3 else ["yes", "no", "no"] for i in range(16)]
+    classes = pa.array([[] if i < 3 else [0, 1, 2] for i in range(16)], pa.list_(pa.int32()))
     usable = [i != 9 for i in range(16)]
-    trainings.labels(folder / "empty.parquet", 16, state=state, usable=usable)
+    trainings.labels(folder / "empty.parquet", 16, classes=classes, state=state, usable=usable)
     _, told = train("empty.parquet")
     assert told == [
         "1 images that are not usable are left out",
@@ -218,7 +273,8 @@ def test_empty_sets(train, folder):
         "  got:     3 images without one\n"
         "  do:      set `empty` to 'skip', or use a loss that ends in a sigmoid, such as bce"
     )
-    trainings.labels(folder / "nothing.parquet", 16, state=[["no"] * 3] * 16)
+    nothing = pa.array([[]] * 16, pa.list_(pa.int32()))
+    trainings.labels(folder / "nothing.parquet", 16, classes=nothing, state=[[]] * 16)
     assert message(InputError, train, "nothing.parquet", out="nothing") == (
         "No images are left to train on.\n"
         "  got:     16 images without a class are left out\n"

@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from scipy.special import expit, logit, stdtrit
 
-from manyhot.core.array_types import AnyFloats, Floats
+from manyhot.core.array_types import AnyFloats, Floats, Ints64, Positions
 from manyhot.core.resampling import LEVEL
 
 Scale = Literal["logit", "log", "plain", "correlation"]
@@ -64,6 +64,27 @@ def effective_positives(positives: Floats) -> float:
         return 0.0
     spread = 1 / np.maximum(positives, _LEAST_EFFECT)
     return float(spread.sum() ** 2 / (spread**3).sum())
+
+
+def rarest_classes(positives: Ints64) -> Positions:
+    """Return the rarest classes without which a mean over classes has an interval, as positions.
+
+    Parameters
+    ----------
+    positives : ndarray of int64, shape (C,)
+        The number of positives of each class; classes without positives do not count.
+
+    Returns
+    -------
+    ndarray
+        The fewest such classes, rarest first; empty if none or more than half of the classes are too rare.
+    """
+    order = np.argsort(positives, kind="stable")
+    order = order[positives[order] > 0]
+    for n in range(len(order) // 2 + 1):
+        if effective_positives(positives[order[n:]].astype(np.float64)) >= FEWEST_POSITIVES:
+            return order[:n]
+    return order[:0]
 
 
 def doubt_of(positives: Floats, cases: str = "positives", *, classes: bool = True) -> str:

@@ -377,7 +377,9 @@ class ClassDifferences:
     p: Floats
 
 
-def class_differences(first: Case, second: Case, clusters: Clusters | None = None) -> ClassDifferences:
+def class_differences(
+    first: Case, second: Case, clusters: Clusters | None = None, *, masked: bool = False
+) -> ClassDifferences:
     """Compare the average precision of each class between two models on the same images.
 
     Parameters
@@ -385,6 +387,7 @@ def class_differences(first: Case, second: Case, clusters: Clusters | None = Non
     first, second : Case
         The scores of two models for the same images.
     clusters : Clusters, optional
+    masked : bool
         As in `class_precision`.
 
     Notes
@@ -394,28 +397,27 @@ def class_differences(first: Case, second: Case, clusters: Clusters | None = Non
     """
     c = first.labels.n_classes
     found = ClassDifferences(np.full((2, c), np.nan), np.zeros(c, np.int64), *np.full((3, c), np.nan))
-    pairs = zip(_changes_by_class(first), _changes_by_class(second), strict=True)
-    for (i, value, positives, changes), (_, other, _, others) in pairs:
+    pairs = zip(_changes_by_class(first, masked), _changes_by_class(second, masked), strict=True)
+    for (i, value, positives, counted, changes), (_, other, _, _, others) in pairs:
         n = len(positives)
         found.values[:, i], found.n_positives[i] = (value, other), n
-        change = others - changes
-        everything = np.ones(len(change), bool)
-        error, df = jackknife_error(change if clusters is None else clusters.summed(change, everything))
+        change = (others - changes)[counted]
+        error, df = jackknife_error(change if clusters is None else clusters.summed(change, counted))
         if n >= FEWEST_POSITIVES and error > 0 and _vary(positives, clusters):
             found.lo[i], found.hi[i] = jackknife_ends(other - value, error, df, scale="plain")
             found.p[i] = 2 * stdtr(df, -abs(other - value) / error)
     return found
 
 
-def _changes_by_class(case: Case) -> Iterator[tuple[int, float, Ints, Floats]]:
-    """Yield each class, its average precision, its images, and the changes if each image is left out."""
-    ranked = rank_positives(case, "class")
+def _changes_by_class(case: Case, masked: bool) -> Iterator[tuple[int, float, Ints, Bools, Floats]]:
+    """Yield each class, its average precision, its images, which count, and the changes without each."""
+    ranked = rank_positives(case, "class", masked=masked)
     if ranked is None:
         return
-    for i, (one, _) in zip(np.unique(ranked.group), each_class(rank_cells(case, ranked)), strict=True):
+    for i, (one, counted) in zip(np.unique(ranked.group), each_class(rank_cells(case, ranked)), strict=True):
         (curve,) = one.curves(None)
         changes = left_out(AVERAGE_PRECISION, one, None)
-        yield int(i), AVERAGE_PRECISION.value(curve), ranked.image[ranked.group == i], changes
+        yield int(i), AVERAGE_PRECISION.value(curve), ranked.image[ranked.group == i], counted, changes
 
 
 def _precision(case: Case, by: Group, masked: bool) -> Estimate:

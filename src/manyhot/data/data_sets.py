@@ -6,7 +6,7 @@ import difflib
 import fnmatch
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -72,7 +72,8 @@ class Reading(Flattened):
         File with the image of each row of arrays: one id per line, CSV, Parquet, data-set JSON, or the label
         sets if they are in the same order. In Python, also the ids in a list, an array or an index.
     images
-        Images table with original labels, or a folder of images. In Python, also a data frame.
+        Images table with original labels, or a folder of images. In Python, also a data frame. A list of
+        images, a text file with one name per line, selects these images.
     where
         Conditions on the images, by a column of the images table or of the file of label sets: COLUMN=VALUE,
         such as split=test, COLUMN=*, 'COLUMN>=NUMBER' or 'COLUMN<=NUMBER'. Several values of a column are
@@ -189,6 +190,8 @@ class Asked:
     progress: Progress | None = None
     unlabelled: bool = False
     """Whether images without any labels will do."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Names of the models in files, by path; by default, those that the files declare or are called."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +214,8 @@ class Source:
         read.
     misfits : Misfits
         Files of the user's own models that are skipped.
+    unlabelled : tuple of int
+        The classes that only the predictions have, although the labels list theirs.
     """
 
     name: str
@@ -223,6 +228,7 @@ class Source:
     misfits: SkippedFiles = field(default_factory=SkippedFiles)
     published: BenchmarkData | None = None
     campaign: Campaign | None = None
+    unlabelled: tuple[int, ...] = ()
 
     def sets(self) -> Labels:
         """Return the label sets. For a folder or an images table, these are only the original labels.
@@ -313,7 +319,9 @@ def published_source(dataset: BenchmarkData, asked: Asked) -> Source:
     inputs = dict(fetched.inputs)
     if asked.predictions:
         rows = asked.reading.row_images() or fetched.rows
-        models, n, misfits = own_models(asked.predictions, rows, class_list(), asked.reading, inputs)
+        models, n, misfits = own_models(
+            asked.predictions, rows, class_list(), asked.reading, inputs, asked.names
+        )
     else:
         models, n, misfits = _published_models(fetched, asked.reading)
     images = open_images(asked.reading.images, class_list()) or fetched.images
@@ -341,11 +349,13 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
             "all classes, propose with the `rule` all-classes, which needs no predictions",
         )
     rows = asked.reading.row_images(classes)
-    models, n, misfits = own_models(asked.predictions or [own], rows, classes, asked.reading, inputs)
+    models, n, misfits = own_models(
+        asked.predictions or [own], rows, classes, asked.reading, inputs, asked.names
+    )
     return Source(
         campaign.folder.resolve().name,
         read_labels(labels, classes=classes) if labels.is_file() else None,
-        open_images(asked.reading.images or images, classes),
+        open_images(images if asked.reading.images is None else asked.reading.images, classes),
         classes,
         models,
         n,
@@ -375,7 +385,7 @@ def _files(path: Path, asked: Asked) -> Source:
         labels = labels_of_file(table, classes, rows=rows, label_values=asked.reading.label_values)
         labels = labels if rows is None else labels.with_labels(rows, asked.reading.match)
     own = shown or (table if labels is None else None)
-    images = open_images(asked.reading.images or own, classes, labels)
+    images = open_images(own if asked.reading.images is None else asked.reading.images, classes, labels)
     if labels is None and asked.reading.images is not None:
         images = labelled_like(images, read_images(table, classes=classes), asked.reading.match)
     unlabelled = labels is None and images is not None and images.label is None
@@ -407,7 +417,7 @@ def _named_or_own(
     """Return the published models of the data set that `predictions` names; otherwise as `own_models`."""
     named = data_set(predictions[0]) if len(predictions) == 1 else None
     if named is None:
-        return own_models(predictions, rows, classes, asked.reading, inputs)
+        return own_models(predictions, rows, classes, asked.reading, inputs, asked.names)
     fetched = named.fetch(asked.progress)
     read = {named.rows, *(f.name for f in fetched.files)}  # not its label sets
     inputs |= {name: digest for name, digest in fetched.inputs.items() if Path(name).name in read}
@@ -436,12 +446,14 @@ def own_models(
     classes: ClassList | None,
     reading: Reading,
     inputs: dict[str, str],
+    names: Mapping[str, str] | None = None,
 ) -> tuple[_Reader, int, SkippedFiles]:
     """Return a reader of the user's models, the number of files, and the skipped files.
 
     `inputs` contains the other files of the call, which are no predictions even if they are in a folder of
-    predictions.
+    predictions. `names` is as in `Asked`.
     """
+    passed = names or {}
     files = prediction_files(predictions)
     misfits = SkippedFiles(len(files))
     others = (p for p in (reading.rows, reading.images, reading.classes) if isinstance(p, str | os.PathLike))
@@ -452,18 +464,19 @@ def own_models(
     )
 
     def read() -> Iterator[Predictions]:
-        names, fitting = [], []
+        named, fitting = [], []
         one = partial(read_predictions, rows=rows, classes=classes, scores=reading.scores)
         for found in misfits.reading(files, one):
             if found.model == normal_name(Path(found.source).stem):
                 found = replace(found, model=default_names.get(found.source, found.model))
-            names.append(found.model)
+            found = replace(found, model=passed.get(found.source, found.model))
+            named.append(found.model)
             if reading.fits(found.model):
                 file = Path(found.source)
                 fitting.append(file)
                 inputs[file.name] = inputs.get(file.name) or sha256(file)
                 yield found
-        reading.check_some(fitting, names)
+        reading.check_some(fitting, named)
 
     return read, len(files), misfits
 

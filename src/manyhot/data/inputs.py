@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from manyhot.data.data_sets import (
     sources,
 )
 from manyhot.data.data_sets import Reading as Reading
+from manyhot.data.named_files import file_of_model, named_files
 from manyhot.data.table_inputs import (
     columns_of_table,
     labels_in,
@@ -43,6 +44,7 @@ from manyhot.formats import (
     open_class_list,
     read_images,
     read_labels,
+    read_predictions,
 )
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Repeated, Shown
@@ -50,6 +52,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Campaign, Images, Labels, Predictions, metadata
 from manyhot.tables.array_inputs import as_predictions, as_tables
 from manyhot.tables.campaign_folder import is_campaign
+from manyhot.tables.frames import examples
 from manyhot.tables.image_conditions import conditions_text, own_columns, selected_images
 from manyhot.tables.image_ids import check_match
 from manyhot.tables.labels import sorted_by_id, with_ids_like
@@ -58,7 +61,9 @@ from manyhot.tables.own_classes import (
     are_numbers,
     join_classes,
     note_on_empty,
+    note_on_unlabelled,
     own_list,
+    unlabelled_classes,
     without_unpredicted,
 )
 
@@ -110,29 +115,43 @@ def open_inputs(
     """
     check_match(reading.match)
     given = [predictions] if isinstance(predictions, str | os.PathLike) else predictions
+    files, names = named_files(predictions)
+    given = files or _with_files_read(given, reading)
     in_files = isinstance(given, list | tuple) and all(isinstance(p, str | os.PathLike) for p in given)
     if isinstance(labels, str | os.PathLike) and in_files:
-        opened = _in_files(labels, Asked(given, reading, run.on_progress, unlabelled))
+        opened = _in_files(labels, Asked(given, reading, run.on_progress, unlabelled, names))
     else:
-        opened = iter([_with_models(labels, given, reading, in_files=in_files)])
+        opened = iter([_with_models(labels, given, reading, names, in_files=in_files)])
     for source in opened:
         yield _selected(_matched(_linked(source, reading), reading.match), labels, reading)
 
 
 def _selected(source: Source, passed: LabelsLike, reading: Reading) -> Source:
-    """Return a data set of the images that meet the conditions of a call."""
+    """Return a data set of the images that a call lists, and that meet its conditions."""
     labels, images = source.labels, source.images
     table = images if labels is None else labels
-    if not reading.where or table is None:
+    listed = None if labels is None or reading.images is None or not _is_list(images) else images
+    if table is None or not (reading.where or listed):
         return source
-    columns = images
-    if isinstance(passed, str | os.PathLike) and reading.images is None and not own_columns(images):
-        columns = _beside_labels(Path(passed))
-    elif reading.images is None and images is None:
-        columns = columns_of_table(passed, reading.row_images(source.classes))
-    chosen = pa.array(selected_images(reading.where, table.image_id, columns, table.name))
+    chosen, which = pa.array([True] * len(table), pa.bool_()), list[str]()
+    if listed is not None:
+        chosen = _listed(listed, table)
+        which.append(f"those in the list {listed.name or '`images`'}")
+        if without := len(listed) - pc.sum(chosen).as_py():
+            source.misfits.remarks.append(f"listed images without labels: {without:,} of {len(listed):,}")
+    if reading.where:
+        columns, is_open = images, reading.images is None or listed is not None
+        if isinstance(passed, str | os.PathLike) and is_open and not own_columns(images):
+            columns = _beside_labels(Path(passed))
+        elif is_open and (images is None or listed is not None):
+            columns = columns_of_table(passed, reading.row_images(source.classes))
+        met = selected_images(reading.where, table.image_id, columns, table.name)
+        chosen = pc.and_(chosen, pa.array(met))
+        which.append(conditions_text(reading.where))
     rest = table.image_id.filter(pc.invert(chosen))
-    n, conditions = pc.sum(chosen).as_py(), conditions_text(reading.where)
+    n, conditions = pc.sum(chosen).as_py(), " and ".join(which)
+    if not n:
+        raise InputError("No listed image meets the conditions.", where="`where`", got=conditions)
     source.misfits.remarks.append(f"{n:,} of {len(table):,} images are included: {conditions}")
 
     def models() -> Iterator[Predictions]:
@@ -148,6 +167,25 @@ def _selected(source: Source, passed: LabelsLike, reading: Reading) -> Source:
         images=images and replace(images, table=included(images)),
         models=models,
     )
+
+
+def _is_list(images: Images | None) -> bool:
+    """Return whether an images table only lists images: nothing else can be meant than to select them."""
+    return images is not None and images.table.column_names == ["image_id"]
+
+
+def _listed(images: Images, table: Labels | Images) -> pa.Array:
+    """Return which images of a table are in a list of images."""
+    chosen = pc.is_in(table.image_id, value_set=images.image_id)
+    if not pc.any(chosen).as_py():
+        raise InputError(
+            "None of the listed images has labels.",
+            where=images.name or "`images`",
+            got=examples(images.image_id),
+            allowed=f"images of {table.name or 'the labels'}, such as {examples(table.image_id)}",
+            do="pass a file with the name of one image on each line",
+        )
+    return chosen
 
 
 def _beside_labels(path: Path) -> Images | None:
@@ -173,16 +211,31 @@ def _in_files(labels: PathLike, asked: Asked) -> Iterator[Source]:
         yield over_one_list(replace(part, name=reading.dataset or part.name))
 
 
-def _with_models(labels: LabelsLike, predictions: Any, reading: Reading, *, in_files: bool) -> Source:
+def _with_files_read(predictions: Any, reading: Reading) -> Any:
+    """Return predictions in which a mapping of names to arrays and paths contains tables for the paths."""
+    if not isinstance(predictions, Mapping):
+        return predictions
+    read = partial(read_predictions, classes=open_class_list(reading.classes), scores=reading.scores)
+    return {
+        name: replace(read(file_of_model(name, p), rows=reading.rows), model=name)
+        if isinstance(p, str | os.PathLike)
+        else p
+        for name, p in predictions.items()
+    }
+
+
+def _with_models(
+    labels: LabelsLike, predictions: Any, reading: Reading, names: Mapping[str, str], *, in_files: bool
+) -> Source:
     """Return a data set whose labels or predictions are in memory, with the models that are selected."""
     if in_files and predictions:
         source = _in_memory(labels, {}, reading)
         rows = reading.row_images(source.classes)
-        read, n, misfits = own_models(predictions, rows, source.classes, reading, source.inputs)
-        return over_one_list(replace(source, models=read, n=n, misfits=misfits))
+        read, n, misfits = own_models(predictions, rows, source.classes, reading, source.inputs, names)
+        return over_one_list(replace(source, models=read, n=n, misfits=misfits), from_file=False)
     source = _in_memory(labels, predictions, reading)
     fitting = replace(source, models=lambda: (m for m in source.models() if reading.fits(m.model)))
-    return over_one_list(fitting, in_memory=True)
+    return over_one_list(fitting, in_memory=True, from_file=isinstance(labels, str | os.PathLike))
 
 
 def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QUIET) -> Iterator[Source]:
@@ -203,7 +256,8 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
     """
     check_match(reading.match)
     if not isinstance(labels, str | os.PathLike):
-        in_memory = over_one_list(_in_memory(labels, {}, reading), in_memory=True, alone=True)
+        source = _in_memory(labels, {}, reading)
+        in_memory = over_one_list(source, in_memory=True, alone=True, from_file=False)
         yield _selected(_matched(in_memory, reading.match), labels, reading)
         return
     benchmark, dataset = benchmark_named(labels), data_set(labels)
@@ -254,7 +308,7 @@ def _labels_alone(path: Path, reading: Reading) -> Source:
     read = partial(read, classes=classes, rows=reading.rows, label_values=reading.label_values)
     labels = read(file) if file.exists() and not is_images else None
     own = campaign.path("images") if campaign else file if is_images else None
-    images = open_images(reading.images or own, classes, labels)
+    images = open_images(own if reading.images is None else reading.images, classes, labels)
     if is_images and reading.images is not None:
         images = labelled_like(images, read_images(file, classes=classes), reading.match)
     if is_images and (images is None or images.label is None):
@@ -309,10 +363,12 @@ def _first_again(models: Iterator[Predictions]) -> Callable[[], Iterator[Predict
     return lambda: itertools.chain(first, models)
 
 
-def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = False) -> Source:
+def over_one_list(
+    source: Source, *, in_memory: bool = False, alone: bool = False, from_file: bool = True
+) -> Source:
     """Return the data set with one class list for labels, images and models, joined by name.
 
-    `alone` states whether a call needs only label sets.
+    `alone` states whether a call needs only label sets, and `from_file` whether these are in a file.
 
     Raises
     ------
@@ -324,6 +380,7 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
     labels, images = source.labels, source.images
     are_named = all(_names_classes(table) for table in (labels, images) if table is not None)
     source = replace(source, models=partial(_by_name, source.models, are_named))
+    only, first = tuple[int, ...](), None
     if source.classes is not None:
         joined: JoinedClasses | None = JoinedClasses(len(source.classes), source.classes, selects=True)
     else:
@@ -333,12 +390,17 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
         first = peek() if is_open else None
         if labels is not None and first is not None:
             labels = without_unpredicted(labels, first)
-        joined = join_classes(labels, images, first, sort=alone or not in_memory, alone=alone)
+        sort = alone or not in_memory
+        joined = join_classes(labels, images, first, sort=sort, alone=alone, in_order=from_file)
         if joined is None and labels is None and not alone:
             joined = _of_first_model(images, peek)
     if joined is None:
         source.misfits.remarks += [] if labels is None else labels.notes
         return source
+    if labels is not None and first is not None:
+        only = unlabelled_classes(labels, images, joined)
+    if only and joined.classes is not None and first is not None:
+        source.misfits.remarks.append(note_on_unlabelled(joined.classes, only, first))
     labels = labels and joined.of_labels(labels)
     source.misfits.remarks += [] if labels is None else labels.notes
     images = images and joined.of_images(images)
@@ -353,6 +415,7 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
         images=images,
         classes=joined.classes,
         models=lambda: _joined(source, joined),
+        unlabelled=only,
     )
 
 

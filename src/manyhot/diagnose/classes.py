@@ -22,6 +22,7 @@ from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError, UsageError
 from manyhot.evaluate.class_thresholds import THRESHOLDS_FILE, ClassThresholds, ThresholdsLike
 from manyhot.evaluate.clusters import ClustersLike, cluster_notes, clusters_of
+from manyhot.evaluate.label_notes import answer_notes
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings, terminal_lines
 from manyhot.evaluate.per_class.class_tables import (
     CLASS_TABLES,
@@ -226,6 +227,9 @@ def diagnose_classes(
 
 _AT_THRESHOLDS = ("precision", "recall", "F1")
 
+_COUNTING = ("AP", "AUROC", *_AT_THRESHOLDS)
+"""What counts pairs without a clear answer as not valid, unless it is masked."""
+
 
 def _judged(
     source: Source,
@@ -256,7 +260,12 @@ def _judged(
             skipped.append(model.model)
         else:
             seen[model.rows] = True
-    about = cluster_notes(clusters, source.name, labels, images, seen)
+    about = [*cluster_notes(clusters, source.name, labels, images, seen)]
+    if not settings.masked and source.published is None and found.parts:
+        judged = replace(labels, table=labels.table.filter(pa.array(seen)))
+        about += answer_notes(
+            source.name, judged, _COUNTING, unlabelled=source.unlabelled, instead="pass `masked`"
+        )
     notes += (f"{source.name}: {note.text}" for note in about)
     made = found.tables()
     return [made] if made else []

@@ -15,8 +15,10 @@ from manyhot.core.jackknife import FEWEST_POSITIVES
 from manyhot.core.model_pairs import holm
 from manyhot.core.ranking import class_differences
 from manyhot.core.sets import Case
+from manyhot.evaluate.per_class.class_tables import MASKED, MASKED_ROWS
+from manyhot.report.text import counted
 from manyhot.tables import Row, schema
-from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, declare_table, interval
+from manyhot.tables.definitions import COUNT, FLAG, INT, ITS, REAL, TEXT, declare_table, interval
 
 MOST_IN_ALL = 20
 """Number of classes up to which all are on the terminal and on a page."""
@@ -50,6 +52,7 @@ declare_table(
         REAL("p", "two-sided p-value of the difference; NaN for classes without an interval"),
         REAL("p_adjusted", "p-value, corrected by Holm's method over the tested classes"),
         COUNT("n", "number of images"),
+        FLAG.optional("masked", MASKED),
     ),
 )
 
@@ -60,9 +63,10 @@ def difference_table(
     cases: tuple[Case, Case],
     classes: ClassList | None,
     clusters: Clusters | None = None,
+    masked: bool = False,
 ) -> pa.Table:
     """Return the table of differences between two models with scores over all classes on the same images."""
-    found = class_differences(*cases, clusters)
+    found = class_differences(*cases, clusters, masked=masked)
     n = len(found.p)
     keys = classes.keys if classes is not None and len(classes) == n else [str(i) for i in range(n)]
     first, second = found.values
@@ -81,6 +85,7 @@ def difference_table(
         "p": found.p,
         "p_adjusted": holm(found.p),
         "n": [int(cases[0].labels.usable.sum())] * n,
+        "masked": [cases[0].labels.leaves_out_cells(masked)] * n,
     }
     return pa.table(columns).cast(schema("class_differences"))
 
@@ -116,6 +121,12 @@ class ClassVerdict:
         return row["reference"], row["model"]
 
     @property
+    def title(self) -> str:
+        """What the values are."""
+        is_masked = (*self.tested, *self.untested)[0].get("masked")
+        return f"average precision by class{f', {MASKED_ROWS}' if is_masked else ''}"
+
+    @property
     def more(self) -> str:
         """A text that says where to find all classes; empty if all are shown."""
         n = len(self.tested) + len(self.untested)
@@ -126,7 +137,7 @@ class ClassVerdict:
         """A text that says which values are corrected for the number of classes; empty if none was tested."""
         if not self.tested:
             return ""
-        return f"intervals uncorrected, p corrected by Holm over {_counted(len(self.tested))}"
+        return f"intervals uncorrected, p corrected by Holm over {counted(len(self.tested), 'class')}"
 
 
 def class_verdict(table: pa.Table) -> ClassVerdict | None:
@@ -162,7 +173,7 @@ def class_lines(table: pa.Table) -> Iterator[str]:
     if found is None:
         return
     yield ""
-    yield f"average precision by class{f': {found.method}' if found.method else ''}"
+    yield f"{found.title}{f': {found.method}' if found.method else ''}"
     head = ("class", "images", *found.names, *HEADS)
     yield from table_lines(head, [class_cells(row) for row in found.shown])
     yield from found.sentences
@@ -202,8 +213,8 @@ def _coverage(untested: Sequence[Row], n: int, n_absent: int) -> Iterator[str]:
     enough = n - len(few)
     if few:
         only = "Only " if 2 * enough < n else ""
-        have = f"{only}{enough:,} of {_counted(n)} {'has' if enough == 1 else 'have'}"
-        have = have if enough else f"None of {_counted(n)} has"
+        have = f"{only}{enough:,} of {counted(n, 'class')} {'has' if enough == 1 else 'have'}"
+        have = have if enough else f"None of {counted(n, 'class')} has"
         yield (
             f"{have} the {FEWEST_POSITIVES} images that a test needs. Not tested: "
             f"{_named(few, MOST_UNTESTED)}."
@@ -212,7 +223,7 @@ def _coverage(untested: Sequence[Row], n: int, n_absent: int) -> Iterator[str]:
         why = "all their images are in one cluster, or leaving out images does not change the difference"
         yield f"Not tested, because {why}: {_named(alike, MOST_UNTESTED)}."
     if n_absent:
-        yield f"{_counted(n_absent)} {'is' if n_absent == 1 else 'are'} on no image."
+        yield f"{counted(n_absent, 'class')} {'is' if n_absent == 1 else 'are'} on no image."
 
 
 def _balance(rows: Sequence[Row]) -> str:
@@ -223,13 +234,9 @@ def _balance(rows: Sequence[Row]) -> str:
     equal = len(rows) - ahead - behind
     included = "" if all(map(is_tested, rows)) else ", untested classes included"
     return (
-        f"{model} has the higher AP on {ahead:,} of the {_counted(len(rows))}, and {reference} on {behind:,}"
-        f"{f'; the APs are equal on {equal:,}' if equal else ''} (a count{included}, not a test)."
+        f"{model} has the higher AP on {ahead:,} of the {counted(len(rows), 'class')}, and {reference} on "
+        f"{behind:,}{f'; the APs are equal on {equal:,}' if equal else ''} (a count{included}, not a test)."
     )
-
-
-def _counted(n: int) -> str:
-    return "1 class" if n == 1 else f"{n:,} classes"
 
 
 def _named(keys: Sequence[str], most: int) -> str:

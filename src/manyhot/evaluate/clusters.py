@@ -20,6 +20,7 @@ from manyhot.parameters import Shown
 from manyhot.report.text import listed
 from manyhot.tables import Images, Labels, one_chunk
 from manyhot.tables.frames import examples, read_frame_part, rows_like
+from manyhot.tables.image_ids import fold_name
 
 ClustersLike = Annotated[Any, Shown("COLUMN")]
 """A column of the images table, or the cluster of each image: a series or mapping by id, or an array."""
@@ -69,6 +70,9 @@ def number_clusters(values: pa.Array, where: str, image_id: pa.Array) -> Cluster
 
 def _column(column: str, labels: Labels, images: Images | None) -> pa.Array:
     columns = [] if images is None else _columns(images)
+    folded = [name for name in columns if fold_name(name) == fold_name(column)]
+    if column not in columns and len(folded) == 1:
+        column = folded[0]
     if images is None or column not in columns:
         raise InputError(
             f"There is no column {column!r} of clusters.",

@@ -28,8 +28,9 @@ from manyhot.evaluate.entrants import with_published_columns
 from manyhot.evaluate.error_consistency import ConsistencyTables, judge_consistency
 from manyhot.evaluate.judge import JudgeOptions
 from manyhot.evaluate.judging import judge_models, with_slice_pairs
-from manyhot.evaluate.label_notes import chance_notes
+from manyhot.evaluate.label_notes import answer_notes, chance_notes, table_notes, unmasked_metrics
 from manyhot.evaluate.pairwise import check_two, is_worse
+from manyhot.evaluate.requirements import masks_classes
 from manyhot.evaluate.result_rows import Note, unmatched_note
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slice_differences import markdown
@@ -295,10 +296,13 @@ def _evaluated(
         counted = shared.counted(evaluation.model_notes)
         is_open = options.resamples and options.clusters is None
         dependent = likely_cluster_notes(source.name, shared.labels, source.images) if is_open else ()
-        notes = [*counted, *chance, *dependent]
-        evaluation = replace(evaluation, model_notes=()).with_notes(notes)
+        metrics = unmasked_metrics(evaluation) if source.published is None else []
+        unanswered = answer_notes(source.name, shared.labels, metrics, unlabelled=source.unlabelled)
+        notes = [*counted, *chance, *unanswered, *dependent]
         classes = source.classes or class_list_of(shared.labels.class_hash)
-        evaluation = replace(evaluation, per_class=_by_class(shared, classes, options))
+        by_class = _by_class(shared, classes, options)
+        notes += table_notes(source.name, shared.labels, options.metrics, by_class)
+        evaluation = replace(evaluation, model_notes=(), per_class=by_class).with_notes(notes)
         remarks = (*shared.notes(), *evaluation.notes)
         stored = {**evaluation.metadata, "notes": json.dumps([asdict(n) for n in evaluation.model_notes])}
         parts.append(
@@ -343,9 +347,10 @@ def _by_class(shared: SharedImages, classes: ClassList | None, options: JudgeOpt
     cases, names = (first.case, second.case), (shared.names[0], shared.names[1])
     if any(case.scores is None for case in cases):
         return {}
+    masked = masks_classes(options.metrics)
     clusters = clusters_of(options.clusters, shared.labels, shared.source.images)
     own = clusters and clusters.take(first.rows)
-    return {"class_differences": difference_table(source.name, names, cases, classes, own)}
+    return {"class_differences": difference_table(source.name, names, cases, classes, own, masked)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS, Benchmark, BenchmarkData, Fetched
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import Reading
+from manyhot.data.named_files import named_files
 from manyhot.errors import MatchError, UsageError
 from manyhot.evaluate.options import EvaluateOptions
 from manyhot.files import sha256
@@ -62,7 +63,8 @@ class Entrants:
         MatchError
             If the user's own predictions are for none of the data sets.
         """
-        listed = predictions if isinstance(predictions, list | tuple) else [predictions]
+        named, names = named_files(predictions)
+        listed = named or (predictions if isinstance(predictions, list | tuple) else [predictions])
         _check_files(listed)
         tables = [p for p in listed if isinstance(p, Predictions)]
         paths = [p for p in listed if not isinstance(p, Predictions)]
@@ -71,6 +73,7 @@ class Entrants:
         misfits.remarks += unread_notes(paths, files)
         read = partial(read_predictions, rows=reading.rows, scores=reading.scores)
         own = tables + list(misfits.reading(files, read))
+        own = [replace(p, model=names.get(p.source, p.model)) for p in own]
         fetch, alone = cache(partial(BenchmarkData.fetch, progress=run.on_progress)), Lock()
 
         @cache

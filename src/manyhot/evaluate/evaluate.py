@@ -36,7 +36,14 @@ from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.entrants import Entrants, benchmark_source, with_published_columns
 from manyhot.evaluate.judge import JudgeOptions
 from manyhot.evaluate.judging import InTurn, OpenJudging, judge_models
-from manyhot.evaluate.label_notes import best_classes_notes, chance_notes, unclear_notes
+from manyhot.evaluate.label_notes import (
+    PredictedImages,
+    answer_notes,
+    best_classes_notes,
+    chance_notes,
+    table_notes,
+    unmasked_metrics,
+)
 from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.ranks import ANALYSED_METRICS
 from manyhot.evaluate.results import Evaluation
@@ -136,10 +143,10 @@ def evaluate(call: EvaluateCall) -> Evaluation:
     -----
     In Python, `labels` can also be a table, a list of classes per image, a multi-hot matrix or frame of shape
     (n, C), or one class per image, of shape (n,). `predictions` can also be tables, arrays or frames, or a
-    mapping of model names to tables, arrays or frames. Integers of shape (n, k) are classes with the best
-    first, and floats of shape (n, C) are scores. The rows of frames are matched by their index or by a column
-    of ids with the same name as in files, and their columns by name. A note counts the images that only the
-    labels or only the predictions contain. Arrays are matched by position.
+    mapping of model names to tables, arrays, frames or paths. Integers of shape (n, k) are classes with the
+    best first, and floats of shape (n, C) are scores. The rows of frames are matched by their index or by a
+    column of ids with the same name as in files, and their columns by name. A note counts the images that
+    only the labels or only the predictions contain. Arrays are matched by position.
 
     Examples
     --------
@@ -150,7 +157,7 @@ def evaluate(call: EvaluateCall) -> Evaluation:
     """
     labels, predictions, reading, run = call.labels, call.predictions, call.reading, call.run
     benchmark = benchmark_of(labels, predictions)
-    of_own_data = (reading.images, reading.classes, reading.dataset, reading.where, call.gallery)
+    of_own_data = (reading.images is not None, reading.classes, reading.dataset, reading.where, call.gallery)
     if benchmark is not None and any(of_own_data):
         raise UsageError(
             "A benchmark has its own labels, images and classes.",
@@ -204,10 +211,14 @@ def _judged(source: Source, call: EvaluateCall, options: JudgeOptions, opened: O
     more = [s for s in published.slices if s not in options.slices] if published else []
     options = replace(options, slices=[*options.slices, *more], audit=audited)
 
+    predicted = PredictedImages(labels)
+
     def models() -> Iterator[Predictions]:
         for model in source.models():
             if model.source and published is None:
                 files[model.source] = Path(model.source)
+            if published is None:
+                predicted.add(model)
             yield model
 
     read = replace(source, labels=labels, models=models)
@@ -226,7 +237,10 @@ def _judged(source: Source, call: EvaluateCall, options: JudgeOptions, opened: O
     inputs = {name: digest for name, digest in source.inputs.items() if name not in skipped}
     if published is None:
         about = (evaluation, labels, source.name)
-        notes = [*chance_notes(*about), *unclear_notes(*about)]
+        notes = [*chance_notes(*about)]
+        metrics, only = unmasked_metrics(evaluation), source.unlabelled
+        notes += answer_notes(source.name, predicted.labels, metrics, unlabelled=only)
+        notes += table_notes(source.name, labels, call.metrics, evaluation.per_class)
         notes += best_classes_notes(*about) if options.metrics is None else []
         evaluation = evaluation.with_notes(notes)
     if call.resamples and audited is None and call.clusters is None:

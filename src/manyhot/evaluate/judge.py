@@ -34,8 +34,9 @@ from manyhot.evaluate.judged_batches import (
     run_key,
 )
 from manyhot.evaluate.options import EvaluateOptions
-from manyhot.evaluate.per_class.class_tables import ClassTables
+from manyhot.evaluate.per_class.class_tables import ClassTables, PointSettings
 from manyhot.evaluate.posterior import Posterior
+from manyhot.evaluate.rare_classes import without_rare_classes
 from manyhot.evaluate.reliability import Pictured
 from manyhot.evaluate.requirements import (
     by_class_thresholds,
@@ -45,8 +46,10 @@ from manyhot.evaluate.requirements import (
     depth_of,
     entries_of,
     link_notes,
+    masks_classes,
     scale_of,
     unmet,
+    uses_top_class,
 )
 from manyhot.evaluate.result_rows import Note, Number, unmatched_notes
 from manyhot.evaluate.results import Evaluation
@@ -119,7 +122,8 @@ class Judge:
         resamples = max(options.resamples, draws)
         self._posterior = draws and Posterior(source.name, sets, draws, resamples, options.seed)
         by_class = options.per_class and audit is None
-        self._per_class = ClassTables(source.name, sets.n_classes, classes) if by_class else None
+        points = PointSettings(masked=masks_classes(options.metrics))
+        self._per_class = ClassTables(source.name, sets.n_classes, classes, points) if by_class else None
         self._judged, self._doubts = JudgedModels(), dict[str, list[str]]()
         self._seen = np.zeros(len(sets), bool)
         self._last: tuple[pa.Array, Alignment, LabelSets] | None = None
@@ -170,10 +174,11 @@ class Judge:
     def _add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
         model, rows = predictions.model, alignment.left
         self._judged.notes += unmatched_notes(self._dataset, model, alignment)
-        if not self._options.trust_order:
-            for text in score_doubts(case, self._labels.class_list or class_list_of(self._labels.class_hash)):
-                self._note(model, "scores", len(case.labels), text)
         metrics = default_entries(case) if self._requested is None else self._requested
+        if not self._options.trust_order:
+            classes = self._labels.class_list or class_list_of(self._labels.class_hash)
+            for text in score_doubts(case, classes, has_top=any(map(uses_top_class, metrics))):
+                self._note(model, "scores", len(case.labels), text)
         metrics = self._without_unmet(metrics, case, predictions)
         if self._auditor is not None:
             metrics = self._audited(self._auditor, metrics, case, predictions, rows)
@@ -198,7 +203,7 @@ class Judge:
         self._leave_out(model, pooled)
         if self._posterior:
             self._posterior.add(model, case, metrics, rows)
-        self._note_doubts(model, len(case.labels), self._judged.notes)
+        self._note_doubts(model, len(case.labels), self._judged.notes, case.labels)
         if self._per_class is not None and not self._sets.labelled.any():
             n_unmatched, clusters = len(self._sets) - len(case.labels), self._bootstrap.clusters_at(rows)
             self._per_class.add(model, case, n_unmatched, clusters)
@@ -456,13 +461,17 @@ class Judge:
                 self._dataset, model, metric.name, name, found.value, found.lo, found.hi, found.n, skipped
             )
 
-    def _note_doubts(self, model: str, n: int, notes: list[Note]) -> None:
-        """Note why metrics have no interval."""
+    def _note_doubts(self, model: str, n: int, notes: list[Note], sets: LabelSets | None = None) -> None:
+        """Note why metrics have no interval, and the rare classes of `sets` if these are the reason."""
+        names = self._classes.names if self._classes else tuple(map(str, range(self._sets.n_classes)))
         if self._auditor is not None:
             self._doubts |= self._auditor.pairs.doubts
             self._auditor.pairs.doubts.clear()
         for reason, metrics in self._doubts.items():
             text = f"no interval of {', '.join(metrics)}: {reason}"
+            if sets is not None:
+                masked = any("masked=True" in metric for metric in metrics)
+                text += without_rare_classes(sets, reason, names, masked=masked)
             notes.append(Note(self._dataset, model, "no_interval", n, text))
         self._doubts.clear()
 

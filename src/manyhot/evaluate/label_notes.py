@@ -2,46 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.core.curve_metrics import CHANCE, RANKING_METRICS, random_values
 from manyhot.core.sets import UNCLEAR
-from manyhot.evaluate.requirements import option_of
+from manyhot.evaluate.requirements import mixed_masks, option_of
 from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.results import Evaluation
 from manyhot.registry import get, names, options_of
-from manyhot.tables import Labels
+from manyhot.tables import Labels, Predictions
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.result_tables import default_metrics
 
 
-def unclear_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> Iterator[Note]:
-    """Yield notes with the numbers of unclear pairs, and of empty cells, if metrics count them as not valid.
+class PredictedImages:
+    """The labelled images that at least one model predicts."""
 
-    Empty cells are pairs that nobody was asked about, if raters were asked about most pairs.
+    def __init__(self, labels: Labels) -> None:
+        self._all, self._seen = labels, np.zeros(len(labels), bool)
+
+    def add(self, model: Predictions) -> None:
+        """Add the images of a model."""
+        if not self._seen.all():
+            self._seen |= pc.is_in(self._all.image_id, value_set=model.image_id).to_numpy(False)
+
+    @property
+    def labels(self) -> Labels:
+        """The label sets of these images."""
+        if self._seen.all():
+            return self._all
+        return replace(self._all, table=self._all.table.filter(pa.array(self._seen)))
+
+
+def answer_notes(
+    dataset: str,
+    labels: Labels,
+    metrics: Sequence[str],
+    *,
+    unlabelled: Collection[int] = (),
+    instead: str = "pass `metrics`, such as '{}(masked=True)'",
+) -> Iterator[Note]:
+    """Yield notes with the numbers of unclear and unanswered pairs that metrics count as not valid.
+
+    Parameters
+    ----------
+    labels : Labels
+        The label sets of the evaluated images.
+    metrics : sequence of str
+        The metrics that count such pairs.
+    unlabelled : collection of int
+        Classes of the predictions alone, whose pairs are not counted: another note names these classes.
+    instead : str
+        How these pairs are left out, with a place for the first metric.
     """
+    if not metrics:
+        return
     sets = label_sets(labels)
-    counting = [m for m in evaluation.results["metric"].unique().to_pylist() if _counts_unclear(m)]
-    n = int(np.count_nonzero((sets.state == UNCLEAR) & sets.usable[sets.rows]))
-    n_pairs = int(np.count_nonzero(sets.usable)) * sets.n_classes
-    n_listed = int(np.count_nonzero(sets.usable[sets.rows]))
-    is_most = sets.asked_known and not sets.complete and 2 * n_listed > n_pairs
-    counts = {"unclear": n, "not asked": n_pairs - n_listed if is_most else 0}
-    for what, count in counts.items():
-        if not count or not counting:
-            continue
-        one = count == 1
-        pairs = "1 pair of an image and a class" if one else f"{count:,} pairs of an image and a class"
-        state = "unclear" if what == "unclear" else "without an answer"
-        text = f"{pairs} {'is' if one else 'are'} {state} and {'counts' if one else 'count'} as not valid in "
-        text += ", ".join(counting)
-        if sets.asked_known:
-            text += f"; to leave {'it' if one else 'them'} out, pass `metrics`, such as "
-            text += f"'{counting[0]}(masked=True)'"
-        yield Note(dataset, "", what, count, text)
+    counts = sets.usable[sets.rows]  # of which no class is one of the predictions alone
+    n_pairs = int(np.count_nonzero(sets.usable)) * (sets.n_classes - len(unlabelled))
+    # Lists of classes and full matrices of 0 and 1 leave no pair without an answer.
+    has_blanks = labels.positives_only or (sets.asked_known and not sets.complete)
+    n_blank = n_pairs - int(np.count_nonzero(counts)) if has_blanks else 0
+    n_unclear = int(np.count_nonzero((sets.state == UNCLEAR) & counts))
+    leave_out = f"; to leave {{}} out, {instead.format(metrics[0])}" if sets.asked_known else ""
+    if labels.positives_only and n_blank:
+        leave_out = "; the labels contain positives but no negatives, so no metric can leave {} out"
+    for kind, state, n in (("unclear", "unclear", n_unclear), ("not asked", "without an answer", n_blank)):
+        if n:
+            one = n == 1
+            pairs = "1 pair of an image and a class" if one else f"{n:,} pairs of an image and a class"
+            share = "" if kind == "unclear" else f" ({n / n_pairs:.1%})"
+            text = f"{pairs}{share} {'is' if one else 'are'} {state} and "
+            text += f"{'counts' if one else 'count'} as not valid in {', '.join(metrics)}"
+            yield Note(dataset, "", kind, n, text + leave_out.format("it" if one else "them"))
+
+
+def table_notes(
+    dataset: str, labels: Labels, metrics: Sequence[str] | None, by_class: Mapping[str, pa.Table]
+) -> Iterator[Note]:
+    """Yield a note if only some of the requested metrics are masked, as tables of classes are or are not."""
+    text = mixed_masks(metrics)
+    if text and any(map(len, by_class.values())) and label_sets(labels).leaves_out_cells(True):
+        yield Note(dataset, "", "classes", 0, text)
+
+
+def unmasked_metrics(evaluation: Evaluation) -> list[str]:
+    """Return the metrics that count pairs without a clear answer as not valid, and could leave them out."""
+    return [m for m in evaluation.results["metric"].unique().to_pylist() if _counts_unclear(m)]
 
 
 def _counts_unclear(name: str) -> bool:

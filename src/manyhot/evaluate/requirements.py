@@ -193,6 +193,11 @@ def _need(metric: Entry) -> str | None:
     return "probabilities" if _has_link(metric) and not is_on_scores else metric.about.get("needs")
 
 
+def uses_top_class(metric: Entry) -> bool:
+    """Return whether a metric depends on which classes of an image have the highest scores, in order."""
+    return _need(metric) in (None, "confidence")
+
+
 def _sets_threshold(metric: Entry) -> bool:
     return any(option_of(metric, name) is not None for name in ("threshold", "link"))
 
@@ -238,6 +243,32 @@ def entries_of(specs: Sequence[str]) -> list[Entry]:
                 do=f"such as {example}",
             )
     return entries
+
+
+def masks_classes(metrics: Sequence[str] | None) -> bool:
+    """Return whether tables of classes leave out pairs without a clear answer.
+
+    They do as the first of the requested metrics that can; this metric also decides which model is better.
+    """
+    return next(iter(_masks(metrics).values()), False)
+
+
+def mixed_masks(metrics: Sequence[str] | None) -> str:
+    """Return which of masked and unmasked metrics tables of classes follow; empty if all are the same."""
+    masks = _masks(metrics)
+    if len(set(masks.values())) < 2:
+        return ""
+    first = next(iter(masks))
+    does = "leave out unclear and unanswered pairs"
+    if not masks[first]:
+        does = "count unclear and unanswered pairs as not valid"
+    return f"tables of classes {does}, as {first} does, the first of these metrics"
+
+
+def _masks(metrics: Sequence[str] | None) -> dict[str, bool]:
+    """Return whether each of the metrics that can be masked is."""
+    entries = () if metrics is None else entries_of(metrics)
+    return {m.name: bool(option_of(m, "masked")) for m in entries if "masked" in options_of(m)}
 
 
 def depth_of(metrics: Sequence[Entry]) -> int:

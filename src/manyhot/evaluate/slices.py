@@ -294,9 +294,12 @@ TIES_MATTER = 0.0005
 """Difference that the order of tied classes makes to an accuracy from which on a note says so."""
 
 
-def score_doubts(case: Case, classes: ClassList | None) -> Iterator[str]:
-    """Yield messages about scores of all classes that look suspicious but are no error."""
-    ties = tied_tops(case)
+def score_doubts(case: Case, classes: ClassList | None, *, has_top: bool = True) -> Iterator[str]:
+    """Yield messages about scores of all classes that look suspicious but are no error.
+
+    `has_top` is whether a metric of the top class is computed, which ties may change.
+    """
+    ties = tied_tops(case) if has_top else None
     if ties is not None and abs(ties.real1 - ties.expected) >= TIES_MATTER:
         yield (
             f"the highest score belongs to several classes on {ties.share:.1%} of {ties.n:,} images, and "

@@ -118,8 +118,8 @@ _RATED = {"rated=true": "rated", "rated=false": "unrated"}
 
 
 def counted(n: int, noun: str) -> str:
-    """Return ``1 model``, ``2 models``."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+    """Return ``1 model``, ``2 models``, ``2 classes``."""
+    return f"{n:,} {noun}{'' if n == 1 else 'es' if noun.endswith('ss') else 's'}"
 
 
 def title_of(dataset: str) -> str:

@@ -402,14 +402,16 @@ def labels_as_table(
     if label_part.values is None and label is not None:
         columns["rated"] = pa.repeat(False, n)  # as in a file with one label per image
     key, own = (classes.hash, own_list(classes)) if classes is not None else ("", None)
+    asked_known = sets.complete or bool((sets.state == NO).any())
     return Labels(
         pa.table(columns),
         n_classes,
         key,
-        asked_known=sets.complete or bool((sets.state == NO).any()),
+        asked_known=asked_known,
         name="labels",
         class_list=own,
         complete=sets.complete,
+        positives_only=sets.usable is not None and not asked_known,  # a matrix with empty cells
     )
 
 

@@ -26,6 +26,9 @@ _T = TypeVar("_T")
 _EXAMPLES = 3
 """Names in a message."""
 
+_MOST_UNLABELLED = 10
+"""Names of classes that the labels do not have, in a note."""
+
 
 def list_of_names(names: Iterable[str], where: str) -> tuple[ClassList, bool]:
     """Return the class list for the names in a file, and whether this list is only assumed.
@@ -288,6 +291,32 @@ def without_unpredicted(labels: Labels, first: Predictions) -> Labels:
     return replace(JoinedClasses(len(rest), rest, selects=True).of_labels(selected), notes=selected.notes)
 
 
+def unlabelled_classes(labels: Labels, images: Images | None, joined: JoinedClasses) -> tuple[int, ...]:
+    """Return the joined classes that only the predictions have, if the labels list all of their classes.
+
+    Labels that are lists of classes may lack a class because no image shows it, so nothing follows from that.
+    """
+    lists = [t.class_list for t in (labels, images) if t is not None and t.class_list is not None]
+    if joined.classes is None or not lists or not all(own.is_complete for own in lists):
+        return ()
+    absent = [_not_in(joined.classes, own) for own in lists]
+    only = set(absent[0]).intersection(*absent[1:])
+    return tuple(i for i, key in enumerate(joined.classes.keys) if key in only)
+
+
+def note_on_unlabelled(classes: ClassList, only: Sequence[int], model: Predictions) -> str:
+    """Return that the predictions have classes, or other columns, that the labels do not have."""
+    names = _some([classes.keys[i] for i in only], _MOST_UNLABELLED)
+    they, them = ("it counts", "it") if len(only) == 1 else ("they count", "them")
+    columns, do = "classes", f"drop {them} from the predictions"
+    if model.is_dense:
+        columns, do = "classes or other columns", "pass the list of the labels' classes as `classes`"
+    return (
+        f"the labels do not have {len(only):,} of the {columns} of the predictions: {names}; {they} as not "
+        f"valid on all images, except in metrics with masked=True; to leave {them} out, {do}"
+    )
+
+
 def join_classes(
     labels: Labels | None,
     images: Images | None,
@@ -295,6 +324,7 @@ def join_classes(
     *,
     sort: bool = True,
     alone: bool = False,
+    in_order: bool = False,
 ) -> JoinedClasses | None:
     """Return the class list that labels, images and predictions share; None if all declare the same list.
 
@@ -311,6 +341,9 @@ def join_classes(
         Whether names are sorted if the model has the same names in another order.
     alone : bool
         Whether there are no predictions. Then no columns without names depend on the order of the names.
+    in_order : bool
+        Whether labels that list their classes, such as the columns of a file, keep their order. Classes that
+        only the predictions have come last, sorted.
     """
     lists = [t.class_list for t in (labels, images) if t is not None and t.class_list is not None]
     model = _list_of(first) if first is not None else None
@@ -326,9 +359,11 @@ def join_classes(
         return JoinedClasses(len(declared), declared) if declared else None
     if first is not None and model is not None:
         _check_common(lists, model, first)
+    in_order = in_order and all(own.is_complete for own in lists)
     keep = any("keys" in metadata(t.table) for t in (labels, images) if t is not None)
     keep = keep or not (sort or any(model is None or t.hash != model.hash for t in lists))
-    return _of_names(lists, model, width, sort=(model is not None or alone) and not keep)
+    sort = (model is not None or alone) and not keep
+    return _of_names(lists, model, width, sort=sort, in_order=in_order)
 
 
 def _check_common(lists: Sequence[ClassList], model: ClassList, predictions: Predictions) -> None:
@@ -370,7 +405,7 @@ def _of_numbers(labels: Labels, model: ClassList | None, width: int) -> JoinedCl
 
 
 def _of_names(
-    lists: Sequence[ClassList], model: ClassList | None, width: int, *, sort: bool
+    lists: Sequence[ClassList], model: ClassList | None, width: int, *, sort: bool, in_order: bool
 ) -> JoinedClasses:
     own = lists[0]
     for other in lists[1:]:
@@ -380,10 +415,29 @@ def _of_names(
     fits_imagenet = model is None and width == len(imagenet) != len(own)
     if fits_imagenet and all(imagenet.find(key) is not None for key in own.keys):
         return JoinedClasses(len(imagenet), imagenet)
-    if sort and own_list(both) is not None:
+    if in_order and own_list(both) is not None:
+        # The ids of one file are the same in all commands, whatever the predictions are.
+        both = own if model is None else _followed_by(own, model)
+    elif sort and own_list(both) is not None:
         # The same numbers to the last digit, whatever the order of the columns.
         both = replace(_sorted(both), is_complete=model is not None or both.is_complete)
     return JoinedClasses(len(both), both, own)
+
+
+def _followed_by(own: ClassList, model: ClassList) -> ClassList:
+    """Return the classes of a list, and then those that only a model has, sorted."""
+    only = set(_not_in(model, own))
+    if not only:
+        return own
+    more = _sorted(_selected(model, [i for i, key in enumerate(model.keys) if key in only]))
+    return replace(
+        own,
+        keys=own.keys + more.keys,
+        names=own.names + more.names,
+        synonyms=own.synonyms + more.synonyms,
+        definitions=own.definitions + more.definitions,
+        hypernyms=own.hypernyms + more.hypernyms,
+    )
 
 
 def _sorted(classes: ClassList) -> ClassList:
@@ -468,6 +522,6 @@ def _with_label(table: pa.Table, at: Ints32) -> pa.Table:
     return table.set_column(table.column_names.index("label"), "label", label)
 
 
-def _some(names: Collection[str]) -> str:
-    shown = ", ".join(list(names)[:_EXAMPLES])
-    return shown if len(names) <= _EXAMPLES else f"{shown}, … ({len(names):,} names)"
+def _some(names: Collection[str], most: int = _EXAMPLES) -> str:
+    shown = ", ".join(list(names)[:most])
+    return shown if len(names) <= most else f"{shown}, … ({len(names):,} names)"

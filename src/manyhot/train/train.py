@@ -148,7 +148,7 @@ def train(
     found, matched = labels_of_source(read_labels_or_originals(labels, classes=class_list), source)
     sets, names = label_sets(found), _classes(found, class_list)
     ends = loss_of(plan.named_loss).about["ends"]
-    rows, notes = selected(sets, plan, ends)
+    rows, notes = selected(sets, plan, ends, positives_only=found.positives_only)
     taught = _local_teacher(plan, found, names, ends)
     if taught is not None:
         none = ~taught.mapped[rows]
@@ -321,8 +321,12 @@ def _validation(source: PathLike, judged: Labels | None, decoding: Decoding) -> 
     return Validation(order.openers, label_sets(found).take(np.array(order.rows)), order.key), matched.text
 
 
-def selected(labels: LabelSets, recipe: Recipe, ends: str) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """Return the rows that a recipe trains on, and notes on the other rows.
+def selected(
+    labels: LabelSets, recipe: Recipe, ends: str, *, positives_only: bool = False
+) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """Return the rows that a recipe trains on, and notes on the other rows and on unanswered pairs.
+
+    `positives_only` is as in `manyhot.tables.Labels`.
 
     Raises
     ------
@@ -336,7 +340,7 @@ def selected(labels: LabelSets, recipe: Recipe, ends: str) -> tuple[npt.NDArray[
             do="pass labels that contain the original labels, such as the folder with one folder per class, "
             "or set `teach` to 'sets'",
         )
-    empty = labels.usable & _empty(labels, recipe)
+    empty = labels.usable & _empty(labels, recipe, ends)
     skips = recipe.empty == "skip" or recipe.teach == "label"
     if ends == "softmax" and not skips and empty.any():
         raise InputError(
@@ -348,26 +352,31 @@ def selected(labels: LabelSets, recipe: Recipe, ends: str) -> tuple[npt.NDArray[
     if not len(rows):
         raise InputError(
             "No images are left to train on.",
-            got=", ".join(_left_out(labels, empty, skips)) or "no labels",
+            got=", ".join(_left_out(labels, empty, recipe, ends)) or "no labels",
             do="set `empty` to 'no' to train on images without a class" if empty.any() else None,
         )
-    return rows, [*_left_out(labels, empty, skips), *_not_asked(labels.take(rows), recipe, ends)]
+    unasked = _not_asked(labels.take(rows), recipe, ends, positives_only)
+    return rows, [*_left_out(labels, empty, recipe, ends), *unasked]
 
 
-def _not_asked(labels: LabelSets, recipe: Recipe, ends: str) -> Iterator[str]:
+def _not_asked(labels: LabelSets, recipe: Recipe, ends: str, positives_only: bool) -> Iterator[str]:
     """Yield how many pairs count as absent although others were asked about and these were not."""
     asks = recipe.teach == "sets" and ends == "sigmoid" and recipe.not_asked == "no" and not labels.complete
     n = len(labels) * labels.n_classes - len(labels.state)
-    if asks and n and (labels.state == NO).any():
+    has_no = (labels.state == NO).any()
+    if asks and n and (has_no or positives_only):
+        do = "set `not_asked` to 'mask' to leave them out"
+        if not has_no:
+            do = (
+                "the labels contain no negatives, so 'mask' would leave nothing absent: set `loss` to one "
+                "that expects further classes, such as epr, role or em"
+            )
         pairs = f"{n:,} of {len(labels) * labels.n_classes:,} (image, class) pairs"
-        yield (
-            f"{pairs}, which nobody was asked about, are trained as absent; set `not_asked` to 'mask' to "
-            "leave them out"
-        )
+        yield f"{pairs}, which nobody was asked about, are trained as absent; {do}"
 
 
-def _empty(labels: LabelSets, recipe: Recipe) -> npt.NDArray[np.bool_]:
-    """Return which images have no class."""
+def _empty(labels: LabelSets, recipe: Recipe, ends: str) -> npt.NDArray[np.bool_]:
+    """Return which images have no class to learn from, nor only answers of no under a sigmoid."""
     if recipe.teach == "maps":
         return np.zeros(len(labels), bool)
     if recipe.teach == "label":
@@ -375,11 +384,37 @@ def _empty(labels: LabelSets, recipe: Recipe) -> npt.NDArray[np.bool_]:
     if recipe.teach == "soft" and labels.p is not None:
         total = np.bincount(labels.rows, np.nan_to_num(labels.p), minlength=len(labels))
         return np.asarray(total <= 0)
-    return np.asarray(labels.size == 0)
+    return np.asarray(labels.size == 0) & ~_teaches_absence(labels, recipe, ends)
 
 
-def _left_out(labels: LabelSets, empty: npt.NDArray[np.bool_], skips: bool) -> Iterator[str]:
+def _teaches_absence(labels: LabelSets, recipe: Recipe, ends: str) -> npt.NDArray[np.bool_]:
+    """Return on which images all that is learned are answers, some of them no: under a sigmoid."""
+    if recipe.teach != "sets" or ends != "sigmoid":
+        return np.zeros(len(labels), bool)
+    if labels.complete:
+        return np.ones(len(labels), bool)
+    answered = _answered_no(labels)
+    if recipe.not_asked != "mask":
+        answered &= np.bincount(labels.rows, minlength=len(labels)) == labels.n_classes
+    return answered
+
+
+def _answered_no(labels: LabelSets) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.bincount(labels.rows[labels.state == NO], minlength=len(labels)) > 0)
+
+
+def _left_out(labels: LabelSets, empty: npt.NDArray[np.bool_], recipe: Recipe, ends: str) -> Iterator[str]:
     if (bad := int((~labels.usable).sum())) > 0:
         yield f"{bad:,} images that are not usable are left out"
-    if (n := int(empty.sum())) > 0:
-        yield f"{n:,} images without a class " + ("are left out" if skips else "count as without any")
+    skips = recipe.empty == "skip" or recipe.teach == "label"
+    n, n_answered = int(empty.sum()), 0
+    if skips and recipe.teach == "sets" and ends == "sigmoid":
+        n_answered = int((empty & _answered_no(labels)).sum())
+    if n > n_answered:
+        done = "are left out" if skips else "count as without any"
+        yield f"{n - n_answered:,} images without a class {done}"
+    if n_answered:
+        yield (
+            f"{n_answered:,} images are left out, because no class was answered yes, and not all were "
+            "answered no; set `not_asked` to 'mask' to train on their answers"
+        )

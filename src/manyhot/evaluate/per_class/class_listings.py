@@ -21,7 +21,7 @@ from manyhot.core.jackknife import FEWEST_POSITIVES
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
 from manyhot.evaluate.gallery import find_photographs
-from manyhot.evaluate.per_class.class_tables import best_first, mean_ap, of_models, worst_first
+from manyhot.evaluate.per_class.class_tables import MASKED_ROWS, best_first, mean_ap, of_models, worst_first
 from manyhot.files import write_text
 from manyhot.report.chapter import Album, Strip, StripPicture, Tables, listing, percent, with_ends
 from manyhot.report.listings import NONE, ColumnHead, Listing
@@ -180,23 +180,37 @@ def _means_note(rows: Sequence[Row], means: Sequence[Row]) -> str:
     if not means:
         value, n = mean_ap(rows)
         return f"Mean AP: {percent(value, 1)} over {n:,} classes."
-    cells = "; ".join(f"{_label(r)} {_share(r['value'], r['value_lo'], r['value_hi'], 1)}" for r in means)
-    return f"{_over(means)}: {cells}.{_without_interval(means)}"
+    cells = "; ".join(" ".join(filter(None, _mean_cells(r, means))) for r in means)
+    return f"{_over(means, rows)}: {cells}.{_without_interval(means)}"
 
 
 def _label(mean: Row) -> str:
     return metric(mean["metric"]).label
 
 
-def _over(means: Sequence[Row]) -> str:
+def _mean_cells(mean: Row, means: Sequence[Row]) -> tuple[str, str, str]:
+    """Return a metric, its value, and over how many classes, if not over as many as `_over` says.
+
+    A ranking of all pairs also contains those of classes that no image shows.
+    """
+    n = mean["n_classes"]
+    other = "" if n == _n_classes(means) else f"over {counted(n, 'class')}"
+    return _label(mean), _share(mean["value"], mean["value_lo"], mean["value_hi"], 1), other
+
+
+def _n_classes(means: Sequence[Row]) -> int:
+    return max(int(r["n_classes"]) for r in means if r["metric"].endswith("_macro"))
+
+
+def _over(means: Sequence[Row], rows: Sequence[Row]) -> str:
     """Return over how many classes and images metrics were computed."""
-    n_classes = [r["n_classes"] for r in means if r["metric"].endswith("_macro")]
     n, n_skipped, n_unmatched = (means[0][name] for name in ("n", "n_skipped", "n_unmatched"))
     images = counted(n, "image")
     left_out = [f"{n_skipped:,} skipped"] if n_skipped else []
     left_out += [f"{n_unmatched:,} without a prediction"] if n_unmatched else []
     skipped = f" ({', '.join(left_out)})" if left_out else ""
-    return f"Over {'1 class' if max(n_classes) == 1 else f'{max(n_classes):,} classes'} and {images}{skipped}"
+    masked = f", {MASKED_ROWS}" if rows[0].get("masked") else ""
+    return f"Over {counted(_n_classes(means), 'class')} and {images}{skipped}{masked}"
 
 
 def _without_interval(means: Sequence[Row]) -> str:
@@ -259,11 +273,11 @@ def terminal_lines(class_results: pa.Table, class_means: pa.Table) -> Iterator[s
     """Yield, for each model, the metrics over classes and the classes with the lowest average precision."""
     about, means = tables.metadata(class_results), of_models(class_means)
     for (dataset, model), rows in of_models(class_results).items():
-        yield f"{dataset}, {model}: {_over(means[dataset, model]).lower()}"
-        cells = [
-            (_label(r), _share(r["value"], r["value_lo"], r["value_hi"], 1), r["no_interval"] or "")
-            for r in means[dataset, model]
-        ]
+        yield f"{dataset}, {model}: {_over(means[dataset, model], rows).lower()}"
+        cells = list[tuple[str, ...]]()
+        for mean in (own := means[dataset, model]):
+            *value, other = _mean_cells(mean, own)
+            cells.append((*value, "; ".join(filter(None, (other, mean["no_interval"])))))
         yield from table_lines(("metric", "value", ""), cells)
         yield ""
         yield _points_text(rows, about)

@@ -29,7 +29,7 @@ from manyhot.core.operating_points import (
 from manyhot.core.ranking import class_precision, curve_means
 from manyhot.core.sets import NOT_ASKED, YES, Case
 from manyhot.tables import Row, schema
-from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, declare_table, interval
+from manyhot.tables.definitions import COUNT, FLAG, INT, ITS, REAL, TEXT, declare_table, interval
 
 CURVES = 4
 """Number of classes with curves, those with the lowest average precision."""
@@ -38,6 +38,15 @@ CLASS_MEANS = ("map_macro", "map_11point", "auroc_macro", "auroc_micro")
 """Metrics of rankings that are reported above the classes."""
 
 CURVE_KINDS = ("precision-recall", "roc")
+
+MASKED = (
+    "whether pairs of an image and a class that are unclear or without an answer are left out, instead of "
+    "counted as not valid"
+)
+"""What a column of tables of classes says."""
+
+MASKED_ROWS = "masked (without unclear and unanswered pairs)"
+"""How listings of classes say that they are masked."""
 
 declare_table(
     "class_results",
@@ -92,6 +101,7 @@ declare_table(
         COUNT("n_predicted", "number of images on which the class is predicted, at the same thresholds"),
         COUNT("n_right", "number of images on which the class is predicted and valid"),
         TEXT.nullable("reason", "why numbers are undefined; null if all are defined", values=REASONS),
+        FLAG.optional("masked", MASKED),
     ),
 )
 
@@ -231,6 +241,7 @@ class ClassTables:
             "n_predicted": points.n_predicted,
             "n_right": points.n_right,
             "reason": [None if r < 0 else REASONS[r] for r in points.reason],
+            "masked": np.full(self.n_classes, case.labels.leaves_out_cells(points.masked)),
         }
 
     def _means(
@@ -241,13 +252,14 @@ class ClassTables:
         value, lo, hi, reason = zip(*numbers, strict=True)
         n = np.array([np.count_nonzero(estimates[name].scored) for name in CLASS_MEANS])
         has_ap, has_auroc = (int(np.count_nonzero(~np.isnan(v))) for v in (points.ap, points.auroc))
+        n_ranked = int(np.count_nonzero(points.n_positives + points.n_negatives))
         return {
             "metric": list(CLASS_MEANS),
             **_with_ends("value", (np.array(value), np.array(lo), np.array(hi))),
             "n": n,
             "n_skipped": len(case.labels) - n,
             "n_unmatched": np.full(len(n), n_unmatched),
-            "n_classes": [has_ap, has_ap, has_auroc, self.n_classes],
+            "n_classes": [has_ap, has_ap, has_auroc, n_ranked],
             "no_interval": list(reason),
         }
 

@@ -121,5 +121,5 @@ def _by_class(table: pa.Table, first: Difference, anchors: Anchors) -> Listing |
     order = f"Lowest p first; {found.method}. " if found.tested else ""
     note = f"{order}{' '.join(found.sentences)}"
     more = f"{found.more}." if found.more else ""
-    title = "Average precision by class"
+    title = found.title.capitalize()
     return Listing(anchors("verdict-classes", first.dataset), title, heads, rows, note, more)

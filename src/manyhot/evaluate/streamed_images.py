@@ -77,8 +77,14 @@ class StreamedImages:
             name: own[name] for name in ("usable", "classes", "state", "p") if name in own.column_names
         }
         table = pa.table(columns).cast(pa.schema([(name, _TYPES[name]) for name in columns]))
-        flags = {name: getattr(labels, name) for name in ("asked_known", "complete", "positives_only")}
-        return cls([table], [predicted], **flags, n_classes=labels.n_classes)
+        return cls(
+            [table],
+            [predicted],
+            asked_known=labels.asked_known,
+            complete=labels.complete,
+            positives_only=labels.positives_only,
+            n_classes=labels.n_classes,
+        )
 
     def over(self, classes: ClassList | None, *, is_own: bool) -> StreamedImages:
         """Return the images with a class list or, if it is not their own, only with its hash."""
@@ -282,8 +288,10 @@ class StreamedImages:
         classes = None if about["classes"] is None else from_json(about["classes"])
         flags = bool(about["asked_known"]), bool(about["merged"])
         complete, positives_only = (bool(about.get(name, False)) for name in ("complete", "positives_only"))
-        more = (complete, positives_only, int(about.get("n_classes", 0)))
-        return cls([labels], [predicted], classes, str(about["class_hash"]), *flags, *more)
+        images = cls(
+            [labels], [predicted], classes, str(about["class_hash"]), *flags, complete, positives_only
+        )
+        return replace(images, n_classes=int(about.get("n_classes", 0)))
 
 
 def read_ids(ids: Any) -> pa.Array:

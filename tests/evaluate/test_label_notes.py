@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from manyhot import compare, diagnose_classes, evaluate, read_labels
+from manyhot import Evaluator, compare, diagnose_classes, evaluate, read_labels
 from manyhot.classes import from_keys
 from manyhot.tables import Labels, Predictions
 from manyhot.tables.labels import write_labels
@@ -292,3 +292,38 @@ def test_ties_are_noted_if_a_metric_depends_on_the_top_class():
         result = evaluate(YES, {"m": tied}, scores="probability", resamples=0, metrics=metrics)
         ties = [text for text in notes_of(result, "scores") if "belongs to several classes" in text]
         assert len(ties) == count, metrics
+
+
+@pytest.mark.parametrize("way", ["batches", "merged", "state"])
+def test_batches_with_and_without_empty_cells_are_one_matrix(way):
+    """A small batch may contain no empty cell, or no negative, by chance."""
+    values, _ = blank(0.4)
+    values[:20] = YES[:20]
+    values[20:40] = np.where(values[20:40] == 0, np.nan, values[20:40])
+    spec = "map_macro(masked=True)"
+    expected = evaluate(values, {"m": MODEL}, metrics=["map_macro", spec], scores="probability", resamples=0)
+    parts = [slice(20, 40), slice(0, 20), slice(40, 300)]
+    settings = {"n_classes": 4, "metrics": ["map_macro", spec], "scores": "probability", "resamples": 0}
+    evaluators = [Evaluator(**settings) for _ in parts]
+    whole = Evaluator(**settings)
+    for part, one in zip(parts, evaluators, strict=True):
+        for each in (one, whole):
+            each.update(MODEL[part].astype(np.float32), values[part])
+    if way == "merged":
+        whole = sum(evaluators[1:], evaluators[0])
+    elif way == "state":
+        state, whole = whole.state_dict(), Evaluator(**settings)
+        whole.load_state_dict(state)
+    found = whole.compute()
+    assert found.value(spec) == pytest.approx(expected.value(spec), abs=1e-6)
+    assert found.value(spec) == pytest.approx(np.mean(averages(values, MODEL)[0]), abs=1e-6)
+    assert notes_of(found, "not asked") == notes_of(expected, "not asked")
+
+
+def test_batches_of_single_positives_have_no_negatives():
+    values, _ = blank(0.5, negatives=False)
+    evaluator = Evaluator(n_classes=4, metrics=["map_macro"], scores="probability", resamples=0)
+    for part in (slice(0, 100), slice(100, 300)):
+        evaluator.update(MODEL[part].astype(np.float32), values[part])
+    (text,) = notes_of(evaluator.compute(), "not asked")
+    assert text.endswith("the labels contain positives but no negatives, so no metric can leave them out")

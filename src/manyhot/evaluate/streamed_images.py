@@ -16,6 +16,7 @@ from manyhot.classes import ClassList, from_json, to_json
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Labels, one_chunk
 from manyhot.tables.class_values import on_host
+from manyhot.tables.labels import zeros_listed
 
 _TYPES = {
     "image_id": pa.string(),
@@ -42,8 +43,10 @@ class StreamedImages:
         The class list, if a batch names the classes: a frame, or a table with a class list.
     class_hash : str
         The hash of the class list of the batches or of the evaluator; empty if classes are numbers.
-    asked_known, complete : bool
+    asked_known, complete, positives_only : bool
         As in `Labels`, for all batches together.
+    n_classes : int
+        Number of classes; 0 if unknown.
     merged : bool
         Whether the batches come from several evaluators, so that their order is arbitrary.
     """
@@ -55,6 +58,8 @@ class StreamedImages:
     asked_known: bool = True
     merged: bool = False
     complete: bool = True
+    positives_only: bool = False
+    n_classes: int = 0
 
     @classmethod
     def of(cls, labels: Labels, predicted: npt.NDArray[Any], ids: pa.Array | None) -> StreamedImages:
@@ -72,7 +77,14 @@ class StreamedImages:
             name: own[name] for name in ("usable", "classes", "state", "p") if name in own.column_names
         }
         table = pa.table(columns).cast(pa.schema([(name, _TYPES[name]) for name in columns]))
-        return cls([table], [predicted], asked_known=labels.asked_known, complete=labels.complete)
+        return cls(
+            [table],
+            [predicted],
+            asked_known=labels.asked_known,
+            complete=labels.complete,
+            positives_only=labels.positives_only,
+            n_classes=labels.n_classes,
+        )
 
     def over(self, classes: ClassList | None, *, is_own: bool) -> StreamedImages:
         """Return the images with a class list or, if it is not their own, only with its hash."""
@@ -97,13 +109,30 @@ class StreamedImages:
         if other.tables and self.tables:
             self._check(other, where)
             # A class that is not listed was answered no in complete batches, and not asked in others.
-            self.asked_known &= self.complete == other.complete
-        self.asked_known &= other.asked_known
-        self.complete &= other.complete
+            if self.complete != other.complete and self.n_classes and other.n_classes:
+                self._list_zeros()
+                other = replace(other, tables=[*other.tables])
+                other._list_zeros()
+            records = [part.asked_known or part.positives_only for part in (self, other)]
+            is_known = all(records) and self.complete == other.complete
+            self.positives_only &= other.positives_only
+            # A batch of a matrix with empty cells may happen to contain no negatives.
+            self.asked_known = is_known and not self.positives_only
+            self.complete &= other.complete
+        elif other.tables:
+            self.asked_known, self.complete = other.asked_known, other.complete
+            self.positives_only = other.positives_only
+        self.n_classes = self.n_classes or other.n_classes
         self.tables += other.tables
         self.predicted += other.predicted
         self.classes = self.classes or other.classes
         self.class_hash = self.class_hash or other.class_hash
+
+    def _list_zeros(self) -> None:
+        """List the classes that were answered no in complete batches."""
+        if self.complete:
+            self.tables = [zeros_listed(table, self.n_classes) for table in self.tables]
+            self.complete = False
 
     def _check(self, other: StreamedImages, where: str) -> None:
         if self.has_ids != other.has_ids:
@@ -210,6 +239,8 @@ class StreamedImages:
             "asked_known": self.asked_known,
             "merged": self.merged,
             "complete": self.complete,
+            "positives_only": self.positives_only,
+            "n_classes": self.n_classes,
         }
         table = table.append_column("predicted", rows).replace_schema_metadata({"images": json.dumps(about)})
         sink = pa.BufferOutputStream()
@@ -256,8 +287,11 @@ class StreamedImages:
             raise TypeError(", ".join(f"{f.name}: {f.type}" for f in labels.schema))
         classes = None if about["classes"] is None else from_json(about["classes"])
         flags = bool(about["asked_known"]), bool(about["merged"])
-        complete = bool(about.get("complete", False))
-        return cls([labels], [predicted], classes, str(about["class_hash"]), *flags, complete)
+        complete, positives_only = (bool(about.get(name, False)) for name in ("complete", "positives_only"))
+        images = cls(
+            [labels], [predicted], classes, str(about["class_hash"]), *flags, complete, positives_only
+        )
+        return replace(images, n_classes=int(about.get("n_classes", 0)))
 
 
 def read_ids(ids: Any) -> pa.Array:

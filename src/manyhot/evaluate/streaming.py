@@ -397,6 +397,7 @@ class Evaluator:
             name="labels",
             class_list=own and own_list(own),
             complete=images.complete,
+            positives_only=images.positives_only,
         )
         part = FramePart(predicted, self.model)
         return labels, prediction_of(part, self.n_classes, self.scores, own, labels.image_id)

@@ -236,11 +236,15 @@ def with_zeros(labels: Labels) -> Labels:
     """Return complete label sets with a state for every class, as in a file; others are unchanged."""
     if not labels.complete:
         return labels
-    n, c = len(labels), labels.n_classes
-    lists = one_chunk(labels.table["classes"])
+    return replace(labels, table=zeros_listed(labels.table, labels.n_classes), complete=False)
+
+
+def zeros_listed(table: pa.Table, c: int) -> pa.Table:
+    """Return a table of complete label sets over c classes with the state *no* of each unlisted class."""
+    n, lists = len(table), one_chunk(table["classes"])
     state = np.zeros((n, c), np.int8)
     rows = np.repeat(np.arange(n), pc.list_value_length(lists).to_numpy(zero_copy_only=False))
-    codes = pc.index_in(one_chunk(labels.table["state"]).flatten(), pa.array(STATES))
+    codes = pc.index_in(one_chunk(table["state"]).flatten(), pa.array(STATES))
     state[rows, lists.flatten().to_numpy()] = codes.to_numpy(zero_copy_only=False)
     offsets = pa.array(np.arange(n + 1, dtype=np.int32) * c)
     columns = {
@@ -249,10 +253,9 @@ def with_zeros(labels: Labels) -> Labels:
             offsets, pa.DictionaryArray.from_arrays(state.ravel(), pa.array(STATES)).cast(pa.string())
         ),
     }
-    table = labels.table
     for name, column in columns.items():
         table = table.set_column(table.column_names.index(name), name, column)
-    return replace(labels, table=table, complete=False)
+    return table
 
 
 def labels_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_hash: str = "") -> Labels:

@@ -30,6 +30,7 @@ from manyhot.data.data_sets import (
 )
 from manyhot.data.data_sets import Reading as Reading
 from manyhot.data.table_inputs import (
+    columns_of_frames,
     columns_of_table,
     labels_in,
     labels_of_file,
@@ -59,6 +60,8 @@ from manyhot.tables.own_classes import (
     join_classes,
     note_on_empty,
     own_list,
+    scored_classes,
+    selected_labels,
     without_unpredicted,
 )
 
@@ -282,6 +285,9 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
         # The rows of arrays beside a frame are its rows.
         ids = read.image_id if len(read) == len(labels) else None
         labels = read
+    if isinstance(labels, Labels):
+        labels = selected_labels(labels, classes)
+        labels = without_unpredicted(labels, columns_of_frames(models) if classes is None else None)
     if isinstance(labels, Images):
         labels, images = None, labels if is_file else labelled_like(images, labels, reading.match)
         if not _are_tables(models):
@@ -331,8 +337,7 @@ def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = Fals
         is_open = is_open or (images is not None and images.class_list is not None)
         peek = partial(next, source.models(), None) if in_memory else partial(_first_with_classes, source)
         first = peek() if is_open else None
-        if labels is not None and first is not None:
-            labels = without_unpredicted(labels, first)
+        labels = labels and without_unpredicted(labels, scored_classes(first))
         joined = join_classes(labels, images, first, sort=alone or not in_memory, alone=alone)
         if joined is None and labels is None and not alone:
             joined = _of_first_model(images, peek)

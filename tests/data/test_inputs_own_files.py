@@ -212,9 +212,12 @@ def test_addresses_are_in_a_column_of_paths():
 
 def test_other_tables_are_not_images():
     wide = {c: (i == LABEL).astype(int) for i, c in enumerate(CLASSES)}
-    pd.DataFrame({"file": IDS} | wide).to_csv("wide.csv", index=False)
+    pd.DataFrame({"file": IDS} | {c: v + 0.5 for c, v in wide.items()}).to_csv("scores.csv", index=False)
     with pytest.raises(InputError, match="The file does not contain images"):
-        read_images("wide.csv")
+        read_images("scores.csv")
+    # Columns beside the classes of a table of label sets may be conditions and clusters, such as patients.
+    pd.DataFrame({"file": IDS} | wide).to_csv("wide.csv", index=False)
+    assert read_images("wide.csv").image_id.to_pylist() == IDS
 
 
 # Splits.

@@ -44,7 +44,6 @@ from manyhot.registry import get, names
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables.labels import with_zeros
-from manyhot.tables.own_classes import JoinedClasses
 from manyhot.tables.votes import count_app_answers
 
 _TABLES = ("labels", "predictions", "images", "results", "findings", "proposals", "votes", "golden")
@@ -302,10 +301,7 @@ def _read_any(source: Path, reading: Reading, format: str | None) -> tuple[str, 
         return holds, read_votes(source, classes=classes, format=format)
     if holds == "golden":
         return holds, read_golden(source, classes=classes, format=format)
-    labels = labels_of_file(source, classes, format=format)
-    if classes is None or labels.class_hash == classes.hash:
-        return "labels", labels
-    return "labels", JoinedClasses(len(classes), classes, selects=True).of_labels(labels)
+    return "labels", labels_of_file(source, classes, format=format)
 
 
 def _table_of(content: _Content) -> tuple[pa.Table, Mapping[str, str]]:

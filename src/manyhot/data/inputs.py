@@ -31,6 +31,7 @@ from manyhot.data.data_sets import (
 from manyhot.data.data_sets import Reading as Reading
 from manyhot.data.named_files import file_of_model, named_files
 from manyhot.data.table_inputs import (
+    columns_of_frames,
     columns_of_table,
     labels_in,
     labels_of_file,
@@ -63,6 +64,8 @@ from manyhot.tables.own_classes import (
     note_on_empty,
     note_on_unlabelled,
     own_list,
+    scored_classes,
+    selected_labels,
     unlabelled_classes,
     without_unpredicted,
 )
@@ -336,6 +339,9 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
         # The rows of arrays beside a frame are its rows.
         ids = read.image_id if len(read) == len(labels) else None
         labels = read
+    if isinstance(labels, Labels):
+        labels = selected_labels(labels, classes)
+        labels = without_unpredicted(labels, columns_of_frames(models) if classes is None else None)
     if isinstance(labels, Images):
         labels, images = None, labels if is_file else labelled_like(images, labels, reading.match)
         if not _are_tables(models):
@@ -388,8 +394,7 @@ def over_one_list(
         is_open = is_open or (images is not None and images.class_list is not None)
         peek = partial(next, source.models(), None) if in_memory else partial(_first_with_classes, source)
         first = peek() if is_open else None
-        if labels is not None and first is not None:
-            labels = without_unpredicted(labels, first)
+        labels = labels and without_unpredicted(labels, scored_classes(first))
         sort = alone or not in_memory
         joined = join_classes(labels, images, first, sort=sort, alone=alone, in_order=from_file)
         if joined is None and labels is None and not alone:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, ValuesView
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.formats import detect, holds_images_alone, read_images, read_labels, read_predictions
 from manyhot.formats.array_files import check_row_count
@@ -24,7 +24,7 @@ from manyhot.formats.reading import image_ids, reading
 from manyhot.formats.writing import PathLike
 from manyhot.tables import Images, Labels, Predictions, Votes, one_chunk
 from manyhot.tables.frames import check_unique
-from manyhot.tables.own_classes import shares_classes
+from manyhot.tables.own_classes import selected_labels, shares_classes
 
 _Table = TypeVar("_Table", Labels | Images, Predictions, Votes, Labels | None)
 
@@ -38,14 +38,12 @@ _OF_PREDICTIONS = ("score", "scores", "rank")
 def labels_of_file(
     path: PathLike, classes: ClassList | None, read: Callable[..., Labels] = read_labels, **options: Any
 ) -> Labels:
-    """Return the label sets in a file over a class list, or over their own list if it has further classes.
-
-    `JoinedClasses.of_labels` then leaves these out.
+    """Return the label sets in a file over a class list, without classes that are not in it.
 
     Raises
     ------
     InputError
-        As `read_labels` does.
+        As `read_labels` does, and if no class is in the list.
     """
     try:
         return read(path, classes=classes, **options)
@@ -58,7 +56,7 @@ def labels_of_file(
             labels = None
         if labels is None or not shares_classes(labels, classes):
             raise
-        return labels
+        return selected_labels(labels, classes)
 
 
 def labels_of_table(
@@ -196,6 +194,20 @@ def tables_of_frames(
             do="pass each array as a frame with the image ids as its index and the classes as its columns",
         )
     return list(read.values())
+
+
+def columns_of_frames(predictions: Any) -> ClassList | None:
+    """Return the names of the columns of the first frame of scores; None for anything else."""
+    named = predictions.values() if isinstance(predictions, Mapping) else predictions
+    values = next(iter(named), None) if isinstance(named, list | tuple | ValuesView) else named
+    if isinstance(values, Predictions):
+        return None
+    columns = getattr(values, "columns", None)
+    names = [] if columns is None or callable(columns) else list(columns)
+    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        return None
+    ids = image_name_column(names)
+    return from_keys([name for name in names if name != ids], "columns")
 
 
 def _predicted(values: Any) -> Predictions | None:

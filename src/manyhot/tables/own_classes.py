@@ -273,13 +273,18 @@ def _selected_labels(labels: Labels, at: Ints, own: ClassList, why: str) -> Labe
     return replace(selected, notes=(*labels.notes, note))
 
 
-def without_unpredicted(labels: Labels, first: Predictions) -> Labels:
+def scored_classes(model: Predictions | None) -> ClassList | None:
+    """Return the classes of which a model has scores; None if it has no names, or only its best classes."""
+    return _list_of(model) if model is not None and model.is_dense else None
+
+
+def without_unpredicted(labels: Labels, model: ClassList | None) -> Labels:
     """Return label sets without classes for nothing, or that nobody was asked about, if a model lacks them.
 
     A model of findings has no scores for *No Finding*. Labels are unchanged if the model lacks other classes.
     """
-    own, model = labels.class_list, _list_of(first)
-    if own is None or model is None or not first.is_dense:
+    own = labels.class_list
+    if own is None or model is None:
         return labels
     at = np.array([-1 if (i := find_class(own, c, model)) is None else i for c in range(len(own))])
     is_nothing = np.array([name.strip().casefold() in EMPTY_NAMES for name in own.names])
@@ -480,6 +485,19 @@ def _seen(labels: Labels) -> ClassList:
     label = labels.table["label"].drop_null().to_pylist() if "label" in labels.table.column_names else []
     imagenet = class_list()
     return classes_seen([imagenet.names[i] for i in {*flat, *label}], labels.name)
+
+
+def selected_labels(labels: Labels, classes: ClassList | None) -> Labels:
+    """Return label sets over a class list that the caller passed, if they have names of classes.
+
+    Raises
+    ------
+    MatchError
+        As in `JoinedClasses.of_labels`.
+    """
+    if classes is None or _list_of(labels) is None or labels.class_hash == classes.hash:
+        return labels
+    return JoinedClasses(len(classes), classes, selects=True).of_labels(labels)
 
 
 def shares_classes(labels: Labels, classes: ClassList) -> bool:

@@ -82,7 +82,8 @@ def write_indicator(
             frame.write_csv(part)
         else:
             frame.write_parquet(part)
-    note = f"{path.name} has {n_empty:,} empty cell{'s' * (n_empty > 1)}, for classes that nobody was asked about; "
+    number = f"{n_empty:,} empty cell{'s' * (n_empty > 1)}"
+    note = f"{path.name} has {number}, for classes that nobody was asked about; "
     note += "`to`=\"indicator(not_asked='no')\" writes them as 0"
     return Saved((path,), lost_keys(own), (note,) if n_empty else ())
 

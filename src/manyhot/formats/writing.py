@@ -119,7 +119,6 @@ def save(
     content = with_zeros(content) if isinstance(content, Labels) else content
     more = (addresses(images, content),) if entry.about.get("addresses") else ()
     saved = entry(content, path, classes or getattr(content, "class_list", None), *more)
-    assert isinstance(saved, Saved)
     if not isinstance(content, Labels):
         return saved
     lost = [

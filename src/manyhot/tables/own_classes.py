@@ -344,8 +344,9 @@ def _of_names(
     fits_imagenet = model is None and width == len(imagenet) != len(own)
     if fits_imagenet and all(imagenet.find(key) is not None for key in own.keys):
         return JoinedClasses(len(imagenet), imagenet)
-    if sort and own_list(both) is not None:
-        # The same numbers to the last digit, whatever the order of the columns.
+    if sort and not own.is_complete and own_list(both) is not None:
+        # The same numbers to the last digit, whatever the order of the model's columns. Declared classes keep
+        # their ids, by which ties are broken.
         both = replace(_sorted(both), is_complete=model is not None or both.is_complete)
     return JoinedClasses(len(both), both, own)
 

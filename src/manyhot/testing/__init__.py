@@ -141,6 +141,16 @@ def _check_scored(entry: Entry, case: Case, estimate: Estimate) -> None:
         outside = ~estimate.scored
         assert not estimate.num[outside].any(), f"{entry.name}: the numerator counts skipped images"
         assert not estimate.den[outside].any(), f"{entry.name}: the denominator counts skipped images"
+        are_numbers = np.isfinite(estimate.num) & np.isfinite(estimate.den)
+        assert are_numbers.all(), (
+            f"{entry.name} is NaN or infinite for image {int(np.argmin(are_numbers))}; skip images without a "
+            "value with `scored`"
+        )
+    value = estimate.value(None)
+    assert np.isfinite(value), f"{entry.name} is {value} on the trial case"
+    assert entry.about.get("unit", "share") != "share" or -1e-12 <= value <= 1 + 1e-12, (
+        f"{entry.name} is {value:g}, which is no share: register it with `unit`"
+    )
 
 
 def _check_weights(entry: Entry, case: Case, estimate: Estimate, rng: np.random.Generator) -> None:
@@ -291,9 +301,12 @@ def _contents(case: Case) -> list[npt.NDArray[np.generic]]:
 
 
 def _same(value: float, expected: float, breach: str) -> None:
-    assert np.isclose(value, expected, rtol=1e-9, atol=1e-12, equal_nan=True), (
-        f"{breach}: {value} is not {expected}"
-    )
+    if np.isclose(value, expected, rtol=1e-9, atol=1e-12, equal_nan=True):
+        return
+    text = f"{breach}: {value} is not {expected}"
+    if np.isclose(value, expected, rtol=1e-5, atol=1e-7):
+        text += ", which may be rounding: sum in float64, as in values.sum(axis=1, dtype=np.float64)"
+    raise AssertionError(text)
 
 
 def random_ensemble(

@@ -388,7 +388,7 @@ def test_notes_name_why_a_metric_is_not_a_number():
     found = mh.evaluate(y, y + np.random.default_rng(1).normal(size=y.shape), metrics=["one_nan", "hits3"])
     text = "\n".join(str(note) for note in found.notes)
     assert "one_nan is nan for 1 image (first: model, image 4), and so for all images together" in text
-    assert "hits3: the value is no share from 0 to 1" in text
+    assert "hits3: the value is not a share from 0 to 1" in text
     assert "does not change the value" not in text
 
 
@@ -399,7 +399,7 @@ def test_check_metric_refuses_them():
     register("metric", "nans", better="higher")(
         lambda case: mean_over(np.full(len(case.top), np.nan), case.labels.scored)
     )
-    assert "which is no share: register it with `unit`" in message(
+    assert "which is not a share: register it with `unit`" in message(
         AssertionError, lambda: check_metric("hits3")
     )
     assert "nans is NaN or infinite for image" in message(AssertionError, lambda: check_metric("nans"))

@@ -138,7 +138,7 @@ CHECKS = {
     "metric": "manyhot.core.plug_in_results:check_estimate",
     "aggregator": "manyhot.core.plug_in_results:check_aggregate",
     "proposer": "manyhot.core.plug_in_results:check_pairs",
-    "rule": "manyhot.core.plug_in_results:check_match",
+    "rule": "manyhot.core.plug_in_results:check_rule_match",
     "loss": "manyhot.train.loss:check_value",
     "format": "manyhot.formats.content_types:check_content",
     "writer": "manyhot.formats.content_types:check_saved",

@@ -29,7 +29,7 @@ class PlugIn:
     Attributes
     ----------
     distribution, version : str
-        Of the distribution; the name of the entry point and an empty text if they are unknown.
+        If they are unknown, the name of the entry point and an empty text.
     entry_point : str
         Its name and module.
     error : str
@@ -124,7 +124,7 @@ def plug_in_of(function: Any) -> PlugIn | None:
     return max(near, key=nearness, default=None)
 
 
-def version_of(function: Any) -> str:
+def package_of(function: Any) -> str:
     """Return the distribution and version that a function comes from, such as ``labtools 0.2``.
 
     It is empty for manyhot's own functions, whose version is that of manyhot, and for those of scripts.
@@ -133,7 +133,7 @@ def version_of(function: Any) -> str:
     return "" if plug_in is None else plug_in.title
 
 
-def leave_out(plug_in: PlugIn, title: str, owner: str, *, late: bool = False) -> None:
+def refuse_name(plug_in: PlugIn, title: str, owner: str, *, late: bool = False) -> None:
     """Record that a plug-in does not get a name, because it is taken."""
     plug_in.left_out.append(f"{title} ({owner})")
     if late:  # the plug-in was loaded before
@@ -150,10 +150,10 @@ def innermost(function: Any) -> Any:
 def _described(point: Any) -> PlugIn:
     distribution = getattr(point, "dist", None)
     name, module = getattr(point, "name", "?"), getattr(point, "value", "").partition(":")[0]
-    known = distribution is not None and distribution.name
-    return PlugIn(
-        distribution.name if known else name, distribution.version if known else "", f"{name} = {module}"
-    )
+    entry_point = f"{name} = {module}"
+    if distribution is None:
+        return PlugIn(name, "", entry_point)
+    return PlugIn(distribution.name, distribution.version, entry_point)
 
 
 def _problem(plug_in: PlugIn) -> str:
@@ -188,7 +188,7 @@ class ReturnError(Exception):
 
 
 @contextlib.contextmanager
-def failures_of(title: str, function: Any, where: str = "") -> Iterator[None]:
+def naming_failures(title: str, function: Any, where: str = "") -> Iterator[None]:
     """Report what a function of another package raises as an error that names it.
 
     Parameters
@@ -223,8 +223,8 @@ def failures_of(title: str, function: Any, where: str = "") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def return_of(title: str, function: Any, where: str = "") -> Iterator[None]:
-    """Report a `ReturnError` as an error that names the function; parameters as in `failures_of`.
+def naming_return(title: str, function: Any, where: str = "") -> Iterator[None]:
+    """Report a `ReturnError` as an error that names the function; parameters as in `naming_failures`.
 
     Raises
     ------
@@ -248,7 +248,7 @@ _REPORT = "correct the function, or report the error to its authors"
 def _place(function: Any, error: BaseException | None) -> str:
     """Return a function's package, module and name, and the last line in its package that an error passed."""
     name = f"{function.__module__}:{getattr(function, '__qualname__', type(function).__name__)}"
-    version = version_of(function)
+    version = package_of(function)
     line = ""
     package, step = function.__module__.partition(".")[0], None if error is None else error.__traceback__
     while step is not None:
@@ -274,5 +274,5 @@ class Guarded:
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Call the function."""
-        with failures_of(self.title, self.function):
+        with naming_failures(self.title, self.function):
             return self.function(*args, **options)

@@ -36,15 +36,15 @@ from manyhot.plug_ins import (
     Guarded,
     PlugIn,
     failed,
-    failures_of,
     innermost,
     is_own,
-    leave_out,
     load_plug_ins,
     loading,
+    naming_failures,
+    naming_return,
+    package_of,
     plug_in_of,
-    return_of,
-    version_of,
+    refuse_name,
 )
 
 BUILT_IN: dict[str, tuple[str, ...]] = {
@@ -171,9 +171,9 @@ class Entry:
         if self.kind not in CHECKS or is_own(self.function):
             return self.function(*args, **options)
         where = f"{args[0]}, " if args and isinstance(args[0], os.PathLike) else ""
-        with failures_of(self.title, self.function, where):
+        with naming_failures(self.title, self.function, where):
             result = self.function(*args, **options)
-        with return_of(self.title, self.function, where):
+        with naming_return(self.title, self.function, where):
             return _check_of(self.kind)(self, result, args)
 
     @property
@@ -184,7 +184,7 @@ class Entry:
     @property
     def version(self) -> str:
         """The distribution and version of the plug-in; empty for manyhot's own functions, and of scripts."""
-        return version_of(self.function)
+        return package_of(self.function)
 
     @property
     def summary(self) -> str:
@@ -236,12 +236,12 @@ def register(
         if plug_in is not None and not is_own(function):
             plug_in.modules.add(innermost(function).__module__)
         if taken is not None and _origin(taken.function) != _origin(function):
-            title, owner = f"the {kind} {name!r}", version_of(taken.function) or _origin(taken.function)[0]
+            title, owner = f"the {kind} {name!r}", package_of(taken.function) or _origin(taken.function)[0]
             earlier = plug_in_of(taken.function)
             if is_own(function) and earlier is not None:
-                leave_out(earlier, title, "built in", late=True)
+                refuse_name(earlier, title, "built in", late=True)
             elif plug_in is not None and not is_own(function):
-                leave_out(plug_in, title, "built in" if is_own(taken.function) else f"of {owner}")
+                refuse_name(plug_in, title, "built in" if is_own(taken.function) else f"of {owner}")
                 return function
             else:
                 raise InputError(
@@ -464,7 +464,7 @@ def _take_back(plug_in: PlugIn) -> None:
             del _entries[key]
 
 
-def names_of(plug_in: PlugIn) -> dict[str, list[str]]:
+def registered_names(plug_in: PlugIn) -> dict[str, list[str]]:
     """Return the names that a plug-in registered, by kind."""
     registered: dict[str, list[str]] = {}
     for (kind, name), entry in _entries.items():

@@ -12,7 +12,7 @@ from manyhot.core.aggregation import Aggregate
 from manyhot.core.ensembles import Pairs
 from manyhot.core.error_kinds import RuleMatch
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights
-from manyhot.plug_ins import ReturnError, failures_of, return_of
+from manyhot.plug_ins import ReturnError, naming_failures, naming_return
 from manyhot.registry import Entry
 
 
@@ -28,7 +28,7 @@ def check_estimate(entry: Entry, estimate: Any, arguments: tuple[Any, ...]) -> E
         raise ReturnError(
             _shown(estimate), "an estimate, such as mean_over(values, case.labels.scored), or undefined(n)"
         )
-    arrays = {"scored": estimate.scored}
+    arrays: dict[str, Any] = {"scored": estimate.scored}
     if isinstance(estimate, Ratio):
         arrays |= {"num": estimate.num, "den": estimate.den}
         if estimate.stratum is not None:
@@ -42,7 +42,7 @@ def check_estimate(entry: Entry, estimate: Any, arguments: tuple[Any, ...]) -> E
 
     def guarded(function: Callable[[Weights | None], Any]) -> Callable[[Weights | None], Any]:
         def call(weights: Weights | None) -> Any:
-            with failures_of(entry.title, entry.function):
+            with naming_failures(entry.title, entry.function):
                 return function(weights)
 
         return call
@@ -51,7 +51,7 @@ def check_estimate(entry: Entry, estimate: Any, arguments: tuple[Any, ...]) -> E
 
     def value(weights: Weights | None = None) -> float:
         found = compute(weights)
-        with return_of(entry.title, entry.function):
+        with naming_return(entry.title, entry.function):
             if np.ndim(found) or not isinstance(found, int | float | np.number):
                 raise ReturnError(f"{_shown(found)} as the value of a Pooled", "a number")
         return float(found)
@@ -111,7 +111,7 @@ def check_pairs(entry: Entry, pairs: Any, arguments: tuple[Any, ...]) -> Pairs:
     return pairs
 
 
-def check_match(entry: Entry, match: Any, arguments: tuple[Any, ...]) -> RuleMatch:
+def check_rule_match(entry: Entry, match: Any, arguments: tuple[Any, ...]) -> RuleMatch:
     """Check what a rule returned for errors.
 
     Raises

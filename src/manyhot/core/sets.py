@@ -27,7 +27,7 @@ from manyhot.core.uncertainty import Uncertainty
 from manyhot.errors import InputError
 
 Computed = TypeVar("Computed")
-Array = TypeVar("Array", bound="npt.NDArray[Any] | None")
+AnyArray = TypeVar("AnyArray", bound="npt.NDArray[Any] | None")
 _FirstAndOthers = tuple[npt.NDArray[Any], Ints64, list[npt.NDArray[Any]]]
 
 NOT_ASKED, NO, UNCLEAR, YES = range(4)
@@ -46,13 +46,13 @@ _NO_CLASS = -2
 """Differs from all classes and from `NO_LABEL`."""
 
 
-def read_only(array: Array) -> Array:
+def read_only(array: AnyArray) -> AnyArray:
     """Return a view of an array that cannot be written: what one metric changed would change all others."""
     if array is None or not array.flags.writeable:
         return array
     view = array.view()
     view.flags.writeable = False
-    return view  # type: ignore[return-value]
+    return view
 
 
 @dataclass(frozen=True)

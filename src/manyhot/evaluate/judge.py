@@ -502,5 +502,5 @@ def _why_no_interval(number: Number) -> str:
     if not np.isfinite(number.value):
         return "the value is not a number"
     if is_share and not 0 <= number.value <= 1:
-        return "the value is no share from 0 to 1, as the metric is registered without a `unit`"
+        return "the value is not a share from 0 to 1, as the metric is registered without a `unit`"
     return FEW_IMAGES if number.n < FEWEST_CASES and not is_share else UNVARYING

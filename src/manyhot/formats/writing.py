@@ -118,7 +118,7 @@ def save(
     _check_suffix(entry, path)
     content = with_zeros(content) if isinstance(content, Labels) else content
     more = (addresses(images, content),) if entry.about.get("addresses") else ()
-    saved = entry(content, path, classes or getattr(content, "class_list", None), *more)
+    saved: Saved = entry(content, path, classes or getattr(content, "class_list", None), *more)
     if not isinstance(content, Labels):
         return saved
     lost = [

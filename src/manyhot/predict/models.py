@@ -469,7 +469,7 @@ def doctor() -> Checkup:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PlugInWarning)  # each plug-in has a line of its own
         registry.load_others()
-        for kind in {kind for plug_in in plug_ins() for kind in registry.names_of(plug_in)}:
+        for kind in {kind for plug_in in plug_ins() for kind in registry.registered_names(plug_in)}:
             with contextlib.suppress(ManyhotError):  # an extra is missing, which has a line of its own
                 registry.load_kind(kind)  # built-ins get their names
     return Checkup((*checks, *map(_plug_in, plug_ins())))
@@ -515,7 +515,7 @@ def _plug_in(plug_in: PlugIn) -> MachineCheck:
     do = f"pip install --upgrade {plug_in.distribution}, or pip uninstall {plug_in.distribution}"
     if plug_in.error:
         return MachineCheck("plug-in", plug_in.title, f"cannot be loaded: {plug_in.error}", False, do)
-    named = registry.names_of(plug_in).items()
+    named = registry.registered_names(plug_in).items()
     state = "; ".join(f"{kind}: {', '.join(of)}" for kind, of in named) or "registers nothing"
     taken = plug_in.left_out
     if taken:

@@ -149,7 +149,7 @@ def _check_scored(entry: Entry, case: Case, estimate: Estimate) -> None:
     value = estimate.value(None)
     assert np.isfinite(value), f"{entry.name} is {value} on the trial case"
     assert entry.about.get("unit", "share") != "share" or -1e-12 <= value <= 1 + 1e-12, (
-        f"{entry.name} is {value:g}, which is no share: register it with `unit`"
+        f"{entry.name} is {value:g}, which is not a share: register it with `unit`"
     )
 
 

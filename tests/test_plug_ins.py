@@ -14,7 +14,8 @@ from manyhot.core.aggregation import Aggregate
 from manyhot.core.ensembles import Pairs
 from manyhot.core.error_kinds import RuleMatch
 from manyhot.core.estimates import Pooled, mean_over
-from manyhot.errors import InputError, PlugInError, PlugInWarning, UnknownNameError
+from manyhot.errors import InputError, PlugInError, UnknownNameError
+from manyhot.plug_ins import PlugInWarning
 from manyhot.predict.models import doctor
 from manyhot.registry import get, names, register
 from manyhot.testing import check_metric, random_case, random_ensemble, random_errors, random_votes
@@ -394,7 +395,7 @@ def test_notes_name_why_a_metric_is_not_a_number():
 
 def test_check_metric_refuses_them():
     register("metric", "hits3", better="higher")(
-        lambda case: mean_over(1.0 + case.hit[:, :3].sum(axis=1), case.labels.scored)
+        lambda case: mean_over(case.hit[:, :3].sum(axis=1), case.labels.scored)
     )
     register("metric", "nans", better="higher")(
         lambda case: mean_over(np.full(len(case.top), np.nan), case.labels.scored)

@@ -135,10 +135,6 @@ class PlugInError(InputError):
     """A registered function that is not manyhot's own fails, or returns something invalid."""
 
 
-class PlugInWarning(UserWarning):
-    """A plug-in, or a part of it, is not used."""
-
-
 class UnknownNameError(ManyhotError, LookupError):
     """Nothing is registered under this name."""
 

@@ -16,10 +16,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from manyhot.errors import ManyhotError, PlugInError, PlugInWarning
+from manyhot.errors import ManyhotError, PlugInError
 from manyhot.extras import missing_extra
 
 ENTRY_POINT_GROUP = "manyhot"
+
+
+class PlugInWarning(UserWarning):
+    """A plug-in, or a part of it, is not used."""
 
 
 @dataclass

@@ -11,8 +11,6 @@ import warnings
 from types import FrameType
 from typing import Any
 
-from manyhot.errors import PlugInWarning
-
 STOPPED: list[int] = []
 """The signal by which the run was ended, if any."""
 
@@ -42,6 +40,8 @@ def shorten_warnings() -> None:
     in_full = warnings.formatwarning
 
     def shown(message: Warning | str, category: type[Warning], *more: Any, **options: Any) -> str:
+        from manyhot.plug_ins import PlugInWarning  # only now, because help needs none of it
+
         if issubclass(category, PlugInWarning):
             return f"Warning: {message}\n"
         return in_full(message, category, *more, **options)

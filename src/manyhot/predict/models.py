@@ -24,12 +24,12 @@ from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.threads import cores
-from manyhot.errors import InputError, ManyhotError, PlugInWarning, UnknownNameError
+from manyhot.errors import InputError, ManyhotError, UnknownNameError
 from manyhot.extras import EXTRAS, required
 from manyhot.files import sha256
 from manyhot.formats import open_class_list
 from manyhot.parameters import Positional
-from manyhot.plug_ins import PlugIn, innermost, is_own, plug_ins
+from manyhot.plug_ins import PlugIn, PlugInWarning, innermost, is_own, plug_ins
 from manyhot.predict.adapters.network_files import name_of_file, with_note
 from manyhot.predict.adapters.timm import is_classifier
 from manyhot.predict.engines import ENGINES

@@ -147,8 +147,13 @@ def _check_scored(entry: Entry, case: Case, estimate: Estimate) -> None:
             "value with `scored`"
         )
     value = estimate.value(None)
-    assert np.isfinite(value), f"{entry.name} is {value} on the trial case"
-    assert entry.about.get("unit", "share") != "share" or -1e-12 <= value <= 1 + 1e-12, (
+    assert not np.isinf(value), f"{entry.name} is {value} on the trial case"
+    _check_share(entry, value)
+
+
+def _check_share(entry: Entry, value: float) -> None:
+    is_share = entry.about.get("unit", "share") == "share"
+    assert not is_share or np.isnan(value) or -1e-12 <= value <= 1 + 1e-12, (
         f"{entry.name} is {value:g}, which is not a share: register it with `unit`"
     )
 
@@ -209,6 +214,7 @@ def _check_best(entry: Entry, estimate: Estimate, rng: np.random.Generator) -> N
     best, value = entry(perfect).value(None), estimate.value(None)
     if np.isnan(best):
         return  # A share of misses: with perfect predictions there is none.
+    _check_share(entry, best)
     higher = entry.about["better"] == "higher"
     assert value <= best + 1e-12 if higher else value >= best - 1e-12, (
         f"{entry.name}: {value} is better than perfect, {best}"
@@ -354,6 +360,7 @@ def check_proposer(proposer: str | Entry, *, seed: int = 0) -> None:
     seed : int
     """
     entry = get("proposer", proposer) if isinstance(proposer, str) else proposer
+    entry = replace(entry, is_checked=False)
     rng = np.random.default_rng(seed)
     ensemble = random_ensemble(rng)
     before = _arrays_of(ensemble)

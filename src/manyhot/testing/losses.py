@@ -282,6 +282,7 @@ def check_rule(rule: str | Entry, *, seed: int = 0) -> None:
     seed : int
     """
     entry = get("rule", rule) if isinstance(rule, str) else rule
+    entry = replace(entry, is_checked=False)
     rng = np.random.default_rng(seed)
     errors = random_errors(rng)
     before = _arrays_of_errors(errors)

@@ -107,7 +107,7 @@ KEYS: Mapping[str, Mapping[str, Key]] = {
     "writer": {
         "holds": _required(_texts_among(f"a tuple of {', '.join(HOLDS)}", HOLDS.__contains__)),
         "suffixes": _required(_SUFFIXES),
-        "keeps": _required(_TEXTS),
+        "keeps": _TEXTS,
         "addresses": _FLAG,
     },
     "model": {

@@ -122,7 +122,9 @@ def save(
     if not isinstance(content, Labels):
         return saved
     lost = [
-        fact for fact, there in LABEL_FACTS.items() if fact not in entry.about["keeps"] and there(content)
+        fact
+        for fact, there in LABEL_FACTS.items()
+        if fact not in entry.about.get("keeps", ()) and there(content)
     ]
     return Saved(saved.files, (*lost, *saved.left_out))
 

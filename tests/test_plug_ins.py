@@ -1,5 +1,7 @@
 """Plug-ins: a broken one is skipped and named, and what a function of one does wrong is named, too."""
 
+import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +12,15 @@ import pytest
 
 import manyhot as mh
 from manyhot import plug_ins, registry
+from manyhot.classes import from_keys
 from manyhot.core.aggregation import Aggregate
 from manyhot.core.ensembles import Pairs
 from manyhot.core.error_kinds import RuleMatch
 from manyhot.core.estimates import Pooled, mean_over
-from manyhot.errors import InputError, PlugInError, UnknownNameError
+from manyhot.errors import InputError, MatchError, PlugInError, UnknownNameError
 from manyhot.plug_ins import PlugInWarning
 from manyhot.predict.models import doctor
+from manyhot.predict.network import Network
 from manyhot.registry import get, names, register
 from manyhot.testing import check_metric, random_case, random_ensemble, random_errors, random_votes
 
@@ -46,9 +50,10 @@ def own_entries(monkeypatch):
 def install(tmp_path, monkeypatch):
     """Return a function that installs a plug-in of one module: its code is executed, and it has metadata."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    before = {*sys.modules}
+    installed = []
 
     def write(name, code, version="1"):
+        installed.append(name)
         (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / name / "__init__.py").touch()
         (tmp_path / name / "m.py").write_text(code)
@@ -59,7 +64,7 @@ def install(tmp_path, monkeypatch):
         registry._loaded.discard("plug-ins")
 
     yield write
-    for module in {*sys.modules} - before:
+    for module in [m for m in sys.modules if m.partition(".")[0] in installed]:
         del sys.modules[module]
 
 
@@ -417,3 +422,89 @@ def test_check_metric_says_that_a_difference_may_be_rounding():
     register("metric", "mass_outside", better="lower", needs="probabilities", exclusive=True)(mass_outside)
     text = message(AssertionError, lambda: check_metric("mass_outside"))
     assert "may be rounding: sum in float64" in text
+
+
+def loaded(install, name, code):
+    """Install and load a plug-in that works."""
+    install(name, code)
+    registry._loaded.discard("metric")
+    names("metric")
+    return next(p for p in plug_ins.plug_ins() if p.distribution == name)
+
+
+def test_results_of_two_versions_of_a_metric_are_not_compared(install, tmp_path):
+    plug_in = loaded(install, "metric_lib", METRIC.format(name="mym"))
+    for model, version in (("a", "1"), ("b", "1"), ("c", "2")):
+        plug_in.version = version
+        scores = SCORES + np.random.default_rng(ord(model)).normal(size=Y.shape).astype(np.float32)
+        mh.evaluate(Y, {model: scores}, metrics=["mym"]).write(tmp_path / model)
+    metrics = json.loads(mh.read_results(tmp_path / "c").about["metrics"])
+    assert metrics["mym"]["package"] == "metric_lib 2"
+    mh.compare([tmp_path / "a", tmp_path / "b"])  # of the same version
+    text = message(MatchError, lambda: mh.compare([tmp_path / "a", tmp_path / "c"]))
+    assert "got:     plug-ins metric_lib 1 and metric_lib 2\n" in text
+
+
+MODEL = """
+import numpy as np
+from manyhot import register
+from manyhot.classes import from_keys
+from manyhot.predict.network import Network
+
+@register("model", "mine", classes="c")
+def mine():
+    return Network("mine", from_keys(("r", "g"), "c"), forward=lambda x: np.tile([2.0, 1.0], (len(x), 1)))
+"""
+
+
+def test_a_run_of_another_version_of_a_model_is_not_resumed(install, tmp_path):
+    pil = pytest.importorskip("PIL.Image")
+    plug_in = loaded(install, "model_lib", MODEL)
+    (tmp_path / "photos").mkdir()
+    pil.new("RGB", (9, 9)).save(tmp_path / "photos" / "a.png")
+    mh.predict(tmp_path / "photos", ["mine"], out=tmp_path / "out")
+    mh.predict(tmp_path / "photos", ["mine"], out=tmp_path / "out")
+    digest = hashlib.sha256(MODEL.encode()).hexdigest()[:16]
+    plug_in.version = "2"
+    text = message(MatchError, lambda: mh.predict(tmp_path / "photos", ["mine"], out=tmp_path / "out"))
+    assert "which differs in code" in text
+    assert f"got:     model_lib 1, m.py {digest}\n  allowed: model_lib 2, m.py {digest}\n" in text
+
+
+def test_labels_say_which_package_aggregated_them(install):
+    code = """
+import numpy as np
+from manyhot import register
+from manyhot.core.aggregation import Aggregate
+
+@register("aggregator", "mine", threshold=0.5)
+def mine(answers, golden=None):
+    return Aggregate(np.ones(answers.n_questions))
+"""
+    loaded(install, "votes_lib", code)
+    votes = pa.table({"image_id": ["a"], "class_id": [0], "rater_id": ["x"], "answer": ["yes"]})
+    assert mh.aggregate(votes, method="mine").metadata["package"] == "votes_lib 1"
+    assert "package" not in mh.aggregate(votes, method="yes-share").metadata
+
+
+def test_a_chapter_that_fails_leaves_a_note_on_the_page(tmp_path):
+    register("chapter", "broken")(fails)
+    scores = Y + np.random.default_rng(1).normal(size=Y.shape)
+    mh.diagnose_classes(Y, scores, scores="logit").write(tmp_path)
+    from manyhot.diagnose.page import write_diagnosis
+
+    page = write_diagnosis(tmp_path).read_text()
+    assert "ZeroDivisionError: division by zero" in page
+    assert "Recall" in page
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [([np.inf, 1.0], "infinite"), ([np.nan, 1.0], "NaN"), ([1j, 1.0], "complex")]
+)
+def test_scores_of_models_are_finite_and_real(value, kind, tmp_path):
+    pil = pytest.importorskip("PIL.Image")
+    pil.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    network = Network("mine", from_keys(("r", "g"), "c"), forward=lambda x: np.tile(value, (len(x), 1)))
+    register("model", "odd")(lambda: network)
+    text = message(InputError, lambda: mh.predict(tmp_path, ["odd"], out=tmp_path / "out"))
+    assert text.startswith(f"The network returns {kind} scores.")

@@ -1,7 +1,6 @@
 """Monte Carlo conformal sets: draws against their distribution, and coverage over draws."""
 
 import itertools
-
 from dataclasses import replace
 
 import numpy as np

@@ -24,6 +24,8 @@ ORDER = (
     "files",
     "extras",
     "commands",
+    "kinds",
+    "plug_ins",
     "registry",
     "classes",
     "core",
@@ -128,6 +130,7 @@ def test_core_needs_arrays_only(path):
         "parameters",
         "core",
         "errors",
+        "plug_ins",
         "registry",
     }
 

@@ -27,8 +27,8 @@ def test_register_returns_the_function_unchanged():
         return limit
 
     assert register("metric", "mine", better="higher")(mine) is mine
-    assert get("metric", "mine")(None) == 3
-    assert get("metric", "mine(limit=5)")(None) == 5
+    assert get("metric", "mine").function(None) == 3
+    assert get("metric", "mine(limit=5)").function(None) == 5
     assert get("metric", "mine(limit=5)").name == "mine(limit=5)"
     assert get("metric", "mine(limit=5)").summary == "Mine."
     assert options_of(get("metric", "mine")) == ["limit"]
@@ -42,7 +42,7 @@ def test_a_name_is_taken_once():
     def other(case):
         """Other."""
 
-    assert message(InputError, lambda: register("metric", "top1")(other)) == (
+    assert message(InputError, lambda: register("metric", "top1", better="higher")(other)) == (
         "The metric 'top1' is registered twice.\n"
         "  where:   manyhot.core.accuracy and tests.test_registry\n"
         "  do:      choose another name for one of them"

@@ -30,7 +30,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "doctor": Command(
         "Predict",
-        "Show the engines, extras and models available on this machine, and how to install others.",
+        "Show the engines, extras, models and plug-ins on this machine, and how to install others.",
         "manyhot.predict.models:doctor",
     ),
     "similar": Command(

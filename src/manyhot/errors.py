@@ -6,7 +6,8 @@
     ├── InputError          a file, an array or an argument is invalid
     │   ├── UsageError      arguments exclude one another, or one is missing
     │   ├── OrderError      rows or classes are in another order than declared
-    │   └── MatchError      two tables do not match
+    │   ├── MatchError      two tables do not match
+    │   └── PlugInError     a function of a plug-in fails or returns something invalid
     ├── UnknownNameError    nothing is registered under this name
     ├── MissingExtraError   an optional dependency is not installed
     ├── FetchError          published data cannot be downloaded
@@ -128,6 +129,10 @@ class OrderError(InputError):
 
 class MatchError(InputError):
     """Two tables do not match because they have no common ids, or because their class lists differ."""
+
+
+class PlugInError(InputError):
+    """A registered function that is not manyhot's own fails, or returns something invalid."""
 
 
 class UnknownNameError(ManyhotError, LookupError):

@@ -19,8 +19,8 @@ import ast
 import difflib
 import functools
 import importlib
-import importlib.metadata
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +30,22 @@ from typing import Any, TypeVar
 from manyhot.commands import COMMANDS
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import naming_extras
+from manyhot.kinds import CHECKS, check_keys
 from manyhot.parameters import is_number
+from manyhot.plug_ins import (
+    Guarded,
+    PlugIn,
+    failed,
+    innermost,
+    is_own,
+    load_plug_ins,
+    loading,
+    naming_failures,
+    naming_return,
+    package_of,
+    plug_in_of,
+    refuse_name,
+)
 
 BUILT_IN: dict[str, tuple[str, ...]] = {
     "metric": (
@@ -120,10 +135,10 @@ BUILT_IN["writer"] = BUILT_IN["format"]
 """The modules that register the built-ins of each kind, which are imported at the first look-up of the
 kind."""
 
-ENTRY_POINT_GROUP = "manyhot"
-
 _TITLES = {"choice-aggregator": "aggregator of class votes"}
 """Kinds that messages name by more than their name."""
+
+_NAME = re.compile(r"[\w.+/-]+(@k)?")
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _entries: dict[tuple[str, str], Entry] = {}
@@ -145,6 +160,8 @@ class Entry:
         Metadata that was passed to `register`, such as ``better="higher"``.
     also : tuple of str
         Other names of the entry.
+    is_checked : bool
+        Whether a call checks what a function of another package returns. `manyhot.testing` has own messages.
     """
 
     kind: str
@@ -152,10 +169,27 @@ class Entry:
     function: Callable[..., Any]
     about: Mapping[str, Any] = field(default_factory=dict)
     also: tuple[str, ...] = ()
+    is_checked: bool = True
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """Call the function."""
-        return self.function(*args, **options)
+        """Call the function. One of another package is named if it fails, and its result is checked."""
+        if self.kind not in CHECKS or not self.is_checked or is_own(self.function):
+            return self.function(*args, **options)
+        where = f"{args[0]}, " if args and isinstance(args[0], os.PathLike) else ""
+        with naming_failures(self.title, self.function, where):
+            result = self.function(*args, **options)
+        with naming_return(self.title, self.function, where):
+            return _check_of(self.kind)(self, result, args)
+
+    @property
+    def title(self) -> str:
+        """Subject of a message about the function."""
+        return f"The {_TITLES.get(self.kind, self.kind)} {self.name!r}"
+
+    @property
+    def version(self) -> str:
+        """The distribution and version of the plug-in; empty for manyhot's own functions, and of scripts."""
+        return package_of(self.function)
 
     @property
     def summary(self) -> str:
@@ -170,7 +204,7 @@ class Entry:
 
     @property
     def _docstring(self) -> str:
-        return inspect.getdoc(inspect.unwrap(_innermost(self.function))) or ""
+        return inspect.getdoc(inspect.unwrap(innermost(self.function))) or ""
 
 
 def register(
@@ -185,24 +219,46 @@ def register(
         Other common names, such as ``mAP``. Case is ignored, and hyphens and spaces are read as underscores.
         A name that several entries declare is ambiguous and raises an error that lists these entries.
     **about
-        Metadata, such as ``better="higher"``.
+        Metadata, such as ``better="higher"``. `manyhot.kinds.KEYS` lists what each kind declares.
 
     Raises
     ------
     InputError
-        If the kind does not exist or the name is taken.
+        If the kind does not exist, if the name is taken or has other characters than letters, digits and
+        ``. _ - + /``, or if a key is unknown, missing or has an invalid value.
     """
     _check_kind(kind)
+    if kind != "command" and not _NAME.fullmatch(name):
+        raise InputError(
+            f"This cannot be the name of a {kind}.",
+            got=name,
+            allowed="letters, digits and . _ - + /, and @k at the end for an option k",
+        )
+    check_keys(kind, name, about)
 
     def decorate(function: _Function) -> _Function:
-        taken = _entries.get((kind, name))
+        taken, plug_in = _entries.get((kind, name)), loading()
+        if plug_in is not None and not is_own(function):
+            plug_in.modules.add(innermost(function).__module__)
         if taken is not None and _origin(taken.function) != _origin(function):
-            raise InputError(
-                f"The {kind} {name!r} is registered twice.",
-                where=" and ".join(_origin(taken.function)[:1] + _origin(function)[:1]),
-                do="choose another name for one of them",
-            )
-        _entries[kind, name] = Entry(kind, name, function, about, tuple(also))
+            title, owner = f"the {kind} {name!r}", package_of(taken.function) or _origin(taken.function)[0]
+            earlier = plug_in_of(taken.function)
+            if is_own(function) and earlier is not None:
+                refuse_name(earlier, title, "built in", late=True)
+            elif plug_in is not None and not is_own(function):
+                refuse_name(plug_in, title, "built in" if is_own(taken.function) else f"of {owner}")
+                return function
+            else:
+                raise InputError(
+                    f"The {kind} {name!r} is registered twice.",
+                    where=" and ".join(_origin(taken.function)[:1] + _origin(function)[:1]),
+                    do="choose another name for one of them",
+                )
+        entry = Entry(kind, name, function, about, tuple(also))
+        if kind in CHECKS and not is_own(function):
+            named = {k: Guarded(entry.title, v) if inspect.isroutine(v) else v for k, v in about.items()}
+            entry = replace(entry, about=named)
+        _entries[kind, name] = entry
         return function
 
     return decorate
@@ -296,12 +352,13 @@ def _find(kind: str, typed: str) -> Entry:
     UnknownNameError
         If there is no such name, or if it is another name of several entries.
     """
-    if (kind, typed) not in _entries:
-        load_kind(kind)
+    if (kind, typed) not in _entries or not is_own(_entries[kind, typed].function):
+        load_kind(kind)  # built-in names win
     if (kind, typed) in _entries:
         return _entries[kind, typed]
     key, listed = _plain(typed), entries(kind)
     same = [e for e in listed if _plain(e.name) == key] or [e for e in listed if key in map(_plain, e.also)]
+    same = [e for e in same if is_own(e.function)] or same
     if len(same) == 1:
         return same[0]
     if same:
@@ -326,13 +383,13 @@ def missing_options(entry: Entry) -> list[str]:
     bound = getattr(entry.function, "keywords", {})
     return [
         p.name
-        for p in _parameters(_innermost(entry.function)).values()
+        for p in _parameters(innermost(entry.function)).values()
         if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name not in bound
     ]
 
 
 def _check_values(entry: Entry, options: Mapping[str, Any], spec: str) -> None:
-    parameters = _parameters(_innermost(entry.function))
+    parameters = _parameters(innermost(entry.function))
     for name, value in options.items():
         if isinstance(parameters[name].default, bool) and not isinstance(value, bool):
             raise InputError(
@@ -373,8 +430,9 @@ def _unknown(kind: str, name: str) -> UnknownNameError:
             of.setdefault(key, []).append(entry.name)
     close = difflib.get_close_matches(_plain(name), of, n=3, cutoff=0.6)
     near = list(dict.fromkeys(r for key in close for r in of[key]))[:3]
+    broken = failed()
     return UnknownNameError(
-        f"There is no {title} {name!r}.",
+        f"There is no {title} {name!r}{f'; {broken}' if broken else ''}.",
         allowed=", ".join(registered) or f"none: no {title} is registered",
         do=f"did you mean {' or '.join(map(repr, near))}?" if near else None,
     )
@@ -394,25 +452,46 @@ def load_kind(kind: str) -> None:
     for module in BUILT_IN[kind]:  # if an extra is missing, the next look-up raises the error again
         importlib.import_module(module)
     _loaded.add(kind)
+    load_others()
+
+
+def load_others() -> None:
+    """Load the plug-ins, once in a process."""
     if "plug-ins" not in _loaded:
         _loaded.add("plug-ins")
-        for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
-            point.load()
+        load_plug_ins(_take_back)
 
 
-def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function
+def _take_back(plug_in: PlugIn) -> None:
+    """Remove what the modules of a plug-in registered before one of them failed."""
+    for key, entry in [*_entries.items()]:
+        if innermost(entry.function).__module__ in plug_in.modules:
+            del _entries[key]
+
+
+def registered_names(plug_in: PlugIn) -> dict[str, list[str]]:
+    """Return the names that a plug-in registered, by kind."""
+    registered: dict[str, list[str]] = {}
+    for (kind, name), entry in _entries.items():
+        if plug_in_of(entry.function) is plug_in:
+            registered.setdefault(kind, []).append(name)
+    return registered
+
+
+@functools.cache
+def _check_of(kind: str) -> Callable[[Entry, Any, tuple[Any, ...]], Any]:
+    module, _, function = CHECKS[kind].partition(":")
+    check: Callable[[Entry, Any, tuple[Any, ...]], Any] = getattr(importlib.import_module(module), function)
+    return check
 
 
 def _origin(function: Callable[..., Any]) -> tuple[str, str]:
-    inner = _innermost(function)
+    inner = innermost(function)
     return inner.__module__, inner.__qualname__
 
 
 def _options(function: Callable[..., Any]) -> list[str]:
-    return [p.name for p in _parameters(_innermost(function)).values() if p.kind is p.KEYWORD_ONLY]
+    return [p.name for p in _parameters(innermost(function)).values() if p.kind is p.KEYWORD_ONLY]
 
 
 @functools.cache

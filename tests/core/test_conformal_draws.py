@@ -1,6 +1,7 @@
 """Monte Carlo conformal sets: draws against their distribution, and coverage over draws."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,7 +118,7 @@ def test_images_that_count():
     p[1] = 0
     usable = np.array([True, True, False, True, True, True])
     labels = labels_of(p, usable)
-    labels.p[labels.rows == 3] = np.nan
+    labels = replace(labels, p=np.where(labels.rows == 3, np.float32(np.nan), labels.p))
     case = Case.from_scores(labels, model, kind="probability")
     for cover in DRAWN:
         assert countable(case, cover).tolist() == [True, False, False, False, True, True]

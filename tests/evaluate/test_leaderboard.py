@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from manyhot import Leaderboard, aggregate, find_label_issues
+from manyhot import Leaderboard, aggregate, evaluate, find_label_issues, leaderboard
 from manyhot.errors import MatchError
 from manyhot.evaluate.ranks import narrow, rank_models
 from manyhot.tables import Results, schema
@@ -92,3 +92,14 @@ def test_every_result_is_a_frame():
     answers = {"class_id": [0, 1], "rater_id": ["x", "x"], "answer": ["yes", "no"]}
     votes = pa.table({"image_id": ["a", "b"], **answers})
     assert aggregate(votes, classes=["cat", "dog"]).to_pandas()["image_id"].tolist() == ["a", "b"]
+
+
+def test_metrics_that_are_no_shares_have_their_unit(tmp_path):
+    valid = (np.random.default_rng(0).random((200, 6)) < 0.4).astype(int)
+    scores = valid + np.random.default_rng(1).normal(size=valid.shape)
+    results = evaluate(valid, {"m": scores}, metrics=["coverage"], scores="logit")
+    results.write(tmp_path / "out")
+    rank = [(s >= s[v == 1].min()).sum() for s, v in zip(scores, valid, strict=True) if v.any()]
+    line = [*leaderboard(tmp_path / "out").lines()][2]
+    assert f" {np.mean(rank):.2f} classes (" in line
+    assert "%" not in line

@@ -67,15 +67,16 @@ class OwnData:
     def frame(self) -> pd.DataFrame:
         return pd.DataFrame(self.scores, self.ids, self.classes)
 
-    def shuffled(self) -> OwnData:
-        """Return the same data with rows and columns in another order."""
+    def shuffled(self, *, columns: bool = True) -> OwnData:
+        """Return the same data with rows, and columns if `columns` is set, in another order."""
         rng = np.random.default_rng(1)
-        rows, columns = rng.permutation(len(self.ids)), rng.permutation(len(self.classes))
+        rows = rng.permutation(len(self.ids))
+        order = rng.permutation(len(self.classes)) if columns else np.arange(len(self.classes))
         return OwnData(
             [self.ids[row] for row in rows],
-            [self.classes[column] for column in columns],
-            self.hot[rows][:, columns],
-            self.scores[rows][:, columns],
+            [self.classes[column] for column in order],
+            self.hot[rows][:, order],
+            self.scores[rows][:, order],
         )
 
     def labelled(self) -> OwnData:

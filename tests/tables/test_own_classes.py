@@ -73,10 +73,11 @@ def test_columns_without_names_are_in_the_sorted_order_of_seen_names_which_is_no
 def test_columns_without_names_are_in_the_order_of_a_complete_list_beside_a_model_with_names():
     own = from_keys(["dog", "car"])
     joined = join_classes(labels([[0], [1]], own), None, scores([[1, 2]], from_keys(["car", "dog"])))
-    assert joined.classes.keys == ("car", "dog")
-    assert joined.of_predictions(scores([[1, 2]])).scores.tolist() == [[2, 1]]
+    assert joined.classes.keys == ("dog", "car")
+    assert joined.of_predictions(scores([[1, 2]])).scores.tolist() == [[1, 2]]
+    assert joined.of_predictions(scores([[1, 2]], from_keys(["car", "dog"]))).scores.tolist() == [[2, 1]]
     top = Predictions(IDS, "net", np.array([[0, 1], [1, -1]]))
-    assert joined.of_predictions(top).classes.tolist() == [[1, 0], [0, -1]]
+    assert joined.of_predictions(top).classes.tolist() == [[0, 1], [1, -1]]
     assert joined.note_on(top) == (
         "the columns of scores have no names, so they are assumed to be in the order of the labels' "
         "classes: dog, car; pass `classes` if the columns are in another order"

@@ -57,6 +57,7 @@ def main() -> None:
         sys.exit(2)
     gc.set_threshold(GARBAGE)
     streams.end_in_order()
+    streams.shorten_warnings()
     try:
         if {"--help", "-h", "--version"}.isdisjoint(sys.argv):
             check_addresses(LEAST_ADDRESSES, "manyhot and its libraries")

@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from types import FrameType
+from typing import Any
 
 STOPPED: list[int] = []
 """The signal by which the run was ended, if any."""
@@ -31,6 +33,20 @@ def open_streams() -> None:
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, io.TextIOWrapper):
             output.reconfigure(errors="backslashreplace")
+
+
+def shorten_warnings() -> None:
+    """Let warnings about plug-ins be sentences, without the line of code that raises them."""
+    in_full = warnings.formatwarning
+
+    def shown(message: Warning | str, category: type[Warning], *more: Any, **options: Any) -> str:
+        from manyhot.plug_ins import PlugInWarning  # only now, because help needs none of it
+
+        if issubclass(category, PlugInWarning):
+            return f"Warning: {message}\n"
+        return in_full(message, category, *more, **options)
+
+    warnings.formatwarning = shown
 
 
 def end_in_order() -> None:

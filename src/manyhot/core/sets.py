@@ -27,6 +27,7 @@ from manyhot.core.uncertainty import Uncertainty
 from manyhot.errors import InputError
 
 Computed = TypeVar("Computed")
+AnyArray = TypeVar("AnyArray", bound="npt.NDArray[Any] | None")
 _FirstAndOthers = tuple[npt.NDArray[Any], Ints64, list[npt.NDArray[Any]]]
 
 NOT_ASKED, NO, UNCLEAR, YES = range(4)
@@ -43,6 +44,15 @@ _MOST_CELLS = 2**28
 
 _NO_CLASS = -2
 """Differs from all classes and from `NO_LABEL`."""
+
+
+def read_only(array: AnyArray) -> AnyArray:
+    """Return a view of an array that cannot be written: what one metric changed would change all others."""
+    if array is None or not array.flags.writeable:
+        return array
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,10 @@ class LabelSets:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
+    def __post_init__(self) -> None:
+        for name in ("indptr", "classes", "state", "label", "usable", "p", "n_votes"):
+            object.__setattr__(self, name, read_only(getattr(self, name)))
+
     def __len__(self) -> int:
         return len(self.label)
 
@@ -132,28 +146,28 @@ class LabelSets:
     @cached_property
     def rows(self) -> Ints64:
         """The image of each entry of `classes`, shape (m,)."""
-        return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.indptr))
+        return read_only(np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.indptr)))
 
     @cached_property
     def size(self) -> Ints64:
         """The number of classes in each label set, shape (n,)."""
-        return np.bincount(self.rows[self.state == YES], minlength=len(self))
+        return read_only(np.bincount(self.rows[self.state == YES], minlength=len(self)))
 
     @cached_property
     def accepted(self) -> Ints64:
         """The number of classes with state yes or unclear for each image, shape (n,)."""
-        return np.bincount(self.rows[self.state >= UNCLEAR], minlength=len(self))
+        return read_only(np.bincount(self.rows[self.state >= UNCLEAR], minlength=len(self)))
 
     @cached_property
     def labelled(self) -> Bools:
         """Usable images with an original label, shape (n,)."""
         labelled: Bools = self.usable & (self.label != NO_LABEL)
-        return labelled
+        return read_only(labelled)
 
     @cached_property
     def scored(self) -> Bools:
         """Whether each image is usable and has a non-empty label set, shape (n,)."""
-        return self.usable & (self.size > 0)
+        return read_only(self.usable & (self.size > 0))
 
     @cached_property
     def first(self) -> Ints32:
@@ -161,7 +175,7 @@ class LabelSets:
         yes = self.state == YES
         first = np.full(len(self), _NO_CLASS, np.int32)
         first[self.rows[yes][::-1]] = self.classes[yes][::-1]
-        return first
+        return read_only(first)
 
     @cached_property
     def _others(self) -> tuple[Ints64, list[Ints32]]:
@@ -349,6 +363,10 @@ class Case:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
+    def __post_init__(self) -> None:
+        for name in ("top", "scores", "listed", "thresholds"):
+            object.__setattr__(self, name, read_only(getattr(self, name)))
+
     @classmethod
     def from_scores(cls, labels: LabelSets, scores: AnyFloats, *, k: int = 20, kind: str = "none") -> Case:
         """Return a case from dense scores. Among equal scores, the lower class comes first."""
@@ -424,7 +442,7 @@ class Case:
             p = np.exp(p - self.log_total) if self.kind == "logit" else p
         else:
             return None
-        return checked(np.where(best >= 0, p, 0.0), self.name)
+        return read_only(checked(np.where(best >= 0, p, 0.0), self.name))
 
     def probability_of(self, image: Ints, classes: Ints) -> Floats:
         """Return the probabilities of (image, class) cells, shape (m,); 0 for classes that are not listed."""
@@ -465,23 +483,23 @@ class Case:
         """The logarithm of the summed exponentials of dense logits, shape (n,)."""
         assert self.scores is not None  # for the type checker
         best = self.scores[np.arange(len(self.top)), np.maximum(self.top[:, 0], 0)]
-        return log_totals(self.scores, best, self.name)
+        return read_only(log_totals(self.scores, best, self.name))
 
     @cached_property
     def state(self) -> Bytes:
         """The state of each predicted class, shape (n, k)."""
-        return self.labels.state_of(self.top)
+        return read_only(self.labels.state_of(self.top))
 
     @cached_property
     def hit(self) -> Bools:
         """Whether each predicted class is in the label set, shape (n, k)."""
-        return self.labels.hits(self.top)
+        return read_only(self.labels.hits(self.top))
 
     @cached_property
     def length(self) -> Positions | None:
         """The number of predicted classes of each image, shape (n,); None if all lists are full."""
         filled = self.top >= 0
-        return None if filled.all() else np.count_nonzero(filled, axis=1)
+        return None if filled.all() else read_only(np.count_nonzero(filled, axis=1))
 
     def reaching(self, k: int, scored: Bools) -> Bools:
         """Return the scored images with at least k predicted classes; `scored` itself if all have them."""
@@ -495,4 +513,4 @@ class Case:
         # A missing label and the filler of a ragged list have the same code, but must not be equal.
         label = np.where(self.labels.label == NO_LABEL, _NO_CLASS, self.labels.label)
         same: Bools = self.top == label.astype(self.top.dtype)[:, None]
-        return same
+        return read_only(same)

@@ -135,7 +135,8 @@ def convert(
     to
         Format of another tool to write: indicator, label-lists, coco-labels, real, tfds-multilabel,
         multilabelfy, hf-labels, label-studio, label-studio-golden, fiftyone, fiftyone-samples or
-        zooniverse-manifest, or a call string such as 'hf-labels(split="validation")'.
+        zooniverse-manifest, a writer of a plug-in (the command doctor lists them), or a call string such as
+        'hf-labels(split="validation")'.
     long
         Write CSV with one row for each (image, class) pair. Other CSV of predictions with scores of all
         classes has one column per class.

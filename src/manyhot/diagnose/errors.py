@@ -111,7 +111,8 @@ def diagnose_errors(
         Sort only errors with a confidence above this value, such as 0.9.
     rules
         Names of rules, or call strings such as 'fine-grained(largest=0.02)', in the order in which they are
-        applied; by default all rules.
+        applied; by default those of manyhot. A rule of a plug-in takes part if it is listed; list it before
+        model-failure, which matches all errors that are left.
     superclasses
         Superclasses to use instead of the hierarchy of classes: a JSON file with the classes of each
         superclass, or tsipras for the superclasses published by Tsipras et al.

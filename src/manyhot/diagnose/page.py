@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from manyhot import tables
 from manyhot.command import command
-from manyhot.errors import ManyhotError
+from manyhot.errors import ManyhotError, PlugInError
 from manyhot.evaluate.outputs import clear_report
 from manyhot.evaluate.write import write_page, write_paper_tables
 from manyhot.files import write_text
@@ -195,14 +195,21 @@ def draw_beside(out: PathLike) -> list[Path]:
 
 
 def build_chapters(named: Mapping[str, pa.Table], folder: Path, draw: bool) -> tuple[Chapter, ...]:
-    """Return the chapters for which there are tables, with figures if `draw` is set."""
-    found = []
+    """Return the chapters for which there are tables, with figures if `draw` is set.
+
+    In place of a chapter of a plug-in that fails, the page says so.
+    """
+    found, failed = [], list[Chapter]()
     for entry in (get("chapter", name) for name in names("chapter")):
-        chapter = entry(named, folder, draw)
+        try:
+            chapter = entry(named, folder, draw)
+        except PlugInError as error:
+            failed.append(Chapter(entry.name, entry.name, entry.name, (f"{error.in_a_line()}.",)))
+            continue
         if chapter is not None:
             step, call = chapter.next or entry.about.get("next"), _call(named, entry)
             found.append(replace(chapter, next=step and step.after(call, folder.name)))
-    return tuple(found)
+    return (*found, *failed) if found else ()
 
 
 def _call(named: Mapping[str, pa.Table], entry: Entry) -> str:

@@ -45,7 +45,9 @@ def check_joinable(first: Results, second: Results, dataset: str) -> bool:
     if not (one and other):
         return False
     apart = [
-        f"{name} {value} and {other.get(name)}" for name, value in one.items() if value != other.get(name)
+        f"{name} {one.get(name, 'none')} and {other.get(name, 'none')}"
+        for name in {**one, **other}
+        if one.get(name) != other.get(name)
     ]
     if apart:
         raise MatchError(

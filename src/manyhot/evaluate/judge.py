@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.classes import class_list_of
-from manyhot.core.estimates import Estimate, Pooled
+from manyhot.core.estimates import Estimate, Pooled, Ratio
 from manyhot.core.jackknife import UNVARYING
 from manyhot.core.ratio_intervals import FEW_IMAGES, FEWEST_CASES
 from manyhot.core.sets import Case, LabelSets
@@ -428,6 +428,7 @@ class Judge:
             return self._pooled(model, metric, estimate, rows)
         by_wilson = bool(self._options.resamples) and metric.about.get("interval") == "wilson"
         scale = scale_of(metric, "log")
+        self._note_no_number(model, metric, estimate, case)
         column = ImageValues.spread(model, metric.name, estimate, rows, len(self._sets), by_wilson, scale)
         numbers = column.in_slices(self._dataset, self._slices, self._bootstrap, self._sets, rows)
         if self._auditor is not None:
@@ -461,6 +462,19 @@ class Judge:
                 self._dataset, model, metric.name, name, found.value, found.lo, found.hi, found.n, skipped
             )
 
+    def _note_no_number(self, model: str, metric: Entry, estimate: Estimate, case: Case) -> None:
+        """Note images for which a metric is NaN or infinite, because its value is then NaN, too."""
+        if not isinstance(estimate, Ratio) or estimate.num.dtype == estimate.den.dtype == bool:
+            return
+        are_numbers = np.isfinite(estimate.num) & np.isfinite(estimate.den) | ~estimate.scored
+        if not are_numbers.all():
+            row, n = int(np.argmin(are_numbers)), int(np.count_nonzero(~are_numbers))
+            text = (
+                f"{metric.name} is {estimate.num[row]:g} for {n:,} image{'s' * (n > 1)} (first: "
+                f"{case.name(row)}), and so for all images together; a metric skips images without a value"
+            )
+            self._note(model, "not_a_number", n, text)
+
     def _note_doubts(self, model: str, n: int, notes: list[Note], sets: LabelSets | None = None) -> None:
         """Note why metrics have no interval, and the rare classes of `sets` if these are the reason."""
         names = self._classes.names if self._classes else tuple(map(str, range(self._sets.n_classes)))
@@ -484,9 +498,18 @@ class Judge:
             if ends and number.n and ends[0] <= ends[1]:  # neither is NaN
                 number.lo, number.hi = ends
             elif ends and number.n and number.slice == ALL:
-                skewed = number.n < FEWEST_CASES and describe_metric(number.metric).get("unit") != "share"
                 reasons = without.setdefault(number.model, {})
-                reasons.setdefault(FEW_IMAGES if skewed else UNVARYING, []).append(number.metric)
+                reasons.setdefault(_why_no_interval(number), []).append(number.metric)
         for model, reasons in without.items():
             self._doubts |= reasons
             self._note_doubts(model, len(self._labels), self._judged.interval_notes)
+
+
+def _why_no_interval(number: Number) -> str:
+    """Return why resampled values of a metric on all images give no interval."""
+    is_share = describe_metric(number.metric).get("unit") == "share"
+    if not np.isfinite(number.value):
+        return "the value is not a number"
+    if is_share and not 0 <= number.value <= 1:
+        return "the value is not a share from 0 to 1, as the metric is registered without a `unit`"
+    return FEW_IMAGES if number.n < FEWEST_CASES and not is_share else UNVARYING

@@ -363,5 +363,12 @@ def judged_on(
         "clusters": clusters_key(clusters),
         **({} if thresholds is None else {"thresholds": thresholds.key}),
         "version": __version__,
+        **({"plug-ins": versions} if (versions := _versions_of(metrics)) else {}),
     }
     return {JUDGED_ON: json.dumps({dataset: about})}
+
+
+def _versions_of(metrics: Sequence[Entry] | None) -> str:
+    """Return the plug-ins that the metrics come from, with their versions; empty if all are built in."""
+    used = [e for e in entries("metric") if e.about.get("default")] if metrics is None else metrics
+    return ", ".join(sorted({e.version for e in used} - {""}))

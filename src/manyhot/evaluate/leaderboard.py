@@ -146,14 +146,17 @@ def ranked_lines(shown: pa.Table) -> Iterator[str]:
     """Yield a narrow leaderboard."""
     value = shown.column_names[shown.column_names.index("lo") - 1]
     columns = [c for c in shown.column_names if c not in ("lo", "hi")]
+    about = {k.decode().removeprefix("manyhot."): json.loads(v) for k, v in shown.schema.metadata.items()}
+    n, without, by = about["models"], about["without"], value.rpartition(" ")[2]
+    unit = about["units"][by]
     rows = []
     for r in shown.to_pylist():
         cells = {c: _cell(c, r[c]) for c in columns}
+        if unit != "share" and r[value] is not None:
+            cells[value] = f"{r[value]:.2f} {unit}".strip()
         if r["lo"] is not None:
-            cells[value] += f" ({span_text(r['lo'], r['hi'])})"
+            cells[value] += f" ({span_text(r['lo'], r['hi'], 100 if unit == 'share' else 1)})"
         rows.append(tuple(cells.values()))
-    about = {k.decode().removeprefix("manyhot."): json.loads(v) for k, v in shown.schema.metadata.items()}
-    n, without, by = about["models"], about["without"], value.rpartition(" ")[2]
     counts = " of ".join(f"{k:,}" for k in dict.fromkeys((len(shown), n + len(without["models"]))))
     yield f"{counts} model{'' if counts == '1' else 's'}, the best by {value} first"
     yield from table_lines(tuple("best rank" if c == "best_rank" else c for c in columns), rows)

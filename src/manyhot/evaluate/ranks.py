@@ -149,6 +149,7 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
         "unranked": len(none),
         "pairs": len(tested) - tested.null_count,
         "without": {"models": without, "metric": instead if instead != end[1] else ""},
+        "units": {end[1]: metrics_of(results.table)(end[1]).given_unit},
     }
     metadata = {f"manyhot.{key}": json.dumps(value) for key, value in about.items()}
     return pa.table(columns).replace_schema_metadata(metadata)

@@ -26,7 +26,8 @@ from manyhot.errors import InputError
 from manyhot.files import check_has_end, is_utf8, near_paths
 from manyhot.formats.headers import check_encoding
 from manyhot.formats.pickles import PICKLES, advice
-from manyhot.formats.reading import FOLDER, check_whole, reading
+from manyhot.formats.reading import check_whole, reading
+from manyhot.kinds import FOLDER, HOLDS
 from manyhot.parameters import Shown
 from manyhot.registry import options_of
 from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Results, Votes
@@ -34,19 +35,6 @@ from manyhot.tables.arrays import LABEL_A_SAMPLE, single_labels
 from manyhot.tables.image_ids import check_columns_once, row_ids
 from manyhot.tables.label_values import LabelValues
 from manyhot.tables.own_classes import own_list
-
-HOLDS = (
-    "labels",
-    "predictions",
-    "images",
-    "classes",
-    "results",
-    "findings",
-    "proposals",
-    "votes",
-    "golden",
-    "objects",
-)
 
 _Table = TypeVar("_Table", Labels, Predictions, Votes)
 

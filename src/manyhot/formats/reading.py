@@ -23,6 +23,7 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
+from manyhot import kinds
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.array_types import Bytes, Ints32, Ints64
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
@@ -151,7 +152,7 @@ def check_whole(path: Path) -> None:
             load_json(path)
 
 
-FOLDER = "folder"
+FOLDER = kinds.FOLDER
 """Pseudo-suffix of folders among the suffixes of a format."""
 
 _SAME = 0.99

@@ -121,12 +121,13 @@ def save(
     _check_suffix(entry, path)
     content = with_zeros(content) if isinstance(content, Labels) else content
     more = (addresses(images, content),) if entry.about.get("addresses") else ()
-    saved = entry(content, path, classes or getattr(content, "class_list", None), *more)
-    assert isinstance(saved, Saved)
+    saved: Saved = entry(content, path, classes or getattr(content, "class_list", None), *more)
     if not isinstance(content, Labels):
         return saved
     lost = [
-        fact for fact, there in LABEL_FACTS.items() if fact not in entry.about["keeps"] and there(content)
+        fact
+        for fact, there in LABEL_FACTS.items()
+        if fact not in entry.about.get("keeps", ()) and there(content)
     ]
     return replace(saved, left_out=(*lost, *saved.left_out))
 

@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import shlex
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,15 +24,16 @@ from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.threads import cores
-from manyhot.errors import InputError, UnknownNameError
+from manyhot.errors import InputError, ManyhotError, UnknownNameError
 from manyhot.extras import EXTRAS, required
 from manyhot.files import sha256
 from manyhot.formats import open_class_list
 from manyhot.parameters import Positional
+from manyhot.plug_ins import PlugIn, PlugInWarning, innermost, is_own, plug_ins
 from manyhot.predict.adapters.network_files import name_of_file, with_note
 from manyhot.predict.adapters.timm import is_classifier
 from manyhot.predict.engines import ENGINES
-from manyhot.predict.model_code import failures_of
+from manyhot.predict.model_code import code_hash, failures_of
 from manyhot.predict.network import PREPROCESSING_OPTIONS, Network
 from manyhot.predict.weights import with_backbone
 from manyhot.result import Result
@@ -92,8 +94,25 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     options |= {name: value for name, value in more.items() if name in taken}
     with failures_of(spec):
         network: Network = entry(rest, **options) if family else entry(**options)
-        network = _marked(_named(network, own, classes))
+        if not isinstance(network, Network):
+            raise InputError(
+                "A registered model is not a network.",
+                where=spec,
+                got=type(network).__name__,
+                allowed="a manyhot.predict.network.Network",
+            )
+        network = _with_code(_marked(_named(network, own, classes)), entry)
     return with_note(replace(network, name=title or network.name), *split_model(spec))
+
+
+def _with_code(network: Network, entry: registry.Entry) -> Network:
+    """Record the code of a model of another package: changed code is another run."""
+    if is_own(entry.function):
+        return network
+    function = innermost(entry.function)
+    code = code_hash(function, network.module or network.forward)
+    recorded = ", ".join(filter(None, (entry.version, network.about.get("code"), code)))
+    return replace(network, about={**network.about, "code": recorded})
 
 
 def _checked_name(name: Any, spec: str) -> str:
@@ -393,11 +412,11 @@ class MachineCheck:
     Attributes
     ----------
     kind : str
-        ``machine``, ``engine``, ``extra`` or ``weights``.
+        ``machine``, ``engine``, ``extra``, ``weights`` or ``plug-in``.
     name, state : str
     there : bool
     do : str
-        How to install it; empty if it is installed.
+        How to install it, or what to do about a plug-in that cannot be loaded; otherwise empty.
     """
 
     kind: str
@@ -431,6 +450,7 @@ class Checkup(Result):
             packages.insert(0, f'"manyhot[{",".join(extras)}]"')
         if packages:
             yield f"to install everything that is missing: pip install {' '.join(packages)}"
+        yield from (f"{c.name}: {c.do}" for c in self.checks if c.kind == "plug-in" and c.do)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the checks as mappings."""
@@ -439,14 +459,20 @@ class Checkup(Result):
 
 @command("doctor", examples=("manyhot doctor",))
 def doctor() -> Checkup:
-    """Show the engines, extras and models available on this machine, and how to install others.
+    """Show the engines, extras, models and plug-ins on this machine, and how to install others.
 
     Returns
     -------
     Checkup
     """
     checks = [*_machine(), *map(_engine, ENGINES), *map(_extra, EXTRAS), *map(_weights, WEIGHTS)]
-    return Checkup(tuple(checks))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PlugInWarning)  # each plug-in has a line of its own
+        registry.load_others()
+        for kind in {kind for plug_in in plug_ins() for kind in registry.registered_names(plug_in)}:
+            with contextlib.suppress(ManyhotError):  # an extra is missing, which has a line of its own
+                registry.load_kind(kind)  # built-ins get their names
+    return Checkup((*checks, *map(_plug_in, plug_ins())))
 
 
 def _machine() -> list[MachineCheck]:
@@ -483,6 +509,18 @@ def _extra(name: str) -> MachineCheck:
     return MachineCheck(
         "extra", name, f"{what}; missing: {', '.join(missing)}", False, f'pip install "manyhot[{name}]"'
     )
+
+
+def _plug_in(plug_in: PlugIn) -> MachineCheck:
+    do = f"pip install --upgrade {plug_in.distribution}, or pip uninstall {plug_in.distribution}"
+    if plug_in.error:
+        return MachineCheck("plug-in", plug_in.title, f"cannot be loaded: {plug_in.error}", False, do)
+    named = registry.registered_names(plug_in).items()
+    state = "; ".join(f"{kind}: {', '.join(of)}" for kind, of in named) or "registers nothing"
+    taken = plug_in.left_out
+    if taken:
+        state += f"; without names that are taken: {', '.join(taken)}"
+    return MachineCheck("plug-in", plug_in.title, state, not taken, do if taken else "")
 
 
 def _weights(name: str) -> MachineCheck:

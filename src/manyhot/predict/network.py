@@ -27,6 +27,24 @@ import functools
 Bytes = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 
+
+def as_scores(values: Any, model: str) -> Float32Array:
+    """Return what the function of a model returned as an array.
+
+    Raises
+    ------
+    InputError
+        If the values are complex: NumPy would drop their imaginary part.
+    """
+    array = np.asarray(values)
+    if np.iscomplexobj(array):
+        raise InputError(
+            "The network returns complex scores.", where=model, got=str(array.dtype), allowed="real numbers"
+        )
+    with np.errstate(over="ignore"):  # infinite scores are refused later, with the name of an image
+        return array.astype(np.float32, copy=False)
+
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

@@ -375,14 +375,17 @@ def select_scores(
     Raises
     ------
     InputError
-        If scores are NaN. The message names one of the images.
+        If scores are NaN or infinite. The message names one of the images. A score of minus infinity rules a
+        class out, but not all classes of an image.
     """
     scores = logits if keep.columns is None else logits[:, keep.columns]
-    if np.isnan(scores).any():
+    highest = scores.max(axis=1, initial=-np.inf)  # NaN if a score is
+    if scores.size and not np.isfinite(highest).all():
+        kind = "NaN" if np.isnan(highest).any() else "infinite"
         raise InputError(
-            "The network returns NaN scores.",
+            f"The network returns {kind} scores.",
             where=network.name,
-            got=f"for {names[int(np.isnan(scores).any(1).argmax())]}",
+            got=f"for {names[int((np.isnan if kind == 'NaN' else np.isinf)(highest).argmax())]}",
             do="use a higher `precision`, or check the weights",
         )
     total = _logsumexp(scores) if network.score_kind == "logit" else None

@@ -110,7 +110,8 @@ def aggregate(
 ) -> Aggregated:
     """Combine raters' answers, or the label sets of several sources, into label sets.
 
-    Methods: auto, majority, yes-share, source-share, dawid-skene, one-coin, golden-bayes.
+    Methods: auto, majority, yes-share, source-share, dawid-skene, one-coin, golden-bayes. The command doctor
+    lists those of plug-ins.
 
     Parameters
     ----------
@@ -293,7 +294,8 @@ class _Fit:
             *decision_notes(votes.refined, refined),
             *(() if source.of_sources else open_question_notes(votes, labels, source.proposals())),
         )
-        metadata = _about(result, method, levels) | ({"proposer": proposer} if proposer else {})
+        more = {"proposer": proposer, "package": self.entry.version}  # package: of a plug-in
+        metadata = _about(result, method, levels) | {key: value for key, value in more.items() if value}
         fitted = votes, result, method, levels, raters, curve_table(measured), self.matrices
         own = None if source.classes is None else own_list(source.classes)
         labels = _of_sample(labels if own is None else replace(labels, class_list=own), source.folder)

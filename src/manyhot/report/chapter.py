@@ -20,7 +20,8 @@ import pyarrow as pa
 
 from manyhot import tables
 from manyhot.commands import COMMANDS
-from manyhot.registry import get, names
+from manyhot.plug_ins import ReturnError
+from manyhot.registry import Entry, get, names
 from manyhot.report.figure import Figure
 from manyhot.report.listings import NONE, ColumnHead, Listing, ListingRow
 from manyhot.tables import Row
@@ -107,6 +108,18 @@ class Chapter:
     next: NextStep | None = None
     gallery: str = ""
     method: tuple[str, ...] = ()
+
+
+def check_chapter(entry: Entry, chapter: Any, arguments: tuple[Any, ...]) -> Chapter | None:
+    """Check what a chapter of another package returned.
+
+    Raises
+    ------
+    ReturnError
+    """
+    if not isinstance(chapter, Chapter | None):
+        raise ReturnError(type(chapter).__name__, "a Chapter, or None if there are no tables for it")
+    return chapter
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,6 +43,7 @@ class Metric:
     axis: str = ""
     judged_on: str = ""
     interval: str = ""
+    given_unit: str = "share"
 
     @property
     def unit(self) -> str:
@@ -86,6 +87,7 @@ def metric(name: str, metadata: Mapping[str, Mapping[str, str]] | None = None) -
         in_figures.get("axis", label),
         in_figures.get("judged_on", ""),
         recorded.get("interval", ""),
+        about.get("unit", ""),
     )
 
 

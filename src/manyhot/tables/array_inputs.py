@@ -166,7 +166,9 @@ def as_tables(
     parts = align_models(own_parts, parts)
     # What has no names refers to the order of the columns beside it.
     all_named = (tables or len(parts) > 2) and all(map(_has_names, parts)) and all(map(_has_list, tables))
-    parts, columns = in_class_order(parts, classes, sort=bool(all_named))
+    # Declared classes keep their ids, by which ties are broken.
+    keep = parts[0].names is not None and not has_texts(parts[0].values)
+    parts, columns = in_class_order(parts, classes, sort=bool(all_named), keep=keep)
     (sets, own_label, *models), own, assumed = with_ids(parts, classes or columns)
     complete = own if own is None or own.is_complete else None
     size = n_classes or (len(complete) if complete else 0)
@@ -289,13 +291,18 @@ def read_label(label: Any) -> FramePart:
 
 
 def in_class_order(
-    parts: Sequence[FramePart], classes: ClassList | None = None, *, sort: bool = False, of: str = ""
+    parts: Sequence[FramePart],
+    classes: ClassList | None = None,
+    *,
+    sort: bool = False,
+    keep: bool = False,
+    of: str = "",
 ) -> tuple[list[FramePart], ClassList | None]:
     """Return the parts with columns in the same order, and the class list of their names; None without names.
 
     The columns are in the order of `classes` or, without `classes`, of the first part with names. With
-    `sort`, the names are sorted instead, so that results do not depend on the order of the columns. Messages
-    use `of` as the name of the classes.
+    `sort`, the names are sorted instead, so that results do not depend on the order of the columns, unless
+    they are those of ImageNet-1k or `keep` is true. Messages use `of` as the name of the classes.
     """
     own = classes
     if classes is None:
@@ -305,7 +312,7 @@ def in_class_order(
         parts = [next(found) if p in named else p for p in parts]
         if names is None:
             return list(parts), None
-        own = list_of_columns(names) if sort else from_keys(names, "columns")
+        own = list_of_columns(names, sort=not keep) if sort else from_keys(names, "columns")
     assert own is not None
 
     def key(name: str) -> str:
@@ -316,12 +323,12 @@ def in_class_order(
     return aligned, own if any(p.names for p in parts) else None
 
 
-def list_of_columns(names: Sequence[str]) -> ClassList:
-    """Return the class list of columns: ImageNet-1k if they name all its classes, else the sorted names."""
+def list_of_columns(names: Sequence[str], *, sort: bool = True) -> ClassList:
+    """Return the class list of columns: ImageNet-1k if they name all its classes, otherwise the names."""
     imagenet = class_list()
     if {imagenet.find(name) for name in names} == set(range(len(imagenet))) and len(names) == len(imagenet):
         return imagenet
-    return from_keys(sorted(names), "columns")
+    return from_keys(sorted(names) if sort else names, "columns")
 
 
 def prediction_of(

@@ -423,8 +423,9 @@ def _of_names(
     if in_order and own_list(both) is not None:
         # The ids of one file are the same in all commands, whatever the predictions are.
         both = own if model is None else _followed_by(own, model)
-    elif sort and own_list(both) is not None:
-        # The same numbers to the last digit, whatever the order of the columns.
+    elif sort and not own.is_complete and own_list(both) is not None:
+        # The same numbers to the last digit, whatever the order of the model's columns. Declared classes keep
+        # their ids, by which ties are broken.
         both = replace(_sorted(both), is_complete=model is not None or both.is_complete)
     return JoinedClasses(len(both), both, own)
 

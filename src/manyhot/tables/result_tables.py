@@ -244,6 +244,8 @@ INTERVALS = {
 def describe_metric(name: str) -> dict[str, str]:
     """Return ``label``, ``definition``, ``better`` and ``unit`` of a metric; empty if it is not registered.
 
+    A metric of a plug-in also has ``package``, the distribution that registers it and its version.
+
     Parameters
     ----------
     name : str
@@ -260,6 +262,7 @@ def describe_metric(name: str) -> dict[str, str]:
         "definition": entry.definition,
         "better": about["better"],
         "unit": about.get("unit", "share"),
+        **({"package": entry.version} if entry.version else {}),
     }
 
 

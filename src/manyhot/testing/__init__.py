@@ -141,6 +141,21 @@ def _check_scored(entry: Entry, case: Case, estimate: Estimate) -> None:
         outside = ~estimate.scored
         assert not estimate.num[outside].any(), f"{entry.name}: the numerator counts skipped images"
         assert not estimate.den[outside].any(), f"{entry.name}: the denominator counts skipped images"
+        are_numbers = np.isfinite(estimate.num) & np.isfinite(estimate.den)
+        assert are_numbers.all(), (
+            f"{entry.name} is NaN or infinite for image {int(np.argmin(are_numbers))}; skip images without a "
+            "value with `scored`"
+        )
+    value = estimate.value(None)
+    assert not np.isinf(value), f"{entry.name} is {value} on the trial case"
+    _check_share(entry, value)
+
+
+def _check_share(entry: Entry, value: float) -> None:
+    is_share = entry.about.get("unit", "share") == "share"
+    assert not is_share or np.isnan(value) or -1e-12 <= value <= 1 + 1e-12, (
+        f"{entry.name} is {value:g}, which is not a share: register it with `unit`"
+    )
 
 
 def _check_weights(entry: Entry, case: Case, estimate: Estimate, rng: np.random.Generator) -> None:
@@ -199,6 +214,7 @@ def _check_best(entry: Entry, estimate: Estimate, rng: np.random.Generator) -> N
     best, value = entry(perfect).value(None), estimate.value(None)
     if np.isnan(best):
         return  # A share of misses: with perfect predictions there is none.
+    _check_share(entry, best)
     higher = entry.about["better"] == "higher"
     assert value <= best + 1e-12 if higher else value >= best - 1e-12, (
         f"{entry.name}: {value} is better than perfect, {best}"
@@ -291,9 +307,12 @@ def _contents(case: Case) -> list[npt.NDArray[np.generic]]:
 
 
 def _same(value: float, expected: float, breach: str) -> None:
-    assert np.isclose(value, expected, rtol=1e-9, atol=1e-12, equal_nan=True), (
-        f"{breach}: {value} is not {expected}"
-    )
+    if np.isclose(value, expected, rtol=1e-9, atol=1e-12, equal_nan=True):
+        return
+    text = f"{breach}: {value} is not {expected}"
+    if np.isclose(value, expected, rtol=1e-5, atol=1e-7):
+        text += ", which may be rounding: sum in float64, as in values.sum(axis=1, dtype=np.float64)"
+    raise AssertionError(text)
 
 
 def random_ensemble(
@@ -341,6 +360,7 @@ def check_proposer(proposer: str | Entry, *, seed: int = 0) -> None:
     seed : int
     """
     entry = get("proposer", proposer) if isinstance(proposer, str) else proposer
+    entry = replace(entry, is_checked=False)
     rng = np.random.default_rng(seed)
     ensemble = random_ensemble(rng)
     before = _arrays_of(ensemble)

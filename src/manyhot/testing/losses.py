@@ -61,6 +61,7 @@ def check_loss(loss: str | Entry, *, seed: int = 0) -> None:
     from manyhot.train.losses import loss_of
 
     entry = loss_of(loss) if isinstance(loss, str) else loss
+    entry = replace(entry, is_checked=False)
     assert entry.about.get("ends") in ("softmax", "sigmoid"), f"{entry.name} does not register `ends`"
     for weighted in (False, True):
         trial = _Trial(entry, seed, weighted)
@@ -282,6 +283,7 @@ def check_rule(rule: str | Entry, *, seed: int = 0) -> None:
     seed : int
     """
     entry = get("rule", rule) if isinstance(rule, str) else rule
+    entry = replace(entry, is_checked=False)
     rng = np.random.default_rng(seed)
     errors = random_errors(rng)
     before = _arrays_of_errors(errors)

@@ -131,7 +131,7 @@ def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
         found = flat(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, AttributeError, OSError):
         found = {}
-    found = {"held_out": "", **found}  # which earlier versions did not record
+    found = {"held_out": "", "plug_ins": "", **found}  # which earlier versions did not record
     for name, value in flat(identity).items():
         if found.get(name) != value:
             raise MatchError(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from manyhot.errors import InputError
 from manyhot.extras import required
+from manyhot.plug_ins import ReturnError
 from manyhot.registry import Entry
 
 if TYPE_CHECKING:
@@ -89,6 +90,26 @@ def loss(spec: str) -> LossFunction:
     return LossFunction(spec, entry)
 
 
+def check_value(entry: Entry, value: Any, arguments: tuple[Any, ...]) -> Tensor:
+    """Check what a loss of another package returned for logits and targets.
+
+    Whether it is finite is not checked: the loop does that without waiting for the GPU at each step.
+
+    Raises
+    ------
+    ReturnError
+    """
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        raise ReturnError(f"{type(value).__name__}", "a tensor")
+    if value.ndim:
+        raise ReturnError(f"shape {tuple(value.shape)}", "one number, such as mean(values, targets)")
+    if arguments[0].requires_grad and torch.is_grad_enabled() and not value.requires_grad:
+        raise ReturnError("a value without a gradient", "a value that is computed from the logits")
+    return value
+
+
 def _value(entry: Entry, logits: Tensor, targets: Tensor, mask: Tensor | None, epoch: int) -> Tensor:
     import torch
 
@@ -116,7 +137,7 @@ def _value(entry: Entry, logits: Tensor, targets: Tensor, mask: Tensor | None, e
         p = p * (weight > 0)
         p = p / p.sum(dim=1, keepdim=True).clamp(min=1e-12)
     of = Targets(p, None if is_softmax else weight, torch.arange(len(p)), epoch)
-    value: Tensor = entry.function(logits, of)
+    value: Tensor = entry(logits, of)
     return value
 
 

@@ -147,7 +147,8 @@ def train(
     source = open_source(images, decoding=decoding)
     found, matched = labels_of_source(read_labels_or_originals(labels, classes=class_list), source)
     sets, names = label_sets(found), _classes(found, class_list)
-    ends = loss_of(plan.named_loss).about["ends"]
+    loss = loss_of(plan.named_loss)
+    ends = loss.about["ends"]
     rows, notes = selected(sets, plan, ends, positives_only=found.positives_only)
     taught = _local_teacher(plan, found, names, ends)
     if taught is not None:
@@ -167,6 +168,7 @@ def train(
         "classes": names.hash,
         "source": source.fingerprint,
         "order": order.name,
+        "plug_ins": loss.version,
     }
     if plan.maps:
         identity["maps"] = sha256(plan.maps)

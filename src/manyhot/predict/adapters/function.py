@@ -17,7 +17,7 @@ from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.extras import missing_extra, required
 from manyhot.predict.adapters.network_files import with_assumptions
 from manyhot.predict.model_code import code_hash, model_error
-from manyhot.predict.network import CROP_PCT, Network, Preprocessing, from_timm
+from manyhot.predict.network import CROP_PCT, Network, Preprocessing, as_scores, from_timm
 from manyhot.predict.score_kinds import assumed_scores, checked_scores
 from manyhot.registry import register
 
@@ -206,7 +206,9 @@ def _guarded(model: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
 
     def forward(images: Any) -> Any:
         try:
-            return np.asarray(model(images), np.float32)
+            return as_scores(model(images), name)
+        except ManyhotError:
+            raise
         except Exception as error:
             raise model_error("The model fails.", name, error) from error
 

@@ -12,7 +12,7 @@ import numpy as np
 from manyhot.core.threads import cores
 from manyhot.core.uncertainty import Average
 from manyhot.errors import InputError, MissingExtraError, UnknownNameError
-from manyhot.predict.network import Bytes, Float32Array, Network
+from manyhot.predict.network import Bytes, Float32Array, Network, as_scores
 
 
 class EnginePrecision(StrEnum):
@@ -190,7 +190,7 @@ class _Own:
         assert self.network.forward is not None
         information: Float32Array | None = None
         if self.network.members is None:
-            scores: Float32Array = np.asarray(self.network.forward(images), np.float32)
+            scores = as_scores(self.network.forward(images), self.network.name)
         else:
             average = Average.of(self.network.members(images), multilabel=self.network.multilabel)
             scores = average.mean.astype(np.float32)

@@ -36,13 +36,13 @@ def as_scores(values: Any, model: str) -> Float32Array:
     InputError
         If the values are complex: NumPy would drop their imaginary part.
     """
-    array = np.asarray(values)
-    if np.iscomplexobj(array):
+    if np.iscomplexobj(values):
+        dtype = str(np.asarray(values).dtype)
         raise InputError(
-            "The network returns complex scores.", where=model, got=str(array.dtype), allowed="real numbers"
+            "The network returns complex scores.", where=model, got=dtype, allowed="real numbers"
         )
     with np.errstate(over="ignore"):  # infinite scores are refused later, with the name of an image
-        return array.astype(np.float32, copy=False)
+        return np.asarray(values, np.float32)
 
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -75,8 +75,9 @@ def load_plug_ins(take_back: Callable[[PlugIn], None]) -> None:
         Removes what a plug-in registered before it failed.
     """
     _plug_ins.clear()
-    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
-        plug_in = _described(point)
+    found = [(_described(point), point) for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)]
+    # By name, so that the same package gets a name on every machine.
+    for plug_in, point in sorted(found, key=lambda one: (one[0].distribution, one[0].entry_point)):
         _plug_ins.append(plug_in)
         _loading.append(plug_in)
         try:

@@ -222,8 +222,7 @@ def next_questions(
     golden
         Experts' answers; by default, those of the campaign.
     images
-        Images table with original labels, which golden-bayes counts as a rater; by default, the table of the
-        campaign.
+        Images table with original labels, a rater of golden-bayes; by default, the table of the campaign.
     method
         An aggregator that learns how raters answer: golden-bayes, auto, dawid-skene or one-coin. By default,
         golden-bayes if there are golden answers, and otherwise auto.

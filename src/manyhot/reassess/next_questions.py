@@ -261,13 +261,7 @@ def next_questions(
     source = open_votes(votes, golden, images, reading=reading, on_progress=run.on_progress)
     inputs, proposals = dict(source.inputs), source.proposals() if proposals is None else proposals
     asked = source.votes
-    if asked.kind:
-        raise InputError(
-            "Votes for one class of all are not ranked by question: a further vote is about all classes.",
-            where=source.name or asked.name or None,
-            allowed="answers (yes, no or maybe) to questions about single classes",
-            do="to choose images, aggregate the votes and take those with the least certain classes",
-        )
+    _check_about_questions(asked, source.name)
     if proposals is not None:
         asked = _with_proposals(asked, _proposals(proposals, asked, source.classes))
         if isinstance(proposals, str | os.PathLike):
@@ -330,6 +324,17 @@ def _notes(matrix: Floats, rater: str, method: str, golden: Golden | None, asked
         f"present (informedness {informedness:.2f}{source}), so more answers of this quality would be of "
         "little use, and settled states may be wrong; see manyhot agreement"
     )
+
+
+def _check_about_questions(votes: Votes, name: str) -> None:
+    """Raise an error if each vote chooses one class of all: there are then no questions to rank."""
+    if votes.kind:
+        raise InputError(
+            "Votes for one class of all are not ranked by question: a further vote is about all classes.",
+            where=name or votes.name or None,
+            allowed="answers (yes, no or maybe) to questions about single classes",
+            do="to choose images, aggregate the votes and take those with the least certain classes",
+        )
 
 
 def _with_proposals(votes: Votes, table: pa.Table) -> Votes:

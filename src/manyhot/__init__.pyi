@@ -122,9 +122,9 @@ from manyhot.tables.campaign_folder import Campaign as Campaign
 from manyhot.tables.labels import Images as Images
 from manyhot.tables.labels import Labels as Labels
 from manyhot.tables.labels import write_labels as write_labels
-from manyhot.tables.labels import write_objects as write_objects
+from manyhot.tables.objects import write_objects as write_objects
 from manyhot.tables.predictions import Predictions as Predictions
-from manyhot.tables.predictions import write_predictions as write_predictions
+from manyhot.tables.predictions_files import write_predictions as write_predictions
 from manyhot.tables.result_tables import Results as Results
 from manyhot.tables.votes import Golden as Golden
 from manyhot.tables.votes import Votes as Votes

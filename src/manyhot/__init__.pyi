@@ -79,11 +79,11 @@ from manyhot.formats import read_results as read_results
 from manyhot.formats import read_votes as read_votes
 from manyhot.predict.detect import DetectedObjects as DetectedObjects
 from manyhot.predict.detect import find_objects as find_objects
+from manyhot.predict.doctor import Checkup as Checkup
+from manyhot.predict.doctor import doctor as doctor
 from manyhot.predict.in_memory import predict_in_memory as predict_in_memory
 from manyhot.predict.in_memory import predict_loader as predict_loader
-from manyhot.predict.models import Checkup as Checkup
 from manyhot.predict.models import ModelList as ModelList
-from manyhot.predict.models import doctor as doctor
 from manyhot.predict.models import list_models as list_models
 from manyhot.predict.predict import PredictResult as PredictResult
 from manyhot.predict.predict import predict as predict

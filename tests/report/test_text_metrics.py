@@ -32,7 +32,7 @@ def test_labels_are_told_apart():
 
 def test_metrics_that_are_not_registered_are_described_by_the_results():
     metadata = {"mine": {"definition": "What mine is.", "better": "lower"}}
-    plain = Metric("mine", "mine", "What mine is.", True, False, "mine", "mine")
+    plain = Metric("mine", "mine", "What mine is.", True, False, "mine", "mine", given_unit="")
     assert metric("mine", metadata) == plain
     assert metric("mine").definition == "No description; see the package that registers the metric."
     metadata["mine"] |= {"label": "Mine", "unit": "share"}

@@ -408,9 +408,9 @@ def test_an_interrupt_that_a_library_made_something_else_of(tmp_path):
     main = (
         "import sys\n"
         "from manyhot import cli\n"
-        "from manyhot.predict import models\n"
+        "from manyhot.predict import doctor\n"
         "import wraps\n"
-        "models._machine = wraps.model\n"
+        "doctor._machine = wraps.model\n"
         "sys.argv = ['manyhot', 'doctor']\n"
         "cli.main()\n"
     )

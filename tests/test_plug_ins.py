@@ -19,7 +19,7 @@ from manyhot.core.error_kinds import RuleMatch
 from manyhot.core.estimates import Pooled, mean_over
 from manyhot.errors import InputError, MatchError, PlugInError, UnknownNameError
 from manyhot.plug_ins import PlugInWarning
-from manyhot.predict.models import doctor
+from manyhot.predict.doctor import doctor
 from manyhot.predict.network import Network
 from manyhot.registry import get, names, register
 from manyhot.testing import check_metric, random_case, random_ensemble, random_errors, random_votes

@@ -79,11 +79,11 @@ from manyhot.formats import read_results as read_results
 from manyhot.formats import read_votes as read_votes
 from manyhot.predict.detect import DetectedObjects as DetectedObjects
 from manyhot.predict.detect import find_objects as find_objects
+from manyhot.predict.doctor import Checkup as Checkup
+from manyhot.predict.doctor import doctor as doctor
 from manyhot.predict.in_memory import predict_in_memory as predict_in_memory
 from manyhot.predict.in_memory import predict_loader as predict_loader
-from manyhot.predict.models import Checkup as Checkup
 from manyhot.predict.models import ModelList as ModelList
-from manyhot.predict.models import doctor as doctor
 from manyhot.predict.models import list_models as list_models
 from manyhot.predict.predict import PredictResult as PredictResult
 from manyhot.predict.predict import predict as predict
@@ -122,9 +122,9 @@ from manyhot.tables.campaign_folder import Campaign as Campaign
 from manyhot.tables.labels import Images as Images
 from manyhot.tables.labels import Labels as Labels
 from manyhot.tables.labels import write_labels as write_labels
-from manyhot.tables.labels import write_objects as write_objects
+from manyhot.tables.objects import write_objects as write_objects
 from manyhot.tables.predictions import Predictions as Predictions
-from manyhot.tables.predictions import write_predictions as write_predictions
+from manyhot.tables.predictions_files import write_predictions as write_predictions
 from manyhot.tables.result_tables import Results as Results
 from manyhot.tables.votes import Golden as Golden
 from manyhot.tables.votes import Votes as Votes

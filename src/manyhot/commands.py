@@ -31,7 +31,7 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command(
         "Predict",
         "Show the engines, extras, models and plug-ins on this machine, and how to install others.",
-        "manyhot.predict.models:doctor",
+        "manyhot.predict.doctor:doctor",
     ),
     "similar": Command(
         "Predict",

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from manyhot.errors import InputError, ManyhotError, OutputError
 
+PathLike = str | os.PathLike[str]
+"""The path of a file or folder."""
+
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:

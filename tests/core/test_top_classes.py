@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from manyhot.core.sets import Case, LabelSets
 from manyhot.core.top_classes import top_k
@@ -21,6 +23,29 @@ def test_top_classes_are_those_of_a_sort(dtype, k, infinite):
     scores[rng.random(scores.shape) < infinite] = -np.inf
     scores[rng.random(scores.shape) < 0.1] = -0.0
     np.testing.assert_array_equal(top_k(scores, k, block=64), by_sorting(scores, k))
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 12).flatmap(
+        lambda c: st.lists(
+            st.lists(st.sampled_from([-2.5, -0.0, 0.0, 1.0, 3.0, np.inf, -np.inf]), min_size=c, max_size=c),
+            min_size=1,
+            max_size=8,
+        )
+    ),
+    st.integers(1, 14),
+)
+def test_top_k_is_a_stable_sort(rows, k):
+    scores = np.array(rows, np.float32)
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    assert top_k(scores, k, block=3).tolist() == expected.tolist()
+
+
+def test_top_k_of_half_precision():
+    scores = np.random.default_rng(0).normal(size=(40, 300)).astype(np.float16)
+    expected = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :20]
+    assert top_k(scores, 20).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 import manyhot as mh
 from manyhot import cli, tables
-from manyhot.data.data_sets import Reading
 from manyhot.data.inputs import open_inputs
+from manyhot.data.reading_options import Reading
 from manyhot.errors import InputError, UsageError
 from manyhot.formats import detect, read_images, read_labels
 from manyhot.predict.sources import open_source

@@ -9,7 +9,7 @@ from torch import nn
 
 from manyhot.diagnose.attribution import METHODS, Explainer, attribute, class_of
 from manyhot.errors import InputError, MissingExtraError, UnknownNameError
-from manyhot.predict.network import Network, Preprocessing, randomised
+from manyhot.predict.network import Network, Preprocessing
 from small_models import COLOURS, mean_colour
 
 PLAIN = Preprocessing((28, 28), (28, 28), mode="squash", mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -311,21 +311,3 @@ def test_what_explain_refuses():
             attribute(net, *given)
         assert str(error.value) == expected
     assert [class_of(net, name) for name in ("blue", 3)] == [2, 3]
-
-
-def test_weights_are_shuffled_from_the_scores_down():
-    net = network(*small_cnn())
-    before = {name: w.clone() for name, w in net.module.state_dict().items()}
-    last, layers, of_layers = randomised(net, 0.0, seed=0)
-    assert (layers, of_layers) == (1, 2)
-    for name, weights in last.module.state_dict().items():
-        assert torch.equal(weights, before[name]) is name.startswith("0."), name
-        assert torch.equal(weights.flatten().sort()[0], before[name].flatten().sort()[0])
-    every, layers, _ = randomised(net, 1.0, seed=0)
-    assert layers == 2
-    assert not torch.equal(every.module[0].weight, before["0.weight"])
-    again = randomised(net, 1.0, seed=0)[0]
-    assert all(
-        torch.equal(a, b) for a, b in zip(every.module.parameters(), again.module.parameters(), strict=True)
-    )
-    assert all(torch.equal(w, before[name]) for name, w in net.module.state_dict().items())

@@ -21,7 +21,7 @@ from manyhot.diagnose import duplicate_images
 from manyhot.diagnose.duplicates import diagnose_duplicates
 from manyhot.errors import InputError, MatchError
 from manyhot.predict.embeddings import EMBEDDINGS_FOLDER
-from manyhot.tables.predictions import write_predictions as write_table
+from manyhot.tables.predictions_files import write_predictions as write_table
 from report_pages import parse
 
 N = 12

@@ -15,7 +15,7 @@ from manyhot.data.inputs import Reading
 from manyhot.errors import InputError
 from manyhot.tables import check
 from manyhot.tables.array_inputs import as_labels
-from manyhot.tables.predictions import write_predictions
+from manyhot.tables.predictions_files import write_predictions
 
 C = 5
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from manyhot.core.aggregation import TINY, normalise_logs, vote_blocks
 from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
-from manyhot.core.expectation_maximisation import RaterPrior
+from manyhot.core.dirichlet_priors import RaterPrior
 
 _RIGHT, _WRONG = 4.0, 1.0
 """Choices of all raters together before any vote: they are better than chance."""

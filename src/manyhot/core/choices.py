@@ -23,7 +23,8 @@ from manyhot.core.choice_candidates import (
     held_out_by_matrices,
     predicts_better,
 )
-from manyhot.core.expectation_maximisation import Fit, Patterns, RaterPrior, check_fitting, maximise
+from manyhot.core.dirichlet_priors import RaterPrior
+from manyhot.core.expectation_maximisation import Fit, Patterns, check_fitting, maximise
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
 from manyhot.registry import register

@@ -1,7 +1,8 @@
 """Models of raters: how the answers of a rater depend on the truth, and how they are fitted to votes.
 
 There are two models, with one row of probabilities for each truth (Dawid and Skene), or with one for both
-(one-coin). Both are fitted by `manyhot.core.expectation_maximisation`, under its prior of raters.
+(one-coin). Both are fitted by `manyhot.core.expectation_maximisation`, under the prior of raters in
+`manyhot.core.dirichlet_priors`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from scipy.special import logsumexp
 from manyhot.core.aggregation import TINY, Aggregate
 from manyhot.core.answers import MAYBE, N_ANSWERS, NO, YES, Answers
 from manyhot.core.array_types import AnyFloats, Floats, Floats32, Ints
-from manyhot.core.expectation_maximisation import CENTRE, Fit, Patterns, RaterPrior, log_marginal, maximise
+from manyhot.core.dirichlet_priors import CENTRE, RaterPrior, log_marginal
+from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
 
 _RIGHT, _WRONG = 4.0, 1.0
 """Prior counts in each cell of the pooled matrix: raters together are better than chance."""

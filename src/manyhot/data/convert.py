@@ -12,7 +12,7 @@ import pyarrow as pa
 from manyhot import tables
 from manyhot.classes import ClassList, class_list_of, normal_name
 from manyhot.command import command
-from manyhot.data.data_sets import Reading
+from manyhot.data.reading_options import Reading
 from manyhot.data.table_inputs import labels_of_file
 from manyhot.errors import InputError, UsageError
 from manyhot.files import hashes_of
@@ -29,7 +29,7 @@ from manyhot.formats import (
     read_votes,
 )
 from manyhot.formats.csv_tables import missing_from_csv, write_csv, write_predictions_csv
-from manyhot.formats.tabular import declared
+from manyhot.formats.reading import declared
 from manyhot.formats.writing import (
     LABEL_FACTS,
     PathLike,

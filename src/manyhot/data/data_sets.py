@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
 
 from manyhot.classes import ClassList, class_list, class_list_of, normal_name
 from manyhot.data.benchmarks import (
@@ -21,164 +18,29 @@ from manyhot.data.benchmarks import (
     data_set,
     same_name_note,
 )
+from manyhot.data.reading_options import READING, ImagesTableLike, Reading
 from manyhot.data.table_inputs import images_of_table, labels_of_file
 from manyhot.errors import InputError, UsageError
 from manyhot.files import near_paths, sha256
 from manyhot.formats import (
-    ClassNamesLike,
-    RowsLike,
     detect,
     holds_images_alone,
     open_class_list,
     read_images,
     read_labels,
     read_predictions,
-    read_rows,
 )
 from manyhot.formats.prediction_folders import prediction_files, unread_notes
 from manyhot.formats.writing import PathLike, images_file
-from manyhot.parameters import Flattened, PythonOnly, Shown, Was, check_one_of
 from manyhot.run import Progress
-from manyhot.tables import Campaign, Images, Labels, Predictions, ScoreKind
+from manyhot.tables import Campaign, Images, Labels, Predictions
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.campaign_folder import is_campaign, no_label_sets
-from manyhot.tables.image_ids import AUTO
-from manyhot.tables.label_values import LabelValues
 from manyhot.tables.labels import with_ids_like
 from manyhot.tables.predictions import distinct_names
 from manyhot.tables.skipped_files import SkippedFiles
 
 _Reader = Callable[[], Iterator[Predictions]]
-
-ImagesTableLike = Annotated[PathLike | Images | Any, Shown("FILE")]
-"""An images table: its file or folder, or a data frame with its columns."""
-
-Conditions = Annotated[Sequence[str], Shown("CONDITION")]
-"""Conditions on images, such as ``split=test``."""
-
-ModelPatterns = Annotated[Sequence[str], Shown("NAME")]
-"""Patterns of names, such as ``resnet*``."""
-
-
-@dataclass(frozen=True, repr=False)
-class Reading(Flattened):
-    """How foreign data are read, and which models are included.
-
-    Attributes
-    ----------
-    models
-        Patterns of names of models to include, such as 'resnet*'; by default all models.
-    rows
-        File with the image of each row of arrays: one id per line, CSV, Parquet, data-set JSON, or the label
-        sets if they are in the same order. In Python, also the ids in a list, an array or an index.
-    images
-        Images table with original labels, or a folder of images. In Python, also a data frame. A list of
-        images, a text file with one name per line, selects these images.
-    where
-        Conditions on the images, by a column of the images table or of the file of label sets: COLUMN=VALUE,
-        such as split=test, COLUMN=*, 'COLUMN>=NUMBER' or 'COLUMN<=NUMBER'. Several values of a column are
-        alternatives, and all other conditions must be met. By default, all images are included. Slices and
-        clusters are columns of the images table only; pass a file of label sets with columns as `images` too.
-    classes
-        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
-        imagenet-a or imagenet-r. In Python, also a list of names. By default, the names in the files.
-    dataset
-        Name of the data set in the tables. By default, the data set's own name.
-    trust_order
-        Trust the order of rows and classes instead of checking it.
-    match
-        How to match ids of images that are written differently in different files: auto, exact, path (one id
-        is the end of the other), name (without folders), stem (without extension), case (whatever the case),
-        several of these joined by +, or a leading folder to remove, such as val/.
-    label
-        Original labels, one per image, for label sets that are arrays or lists; -1 if there is none.
-    n_classes
-        Number of classes, if labels and scores do not determine it.
-    scores
-        Kind of the scores, if the file does not declare it: logit, probability, cosine, or none (they only
-        rank classes).
-    links
-        How networks turn logits into probabilities, if the files do not declare it: softmax or sigmoid, or
-        NAME=sigmoid for models whose names match a pattern, such as 'resnet*=sigmoid'. By default, sigmoids
-        are used without original labels, and otherwise if label sets have several classes and the sigmoids
-        of an image add up to about their number.
-    label_values
-        Meaning of the numbers in labels with one column per class, if it is ambiguous: states (0, 1 and -1),
-        counts of votes, shares of votes, or p (probabilities of classes that can be valid together).
-    score_kind
-        The former name of `scores`.
-    """
-
-    models: Annotated[ModelPatterns, Was("--model")] = ()
-    rows: RowsLike | None = None
-    images: ImagesTableLike | None = None
-    where: Conditions = ()
-    classes: ClassNamesLike | None = None
-    dataset: str = ""
-    trust_order: bool = False
-    match: str = AUTO
-    label: Annotated[Any, PythonOnly()] = None
-    n_classes: Annotated[int, PythonOnly()] = 0
-    scores: ScoreKind | None = None
-    links: Annotated[Sequence[str], Shown("LINK")] = ()
-    label_values: LabelValues | None = None
-    score_kind: Annotated[str, PythonOnly()] = field(default="", repr=False)
-
-    def __post_init__(self) -> None:
-        if self.score_kind:
-            warnings.warn("score_kind is called scores now", FutureWarning, stacklevel=3)
-            object.__setattr__(self, "scores", self.score_kind)
-            object.__setattr__(self, "score_kind", "")
-        if self.rows is not None and not isinstance(self.rows, str | os.PathLike):
-            object.__setattr__(self, "rows", read_rows(self.rows))  # an iterator can be read only once
-
-        if isinstance(self.where, str):
-            object.__setattr__(self, "where", (self.where,))
-        if isinstance(self.links, str):
-            object.__setattr__(self, "links", (self.links,))
-        for spec in self.links:
-            check_one_of(
-                spec.rpartition("=")[2],
-                ("softmax", "sigmoid"),
-                "Networks turn logits into probabilities in another way.",
-                where="`links`",
-            )
-
-    def fits(self, model: str) -> bool:
-        """Return whether a model is selected."""
-        name = normal_name(model)
-        return not self.models or any(fnmatch.fnmatchcase(name, normal_name(p)) for p in self.models)
-
-    def linked(self, predictions: Predictions) -> Predictions:
-        """Return the predictions with the link that was declared for them."""
-        for spec in self.links:
-            pattern, _, link = spec.rpartition("=")
-            if fnmatch.fnmatchcase(predictions.model, pattern or "*"):
-                return replace(predictions, link=link)
-        return predictions
-
-    def check_some(self, files: Sequence[object], names: Sequence[str]) -> None:
-        """Raise an error if no model matches the patterns."""
-        if not files:
-            near = difflib.get_close_matches(self.models[0], names, n=1)
-            raise InputError(
-                "No model has such a name.",
-                got=" or ".join(self.models),
-                allowed=", ".join(names),
-                do=f"did you mean {near[0]!r}?" if near else None,
-            )
-
-    def row_images(self, classes: ClassList | None = None) -> Images | None:
-        """Return the images of the rows of arrays, if `rows` was passed."""
-        return None if self.rows is None else read_rows(self.rows, classes=classes)
-
-    @property
-    def kind_of_arrays(self) -> str:
-        """The kind of scores in arrays, which cannot declare a kind themselves."""
-        return self.scores or "score"
-
-
-READING = Reading()
 
 
 @dataclass(frozen=True)

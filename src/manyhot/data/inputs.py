@@ -16,7 +16,6 @@ from pyarrow import compute as pc
 
 from manyhot.classes import class_list_of
 from manyhot.data.benchmarks import benchmark_named, data_set, same_name_note
-from manyhot.data.data_sets import READING as READING
 from manyhot.data.data_sets import (
     Asked,
     Source,
@@ -28,8 +27,9 @@ from manyhot.data.data_sets import (
     published_source,
     sources,
 )
-from manyhot.data.data_sets import Reading as Reading
 from manyhot.data.named_files import file_of_model, named_files
+from manyhot.data.reading_options import READING as READING
+from manyhot.data.reading_options import Reading as Reading
 from manyhot.data.table_inputs import (
     columns_of_frames,
     columns_of_table,
@@ -61,11 +61,13 @@ from manyhot.tables.own_classes import (
     JoinedClasses,
     are_numbers,
     join_classes,
-    note_on_empty,
-    note_on_unlabelled,
     own_list,
     scored_classes,
     selected_labels,
+)
+from manyhot.tables.unshared_classes import (
+    note_on_empty,
+    note_on_unlabelled,
     unlabelled_classes,
     without_unpredicted,
 )

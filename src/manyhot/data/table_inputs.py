@@ -277,7 +277,8 @@ def _arrow_table(
     columns = getattr(values, "columns", None) if columns is None else columns
     if columns is None or callable(columns) or not all(isinstance(c, str) for c in columns):
         return None
-    from manyhot.formats.tabular import with_small_offsets  # brings polars, which predicting does not need
+    # brings polars, which predicting does not need
+    from manyhot.formats.table_files import with_small_offsets
 
     names = list(columns)
     if marker(names) is None or not (image_name_column(names) or _has_ids_as_index(values)):
@@ -405,7 +406,7 @@ def read_splits(path: PathLike) -> dict[str, str | None]:
     MatchError
         If an image is listed twice.
     """
-    from manyhot.formats.tabular import column_names, read_frame
+    from manyhot.formats.table_files import column_names, read_frame
 
     file = Path(path)
     if not file.is_file():

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from manyhot.diagnose.network_layers import find_grids
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import required
 from manyhot.predict.engines.torch import device
 from manyhot.predict.models import find_model
-from manyhot.predict.network import Bytes, Float32Array, Network, find_grids, normalised, placed
+from manyhot.predict.network import Bytes, Float32Array, Network, normalised, placed
 from manyhot.predict.weights import error_line
 
 STEPS = 16

@@ -17,8 +17,9 @@ from manyhot.core.array_types import Bools, Ints
 from manyhot.core.duplicates import connected_groups
 from manyhot.core.nearest import NOBODY
 from manyhot.core.sets import NO_LABEL, YES
-from manyhot.data.data_sets import ModelPatterns, Source
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import LabelsLike, PredictionsLike, Reading, open_inputs, open_labels
+from manyhot.data.reading_options import ModelPatterns
 from manyhot.data.table_inputs import read_splits
 from manyhot.diagnose.duplicate_images import (
     CACHE_FOLDER,

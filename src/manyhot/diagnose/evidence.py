@@ -31,8 +31,8 @@ from manyhot.predict.sources import ImageSource
 from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.tables import Images, Labels, Objects, one_chunk
 from manyhot.tables.arrays import States, label_sets, states_of_labels, states_of_objects
+from manyhot.tables.frames import list_matrix
 from manyhot.tables.image_ids import ids_like
-from manyhot.tables.predictions import list_matrix
 
 _WEASELS = ("n02441942", "n02442845", "n02443114", "n02443484")
 """Weasel, mink, polecat, black-footed ferret."""

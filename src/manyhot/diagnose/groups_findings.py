@@ -23,7 +23,7 @@ from manyhot.parameters import AtLeast, Count, Flattened, Probability, Seed, Sha
 from manyhot.run import Run
 from manyhot.tables import STATES, Labels, Objects, Row, RowDict, schema, write_labels
 from manyhot.tables.arrays import label_sets
-from manyhot.tables.labels import write_objects
+from manyhot.tables.objects import write_objects
 
 PHOTOGRAPHS_EACH = 9
 """Photographs of a finding."""

@@ -30,8 +30,8 @@ from manyhot.core.ratio_intervals import IMAGES_FOR_PERCENTILES, ratio_interval
 from manyhot.core.resampling import Bootstrap, percentile_interval
 from manyhot.diagnose.attribution import Explainer
 from manyhot.diagnose.explanations import MAP_MEASURES
+from manyhot.diagnose.network_layers import randomised
 from manyhot.parameters import RESAMPLES
-from manyhot.predict.network import randomised
 from manyhot.run import QUIET, Run
 from manyhot.tables import RowDict, schema
 

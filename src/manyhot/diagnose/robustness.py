@@ -17,8 +17,9 @@ from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.sets import NO_LABEL
 from manyhot.data.benchmarks import PUBLISHED, HasResults, is_published_name, read_source, same_name_note
-from manyhot.data.data_sets import ModelPatterns, Source
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, PredictionsLike, Reading, open_inputs
+from manyhot.data.reading_options import ModelPatterns
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.diagnose.places import (
     COMPARED_METRICS,

@@ -148,7 +148,7 @@ class ClassThresholds:
 
 
 def _read(path: Path) -> tuple[Mapping[str, Mapping[str, float]], str, Mapping[str, str]]:
-    from manyhot.formats.tabular import read_frame  # brings polars
+    from manyhot.formats.table_files import read_frame  # brings polars
 
     if not path.is_file():
         raise InputError("The file does not exist.", where=path)

@@ -23,7 +23,8 @@ from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, o
 from manyhot.errors import InputError, ManyhotError
 from manyhot.evaluate.gallery_models import ShownModel, check_alike, classes_to_show, shown_models
 from manyhot.formats import read_findings, read_images
-from manyhot.formats.tabular import TABLE_SUFFIXES, column_names, declared, read_frame
+from manyhot.formats.reading import declared
+from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame
 from manyhot.formats.writing import PathLike, check_apart, images_file
 from manyhot.parameters import Repeated, Shown
 from manyhot.predict.embeddings import Embedded, embedded_in

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -12,9 +12,7 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.classes import class_list_of
-from manyhot.core.estimates import Estimate, Pooled, Ratio
-from manyhot.core.jackknife import UNVARYING
-from manyhot.core.ratio_intervals import FEW_IMAGES, FEWEST_CASES
+from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.sets import Case, LabelSets
 from manyhot.core.threads import one_blas_thread
 from manyhot.data.data_sets import Source
@@ -25,18 +23,11 @@ from manyhot.evaluate.class_thresholds import ClassThresholds
 from manyhot.evaluate.clusters import cluster_text, confined_text
 from manyhot.evaluate.columns import ImageValues, PooledValue, Sampler
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, drawn_images, may_compare, reference_of
-from manyhot.evaluate.judged_batches import (
-    JudgedBatch,
-    JudgedModels,
-    clusters_key,
-    has_own_metrics,
-    judged_on,
-    run_key,
-)
+from manyhot.evaluate.judged_batches import JudgedBatch, JudgedModels, has_own_metrics, judged_on, run_key
+from manyhot.evaluate.missing_numbers import no_interval_text, not_a_number, why_no_interval
 from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.per_class.class_tables import ClassTables, PointSettings
 from manyhot.evaluate.posterior import Posterior
-from manyhot.evaluate.rare_classes import without_rare_classes
 from manyhot.evaluate.reliability import Pictured
 from manyhot.evaluate.requirements import (
     by_class_thresholds,
@@ -67,7 +58,6 @@ from manyhot.evaluate.slices import (
 from manyhot.registry import Entry
 from manyhot.tables import Alignment, Predictions, align, check_same_classes
 from manyhot.tables.arrays import label_sets
-from manyhot.tables.result_tables import describe_metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,20 +224,8 @@ class Judge:
     @property
     def key(self) -> str:
         """A hash of the labels, the slices and the options."""
-        sets, slices, options, labels = self._sets, self._slices, self._options, self._labels
-        about = {
-            "dataset": self._dataset,
-            "classes": (sets.n_classes, labels.class_hash, getattr(labels.class_list, "hash", "")),
-            "flags": (sets.asked_known, sets.exclusive, sets.complete),
-            "slices": (slices.names, slices.standing, slices.class_names),
-            "metrics": None if self._requested is None else [metric.name for metric in self._requested],
-            "options": asdict(replace(options, metrics=None, gallery=None, clusters=None, thresholds=None)),
-            "thresholds": None if self._thresholds is None else self._thresholds.by_model,
-            "clusters": clusters_key(self._bootstrap.clusters),
-        }
-        arrays = (sets.indptr, sets.classes, sets.state, sets.label, sets.usable, sets.p, sets.n_votes)
-        masks = (np.packbits(slices.masks), np.asarray(slices.classes))
-        return run_key(about, (*arrays, *masks), labels.image_id)
+        data = (self._dataset, self._labels, self._sets, self._slices, self._requested)
+        return run_key(*data, self._options, self._bootstrap.clusters, self._thresholds)
 
     def batch(self) -> JudgedBatch | None:
         """Return what the last batch of models gave, for `restore`; None before its intervals are there."""
@@ -333,11 +311,13 @@ class Judge:
         column = options.clusters if isinstance(options.clusters, str) else ""
         text = cluster_text(clusters, column, self._seen, slices, by_image)
         yield Note(self._dataset, "", "clusters", clusters.count(self._seen), text)
-        known = self._classes
-        names = known.names if known else tuple(map(str, range(self._sets.n_classes)))
         has_macro = any("macro" in row.metric for row in self._judged.rows)
-        if has_macro and (text := confined_text(clusters, self._sets, self._seen, names)):
+        if has_macro and (text := confined_text(clusters, self._sets, self._seen, self._class_names)):
             yield Note(self._dataset, "", "clusters", 0, text)
+
+    @property
+    def _class_names(self) -> Sequence[str]:
+        return self._classes.names if self._classes else tuple(map(str, range(self._sets.n_classes)))
 
     def _note(self, model: str, kind: str, n: int, text: str) -> None:
         self._judged.notes.append(Note(self._dataset, model, kind, n, text))
@@ -428,7 +408,9 @@ class Judge:
             return self._pooled(model, metric, estimate, rows)
         by_wilson = bool(self._options.resamples) and metric.about.get("interval") == "wilson"
         scale = scale_of(metric, "log")
-        self._note_no_number(model, metric, estimate, case)
+        n, text = not_a_number(metric.name, estimate, case)
+        if n:
+            self._note(model, "not_a_number", n, text)
         column = ImageValues.spread(model, metric.name, estimate, rows, len(self._sets), by_wilson, scale)
         numbers = column.in_slices(self._dataset, self._slices, self._bootstrap, self._sets, rows)
         if self._auditor is not None:
@@ -462,30 +444,13 @@ class Judge:
                 self._dataset, model, metric.name, name, found.value, found.lo, found.hi, found.n, skipped
             )
 
-    def _note_no_number(self, model: str, metric: Entry, estimate: Estimate, case: Case) -> None:
-        """Note images for which a metric is NaN or infinite, because its value is then NaN, too."""
-        if not isinstance(estimate, Ratio) or estimate.num.dtype == estimate.den.dtype == bool:
-            return
-        are_numbers = np.isfinite(estimate.num) & np.isfinite(estimate.den) | ~estimate.scored
-        if not are_numbers.all():
-            row, n = int(np.argmin(are_numbers)), int(np.count_nonzero(~are_numbers))
-            text = (
-                f"{metric.name} is {estimate.num[row]:g} for {n:,} image{'s' * (n > 1)} (first: "
-                f"{case.name(row)}), and so for all images together; a metric skips images without a value"
-            )
-            self._note(model, "not_a_number", n, text)
-
     def _note_doubts(self, model: str, n: int, notes: list[Note], sets: LabelSets | None = None) -> None:
         """Note why metrics have no interval, and the rare classes of `sets` if these are the reason."""
-        names = self._classes.names if self._classes else tuple(map(str, range(self._sets.n_classes)))
         if self._auditor is not None:
             self._doubts |= self._auditor.pairs.doubts
             self._auditor.pairs.doubts.clear()
         for reason, metrics in self._doubts.items():
-            text = f"no interval of {', '.join(metrics)}: {reason}"
-            if sets is not None:
-                masked = any("masked=True" in metric for metric in metrics)
-                text += without_rare_classes(sets, reason, names, masked=masked)
+            text = no_interval_text(metrics, reason, self._class_names, sets)
             notes.append(Note(self._dataset, model, "no_interval", n, text))
         self._doubts.clear()
 
@@ -499,17 +464,7 @@ class Judge:
                 number.lo, number.hi = ends
             elif ends and number.n and number.slice == ALL:
                 reasons = without.setdefault(number.model, {})
-                reasons.setdefault(_why_no_interval(number), []).append(number.metric)
+                reasons.setdefault(why_no_interval(number), []).append(number.metric)
         for model, reasons in without.items():
             self._doubts |= reasons
             self._note_doubts(model, len(self._labels), self._judged.interval_notes)
-
-
-def _why_no_interval(number: Number) -> str:
-    """Return why resampled values of a metric on all images give no interval."""
-    is_share = describe_metric(number.metric).get("unit") == "share"
-    if not np.isfinite(number.value):
-        return "the value is not a number"
-    if is_share and not 0 <= number.value <= 1:
-        return "the value is not a share from 0 to 1, as the metric is registered without a `unit`"
-    return FEW_IMAGES if number.n < FEWEST_CASES and not is_share else UNVARYING

@@ -17,7 +17,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -265,14 +265,6 @@ def read_batch(content: bytes) -> JudgedBatch:
     return JudgedBatch(told["about"], arrays, told["models"])
 
 
-def run_key(about: Any, arrays: Iterable[npt.NDArray[Any] | None], ids: pa.Array) -> str:
-    """Return the hash of a run, from all that its results depend on except for the models."""
-    versions = {"manyhot": __version__, "numpy": np.__version__}
-    return hash_of_arrays(
-        arrays, hash_of_ids(ids), json.dumps([about, versions], sort_keys=True, default=str)
-    )
-
-
 def has_own_metrics() -> bool:
     """Return whether metrics of other packages are registered, whose code may have changed."""
     return any(not entry.function.__module__.startswith("manyhot.") for entry in entries("metric"))
@@ -348,7 +340,6 @@ def judged_on(
     metrics : sequence of Entry, optional
         The requested metrics; None for the default metrics of each model.
     """
-    arrays = (sets.indptr, sets.classes, sets.state, sets.label, sets.usable, sets.p, sets.n_votes)
     flags = f"{sets.asked_known} {sets.exclusive} {sets.complete}"
     names, masks = json.dumps([slices.names, slices.class_names]), (np.packbits(slices.masks),)
     ids = labels.image_id
@@ -356,7 +347,7 @@ def judged_on(
     about = {
         "classes": f"{sets.n_classes:,} {classes[:_DIGITS]}".strip(),
         "images": f"{len(ids):,} ({hash_of_ids(ids).hex()[:_DIGITS]})",
-        "label sets": hash_of_arrays(arrays, flags)[:_DIGITS],
+        "label sets": hash_of_arrays(_arrays_of(sets), flags)[:_DIGITS],
         "slices": hash_of_arrays(masks, names)[:_DIGITS],
         "metrics": "default" if metrics is None else ", ".join(sorted(m.name for m in metrics)),
         **{name: str(getattr(options, name)) for name in _OPTIONS},
@@ -366,6 +357,37 @@ def judged_on(
         **({"plug-ins": versions} if (versions := _versions_of(metrics)) else {}),
     }
     return {JUDGED_ON: json.dumps({dataset: about})}
+
+
+def run_key(
+    dataset: str,
+    labels: Labels,
+    sets: LabelSets,
+    slices: Slices,
+    metrics: Sequence[Entry] | None,
+    options: EvaluateOptions,
+    clusters: Clusters | None = None,
+    thresholds: ClassThresholds | None = None,
+) -> str:
+    """Return a hash of all that the results of a run depend on, except for the models; as in `judged_on`."""
+    about = {
+        "dataset": dataset,
+        "classes": (sets.n_classes, labels.class_hash, getattr(labels.class_list, "hash", "")),
+        "flags": (sets.asked_known, sets.exclusive, sets.complete),
+        "slices": (slices.names, slices.standing, slices.class_names),
+        "metrics": None if metrics is None else [metric.name for metric in metrics],
+        "options": asdict(replace(options, metrics=None, gallery=None, clusters=None, thresholds=None)),
+        "thresholds": None if thresholds is None else thresholds.by_model,
+        "clusters": clusters_key(clusters),
+    }
+    versions = {"manyhot": __version__, "numpy": np.__version__}
+    masks = (np.packbits(slices.masks), np.asarray(slices.classes))
+    content = json.dumps([about, versions], sort_keys=True, default=str)
+    return hash_of_arrays((*_arrays_of(sets), *masks), hash_of_ids(labels.image_id), content)
+
+
+def _arrays_of(sets: LabelSets) -> tuple[npt.NDArray[Any] | None, ...]:
+    return (sets.indptr, sets.classes, sets.state, sets.label, sets.usable, sets.p, sets.n_votes)
 
 
 def _versions_of(metrics: Sequence[Entry] | None) -> str:

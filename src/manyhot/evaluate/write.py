@@ -20,7 +20,8 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList
-from manyhot.data.data_sets import READING, Reading, Source
+from manyhot.data.data_sets import Source
+from manyhot.data.reading_options import READING, Reading
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.evaluate.describe import Description, describe_tables
 from manyhot.evaluate.ranks import narrow, rank_models

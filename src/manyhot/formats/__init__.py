@@ -11,27 +11,30 @@ numbers in the file are.
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
 import pyarrow as pa
 
 from manyhot import registry
 from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list, from_keys
 from manyhot.errors import InputError
+from manyhot.files import PathLike as PathLike
 from manyhot.files import check_has_end, is_utf8, near_paths
+from manyhot.formats.format_detection import detect as detect
+from manyhot.formats.format_detection import format_of, formats_holding, unknown_format
+from manyhot.formats.format_detection import holds_images_alone as holds_images_alone
+from manyhot.formats.format_detection import holds_photographs as holds_photographs
+from manyhot.formats.format_detection import suffixes_of as suffixes_of
 from manyhot.formats.headers import check_encoding
-from manyhot.formats.pickles import PICKLES, advice
 from manyhot.formats.reading import check_whole, reading
-from manyhot.kinds import FOLDER, HOLDS
+from manyhot.kinds import FOLDER
 from manyhot.parameters import Shown
 from manyhot.registry import options_of
 from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Results, Votes
-from manyhot.tables.arrays import LABEL_A_SAMPLE, single_labels
+from manyhot.tables.arrays import single_labels
 from manyhot.tables.image_ids import check_columns_once, row_ids
 from manyhot.tables.label_values import LabelValues
 from manyhot.tables.own_classes import own_list
@@ -40,8 +43,6 @@ _Table = TypeVar("_Table", Labels, Predictions, Votes)
 
 _OPTIONAL = ("rows", "label_values")
 """Options that only some readers of a kind of file have."""
-
-PathLike = str | os.PathLike[str]
 
 ClassNamesLike = Annotated[PathLike | ClassList | Sequence[str], Shown("FILE")]
 """A class list: its file, its keys, or the name of a built-in list."""
@@ -366,34 +367,6 @@ def open_class_list(classes: ClassNamesLike | None) -> ClassList | None:
     return from_keys([str(key) for key in classes])
 
 
-def detect(
-    path: PathLike, holds: Iterable[str] = HOLDS, *, property: str = "matches"
-) -> registry.Entry | None:
-    """Return the first format that reads one of `holds` and matches a file or folder; None if there is none.
-
-    `property` is the property that decides whether a format matches: `matches` by default, or `explicit` or
-    `numbers` if the caller states the content of the file.
-    """
-    path = Path(path)
-    suffix = FOLDER if path.is_dir() else path.suffix.lower()
-    for entry in registry.each("format"):
-        fits = entry.about["holds"] in holds and suffix in entry.about["suffixes"]
-        if fits and property in entry.about and entry.about[property](path):
-            return entry
-    return None
-
-
-def holds_images_alone(path: PathLike) -> bool:
-    """Return whether a file contains images but no labels; false if it contains neither."""
-    return detect(path, ("labels",)) is None and detect(path, ("images",)) is not None
-
-
-def holds_photographs(path: PathLike) -> bool:
-    """Return whether a folder contains images, in class folders or without labels."""
-    found = detect(path, ("labels", "images"))
-    return found is not None and found.name in ("image-folder", "photographs")
-
-
 def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any:
     if not isinstance(path, str | os.PathLike):
         raise InputError(
@@ -409,14 +382,14 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
     with reading(path):
         _check_there(path, holds)
         if format is None:
-            entry = _detected(path, holds, has_values=options.get("label_values") is not None)
+            entry = format_of(path, holds, has_values=options.get("label_values") is not None)
         else:
             entry = _entry_of(format, holds, path)
         if entry is None:
             if path.suffix.lower() in (".csv", ".tsv") and not path.stat().st_size:
                 raise InputError("The file is empty.", where=path, do="create or download it again")
             check_whole(path)
-            raise _unreadable(path, holds)
+            raise unknown_format(path, holds)
         if options.get("label_values") and "label_values" not in options_of(entry):
             raise InputError(
                 f"The format {entry.name!r} has no `label_values`.",
@@ -432,12 +405,6 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
     if not len(content):
         raise InputError("The file has no rows.", where=path)
     return content
-
-
-def _detected(path: Path, holds: str, *, has_values: bool) -> registry.Entry | None:
-    """Return the format of a file; `has_values` is whether the caller says what its numbers are."""
-    properties = (*(("numbers",) if has_values else ()), "matches", "explicit")
-    return next((e for p in properties if (e := detect(path, (holds,), property=p))), None)
 
 
 def _check_text(content: Any) -> None:
@@ -467,7 +434,7 @@ def _check_there(path: Path, holds: str) -> None:
         check_has_end(path)
         check_encoding(path)
         if path.suffix.lower() == ".parquet":
-            from manyhot.formats.tabular import column_names  # with polars, which no import may load
+            from manyhot.formats.table_files import column_names  # with polars, which no import may load
 
             check_columns_once(column_names(path), path)
         return
@@ -492,103 +459,8 @@ def _entry_of(format: str, holds: str, path: Path) -> registry.Entry:
             f"The format {format!r} does not contain {holds}.",
             where=path,
             got=f"{format}, which contains {entry.about['holds']}",
-            allowed="; ".join(_described(holds)),
+            allowed="; ".join(formats_holding(holds)),
         )
     if path.is_dir() and FOLDER not in entry.about["suffixes"]:
         raise InputError("This is a folder, not a file.", where=path)
     return entry
-
-
-def _unreadable(path: Path, holds: str) -> InputError:
-    other = detect(path)
-    if other and holds == "labels" and other.name == "photographs":
-        return InputError(
-            "The folder contains images without labels.",
-            where=path,
-            allowed="folders of images, one per class; or label sets in a file",
-            do=LABEL_A_SAMPLE,
-        )
-    if path.suffix.lower() in PICKLES:
-        return InputError(
-            "The file was not opened, because it may be a pickle, which can run code.",
-            where=path,
-            allowed=_needs(path, holds),
-            do=advice(path),
-        )
-    if other:
-        columns = _columns(path, holds)[0] if other.about["holds"] == "images" else ""
-        got = f"{other.about['holds']} ({other.name}){columns}"
-        # Images without original labels are a table in which the columns of labels were not recognised.
-        do = None if columns and " label (" not in columns else f"pass it as {other.about['holds']}"
-        if do and holds == "labels" and other.name == "npy" and _holds_states(path):
-            do += (
-                "; if 0 and 1 are the states of each class, pass `label_values`=states, or convert the file "
-            )
-            do += "with the `format` npy-labels(label_values='states')"
-        if do and holds == "labels" and other.name == "score-columns":
-            file, values = shlex.quote(path.name), "indicator(label_values='p')"
-            do += "; if the numbers are the share of people who see a class, convert the file: "
-            do += f'manyhot convert {file} labels.parquet --format "{values}"'
-    elif path.is_dir():
-        got, do = "a folder of no known format", None
-    else:
-        columns, do = _columns(path, holds)
-        got = f"no known format with suffix {path.suffix or 'none'!r}{columns}"
-    return InputError(
-        f"The {'folder' if path.is_dir() else 'file'} does not contain {holds}.",
-        where=path,
-        got=got,
-        allowed=_needs(path, holds),
-        do=do,
-    )
-
-
-def _holds_states(path: Path) -> bool:
-    """Return whether an array is a matrix that contains only 0, 1, -1 and NaN."""
-    from manyhot.formats.array_files import load_array
-
-    values = load_array(path)[""]
-    if values.ndim != 2 or values.dtype.kind not in "biuf":
-        return False
-    return bool((np.isin(values, (0, 1, -1)) | (values != values)).all())
-
-
-def _columns(path: Path, holds: str) -> tuple[str, str | None]:
-    """Return the columns of a table of unknown format and what to do, for a message."""
-    from manyhot.formats.headers import image_name_column
-    from manyhot.formats.indicator import describe_columns
-    from manyhot.formats.tabular import TABLE_SUFFIXES, column_names
-
-    if path.suffix.lower() not in TABLE_SUFFIXES or not (names := column_names(path)):
-        return "", None
-    shown = [n if n.isprintable() else repr(n) for n in describe_columns(path)[:8]]
-    is_absent = image_name_column(names) is None and "image_id" in _needs(path, holds)
-    do = "rename the column with the names of the images to image_id" if is_absent else None
-    return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}", do
-
-
-def _needs(path: Path, holds: str) -> str:
-    """Return what a file with the suffix of `path` must contain, for each format, and the other suffixes."""
-    suffix = FOLDER if path.is_dir() else path.suffix.lower()
-    entries = [e for e in registry.entries("format") if e.about["holds"] == holds]
-    same = [e for e in entries if suffix in e.about["suffixes"]]
-    if not same:
-        return "; ".join(_described(holds))
-    others = [s for s in suffixes_of(holds) if s != suffix]
-    needs = [f"{e.name}: {e.about['needs']}" if "needs" in e.about else e.name for e in same]
-    return "; ".join([*needs, *([f"other suffixes: {', '.join(others)}"] if others else [])])
-
-
-def _described(holds: str) -> list[str]:
-    return sorted(
-        f"{e.name} ({' '.join(e.about['suffixes'])})"
-        for e in registry.entries("format")
-        if e.about["holds"] == holds
-    )
-
-
-def suffixes_of(holds: str) -> list[str]:
-    """Return the suffixes of files with labels, predictions or anything else in `HOLDS`."""
-    return sorted(
-        {s for e in registry.entries("format") if e.about["holds"] == holds for s in e.about["suffixes"]}
-    )

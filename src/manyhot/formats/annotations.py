@@ -45,7 +45,7 @@ from manyhot.formats.reading import (
     short_ids,
     state_columns,
 )
-from manyhot.formats.tabular import TABLE_SUFFIXES, column_names, read_frame
+from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame
 from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names
 from manyhot.parameters import check_share
 from manyhot.registry import register

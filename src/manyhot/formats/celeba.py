@@ -10,10 +10,11 @@ import polars as pl
 from manyhot.classes import ClassList
 from manyhot.core.sets import NO, NOT_ASKED
 from manyhot.errors import InputError
-from manyhot.formats.indicator import NumberColumn, labels_of_columns
+from manyhot.formats.indicator import labels_of_columns
+from manyhot.formats.number_columns import NumberColumn
 from manyhot.formats.reading import head, image_ids
 from manyhot.formats.spaced_text import spaced_frame
-from manyhot.formats.tabular import with_small_offsets
+from manyhot.formats.table_files import with_small_offsets
 from manyhot.registry import register
 from manyhot.tables import Images, Labels
 

@@ -15,7 +15,8 @@ from manyhot.errors import InputError
 from manyhot.formats.array_files import load_array
 from manyhot.formats.choice_files import column_of_images, columns_of_votes
 from manyhot.formats.reading import only_by_name
-from manyhot.formats.tabular import TABLE_SUFFIXES, class_indices, read_frame
+from manyhot.formats.table_files import TABLE_SUFFIXES, read_frame
+from manyhot.formats.tabular import class_indices
 from manyhot.registry import register
 from manyhot.tables import Votes
 from manyhot.tables.votes import COUNTED_CLASS

@@ -21,15 +21,9 @@ from manyhot.formats.choice_cells import check_joined, check_sets_once, with_set
 from manyhot.formats.choice_times import WHEN, kept_times, order_of, vote_times
 from manyhot.formats.headers import first_column, fold_name, image_name_column
 from manyhot.formats.prediction_lists import are_scores_by_class
-from manyhot.formats.reading import cut_for_message, head, load_json, only_by_name, with_image_ids
-from manyhot.formats.tabular import (
-    TABLE_SUFFIXES,
-    class_indices,
-    column_names,
-    declared,
-    keys_of_numbers,
-    read_frame,
-)
+from manyhot.formats.reading import cut_for_message, declared, head, load_json, only_by_name, with_image_ids
+from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame
+from manyhot.formats.tabular import class_indices, keys_of_numbers
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Votes

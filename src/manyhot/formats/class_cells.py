@@ -1,10 +1,13 @@
-"""Cells of text that name one class or several, and what divides the names."""
+"""Cells of text that name one class or several, what divides the names, and other lists in cells."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import polars as pl
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
@@ -74,4 +77,50 @@ def check_commas(cells: Iterable[str], classes: ClassList | None, where: str) ->
         do="pass the list of all classes as `classes`, which decides; or read the file by `format` with "
         "manyhot convert or read_labels: label-lists(separator=',') divides the cells, and "
         "label-lists(separator='|') keeps them whole",
+    )
+
+
+LIST_COLUMNS = {
+    "classes": pl.String,
+    "state": pl.String,
+    "p": pl.Float32,
+    "n_votes": pl.Int32,
+    "scores": pl.Float32,
+    "class_names": pl.String,
+    "sources": pl.String,
+    "conflicts": pl.Int32,
+}
+
+
+def with_lists(
+    frame: pl.DataFrame, columns: Iterable[str], classes: ClassList | None, path: Path
+) -> pl.DataFrame:
+    """Return a table with the lists in these columns, which may be written as text."""
+    for name in columns:
+        if name in frame.columns and not isinstance(frame[name].dtype, pl.List):
+            kind, text = LIST_COLUMNS[name], frame[name].cast(pl.String).fill_null("")
+            if kind == pl.String and (text.str.starts_with('["') | text.is_in(["", "[]"])).all():
+                decoded = text.replace("", "[]").str.json_decode(pl.List(pl.String))
+                frame = frame.with_columns(decoded.alias(name))
+                continue
+            # Names may hold spaces, so spaces separate items only if nothing else does.
+            item = r"[^,;|\[\]\"']+" if text.str.contains(r"[,;|]").any() else r"[^\s\[\]\"']+"
+            items = text.str.extract_all(item).list.eval(pl.element().str.strip_chars())
+            if name == "classes":
+                items = _whole_names(text, items, classes, path)
+            frame = frame.with_columns(items.cast(pl.List(kind)).alias(name))
+    return frame
+
+
+def _whole_names(text: pl.Series, items: pl.Series, classes: ClassList | None, path: Path) -> pl.Series:
+    """Return lists of names in which a cell that is a class of the list is one name."""
+    cells = text.unique().to_list()
+    if not any(mark in cell for cell in cells for mark in ";|[\"'"):
+        check_commas(cells, classes, f"{path}, column {text.name}")
+    whole = [] if classes is None else [cell for cell in cells if classes.find(cell.strip()) is not None]
+    is_whole = text.is_in(whole)
+    return (
+        items
+        if not whole
+        else items.zip_with(~is_whole, text.str.strip_chars().reshape((-1, 1)).arr.to_list())
     )

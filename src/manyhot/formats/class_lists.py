@@ -12,7 +12,7 @@ import polars as pl
 from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError
 from manyhot.formats.object_files import categories_of_coco, entries_of_coco, load_coco, matches_coco
-from manyhot.formats.tabular import column_names, read_frame
+from manyhot.formats.table_files import column_names, read_frame
 from manyhot.registry import register
 
 _OPEN_IMAGES = {"LabelName": "key", "DisplayName": "name"}

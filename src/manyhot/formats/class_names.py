@@ -6,7 +6,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+
 from manyhot.classes import ClassList, class_list, from_keys
+from manyhot.core.array_types import Ints32
 from manyhot.errors import InputError
 from manyhot.formats.reading import as_numbers, cut_for_message
 from manyhot.tables.own_classes import list_of_names, own_list
@@ -117,3 +122,68 @@ def _required(name: str, lookup: Lookup, classes: ClassList, path: Path) -> int:
             do="pass the list of all classes as `classes`",
         )
     return at
+
+
+_SAME = 0.99
+"""Share of names from which a list of 1,000 names is ImageNet-1k."""
+
+
+def indices_of(keys: pa.Array, classes: ClassList, where: object) -> pa.Array:
+    """Return the class of each key, such as a WordNet id.
+
+    Raises
+    ------
+    InputError
+        If a key is not in the class list.
+    """
+    ids = pc.index_in(keys, pa.array(classes.keys, pa.string()))
+    if ids.null_count:
+        raise InputError(
+            "A key is not in the class list.",
+            where=where,
+            got=keys.filter(pc.is_null(ids))[0],
+            allowed=f"the {len(classes):,} keys of {classes.name}",
+        )
+    return ids
+
+
+def classes_of_names(names: Sequence[str], classes: ClassList | None, path: Path) -> tuple[ClassList, Ints32]:
+    """Return the class list for the names in a file, and the class id of each name.
+
+    Without `classes`, the class list is ImageNet-1k if all names are names of its classes. Otherwise, it
+    consists of the names in the file.
+
+    Raises
+    ------
+    InputError
+        If a name is not in `classes`.
+    """
+    if classes is None:
+        imagenet = class_list()
+        same = len(names) == len(imagenet) and _share(names, imagenet) >= _SAME
+        return imagenet if same else from_keys(names, path.name), np.arange(len(names), dtype=np.int32)
+    described = classes.descriptions
+    return classes, np.array([_index(name, classes, described, path) for name in names], np.int32)
+
+
+def _share(names: Sequence[str], classes: ClassList) -> float:
+    described = classes.descriptions
+    return sum(i in described.get(name, ()) for i, name in enumerate(names)) / len(names)
+
+
+def _index(name: str, classes: ClassList, described: Mapping[str, Collection[int]], path: Path) -> int:
+    ids = described.get(name, ())
+    if len(ids) == 1:
+        return min(ids)
+    try:
+        return classes.index(name)
+    except (LookupError, InputError) as error:
+        if as_numbers([name]) and int(name) < len(classes):
+            return int(name)
+        raise InputError(
+            "A name in the file is not in the class list.",
+            where=path,
+            got=name,
+            allowed=f"keys and names of {classes.name}, or 0 to {len(classes) - 1}",
+            do="omit the class list, because the data set has its own",
+        ) from error

@@ -17,10 +17,10 @@ import pyarrow as pa
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError, MatchError
 from manyhot.files import write_text
+from manyhot.formats.class_names import classes_of_names
 from manyhot.formats.image_paths import located_ids, paths_of
 from manyhot.formats.reading import (
     UNLISTED,
-    classes_of_names,
     constant,
     cut_for_message,
     head,

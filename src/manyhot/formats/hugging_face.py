@@ -21,13 +21,13 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
 from manyhot.formats.array_files import check_row_count
+from manyhot.formats.class_names import classes_of_names
 from manyhot.formats.headers import image_name_column
 from manyhot.formats.reading import (
     FOLDER,
     UNLISTED,
     class_id_column,
     class_lists,
-    classes_of_names,
     constant,
     load_json,
     parse_json,

@@ -6,32 +6,23 @@ The columns name the classes. Columns with other content, such as a patient's ag
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bytes, Floats
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError
 from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in
-from manyhot.formats.headers import (
-    ID_NEEDS,
-    IMAGE_NAME_COLUMNS,
-    class_name_column,
-    fold_name,
-    image_name_column,
-    is_metadata,
-)
-from manyhot.formats.reading import cut_for_message, image_ids, states_of_values, stored_states
-from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
+from manyhot.formats.headers import ID_NEEDS, class_name_column, fold_name, image_name_column, is_metadata
+from manyhot.formats.number_columns import NumberColumn, describe_columns, read_flat_frame, value_columns
+from manyhot.formats.reading import cut_for_message, declared, image_ids, states_of_values, stored_states
+from manyhot.formats.table_files import column_names
+from manyhot.formats.tabular import possible_tables
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
@@ -40,14 +31,6 @@ from manyhot.tables.label_values import LABEL_VALUES, are_counts, columns_of_val
 _MEANINGS_OF_EMPTY = {"unclear": UNCLEAR, "not asked": NOT_ASKED, "no": NO}
 _MEANINGS = _MEANINGS_OF_EMPTY | {"yes": YES}
 _CELL = "1, 0, -1 or nothing; or yes, no, maybe or nothing"
-
-_TEXTS = {
-    **dict.fromkeys(("true", "yes", "y"), 1.0),
-    **dict.fromkeys(("false", "no", "n"), 0.0),
-    **dict.fromkeys(("maybe", "unclear"), -1.0),
-    **dict.fromkeys(("", "nan", "na", "n/a", "null", "none"), np.nan),
-}
-"""Texts in the cells of a class, in lower case; other cells must be numbers."""
 
 _PREFIXES = ("label_", "labels_", "class_", "classes_", "tag_", "tags_", "category_", "target_", "y_")
 """Prefixes that pandas.get_dummies puts before the classes; removed if all classes have the same."""
@@ -72,95 +55,6 @@ OTHER_TABLES = frozenset(
 _SUFFIXES = (".csv", ".tsv", ".parquet")
 
 
-@dataclass(frozen=True)
-class NumberColumn:
-    """A column of a table.
-
-    Attributes
-    ----------
-    values : ndarray of float64, shape (n,)
-        NaN in empty cells; without elements if the column does not contain numbers.
-    is_whole, is_text : bool
-        Whether the file contains whole numbers or flags, or no numbers.
-    """
-
-    name: str
-    values: Floats
-    is_whole: bool = False
-    is_text: bool = False
-
-    @property
-    def holds_states(self) -> bool:
-        """Whether all cells are 0, 1, -1 or empty, but not all are empty."""
-        return not self.is_empty and not len(self.strange)
-
-    @property
-    def holds_scores(self) -> bool:
-        """Whether the column contains scores: neither states nor only whole numbers, such as ages."""
-        return not self.is_whole and len(self.strange) > 0
-
-    @cached_property
-    def is_empty(self) -> bool:
-        """Whether no cell contains a number."""
-        return bool(np.isnan(self.values).all())
-
-    @cached_property
-    def strange(self) -> Floats:
-        """The values other than 0, 1 and -1."""
-        return self.values[~(np.isnan(self.values) | np.isin(self.values, (0, 1, -1)))]
-
-
-def _value_columns(frame: pl.DataFrame) -> list[NumberColumn]:
-    """Return the columns apart from the names of images and the index of pandas."""
-    index = [c for c in frame.columns if fold_name(c) in IMAGE_NAME_COLUMNS[-2:]]
-    skipped = {image_name_column(frame.columns), *index}
-    return [_value_column(column) for column in frame.get_columns() if column.name not in skipped]
-
-
-def _value_column(column: pl.Series) -> NumberColumn:
-    values = _as_floats(column)
-    if values is None:
-        return NumberColumn(column.name, np.empty(0), is_text=True)
-    is_whole = column.dtype.is_integer() or column.dtype == pl.Boolean
-    return NumberColumn(column.name, values, is_whole)
-
-
-def _as_floats(column: pl.Series) -> Floats | None:
-    """Return a column as numbers; None if it contains other texts, lists or times."""
-    if column.dtype in (pl.Categorical, pl.Enum):
-        column = column.cast(pl.String)
-    kind = column.dtype
-    if kind == pl.String:
-        texts = column.unique()
-        folded = texts.str.strip_chars().str.to_lowercase()
-        parsed = folded.cast(pl.Float64, strict=False)
-        values = [_TEXTS.get(t or "", n) for t, n in zip(folded.to_list(), parsed.to_list(), strict=True)]
-        if None in values:
-            return None
-        column = column.replace_strict(texts, values, return_dtype=pl.Float64)
-    elif not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
-        return None
-    array: Floats = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
-    return array
-
-
-def describe_columns(path: Path) -> list[str]:
-    """Return the columns of a table and their content, for a message."""
-    try:
-        columns = {c.name: _value_column(c) for c in _read_frame(path).get_columns()}
-    except InputError:
-        columns = {}
-    return [f"{n} ({_content(columns[n])})" if n in columns else n for n in column_names(path)]
-
-
-def _content(column: NumberColumn) -> str:
-    if column.is_text:
-        return "text"
-    if column.holds_states:
-        return "0 and 1" if np.nanmin(column.values) >= 0 else "0, 1 and -1"
-    return "empty" if column.is_empty else "whole numbers" if column.is_whole else "numbers"
-
-
 def _candidates(path: Path) -> list[NumberColumn]:
     """Return the columns that may be classes; none if the table has another format."""
     names = column_names(path)
@@ -174,25 +68,8 @@ def _candidates(path: Path) -> list[NumberColumn]:
         return []
     if set(possible_tables(names)) - {"images"}:
         return []
-    frame = _read_frame(path, most_rows=_SAMPLE).head(_SAMPLE)
-    return [c for c in _value_columns(frame) if not is_metadata(c.name)]
-
-
-def _read_frame(path: Path, *, most_rows: int | None = None) -> pl.DataFrame:
-    """Read the columns that may be classes or names of images."""
-    header = column_names(path)
-    name, n = Counter(header).most_common(1)[0] if header else ("", 0)
-    if n > 1:
-        raise InputError(
-            "The table has two columns with the same name.",
-            where=path,
-            got=cut_for_message(repr(name)),
-            do="drop or rename one of them",
-        )
-    if path.suffix.lower() != ".parquet":
-        return read_frame(path, most_rows=most_rows)
-    nested = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary)
-    return read_frame(path, [f.name for f in pq.read_schema(path) if not any(is_(f.type) for is_ in nested)])
+    frame = read_flat_frame(path, most_rows=_SAMPLE).head(_SAMPLE)
+    return [c for c in value_columns(frame) if not is_metadata(c.name)]
 
 
 def _recognised(by: Callable[[list[NumberColumn]], bool], *, damaged: bool) -> Callable[[Path], bool]:
@@ -360,7 +237,7 @@ def _hold_counts(columns: Sequence[NumberColumn]) -> bool:
 
 def _read_columns(path: Path, prefix: str = "") -> tuple[list[NumberColumn], pa.Array]:
     """Return the columns of a table whose names begin with `prefix`, and its image ids."""
-    frame = _read_frame(path)
+    frame = read_flat_frame(path)
     ids = image_name_column(frame.columns)
     if ids is None:
         raise InputError(
@@ -369,7 +246,7 @@ def _read_columns(path: Path, prefix: str = "") -> tuple[list[NumberColumn], pa.
             got=_several(describe_columns(path)),
             allowed=ID_NEEDS,
         )
-    columns = [c for c in _value_columns(frame) if c.name.startswith(prefix)]
+    columns = [c for c in value_columns(frame) if c.name.startswith(prefix)]
     return columns, image_ids(frame[ids].cast(pl.String).to_arrow(), f"{path}, column {ids}")
 
 

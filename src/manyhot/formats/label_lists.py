@@ -33,6 +33,7 @@ from manyhot.formats.reading import (
     UNLISTED,
     constant,
     cut_for_message,
+    declared,
     head,
     image_ids,
     load_json,
@@ -40,7 +41,8 @@ from manyhot.formats.reading import (
     ragged,
     with_unlisted,
 )
-from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
+from manyhot.formats.table_files import column_names, read_frame
+from manyhot.formats.tabular import possible_tables
 from manyhot.parameters import is_whole
 from manyhot.registry import register
 from manyhot.tables import Labels

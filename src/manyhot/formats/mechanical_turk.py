@@ -24,7 +24,7 @@ from manyhot.formats.headers import IMAGE_NAME_COLUMNS, first_column
 from manyhot.formats.image_paths import name_in_address
 from manyhot.formats.label_studio_export import LONGEST_SECONDS
 from manyhot.formats.reading import cut_for_message, parse_json
-from manyhot.formats.tabular import column_names, read_frame
+from manyhot.formats.table_files import column_names, read_frame
 from manyhot.registry import register
 from manyhot.tables import Votes
 

@@ -21,25 +21,20 @@ from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.reading import (
     FOLDER,
     cut_for_message,
+    declared,
     head,
     load_json,
     reading,
     short_ids,
     with_image_ids,
 )
-from manyhot.formats.tabular import (
-    TABLE_SUFFIXES,
-    class_indices,
-    column_names,
-    declared,
-    read_frame,
-    read_own,
-    with_small_offsets,
-)
+from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
+from manyhot.formats.tabular import class_indices, read_own
 from manyhot.formats.xml_files import parse_xml
 from manyhot.registry import register
 from manyhot.tables import Objects, check, metadata
-from manyhot.tables.labels import BOX, class_list_from_metadata
+from manyhot.tables.labels import class_list_from_metadata
+from manyhot.tables.objects import BOX
 
 _T = TypeVar("_T")
 

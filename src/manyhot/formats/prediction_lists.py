@@ -30,19 +30,14 @@ from manyhot.formats.reading import (
     JSON_KEY,
     LIST_TYPES,
     cut_for_message,
+    declared,
     head,
     image_ids,
     load_json,
     parse_json,
 )
-from manyhot.formats.tabular import (
-    column_names,
-    declared,
-    keys_of_numbers,
-    predictions_long,
-    predictions_of_frame,
-    read_frame,
-)
+from manyhot.formats.table_files import column_names, read_frame
+from manyhot.formats.tabular import keys_of_numbers, predictions_long, predictions_of_frame
 from manyhot.parameters import is_number, is_whole
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions

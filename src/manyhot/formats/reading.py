@@ -1,4 +1,4 @@
-"""Shared code of readers: errors for damaged files, columns from arrays, classes by name, and JSON.
+"""Shared code of readers: errors for damaged files, columns from arrays, and JSON.
 
 All readers run inside `reading`, so they need not handle the exceptions that libraries raise for damaged
 bytes.
@@ -11,7 +11,7 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +24,7 @@ from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from manyhot import kinds
-from manyhot.classes import ClassList, class_list, from_keys
-from manyhot.core.array_types import Bytes, Ints32, Ints64
+from manyhot.core.array_types import Bytes, Ints64
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, ManyhotError
 from manyhot.tables import STATES, Labels, metadata, one_chunk
@@ -154,8 +153,6 @@ def check_whole(path: Path) -> None:
 
 FOLDER = kinds.FOLDER
 """Pseudo-suffix of folders among the suffixes of a format."""
-
-_SAME = 0.99
 
 LIST_TYPES = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
@@ -342,72 +339,11 @@ def constant(value: str | bool | int | None, n: int, kind: pa.DataType) -> pa.Ar
     return pa.repeat(pa.scalar(value, kind), n)
 
 
-def indices_of(keys: pa.Array, classes: ClassList, where: object) -> pa.Array:
-    """Return the class of each key, such as a WordNet id.
-
-    Raises
-    ------
-    InputError
-        If a key is not in the class list.
-    """
-    ids = pc.index_in(keys, pa.array(classes.keys, pa.string()))
-    if ids.null_count:
-        raise InputError(
-            "A key is not in the class list.",
-            where=where,
-            got=keys.filter(pc.is_null(ids))[0],
-            allowed=f"the {len(classes):,} keys of {classes.name}",
-        )
-    return ids
-
-
 def as_numbers(names: Sequence[str]) -> list[int] | None:
     """Return names as integers; None if a name is not an integer."""
     if not all(name.isascii() and name.isdigit() and len(name) < 10 for name in names):
         return None
     return [int(name) for name in names]
-
-
-def classes_of_names(names: Sequence[str], classes: ClassList | None, path: Path) -> tuple[ClassList, Ints32]:
-    """Return the class list for the names in a file, and the class id of each name.
-
-    Without `classes`, the class list is ImageNet-1k if all names are names of its classes. Otherwise, it
-    consists of the names in the file.
-
-    Raises
-    ------
-    InputError
-        If a name is not in `classes`.
-    """
-    if classes is None:
-        imagenet = class_list()
-        same = len(names) == len(imagenet) and _share(names, imagenet) >= _SAME
-        return imagenet if same else from_keys(names, path.name), np.arange(len(names), dtype=np.int32)
-    described = classes.descriptions
-    return classes, np.array([_index(name, classes, described, path) for name in names], np.int32)
-
-
-def _share(names: Sequence[str], classes: ClassList) -> float:
-    described = classes.descriptions
-    return sum(i in described.get(name, ()) for i, name in enumerate(names)) / len(names)
-
-
-def _index(name: str, classes: ClassList, described: Mapping[str, Collection[int]], path: Path) -> int:
-    ids = described.get(name, ())
-    if len(ids) == 1:
-        return min(ids)
-    try:
-        return classes.index(name)
-    except (LookupError, InputError) as error:
-        if as_numbers([name]) and int(name) < len(classes):
-            return int(name)
-        raise InputError(
-            "A name in the file is not in the class list.",
-            where=path,
-            got=name,
-            allowed=f"keys and names of {classes.name}, or 0 to {len(classes) - 1}",
-            do="omit the class list, because the data set has its own",
-        ) from error
 
 
 HEAD_BYTES = 4096

@@ -19,6 +19,7 @@ from pyarrow import parquet as pq
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import atomic_write, write_text
+from manyhot.formats.class_names import indices_of
 from manyhot.formats.imagenetv2 import image_id
 from manyhot.formats.reading import (
     base_names,
@@ -28,12 +29,11 @@ from manyhot.formats.reading import (
     constant,
     cut_for_message,
     head,
-    indices_of,
     load_json,
     only_by_name,
     ragged,
 )
-from manyhot.formats.tabular import column_names
+from manyhot.formats.table_files import column_names
 from manyhot.formats.writing import LABEL_FACTS, Saved, classes_of_table, usable, with_state
 from manyhot.parameters import check_one_of
 from manyhot.registry import register

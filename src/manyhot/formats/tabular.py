@@ -1,4 +1,4 @@
-"""manyhot's tables as Parquet and CSV, with one row per image or in long form, and plain lists of ids.
+"""manyhot's tables as Parquet and CSV, with one row per image or in long form.
 
 CSV has no lists: with one row per image, lists are written separated by spaces. They are read separated by
 commas, semicolons or bars, or by spaces if the column has none of these. Classes may be indices, keys such as
@@ -8,11 +8,9 @@ WordNet ids, or names of the class list.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,28 +20,11 @@ import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.formats.class_cells import check_commas
-from manyhot.formats.class_name_columns import (
-    NAMES_BESIDE,
-    check_numbered_names,
-    names_by_number,
-    numbers_by_name,
-)
+from manyhot.formats.class_cells import LIST_COLUMNS, with_lists
+from manyhot.formats.class_name_columns import check_numbered_names, names_by_number, numbers_by_name
 from manyhot.formats.csv_tables import LISTS_OF_IMAGES
-from manyhot.formats.decimal_commas import with_decimal_points
-from manyhot.formats.headers import (
-    CLASS_NAME_COLUMNS,
-    IMAGE_NAME_COLUMNS,
-    check_columns,
-    check_packed,
-    check_utf8,
-    check_width,
-    fold_name,
-    raw_header,
-    separator_of,
-)
-from manyhot.formats.reading import FOLDER, cut_for_message, read_parquet, reading, with_image_ids
-from manyhot.formats.reading import declared as declared
+from manyhot.formats.reading import FOLDER, cut_for_message, declared, reading, with_image_ids
+from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import (
@@ -61,47 +42,8 @@ from manyhot.tables import (
     read_results_folder,
 )
 from manyhot.tables import metadata as table_metadata
-from manyhot.tables.image_ids import check_columns_once
 from manyhot.tables.labels import declaring
 from manyhot.tables.own_classes import list_of_names, own_list
-
-_LIST_COLUMNS = {
-    "classes": pl.String,
-    "state": pl.String,
-    "p": pl.Float32,
-    "n_votes": pl.Int32,
-    "scores": pl.Float32,
-    "class_names": pl.String,
-    "sources": pl.String,
-    "conflicts": pl.Int32,
-}
-
-TABLE_SUFFIXES = (".parquet", ".csv", ".tsv")
-
-_NAMES = (
-    *IMAGE_NAME_COLUMNS,
-    *NAMES_BESIDE.values(),
-    "key",
-    "model",
-    "rater_id",
-    "expert_id",
-    "page_id",
-    "task",
-    "worker",
-)
-"""Columns of names, even if these look like numbers: 007 is not 7."""
-
-
-def column_names(path: Path) -> list[str]:
-    """Return the columns of a table; empty if the file is damaged."""
-    try:
-        if path.suffix.lower() == ".parquet":
-            return list(pq.read_schema(path).names)
-        if path.suffix.lower() == ".txt":
-            return ["image_id"]
-        return [c.strip() for c in raw_header(path)]
-    except (pa.ArrowException, OSError, UnicodeDecodeError):
-        return []
 
 
 def _matches(table: str) -> Callable[[Path], bool]:
@@ -158,7 +100,7 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
         return labels_from_table(read_own(path, "labels"), name=name, n_classes=n_classes, class_hash=key)
     frame = read_frame(path)
     is_long = "class_id" in frame.columns
-    frame = _with_lists(frame, LISTS_OF_IMAGES if is_long else _LIST_COLUMNS, classes, path)
+    frame = with_lists(frame, LISTS_OF_IMAGES if is_long else LIST_COLUMNS, classes, path)
     numbered = numbers_by_name(frame, classes, path)
     table = _labels_long(numbered.frame) if is_long else numbered.frame
     classes, assumed = named_list(table, numbered.classes, name)
@@ -196,7 +138,7 @@ def read_predictions_table(
         frame = frame.rename({"class": "class_id"})
     is_long = "class_id" in frame.columns
     numbered = numbers_by_name(
-        frame if is_long else _with_lists(frame, _LIST_COLUMNS, classes, path), classes, path
+        frame if is_long else with_lists(frame, LIST_COLUMNS, classes, path), classes, path
     )
     table = predictions_long(numbered.frame, path) if is_long else numbered.frame
     return predictions_of_frame(table, path, numbered.classes, scores or "score")
@@ -315,159 +257,6 @@ def _check_numbers(path: Path) -> None:
         about = table_metadata(pq.read_schema(path))
     for key in ("schema", "n_classes"):
         metadata_number(about, key, path)
-
-
-_INFERRED = 10_000
-"""Rows of a text file from which the types of its columns are inferred first: all take twice as long."""
-
-
-def _read_text(path: Path, separator: str, names: Mapping[str, Any], most_rows: int | None) -> pl.DataFrame:
-    read = partial(
-        pl.read_csv,
-        path,
-        separator=separator,
-        encoding="utf8",
-        schema_overrides=dict(names),
-        n_rows=most_rows,
-    )
-    try:
-        frame = read(infer_schema_length=_INFERRED)
-    except pl.exceptions.ComputeError:  # later rows have other types
-        return read(infer_schema_length=None)
-    head = frame.head(_INFERRED)
-    # A column that is empty at first may contain numbers later.
-    unknown = any(head[c].null_count() == len(head) and c not in names for c in frame.columns)
-    return read(infer_schema_length=None) if unknown and len(frame) > _INFERRED else frame
-
-
-def read_frame(
-    path: Path, columns: Sequence[str] | None = None, *, most_rows: int | None = None
-) -> pl.DataFrame:
-    """Read any table without checking its columns.
-
-    Parameters
-    ----------
-    columns : sequence of str, optional
-        The columns to read from Parquet; by default, all.
-    most_rows : int, optional
-        Maximum number of rows to read from text; by default, all.
-    """
-    check_packed(path)
-    try:
-        if path.suffix.lower() == ".parquet":
-            frame = pl.from_arrow(read_parquet(path, columns))
-            assert isinstance(frame, pl.DataFrame)
-            check_columns(frame, path)
-            return frame
-        if path.suffix.lower() == ".txt":
-            return pl.DataFrame({"image_id": _names_in_lines(path)}, schema={"image_id": pl.String})
-        header = raw_header(path)
-        check_width(header, path)
-        check_columns_once(filter(str.strip, header), path)
-        names = {c: pl.String for c in header if fold_name(c) in _NAMES}
-        separator = separator_of(path)
-        frame = _read_text(path, separator, names, most_rows)
-        check_columns(frame, path)
-        if separator != ",":
-            lists = (*CLASS_NAME_COLUMNS, *_LIST_COLUMNS)
-            skip = [*names, *(c for c in header if fold_name(c) in lists)]
-            frame = with_decimal_points(frame, path, skip, is_sample=most_rows is not None)
-        return frame.rename({c: c.strip() for c in frame.columns})
-    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
-        if path.suffix.lower() != ".parquet":
-            with path.open("rb") as file:
-                for number, line in enumerate(file, 1):
-                    check_utf8(line, path, number)
-        raise InputError(
-            "The file cannot be read as a table.", where=path, got=str(error).partition("\n")[0]
-        ) from error
-
-
-def _names_in_lines(path: Path) -> list[str]:
-    """Return the lines of a text file, which may contain spaces, unless they are rows of a table.
-
-    Raises
-    ------
-    InputError
-        If each line, after up to two lines of a header, is a name of its own and numbers.
-    """
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    lines = [line for line in lines if line]
-    if len(lines) > len(set(lines)) and set(lines) <= {"0", "1", "-1"}:
-        raise InputError(
-            "The lines of the text file are 0 and 1, not names of images.",
-            where=path,
-            got=f"{len(lines):,} lines",
-            allowed="one name per line",
-            do="if they are the states of a class, as in NUS-WIDE, write one CSV of all classes, for example "
-            "in Python: import pandas as pd; names = pd.read_csv('TestImagelist.txt', header=None)[0].rename("
-            f"'image_id'); states = pd.read_csv({path.name!r}, header=None)[0]; "
-            f"table = pd.DataFrame({{{path.stem!r}: states}}); table.set_index(names).to_csv('labels.csv')",
-        )
-    row = next((rows[0] for n in range(3) if _are_rows(rows := lines[n:])), None)
-    if row is None:
-        return lines
-    numbers = len(row.split()) - 1
-    names = ", ".join(["'image_id'", *(f"'{chr(97 + i)}'" for i in range(min(numbers, 3)))])
-    raise InputError(
-        "The lines of the text file are not only names of images: numbers follow each name.",
-        where=path,
-        got=cut_for_message(row),
-        allowed="one name per line, which may contain spaces, or the text files of CelebA or PASCAL VOC",
-        do="write the file as CSV, whose columns have names, for example in Python: import pandas as pd; "
-        f"table = pd.read_csv({path.name!r}, sep=r'\\s+', header=None, dtype={{'image_id': str}}, "
-        f"names=[{names}{', …' * (numbers > 3)}]); "
-        f"table.to_csv({f'{path.stem}.csv'!r}, index=False)",
-    )
-
-
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-
-
-def _are_rows(lines: Sequence[str]) -> bool:
-    """Return whether lines are different names, each followed by the same number of numbers."""
-    if len(lines) < 2 or " " not in lines[0].replace("\t", " "):
-        return False
-    fields = [line.split() for line in lines]
-    return (
-        len({len(row) for row in fields}) == 1
-        and len({row[0] for row in fields}) == len(lines)
-        and all(_NUMBER.fullmatch(value) for row in fields for value in row[1:])
-    )
-
-
-def _with_lists(
-    frame: pl.DataFrame, columns: Iterable[str], classes: ClassList | None, path: Path
-) -> pl.DataFrame:
-    """Return a table with the lists in these columns, which may be written as text."""
-    for name in columns:
-        if name in frame.columns and not isinstance(frame[name].dtype, pl.List):
-            kind, text = _LIST_COLUMNS[name], frame[name].cast(pl.String).fill_null("")
-            if kind == pl.String and (text.str.starts_with('["') | text.is_in(["", "[]"])).all():
-                decoded = text.replace("", "[]").str.json_decode(pl.List(pl.String))
-                frame = frame.with_columns(decoded.alias(name))
-                continue
-            # Names may hold spaces, so spaces separate items only if nothing else does.
-            item = r"[^,;|\[\]\"']+" if text.str.contains(r"[,;|]").any() else r"[^\s\[\]\"']+"
-            items = text.str.extract_all(item).list.eval(pl.element().str.strip_chars())
-            if name == "classes":
-                items = _whole_names(text, items, classes, path)
-            frame = frame.with_columns(items.cast(pl.List(kind)).alias(name))
-    return frame
-
-
-def _whole_names(text: pl.Series, items: pl.Series, classes: ClassList | None, path: Path) -> pl.Series:
-    """Return lists of names in which a cell that is a class of the list is one name."""
-    cells = text.unique().to_list()
-    if not any(mark in cell for cell in cells for mark in ";|[\"'"):
-        check_commas(cells, classes, f"{path}, column {text.name}")
-    whole = [] if classes is None else [cell for cell in cells if classes.find(cell.strip()) is not None]
-    is_whole = text.is_in(whole)
-    return (
-        items
-        if not whole
-        else items.zip_with(~is_whole, text.str.strip_chars().reshape((-1, 1)).arr.to_list())
-    )
 
 
 def _labels_long(frame: pl.DataFrame) -> pl.DataFrame:
@@ -642,17 +431,3 @@ def _arrow(frame: pl.DataFrame) -> pa.Table:
     return with_image_ids(
         with_small_offsets(frame.with_columns(pl.col("image_id").cast(pl.String)).to_arrow())
     )
-
-
-def with_small_offsets(table: pa.Table) -> pa.Table:
-    """Return a table of polars with 32-bit offsets."""
-    fields = [pa.field(f.name, _narrow_type(f.type)) for f in table.schema]
-    return table.cast(pa.schema(fields))
-
-
-def _narrow_type(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_large_list(kind):
-        return pa.list_(_narrow_type(kind.value_type))
-    if pa.types.is_large_string(kind) or str(kind) == "string_view":
-        return pa.string()
-    return kind

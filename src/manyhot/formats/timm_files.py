@@ -24,7 +24,7 @@ from manyhot.core.array_types import Floats, Floats32, Ints32
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.reading import cut_for_message, head, load_json, parse_json, read_parquet, short_ids
-from manyhot.formats.tabular import column_names, read_frame
+from manyhot.formats.table_files import column_names, read_frame
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions, Results, schema
 from manyhot.tables.result_tables import describe_metric

@@ -13,18 +13,9 @@ from manyhot.errors import InputError
 from manyhot.formats.choice_files import is_crowd_kit
 from manyhot.formats.class_lists import read_class_list
 from manyhot.formats.class_name_columns import numbers_by_name
-from manyhot.formats.reading import FOLDER, cut_for_message, reading, with_image_ids
-from manyhot.formats.tabular import (
-    TABLE_SUFFIXES,
-    class_indices,
-    column_names,
-    declared,
-    named_list,
-    read_frame,
-    read_own,
-    size_and_hash,
-    with_small_offsets,
-)
+from manyhot.formats.reading import FOLDER, cut_for_message, declared, reading, with_image_ids
+from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
+from manyhot.formats.tabular import class_indices, named_list, read_own, size_and_hash
 from manyhot.registry import register
 from manyhot.tables import ANSWERS, Golden, Votes, golden_from_table, votes_from_table
 from manyhot.tables.labels import class_list_metadata

@@ -19,7 +19,7 @@ import pyarrow as pa
 from manyhot.classes import family_of, pretraining_of
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.errors import InputError
-from manyhot.formats.tabular import column_names, read_frame
+from manyhot.formats.table_files import column_names, read_frame
 from manyhot.registry import register
 from manyhot.tables import Results, schema
 from manyhot.tables.result_tables import describe_metric

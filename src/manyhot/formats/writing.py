@@ -23,6 +23,7 @@ from manyhot import registry, tables
 from manyhot.classes import ClassList, class_list, class_list_of
 from manyhot.core.array_types import Floats32, Ints32, Ints64
 from manyhot.errors import InputError, MatchError
+from manyhot.files import PathLike as PathLike
 from manyhot.formats.image_paths import addresses
 from manyhot.formats.reading import FOLDER, declared
 from manyhot.tables import DESCRIPTION, Golden, Images, Labels, Votes, one_chunk
@@ -245,9 +246,6 @@ def usable(labels: Labels) -> list[bool]:
     """Return which images are usable."""
     flags: list[bool] = labels.table["usable"].to_pylist()
     return flags
-
-
-PathLike = str | os.PathLike[str]
 
 
 def check_apart(sources: Iterable[object], target: PathLike, names: Collection[str] = ()) -> None:

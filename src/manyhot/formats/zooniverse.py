@@ -18,7 +18,7 @@ from manyhot.formats.answer_sets import AnswerOptions, GivenAnswer, fold, votes_
 from manyhot.formats.headers import image_name_column
 from manyhot.formats.label_studio_tasks import names_of_proposals
 from manyhot.formats.reading import cut_for_message, parse_json
-from manyhot.formats.tabular import column_names, read_frame
+from manyhot.formats.table_files import column_names, read_frame
 from manyhot.formats.writing import Saved
 from manyhot.registry import register
 from manyhot.tables import Votes, check

@@ -13,8 +13,8 @@ import numpy as np
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Ints
 from manyhot.errors import InputError, MatchError
-from manyhot.formats.tabular import read_frame
-from manyhot.tables.own_classes import find_class
+from manyhot.formats.table_files import read_frame
+from manyhot.tables.class_list_unions import find_class
 
 NO_CLASS = -1
 """Code of a class that the data set does not have."""

@@ -31,7 +31,7 @@ from manyhot.formats import (
     read_labels,
     read_votes,
 )
-from manyhot.formats.tabular import declared
+from manyhot.formats.reading import declared
 from manyhot.formats.vote_files import indexed_answers, plain_answers
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Flattened, Shown, is_whole

@@ -17,7 +17,7 @@ from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_findings
 from manyhot.formats.headers import fold_name
-from manyhot.formats.tabular import read_frame
+from manyhot.formats.table_files import read_frame
 from manyhot.reassess.arrow_tables import as_arrow
 from manyhot.reassess.ensemble import only_source
 from manyhot.run import Run

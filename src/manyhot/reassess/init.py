@@ -18,7 +18,8 @@ from manyhot import tables
 from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list, class_list_of
 from manyhot.command import command
 from manyhot.data.benchmarks import Fetched, data_set
-from manyhot.data.data_sets import ImagesTableLike, open_images
+from manyhot.data.data_sets import open_images
+from manyhot.data.reading_options import ImagesTableLike
 from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.files import hashes_of, sha256, write_refused
 from manyhot.formats import (

@@ -17,8 +17,7 @@ from manyhot.core.answers import ANSWERS, History
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import detect
-from manyhot.formats.reading import reading
-from manyhot.formats.tabular import declared
+from manyhot.formats.reading import declared, reading
 from manyhot.reassess.answers import TableLike
 from manyhot.reassess.arrow_tables import as_arrow
 from manyhot.tables import Votes, one_chunk, schema

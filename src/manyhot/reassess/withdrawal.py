@@ -15,7 +15,7 @@ from manyhot import tables
 from manyhot.classes import ClassList
 from manyhot.errors import InputError, MatchError
 from manyhot.formats.headers import class_name_column, fold_name, image_name_column
-from manyhot.formats.tabular import read_frame
+from manyhot.formats.table_files import read_frame
 from manyhot.reassess.additions import QUESTION
 from manyhot.reassess.arrow_tables import as_arrow
 from manyhot.tables import Campaign

@@ -421,3 +421,19 @@ def _differ(
         allowed=f"the {len(theirs):,} {noun}s of {reference.where}, in any order",
         do=f"{do}; {BY_POSITION}",
     )
+
+
+def list_matrix(column: pa.ChunkedArray | pa.Array, fill: float) -> npt.NDArray[Any]:
+    """Return a column of lists as a matrix, shape (n, longest); short lists are padded with `fill`.
+
+    Lists of equal lengths are not copied.
+    """
+    column = one_chunk(column) if isinstance(column, pa.ChunkedArray) else column
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    lengths = np.diff(column.offsets.to_numpy())
+    if len(lengths) and (lengths == lengths[0]).all():
+        same: npt.NDArray[Any] = flat.reshape(len(lengths), int(lengths[0]))
+        return same
+    matrix: npt.NDArray[Any] = np.full((len(lengths), int(lengths.max(initial=0))), fill, flat.dtype)
+    matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = flat
+    return matrix

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,22 +11,16 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list, class_list_of, classes_seen
 from manyhot.core.array_types import Ints, Ints32
-from manyhot.core.sets import YES
 from manyhot.errors import MatchError
-from manyhot.tables.arrays import label_sets
+from manyhot.tables.class_list_unions import find_class, followed_by, keys_not_in, sorted_by_key, union_of
 from manyhot.tables.frames import one_chunk
 from manyhot.tables.labels import Images, Labels, with_zeros
 from manyhot.tables.predictions import Predictions
 from manyhot.tables.schemas import metadata
-from manyhot.tables.selected_classes import labels_of_positions, left_out_classes, note_on_left_out
-
-_T = TypeVar("_T")
+from manyhot.tables.selected_classes import selected_with_note
 
 _EXAMPLES = 3
 """Names in a message."""
-
-_MOST_UNLABELLED = 10
-"""Names of classes that the labels do not have, in a note."""
 
 
 def list_of_names(names: Iterable[str], where: str) -> tuple[ClassList, bool]:
@@ -41,29 +34,6 @@ def list_of_names(names: Iterable[str], where: str) -> tuple[ClassList, bool]:
     if all(imagenet.find(name) is not None for name in distinct if not name.isdecimal()):
         return imagenet, not distinct <= set(imagenet.keys)
     return classes_seen(distinct, where), False
-
-
-EMPTY_NAMES = frozenset(("background", "blank", "empty", "no animal", "no finding", "none", "nothing"))
-"""Names of a class for images that show none of the other classes."""
-
-
-def note_on_empty(labels: Labels, classes: ClassList | None) -> str:
-    """Return that label sets are empty where a class means that there is nothing; empty if they are not."""
-    names = () if classes is None else classes.names
-    nothing = [i for i, name in enumerate(names) if name.strip().casefold() in EMPTY_NAMES]
-    if not nothing:
-        return ""
-    sets = label_sets(labels)
-    n, n_empty = np.count_nonzero(sets.usable), np.count_nonzero(sets.usable & (sets.size == 0))
-    if not n_empty or ((sets.state == YES) & np.isin(sets.classes, nothing)).any():
-        return ""
-    name = names[nothing[0]]
-    return (
-        f"no image has the label {name!r}, which is a class of the predictions, but {n_empty:,} of {n:,} "
-        f"images have an empty label set: metrics of the top class skip them, and for all others {name!r} "
-        f"is a wrong prediction there; write {name!r} as the label of these "
-        "images, or leave the class out of the predictions"
-    )
 
 
 def own_list(classes: ClassList) -> ClassList | None:
@@ -119,7 +89,7 @@ class JoinedClasses:
         if labels.complete and self.n_classes > n_shared:
             labels = with_zeros(labels)  # no other class was answered
         if self.selects and at is not None and own is not None and n_shared:
-            labels = _selected_labels(labels, at, own, "not in the class list")
+            labels = selected_with_note(labels, at, own, "not in the class list")
         table = labels.table
         if at is not None:
             lists = one_chunk(table["classes"])
@@ -186,22 +156,22 @@ class JoinedClasses:
             absent += tuple(own.keys[i] for i in range(len(own)) if find_class(own, i, listed) is None)
         if absent:
             return (
-                f"{predictions.model}: the scores of {_some(absent)} were left out, because the class list "
-                "does not contain them; the other scores are unchanged, so that probabilities may not add "
-                "up to 1"
+                f"{predictions.model}: the scores of {listed_names(absent)} were left out, because the class "
+                "list does not contain them; the other scores are unchanged, so that probabilities may not "
+                "add up to 1"
             )
         if self.numbered and self.classes is not None:
             return (
                 "the labels contain numbers of classes and no names, so they are assumed to be positions "
-                f"among the classes of the predictions: {_some(self.classes.keys)}; write the names into the "
-                "labels, or pass `classes` in the order of the numbers"
+                f"among the classes of the predictions: {listed_names(self.classes.keys)}; write the names "
+                "into the labels, or pass `classes` in the order of the numbers"
             )
         if self.columns is None or _list_of(predictions) is not None:
             return ""
         order = "order of the labels' classes" if self.columns.is_complete else "sorted order of their names"
         return (
             f"the columns of scores have no names, so they are assumed to be in the {order}: "
-            f"{_some(self.columns.keys)}; pass `classes` if the columns are in another order"
+            f"{listed_names(self.columns.keys)}; pass `classes` if the columns are in another order"
         )
 
     def _in_columns(self, model: Predictions, columns: ClassList) -> Predictions:
@@ -214,7 +184,7 @@ class JoinedClasses:
             "classes, and its columns have no names.",
             where=model.source or None,
             got=f"{width:,} columns",
-            allowed=f"{len(columns):,}, one for each of {_some(columns.keys)}",
+            allowed=f"{len(columns):,}, one for each of {listed_names(columns.keys)}",
             do="pass the classes in the order of the columns as `classes`",
         )
 
@@ -228,7 +198,7 @@ class JoinedClasses:
             raise MatchError(
                 f"{model.model} predicts classes that are not in the class list.",
                 where=model.source or None,
-                got=_some(absent),
+                got=listed_names(absent),
                 allowed=f"the {len(self.classes):,} classes of {self.classes.name}",
                 do=_NAME_CLASSES
                 if are_numbers(own.keys)
@@ -243,7 +213,7 @@ class JoinedClasses:
             raise MatchError(
                 "The labels have classes that are not in the class list.",
                 where=labels.name or None,
-                got=_some([own.keys[i] for i in absent]),
+                got=listed_names([own.keys[i] for i in absent]),
                 allowed=f"the {len(self.classes):,} classes of {self.classes.name}",
                 do="pass the list of all classes as `classes`",
             )
@@ -255,71 +225,16 @@ class JoinedClasses:
             raise MatchError(
                 f"{model.model} has no scores for some classes.",
                 where=model.source or None,
-                got=_some([self.classes.keys[i] for i in missing]),
+                got=listed_names([self.classes.keys[i] for i in missing]),
                 allowed=f"scores for the {self.n_classes:,} classes of {self.classes.name}",
                 do="predict these classes, too, or leave them out of the labels; if labels have a column for "
                 "each class, `classes` selects columns: pass the list of the predicted classes",
             )
 
 
-def _selected_labels(labels: Labels, at: Ints, own: ClassList, why: str) -> Labels:
-    """Return label sets without the classes that have no position, and with a note that names them."""
-    left_out = left_out_classes(labels, at)
-    if not len(left_out):
-        return labels
-    selected = labels_of_positions(labels, at)
-    verb = "is" if len(left_out) == 1 else "are"
-    note = note_on_left_out(labels, selected, [own.keys[i] for i in left_out], f"{verb} {why}")
-    return replace(selected, notes=(*labels.notes, note))
-
-
 def scored_classes(model: Predictions | None) -> ClassList | None:
     """Return the classes of which a model has scores; None if it has no names, or only its best classes."""
     return _list_of(model) if model is not None and model.is_dense else None
-
-
-def without_unpredicted(labels: Labels, model: ClassList | None) -> Labels:
-    """Return label sets without classes for nothing, or that nobody was asked about, if a model lacks them.
-
-    A model of findings has no scores for *No Finding*. Labels are unchanged if the model lacks other classes.
-    """
-    own = labels.class_list
-    if own is None or model is None:
-        return labels
-    at = np.array([-1 if (i := find_class(own, c, model)) is None else i for c in range(len(own))])
-    is_nothing = np.array([name.strip().casefold() in EMPTY_NAMES for name in own.names])
-    absent = at < 0
-    if not absent.any() or absent.all() or not is_nothing[left_out_classes(labels, at)].all():
-        return labels
-    selected = _selected_labels(labels, at, own, "without scores")
-    rest = _selected(own, np.flatnonzero(~absent).tolist())
-    return replace(JoinedClasses(len(rest), rest, selects=True).of_labels(selected), notes=selected.notes)
-
-
-def unlabelled_classes(labels: Labels, images: Images | None, joined: JoinedClasses) -> tuple[int, ...]:
-    """Return the joined classes that only the predictions have, if the labels list all of their classes.
-
-    Labels that are lists of classes may lack a class because no image shows it, so nothing follows from that.
-    """
-    lists = [t.class_list for t in (labels, images) if t is not None and t.class_list is not None]
-    if joined.classes is None or not lists or not all(own.is_complete for own in lists):
-        return ()
-    absent = [_not_in(joined.classes, own) for own in lists]
-    only = set(absent[0]).intersection(*absent[1:])
-    return tuple(i for i, key in enumerate(joined.classes.keys) if key in only)
-
-
-def note_on_unlabelled(classes: ClassList, only: Sequence[int], model: Predictions) -> str:
-    """Return that the predictions have classes, or other columns, that the labels do not have."""
-    names = _some([classes.keys[i] for i in only], _MOST_UNLABELLED)
-    they, them = ("it counts", "it") if len(only) == 1 else ("they count", "them")
-    columns, do = "classes", f"drop {them} from the predictions"
-    if model.is_dense:
-        columns, do = "classes or other columns", "pass the list of the labels' classes as `classes`"
-    return (
-        f"the labels do not have {len(only):,} of the {columns} of the predictions: {names}; {they} as not "
-        f"valid on all images, except in metrics with masked=True; to leave {them} out, {do}"
-    )
 
 
 def join_classes(
@@ -373,13 +288,15 @@ def join_classes(
 
 def _check_common(lists: Sequence[ClassList], model: ClassList, predictions: Predictions) -> None:
     """Raise an error for predictions that have no class in common with the labels."""
-    if any(len(_not_in(model, own)) < len(model) or len(_not_in(own, model)) < len(own) for own in lists):
+    if any(
+        len(keys_not_in(model, own)) < len(model) or len(keys_not_in(own, model)) < len(own) for own in lists
+    ):
         return
     raise MatchError(
         f"{predictions.model} has no class in common with the labels.",
         where=predictions.source or None,
-        got=_some(model.keys),
-        allowed=f"{_some(lists[0].keys)}, as in {lists[0].name or 'the labels'}",
+        got=listed_names(model.keys),
+        allowed=f"{listed_names(lists[0].keys)}, as in {lists[0].name or 'the labels'}",
         do=_NAME_CLASSES if are_numbers(model.keys) else "pass predictions of these classes",
     )
 
@@ -395,12 +312,6 @@ def are_numbers(keys: Sequence[str]) -> bool:
     return list(keys) == [str(i) for i in range(len(keys))]
 
 
-def find_class(own: ClassList, i: int, target: ClassList) -> int | None:
-    """Return the class of another list with the key, the name or a synonym of class i; None if none has."""
-    names = dict.fromkeys((own.keys[i], own.names[i], *own.synonyms[i]))
-    return next((at for name in names if (at := target.find(name)) is not None), None)
-
-
 def _of_numbers(labels: Labels, model: ClassList | None, width: int) -> JoinedClasses | None:
     """Return the classes of labels that are numbers: those that the predictions have."""
     if model is not None:
@@ -414,70 +325,20 @@ def _of_names(
 ) -> JoinedClasses:
     own = lists[0]
     for other in lists[1:]:
-        own = _union(own, other)
-    both = own if model is None else _union(own, model)
+        own = union_of(own, other)
+    both = own if model is None else union_of(own, model)
     imagenet = class_list()
     fits_imagenet = model is None and width == len(imagenet) != len(own)
     if fits_imagenet and all(imagenet.find(key) is not None for key in own.keys):
         return JoinedClasses(len(imagenet), imagenet)
     if in_order and own_list(both) is not None:
         # The ids of one file are the same in all commands, whatever the predictions are.
-        both = own if model is None else _followed_by(own, model)
+        both = own if model is None else followed_by(own, model)
     elif sort and not own.is_complete and own_list(both) is not None:
         # The same numbers to the last digit, whatever the order of the model's columns. Declared classes keep
         # their ids, by which ties are broken.
-        both = replace(_sorted(both), is_complete=model is not None or both.is_complete)
+        both = replace(sorted_by_key(both), is_complete=model is not None or both.is_complete)
     return JoinedClasses(len(both), both, own)
-
-
-def _followed_by(own: ClassList, model: ClassList) -> ClassList:
-    """Return the classes of a list, and then those that only a model has, sorted."""
-    only = set(_not_in(model, own))
-    if not only:
-        return own
-    more = _sorted(_selected(model, [i for i, key in enumerate(model.keys) if key in only]))
-    return replace(
-        own,
-        keys=own.keys + more.keys,
-        names=own.names + more.names,
-        synonyms=own.synonyms + more.synonyms,
-        definitions=own.definitions + more.definitions,
-        hypernyms=own.hypernyms + more.hypernyms,
-    )
-
-
-def _sorted(classes: ClassList) -> ClassList:
-    """Return the classes in the order of their keys as strings."""
-    return _selected(classes, sorted(range(len(classes)), key=classes.keys.__getitem__))
-
-
-def _selected(classes: ClassList, order: Sequence[int]) -> ClassList:
-    """Return the classes with these ids, in this order."""
-
-    def ordered(column: tuple[_T, ...]) -> tuple[_T, ...]:
-        return tuple(column[i] for i in order)
-
-    return replace(
-        classes,
-        keys=ordered(classes.keys),
-        names=ordered(classes.names),
-        synonyms=ordered(classes.synonyms),
-        definitions=ordered(classes.definitions),
-        hypernyms=ordered(classes.hypernyms),
-    )
-
-
-def _union(a: ClassList, b: ClassList) -> ClassList:
-    """Return a list of the classes of both: one of the two if it is complete and contains the other."""
-    for whole, part in ((a, b), (b, a)):
-        if whole.is_complete and _not_in(part, whole) == []:
-            return whole
-    union = classes_seen([*a.keys, *_not_in(b, a)], a.name)
-    return replace(union, is_complete=a.is_complete and b.is_complete)
-
-
-def _not_in(part: ClassList, whole: ClassList) -> list[str]:
-    return [part.keys[i] for i in range(len(part)) if find_class(part, i, whole) is None]
 
 
 def _seen(labels: Labels) -> ClassList:
@@ -504,7 +365,7 @@ def selected_labels(labels: Labels, classes: ClassList | None) -> Labels:
 def shares_classes(labels: Labels, classes: ClassList) -> bool:
     """Return whether labels name their classes, and a list contains some of these."""
     own = _list_of(labels)
-    return own is not None and len(_not_in(own, classes)) < len(own)
+    return own is not None and len(keys_not_in(own, classes)) < len(own)
 
 
 def over_list_of(labels: Labels, other: Labels) -> Labels:
@@ -513,9 +374,9 @@ def over_list_of(labels: Labels, other: Labels) -> Labels:
     Otherwise, they are unchanged. A list of names that occur in a file may lack classes of the other list.
     """
     own, target = _list_of(labels), _list_of(other)
-    if own is None or target is None or own.hash == target.hash or _not_in(own, target):
+    if own is None or target is None or own.hash == target.hash or keys_not_in(own, target):
         return labels
-    if own.is_complete and _not_in(target, own):
+    if own.is_complete and keys_not_in(target, own):
         return labels
     return JoinedClasses(len(target), target).of_labels(labels)
 
@@ -541,6 +402,7 @@ def _with_label(table: pa.Table, at: Ints32) -> pa.Table:
     return table.set_column(table.column_names.index("label"), "label", label)
 
 
-def _some(names: Collection[str], most: int = _EXAMPLES) -> str:
+def listed_names(names: Collection[str], most: int = _EXAMPLES) -> str:
+    """Return the first names for a message, and the number of all if there are more."""
     shown = ", ".join(list(names)[:most])
     return shown if len(names) <= most else f"{shown}, … ({len(names):,} names)"

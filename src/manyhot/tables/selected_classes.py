@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
+from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Ints
 from manyhot.tables.frames import one_chunk
 from manyhot.tables.labels import Labels
@@ -24,7 +25,7 @@ def left_out_classes(labels: Labels, at: Ints) -> Ints:
     return np.unique(flat[at[flat] < 0])
 
 
-def labels_of_positions(labels: Labels, at: Ints) -> Labels:
+def _labels_of_positions(labels: Labels, at: Ints) -> Labels:
     """Return label sets without the classes whose position in `at` is negative.
 
     The class ids are unchanged. An original label that is left out is null.
@@ -60,7 +61,7 @@ def _filtered(column: pa.ListArray, keep: Bools, rows: Ints, *, is_own: bool = F
     return pa.ListArray.from_arrays(pa.array(offsets), items, mask=pa.array(~valid))
 
 
-def note_on_left_out(labels: Labels, selected: Labels, names: Sequence[str], why: str) -> str:
+def _note_on_left_out(labels: Labels, selected: Labels, names: Sequence[str], why: str) -> str:
     """Return which classes were left out, and how many images had only these."""
     n_before, n_after = _n_with_classes(labels), _n_with_classes(selected)
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
@@ -79,3 +80,14 @@ def _n_with_classes(labels: Labels) -> int:
     has_valid = np.zeros(len(labels), bool)
     has_valid[rows[is_valid]] = True
     return int((has_valid & one_chunk(labels.table["usable"]).to_numpy(zero_copy_only=False)).sum())
+
+
+def selected_with_note(labels: Labels, at: Ints, own: ClassList, why: str) -> Labels:
+    """Return label sets without the classes that have no position, and with a note that names them."""
+    left_out = left_out_classes(labels, at)
+    if not len(left_out):
+        return labels
+    selected = _labels_of_positions(labels, at)
+    verb = "is" if len(left_out) == 1 else "are"
+    note = _note_on_left_out(labels, selected, [own.keys[i] for i in left_out], f"{verb} {why}")
+    return replace(selected, notes=(*labels.notes, note))

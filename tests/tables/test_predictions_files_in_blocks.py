@@ -7,7 +7,7 @@ import pytest
 
 from manyhot.errors import InputError
 from manyhot.formats import read_predictions
-from manyhot.tables import Predictions, predictions, read, read_dense, unpacked, write_predictions
+from manyhot.tables import Predictions, predictions_files, read, read_dense, unpacked, write_predictions
 
 N, C = 2_500, 8
 
@@ -21,12 +21,14 @@ def written(folder, dtype=np.float16):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_scores_read_in_blocks_are_those_written(tmp_path, monkeypatch, dtype):
-    monkeypatch.setattr(predictions, "_MANY_SCORES", N * C)
+    monkeypatch.setattr(predictions_files, "_MANY_SCORES", N * C)
     scores, path = written(tmp_path, dtype)
     found = read_dense(path, model="file")
     assert found.scores.dtype == dtype
     np.testing.assert_array_equal(found.scores, scores)
-    whole = predictions.predictions_from_table(read(path, "predictions"), model="file", source=str(path))
+    whole = predictions_files.predictions_from_table(
+        read(path, "predictions"), model="file", source=str(path)
+    )
     assert found.image_id.equals(whole.image_id)
     same = ("model", "score_kind", "n_classes", "class_hash", "source", "class_list")
     assert all(getattr(found, name) == getattr(whole, name) for name in same)
@@ -35,7 +37,7 @@ def test_scores_read_in_blocks_are_those_written(tmp_path, monkeypatch, dtype):
 def test_other_predictions_are_not_read_in_blocks(tmp_path, monkeypatch):
     _, path = written(tmp_path)
     assert read_dense(path, model="file") is None  # few scores
-    monkeypatch.setattr(predictions, "_MANY_SCORES", 1)
+    monkeypatch.setattr(predictions_files, "_MANY_SCORES", 1)
     table = pq.read_table(path)
     ragged = table.set_column(1, "scores", [[[1.0, 2.0]] * (N - 1) + [[1.0]]])
     pq.write_table(ragged, tmp_path / "ragged.parquet")
@@ -45,7 +47,7 @@ def test_other_predictions_are_not_read_in_blocks(tmp_path, monkeypatch):
 
 
 def test_a_damaged_file_and_nulls_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(predictions, "_MANY_SCORES", 1)
+    monkeypatch.setattr(predictions_files, "_MANY_SCORES", 1)
     _, path = written(tmp_path)
     table = pq.read_table(path)
     holed = table.set_column(1, "scores", [[[1.0, None]] * N])
@@ -59,7 +61,7 @@ def test_a_damaged_file_and_nulls_are_refused(tmp_path, monkeypatch):
 
 
 def test_scores_that_need_more_memory_than_is_free_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(predictions, "_MANY_SCORES", 1)
+    monkeypatch.setattr(predictions_files, "_MANY_SCORES", 1)
     monkeypatch.setattr(unpacked, "free_memory", lambda: 60_000)
     _, path = written(tmp_path)
     with pytest.raises(InputError) as refused:

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import gammaln
 from scipy.stats import dirichlet_multinomial
 
-from manyhot.core.expectation_maximisation import log_marginal
+from manyhot.core.dirichlet_priors import log_marginal
 
 
 def test_the_probability_of_counts_is_scipys_for_each_rater_and_prior():

@@ -1,0 +1,85 @@
+"""Why a metric has no value or no interval, as notes say it, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from manyhot.core.estimates import Estimate, Ratio
+from manyhot.core.jackknife import UNVARYING, rarest_classes
+from manyhot.core.ratio_intervals import FEW_IMAGES, FEWEST_CASES
+from manyhot.core.sets import NO, YES, Case, LabelSets
+from manyhot.evaluate.result_rows import Number
+from manyhot.tables.result_tables import describe_metric
+
+_SHOWN = 5
+"""Names of classes in a note."""
+
+
+def not_a_number(metric: str, estimate: Estimate, case: Case) -> tuple[int, str]:
+    """Return on how many images a metric is NaN or infinite, and what a note says: so is its value then."""
+    if not isinstance(estimate, Ratio) or estimate.num.dtype == estimate.den.dtype == bool:
+        return 0, ""
+    are_numbers = np.isfinite(estimate.num) & np.isfinite(estimate.den) | ~estimate.scored
+    if are_numbers.all():
+        return 0, ""
+    row, n = int(np.argmin(are_numbers)), int(np.count_nonzero(~are_numbers))
+    return n, (
+        f"{metric} is {estimate.num[row]:g} for {n:,} image{'s' * (n > 1)} (first: {case.name(row)}), and so "
+        "for all images together; a metric skips images without a value"
+    )
+
+
+def why_no_interval(number: Number) -> str:
+    """Return why resampled values of a metric on all images give no interval."""
+    is_share = describe_metric(number.metric).get("unit") == "share"
+    if not np.isfinite(number.value):
+        return "the value is not a number"
+    if is_share and not 0 <= number.value <= 1:
+        return "the value is not a share from 0 to 1, as the metric is registered without a `unit`"
+    return FEW_IMAGES if number.n < FEWEST_CASES and not is_share else UNVARYING
+
+
+def no_interval_text(
+    metrics: Sequence[str], reason: str, names: Sequence[str], sets: LabelSets | None = None
+) -> str:
+    """Return what a note says on metrics without an interval.
+
+    Parameters
+    ----------
+    metrics : sequence of str
+    reason : str
+        As `manyhot.core.jackknife.doubt_of` or `why_no_interval` returns it.
+    names : sequence of str, length C
+        The names of the classes.
+    sets : LabelSets, optional
+        The label sets of the evaluated images, to name the rare classes if these are the reason.
+    """
+    text = f"no interval of {', '.join(metrics)}: {reason}"
+    if sets is None:
+        return text
+    masked = any("masked=True" in metric for metric in metrics)
+    return text + _without_rare_classes(sets, reason, names, masked=masked)
+
+
+def _without_rare_classes(sets: LabelSets, reason: str, names: Sequence[str], *, masked: bool) -> str:
+    """Return without which rare classes a mean over classes has an interval; empty if this is not the reason.
+
+    If `masked`, only classes answered no are negatives.
+    """
+    if not reason.startswith("too few positives"):
+        return ""
+    usable, c = sets.usable[sets.rows], sets.n_classes
+    counts = np.bincount(sets.classes[usable & (sets.state == YES)], minlength=c)
+    if "negatives" in reason:
+        negatives = np.count_nonzero(sets.usable) - counts
+        if sets.leaves_out_cells(masked):
+            negatives = np.bincount(sets.classes[usable & (sets.state == NO)], minlength=c)
+        counts = np.minimum(counts, negatives)
+    rare = rarest_classes(counts)
+    if not len(rare):
+        return ""
+    shown = ", ".join(f"{names[i]} ({counts[i]:,})" for i in rare[:_SHOWN])
+    more = f" and {len(rare) - _SHOWN:,} more" if len(rare) > _SHOWN else ""
+    return f"; without {shown}{more}, there is an interval: pass the list of the other classes as `classes`"

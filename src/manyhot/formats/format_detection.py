@@ -1,0 +1,147 @@
+"""Which format a file has, and what a file of no known format lacks."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from manyhot import registry
+from manyhot.errors import InputError
+from manyhot.files import PathLike
+from manyhot.formats.pickles import PICKLES, advice
+from manyhot.kinds import FOLDER, HOLDS
+from manyhot.tables.arrays import LABEL_A_SAMPLE
+
+
+def detect(
+    path: PathLike, holds: Iterable[str] = HOLDS, *, property: str = "matches"
+) -> registry.Entry | None:
+    """Return the first format that reads one of `holds` and matches a file or folder; None if there is none.
+
+    `property` is the property that decides whether a format matches: `matches` by default, or `explicit` or
+    `numbers` if the caller states the content of the file.
+    """
+    path = Path(path)
+    suffix = FOLDER if path.is_dir() else path.suffix.lower()
+    for entry in registry.each("format"):
+        fits = entry.about["holds"] in holds and suffix in entry.about["suffixes"]
+        if fits and property in entry.about and entry.about[property](path):
+            return entry
+    return None
+
+
+def holds_images_alone(path: PathLike) -> bool:
+    """Return whether a file contains images but no labels; false if it contains neither."""
+    return detect(path, ("labels",)) is None and detect(path, ("images",)) is not None
+
+
+def holds_photographs(path: PathLike) -> bool:
+    """Return whether a folder contains images, in class folders or without labels."""
+    found = detect(path, ("labels", "images"))
+    return found is not None and found.name in ("image-folder", "photographs")
+
+
+def format_of(path: Path, holds: str, *, has_values: bool) -> registry.Entry | None:
+    """Return the format of a file; `has_values` is whether the caller says what its numbers are."""
+    properties = (*(("numbers",) if has_values else ()), "matches", "explicit")
+    return next((e for p in properties if (e := detect(path, (holds,), property=p))), None)
+
+
+def unknown_format(path: Path, holds: str) -> InputError:
+    """Return the error for a file or folder that has no format with `holds`."""
+    other = detect(path)
+    if other and holds == "labels" and other.name == "photographs":
+        return InputError(
+            "The folder contains images without labels.",
+            where=path,
+            allowed="folders of images, one per class; or label sets in a file",
+            do=LABEL_A_SAMPLE,
+        )
+    if path.suffix.lower() in PICKLES:
+        return InputError(
+            "The file was not opened, because it may be a pickle, which can run code.",
+            where=path,
+            allowed=_needs(path, holds),
+            do=advice(path),
+        )
+    if other:
+        columns = _columns(path, holds)[0] if other.about["holds"] == "images" else ""
+        got = f"{other.about['holds']} ({other.name}){columns}"
+        # Images without original labels are a table in which the columns of labels were not recognised.
+        do = None if columns and " label (" not in columns else f"pass it as {other.about['holds']}"
+        if do and holds == "labels" and other.name == "npy" and _holds_states(path):
+            do += (
+                "; if 0 and 1 are the states of each class, pass `label_values`=states, or convert the file "
+            )
+            do += "with the `format` npy-labels(label_values='states')"
+        if do and holds == "labels" and other.name == "score-columns":
+            file, values = shlex.quote(path.name), "indicator(label_values='p')"
+            do += "; if the numbers are the share of people who see a class, convert the file: "
+            do += f'manyhot convert {file} labels.parquet --format "{values}"'
+    elif path.is_dir():
+        got, do = "a folder of no known format", None
+    else:
+        columns, do = _columns(path, holds)
+        got = f"no known format with suffix {path.suffix or 'none'!r}{columns}"
+    return InputError(
+        f"The {'folder' if path.is_dir() else 'file'} does not contain {holds}.",
+        where=path,
+        got=got,
+        allowed=_needs(path, holds),
+        do=do,
+    )
+
+
+def _holds_states(path: Path) -> bool:
+    """Return whether an array is a matrix that contains only 0, 1, -1 and NaN."""
+    from manyhot.formats.array_files import load_array
+
+    values = load_array(path)[""]
+    if values.ndim != 2 or values.dtype.kind not in "biuf":
+        return False
+    return bool((np.isin(values, (0, 1, -1)) | (values != values)).all())
+
+
+def _columns(path: Path, holds: str) -> tuple[str, str | None]:
+    """Return the columns of a table of unknown format and what to do, for a message."""
+    from manyhot.formats.headers import image_name_column
+    from manyhot.formats.number_columns import describe_columns
+    from manyhot.formats.table_files import TABLE_SUFFIXES, column_names
+
+    if path.suffix.lower() not in TABLE_SUFFIXES or not (names := column_names(path)):
+        return "", None
+    shown = [n if n.isprintable() else repr(n) for n in describe_columns(path)[:8]]
+    is_absent = image_name_column(names) is None and "image_id" in _needs(path, holds)
+    do = "rename the column with the names of the images to image_id" if is_absent else None
+    return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}", do
+
+
+def _needs(path: Path, holds: str) -> str:
+    """Return what a file with the suffix of `path` must contain, for each format, and the other suffixes."""
+    suffix = FOLDER if path.is_dir() else path.suffix.lower()
+    entries = [e for e in registry.entries("format") if e.about["holds"] == holds]
+    same = [e for e in entries if suffix in e.about["suffixes"]]
+    if not same:
+        return "; ".join(formats_holding(holds))
+    others = [s for s in suffixes_of(holds) if s != suffix]
+    needs = [f"{e.name}: {e.about['needs']}" if "needs" in e.about else e.name for e in same]
+    return "; ".join([*needs, *([f"other suffixes: {', '.join(others)}"] if others else [])])
+
+
+def formats_holding(holds: str) -> list[str]:
+    """Return the names of the formats with `holds`, with the suffixes of their files."""
+    return sorted(
+        f"{e.name} ({' '.join(e.about['suffixes'])})"
+        for e in registry.entries("format")
+        if e.about["holds"] == holds
+    )
+
+
+def suffixes_of(holds: str) -> list[str]:
+    """Return the suffixes of files with labels, predictions or anything else in `HOLDS`."""
+    return sorted(
+        {s for e in registry.entries("format") if e.about["holds"] == holds for s in e.about["suffixes"]}
+    )

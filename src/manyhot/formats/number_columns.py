@@ -1,0 +1,133 @@
+"""Columns of a table that contain numbers: the states or the scores of a class, or metadata."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manyhot.core.array_types import Floats
+from manyhot.errors import InputError
+from manyhot.formats.headers import IMAGE_NAME_COLUMNS, fold_name, image_name_column
+from manyhot.formats.reading import cut_for_message
+from manyhot.formats.table_files import column_names, read_frame
+
+_TEXTS = {
+    **dict.fromkeys(("true", "yes", "y"), 1.0),
+    **dict.fromkeys(("false", "no", "n"), 0.0),
+    **dict.fromkeys(("maybe", "unclear"), -1.0),
+    **dict.fromkeys(("", "nan", "na", "n/a", "null", "none"), np.nan),
+}
+"""Texts in the cells of a class, in lower case; other cells must be numbers."""
+
+
+@dataclass(frozen=True)
+class NumberColumn:
+    """A column of a table.
+
+    Attributes
+    ----------
+    values : ndarray of float64, shape (n,)
+        NaN in empty cells; without elements if the column does not contain numbers.
+    is_whole, is_text : bool
+        Whether the file contains whole numbers or flags, or no numbers.
+    """
+
+    name: str
+    values: Floats
+    is_whole: bool = False
+    is_text: bool = False
+
+    @property
+    def holds_states(self) -> bool:
+        """Whether all cells are 0, 1, -1 or empty, but not all are empty."""
+        return not self.is_empty and not len(self.strange)
+
+    @property
+    def holds_scores(self) -> bool:
+        """Whether the column contains scores: neither states nor only whole numbers, such as ages."""
+        return not self.is_whole and len(self.strange) > 0
+
+    @cached_property
+    def is_empty(self) -> bool:
+        """Whether no cell contains a number."""
+        return bool(np.isnan(self.values).all())
+
+    @cached_property
+    def strange(self) -> Floats:
+        """The values other than 0, 1 and -1."""
+        return self.values[~(np.isnan(self.values) | np.isin(self.values, (0, 1, -1)))]
+
+
+def value_columns(frame: pl.DataFrame) -> list[NumberColumn]:
+    """Return the columns apart from the names of images and the index of pandas."""
+    index = [c for c in frame.columns if fold_name(c) in IMAGE_NAME_COLUMNS[-2:]]
+    skipped = {image_name_column(frame.columns), *index}
+    return [_value_column(column) for column in frame.get_columns() if column.name not in skipped]
+
+
+def _value_column(column: pl.Series) -> NumberColumn:
+    values = _as_floats(column)
+    if values is None:
+        return NumberColumn(column.name, np.empty(0), is_text=True)
+    is_whole = column.dtype.is_integer() or column.dtype == pl.Boolean
+    return NumberColumn(column.name, values, is_whole)
+
+
+def _as_floats(column: pl.Series) -> Floats | None:
+    """Return a column as numbers; None if it contains other texts, lists or times."""
+    if column.dtype in (pl.Categorical, pl.Enum):
+        column = column.cast(pl.String)
+    kind = column.dtype
+    if kind == pl.String:
+        texts = column.unique()
+        folded = texts.str.strip_chars().str.to_lowercase()
+        parsed = folded.cast(pl.Float64, strict=False)
+        values = [_TEXTS.get(t or "", n) for t, n in zip(folded.to_list(), parsed.to_list(), strict=True)]
+        if None in values:
+            return None
+        column = column.replace_strict(texts, values, return_dtype=pl.Float64)
+    elif not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
+        return None
+    array: Floats = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    return array
+
+
+def describe_columns(path: Path) -> list[str]:
+    """Return the columns of a table and their content, for a message."""
+    try:
+        columns = {c.name: _value_column(c) for c in read_flat_frame(path).get_columns()}
+    except InputError:
+        columns = {}
+    return [f"{n} ({_content(columns[n])})" if n in columns else n for n in column_names(path)]
+
+
+def _content(column: NumberColumn) -> str:
+    if column.is_text:
+        return "text"
+    if column.holds_states:
+        return "0 and 1" if np.nanmin(column.values) >= 0 else "0, 1 and -1"
+    return "empty" if column.is_empty else "whole numbers" if column.is_whole else "numbers"
+
+
+def read_flat_frame(path: Path, *, most_rows: int | None = None) -> pl.DataFrame:
+    """Read the columns that may be classes or names of images."""
+    header = column_names(path)
+    name, n = Counter(header).most_common(1)[0] if header else ("", 0)
+    if n > 1:
+        raise InputError(
+            "The table has two columns with the same name.",
+            where=path,
+            got=cut_for_message(repr(name)),
+            do="drop or rename one of them",
+        )
+    if path.suffix.lower() != ".parquet":
+        return read_frame(path, most_rows=most_rows)
+    nested = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary)
+    return read_frame(path, [f.name for f in pq.read_schema(path) if not any(is_(f.type) for is_ in nested)])

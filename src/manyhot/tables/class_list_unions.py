@@ -1,0 +1,68 @@
+"""Class lists that are compared and joined by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from manyhot.classes import ClassList, classes_seen
+
+_T = TypeVar("_T")
+
+
+def find_class(own: ClassList, i: int, target: ClassList) -> int | None:
+    """Return the class of another list with the key, the name or a synonym of class i; None if none has."""
+    names = dict.fromkeys((own.keys[i], own.names[i], *own.synonyms[i]))
+    return next((at for name in names if (at := target.find(name)) is not None), None)
+
+
+def followed_by(own: ClassList, model: ClassList) -> ClassList:
+    """Return the classes of a list, and then those that only a model has, sorted."""
+    only = set(keys_not_in(model, own))
+    if not only:
+        return own
+    more = sorted_by_key(classes_at(model, [i for i, key in enumerate(model.keys) if key in only]))
+    return replace(
+        own,
+        keys=own.keys + more.keys,
+        names=own.names + more.names,
+        synonyms=own.synonyms + more.synonyms,
+        definitions=own.definitions + more.definitions,
+        hypernyms=own.hypernyms + more.hypernyms,
+    )
+
+
+def sorted_by_key(classes: ClassList) -> ClassList:
+    """Return the classes in the order of their keys as strings."""
+    return classes_at(classes, sorted(range(len(classes)), key=classes.keys.__getitem__))
+
+
+def classes_at(classes: ClassList, order: Sequence[int]) -> ClassList:
+    """Return the classes with these ids, in this order."""
+
+    def ordered(column: tuple[_T, ...]) -> tuple[_T, ...]:
+        return tuple(column[i] for i in order)
+
+    return replace(
+        classes,
+        keys=ordered(classes.keys),
+        names=ordered(classes.names),
+        synonyms=ordered(classes.synonyms),
+        definitions=ordered(classes.definitions),
+        hypernyms=ordered(classes.hypernyms),
+    )
+
+
+def union_of(a: ClassList, b: ClassList) -> ClassList:
+    """Return a list of the classes of both: one of the two if it is complete and contains the other."""
+    for whole, part in ((a, b), (b, a)):
+        if whole.is_complete and keys_not_in(part, whole) == []:
+            return whole
+    union = classes_seen([*a.keys, *keys_not_in(b, a)], a.name)
+    return replace(union, is_complete=a.is_complete and b.is_complete)
+
+
+def keys_not_in(part: ClassList, whole: ClassList) -> list[str]:
+    """Return the keys of the classes of a list that another list does not contain."""
+    return [part.keys[i] for i in range(len(part)) if find_class(part, i, whole) is None]

@@ -1,0 +1,86 @@
+"""Classes that only the labels or only the predictions have, and notes on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from manyhot.classes import ClassList
+from manyhot.core.sets import YES
+from manyhot.tables.arrays import label_sets
+from manyhot.tables.class_list_unions import classes_at, find_class, keys_not_in
+from manyhot.tables.labels import Images, Labels
+from manyhot.tables.own_classes import JoinedClasses, listed_names
+from manyhot.tables.predictions import Predictions
+from manyhot.tables.selected_classes import left_out_classes, selected_with_note
+
+_MOST_UNLABELLED = 10
+"""Names of classes that the labels do not have, in a note."""
+
+_EMPTY_NAMES = frozenset(("background", "blank", "empty", "no animal", "no finding", "none", "nothing"))
+"""Names of a class for images that show none of the other classes."""
+
+
+def note_on_empty(labels: Labels, classes: ClassList | None) -> str:
+    """Return that label sets are empty where a class means that there is nothing; empty if they are not."""
+    names = () if classes is None else classes.names
+    nothing = [i for i, name in enumerate(names) if name.strip().casefold() in _EMPTY_NAMES]
+    if not nothing:
+        return ""
+    sets = label_sets(labels)
+    n, n_empty = np.count_nonzero(sets.usable), np.count_nonzero(sets.usable & (sets.size == 0))
+    if not n_empty or ((sets.state == YES) & np.isin(sets.classes, nothing)).any():
+        return ""
+    name = names[nothing[0]]
+    return (
+        f"no image has the label {name!r}, which is a class of the predictions, but {n_empty:,} of {n:,} "
+        f"images have an empty label set: metrics of the top class skip them, and for all others {name!r} "
+        f"is a wrong prediction there; write {name!r} as the label of these "
+        "images, or leave the class out of the predictions"
+    )
+
+
+def without_unpredicted(labels: Labels, model: ClassList | None) -> Labels:
+    """Return label sets without classes for nothing, or that nobody was asked about, if a model lacks them.
+
+    A model of findings has no scores for *No Finding*. Labels are unchanged if the model lacks other classes.
+    """
+    own = labels.class_list
+    if own is None or model is None:
+        return labels
+    at = np.array([-1 if (i := find_class(own, c, model)) is None else i for c in range(len(own))])
+    is_nothing = np.array([name.strip().casefold() in _EMPTY_NAMES for name in own.names])
+    absent = at < 0
+    if not absent.any() or absent.all() or not is_nothing[left_out_classes(labels, at)].all():
+        return labels
+    selected = selected_with_note(labels, at, own, "without scores")
+    rest = classes_at(own, np.flatnonzero(~absent).tolist())
+    return replace(JoinedClasses(len(rest), rest, selects=True).of_labels(selected), notes=selected.notes)
+
+
+def unlabelled_classes(labels: Labels, images: Images | None, joined: JoinedClasses) -> tuple[int, ...]:
+    """Return the joined classes that only the predictions have, if the labels list all of their classes.
+
+    Labels that are lists of classes may lack a class because no image shows it, so nothing follows from that.
+    """
+    lists = [t.class_list for t in (labels, images) if t is not None and t.class_list is not None]
+    if joined.classes is None or not lists or not all(own.is_complete for own in lists):
+        return ()
+    absent = [keys_not_in(joined.classes, own) for own in lists]
+    only = set(absent[0]).intersection(*absent[1:])
+    return tuple(i for i, key in enumerate(joined.classes.keys) if key in only)
+
+
+def note_on_unlabelled(classes: ClassList, only: Sequence[int], model: Predictions) -> str:
+    """Return that the predictions have classes, or other columns, that the labels do not have."""
+    names = listed_names([classes.keys[i] for i in only], _MOST_UNLABELLED)
+    they, them = ("it counts", "it") if len(only) == 1 else ("they count", "them")
+    columns, do = "classes", f"drop {them} from the predictions"
+    if model.is_dense:
+        columns, do = "classes or other columns", "pass the list of the labels' classes as `classes`"
+    return (
+        f"the labels do not have {len(only):,} of the {columns} of the predictions: {names}; {they} as not "
+        f"valid on all images, except in metrics with masked=True; to leave {them} out, {do}"
+    )

@@ -126,7 +126,7 @@ def test_a_list_of_images_selects_them(form, data):
         20,
     )
     name = "images" if form == "frame" else "list"
-    assert f"20 of 60 images are included: those in the list {name}" in notes
+    assert f"20 of 60 images are included: those listed in {name}" in notes
 
 
 def test_a_list_and_conditions_both_select(data):
@@ -137,7 +137,7 @@ def test_a_list_and_conditions_both_select(data):
     assert (value, n) == (pytest.approx(expected), 10)
     assert notes == [
         "listed images without labels: 1 of 21",
-        "10 of 60 images are included: those in the list list and split=test",
+        "10 of 60 images are included: those listed in list and split=test",
     ]
 
 

@@ -141,7 +141,7 @@ def _selected(source: Source, passed: LabelsLike, reading: Reading) -> Source:
     chosen, which = pa.array([True] * len(table), pa.bool_()), list[str]()
     if listed is not None:
         chosen = _listed(listed, table)
-        which.append(f"those in the list {listed.name or '`images`'}")
+        which.append(f"those listed in {listed.name or '`images`'}")
         if without := len(listed) - pc.sum(chosen).as_py():
             source.misfits.remarks.append(f"listed images without labels: {without:,} of {len(listed):,}")
     if reading.where:

@@ -23,7 +23,7 @@ from manyhot.evaluate.class_thresholds import ClassThresholds
 from manyhot.evaluate.clusters import cluster_text, confined_text
 from manyhot.evaluate.columns import ImageValues, PooledValue, Sampler
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, drawn_images, may_compare, reference_of
-from manyhot.evaluate.judged_batches import JudgedBatch, JudgedModels, has_own_metrics, judged_on, run_key
+from manyhot.evaluate.judged_batches import JudgedBatch, JudgedModels, JudgedOn, has_own_metrics
 from manyhot.evaluate.missing_numbers import no_interval_text, not_a_number, why_no_interval
 from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.per_class.class_tables import ClassTables, PointSettings
@@ -224,8 +224,12 @@ class Judge:
     @property
     def key(self) -> str:
         """A hash of the labels, the slices and the options."""
+        return self._depends_on.key()
+
+    @property
+    def _depends_on(self) -> JudgedOn:
         data = (self._dataset, self._labels, self._sets, self._slices, self._requested)
-        return run_key(*data, self._options, self._bootstrap.clusters, self._thresholds)
+        return JudgedOn(*data, self._options, self._bootstrap.clusters, self._thresholds)
 
     def batch(self) -> JudgedBatch | None:
         """Return what the last batch of models gave, for `restore`; None before its intervals are there."""
@@ -282,8 +286,7 @@ class Judge:
         samples = self._pairs.samples(dataset)
         if auditor is None:
             about |= drawn_images(dataset, self._labels.image_id, self._bootstrap)
-            data = (self._labels, self._sets, self._slices, self._requested)
-            about |= judged_on(dataset, *data, self._options, self._bootstrap.clusters, self._thresholds)
+            about |= self._depends_on.about()
         else:
             pairs += auditor.pairs.rows(dataset, list(dict.fromkeys(n.model for n in judged.rows)), compared)
             samples = pa.concat_tables([samples, auditor.pairs.samples(dataset, judged.rows)])

@@ -321,69 +321,66 @@ def clusters_key(clusters: Clusters | None) -> str:
     return f"{clusters.n:,} ({hash_of_arrays((clusters.number,), '')[:_DIGITS]})"
 
 
-def judged_on(
-    dataset: str,
-    labels: Labels,
-    sets: LabelSets,
-    slices: Slices,
-    metrics: Sequence[Entry] | None,
-    options: EvaluateOptions,
-    clusters: Clusters | None = None,
-    thresholds: ClassThresholds | None = None,
-) -> dict[str, str]:
-    """Return the metadata of results on one data set that says what they depend on, except for the models.
+@dataclass(frozen=True)
+class JudgedOn:
+    """All that the results on one data set depend on, except for the models.
 
-    Parameters
+    Attributes
     ----------
     sets : LabelSets
-        The label sets of the same images.
+        The label sets of the same images as `labels`.
     metrics : sequence of Entry, optional
         The requested metrics; None for the default metrics of each model.
     """
-    flags = f"{sets.asked_known} {sets.exclusive} {sets.complete}"
-    names, masks = json.dumps([slices.names, slices.class_names]), (np.packbits(slices.masks),)
-    ids = labels.image_id
-    classes = getattr(labels.class_list, "hash", "") or labels.class_hash
-    about = {
-        "classes": f"{sets.n_classes:,} {classes[:_DIGITS]}".strip(),
-        "images": f"{len(ids):,} ({hash_of_ids(ids).hex()[:_DIGITS]})",
-        "label sets": hash_of_arrays(_arrays_of(sets), flags)[:_DIGITS],
-        "slices": hash_of_arrays(masks, names)[:_DIGITS],
-        "metrics": "default" if metrics is None else ", ".join(sorted(m.name for m in metrics)),
-        **{name: str(getattr(options, name)) for name in _OPTIONS},
-        "clusters": clusters_key(clusters),
-        **({} if thresholds is None else {"thresholds": thresholds.key}),
-        "version": __version__,
-        **({"plug-ins": versions} if (versions := _versions_of(metrics)) else {}),
-    }
-    return {JUDGED_ON: json.dumps({dataset: about})}
 
+    dataset: str
+    labels: Labels
+    sets: LabelSets
+    slices: Slices
+    metrics: Sequence[Entry] | None
+    options: EvaluateOptions
+    clusters: Clusters | None
+    thresholds: ClassThresholds | None
 
-def run_key(
-    dataset: str,
-    labels: Labels,
-    sets: LabelSets,
-    slices: Slices,
-    metrics: Sequence[Entry] | None,
-    options: EvaluateOptions,
-    clusters: Clusters | None = None,
-    thresholds: ClassThresholds | None = None,
-) -> str:
-    """Return a hash of all that the results of a run depend on, except for the models; as in `judged_on`."""
-    about = {
-        "dataset": dataset,
-        "classes": (sets.n_classes, labels.class_hash, getattr(labels.class_list, "hash", "")),
-        "flags": (sets.asked_known, sets.exclusive, sets.complete),
-        "slices": (slices.names, slices.standing, slices.class_names),
-        "metrics": None if metrics is None else [metric.name for metric in metrics],
-        "options": asdict(replace(options, metrics=None, gallery=None, clusters=None, thresholds=None)),
-        "thresholds": None if thresholds is None else thresholds.by_model,
-        "clusters": clusters_key(clusters),
-    }
-    versions = {"manyhot": __version__, "numpy": np.__version__}
-    masks = (np.packbits(slices.masks), np.asarray(slices.classes))
-    content = json.dumps([about, versions], sort_keys=True, default=str)
-    return hash_of_arrays((*_arrays_of(sets), *masks), hash_of_ids(labels.image_id), content)
+    def about(self) -> dict[str, str]:
+        """Return the metadata of the results."""
+        labels, sets, slices, metrics = self.labels, self.sets, self.slices, self.metrics
+        flags = f"{sets.asked_known} {sets.exclusive} {sets.complete}"
+        names, masks = json.dumps([slices.names, slices.class_names]), (np.packbits(slices.masks),)
+        ids = labels.image_id
+        classes = getattr(labels.class_list, "hash", "") or labels.class_hash
+        about = {
+            "classes": f"{sets.n_classes:,} {classes[:_DIGITS]}".strip(),
+            "images": f"{len(ids):,} ({hash_of_ids(ids).hex()[:_DIGITS]})",
+            "label sets": hash_of_arrays(_arrays_of(sets), flags)[:_DIGITS],
+            "slices": hash_of_arrays(masks, names)[:_DIGITS],
+            "metrics": "default" if metrics is None else ", ".join(sorted(m.name for m in metrics)),
+            **{name: str(getattr(self.options, name)) for name in _OPTIONS},
+            "clusters": clusters_key(self.clusters),
+            **({} if self.thresholds is None else {"thresholds": self.thresholds.key}),
+            "version": __version__,
+            **({"plug-ins": versions} if (versions := _versions_of(metrics)) else {}),
+        }
+        return {JUDGED_ON: json.dumps({self.dataset: about})}
+
+    def key(self) -> str:
+        """Return a hash, by which judged batches are kept and found again."""
+        labels, sets, slices, metrics = self.labels, self.sets, self.slices, self.metrics
+        own = replace(self.options, metrics=None, gallery=None, clusters=None, thresholds=None)
+        about = {
+            "dataset": self.dataset,
+            "classes": (sets.n_classes, labels.class_hash, getattr(labels.class_list, "hash", "")),
+            "flags": (sets.asked_known, sets.exclusive, sets.complete),
+            "slices": (slices.names, slices.standing, slices.class_names),
+            "metrics": None if metrics is None else [metric.name for metric in metrics],
+            "options": asdict(own),
+            "thresholds": None if self.thresholds is None else self.thresholds.by_model,
+            "clusters": clusters_key(self.clusters),
+        }
+        versions = {"manyhot": __version__, "numpy": np.__version__}
+        masks = (np.packbits(slices.masks), np.asarray(slices.classes))
+        content = json.dumps([about, versions], sort_keys=True, default=str)
+        return hash_of_arrays((*_arrays_of(sets), *masks), hash_of_ids(labels.image_id), content)
 
 
 def _arrays_of(sets: LabelSets) -> tuple[npt.NDArray[Any] | None, ...]:

@@ -108,6 +108,31 @@ def test_only_some_changes_are_made_together(database, monkeypatch):
     assert sizes == [3, 3, 1]
 
 
+def test_long_changes_do_not_hold_up_others(database, monkeypatch):
+    """Of five long changes, two are made per transaction; what came after them is in the first one."""
+    made, transactions = [], []
+    together = database._together
+
+    def noted(batch, apart):
+        transactions.append(len(batch))
+        return together(batch, apart)
+
+    monkeypatch.setattr(database, "_together", noted)
+
+    def long(_, items):
+        made.extend(items)
+        return items
+
+    go_on = held(database)
+    futures = [database.begin_with_others(long, number, most=2) for number in range(5)]
+    other = database.begin(lambda _: made.append("other"))
+    go_on()
+    assert [future.result(10) for future in futures] == [*range(5)]
+    other.result(10)
+    assert made == [0, 1, "other", 2, 3, 4]
+    assert transactions[-3:] == [3, 2, 1]
+
+
 def test_what_many_want_is_done_once(database):
     calls = []
 

@@ -16,6 +16,7 @@ import os
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -44,7 +45,9 @@ class _Waiting:
     change: _ChangeOfMany[Any, Any]
     item: Any
     future: Future[Any]
-    is_last: bool = False
+    most: int
+    """Maximum number of items of this change per transaction."""
+    is_last: bool
     """Whether it is made after all others that wait, in a transaction of its own."""
 
 
@@ -69,6 +72,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self._reads, self._writes = engines.reader(url), engines.writer(url)
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._later: list[_Waiting] = []  # of the writer alone
         self._lock = threading.Lock()
         self._quiet, self._reading = threading.Condition(self._lock), 0
         self._thread: threading.Thread | None = None
@@ -141,10 +145,15 @@ class Database:
             Its second argument is a function that returns whether other changes are waiting. If so, the
             change should end soon.
         """
-        waits = self._queue.empty
-        return self._begin(lambda c, _: [change(c, lambda: not waits())], None, is_last=True).result()
 
-    def begin_with_others(self, change: _ChangeOfMany[_Item, T], item: _Item) -> Future[T]:
+        def others_wait() -> bool:
+            return bool(self._later) or not self._queue.empty()
+
+        return self._begin(lambda c, _: [change(c, others_wait)], None, 1, is_last=True).result()
+
+    def begin_with_others(
+        self, change: _ChangeOfMany[_Item, T], item: _Item, *, most: int = TOGETHER
+    ) -> Future[T]:
         """Start one change for the items of many callers, with fewer round trips than `begin`.
 
         Parameters
@@ -153,16 +162,19 @@ class Database:
             Called with the items of all current callers; returns a result for each item. If it fails, it is
             called again for each item separately.
         item : object
+        most : int
+            Maximum number of items per transaction. A long change takes few, so that other changes, which
+            wait for the same transaction, are soon on disk.
         """
-        return self._begin(change, item, is_last=False)
+        return self._begin(change, item, most, is_last=False)
 
-    def _begin(self, change: _ChangeOfMany[_Item, T], item: _Item, *, is_last: bool) -> Future[T]:
+    def _begin(self, change: _ChangeOfMany[_Item, T], item: _Item, most: int, *, is_last: bool) -> Future[T]:
         if os.getpid() != self._process:
             raise RuntimeError("A database can be used only in the process that opened it.")
         waiting: Future[T] = Future()
         with self._lock:
             self._check_open()
-            self._queue.put(_Waiting(change, item, waiting, is_last))
+            self._queue.put(_Waiting(change, item, waiting, most, is_last))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="manyhot-writer", daemon=True)
                 self._thread.start()
@@ -203,13 +215,15 @@ class Database:
             )
 
     def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            batch, ended = [first], False
-            while len(batch) < TOGETHER and not self._queue.empty():
-                if (more := self._queue.get()) is None:
-                    ended = True
-                    break
-                batch.append(more)
+        has_ended = False
+        while self._later or not has_ended:
+            waiting = self._later
+            while not has_ended and (not waiting or not self._queue.empty()):
+                if (one := self._queue.get()) is None:
+                    has_ended = True
+                else:
+                    waiting.append(one)
+            batch, self._later = _next_batch(waiting)
             # Who waits no more, and did not before now, gets nothing; from here on nobody can take it back.
             batch = [one for one in batch if one.future.set_running_or_notify_cancel()]
             if together := [one for one in batch if not one.is_last]:
@@ -217,8 +231,6 @@ class Database:
             for one in batch:
                 if one.is_last:
                     self._settle([one])
-            if ended:
-                return
 
     def _settle(self, batch: list[_Waiting]) -> None:
         """Make changes and tell those who wait; whatever happens, nobody waits for ever."""
@@ -285,6 +297,18 @@ class _LostError(Exception):
 
 class _OneFailedError(Exception):
     """One of several changes failed, and nothing was kept."""
+
+
+def _next_batch(waiting: list[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]]:
+    """Return the changes to make now, and those that wait for a later transaction."""
+    batch: list[_Waiting] = []
+    later: list[_Waiting] = []
+    taken = Counter[object]()
+    for one in waiting:
+        fits = len(batch) < TOGETHER and taken[one.change] < one.most
+        (batch if fits else later).append(one)
+        taken[one.change] += fits
+    return batch, later
 
 
 def _groups(batch: list[_Waiting], apart: bool) -> list[list[_Waiting]]:

@@ -107,6 +107,11 @@ def is_pending(rater: Rater, settings: CampaignSettings) -> bool:
     return bool(settings.qualify) and rater.qualified is None and not rater.is_owner
 
 
+_COUNT_SEEN = sa.select(sa.func.count()).where(
+    _VISITS.c.rater_id == sa.bindparam("rater"), _VISITS.c.round == 0
+)
+
+
 def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool:
     """Return whether the next page is a golden page.
 
@@ -118,9 +123,7 @@ def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings) 
         return shown - _count_done(connection, rater)[1] < settings.qualify
     if not settings.golden_every:
         return False
-    seen = connection.execute(
-        sa.select(sa.func.count()).where(_VISITS.c.rater_id == rater.id, _VISITS.c.round == 0)
-    ).scalar_one()
+    seen = connection.execute(_COUNT_SEEN, {"rater": rater.id}).scalar_one()
     due: bool = random.Random(f"{rater.seed}/{seen}/golden").random() * settings.golden_every < 1  # noqa: S311
     return due
 

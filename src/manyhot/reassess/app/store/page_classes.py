@@ -23,14 +23,31 @@ PARKED = 0
 """Holds a slot that nobody is to get, until more raters are wanted or withdrawn questions come back."""
 
 
+# Built once, because each page that is assigned needs them: to build one takes as long as to run it.
+_PAGE = sa.bindparam("page")
+_COUNT_SLOTS = sa.select(sa.func.count()).where(_SLOTS.c.page_id == _PAGE)
+_ASKED = (
+    sa.select(_QUESTIONS.c.class_id)
+    .where(_QUESTIONS.c.page_id == _PAGE, schema.IS_ASKED)
+    .order_by(_QUESTIONS.c.id)
+)
+_ANSWERED = (
+    sa.select(_QUESTIONS.c.class_id)
+    .join(_VOTES, _VOTES.c.question_id == _QUESTIONS.c.id)
+    .join(_VISITS, _VISITS.c.id == _VOTES.c.visit_id)
+)
+_ANSWERED_IN_SLOT = _ANSWERED.where(
+    _VISITS.c.page_id == _PAGE, _VISITS.c.slot_id == sa.bindparam("slot"), COUNTS
+)
+
+
 def enough_answers(connection: sa.Connection, page: int, settings: CampaignSettings) -> set[int]:
     """Return the classes of a page that as many raters as are wanted answered, or are looking at.
 
     Slots see to that by themselves, except where there are more than raters are wanted: once more were, or
     some got further answers.
     """
-    slots = sa.select(sa.func.count()).where(_SLOTS.c.page_id == page)
-    if connection.execute(slots).scalar_one() <= settings.raters:
+    if connection.execute(_COUNT_SLOTS, {"page": page}).scalar_one() <= settings.raters:
         return set()
     here = (_VISITS.c.page_id == page) & (_VISITS.c.round == 0)
     answered = (
@@ -49,8 +66,7 @@ def enough_answers(connection: sa.Connection, page: int, settings: CampaignSetti
 
 def asked_classes(connection: sa.Connection, page: int) -> list[int]:
     """Return the classes of a page that are asked about."""
-    query = sa.select(_QUESTIONS.c.class_id).where(_QUESTIONS.c.page_id == page, schema.IS_ASKED)
-    return list(connection.scalars(query.order_by(_QUESTIONS.c.id)))
+    return list(connection.scalars(_ASKED, {"page": page}))
 
 
 def classes_of_slot(connection: sa.Connection, slot: int) -> set[int] | None:
@@ -65,17 +81,12 @@ def slot_classes(text: str | None) -> set[int] | None:
 
 def answered_classes(connection: sa.Connection, page: int, slot: int) -> set[int]:
     """Return the classes of a page that were answered in a slot, by whoever held it."""
-    return classes_answered(connection, _VISITS.c.page_id == page, _VISITS.c.slot_id == slot, COUNTS)
+    return set(connection.scalars(_ANSWERED_IN_SLOT, {"page": page, "slot": slot}))
 
 
 def classes_answered(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> set[int]:
     """Return the classes of some votes."""
-    query = (
-        sa.select(_QUESTIONS.c.class_id)
-        .join(_VOTES, _VOTES.c.question_id == _QUESTIONS.c.id)
-        .join(_VISITS, _VISITS.c.id == _VOTES.c.visit_id)
-    )
-    return set(connection.scalars(query.where(*which)))
+    return set(connection.scalars(_ANSWERED.where(*which)))
 
 
 def park_idle(connection: sa.Connection, here: sa.ColumnElement[bool]) -> None:

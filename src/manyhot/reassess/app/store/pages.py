@@ -34,6 +34,10 @@ PAGES_AHEAD = 4
 Where the connection is lost, they are what can still be answered."""
 
 
+FILLED_TOGETHER = 4
+"""Raters who get pages in one transaction: with 50, after a restart, answers would wait for half a second."""
+
+
 _VISITS, _SLOTS, _PAGES = schema.visits, schema.slots, schema.pages
 _VOTES, _QUESTIONS = schema.votes, schema.questions
 
@@ -266,23 +270,23 @@ def open_visit(
     shown = list(classes)
     # The same order whenever a rater comes back to a page, and another for each rater.
     random.Random(f"{rater.seed}/{page}").shuffle(shown)  # noqa: S311
-    number: int = connection.execute(
-        _VISITS.insert()
-        .values(
-            key=secrets.token_hex(8),
-            page_id=page,
-            rater_id=rater.id,
-            round=round,
-            slot_id=slot,
-            shown=json.dumps(shown),
-            partial=partial,
-            shown_at=now(),
-            expires_at=_until(settings),
-            state="open",
-        )
-        .returning(_VISITS.c.id)
-    ).scalar_one()
+    values = {
+        "key": secrets.token_hex(8),
+        "page_id": page,
+        "rater_id": rater.id,
+        "round": round,
+        "slot_id": slot,
+        "shown": json.dumps(shown),
+        "partial": partial,
+        "shown_at": now(),
+        "expires_at": _until(settings),
+        "state": "open",
+    }
+    number: int = connection.execute(_OPEN_VISIT, values).scalar_one()
     return number
+
+
+_OPEN_VISIT = _VISITS.insert().returning(_VISITS.c.id)
 
 
 def _why_none(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> str:
@@ -316,10 +320,14 @@ def _hold(connection: sa.Connection, slot: int, visit: int, *, also_ended: bool 
 
     With `also_ended`, the other one only counts while it is open: nobody else is asked a withdrawn question.
     """
-    has_ended = _SLOTS.c.visit_id.not_in(sa.select(_VISITS.c.id).where(_IS_OPEN))
-    is_free = _SLOTS.c.visit_id.is_(None) | (has_ended if also_ended else sa.false())
-    taken = connection.execute(_SLOTS.update().where(_SLOTS.c.id == slot, is_free).values(visit_id=visit))
-    return bool(taken.rowcount)
+    statement = _HOLD_IF_ENDED if also_ended else _HOLD_IF_FREE
+    return bool(connection.execute(statement, {"slot": slot, "visit": visit}).rowcount)
+
+
+_IS_FREE = _SLOTS.c.visit_id.is_(None)
+_HOLD = _SLOTS.update().where(_SLOTS.c.id == sa.bindparam("slot")).values(visit_id=sa.bindparam("visit"))
+_HOLD_IF_FREE = _HOLD.where(_IS_FREE)
+_HOLD_IF_ENDED = _HOLD.where(_IS_FREE | _SLOTS.c.visit_id.not_in(sa.select(_VISITS.c.id).where(_IS_OPEN)))
 
 
 def _take(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> int | None:
@@ -342,32 +350,44 @@ def _take(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -
 
 def _left(connection: sa.Connection, rater: Rater) -> list[Visit]:
     """Return the visits that a rater left, and that nobody has taken over."""
-    ids = connection.scalars(
-        sa.select(_VISITS.c.id)
-        .outerjoin(_SLOTS, _SLOTS.c.id == _VISITS.c.slot_id)
-        .where(_VISITS.c.rater_id == rater.id, _VISITS.c.state == "returned", _VISITS.c.round == 0)
-        .where(_VISITS.c.slot_id.is_(None) | (_SLOTS.c.id.is_not(None) & _SLOTS.c.visit_id.is_(None)))
-        .order_by(_VISITS.c.id)
-    ).all()
+    ids = connection.scalars(_LEFT, {"rater": rater.id}).all()
     return list(find_visits(connection, ids).values())
+
+
+# Built once: to build a statement takes as long as to run it.
+_RATER = sa.bindparam("rater")
+_LEFT = (
+    sa.select(_VISITS.c.id)
+    .outerjoin(_SLOTS, _SLOTS.c.id == _VISITS.c.slot_id)
+    .where(_VISITS.c.rater_id == _RATER, _VISITS.c.state == "returned", _VISITS.c.round == 0)
+    .where(_VISITS.c.slot_id.is_(None) | (_SLOTS.c.id.is_not(None) & _IS_FREE))
+    .order_by(_VISITS.c.id)
+)
 
 
 def _take_fresh(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> int | None:
     while (slot := _free_slot(connection, rater)) is not None:
         visit = _take_slot(connection, rater, settings, slot, set())
         if visit is not None:
-            connection.execute(
-                schema.raters.update().where(schema.raters.c.id == rater.id).values(position=slot.position)
-            )
+            connection.execute(_PUT_POSITION, {"rater": rater.id, "at": slot.position})
             return visit
     return None
 
 
+_ROW = schema.raters.c.id == _RATER
+_PUT_POSITION = schema.raters.update().where(_ROW).values(position=sa.bindparam("at"))
+_POSITION = sa.select(schema.raters.c.position).where(_ROW).scalar_subquery()
 _FREE = (
     sa.select(_SLOTS.c.id, _SLOTS.c.page_id, _SLOTS.c.position, _SLOTS.c.classes)
-    .where(_SLOTS.c.visit_id.is_(None))
+    .where(_IS_FREE)
     .order_by(_SLOTS.c.position, _SLOTS.c.id)
 )
+_UNSEEN = _FREE.where(
+    ~sa.exists().where(
+        _VISITS.c.page_id == _SLOTS.c.page_id, _VISITS.c.rater_id == _RATER, _VISITS.c.round == 0
+    )
+).limit(1)
+_NEXT_UNSEEN = _UNSEEN.where(_SLOTS.c.position > _POSITION), _UNSEEN.where(_SLOTS.c.position <= _POSITION)
 
 
 @dataclass(frozen=True)
@@ -387,13 +407,8 @@ class _FreeSlot:
 
 def _free_slot(connection: sa.Connection, rater: Rater) -> _FreeSlot | None:
     """Return the next free slot of a page that the rater has not seen, and look at earlier ones last."""
-    seen = sa.exists().where(
-        _VISITS.c.page_id == _SLOTS.c.page_id, _VISITS.c.rater_id == rater.id, _VISITS.c.round == 0
-    )
-    last = connection.scalar(sa.select(schema.raters.c.position).where(schema.raters.c.id == rater.id)) or 0
-    free = _FREE.where(~seen).limit(1)
-    for part in (_SLOTS.c.position > last, _SLOTS.c.position <= last):
-        row = connection.execute(free.where(part)).first()
+    for part in _NEXT_UNSEEN:
+        row = connection.execute(part, {"rater": rater.id}).first()
         if row is not None:
             return _FreeSlot.of(row)
     return None

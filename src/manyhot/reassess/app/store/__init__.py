@@ -106,7 +106,7 @@ class Store:
         self._database.write(lambda c: settings.put_value(c, "ready", now()))
 
     def places(self, most: int | None = None) -> list[str]:
-        """Return the distinct locations of images, or of some of them."""
+        """Return the distinct locations of images, or of the first `most` images."""
         return self._database.read(lambda c: fill.image_places(c, most))
 
     def other_example_places(self) -> list[str]:

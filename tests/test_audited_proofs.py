@@ -1,4 +1,4 @@
-"""The page on how right audits are shows the committed results, and the simulations count what they say."""
+"""The page on the accuracy of audits shows the committed results, and the simulations count what they say."""
 
 import sys
 from importlib import import_module

@@ -121,5 +121,5 @@ def test_the_page_has_the_numbers_of_the_benchmark():
     lo, hi = (100 * float(rows[1][end]) for end in ("lo", "hi"))
     assert f"{alone} of 200 searches without `--clusters`" in page
     assert f"{together} do: {int(together) / 2:.1f} % ({lo:.1f} to {hi:.1f})" in page
-    assert f"{' and '.join(of_images)} searches report one" in page
-    assert f"{' and '.join(related)} searches report it" in page
+    assert "{} searches without and {} with `--clusters` report one".format(*of_images) in page
+    assert "{} searches without and {} with `--clusters` report it".format(*related) in page

@@ -92,10 +92,10 @@ def _between(row: dict[str, Any], lo: str, hi: str) -> str:
 
 def _set_sizes(t: Tables) -> str:
     return (
-        f"{t.multi(V1)} of the non-empty label sets have two or more labels on ImageNet's validation set "
-        f"(ReaL), and {t.multi(V2)} on ImageNetV2 (Multilabelfy), which was labelled under another protocol. "
-        f"The figure includes empty label sets, so its shares are {t.multi(V1, empty=True)} and "
-        f"{t.multi(V2, empty=True)}."
+        f"On ImageNet's validation set (ReaL), {t.multi(V1)} of the non-empty label sets have two or more "
+        f"labels. On ImageNetV2 (Multilabelfy), which was labelled under a different protocol, "
+        f"{t.multi(V2)} do. The figure includes empty label sets, so its shares are "
+        f"{t.multi(V1, empty=True)} and {t.multi(V2, empty=True)}."
     )
 
 
@@ -227,7 +227,7 @@ def _parameters(t: Tables) -> str:
     large = best.sort("params").row(-1, named=True)
     top = best.sort("value").row(-1, named=True)
     return (
-        f"The most accurate of {len(best):,} rows has {top['params']:,.0f} million parameters and "
+        f"The most accurate model in {len(best):,} rows has {top['params']:,.0f} million parameters and "
         f"an accuracy of {_percent(top['value'])}; the largest model has {large['params']:,.0f} million "
         f"parameters and an accuracy of {_percent(large['value'])}."
     )
@@ -240,7 +240,7 @@ def _kinds(t: Tables) -> str:
     models = t["models"].join(judged, on="model", how="semi")
     one = models.filter(pl.col("pretraining") == "in-1k").height
     return (
-        f"There are {len(models):,} rows of {models['family'].n_unique()} families. According to their "
+        f"The {len(models):,} rows belong to {models['family'].n_unique()} families. According to their "
         f"names, {one:,} of the models were trained on ImageNet-1k only."
     )
 

@@ -28,15 +28,15 @@ def add_to_campaign(
 ) -> tuple[Campaign, tuple[str, ...]]:
     """Add new images and classes to the files of a campaign; return its description, and notes.
 
-    Images of the campaign remain if they are not among `images`. A call that is interrupted can be repeated.
+    Images of the campaign that are not in `images` remain. An interrupted call can be repeated.
 
     Raises
     ------
     InputError
         If the campaign is an audit.
     MatchError
-        If the classes of the campaign are not the first of `classes`, in the same order, or one of them gets
-        the name of another.
+        If `classes` does not begin with the classes of the campaign in the same order, or if a class gets the
+        name of another class.
     """
     if standing.path("audit_sample").is_file():
         raise InputError(
@@ -151,7 +151,7 @@ QUESTION = ["image_id", "class_id"]
 
 
 def with_campaign_questions(proposed: pa.Table, campaign: Campaign | None) -> tuple[pa.Table, str]:
-    """Return the proposals of a campaign and those that are new, and a note on their numbers.
+    """Return the proposals of a campaign followed by the new ones, and a note on the number of each.
 
     Raises
     ------

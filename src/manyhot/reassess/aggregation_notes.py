@@ -33,7 +33,7 @@ def decision_notes(refined: Refined | None, how: Decisions) -> Iterator[str]:
 
 
 def open_question_notes(votes: Votes, labels: Labels, proposals: Path | None) -> Iterator[str]:
-    """Yield how many proposed questions have no answers, and how many original labels are kept for that."""
+    """Yield notes on proposed questions without answers, and on original labels that are kept without one."""
     pair = ["image_id", "class_id"]
     if proposals is not None:
         asked = pl.DataFrame({"image_id": votes.image_id, "class_id": votes.class_id})
@@ -59,7 +59,7 @@ def open_question_notes(votes: Votes, labels: Labels, proposals: Path | None) ->
 def fit_notes(
     votes: Votes, answers: Answers, result: Aggregate, method: str, threshold: float
 ) -> Iterator[str]:
-    """Yield notes on why a fit cannot learn from the answers, on where it contradicts them, and on ties."""
+    """Yield notes on why a fit cannot learn from the answers, on answers that it contradicts, and on ties."""
     if not result.iterations and not votes.kind and not method.startswith(METHOD):
         yield from _ties(result, threshold)
     if method.startswith(METHOD) and not result.iterations:

@@ -209,7 +209,7 @@ def _notes(store: Store, *, too_late: bool) -> Iterator[str]:
 
 @dataclass(frozen=True, eq=False)
 class EndedAnnotation(Result):
-    """Location of the answers, after the server has stopped.
+    """Where the answers are stored, once the server has stopped.
 
     Attributes
     ----------
@@ -256,8 +256,8 @@ def annotate(
 ) -> EndedAnnotation:
     """Let raters answer the questions of a campaign in the browser.
 
-    The server runs until Ctrl-C. Options that are passed also change a campaign that has already begun,
-    unless stated otherwise. All other settings are on the owner's page.
+    The server runs until Ctrl-C. Options also change a campaign whose annotation has already begun, unless
+    stated otherwise. All other settings are on the owner's page.
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ def begin_annotation(
 ) -> None:
     """Fill the database of a campaign from its tables.
 
-    With `by_id`, the ids of images are their file names if the images table lacks their locations.
+    With `by_id`, the ids of images are used as file names if the images table lacks locations.
 
     Raises
     ------
@@ -61,10 +61,10 @@ def begin_annotation(
 def follow_proposals(
     web: Any, store: Store, campaign: Campaign, classes: ClassList, *, by_id: bool = False
 ) -> Iterator[str]:
-    """Ask what is among the proposals of a campaign after its annotation began; yield notes for the owner.
+    """After annotation began, update the questions to the current proposals; yield notes for the owner.
 
-    New questions are added. Questions that are no longer among the proposals are not asked any more, but
-    keep their answers; they are asked again when they come back.
+    New questions are added. Questions that are no longer proposed are not asked any more, but keep their
+    answers; if they are proposed again, they are asked again.
     """
     digest = sha256(campaign.path("proposals")) if campaign.path("proposals").is_file() else ""
     if digest in ("", store.source()):
@@ -247,7 +247,7 @@ def _golden(campaign: Campaign, classes: ClassList) -> dict[str, dict[int, bool]
 
 
 def unasked_golden_note(campaign: Campaign, classes: ClassList) -> Iterator[str]:
-    """Yield how many golden answers the app cannot use, because they are not among the proposals."""
+    """Yield a note on golden answers that the app cannot use, because their questions are not proposed."""
     golden = _golden(campaign, classes)
     if not golden or not campaign.path("proposals").is_file():
         return

@@ -125,7 +125,7 @@ def data_card(
         Label sets in any format, the folder of a campaign, or the name of a data set such as imagenet-val.
     votes
         Votes from which the labels were made: a file, the folder of a campaign, or a published set. By
-        default, votes.parquet next to the labels, if it is named in their metadata.
+        default, votes.parquet next to the labels, if their metadata names it.
     agreement
         Table written by manyhot agreement; by default, agreement is measured on the votes.
     licence
@@ -147,7 +147,7 @@ def data_card(
     Raises
     ------
     InputError
-        If the labels are from several data sets, a file is broken, or a table is not an agreement table.
+        If the labels come from several data sets, a file is broken, or `agreement` is not an agreement table.
     """
     reading = Reading(images=images, classes=classes, dataset=dataset)
     sources = list(open_labels(labels, reading=reading, run=run))
@@ -209,8 +209,8 @@ def card_text(
     named : bool
         Whether to show the ids of raters. By default, raters get numbers, since an id may be a name.
     sections : Mapping of str to str, optional
-        Sections of merged label sets, by title. They replace the sections about raters and sections with the
-        same title.
+        Sections about merged label sets, by title. They replace the sections about raters and all sections
+        with the same titles.
 
     Returns
     -------

@@ -32,7 +32,8 @@ def changes_of_classes(campaign: Campaign, before: ClassList, after: ClassList) 
     Raises
     ------
     MatchError
-        If a class gets the name of another class: answers about the one would become answers about the other.
+        If a class gets the name of another class, since answers about one would become answers about the
+        other.
     """
     _check_exchanged(campaign, before, after)
     changed = [

@@ -48,8 +48,8 @@ class CorrectedLabels(Aggregated):
     corrected : str
         The name of the label sets that were corrected.
     changes : pyarrow.Table
-        The (image, class) pairs that raters were asked about, those that changed first, with the columns
-        image_id, class_id, before (null if the label sets did not contain the class) and after.
+        The (image, class) pairs that raters were asked about, changed pairs first, with the columns image_id,
+        class_id, before (null if the label sets did not contain the class) and after.
     n_kept : int
         Number of valid classes that raters were not asked about.
     """
@@ -87,7 +87,7 @@ class CorrectedLabels(Aggregated):
 def open_corrected(
     labels: LabelsLike, votes: Any, reading: VotesReading, run: Run
 ) -> tuple[Labels, VotesReading]:
-    """Return the label sets to correct, and how their votes are read, with the class list of both.
+    """Return the label sets to correct, and how to read the votes on them, with the class list of both.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def correct_labels(aggregated: Aggregated, labels: Labels) -> CorrectedLabels:
     Raises
     ------
     InputError
-        If raters chose one class of all.
+        If raters chose one of all classes.
     MatchError
         If the class lists differ, or raters answered about other images.
     """

@@ -37,7 +37,7 @@ class ExportedVotes(Result):
     """The tables that were written: votes, and remarks if there are any; see `Result.written`."""
 
     def lines(self) -> Iterator[str]:
-        """Yield nothing: the list of written files suffices."""
+        """Yield nothing; the list of written files suffices."""
         return iter(())
 
 
@@ -60,8 +60,8 @@ def export_votes(
     """Write the votes and remarks from the annotation app as tables in the campaign.
 
     Each answer is a row, including answers that were changed later. Only a rater's last answer to a question,
-    by answered_at, counts. Votes in votes.parquet that were not given in this app, such as those of another
-    tool or of an earlier app, are kept.
+    by answered_at, counts. Votes already in votes.parquet are kept if they were not given in this app, but,
+    for example, in another tool or in an earlier app.
 
     Parameters
     ----------
@@ -71,11 +71,11 @@ def export_votes(
         Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
         folder.
     golden
-        Also write the answers to this file, as golden answers of experts; for example, to golden.parquet of
+        Also write the answers to this file as golden answers of experts, for example to golden.parquet of
         another campaign.
     payment
-        Also write what each rater did to this CSV file: finished and accepted pages, seconds at work, golden
-        questions answered and the informedness on them.
+        Also write a CSV file on the work of each rater: finished and accepted pages, seconds at work, golden
+        questions answered, and the informedness on them.
 
     Returns
     -------

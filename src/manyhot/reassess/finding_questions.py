@@ -36,7 +36,7 @@ def questions_of_findings(
 ) -> tuple[pa.Table, tuple[str, ...]]:
     """Return a question about each class in findings on images, as the table ``proposals``, and notes.
 
-    Classes are found by their names, so that the findings may number them differently.
+    Classes are matched by name, so the findings may number them differently.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def _has_other_numbers(frame: pl.DataFrame, column: str, name: str, classes: Cla
 
 
 def open_to_ask(labels: LabelsLike, reading: Reading, run: Run) -> tuple[Source, ClassList | None]:
-    """Return the only data set of a call, whose predictions are not needed, and its class list."""
+    """Return the single data set of a call, which needs no predictions, and its class list."""
     source = only_source(open_labels(labels, reading=reading, run=run), "Questions can be about")
     sets = source.labels
     own = source.classes or (sets.class_list or class_list_of(sets.class_hash) if sets is not None else None)
@@ -203,7 +203,7 @@ def open_to_ask(labels: LabelsLike, reading: Reading, run: Run) -> tuple[Source,
 
 
 def input_of(findings: Any) -> dict[str, str]:
-    """Return the hash of the file of findings, by its name."""
+    """Return the hash of the findings file, by file name; empty if the findings are not a file."""
     if not isinstance(findings, str | os.PathLike):
         return {}
     path = findings_file(findings)

@@ -44,8 +44,8 @@ def check_can_ask(votes: VotesLike, rater: str, database: str | None) -> None:
     Raises
     ------
     InputError
-        If the questions are for one rater, the votes are not those of a campaign, or its annotation has not
-        begun.
+        If the questions are for one rater, the votes are not those of a campaign, or the campaign's
+        annotation has not begun.
     """
     if rater:
         raise InputError(
@@ -68,9 +68,10 @@ def check_can_ask(votes: VotesLike, rater: str, database: str | None) -> None:
 def ask_in_app(
     home: Campaign, database: str | None, votes: Votes, chosen: npt.NDArray[np.intp]
 ) -> tuple[int, tuple[str, ...]]:
-    """Ask one more rater each of the chosen questions of some votes; return how many were added, and notes.
+    """Ask for one more answer to each of the chosen questions; return how many were added, and notes.
 
-    Only the answers of raters of the app count as known: those of another tool are not in its database.
+    Only answers of raters of the app count as known, because its database does not contain those of other
+    tools.
     """
     with open_store(home, database) as store:
         names = pa.array([rater.name for rater in store.raters()], pa.string())

@@ -42,11 +42,11 @@ class PublishedSource:
     Attributes
     ----------
     files : tuple of str
-        Files of the entry, each with label sets; for each question, the first file that answers it is used.
+        Files of the entry, each with label sets. If several files answer a question, the first one is used.
     beside : tuple of str
         Further files that the reader needs.
     format : str, optional
-        The format of the files, unless it is detected.
+        The format of the files; None if it is detected.
     images : tuple of str, optional
         Catalogue entry and file of the original labels.
     only_yes : bool
@@ -111,7 +111,7 @@ class LabelSource:
     question : str
         What raters were asked; empty if unknown.
     about : tuple of CatalogEntry or None
-        The published data that the source contains; None stands for data that the catalogue does not have.
+        The published data that the source contains; None stands for data that are not in the catalogue.
     inputs : Mapping of str to str
         The SHA-256 hash of each file, by name.
     """
@@ -126,7 +126,7 @@ class LabelSource:
 
     @property
     def digest(self) -> str:
-        """A hash of the answers that does not depend on the file or its order."""
+        """A hash of the answers, the same whichever file holds them and in whatever order."""
         return digest_of(self.answers.sort("image_id", "class_id"))
 
     @property
@@ -161,8 +161,8 @@ def open_label_sources(
     Raises
     ------
     InputError
-        If there are fewer than two sources, one is passed twice or has no answers, or two have different
-        original labels of an image.
+        If there are fewer than two sources, if one is passed twice or has no answers, or if two have
+        different original labels for an image.
     MatchError
         If sources have different class lists, or a source has no image in common with any other source.
     """

@@ -40,7 +40,7 @@ _KINDS = ("answers yes, maybe and no", "choices of one class of all")
 
 
 def check_history(votes: Votes, entry: registry.Entry, history: TableLike, start: TableLike) -> None:
-    """Raise an error if the method or the kind of votes cannot be combined with earlier answers."""
+    """Raise an error if the method or kind of votes cannot be combined with earlier answers."""
     if start is not None and not votes.kind:
         raise InputError(
             "`start` needs votes in which raters choose one of all classes.",
@@ -75,7 +75,7 @@ def history_table(counts: History, votes: Votes) -> pa.Table:
 
 
 def with_earlier(counts: History, earlier: History | None) -> History:
-    """Return the numbers of answers including earlier ones, so that a later campaign can use all of them."""
+    """Return the numbers of answers, including earlier ones, so that a later campaign can use them all."""
     if earlier is None:
         return counts
     parts = zip(

@@ -34,7 +34,7 @@ STAGES = ("images", "predictions", "proposals", "votes", "golden", "labels")
 
 @dataclass(frozen=True)
 class Stage:
-    """A table of a campaign and its count, which is None if the table does not exist."""
+    """A table of a campaign and the number of its rows, which is None if the table does not exist."""
 
     name: str
     count: int | None
@@ -91,7 +91,7 @@ def campaign_status(campaign: CampaignFolder, *, database: DatabaseAddress = Non
     Parameters
     ----------
     campaign
-        Folder of the campaign. For most files, only the footer, which contains the number of rows, is read.
+        Folder of the campaign. From most files, only the footer is read, which contains the number of rows.
     database
         Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
         folder.
@@ -290,7 +290,7 @@ def _source(campaign: Campaign) -> str:
 
 
 def file_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a file of manyhot; empty if it is not a Parquet file."""
+    """Return the metadata of a file that manyhot wrote; empty if it is not a Parquet file."""
     try:
         return tables.metadata(pq.read_schema(path))
     except (pa.ArrowException, OSError, UnicodeDecodeError):

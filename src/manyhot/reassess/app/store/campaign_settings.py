@@ -20,7 +20,7 @@ CAMPAIGN_STATES = ("running", "paused", "closed")
 
 @dataclass(frozen=True)
 class OwnerSetting:
-    """How a setting is named, explained and limited on the owner's page.
+    """The name, the explanation and the range of a setting on the owner's page.
 
     Attributes
     ----------
@@ -65,8 +65,8 @@ class CampaignSettings:
     golden_latest : int
         Number of latest golden pages on which informedness is checked again; 0 for no such check.
     least_seconds : float
-        Minimum time per page, in seconds. Raters whose last 20 pages took less are stopped; 0 for no such
-        check.
+        Minimum time per page, in seconds. Raters whose mean time over their last 20 pages is shorter are
+        stopped; 0 for no such check.
     refine_from : int
         Number of answers that a question needs before it can be decided; 0 means `raters`.
     show_label : bool
@@ -76,7 +76,7 @@ class CampaignSettings:
     places : int
         Maximum number of raters who join through the link for a crowd; 0 for no limit.
     completion_code, completion_address : str
-        A code, and an address to return to, which raters who joined through the link for a crowd get at the
+        A code, and an address to return to. Raters who joined through the link for a crowd get both at the
         end.
     state : str
         One of `CAMPAIGN_STATES`.
@@ -170,7 +170,7 @@ _PROTOCOL = (
 
 
 def protocol_of(settings: CampaignSettings) -> dict[str, str]:
-    """Return how the answers of a campaign came about, for its data card: the settings by their names."""
+    """Return how the answers of a campaign were collected, for its data card, as settings by name."""
     shown = {OWNER_SETTINGS[name].text: getattr(settings, name) for name in _PROTOCOL}
     return {
         text: {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}" or "none"

@@ -24,10 +24,10 @@ PARKED = 0
 
 
 def enough_answers(connection: sa.Connection, page: int, settings: CampaignSettings) -> set[int]:
-    """Return the classes of a page that as many raters as are wanted answered, or are looking at.
+    """Return the classes of a page about which enough raters have answered or are being asked.
 
-    Slots see to that by themselves, except where there are more than raters are wanted: once more were, or
-    some got further answers.
+    Slots ensure this by themselves, except on pages with more slots than raters are now needed: more raters
+    were needed earlier, or further answers were requested.
     """
     slots = sa.select(sa.func.count()).where(_SLOTS.c.page_id == page)
     if connection.execute(slots).scalar_one() <= settings.raters:
@@ -54,17 +54,17 @@ def asked_classes(connection: sa.Connection, page: int) -> list[int]:
 
 
 def classes_of_slot(connection: sa.Connection, slot: int) -> set[int] | None:
-    """Return the classes that a slot asks about; None if all of its page."""
+    """Return the classes that a slot asks about; None for all classes of its page."""
     return slot_classes(connection.scalar(sa.select(_SLOTS.c.classes).where(_SLOTS.c.id == slot)))
 
 
 def slot_classes(text: str | None) -> set[int] | None:
-    """Return the classes of a slot from their text; None if it asks about all of its page."""
+    """Return the classes of a slot from their text; None if it asks about all classes of its page."""
     return None if text is None else set(json.loads(text))
 
 
 def answered_classes(connection: sa.Connection, page: int, slot: int) -> set[int]:
-    """Return the classes of a page that were answered in a slot, by whoever held it."""
+    """Return the classes of a page that were answered in a slot, by any rater who held it."""
     return classes_answered(connection, _VISITS.c.page_id == page, _VISITS.c.slot_id == slot, COUNTS)
 
 
@@ -79,7 +79,7 @@ def classes_answered(connection: sa.Connection, *which: sa.ColumnElement[bool]) 
 
 
 def park_idle(connection: sa.Connection, here: sa.ColumnElement[bool]) -> None:
-    """Park the free slots among some that have nothing to ask: all questions of their page are withdrawn."""
+    """Park the free slots among some whose questions are all withdrawn, so that they have nothing to ask."""
     asked = sa.exists().where(_QUESTIONS.c.page_id == _SLOTS.c.page_id, schema.IS_ASKED)
     idle = ~asked | (_SLOTS.c.classes == "[]")
     connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id.is_(None), here, idle).values(visit_id=PARKED))

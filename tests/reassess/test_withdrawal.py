@@ -63,8 +63,8 @@ def test_what_is_withdrawn(campaign, tmp_path, name, text, gone, whole):
         {"without": name, "questions": len(gone), "images": whole[0], "classes": whole[1]},
     ]
     note = (
-        f"{len(gone)} of 12 questions were withdrawn; nothing more is asked about {whole[0]} images and "
-        f"{whole[1]} classes"
+        f"{len(gone)} of 12 questions were withdrawn; {whole[0]} images and {whole[1]} classes have no "
+        "questions left"
     )
     assert found.notes[-1] == note
 

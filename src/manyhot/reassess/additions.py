@@ -105,12 +105,12 @@ def _notes(before: Campaign, after: Campaign, n_images: int, images: Images) -> 
     more, classes = after.n_images - n_images, after.n_classes - before.n_classes
     yield f"{more:,} images and {classes:,} classes were added"
     if absent := after.n_images - len(images):
-        yield f"{absent:,} images of the campaign were not passed, and remain"
+        yield f"{absent:,} images of the campaign are not among the images passed; they are kept"
     has_models = any(after.path("predictions").glob("*.parquet"))
     if has_models and (more or classes):
         yield (
-            "the predictions of the campaign lack what was added: predict again, or propose with the `rule` "
-            "all-classes"
+            "the predictions of the campaign lack the added images or classes: predict again, or propose "
+            "with the `rule` all-classes"
         )
 
 
@@ -125,9 +125,9 @@ def _elsewhere(standing: pa.Table, images: pa.Table) -> Iterator[str]:
     moved = both.filter(pc.not_equal(both["uri"], both["uri_new"])).sort_by("image_id")
     if len(moved):
         yield (
-            f"{len(moved):,} images were not added, because the campaign has images of the same name at "
-            f"another location, such as {moved['uri'][0]} for {moved['uri_new'][0]}: if they "
-            "differ, rename them"
+            f"{len(moved):,} images were not added, because the campaign has images with the same names at "
+            f"other locations, such as {moved['uri'][0]} for {moved['uri_new'][0]}: if the "
+            "images differ, rename the new ones"
         )
 
 

@@ -134,7 +134,7 @@ def open_annotation(
             store.move_images(find_images(store.places(), Path(image_folder)) | there)
             if left := len(others) - len(there):
                 notes.append(
-                    f"{left:,} example images are not in the image folder, and remain where they were"
+                    f"{left:,} example images are not in the image folder; their locations are unchanged"
                 )
         notes += unasked_golden_note(campaign, classes)
         notes += _on_moved(store)
@@ -186,7 +186,7 @@ def _on_moved(store: Store) -> Iterator[str]:
     gone = [p for p in places if not p.exists() and not any(parent.is_file() for parent in p.parents)]
     if gone:
         yield (
-            f"{len(gone):,} of {len(places):,} images that were looked for do not exist, such as {gone[0]}. "
+            f"{len(gone):,} of {len(places):,} images that were checked do not exist, such as {gone[0]}. "
             "If images were moved, pass `image_folder`"
         )
 
@@ -341,8 +341,8 @@ def _too_late(store: Store, per_page: int | None) -> Iterator[str]:
     fixed = store.settings().per_page
     if per_page not in (None, fixed):
         yield (
-            f"the number of classes per page has no effect: annotation began with {fixed}. To change it, "
-            f"export the votes, move {DATABASE} away and start again"
+            f"the number of classes per page is still {fixed}, because it was set when annotation began. To "
+            f"change it, export the votes, move {DATABASE} away and start again"
         )
 
 

@@ -437,7 +437,7 @@ def _confidence(ensemble: Ensemble) -> Floats32 | None:
 def _check_asked(proposed: Proposed, part: Images, rule: str) -> None:
     if (without := np.flatnonzero(proposed.left_out)).size:
         raise InputError(
-            "The rule proposes no class for some of the drawn images.",
+            "The rule does not propose any class for some of the drawn images.",
             where=f"image {part.image_id[int(without[0])]}",
             got=f"{len(without):,} of {len(part):,} images without a question, by the rule {rule}",
             allowed="at least one class for each image",
@@ -453,12 +453,12 @@ def _notes(drawn: DrawnSample, design: Preference, ensemble: Ensemble) -> Iterat
     n = len(drawn)
     if n < FEWEST_AUDITED:
         yield (
-            f"{n} images are few: an interval needs about 10 images on which people and models disagree, so "
-            "many metrics will have no interval; manyhot plan computes how many images a question needs"
+            f"{n} images are few: an interval requires about 10 images on which people and models disagree, "
+            "so many metrics will have no interval. manyhot plan computes how many images a question requires"
         )
     p = drawn.sample.design.probability
     if design != "uniform" and p.min() == p.max():
-        yield f"the design {design!r} gives all images the same probability: models do not differ"
+        yield f"the design {design!r} gives all images the same probability, because models do not differ"
     elif design == "differences" and len(ensemble.names) == 2:
         yield (
             "this sample is designed to estimate the difference between the two models; values of a single "

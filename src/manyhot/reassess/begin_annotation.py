@@ -81,16 +81,16 @@ def follow_proposals(
     store.add(choose)
     if counts["new"]:
         yield (
-            f"{counts['new']:,} questions about {counts['images']:,} images were added, which are new among "
-            "the proposals"
+            f"{counts['new']:,} questions about {counts['images']:,} images were added, because they are new "
+            "among the proposals"
         )
     if found.withdrawn:
         yield (
             f"{found.withdrawn:,} questions about {found.images:,} images are no longer among the proposals, "
-            f"and are not asked any more. {found.answers:,} answers to them are kept and exported"
+            f"so they are no longer asked. {found.answers:,} answers to them are kept and exported"
         )
     if found.back:
-        yield f"{found.back:,} questions are among the proposals again, and are asked again"
+        yield f"{found.back:,} questions are among the proposals again, so they are asked again"
 
 
 def _check_proposed(campaign: Campaign) -> None:
@@ -259,7 +259,7 @@ def unasked_golden_note(campaign: Campaign, classes: ClassList) -> Iterator[str]
     if used < n:
         yield (
             f"{n - used:,} of {n:,} golden questions are not among the proposals, so the app does not ask "
-            f"them, and uses {used:,}"
+            f"them. It uses the other {used:,}"
         )
 
 

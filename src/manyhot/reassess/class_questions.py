@@ -80,10 +80,10 @@ def class_design_of(
 def _scores(model: Predictions, images: Images) -> AnyFloats:
     if not model.is_dense or model.scores is None:
         raise InputError(
-            "The design needs scores of all classes.",
+            "The design requires scores for all classes.",
             where=model.source or model.model,
             got="scores of the top classes" if model.scores is not None else "ranks",
-            do="predict with scores of all classes, or set `design` to uniform",
+            do="predict with scores for all classes, or set `design` to uniform",
         )
     rows = pc.index_in(images.image_id, model.image_id).to_numpy()
     return np.asarray(model.scores[rows], np.float32)

@@ -177,8 +177,8 @@ def _order_notes(answered: Labels, labels: Labels) -> Iterator[str]:
     if relation is not None and relation.order:
         yield (
             "the answers do not match the label sets in the present order of the classes (mean correlation "
-            f"{relation.correlation:.3f}), and do in another one, so most corrections are probably wrong: "
-            "check whether numbers of classes start at 0 in both, or pass both with names of classes"
+            f"{relation.correlation:.3f}), but do in another order, so most corrections are probably wrong: "
+            "check whether class numbers start at 0 in both, or pass both with class names"
         )
 
 
@@ -187,7 +187,7 @@ def _check_alike(aggregated: Aggregated, labels: Labels) -> None:
     votes = aggregated.labels
     if aggregated.votes.kind:
         raise InputError(
-            "Votes for one class of all cannot correct label sets.",
+            "Votes in which raters choose one of all classes cannot correct label sets.",
             where=votes.name or None,
             allowed="answers (yes, no or maybe) to questions about single classes",
         )

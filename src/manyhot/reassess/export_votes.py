@@ -173,9 +173,9 @@ def _votes_of_others(path: Path, store: Store, campaign: Campaign) -> tuple[pa.T
     classes = tables.metadata(table.schema).get("classes", campaign.class_hash)
     if classes != campaign.class_hash:
         raise MatchError(
-            "The votes that were not given in this app are over another class list.",
+            "The votes that were not given in this app have another class list.",
             where=path,
-            got=f"{len(others):,} votes over class list {classes[:12]}",
+            got=f"{len(others):,} votes with class list {classes[:12]}",
             allowed=f"class list {campaign.class_hash[:12]}",
             do="move this file out of the campaign, and export again",
         )
@@ -188,8 +188,8 @@ def _votes_of_others(path: Path, store: Store, campaign: Campaign) -> tuple[pa.T
     gone = [r.name for r in store.read_all(all_raters) if r.state == ANSWERS_LEFT_OUT]
     n_gone = pc.sum(pc.is_in(others["rater_id"], pa.array(gone, pa.string()))).as_py()
     note = (
-        f"{n_gone:,} of them are of raters whose answers in the app are left out: if they should not count "
-        f"either, remove them from {path.name}"
+        f"{n_gone:,} of them come from raters whose answers in the app are left out: if these votes should "
+        f"not count either, remove them from {path.name}"
     )
     return others.replace_schema_metadata(None), (note,) if n_gone else ()
 

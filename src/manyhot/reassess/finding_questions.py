@@ -69,11 +69,11 @@ def questions_of_findings(
         )
     notes = [f"the findings: {ids.text}"] if ids.n else []
     if n := len(pairs) - len(own):
-        notes.append(f"{n:,} findings are about other images, and no questions")
+        notes.append(f"{n:,} findings are about other images, so no questions are asked about them")
     if classes is not None and any(_has_other_numbers(frame, *pair, classes) for pair in _CLASSES.items()):
         notes.append(
-            f"the findings number their classes in another order than {classes.name}, so the classes were "
-            "found by name"
+            f"the findings number the classes in a different order from {classes.name}, so the classes were "
+            "matched by name"
         )
     return named_questions(own.to_arrow().cast(_SCHEMA), classes), tuple(notes)
 

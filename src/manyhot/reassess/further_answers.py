@@ -56,7 +56,7 @@ def check_can_ask(votes: VotesLike, rater: str, database: str | None) -> None:
     folder = _folder(votes)
     if folder is None:
         raise InputError(
-            "Raters are asked in the app of a campaign.",
+            "Only the app of a campaign can ask raters.",
             where=votes if isinstance(votes, str | os.PathLike) else None,
             got="votes that are not the folder of a campaign",
             do="pass the folder of a campaign, or leave out `ask`",
@@ -92,7 +92,7 @@ def ask_in_app(
 def _notes(further: FurtherAnswers, folder: str) -> Iterator[str]:
     """Yield why questions were not added, and why raters may not get them."""
     for n, why in (
-        (further.waiting, "already wait for an answer"),
+        (further.waiting, "are already waiting for an answer"),
         (further.newer, f"have newer answers in the app (first, manyhot export {folder})"),
         (further.golden, "are golden questions in the app"),
         (further.unknown, "are not in the app, which adds new proposals when it starts"),
@@ -101,8 +101,8 @@ def _notes(further: FurtherAnswers, folder: str) -> Iterator[str]:
             yield f"questions that were not added because they {why}: {n:,}"
     if further.alone:
         yield (
-            f"added questions that all raters have answered: {further.alone:,}; invite others: "
-            f"manyhot invite {folder} NAME"
+            f"added questions that all raters have already answered: {further.alone:,}; to get answers, "
+            f"invite other raters: manyhot invite {folder} NAME"
         )
     if further.added and further.state != "running":
         yield f"the campaign is {further.state}: raters get the questions when it is resumed"

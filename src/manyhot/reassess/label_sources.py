@@ -168,7 +168,7 @@ def open_label_sources(
     """
     if isinstance(sources, str | os.PathLike) or len(sources) < 2:
         raise InputError(
-            "A merge needs two sources or more.",
+            "A merge requires at least two sources.",
             where="`sources`",
             got="one",
             allowed=f"label sets in any format, campaigns, benchmarks, {', '.join(PUBLISHED_SOURCES)}",
@@ -364,7 +364,7 @@ def _check_answers(sources: Sequence[LabelSource]) -> None:
             raise InputError(
                 "A source has no answers.",
                 where=source.name,
-                got=f"{len(source.images):,} images, none with a class that raters were asked about",
+                got=f"{len(source.images):,} images, and raters were not asked about any class in them",
                 allowed="label sets of usable images that raters saw",
                 do="leave the source out",
             )
@@ -382,7 +382,7 @@ def _check_images(sources: Sequence[LabelSource]) -> None:
         others = pl.concat(s.images.select("image_id") for n, s in enumerate(sources) if n != number)
         if not len(source.images.join(others, on="image_id", how="semi")):
             raise MatchError(
-                "No images of a source are in another source.",
+                "A source has no images in common with the other sources.",
                 where=source.name,
                 got=f"{len(source.images):,} images, such as {examples(source.labels.image_id)}",
                 allowed=f"ids such as {examples(others['image_id'].to_arrow())}",

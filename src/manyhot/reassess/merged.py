@@ -460,7 +460,7 @@ def _notes(done: Aggregated, by_source: SourceAnswers, sources: Sequence[LabelSo
             if (answers[own] == code).all():
                 yield f"{name} answers {only} and never {never}: unlisted classes count as not asked"
         if not (own & (asked.sum(1) > 1)).any():
-            yield f"{name} shares no (image, class) pair with another source, so nothing confirms it"
+            yield f"{name} shares no (image, class) pair with another source, so its answers are unconfirmed"
     for a, b in itertools.combinations(range(len(names)), 2):
         both = asked[:, a] & asked[:, b]
         if both.sum() >= FEWEST_ALIKE and (by_source[both, a] == by_source[both, b]).all():

@@ -143,8 +143,8 @@ class NextQuestions(Result):
         """Yield the numbers of questions that are full, settled, open and asked next."""
         full = f"are not asked again, for example after {self.max_answers} answers (`max_answers`)"
         undecided = (
-            "have a probability between 1 - threshold and threshold that more answers of this quality would "
-            "hardly change"
+            "have a probability between 1 - threshold and the threshold, and more answers of this quality "
+            "would hardly change it"
         )
         yield from fact_lines(
             [
@@ -158,14 +158,14 @@ class NextQuestions(Result):
             ]
         )
         if self.can_ask and self.added is None and len(self.questions):
-            yield "next: let the app ask these questions, with `ask`"
+            yield "next: have the app ask these questions, with `ask`"
         if not self.n_open:
             more = max(self.max_answers, self.fewest) + 3
             change = f"`max_answers`={more}" if self.n_full else "a lower `settled`"
-            yield f"no question is open; to ask on: {change}"
+            yield f"no question is open; to ask further questions, set {change}"
 
 
-_ADDED = "go to one more rater each, who has not answered the question"
+_ADDED = "each goes to one more rater, who has not answered it"
 
 
 @command(
@@ -331,7 +331,7 @@ def _check_about_questions(votes: Votes, name: str) -> None:
     """Raise an error if each vote chooses one class of all: there are then no questions to rank."""
     if votes.kind:
         raise InputError(
-            "Votes for one class of all are not ranked by question: a further vote is about all classes.",
+            "Votes in which raters choose one of all classes have no questions to rank.",
             where=name or votes.name or None,
             allowed="answers (yes, no or maybe) to questions about single classes",
             do="to choose images, aggregate the votes and take those with the least certain classes",

@@ -163,7 +163,7 @@ class UnansweredImages:
         about = f"{place}: {len(images):,} images"
         if shares:
             most_different = f"{max(shares):.0%} of the images"
-            about += f", and {len(ensemble.names)} models, whose top classes differ on up to {most_different}"
+            about += f", and {len(ensemble.names)} models whose top classes differ on up to {most_different}"
         most = max(shares, default=None)
         return cls(len(images), about, ensemble.names, most, float(new.mean()), dict(source.inputs))
 
@@ -307,7 +307,7 @@ class _Answered:
                 where=where,
                 got=f"{len(rows):,} of {len(drawn):,} images of the sample",
                 allowed=f"at least {FEWEST_PILOT}",
-                do="let people answer more images, or plan without a pilot",
+                do="have people label more images, or plan without a pilot",
             )
         return cls(
             tuple(c.model for c in cases),

@@ -50,7 +50,7 @@ _DESIGN = (
     TEXT("question", "accuracy, or difference of two models"),
     TEXT("design", "as for manyhot audit"),
     TEXT("estimator", "ppi++, or sample for the audited images alone, without proposed label sets"),
-    COUNT("images", "number of images that people answer in each data set"),
+    COUNT("images", "number of images that people label in each data set"),
 )
 _PRECISION = (
     REAL("half_width", "half-width of the 95 % interval, for the model or pair with the widest interval"),
@@ -354,7 +354,7 @@ def _arms(asked: _Asked, basis: Pilot) -> Sequence[PlannedDesign]:
         return (*basis.of_values, *basis.of_pairs)
     if asked.goal == "ranks" and len(basis.ranked) == 0:
         raise UsageError(
-            "Ranks need three or more models.",
+            "Ranks require at least three models.",
             got=f"{basis.n_models}",
             do="pass more models, or ask for a `difference`",
         )
@@ -362,7 +362,7 @@ def _arms(asked: _Asked, basis: Pilot) -> Sequence[PlannedDesign]:
         return basis.ranked
     if asked.goal == "difference" and not basis.of_pairs:
         raise UsageError(
-            "A difference needs two models.",
+            "A difference requires two models.",
             got=f"{basis.models[0]} alone",
             do="pass another model, or ask for a `width`",
         )

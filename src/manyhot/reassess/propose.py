@@ -154,7 +154,7 @@ def propose(
         If predictions have a different class list or lack images, or no label set belongs to these images.
     """
     if without is not None and not add:
-        need = "Questions are withdrawn from the proposals of the campaign, without a rule."
+        need = "Questions are withdrawn from the campaign's proposals without applying a rule."
         _check_alone(need, predictions=predictions, findings=findings, known_labels=known_labels)
         source, classes = open_to_ask(labels, reading, run)
         n_classes, class_hash = _class_list(classes, [], reading.n_classes, uses_models=False)

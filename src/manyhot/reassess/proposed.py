@@ -171,7 +171,13 @@ class Proposals(Result):
             )
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the table as `Result.write` does, unless this would drop questions that raters are answering."""
+        """Write the table as `Result.write` does, unless it would drop questions that raters are answering.
+
+        Raises
+        ------
+        InputError
+            If raters have begun to answer proposals of the campaign that the table lacks.
+        """
         self.check_out(out, ())
         target = self._paths(out, "proposals")[0]
         is_own = target.name == "proposals.parquet" and (target.parent / tables.DESCRIPTION).is_file()

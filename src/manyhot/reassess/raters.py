@@ -49,7 +49,7 @@ declare_table(
         REAL("maybe", "share of maybe among the answers"),
         REAL("yes", "share of yes among the answers"),
         *interval(
-            "agreement", "share of other raters' answers to the same questions that equal the rater's answer"
+            "agreement", "share of other raters' answers to the same questions that equal this rater's answer"
         ),
         COUNT("others", "number of other raters' answers to the same questions"),
         REAL.nullable(
@@ -63,7 +63,7 @@ declare_table(
             "does not estimate it",
         ),
         COUNT("golden", "number of golden questions answered"),
-        COUNT("golden_yes", "number of golden questions answered whose true answer is yes"),
+        COUNT("golden_yes", "number of these questions whose true answer is yes"),
         *interval(
             "golden_accuracy",
             "share of correct answers to golden questions, where maybe counts as no",

@@ -34,7 +34,7 @@ STAGES = ("images", "predictions", "proposals", "votes", "golden", "labels")
 
 @dataclass(frozen=True)
 class Stage:
-    """A table of a campaign and the number of its rows, which is None if the table does not exist."""
+    """A table of a campaign and the number of its rows (for predictions, of models); None without one."""
 
     name: str
     count: int | None
@@ -42,7 +42,7 @@ class Stage:
 
     @property
     def done(self) -> bool:
-        """Whether the table exists."""
+        """Whether the table exists and is not empty."""
         return bool(self.count)
 
 
@@ -175,7 +175,7 @@ def _new_answers(campaign: Campaign, new: int, database: str | None) -> Iterator
 
 def _on_further(further: int) -> Iterator[str]:
     if further:
-        yield f"answers still to come that `manyhot next --ask` asked for: {further:,}"
+        yield f"answers requested by `manyhot next --ask` that are still to come: {further:,}"
 
 
 def _notes(campaign: Campaign, models: Sequence[str]) -> Iterator[str]:
@@ -222,17 +222,17 @@ def _next(campaign: Campaign, stages: dict[str, Stage], new: int, *, can_ask: bo
             f"python -m webbrowser {folder}/results/report/index.html\nmanyhot plan {folder} --width 0.02"
         )
     if is_audit:  # label sets of a sample are not judged as if they were all
-        return "estimate metrics on people's label sets of all images", (
+        return "estimate metrics over all images from people's label sets of the sample", (
             f"manyhot evaluate {_population(campaign)} --audited {folder} --out {folder}/results"
         )
     if is_judged:
         return "look at the report", f"python -m webbrowser {folder}/results/report/index.html"
     judge = f"manyhot evaluate {folder} --out {folder}/results"
     if can_ask:
-        return "judge models on the label sets, or ask raters again where that may change most", (
+        return "evaluate models on the label sets, or ask raters again where this is likely to change most", (
             f"{judge}\nmanyhot next {folder} --budget 1000 --ask"
         )
-    return "judge models on the label sets", judge
+    return "evaluate models on the label sets", judge
 
 
 _OF_A_DRAW = frozenset(

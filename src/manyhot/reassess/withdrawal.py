@@ -82,8 +82,8 @@ def without_questions(
     whole = {name: before[name].unique().is_in(left[name].implode()).not_().sum() for name in QUESTION}
     n_images, n_classes = whole["image_id"], whole["class_id"]
     notes.append(
-        f"{len(gone):,} of {len(asked):,} questions were withdrawn; nothing more is asked about {n_images:,} "
-        f"images and {n_classes:,} classes"
+        f"{len(gone):,} of {len(asked):,} questions were withdrawn; {n_images:,} images and {n_classes:,} "
+        "classes have no questions left"
     )
     name = Path(without).name if isinstance(without, str | os.PathLike) else "a table"
     step = {"without": name, "questions": len(gone), "images": n_images, "classes": n_classes}

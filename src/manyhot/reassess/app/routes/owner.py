@@ -246,7 +246,7 @@ def change_raters(
 def post_crowd_link(request: Request, context: ContextDep, owner: VisitingOwner) -> Response:
     """Create a link for a crowd; an earlier link becomes invalid."""
     link = f"{context.address(request)}/crowd/{context.store.crowd_link()}"
-    return _overview(request, context, owner, links=[("crowd", f"{link}?participant=NUMBER")])
+    return _overview(request, context, owner, links=[("crowd", f"{link}?participant=ID")])
 
 
 @owner_routes.get("/payment.csv")

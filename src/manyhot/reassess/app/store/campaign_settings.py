@@ -96,14 +96,14 @@ class CampaignSettings:
     least_informedness: float = _asks(
         0.2, "Minimum informedness to qualify", "raters below it are stopped; −1 to 1", -1, 1
     )
-    golden_every: int = _asks(20, "Then one golden page in every", "at random; 0: none", 0, 10_000)
+    golden_every: int = _asks(20, "Then one golden page in every", "pages, at random; 0: none", 0, 10_000)
     golden_latest: int = _asks(
         10, "Golden pages that are checked again", "the latest ones of each rater; 0: none", 0, 10_000
     )
     least_seconds: float = _asks(
         0.5,
         "Minimum seconds per page",
-        "raters whose last 20 pages took less are stopped; 0: no check",
+        "raters with a lower mean over their last 20 pages are stopped; 0: no check",
         0,
         600,
     )
@@ -113,13 +113,17 @@ class CampaignSettings:
     consent: str = _asks("", "Consent", "raters agree to this text before they begin", 0, 10_000)
     contact: str = _asks("", "Contact", "whom raters can ask, such as a name and an address", 0, 500)
     places: int = _asks(
-        100, "Places for the crowd", "raters who join through the link for a crowd; 0: no limit", 0, 1_000_000
+        100,
+        "Places for the crowd",
+        "for raters who join through the link for a crowd; 0: no limit",
+        0,
+        1_000_000,
     )
     completion_code: str = _asks("", "Completion code", "shown at the end to raters of the crowd", 0, 200)
     completion_address: str = _asks(
         "",
         "Address to return to",
-        "for raters who joined through the link for a crowd, such as https://…",
+        "such as https://…; for raters who joined through the link for a crowd",
         0,
         1000,
     )

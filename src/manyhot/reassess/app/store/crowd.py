@@ -42,7 +42,7 @@ def join_crowd(connection: sa.Connection, token: str, participant: str) -> Rater
         return None
     if not _PARTICIPANT.fullmatch(participant):
         raise InputError(
-            "The link lacks the number of a participant.",
+            "The link lacks a valid participant id.",
             got=repr(participant[:100]),
             allowed="PROLIFIC_PID, workerId or participant, with 1 to 64 letters, digits, _ and -",
         )

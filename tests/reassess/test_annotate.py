@@ -290,8 +290,8 @@ def test_what_the_owner_should_know(campaign):
     (campaign / "proposals.parquet").unlink()
     propose(campaign, rule="top-k(k=1)").write(campaign)
     note = (
-        "8 questions about 4 images are no longer among the proposals, so they are no longer asked. 0 answers "
-        "to them are kept and exported"
+        "8 questions about 4 images are no longer among the proposals, so they are no longer asked. 0 "
+        "answers to them are kept and exported"
     )
     for notes in ((note,), ()):
         with open_annotation(campaign) as annotation:

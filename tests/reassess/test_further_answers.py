@@ -83,7 +83,10 @@ def test_round_by_round(campaign, url, monkeypatch):
         told = run("next", campaign, "--budget", "2", "--ask")
         assert "added        0  each goes to one more rater, who has not answered it" in told
         again = json.loads(run(*ask))
-        assert "questions that were not added because they are already waiting for an answer: 2" in again["notes"]
+        assert (
+            "questions that were not added because they are already waiting for an answer: 2"
+            in again["notes"]
+        )
         assert campaign_status(campaign, database=url).notes == (
             "answers requested by `manyhot next --ask` that are still to come: 2",
         )

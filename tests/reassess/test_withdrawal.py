@@ -87,7 +87,7 @@ def test_what_cannot_be_withdrawn(campaign):
         propose(campaign, without=pa.table({"image_id": ["0.png"], "class_id": [7]}))
     with pytest.raises(InputError, match=r"These are not questions\."):
         propose(campaign, without=pa.table({"colour": ["red"]}))
-    with pytest.raises(UsageError, match=r"without a rule"):
+    with pytest.raises(UsageError, match=r"without applying a rule"):
         propose(campaign, without=pa.table({"class": ["shark"]}), known_labels=["x"])
     with pytest.raises(UnknownNameError, match="'whale'"):
         propose(campaign, without=pa.table({"class": ["whale"]}))

@@ -319,12 +319,12 @@ def _minute(microseconds: int) -> str:
 
 
 def _protocol(card: Mapping[str, Any], votes: Votes | None, protocol: Mapping[str, str]) -> str:
-    facts = {"proposer": _UNKNOWN, "questions an image": _UNKNOWN, "answers a question": _UNKNOWN}
+    facts = {"proposer": _UNKNOWN, "questions per image": _UNKNOWN, "answers per question": _UNKNOWN}
     if votes is not None and len(votes):
         questions = np.bincount(votes.question)
         asked = np.bincount(votes.image[questions > 0])
-        facts["questions an image"] = _spread(asked[asked > 0])
-        facts["answers a question"] = _spread(questions[questions > 0])
+        facts["questions per image"] = _spread(asked[asked > 0])
+        facts["answers per question"] = _spread(questions[questions > 0])
     facts |= {"method": card["method"] or _UNKNOWN, "threshold": _UNKNOWN} | dict(protocol)
     return markdown_table(("what", "how"), [(cell_text(k), cell_text(v)) for k, v in facts.items()])
 
@@ -357,7 +357,7 @@ def _counts(card: Mapping[str, Any], sizes: pa.Table) -> str:
         facts["images seen by raters without an answer about the original label"] = card["label_unasked"]
     rows = [(k, _UNKNOWN if v is None else f"{v:,}") for k, v in facts.items()]
     shares = [(str(r["size"]), f"{r['images']:,}", f"{r['share']:.2%}") for r in sizes.to_pylist()]
-    sizes_table = markdown_table(("labels of an image", "images", "share"), shares)
+    sizes_table = markdown_table(("labels per image", "images", "share"), shares)
     return f"{markdown_table(('what', 'n'), rows)}\n\n{sizes_table}"
 
 
@@ -367,7 +367,7 @@ def _rights(card: Mapping[str, Any], licence: str | None) -> str:
         "citation": card["citation"],
         "home": card["home"],
     }
-    return markdown_table(("what", ""), [(k, cell_text(v) if v else "not said") for k, v in facts.items()])
+    return markdown_table(("what", ""), [(k, cell_text(v) if v else "not stated") for k, v in facts.items()])
 
 
 def _spread(counts: Sequence[int] | npt.NDArray[np.integer]) -> str:

@@ -120,11 +120,12 @@ def aggregate(
         downloaded.
     golden
         Experts' answers, or label sets; by default, those of the campaign. Some methods learn from these
-        answers. They are also used to choose a threshold by precision or recall, and to measure the quality
+        answers, which are also used to choose a threshold by precision or recall, and to measure the quality
         of raters.
     images
         Images table with original labels; by default, that of the campaign. Images without votes keep their
-        original label, and their `rated` is false. Rated images also keep it if no rater was asked about it.
+        original label, and their `rated` is false. Rated images also keep it if raters were not asked about
+        it.
     sources
         Label sets of the same images, to be merged instead of votes: files in any format, campaigns,
         benchmarks, imagenet-real, imagenet-multilabel, tsipras or imagenet-mistakes. Each source has one vote
@@ -143,7 +144,7 @@ def aggregate(
         Choose the highest threshold at which recall on golden questions is at least this value.
     unclear_from
         Minimum probability of an unclear class, which must not exceed the threshold. By default, no class is
-        unclear or, with `labels`, it is 0.5, so that a class is unclear if raters disagree.
+        unclear. With `labels`, the default is 0.5, so that a class is unclear if raters disagree.
     original_classes
         Classes for which golden-bayes counts the original label as a rater, such as 0-397. By default, all
         classes.

@@ -33,7 +33,7 @@ def decision_notes(refined: Refined | None, how: Decisions) -> Iterator[str]:
 
 
 def open_question_notes(votes: Votes, labels: Labels, proposals: Path | None) -> Iterator[str]:
-    """Yield notes on proposed questions without answers, and on original labels that are kept without one."""
+    """Yield notes on proposed questions without answers, and on original labels kept without an answer."""
     pair = ["image_id", "class_id"]
     if proposals is not None:
         asked = pl.DataFrame({"image_id": votes.image_id, "class_id": votes.class_id})

@@ -268,12 +268,12 @@ def annotate(
     raters
         Number of raters per question; 5 by default, 1 with `open_`.
     per_page
-        Maximum number of classes per page; cannot be changed once annotation has begun.
+        Maximum number of classes per page, which cannot be changed once annotation has begun.
     qualify
         Number of golden pages that each rater answers first.
     examples
-        Images table with labels, from which the example images are taken; cannot be changed once annotation
-        has begun.
+        Images table with labels, from which the example images are taken. It cannot be changed once
+        annotation has begun.
     image_folder
         Folder or tar archive of the images, if they were moved.
     database

@@ -46,7 +46,8 @@ def begin_annotation(
     Raises
     ------
     InputError
-        If the campaign has no proposals, its images table has no paths, or raters cannot qualify.
+        If the campaign has no proposals, its images table has no paths, or raters are to qualify on golden
+        pages, but there are none.
     """
     _check_proposed(campaign)
     images, chosen = _images_and_examples(web, campaign, classes, examples, by_id)

@@ -122,7 +122,7 @@ def ensemble_of(
     labelled : bool
         Whether images need original labels. If True, classes exclude one another, so probabilities are the
         softmax of logits. If False, labels are ignored. By default, labels are needed if any image has one.
-        Unless this is True, the link of logits is that of `manyhot.core.score_threshold.link_of`.
+        Unless `labelled` is True, the link of logits is that of `manyhot.core.score_threshold.link_of`.
 
     Raises
     ------

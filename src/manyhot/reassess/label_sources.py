@@ -48,7 +48,7 @@ class PublishedSource:
     format : str, optional
         The format of the files; None if it is detected.
     images : tuple of str, optional
-        Catalogue entry and file of the original labels.
+        Catalogue entry that contains the original labels, and their file.
     only_yes : bool
         Whether only *yes* counts as an answer, because raters chose among classes of which several can be
         valid.

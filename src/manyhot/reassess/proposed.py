@@ -89,7 +89,7 @@ class Proposals(Result):
     about : Mapping
         Report of the rule's search.
     withdraws : bool
-        Whether questions of the campaign are withdrawn, so that the table need not contain all of them.
+        Whether questions of the campaign are withdrawn. If so, the table need not contain all its questions.
     notes, metadata, inputs
         As in `Result`.
     """

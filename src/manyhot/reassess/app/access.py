@@ -213,7 +213,7 @@ class LimitedConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """Start the time limit for the headers of the next request on a kept-alive connection."""
+        """Start the time limit for the headers of the next request on a persistent connection."""
         super().on_message_begin()
         self._wait()
 

@@ -265,7 +265,7 @@ def change_rater(
     max_pages: Annotated[str, Form(pattern=r"^\d{0,7}$")] = "",
     refines: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Give a rater a new link, stop or revoke the rater, let the rater continue, or change the rights."""
+    """Give a rater a new link, stop, reinstate or revoke the rater, or change the rater's rights."""
     rater = next((r for r in context.store.raters() if r.id == rater_id and not r.is_owner), None)
     if rater is None:
         raise HTTPException(404, "This rater does not exist.")

@@ -44,13 +44,13 @@ Milliseconds = Annotated[int, Field(ge=0, lt=1 << 40), BeforeValidator(_whole)]
 
 
 def storable(text: str) -> str:
-    """Return a text that databases can store, without null characters and unpaired surrogates."""
+    """Return a text that databases can store, without null characters or unpaired surrogates."""
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return whole.replace("\0", "\ufffd")
 
 
 class Strict(BaseModel):
-    """A Pydantic model that rejects unknown keys, and text in place of numbers."""
+    """A Pydantic model that rejects unknown keys, and numbers that are passed as text."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -87,7 +87,7 @@ def login_page(request: Request, context: ContextDep) -> Response:
 
 @sessions_routes.post("/owner/login")
 def log_in(request: Request, context: ContextDep, name: _FormText, password: _FormText) -> Response:
-    """Begin an owner's session. Password guesses are limited here: no other route takes a password."""
+    """Begin an owner's session. Password guesses are limited here; no other route checks a password."""
     context.limits.try_password(context.client(request), name.strip())
     with context.limits.hashing():
         # PostgreSQL keeps no null characters, and looks for none.

@@ -130,7 +130,7 @@ class Store:
     def add(
         self, choose: Callable[[pa.Table], tuple[Iterable[ImageQuestions], Iterable[Example], str]]
     ) -> None:
-        """Add questions that the database does not hold yet; see `fill.add`.
+        """Add questions that the database does not contain yet; see `fill.add`.
 
         `choose` returns the arguments of `fill.add`, given the columns ``image_id`` and ``class_id`` of all
         questions. No other caller can add questions in the meantime.
@@ -164,10 +164,10 @@ class Store:
         return Withdrawal(n, changes.images, answers, len(changes) - n)
 
     def ask_further(self, questions: pa.Table) -> FurtherAnswers:
-        """Ask for one more answer to each of some questions, or to none on errors; see `further.ask_further`.
+        """Ask for one more answer to each of some questions; see `further.ask_further`.
 
-        `questions` has the columns ``image_id``, ``class_id`` and ``n_votes``, the number of raters of the
-        app who are known to have answered.
+        Either all questions are added or none. `questions` has the columns ``image_id``, ``class_id`` and
+        ``n_votes``, the number of raters of the app who are known to have answered.
         """
         listed = self._database.read(lambda c: further.find_further(c, questions))
         return self._database.write(lambda c: further.ask_further(c, *listed))

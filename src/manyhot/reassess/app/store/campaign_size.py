@@ -15,7 +15,7 @@ from manyhot.reassess.app.store.slots import HAS_WITHDRAWN
 
 @dataclass(frozen=True, eq=False)
 class CampaignSize:
-    """Numbers of images, pages and questions without golden and withdrawn ones, and the true answers.
+    """Numbers of images, pages and questions (without golden and withdrawn ones), and golden answers.
 
     They are valid until questions are added, withdrawn or reinstated.
 

@@ -118,7 +118,7 @@ _FOUND = (
 def ask_further(
     connection: sa.Connection, questions: Sequence[FurtherQuestion], golden: int, unknown: int
 ) -> FurtherAnswers:
-    """Ask for one more answer to each of some questions, unless it already waits for one or has a newer one.
+    """Ask for one more answer to each question that neither waits for an answer nor has a newer one.
 
     A repeated call with the same questions therefore asks nothing twice, whatever happened in between.
 

@@ -79,7 +79,7 @@ def classes_answered(connection: sa.Connection, *which: sa.ColumnElement[bool]) 
 
 
 def park_idle(connection: sa.Connection, here: sa.ColumnElement[bool]) -> None:
-    """Park the free slots among some whose questions are all withdrawn, so that they have nothing to ask."""
+    """Park those of some slots that are free and have nothing to ask: all their questions are withdrawn."""
     asked = sa.exists().where(_QUESTIONS.c.page_id == _SLOTS.c.page_id, schema.IS_ASKED)
     idle = ~asked | (_SLOTS.c.classes == "[]")
     connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id.is_(None), here, idle).values(visit_id=PARKED))

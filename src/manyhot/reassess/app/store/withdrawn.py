@@ -141,7 +141,9 @@ def _all_questions(connection: sa.Connection) -> pa.Table:
 def change_pages(
     connection: sa.Connection, changes: Changes, start: int, is_enough: Callable[[], bool]
 ) -> tuple[int, int]:
-    """Change questions of the next pages; return where to continue, and the answers to withdrawn ones.
+    """Change the questions of the next pages; return where to continue, and a number of answers.
+
+    These are the answers to the questions that were withdrawn.
 
     Parameters
     ----------

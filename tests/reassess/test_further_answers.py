@@ -94,7 +94,7 @@ def test_round_by_round(campaign, url, monkeypatch):
         assert answer_all(store, "dan", TRUE) == sorted(UNCLEAR)
         late = json.loads(run(*ask))
         assert (late["added"], store.count_free()) == (0, 0)
-        newer = f"they have newer answers in the app (first, manyhot export {campaign})"
+        newer = f"they have newer answers in the app (first run manyhot export {campaign})"
         assert f"questions that were not added because {newer}: 2" in late["notes"]
         run("export", campaign)
         more = json.loads(run(*ask))

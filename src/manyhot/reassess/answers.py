@@ -331,7 +331,7 @@ def _kind_notes(votes: Votes) -> tuple[str, ...]:
 
 _UNLISTED_NOTE = (
     "the golden answers are label sets that do not record which classes were asked about, so each class that "
-    "they do not list is no"
+    "they do not list counts as no"
 )
 
 

@@ -93,7 +93,7 @@ def _notes(further: FurtherAnswers, folder: str) -> Iterator[str]:
     """Yield why questions were not added, and why raters may not get them."""
     for n, why in (
         (further.waiting, "are already waiting for an answer"),
-        (further.newer, f"have newer answers in the app (first, manyhot export {folder})"),
+        (further.newer, f"have newer answers in the app (first run manyhot export {folder})"),
         (further.golden, "are golden questions in the app"),
         (further.unknown, "are not in the app, which adds new proposals when it starts"),
     ):

@@ -192,7 +192,7 @@ def _notes(n_models: int, later: Sequence[str], missing: Sequence[str]) -> Itera
     if later:
         yield (
             f"Not shown: {', '.join(later)}. The audit was drawn without these predictions, so people may "
-            "not be asked about the classes of these models."
+            "not have been asked about the classes of these models."
         )
     if missing:
         yield (

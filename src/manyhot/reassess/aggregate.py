@@ -110,8 +110,8 @@ def aggregate(
 ) -> Aggregated:
     """Combine raters' answers, or the label sets of several sources, into label sets.
 
-    Methods: auto, majority, yes-share, source-share, dawid-skene, one-coin, golden-bayes. The command doctor
-    lists methods from plug-ins.
+    Methods: auto, majority, yes-share, source-share, dawid-skene, one-coin, golden-bayes. The command
+    'manyhot doctor' lists methods from plug-ins.
 
     Parameters
     ----------

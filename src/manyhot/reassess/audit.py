@@ -302,7 +302,7 @@ class _AuditContent:
         return dict(zip(self.ensemble.names, map(float, found), strict=True))
 
     def write(self, home: Campaign, golden: Ints) -> tuple[str, ...]:
-        """Write the tables to the folder of a campaign; golden images also to a campaign in a subfolder."""
+        """Write the tables to the folder of a campaign, and golden images to a campaign in a subfolder."""
         self._write(home, np.sort(np.concatenate([self.rows, golden])))
         write_audit_sample(self.drawn, home.path("audit_sample"), call=home.call, inputs=home.inputs)
         if len(golden):

@@ -107,7 +107,7 @@ def open_corrected(
 
 
 def correct_labels(aggregated: Aggregated, labels: Labels) -> CorrectedLabels:
-    """Return label sets in which the classes that raters were asked about have the state of their answers.
+    """Return label sets in which classes that raters were asked about have the state given by the answers.
 
     Parameters
     ----------

@@ -111,7 +111,7 @@ class AuditInProgress:
         )
 
     def intervals(self, votes: Votes, raters: int) -> RunningAudit:
-        """Return the intervals from the images that were answered so far, in the order of the sample.
+        """Return the intervals from the images answered so far, in the order of the sample.
 
         Parameters
         ----------

@@ -53,7 +53,7 @@ class CampaignSettings:
     max_pages : int
         Maximum number of pages per rater; 0 for no limit.
     lease_minutes : float
-        Minutes after which an open page goes to another rater.
+        Minutes without answers after which an open page goes to another rater.
     qualify : int
         Number of golden pages that each rater answers first.
     least_informedness : float

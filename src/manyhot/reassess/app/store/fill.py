@@ -75,7 +75,7 @@ def fill(
     settings: CampaignSettings,
     source: str,
 ) -> bool:
-    """Fill an empty database with a campaign; return False if it was filled already.
+    """Fill an empty database with a campaign; return False if it had already been filled.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ _PARAMETERS = 10_000
 
 
 def add_slots(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> int:
-    """Add a slot to each page that meets the conditions, if any; return the number of these pages."""
+    """Add a slot to each page, or to those that meet conditions; return the number of these pages."""
     pages = sa.select(_PAGES.c.id, _PAGES.c.position).where(~_PAGES.c.golden, *which)
     added = connection.execute(_SLOTS.insert().from_select(["page_id", "position"], pages))
     return added.rowcount

@@ -42,7 +42,7 @@ AGREED = (
     "raters err; if they err together, p is too close to 0 or 1"
 )
 CHANCE = (
-    "raters hardly agree more often than by chance, so their answers are inconclusive, and p is pulled "
+    "raters agree little more often than by chance, so their answers are inconclusive, and p is pulled "
     "towards 0.5 (weight of chance {}): ask other raters, or add golden questions and use golden-bayes"
 )
 ALIKE = (

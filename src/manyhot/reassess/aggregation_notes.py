@@ -116,7 +116,7 @@ def _missing(votes: Votes, answers: Answers, result: Aggregate, method: str) -> 
         )
     if _chance(result) >= _MANY:
         yield (
-            "raters hardly agree more often than by chance, so their answers are inconclusive, and p is "
+            "raters agree little more often than by chance, so their answers are inconclusive, and p is "
             f"pulled towards 0.5 (weight of chance {_chance(result):.2f}): ask other raters, or add golden "
             "questions and use golden-bayes"
         )

@@ -63,7 +63,7 @@ declare_table(
             "does not estimate it",
         ),
         COUNT("golden", "number of golden questions answered"),
-        COUNT("golden_yes", "number of these questions whose true answer is yes"),
+        COUNT("golden_yes", "number of answered golden questions whose true answer is yes"),
         *interval(
             "golden_accuracy",
             "share of correct answers to golden questions, where maybe counts as no",

@@ -156,9 +156,9 @@ FEW = ["ny yn", "yyynn", "ynnyn", "yyyyy", "ynnnn"]
 
 def one_tie(questions):
     return (
-        f"the answers to 1 of the {questions} questions are ties: p is 0.5 there, which reaches the "
-        "threshold of 0.5, so the class is valid; a `threshold` above 0.5, such as 0.501, requires more than "
-        "half of the answers"
+        f"the answers to 1 of the {questions} questions are tied: their p of 0.5 reaches the threshold of "
+        "0.5, so the class is valid. To require more than half of the answers, pass a `threshold` above 0.5, "
+        "such as 0.501"
     )
 
 

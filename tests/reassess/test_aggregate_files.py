@@ -151,8 +151,8 @@ def test_agreement_of_real(published_cache, tmp_path):
         assert rows[measure]["value"] == pytest.approx(value, abs=1e-6)
     assert (rows["alpha_masi"]["n"], rows["alpha_masi"]["n_skipped"]) == (38_187, 0)
     assert found.notes == (
-        "accuracy alone is misleading: always answering no is 0.7815 accurate on these 1,135 golden "
-        "questions; see sensitivity and specificity",
+        "accuracy alone is misleading: a rater who always answers no has an accuracy of 0.7815 on these "
+        "1,135 golden questions; see sensitivity and specificity",
         "no times were recorded, so raters cannot be flagged as too fast",
     )
     accuracies = [r["golden_accuracy"] for r in found.raters.to_pylist() if r["golden"]]
@@ -260,8 +260,8 @@ def test_an_original_label_without_answers_is_not_refuted():
         ("d", False, [1], ["yes"], [0]),
     ]
     assert found.notes[-1] == (
-        "2 rated images have no answer about their original label, which is kept with n_votes 0, because not "
-        "asked is not no"
+        "2 rated images have no answer about their original label. The label is kept, with n_votes 0, "
+        "because not asked is not no"
     )
     (card,) = mh.describe(found.labels).datasets.to_pylist()
     assert (card["labelled"], card["label_unasked"], card["rejected"], card["rated"]) == (4, 2, 1, 3)

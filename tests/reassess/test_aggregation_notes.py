@@ -25,16 +25,16 @@ def votes_of(rows, **changes):
 
 
 ALONE = (
-    "there is only one rater, and how good raters are can be learnt from the answers of 3 or more, and "
-    "answers are taken at face value"
+    "there is only one rater, but estimating the quality of raters requires 3 or more; answers are taken at "
+    "face value"
 )
 TWO = ALONE.replace("there is only one rater", "there are only two raters")
 SPLIT = (
-    "the raters disagree on 2 of the 3 questions that both answered: p is 0.5 there, and the class is not "
-    "valid; `unclear_from` 0.5 makes it unclear"
+    "the raters disagree on 2 of the 3 questions that both answered. There, p is 0.5, and the class is not "
+    "valid; to make it unclear, set `unclear_from` to 0.5"
 )
 UNCOMPARED = (
-    "no question was answered by two raters, so how good raters are cannot be learnt, and answers are taken "
+    "no question was answered by two raters, so the quality of raters cannot be estimated; answers are taken "
     "at face value"
 )
 AGREED = (
@@ -42,10 +42,8 @@ AGREED = (
     "raters err; if they err together, p is too close to 0 or 1"
 )
 CHANCE = (
-    "raters agree on the same questions hardly more often than by chance, so their answers are "
-    "inconclusive, and p is pulled towards 0.5 (weight of chance {}): ask other raters, or add golden "
-    "questions and use "
-    "golden-bayes"
+    "raters agree little more often than by chance, so their answers are inconclusive, and p is pulled "
+    "towards 0.5 (weight of chance {}): ask other raters, or add golden questions and use golden-bayes"
 )
 ALIKE = (
     "some raters gave the same answer to all of their questions (at least 10 per rater), so their answers "
@@ -93,9 +91,9 @@ def test_ties_that_reach_the_threshold_are_counted(method):
     done = mh.aggregate(votes_of(rows), method=method)
     assert done.labels.table["state"].to_pylist() == [["yes"], ["yes"], ["yes"], ["no"], ["yes"]]
     assert done.notes == (
-        "the answers to 2 of the 5 questions are ties: p is 0.5 there, which reaches the threshold of 0.5, "
-        "so the class is valid; a `threshold` above 0.5, such as 0.501, requires more than half of the "
-        "answers",
+        "the answers to 2 of the 5 questions are tied: their p of 0.5 reaches the threshold of 0.5, so the "
+        "class is valid. To require more than half of the answers, pass a `threshold` above 0.5, such as "
+        "0.501",
     )
     done = mh.aggregate(votes_of(rows), method=method, threshold=0.501)
     assert done.labels.table["state"].to_pylist() == [["no"], ["no"], ["yes"], ["no"], ["yes"]]
@@ -126,7 +124,7 @@ def test_a_fit_that_contradicts_its_answers_says_so(p, word):
         f"mine estimates that {word} is true for none of 5 questions, but raters answered {word} to 5: "
         f"{too_few}",
         "mine decides against all raters on 1 of the 1 questions on which they agree: the raters may be "
-        f"bad, or {too_few}",
+        f"unreliable, or {too_few}",
     ]
 
 

@@ -175,7 +175,8 @@ def test_golden_answers_that_are_not_proposed_are_noted(campaign):
     propose(campaign, rule="top-k(k=1)").write(campaign)
     with open_annotation(campaign) as annotation:
         assert annotation.notes[0] == (
-            "2 of 6 golden questions are not among the proposals, so the app does not ask them, and uses 4"
+            "2 of 6 golden questions are not among the proposals, so the app does not ask them. It uses the "
+            "other 4"
         )
 
 
@@ -254,7 +255,7 @@ def test_votes_of_an_earlier_app_are_kept(campaign):
         assert sorted(yes) == [("ann", 2)] * 4 + [("bob", 1)] * 4
         ann = next(r for r in annotation.store.raters() if r.name == "ann")
         annotation.store.leave_out(ann.id)
-        assert "12 of them are of raters whose answers in the app" in export_votes(campaign).notes[1]
+        assert "12 of them come from raters whose answers in the app" in export_votes(campaign).notes[1]
     rows = read_rows(campaign / "votes.parquet", "page_id", "rater_id", "image_id", "class_id", "answer")
     assert sorted(rows) == sorted(earlier)  # what the app left out is not taken from the file
 
@@ -289,8 +290,8 @@ def test_what_the_owner_should_know(campaign):
     (campaign / "proposals.parquet").unlink()
     propose(campaign, rule="top-k(k=1)").write(campaign)
     note = (
-        "8 questions about 4 images are no longer among the proposals, and are not asked any more. 0 answers "
-        "to them are kept and exported"
+        "8 questions about 4 images are no longer among the proposals, so they are no longer asked. 0 "
+        "answers to them are kept and exported"
     )
     for notes in ((note,), ()):
         with open_annotation(campaign) as annotation:
@@ -307,7 +308,7 @@ def test_withdrawn_questions_keep_their_answers_and_come_back(campaign):
     pq.write_table(left, campaign / "proposals.parquet")
     with open_annotation(campaign) as annotation:
         assert annotation.notes == (
-            "4 questions about 4 images are no longer among the proposals, and are not asked any more. 4 "
+            "4 questions about 4 images are no longer among the proposals, so they are no longer asked. 4 "
             "answers to them are kept and exported",
         )
         assert answer_all(annotation.store, "bob", yes=0) == 8
@@ -316,7 +317,7 @@ def test_withdrawn_questions_keep_their_answers_and_come_back(campaign):
     assert len(pq.read_table(campaign / "votes.parquet")) == 20
     pq.write_table(standing, campaign / "proposals.parquet")
     with open_annotation(campaign) as annotation:
-        assert annotation.notes == ("4 questions are among the proposals again, and are asked again",)
+        assert annotation.notes == ("4 questions are among the proposals again, so they are asked again",)
         assert annotation.store.votes().count(2, 0).progress.missing == 4
 
 
@@ -333,7 +334,7 @@ def test_questions_that_are_proposed_later_are_added(campaign):
     with open_annotation(campaign) as annotation:
         store = annotation.store
         assert annotation.notes == (
-            "8 questions about 4 images were added, which are new among the proposals",
+            "8 questions about 4 images were added, because they are new among the proposals",
         )
         ann = next(r for r in store.raters() if r.name == "ann")
         seen = []
@@ -366,14 +367,14 @@ def test_a_class_and_images_are_added_while_raters_answer(campaign, tmp_path):
     assert (made.campaign.n_images, made.campaign.n_classes) == (5, 4)
     assert made.notes == (
         "0 images and 0 classes were added",
-        "2 images of the campaign were not passed, and remain",
+        "2 images of the campaign are not among the images passed; they are kept",
     )
     about = tables.metadata(pq.read_schema(campaign / "proposals.parquet"))
     assert class_list_from_metadata(about, "proposals").names == ("tench", "goldfish", "shark", "eel")
     propose("camp", rule="all-classes").write("camp")
     with open_annotation(campaign) as annotation:
         assert annotation.notes[0] == (
-            "8 questions about 5 images were added, which are new among the proposals"
+            "8 questions about 5 images were added, because they are new among the proposals"
         )
         ann, given = next(r for r in annotation.store.raters() if r.name == "ann"), []
         while visits := annotation.store.queue(ann).visits:
@@ -446,8 +447,9 @@ def test_images_of_the_same_name_elsewhere_are_not_added_in_silence(campaign, tm
     pq.write_table(pa.table(there), "more.parquet")
     made = init_campaign("camp", images="more.parquet", classes="classes.csv", add=True)
     assert made.notes[-1] == (
-        "1 images were not added, because the campaign has images of the same name at another location, such "
-        f"as {tmp_path / '0.png'} for {tmp_path / 'more/0.png'}: if they differ, rename them"
+        "1 images were not added, because the campaign has images with the same names at other locations, "
+        f"such as {tmp_path / '0.png'} for {tmp_path / 'more/0.png'}: if the images differ, rename the new "
+        "ones"
     )
 
 
@@ -489,12 +491,12 @@ def test_a_campaign_on_another_machine(campaign, tmp_path):
         (tmp_path / f"{n}.png").rename(tmp_path / f"moved/{n}.png")
     with open_annotation(campaign) as annotation:
         assert annotation.notes[0] == (
-            f"4 of 4 images that were looked for do not exist, such as {tmp_path / '0.png'}. If images were "
+            f"4 of 4 images that were checked do not exist, such as {tmp_path / '0.png'}. If images were "
             "moved, pass `image_folder`"
         )
     with open_annotation(campaign, image_folder="moved") as annotation:
         assert annotation.notes[0] == (
-            "1 example images are not in the image folder, and remain where they were"
+            "1 example images are not in the image folder; their locations are unchanged"
         )
         assert annotation.store.places() == [str(tmp_path / f"moved/{n}.png") for n in range(4)]
         assert annotation.store.other_example_places() == [str(tmp_path / "examples/e.png")]

@@ -97,8 +97,8 @@ def test_with_raters_the_owner_sets_a_password_first(campaign, served):
         "annotate", campaign, "--raters", "3", "--per-page", "2", "--address", "https://rate.example.org/"
     )
     assert (
-        "Note: the number of classes per page has no effect: annotation began with 8. To change it, export "
-        "the votes, move annotation.sqlite away and start again."
+        "Note: the number of classes per page is still 8, because it was set when annotation began. To "
+        "change it, export the votes, move annotation.sqlite away and start again."
     ) in said.splitlines()
     assert "  owner's page: https://rate.example.org/owner" in said.splitlines()
     store = Store("sqlite:///camp/annotation.sqlite")

@@ -162,7 +162,7 @@ def test_raters_answer_the_images_in_the_order_of_the_sample(photos):
     write_labels(labels, "audit/labels.parquet")
     next_step = campaign_status("audit")
     assert (next_step.next_step, next_step.command) == (
-        "estimate metrics on people's label sets of all images",
+        "estimate metrics over all images from people's label sets of the sample",
         "manyhot evaluate DATASET --audited audit --out audit/results",
     )
     mh.evaluate("predictions", audited="audit", classes="classes.txt").write("audit/results")
@@ -400,8 +400,8 @@ def test_terminal_and_json(photos):
     ]
     assert done.stderr.splitlines() == [
         "Note: the 60 images of predictions have no labels.",
-        "Note: 20 images are few: an interval needs about 10 images on which people and models disagree, so "
-        "many metrics will have no interval; manyhot plan computes how many images a question needs.",
+        "Note: 20 images are few: an interval requires about 10 images on which people and models disagree, "
+        "so many metrics will have no interval. manyhot plan computes how many images a question requires.",
     ]
     done = CliRunner().invoke(cli.app, [*line, "--json"])
     answer = json.loads(done.stdout)

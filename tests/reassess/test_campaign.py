@@ -381,7 +381,7 @@ def test_the_way_of_a_campaign(photos):
     tables.write(pa.table(labels), "camp/labels.parquet", "labels")
     assert told() == (
         {"images": 4, "predictions": 2, "proposals": 4, "votes": 2, "golden": 2, "labels": 1},
-        "judge models on the label sets",
+        "evaluate models on the label sets",
         "manyhot evaluate camp --out camp/results",
     )
     report = Path("camp/results/report/index.html")
@@ -389,7 +389,7 @@ def test_the_way_of_a_campaign(photos):
     report.touch()
     assert told()[1:] == ("look at the report", "python -m webbrowser camp/results/report/index.html")
     os.utime(report, (0, 0))  # older than the label sets
-    assert told()[1] == "judge models on the label sets"
+    assert told()[1] == "evaluate models on the label sets"
 
 
 @pytest.mark.parametrize(

@@ -100,8 +100,8 @@ First answer 2026-03-09 22:16 UTC, last answer 2026-03-10 08:16 UTC. The times o
 | what | how |
 | --- | --- |
 | proposer | top-k(k=20) |
-| questions an image | 1 to 2, median 2 |
-| answers a question | 2 to 3, median 2 |
+| questions per image | 1 to 2, median 2 |
+| answers per question | 2 to 3, median 2 |
 | method | golden-bayes |
 | threshold | 0.8 |
 
@@ -128,7 +128,7 @@ First answer 2026-03-09 22:16 UTC, last answer 2026-03-10 08:16 UTC. The times o
 | images with an original label | 3 |
 | images with an original label that is not in the label set | 2 |
 
-| labels of an image | images | share |
+| labels per image | images | share |
 | --- | --- | --- |
 | 0 | 1 | 33.33% |
 | 1 | 1 | 33.33% |
@@ -139,8 +139,8 @@ First answer 2026-03-09 22:16 UTC, last answer 2026-03-10 08:16 UTC. The times o
 | what |  |
 | --- | --- |
 | licence of the labels | cc-by-4.0 |
-| citation | not said |
-| home | not said |
+| citation | not stated |
+| home | not stated |
 """
 
 
@@ -163,7 +163,7 @@ def test_a_card_of_labels_alone():
     assert "| proposer | not recorded |\n" in made
     assert "| method | not recorded |\n" in made
     assert "| seen by raters | not recorded |\n" in made
-    assert "| licence of the labels | not said |\n" in made
+    assert "| licence of the labels | not stated |\n" in made
     assert "license" not in made
 
 

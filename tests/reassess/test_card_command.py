@@ -61,7 +61,7 @@ LINES = (
     "# mine: label sets",
     "2 raters gave 2 answers: 1 each.",
     "| proposer | union(threshold=0.1) |",
-    "| answers a question | 2 |",
+    "| answers per question | 2 |",
     "| threshold | 0.8 |",
     "| fleiss\\_kappa | 0.4120 | none | 1 |",
     "| pairs asked about that are unclear | 1 |",

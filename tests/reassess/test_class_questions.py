@@ -135,10 +135,10 @@ def test_ranks_do_not_suffice(photos):
     with pytest.raises(InputError) as error:
         draw()
     assert str(error.value).splitlines() == [
-        "The design needs scores of all classes.",
+        "The design requires scores for all classes.",
         "  where:   predictions/two.parquet",
         "  got:     ranks",
-        "  do:      predict with scores of all classes, or set `design` to uniform",
+        "  do:      predict with scores for all classes, or set `design` to uniform",
     ]
 
 

@@ -74,24 +74,27 @@ def test_round_by_round(campaign, url, monkeypatch):
         run("export", campaign)
         dry = json.loads(run("next", campaign, "--budget", "2", "--json"))
         assert (dry["added"], store.count_free()) == (None, 0)
-        assert "next: let the app ask these questions, with --ask" in run("next", campaign, "--budget", "2")
+        assert "next: have the app ask these questions, with --ask" in run("next", campaign, "--budget", "2")
         first = json.loads(run(*ask))
         assert (first["asked"], first["added"]) == (2, 2)
         chosen = pl.read_csv(campaign / "next.csv")
         assert set(chosen.select("image_id", "class_id").iter_rows()) == UNCLEAR
         assert chosen["n_votes"].to_list() == [3, 3]
         told = run("next", campaign, "--budget", "2", "--ask")
-        assert "added        0  go to one more rater each, who has not answered the question" in told
+        assert "added        0  each goes to one more rater, who has not answered it" in told
         again = json.loads(run(*ask))
-        assert "questions that were not added because they already wait for an answer: 2" in again["notes"]
+        assert (
+            "questions that were not added because they are already waiting for an answer: 2"
+            in again["notes"]
+        )
         assert campaign_status(campaign, database=url).notes == (
-            "answers still to come that `manyhot next --ask` asked for: 2",
+            "answers requested by `manyhot next --ask` that are still to come: 2",
         )
         assert answer_all(store, "ann", TRUE) == []
         assert answer_all(store, "dan", TRUE) == sorted(UNCLEAR)
         late = json.loads(run(*ask))
         assert (late["added"], store.count_free()) == (0, 0)
-        newer = f"they have newer answers in the app (first, manyhot export {campaign})"
+        newer = f"they have newer answers in the app (first run manyhot export {campaign})"
         assert f"questions that were not added because {newer}: 2" in late["notes"]
         run("export", campaign)
         more = json.loads(run(*ask))
@@ -131,7 +134,10 @@ def test_golden_questions_new_proposals_and_votes_of_another_tool(campaign, url)
         assert found.added == len(asked) > 0
         again = next_questions(campaign, budget=100, ask=True, database=url, max_answers=9, settled=0)
         assert again.added == 0
-        alone = f"added questions that all raters have answered: {len(asked)}; invite others: "
+        alone = (
+            f"added questions that all raters have already answered: {len(asked)}; to get answers, invite "
+            "other raters: "
+        )
         assert f"{alone}manyhot invite {campaign} NAME" in found.notes
         assert set(answer_all(store, "cem", TRUE)) - {(GOLDEN, 0), (GOLDEN, 1)} == set(asked)
 
@@ -151,8 +157,8 @@ def test_questions_that_the_app_does_not_have(campaign, url):
         assert found.notes[-3:] == (
             "questions that were not added because they are not in the app, which adds new proposals when it "
             "starts: 1",
-            f"added questions that all raters have answered: {found.added}; invite others: "
-            f"manyhot invite {campaign} NAME",
+            f"added questions that all raters have already answered: {found.added}; to get answers, invite "
+            f"other raters: manyhot invite {campaign} NAME",
             "the campaign is closed: raters get the questions when it is resumed",
         )
 
@@ -167,7 +173,7 @@ def test_questions_that_the_app_does_not_have(campaign, url):
         ),
         (
             {"votes": "votes.parquet"},
-            "Raters are asked in the app of a campaign.\n  where:   {0}/votes.parquet\n"
+            "Only the app of a campaign can ask raters.\n  where:   {0}/votes.parquet\n"
             "  got:     votes that are not the folder of a campaign\n"
             "  do:      pass the folder of a campaign, or leave out `ask`",
         ),
@@ -203,7 +209,9 @@ def test_status_suggests_it_once_there_are_label_sets(campaign):
     run("export", campaign)
     run("aggregate", campaign, "--resamples", "0")
     found = campaign_status(campaign)
-    assert found.next_step == "judge models on the label sets, or ask raters again where that may change most"
+    assert found.next_step == (
+        "evaluate models on the label sets, or ask raters again where this is likely to change most"
+    )
     assert found.command.splitlines() == [
         f"manyhot evaluate {campaign} --out {campaign}/results",
         f"manyhot next {campaign} --budget 1000 --ask",

@@ -294,7 +294,7 @@ def complaint(error, sources, **options):
 def test_one_source_is_no_merge():
     first, _ = small()
     assert complaint(InputError, [first]) == (
-        "A merge needs two sources or more.\n"
+        "A merge requires at least two sources.\n"
         "  where:   `sources`\n"
         "  got:     one\n"
         "  allowed: label sets in any format, campaigns, benchmarks, imagenet-real, imagenet-multilabel, "
@@ -319,7 +319,7 @@ def test_label_sets_of_other_images():
     first, second = small()
     other = label_set("other", [("x.jpg", {0: "yes"}), ("y.jpg", {1: "no"})])
     assert complaint(MatchError, [first, second, other]) == (
-        "No images of a source are in another source.\n"
+        "A source has no images in common with the other sources.\n"
         "  where:   other\n"
         "  got:     2 images, such as x.jpg, y.jpg\n"
         "  allowed: ids such as a.jpg, b.jpg\n"
@@ -388,7 +388,7 @@ def test_a_source_without_answers(column):
     assert complaint(InputError, [first, nothing]) == (
         "A source has no answers.\n"
         "  where:   nothing\n"
-        "  got:     2 images, none with a class that raters were asked about\n"
+        "  got:     2 images, and raters were not asked about any class in them\n"
         "  allowed: label sets of usable images that raters saw\n"
         "  do:      leave the source out"
     )
@@ -404,7 +404,7 @@ def test_a_source_without_pairs_in_common_is_named():
     first, _ = small()
     other = label_set("other", [("a.jpg", {5: "yes"}), ("b.jpg", {5: "no"})])
     notes = aggregate(sources=[first, other]).notes
-    lonely = "shares no (image, class) pair with another source, so nothing confirms it"
+    lonely = "shares no (image, class) pair with another source, so its answers are unconfirmed"
     assert {f"first {lonely}", f"other {lonely}"} <= set(notes)
 
 

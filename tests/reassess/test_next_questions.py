@@ -263,5 +263,5 @@ def test_the_advice_allows_more_answers_than_all_questions_have():
     votes = votes_from_table(table(answers), name="votes", n_classes=10)
     assert (
         list(next_questions(votes, budget=5).lines())[-1]
-        == "no question is open; to ask on: `max_answers`=11"
+        == "no question is open; to ask further questions, set `max_answers`=11"
     )

@@ -141,7 +141,7 @@ def test_nothing_to_ask_says_how_to_go_on(campaign, options, note):
     out = campaign / "none.csv"
     done = CliRunner().invoke(app, ["next", str(campaign), "--budget", "5", "--out", str(out), *options])
     assert done.exit_code == 0, done.output
-    assert done.stdout.splitlines()[-2] == f"no question is open; to ask on: {note}"
+    assert done.stdout.splitlines()[-2] == f"no question is open; to ask further questions, set {note}"
     assert len(pl.read_csv(out)) == 0
 
 
@@ -182,5 +182,5 @@ def test_votes_for_one_class_are_refused(tmp_path):
     with pytest.raises(InputError) as error:
         next_questions(path, budget=1)
     assert str(error.value).startswith(
-        "Votes for one class of all are not ranked by question: a further vote is about all classes.\n"
+        "Votes in which raters choose one of all classes have no questions to rank.\n"
     )

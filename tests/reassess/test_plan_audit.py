@@ -121,7 +121,7 @@ def test_a_plan_answers_one_question():
     )
     assert "got:     none" in message(UsageError, plan)
     assert message(UsageError, plan, ranks=0.5, n_models=2) == (
-        "Ranks need three or more models.\n"
+        "Ranks require at least three models.\n"
         "  got:     2\n"
         "  do:      pass more models, or ask for a `difference`"
     )
@@ -130,8 +130,8 @@ def test_a_plan_answers_one_question():
 def test_notes_say_when_it_does_not_matter_and_when_it_does_not_suffice():
     (few, *_) = plan(width=0.1).notes[::-1]
     assert few == (
-        "95 images are few: intervals need at least about 10 images on which people and proposals disagree, "
-        "and their coverage was tested only from 250 images on"
+        "95 images are few: intervals require at least about 10 images on which people and proposals "
+        "disagree, and their coverage was tested only for 250 or more images"
     )
     assert plan(width=0.1).notes[1] == (
         "a plain sample of 95 images is about as good as the best design: label sets proposed by models "
@@ -146,7 +146,7 @@ def test_notes_say_when_it_does_not_matter_and_when_it_does_not_suffice():
     )
     assert plan(width=0.02).notes == (
         "without a pilot, widths assume data like ImageNet: on CIFAR-10 and PASCAL VOC, the median "
-        "interval was 0.4 to 1.1 times as wide as planned, so let people answer a pilot of 250 images "
+        "interval was 0.4 to 1.1 times as wide as planned, so have people label a pilot of 250 images "
         "first",
     )
     few = plan(hours=1, questions=10, raters=2).notes[1]
@@ -336,14 +336,14 @@ def test_a_pilot_may_have_stopped_early(pilot, tmp_path):
         "  where:   pilot\n"
         "  got:     20 of 400 images of the sample\n"
         "  allowed: at least 30\n"
-        "  do:      let people answer more images, or plan without a pilot"
+        "  do:      have people label more images, or plan without a pilot"
     )
     tables.write(labels.slice(0, 60), "pilot/labels.parquet", "labels", about={"n_classes": "5"})
     (note,) = [n for n in plan("pilot", width=0.02).notes if n.startswith("the pilot")]
     assert note == (
         "the pilot is too small for a reliable width of accuracy: uniform ppi++, accuracy: active ppi++: the "
         "variance comes from only 5 of its 60 images, and 10 are needed. In 8 of 10 such audits, the width "
-        "of the interval is within the range in brackets; a pilot of about 150 images would do"
+        "of the interval is within the range in brackets. To plan reliably, use a pilot of about 150 images"
     )
 
 
@@ -373,7 +373,7 @@ def test_a_plan_for_images_that_nobody_answered(pilot):
     found = plan("predictions", difference=0.05, classes="classes.txt")
     assert found.plan.equals(plan(difference=0.05, n_images=N, differing=differing, questions=questions).plan)
     assert found.source == (
-        "3 of 67 published models and ReaL's answers; predictions: 3,000 images, and 3 models, whose top "
+        "3 of 67 published models and ReaL's answers; predictions: 3,000 images, and 3 models whose top "
         f"classes differ on up to {differing:.0%} of the images"
     )
     assert found.command.startswith("manyhot audit predictions --size ")
@@ -386,7 +386,7 @@ def test_a_plan_for_images_that_nobody_answered(pilot):
     assert message(
         UsageError, plan, "predictions", difference=0.05, models=["one"], classes="classes.txt"
     ) == (
-        "A difference needs two models.\n"
+        "A difference requires two models.\n"
         "  got:     one alone\n"
         "  do:      pass another model, or ask for a `width`"
     )

@@ -75,7 +75,7 @@ def test_findings_that_number_classes_otherwise_are_noted(coco, tmp_path):
     found = propose(coco, findings=findings)
     assert found.table["class_id"].to_pylist() == [0]
     assert found.notes == (
-        "the findings number their classes in another order than instances, so the classes were found by "
+        "the findings number the classes in a different order from instances, so the classes were matched by "
         "name",
     )
 

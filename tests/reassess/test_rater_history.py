@@ -130,7 +130,7 @@ REFUSED = {
     ),
     "a negative number": (
         lambda: mh.aggregate(answers(5)[1], history=matrices_of(n=[-2.0])),
-        "A number of answers is negative or not a number.\n  where:   `history`\n  got:     -2.0\n"
+        "A number of answers is negative, infinite or NaN.\n  where:   `history`\n  got:     -2.0\n"
         "  allowed: 0 or more",
     ),
     "a method that does not learn from answers": (
@@ -170,6 +170,6 @@ def test_labels_without_the_table(tmp_path):
         mh.aggregate(frame, history=path)
     assert str(error.value) == (
         f"The table matrices of these labels is missing.\n  where:   {path}\n"
-        f"  got:     no {path.stem}-matrices.parquet beside it\n"
+        f"  got:     no {path.stem}-matrices.parquet next to it\n"
         "  do:      aggregate the votes of this campaign again"
     )

@@ -79,7 +79,7 @@ def test_label_sets_as_golden_answers(campaign):
         assert found.agreement.equals(expected.agreement)
         assert (
             "the golden answers are label sets that do not record which classes were asked about, so each "
-            "class that they do not list is no"
+            "class that they do not list counts as no"
         ) in found.notes
     written = aggregate(campaign / "votes.csv", golden=campaign / "golden.csv", reading=reading)
     again = aggregate(campaign / "votes.csv", golden=campaign / "sets.csv", reading=reading)
@@ -94,4 +94,4 @@ def test_states_of_label_sets_as_golden_answers(campaign):
     reading = VotesReading(classes=campaign / "classes.txt", **READING)
     found = agreement(campaign / "votes.csv", campaign / "sets.csv", reading=reading)
     assert rater(found)["golden"] == 3
-    assert not any("they do not list is no" in note for note in found.notes)
+    assert not any("they do not list counts as no" in note for note in found.notes)

@@ -161,8 +161,8 @@ def test_a_model_that_was_added_later_is_not_shown_and_changes_nothing(drawn):
         answer(annotation.store, truth, 80)
         found = state(annotation)
     assert found.notes == (
-        "Not shown: new. The audit was drawn without these predictions, so people may not be asked about "
-        "the classes of these models.",
+        "Not shown: new. The audit was drawn without these predictions, so people may not have been "
+        "asked about the classes of these models.",
     )
     check_rows(found, expected(*drawn, 80), 2)
 

@@ -63,8 +63,8 @@ def test_what_is_withdrawn(campaign, tmp_path, name, text, gone, whole):
         {"without": name, "questions": len(gone), "images": whole[0], "classes": whole[1]},
     ]
     note = (
-        f"{len(gone)} of 12 questions were withdrawn; nothing more is asked about {whole[0]} images and "
-        f"{whole[1]} classes"
+        f"{len(gone)} of 12 questions were withdrawn; {whole[0]} images and {whole[1]} classes have no "
+        "questions left"
     )
     assert found.notes[-1] == note
 
@@ -87,7 +87,7 @@ def test_what_cannot_be_withdrawn(campaign):
         propose(campaign, without=pa.table({"image_id": ["0.png"], "class_id": [7]}))
     with pytest.raises(InputError, match=r"These are not questions\."):
         propose(campaign, without=pa.table({"colour": ["red"]}))
-    with pytest.raises(UsageError, match=r"without a rule"):
+    with pytest.raises(UsageError, match=r"without applying a rule"):
         propose(campaign, without=pa.table({"class": ["shark"]}), known_labels=["x"])
     with pytest.raises(UnknownNameError, match="'whale'"):
         propose(campaign, without=pa.table({"class": ["whale"]}))

@@ -28,15 +28,15 @@ def add_to_campaign(
 ) -> tuple[Campaign, tuple[str, ...]]:
     """Add new images and classes to the files of a campaign; return its description, and notes.
 
-    Images of the campaign remain if they are not among `images`. A call that is interrupted can be repeated.
+    Images of the campaign that are not in `images` remain. An interrupted call can be repeated.
 
     Raises
     ------
     InputError
         If the campaign is an audit.
     MatchError
-        If the classes of the campaign are not the first of `classes`, in the same order, or one of them gets
-        the name of another.
+        If `classes` does not begin with the classes of the campaign in the same order, or if a class gets the
+        name of another class.
     """
     if standing.path("audit_sample").is_file():
         raise InputError(
@@ -105,12 +105,12 @@ def _notes(before: Campaign, after: Campaign, n_images: int, images: Images) -> 
     more, classes = after.n_images - n_images, after.n_classes - before.n_classes
     yield f"{more:,} images and {classes:,} classes were added"
     if absent := after.n_images - len(images):
-        yield f"{absent:,} images of the campaign were not passed, and remain"
+        yield f"{absent:,} images of the campaign are not among the images passed; they are kept"
     has_models = any(after.path("predictions").glob("*.parquet"))
     if has_models and (more or classes):
         yield (
-            "the predictions of the campaign lack what was added: predict again, or propose with the `rule` "
-            "all-classes"
+            "the predictions of the campaign lack the added images or classes: predict again, or propose "
+            "with the `rule` all-classes"
         )
 
 
@@ -125,9 +125,9 @@ def _elsewhere(standing: pa.Table, images: pa.Table) -> Iterator[str]:
     moved = both.filter(pc.not_equal(both["uri"], both["uri_new"])).sort_by("image_id")
     if len(moved):
         yield (
-            f"{len(moved):,} images were not added, because the campaign has images of the same name at "
-            f"another location, such as {moved['uri'][0]} for {moved['uri_new'][0]}: if they "
-            "differ, rename them"
+            f"{len(moved):,} images were not added, because the campaign has images with the same names at "
+            f"other locations, such as {moved['uri'][0]} for {moved['uri_new'][0]}: if the "
+            "images differ, rename the new ones"
         )
 
 
@@ -151,7 +151,7 @@ QUESTION = ["image_id", "class_id"]
 
 
 def with_campaign_questions(proposed: pa.Table, campaign: Campaign | None) -> tuple[pa.Table, str]:
-    """Return the proposals of a campaign and those that are new, and a note on their numbers.
+    """Return the proposals of a campaign followed by the new ones, and a note on the number of each.
 
     Raises
     ------

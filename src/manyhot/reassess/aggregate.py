@@ -110,8 +110,8 @@ def aggregate(
 ) -> Aggregated:
     """Combine raters' answers, or the label sets of several sources, into label sets.
 
-    Methods: auto, majority, yes-share, source-share, dawid-skene, one-coin, golden-bayes. The command doctor
-    lists those of plug-ins.
+    Methods: auto, majority, yes-share, source-share, dawid-skene, one-coin, golden-bayes. The command
+    'manyhot doctor' lists methods from plug-ins.
 
     Parameters
     ----------
@@ -120,18 +120,19 @@ def aggregate(
         downloaded.
     golden
         Experts' answers, or label sets; by default, those of the campaign. Some methods learn from these
-        answers. They are also used to choose a threshold by precision or recall, and to measure the quality
+        answers, which are also used to choose a threshold by precision or recall, and to measure the quality
         of raters.
     images
         Images table with original labels; by default, that of the campaign. Images without votes keep their
-        original label, with `rated` false; so do rated images on which nobody was asked about it.
+        original label, and their `rated` is false. Rated images also keep it if raters were not asked about
+        it.
     sources
         Label sets of the same images, to be merged instead of votes: files in any format, campaigns,
         benchmarks, imagenet-real, imagenet-multilabel, tsipras or imagenet-mistakes. Each source has one vote
         on each question that it was asked. Sources joined by + count as one source.
     labels
-        Label sets that the answers correct: a class that raters were asked about gets the state of their
-        answers, and all other classes keep their state.
+        Label sets to correct with the answers. A class that raters were asked about gets the state that
+        follows from their answers; all other classes keep their state.
     method
         Name of an aggregator, or a call string such as "majority(maybe='half')".
     threshold
@@ -143,32 +144,32 @@ def aggregate(
         Choose the highest threshold at which recall on golden questions is at least this value.
     unclear_from
         Minimum probability of an unclear class, which must not exceed the threshold. By default, no class is
-        unclear or, with `labels`, it is 0.5, so that a class is unclear if raters disagree.
+        unclear. With `labels`, the default is 0.5, so that a class is unclear if raters disagree.
     original_classes
         Classes for which golden-bayes counts the original label as a rater, such as 0-397. By default, all
         classes.
     refined
-        How to use decisions on disagreements. With decides, a decision overrides the method, and the decision
-        maybe means unclear. With counts, a decision counts as one more answer. With ignored, it has no
-        effect.
+        How to use decisions on disagreements. With decides, a decision overrides the method; a decision of
+        maybe makes the class unclear. With counts, a decision counts as one more answer. With ignored, it has
+        no effect.
     history
-        Labels, or their table matrices, from an earlier campaign with the same kind of votes. The answers of
-        that campaign count as earlier answers of the same raters, so that good raters are trusted from the
-        first answer.
+        Labels, or their table matrices, from an earlier campaign with the same kind of votes. The answers in
+        that campaign count as earlier answers of the same raters, so good raters are trusted from the start.
     start
-        Labels, or their table matrices, from an earlier fit to some of these votes, if raters chose one of
-        all classes. The method starts from this fit and then fits all votes.
+        Labels, or their table matrices, from an earlier fit to some of these votes. Only for votes in which
+        raters choose one of all classes. The method starts from this fit and then fits all votes.
     resamples
-        Number of resamples of the golden images (at most 200 are used), for the intervals of precision and
-        recall if a threshold is chosen on these images; 0 for no intervals at all.
+        Number of resamples of the golden images, for the intervals of precision and recall; at most 200
+        resamples are used. These intervals are computed if a threshold is chosen on these images. 0 for no
+        intervals at all.
     seed
         Seed for drawing the resamples and for splitting the golden images.
 
     Returns
     -------
     Aggregated
-        With `sources`, a `manyhot.MergedLabels`, which also has tables about the sources. With `labels`, the
-        corrected label sets.
+        If `sources` are passed, a `manyhot.MergedLabels`, which also has tables about the sources. If
+        `labels` are passed, the corrected label sets.
 
     Raises
     ------
@@ -176,7 +177,7 @@ def aggregate(
         If golden answers are needed but missing, an option is out of range, or sources contradict each other
         about original labels.
     MatchError
-        If some votes are on images that are not in `images`, or the tables have different class lists.
+        If some votes are about images that are not in `images`, or the tables have different class lists.
     UnknownNameError
         If there is no such method.
 

@@ -36,8 +36,7 @@ class Aggregated(Result):
     labels : Labels
     votes : Votes
     result : Aggregate
-        Probabilities, raters' confusion matrices and the history of the fit, as arrays over questions and
-        raters.
+        Probabilities of questions, raters' confusion matrices, and statistics of the fit.
     method : str
         The call string of the aggregator.
     levels : Levels
@@ -184,7 +183,7 @@ class Aggregated(Result):
 
 
 def labels_path(out: PathLike) -> Path:
-    """Return the file of the labels in a folder, or the file itself."""
+    """Return the path of the labels file: `out` itself, or a file in it if it is a folder."""
     path = Path(out)
     if path.suffix.lower() == ".csv":
         raise InputError("Cannot write this kind of file.", where=out, allowed="a .parquet file, or a folder")

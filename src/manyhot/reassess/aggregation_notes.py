@@ -33,7 +33,7 @@ def decision_notes(refined: Refined | None, how: Decisions) -> Iterator[str]:
 
 
 def open_question_notes(votes: Votes, labels: Labels, proposals: Path | None) -> Iterator[str]:
-    """Yield how many proposed questions have no answers, and how many original labels are kept for that."""
+    """Yield notes on proposed questions without answers, and on original labels kept without an answer."""
     pair = ["image_id", "class_id"]
     if proposals is not None:
         asked = pl.DataFrame({"image_id": votes.image_id, "class_id": votes.class_id})
@@ -51,15 +51,15 @@ def open_question_notes(votes: Votes, labels: Labels, proposals: Path | None) ->
     kept = (sets.values_of(sets.n_votes, sets.label) == 0) & rated
     if n := int(np.count_nonzero(kept)):
         yield (
-            f"{n:,} rated images have no answer about their original label, which is kept with n_votes 0, "
-            "because not asked is not no"
+            f"{n:,} rated images have no answer about their original label. The label is kept, with n_votes "
+            "0, because not asked is not no"
         )
 
 
 def fit_notes(
     votes: Votes, answers: Answers, result: Aggregate, method: str, threshold: float
 ) -> Iterator[str]:
-    """Yield notes on why a fit cannot learn from the answers, on where it contradicts them, and on ties."""
+    """Yield notes on why a fit cannot learn from the answers, on answers that it contradicts, and on ties."""
     if not result.iterations and not votes.kind and not method.startswith(METHOD):
         yield from _ties(result, threshold)
     if method.startswith(METHOD) and not result.iterations:
@@ -76,9 +76,9 @@ def _ties(result: Aggregate, threshold: float) -> Iterator[str]:
     n_tied = int(np.count_nonzero(result.p == 0.5))
     if n_tied and threshold == 0.5:
         yield (
-            f"the answers to {n_tied:,} of the {np.count_nonzero(~np.isnan(result.p)):,} questions are ties: "
-            "p is 0.5 there, which reaches the threshold of 0.5, so the class is valid; a `threshold` above "
-            "0.5, such as 0.501, requires more than half of the answers"
+            f"the answers to {n_tied:,} of the {np.count_nonzero(~np.isnan(result.p)):,} questions are tied: "
+            "their p of 0.5 reaches the threshold of 0.5, so the class is valid. To require more than half "
+            "of the answers, pass a `threshold` above 0.5, such as 0.501"
         )
 
 
@@ -86,16 +86,16 @@ def _at_face_value(answers: Answers, threshold: float) -> Iterator[str]:
     """Yield why answers are taken at face value, and what follows where raters disagree."""
     n_raters, counts = len(np.unique(answers.rater)), answers.counts()
     who = "there is only one rater" if n_raters == 1 else "there are only two raters"
-    why = f"{who}, and how good raters are can be learnt from the answers of {FEWEST_RATERS} or more"
+    why = f"{who}, but estimating the quality of raters requires {FEWEST_RATERS} or more"
     if n_raters >= FEWEST_RATERS:
-        why = "no question was answered by two raters, so how good raters are cannot be learnt"
-    yield f"{why}, and answers are taken at face value"
+        why = "no question was answered by two raters, so the quality of raters cannot be estimated"
+    yield f"{why}; answers are taken at face value"
     n_split = int(np.count_nonzero((counts[:, YES] > 0) & (counts[:, NO] > 0)))
     if n_split and threshold > 0.5:
         yield (
             f"the raters disagree on {n_split:,} of the {np.count_nonzero(counts.sum(1) > 1):,} questions "
-            "that both answered: p is 0.5 there, and the class is not valid; `unclear_from` 0.5 makes it "
-            "unclear"
+            "that both answered. There, p is 0.5, and the class is not valid; to make it unclear, set "
+            "`unclear_from` to 0.5"
         )
 
 
@@ -116,9 +116,9 @@ def _missing(votes: Votes, answers: Answers, result: Aggregate, method: str) -> 
         )
     if _chance(result) >= _MANY:
         yield (
-            "raters agree on the same questions hardly more often than by chance, so their answers are "
-            f"inconclusive, and p is pulled towards 0.5 (weight of chance {_chance(result):.2f}): ask other "
-            "raters, or add golden questions and use golden-bayes"
+            "raters agree little more often than by chance, so their answers are inconclusive, and p is "
+            f"pulled towards 0.5 (weight of chance {_chance(result):.2f}): ask other raters, or add golden "
+            "questions and use golden-bayes"
         )
     yield from _alike(votes, answers)
 
@@ -160,7 +160,7 @@ def _contradictions(answers: Answers, result: Aggregate, method: str, threshold:
     if n_against:
         yield (
             f"{method} decides against all raters on {n_against:,} of the {np.count_nonzero(alike):,} "
-            "questions on which they agree: the raters may be bad, or there may be too few answers to "
+            "questions on which they agree: the raters may be unreliable, or there may be too few answers to "
             "learn from; majority takes answers at face value"
         )
 

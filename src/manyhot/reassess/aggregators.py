@@ -21,7 +21,7 @@ OriginalClasses = Annotated[str | Collection[int] | None, Shown("CLASSES")]
 
 
 def check_method_name(method: str) -> None:
-    """Raise an error, before votes are read, if no kind of votes has a method of this name."""
+    """Raise an error before votes are read if no method has this name, whatever the kind of votes."""
     try:
         registry.get("aggregator", method)
     except ManyhotError:

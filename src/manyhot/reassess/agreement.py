@@ -299,8 +299,9 @@ def _notes(answers: Answers, golden: GoldenAnswers | None, raters: pa.Table) -> 
         yield "no golden question has the true answer yes, so sensitivity is undefined"
     else:
         yield (
-            f"accuracy alone is misleading: always answering no is {quality.always_no(golden):.4f} accurate "
-            f"on these {len(golden):,} golden questions; see sensitivity and specificity"
+            "accuracy alone is misleading: a rater who always answers no has an accuracy of "
+            f"{quality.always_no(golden):.4f} on these {len(golden):,} golden questions; see sensitivity and "
+            "specificity"
         )
     if raters["seconds"].null_count == len(raters):
         yield "no times were recorded, so raters cannot be flagged as too fast"

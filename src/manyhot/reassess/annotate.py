@@ -134,7 +134,7 @@ def open_annotation(
             store.move_images(find_images(store.places(), Path(image_folder)) | there)
             if left := len(others) - len(there):
                 notes.append(
-                    f"{left:,} example images are not in the image folder, and remain where they were"
+                    f"{left:,} example images are not in the image folder; their locations are unchanged"
                 )
         notes += unasked_golden_note(campaign, classes)
         notes += _on_moved(store)
@@ -186,7 +186,7 @@ def _on_moved(store: Store) -> Iterator[str]:
     gone = [p for p in places if not p.exists() and not any(parent.is_file() for parent in p.parents)]
     if gone:
         yield (
-            f"{len(gone):,} of {len(places):,} images that were looked for do not exist, such as {gone[0]}. "
+            f"{len(gone):,} of {len(places):,} images that were checked do not exist, such as {gone[0]}. "
             "If images were moved, pass `image_folder`"
         )
 
@@ -209,7 +209,7 @@ def _notes(store: Store, *, too_late: bool) -> Iterator[str]:
 
 @dataclass(frozen=True, eq=False)
 class EndedAnnotation(Result):
-    """Location of the answers, after the server has stopped.
+    """Where the answers are stored, once the server has stopped.
 
     Attributes
     ----------
@@ -256,8 +256,8 @@ def annotate(
 ) -> EndedAnnotation:
     """Let raters answer the questions of a campaign in the browser.
 
-    The server runs until Ctrl-C. Options that are passed also change a campaign that has already begun,
-    unless stated otherwise. All other settings are on the owner's page.
+    The server runs until Ctrl-C. Options also change a campaign whose annotation has already begun, unless
+    stated otherwise. All other settings are on the owner's page.
 
     Parameters
     ----------
@@ -268,12 +268,12 @@ def annotate(
     raters
         Number of raters per question; 5 by default, 1 with `open_`.
     per_page
-        Maximum number of classes per page; cannot be changed once annotation has begun.
+        Maximum number of classes per page, which cannot be changed once annotation has begun.
     qualify
         Number of golden pages that each rater answers first.
     examples
-        Images table with labels, from which the example images are taken; cannot be changed once annotation
-        has begun.
+        Images table with labels, from which the example images are taken. It cannot be changed once
+        annotation has begun.
     image_folder
         Folder or tar archive of the images, if they were moved.
     database
@@ -341,8 +341,8 @@ def _too_late(store: Store, per_page: int | None) -> Iterator[str]:
     fixed = store.settings().per_page
     if per_page not in (None, fixed):
         yield (
-            f"the number of classes per page has no effect: annotation began with {fixed}. To change it, "
-            f"export the votes, move {DATABASE} away and start again"
+            f"the number of classes per page is still {fixed}, because it was set when annotation began. To "
+            f"change it, export the votes, move {DATABASE} away and start again"
         )
 
 

@@ -84,9 +84,9 @@ class PublishedVotes:
     votes, golden : str
         Files of the entry.
     beside : tuple of str
-        Further files of the entry that the reader of `golden` uses.
+        Further files of the entry, which are needed to read `golden`.
     images : tuple of str, length 2
-        Catalogue entry and file of the original labels.
+        Catalogue entry that contains the original labels, and their file.
     original_classes : str
         The classes for which the original label counts as a rater.
     title : str
@@ -331,7 +331,7 @@ def _kind_notes(votes: Votes) -> tuple[str, ...]:
 
 _UNLISTED_NOTE = (
     "the golden answers are label sets that do not record which classes were asked about, so each class that "
-    "they do not list is no"
+    "they do not list counts as no"
 )
 
 

@@ -82,11 +82,11 @@ class DrawnAudit(Result):
     campaign : Campaign
         The campaign, with the drawn images.
     is_new : bool
-        Whether this call created the campaign. False if it already existed and was drawn in the same way.
+        Whether this call created the campaign. False if the same campaign had already been drawn.
     sample : DrawnSample
         The drawn images, and the probability of every image of the population.
     n_questions : int
-        Number of (image, class) pairs of the drawn images that people are asked about.
+        Number of (image, class) pairs that people are asked about, over all drawn images.
     n_golden : int
         Number of further images, for golden questions.
     raters : int
@@ -194,17 +194,17 @@ def audit(
     out
         Folder of the new campaign. A folder with other files is never overwritten.
     design
-        Which images are drawn more often: none (uniform), those with more proposed classes (size), those with
-        less confident models (confidence), those on which models may be wrong (active), those on which
-        models differ (differences), or those that change macro average precision (classes). With classes, the
-        classes to ask about are also drawn. No image has a probability of 0.
+        Which images are drawn more often: none (uniform), those with more proposed classes (size), those on
+        which models are less confident (confidence), those on which models may be wrong (active), those on
+        which models differ (differences), or those that change macro average precision most (classes). With
+        classes, the classes to ask about are also drawn. No image has a probability of 0.
     questions
-        With the design classes: mean number of questions per image, including those of the rule; 4.4 by
-        default.
+        Only for the design classes: mean number of questions per image, including the questions proposed by
+        the rule; 4.4 by default.
     rule
         Rule that proposes the classes to ask about, such as 'union' for the top class of each model; by
         default 'union(k=5)', or 'union' with the design classes. If predictions list fewer than five classes,
-        k is smaller. The original label and the classes of label sets that are passed are always asked about.
+        k is smaller. If `labels` contain original labels or label sets, their classes are always asked about.
     golden_images
         Number of further images for golden questions, drawn at random from those outside the sample and
         written to the subfolder golden as a campaign for an expert.
@@ -213,8 +213,8 @@ def audit(
     seconds
         Seconds per question, to compute the hours of work; the default is an assumption.
     seed
-        Seed for the draw. Do not try several seeds: a sample that was selected among several is not random.
-        The seed is recorded and, by default, drawn at random.
+        Seed for the draw. Do not try several seeds: a sample chosen from several is no longer random. The
+        seed is recorded and, by default, drawn at random.
 
     Returns
     -------
@@ -223,10 +223,10 @@ def audit(
     Raises
     ------
     UsageError
-        If `questions` is set and the design is not classes.
+        If `questions` is set, but the design is not classes.
     InputError
-        If there are fewer images than `size`, the design needs other predictions, the rule learns from label
-        sets, or the folder holds other files.
+        If there are fewer images than `size`, the predictions do not suit the design, the rule learns from
+        label sets, or the folder contains other files.
     MatchError
         If predictions have a different class list or lack images.
     """
@@ -302,7 +302,7 @@ class _AuditContent:
         return dict(zip(self.ensemble.names, map(float, found), strict=True))
 
     def write(self, home: Campaign, golden: Ints) -> tuple[str, ...]:
-        """Write the tables to the folder of a campaign; golden images also to a campaign in a subfolder."""
+        """Write the tables to the folder of a campaign, and golden images to a campaign in a subfolder."""
         self._write(home, np.sort(np.concatenate([self.rows, golden])))
         write_audit_sample(self.drawn, home.path("audit_sample"), call=home.call, inputs=home.inputs)
         if len(golden):
@@ -437,7 +437,7 @@ def _confidence(ensemble: Ensemble) -> Floats32 | None:
 def _check_asked(proposed: Proposed, part: Images, rule: str) -> None:
     if (without := np.flatnonzero(proposed.left_out)).size:
         raise InputError(
-            "The rule proposes no class for some of the drawn images.",
+            "The rule does not propose any class for some of the drawn images.",
             where=f"image {part.image_id[int(without[0])]}",
             got=f"{len(without):,} of {len(part):,} images without a question, by the rule {rule}",
             allowed="at least one class for each image",
@@ -453,12 +453,12 @@ def _notes(drawn: DrawnSample, design: Preference, ensemble: Ensemble) -> Iterat
     n = len(drawn)
     if n < FEWEST_AUDITED:
         yield (
-            f"{n} images are few: an interval needs about 10 images on which people and models disagree, so "
-            "many metrics will have no interval; manyhot plan computes how many images a question needs"
+            f"{n} images are few: an interval requires about 10 images on which people and models disagree, "
+            "so many metrics will have no interval. manyhot plan computes how many images a question requires"
         )
     p = drawn.sample.design.probability
     if design != "uniform" and p.min() == p.max():
-        yield f"the design {design!r} gives all images the same probability: models do not differ"
+        yield f"the design {design!r} gives all images the same probability, because models do not differ"
     elif design == "differences" and len(ensemble.names) == 2:
         yield (
             "this sample is designed to estimate the difference between the two models; values of a single "

@@ -39,7 +39,7 @@ _SWELLS = 200
 
 @dataclass(frozen=True)
 class Manifest:
-    """Contents of a backup, as listed in its ``backup.json``.
+    """The contents of a backup, as listed in its ``backup.json``.
 
     Attributes
     ----------
@@ -113,8 +113,8 @@ def backup_campaign(
     Raises
     ------
     InputError
-        If the campaign does not exist or has no database yet, the name of a file in it cannot be restored, or
-        `file` exists and is not an earlier backup.
+        If the campaign does not exist or has no database yet, if a file in it has a name that could not be
+        restored, or if `file` exists and is not an earlier backup.
     OutputError
         If the file cannot be written.
     """

@@ -41,12 +41,13 @@ def begin_annotation(
 ) -> None:
     """Fill the database of a campaign from its tables.
 
-    With `by_id`, the ids of images are their file names if the images table lacks their locations.
+    With `by_id`, the ids of images are used as file names if the images table lacks locations.
 
     Raises
     ------
     InputError
-        If the campaign has no proposals, its images table has no paths, or raters cannot qualify.
+        If the campaign has no proposals, its images table has no paths, or raters are to qualify on golden
+        pages, but there are none.
     """
     _check_proposed(campaign)
     images, chosen = _images_and_examples(web, campaign, classes, examples, by_id)
@@ -61,10 +62,10 @@ def begin_annotation(
 def follow_proposals(
     web: Any, store: Store, campaign: Campaign, classes: ClassList, *, by_id: bool = False
 ) -> Iterator[str]:
-    """Ask what is among the proposals of a campaign after its annotation began; yield notes for the owner.
+    """After annotation began, update the questions to the current proposals; yield notes for the owner.
 
-    New questions are added. Questions that are no longer among the proposals are not asked any more, but
-    keep their answers; they are asked again when they come back.
+    New questions are added. Questions that are no longer proposed are not asked any more, but keep their
+    answers; if they are proposed again, they are asked again.
     """
     digest = sha256(campaign.path("proposals")) if campaign.path("proposals").is_file() else ""
     if digest in ("", store.source()):
@@ -81,16 +82,16 @@ def follow_proposals(
     store.add(choose)
     if counts["new"]:
         yield (
-            f"{counts['new']:,} questions about {counts['images']:,} images were added, which are new among "
-            "the proposals"
+            f"{counts['new']:,} questions about {counts['images']:,} images were added, because they are new "
+            "among the proposals"
         )
     if found.withdrawn:
         yield (
             f"{found.withdrawn:,} questions about {found.images:,} images are no longer among the proposals, "
-            f"and are not asked any more. {found.answers:,} answers to them are kept and exported"
+            f"so they are no longer asked. {found.answers:,} answers to them are kept and exported"
         )
     if found.back:
-        yield f"{found.back:,} questions are among the proposals again, and are asked again"
+        yield f"{found.back:,} questions are among the proposals again, so they are asked again"
 
 
 def _check_proposed(campaign: Campaign) -> None:
@@ -247,7 +248,7 @@ def _golden(campaign: Campaign, classes: ClassList) -> dict[str, dict[int, bool]
 
 
 def unasked_golden_note(campaign: Campaign, classes: ClassList) -> Iterator[str]:
-    """Yield how many golden answers the app cannot use, because they are not among the proposals."""
+    """Yield a note on golden answers that the app cannot use, because their questions are not proposed."""
     golden = _golden(campaign, classes)
     if not golden or not campaign.path("proposals").is_file():
         return
@@ -259,7 +260,7 @@ def unasked_golden_note(campaign: Campaign, classes: ClassList) -> Iterator[str]
     if used < n:
         yield (
             f"{n - used:,} of {n:,} golden questions are not among the proposals, so the app does not ask "
-            f"them, and uses {used:,}"
+            f"them. It uses the other {used:,}"
         )
 
 

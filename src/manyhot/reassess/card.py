@@ -125,7 +125,7 @@ def data_card(
         Label sets in any format, the folder of a campaign, or the name of a data set such as imagenet-val.
     votes
         Votes from which the labels were made: a file, the folder of a campaign, or a published set. By
-        default, votes.parquet next to the labels, if it is named in their metadata.
+        default, votes.parquet next to the labels, if their metadata names it.
     agreement
         Table written by manyhot agreement; by default, agreement is measured on the votes.
     licence
@@ -147,7 +147,7 @@ def data_card(
     Raises
     ------
     InputError
-        If the labels are from several data sets, a file is broken, or a table is not an agreement table.
+        If the labels come from several data sets, a file is broken, or `agreement` is not an agreement table.
     """
     reading = Reading(images=images, classes=classes, dataset=dataset)
     sources = list(open_labels(labels, reading=reading, run=run))
@@ -209,8 +209,8 @@ def card_text(
     named : bool
         Whether to show the ids of raters. By default, raters get numbers, since an id may be a name.
     sections : Mapping of str to str, optional
-        Sections of merged label sets, by title. They replace the sections about raters and sections with the
-        same title.
+        Sections about merged label sets, by title. They replace the sections about raters and all sections
+        with the same titles.
 
     Returns
     -------
@@ -319,12 +319,12 @@ def _minute(microseconds: int) -> str:
 
 
 def _protocol(card: Mapping[str, Any], votes: Votes | None, protocol: Mapping[str, str]) -> str:
-    facts = {"proposer": _UNKNOWN, "questions an image": _UNKNOWN, "answers a question": _UNKNOWN}
+    facts = {"proposer": _UNKNOWN, "questions per image": _UNKNOWN, "answers per question": _UNKNOWN}
     if votes is not None and len(votes):
         questions = np.bincount(votes.question)
         asked = np.bincount(votes.image[questions > 0])
-        facts["questions an image"] = _spread(asked[asked > 0])
-        facts["answers a question"] = _spread(questions[questions > 0])
+        facts["questions per image"] = _spread(asked[asked > 0])
+        facts["answers per question"] = _spread(questions[questions > 0])
     facts |= {"method": card["method"] or _UNKNOWN, "threshold": _UNKNOWN} | dict(protocol)
     return markdown_table(("what", "how"), [(cell_text(k), cell_text(v)) for k, v in facts.items()])
 
@@ -354,10 +354,10 @@ def _counts(card: Mapping[str, Any], sizes: pa.Table) -> str:
         "images with an original label that is not in the label set": card["rejected"],
     }
     if card["label_unasked"]:
-        facts["images seen by raters, without an answer about the original label"] = card["label_unasked"]
+        facts["images seen by raters without an answer about the original label"] = card["label_unasked"]
     rows = [(k, _UNKNOWN if v is None else f"{v:,}") for k, v in facts.items()]
     shares = [(str(r["size"]), f"{r['images']:,}", f"{r['share']:.2%}") for r in sizes.to_pylist()]
-    sizes_table = markdown_table(("labels of an image", "images", "share"), shares)
+    sizes_table = markdown_table(("labels per image", "images", "share"), shares)
     return f"{markdown_table(('what', 'n'), rows)}\n\n{sizes_table}"
 
 
@@ -367,7 +367,7 @@ def _rights(card: Mapping[str, Any], licence: str | None) -> str:
         "citation": card["citation"],
         "home": card["home"],
     }
-    return markdown_table(("what", ""), [(k, cell_text(v) if v else "not said") for k, v in facts.items()])
+    return markdown_table(("what", ""), [(k, cell_text(v) if v else "not stated") for k, v in facts.items()])
 
 
 def _spread(counts: Sequence[int] | npt.NDArray[np.integer]) -> str:

@@ -29,7 +29,7 @@ def markdown_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> st
 
 
 def cell_text(value: object) -> str:
-    """Return a text in which characters of markup and of table cells are escaped."""
+    """Return a text as one line, with all characters that have a meaning in Markdown escaped."""
     text = printable(" ".join(writable(str(value)).split()))
     for mark in "\\|<>`*_[]&~$":
         text = text.replace(mark, f"\\{mark}")
@@ -37,5 +37,5 @@ def cell_text(value: object) -> str:
 
 
 def writable(text: str) -> str:
-    """Return a text that can be encoded as UTF-8, which is not true of all file names."""
+    """Replace characters that cannot be encoded as UTF-8, which occur in some file names."""
     return text.encode("utf-8", "replace").decode()

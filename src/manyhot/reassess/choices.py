@@ -19,14 +19,14 @@ from manyhot.tables.choices import choices_of, with_questions
 
 @dataclass(frozen=True, eq=False)
 class AggregatedChoices:
-    """Votes with all listed classes as questions, and the result of an aggregator of choices for them.
+    """Votes with all chosen and other likely classes as questions, and the result of an aggregator for them.
 
     Attributes
     ----------
     votes : Votes
     result : Aggregate
-        `p` of each question of `votes`. `matrices` holds the accuracy of each rater as the probability of a
-        yes to the right class; all other entries are NaN.
+        Its `p` is the probability of each question of `votes`. Its `matrices` contain each rater's accuracy
+        as the probability of a yes to the right class; all other entries are NaN.
     matrices : pyarrow.Table
         The table ``matrices``; empty if the raters are unknown.
     """

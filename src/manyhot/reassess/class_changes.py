@@ -27,12 +27,13 @@ Change = Mapping[str, Any]
 
 
 def changes_of_classes(campaign: Campaign, before: ClassList, after: ClassList) -> list[Change]:
-    """Return the changed names and definitions of the classes of a campaign, with the answers given before.
+    """Return changes of class names and definitions, each with the number of answers given before.
 
     Raises
     ------
     MatchError
-        If a class gets the name of another class: answers about the one would become answers about the other.
+        If a class gets the name of another class, since answers about one would become answers about the
+        other.
     """
     _check_exchanged(campaign, before, after)
     changed = [
@@ -88,7 +89,7 @@ def _answers_by_class(campaign: Campaign) -> Mapping[int, int]:
 
 
 def record_changes(campaign: Campaign, changes: Sequence[Change], call: str) -> None:
-    """Add changes to the table of the campaign, unless an interrupted call has added them."""
+    """Add changes to the table of the campaign, unless an interrupted call has already added them."""
     path = campaign.path("class_changes")
     rows: list[Change] = tables.read(path, "class_changes").to_pylist() if path.is_file() else []
     names = ("class_id", "column", "before", "after")

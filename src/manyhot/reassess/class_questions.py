@@ -18,12 +18,12 @@ from manyhot.tables import Images, Predictions
 
 @dataclass(frozen=True)
 class DrawnQuestions:
-    """The classes of each image that people are asked about, in addition to those that a rule proposes.
+    """The classes that people are asked about for each image, in addition to those that a rule proposes.
 
     Attributes
     ----------
     probability : ndarray of float32, shape (N, C)
-        The probability of each question if the image is audited.
+        The probability that each question is asked if its image is audited.
     seed : int
     """
 
@@ -31,7 +31,7 @@ class DrawnQuestions:
     seed: int
 
     def added_to(self, proposed: Proposed, rows: Ints) -> Proposed:
-        """Return the proposed and the drawn questions about these images, with their probabilities as scores.
+        """Return the proposed and drawn questions about these images, with their probabilities as scores.
 
         A question that a rule proposes has the probability 1. The draw for an image does not depend on the
         other images.
@@ -66,7 +66,7 @@ def class_design_of(
     Raises
     ------
     InputError
-        If a model has no scores of all classes.
+        If a model does not have scores for all classes.
     """
     scores = [_scores(model, images) for model in read]
     known = [_probabilities(s, m) for s, m in zip(scores, read, strict=True)]
@@ -80,10 +80,10 @@ def class_design_of(
 def _scores(model: Predictions, images: Images) -> AnyFloats:
     if not model.is_dense or model.scores is None:
         raise InputError(
-            "The design needs scores of all classes.",
+            "The design requires scores for all classes.",
             where=model.source or model.model,
             got="scores of the top classes" if model.scores is not None else "ranks",
-            do="predict with scores of all classes, or set `design` to uniform",
+            do="predict with scores for all classes, or set `design` to uniform",
         )
     rows = pc.index_in(images.image_id, model.image_id).to_numpy()
     return np.asarray(model.scores[rows], np.float32)

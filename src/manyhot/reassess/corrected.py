@@ -48,8 +48,8 @@ class CorrectedLabels(Aggregated):
     corrected : str
         The name of the label sets that were corrected.
     changes : pyarrow.Table
-        The (image, class) pairs that raters were asked about, those that changed first, with the columns
-        image_id, class_id, before (null if the label sets did not contain the class) and after.
+        The (image, class) pairs that raters were asked about, changed pairs first, with the columns image_id,
+        class_id, before (null if the label sets did not contain the class) and after.
     n_kept : int
         Number of valid classes that raters were not asked about.
     """
@@ -87,7 +87,7 @@ class CorrectedLabels(Aggregated):
 def open_corrected(
     labels: LabelsLike, votes: Any, reading: VotesReading, run: Run
 ) -> tuple[Labels, VotesReading]:
-    """Return the label sets to correct, and how their votes are read, with the class list of both.
+    """Return the label sets to correct, and how to read the votes on them, with the class list of both.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def open_corrected(
 
 
 def correct_labels(aggregated: Aggregated, labels: Labels) -> CorrectedLabels:
-    """Return label sets in which the classes that raters were asked about have the state of their answers.
+    """Return label sets in which classes that raters were asked about have the state given by the answers.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def correct_labels(aggregated: Aggregated, labels: Labels) -> CorrectedLabels:
     Raises
     ------
     InputError
-        If raters chose one class of all.
+        If raters chose one of all classes.
     MatchError
         If the class lists differ, or raters answered about other images.
     """
@@ -177,8 +177,8 @@ def _order_notes(answered: Labels, labels: Labels) -> Iterator[str]:
     if relation is not None and relation.order:
         yield (
             "the answers do not match the label sets in the present order of the classes (mean correlation "
-            f"{relation.correlation:.3f}), and do in another one, so most corrections are probably wrong: "
-            "check whether numbers of classes start at 0 in both, or pass both with names of classes"
+            f"{relation.correlation:.3f}), but do in another order, so most corrections are probably wrong: "
+            "check whether class numbers start at 0 in both, or pass both with class names"
         )
 
 
@@ -187,7 +187,7 @@ def _check_alike(aggregated: Aggregated, labels: Labels) -> None:
     votes = aggregated.labels
     if aggregated.votes.kind:
         raise InputError(
-            "Votes for one class of all cannot correct label sets.",
+            "Votes in which raters choose one of all classes cannot correct label sets.",
             where=votes.name or None,
             allowed="answers (yes, no or maybe) to questions about single classes",
         )

@@ -104,7 +104,7 @@ def ensemble_of(
     *,
     labelled: bool | None = None,
 ) -> Ensemble:
-    """Return the predictions of all models except skipped ones, with a row for each image.
+    """Return the predictions of all models that are not skipped, with a row for each image.
 
     Parameters
     ----------
@@ -120,9 +120,9 @@ def ensemble_of(
         Collects the models that are skipped because they do not match. If None, the first such model raises
         an error.
     labelled : bool
-        Whether images need original labels; by default, if any has one. If False, labels are ignored. If
-        True, classes exclude one another, so probabilities are the softmax of logits. Otherwise, the link of
-        logits is that of `manyhot.core.score_threshold.link_of`.
+        Whether images need original labels. If True, classes exclude one another, so probabilities are the
+        softmax of logits. If False, labels are ignored. By default, labels are needed if any image has one.
+        Unless `labelled` is True, the link of logits is that of `manyhot.core.score_threshold.link_of`.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def _link(images: Images, p: Predictions, sets: LabelSets | None, n_classes: int
 def open_known_sets(
     source: Source, known_labels: Any, n_classes: int, class_hash: str
 ) -> tuple[Labels | None, dict[str, str]]:
-    """Return known label sets, and the hash of each file that was read besides the source's.
+    """Return known label sets, and the hash of each file that was read in addition to those of the source.
 
     Raises
     ------
@@ -299,7 +299,7 @@ def _arrays(
 
 
 def known_sets(images: Images, labels: Labels, n_classes: int, class_hash: str) -> LabelSets:
-    """Return known label sets with one row per image; images without a label set are not usable.
+    """Return known label sets with one row per image; images without a known label set are not usable.
 
     Raises
     ------

@@ -37,7 +37,7 @@ class ExportedVotes(Result):
     """The tables that were written: votes, and remarks if there are any; see `Result.written`."""
 
     def lines(self) -> Iterator[str]:
-        """Yield nothing: the list of written files suffices."""
+        """Yield nothing; the list of written files suffices."""
         return iter(())
 
 
@@ -60,8 +60,8 @@ def export_votes(
     """Write the votes and remarks from the annotation app as tables in the campaign.
 
     Each answer is a row, including answers that were changed later. Only a rater's last answer to a question,
-    by answered_at, counts. Votes in votes.parquet that were not given in this app, such as those of another
-    tool or of an earlier app, are kept.
+    by answered_at, counts. Votes already in votes.parquet are kept if they were not given in this app, but,
+    for example, in another tool or in an earlier app.
 
     Parameters
     ----------
@@ -71,11 +71,11 @@ def export_votes(
         Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
         folder.
     golden
-        Also write the answers to this file, as golden answers of experts; for example, to golden.parquet of
+        Also write the answers to this file as golden answers of experts, for example to golden.parquet of
         another campaign.
     payment
-        Also write what each rater did to this CSV file: finished and accepted pages, seconds at work, golden
-        questions answered and the informedness on them.
+        Also write a CSV file on the work of each rater: finished and accepted pages, seconds at work, golden
+        questions answered, and the informedness on them.
 
     Returns
     -------
@@ -173,9 +173,9 @@ def _votes_of_others(path: Path, store: Store, campaign: Campaign) -> tuple[pa.T
     classes = tables.metadata(table.schema).get("classes", campaign.class_hash)
     if classes != campaign.class_hash:
         raise MatchError(
-            "The votes that were not given in this app are over another class list.",
+            "The votes that were not given in this app have another class list.",
             where=path,
-            got=f"{len(others):,} votes over class list {classes[:12]}",
+            got=f"{len(others):,} votes with class list {classes[:12]}",
             allowed=f"class list {campaign.class_hash[:12]}",
             do="move this file out of the campaign, and export again",
         )
@@ -188,8 +188,8 @@ def _votes_of_others(path: Path, store: Store, campaign: Campaign) -> tuple[pa.T
     gone = [r.name for r in store.read_all(all_raters) if r.state == ANSWERS_LEFT_OUT]
     n_gone = pc.sum(pc.is_in(others["rater_id"], pa.array(gone, pa.string()))).as_py()
     note = (
-        f"{n_gone:,} of them are of raters whose answers in the app are left out: if they should not count "
-        f"either, remove them from {path.name}"
+        f"{n_gone:,} of them come from raters whose answers in the app are left out: if these votes should "
+        f"not count either, remove them from {path.name}"
     )
     return others.replace_schema_metadata(None), (note,) if n_gone else ()
 

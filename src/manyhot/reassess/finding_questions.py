@@ -36,7 +36,7 @@ def questions_of_findings(
 ) -> tuple[pa.Table, tuple[str, ...]]:
     """Return a question about each class in findings on images, as the table ``proposals``, and notes.
 
-    Classes are found by their names, so that the findings may number them differently.
+    Classes are matched by name, so the findings may number them differently.
 
     Raises
     ------
@@ -69,11 +69,11 @@ def questions_of_findings(
         )
     notes = [f"the findings: {ids.text}"] if ids.n else []
     if n := len(pairs) - len(own):
-        notes.append(f"{n:,} findings are about other images, and no questions")
+        notes.append(f"{n:,} findings are about other images, so no questions are asked about them")
     if classes is not None and any(_has_other_numbers(frame, *pair, classes) for pair in _CLASSES.items()):
         notes.append(
-            f"the findings number their classes in another order than {classes.name}, so the classes were "
-            "found by name"
+            f"the findings number the classes in a different order from {classes.name}, so the classes were "
+            "matched by name"
         )
     return named_questions(own.to_arrow().cast(_SCHEMA), classes), tuple(notes)
 
@@ -195,7 +195,7 @@ def _has_other_numbers(frame: pl.DataFrame, column: str, name: str, classes: Cla
 
 
 def open_to_ask(labels: LabelsLike, reading: Reading, run: Run) -> tuple[Source, ClassList | None]:
-    """Return the only data set of a call, whose predictions are not needed, and its class list."""
+    """Return the single data set of a call, which needs no predictions, and its class list."""
     source = only_source(open_labels(labels, reading=reading, run=run), "Questions can be about")
     sets = source.labels
     own = source.classes or (sets.class_list or class_list_of(sets.class_hash) if sets is not None else None)
@@ -203,7 +203,7 @@ def open_to_ask(labels: LabelsLike, reading: Reading, run: Run) -> tuple[Source,
 
 
 def input_of(findings: Any) -> dict[str, str]:
-    """Return the hash of the file of findings, by its name."""
+    """Return the hash of the findings file, by file name; empty if the findings are not a file."""
     if not isinstance(findings, str | os.PathLike):
         return {}
     path = findings_file(findings)

@@ -44,8 +44,8 @@ def check_can_ask(votes: VotesLike, rater: str, database: str | None) -> None:
     Raises
     ------
     InputError
-        If the questions are for one rater, the votes are not those of a campaign, or its annotation has not
-        begun.
+        If the questions are for one rater, the votes are not those of a campaign, or the campaign's
+        annotation has not begun.
     """
     if rater:
         raise InputError(
@@ -56,7 +56,7 @@ def check_can_ask(votes: VotesLike, rater: str, database: str | None) -> None:
     folder = _folder(votes)
     if folder is None:
         raise InputError(
-            "Raters are asked in the app of a campaign.",
+            "Only the app of a campaign can ask raters.",
             where=votes if isinstance(votes, str | os.PathLike) else None,
             got="votes that are not the folder of a campaign",
             do="pass the folder of a campaign, or leave out `ask`",
@@ -68,9 +68,10 @@ def check_can_ask(votes: VotesLike, rater: str, database: str | None) -> None:
 def ask_in_app(
     home: Campaign, database: str | None, votes: Votes, chosen: npt.NDArray[np.intp]
 ) -> tuple[int, tuple[str, ...]]:
-    """Ask one more rater each of the chosen questions of some votes; return how many were added, and notes.
+    """Ask for one more answer to each of the chosen questions; return how many were added, and notes.
 
-    Only the answers of raters of the app count as known: those of another tool are not in its database.
+    Only answers of raters of the app count as known, because its database does not contain those of other
+    tools.
     """
     with open_store(home, database) as store:
         names = pa.array([rater.name for rater in store.raters()], pa.string())
@@ -91,8 +92,8 @@ def ask_in_app(
 def _notes(further: FurtherAnswers, folder: str) -> Iterator[str]:
     """Yield why questions were not added, and why raters may not get them."""
     for n, why in (
-        (further.waiting, "already wait for an answer"),
-        (further.newer, f"have newer answers in the app (first, manyhot export {folder})"),
+        (further.waiting, "are already waiting for an answer"),
+        (further.newer, f"have newer answers in the app (first run manyhot export {folder})"),
         (further.golden, "are golden questions in the app"),
         (further.unknown, "are not in the app, which adds new proposals when it starts"),
     ):
@@ -100,8 +101,8 @@ def _notes(further: FurtherAnswers, folder: str) -> Iterator[str]:
             yield f"questions that were not added because they {why}: {n:,}"
     if further.alone:
         yield (
-            f"added questions that all raters have answered: {further.alone:,}; invite others: "
-            f"manyhot invite {folder} NAME"
+            f"added questions that all raters have already answered: {further.alone:,}; to get answers, "
+            f"invite other raters: manyhot invite {folder} NAME"
         )
     if further.added and further.state != "running":
         yield f"the campaign is {further.state}: raters get the questions when it is resumed"

@@ -44,7 +44,7 @@ declare_table(
 def chosen_threshold(
     precision: float | None, recall: float | None, measured: Curve | None, default: float
 ) -> float:
-    """Return the threshold with this precision or recall on golden questions, or the default.
+    """Return the threshold that reaches this precision or recall on golden questions, or the default.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def levels_of(unclear_from: float | None, threshold: float) -> Levels:
 def golden_curve(
     result: Aggregate, experts: GoldenAnswers | None, votes: Votes, threshold: float, resamples: int
 ) -> Curve | None:
-    """Return precision and recall on the golden questions that raters answered; None without experts."""
+    """Return precision and recall on golden questions that raters answered; None without experts' answers."""
     if experts is None:
         return None
     asked = experts.asked >= 0

@@ -52,8 +52,7 @@ class InitialCampaign(Result):
     ----------
     campaign : Campaign
     is_new : bool
-        Whether this call created the campaign. False if it already existed and was created from the same
-        files.
+        Whether this call created the campaign. False if it had already been created from the same files.
     status : CampaignStatus
     written
         The folder, if it is new.
@@ -111,20 +110,20 @@ def init_campaign(
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. By default, the built-in list that is named in the metadata of the images or
-        predictions, or the classes of predictions with scores of all classes.
+        predictions, or the classes of predictions with scores for all classes.
     predictions
         Files or folders of predictions, or a benchmark data set.
     rows
         Image ids of the rows of array files: a data-set JSON, CSV or Parquet file, or a list of ids.
     scores
-        Kind of the scores, if the files do not declare it: logit, probability, cosine, or none (they only
-        rank classes).
+        Kind of the scores, if the files do not declare it: logit, probability, cosine, or none (the scores
+        only rank classes).
     match
         How ids of images and predictions are matched if they differ: auto, exact, path (one is the end of the
-        other), name (without folders), stem (without extension), case, several joined by +, or a leading
-        folder to remove, such as val/.
+        other), name (without folders), stem (without extension), case (ignoring case), several joined by +,
+        or a leading folder to remove, such as val/.
     add
-        Add the images, and the classes at the end of the list, to a campaign that exists.
+        Add the images to an existing campaign, and any new classes to the end of its list.
 
     Returns
     -------
@@ -434,7 +433,7 @@ def find_images(uris: Iterable[str], root: Path, *, all_there: bool = True) -> d
     root : Path
         A folder, or a tar archive.
     all_there : bool
-        Whether an image that is not under the root is an error; otherwise, it is left out.
+        Whether to raise an error if an image is not under the root; otherwise, it is left out.
 
     Raises
     ------

@@ -57,8 +57,8 @@ def invite_raters(
 ) -> Invitations:
     """Print an invitation link for each new rater.
 
-    Raters who were invited before keep their links, which are stored only as hashes and cannot be printed
-    again.
+    Raters who were invited before keep their links. These cannot be printed again, because only their hashes
+    are stored.
 
     Parameters
     ----------

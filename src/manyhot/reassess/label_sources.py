@@ -42,13 +42,13 @@ class PublishedSource:
     Attributes
     ----------
     files : tuple of str
-        Files of the entry, each with label sets; for each question, the first file that answers it is used.
+        Files of the entry, each with label sets. If several files answer a question, the first one is used.
     beside : tuple of str
         Further files that the reader needs.
     format : str, optional
-        The format of the files, unless it is detected.
+        The format of the files; None if it is detected.
     images : tuple of str, optional
-        Catalogue entry and file of the original labels.
+        Catalogue entry that contains the original labels, and their file.
     only_yes : bool
         Whether only *yes* counts as an answer, because raters chose among classes of which several can be
         valid.
@@ -111,7 +111,7 @@ class LabelSource:
     question : str
         What raters were asked; empty if unknown.
     about : tuple of CatalogEntry or None
-        The published data that the source contains; None stands for data that the catalogue does not have.
+        The published data that the source contains; None stands for data that are not in the catalogue.
     inputs : Mapping of str to str
         The SHA-256 hash of each file, by name.
     """
@@ -126,7 +126,7 @@ class LabelSource:
 
     @property
     def digest(self) -> str:
-        """A hash of the answers that does not depend on the file or its order."""
+        """A hash of the answers, the same whichever file holds them and in whatever order."""
         return digest_of(self.answers.sort("image_id", "class_id"))
 
     @property
@@ -161,14 +161,14 @@ def open_label_sources(
     Raises
     ------
     InputError
-        If there are fewer than two sources, one is passed twice or has no answers, or two have different
-        original labels of an image.
+        If there are fewer than two sources, if one is passed twice or has no answers, or if two have
+        different original labels for an image.
     MatchError
         If sources have different class lists, or a source has no image in common with any other source.
     """
     if isinstance(sources, str | os.PathLike) or len(sources) < 2:
         raise InputError(
-            "A merge needs two sources or more.",
+            "A merge requires at least two sources.",
             where="`sources`",
             got="one",
             allowed=f"label sets in any format, campaigns, benchmarks, {', '.join(PUBLISHED_SOURCES)}",
@@ -364,7 +364,7 @@ def _check_answers(sources: Sequence[LabelSource]) -> None:
             raise InputError(
                 "A source has no answers.",
                 where=source.name,
-                got=f"{len(source.images):,} images, none with a class that raters were asked about",
+                got=f"{len(source.images):,} images, and raters were not asked about any class in them",
                 allowed="label sets of usable images that raters saw",
                 do="leave the source out",
             )
@@ -382,7 +382,7 @@ def _check_images(sources: Sequence[LabelSource]) -> None:
         others = pl.concat(s.images.select("image_id") for n, s in enumerate(sources) if n != number)
         if not len(source.images.join(others, on="image_id", how="semi")):
             raise MatchError(
-                "No images of a source are in another source.",
+                "A source has no images in common with the other sources.",
                 where=source.name,
                 got=f"{len(source.images):,} images, such as {examples(source.labels.image_id)}",
                 allowed=f"ids such as {examples(others['image_id'].to_arrow())}",

@@ -123,8 +123,8 @@ class MergedLabels(Aggregated):
     Attributes
     ----------
     source_answers, sources, held_out : pyarrow.Table
-        The answers of each source about each (image, class) pair, what each source was asked, and how well
-        the other sources predict its answers.
+        The tables of each source's answers about each (image, class) pair, of what each source was asked, and
+        of how well the other sources predict its answers.
     version : str
         A hash of the answers of the sources and of the rule: 12 hexadecimal digits.
     """
@@ -175,7 +175,7 @@ class MergedLabels(Aggregated):
         yield "kappa: Cohen's, over the answers yes and no; pairs that a source calls unclear are left out"
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the labels and, next to them, tables of the sources, of their answers and of their agreement.
+        """Write the labels and, next to them, tables of the sources, their answers and their agreement.
 
         The files are ``labels.parquet``, ``labels-answers.parquet``, ``labels-sources.csv`` and
         ``labels-held-out.csv``. `out` is a folder or the path of the labels file.
@@ -235,7 +235,7 @@ def _is_summary(row: dict[str, Any], n_sources: int) -> bool:
 def votes_of_sources(
     sources: Sequence[LabelSource], golden: TableLike, images: TableLike, notes: tuple[str, ...]
 ) -> VotesSource:
-    """Return the answers of sources as votes, with each source as a rater.
+    """Return the answers of sources as votes, in which each source is a rater.
 
     Raises
     ------
@@ -460,7 +460,7 @@ def _notes(done: Aggregated, by_source: SourceAnswers, sources: Sequence[LabelSo
             if (answers[own] == code).all():
                 yield f"{name} answers {only} and never {never}: unlisted classes count as not asked"
         if not (own & (asked.sum(1) > 1)).any():
-            yield f"{name} shares no (image, class) pair with another source, so nothing confirms it"
+            yield f"{name} shares no (image, class) pair with another source, so its answers are unconfirmed"
     for a, b in itertools.combinations(range(len(names)), 2):
         both = asked[:, a] & asked[:, b]
         if both.sum() >= FEWEST_ALIKE and (by_source[both, a] == by_source[both, b]).all():

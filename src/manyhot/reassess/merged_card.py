@@ -28,7 +28,7 @@ _MOTIVATION = (
 _USES = (
     "- For accuracies on label sets, accepted errors, and images to re-assess.\n"
     "- Not for the share of images with several labels: sources asked only about some images, chosen because "
-    "models disagreed, and only about classes that models proposed. A class that no model proposed is "
+    "models disagreed, and only about classes that models proposed. Classes that no model proposed are "
     "missing.\n"
     "- Not for ranking a model above those that proposed the classes if the difference is small.\n"
     "- Not as training labels without a check: an image that nobody was asked about has only its original "
@@ -36,13 +36,13 @@ _USES = (
 )
 
 _MAINTENANCE = (
-    "The answers of each source are kept beside the labels, so that the rule can be changed. Build the label "
-    "set again if a source is corrected, and state the version when you publish values."
+    "The answers of each source are stored next to the labels, so that the rule can be changed. Build the "
+    "label set again if a source is corrected, and state its version when you publish values."
 )
 
 
 def merged_sections(about: Mapping[str, str], licence: str | None) -> dict[str, str]:
-    """Return the sections of a data card that only merged label sets have, by title.
+    """Return the data-card sections that only merged label sets have, by title.
 
     They answer the questions of Gebru et al. 2021, Datasheets for datasets, doi 10.1145/3458723, section by
     section: motivation, composition, collection, preprocessing, uses, distribution and maintenance.
@@ -111,7 +111,8 @@ def _agreement(held_out: Sequence[Row]) -> str:
     if not rows:
         return "Not measured."
     head = ("source", "predicted by", "measure", "value", "95 % interval", "n")
-    return f"How well the other sources predict the answers of a source.\n\n{markdown_table(head, rows)}"
+    what = "The table shows how well the other sources predict the answers of each source."
+    return f"{what}\n\n{markdown_table(head, rows)}"
 
 
 def _rights(sources: Sequence[Row], licence: str | None) -> str:

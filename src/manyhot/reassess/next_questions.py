@@ -78,7 +78,7 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class NextQuestions(Result):
-    """The questions to ask next, and the number of questions that need no further answer.
+    """The questions to ask next, and the numbers of questions that need or do not need further answers.
 
     Attributes
     ----------
@@ -92,17 +92,17 @@ class NextQuestions(Result):
     n_settled : int
         Number of questions that are not full, but whose state is unlikely to change with further answers.
     n_uncertain : int
-        Number of questions whose state is just as unlikely to change, although their probability is between
-        1 - threshold and the threshold. They are not settled, but further answers of this quality would not
-        decide them.
+        Number of questions whose state is just as unlikely to change, although their probability is between 1
+        - threshold and the threshold. They are not settled, but further answers of this quality would be
+        unlikely to decide them.
     n_open : int
-        Number of the remaining questions. The questions in the table are taken from these.
+        Number of remaining questions, from which those in the table are taken.
     changes : float
         Expected number of open questions whose state would change if they got all remaining answers.
     max_answers : int
         Maximum number of answers per question.
     fewest : int
-        The fewest answers that a question has which is not asked again.
+        Minimum number of answers among the questions that are not asked again.
     added : int, optional
         Number of the questions that were added to the pages of raters; None if raters are not asked.
     can_ask : bool
@@ -143,8 +143,8 @@ class NextQuestions(Result):
         """Yield the numbers of questions that are full, settled, open and asked next."""
         full = f"are not asked again, for example after {self.max_answers} answers (`max_answers`)"
         undecided = (
-            "have a probability between 1 - threshold and threshold that more answers of this quality would "
-            "hardly change"
+            "have a probability between 1 - threshold and the threshold, and more answers of this quality "
+            "would hardly change it"
         )
         yield from fact_lines(
             [
@@ -158,14 +158,14 @@ class NextQuestions(Result):
             ]
         )
         if self.can_ask and self.added is None and len(self.questions):
-            yield "next: let the app ask these questions, with `ask`"
+            yield "next: have the app ask these questions, with `ask`"
         if not self.n_open:
             more = max(self.max_answers, self.fewest) + 3
             change = f"`max_answers`={more}" if self.n_full else "a lower `settled`"
-            yield f"no question is open; to ask on: {change}"
+            yield f"no question is open; to ask further questions, set {change}"
 
 
-_ADDED = "go to one more rater each, who has not answered the question"
+_ADDED = "each goes to one more rater, who has not answered it"
 
 
 @command(
@@ -200,32 +200,33 @@ def next_questions(
         Votes in any format, the folder of a campaign, or imagenet-real for published votes, which are
         downloaded.
     budget
-        Number of answers to ask for now, one per question; it does not affect which questions are open or
+        Number of answers to ask for now, one per question. It does not affect which questions are open or
         settled.
     ask
-        Ask one more rater each of these questions in the annotation app, which can be running. Export the
-        answers first. Questions that still wait for an answer are not asked twice.
+        Have one more rater answer each of these questions in the annotation app, which can be running. Export
+        the answers first. Questions that are still waiting for an answer are not asked twice.
     by
         Ranking of the questions: expected change of the state by further answers, entropy of the probability,
         or disagreement of the answers.
     max_answers
         Maximum number of answers per question, including existing ones.
     settled
-        Maximum probability that further answers change the state of a settled question; with 0, a question is
-        settled only if further answers cannot change its state.
+        A question is settled if further answers change its state with at most this probability; with 0, only
+        if they cannot change it.
     rater
-        Id of the rater who will answer. Questions that this rater answered are left out, and further answers
-        are assumed to be as good as this rater's. By default, they are assumed to be as good as those of the
-        average rater, weighted by the number of answers.
+        Id of the rater who will answer. Questions that this rater has already answered are left out, and
+        further answers are assumed to be as good as this rater's. By default, they are assumed to be as good
+        as those of the average rater, with raters weighted by their numbers of answers.
     proposals
-        Proposals table, so that unanswered questions are ranked, too; by default, the table of the campaign.
+        Proposals table, needed to rank unanswered questions, too; by default, the table of the campaign.
     golden
         Experts' answers; by default, those of the campaign.
     images
-        Images table with original labels, a rater of golden-bayes; by default, the table of the campaign.
+        Images table with original labels, which golden-bayes counts as a rater; by default, the table of the
+        campaign.
     method
-        An aggregator that learns how raters answer: golden-bayes, auto, dawid-skene or one-coin. By default,
-        golden-bayes if there are golden answers, and otherwise auto.
+        An aggregator that learns how raters answer: golden-bayes, auto, dawid-skene or one-coin. The default
+        is golden-bayes if there are golden answers, and otherwise auto.
     threshold
         Minimum probability of a valid class; 0.8 by default.
     original_classes
@@ -330,7 +331,7 @@ def _check_about_questions(votes: Votes, name: str) -> None:
     """Raise an error if each vote chooses one class of all: there are then no questions to rank."""
     if votes.kind:
         raise InputError(
-            "Votes for one class of all are not ranked by question: a further vote is about all classes.",
+            "Votes in which raters choose one of all classes have no questions to rank.",
             where=name or votes.name or None,
             allowed="answers (yes, no or maybe) to questions about single classes",
             do="to choose images, aggregate the votes and take those with the least certain classes",

@@ -50,7 +50,7 @@ _DIFFERENCES: tuple[Preference, Power] = ("differences", "tuned")
 
 @dataclass(frozen=True, eq=False)
 class PlannedDesign:
-    """A design and an estimator, and the variances of K values.
+    """A design and an estimator, with the variances of the K values that they estimate.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ class Pilot:
 
 @dataclass(frozen=True, eq=False)
 class UnansweredImages:
-    """Images that may be audited, and the predictions of models for them, before people answer.
+    """Images that could be audited, and models' predictions for them, before people have answered.
 
     Attributes
     ----------
@@ -121,8 +121,8 @@ class UnansweredImages:
     differing : float, optional
         Largest share of images on which any two models differ; None for fewer than two models.
     questions : float, optional
-        Mean number of questions per image, which are about the top five classes of the models and the
-        original label.
+        Mean number of questions per image, if people are asked about the top five classes of each model and
+        the original label.
     inputs : Mapping of str to str
         SHA-256 hashes of the files that were read.
     """
@@ -163,7 +163,7 @@ class UnansweredImages:
         about = f"{place}: {len(images):,} images"
         if shares:
             most_different = f"{max(shares):.0%} of the images"
-            about += f", and {len(ensemble.names)} models, whose top classes differ on up to {most_different}"
+            about += f", and {len(ensemble.names)} models whose top classes differ on up to {most_different}"
         most = max(shares, default=None)
         return cls(len(images), about, ensemble.names, most, float(new.mean()), dict(source.inputs))
 
@@ -192,7 +192,7 @@ def published_pilot(
     Parameters
     ----------
     n_models : int
-        Number of models that propose label sets; the variances of the nearest number are used.
+        Number of models that propose label sets; the variances for the nearest available number are used.
     accuracy : float, optional
         Accuracy of a model.
     differing : float, optional
@@ -235,7 +235,7 @@ def published_pilot(
 
 
 def read_pilot(folder: PathLike, proposed_by: str, reading: Reading, run: Run) -> Pilot:
-    """Return the variances of an audit that people answered.
+    """Return the variances estimated from an audit that people have answered.
 
     Parameters
     ----------
@@ -248,7 +248,7 @@ def read_pilot(folder: PathLike, proposed_by: str, reading: Reading, run: Run) -
     Raises
     ------
     InputError
-        If the folder is not an audit, or has no label sets or too few of them.
+        If the folder is not an audit, or has no label sets or too few.
     """
     home = Campaign.read(folder)
     path = home.path("audit_sample")
@@ -289,7 +289,7 @@ class _Answered:
 
     @classmethod
     def of(cls, cases: Sequence[ModelCase], labels: Labels, drawn: DrawnSample, where: str) -> _Answered:
-        """Join the label sets of people with the sample and the models."""
+        """Join people's label sets with the sample and the models."""
         place = pc.index_in(labels.image_id, drawn.drawn)
         answered = place.is_valid().to_numpy(zero_copy_only=False)
         if "rated" in labels.table.column_names:
@@ -307,7 +307,7 @@ class _Answered:
                 where=where,
                 got=f"{len(rows):,} of {len(drawn):,} images of the sample",
                 allowed=f"at least {FEWEST_PILOT}",
-                do="let people answer more images, or plan without a pilot",
+                do="have people label more images, or plan without a pilot",
             )
         return cls(
             tuple(c.model for c in cases),

@@ -50,7 +50,7 @@ _DESIGN = (
     TEXT("question", "accuracy, or difference of two models"),
     TEXT("design", "as for manyhot audit"),
     TEXT("estimator", "ppi++, or sample for the audited images alone, without proposed label sets"),
-    COUNT("images", "number of images that people answer in each data set"),
+    COUNT("images", "number of images that people label in each data set"),
 )
 _PRECISION = (
     REAL("half_width", "half-width of the 95 % interval, for the model or pair with the widest interval"),
@@ -82,7 +82,7 @@ declare_table("plan_curve", (*_DESIGN, *_PRECISION))
 
 @dataclass(frozen=True, eq=False)
 class AuditPlan(Result):
-    """How many images people must answer with each design.
+    """The number of images that people must label with each design.
 
     Attributes
     ----------
@@ -176,8 +176,8 @@ def plan_audit(
 ) -> AuditPlan:
     """Compute how many images people must label to decide a question, and how many hours this takes.
 
-    Pass one question: a width, a difference, a drop, ranks, or the hours that are available. Shares are from
-    0 to 1: 0.02 is 2 points.
+    Ask exactly one question, by passing a width, a difference, a drop, ranks, or the available hours. Shares
+    are from 0 to 1: 0.02 is 2 points.
 
     Parameters
     ----------
@@ -192,12 +192,12 @@ def plan_audit(
         True difference between the accuracies of two models (or of each pair of models in the pilot) that the
         audit must decide with the requested power.
     drop
-        True difference between the accuracies of one model on two data sets that must be decided, with an
-        audit of each data set.
+        True difference between the accuracies of one model on two data sets that the audits must decide, one
+        audit per data set.
     ranks
-        To rank many models: expected share of the pairs of models that are decided.
+        To rank many models: expected share of pairs of models whose order is decided.
     hours
-        Total hours of work of all raters, to compute what can be decided in this time.
+        Total working hours of all raters, to compute what can be decided in this time.
     power
         Probability that a difference is decided (that its 95 % interval does not contain 0).
     n_images
@@ -216,7 +216,7 @@ def plan_audit(
         classes that most of the other models predict).
     questions
         Number of questions per image; by default, that of the pilot or of the models in the folder or,
-        without these, that of as many models on ReaL's images.
+        without these, that of the same number of models on ReaL's images.
     raters
         Number of answers per question.
     seconds
@@ -282,7 +282,7 @@ class _Cost:
         return self.questions * self.raters * self.seconds / 3600
 
     def of(self, n: int) -> dict[str, float]:
-        """Return the questions, answers and hours of n images."""
+        """Return the numbers of questions, answers and hours for n images."""
         asked = n * self.questions
         return {"questions": asked, "answers": asked * self.raters, "hours": n * self.hours}
 
@@ -354,7 +354,7 @@ def _arms(asked: _Asked, basis: Pilot) -> Sequence[PlannedDesign]:
         return (*basis.of_values, *basis.of_pairs)
     if asked.goal == "ranks" and len(basis.ranked) == 0:
         raise UsageError(
-            "Ranks need three or more models.",
+            "Ranks require at least three models.",
             got=f"{basis.n_models}",
             do="pass more models, or ask for a `difference`",
         )
@@ -362,7 +362,7 @@ def _arms(asked: _Asked, basis: Pilot) -> Sequence[PlannedDesign]:
         return basis.ranked
     if asked.goal == "difference" and not basis.of_pairs:
         raise UsageError(
-            "A difference needs two models.",
+            "A difference requires two models.",
             got=f"{basis.models[0]} alone",
             do="pass another model, or ask for a `width`",
         )

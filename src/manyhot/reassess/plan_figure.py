@@ -12,7 +12,7 @@ _COLOURS = ("muted", "mark", "own", "green", "purple", "ochre")
 
 
 def plan_figure(curve: pa.Table, goal: str) -> Figure:
-    """Return the figure of the table ``plan_curve``: the power, the pairs decided or the width."""
+    """Return the figure of the table ``plan_curve``: the power, the share of decided pairs, or the width."""
     column, title, scale = _shown(curve)
     rows = [{"images": r["images"], "value": scale * r[column], "name": _name(r)} for r in curve.to_pylist()]
     names = list(dict.fromkeys(r["name"] for r in rows))

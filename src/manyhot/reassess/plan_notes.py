@@ -22,7 +22,7 @@ NEARLY_ALL = 0.9
 
 NO_PILOT = (
     "without a pilot, widths assume data like ImageNet: on CIFAR-10 and PASCAL VOC, the median interval was "
-    "0.4 to 1.1 times as wide as planned, so let people answer a pilot of 250 images first"
+    "0.4 to 1.1 times as wide as planned, so have people label a pilot of 250 images first"
 )
 """`benchmarks/audit_plans.py` has the figures."""
 
@@ -56,14 +56,15 @@ def _doubts(arms: Sequence[PlannedDesign], basis: Pilot) -> Iterator[str]:
     few = {_name(arm): least for arm in arms if (least := _least(arm)) < FEWEST_EFFECTIVE}
     if few:
         least = min(few.values())
-        enough = "a pilot without any disagreement is not informative, so a larger one is needed"
+        enough = "use a larger pilot: one without any disagreement is not informative"
         if least >= 1:
             size = FEWEST_EFFECTIVE * basis.n_answered / least
-            enough = f"a pilot of about {math.ceil(size / 50) * 50:,} images would do"
+            enough = f"use a pilot of about {math.ceil(size / 50) * 50:,} images"
         yield (
             f"the pilot is too small for a reliable width of {', '.join(few)}: the variance comes from only "
             f"{least:.0f} of its {basis.n_answered:,} images, and {FEWEST_EFFECTIVE} are needed. In 8 of 10 "
-            f"such audits, the width of the interval is within the range in brackets; {enough}"
+            "such audits, the width of the interval is within the range in brackets. To plan reliably, "
+            f"{enough}"
         )
 
 
@@ -102,8 +103,8 @@ def _savings(goal: PlanGoal, rows: Sequence[Row], basis: Pilot) -> Iterator[str]
         yield f"a sample saves little: {first['images']:,} of {basis.n_images:,} images are needed"
     elif first["images"] < FEWEST_ANSWERED:
         yield (
-            f"{first['images']:,} images are few: intervals need at least about 10 images on which people "
-            f"and proposals disagree, and their coverage was tested only from {FEWEST_ANSWERED} images on"
+            f"{first['images']:,} images are few: intervals require at least about 10 images on which people "
+            f"and proposals disagree, and their coverage was tested only for {FEWEST_ANSWERED} or more images"
         )
     if goal == "ranks":
-        yield "pairs are decided one by one, without a correction for the number of pairs"
+        yield "each pair is decided separately, without a correction for the number of pairs"

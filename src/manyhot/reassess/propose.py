@@ -117,21 +117,20 @@ def propose(
         the rules; all-classes needs no predictions.
     findings
         Findings of manyhot diagnose labels: their folder, or a Parquet or CSV file with some of them. The
-        questions are then about the classes in the findings, instead of those that a rule proposes, and need
-        no predictions.
+        questions are then about the classes in the findings instead of those that a rule proposes, so no
+        predictions are needed.
     known_labels
-        Label sets of some images, or golden answers. They are used to estimate recall and precision, and to
-        fit rules that learn. Unrated images are left out. By default, golden.parquet of the campaign.
+        Label sets of some images, or golden answers. Used to estimate recall and precision, and to fit rules
+        that learn. Unrated images are left out. By default, golden.parquet of the campaign.
     leave_out
         Images not to ask about: those whose only proposal is the original label (proposals), those whose
         original label is the top class of every model (models), or none (nothing).
     add
-        Keep the proposals of the campaign and add those that are new. The app asks about them after it is
-        started again.
+        Keep the proposals of the campaign and add the new ones. The app asks about them after a restart.
     without
         Questions to withdraw from the campaign: a table with a column of images, of classes, or both, or a
         text file with an image per line. The other proposals are kept. No rule is applied, unless `add` is
-        set. The app no longer asks withdrawn questions after it is started again, and keeps their answers.
+        set. After a restart, the app no longer asks withdrawn questions, but keeps their answers.
     seconds
         Seconds per question, to compute the hours of work; the default is an assumption.
     raters
@@ -155,7 +154,7 @@ def propose(
         If predictions have a different class list or lack images, or no label set belongs to these images.
     """
     if without is not None and not add:
-        need = "Questions are withdrawn from the proposals of the campaign, without a rule."
+        need = "Questions are withdrawn from the campaign's proposals without applying a rule."
         _check_alone(need, predictions=predictions, findings=findings, known_labels=known_labels)
         source, classes = open_to_ask(labels, reading, run)
         n_classes, class_hash = _class_list(classes, [], reading.n_classes, uses_models=False)
@@ -302,7 +301,7 @@ def _expected(c: Coverage, rule: Entry, resamples: int, seed: int) -> Expected:
 
 
 def share_interval(num: Floats32, den: Floats32, samples: Floats32) -> ShareInterval:
-    """Return a ratio of sums and its interval, from resamples or, for few images, by the jackknife."""
+    """Return a ratio of sums, and its interval from resamples or, for few images, by the jackknife."""
     ratio = Ratio(num.astype(np.float64), den.astype(np.float64), den > 0)
     value, n = ratio.value(), int(np.count_nonzero(den))
     if not len(samples):

@@ -49,14 +49,14 @@ class Expected:
     recall : ShareInterval
         Share of known labels that are proposed, or kept as the original label of an image without questions.
     precision : ShareInterval
-        Share of questions whose answer in the known label sets is yes.
+        Share of questions to which the known label sets answer yes.
     n_images, n_labels, n_questions : int
         Numbers of images with a known label set, of labels in these sets, and of questions about these
         images.
     n_unasked : int
-        Number of questions that the known label sets do not answer. Their answer counts as no.
+        Number of questions that the known label sets do not answer; they count as answered no.
     held_out : bool
-        Whether each image was evaluated with a rule that was fitted without its label set.
+        Whether each image was evaluated with a rule fitted without this image's label set.
     """
 
     recall: ShareInterval
@@ -78,8 +78,7 @@ class Proposals(Result):
         The table ``proposals``.
     rule : str
     n_images, n_left_out : int
-        Number of images, and number of images without questions. Images without questions keep their original
-        label.
+        Number of images, and number of images without questions, which keep their original label.
     models : tuple of str
     seconds : float
         Seconds that a rater takes for a question.
@@ -90,7 +89,7 @@ class Proposals(Result):
     about : Mapping
         Report of the rule's search.
     withdraws : bool
-        Whether questions of the campaign are withdrawn, so that the table need not contain all of them.
+        Whether questions of the campaign are withdrawn. If so, the table need not contain all its questions.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -172,7 +171,13 @@ class Proposals(Result):
             )
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the table as `Result.write` does, unless raters have begun to answer others in its place."""
+        """Write the table as `Result.write` does, unless it would drop questions that raters are answering.
+
+        Raises
+        ------
+        InputError
+            If raters have begun to answer proposals of the campaign that the table lacks.
+        """
         self.check_out(out, ())
         target = self._paths(out, "proposals")[0]
         is_own = target.name == "proposals.parquet" and (target.parent / tables.DESCRIPTION).is_file()

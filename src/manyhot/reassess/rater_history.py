@@ -40,7 +40,7 @@ _KINDS = ("answers yes, maybe and no", "choices of one class of all")
 
 
 def check_history(votes: Votes, entry: registry.Entry, history: TableLike, start: TableLike) -> None:
-    """Raise an error if the method or the kind of votes cannot be combined with earlier answers."""
+    """Raise an error if the method or kind of votes cannot be combined with earlier answers."""
     if start is not None and not votes.kind:
         raise InputError(
             "`start` needs votes in which raters choose one of all classes.",
@@ -75,7 +75,7 @@ def history_table(counts: History, votes: Votes) -> pa.Table:
 
 
 def with_earlier(counts: History, earlier: History | None) -> History:
-    """Return the numbers of answers including earlier ones, so that a later campaign can use all of them."""
+    """Return the numbers of answers, including earlier ones, so that a later campaign can use them all."""
     if earlier is None:
         return counts
     parts = zip(
@@ -109,7 +109,7 @@ def history_of(source: TableLike, votes: Votes, argument: str) -> History | None
     n = one_chunk(table["n"]).to_numpy()
     if (n < 0).any() or not np.isfinite(n).all():
         raise InputError(
-            "A number of answers is negative or not a number.",
+            "A number of answers is negative, infinite or NaN.",
             where=f"`{argument}`",
             got=float(n[(n < 0) | ~np.isfinite(n)][0]),
             allowed="0 or more",
@@ -179,7 +179,7 @@ def _matrices(source: TableLike, argument: str) -> pa.Table:
             raise InputError(
                 "The table matrices of these labels is missing.",
                 where=path,
-                got=f"no {path.stem}-matrices.parquet beside it",
+                got=f"no {path.stem}-matrices.parquet next to it",
                 do="aggregate the votes of this campaign again",
             )
         if path.is_file() and declared(path) != "matrices" and (entry := detect(path)) is not None:
@@ -195,7 +195,7 @@ def _no_matrices(path: Path, entry: registry.Entry, argument: str) -> InputError
         "The file does not contain the result of an earlier aggregation.",
         where=path,
         got=f"{holds} ({entry.name})",
-        allowed="the folder or the labels that manyhot aggregate wrote, or the table matrices beside them",
+        allowed="the folder or labels that manyhot aggregate wrote, or the table matrices next to them",
         do=f"aggregate these votes first, and pass the folder with `{argument}`: {line}"
         if holds == "votes"
         else None,

@@ -49,7 +49,7 @@ declare_table(
         REAL("maybe", "share of maybe among the answers"),
         REAL("yes", "share of yes among the answers"),
         *interval(
-            "agreement", "share of other raters' answers to the same questions that equal the rater's answer"
+            "agreement", "share of other raters' answers to the same questions that equal this rater's answer"
         ),
         COUNT("others", "number of other raters' answers to the same questions"),
         REAL.nullable(
@@ -63,7 +63,7 @@ declare_table(
             "does not estimate it",
         ),
         COUNT("golden", "number of golden questions answered"),
-        COUNT("golden_yes", "number of golden questions answered whose true answer is yes"),
+        COUNT("golden_yes", "number of answered golden questions whose true answer is yes"),
         *interval(
             "golden_accuracy",
             "share of correct answers to golden questions, where maybe counts as no",
@@ -104,7 +104,7 @@ def raters_table(
         The same votes as arrays.
     golden : GoldenAnswers, optional
     result : Aggregate, optional
-        Result of an aggregator, with its estimates of the quality of raters.
+        Result of an aggregator, which contains estimates of the quality of raters.
     pairs : RaterPairs, optional
         Result of `manyhot.core.raters.rater_pairs`, which is called if this is None.
     """
@@ -230,8 +230,8 @@ SHOWN_RATERS = 20
 def rater_lines(raters: Sequence[Mapping[str, Any]], most: int = SHOWN_RATERS) -> Iterator[str]:
     """Yield the raters by ascending informedness, with their measures; raters without informedness last.
 
-    If there are more than `most` raters, only raters measured on golden questions are shown, if there are
-    any.
+    If there are more than `most` raters and some were measured on golden questions, only these are shown. If
+    they are still more than `most`, only the least and the most informative ones are shown.
     """
     ranked = sorted((r for r in raters if r["informedness"] is not None), key=lambda r: r["informedness"])
     shown: list[Mapping[str, Any] | None] = [*ranked, *(r for r in raters if r["informedness"] is None)]

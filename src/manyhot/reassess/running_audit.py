@@ -48,7 +48,7 @@ MOST_PAIRED = 4
 
 @dataclass(frozen=True, eq=False)
 class AuditInProgress:
-    """The questions of an audit, and the predictions of models for its n images, in the order of the sample.
+    """The questions of an audit, and models' predictions for its n images, in the order of the sample.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class AuditInProgress:
     asked : ndarray of int64, shape (Q,)
         Each question as ``place * n_classes + class``, ascending.
     chosen : ndarray of bool, shape (n, M)
-        Whether the other models with which the audit was drawn propose the top class.
+        Whether a model's top class is proposed by the other models with which the audit was drawn.
     proposed : ndarray of float64, shape (M,)
         The mean of `chosen` over all images of the population.
     power : float or "tuned"
@@ -111,7 +111,7 @@ class AuditInProgress:
         )
 
     def intervals(self, votes: Votes, raters: int) -> RunningAudit:
-        """Return the intervals from the images that were answered so far, in the order of the sample.
+        """Return the intervals from the images answered so far, in the order of the sample.
 
         Parameters
         ----------
@@ -192,7 +192,7 @@ def _notes(n_models: int, later: Sequence[str], missing: Sequence[str]) -> Itera
     if later:
         yield (
             f"Not shown: {', '.join(later)}. The audit was drawn without these predictions, so people may "
-            "not be asked about the classes of these models."
+            "not have been asked about the classes of these models."
         )
     if missing:
         yield (

@@ -34,7 +34,7 @@ STAGES = ("images", "predictions", "proposals", "votes", "golden", "labels")
 
 @dataclass(frozen=True)
 class Stage:
-    """A table of a campaign and its count, which is None if the table does not exist."""
+    """A table of a campaign and its number of rows, or of models for predictions; None without a table."""
 
     name: str
     count: int | None
@@ -42,7 +42,7 @@ class Stage:
 
     @property
     def done(self) -> bool:
-        """Whether the table exists."""
+        """Whether the table exists and is not empty."""
         return bool(self.count)
 
 
@@ -91,7 +91,7 @@ def campaign_status(campaign: CampaignFolder, *, database: DatabaseAddress = Non
     Parameters
     ----------
     campaign
-        Folder of the campaign. For most files, only the footer, which contains the number of rows, is read.
+        Folder of the campaign. From most files, only the footer is read, which contains the number of rows.
     database
         Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
         folder.
@@ -175,7 +175,7 @@ def _new_answers(campaign: Campaign, new: int, database: str | None) -> Iterator
 
 def _on_further(further: int) -> Iterator[str]:
     if further:
-        yield f"answers still to come that `manyhot next --ask` asked for: {further:,}"
+        yield f"answers requested by `manyhot next --ask` that are still to come: {further:,}"
 
 
 def _notes(campaign: Campaign, models: Sequence[str]) -> Iterator[str]:
@@ -222,17 +222,17 @@ def _next(campaign: Campaign, stages: dict[str, Stage], new: int, *, can_ask: bo
             f"python -m webbrowser {folder}/results/report/index.html\nmanyhot plan {folder} --width 0.02"
         )
     if is_audit:  # label sets of a sample are not judged as if they were all
-        return "estimate metrics on people's label sets of all images", (
+        return "estimate metrics over all images from people's label sets of the sample", (
             f"manyhot evaluate {_population(campaign)} --audited {folder} --out {folder}/results"
         )
     if is_judged:
         return "look at the report", f"python -m webbrowser {folder}/results/report/index.html"
     judge = f"manyhot evaluate {folder} --out {folder}/results"
     if can_ask:
-        return "judge models on the label sets, or ask raters again where that may change most", (
+        return "evaluate models on the label sets, or ask raters again where this is likely to change most", (
             f"{judge}\nmanyhot next {folder} --budget 1000 --ask"
         )
-    return "judge models on the label sets", judge
+    return "evaluate models on the label sets", judge
 
 
 _OF_A_DRAW = frozenset(
@@ -290,7 +290,7 @@ def _source(campaign: Campaign) -> str:
 
 
 def file_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a file of manyhot; empty if it is not a Parquet file."""
+    """Return the metadata of a file that manyhot wrote; empty if it is not a Parquet file."""
     try:
         return tables.metadata(pq.read_schema(path))
     except (pa.ArrowException, OSError, UnicodeDecodeError):

@@ -48,10 +48,10 @@ def campaign_proposals(campaign: Campaign | None) -> pa.Table:
 def without_questions(
     proposals: pa.Table, without: Any, classes: ClassList | None, match: str
 ) -> tuple[pa.Table, tuple[str, ...], dict[str, Any]]:
-    """Return the proposals that are kept, notes, and what was withdrawn, for the history.
+    """Return the remaining proposals, notes, and a record of what was withdrawn.
 
-    A row with an image and a class is a question, one with an image only is the whole image, and one with a
-    class only is the whole class.
+    A row with an image and a class withdraws this question, a row with only an image withdraws all questions
+    about the image, and a row with only a class withdraws all questions about the class.
 
     Raises
     ------
@@ -82,8 +82,8 @@ def without_questions(
     whole = {name: before[name].unique().is_in(left[name].implode()).not_().sum() for name in QUESTION}
     n_images, n_classes = whole["image_id"], whole["class_id"]
     notes.append(
-        f"{len(gone):,} of {len(asked):,} questions were withdrawn; nothing more is asked about {n_images:,} "
-        f"images and {n_classes:,} classes"
+        f"{len(gone):,} of {len(asked):,} questions were withdrawn; {n_images:,} images and {n_classes:,} "
+        "classes have no questions left"
     )
     name = Path(without).name if isinstance(without, str | os.PathLike) else "a table"
     step = {"without": name, "questions": len(gone), "images": n_images, "classes": n_classes}
@@ -152,7 +152,7 @@ def _class_ids(column: pl.Series, key: str, classes: ClassList | None) -> pl.Ser
 
 
 def read_history(about: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return what was proposed, added and withdrawn, from the metadata of proposals."""
+    """Return what was proposed, added and withdrawn, as recorded in the metadata of proposals."""
     try:
         found = json.loads(about.get(HISTORY) or "null")
         rule = json.loads(about.get("rule") or "null")

@@ -101,7 +101,7 @@ class Reach:
         )
 
     def client(self, peer: str, forwarded: str) -> str:
-        """Return the client's address: the last that is not a trusted proxy's. For IPv6, return its network.
+        """Return the client's address, the last that is not a trusted proxy; for IPv6, return its network.
 
         Parameters
         ----------
@@ -213,12 +213,12 @@ class LimitedConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """Start the time limit for the headers of the next request on a kept connection."""
+        """Start the time limit for the headers of the next request on a persistent connection."""
         super().on_message_begin()
         self._wait()
 
     def on_headers_complete(self) -> None:
-        """Cancel the time limit: from here on, the app limits the request."""
+        """Cancel the time limit; from now on, the app's own limits apply to the request."""
         self._end_wait()
         super().on_headers_complete()
 
@@ -309,7 +309,7 @@ class Buckets:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, key: str, count: float = 1.0) -> float:
-        """Take tokens from a bucket and return 0, or return the seconds until there are enough."""
+        """Take tokens from a bucket and return 0, or return the seconds until the bucket has enough."""
         with self._lock:
             left, now = self._look(key)
             if left < count:
@@ -398,7 +398,7 @@ class Limits:
             )
 
     def send(self, rater: str, size: int) -> None:
-        """Count the bytes that a rater sends for storage, in all sessions together.
+        """Count the bytes that a rater sends for storage, over all of the rater's sessions.
 
         Raises
         ------

@@ -120,7 +120,7 @@ app_routes = APIRouter(include_in_schema=False)
 
 @app_routes.get("/health/ready")
 def ready(context: ContextDep) -> PlainTextResponse:
-    """Respond if answers can be stored: the disk is not full, and nothing keeps the database locked."""
+    """Respond with success if answers can be stored: the disk is not full, and the database is not locked."""
     context.ready.get()
     return PlainTextResponse("fine")
 

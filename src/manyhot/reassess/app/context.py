@@ -163,8 +163,9 @@ class Context:
     def strip_address(self, class_id: int, positions: Sequence[int] = ()) -> str:
         """Return the URL of one picture that contains the first example images of a class.
 
-        `positions` are those of its example images that are shown. What an address shows never changes: if
-        some of the first ones are withdrawn, the address contains the positions.
+        `positions` are the positions of the example images that are shown. The picture at a URL never
+        changes: if some of the first example images are withdrawn, the URL contains the positions of those
+        shown.
         """
         address = f"/examples/{self.campaign_id}/{class_id}/strip"
         first = positions[:TILES]
@@ -219,7 +220,7 @@ VisitingOwner = Annotated[Rater, Depends(visiting_owner)]
 
 
 def csrf_token(session: str) -> str:
-    """Return the token that a page must send with a change; other sites cannot know it."""
+    """Return the token that a page must send with each change; other sites cannot know it."""
     return hmac.new(session.encode(), b"manyhot csrf", hashlib.sha256).hexdigest()
 
 

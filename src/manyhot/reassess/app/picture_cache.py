@@ -85,7 +85,7 @@ class PictureCache:
         return self._once(self._path("strip", "\n".join(uris)), lambda: self._joined(uris))
 
     def has_image(self, uri: str, size: str) -> bool:
-        """Return whether an image was made in a size of `SIDES` before."""
+        """Return whether the cache contains an image in a size of `SIDES`."""
         return self._path(str(SIDES[size]), uri).is_file()
 
     def has_strip(self, uris: Sequence[str]) -> bool:

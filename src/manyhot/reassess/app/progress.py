@@ -225,7 +225,7 @@ class CachedValue(Generic[T]):
             self._invalidations += 1
 
     def expire(self) -> None:
-        """Compute the value again as soon as `CORE_SHARE` allows it; compute a quick value immediately."""
+        """Compute the value again as soon as `CORE_SHARE` allows it, or immediately if that is quick."""
         with self._lock:
             self._good_until = 0.0
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RunningInterval:
-    """The current value of an audit, with an interval that is valid at every number of answers.
+    """The current value of an audit, with an interval that is valid after any number of answers.
 
     Attributes
     ----------
     name : str
-        A model, or the two models that are compared.
+        The name of a model, or of the two models that are compared.
     value, lo, hi : float
         The value, and the ends of its interval; the ends are NaN if there is no interval.
     is_pair : bool
@@ -44,9 +44,10 @@ class RunningAudit:
     Attributes
     ----------
     n, size : int
-        Number of answered images, counted from the start of the sample, and size of the sample.
+        Number of images whose questions have all been answered, counted from the start of the sample without
+        gaps, and size of the sample.
     fewest : int
-        Minimum number of answered images for intervals.
+        Minimum value of `n` at which intervals are computed.
     intervals : tuple of RunningInterval
     notes : tuple of str
         Sentences about models that are not shown, or whose predictions are missing.

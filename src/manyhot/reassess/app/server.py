@@ -126,7 +126,7 @@ def database_option(database: str | None) -> str:
 
 
 def web_extra() -> Any:
-    """Return `manyhot.reassess.app`, after checking that the packages it needs are installed.
+    """Return the package `manyhot.reassess.app`; raise an error if packages that it needs are not installed.
 
     Raises
     ------

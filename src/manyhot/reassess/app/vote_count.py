@@ -40,9 +40,9 @@ def still_to_come(slots: Iterable[Any]) -> int:
 
 
 def count_votes(path: Path) -> dict[str, int]:
-    """Return the number of votes of each page in a SQLite file; empty if it is not of the app.
+    """Return the number of votes on each page in a SQLite file; empty if the app did not create the file.
 
-    Pages are named as by the page_id of votes.
+    Pages are identified by the page_id of their votes.
     """
     return dict(_rows(path, _COUNT))
 
@@ -54,12 +54,12 @@ GROUP BY questions.class_id
 
 
 def count_by_class(path: Path) -> dict[int, int]:
-    """Return the number of answers about each class in a SQLite file; empty if it is not of the app."""
+    """Return the number of answers about each class in a SQLite file; empty if the app did not create it."""
     return dict(_rows(path, _BY_CLASS))
 
 
 def count_further(path: Path) -> int:
-    """Return the number of further answers still to come in a SQLite file; 0 if it is not of the app."""
+    """Return the number of further answers still to come in a SQLite file; 0 if the app did not create it."""
     return still_to_come(_rows(path, FURTHER))
 
 
@@ -73,7 +73,7 @@ def _rows(path: Path, query: str) -> list[Any]:
 
 
 def count_at(address: str) -> tuple[dict[str, int], int]:
-    """Return what `count_votes` and `count_further` return, for the database of the app at an address.
+    """Return the results of `count_votes` and `count_further` for the app's database at an address.
 
     Raises
     ------

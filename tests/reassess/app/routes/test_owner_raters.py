@@ -129,7 +129,7 @@ def test_what_raters_are_told_and_agree_to(store, owner):
 
 def crowd_link(owner):
     page = send(owner, "/owner/crowd")
-    return re.search(r"http://testserver(/crowd/[\w-]+)\?participant=NUMBER", page.text)[1]
+    return re.search(r"http://testserver(/crowd/[\w-]+)\?participant=ID", page.text)[1]
 
 
 @pytest.mark.parametrize("parameter", ["PROLIFIC_PID", "workerId", "participant"])

@@ -40,7 +40,7 @@ def test_agreement_needs_two_raters_and_the_page_says_so(store, look):
         answer(store, who, store.queue(who).visits[0], value=YES)
         page = look()
         assert said in page
-        assert ("Agreement needs two raters per question." in page) == (name == "ann")
+        assert ("Measuring agreement requires two raters per question." in page) == (name == "ann")
         assert ("agreeing answer pairs" in page) == (name == "bob")
 
 

@@ -102,7 +102,7 @@ def test_undoing_a_first_answer_says_what_becomes_of_it(campaign, visit):
     assert ann.page.inner_text("#say") == "Undone."
     ann.press("u")
     assert ann.answers()[0] == ""
-    assert ann.page.inner_text("#say") == "Undone. Classes left open count as no."
+    assert ann.page.inner_text("#say") == "Undone. Classes without an answer count as no."
     ann.sent()
     ann.page.reload()  # it is what it counts as
     ann.settle()

@@ -188,8 +188,8 @@ def post_invitations(
 ) -> Response:
     """Invite raters, one name per line, and show the links, which the database does not store.
 
-    Raters who have a link keep it. With `file`, the new links are returned as a CSV file, in which these
-    raters have no link.
+    Raters who already have a link keep it. With `file`, the new links are returned as a CSV file, which lists
+    these raters without a link.
     """
     unique = list(dict.fromkeys(line.strip() for line in names.splitlines() if line.strip()))
     if len(unique) > MOST_INVITED:
@@ -246,7 +246,7 @@ def change_raters(
 def post_crowd_link(request: Request, context: ContextDep, owner: VisitingOwner) -> Response:
     """Create a link for a crowd; an earlier link becomes invalid."""
     link = f"{context.address(request)}/crowd/{context.store.crowd_link()}"
-    return _overview(request, context, owner, links=[("crowd", f"{link}?participant=NUMBER")])
+    return _overview(request, context, owner, links=[("crowd", f"{link}?participant=ID")])
 
 
 @owner_routes.get("/payment.csv")
@@ -265,7 +265,7 @@ def change_rater(
     max_pages: Annotated[str, Form(pattern=r"^\d{0,7}$")] = "",
     refines: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Give a rater a new link, stop or revoke the rater, let the rater continue, or change the rights."""
+    """Give a rater a new link, stop, reinstate or revoke the rater, or change the rater's rights."""
     rater = next((r for r in context.store.raters() if r.id == rater_id and not r.is_owner), None)
     if rater is None:
         raise HTTPException(404, "This rater does not exist.")

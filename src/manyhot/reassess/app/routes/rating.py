@@ -44,13 +44,13 @@ Milliseconds = Annotated[int, Field(ge=0, lt=1 << 40), BeforeValidator(_whole)]
 
 
 def storable(text: str) -> str:
-    """Return a text that databases can store, without null characters and halves of split emojis."""
+    """Return a text that databases can store, without null characters or unpaired surrogates."""
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return whole.replace("\0", "\ufffd")
 
 
 class Strict(BaseModel):
-    """A Pydantic model that rejects unknown keys, and text in place of numbers."""
+    """A Pydantic model that rejects unknown keys, and numbers that are passed as text."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -256,8 +256,8 @@ def fair_examples(
     """Return the positions of the example images of each class that are shown next to an image.
 
     An image is never shown as an example next to itself. If it is an example of a class, every other class
-    also loses one example, chosen at random with the image and the class as seed. The number of examples thus
-    reveals nothing about the original label.
+    also loses one example, chosen at random with the image and the class as seed. The number of examples
+    therefore reveals nothing about the original label.
     """
     found: dict[int, list[int]] = {}
     for class_id, images in examples.items():

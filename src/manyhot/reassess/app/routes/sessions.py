@@ -18,7 +18,7 @@ _FormText = Annotated[str, Form(max_length=1000)]
 
 @sessions_routes.get("/join/{token}", response_class=HTMLResponse)
 def invitation(request: Request, token: str, context: ContextDep) -> Response:
-    """Show the welcome page to an invited rater, without a session, as mail programs may open the link."""
+    """Show an invited rater the welcome page; begin no session, as mail programs may open the link."""
     rater = _invited(context, token)
     if _needs_password(context, rater):
         return _ask_password(request, context, rater, token)
@@ -87,7 +87,7 @@ def login_page(request: Request, context: ContextDep) -> Response:
 
 @sessions_routes.post("/owner/login")
 def log_in(request: Request, context: ContextDep, name: _FormText, password: _FormText) -> Response:
-    """Begin an owner's session. Password guesses are limited here: no other route takes a password."""
+    """Begin an owner's session. Password guesses are limited here; no other route checks a password."""
     context.limits.try_password(context.client(request), name.strip())
     with context.limits.hashing():
         # PostgreSQL keeps no null characters, and looks for none.

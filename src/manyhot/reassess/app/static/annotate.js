@@ -217,7 +217,7 @@ async function back() {
     trail.recall(await ask(`/api/back${before}`));
     show();
   } catch (error) {
-    messages.toast(error.status === 404 ? "There is no earlier image." : "Earlier images need a connection.");
+    messages.toast(error.status === 404 ? "There is no earlier image." : "Earlier images are not available without a connection.");
   }
 }
 
@@ -291,7 +291,7 @@ function undo() {
   page.view.draw();
   mark(page.classes.indexOf(before[0][0]));
   const open = before.some(([, value]) => value === null);
-  messages.toast(open ? "Undone. Classes left open count as no." : "Undone.");
+  messages.toast(open ? "Undone. Classes without an answer count as no." : "Undone.");
 }
 
 function remark(page, what) {
@@ -430,7 +430,7 @@ for (const [id, action] of Object.entries({
 
 async function leave() {
   const count = outbox.size;
-  if (count && !confirm(`Answers that have not been sent yet: ${count}. This browser keeps them, and sends them when you log in again. Log out anyway?`)) return;
+  if (count && !confirm(`Answers that have not been sent yet: ${count}. This browser keeps them and sends them when you log in again. Log out anyway?`)) return;
   try { localStorage.removeItem(QUEUE); } catch { /* forbidden */ }
   await ask("/leave", {}).catch(() => {});
   location.assign("/");

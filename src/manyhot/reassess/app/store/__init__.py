@@ -130,17 +130,17 @@ class Store:
     def add(
         self, choose: Callable[[pa.Table], tuple[Iterable[ImageQuestions], Iterable[Example], str]]
     ) -> None:
-        """Add questions that the database does not hold yet; see `fill.add`.
+        """Add questions that the database does not contain yet; see `fill.add`.
 
         `choose` returns the arguments of `fill.add`, given the columns ``image_id`` and ``class_id`` of all
-        questions. Nobody else adds questions in the meantime.
+        questions. No other caller can add questions in the meantime.
         """
         self._database.write(lambda c: fill.add(c, *choose(fill.questions_asked(c))))
 
     def ask_only(self, questions: pa.Table) -> Withdrawal:
-        """Withdraw all questions that a table lacks, and ask those in it that were withdrawn again.
+        """Withdraw all questions that a table lacks, and reinstate withdrawn questions that it contains.
 
-        Other changes are made in between. A call that is interrupted can be repeated.
+        Other changes to the database can be made in between. An interrupted call can be repeated.
         """
         changes = self._database.read_together(lambda c: withdrawn.find_changes(c, questions))
         if len(changes):
@@ -164,10 +164,10 @@ class Store:
         return Withdrawal(n, changes.images, answers, len(changes) - n)
 
     def ask_further(self, questions: pa.Table) -> FurtherAnswers:
-        """Ask one more rater each of some questions, all or none; see `further.ask_further`.
+        """Ask for one more answer to each of some questions; see `further.ask_further`.
 
-        `questions` has the columns ``image_id``, ``class_id`` and ``n_votes``: how many raters of the app are
-        known to have answered.
+        Either all questions are added or none. `questions` has the columns ``image_id``, ``class_id`` and
+        ``n_votes``, the number of raters of the app who are known to have answered.
         """
         listed = self._database.read(lambda c: further.find_further(c, questions))
         return self._database.write(lambda c: further.ask_further(c, *listed))
@@ -177,7 +177,7 @@ class Store:
         return self._database.read(read_settings)
 
     def change_settings(self, **changes: object) -> CampaignSettings:
-        """Change some settings and return all; see `fit_slots` for a new number of raters."""
+        """Change some settings and return all settings; for a new number of raters, see `fit_slots`."""
         changed = self._change(lambda c: _change_settings(c, **changes))
         self.fit_slots()
         return changed
@@ -243,7 +243,7 @@ class Store:
         self._change(lambda c: pages.stop(c, rater_id))
 
     def leave_out(self, rater_id: int) -> None:
-        """Stop a rater, leave the answers out, and ask other raters instead; see `pages.leave_out`."""
+        """Stop a rater, leave out all their answers, and ask other raters instead; see `pages.leave_out`."""
         self._change(lambda c: pages.leave_out(c, rater_id))
 
     def count_again(self, rater_id: int) -> None:
@@ -304,8 +304,8 @@ class Store:
     def remembered(self, token: str) -> Rater | None:
         """Return the rater of a recently used session; None for other sessions and for owners.
 
-        A cache avoids a query per answer. The transaction that stores an answer checks the permissions
-        anyway.
+        A cache avoids one query per answer. The transaction that stores an answer checks the permissions
+        again.
         """
         at, rater = self._sessions.get(token, (0.0, None))
         return rater if time.monotonic() - at < _REMEMBER else None
@@ -376,7 +376,7 @@ class Store:
     def refine(
         self, rater: Rater, pages: Sequence[int], *, only: bool = False, skip: int | None = None
     ) -> Visit | None:
-        """Let a rater decide on the first available page of a list; see `disputes.begin_next`."""
+        """Let a rater decide on the first available page in a list; see `disputes.begin_next`."""
         return self._database.write(lambda c: disputes.begin_next(c, rater, pages, only=only, skip=skip))
 
     def visit(self, rater: Rater, key: str) -> Visit | None:
@@ -392,7 +392,7 @@ class Store:
         self._database.write(lambda c: remarks.remove_remarks(c, remark_ids))
 
     def missing_classes(self) -> list[tuple[int, int]]:
-        """Return the classes reported as missing with their numbers of images, most frequent first."""
+        """Return the classes reported as missing, most frequent first, and the number of images of each."""
         return self._database.read(remarks.missing_classes)
 
     def count_remarks(self) -> int:
@@ -405,7 +405,7 @@ class Store:
         return self._database.read(lambda c: c.scalar(query))
 
     def example(self, class_id: int, position: int) -> str | None:
-        """Return the location of an example image of a class; None if it does not exist, or is withdrawn."""
+        """Return the location of an example image of a class; None if it does not exist or was withdrawn."""
         table = schema.examples
         at = (table.c.class_id == class_id) & (table.c.position == position)
         query = sa.select(table.c.uri).where(at, ~table.c.withdrawn)
@@ -419,7 +419,7 @@ class Store:
         return self._database.read(lambda c: list(c.scalars(query)))
 
     def which_are_examples(self, names: Collection[str]) -> set[str]:
-        """Return those of the named images that are examples of a class."""
+        """Return which of some images are examples of a class."""
         name = schema.examples.c.name
         query = sa.select(name).where(name.in_(names), ~schema.examples.c.withdrawn).distinct()
         return set(self._database.read(lambda c: c.scalars(query).all()))
@@ -435,7 +435,7 @@ class Store:
         return self._database.read(fill.count_examples)
 
     def count_golden_pages(self) -> tuple[int, int]:
-        """Return the number of golden pages, and the number of different true answers on them."""
+        """Return the number of golden pages, and the number of distinct true answers on them."""
         return self._database.read(golden.count_golden_pages)
 
     def source(self) -> str:
@@ -445,8 +445,8 @@ class Store:
     def examples(self, class_ids: Collection[int]) -> dict[int, list[tuple[int, str]]]:
         """Return the positions and image_ids of the example images of each class, in the order of positions.
 
-        They only change if images are withdrawn, and are cached, because reading the examples for four pages
-        takes as long as everything else.
+        They are cached, because they change only if images are withdrawn, and reading them for four pages
+        takes as long as the rest of the request.
         """
         known = self._examples
         if not known.keys() >= set(class_ids):

@@ -59,7 +59,7 @@ class Rater:
     position : int
         Position of the last page taken.
     max_pages : int, optional
-        Maximum number of pages of this rater; None for the campaign's setting.
+        Maximum number of pages for this rater; None for the campaign's setting.
     state : str
         active, stopped, revoked, or `ANSWERS_LEFT_OUT`.
     refines : bool
@@ -70,7 +70,7 @@ class Rater:
     stopped_for : str, optional
         Why the app stopped the rater.
     judged_from : int
-        Number of a visit. Only the visits after it are checked for quality and speed while the rater works.
+        Number of a visit. While the rater works, only later visits are checked for quality and speed.
     """
 
     id: int
@@ -119,7 +119,7 @@ def invite(
     name : str
     role : {"rater", "owner"}
     max_pages : int, optional
-        Maximum number of pages of this rater, instead of the campaign's setting.
+        Maximum number of pages for this rater, instead of the campaign's setting.
     refines : bool, optional
         Whether the rater decides where raters disagree. None keeps the current setting; for a new rater, it
         means no.
@@ -253,7 +253,7 @@ def find_password(connection: sa.Connection, name: str) -> tuple[Rater, str] | N
 
 
 def is_password(password: str, password_hash: str | None) -> bool:
-    """Return whether a password matches a hash; without a hash, the check fails after the same time."""
+    """Return whether a password matches a hash; without a hash, return False after the same time."""
     with _HASHING:
         try:
             _HASHER.verify(password_hash or _NOBODY, password.encode(errors="surrogatepass"))
@@ -263,7 +263,7 @@ def is_password(password: str, password_hash: str | None) -> bool:
 
 
 def owners(connection: sa.Connection) -> list[tuple[str, bool]]:
-    """Return the names of owners, and whether each has a password."""
+    """Return the name of each owner, and whether the owner has a password."""
     table = schema.raters
     query = sa.select(table.c.name, table.c.password.is_not(None)).order_by(table.c.id)
     rows = connection.execute(query.where(table.c.role == "owner", table.c.state != "revoked"))

@@ -20,7 +20,7 @@ CAMPAIGN_STATES = ("running", "paused", "closed")
 
 @dataclass(frozen=True)
 class OwnerSetting:
-    """How a setting is named, explained and limited on the owner's page.
+    """The name, the explanation and the range of a setting on the owner's page.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class CampaignSettings:
     max_pages : int
         Maximum number of pages per rater; 0 for no limit.
     lease_minutes : float
-        Minutes after which an open page goes to another rater.
+        Minutes without answers after which an open page goes to another rater.
     qualify : int
         Number of golden pages that each rater answers first.
     least_informedness : float
@@ -65,8 +65,8 @@ class CampaignSettings:
     golden_latest : int
         Number of latest golden pages on which informedness is checked again; 0 for no such check.
     least_seconds : float
-        Minimum time per page, in seconds. Raters whose last 20 pages took less are stopped; 0 for no such
-        check.
+        Minimum time per page, in seconds. Raters whose mean time over their last 20 pages is shorter are
+        stopped; 0 for no such check.
     refine_from : int
         Number of answers that a question needs before it can be decided; 0 means `raters`.
     show_label : bool
@@ -76,7 +76,7 @@ class CampaignSettings:
     places : int
         Maximum number of raters who join through the link for a crowd; 0 for no limit.
     completion_code, completion_address : str
-        A code, and an address to return to, which raters who joined through the link for a crowd get at the
+        A code, and an address to return to. Raters who joined through the link for a crowd get both at the
         end.
     state : str
         One of `CAMPAIGN_STATES`.
@@ -96,14 +96,14 @@ class CampaignSettings:
     least_informedness: float = _asks(
         0.2, "Minimum informedness to qualify", "raters below it are stopped; −1 to 1", -1, 1
     )
-    golden_every: int = _asks(20, "Then one golden page in every", "at random; 0: none", 0, 10_000)
+    golden_every: int = _asks(20, "Then one golden page in every", "pages, at random; 0: none", 0, 10_000)
     golden_latest: int = _asks(
         10, "Golden pages that are checked again", "the latest ones of each rater; 0: none", 0, 10_000
     )
     least_seconds: float = _asks(
         0.5,
         "Minimum seconds per page",
-        "raters whose last 20 pages took less are stopped; 0: no check",
+        "raters with a lower mean over their last 20 pages are stopped; 0: no check",
         0,
         600,
     )
@@ -113,13 +113,17 @@ class CampaignSettings:
     consent: str = _asks("", "Consent", "raters agree to this text before they begin", 0, 10_000)
     contact: str = _asks("", "Contact", "whom raters can ask, such as a name and an address", 0, 500)
     places: int = _asks(
-        100, "Places for the crowd", "raters who join through the link for a crowd; 0: no limit", 0, 1_000_000
+        100,
+        "Places for the crowd",
+        "for raters who join through the link for a crowd; 0: no limit",
+        0,
+        1_000_000,
     )
     completion_code: str = _asks("", "Completion code", "shown at the end to raters of the crowd", 0, 200)
     completion_address: str = _asks(
         "",
         "Address to return to",
-        "for raters who joined through the link for a crowd, such as https://…",
+        "such as https://…; for raters who joined through the link for a crowd",
         0,
         1000,
     )
@@ -170,7 +174,7 @@ _PROTOCOL = (
 
 
 def protocol_of(settings: CampaignSettings) -> dict[str, str]:
-    """Return how the answers of a campaign came about, for its data card: the settings by their names."""
+    """Return how the answers of a campaign were collected, for its data card, as settings by name."""
     shown = {OWNER_SETTINGS[name].text: getattr(settings, name) for name in _PROTOCOL}
     return {
         text: {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}" or "none"

@@ -15,9 +15,9 @@ from manyhot.reassess.app.store.slots import HAS_WITHDRAWN
 
 @dataclass(frozen=True, eq=False)
 class CampaignSize:
-    """Numbers of images, pages and questions, without golden and withdrawn ones, and the truth.
+    """Numbers of images, pages and questions (without golden and withdrawn ones), and golden answers.
 
-    They hold until some questions are added or withdrawn.
+    They are valid until questions are added, withdrawn or reinstated.
 
     Attributes
     ----------
@@ -26,9 +26,9 @@ class CampaignSize:
     truth : dict of int to bool
         The true answers of golden questions.
     withdrawn : ndarray of int
-        The other questions that are not asked any more, in ascending order.
+        The questions that are no longer asked, without golden ones, in ascending order.
     changes : int
-        How often questions were withdrawn or came back.
+        Number of times that questions were withdrawn or reinstated.
     """
 
     images: int

@@ -31,18 +31,18 @@ def is_link(connection: sa.Connection, token: str) -> bool:
 
 
 def join_crowd(connection: sa.Connection, token: str, participant: str) -> Rater | None:
-    """Return the rater of a participant, adding new participants; None if the link is not valid.
+    """Return the rater of a participant, who is added if new; None if the link is not valid.
 
     Raises
     ------
     InputError
-        If the participant's number is not valid, the participant was revoked, or all places are taken.
+        If the participant's id is not valid, the participant was revoked, or all places are taken.
     """
     if not is_link(connection, token):
         return None
     if not _PARTICIPANT.fullmatch(participant):
         raise InputError(
-            "The link lacks the number of a participant.",
+            "The link lacks a valid participant id.",
             got=repr(participant[:100]),
             allowed="PROLIFIC_PID, workerId or participant, with 1 to 64 letters, digits, _ and -",
         )

@@ -133,7 +133,7 @@ class Database:
         return self.begin(change).result()
 
     def begin(self, change: _Change[T]) -> Future[T]:
-        """Start `write` without waiting for it; the future returns the result or the error."""
+        """Start `write` without waiting for it; the future contains the result or the error."""
         return self.begin_with_others(lambda connection, _: [change(connection)], None)
 
     def write_last(self, change: Callable[[sa.Connection, Callable[[], bool]], T]) -> T:

@@ -65,7 +65,8 @@ class Dispute:
     classes : tuple of Contested
         The classes of the page; those on which raters differ come first.
     remarks : tuple of (int, str, str or None, int or None)
-        The number and the name of the rater, the text, and the missing class of each remark.
+        For each remark: the number and the name of its rater, its text, and the missing class that it
+        reports.
     """
 
     page: int
@@ -110,7 +111,7 @@ def find_dispute(connection: sa.Connection, page: int) -> Dispute | None:
 
 
 def begin(connection: sa.Connection, rater: Rater, page: int) -> Visit | None:
-    """Let a rater decide on a page; None if there is nothing to decide, or another rater has it open.
+    """Let a rater decide on a page; return None if nothing is to be decided, or another rater has it open.
 
     A rater reserves only one page at a time, so other raters can decide on pages that this rater viewed
     earlier.
@@ -149,9 +150,10 @@ def begin_next(
     only: bool = False,
     skip: int | None = None,
 ) -> Visit | None:
-    """Let a rater decide on the first available page of a list.
+    """Let a rater decide on the first available page in a list.
 
-    A page that the rater has begun comes first, unless `only` is set or that page is to be skipped.
+    If the rater has already begun a page, this page comes first, unless `only` is set or the page is to be
+    skipped.
     """
     own = (
         None

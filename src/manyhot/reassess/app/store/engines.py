@@ -86,7 +86,7 @@ _AT_ONCE = 20_000
 
 
 def insert_rows(connection: sa.Connection, table: sa.Table, rows: pa.Table) -> None:
-    """Add many rows. PostgreSQL uses COPY, which is twenty times as fast as INSERT."""
+    """Add many rows. On PostgreSQL, this uses COPY, which is twenty times as fast as INSERT."""
     names = ", ".join(rows.column_names)
     for start in range(0, len(rows), _AT_ONCE):
         part = rows.slice(start, _AT_ONCE)
@@ -268,7 +268,7 @@ class PostgresConnection(pg8000.Connection):  # type: ignore[misc]
     Raises
     ------
     pg8000.InterfaceError
-        If the server does not exist, or the connection is lost. All methods raise it.
+        If the server cannot be reached, or the connection is lost. All methods raise this error.
     """
 
     def __init__(

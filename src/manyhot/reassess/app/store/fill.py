@@ -75,7 +75,7 @@ def fill(
     settings: CampaignSettings,
     source: str,
 ) -> bool:
-    """Fill an empty database with a campaign; return False if it was filled already.
+    """Fill an empty database with a campaign; return False if it had already been filled.
 
     Parameters
     ----------
@@ -99,15 +99,15 @@ def fill(
 def add(
     connection: sa.Connection, asked: Iterable[ImageQuestions], examples: Iterable[Example], source: str
 ) -> None:
-    """Add questions that the database does not hold yet; they come after those that it holds.
+    """Add questions that the database does not contain yet, after the existing questions.
 
-    Images that are there get further pages, and classes without example images get some.
+    Images that are already in the database get further pages, and classes without example images get some.
 
     Parameters
     ----------
     connection : sqlalchemy.Connection
     asked : iterable of ImageQuestions
-        Only with classes that were not asked about.
+        Images with questions about classes that have not been asked about before.
     examples, source
         As in `fill`.
     """
@@ -156,7 +156,8 @@ _ASKED = pa.schema([("image_id", pa.string()), ("class_id", pa.int32())])
 def count_examples(connection: sa.Connection) -> tuple[int, int]:
     """Return the number of classes asked about, and how many of them have at least two example images.
 
-    Neither changes unless questions are added or withdrawn. Counting takes seconds if there are millions.
+    Neither number changes unless questions are added or withdrawn. Counting millions of questions takes
+    seconds.
     """
     known = get_value(connection, "examples")
     asked, with_two = _count_examples(connection) if known is None else known
@@ -174,7 +175,7 @@ def _count_examples(connection: sa.Connection) -> tuple[int, int]:
 def examples_of(connection: sa.Connection, class_ids: Collection[int]) -> dict[int, list[tuple[int, str]]]:
     """Return the positions and image_ids of the example images of each class, in the order of positions.
 
-    Images about which nothing is asked any more are left out.
+    Images without any remaining questions are left out.
     """
     table = schema.examples
     query = sa.select(table.c.class_id, table.c.position, table.c.name).where(

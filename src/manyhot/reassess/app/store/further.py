@@ -30,9 +30,9 @@ class FurtherQuestion:
     Attributes
     ----------
     id, page, position, class_id : int
-        The question, and its page with its position.
+        Number of the question, number and position of its page, and the class.
     n : int
-        Number of raters of the app who had answered it when the answer was asked for.
+        Number of raters of the app who had answered the question when another answer was requested.
     """
 
     id: int
@@ -44,22 +44,22 @@ class FurtherQuestion:
 
 @dataclass(frozen=True)
 class FurtherAnswers:
-    """What became of questions for which one more answer each was asked.
+    """The outcome of a request for one more answer to each of some questions.
 
     Attributes
     ----------
     added : int
         Number of questions that one more rater will be asked.
     waiting : int
-        Number of questions that already wait for an answer.
+        Number of questions that are already waiting for an answer.
     newer : int
-        Number of questions that have more answers than were known when the answer was asked for.
+        Number of questions that have more answers than were known when another answer was requested.
     golden : int
         Number of questions on golden pages, whose answers are known.
     unknown : int
         Number of questions that the app does not ask.
     alone : int
-        Number of added questions that every rater who can still answer has answered.
+        Number of added questions that every rater who can still answer questions has already answered.
     state : str
         State of the campaign.
     """
@@ -74,10 +74,10 @@ class FurtherAnswers:
 
 
 def find_further(connection: sa.Connection, questions: pa.Table) -> tuple[list[FurtherQuestion], int, int]:
-    """Return the questions of a table, and how many are on golden pages, and how many do not exist.
+    """Return the questions in a table, how many others are on golden pages, and how many do not exist.
 
-    Questions never change: they are looked up before the database is locked. Pages are found by a scan (0.4 s
-    of 1.28 million), because nothing else would need an index of their images.
+    Questions never change, so they are looked up before the database is locked. Pages are found by a scan
+    (0.4 s for 1.28 million), because nothing else would need an index over their images.
 
     Parameters
     ----------
@@ -118,9 +118,9 @@ _FOUND = (
 def ask_further(
     connection: sa.Connection, questions: Sequence[FurtherQuestion], golden: int, unknown: int
 ) -> FurtherAnswers:
-    """Ask one more rater each of some questions; skip those that wait for an answer or have newer ones.
+    """Ask for one more answer to each question that neither waits for an answer nor has a newer one.
 
-    So nothing is asked twice if the same questions come again, whatever has happened meanwhile.
+    A repeated call with the same questions therefore asks nothing twice, whatever happened in between.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ class _Unfinished:
     shown: Collection[int]
 
     def asks(self, one: FurtherQuestion, answers: _Answers, raters: int) -> bool:
-        """Return whether somebody is, or will be, asked a question in this slot."""
+        """Return whether a rater is being asked a question in this slot, or will be."""
         if self.id in answers.slots or (self.classes is not None and one.class_id not in self.classes):
             return False
         # Nobody is asked on a page whose question has, by further answers, as many as are wanted.

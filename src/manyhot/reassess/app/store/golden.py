@@ -36,11 +36,11 @@ class GoldenCounts:
 
     @property
     def informedness(self) -> float | None:
-        """How well answers separate true yes and no: 0 for guessing, 1 if perfect, None if either is missing.
+        """How well answers separate true yes and no: 0 for guessing, 1 if perfect, None if one is missing.
 
-        The rater's answers to two questions are compared, one whose true answer is yes and one whose true
-        answer is no. The value is the probability that the first answer is higher (no < maybe < yes) minus
-        the probability that it is lower. The table ``raters`` contains the same measure.
+        Consider the rater's answers to two questions, one whose true answer is yes and one whose true answer
+        is no. The value is the probability that the first answer is higher (no < maybe < yes) minus the
+        probability that it is lower. The table ``raters`` contains the same measure.
         """
         n_no, n_yes = sum(self.under_no), sum(self.under_yes)
         if not n_no or not n_yes:
@@ -76,7 +76,7 @@ def check_golden(connection: sa.Connection, settings: CampaignSettings) -> None:
 
 
 def count_golden_pages(connection: sa.Connection) -> tuple[int, int]:
-    """Return the number of golden pages, and the number of different true answers on them."""
+    """Return the number of golden pages, and the number of distinct true answers on them."""
     pages = sa.select(sa.func.count()).select_from(_GOLDEN_PAGES)
     truths = sa.select(sa.func.count(sa.distinct(schema.golden.c.truth)))
     return connection.execute(pages).scalar_one(), connection.execute(truths).scalar_one()
@@ -129,9 +129,9 @@ def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings) 
 
 
 def next_golden_page(connection: sa.Connection, rater: Rater) -> int | None:
-    """Return the next golden page for a rater, in a different order for each rater; None if none is left.
+    """Return a rater's next golden page; None if none is left. The order differs from rater to rater.
 
-    If the order were the same for all raters, they could tell each other which pages come first.
+    If the order were the same for all, raters could tell each other which pages come first.
     """
     page_id = _GOLDEN_PAGES.c.page_id
     seen = sa.exists().where(_VISITS.c.page_id == page_id, _VISITS.c.rater_id == rater.id)
@@ -179,7 +179,7 @@ def why_to_stop(connection: sa.Connection, rater: Rater, settings: CampaignSetti
 def count_golden(
     connection: sa.Connection, rater_id: int, visits: Collection[int] | None = None
 ) -> GoldenCounts:
-    """Count a rater's last answers to golden questions in these visits, or in all, without decisions."""
+    """Count a rater's last answers to golden questions in some or all visits, without decisions."""
     votes, golden = schema.votes, schema.golden
     query = (
         sa.select(votes.c.question_id, votes.c.answer, golden.c.truth)

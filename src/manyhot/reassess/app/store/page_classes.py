@@ -42,10 +42,10 @@ _ANSWERED_IN_SLOT = _ANSWERED.where(
 
 
 def enough_answers(connection: sa.Connection, page: int, settings: CampaignSettings) -> set[int]:
-    """Return the classes of a page that as many raters as are wanted answered, or are looking at.
+    """Return the classes of a page about which enough raters have answered or are being asked.
 
-    Slots see to that by themselves, except where there are more than raters are wanted: once more were, or
-    some got further answers.
+    Slots ensure this by themselves, except on pages with more slots than raters are now needed: more raters
+    were needed earlier, or further answers were requested.
     """
     if connection.execute(_COUNT_SLOTS, {"page": page}).scalar_one() <= settings.raters:
         return set()
@@ -70,17 +70,17 @@ def asked_classes(connection: sa.Connection, page: int) -> list[int]:
 
 
 def classes_of_slot(connection: sa.Connection, slot: int) -> set[int] | None:
-    """Return the classes that a slot asks about; None if all of its page."""
+    """Return the classes that a slot asks about; None for all classes of its page."""
     return slot_classes(connection.scalar(sa.select(_SLOTS.c.classes).where(_SLOTS.c.id == slot)))
 
 
 def slot_classes(text: str | None) -> set[int] | None:
-    """Return the classes of a slot from their text; None if it asks about all of its page."""
+    """Return the classes of a slot from their text; None if it asks about all classes of its page."""
     return None if text is None else set(json.loads(text))
 
 
 def answered_classes(connection: sa.Connection, page: int, slot: int) -> set[int]:
-    """Return the classes of a page that were answered in a slot, by whoever held it."""
+    """Return the classes of a page that were answered in a slot, by any rater who held it."""
     return set(connection.scalars(_ANSWERED_IN_SLOT, {"page": page, "slot": slot}))
 
 
@@ -90,7 +90,7 @@ def classes_answered(connection: sa.Connection, *which: sa.ColumnElement[bool]) 
 
 
 def park_idle(connection: sa.Connection, here: sa.ColumnElement[bool]) -> None:
-    """Park the free slots among some that have nothing to ask: all questions of their page are withdrawn."""
+    """Park those of some slots that are free and have nothing to ask: all their questions are withdrawn."""
     asked = sa.exists().where(_QUESTIONS.c.page_id == _SLOTS.c.page_id, schema.IS_ASKED)
     idle = ~asked | (_SLOTS.c.classes == "[]")
     connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id.is_(None), here, idle).values(visit_id=PARKED))

@@ -55,9 +55,9 @@ class Queue:
     done : int
         Number of pages that the rater has finished.
     whole : int
-        Number of these pages that showed all their classes, and do not come again.
+        Number of these pages that showed all their classes, and will not be shown again.
     stopped_for : str
-        Why the app stopped the rater: too fast, golden pages, or not qualified; empty if the owner did.
+        Why the app stopped the rater: too fast, golden pages, or not qualified; empty if it did not.
     """
 
     visits: list[Visit]
@@ -151,7 +151,7 @@ def _judged(connection: sa.Connection, rater: Rater, settings: CampaignSettings)
 
 
 def give_back(connection: sa.Connection) -> None:
-    """Free the slots of visits that were left open for too long; their answers are kept."""
+    """Free the slots of visits that were left open for too long; answers given in them are kept."""
     _return(connection, _VISITS.c.expires_at < now())
 
 
@@ -186,7 +186,7 @@ def give_back_of(connection: sa.Connection, rater_id: int) -> None:
 
 
 def is_to_renew(visit: Visit, settings: CampaignSettings) -> bool:
-    """Return whether an answer should `renew` its page: the first answer does, then one every few minutes."""
+    """Return whether an answer should `renew` its page: the first does, and then one every few minutes."""
     return not visit.answers or visit.expires_at < _until(settings) - settings.lease_minutes * MINUTE / 20
 
 
@@ -205,8 +205,8 @@ def reopen_page(
     """Let a rater continue a page that was given back; return False if others took over or finished it.
 
     A question is not asked again if another rater has since answered it in the same slot, or if this rater
-    answered it in another slot. Withdrawn questions are left out, unless an answer has come from the page,
-    to the class `answering`: the rater was shown all of them.
+    answered it in another slot. Withdrawn questions are left out, except if the rater has just answered about
+    the class `answering`, because the rater's page still shows them.
     """
     on_page = set(asked_classes(connection, visit.page))
     there = [c for c in visit.shown if c in on_page or c in visit.answers or answering is not None]

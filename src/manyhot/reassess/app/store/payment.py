@@ -31,7 +31,7 @@ class RaterWork:
     accepted : int
         The same number as `pages`, or 0 if the rater's answers are left out or the rater did not qualify.
     seconds : float
-        Total time from the opening of each page to its last answer, with at most `MOST_SECONDS` per page.
+        Time from the opening of a page to its last answer, at most `MOST_SECONDS`, summed over pages.
     golden : int
         Number of answered golden questions.
     informedness : float, optional

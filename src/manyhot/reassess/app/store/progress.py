@@ -46,31 +46,30 @@ class CampaignProgress:
     raters : int
         Number of raters per question.
     pages_done, questions_done : int
-        Numbers of pages and questions that have all their answers.
+        Numbers of pages and questions with all their answers.
     by_answers : tuple of (int, int)
         Pairs of a number of answers and the number of questions with this many answers.
     answers, golden_answers : int
         Numbers of answers to ordinary and to golden questions. Only a rater's last answer to a question
         counts.
     withdrawn, withdrawn_answers : int
-        Number of questions that are not asked any more, and the number of answers to them, without golden
+        Number of questions that are no longer asked, and the number of answers to them, without golden
         questions.
     changed : int
         Number of answers that were changed later.
     missing : int
         Number of answers still to come, including further answers.
     further : int
-        Number of further answers still to come: one more rater each is asked single questions.
+        Number of further answers still to come. Each is the answer of one more rater to a single question.
     last_hour, last_day : int
         Numbers of answers in the last hour and the last day, including answers to golden questions.
     raters_last_hour : int
         Number of raters who answered in the last hour.
     pace : (float, int)
         A period in seconds, and the number of answers in it, without golden questions. The period is the last
-        hour, or the last day if there were no answers in the last hour. The period is shorter if answering
-        began later.
+        hour or, if it has no answers, the last day. It is shorter if answering began later.
     seconds, timed : float, int
-        Median seconds per answer, NaN if unknown, and the number of pages on which it is measured.
+        Median seconds per answer (NaN if unknown), and the number of pages on which this is measured.
     differing, decided : int
         Number of questions with enough answers on which raters disagree about whether the class is in the
         label set, and number of these questions that are decided.
@@ -287,7 +286,7 @@ class VoteSnapshot:
 
     @cached_property
     def withdrawn(self) -> npt.NDArray[np.bool_]:
-        """Whether each question is not asked any more; never golden ones."""
+        """Whether each question is no longer asked; False for golden questions."""
         found: npt.NDArray[np.bool_] = np.isin(self.questions.id, self.campaign.withdrawn)
         return found
 

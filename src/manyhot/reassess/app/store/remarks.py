@@ -18,7 +18,7 @@ _REMARKS, _VISITS = schema.remarks, schema.visits
 
 @dataclass(frozen=True)
 class Remark:
-    """A remark with the numbers of its image and page, and the image_id."""
+    """A remark, with the numbers of its image and page, and the image_id."""
 
     id: int
     image: int
@@ -40,9 +40,9 @@ def latest(
     ----------
     connection : sqlalchemy.Connection
     missing : int, optional
-        Only remarks that report this class as missing.
+        Return only remarks that report this class as missing.
     before : int, optional
-        Only remarks that are older than the remark with this number.
+        Return only remarks that are older than the remark with this number.
     """
     r, raters, images, pages = _REMARKS, schema.raters, schema.images, schema.pages
     query = (
@@ -72,7 +72,7 @@ def latest(
 
 
 def missing_classes(connection: sa.Connection) -> list[tuple[int, int]]:
-    """Return the classes reported as missing with their numbers of images, most frequent first."""
+    """Return the classes reported as missing, most frequent first, and the number of images of each."""
     images = sa.func.count(sa.distinct(schema.pages.c.image_id))
     query = (
         sa.select(_REMARKS.c.missing_class_id, images)

@@ -248,7 +248,7 @@ _VERSION = "alembic_version"
 def upgrade_tables(engine: sa.Engine) -> None:
     """Create the tables of a database, or upgrade those of an earlier version.
 
-    Either all changes are made or none, by one process at a time.
+    All changes are made or none. Only one process at a time makes them.
 
     Raises
     ------

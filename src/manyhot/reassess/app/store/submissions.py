@@ -72,7 +72,7 @@ class NewRemark:
     age : int
         Microseconds since the remark was made.
     skips : bool
-        Whether the rater skips the page because the image cannot be shown. The page then counts as done.
+        Whether the rater skips the page because the image cannot be shown. The page then counts as finished.
     """
 
     key: str
@@ -98,9 +98,9 @@ class Receipt:
     Attributes
     ----------
     stored : list of str
-        Keys of the items that are stored, now or earlier.
+        Keys of the items that were stored by this call or earlier.
     refused : dict of str to str
-        Keys of the items that are not stored, with the reason.
+        Keys of the items that were not stored, each with the reason.
     """
 
     stored: list[str]

@@ -54,14 +54,13 @@ class Visit:
     round : int
         0 for answers, and 1 for decisions on other raters' answers.
     shown_at : int
-        Time at which the visit was opened. After the first answer, this is the time at which the rater first
-        saw the page.
+        Time at which the visit was opened or, after the first answer, at which the rater first saw the page.
     expires_at : int
         Time at which the page is given back unless an answer arrives earlier.
     slot : int, optional
         Slot of the page; None if the page is golden or the round is 1.
     partial : bool
-        Whether the page has more classes than those shown.
+        Whether the page has more classes than the visit shows.
     """
 
     id: int
@@ -172,5 +171,5 @@ def count_pages(connection: sa.Connection) -> int:
 
 
 def all_keys(connection: sa.Connection) -> Iterable[str]:
-    """Return the keys of all visits: the page_id of every vote that was ever given in this app."""
+    """Return the keys of all visits, which are the page_ids of all votes ever given in this app."""
     return connection.scalars(sa.select(_VISITS.c.key))

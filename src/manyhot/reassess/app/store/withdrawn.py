@@ -34,12 +34,12 @@ _QUESTION = ["image_id", "class_id"]
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """What became of the questions of a campaign that is to ask some questions only.
+    """The outcome of restricting a campaign to some questions.
 
     Attributes
     ----------
     withdrawn, images : int
-        Number of questions that are not asked any more, and the number of their images.
+        Number of questions that are no longer asked, and the number of their images.
     answers : int
         Number of answers to these questions.
     back : int
@@ -54,7 +54,7 @@ class Withdrawal:
 
 @dataclass(frozen=True, eq=False)
 class Changes:
-    """Questions to withdraw and to ask again, in the order of their pages, and the images without questions.
+    """Questions to withdraw and to ask again, in the order of their pages, and the images left without any.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Changes:
     images : int
         Number of images of the questions to withdraw.
     unasked : pyarrow.Array of str
-        All images of which no question remains.
+        All images without any remaining question.
     """
 
     page: npt.NDArray[np.int64]
@@ -79,7 +79,7 @@ class Changes:
 
 
 def find_changes(connection: sa.Connection, proposals: pa.Table) -> Changes:
-    """Return what to change so that only questions of a table are asked.
+    """Return the changes after which only the questions in a table are asked.
 
     Parameters
     ----------
@@ -141,7 +141,9 @@ def _all_questions(connection: sa.Connection) -> pa.Table:
 def change_pages(
     connection: sa.Connection, changes: Changes, start: int, is_enough: Callable[[], bool]
 ) -> tuple[int, int]:
-    """Change the questions of the next pages; return where to go on, and how many answers they have.
+    """Change the questions of the next pages; return where to continue, and a number of answers.
+
+    These are the answers to the questions that were withdrawn.
 
     Parameters
     ----------
@@ -251,7 +253,7 @@ def _update(connection: sa.Connection, slots: Sequence[int], **values: Any) -> N
 
 
 def find_examples(connection: sa.Connection, unasked: pa.Array) -> tuple[list[str], list[str]]:
-    """Return the images that are no longer to be shown as examples, and those that are again."""
+    """Return the images to stop showing as examples, and those to show again."""
     table = schema.examples
     rows = connection.execute(sa.select(table.c.name, table.c.withdrawn).distinct()).all()
     names = pa.array([row.name for row in rows], pa.string())
@@ -261,11 +263,11 @@ def find_examples(connection: sa.Connection, unasked: pa.Array) -> tuple[list[st
 
 
 def show_examples(connection: sa.Connection, names: Sequence[str], *, withdrawn: bool) -> None:
-    """Show, or no longer show, some images as examples."""
+    """Set whether some images are shown as examples."""
     table = schema.examples
     connection.execute(table.update().where(table.c.name.in_(names)).values(withdrawn=withdrawn))
 
 
 def count_change(connection: sa.Connection) -> None:
-    """Record that questions are withdrawn or come back, so that all who count questions count again."""
+    """Record that questions were withdrawn or reinstated, so that earlier counts are no longer used."""
     put_value(connection, HAS_WITHDRAWN, (get_value(connection, HAS_WITHDRAWN) or 0) + 1)

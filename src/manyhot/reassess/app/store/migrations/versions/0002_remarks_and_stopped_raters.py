@@ -32,7 +32,7 @@ _FIXED = {
 
 
 def upgrade() -> None:
-    """Let remarks be deleted and be found by visit, and store why raters were stopped."""
+    """Allow remarks to be deleted and looked up by visit, and store why raters were stopped."""
     op.add_column("raters", sa.Column("stopped_for", sa.Text(), comment="why the app stopped the rater"))
     comment = "visits after this one are judged: the owner let the rater continue"
     op.add_column(

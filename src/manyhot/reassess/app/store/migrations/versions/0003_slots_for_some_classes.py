@@ -14,14 +14,14 @@ _FURTHER = sa.text("visit_id IS NULL AND classes IS NOT NULL")
 
 
 def upgrade() -> None:
-    """Store the classes of slots that do not ask about all of their page."""
+    """Store the classes of slots that do not ask about all classes of their page."""
     comment = "JSON: class ids to ask about; null: all of the page"
     op.add_column("slots", sa.Column("classes", sa.Text(), comment=comment))
     op.create_index("slots_further", "slots", ["page_id"], sqlite_where=_FURTHER, postgresql_where=_FURTHER)
 
 
 def downgrade() -> None:
-    """Drop these slots: the earlier app would ask about all classes of their pages."""
+    """Drop these slots: the earlier version of the app would ask about all classes of their pages."""
     op.execute("DELETE FROM slots WHERE classes IS NOT NULL")
     op.drop_index("slots_further", "slots")
     op.drop_column("slots", "classes")

@@ -21,6 +21,7 @@ from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.streamed_images import StreamedImages, read_ids, some_names
 from manyhot.extras import required
 from manyhot.formats import ClassNamesLike, open_class_list
+from manyhot.parameters import RESAMPLES
 from manyhot.registry import get
 from manyhot.tables import FramePart, Labels, Predictions, ScoreKind, align_rows, read_frame_part
 from manyhot.tables.array_inputs import (
@@ -93,7 +94,7 @@ class Evaluator:
         classes: ClassNamesLike | None = None,
         n_classes: int = 0,
         metrics: Sequence[str] | None = None,
-        resamples: int = 0,
+        resamples: int = RESAMPLES,
         model: str = "model",
         scores: ScoreKind | None = None,
         score_kind: str = "",

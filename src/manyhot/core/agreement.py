@@ -73,13 +73,13 @@ def measure_answers(answers: Answers, image: Ints, *, intervals: bool = True) ->
     Notes
     -----
     Intervals are jackknife intervals over images, with Student's t with n - 1 degrees of freedom for n
-    images. In simulations with 10 to 500 images, they contain the true value in 94.6 to 95.8 % of the cases.
-    Percentile intervals over resampled images contain it in only 90 to 92 % of the cases with 10 to 67
-    images.
+    images. In simulations with 10 to 500 images, they contain the true value in 94.6 to 95.8 % of cases. With
+    10 to 67 images, percentile intervals over resampled images contain it in only 90 to 92 % of cases.
 
-    ``pairwise`` is the share of equal pairs of answers to the same question. ``fleiss_kappa`` is the kappa of
-    Fleiss 1971 (doi 10.1037/h0031619). It is averaged over questions, because the number of raters may differ
-    between questions. The alphas follow Krippendorff 2011 (Computing Krippendorff's Alpha-Reliability).
+    ``pairwise`` is the share of pairs of answers to the same question that are equal. ``fleiss_kappa`` is the
+    kappa of Fleiss 1971 (doi 10.1037/h0031619). It is averaged over questions, because the number of raters
+    may differ between questions. The alphas follow Krippendorff 2011 (Computing Krippendorff's
+    Alpha-Reliability).
     """
     counts = answers.counts()
     total = counts.sum(1)
@@ -138,8 +138,8 @@ def measure_sets(
 ) -> list[VoteMeasure]:
     """Return `SET_MEASURES`: Krippendorff's alpha for the sets of classes to which raters answered yes.
 
-    Sets are compared only within a sheet. A sheet consists of the questions about one image that the same
-    raters answered. Therefore, a class that was not shown to a rater does not count as a no.
+    Sets are compared only within a sheet. A sheet consists of the questions about one image that were
+    answered by the same raters. A class that a rater was not shown therefore does not count as a no.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ class _Sheets:
         return cls(sets, start, size[several], of_sheet, int(np.count_nonzero(~several)))
 
     def observed(self) -> tuple[Floats, Ints64]:
-        """Return sums over each sheet's sets of the mean distance to its other sets, and numbers of sets."""
+        """Return, per sheet, the sum of its sets' mean distances to other sets, and the number of sets."""
         total = np.zeros((len(self.start), len(SET_MEASURES)))
         for count in np.unique(self.raters):
             sheets = np.flatnonzero(self.raters == count)
@@ -321,8 +321,8 @@ def measure_choices(choices: Choices, *, intervals: bool = True) -> list[VoteMea
 
     Notes
     -----
-    An image is a question with K answers. A choice is a set with one element, so ``alpha_jaccard`` and
-    ``alpha_masi`` of `manyhot.core.agreement.measure_sets` equal ``alpha_nominal``.
+    Each image is treated as a question with K possible answers. A choice is a set with one element, so
+    ``alpha_jaccard`` and ``alpha_masi`` of `manyhot.core.agreement.measure_sets` equal ``alpha_nominal``.
 
     References
     ----------
@@ -369,7 +369,7 @@ SourceAnswers = npt.NDArray[np.int8]
 
 
 def source_shares(by_source: SourceAnswers) -> Floats:
-    """Return the sources' share of yes answers, shape (Q,); a maybe is half a yes. NaN without answers."""
+    """Return the share of yes in the sources' answers, shape (Q,); maybe counts half. NaN without answers."""
     asked = by_source != SILENT
     with np.errstate(invalid="ignore"):
         share: Floats = np.where(asked, by_source, 0).sum(1) / (YES * asked.sum(1))
@@ -393,7 +393,7 @@ class HeldOutMeasure:
     value, lo, hi : float
         The value and its 95 % interval over images; NaN if undefined.
     n, n_skipped : int
-        Number of counted questions, and number of skipped questions that both sides were asked.
+        Number of questions that count, and number of skipped questions that both sides were asked.
     n_images : int
         Number of images of the counted questions.
     """

@@ -104,15 +104,16 @@ def audited_average_precision(
         The model's scores of all images.
     features : sequence of ndarray of float, shape (N, C), optional
         Features of the regression, such as log odds of this and other models. By default, the scores and the
-        proposed label sets. Without features, the regression estimates only how often each class is valid.
+        proposed label sets. If there are no features, the regression estimates only how often each class is
+        valid.
     asked : ndarray of float, shape (n, C), optional
         The probability that people are asked about each class of an audited image; 0 if they were not asked.
         By default, they were asked about all classes.
 
     Notes
     -----
-    A class counts if an audited image has it, or if the regression expects at least `LEAST_EXPECTED` images
-    with it, because other images may have it.
+    A class counts if it is valid on an audited image. It also counts if the regression expects it on at least
+    `LEAST_EXPECTED` images, because it may be valid on images that were not audited.
     """
     check_rows(len(audited), len(proposed), sample)
     chances = sample.probability[:, None] * (np.ones(audited.shape) if asked is None else asked)
@@ -239,8 +240,8 @@ def doubt_of_classes(audited: Bools, scores: AnyFloats, sample: AuditSample) -> 
     """Return the reason why macro average precision has no interval; empty if it has one.
 
     A class with few audited positives may have other positives anywhere. Only positives with high scores
-    would change its average precision. Images with the highest scores must therefore have been audited, and
-    more often than other images.
+    would change its average precision. Therefore, enough of the images with the highest scores must have been
+    audited, and a larger share of them than of other images.
 
     Parameters
     ----------
@@ -361,5 +362,5 @@ class _Curve:
     cost: Floats
 
     def influence(self, label: Floats) -> Floats:
-        """Return, for each image, how another image like it would change the average precision."""
+        """Return, for each image, how much one more image like it would change the average precision."""
         return (label * (self.slope - self.precision) - self.cost) / self.total

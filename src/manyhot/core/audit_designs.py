@@ -103,7 +103,7 @@ def design_by_models(
     Raises
     ------
     InputError
-        If there is no such design, if it needs more models or needs confidences, or if n is out of range.
+        If there is no such design, if it needs confidences or more models, or if n is out of range.
     """
     check_one_of(prefer, PREFERENCES, "There is no such audit design.", where="`design`")
     if prefer == "uniform":
@@ -172,11 +172,11 @@ def small_design(
 def count_apart(n: Floats | float, same: float) -> Floats:
     """Return the number of audited images, among n, on which the two models of a pair differ.
 
-    On images on which the models agree, their difference is 0. `manyhot.core.audited` does not use this fact:
-    a value has no interval if a single image could double the variance. This would happen if a few audited
-    images on which the models agree represented most of the data set. The number of audited images on which
-    they agree is therefore ``4.5 same n_apart**0.5``, and at most twice the number on which they differ. With
-    3 instead of 4.5, and ReaL's original labels as proposals, 35 % of the differences had no interval.
+    Where the models agree, their difference is 0, but `manyhot.core.audited` does not use this fact. It gives
+    no interval if a single image could double the variance, which would happen if a few audited images on
+    which the models agree represented most of the data set. The number of audited images on which they agree
+    is therefore ``4.5 same n_apart**0.5``, and at most twice the number on which they differ. With 3 instead
+    of 4.5, and ReaL's original labels as proposals, 35 % of the differences had no interval.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def count_apart(n: Floats | float, same: float) -> Floats:
 
 
 def count_audited(n_apart: Floats, same: float) -> Floats:
-    """Return the number of audited images if models differ on `n_apart` of them; see `count_apart`."""
+    """Return the total number of audited images if models differ on `n_apart` of them; see `count_apart`."""
     return np.asarray(n_apart + np.minimum(SAFETY * same * np.sqrt(n_apart), MOST_SAME * n_apart), np.float64)
 
 
@@ -202,8 +202,8 @@ def chosen_by_others(best: Ints) -> Bools:
     """Return whether the other models together propose each model's top class, shape (N, M).
 
     They do if at least half of them have the same top class, or if more of them have it than any other class.
-    Ties go to the first class. If the other models propose the label sets, the result is whether each model's
-    top class is valid.
+    Ties go to the first class. If the other models propose the label sets, the result says whether each
+    model's top class is valid.
     """
     same = _count_same(best)
     found = np.zeros(best.shape, bool)
@@ -228,8 +228,8 @@ def expected_squares(best: Ints, confidence: AnyFloats | None = None) -> Floats:
     """Return the expected square of each residual under people's answers, shape (N, M).
 
     The expected square is p (1 - p), where p is the share of other models with the same top class. Because a
-    few models that agree may all be wrong, half a model is added for the class and half a model against it.
-    With one or two models, p is the confidence, because shares are uninformative.
+    few models that agree may all be wrong, half a model is added in favour of the class and half a model
+    against it. With one or two models, this share is uninformative, so p is the confidence.
 
     Raises
     ------
@@ -260,7 +260,7 @@ def expected_differences(best: Ints) -> Floats:
 
 
 def count_candidates(best: Ints) -> Ints:
-    """Return the number of classes that are the top class of at least a tenth of the models, shape (N,)."""
+    """Return, per image, how many classes are the top class of at least a tenth of the models, shape (N,)."""
     n_models = best.shape[1]
     ordered = np.sort(best, axis=1)
     starts = np.diff(ordered, axis=1, prepend=ordered[:, :1] - 1) != 0
@@ -399,7 +399,7 @@ def _asked(size: Floats32, audited: Floats, certain: Bools, questions: float) ->
     least, total = float(np.count_nonzero(certain, axis=1) @ audited), questions * audited.sum()
     if total < least:
         raise InputError(
-            "There are too few questions per image for the classes that people are always asked about.",
+            "There are fewer questions per image than classes that people are always asked about.",
             got=f"{questions:g} questions per image",
             allowed=f"at least {least / audited.sum():.2f}",
         )

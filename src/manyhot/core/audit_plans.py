@@ -57,7 +57,7 @@ class DesignVariance:
     effective : ndarray of float64, shape (K,)
         Effective number of audited images, divided by the number of audited images.
     same : float
-        For a pair of models, as in `manyhot.core.audit_designs.count_apart`; n in V is then the number of
+        For a pair of models, as in `manyhot.core.audit_designs.count_apart`; the n in V is then the number of
         audited images on which the two models differ.
     heaviest : ndarray of float64, shape (K,)
         Number of audited images at which a single image with the smallest probability and the largest
@@ -91,15 +91,15 @@ class DesignVariance:
         return np.asarray(np.sqrt(np.maximum(np.maximum(squares, least), 0)), np.float64)
 
     def half_width(self, n: Floats | Ints | float, n_images: int, share: float = 0.5) -> Floats:
-        """Return the half-widths that a share of the intervals does not exceed if n images are audited.
+        """Return the half-widths that a given share of the intervals does not exceed if n images are audited.
 
         Parameters
         ----------
         n : float or ndarray, shape (K,)
             Number of audited images.
         share : float
-            The share of the intervals. The default gives the median half-width. The result accounts for the
-            uncertainty of the variance after the pilot.
+            The share of the intervals. The default gives the median half-width. The result allows for the
+            uncertainty of the variance that remains after the pilot.
         """
         of_pilot = np.minimum(2 * np.maximum(self.pilot, 1), _KNOWN)
         df = 2 * np.maximum(self.effective * self._apart(n), FEWEST_EFFECTIVE)
@@ -108,13 +108,13 @@ class DesignVariance:
 
     @property
     def fewest(self) -> Floats:
-        """The number of audited images from which most samples have an interval."""
+        """The smallest number of audited images with which most samples have an interval."""
         few = fdtri(2 * FEWEST_EFFECTIVE, np.minimum(2 * np.maximum(self.pilot, 1), _KNOWN), SURE)
         expected = FEWEST_EFFECTIVE * few / np.maximum(self.effective, 1e-12)
         return count_audited(np.maximum(expected, few * self.heaviest), self.same)
 
     def images(self, half_width: float | Floats, n_images: int) -> Ints:
-        """Return how many images, at most N, make half of the intervals as narrow as `half_width`."""
+        """Return how many audited images, at most N, make half of the intervals as narrow as `half_width`."""
         times: Floats | float = QUANTILE
         for _ in range(_ROUNDS):  # the quantile of Student's t depends on the number, a little
             apart = self.spread / (np.square(half_width / times) + self.whole / n_images)
@@ -197,7 +197,7 @@ def design_variance(
 def images_for_share(
     differences: Floats, variance: DesignVariance, share: float, n_images: int
 ) -> tuple[int, float]:
-    """Return how many images it takes to decide an expected share of the differences, and this share.
+    """Return how many audited images decide an expected share of the differences, and the share reached.
 
     A difference is decided if its interval does not contain 0. If N - 1 images do not suffice, the number is
     N.

@@ -153,7 +153,7 @@ class AuditSample:
         unique, n = np.unique(self.images), len(self.design)
         if len(unique) < len(self.images) or (len(unique) and not 0 <= unique[0] <= unique[-1] < n):
             raise InputError(
-                "A row of the audited images occurs twice or does not exist.",
+                "A row number of an audited image occurs twice or does not exist.",
                 got=f"{len(self.images):,} rows, of which {len(unique):,} are different",
                 allowed=f"row numbers below {n:,}, each at most once",
                 do="list each audited image once",
@@ -171,8 +171,8 @@ class AuditSample:
                 where=None if self.design.stratum is None else f"stratum {self.design._strata[0][h]}",
                 got=f"{counts[h]:,} audited images",
                 allowed=f"{expected[h]:,}, the sum of the probabilities",
-                do="answer all images of the sample, or keep the first images of its random order, if "
-                "people answered all of them",
+                do="answer all images of the sample, or keep only the first images of its random order, "
+                "provided that people answered all of them",
             )
 
     def __len__(self) -> int:
@@ -203,9 +203,9 @@ class AuditSample:
     def first(self, n: int) -> AuditSample:
         """Return the first n images of the sample, for an audit that stops early.
 
-        The sample must be in random order, as `AuditDesign.draw` returns it. The probability that an image is
-        among the first n is n / len(self) times its inclusion probability. Strata are dropped, because their
-        numbers of images are not fixed among the first n.
+        The sample must be in random order, as returned by `AuditDesign.draw`. The probability that an image
+        is among the first n is n / len(self) times its inclusion probability. Strata are dropped, because the
+        number of images per stratum is not fixed among the first n.
         """
         share = n / len(self)
         return AuditSample(AuditDesign(self.design.probability * share), self.images[:n])
@@ -250,8 +250,8 @@ def stratified_design(
         default, it is proportional to its number of images.
     uniform : float
         If deviations are passed, the share of the audited images that is distributed in proportion to the
-        strata's numbers of images. Without this share, images of a large stratum would hardly count if their
-        expected residuals were far too small.
+        strata's numbers of images. Without this share, hardly any images of a large stratum would be audited
+        if their expected residuals were far too small.
 
     Raises
     ------
@@ -270,7 +270,7 @@ def stratified_design(
 
 
 def active_design(squared_residual: AnyFloats, n: float, *, uniform: float = 0.5) -> AuditDesign:
-    """Return the design that prefers images on which people may disagree with the proposed label sets.
+    """Return the design that favours images on which people may disagree with the proposed label sets.
 
     Parameters
     ----------
@@ -404,9 +404,9 @@ def check_sample(sample: AuditSample) -> None:
 def balance_p(values: AnyFloats, sample: AuditSample) -> float:
     """Return the p-value of the difference in known values between the audited images and all images.
 
-    Proposals that were made with knowledge of the answers fit the audited images better than other images.
-    The test detects such proposals if the fit is much better, but may not detect a model that was trained on
-    the answers.
+    Proposals that were made with knowledge of the answers fit the audited images better than the other
+    images. The test detects such proposals if they fit much better, but it may miss a model that was trained
+    on the answers.
 
     Parameters
     ----------
@@ -417,7 +417,7 @@ def balance_p(values: AnyFloats, sample: AuditSample) -> float:
     -------
     float
         The p-value; 1 if the effective number of audited images is below ten, because the mean is then not
-        normal.
+        approximately normal.
 
     Notes
     -----

@@ -56,7 +56,7 @@ def calibrated_ratios(
 
 
 def has_pairs(stratum: Ints) -> bool:
-    """Return whether enough pairs of audited images are in one stratum to estimate products of errors."""
+    """Return whether enough pairs of audited images share a stratum to estimate products of errors."""
     n = np.bincount(stratum)
     return bool((n * (n - 1)).sum() >= 2 * FEWEST_PAIRS)
 
@@ -78,8 +78,8 @@ def subtract_products(
     Returns
     -------
     contributions : ndarray of float64, shape (n, S)
-        The contribution of each audited image to first order: its derivative. Contributions have the variance
-        of the jackknife, in which the part due to pairs is overestimated, at most by a factor of two.
+        The contribution of each audited image to first order: its derivative. Their variance is that of the
+        jackknife, which overestimates the part due to pairs by a factor of at most two.
     shift : ndarray of float64, shape (S,)
         The value to add to the weighted sums of the contributions.
 

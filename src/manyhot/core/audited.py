@@ -89,9 +89,9 @@ class LinearisedValues:
         uncertainty about a class. Errors of two values due to one cause have the same sign if the cause
         changes both values in the same direction.
     is_difference : bool
-        Whether the values are differences. For differences, `further` does not count for the degrees of
-        freedom, because it is assumed and not estimated. For other values, it counts, because their bias has
-        the same causes.
+        Whether the values are differences. For differences, `further` does not affect the degrees of freedom,
+        because it is assumed, not estimated. For other values it does, because their bias has the same
+        causes.
     """
 
     audited: AnyFloats
@@ -104,7 +104,7 @@ class LinearisedValues:
 
     @property
     def parts(self) -> tuple[AnyFloats, ...]:
-        """All arrays. The last axis is the axis of the values."""
+        """All arrays. The values are along the last axis."""
         further = np.zeros((0, len(self.base))) if self.further is None else self.further
         return self.audited, self.proposed, self.mean, self.base, self.alone, further
 
@@ -175,9 +175,9 @@ def linearised_slices(
     own_centre : bool
         Whether the value is ``R + λ (P - P')``, where P and P' are the ratios under the proposed label sets
         of all images and of the audited images of a slice. If the same images count under people's and under
-        proposed label sets, the value is the same to first order. In small slices, it is less biased if by
-        chance a larger or smaller share of the images was audited than elsewhere. It is more precise if
-        people find no valid class on many images. Ratios have no strata.
+        proposed label sets, this makes no difference to first order. In small slices, it reduces the bias if,
+        by chance, a larger or smaller share of the images was audited than elsewhere. It also makes the value
+        more precise if people find no valid class on many images. Ratios have no strata.
     """
     check_rows(len(audited.num), len(proposed.num), sample)
     of_audited, of_proposed, rows = _strata_of(audited), _strata_of(proposed), sample.images
@@ -259,7 +259,8 @@ class AuditedEstimate:
     n : int
         Number of audited images.
     n_left : int
-        Number of images that are not audited; 0 for the population, which contains further images.
+        Number of images that are not audited; 0 if errors refer to the population, which contains further
+        images.
     checked : bool
         Whether values have no interval if their effective number of images is too small, or if one image is
         too heavy.
@@ -284,9 +285,9 @@ class AuditedEstimate:
 
     @property
     def effective(self) -> Floats:
-        """The number of images with equally large residuals that would make the variance equally uncertain.
+        """The number of images with residuals of equal size that would make the variance equally uncertain.
 
-        This number is about k if people and proposals disagree on k of n audited images.
+        If people and proposals disagree on k of n audited images, this number is about k.
         """
         return (self.df if self.sample_df is None else self.sample_df) / 2
 
@@ -308,7 +309,7 @@ class AuditedEstimate:
         return [TOO_FEW_IMAGES if f else TOO_HEAVY if w else "" for f, w in zip(few, heavy, strict=True)]
 
     def interval(self, scale: Scale = "plain", *, quantile: float | None = None) -> tuple[Floats, Floats]:
-        """Return the ends of the intervals, shape (M,); NaN where `without`.
+        """Return the ends of the intervals, shape (M,); NaN for values that have no interval (see `without`).
 
         Parameters
         ----------
@@ -350,8 +351,8 @@ def estimate(
         only these images. This adds the variance of y divided by N.
     same : ndarray of bool, shape (n, M), optional
         Audited images whose contribution to a difference does not depend on which classes are valid, such as
-        images with the same top class. Their residuals are not assumed to be as large as the residuals of
-        other images.
+        images on which both models have the same top class. Their residuals are not assumed to be as large as
+        those of other images.
     reserve : ndarray of float64, shape (M,), optional
         The variance that one more image adds if people and proposals disagree on it; see `reserve_of`. Two
         such images are then added, so that intervals exist even if few images disagree.
@@ -363,10 +364,10 @@ def estimate(
     audited as unlabelled images. With equal probabilities, this estimate and that of PPI++ are the same. For
     the tuned λ, V is multiplied by (n - H) / (n - H - 1) with H strata.
 
-    If intervals existed only for enough disagreements, their coverage would be too low where disagreements
-    are rare. `reserve` is similar to the method of Bonett and Price 2012, doi 10.3102/1076998611411915, who
-    add an image in each direction to paired shares. The estimate does not change, and the quantile is that of
-    Student's t.
+    If intervals were computed only where there are enough disagreements, their coverage would be too low
+    where disagreements are rare. `reserve` is similar to the method of Bonett and Price 2012, doi
+    10.3102/1076998611411915, who add one disagreement in each direction when they compare paired proportions.
+    Unlike there, the estimate does not change, and the quantile is that of Student's t.
     """
     y, f = values.audited, values.proposed
     of_y, of_f = _deviations(y, sample), _deviations(f, sample)

@@ -36,14 +36,14 @@ Target = Floats | Callable[[float], Floats]
 
 @dataclass(frozen=True)
 class Tail:
-    """The log probabilities of the listed classes, and the one of each class outside the list.
+    """The log probabilities of the listed classes, and that of each class outside the list.
 
     Attributes
     ----------
     listed : ndarray of float64, shape (n, k)
         Log probability of each listed class. Lists shorter than k are padded with -inf.
     other : ndarray of float64, shape (n, 1)
-        Log probability of each class that is not listed; it is the same for all of them.
+        Log probability of each class that is not listed, which is the same for all such classes.
     n_other : ndarray of int64, shape (n, 1)
         Number of classes that are not listed.
     """
@@ -91,8 +91,8 @@ def fit_temperature(tail: Tail, target: Target) -> float:
         The tail of n images.
     target : ndarray of float64, shape (n,), or callable
         The mean log probability of each image's right classes at temperature 1, for example from
-        `set_target`. If the weights of the mean depend on 1 / T, `target` is a function of 1 / T, for example
-        from `mass_target`.
+        `set_target`. If the weights in this mean depend on 1 / T, `target` is a function of 1 / T, for
+        example from `mass_target`.
 
     Notes
     -----
@@ -116,7 +116,7 @@ def fit_temperature(tail: Tail, target: Target) -> float:
 
 
 def sloping_root(slope: Callable[[float], float], low: float, high: float) -> float:
-    """Return the root of an increasing function, or the end of the range that is nearest to the root."""
+    """Return the root of an increasing function, or the end of the range that is closer to the root."""
     if slope(low) >= 0:
         return low
     if slope(high) <= 0:
@@ -198,7 +198,7 @@ class FitLabels:
         return np.flatnonzero(np.diff(self.image, prepend=-1))
 
     def shares(self, logits: Floats) -> tuple[Floats, float]:
-        """Return the softmax over the classes of each image, and the sum of the log normalisers.
+        """Return the softmax over the classes of each image, and the sum over images of the log normalisers.
 
         Parameters
         ----------
@@ -227,7 +227,7 @@ class Scaling:
     Attributes
     ----------
     weight, bias : ndarray of float64, shape (C,)
-        For a single temperature T, all weights are 1 / T and all biases are 0.
+        With a single temperature T, all weights are 1 / T and all biases are 0.
     """
 
     weight: Floats
@@ -239,7 +239,7 @@ class Scaling:
         return float(1 / self.weight.mean())
 
     def apply(self, case: Case) -> Case:
-        """Return the case with scaled logits. With biases, or weights that differ, top classes may change."""
+        """Return the case with scaled logits. Unequal weights or unequal biases may change top classes."""
         check_softmax(case)
         parts = [block.copy() for block in _logits(case, np.arange(len(case.top)))]
         logits = np.concatenate([np.empty((0, len(self.weight)), np.float32), *parts])
@@ -324,7 +324,7 @@ def fit_vector(case: Case, fit_labels: FitLabels, *, iterations: int = 200) -> S
 
 @dataclass(frozen=True)
 class Isotonic:
-    """A non-decreasing, piecewise linear function that maps confidence to the share of right predictions.
+    """A non-decreasing, piecewise linear function that maps confidence to the share of correct predictions.
 
     Attributes
     ----------

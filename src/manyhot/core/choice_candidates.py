@@ -122,7 +122,7 @@ class Fitted:
 
 
 def run_starts(*columns: Ints) -> Positions:
-    """Return the rows of sorted columns that differ from the row before."""
+    """Return the numbers of the rows of sorted columns that differ from the previous row."""
     differs = np.zeros(len(columns[0]), bool)
     differs[:1] = True
     for column in columns:
@@ -131,7 +131,7 @@ def run_starts(*columns: Ints) -> Positions:
 
 
 def count_sorted(values: Ints, n: int) -> Ints64:
-    """Return how often each of 0 to n - 1 occurs in sorted values, with less memory than `numpy.bincount`."""
+    """Return how often each integer below n occurs in sorted values; uses less memory than `bincount`."""
     first, counts = run_starts(values), np.zeros(n, np.int64)
     counts[values[first]] = np.diff(first, append=len(values))
     return counts
@@ -155,13 +155,13 @@ def fit_candidates(
     tolerance: float,
     pooled: bool,
 ) -> Fitted:
-    """Fit accuracies, the pooled matrix and the share of each class by expectation maximisation.
+    """Fit the accuracies, the pooled matrix and the share of each class by expectation maximisation.
 
     Parameters
     ----------
     rater : ndarray of int, shape (m,)
     before : ndarray of float64, shape (R, 2)
-        Earlier right and wrong choices of each rater, which are added to the expected choices.
+        Each rater's earlier right and wrong choices, which are added to the expected choices.
     first : ndarray of float64, shape (R, 2), optional
         Right and wrong choices from which the first accuracies are computed. By default, the first accuracies
         follow from the shares of votes.
@@ -366,7 +366,7 @@ _EQUAL = 1e-9
 
 
 def predicts_better(first: Floats, second: Floats) -> bool:
-    """Return whether a model predicts images better than a simpler model by more than a standard error.
+    """Return whether a model predicts the votes better than a simpler one by more than a standard error.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ _ADDED = 1.0
 
 @dataclass(frozen=True)
 class Choices:
-    """The classes that R raters chose for N images, one of K classes at a time.
+    """The classes that R raters chose for N images. A choice is one of K classes.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ class ChosenClasses:
 def choice_majority(
     choices: Choices, history: History | None = None, start: History | None = None
 ) -> ChosenClasses:
-    """Majority vote: 1 for the class that most raters chose. Classes that are tied share the 1."""
+    """Majority vote: 1 for the class that most raters chose. Tied classes share the 1 equally."""
     of = choices.candidates()
     most = np.zeros(choices.n_images)
     np.maximum.at(most, of.image, of.n)
@@ -271,12 +271,12 @@ def choice_auto(
     iterations: int = 1000,
     tolerance: float = 1e-7,
 ) -> ChosenClasses:
-    """dawid-skene if it predicts choices better than one-coin, otherwise one-coin; vote-share without raters.
+    """dawid-skene if it predicts choices better than one-coin, else one-coin; vote-share for unknown raters.
 
-    The choices on an image are predicted as if the model had been fitted without the image. This is computed
-    in closed form from a single fit to all images (`manyhot.core.choice_candidates`). A model is better if
-    the difference is more than its standard error over images. The result does not depend on names or on the
-    order of votes.
+    The choices on an image are predicted as if the model had been fitted without the image. These predictions
+    are computed in closed form from a single fit to all images (`manyhot.core.choice_candidates`).
+    dawid-skene is better if its log-likelihood is higher by more than the standard error of the difference
+    over images. The result does not depend on names or on the order of votes.
 
     Raises
     ------

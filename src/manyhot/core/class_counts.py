@@ -59,7 +59,7 @@ class ClassCounts:
         return float(equal @ (hits / depth))
 
     def lost_pairs(self) -> float:
-        """Return the number of pairs of a positive and a negative in wrong order; a tie counts half."""
+        """Return the number of pairs of a positive and a negative in the wrong order; a tie counts half."""
         higher, at_least = self.wrong
         return float(self.totals[0] @ (higher + at_least)) / 2
 
@@ -159,9 +159,9 @@ def class_curves(
     masked : bool
         As in `operating_points`.
     most : int
-        Maximum number of points of a curve. If there are more, points at equal distances along the curve are
-        chosen. No omitted point is then further from a chosen point than the length of the curve / (most -
-        1). Distances and lengths are measured as |x| + |y|.
+        Maximum number of points per curve. If there are more, points at equal distances along the curve are
+        chosen. Each omitted point is then within (length of the curve) / (most - 1) of a chosen point.
+        Distances and lengths are measured as |x| + |y|.
 
     Notes
     -----
@@ -169,8 +169,8 @@ def class_curves(
     y. Precision y applies from the recall of the previous point to x, so the area under these steps is the
     average precision. The first point has a recall of 0 and the precision of the second point.
 
-    ROC: x is the false positive rate, and y is the recall. Straight lines connect the points. Ties of
-    positives and negatives are therefore slanted lines, and the area under the curve is the AUROC.
+    ROC: x is the false positive rate, and y is the recall. Straight lines connect the points. Ties between
+    positives and negatives therefore appear as slanted lines, and the area under the curve is the AUROC.
     """
     answered = answered_cells(case)
     masked = case.labels.leaves_out_cells(masked)

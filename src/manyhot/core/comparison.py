@@ -116,8 +116,8 @@ class Families:
     References
     ----------
     Cameron, Gelbach and Miller 2008, doi 10.1162/rest.90.3.414, on clusters; MacKinnon, Nielsen and Webb
-    2023, doi 10.1002/jae.2990, on the jackknife over clusters. The effective number is defined as in Kish
-    1965, Survey Sampling.
+    2023, doi 10.1002/jae.2990, on the jackknife over clusters. The effective number of families is defined as
+    in Kish 1965, Survey Sampling.
     """
 
     index: Positions
@@ -204,7 +204,7 @@ def fit_line(x: Floats, y: Floats, families: Families, *, scale: str = "plain") 
 
 
 def above_line(x: Floats, y: Floats, line: FittedLine, scale: str) -> Floats:
-    """Return each model's effective robustness as a share: y minus the value of the line at x.
+    """Return each model's effective robustness as a share: its y minus the value of the line at its x.
 
     References
     ----------
@@ -237,9 +237,9 @@ def compare_orders(
 
     Notes
     -----
-    Resampling adds noise to noisy values. The tau of resampled values is therefore too low, and a percentile
-    interval may not contain the value. The interval over images is computed by
-    `manyhot.core.jackknife.resampled_interval` and clipped to [-1, 1].
+    Resampling adds noise to values that are already noisy. The tau of resampled values is therefore too low,
+    and a percentile interval may not contain the actual value. The interval over images is instead computed
+    by `manyhot.core.jackknife.resampled_interval` and clipped to [-1, 1].
     """
     signs_x, signs_y = (np.sign(np.subtract.outer(v, v)) for v in (x, y))
     products = signs_x * signs_y

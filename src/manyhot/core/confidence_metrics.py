@@ -123,7 +123,7 @@ def ece_debiased(case: Case, *, bins: int = BINS) -> Estimate:
 
     Notes
     -----
-    Gaps are squared, whereas `ece` uses absolute gaps. Values of the two metrics cannot be compared. The
+    Gaps are squared, whereas `ece` uses absolute gaps, so values of the two metrics cannot be compared. The
     result is 0 if the bias is larger than the squared gaps. Weights are treated as numbers of images, so
     doubling all weights reduces the bias.
     """
@@ -145,7 +145,7 @@ def ece_debiased_set(case: Case, *, bins: int = BINS) -> Estimate:
 
 @register("metric", "mce", better="lower", label="MCE", needs="confidence", original_only=True)
 def mce(case: Case, *, bins: int = BINS) -> Estimate:
-    """Maximum calibration error: the largest gap between confidence and top-1 accuracy of any bin.
+    """Maximum calibration error: the largest gap between confidence and top-1 accuracy in any bin.
 
     References
     ----------
@@ -156,7 +156,7 @@ def mce(case: Case, *, bins: int = BINS) -> Estimate:
 
 @register("metric", "mce_set", better="lower", label="MCE (set)", needs="confidence")
 def mce_set(case: Case, *, bins: int = BINS) -> Estimate:
-    """Maximum calibration error against label sets: the largest gap of any bin."""
+    """Maximum calibration error against label sets: the largest gap in any bin."""
     return _binned(case, against_set, Outcomes.equal_width, bins, Bins.largest_gap)
 
 
@@ -176,7 +176,7 @@ def brier(case: Case) -> Estimate:
     References
     ----------
     Brier 1950, doi 10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2, for the event that the top class is
-    right; ``sklearn.metrics.brier_score_loss``.
+    correct; ``sklearn.metrics.brier_score_loss``.
     """
     return _squared(case, against_label(case))
 
@@ -380,7 +380,7 @@ def classwise_ece_set(case: Case, *, bins: int = BINS) -> Estimate:
     each_class=True,
 )
 def classwise_ece_asked(case: Case, *, bins: int = BINS) -> Estimate:
-    """Class-wise calibration error over all images on which a class was asked, even without any valid class.
+    """Class-wise calibration error over all images for which raters were asked about a class, valid or not.
 
     Parameters
     ----------
@@ -389,8 +389,8 @@ def classwise_ece_asked(case: Case, *, bins: int = BINS) -> Estimate:
 
     Notes
     -----
-    `classwise_ece_set` counts images with a label set that is not empty, as ReaL does. For classes that can
-    all be absent, this makes calibrated probabilities look too low.
+    Like ReaL, `classwise_ece_set` counts only images with a non-empty label set. If all classes can be absent
+    from an image, this makes calibrated probabilities look too low.
     """
     check_bins(bins)
     if not case.has_probabilities:

@@ -20,14 +20,14 @@ from manyhot.registry import register
 def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, recall: float = RECALL) -> Pairs:
     """Classes whose mean probability over calibrated models is at least a threshold.
 
-    The temperature of each model is fitted to the known label sets. If there are none, it is fitted to the
-    original labels.
+    The temperature of each model is fitted to the known label sets. If there are no known label sets, it is
+    fitted to the original labels.
 
     Parameters
     ----------
     threshold : float, optional
-        Minimum mean probability of a proposed class. By default, the highest threshold that reaches `recall`
-        on the known label sets.
+        Minimum mean probability of a proposed class. By default, the highest value that reaches `recall` on
+        the known label sets.
     recall : float
 
     Raises
@@ -58,9 +58,9 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
 
 @register("proposer", "label-errors")
 def suspected_errors(ensemble: Ensemble) -> Pairs:
-    """The probable class of images whose original label is wrong according to confident learning.
+    """The most probable class of images whose original label is wrong according to confident learning.
 
-    A class j is a candidate for an image if the probability of j is at least its mean over the images
+    A class j is a candidate for an image if its probability is at least its mean probability over the images
     labelled j. The most probable candidate is proposed if it is not the original label.
 
     Raises

@@ -51,9 +51,9 @@ class CurveMetric:
     value : callable
         Returns the metric of a curve; NaN if undefined.
     changes : callable
-        Returns, for each cell, the change of the metric if the cell is left out. It is called only if weights
-        of cells are 0 or 1 and the metric is defined. The change is NaN if the metric is undefined without
-        the cell.
+        Returns, for each cell, the change of the metric if the cell is left out. It is called only if all
+        weights of cells are 0 or 1 and the metric is defined. The change is NaN if the metric is undefined
+        without the cell.
     needs_negatives : bool
         Whether the metric is undefined without negatives.
     """
@@ -77,7 +77,7 @@ def mean_over_groups(
     scored: Bools,
     plain: Callable[[], float] | None = None,
 ) -> Pooled:
-    """Return the mean of a metric over the groups in which it is defined, as an estimate.
+    """Return an estimate: the mean of a metric over the groups in which it is defined.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def mean_over_groups(
         Returns the ranked cells.
     scored : ndarray of bool, shape (n,)
     plain : callable, optional
-        Returns the value over all images in a faster way.
+        A faster function that returns the value over all images.
     """
     cells = functools.cache(rank)
 
@@ -116,7 +116,7 @@ def _mean(values: Floats) -> float:
 
 
 def left_out(metric: CurveMetric, cells: RankedCells, inside: Weights | None) -> Floats:
-    """Return, for each image, the change of the mean over groups if the image is left out."""
+    """Return, for each image, how the mean over groups changes if the image is left out."""
     curves = cells.curves(inside)
     values = np.array([metric.value(curve) for curve in curves])
     changes = [_nothing(c) if np.isnan(v) else metric.changes(c) for c, v in zip(curves, values, strict=True)]
@@ -280,7 +280,7 @@ AUROC = CurveMetric(_auroc_value, _auroc_changes, needs_negatives=True)
     needs="scores",
 )
 def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
-    """Area under the ROC curve of each class over the images, averaged over the classes.
+    """Area under each class's ROC curve over the images, averaged over the classes.
 
     The area of a class is the probability that an image with it has a higher score than one without it.
     Ties count half.
@@ -288,7 +288,7 @@ def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
     Parameters
     ----------
     masked : bool
-        Ignore unclear cells and cells that no rater was asked about.
+        Whether to ignore unclear cells and cells that no rater was asked about.
 
     References
     ----------
@@ -299,8 +299,8 @@ def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
     -----
     `n` is the number of images.
 
-    Deviation: a class without positives or without negatives under the weights does not count. scikit-learn's
-    macro average is then undefined.
+    Deviation: a class that has no positives or no negatives under the weights does not count; scikit-learn's
+    macro average is undefined if there is such a class.
     """
     return _auroc(case, "class", masked)
 
@@ -351,8 +351,8 @@ def random_average_precision(n_positives: npt.ArrayLike, n: int) -> Floats:
 def random_values(sets: LabelSets) -> dict[str, tuple[float, int]]:
     """Return the expected value of each metric of average precision, and the number of images.
 
-    Means are taken as in the metrics, over the classes or images with positives. For an order without ties,
-    LRAP is the mean average precision of images.
+    As in the metrics, means are taken over the classes or images with positives. If there are no ties, LRAP
+    is the mean of the images' average precision.
     """
     is_positive = (sets.state == YES) & sets.usable[sets.rows]
     of_classes = np.bincount(sets.classes[is_positive], minlength=sets.n_classes)

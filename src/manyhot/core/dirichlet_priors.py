@@ -47,7 +47,7 @@ def log_marginal(counts: Floats, prior: Floats) -> Floats:
     Returns
     -------
     ndarray of float64, shape (..., R)
-        Summed over the K rows.
+        Sum over the K rows.
 
     References
     ----------
@@ -80,8 +80,9 @@ class RaterPrior:
     Attributes
     ----------
     kind : ndarray of float64, shape (R, J)
-        Probability of each kind, given the rater's answers. The first kind resembles other raters, the second
-        answers in any way, and the third, if there is one, answers the opposite.
+        Probability of each kind, given the rater's answers. Raters of the first kind resemble other raters,
+        those of the second may answer in any way, and those of the third, if there is one, give the opposite
+        answers.
     cells : ndarray of float64, shape (J, K, A)
         Parameters of the Dirichlet distribution of each row.
     """
@@ -100,7 +101,7 @@ class RaterPrior:
         pooled : ndarray of float64, shape (K, A)
             The matrix of all raters. Rows sum to 1.
         opposite : ndarray of float64, shape (K, A), optional
-            The matrix of raters who answer the opposite.
+            The matrix of raters who give the opposite answers.
         """
         anyhow = np.ones_like(pooled)
         of_raters = _of_raters(counts)
@@ -142,7 +143,7 @@ class RaterPrior:
         answer : ndarray of int, shape (T, m)
             The column of each answer under each truth.
         posterior : ndarray of float64, shape (T, m)
-            Probability of each truth, with which the answer was counted.
+            Probability of each truth by which the answer was counted.
 
         Returns
         -------

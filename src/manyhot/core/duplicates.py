@@ -56,11 +56,11 @@ class ImageAlignment:
     Attributes
     ----------
     frames : ndarray of float32, shape (m, 4)
-        The part of the moving image that is under the fixed image.
+        The part of the moving image that the fixed image covers.
     similarity : ndarray of float32, shape (m,)
         Correlation of the details of both images where they overlap, from -1 to 1.
     overlap : ndarray of float32, shape (m,)
-        Share of the union of both images that is in both images.
+        Area of overlap, divided by the area of the union of both images.
     """
 
     frames: Frames
@@ -80,10 +80,10 @@ def align_images(moving: GreyImages, fixed: GreyImages, frames: Frames) -> Image
 
     Notes
     -----
-    The inverse compositional algorithm minimises the squared difference of the blurred images, each with mean
-    0 and norm 1, over position and size. Details are the part of an image that a blur of 1.5 pixels removes.
-    They are divided by their local root mean square, so that the outline of an object does not count more
-    than a plain background. Otherwise, any two dark aeroplanes in the sky would be similar.
+    The inverse compositional algorithm finds the position and size that minimise the squared difference of
+    the blurred images, each normalised to mean 0 and norm 1. Details are the part of an image that a blur of
+    1.5 pixels removes. They are divided by their local root mean square, so that the outline of an object
+    does not outweigh a plain background. Otherwise, any two dark aeroplanes in the sky would be similar.
 
     References
     ----------
@@ -114,8 +114,7 @@ def resampling(frames: Floats32) -> Floats32:
     Parameters
     ----------
     frames : ndarray of float32, shape (m, 2)
-        Start and length of the part of each row, as shares. Pixels beyond an end repeat the last pixel at
-        this end.
+        Start and length of the part of each row, as shares. Beyond an end, the last pixel is repeated.
     """
     position = frames[:, :1] + frames[:, 1:] * _CENTRES
     pixel = np.clip(position * GREY_SIDE - 0.5, 0, GREY_SIDE - 1)
@@ -273,8 +272,8 @@ def image_hashes(thumbnails: GreyImages, frame: int = 0) -> Floats32:
 
     Notes
     -----
-    Frequencies are weighted by the square root of their distance from 0, which makes the spectrum of
-    photographs flatter. Frequency 0, the mean, is left out. The hash of an image without contrast is 0.
+    Frequencies are weighted by the square root of their distance from 0, which flattens the spectrum of
+    photographs. Frequency 0, the mean, is left out. The hash of an image without contrast is 0.
     """
     blocks = range(0, max(1, len(thumbnails)), _IMAGES)
     return np.concatenate([_hashes(thumbnails[start : start + _IMAGES], frame) for start in blocks])
@@ -313,7 +312,7 @@ def candidates_by_hash(
     progress : callable, optional
         Called with the number of searched parts and the number of all parts.
     frames : sequence of int
-        Rows of `FRAMES`: the parts by whose hashes images are searched.
+        Rows of `FRAMES`: the parts of each image whose hashes are compared with those of whole images.
     """
     whole = image_hashes(thumbnails)
     found = list[Floats]()
@@ -418,7 +417,7 @@ def connected_groups(n: int, pairs: Ints) -> Ints:
 
 
 def equal_pairs(keys: npt.NDArray[np.bytes_]) -> Iterator[tuple[int, int]]:
-    """Yield each row whose key occurred before, together with the first row with this key."""
+    """Yield each row whose key occurred in an earlier row, together with the first row that has this key."""
     first: dict[bytes, int] = {}
     for row, key in enumerate(keys.tolist()):
         if (earlier := first.setdefault(key, row)) != row:

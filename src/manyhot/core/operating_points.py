@@ -65,15 +65,15 @@ class OperatingPoints:
     n_predicted, n_right : ndarray of int64, shape (C,)
         Number of cells at or above the threshold of their fold, and number of positives among them.
     effect : ndarray of float64, shape (3, C)
-        The design effects of precision, recall and F* (see `f1`): the variance relative to the variance of a
-        share of independent images under fixed thresholds; at least 1.
+        The design effects of precision, recall and F* (see `f1`): their variance, divided by the variance of
+        a share of independent images under fixed thresholds; at least 1.
     reason : ndarray of int64, shape (C,)
-        The reason why numbers are undefined, as a position in `REASONS`; -1 if all are defined.
+        The reason why values are undefined, as a position in `REASONS`; -1 if all are defined.
     masked : bool
     goal : str, optional
-        One of `GOALS`; None if thresholds were given.
+        One of `GOALS`; None if the case had thresholds.
     top : ndarray of int, shape (n,), optional
-        The top class of each image, if it is what is predicted. Then there are no thresholds.
+        The top class of each image if top classes are the predictions, in which case there are no thresholds.
     """
 
     n_positives: Ints64
@@ -102,7 +102,7 @@ class OperatingPoints:
         return np.flatnonzero(self.is_fitted)
 
     def predicts(self, scores: AnyFloats, image: Ints | slice, classes: Ints | int) -> Bools:
-        """Return whether classes with these scores are predicted on images."""
+        """Return whether classes with these scores are predicted on the images."""
         if self.top is not None:
             return np.asarray(self.top[image] == classes)
         with np.errstate(invalid="ignore"):  # without a threshold, nothing is predicted in a fold
@@ -119,15 +119,15 @@ class OperatingPoints:
     def f1(self) -> tuple[Floats, Floats, Floats]:
         """Return F1, 2 TP / (2 TP + FP + FN), with its interval.
 
-        The interval is derived from F*, TP / (TP + FP + FN), which is the share of cells that are both, among
-        cells that are positive or predicted. F* is a proportion, so it has a Wilson interval. F1 is 2 F* / (1
-        + F*), which increases with F*, so the ends of this interval are transformed.
+        The interval is derived from F*, TP / (TP + FP + FN): among the cells that are positive or predicted,
+        the share that is both. F* is a proportion, so it has a Wilson interval. F1 equals 2 F* / (1 + F*),
+        which increases with F*, so the ends of the Wilson interval are transformed accordingly.
 
-        Images of one fold determine the thresholds of the other folds, so shares vary more than under fixed
-        thresholds. As in surveys with correlated answers, counts are divided by the design effect. It is
-        estimated from resamples of the images of each fold, each with its own thresholds. With 50 images,
-        including 15 positives, intervals without the design effect contain the recall in 92 % of simulated
-        data sets.
+        The images of one fold determine the thresholds of the other folds, so shares vary more than under
+        fixed thresholds. As in surveys with correlated answers, counts are divided by the design effect,
+        which is estimated from resamples of the images of each fold, each with its own thresholds. With 50
+        images, including 15 positives, intervals without the design effect contain the recall in 92 % of
+        simulated data sets.
 
         References
         ----------
@@ -156,7 +156,7 @@ def operating_points(
 ) -> OperatingPoints | None:
     """Choose a threshold for each class by cross-fitting, and count the predictions at these thresholds.
 
-    If the case has thresholds of classes, which were chosen on other images, these are used on all images.
+    If the case already has thresholds of classes, chosen on other images, they are used on all images.
 
     Parameters
     ----------
@@ -172,10 +172,10 @@ def operating_points(
     rng : numpy.random.Generator
         Draws the folds.
     masked : bool
-        Ignore unclear cells and cells that no rater was asked about.
+        Whether to ignore unclear cells and cells that no rater was asked about.
     clusters : Clusters, optional
-        Clusters of the images, each of which is in a single fold. Design effects are then multiplied by those
-        of the clusters, at the thresholds of the folds.
+        Clusters of images. All images of a cluster are in the same fold. Design effects are then multiplied
+        by those of the clusters, at the thresholds of the folds.
 
     Returns
     -------

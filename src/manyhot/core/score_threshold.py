@@ -25,15 +25,15 @@ LINKS = ("auto", "sigmoid", "softmax", "identity")
 
 
 def link_of(case: Case, link: str = "auto") -> str:
-    """Return the link that converts the scores of a case into probabilities; empty if it is unknown.
+    """Return the link that converts the scores of a case into probabilities; empty if the link is unknown.
 
     Parameters
     ----------
     link : str
         One of `LINKS`. It applies only to logits, because the link of other scores is fixed. With ``auto``,
-        the link that was declared for the predictions is used. If none was declared, the softmax is used if
-        raters chose one class per image, and sigmoids if there are only label sets. If images have an
-        original label, the softmax is used, unless `sigmoids_fit`.
+        the link that was declared for the predictions is used. If no link was declared, the softmax is used
+        if raters chose one class per image, and sigmoids are used if there are only label sets. If images
+        have an original label, the softmax is used unless sigmoids fit the logits (see `sigmoids_fit`).
 
     Raises
     ------
@@ -64,8 +64,8 @@ _OTHERS = 0.01
 def adds_up_to_one(case: Case) -> bool:
     """Return whether the scores of all classes of an image add up to 1, as the probabilities of a softmax do.
 
-    Scores whose kind is unknown are no others if they do. Probabilities may be rounded to three decimals, and
-    up to 1 % of the images may have other sums.
+    If scores of unknown kind add up to 1, they are taken for such probabilities. Probabilities may be rounded
+    to three decimals, and up to 1 % of the images may have other sums.
     """
     if case.scores is None or not len(case.scores):
         return False
@@ -89,15 +89,15 @@ def confidence_of(case: Case) -> Floats | None:
 
 
 def sigmoids_fit(case: Case) -> bool:
-    """Return whether the logits are those of a network that was trained with sigmoids, as far as they show.
+    """Return whether the logits look like those of a network that was trained with sigmoids.
 
-    The sigmoids of an image add up to about its number of classes if a network was trained with them, because
-    the loss makes the mean of each sigmoid that of its targets. A softmax does not change if all logits of an
-    image are shifted, so nothing keeps them low: their mean is near 0, and the sigmoids add up to a large
-    share of the classes. Sigmoids fit if they add up to at most `MOST_SIGMOIDS` times the mean number of
-    valid classes, and to at most an eighth of all classes: with fewer than about twenty classes, the evidence
-    is too weak. Label sets of one class need no sigmoids, and logarithms of probabilities that add up to 1
-    are those of a softmax.
+    If a network was trained with sigmoids, the sigmoids of an image add up to about its number of valid
+    classes, because the loss makes the mean of each sigmoid equal the mean of its targets. In contrast, a
+    softmax does not change if all logits of an image are shifted, so nothing keeps them low: their mean is
+    near 0, and their sigmoids add up to a large share of the classes. Sigmoids fit if they add up to at most
+    `MOST_SIGMOIDS` times the mean number of valid classes, and to at most an eighth of all classes, because
+    the evidence is too weak with fewer than about twenty classes. Label sets of one class need no sigmoids,
+    and logits that are logarithms of probabilities that add up to 1 come from a softmax.
     """
     sets, scores = case.labels, case.scores
     size = sets.size[sets.usable]
@@ -131,7 +131,7 @@ def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats |
     Returns
     -------
     ndarray of float, shape (), (n,) or (1, C), or None
-        One number, one number per image with a softmax, or one number per class if the case has thresholds of
+        One number; one number per image with a softmax; or one number per class if the case has thresholds of
         classes, which then replace `threshold`. None if it is unknown how to convert scores into
         probabilities.
 
@@ -142,7 +142,7 @@ def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats |
 
     Notes
     -----
-    The threshold is rounded like the scores, so that a stored 0.7 reaches a threshold of 0.7.
+    The threshold is rounded like the scores, so that a stored score of 0.7 reaches a threshold of 0.7.
     """
     if case.thresholds is not None and case.scores is not None:
         return np.asarray(case.thresholds[None], scores_of(case).dtype)
@@ -160,7 +160,7 @@ def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats |
 
 
 def least_of(least: AnyFloats, images: Ints, classes: Ints) -> AnyFloats:
-    """Return the minimum score of (image, class) cells, or a single minimum for all cells."""
+    """Return the minimum score of each (image, class) cell, or a single minimum for all cells."""
     if least.ndim == 2:
         return np.asarray(least[0, classes])
     return least[images] if least.ndim else least

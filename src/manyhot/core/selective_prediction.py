@@ -68,7 +68,7 @@ def eaurc_set(case: Case) -> Estimate:
     original_only=True,
 )
 def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
-    """Top-1 accuracy on the most confident images. Their share of all images (the coverage) is fixed.
+    """Top-1 accuracy on the most confident images, which are a fixed share of all images (the coverage).
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
     needs="confidence",
 )
 def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
-    """Accuracy against label sets on the most confident images. Their share of all images is fixed."""
+    """Accuracy against label sets on the most confident images, which are a fixed share of all images."""
     return _accuracy_at(case, against_set, coverage)
 
 
@@ -95,9 +95,9 @@ def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
     "metric", "error_auroc", better="higher", label="AUROC of errors", needs="confidence", original_only=True
 )
 def error_auroc(case: Case) -> Estimate:
-    """AUROC of error detection: probability that a right prediction has higher confidence than a wrong one.
+    """AUROC of error detection: probability that a correct prediction has higher confidence than a wrong one.
 
-    The value is undefined (NaN) if all predictions are right, or if all are wrong.
+    The value is undefined (NaN) if all predictions are correct, or if all are wrong.
 
     References
     ----------

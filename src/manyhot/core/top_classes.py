@@ -11,7 +11,7 @@ FEW_PLACES = 6
 
 
 def top_k(scores: AnyFloats, k: int, *, block: int = 1024) -> Ints32:
-    """Return the top k classes of each row, best first. Among equal scores, the lower class comes first.
+    """Return the top k classes of each row, best first. Among equal scores, the lower class id comes first.
 
     Parameters
     ----------

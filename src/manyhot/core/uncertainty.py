@@ -24,8 +24,8 @@ class Uncertainty:
     Attributes
     ----------
     entropy : ndarray of float32, shape (n,)
-        Entropy of the mean probabilities, in nats. If classes are independent, it is the sum of the entropies
-        of *yes* and *no* over the classes.
+        Entropy of the mean probabilities, in nats. If classes are independent, it is the sum over the classes
+        of the entropy of *yes* and *no*.
     mutual_information : ndarray of float32, shape (n,)
         Part of the entropy that is due to disagreement among the members, in nats.
     by_class : ndarray of float32, shape (n, k) or (n, C), optional
@@ -45,7 +45,7 @@ class Uncertainty:
         return Uncertainty(self.entropy[rows], self.mutual_information[rows], by_class)
 
     def of_classes(self, top: Ints) -> Uncertainty:
-        """Return the by-class values of only the classes in a list, shape (n, k)."""
+        """Return the by-class values of only the listed classes, shape (n, k)."""
         if self.by_class is None:
             return self
         return replace(self, by_class=np.take_along_axis(self.by_class, top, axis=1))
@@ -72,7 +72,7 @@ class Average:
         Parameters
         ----------
         members : iterable of M ndarray of float, shapes (n, C)
-            Probabilities. One member at a time is in memory.
+            Probabilities. Only one member at a time is in memory.
         multilabel : bool
             Whether classes are independent. Otherwise, the probabilities of an image add up to 1.
 
@@ -99,7 +99,7 @@ class Average:
 
 
 def uncertainty_of(mean: AnyFloats, mutual_information: AnyFloats, *, multilabel: bool) -> Uncertainty:
-    """Return the uncertainty of images from the arrays of an `Average`, over all or only some classes."""
+    """Return the uncertainty of images from the arrays of an `Average`, over all or some classes."""
     information = mutual_information.astype(np.float32)
     entropy = _entropies(mean.astype(np.float64), multilabel).sum(axis=1).astype(np.float32)
     total = mutual_information.sum(axis=1, dtype=np.float64).astype(np.float32)

@@ -295,7 +295,7 @@ def _intervals(sums: Floats, measure: Callable[[Floats], Floats], values: Floats
 
 
 def agreement_ends(values: Floats, without: Floats) -> tuple[Floats, Floats]:
-    """Return the ends of the jackknife intervals, each of shape (M,); NaN below `FEWEST_IMAGES` images.
+    """Return the ends of the jackknife intervals, each of shape (M,); NaN for fewer than `FEWEST_IMAGES`.
 
     Parameters
     ----------
@@ -377,7 +377,7 @@ def source_shares(by_source: SourceAnswers) -> Floats:
 
 
 def conflicting(by_source: SourceAnswers) -> Bools:
-    """Return whether one source answers yes to a question and another source answers no, shape (Q,)."""
+    """Return, for each question, whether one source answers yes and another answers no, shape (Q,)."""
     conflict: Bools = (by_source == YES).any(1) & (by_source == NO).any(1)
     return conflict
 
@@ -395,7 +395,7 @@ class HeldOutMeasure:
     n, n_skipped : int
         Number of questions that count, and number of skipped questions that both sides were asked.
     n_images : int
-        Number of images of the counted questions.
+        Number of images that the counted questions are about.
     """
 
     name: str
@@ -427,9 +427,9 @@ def held_out_measures(
     ``precision`` is the share of predicted yes answers to which the source answers yes. ``recall`` is the
     share of the source's yes answers that are predicted, and ``specificity`` the share of its no answers that
     are predicted. ``kappa`` is Cohen's kappa. Questions on which the other sources tie, or to which the
-    source answers maybe, do not count. A side that gives only one of the two answers cannot contradict the
-    other side. If the source gives only one of them, precision is undefined. If the other sources give only
-    one of them, recall and specificity are undefined. Kappa is undefined in both cases.
+    source answers maybe, do not count. A side that answers only yes or only no cannot contradict the other
+    side. If the source does so, precision is undefined. If the other sources do so, recall and specificity
+    are undefined. Kappa is undefined in both cases.
 
     Intervals are over images. Shares have the interval of shares on golden questions
     (`manyhot.core.share_intervals.clustered_interval`): after one error in 53 answers, a jackknife interval

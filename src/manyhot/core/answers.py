@@ -166,7 +166,7 @@ class History:
     ----------
     rater, truth, chosen : ndarray of int, shape (h,)
     n : ndarray of float64, shape (h,)
-        Expected number of times that the rater chose the class `chosen` when the right class was `truth`.
+        Expected number of times that the rater chose the class `chosen` when the correct class was `truth`.
     """
 
     rater: Ints

@@ -320,7 +320,7 @@ def _regression(audited: Bools, weights: AnyFloats | Bools, features: Floats) ->
 
 @dataclass(frozen=True)
 class Ranking:
-    """The N images by the scores of one class, ascending. Images with equal scores enter together."""
+    """The N images in ascending order of one class's scores. Images with equal scores enter together."""
 
     order: Ints
     first: Ints

@@ -72,7 +72,7 @@ class ModelDesign:
     kind : str
         ``uniform``, ``stratified`` or ``active``.
     strata : tuple of str
-        The name of each stratum, in ascending order of its number; empty without strata.
+        The names of the strata, in the order of their numbers; empty without strata.
     """
 
     design: AuditDesign
@@ -150,7 +150,7 @@ def small_design(
     ----------
     prefer : {"uniform", "active", "differences"}
     best, confidence
-        As in `design_by_models`, of all images or of a random sample.
+        As in `design_by_models`, for all images or for a random sample of them.
     weights : ndarray of float64, shape (n,), optional
         The weights of a sample.
     """
@@ -201,7 +201,7 @@ def share_of_others(best: Ints) -> Floats32:
 def chosen_by_others(best: Ints) -> Bools:
     """Return whether the other models together propose each model's top class, shape (N, M).
 
-    They do if at least half of them have the same top class, or if more of them have it than any other class.
+    They propose it if it is the top class of at least half of them, or of more of them than any other class.
     Ties go to the first class. If the other models propose the label sets, the result says whether each
     model's top class is valid.
     """

@@ -347,13 +347,13 @@ def _apportion(sizes: Floats, n: int, least: Ints, most: Ints) -> Ints:
 
 
 def sample_p(sample: AuditSample, groups: Ints | None = None) -> float:
-    """Return the probability that a sample deviates from its design at least as much as this sample.
+    """Return the probability that a sample deviates from its design at least as much as this one.
 
     Parameters
     ----------
     groups : ndarray of int, shape (N,), optional
-        Groups of images to compare, such as classes or files. By default, ten groups of neighbouring images.
-        Groups with fewer than five expected audited images are merged.
+        Groups of images to compare, such as classes or files. By default, ten groups of images with
+        consecutive row numbers. Groups with fewer than five expected audited images are merged.
 
     Returns
     -------

@@ -41,8 +41,8 @@ def calibrated_ratios(
     Returns
     -------
     ndarray of float64, shape (G, S)
-        ``a + b proposed`` with the a and b that minimise the weighted sum of squares of ``num - (a + b
-        proposed) den``.
+        ``a + b proposed``, where a and b minimise the weighted sum of squares of ``num - (a + b proposed)
+        den``.
     """
     den, product = np.asarray(den, np.float64), np.multiply(num, den, dtype=np.float64)
     heavy = weights * (den**2)[:, None]
@@ -64,7 +64,7 @@ def has_pairs(stratum: Ints) -> bool:
 def subtract_products(
     first_order: Floats, error: Floats, stratum: Ints, weights: Floats, n_strata: int, n_images: int
 ) -> tuple[Floats, Floats]:
-    """Return contributions without the products of errors of the ratios and of the denominators.
+    """Return contributions after removing the products of the errors of ratios and of denominators.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ def subtract_products(
     Returns
     -------
     contributions : ndarray of float64, shape (n, S)
-        The contribution of each audited image to first order: its derivative. Their variance is that of the
-        jackknife, which overestimates the part due to pairs by a factor of at most two.
+        The contribution of each audited image to first order, that is, its derivative. Their variance is that
+        of the jackknife, which overestimates the part due to pairs by a factor of at most two.
     shift : ndarray of float64, shape (S,)
         The value to add to the weighted sums of the contributions.
 

@@ -114,8 +114,8 @@ class LinearisedValues:
         If two models have the same top class for an image, their difference in ``real1`` on this image is 0,
         whatever people answer. To compare two models, draw only from the images on which their top classes
         differ, and multiply the values by the share of these images. With ReaL, intervals are then 2.9 times
-        narrower than with the same number of images drawn from all images. The share refers to images with a
-        valid class. If the number of images with a valid class is unknown, it is estimated.
+        narrower than with the same number of images drawn from all images. The share is computed among images
+        with a valid class, whose number is estimated if it is unknown.
         """
         return LinearisedValues(*(x[..., first] - x[..., second] for x in self.parts), is_difference=True)
 
@@ -171,7 +171,7 @@ def linearised_slices(
         The audited images of each slice. A slice may depend on people's answers, for example on the size of
         the label set.
     cells : Cells
-        The same slices of all N images, which may depend on the proposed label sets.
+        The same slices, but of all N images. They may depend on the proposed label sets.
     own_centre : bool
         Whether the value is ``R + λ (P - P')``, where P and P' are the ratios under the proposed label sets
         of all images and of the audited images of a slice. If the same images count under people's and under
@@ -339,7 +339,7 @@ def estimate(
     same: Bools | None = None,
     reserve: Floats | None = None,
 ) -> AuditedEstimate:
-    """Estimate values on people's label sets of all images.
+    """Estimate the values that metrics would have under people's label sets of all images.
 
     Parameters
     ----------
@@ -360,9 +360,9 @@ def estimate(
     Notes
     -----
     ``λ = C(y, f) / C(f, f)``, where C is the covariance under the design, like V at the top of this module.
-    Because the audited images are a part of all images, this is the λ of PPI++ with the images that were not
-    audited as unlabelled images. With equal probabilities, this estimate and that of PPI++ are the same. For
-    the tuned λ, V is multiplied by (n - H) / (n - H - 1) with H strata.
+    Because the audited images are a part of all images, this is the λ of PPI++ whose unlabelled images are
+    the images that were not audited. With equal probabilities, this estimate and that of PPI++ are the same.
+    For the tuned λ, V is multiplied by (n - H) / (n - H - 1) with H strata.
 
     If intervals were computed only where there are enough disagreements, their coverage would be too low
     where disagreements are rare. `reserve` is similar to the method of Bonett and Price 2012, doi

@@ -71,7 +71,7 @@ class Tail:
 
 
 def calibrated(tail: Tail, temperature: float) -> tuple[Floats, Floats]:
-    """Return the probability of each listed class, shape (n, k), and each other class, shape (n, 1), at T.
+    """Return the probability at T of each listed class, shape (n, k), and of each other class, shape (n, 1).
 
     At temperature 1, all probabilities are unchanged, even sigmoid outputs, which do not add up to 1.
     """
@@ -90,7 +90,7 @@ def fit_temperature(tail: Tail, target: Target) -> float:
     tail : Tail
         The tail of n images.
     target : ndarray of float64, shape (n,), or callable
-        The mean log probability of each image's right classes at temperature 1, for example from
+        The mean log probability of each image's correct classes at temperature 1, for example from
         `set_target`. If the weights in this mean depend on 1 / T, `target` is a function of 1 / T, for
         example from `mass_target`.
 
@@ -159,7 +159,7 @@ def mass_target(tail: Tail, top: Ints, sets: LabelSets) -> Callable[[float], Flo
 
 @dataclass(frozen=True)
 class FitLabels:
-    """The classes to fit to, image by image. Fitting maximises their total probability.
+    """The classes to fit to, for each image. Fitting maximises their total probability.
 
     Attributes
     ----------

@@ -168,7 +168,7 @@ def fit_candidates(
     smoothing, iterations, tolerance
         As in `manyhot.core.choices.choice_dawid_skene`.
     pooled : bool
-        Whether wrong choices, given the right class, have the same distribution for all raters.
+        Whether wrong choices, given the correct class, have the same distribution for all raters.
     """
     errors = PooledErrors(of, smoothing) if pooled else SameErrors(of)
     n_votes = np.bincount(of.image, of.n, of.n_images).astype(np.float64)

@@ -60,7 +60,7 @@ class Choices:
     n_images, n_raters, n_classes : int
         N, R and K. Images without votes and raters without votes are allowed.
     are_raters_known : bool
-        False if the votes of an image are numbered and their raters are unknown.
+        False if votes are only numbered within each image, so that their raters are unknown.
 
     Raises
     ------
@@ -138,13 +138,13 @@ class ChosenClasses:
         Images and classes, sorted: every class that a rater chose, and other classes with a probability of at
         least `SMALLEST`.
     p : ndarray of float64, shape (c,)
-        Probability that the class is the right one.
+        Probability that the class is the correct one.
     method : str
         The method that was used; for `auto`, the method that it chose.
     accuracy : ndarray of float64, shape (R,), optional
-        Probability that each rater chooses the right class.
+        Probability that each rater chooses the correct class.
     matrices : ndarray of float64, shape (R, K, K), optional
-        Probability of each choice of each rater given the right class.
+        Probability of each choice of each rater, given the correct class.
     prior : ndarray of float64, shape (K,), optional
         Probability of each class.
     held_out : ndarray of float64, shape (N,), optional
@@ -227,7 +227,7 @@ def choice_dawid_skene(
     iterations: int = 1000,
     tolerance: float = 1e-7,
 ) -> ChosenClasses:
-    """Dawid-Skene: right classes and raters' confusion matrices, estimated by expectation maximisation.
+    """Dawid-Skene: correct classes and raters' confusion matrices, estimated by expectation maximisation.
 
     Parameters
     ----------
@@ -301,7 +301,7 @@ def choice_auto(
 
 
 def expected_choices(choices: Choices, result: ChosenClasses) -> History:
-    """Return how often each rater is expected to have chosen each class, given each right class."""
+    """Return how often each rater is expected to have chosen each class, given each correct class."""
     starts, k = np.searchsorted(result.image, np.arange(choices.n_images + 1)), choices.n_classes
     parts = []
     for _, block in vote_blocks(choices.n_votes()):

@@ -59,7 +59,7 @@ class Clusters:
         return int(np.count_nonzero(self.sizes(flags)))
 
     def summed(self, changes: Floats, scored: Bools) -> Floats:
-        """Return the change if each cluster is left out, computed from the changes if each image is left out.
+        """Return the changes if single clusters are left out, from the changes if single images are left out.
 
         Parameters
         ----------

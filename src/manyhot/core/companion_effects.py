@@ -56,7 +56,7 @@ class Estimated:
 
 
 def split_by_pair(main: Ints, companion: Ints) -> Ints8:
-    """Return the split of each image according to the states of a pair of classes.
+    """Return the split of each image, given the states of a pair of classes.
 
     Parameters
     ----------
@@ -331,7 +331,7 @@ def _inside(region: Bools, across: int, way: int) -> int:
 
 
 def rank(difference_lo: Floats, value: Floats) -> Positions:
-    """Return the order of pairs by the lower limit of the difference from the control, descending.
+    """Return the order of pairs by the lower confidence limit of the difference from the control, descending.
 
     Pairs with few images have wide intervals and therefore do not come first. Ties are broken by value. NaN
     comes last.

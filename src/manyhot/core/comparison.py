@@ -97,7 +97,7 @@ def from_scale(values: npt.ArrayLike, scale: str) -> Floats:
 
 @dataclass(frozen=True)
 class Families:
-    """The family of each model, and intervals from leaving out each family.
+    """The family of each model, and intervals computed by leaving out one family at a time.
 
     Attributes
     ----------
@@ -141,18 +141,18 @@ class Families:
         return float(1 / (shares**2).sum() - 1)
 
     def sums_without(self, values: Floats) -> Floats:
-        """Return the sums of `values`, shape (M,), over the models without each family, shape (F,)."""
+        """Return, for each family, the sum of `values`, shape (M,), over the models of other families."""
         own = np.bincount(self.index, values, len(self))
         return np.asarray(own.sum() - own)
 
     def pair_sums_without(self, values: Floats) -> Floats:
-        """Return the sums of symmetric `values`, shape (M, M), over pairs without each family, shape (F,)."""
+        """Return, for each family, the sum of symmetric `values`, (M, M), over pairs of other models."""
         member = np.eye(len(self))[self.index]
         own = member.T @ values @ member
         return np.asarray(own.sum() - 2 * own.sum(1) + np.diag(own))
 
     def interval(self, value: float, without: Floats) -> tuple[float, float]:
-        """Return the interval of a statistic from its values without each family, shape (F,).
+        """Return the interval of a statistic from its values if each family is left out, shape (F,).
 
         The ends are NaN if there are fewer than `FEWEST_FAMILIES` families, or if the statistic is undefined
         without one of the families.

@@ -58,7 +58,7 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
 
 @register("proposer", "label-errors")
 def suspected_errors(ensemble: Ensemble) -> Pairs:
-    """The most probable class of images whose original label is wrong according to confident learning.
+    """The probable class of each image whose original label is wrong according to confident learning.
 
     A class j is a candidate for an image if its probability is at least its mean probability over the images
     labelled j. The most probable candidate is proposed if it is not the original label.

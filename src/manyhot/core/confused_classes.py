@@ -165,7 +165,7 @@ MOST_CLUSTERED_CLASSES = 5000
 
 @dataclass(frozen=True, eq=False)
 class ConfusionCounts:
-    """How often models predict each class for images of each other class.
+    """How often models predict each class for images of every other class.
 
     Attributes
     ----------
@@ -245,11 +245,11 @@ def confusion_clusters(confused: Ints, images: Ints, *, ratio: float = MIN_RATIO
 def confusion_similarity(confused: Ints, images: Ints) -> Floats:
     """Return a lower bound on how often two classes are confused, relative to the average, shape (C, C).
 
-    The number of times that either class is predicted for the other class has an interval (Garwood 1936, for
-    Poisson counts). The result is the lower end of this interval, divided by the number expected if all pairs
-    of classes were confused equally often. The intervals of all pairs are valid simultaneously at 95 %
-    (Bonferroni). This prevents spurious similarities, which a search for the most confused of many pairs
-    would otherwise find.
+    An interval is computed for the number of times that either class is predicted for the other class
+    (Garwood 1936, for Poisson counts). The result is the lower end of this interval, divided by the number
+    expected if all pairs of classes were confused equally often. The intervals of all pairs are valid
+    simultaneously at 95 % (Bonferroni). This prevents spurious similarities, which a search for the most
+    confused of many pairs would otherwise find.
     """
     counts = np.where(np.eye(len(images), dtype=bool), 0, confused)
     rate = counts.sum() / max(images.sum() * (len(images) - 1), 1)

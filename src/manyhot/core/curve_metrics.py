@@ -309,7 +309,7 @@ def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
 def auroc_micro(case: Case, *, masked: bool = False) -> Estimate:
     """Area under the ROC curve of one ranking of all (image, class) pairs.
 
-    Scores of different images and classes are compared. Ties count half.
+    Scores are compared across images and classes. Ties count half.
 
     References
     ----------

@@ -105,7 +105,7 @@ class CommonAnswers:
 
 
 def extreme_images(case: Case, class_id: int, n: int) -> tuple[Ints, Ints]:
-    """Return the usable images with the worst wrong predictions and the worst misses of a class.
+    """Return the usable images on which a class has the worst wrong predictions and the worst misses.
 
     Parameters
     ----------

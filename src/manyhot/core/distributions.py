@@ -44,7 +44,7 @@ class _Truth:
 
     @classmethod
     def of(cls, case: Case) -> _Truth | None:
-        """Return the truth of a case; None if the labels or the model have no probabilities."""
+        """Return the label probabilities of a case; None if its labels or its model have no probabilities."""
         labels = case.labels
         if labels.p is None or not case.has_probabilities:
             return None

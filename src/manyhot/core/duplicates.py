@@ -195,9 +195,8 @@ def _overlap(frames: Frames) -> Floats32:
 def are_same(alignment: ImageAlignment, min_similarity: float) -> Bools:
     """Return which pairs show the same picture.
 
-    Position and size were chosen to make a pair similar. If one image shows more than the other, the
-    similarity of the pair must therefore be higher by `_MARGIN`, and the overlap must be at least
-    `MIN_OVERLAP`.
+    Position and size were chosen to maximise the similarity of a pair. If one image shows more than the
+    other, the similarity must therefore be higher by `_MARGIN`. The overlap must be at least `MIN_OVERLAP`.
     """
     margin = np.where(alignment.overlap >= _WHOLE, 0, _MARGIN)
     same: Bools = (alignment.similarity >= min_similarity + margin) & (alignment.overlap >= MIN_OVERLAP)
@@ -246,7 +245,7 @@ class DuplicateCandidates:
     first, second : ndarray of int, shape (m,)
         Rows of images. Each pair occurs once.
     mirrored : ndarray of bool, shape (m,)
-        Whether the first image must be mirrored.
+        Whether the first image must be mirrored to resemble the second.
     frames : ndarray of float32, shape (m, 4)
         The part of the first image, after mirroring; see `manyhot.core.duplicates`.
     """
@@ -310,7 +309,7 @@ def candidates_by_hash(
     ----------
     thumbnails : ndarray, shape (n, GREY_SIDE, GREY_SIDE)
     progress : callable, optional
-        Called with the number of searched parts and the number of all parts.
+        Called with the number of parts searched so far and the total number of parts.
     frames : sequence of int
         Rows of `FRAMES`: the parts of each image whose hashes are compared with those of whole images.
     """
@@ -355,7 +354,7 @@ def candidates_by_embedding(vectors: AnyFloats, progress: SearchProgress | None 
     ----------
     vectors : ndarray of float16 or float32, shape (n, D)
     progress : callable, optional
-        Called with the number of completed comparisons and the number of all comparisons.
+        Called with the number of comparisons made so far and the total number of comparisons.
     """
     own = np.arange(len(vectors))
     near = nearest(vectors, vectors, min(NEAREST, max(1, len(own) - 1)), own=own, progress=progress)

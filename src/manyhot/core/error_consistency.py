@@ -155,7 +155,8 @@ class ErrorConsistency:
     def influence(self) -> Floats:
         """The first-order influence of each image on the mean, shape (n,). The values add up to 0.
 
-        The standard error of the mean over images is the root of the sum of the squared values, divided by n.
+        The standard error of the mean over images is the square root of the sum of the squared values,
+        divided by n.
         """
         share = self.n_right / self.n
         first, second = (models[self.defined] for models in self.pairs)

@@ -280,7 +280,7 @@ def severity_of(errors: Errors) -> Ints64:
 
 
 def rarity_of(similarity: AnyFloats) -> Floats:
-    """Return, for each image, the share of images that are closer to their nearest image, shape (n,).
+    """Return, for each image, the share of images with a more similar nearest image, shape (n,).
 
     Parameters
     ----------

@@ -279,8 +279,8 @@ def explain_away(groups: Groups, outcome: Outcome, order: Ints, critical: float)
     order : ndarray of int
         The groups to consider, best explanation first.
     critical : float
-        A group is not explained by earlier groups if its statistic exceeds this value even when images are
-        compared only with images that are in the same of these explanations.
+        The value up to which a group's statistic counts as explained. The statistic is computed by comparing
+        only images that belong to the same earlier explanations.
     """
     first: list[int] = []
     found = []

@@ -49,7 +49,7 @@ def effective_positives(positives: Floats) -> float:
     Parameters
     ----------
     positives : ndarray of float64, shape (C,)
-        The number of positives of each class that has some.
+        The number of positives of each class that has any.
 
     Notes
     -----
@@ -93,7 +93,7 @@ def doubt_of(positives: Floats, cases: str = "positives", *, classes: bool = Tru
     Parameters
     ----------
     positives : ndarray of float64, shape (C,)
-        The number of positives of each class that has some.
+        The number of positives of each class that has any.
     cases : str
         What is counted.
     classes : bool
@@ -162,8 +162,8 @@ def jackknife_ends(value: float, error: float, df: float, *, scale: Scale = "log
 
     Notes
     -----
-    The interval uses Student's t with `df` degrees of freedom. With the normal distribution, intervals of
-    macro averages over rare classes would contain the expected value in 1 to 2 % fewer data sets.
+    The interval uses Student's t with `df` degrees of freedom. If it used the normal distribution, intervals
+    of macro averages over rare classes would contain the expected value in 1 to 2 % fewer data sets.
     """
     least, most = LIMITS[scale]
     if not (error > 0 and least < value < most):

@@ -82,7 +82,7 @@ class IssueLists:
 
 
 def uses_probabilities(ensemble: Ensemble) -> bool:
-    """Return whether all models have probabilities. If not, only the ranks of all models are used."""
+    """Return whether all models have probabilities. If not, only ranks are used, for all models."""
     return all(p is not None for p in ensemble.probabilities)
 
 

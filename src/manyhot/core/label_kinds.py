@@ -134,7 +134,7 @@ def _share_of_all(sets: LabelSets) -> tuple[Ints64, Floats, Ints64]:
 def near_synonyms(
     sets: LabelSets, confusion: Floats, rules: Rules | None = None
 ) -> tuple[Ints64, Floats, Ints64]:
-    """Return the pairs of classes that are near-synonyms, in the form of `share_together`.
+    """Return the pairs of classes that are near-synonyms, in the form returned by `share_together`.
 
     Parameters
     ----------

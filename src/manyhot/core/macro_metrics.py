@@ -47,7 +47,7 @@ def f1_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: 
     Deviation: a class that is neither valid nor predicted on any image with a positive weight does not count,
     as in scikit-learn with ``zero_division=np.nan``. By default, scikit-learn counts it as 0.
 
-    All predicted cells are stored with 4 bytes per cell, for up to 65,536 images and classes.
+    All predicted cells are stored, at 4 bytes per cell for up to 65,536 images and classes.
     """
     return _macro(_f1, case, threshold, link, masked=masked)
 

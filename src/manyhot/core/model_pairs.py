@@ -57,7 +57,7 @@ def compare_pairs(
         The model with which all others are compared, so that P = M - 1. By default, all P = M (M - 1) / 2
         pairs are compared.
     group : ndarray of int, shape (M,), optional
-        Models of different groups count different images, so their pairs are NaN.
+        The group of each model. Models in different groups count different images, so pairs of them are NaN.
     errors : ndarray of float64, shape (P,), optional
         Standard errors of the differences, in the order of `pairs_of`, for example from `paired_errors` or
         `jackknife_errors`. By default, they are estimated from the resamples. A pair whose error is NaN has
@@ -68,9 +68,9 @@ def compare_pairs(
     Notes
     -----
     `p` is two-sided, from the distribution of the difference divided by its standard error. A standard error
-    from 1,000 resamples is accurate to 2 %, which changes a p of 0.0001 by a tenth or more. Exact errors are
-    therefore preferable. A p-value from counts of resamples cannot be below 1 / (R + 1). With R = 1,000 and
-    2,211 pairs, Holm's factor raises this above 1, so no difference would be significant.
+    from 1,000 resamples is accurate only to 2 %, which can change a p of 0.0001 by a tenth or more. Exact
+    errors are therefore preferable. A p-value from counts of resamples cannot be below 1 / (R + 1). With R =
+    1,000 and 2,211 pairs, Holm's factor raises this above 1, so no difference would be significant.
     """
     a, b = pairs_of(len(values), reference)
     diff = values[b] - values[a]
@@ -145,7 +145,7 @@ def jackknife_errors(changes: Floats32) -> tuple[Floats, Floats]:
 
 
 def only_right(right: Bytes) -> Ints64:
-    """Return, for each two models, the number of images on which only the first is right, shape (M, M).
+    """Return, for each pair of models, on how many images only the first is right, shape (M, M).
 
     Parameters
     ----------

@@ -155,8 +155,8 @@ def relate(case: Case, class_orders: Mapping[str, Ints]) -> Relation | None:
     arbitrary order of the columns, the correlation must be at least three times the current correlation and
     twice the highest correlation of any order of the columns after rows are shuffled. (Twice the current
     correlation is not enough: weak models that mistake the images of several rare classes for another class
-    reach it, too.) If there is one class per image, negated scores are correlated with all other classes in
-    any wrong order. The correlation of an order must therefore be twice as far above 0 as the scores'
+    reach it, too.) If there is one class per image, negated scores are correlated with all the other classes,
+    in any wrong order. The correlation of an order must therefore be twice as far above 0 as the scores'
     correlation is below 0.
     """
     sample = _sampled(case)

@@ -111,7 +111,7 @@ def map_micro(case: Case, *, masked: bool = False) -> Estimate:
 def map_11point(case: Case, *, masked: bool = False) -> Estimate:
     """Interpolated average precision of each class at 11 recalls, averaged over the classes.
 
-    The precision at a recall of 0, 0.1, …, 1 is the highest precision at this or a higher recall.
+    The precision at each recall of 0, 0.1, …, 1 is the highest precision at that recall or above.
 
     References
     ----------
@@ -213,7 +213,7 @@ def coverage(case: Case) -> Estimate:
 
     Notes
     -----
-    The best value is the mean size of the label sets. Images with an empty label set are skipped.
+    The best possible value is the mean size of the label sets. Images with an empty label set are skipped.
 
     There is no parameter `masked`, because depths counted among only the classes that raters were asked about
     are not comparable between images with different numbers of such classes.
@@ -238,7 +238,7 @@ def coverage(case: Case) -> Estimate:
     default=True,
 )
 def ranking_loss(case: Case, *, masked: bool = False) -> Estimate:
-    """Share of the pairs of a valid and an invalid class that are ranked wrongly, averaged over images.
+    """Share of pairs of a valid and an invalid class that are in the wrong order, averaged over images.
 
     A tie counts as an error. Images without positives or without negatives are skipped.
 

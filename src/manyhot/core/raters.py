@@ -70,7 +70,7 @@ class Quality:
 
     @property
     def accuracy(self) -> Floats:
-        """The share of right answers. If most truths are no, it is high even for raters who always say no."""
+        """The share of correct answers. If most truths are no, it is high even for raters who always say no."""
         return _share(self.counts[:, 1, YES] + self.counts[:, 0, :YES].sum(1), self.n)
 
     @property
@@ -84,7 +84,7 @@ class Quality:
         return _share(self.counts[:, 0, :YES].sum(1), self.n - self.n_yes)
 
     def share(self, truths: Sequence[int]) -> tuple[Floats, Floats, Floats]:
-        """Return the share of right answers for questions whose truth is in `truths`, and its 95 % interval.
+        """Return the share of correct answers to questions whose truth is in `truths`, and its 95 % interval.
 
         `truths` contains 0 for specificity, 1 for sensitivity, and both for accuracy. The arrays have shape
         (R,). The interval is computed by `manyhot.core.share_intervals.clustered_interval`.

@@ -93,8 +93,8 @@ def ratio_interval(
     Notes
     -----
     A share of images has Wilson's interval. Other values have a jackknife interval with Student's t
-    (`manyhot.core.jackknife.jackknife_ends`). If there is no variation, for example because all images of all
-    strata are right, there is no jackknife interval. On the log scale, for skewed values such as the
+    (`manyhot.core.jackknife.jackknife_ends`). If there is no variation, for example because all predictions
+    in all strata are correct, there is no jackknife interval. On the log scale, for skewed values such as the
     cross-entropy, there is no interval with fewer than `FEWEST_CASES` images.
     """
     masks = (np.ones(len(ratio.num), bool) if inside is None else inside)[None]
@@ -135,7 +135,7 @@ def intervals_in_cells(
     ----------
     masks : ndarray of bool, shape (S, n)
     cells : Cells
-        The cells of the masks. Images are counted once in each cell instead of in each slice.
+        The cells of the masks. Images are counted once per cell instead of once per slice.
     selected : ndarray of bool, shape (S,)
     scale
         As in `ratio_interval`.
@@ -227,7 +227,7 @@ def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:
     Parameters
     ----------
     inside : ndarray of bool, shape (n,), optional
-        The images of a slice; by default all.
+        The images of a slice; all images by default.
 
     Notes
     -----
@@ -373,7 +373,7 @@ def have_cluster_percentiles(ratio: Ratio, masks: Bools, clusters: Clusters, sca
     """Return whether percentiles of resamples give a good interval of a ratio on each slice, shape (S,).
 
     The conditions are those of `manyhot.core.ratio_intervals.have_percentiles`, applied to clusters instead
-    of images. A cluster that contains both right and wrong images counts as both.
+    of images. A cluster with both correct and wrong predictions counts as both.
     """
     if ratio.stratum is not None or scale == "log":
         return np.zeros(len(masks), bool)
@@ -433,7 +433,7 @@ def changes_without_clusters(ratio: Ratio, clusters: Clusters, inside: Bools | N
     Parameters
     ----------
     inside : ndarray of bool, shape (n,), optional
-        The images of a slice; by default all.
+        The images of a slice; all images by default.
 
     Notes
     -----

@@ -62,7 +62,7 @@ class Bins:
 
     @classmethod
     def of(cls, at: Positions, bins: int, *values: Floats) -> Bins:
-        """Return the sums of weight, confidence and right in each bin."""
+        """Return the sums of weights, confidence and correctness in each bin."""
         return cls(*(np.bincount(at, v, minlength=bins).astype(np.float64) for v in values))
 
     @property
@@ -174,7 +174,7 @@ class Outcomes:
         return Ranked(confidence[there], weight[there], right[there])
 
     def left_out(self, w: Floats, without: Callable[[Ranked], LeftOut]) -> Floats:
-        """Return a measure without each of the m images, under weights of 0 and 1; NaN for a single image."""
+        """Return a measure without each of the m images, given weights of 0 and 1; NaN for a single image."""
         if w.sum() < 2:
             return np.full(len(w), np.nan)
         order, start, _ = self._groups
@@ -276,7 +276,7 @@ class Ranked:
         return without(1), without(0)
 
     def auroc(self) -> float:
-        """Return the probability that a right prediction is more confident than a wrong one.
+        """Return the probability that a correct prediction is more confident than a wrong one.
 
         Ties count as one half.
         """
@@ -284,7 +284,7 @@ class Ranked:
         return float(np.sum(self.right * self._below) / pairs) if pairs > 0 else float("nan")
 
     def auroc_without(self) -> LeftOut:
-        """Return `auroc` without one image of each group; NaN if it is the only right or only wrong one."""
+        """Return `auroc` without one image of each group; NaN if it is the only correct or wrong one."""
         wrong, right = self.weight - self.right, self.right.sum()
         above = np.cumsum(self.right) - self.right / 2
         ordered = np.sum(self.right * self._below)

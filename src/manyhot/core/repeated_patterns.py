@@ -107,7 +107,7 @@ def keep_pixels(thumbnails: Thumbnails, stretch: Floats) -> Thumbnails:
     """Return thumbnails in which a distance from a side is the same number of pixels in all photographs.
 
     The thumbnails of photographs of several shapes are square, so a tag at a fixed distance from a corner is
-    at different places in them. Each half of a side is measured from its own end, so that all four corners
+    in different places in them. Each half of a side is measured from its own end, so that all four corners
     are aligned at once. The middles of the sides are not aligned.
 
     Parameters

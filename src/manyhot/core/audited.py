@@ -59,8 +59,8 @@ _ROUNDING = 1e-9
 """Standard error below which all residuals are equal but for rounding."""
 
 TOO_FEW_IMAGES = f"the variance comes from fewer than {FEWEST_EFFECTIVE} audited images"
-TOO_FEW_IN_GROUP = f"fewer than {FEWEST_EFFECTIVE} audited images are in one of the groups that are averaged"
-TOO_FEW_LEFT = f"fewer than {FEWEST_LEFT} images are not audited; answer them, too"
+TOO_FEW_IN_GROUP = f"one of the averaged groups has fewer than {FEWEST_EFFECTIVE} audited images"
+TOO_FEW_LEFT = f"fewer than {FEWEST_LEFT} images are not audited; audit those, too"
 TOO_HEAVY = "one more disagreement on an image with a small probability could double the variance"
 """Why a value has no interval."""
 

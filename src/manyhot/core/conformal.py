@@ -362,7 +362,7 @@ class _Plausible:
     def of(cls, sets: LabelSets) -> _Plausible:
         if sets.p is None:
             raise InputError(
-                "Drawn labels need labels with probabilities, which these labels do not have.",
+                "Drawing labels requires labels with probabilities, which these labels do not have.",
                 allowed="a labels table with the column 'p'",
             )
         p = np.minimum(sets.p.astype(np.float64), 1 - 1e-12)  # so that logarithms are finite

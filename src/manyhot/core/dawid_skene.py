@@ -118,11 +118,15 @@ def dawid_skene(
     check_one_of(truth, ("binary", "answers"), "There is no such truth.")
     if hard and truth != "binary":
         raise InputError(
-            "Hard questions need two truths.", got=f"hard=True and truth={truth!r}", allowed="truth='binary'"
+            "Modelling hard questions requires two truths.",
+            got=f"hard=True and truth={truth!r}",
+            allowed="truth='binary'",
         )
     if answers.history is not None and truth != "binary":
         raise InputError(
-            "Raters' history needs two truths.", got=f"history and truth={truth!r}", allowed="truth='binary'"
+            "Using raters' history requires two truths.",
+            got=f"history and truth={truth!r}",
+            allowed="truth='binary'",
         )
     _check_options(answers, smoothing, iterations)
     model = RaterModel.dawid_skene(answers, truth=truth, hard=hard)

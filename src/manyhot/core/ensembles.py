@@ -77,7 +77,7 @@ class Ensemble:
                 f"The predictions of {self.names[m]} have no {kind}.",
                 got="scores without their sum over all classes" if has_scores else "only ranks",
                 allowed=f"predictions with {kind}, such as those of manyhot predict",
-                do="use a rule on ranks, such as union(k=5)",
+                do="use a rule that needs only ranks, such as union(k=5)",
             )
         return values
 

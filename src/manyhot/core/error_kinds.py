@@ -389,7 +389,7 @@ def fine_grained(errors: Errors, *, largest: float = LARGEST_GROUP) -> RuleMatch
     "rule",
     "out-of-vocabulary",
     needs=("superclasses", "neighbours"),
-    caution="unusual images; objects without a class are hardly more frequent in them than in other images",
+    caution="unusual images; objects that belong to no class are hardly more frequent in them than in others",
 )
 def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = LARGEST_GROUP) -> RuleMatch:
     """The image is similar to images of the predicted superclass, but dissimilar to images of any class.

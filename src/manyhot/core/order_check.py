@@ -234,8 +234,8 @@ def are_probabilities(case: Case) -> bool:
 
 ALL_PREDICTED = (
     "every score is above 0, so with sigmoids every class is predicted on every image; if the scores are "
-    "scaled cosines, as of CLIP, pass `links` softmax, pass the cosines with `scores` cosine, or subtract a "
-    "threshold"
+    "scaled cosines, such as CLIP's, pass `links` softmax, pass the cosines with `scores` cosine, or "
+    "subtract a threshold"
 )
 
 

@@ -332,7 +332,7 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
 
 def _check_depth(ensemble: Ensemble, models: Iterable[int], k: int) -> None:
     if not isinstance(k, int) or k < 1:
-        raise InputError("The number of classes k is not valid.", got=k, allowed="integers of at least 1")
+        raise InputError("The number of classes k is invalid.", got=k, allowed="integers of at least 1")
     for m in models:
         depth = ensemble.top[m].shape[1]
         if depth < k:

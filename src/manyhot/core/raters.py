@@ -70,7 +70,7 @@ class Quality:
 
     @property
     def accuracy(self) -> Floats:
-        """The share of correct answers. If most truths are no, it is high even for raters who always say no."""
+        """The share of correct answers. If most truths are no, always answering no gives a high share."""
         return _share(self.counts[:, 1, YES] + self.counts[:, 0, :YES].sum(1), self.n)
 
     @property

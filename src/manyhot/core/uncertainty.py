@@ -123,7 +123,7 @@ def member_probabilities(scores: AnyFloats, kind: str, *, multilabel: bool, name
     ------
     InputError
         If a number is not a probability, or if the probabilities of an image do not add up to 1 although
-        classes exclude one another.
+        classes are mutually exclusive.
     """
     from scipy.special import expit, softmax  # predicting with one model does without SciPy
 

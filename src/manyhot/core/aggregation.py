@@ -142,10 +142,10 @@ def golden_bayes(
     original : bool
         Whether to count the original label as a rater.
     original_share : float
-        For the matrix of the original label, the truth of a golden question is yes if more than this share of
-        experts answered yes. With ReaL's five experts, at least two must answer yes. For raters' matrices,
-        the truth is yes if more than half of the experts answered yes, which means at least three of the
-        five.
+        To estimate the matrix of the original label, the truth of a golden question is yes if more than this
+        share of experts answered yes. By default, this means at least two of ReaL's five experts. For raters'
+        matrices, the truth is yes if more than half of the experts answered yes, which means at least three
+        of the five.
 
     Raises
     ------

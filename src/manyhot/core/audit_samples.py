@@ -362,11 +362,11 @@ def sample_p(sample: AuditSample, groups: Ints | None = None) -> float:
 
     Notes
     -----
-    With O_g audited images of a group and the expected number E_g = sum(p), the statistic ``sum (O_g -
-    E_g)**2 / sum_g p (1 - p)`` approximately follows a χ² distribution. Its degrees of freedom are the number
-    of groups minus one, because the counts have nearly the variances and covariances of independent draws
-    with a fixed sum (Hájek 1964, doi 10.1214/aoms/1177700375). In a stratified sample, the statistic is
-    smaller.
+    Let O_g be the number of audited images of group g, and E_g = sum(p) the number that is expected. The
+    statistic ``sum (O_g - E_g)**2 / sum_g p (1 - p)`` then approximately follows a χ² distribution. Its
+    degrees of freedom are the number of groups minus one, because the counts have nearly the variances and
+    covariances of independent draws with a fixed sum (Hájek 1964, doi 10.1214/aoms/1177700375). In a
+    stratified sample, the statistic is smaller.
     """
     p = sample.design.probability
     groups = np.arange(len(p)) * _GROUPS // len(p) if groups is None else groups

@@ -140,13 +140,14 @@ def linearised_ratios(
     denominators are 1.
 
     The mean over G strata is expanded in the same way if each stratum has at least `FEWEST_PER_STRATUM`
-    audited images, or if people's answers determine the stratum of an image, such as the size of its label
-    set. Otherwise, as with the 1,000 classes of ``mla``, it is expanded at the proposed label sets. An image
-    of stratum g then contributes ``(a - R_g b) / (G B_g)``. R_g is the ratio over all images of the stratum
-    under the proposed label sets. B_g is the sum of their denominators, divided by N and multiplied by the
-    ratio of people's and proposed denominators of the audited images. This is exact if the denominators do
-    not depend on people's answers. Otherwise, its error is the mean over strata of the relative error of B_g
-    times the error of R_g. The mean is undefined on slices whose images depend on people's answers.
+    audited images, or if the stratum of an image, such as the size of its label set, is determined by
+    people's answers. Otherwise, as with the 1,000 classes of ``mla``, it is expanded at the proposed label
+    sets. An image of stratum g then contributes ``(a - R_g b) / (G B_g)``. R_g is the ratio over all images
+    of the stratum under the proposed label sets. B_g is the sum of their denominators, divided by N and
+    multiplied by the ratio of people's and proposed denominators of the audited images. This is exact if the
+    denominators do not depend on people's answers. Otherwise, its error is the mean over strata of the
+    relative error of B_g times the error of R_g. The mean is undefined on slices whose images depend on
+    people's answers.
     """
     cells = Cells.of(np.ones((1, len(sample.design)), bool))
     inside = np.ones((1, len(sample)), bool)

@@ -371,10 +371,10 @@ def plan(
 ) -> BalancePlan:
     """Return the number of altered images that make a companion independent of a class.
 
-    With b, m, s and n images in the four splits, d images are added to each of two splits so that the odds
-    ratio is 1. If one of the two classes is removed from images with both, d solves ``b n = (m + d)(s + d)``.
-    If the companion is added to images without it, d solves ``(b + d) n = m (s + d)``. This equation has no
-    solution for ``m >= n``.
+    The four splits have b, m, s and n images. To each of two splits, d images are added so that the odds
+    ratio becomes 1. If one of the two classes is removed from images with both, d solves ``b n = (m + d)(s +
+    d)``. If the companion is added to images without it, d solves ``(b + d) n = m (s + d)``. This equation
+    has no solution for ``m >= n``.
 
     Parameters
     ----------
@@ -410,7 +410,7 @@ def balanced_amounts(
 ) -> tuple[float, float]:
     """Return how many altered images equalise the frequency of the class with and without the companion.
 
-    With b, m, s and n images in the four splits, the odds of the class are (b + m) / (s + n). B images with
+    The four splits have b, m, s and n images, so the odds of the class are (b + m) / (s + n). B images with
     the companion and without the class are added, so that ``b / (s + B)`` equals these odds. A images with
     the class, from which the companion was removed, are added, so that ``(m + A) / (n + F)`` also equals
     them. F is the number of images without the class that contain only the fill: B, or 0 if no such images

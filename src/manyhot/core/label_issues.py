@@ -123,10 +123,9 @@ def find_issues(
     Let q_j be the mean probability of class j over models or, for ranks, the share of models whose top class
     is j. The evidence from models against a label y is 1 - q_y, that is, 1 minus cleanlab's self-confidence.
     For a missing label j, it is q_j. The evidence from neighbours is computed in the same way, with the share
-    of neighbours with label j as q_j. Evidence from neighbours is used where there is no evidence from
-    models. The score is this evidence. Ties are broken in the last digits, first by neighbours and then by
-    the probability of the most probable other class. Issues with the same score are listed in the order of
-    the images.
+    of neighbours with label j as q_j. The score is the evidence from models or, where there is none, from
+    neighbours. Ties are broken in the last digits, first by neighbours and then by the probability of the
+    most probable other class. Issues with the same score are listed in the order of the images.
 
     The evidence from raters is 1 if they rejected a doubtful label or accepted a missing label, and 1/2 if
     the class is unclear. If the labels contain probabilities, these are used instead.

@@ -100,8 +100,8 @@ def corrected_evidence(people: Floats, models: Floats, weight: Floats, expected:
     -----
     The score is models + weight · (people - expected), mapped to values between 0 and 1 by `within_unit`.
     Answers that only confirm the models do not move an image ahead of images that no rater was asked about.
-    In the weighted mean of `combined_evidence`, they do. With CIFAR-10H's answers about half of the images,
-    the weighted mean ranks labels worse than models alone (AUROC 0.574 versus 0.586), whereas the correction
+    In the weighted mean of `combined_evidence`, they do. With CIFAR-10H's answers for half of the images, the
+    weighted mean ranks labels worse than models alone (AUROC 0.574 versus 0.586), whereas the correction
     ranks them better (0.73).
     """
     moved = within_unit(models + weight * (people - expected))

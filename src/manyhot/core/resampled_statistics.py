@@ -294,9 +294,9 @@ class MeansOverStrata:
     """Resampled means over many strata of ratios of sums, whose numerators share a denominator.
 
     Each resample is drawn from all images, and the metric is applied to it. Strata without drawn images are
-    left out, as in `Ratio.value`. Resampling within strata would give the same interval for large strata:
-    with 50 images per class, the variance differs by 2 %. For a slice with one image per class, it would give
-    no interval.
+    left out, as in `Ratio.value`. Resampling within strata would give nearly the same interval for large
+    strata: with 50 images per class, the variance differs by 2 %. For a slice with one image per class, it
+    would give no interval.
 
     Attributes
     ----------

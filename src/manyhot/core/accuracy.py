@@ -3,7 +3,7 @@
 Each takes a `Case` and returns an `Estimate`. An image with fewer predicted classes than a metric needs is
 skipped and counted as skipped.
 
-`tied_tops` says how much the order of tied classes matters, of which the lowest is taken.
+Among tied classes, the one with the lowest id counts; `tied_tops` measures how much this choice matters.
 """
 
 from __future__ import annotations

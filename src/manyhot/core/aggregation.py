@@ -1,8 +1,8 @@
 """Aggregation: from the answers of several raters to the probability that a class is in an image.
 
-An aggregator is a function of answers and golden questions that returns an `Aggregate`. This module
-contains those that count answers or learn from golden questions; those that learn from the answers alone
-are in `manyhot.core.dawid_skene`. The probability from which a class counts as valid is chosen on a
+An aggregator is a function of answers and golden questions that returns an `Aggregate`. This module contains
+the aggregators that count answers or learn from golden questions. Those that learn from the answers alone are
+in `manyhot.core.dawid_skene`. The minimum probability of a class that counts as valid is chosen on a
 `manyhot.core.threshold_curve.Curve`.
 """
 
@@ -27,7 +27,7 @@ TINY = 1e-300
 """Replaces a probability of 0, whose logarithm is infinite."""
 
 BLOCK_SIZE = 1 << 18
-"""Number of values that are computed at once. Larger blocks of votes take more memory, and more time."""
+"""Number of values that are computed at once. Larger blocks of votes need more memory and more time."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Agreement of raters: pairwise agreement, Fleiss' kappa, and Krippendorff's alpha of answers and label sets.
 
-Each measure is a function of sums over images, so that leaving out each image gives all intervals.
-
-Raters who chose one class of K agree over all classes, not only over those that a rater chose.
+Each measure is a function of sums over images, so all intervals can be computed by leaving out one image at a
+time. If raters chose one class of K, agreement is measured over all classes, not only over those that a rater
+chose.
 
 A source is a published label set, or the raters behind it. It answers yes, maybe or no to a question, or was
 not asked. *Not asked is not no*: a pair about which a source was not asked says nothing about the source.
@@ -36,7 +36,7 @@ _PAIRS = 100_000
 """Number of pairs of label sets on the same sheets per block of comparisons."""
 
 FEWEST_IMAGES = 10
-"""Minimum number of images for an interval; it was not tested with fewer."""
+"""Minimum number of images for an interval. Intervals were not tested with fewer images."""
 
 
 @dataclass(frozen=True)
@@ -452,7 +452,8 @@ _COUNTED = {
     "specificity": ((3,), (1, 3)),
     "kappa": ((0, 3), (0, 1, 2, 3)),
 }
-"""Which kinds of questions are above and below the line: both yes, only predicted, only the source, none."""
+"""Which kinds of questions are above and below the fraction bar: both yes, only predicted, only the source,
+none."""
 
 
 def _measure(name: str, by_image: Ints, n_shared: int) -> HeldOutMeasure:

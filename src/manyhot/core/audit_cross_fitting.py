@@ -1,7 +1,7 @@
 """Proposed values that are fitted to people's answers about the audited images, and cross-fitted.
 
-A fit is nearer to the answers that it has seen than to all others, so residuals of these answers are too
-small, and so are the errors. Each audited image therefore has the values of a fit that has not seen it.
+A fit is closer to the answers that it has seen than to all others, so their residuals are too small, and so
+are the errors. For each audited image, values are therefore proposed by a fit that has not seen it.
 """
 
 from __future__ import annotations

@@ -1,21 +1,22 @@
-"""Designs of audits by what models predict: by how many classes they propose, how sure they are, or differ.
+"""Designs of audits based on predictions: on numbers of proposed classes, confidence, and disagreement.
 
-Where models agree, people rarely disagree with them, so an answer about another image says more. No design
-leaves out an image.
+Where models agree, people rarely disagree with them, so answers about other images are more informative. No
+design leaves out an image entirely.
 
 For macro average precision, a positive of a rare class counts more than one of a frequent class. A uniform
-sample of 400 of 3,000 photographs of VOC misses one of its 20 classes, and has fewer than three positives of
-four others. If image i has class c with the probability p, people's answer changes the value of model m by
+sample of 400 of 3,000 photographs of VOC misses one of the 20 classes and contains fewer than three positives
+of four others. If image i has class c with the probability p, people's answer changes the value of model m by
 ``p (1 - p) h_m**2`` on average, squared, with the derivative h_m of average precision by the label
 (`manyhot.core.audit_average_precision`). Images are drawn with probabilities proportional to the root of the
 sum of this over classes, and of the same for the differences of models.
 
 People cannot be asked about all classes, and cannot be asked about the probable ones alone: positives with
-low scores make up most of the error of a model. If nobody asks about them, macro average precision on VOC is
-4 to 27 points too high. So each class of an image is asked about with a probability q of its own, too. With
-the probability π of the image, the answer has the weight 1 / (π q). So π q is proportional to the root of
-what the answer changes, and at least the same for all pairs of an image and a class: if 412 of 3,000 images
-are audited, the largest weight is 66 instead of 141 with the same least q for all.
+low scores make up most of the error of a model. If people are not asked about them, macro average precision
+on VOC is 4 to 27 points too high. Each class of an image is therefore also asked about with a probability q
+of its own. With the probability π of the image, the answer has the weight 1 / (π q). π q is therefore
+proportional to the root of what the answer changes, with the same minimum for all pairs of an image and a
+class: if 412 of 3,000 images are audited, the largest weight is 66 instead of 141 with the same least q for
+all.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ Preference = Literal["uniform", "size", "confidence", "active", "differences", "
 models may be wrong; images on which models differ; images that change macro average precision."""
 
 PREFERENCES: tuple[Preference, ...] = tuple(p for p in get_args(Preference) if p != "classes")
-"""The designs by top classes. That by scores of all classes is `class_design`."""
+"""The designs based on top classes. `class_design` is based on the scores of all classes."""
 
 N_ASKED = 5
 """Top classes of each model to ask about. With one, ``real1`` is 4 to 10 points too high on ReaL, because
-images drop out on which no asked class is valid, and metrics of five classes have no value."""
+images drop out if none of the classes asked about is valid, and metrics over five classes have no value."""
 
 MOST_CANDIDATES = 4
 """Images with this many proposed classes or more are one stratum."""
@@ -54,7 +55,7 @@ PAIR = 2
 """Models of a pair."""
 
 FEW_MODELS = 2
-"""Models up to which confidence tells more than how many models have the same top class."""
+"""Up to this number of models, confidence says more than the number of models with the same top class."""
 
 UNIFORM_SHARE = 0.5
 """Share of a sample that is uniform if the design is active or by confidence: models may be too confident."""
@@ -322,7 +323,8 @@ _UNIFORM_SHARE = 0.3
 """Share of the sample that is uniform."""
 
 QUESTIONS_PER_IMAGE = 4.4
-"""Questions about an image by default: 412 images, with two answers of five seconds, take five hours."""
+"""Default number of questions about an image. 412 images take five hours if each question gets two answers of
+five seconds."""
 
 _MOST = 0.9
 """Largest probability of an image, unless more than this share of all images is audited."""
@@ -331,8 +333,8 @@ _EVEN_SHARE = 0.5
 """Share of the questions that is the same for each class of all images."""
 
 _FIRST, _AMONG = 3, 20
-"""The image at rank r of a class has it with a probability of at least ``3 / (20 + r)``: models may not know
-how probable a rare class is, but rank its images."""
+"""The image at rank r of a class has the class with a probability of at least ``3 / (20 + r)``, because
+models may rank the images of a rare class well without knowing how probable it is."""
 
 
 @dataclass(frozen=True)

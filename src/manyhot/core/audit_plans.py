@@ -11,8 +11,8 @@ been drawn by another design.
 
 The constants, from which plans without a pilot start, are made by ``python benchmarks/audit_plans.py
 variances`` from 67 published models and people's answers about ImageNet's 50,000 validation images (Beyer et
-al. 2020, arXiv 2006.07159), of which each fifth was used. All are medians over models, pairs of models and
-random sets of models.
+al. 2020, arXiv 2006.07159), of which every fifth was used. All constants are medians over models, pairs of
+models and random sets of models.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from manyhot.core.resampling import LEVEL, QUANTILE
 from manyhot.errors import InputError
 
 SURE = 0.95
-"""Share of the planned samples that would have an interval if images that make up a variance had residuals
-of one size. They differ in size, so that 84 % or more have one."""
+"""Share of the planned samples that would have an interval if all images that make up a variance had
+residuals of the same size. Because residuals differ in size, 84 % or more of the samples have one."""
 
 FEWEST_PILOT = 30
-"""Images of a pilot below which no variance is estimated from it."""
+"""Minimum number of images in a pilot from which a variance is estimated."""
 
 _LEAST = 0.1
-"""Share of ``spread / n`` that V is at least, if not nearly all images are drawn."""
+"""Minimum of V as a share of ``spread / n``, unless nearly all images are drawn."""
 
 _ROUNDS = 20
-"""Rounds after which a number of images does not change any more."""
+"""Number of rounds after which a number of images no longer changes."""
 
 _KNOWN = 1e7
-"""Images that make up the variance of a pilot, from which it is as good as known."""
+"""If at least this many images make up the variance of a pilot, the variance is treated as known."""
 
 
 @dataclass(frozen=True)

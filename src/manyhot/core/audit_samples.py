@@ -1,11 +1,11 @@
 """Which images people answer in an audit: designs, samples, and whether a sample was drawn as recorded.
 
-An audit asks people about a random sample of the images. A design gives every image the probability that it
-is in the sample, which is never 0, and fixes the number of images, in each stratum if there are any. All
-designs are drawn in the same way: the images are put in random order, and every image is taken at which the
-running sum of the probabilities passes one of the points u, u + 1, u + 2, … (randomised systematic sampling,
-Hartley and Rao 1962, doi 10.1214/aoms/1177704564). The probabilities hold exactly, the size is fixed, and
-with equal probabilities it is simple random sampling without replacement.
+An audit asks people about a random sample of the images. A design specifies the probability that each image
+is in the sample, which is never 0. It also fixes the number of images, for each stratum if there are strata.
+All designs are drawn in the same way: the images are put in random order, and an image is taken if the
+running sum of the probabilities passes one of the points u, u + 1, u + 2, … at this image (randomised
+systematic sampling, Hartley and Rao 1962, doi 10.1214/aoms/1177704564). The probabilities hold exactly, the
+size is fixed, and with equal probabilities it is simple random sampling without replacement.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from manyhot.core.array_types import AnyFloats, Floats, Ints
 from manyhot.errors import InputError
 
 IMPLAUSIBLE = 1e-4
-"""Probability of a deviation up to which a sample counts as not drawn with the recorded probabilities."""
+"""If a deviation is less probable than this, the sample counts as not drawn with the recorded
+probabilities."""
 
 FEWEST_IN_STRATUM = 2
-"""Minimum number of audited images in a stratum, as one image has no variance."""
+"""Minimum number of audited images in a stratum, because a single image has no variance."""
 
 _GROUPS = 10
 """Groups of images in the check of a sample, if none are passed."""
 
 _LEAST_EFFECTIVE = 10
-"""Minimum number of audited images that make up a variance, for a normal distribution."""
+"""Minimum number of images that make up the variance of a mean for the mean to be approximately normal."""
 
 _LEAST_EXPECTED = 5
 """Minimum expected number of audited images in a group of the check."""

@@ -1,4 +1,4 @@
-"""Intervals that hold at every size of a growing audit, so that it may stop when a question is decided."""
+"""Intervals valid at every size of a growing audit, so that it may stop when a question is decided."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""Means of ratios over many strata, such as the classes of ``mla``, of which each has few audited images.
+"""Means of ratios over many strata with few audited images each, such as the classes of ``mla``.
 
-The ratio of stratum g is R_g = A_g / B_g, but few audited images do not show its denominator B_g: on how
-many images people find a valid class. With an expected denominator E_g, and relative errors δ_g = B_g / E_g -
-1, the expansion at any ratio Q_g,
+The ratio of stratum g is R_g = A_g / B_g, but its denominator B_g, the number of images on which people find
+a valid class, cannot be estimated well from few audited images. With an expected denominator E_g, and
+relative errors δ_g = B_g / E_g - 1, the expansion at any ratio Q_g,
 
     Q_g + (A_g - Q_g B_g) / E_g = R_g + (R_g - Q_g) δ_g,
 
 is off by a product that does not become smaller with more images: 0.8 points, if 12 % of the images of half
-of the classes have no valid class. Both factors are made small. Q_g is the ratio by proposals, calibrated by
-people's answers. And the product of the errors is estimated from pairs of audited images of one stratum, and
-subtracted, if there are enough of them. What remains is off by (R_g - Q_g) δ_g².
+of the classes have no valid class. Both factors are made small. Q_g is the ratio under the proposals,
+calibrated to people's answers. In addition, if there are enough pairs of audited images in the same stratum,
+the product of the errors is estimated from them and subtracted. The remaining error is (R_g - Q_g) δ_g².
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import numpy as np
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 
 FEWEST_PAIRS = 200
-"""Pairs of audited images of one stratum from which the product of the errors is subtracted: with 1,000
-classes, 630 images. Fewer make intervals wider by more than the product is large."""
+"""Minimum number of pairs of audited images in the same stratum for subtracting the product of the errors.
+With 1,000 classes, it takes 630 images. With fewer pairs, intervals would widen by more than the product
+itself."""
 
 
 def calibrated_ratios(

@@ -1,4 +1,4 @@
-"""Values of models on label sets of which people answered only a random sample: prediction-powered inference.
+"""Values of models on label sets if people answered only for a random sample: prediction-powered inference.
 
 Models propose a label set for each of N images, and people answer a sample S of n images, drawn with known
 probabilities (`manyhot.core.audit_samples`). Image i has a value y_i under people's label set and f_i under
@@ -11,12 +11,12 @@ divided by their sum, the mean of y over all images is estimated as
 difference estimator (Cassel, Särndal and Wretman 1976, doi 10.1093/biomet/63.3.615), which is known as
 prediction-powered inference (Angelopoulos et al. 2023, doi 10.1126/science.adi6000). The λ with the smallest
 estimated variance is power tuning (PPI++, Angelopoulos, Duchi and Zrnic 2023, arXiv 2311.01453): the worse
-the proposals are, the nearer it is to 0. All of them are right on average, whatever the proposals are, as
+the proposals are, the closer it is to 0. All of these estimates are unbiased, whatever the proposals are, as
 long as no audited image was used to make them. Proposals that are fitted to people's answers must be
 cross-fitted (`manyhot.core.audit_cross_fitting`).
 
-Every metric is brought into this form by linearisation: its values y and f are what an image contributes
-to it, to first order (Deville 1999, Survey Methodology 25, 193-203). The variance is that of the design; no
+Every metric is brought into this form by linearisation: its values y and f are what an image contributes to
+it, to first order (Deville 1999, Survey Methodology 25, 193-203). The variance is that of the design, and no
 model of the images is assumed:
 
     V = sum_h n_h / (n_h - 1) sum_{i in S_h} (1 - p_i) (e_i - mean(e))**2,    e_i = w_i (r_i - mean(r))
@@ -49,14 +49,14 @@ FEWEST_EFFECTIVE = 10
 """Minimum effective number of audited images for an interval; see `AuditedEstimate.effective`."""
 
 FEWEST_LEFT = 10
-"""Images that are not audited, below which their mean is not nearly normal: with one, 84 % of the intervals
-contain the value."""
+"""Minimum number of images that are not audited. With fewer, their mean is not approximately normal: with
+one, 84 % of the intervals contain the value."""
 
 FEWEST_PER_STRATUM = 30
-"""Audited images in each stratum from which a mean over strata is expanded at what people answered."""
+"""Minimum number of audited images in each stratum for expanding a mean over strata at people's answers."""
 
 _ROUNDING = 1e-9
-"""Standard error below which all residuals are equal but for rounding."""
+"""With a smaller standard error, all residuals are equal except for rounding."""
 
 TOO_FEW_IMAGES = f"the variance comes from fewer than {FEWEST_EFFECTIVE} audited images"
 TOO_FEW_IN_GROUP = f"one of the averaged groups has fewer than {FEWEST_EFFECTIVE} audited images"

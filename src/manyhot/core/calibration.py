@@ -1,15 +1,18 @@
 """Recalibration of probabilities: temperatures, scaled logits and isotonic regression.
 
-Fit on one split and evaluate on another: a model always looks calibrated on the images that it was fitted to.
+Fit on one split and evaluate on another, because a model always looks calibrated on the images that it was
+fitted to.
 
 *Temperatures of lists.* A list of the top k of C classes gives their probabilities and, because all add up to
-one, the remaining probability of the other C - k classes. Its distribution is not in the file; it is assumed
-uniform. With dense scores of all C classes, nothing remains, and the temperature is the usual one.
+one, the remaining probability of the other C - k classes. The distribution of this remainder is not in the
+file and is assumed to be uniform. With dense scores of all C classes, there is no remainder, and the
+temperature is the usual one.
 
 *Recalibration of dense scores.* Logits are scaled, or confidences are mapped by isotonic regression, fitted
 to single labels or to label sets.
 
-`scipy.optimize` is imported where something is fitted: it takes longer than the rest of this file's imports.
+`scipy.optimize` is imported only where something is fitted, because importing it takes longer than all other
+imports of this file.
 """
 
 from __future__ import annotations

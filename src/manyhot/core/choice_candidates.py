@@ -1,13 +1,14 @@
-"""Choices of one class of K by raters with an accuracy: the right class is one that was chosen, or another.
+"""Choices of one of K classes by raters with an accuracy. The correct class is a chosen class or another one.
 
 The probability of a wrong choice is the same for all wrong classes (one-coin), or it is that of all raters (a
-pooled matrix, of which only cells with choices are stored). All classes that no rater chose for an image are
-one candidate together, so that time and memory do not depend on K. Votes are processed in blocks of images.
+pooled matrix, of which only cells with choices are stored). All classes that no rater chose for an image form
+a single candidate, so that time and memory do not depend on K. Votes are processed in blocks of images.
 
-One fit to all images also says how well such a model predicts the choices on an image. They are predicted
-together, as if the model had been fitted without this image: it is taken out of the counts of each rater, of
-all raters and of classes. What they contributed to the posteriors of other images remains, so that no further
-fit is needed, and the result does not depend on the names or the order of images and votes.
+A single fit to all images also shows how well such a model predicts the choices on an image. They are
+predicted jointly, as if the model had been fitted without this image: the image is removed from the counts of
+each rater, of all raters and of classes. The contributions of its choices to the posteriors of other images
+remain, so no further fit is needed, and the result does not depend on the names or the order of images and
+votes.
 
 References
 ----------
@@ -28,7 +29,7 @@ from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
 from manyhot.core.dirichlet_priors import RaterPrior
 
 _RIGHT, _WRONG = 4.0, 1.0
-"""Choices of all raters together before any vote: they are better than chance."""
+"""Prior choices of all raters together, before any vote: raters are better than chance."""
 
 _POOLED = 10.0
 """Wrong choices, distributed as with all right classes, that are added to each row of the pooled matrix."""
@@ -362,7 +363,7 @@ def _confusions(of: Candidates) -> tuple[Ints, Ints, Ints]:
 
 
 _EQUAL = 1e-9
-"""Log-likelihoods of an image that differ by less, in nats, may differ by rounding alone."""
+"""Log-likelihoods of an image that differ by less than this, in nats, may differ only by rounding."""
 
 
 def predicts_better(first: Floats, second: Floats) -> bool:

@@ -1,4 +1,4 @@
-"""Choices: each rater chose one of K classes for an image. The probability that each class is the right one.
+"""Choices: each rater chose one of K classes for an image. Probabilities that each class is correct.
 
 Aggregators of choices have the names of those of yes and no answers. `choice_dawid_skene` estimates a K × K
 matrix for each rater where memory allows, and otherwise one matrix of all raters and one accuracy per rater
@@ -41,7 +41,7 @@ MOST_POSTERIORS = 100_000_000
 MATRICES = ("auto", "each", "pooled")
 
 _RIGHT, _WRONG = 4.0, 1.0
-"""Choices in each row of the pooled matrix before any vote: of the right class, and of all others."""
+"""Choices in each row of the pooled matrix before any vote: of the correct class, and of all others."""
 
 
 _ADDED = 1.0

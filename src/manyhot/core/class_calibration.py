@@ -1,8 +1,8 @@
-"""Calibration of each class: its probability against its label, on all images on which it was asked.
+"""Calibration of each class: its probability against its label, on all images for which raters were asked.
 
-The top class says little about sigmoids: it is right more often than its probability says, because it was
-chosen among several, and images without any valid class are left out. Here, an image whose label set is empty
-counts for all classes that were asked and answered *no*.
+The top class says little about sigmoids, because it was selected among several classes, and images without
+any valid class are left out: it is right more often than its probability says. Here, an image whose label set
+is empty counts for all classes to which raters answered *no*.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ CHANCE_DRAWS = 1000
 """Draws of labels from the probabilities of a class."""
 
 FEWEST_FOR_BRIER = 10
-"""Images with, and without, a class from which its Brier score has an interval: a few make most of it."""
+"""Minimum number of images with, and without, a class for an interval of its Brier score, because a few
+images make up most of the score."""
 
 Value = tuple[Floats, Floats, Floats]
 """Values of all classes, and the ends of their intervals; NaN if undefined."""

@@ -1,4 +1,4 @@
-"""The tree of classes: sizes of groups, and how far classes are apart."""
+"""The tree of classes: sizes of groups, and how far apart classes are."""
 
 from __future__ import annotations
 

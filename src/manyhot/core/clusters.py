@@ -1,10 +1,10 @@
-"""Clusters of images that depend on each other, such as the images of a patient, and permutations in them.
+"""Clusters of images that depend on each other, such as the images of a patient, and their permutations.
 
-If images of a cluster are alike, permutations of single images find relations where there are none: 400
-images of 120 patients are hardly more cases than 120. Here, clusters with the same number of counted images
-in each stratum exchange their outcomes as a whole, and the images of a cluster exchange theirs within strata.
-If a property is unrelated to the outcome, such clusters are exchangeable, whether the property is the same
-for all images of a cluster or not, so the test is exact.
+If the images of a cluster are similar, permuting single images finds relations where there are none: 400
+images of 120 patients are hardly more than 120 independent cases. Here, clusters with the same number of
+counted images in each stratum exchange their outcomes as a whole, and the images of a cluster exchange theirs
+within strata. If a property is unrelated to the outcome, such clusters are exchangeable, whether or not the
+property is the same for all images of a cluster, so the test is exact.
 
 References
 ----------

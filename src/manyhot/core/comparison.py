@@ -1,8 +1,9 @@
 """Comparison of models' values at x and y, such as accuracies on two data sets: drops, fits and rankings.
 
-Statements about models in general are uncertain in two ways. With other images, the values would differ:
-intervals over images come from resampled values (`manyhot.core.resampling`). Other models might have been
-evaluated: because models of one family are not independent, intervals over models leave out whole families.
+Statements about models in general are uncertain in two ways. First, values would differ on other images;
+intervals over images are computed from resampled values (`manyhot.core.resampling`). Second, other models
+might have been evaluated; because models of one family are not independent, intervals over models leave out
+whole families.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from manyhot.core.jackknife import resampled_interval
 from manyhot.core.resampling import LEVEL
 
 FEWEST_FAMILIES = 5
-"""Minimum number of families for an interval; two or three say little about others."""
+"""Minimum number of families for an interval, because two or three families say little about others."""
 
 _MOST = 10_000_000
 """Maximum number of pairs of models in all resamples of an interval of tau."""

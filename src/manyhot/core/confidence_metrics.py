@@ -1,12 +1,13 @@
 """Metrics of confidence: calibration and likelihood, against labels or label sets.
 
 The *confidence* is the probability of the top class. A prediction is *right* if that class is the original
-label or, for metrics ending in ``_set``, if it is in the label set. The former count the images of `top1`,
-the latter those of `real1`. Options are those of the metric without ``_set``; `bins` is that of `ece`.
+label or, for metrics ending in ``_set``, if it is in the label set. The former count the same images as
+`top1`, the latter the same images as `real1`. A metric ending in ``_set`` has the options of the metric
+without ``_set``; `bins` is that of `ece`.
 
-Lists of top classes suffice if their probabilities are known; those of logits follow from the ``logsumexp``
-over all classes. Otherwise, as for predictions with ranks only, all metrics here are undefined (NaN with n
-0). Likelihoods need the probabilities of all classes.
+Lists of top classes are sufficient if their probabilities are known; for logits, probabilities are computed
+with the ``logsumexp`` over all classes. Otherwise, as for predictions with ranks only, all metrics here are
+undefined (NaN with n 0). Likelihoods need the probabilities of all classes.
 """
 
 from __future__ import annotations

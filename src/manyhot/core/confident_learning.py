@@ -125,7 +125,7 @@ def cleanlab_classes(ensemble: Ensemble) -> Ints32:
 
 
 CLOSE = 1e-6
-"""Difference of probabilities that cleanlab takes for none."""
+"""Difference between probabilities that cleanlab treats as a tie."""
 
 
 def confident_not_given(probability: Floats, limits: Floats, label: Ints) -> Ints32:

@@ -1,9 +1,9 @@
 """Prediction sets with a guarantee: the classes whose probability is at least a threshold.
 
 Split-conformal sets cover the original label (``label``), at least one class of the label set (``one``), or
-all of its classes (``all``). With a threshold from n images that the model was not trained on, the set of the
-next image of the same distribution covers with a probability of at least 1 - alpha, on average over such
-draws. There is no guarantee for a single class, or for other data.
+all of its classes (``all``). If the threshold is computed from n images that the model was not trained on,
+the set of a further image from the same distribution covers its labels with a probability of at least 1 -
+alpha, on average over draws of all these images. There is no guarantee for single classes or for other data.
 
 If labels have probabilities, sets can cover what raters might have answered: a class drawn with these
 probabilities (``drawn``), or all classes of a drawn label set (``drawn_all``).
@@ -39,7 +39,7 @@ THRESHOLDS = expit(np.arange(-12, 12.25, 0.25))
 """Thresholds that are tested for a guaranteed precision, ascending. They must not depend on the labels."""
 
 _PILOT = 4
-"""One in this many images decides at which threshold the tests begin, and is not tested on."""
+"""One in this many images is used to decide at which threshold the tests begin, and is not tested on."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""What is predicted wrongly beside what is present, by `manyhot.core.operating_points`.
+"""Wrongly predicted classes and the classes present in the same images, by `manyhot.core.operating_points`.
 
 Clusters of classes that models confuse serve as superclasses where none are known. Pairs of classes that are
-valid together, or confused in both directions, may be two names for one thing.
+valid together, or confused in both directions, may be two names for the same thing.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _joined(pairs: Floats, n_only_missed: Floats, n_alone: Floats, n_wrong: Floa
 
 
 MIN_RATIO = 2.0
-"""How many times as often as classes on average the classes of a cluster must be confused.
+"""How many times as often as average classes the classes of a cluster must be confused.
 
 On PASCAL VOC, 1.5 and 2 give the same clusters from 940 errors of four heads: *bus, car, train*, *cat, dog*
 and *cow, horse, sheep*. With 3, *train* is alone.

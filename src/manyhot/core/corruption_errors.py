@@ -1,8 +1,8 @@
 """The mean corruption error, the share of a loss that is due to missing labels, and ratios of errors.
 
-A model is evaluated on images and on corrupted copies of them, by several corruptions at several severities.
-Some corruptions are harder than others for all models, so errors are divided by those of a baseline,
-separately for each corruption, before they are averaged.
+A model is evaluated on images and on copies of them with several corruptions at several severities. Some
+corruptions are harder than others for all models, so errors are divided by those of a baseline, separately
+for each corruption, before they are averaged.
 
 References
 ----------

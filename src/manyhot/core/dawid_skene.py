@@ -1,8 +1,8 @@
 """Aggregators that learn how good each rater is from the answers alone: Dawid and Skene's model and one-coin.
 
-A rater has one confusion matrix for all classes, because with 1,000 classes no rater answers enough
-questions about each. Matrices are drawn towards that of all raters, and the share of questions with the
-truth yes in each class towards that in all classes, as strongly as the answers say
+A rater has one confusion matrix for all classes, because with 1,000 classes no rater answers enough questions
+about each. Matrices are shrunk towards that of all raters, and the share of questions with the truth yes in
+each class is shrunk towards that in all classes, by an amount that is estimated from the answers
 (`manyhot.core.expectation_maximisation`). Options of the same name are those of `dawid_skene`.
 """
 
@@ -25,7 +25,7 @@ from manyhot.parameters import check_one_of
 from manyhot.registry import register
 
 MOST_COMPARED = 50_000
-"""Number of questions on which `auto` compares models; more would change nothing but the time."""
+"""Number of questions on which `auto` compares models. More questions would only take more time."""
 
 _Build = Callable[[Answers], RaterModel]
 
@@ -57,14 +57,15 @@ missed many classes. Where they do, its evidence grows in proportion to n and ou
 """
 
 FEWEST_RATERS = 3
-"""Number of raters from which `auto` learns how good they are.
+"""Minimum number of raters whose quality `auto` learns.
 
 The answers of two have fewer patterns than their qualities and the share of yes have values: two raters of
 whom one guesses look like two who agree by chance (Hui & Walter 1980, doi 10.2307/2530508).
 """
 
 FACE_VALUE = 0.9
-"""Probability that an answer of one or two raters is right, for `auto`; one yes makes a class valid."""
+"""Probability that an answer is right if there are only one or two raters, for `auto`; a single yes makes a
+class valid."""
 
 NEGLIGIBLE = 0.01
 """`auto` leaves out a model with a smaller weight."""

@@ -1,7 +1,7 @@
 """Average precision of boxes and intersection over union of class masks, under any weights of the images.
 
-Average precision is that of COCO, and equals ``faster-coco-eval``. In contrast to it, boxes are matched only
-once for a thousand resamples, which only repeat the counting.
+Average precision is that of COCO, and equals ``faster-coco-eval``. Unlike there, boxes are matched only once
+for a thousand resamples, which repeat only the counting.
 
 Anchors of single-shot detectors and their boxes follow section 2.2 of W. Liu et al., SSD: Single Shot
 MultiBox Detector, ECCV 2016, arXiv 1512.02325, and MediaPipe's ``SsdAnchorsCalculator`` and
@@ -25,7 +25,7 @@ from scipy.ndimage import distance_transform_edt
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Ints64, Mask
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
-"""Minimum intersection over union of a right box, as in COCO."""
+"""Minimum intersection over union of a correct box, as in COCO."""
 
 VOID = 255
 """Value of unlabelled pixels."""

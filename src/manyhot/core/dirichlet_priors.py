@@ -23,13 +23,14 @@ CENTRE, _WIDTH = np.log(16.0), 1.5
 """Mean and standard deviation of the logarithm of the strength before any answer."""
 
 _ORDINARY, _UNLIKE = 20.0, 1.0
-"""Numbers of raters of each kind before any answer: like the others, in any way, opposite."""
+"""Prior numbers of raters of each kind, before any answer: like the others, answering in any way, answering
+the opposite."""
 
 _FEWEST_OPPOSITE = 4.0
 """Minimum strength of the prior of raters who mean the opposite, in answers."""
 
 _MOST = 2_000
-"""Number of raters from which the strength is estimated."""
+"""Minimum number of raters for estimating the strength."""
 
 _CONCENTRATIONS = 2.0 ** np.arange(0, 15, 2)
 """Strengths of the prior of the share of each truth in a group, in questions."""

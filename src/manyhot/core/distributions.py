@@ -4,7 +4,7 @@ The truth of an image is the probability ``p`` of each class, not a set. If rate
 (`LabelSets.exclusive`), it is one distribution over the classes, the shares of their votes, and a class that
 is not listed has a share of 0. Otherwise, as after an aggregation of yes and no, each class that raters were
 asked about is a distribution of its own over *yes* and *no*. The metrics then are means over these (image,
-class) pairs, and a class that nobody was asked about does not count.
+class) pairs, and a class that no rater was asked about does not count.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Near duplicates of images: candidates by a perceptual hash or by embeddings, and groups of duplicates.
 
-The hash is the real-valued relative of pHash: low frequencies of the cosine transform of a small greyscale
-image. It is not rounded to bits, so that candidates are nearest neighbours by cosine similarity. A copy that
-was cropped has the hash of a part of the original, and a mirrored copy that of the mirrored original: images
-are therefore also searched by the hashes of some of their parts and of their mirror images.
+The hash is a real-valued variant of pHash: the low frequencies of the cosine transform of a small greyscale
+image. It is not rounded to bits, so candidates can be found as nearest neighbours by cosine similarity. A
+copy that was cropped has the hash of a part of the original, and a mirrored copy that of the mirrored
+original: images are therefore also searched by the hashes of some of their parts and of their mirror images.
 The pixels of candidates are then aligned and compared.
 
-Aligned images are small greyscale squares. A frame says which part of the moving image lies under the fixed
-one: the place of its left edge and its width, and of its upper edge and its height, as shares of the moving
-image.
+Aligned images are small greyscale squares. A frame is the part of the moving image that the fixed image
+covers: the position of its left edge and its width, and the position of its upper edge and its height, as
+shares of the moving image.
 
 References
 ----------
@@ -204,16 +204,17 @@ def are_same(alignment: ImageAlignment, min_similarity: float) -> Bools:
 
 
 MIN_OVERLAP, _WHOLE, _MARGIN = 0.5, 0.9, 0.05
-"""Copies of which a tenth of the width and height was cut off have a similarity of 0.9 or more, and pairs of
-different images 0.6 or less, but for one with 0.78."""
+"""Copies that lost a tenth of their width and height have a similarity of 0.9 or more. Pairs of different
+images have 0.6 or less, except for one with 0.78."""
 
 
 TERMS = 8
 """Frequencies of the hash in each direction. With 6, twelve times as many images of other content are
-candidates; with 12, the right original of a cropped copy is among the first five in 98 % instead of 99 %."""
+candidates; with 12, the correct original of a cropped copy is among the first five in 98 % instead
+of 99 % of cases."""
 
 NEAREST = 5
-"""DuplicateCandidates of each image for each of its parts."""
+"""Maximum number of candidates for each part of an image."""
 
 MIN_HASH_SIMILARITY = 0.7
 """Minimum similarity of the hashes of candidates. Re-encoded and resized copies have 0.85 or more."""

@@ -1,7 +1,7 @@
 """Differences between training methods, with intervals over both seeds and images.
 
 Two methods are compared at equal seeds on the same images. A difference is uncertain in two ways: other seeds
-give other networks, and other images give other values. The variances of both are added.
+would give other networks, and other images other values. The variances of both are added.
 
 Cochran's Q says whether differences that were measured in several places differ from each other.
 
@@ -33,7 +33,7 @@ BETTER, WORSE, SAME, UNDECIDED = "better", "worse", "same", "undecided"
 BOTH_WAYS = "goes both ways"
 
 PERHAPS_LITTLE = ", perhaps by less than matters"
-"""What a verdict ends in if the interval excludes 0, but not differences smaller than the margin."""
+"""The ending of a verdict if the interval excludes 0, but not differences smaller than the margin."""
 
 ROUNDING = 1e-12
 """Maximum standard error or difference that is due to rounding."""

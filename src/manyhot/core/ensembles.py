@@ -1,8 +1,8 @@
 """Several models on the same images, the input of rules that propose labels, and sums over the models.
 
-Sums are computed for blocks of images in a dense table of images and classes, which fits the processor's
-cache: 67 models of 50,000 images with five classes each are 17 million additions; sorting as many pairs takes
-ten times as long.
+Sums are computed for blocks of images in a dense table of images and classes that fits the processor's cache.
+For 67 models with five classes on each of 50,000 images, this takes 17 million additions; sorting as many
+pairs would take ten times as long.
 """
 
 from __future__ import annotations

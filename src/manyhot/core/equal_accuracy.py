@@ -1,8 +1,8 @@
-"""Two groups of models at equal accuracy: what one group has at y, compared with the other at the same x.
+"""Two groups of models at equal accuracy: values of one group at y, compared to the other at the same x.
 
-Mean drops of two groups compare models of different accuracy, and the drop depends on accuracy. Here, the
-models of one group are compared with what the other group has at the same value at x, where both groups have
-models.
+Mean drops of two groups compare models of different accuracy, although the drop depends on accuracy. Here,
+the models of one group are compared with the value that the other group would have at the same x, where both
+groups have models.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from manyhot.core.comparison import FEWEST_FAMILIES, NO_INTERVAL, Families, from
 from manyhot.core.resampling import LEVEL
 
 HALF_WIDTH = 0.05
-"""Models that differ by less than this at x count for a value of the local regression: 5 points."""
+"""Models that differ by less than this at x contribute to a value of the local regression: 5 points."""
 
 FEWEST_NEAR = 5
 """Minimum number of models of each group within `HALF_WIDTH`, of two families unless the group has one."""

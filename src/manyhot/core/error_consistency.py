@@ -226,7 +226,7 @@ MOST_VOTES = 10
 """Votes that are returned: those that were best on the images they were chosen on."""
 
 FEWEST_TO_CHOOSE = 100
-"""Images from which on votes are chosen on one half and judged on the other."""
+"""Minimum number of images for choosing votes on one half and judging them on the other."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Kinds of errors: rules are applied in order, and the first that matches an error is its kind.
 
-The order and the idea of each rule are by Peychev et al. An error is one prediction for one image. Each rule
-gets all errors, decides on each separately, and returns the class on which its decision is based.
+The order and the ideas of the rules are from Peychev et al. An error is one prediction for one image. Each
+rule gets all errors, decides on each separately, and returns the class on which its decision is based.
 
 References
 ----------
@@ -41,12 +41,13 @@ NOTHING = -1
 MIN_LIFT = 1.5
 """How many times as often as by chance two classes must occur together, at the lower end of the interval.
 
-A frequent class is company of everything, but not more than by chance: in ``../shared/data/voc``, a person is
-in 20 % of the images, in 48 % of those with a horse, and in 20 % of those with a dog.
+A frequent class occurs together with all others, but not more often than by chance: in
+``../shared/data/voc``, a person is in 20 % of the images, in 48 % of those with a horse, and in 20 % of those
+with a dog.
 """
 
 MIN_SHARE = 0.1
-"""Share of the images of a class below which another class is surely not often together with it.
+"""Another class is surely not often together with a class if it is in less than this share of its images.
 
 In ``../shared/data/voc``, a person is in 48 % of the images with a horse, a sofa in 5 % of those with a dog.
 """

@@ -1,9 +1,10 @@
-"""Groups of images in which an outcome is more frequent than elsewhere, with the search itself corrected for.
+"""Groups of images in which an outcome is more frequent than elsewhere, corrected for the search itself.
 
 A group is any set of images that is defined without the outcome: by pixels, metadata or clusters. An outcome
-is compared within strata, such as the images of a class, so that a group is not reported because difficult
-classes are frequent in it. All groups and outcomes are tested together: the outcomes are permuted within
-strata, and a group is judged by how often the largest statistic of the whole search is as large as its own.
+is compared within strata, such as the images of a class, so that a group is not reported just because it
+contains many images of difficult classes. All groups and outcomes are tested together: the outcomes are
+permuted within strata, and a group is judged by how often the largest statistic of the whole search is as
+large as its own.
 
 References
 ----------

@@ -20,10 +20,10 @@ SAME_COLOUR = 24
 """Largest difference of a channel, of 255, of two pixels that count as one colour."""
 
 DEEPEST_FRAME = 0.2
-"""Share of the short side up to which a frame is searched."""
+"""Maximum depth at which a frame is searched, as a share of the short side."""
 
 LETTERS = 0.09
-"""Density of strokes from which an image is said to have text-like edges."""
+"""Minimum density of strokes of an image with text-like edges."""
 
 BORDER = 0.1
 """Share of the short side that is the border, for its colour."""

@@ -1,8 +1,8 @@
-"""The jackknife: intervals of metrics that are no ratios of sums, from what leaving out each image changes.
+"""The jackknife: intervals of metrics that are not ratios of sums, by leaving out one image at a time.
 
 One pass over the scores gives all changes, so that an interval of macro average precision costs little more
 than the value, and the changes of two models on the same images give the interval of their difference. For
-classes with few positives, the jackknife is on the safe side. The influence function, which is the change by
+classes with few positives, the jackknife is conservative. The influence function, which is the change due to
 an infinitesimal weight, is not: with 100 images of 20 classes as in ``benchmarks/interval_coverage.py``, its
 intervals of macro average precision contain the expected value in 86 % of the data sets, and those of the
 jackknife in 98 %.
@@ -31,7 +31,7 @@ LIMITS: dict[Scale, tuple[float, float]] = {
     "plain": (-np.inf, np.inf),
     "correlation": (-1.0, 1.0),
 }
-"""Between which values each scale is defined."""
+"""The limits between which each scale is defined."""
 
 FEWEST_POSITIVES = 30
 """Minimum number of effective positives for an interval by the jackknife."""
@@ -40,7 +40,7 @@ UNVARYING = "leaving out images does not change the value"
 """Why a value with enough positives has no interval."""
 
 _LEAST_EFFECT = 3
-"""Number of positives that a class is taken to have at least, in `effective_positives`."""
+"""In `effective_positives`, classes with fewer positives are treated as if they had this many."""
 
 
 def effective_positives(positives: Floats) -> float:

@@ -1,9 +1,9 @@
 """Kinds of label sets: an image has several labels because of several objects, ambiguity, or near-synonyms.
 
-Two labels are *of one object* if models confuse the two classes, ranking each second after the other, or if
-the classes are close in the hierarchy, such as two breeds of dogs. They are *near-synonyms* if models confuse
-them and raters accept both together, such as sunglass and sunglasses. Labels that are not of one object are
-of several objects.
+Two labels *belong to one object* if models confuse the two classes, ranking each second after the other, or
+if the classes are close in the hierarchy, such as two breeds of dogs. They are *near-synonyms* if models
+confuse them and raters accept both together, such as sunglass and sunglasses. Labels that do not belong to
+one object belong to several objects.
 """
 
 from __future__ import annotations

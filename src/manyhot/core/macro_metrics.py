@@ -1,6 +1,6 @@
 """Metrics of predicted sets that are computed for each class and averaged over the classes.
 
-Which classes are predicted, and what counts, is as in `manyhot.core.set_metrics`.
+Which classes are predicted, and which cells count, is determined as in `manyhot.core.set_metrics`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How well a score of confidence separates images of known classes from images of other classes."""
+"""How well a confidence score separates images of known classes from images of other classes."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Operating points: a threshold for each class, chosen by cross-fitting; or the top class of each image.
 
-Models whose probabilities of an image add up to 1 predict one class, the top class. With independent classes,
-a class is predicted on an image if its score is at least the threshold of the class. A threshold that is
-evaluated on the images on which it was chosen flatters the model, most of all for rare classes. Therefore
-images are split into folds, the threshold of each fold is chosen on the other folds, and the counts of all
+Models whose probabilities add up to 1 for each image predict one class, the top class. With independent
+classes, a class is predicted on an image if its score is at least the threshold of the class. Evaluating a
+threshold on the images on which it was chosen flatters the model, most of all for rare classes. Images are
+therefore split into folds, the threshold of each fold is chosen on the other folds, and the counts of all
 folds are added up.
 
 Positives and negatives are those of `manyhot.core.class_counts`. The errors of independent classes are the
@@ -36,15 +36,14 @@ threshold, the top class is predicted."""
 FOLDS = 5
 
 REASONS = ("no positives", "no negatives", "too few positives", "not reached", "no threshold")
-"""Why numbers of a class are undefined.
-
-Without positives, all are. Without negatives, the area under the ROC curve is. A threshold needs at least as
-many positives as folds, of which no fold may contain all; and a precision may be above that of any threshold.
-Thresholds that were chosen on other images may lack a class.
+"""Why values of a class are undefined. Without positives, all values are undefined; without negatives, only
+the area under the ROC curve is. Choosing a threshold requires at least as many positives as folds, and no
+fold may contain all of them. A required precision may be above that of any threshold. Thresholds that were
+chosen on other images may lack a class.
 """
 
 EFFECT_RESAMPLES = 50
-"""Resamples from which it follows how much the choice of thresholds adds to the variance."""
+"""Number of resamples for estimating how much the choice of thresholds adds to the variance."""
 
 
 @dataclass(frozen=True)

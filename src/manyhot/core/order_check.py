@@ -1,4 +1,4 @@
-"""Detection of predictions whose rows, classes or scores are not what is declared.
+"""Detection of predictions whose rows, classes or scores differ from what is declared.
 
 Common errors are predictions in the class order of the ILSVRC devkit, folders ``0, 1, 10, …`` sorted as
 strings, indices that start at 1, and rows sorted by class that are read in file order. Each reduces accuracy
@@ -104,7 +104,7 @@ def _share(right: Bools, rows: Bools) -> float:
 # Scores of all classes.
 
 _SAMPLE = 2_000
-"""Maximum number of images whose scores are looked at: enough to tell a weak model from chance."""
+"""Maximum number of images whose scores are checked, which is enough to tell a weak model from chance."""
 
 _SHUFFLES, _ORDERS = 99, 5
 _FEWEST_POSITIVES = 5

@@ -1,4 +1,4 @@
-"""Metrics under the posterior of the label sets: what raters leave undecided, as draws of label sets.
+"""Metrics under the posterior of the label sets: draws of label sets represent what raters left undecided.
 
 A draw replaces the states of all classes that have a probability. Classes are drawn independently given the
 votes; if raters chose one class per image, one class is drawn per image. Both treat the images as independent
@@ -11,11 +11,11 @@ label sets were right. By Rubin's rules, the value is the mean of the M estimate
     T = W + (1 + 1 / M) B
 
 with the mean W of the M squared errors, which is due to the sample of images, and the variance B of the M
-estimates, which is due to the raters. If classes are independent given the answers, B of a mean of y is
-about sum_S w_i**2 p_i (1 - p_i) with the probabilities p_i. The rules do not know whether the probabilities
-are right: a bias of all of them is in no interval. Models of raters take a class to be as often valid if it
-is proposed as if it is not. If two raters disagree, a proposed class then seems less probable than it is, so
-probabilities are adjusted first (`adjusted_probabilities`).
+estimates, which is due to the raters. If classes are independent given the answers, B of a mean of y is about
+sum_S w_i**2 p_i (1 - p_i) with the probabilities p_i. The rules cannot tell whether the probabilities are
+right: no interval includes a bias that all of them share. Models of raters assume that proposed classes are
+valid as often as other classes. If two raters disagree, a proposed class would therefore seem less probable
+than it is, so probabilities are adjusted first (`adjusted_probabilities`).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def share_above(a: Floats, b: Floats) -> float:
 
 
 FEWEST_DRAWS = 2
-"""Draws from which their variance is known."""
+"""Minimum number of draws for estimating their variance."""
 
 _SURE, _STEPS, _TOLERANCE = 1e-9, 1000, 1e-9
 """Distance of a probability from 0 and 1 at least, and when iterations stop."""

@@ -1,7 +1,8 @@
-"""Label sets of the same images by several protocols: how they agree, and what depends on the protocol.
+"""Label sets of the same images under several protocols: how they agree, and what depends on the protocol.
 
-A protocol is a way to label: who is asked, about which classes, and how answers become a label set. Two
-protocols are compared as two raters are: on the classes that both asked about, and on the sets they made.
+A protocol is a way to label images: who is asked, about which classes, and how answers become a label set.
+Two protocols are compared like two raters: on the classes that both asked about, and on the resulting label
+sets.
 """
 
 from __future__ import annotations

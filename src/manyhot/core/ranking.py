@@ -1,7 +1,7 @@
 """Metrics of the ranking by dense scores: average precision, coverage error and ranking loss.
 
-Only the order matters, so logits and probabilities give the same value. Ties are not broken: all cells of a
-score are reached at once, as in scikit-learn.
+Only the order matters, so logits and probabilities give the same value. Ties are not broken: all cells with
+the same score enter together, as in scikit-learn.
 
 A positive is a class with state yes of a usable image. All other classes of the image are negatives, unless
 `masked` is set (*not asked is not no*): then only classes with state no are negatives, and classes that are

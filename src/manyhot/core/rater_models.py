@@ -1,8 +1,8 @@
 """Models of raters: how the answers of a rater depend on the truth, and how they are fitted to votes.
 
-There are two models, with one row of probabilities for each truth (Dawid and Skene), or with one for both
-(one-coin). Both are fitted by `manyhot.core.expectation_maximisation`, under the prior of raters in
-`manyhot.core.dirichlet_priors`.
+There are two models: one with a row of probabilities for each truth (Dawid and Skene), and one with a single
+row for both truths (one-coin). Both are fitted by `manyhot.core.expectation_maximisation`, under the prior of
+raters in `manyhot.core.dirichlet_priors`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from manyhot.core.dirichlet_priors import CENTRE, RaterPrior, log_marginal
 from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
 
 _RIGHT, _WRONG = 4.0, 1.0
-"""Prior counts in each cell of the pooled matrix: raters together are better than chance."""
+"""Prior counts in each cell of the pooled matrix: raters as a whole are better than chance."""
 
 _QUESTIONS = 2.0
 """Number of questions of each truth before any is counted, if the strength of the prior is estimated.

@@ -1,7 +1,7 @@
-"""How much raters' answers count beside the evidence of models, fitted to the answers themselves.
+"""How much raters' answers count relative to the evidence from models, fitted to the answers themselves.
 
-The rule needs no verdicts: raters count for as much as their answers tell, beyond the models, about a further
-answer, and never for more than models.
+The rule needs no verdicts: raters count for as much as their answers say, beyond the models, about a further
+answer, and never for more than the models.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from scipy.special import betaln, expit, psi
 from manyhot.core.array_types import Floats, Ints
 
 HALF = 0.5
-"""Maximum weight of raters beside models for a doubtful label. Raters of one campaign share errors, such as
-breeds that none of them tells apart, which their answers cannot reveal. Without the maximum, ReaL's raters
-make the order of 6,761 labels worse than models alone, judged by the main objects of Tsipras et al. (AUROC
-0.697 and 0.707); with it, better (0.715)."""
+"""Maximum weight of raters relative to models for a doubtful label. Raters of one campaign share errors that
+their answers cannot reveal, such as breeds that none of them can tell apart. Without the maximum, ReaL's
+raters make the order of 6,761 labels worse than models alone do, judged by the main objects of Tsipras et al.
+(AUROC 0.697 versus 0.707). With the maximum, they make it better (0.715)."""
 
 UNFITTED = 4.0
 """Strength if it cannot be fitted; it is 3 to 8 for ReaL's raters and those of CIFAR-10H."""

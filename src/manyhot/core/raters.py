@@ -1,4 +1,4 @@
-"""Quality of single raters: on golden questions, against other raters, in pairs, and in speed."""
+"""Quality of individual raters: on golden questions, against other raters, in pairs, and their speed."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """Intervals of ratios of sums over images, and of means over strata, without resamples.
 
-Percentiles of resamples are too short for few images, and for means over strata, in which some strata have
-few images: with 20 images, they contain the expected value of ``mla`` in 87 % of simulated data sets. The
-jackknife with Student's t contains it in 95 to 97 %. Shares have Wilson's interval, which exists even if all
-predictions are right. ``benchmarks/interval_coverage.py`` shows the coverage.
+Percentile intervals are too narrow for few images, and for means over strata, some of which have few images:
+with 20 images, they contain the expected value of ``mla`` in 87 % of simulated data sets. The jackknife with
+Student's t contains it in 95 to 97 %. Shares have Wilson's interval, which exists even if all predictions are
+right. ``benchmarks/interval_coverage.py`` shows the coverage.
 
-Images of a cluster, such as those of a patient, resemble each other, so that intervals over images are too
+Images of a cluster, such as those of a patient, resemble each other, which makes intervals over images too
 narrow. The bootstrap over clusters draws whole clusters (`manyhot.core.resampling.Bootstrap`), and the
 jackknife leaves out one cluster at a time.
 
@@ -366,7 +366,7 @@ def _with_one_more_each(pairs: PairTable, where: Bools, first: Ints, second: Int
 
 
 FEWEST_CLUSTERS = 30
-"""Number of clusters below which a note says that intervals may be too narrow."""
+"""With fewer clusters, a note says that intervals may be too narrow."""
 
 
 def have_cluster_percentiles(ratio: Ratio, masks: Bools, clusters: Clusters, scale: Scale = "logit") -> Bools:

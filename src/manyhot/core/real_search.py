@@ -1,8 +1,8 @@
 """ReaL's search for the models and thresholds that propose the known labels with the fewest questions.
 
 The proposals of a model at a threshold are a row of bits, one for each pair that any model may propose. The
-proposals of several models are the union of their rows, and the number of right ones is a count of bits.
-Adding a model to a set takes a pass over some hundred words, so that half a million sets take seconds.
+proposals of several models are the union of their rows, and the number of valid proposals is a count of bits.
+Adding a model to a set takes a pass over a few hundred words, so searching half a million sets takes seconds.
 """
 
 from __future__ import annotations

@@ -194,7 +194,8 @@ class Outcomes:
 
 
 LeftOut = tuple[Floats, Floats]
-"""The value of a measure if a right, or a wrong, image of each group is left out; each of shape (G,)."""
+"""The value of a measure if a right image, or a wrong image, of each group is left out; each of shape
+(G,)."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""Patterns that recur in the images of a group, at the same place or at changing places.
+"""Patterns that recur in the images of a group, at the same location or at varying locations.
 
-Frames, tags, watermarks and text lie at the same place of many images. Natural images of a class do not agree
-there: of the classes of CIFAR-10 and PASCAL VOC, at no pixel more than 25 points more images agree than of
-other classes. Objects that were pasted at changing places leave nearly identical patches.
+Frames, tags, watermarks and text are at the same location in many images. Natural images of a class do not
+agree in this way: in CIFAR-10 and PASCAL VOC, the share of images of a class that agree at a pixel is never
+more than 25 points above that of other classes. Objects pasted at varying locations leave nearly identical
+patches.
 
 References
 ----------
@@ -20,13 +21,13 @@ from scipy import ndimage
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints, Ints8
 
 THUMBNAIL_SIDE = 48
-"""Pixels of the sides of thumbnails, which are square whatever the shape of the image."""
+"""Side of a thumbnail in pixels. Thumbnails are square, whatever the shape of the image."""
 
 AGREEING = 0.4
-"""By how much the share of images that agree with a pattern must be larger in the group than elsewhere."""
+"""Minimum difference between the shares of images that agree with a pattern in the group and elsewhere."""
 
 REPEATED = 0.5
-"""The same, for a patch that recurs at changing places. Natural images of a class reach 0.41."""
+"""The same, for a patch that recurs at varying locations. Natural images of a class reach 0.41."""
 
 AGREES = 0.5
 """Share of the pixels of a pattern on which an image with the pattern agrees with it."""

@@ -3,10 +3,10 @@
 Each statistic is filled block by block of resamples. Values of many images are read in blocks of images, too,
 so that no matrix of all images, metrics and models has to be in memory.
 
-Sums are exact, so that the values of a model do not depend on the other models: BLAS adds in an order that
-depends on the number of columns. Flags and small whole numbers are added in float32, which is exact up to
-2^24. Other values are whole numbers of a unit (`FixedPoint`), added in float64, which is exact up to 2^53.
-Values of many images with few distinct values are stored as a byte each.
+Sums are exact, so that the values of a model do not depend on the other models, although BLAS adds in an
+order that depends on the number of columns. Flags and small whole numbers are added in float32, which is
+exact up to 2^24. Other values are whole numbers of a unit (`FixedPoint`), added in float64, which is exact up
+to 2^53. Values of many images with few distinct values are stored as a byte each.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _IMAGES = 16_384
 """Images per block of a product: 16 MB of the counts of 125 resamples in float64."""
 
 _KEPT = 100_000_000
-"""Bytes of values up to which they are sorted only once, not for each block of resamples."""
+"""Maximum number of bytes of values that are sorted only once, not for each block of resamples."""
 
 
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
@@ -385,7 +385,7 @@ FEW_VALUES = 256
 """Distinct values up to which they are searched for, and fit into a byte."""
 
 MANY_IMAGES = 200_000
-"""Images above which values are stored as bytes."""
+"""With more images than this, values are stored as bytes."""
 
 
 def distinct_values(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Ints]:

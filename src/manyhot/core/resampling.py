@@ -27,10 +27,11 @@ LEVEL = 0.95
 """Coverage of all intervals."""
 
 QUANTILE = float(ndtri((1 + LEVEL) / 2))
-"""Half of an interval in standard errors, if the distribution is normal."""
+"""Half-width of an interval in standard errors, if the distribution is normal."""
 
 _CHUNK, _CHUNK_BYTES = 125, 100_000_000
-"""Most resamples per block, and most counts: fewer resamples of more than 800,000 images."""
+"""Maximum number of resamples per block, and of counts, which limits the resamples of more than 800,000
+images."""
 
 _ROWS = 512
 """Rows of samples per block of a sort: 2 MB of 1,000 resamples, which fit the cache."""
@@ -45,7 +46,7 @@ _TOGETHER, _TILE = 16, 4096
 """Resamples and images that are transposed at a time: they fit the cache. No block is in memory twice."""
 
 _KEPT = 160_000_000
-"""Bytes of resamples up to which they are kept: 1,000 of 160,000 images."""
+"""Maximum size of resamples that are kept, in bytes: 1,000 of 160,000 images."""
 
 
 @dataclass(frozen=True)

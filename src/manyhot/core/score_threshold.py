@@ -1,8 +1,8 @@
-"""The least score of a predicted class, from a threshold on its probability.
+"""The minimum score of a predicted class, from a threshold on its probability.
 
-A threshold on probabilities is one on scores through the inverse of the function that turns scores into
-probabilities, the *link*. It is the logit for the sigmoids of classes that do not exclude one another, and
-the logarithm plus the logsumexp of the image for the softmax of classes that do.
+A threshold on probabilities becomes a threshold on scores through the inverse of the function that turns
+scores into probabilities, the *link*. This inverse is the logit for the sigmoids of classes that are not
+mutually exclusive, and the logarithm plus the logsumexp of the image for the softmax of classes that are.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def link_of(case: Case, link: str = "auto") -> str:
 
 
 _ROUNDED = 0.0005
-"""Largest difference of a probability that is written with three decimals."""
+"""Maximum rounding error of a probability that is written with three decimals."""
 
 _OTHERS = 0.01
-"""Largest share of images whose probabilities do not add up to 1, such as images that could not be read."""
+"""Maximum share of images whose probabilities do not add up to 1, such as images that could not be read."""
 
 
 def adds_up_to_one(case: Case) -> bool:
@@ -110,12 +110,12 @@ def sigmoids_fit(case: Case) -> bool:
 
 
 MOST_SIGMOIDS = 3
-"""Sum of the sigmoids of an image, in multiples of its number of valid classes, up to which they fit. It was
-0.7 to 2.4 for seven sigmoid networks with 40 classes, some of them badly calibrated. For six softmax
+"""Sigmoids fit if their sum is at most this multiple of the number of valid classes of an image. The multiple
+was 0.7 to 2.4 for seven sigmoid networks with 40 classes, some of them badly calibrated. For six softmax
 networks, with 8 to 1,000 classes, the sum was 0.23 to 0.94 of all classes."""
 
 IMAGES_SEEN = 1024
-"""Images on which sigmoids are added up: their mean does not need all."""
+"""Number of images on which sigmoids are added up. Their mean does not require all images."""
 
 
 def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats | None:

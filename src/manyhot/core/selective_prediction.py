@@ -1,8 +1,8 @@
 """Metrics of selective prediction: whether errors have low confidence, against labels or label sets.
 
-The terms are those of `manyhot.core.confidence_metrics`, and options are those of the metric without
-``_set``. All metrics here depend on the order of the images by confidence. They have an interval by the
-jackknife: one pass over the ranked images gives what leaving out each image changes.
+The terms are those of `manyhot.core.confidence_metrics`, and metrics ending in ``_set`` have the options of
+the metric without ``_set``. All metrics here depend on the order of the images by confidence. They have a
+jackknife interval: one pass over the ranked images gives the changes if each image is left out.
 """
 
 from __future__ import annotations

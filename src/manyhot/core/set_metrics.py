@@ -2,13 +2,12 @@
 
 `threshold` is a probability, also for logits, which `link` turns into probabilities; see
 `manyhot.core.score_threshold`. If the case has `thresholds` of classes, each class has its own, on the scale
-of the scores. The metrics are undefined if it is unknown how scores become probabilities,
-unless the threshold is on the scores as they are stored (``link="identity"``).
-
-Usable images with an empty label set count: all predicted classes are wrong. As in `manyhot.core.ranking`,
-all classes that are not in the label set are negatives, unless `masked` ignores unclear classes and classes
-that raters were not asked about. Then images without any remaining class are skipped, and the metric is
-undefined if a source does not record no answers.
+of the scores. The metrics are undefined if it is unknown how scores become probabilities, unless the
+threshold applies to the stored scores (``link="identity"``). Usable images with an empty label set count; all
+their predicted classes are wrong. As in `manyhot.core.ranking`, all classes that are not in the label set are
+negatives, unless `masked` ignores unclear classes and classes that raters were not asked about. With
+`masked`, images without any remaining class are skipped, and the metric is undefined if a source does not
+record *no* answers.
 """
 
 from __future__ import annotations

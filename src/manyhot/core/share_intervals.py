@@ -1,4 +1,4 @@
-"""Intervals of shares of independent cases and of those of the same image, and of differences, at 95 %."""
+"""95 % intervals of shares, with independent cases or several cases per image, and of their differences."""
 
 from __future__ import annotations
 

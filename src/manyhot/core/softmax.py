@@ -1,4 +1,4 @@
-"""Checked probabilities from scores, in blocks, so that there is no second matrix of all scores."""
+"""Probabilities from scores, checked, and in blocks, so that there is no second matrix of all scores."""
 
 from __future__ import annotations
 

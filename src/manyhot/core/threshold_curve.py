@@ -21,7 +21,7 @@ GOLDEN_PARTS = 10
 
 GoldenGoal = Literal["precision", "recall"]
 GOLDEN_GOALS: tuple[GoldenGoal, ...] = get_args(GoldenGoal)
-"""What a threshold is chosen for."""
+"""The goals for which a threshold is chosen."""
 
 _CHUNK = 200
 """Number of thresholds at once: 8 MB for 10,000 images."""

@@ -1,8 +1,9 @@
-"""How sure an average of several predictions is: its entropy, and how much of it is disagreement.
+"""How uncertain an average of several predictions is: its entropy, and the part due to disagreement.
 
 The predictions are those of the members of an ensemble, or of passes with dropout. The entropy of their mean
-is the total uncertainty. The mean of their entropies is what each of them leaves open. The difference is the
-mutual information between the class and the member: 0 if all members give the same probabilities.
+is the total uncertainty. The mean of their entropies is the uncertainty of the single predictions. The
+difference is the mutual information between the class and the member: 0 if all members give the same
+probabilities.
 """
 
 from __future__ import annotations

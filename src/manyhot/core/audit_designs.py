@@ -202,9 +202,9 @@ def share_of_others(best: Ints) -> Floats32:
 def chosen_by_others(best: Ints) -> Bools:
     """Return whether the other models together propose each model's top class, shape (N, M).
 
-    They propose it if it is the top class of at least half of them, or of more of them than any other class.
-    Ties go to the first class. If the other models propose the label sets, the result says whether each
-    model's top class is valid.
+    The other models propose a class if it is the top class of at least half of them, or of more of them than
+    any other class. Ties go to the first class. If the other models propose the label sets, the result says
+    whether each model's top class is valid.
     """
     same = _count_same(best)
     found = np.zeros(best.shape, bool)

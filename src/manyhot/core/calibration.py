@@ -132,7 +132,7 @@ def sloping_root(slope: Callable[[float], float], low: float, high: float) -> fl
 def set_target(tail: Tail, top: Ints, sets: LabelSets) -> Floats:
     """Return the mean log probability of the classes of each label set, shape (n,). Sets must not be empty.
 
-    This is the expected log probability of a single label that is drawn at random from the set.
+    The mean is the expected log probability of a single label that is drawn at random from the set.
     """
     hit = sets.hits(top)
     listed = np.where(hit, tail.listed, 0).sum(1)

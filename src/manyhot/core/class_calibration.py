@@ -116,8 +116,8 @@ def class_calibration(
     Notes
     -----
     Because chance inflates a calibration error, the error has no interval. Instead, it is compared with the
-    errors of labels that are drawn from the probabilities, in each bin from the binomial distribution with
-    the mean probability of the bin ("consistency resampling"). An error above `chance_hi` shows that a class
+    errors of labels that are drawn from the probabilities ("consistency resampling"): in each bin, from the
+    binomial distribution with the mean probability of the bin. An error above `chance_hi` shows that a class
     is not calibrated.
 
     The interval of `excess` combines the intervals of its two shares and uses the correlation of probability

@@ -107,12 +107,12 @@ class Families:
 
     Notes
     -----
-    This is a jackknife over F families. For a statistic with the value θ, and θ_f without family f, the
-    standard error is ``sqrt((F - 1) / F * sum((θ_f - θ)**2))``, and the interval uses Student's t. If
-    families are equally large, a mean has F - 1 degrees of freedom, and its interval is the usual interval of
-    the F family means. If a few large families dominate, there are fewer degrees of freedom: the inverse of
-    the sum of the families' squared shares of the models, minus 1. ``benchmarks/interval_coverage.py`` shows
-    the coverage.
+    Intervals are computed by a jackknife over F families. For a statistic with the value θ, and θ_f without
+    family f, the standard error is ``sqrt((F - 1) / F * sum((θ_f - θ)**2))``, and the interval uses Student's
+    t. If families are equally large, a mean has F - 1 degrees of freedom, and its interval is the usual
+    interval of the F family means. If a few large families dominate, there are fewer degrees of freedom: the
+    inverse of the sum of the families' squared shares of the models, minus 1.
+    ``benchmarks/interval_coverage.py`` shows the coverage.
 
     References
     ----------

@@ -56,8 +56,8 @@ class ClassPairs:
     def company(self) -> Bools:
         """Whether each pair is valid on at least n_a n_b / n images, the number expected by chance.
 
-        In contrast, being valid together on one image means little: with twenty classes, for example, this is
-        true of nearly all pairs, even *dog* and *cat*.
+        Being valid together on a single image means little: with twenty classes, for example, this is true of
+        nearly all pairs, even *dog* and *cat*.
         """
         return np.asarray(self.both * self.n >= self.images[self.a] * self.images[self.b])
 

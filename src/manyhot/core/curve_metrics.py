@@ -334,8 +334,8 @@ RANKING_METRICS = ("map_macro", "map_micro", "map_image", "lrap")
 def random_average_precision(n_positives: npt.ArrayLike, n: int) -> Floats:
     """Return the expected average precision of `n_positives` positives among n places in a random order.
 
-    This value is above the share of positives, especially for short lists: for 1 positive among 20 places, it
-    is 0.18 and not 0.05.
+    The expected average precision is above the share of positives, especially for short lists: for 1 positive
+    among 20 places, it is 0.18, not 0.05.
 
     Notes
     -----

@@ -232,8 +232,8 @@ def heterogeneity(effects: Sequence[Effect]) -> Heterogeneity:
 def contradict(effects: Sequence[Effect]) -> bool:
     """Return whether the effects of single cells contradict each other.
 
-    They contradict each other if one interval lies above 0 and another interval lies below 0, or if Cochran's
-    Q has a p-value below 0.05 and values lie on both sides of 0.
+    Effects contradict each other if one interval lies above 0 and another interval lies below 0, or if
+    Cochran's Q has a p-value below 0.05 and values lie on both sides of 0.
     """
     above, below = any(e.lo > 0 for e in effects), any(e.hi < 0 for e in effects)
     both_signs = any(e.value > ROUNDING for e in effects) and any(e.value < -ROUNDING for e in effects)

@@ -195,9 +195,9 @@ def kappa_of(counts: Ints) -> Floats:
 def map_of_models(kappa: Floats, n_models: int) -> Floats:
     """Return a point for each model, shape (M, 2). Models that fail on the same images are close together.
 
-    This is classical multidimensional scaling of the distance sqrt(1 - kappa). Pairs without a kappa get the
-    mean of the other pairs. The signs of the axes are chosen so that the first model's coordinates are not
-    negative.
+    The points are computed by classical multidimensional scaling of the distance sqrt(1 - kappa). Pairs
+    without a kappa get the mean of the other pairs. The signs of the axes are chosen so that the first
+    model's coordinates are not negative.
 
     Parameters
     ----------

@@ -78,8 +78,9 @@ class Counts:
     def statistic(self, events: AnyFloats | None = None) -> Floats:
         """Return the excess of events over expectation in standard deviations, shape (m,) or (m, r).
 
-        This is the signed root of the deviance of a Poisson count, scaled to the variance within strata. For
-        rare events, it exaggerates less than the difference divided by its standard deviation would.
+        The statistic is the signed root of the deviance of a Poisson count, scaled to the variance within
+        strata. For rare events, it exaggerates less than the difference divided by its standard deviation
+        would.
         """
         e, v = self.expected, self.variance
         if events is None:

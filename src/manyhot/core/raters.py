@@ -280,7 +280,8 @@ class RaterPairs:
     def copiers(self) -> Bools:
         """Return the pairs of raters that often make the same errors.
 
-        These pairs have at least `FEWEST_ERRORS` errors, of which at least a share of `COPIER` are the same.
+        The returned pairs have at least `FEWEST_ERRORS` errors, of which at least a share of `COPIER` are the
+        same.
         """
         return (self.wrong >= FEWEST_ERRORS) & (self.same_wrong >= COPIER * self.wrong)
 

@@ -105,7 +105,7 @@ def from_sides(at: Floats, stretch: Floats, length: float) -> Floats:
 
 
 def keep_pixels(thumbnails: Thumbnails, stretch: Floats) -> Thumbnails:
-    """Return thumbnails in which a distance from a side is the same number of pixels in all photographs.
+    """Return thumbnails in which the same distance from a side is the same number of photograph pixels.
 
     The thumbnails of photographs of several shapes are square, so a tag at a fixed distance from a corner is
     in different places in them. Each half of a side is measured from its own end, so that all four corners

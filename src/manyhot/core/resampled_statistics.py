@@ -177,7 +177,7 @@ class MeansOf(NamedTuple):
 class Ratios:
     """Ratios of sums within slices, and means of such ratios over few strata, from sums within cells.
 
-    Numerators and denominators are multiplied with the resamples only once, even if several means need them.
+    Numerators and denominators are multiplied by the resamples only once, even if several means need them.
 
     Attributes
     ----------

@@ -16,7 +16,7 @@ from manyhot.core.resampling import LEVEL
 def wilson_interval(k: npt.ArrayLike, n: npt.ArrayLike, effect: npt.ArrayLike = 1.0) -> tuple[Floats, Floats]:
     """Return Wilson's score interval of a proportion k / n; NaN if n is 0.
 
-    Both counts are divided by the design effect, which is the variance relative to n independent cases.
+    k and n are divided by the design effect, which is the variance relative to n independent cases.
 
     References
     ----------
@@ -118,7 +118,7 @@ def clustered_interval(num: npt.ArrayLike, den: npt.ArrayLike, total: Total) -> 
 
     Notes
     -----
-    This is Wilson's interval with counts divided by the design effect. The design effect is the variance over
+    The interval is Wilson's, with counts divided by the design effect. The design effect is the variance over
     images relative to that of independent cases, at least 1, times (t / z)², where t is the quantile of
     Student's t with n - 1 degrees of freedom for n images, and z that of the normal distribution. If all
     cases are equal, the variance is 0, and all cases of an image are treated as a single case.

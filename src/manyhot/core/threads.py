@@ -32,8 +32,8 @@ def each_in_threads(work: Callable[[Item], None], items: Iterable[Item]) -> None
 def one_blas_thread() -> AbstractContextManager[Any]:
     """Make BLAS multiply matrices in the calling thread, for code that has its own threads.
 
-    Otherwise, BLAS starts its own threads for each thread of the code. While they wait, BLAS's threads spin,
-    which doubled the time of ``manyhot evaluate imagenet`` on two busy cores.
+    Without this setting, BLAS starts its own threads for each thread of the code. While they wait, BLAS's
+    threads spin, which doubled the time of ``manyhot evaluate imagenet`` on two busy cores.
     """
     limits: AbstractContextManager[Any] = _controller(len(sys.modules)).limit(limits=1, user_api="blas")
     return limits

@@ -46,7 +46,7 @@ class ClassErrors:
 
 
 def independent_classes(case: Case) -> Case | None:
-    """Return the case with probabilities of independent classes, such as sigmoids; None if it has none.
+    """Return the case with probabilities of independent classes, such as sigmoids; None if there are none.
 
     If images have original labels, or raters chose one class per image, classes are mutually exclusive, and
     the result is None.

@@ -144,7 +144,7 @@ class RaterPrior:
         answer : ndarray of int, shape (T, m)
             The column of each answer under each truth.
         posterior : ndarray of float64, shape (T, m)
-            Probability of each truth by which the answer was counted.
+            Probability of each truth, which was the weight of the answer in `counts`.
 
         Returns
         -------

@@ -242,7 +242,7 @@ class RightBy:
         return Bootstrap(np.ones((1, self.n), bool), self.resamples, self.seed)
 
     def differences(self, protocol: int) -> tuple[Floats, Floats]:
-        """Return the differences between all models under a protocol, and their standard errors, shape (M, M).
+        """Return the differences between all models under a protocol, with standard errors, shape (M, M).
 
         The difference is the value of the column's model minus the value of the row's model.
         """

@@ -228,7 +228,7 @@ class Ranked:
         return float(self.right.sum() / self.weight.sum())
 
     def aurc(self) -> float:
-        """Return AURC: the mean over images of the risk with the image's confidence as the threshold."""
+        """Return AURC: the mean, over images, of the risk with the image's confidence as the threshold."""
         return float(np.sum(self.weight * self.risk) / self.weight.sum())
 
     def aurc_without(self) -> LeftOut:

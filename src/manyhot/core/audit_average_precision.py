@@ -214,7 +214,7 @@ class _RarePairs:
 
     @classmethod
     def of(cls, chance: Floats, p: Floats, limit: float, total: float) -> _RarePairs:
-        """Return the pairs that are asked about with a chance below `limit`; `total` positives are expected."""
+        """Return the pairs asked about with a chance below `limit`; `total` positives are expected."""
         rows = (chance > 0) & (chance < limit)
         counts = np.divide(p, chance, out=np.zeros(len(p)), where=rows)
         positives = min(counts.sum(), total)

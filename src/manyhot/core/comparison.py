@@ -173,7 +173,7 @@ class Families:
 
 
 def fit_line(x: Floats, y: Floats, families: Families, *, scale: str = "plain") -> FittedLine:
-    """Fit a line to y over x by least squares, with both on the same scale.
+    """Fit a line to y as a function of x by least squares, with both on the same scale.
 
     Parameters
     ----------

@@ -92,8 +92,8 @@ def dawid_skene(
         Skene, and `p` is the probability of the truth yes.
     hard : bool
         Whether to model hard questions, for which answers do not depend on the truth. If false, disagreement
-        on hard questions lowers the estimated quality of raters on all other questions. Hard questions need
-        two truths.
+        on hard questions lowers the estimated quality of raters on all other questions. Modelling hard
+        questions requires two truths.
     smoothing : float, optional
         Number of pseudo-answers, distributed like the answers of all raters, that are added for each rater
         and truth. A rater with few answers is therefore treated as an average rater. By default, the number

@@ -428,7 +428,7 @@ def _interval(ratio: Ratio, inside: Bools, clusters: Clusters, scale: Scale) -> 
 
 
 def changes_without_clusters(ratio: Ratio, clusters: Clusters, inside: Bools | None = None) -> Floats:
-    """Return the change if each cluster is left out, for the clusters with scored images, by number.
+    """Return the changes if single clusters are left out, for the clusters with scored images, by number.
 
     Parameters
     ----------

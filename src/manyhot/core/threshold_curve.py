@@ -72,7 +72,7 @@ class Curve:
         return row if row < len(self.threshold) else None
 
     def for_precision(self, least: float) -> float:
-        """Return the lowest threshold with at least this precision, which therefore has the highest recall.
+        """Return the lowest threshold with at least this precision, and therefore the highest recall.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class Curve:
         return float(self.threshold[good[0]])
 
     def for_recall(self, least: float) -> float:
-        """Return the highest threshold with at least this recall, which therefore has fewest valid classes.
+        """Return the highest threshold with at least this recall, and therefore the fewest valid classes.
 
         Raises
         ------

@@ -206,7 +206,7 @@ def union(
 
 @register("proposer", "all-classes", models=False)
 def propose_all(ensemble: Ensemble, *, classes: int | str | Sequence[int | str] | None = None) -> Pairs:
-    """All classes for all images, without predictions: a rule for short class lists that no model was trained on.
+    """All classes for all images, without predictions; for short class lists that no model was trained on.
 
     Parameters
     ----------

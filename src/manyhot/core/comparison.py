@@ -142,12 +142,12 @@ class Families:
         return float(1 / (shares**2).sum() - 1)
 
     def sums_without(self, values: Floats) -> Floats:
-        """Return, per family, the sum of `values`, shape (M,), over all other models, shape (F,)."""
+        """Return, per family, the sum of `values`, shape (M,), over models outside it, shape (F,)."""
         own = np.bincount(self.index, values, len(self))
         return np.asarray(own.sum() - own)
 
     def pair_sums_without(self, values: Floats) -> Floats:
-        """Return, per family, the sum of symmetric `values`, shape (M, M), over other pairs, shape (F,)."""
+        """Return, per family, the sum of symmetric `values`, shape (M, M), over pairs outside it, shape (F,)."""
         member = np.eye(len(self))[self.index]
         own = member.T @ values @ member
         return np.asarray(own.sum() - 2 * own.sum(1) + np.diag(own))

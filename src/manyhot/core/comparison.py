@@ -147,7 +147,7 @@ class Families:
         return np.asarray(own.sum() - own)
 
     def pair_sums_without(self, values: Floats) -> Floats:
-        """Return, per family, the sum of symmetric `values`, shape (M, M), over pairs outside it, shape (F,)."""
+        """Return, per family, the sum of symmetric `values`, (M, M), over pairs outside it, shape (F,)."""
         member = np.eye(len(self))[self.index]
         own = member.T @ values @ member
         return np.asarray(own.sum() - 2 * own.sum(1) + np.diag(own))

@@ -73,7 +73,7 @@ class ModelDesign:
     kind : str
         ``uniform``, ``stratified`` or ``active``.
     strata : tuple of str
-        The names of the strata, in the order of their numbers; empty without strata.
+        The names of the strata, in the order of their numbers; empty if there are no strata.
     """
 
     design: AuditDesign
@@ -81,7 +81,7 @@ class ModelDesign:
     strata: tuple[str, ...] = ()
 
     def names(self) -> npt.NDArray[np.str_] | None:
-        """Return the name of the stratum of each image, shape (N,); None without strata."""
+        """Return the name of the stratum of each image, shape (N,); None if there are no strata."""
         return np.array(self.strata)[self.design.places] if self.strata else None
 
 

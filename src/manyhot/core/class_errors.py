@@ -73,8 +73,8 @@ def class_errors(case: Case, *, rng: np.random.Generator) -> ClassErrors | None:
     Returns
     -------
     ClassErrors or None
-        None without scores of all classes. Errors are in descending order of the probability of a false
-        positive, or of one minus the probability of a miss.
+        None if there are no scores of all classes. Errors are in descending order of the probability of a
+        false positive, or of one minus the probability of a miss.
     """
     points = operating_points(case, goal="f1", rng=rng, masked=case.labels.asked_known)
     if points is None or case.scores is None:

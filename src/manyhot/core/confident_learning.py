@@ -162,7 +162,7 @@ def _label_thresholds(ensemble: Ensemble) -> tuple[Floats, Floats]:
 
 
 def class_thresholds(own: Floats, label: Ints, n_classes: int) -> Floats:
-    """Return each class's mean probability over images labelled with it, shape (C,); inf without images.
+    """Return each class's mean probability over images with this label, shape (C,); inf if there are none.
 
     Parameters
     ----------

@@ -401,7 +401,7 @@ def _with_frames(first: Ints, second: Ints, frame: Ints) -> DuplicateCandidates:
 
 
 def connected_groups(n: int, pairs: Ints) -> Ints:
-    """Return the group of each of n images, from 0; -1 without a pair. The images of a pair share a group.
+    """Return the group of each of n images, from 0; -1 for images in no pair. A pair shares a group.
 
     Groups are numbered by their first image.
     """

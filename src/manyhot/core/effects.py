@@ -67,7 +67,7 @@ class Effect:
         95 % interval; NaN if a cell has a single seed or if there is no variation. Lack of variation means
         that there are too few seeds or images, not that the value is certain.
     p : float
-        Two-sided p-value for a true value of 0; NaN without an interval.
+        Two-sided p-value for a true value of 0; NaN if there is no interval.
     d : float
         `value` in units of the standard deviation over seeds within cells (Cohen's d of paired differences),
         with Hedges' correction for few seeds; NaN if seeds do not differ.

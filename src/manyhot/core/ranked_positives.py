@@ -46,7 +46,7 @@ class RankedPositives:
         The number of positives and the number of cells of each image.
     asked : tuple of two ndarrays of int and one of float, shape (asked cells,), or None
         The group, the image and the score of each cell about which raters were asked, by group with
-        descending scores; None without a mask.
+        descending scores; None if there is no mask.
     """
 
     by: Group

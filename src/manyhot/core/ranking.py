@@ -365,7 +365,7 @@ class ClassDifferences:
     Attributes
     ----------
     values : ndarray of float64, shape (2, C)
-        The average precision of both models; NaN without positives.
+        The average precision of both models; NaN if the class has no positives.
     lo, hi, p : ndarray of float64
         The interval of the second value minus the first, and the two-sided p; NaN for classes with fewer than
         `FEWEST_POSITIVES` positives.

@@ -380,7 +380,7 @@ def too_fast(seconds: Floats, pages: Ints64) -> Bools:
 
 
 def always_no(golden: GoldenAnswers) -> float:
-    """Return the accuracy of always answering no to golden questions; NaN without golden questions."""
+    """Return the accuracy of always answering no to golden questions; NaN if there are none."""
     return float(1 - golden.truth().mean()) if len(golden) else float("nan")
 
 

@@ -306,12 +306,12 @@ def _ideal_aurc(accuracy: float) -> float:
 
 
 def against_label(case: Case) -> Outcomes | None:
-    """Return confidences, and whether the top class is the original label; None without probabilities."""
+    """Return confidences, and whether top classes are original labels; None if there are no probabilities."""
     return _outcomes(case, case.labels.labelled, case.is_label)
 
 
 def against_set(case: Case) -> Outcomes | None:
-    """Return confidences, and whether the top class is in the label set; None without probabilities."""
+    """Return confidences, and whether top classes are in label sets; None if there are no probabilities."""
     return _outcomes(case, case.labels.scored, case.hit)
 
 

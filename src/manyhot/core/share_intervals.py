@@ -86,7 +86,7 @@ def difference_interval(
 
 
 def difference_of_shares(hits: Ints64, images: Ints64) -> tuple[Floats, Floats, Floats]:
-    """Return the first row's share minus the second row's share, with its interval; NaN without images.
+    """Return the first row's share minus the second row's, with its interval; NaN if there are no images.
 
     Parameters
     ----------

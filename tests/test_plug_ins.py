@@ -302,7 +302,7 @@ ANSWERS, GOLDEN, *_ = random_votes(np.random.default_rng(0))
         (Aggregate(np.full(ANSWERS.n_questions, 2.0)), "`p` of 2"),
         (Aggregate(np.full(ANSWERS.n_questions, -1.0)), "`p` of -1"),
         (Aggregate(np.full(ANSWERS.n_questions, np.inf)), "`p` of inf"),
-        (Aggregate(np.full(ANSWERS.n_questions, np.nan)), "`p` that is NaN"),
+        (Aggregate(np.full(ANSWERS.n_questions, np.nan)), "`p` that contains NaN"),
     ],
 )
 def test_an_aggregator_returns_probabilities(result, got):

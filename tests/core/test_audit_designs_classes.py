@@ -78,7 +78,7 @@ def test_too_few_questions():
     with pytest.raises(InputError) as error:
         class_design(scores, 60, certain=np.ones((300, 5), bool), questions=2)
     assert str(error.value).splitlines() == [
-        "There are too few questions per image for the classes that people are always asked about.",
+        "There are fewer questions per image than classes that people are always asked about.",
         "  got:     2 questions per image",
         "  allowed: at least 5.00",
     ]

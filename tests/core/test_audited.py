@@ -276,7 +276,7 @@ def test_a_few_images_that_are_not_audited_give_no_interval(left, doubt):
     assert np.isnan(found.interval()[0][0]) == bool(found.doubts()[0])
     population = estimate(linearised_means(y[: 300 - left], f, sample), sample, population=True)
     assert population.doubts() == [""]
-    assert TOO_FEW_LEFT == "fewer than 10 images are not audited; answer them, too"
+    assert TOO_FEW_LEFT == "fewer than 10 images are not audited; audit those, too"
 
 
 def test_too_few_disagreements_have_no_interval():

@@ -131,15 +131,15 @@ def test_a_sample_that_was_not_drawn_by_the_probabilities_is_refused():
         "The audited images were not drawn with the recorded probabilities.\n"
         "  got:     3 audited images\n"
         "  allowed: 5, the sum of the probabilities\n"
-        "  do:      answer all images of the sample, or keep the first images of its random order, if "
-        "people answered all of them"
+        "  do:      answer all images of the sample, or keep only the first images of its random order, "
+        "provided that people answered all of them"
     )
     stratified = stratified_design(np.repeat([4, 9], 5), 4)
     assert "\n  where:   stratum 4\n  got:     3 audited images\n  allowed: 2" in refused(
         lambda: AuditSample(stratified, np.array([0, 1, 2, 6]))
     )
     assert refused(lambda: AuditSample(uniform_design(10, 3), np.array([1, 2, 1]))) == (
-        "A row of the audited images occurs twice or does not exist.\n"
+        "A row number of an audited image occurs twice or does not exist.\n"
         "  got:     3 rows, of which 2 are different\n"
         "  allowed: row numbers below 10, each at most once\n"
         "  do:      list each audited image once"

@@ -144,6 +144,6 @@ def test_labels_without_probabilities():
     with pytest.raises(InputError) as error:
         countable(case, "drawn")
     assert str(error.value) == (
-        "Drawn labels need labels with probabilities, which these labels do not have.\n"
+        "Drawing labels requires labels with probabilities, which these labels do not have.\n"
         "  allowed: a labels table with the column 'p'"
     )

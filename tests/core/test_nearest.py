@@ -266,7 +266,7 @@ ERRORS = {
     ),
     "own": (
         lambda: nearest(A, B, 1, own=np.array([0, 4])),
-        "The row numbers of the queries in the index are not valid.\n"
+        "The row numbers of the queries in the index are invalid.\n"
         "  got:     shape (2,), 0 to 4\n"
         "  allowed: one number for each of 2 queries, from -1 to 3",
     ),

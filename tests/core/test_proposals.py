@@ -188,7 +188,7 @@ def test_thresholds_of_ranks():
         "The predictions of one have no probabilities.\n"
         "  got:     only ranks\n"
         "  allowed: predictions with probabilities, such as those of manyhot predict\n"
-        "  do:      use a rule on ranks, such as union(k=5)"
+        "  do:      use a rule that needs only ranks, such as union(k=5)"
     )
     ranks = ensemble(scores=False, sets=[[0], [1, 2], []])
     for spec in ("union(threshold=0.1)", "mean-probability", "label-errors", "real-search"):
@@ -201,7 +201,7 @@ def test_probabilities_of_scores():
         "The predictions of one have no probabilities.\n"
         "  got:     scores without their sum over all classes\n"
         "  allowed: predictions with probabilities, such as those of manyhot predict\n"
-        "  do:      use a rule on ranks, such as union(k=5)"
+        "  do:      use a rule that needs only ranks, such as union(k=5)"
     )
 
 
@@ -231,7 +231,7 @@ def test_lists_that_are_too_short():
 
 def test_no_classes_at_all():
     assert error_of("union(k=0)", ensemble()) == (
-        "The number of classes k is not valid.\n  got:     0\n  allowed: integers of at least 1"
+        "The number of classes k is invalid.\n  got:     0\n  allowed: integers of at least 1"
     )
 
 

@@ -258,8 +258,8 @@ def test_out_of_vocabulary(labels):
         ("6.jpg", "model-failure", None),
     ]
     caution = (
-        "out-of-vocabulary finds unusual images; objects without a class are hardly more frequent in them "
-        "than in other images"
+        "out-of-vocabulary finds unusual images; objects that belong to no class are hardly more frequent in "
+        "them than in others"
     )
     assert caution in found.notes
     none = sort(labels, [ranks(1)], classes=PETS, similar=near, neighbours=index, min_confidence=None)

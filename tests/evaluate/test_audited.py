@@ -260,7 +260,7 @@ def test_fewer_than_30_audited_images_of_a_slice_give_no_interval():
 
 def test_a_mean_over_set_sizes_needs_enough_images_of_each_size():
     found = World().evaluate(60)[1]
-    text = "asma: fewer than 10 audited images are in one of the groups that are averaged"
+    text = "asma: one of the averaged groups has fewer than 10 audited images"
     assert any(n.text.endswith(text) for n in found.model_notes)
     is_mean = pc.equal(found.results["metric"], "asma")
     rows = found.results.filter(pc.and_(is_mean, pc.equal(found.results["slice"], "all")))

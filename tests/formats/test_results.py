@@ -106,7 +106,7 @@ def test_tables_of_timm_say_what_their_metrics_are(timm):
     assert told["real1"] == {
         "label": "ReaL",
         "definition": "Share of images whose top class is in the label set. "
-        "Images with an empty set are skipped, as published.",
+        "Images with an empty label set are skipped, as in the paper.",
         "better": "higher",
         "unit": "share",
     }

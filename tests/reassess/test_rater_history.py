@@ -147,7 +147,7 @@ REFUSED = {
     ),
     "three truths": (
         lambda: mh.aggregate(answers(5)[1], history=matrices_of(), method="dawid-skene(truth='answers')"),
-        "Raters' history needs two truths.\n  got:     history and truth='answers'\n"
+        "Using raters' history requires two truths.\n  got:     history and truth='answers'\n"
         "  allowed: truth='binary'",
     ),
 }

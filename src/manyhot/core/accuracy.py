@@ -3,7 +3,7 @@
 Each takes a `Case` and returns an `Estimate`. An image with fewer predicted classes than a metric needs is
 skipped and counted as skipped.
 
-`tied_tops` says how much the order of tied classes matters, of which the lowest is taken.
+Among tied classes, the one with the lowest id counts; `tied_tops` measures how much this choice matters.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def top5(case: Case) -> Estimate:
 def real1(case: Case) -> Estimate:
     """Share of images whose top class is in the label set.
 
-    Images with an empty set are skipped, as published.
+    Images with an empty label set are skipped, as in the paper.
 
     References
     ----------
@@ -149,9 +149,9 @@ def mla(case: Case) -> Estimate:
     headline=True,
 )
 def variable_topk(case: Case, *, exact: bool = False) -> Ratio:
-    """Share of the label set that is among the top k classes, where k is its size, averaged over images.
+    """Share of the label set that is in the top k, where k is the size of the set, averaged over images.
 
-    Images are skipped if their label set is empty, or larger than the list of predicted classes.
+    Images are skipped if their label set is empty or has more classes than the list of predictions.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ def errors_asked(case: Case) -> Estimate:
 
 @register("metric", "accepted_errors", better="higher", label="Accepted errors", interval="wilson")
 def accepted_errors(case: Case) -> Estimate:
-    """Share of Top-1 errors with a top class that raters accepted, among errors that raters were asked about.
+    """Share of errors accepted by raters, among the Top-1 errors that raters were asked about.
 
     Notes
     -----
@@ -252,8 +252,8 @@ def preferred_errors(case: Case) -> Estimate:
     Notes
     -----
     Only errors for which raters were asked about both classes count. Equal probabilities do not count as a
-    preference. The meaning of the probability depends on the labels. If it is the share of *yes* answers, a
-    preferred error is one whose top class was accepted by a larger share of raters than the original label.
+    preference. What the probability means depends on the labels. If it is the share of *yes* answers, an
+    error is preferred if a larger share of raters accepted its top class than the original label.
     """
     labels = case.labels
     if labels.p is None or not labels.asked_known:
@@ -404,11 +404,11 @@ class TiedTops:
     Attributes
     ----------
     share : float
-        Share of the images whose highest score belongs to several classes.
+        Share of images on which several classes tie for the highest score.
     real1 : float
-        ``real1`` with the lowest of the tied classes, as it is computed.
+        ``real1`` as it is computed: among tied classes, the one with the lowest id counts.
     expected : float
-        The mean of ``real1`` if one of the tied classes is drawn at random.
+        The expected value of ``real1`` if one of the tied classes is drawn at random.
     n : int
         Number of images that count.
     """
@@ -420,7 +420,7 @@ class TiedTops:
 
 
 def tied_tops(case: Case) -> TiedTops | None:
-    """Return how much the order of tied classes matters; None without scores of all classes or label sets.
+    """Return how much the order of tied classes matters; None if all-class scores or label sets are missing.
 
     The expectation is exact: with t tied classes, of which h are valid, it is the mean of h / t over images.
     """

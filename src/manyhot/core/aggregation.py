@@ -1,8 +1,8 @@
 """Aggregation: from the answers of several raters to the probability that a class is in an image.
 
-An aggregator is a function of answers and golden questions that returns an `Aggregate`. This module
-contains those that count answers or learn from golden questions; those that learn from the answers alone
-are in `manyhot.core.dawid_skene`. The probability from which a class counts as valid is chosen on a
+An aggregator is a function of answers and golden questions that returns an `Aggregate`. This module contains
+the aggregators that count answers or learn from golden questions. Those that learn from the answers alone are
+in `manyhot.core.dawid_skene`. The minimum probability of a class that counts as valid is chosen on a
 `manyhot.core.threshold_curve.Curve`.
 """
 
@@ -27,7 +27,7 @@ TINY = 1e-300
 """Replaces a probability of 0, whose logarithm is infinite."""
 
 BLOCK_SIZE = 1 << 18
-"""Number of values that are computed at once. Larger blocks of votes take more memory, and more time."""
+"""Number of values that are computed at once. Larger blocks of votes need more memory and more time."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Aggregate:
         Number of iterations; 0 for methods without iterations.
     log_likelihood : float
         Natural logarithm of the likelihood of the answers under `matrices` and `prior`; NaN if the method has
-        none.
+        no likelihood.
     weights : dict of str to float, optional
         Weight of each model, if the result is a weighted mean of several models.
     counts : ndarray of float64, shape (R, 2, 3), optional
@@ -115,8 +115,8 @@ def yes_share(answers: Answers, golden: GoldenAnswers | None = None, *, maybe: s
 def source_share(answers: Answers, golden: GoldenAnswers | None = None) -> Aggregate:
     """Share of yes answers to a question, for sources with one vote each; a maybe counts as half a yes.
 
-    A class with more than half of the answers is valid. A tie at exactly half is unclear. The threshold of
-    0.501 means more than half for up to 250 answers.
+    A class is valid if its share is more than one half, and unclear if it is exactly one half. For up to 250
+    answers, the threshold of 0.501 means more than half.
     """
     return yes_share(answers, golden, maybe="half")
 
@@ -140,12 +140,12 @@ def golden_bayes(
     smoothing : float
         Number of pseudo-answers added to each cell of a matrix.
     original : bool
-        Whether the original label counts as a rater.
+        Whether to count the original label as a rater.
     original_share : float
-        For the matrix of the original label, the truth of a golden question is yes if more than this share of
-        experts answered yes. With ReaL's five experts, at least two must answer yes. For raters' matrices,
-        the truth is yes if more than half of the experts answered yes, which means at least three of the
-        five.
+        To estimate the matrix of the original label, the truth of a golden question is yes if more than this
+        share of experts answered yes. By default, this means at least two of ReaL's five experts. For raters'
+        matrices, the truth is yes if more than half of the experts answered yes, which means at least three
+        of the five.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def golden_bayes(
 def normalise_logs(scores: Floats) -> tuple[Floats, Floats]:
     """Return posteriors, shape (K, n), and their log normalisers, shape (n,), from log scores.
 
-    Truths are the first axis, because sums over an inner axis of length three would take ten times as long.
+    Truths are on the first axis, because summing over an inner axis of length three takes ten times as long.
     """
     most = scores.max(0)
     posterior = scores - most
@@ -189,7 +189,8 @@ def vote_blocks(n_votes: npt.NDArray[Any], columns: int = 1) -> list[tuple[slice
     Parameters
     ----------
     n_votes : ndarray, shape (Q,)
-        Number of votes on each question. Votes are sorted by question. A question is never divided.
+        Number of votes on each question. Votes are sorted by question. All votes on a question are in the
+        same block.
     columns : int
         Number of values of each vote.
     """

@@ -1,8 +1,8 @@
 """Agreement of raters: pairwise agreement, Fleiss' kappa, and Krippendorff's alpha of answers and label sets.
 
-Each measure is a function of sums over images, so that leaving out each image gives all intervals.
-
-Raters who chose one class of K agree over all classes, not only over those that a rater chose.
+Each measure is a function of sums over images, so all intervals can be computed by leaving out one image at a
+time. If raters chose one class of K, agreement is measured over all classes, not only over those that a rater
+chose.
 
 A source is a published label set, or the raters behind it. It answers yes, maybe or no to a question, or was
 not asked. *Not asked is not no*: a pair about which a source was not asked says nothing about the source.
@@ -36,7 +36,7 @@ _PAIRS = 100_000
 """Number of pairs of label sets on the same sheets per block of comparisons."""
 
 FEWEST_IMAGES = 10
-"""Minimum number of images for an interval; it was not tested with fewer."""
+"""Minimum number of images for an interval. Intervals were not tested with fewer images."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,13 @@ def measure_answers(answers: Answers, image: Ints, *, intervals: bool = True) ->
     Notes
     -----
     Intervals are jackknife intervals over images, with Student's t with n - 1 degrees of freedom for n
-    images. In simulations with 10 to 500 images, they contain the true value in 94.6 to 95.8 % of the cases.
-    Percentile intervals over resampled images contain it in only 90 to 92 % of the cases with 10 to 67
-    images.
+    images. In simulations with 10 to 500 images, they contain the true value in 94.6 to 95.8 % of cases. With
+    10 to 67 images, percentile intervals over resampled images contain it in only 90 to 92 % of cases.
 
-    ``pairwise`` is the share of equal pairs of answers to the same question. ``fleiss_kappa`` is the kappa of
-    Fleiss 1971 (doi 10.1037/h0031619). It is averaged over questions, because the number of raters may differ
-    between questions. The alphas follow Krippendorff 2011 (Computing Krippendorff's Alpha-Reliability).
+    ``pairwise`` is the share of pairs of answers to the same question that are equal. ``fleiss_kappa`` is the
+    kappa of Fleiss 1971 (doi 10.1037/h0031619). It is averaged over questions, because the number of raters
+    may differ between questions. The alphas follow Krippendorff 2011 (Computing Krippendorff's
+    Alpha-Reliability).
     """
     counts = answers.counts()
     total = counts.sum(1)
@@ -138,8 +138,8 @@ def measure_sets(
 ) -> list[VoteMeasure]:
     """Return `SET_MEASURES`: Krippendorff's alpha for the sets of classes to which raters answered yes.
 
-    Sets are compared only within a sheet. A sheet consists of the questions about one image that the same
-    raters answered. Therefore, a class that was not shown to a rater does not count as a no.
+    Sets are compared only within a sheet. A sheet consists of the questions about one image that were
+    answered by the same raters. A class that a rater was not shown therefore does not count as a no.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ class _Sheets:
         return cls(sets, start, size[several], of_sheet, int(np.count_nonzero(~several)))
 
     def observed(self) -> tuple[Floats, Ints64]:
-        """Return sums over each sheet's sets of the mean distance to its other sets, and numbers of sets."""
+        """Return, per sheet, the sum of its sets' mean distances to other sets, and the number of sets."""
         total = np.zeros((len(self.start), len(SET_MEASURES)))
         for count in np.unique(self.raters):
             sheets = np.flatnonzero(self.raters == count)
@@ -295,7 +295,7 @@ def _intervals(sums: Floats, measure: Callable[[Floats], Floats], values: Floats
 
 
 def agreement_ends(values: Floats, without: Floats) -> tuple[Floats, Floats]:
-    """Return the ends of the jackknife intervals, each of shape (M,); NaN below `FEWEST_IMAGES` images.
+    """Return the ends of the jackknife intervals, each of shape (M,); NaN for fewer than `FEWEST_IMAGES`.
 
     Parameters
     ----------
@@ -321,8 +321,8 @@ def measure_choices(choices: Choices, *, intervals: bool = True) -> list[VoteMea
 
     Notes
     -----
-    An image is a question with K answers. A choice is a set with one element, so ``alpha_jaccard`` and
-    ``alpha_masi`` of `manyhot.core.agreement.measure_sets` equal ``alpha_nominal``.
+    Each image is treated as a question with K possible answers. A choice is a set with one element, so
+    ``alpha_jaccard`` and ``alpha_masi`` of `manyhot.core.agreement.measure_sets` equal ``alpha_nominal``.
 
     References
     ----------
@@ -369,7 +369,7 @@ SourceAnswers = npt.NDArray[np.int8]
 
 
 def source_shares(by_source: SourceAnswers) -> Floats:
-    """Return the sources' share of yes answers, shape (Q,); a maybe is half a yes. NaN without answers."""
+    """Return the share of yes answers among sources, shape (Q,); maybe counts half. NaN if none answered."""
     asked = by_source != SILENT
     with np.errstate(invalid="ignore"):
         share: Floats = np.where(asked, by_source, 0).sum(1) / (YES * asked.sum(1))
@@ -377,7 +377,7 @@ def source_shares(by_source: SourceAnswers) -> Floats:
 
 
 def conflicting(by_source: SourceAnswers) -> Bools:
-    """Return whether one source answers yes to a question and another source answers no, shape (Q,)."""
+    """Return, for each question, whether one source answers yes and another answers no, shape (Q,)."""
     conflict: Bools = (by_source == YES).any(1) & (by_source == NO).any(1)
     return conflict
 
@@ -393,9 +393,9 @@ class HeldOutMeasure:
     value, lo, hi : float
         The value and its 95 % interval over images; NaN if undefined.
     n, n_skipped : int
-        Number of counted questions, and number of skipped questions that both sides were asked.
+        Number of questions that count, and number of skipped questions that both sides were asked.
     n_images : int
-        Number of images of the counted questions.
+        Number of images that the counted questions are about.
     """
 
     name: str
@@ -427,9 +427,9 @@ def held_out_measures(
     ``precision`` is the share of predicted yes answers to which the source answers yes. ``recall`` is the
     share of the source's yes answers that are predicted, and ``specificity`` the share of its no answers that
     are predicted. ``kappa`` is Cohen's kappa. Questions on which the other sources tie, or to which the
-    source answers maybe, do not count. A side that gives only one of the two answers cannot contradict the
-    other side. If the source gives only one of them, precision is undefined. If the other sources give only
-    one of them, recall and specificity are undefined. Kappa is undefined in both cases.
+    source answers maybe, do not count. A side that answers only yes or only no cannot contradict the other
+    side. If the source does so, precision is undefined. If the other sources do so, recall and specificity
+    are undefined. Kappa is undefined in both cases.
 
     Intervals are over images. Shares have the interval of shares on golden questions
     (`manyhot.core.share_intervals.clustered_interval`): after one error in 53 answers, a jackknife interval
@@ -452,7 +452,8 @@ _COUNTED = {
     "specificity": ((3,), (1, 3)),
     "kappa": ((0, 3), (0, 1, 2, 3)),
 }
-"""Which kinds of questions are above and below the line: both yes, only predicted, only the source, none."""
+"""Which kinds of questions are above and below the fraction bar: both yes, only predicted, only the source,
+none."""
 
 
 def _measure(name: str, by_image: Ints, n_shared: int) -> HeldOutMeasure:

@@ -157,16 +157,16 @@ def _check_once(answers: Answers) -> None:
 
 @dataclass(frozen=True)
 class History:
-    """Earlier answers of raters, by the expected truth.
+    """Raters' earlier answers, counted by expected truth.
 
     Classes are both truths and possible choices. For questions with the answers no, maybe and yes, the codes
-    of answers take the place of classes, and the truth is no or yes.
+    of the answers replace the classes, and the truth is no or yes.
 
     Attributes
     ----------
     rater, truth, chosen : ndarray of int, shape (h,)
     n : ndarray of float64, shape (h,)
-        Expected number of times that the rater chose the class `chosen` when the right class was `truth`.
+        Expected number of times that the rater chose the class `chosen` when the correct class was `truth`.
     """
 
     rater: Ints
@@ -176,7 +176,7 @@ class History:
 
     @classmethod
     def of_matrices(cls, counts: Floats) -> History:
-        """Return the history with these numbers, shape (R, K, K), without zeros."""
+        """Return the history with these counts, shape (R, K, K). Zeros are not stored."""
         rater, truth, chosen = np.nonzero(counts)
         return cls(rater, truth, chosen, counts[rater, truth, chosen])
 

@@ -1,30 +1,30 @@
 """Macro average precision from people's answers to a sample of the images.
 
-A model's scores rank all N images, so the depth of an image in the ranking of a class is known, and only its
-labels are not. Let p_i be the probability that image i has the class: a logistic regression on the scores and
-on whether the proposed label set has the class, fitted to people's answers, with an intercept for each class
-that is drawn to the common one. If people were asked about the class of image i, which had the probability
-π_i, and answered l_i, the label of the image is ``m_i = p_i + (l_i - p_i) / π_i``, and otherwise
-``m_i = p_i``. Sums of these are right on average, however bad the regression is (model-assisted estimation,
+A model's scores rank all N images, so the depth of an image in the ranking of a class is known. Only its
+labels are unknown. Let p_i be the probability that image i has the class: a logistic regression on the scores
+and on whether the proposed label set has the class, fitted to people's answers, with an intercept for each
+class that is shrunk towards the common one. If people were asked about the class of image i, which had the
+probability π_i, and answered l_i, the label of the image is ``m_i = p_i + (l_i - p_i) / π_i``, and otherwise
+``m_i = p_i``. Sums of these labels are unbiased, however bad the regression is (model-assisted estimation,
 Särndal, Swensson and Wretman 1992, Model Assisted Survey Sampling, chapter 6). With the depth D_i, the
 average precision of a class is
 
     AP = T / P,    T = sum_i m_i (1 + sum_{j != i, s_j >= s_i} m_j) / D_i,    P = sum_i m_i.
 
 An image counts as one positive at its own depth, not as m_i, and pairs of different images are nearly
-independent, so T is right on average, too. If the weights of audited images alone make up the ranking, it is
-not: an audited positive then stands for 1 / π_i images in its own precision.
+independent, so T is unbiased, too. It would be biased if only the weights of audited images made up the
+ranking, because an audited positive would then stand for 1 / π_i images in its own precision.
 
-T and P are linear in each m_i, so what leaving out an image changes is known exactly: m_i falls by
+T and P are linear in each m_i, so the change due to leaving out an image is known exactly: m_i falls by
 ``d_i = (l_i - p_i) / π_i``, and AP changes by ``d_i (g_i - AP) / (P - d_i)`` with g_i = dT / dm_i. These
 changes make up the variance. Influences, which have P as denominator, are too small if a class has few
 audited positives (`manyhot.core.jackknife`).
 
 If questions are drawn, most pairs of an image and a class are rarely asked about: a positive among them then
 counts as 1 / chance images, and usually none is drawn. P is then too small, T / P too high, and its variance
-too small. So a class's answers about such pairs count λ times: ``m_i = p_i + λ (l_i - p_i) / chance_i``. With
-the number R of their positives that the regression expects, and the variance V of their sum by the design
-and p,
+too small. Answers about such pairs therefore count λ times: ``m_i = p_i + λ (l_i - p_i) / chance_i``. With
+the number R of their positives that the regression expects, and the variance V of their sum by the design and
+p,
 
     λ = (τ R)**2 / ((τ R)**2 + V),
 
@@ -32,10 +32,10 @@ which has the smallest mean squared error if the numbers of positives of classes
 composite estimator of small areas, Fay and Herriot 1979, doi 10.1080/01621459.1979.10482505). What λ leaves
 out has the standard error ``(1 - λ) τ R``, independently for each class. To second order, T / P is too high
 by ``b = AP λ**2 V / P**2`` if classes are as the regression expects, and right if they deviate by τ R: half
-of b is subtracted, and the sum of b over classes is another standard error. The regression weighs answers by
-1 / chance**0.5. Weights of 1 let the frequent questions decide what it expects of the rare ones, and those
-of 1 / chance let few answers decide. τ, the limit of rare pairs and this root were chosen by simulation
-(``benchmarks/audited_macro.py``).
+of b is subtracted, and the sum of b over classes is another standard error. The regression weights answers by
+1 / chance**0.5. With weights of 1, frequent questions would determine what it expects of rare ones; with
+weights of 1 / chance, a few answers would determine everything. τ, the limit of rare pairs and this root were
+chosen by simulation (``benchmarks/audited_macro.py``).
 """
 
 from __future__ import annotations
@@ -52,35 +52,37 @@ from manyhot.core.audit_samples import AuditSample
 from manyhot.core.audited import LinearisedValues, check_rows
 
 FEWEST_AUDITED_POSITIVES = 5
-"""Audited positives of a class below which some of its first images must have been audited."""
+"""If a class has fewer audited positives, some of the images ranked first must have been audited."""
 
 FIRST_IMAGES, FEWEST_FIRST, MOST_FIRST = 20, 3, 15
 """Images of a class with the highest scores, and how many of them must have been audited."""
 
 _PREFERRED = 1.25
-"""How much more often first images must have been audited than all. Uniform samples of 1,000 of 3,000
-photographs of VOC have some first images of each class, but 86 to 90 % of the intervals of values hold."""
+"""How much more often images ranked first must have been audited than all images. Uniform samples of 1,000 of
+3,000 photographs of VOC contain some images ranked first for each class, but only 86 to 90 % of the intervals
+contain the value."""
 
 _PENALTY, _PENALTY_OF_SLOPES = 1.0, 0.1
 """Inverse variances of class intercepts and slopes in the regression."""
 
 LEAST_EXPECTED = 0.05
-"""Number of images that the regression expects to have a class, from which it counts without positives."""
+"""If the regression expects at least this many images to have a class, the class counts even without
+positives."""
 
 _LEAST_TOTAL = 0.2
 """Share of the regression's positives below which people's answers say too little of a class."""
 
 _LEAST_REST = 0.25
-"""Share of a class's positives that is left at least if an image is left out."""
+"""Minimum share of a class's positives that remains if an image is left out."""
 
 RARE = 6.0
-"""Times the least chance of a question, below which it is rarely asked."""
+"""A question is rarely asked if its chance is below this multiple of the least chance."""
 
 _DEVIATION = 1.75
 """Deviation τ of the number of positives of a class among rare pairs, divided by the expected number."""
 
 _LEAST_P = 1e-6
-"""Least share of positives from which the regression starts."""
+"""Minimum share of positives with which the regression starts."""
 
 
 def audited_average_precision(
@@ -104,15 +106,16 @@ def audited_average_precision(
         The model's scores of all images.
     features : sequence of ndarray of float, shape (N, C), optional
         Features of the regression, such as log odds of this and other models. By default, the scores and the
-        proposed label sets. Without features, the regression estimates only how often each class is valid.
+        proposed label sets. If there are no features, the regression estimates only how often each class is
+        valid.
     asked : ndarray of float, shape (n, C), optional
         The probability that people are asked about each class of an audited image; 0 if they were not asked.
         By default, they were asked about all classes.
 
     Notes
     -----
-    A class counts if an audited image has it, or if the regression expects at least `LEAST_EXPECTED` images
-    with it, because other images may have it.
+    A class counts if it is valid on an audited image. It also counts if the regression expects it on at least
+    `LEAST_EXPECTED` images, because it may be valid on images that were not audited.
     """
     check_rows(len(audited), len(proposed), sample)
     chances = sample.probability[:, None] * (np.ones(audited.shape) if asked is None else asked)
@@ -211,7 +214,7 @@ class _RarePairs:
 
     @classmethod
     def of(cls, chance: Floats, p: Floats, limit: float, total: float) -> _RarePairs:
-        """Return the pairs with a chance below `limit`; the regression expects `total` positives in all."""
+        """Return the pairs asked about with a chance below `limit`; `total` positives are expected."""
         rows = (chance > 0) & (chance < limit)
         counts = np.divide(p, chance, out=np.zeros(len(p)), where=rows)
         positives = min(counts.sum(), total)
@@ -239,8 +242,8 @@ def doubt_of_classes(audited: Bools, scores: AnyFloats, sample: AuditSample) -> 
     """Return the reason why macro average precision has no interval; empty if it has one.
 
     A class with few audited positives may have other positives anywhere. Only positives with high scores
-    would change its average precision. Images with the highest scores must therefore have been audited, and
-    more often than other images.
+    would change its average precision. Therefore, enough of the images with the highest scores must have been
+    audited, and a larger share of them than of other images.
 
     Parameters
     ----------
@@ -319,7 +322,7 @@ def _regression(audited: Bools, weights: AnyFloats | Bools, features: Floats) ->
 
 @dataclass(frozen=True)
 class Ranking:
-    """The N images by the scores of one class, ascending. Images with equal scores enter together."""
+    """The N images in ascending order of one class's scores. Images with equal scores enter together."""
 
     order: Ints
     first: Ints
@@ -361,5 +364,5 @@ class _Curve:
     cost: Floats
 
     def influence(self, label: Floats) -> Floats:
-        """Return, for each image, how another image like it would change the average precision."""
+        """Return, for each image, how much one more image like it would change the average precision."""
         return (label * (self.slope - self.precision) - self.cost) / self.total

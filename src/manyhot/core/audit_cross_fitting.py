@@ -1,7 +1,7 @@
 """Proposed values that are fitted to people's answers about the audited images, and cross-fitted.
 
-A fit is nearer to the answers that it has seen than to all others, so residuals of these answers are too
-small, and so are the errors. Each audited image therefore has the values of a fit that has not seen it.
+A fit is closer to the answers that it has seen than to all others, so their residuals are too small, and so
+are the errors. For each audited image, values are therefore proposed by a fit that has not seen it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ def cross_fitted(
     folds: int = 5,
     rng: np.random.Generator,
 ) -> LinearisedValues:
-    """Return the contributions to means for proposed values that are fitted to people's answers.
+    """Return the contributions to means whose proposed values are fitted to people's answers.
 
-    The audited images are divided into folds. The values of an image are proposed by the fit to the other
+    The audited images are divided into folds. The values proposed for an image come from a fit to the other
     folds. With λ = 1, this is the augmented inverse probability weighted estimator (AIPW).
 
     Parameters
     ----------
     fit : callable
-        Function whose argument is the rows of `audited` from which it may learn. It returns the proposed
-        values of all audited images, shape (n, M), and the mean of the proposed values over all N images,
-        shape (M,).
+        Function that takes the rows of `audited` from which it may learn. It returns the proposed values of
+        all audited images, shape (n, M), and the mean of the proposed values over all N images, shape (M,).
     audited : ndarray of float, shape (n, M)
         Values of the audited images under people's label sets.
 

@@ -1,21 +1,22 @@
-"""Designs of audits by what models predict: by how many classes they propose, how sure they are, or differ.
+"""Designs of audits based on predictions: on numbers of proposed classes, confidence, and disagreement.
 
-Where models agree, people rarely disagree with them, so an answer about another image says more. No design
-leaves out an image.
+Where models agree, people rarely disagree with them, so answers about other images are more informative. No
+design leaves out an image entirely.
 
 For macro average precision, a positive of a rare class counts more than one of a frequent class. A uniform
-sample of 400 of 3,000 photographs of VOC misses one of its 20 classes, and has fewer than three positives of
-four others. If image i has class c with the probability p, people's answer changes the value of model m by
+sample of 400 of 3,000 photographs of VOC misses one of the 20 classes and contains fewer than three positives
+of four others. If image i has class c with the probability p, people's answer changes the value of model m by
 ``p (1 - p) h_m**2`` on average, squared, with the derivative h_m of average precision by the label
 (`manyhot.core.audit_average_precision`). Images are drawn with probabilities proportional to the root of the
 sum of this over classes, and of the same for the differences of models.
 
 People cannot be asked about all classes, and cannot be asked about the probable ones alone: positives with
-low scores make up most of the error of a model. If nobody asks about them, macro average precision on VOC is
-4 to 27 points too high. So each class of an image is asked about with a probability q of its own, too. With
-the probability π of the image, the answer has the weight 1 / (π q). So π q is proportional to the root of
-what the answer changes, and at least the same for all pairs of an image and a class: if 412 of 3,000 images
-are audited, the largest weight is 66 instead of 141 with the same least q for all.
+low scores make up most of the error of a model. If people are not asked about them, macro average precision
+on VOC is 4 to 27 points too high. Each class of an image is therefore also asked about with a probability q
+of its own. With the probability π of the image, the answer has the weight 1 / (π q). π q is therefore
+proportional to the root of what the answer changes, with the same minimum for all pairs of an image and a
+class: if 412 of 3,000 images are audited, the largest weight is 66 instead of 141 with the same least q for
+all.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ Preference = Literal["uniform", "size", "confidence", "active", "differences", "
 models may be wrong; images on which models differ; images that change macro average precision."""
 
 PREFERENCES: tuple[Preference, ...] = tuple(p for p in get_args(Preference) if p != "classes")
-"""The designs by top classes. That by scores of all classes is `class_design`."""
+"""The designs based on top classes. `class_design` is based on the scores of all classes."""
 
 N_ASKED = 5
 """Top classes of each model to ask about. With one, ``real1`` is 4 to 10 points too high on ReaL, because
-images drop out on which no asked class is valid, and metrics of five classes have no value."""
+images drop out if none of the classes asked about is valid, and metrics over five classes have no value."""
 
 MOST_CANDIDATES = 4
 """Images with this many proposed classes or more are one stratum."""
@@ -54,7 +55,7 @@ PAIR = 2
 """Models of a pair."""
 
 FEW_MODELS = 2
-"""Models up to which confidence tells more than how many models have the same top class."""
+"""Up to this number of models, confidence says more than the number of models with the same top class."""
 
 UNIFORM_SHARE = 0.5
 """Share of a sample that is uniform if the design is active or by confidence: models may be too confident."""
@@ -72,7 +73,7 @@ class ModelDesign:
     kind : str
         ``uniform``, ``stratified`` or ``active``.
     strata : tuple of str
-        The name of each stratum, in ascending order of its number; empty without strata.
+        The names of the strata, in the order of their numbers; empty if there are no strata.
     """
 
     design: AuditDesign
@@ -80,7 +81,7 @@ class ModelDesign:
     strata: tuple[str, ...] = ()
 
     def names(self) -> npt.NDArray[np.str_] | None:
-        """Return the name of the stratum of each image, shape (N,); None without strata."""
+        """Return the name of the stratum of each image, shape (N,); None if there are no strata."""
         return np.array(self.strata)[self.design.places] if self.strata else None
 
 
@@ -103,7 +104,7 @@ def design_by_models(
     Raises
     ------
     InputError
-        If there is no such design, if it needs more models or needs confidences, or if n is out of range.
+        If there is no such design, if it needs confidences or more models, or if n is out of range.
     """
     check_one_of(prefer, PREFERENCES, "There is no such audit design.", where="`design`")
     if prefer == "uniform":
@@ -150,7 +151,7 @@ def small_design(
     ----------
     prefer : {"uniform", "active", "differences"}
     best, confidence
-        As in `design_by_models`, of all images or of a random sample.
+        As in `design_by_models`, for all images or for a random sample of them.
     weights : ndarray of float64, shape (n,), optional
         The weights of a sample.
     """
@@ -172,11 +173,11 @@ def small_design(
 def count_apart(n: Floats | float, same: float) -> Floats:
     """Return the number of audited images, among n, on which the two models of a pair differ.
 
-    On images on which the models agree, their difference is 0. `manyhot.core.audited` does not use this fact:
-    a value has no interval if a single image could double the variance. This would happen if a few audited
-    images on which the models agree represented most of the data set. The number of audited images on which
-    they agree is therefore ``4.5 same n_apart**0.5``, and at most twice the number on which they differ. With
-    3 instead of 4.5, and ReaL's original labels as proposals, 35 % of the differences had no interval.
+    Where the models agree, their difference is 0, but `manyhot.core.audited` does not use this fact. It gives
+    no interval if a single image could double the variance, which would happen if a few audited images on
+    which the models agree represented most of the data set. The number of audited images on which they agree
+    is therefore ``4.5 same n_apart**0.5``, and at most twice the number on which they differ. With 3 instead
+    of 4.5, and ReaL's original labels as proposals, 35 % of the differences had no interval.
 
     Parameters
     ----------
@@ -189,7 +190,7 @@ def count_apart(n: Floats | float, same: float) -> Floats:
 
 
 def count_audited(n_apart: Floats, same: float) -> Floats:
-    """Return the number of audited images if models differ on `n_apart` of them; see `count_apart`."""
+    """Return the total number of audited images if models differ on `n_apart` of them; see `count_apart`."""
     return np.asarray(n_apart + np.minimum(SAFETY * same * np.sqrt(n_apart), MOST_SAME * n_apart), np.float64)
 
 
@@ -201,9 +202,9 @@ def share_of_others(best: Ints) -> Floats32:
 def chosen_by_others(best: Ints) -> Bools:
     """Return whether the other models together propose each model's top class, shape (N, M).
 
-    They do if at least half of them have the same top class, or if more of them have it than any other class.
-    Ties go to the first class. If the other models propose the label sets, the result is whether each model's
-    top class is valid.
+    The other models propose a class if it is the top class of at least half of them, or of more of them than
+    any other class. Ties go to the first class. If the other models propose the label sets, the result says
+    whether each model's top class is valid.
     """
     same = _count_same(best)
     found = np.zeros(best.shape, bool)
@@ -228,8 +229,8 @@ def expected_squares(best: Ints, confidence: AnyFloats | None = None) -> Floats:
     """Return the expected square of each residual under people's answers, shape (N, M).
 
     The expected square is p (1 - p), where p is the share of other models with the same top class. Because a
-    few models that agree may all be wrong, half a model is added for the class and half a model against it.
-    With one or two models, p is the confidence, because shares are uninformative.
+    few models that agree may all be wrong, half a model is added in favour of the class and half a model
+    against it. With one or two models, this share is uninformative, so p is the confidence.
 
     Raises
     ------
@@ -260,7 +261,7 @@ def expected_differences(best: Ints) -> Floats:
 
 
 def count_candidates(best: Ints) -> Ints:
-    """Return the number of classes that are the top class of at least a tenth of the models, shape (N,)."""
+    """Return, per image, how many classes are the top class of at least a tenth of the models, shape (N,)."""
     n_models = best.shape[1]
     ordered = np.sort(best, axis=1)
     starts = np.diff(ordered, axis=1, prepend=ordered[:, :1] - 1) != 0
@@ -322,7 +323,8 @@ _UNIFORM_SHARE = 0.3
 """Share of the sample that is uniform."""
 
 QUESTIONS_PER_IMAGE = 4.4
-"""Questions about an image by default: 412 images, with two answers of five seconds, take five hours."""
+"""Default number of questions about an image. 412 images take five hours if each question gets two answers of
+five seconds."""
 
 _MOST = 0.9
 """Largest probability of an image, unless more than this share of all images is audited."""
@@ -331,8 +333,8 @@ _EVEN_SHARE = 0.5
 """Share of the questions that is the same for each class of all images."""
 
 _FIRST, _AMONG = 3, 20
-"""The image at rank r of a class has it with a probability of at least ``3 / (20 + r)``: models may not know
-how probable a rare class is, but rank its images."""
+"""The image at rank r of a class has the class with a probability of at least ``3 / (20 + r)``, because
+models may rank the images of a rare class well without knowing how probable it is."""
 
 
 @dataclass(frozen=True)
@@ -399,7 +401,7 @@ def _asked(size: Floats32, audited: Floats, certain: Bools, questions: float) ->
     least, total = float(np.count_nonzero(certain, axis=1) @ audited), questions * audited.sum()
     if total < least:
         raise InputError(
-            "There are too few questions per image for the classes that people are always asked about.",
+            "There are fewer questions per image than classes that people are always asked about.",
             got=f"{questions:g} questions per image",
             allowed=f"at least {least / audited.sum():.2f}",
         )

@@ -11,8 +11,8 @@ been drawn by another design.
 
 The constants, from which plans without a pilot start, are made by ``python benchmarks/audit_plans.py
 variances`` from 67 published models and people's answers about ImageNet's 50,000 validation images (Beyer et
-al. 2020, arXiv 2006.07159), of which each fifth was used. All are medians over models, pairs of models and
-random sets of models.
+al. 2020, arXiv 2006.07159), of which every fifth was used. All constants are medians over models, pairs of
+models and random sets of models.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from manyhot.core.resampling import LEVEL, QUANTILE
 from manyhot.errors import InputError
 
 SURE = 0.95
-"""Share of the planned samples that would have an interval if images that make up a variance had residuals
-of one size. They differ in size, so that 84 % or more have one."""
+"""Share of the planned samples that would have an interval if all images that make up a variance had
+residuals of the same size. Because residuals differ in size, 84 % or more of the samples have one."""
 
 FEWEST_PILOT = 30
-"""Images of a pilot below which no variance is estimated from it."""
+"""Minimum number of images in a pilot from which a variance is estimated."""
 
 _LEAST = 0.1
-"""Share of ``spread / n`` that V is at least, if not nearly all images are drawn."""
+"""Minimum of V as a share of ``spread / n``, unless nearly all images are drawn."""
 
 _ROUNDS = 20
-"""Rounds after which a number of images does not change any more."""
+"""Number of rounds after which a number of images no longer changes."""
 
 _KNOWN = 1e7
-"""Images that make up the variance of a pilot, from which it is as good as known."""
+"""If at least this many images make up the variance of a pilot, the variance is treated as known."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class DesignVariance:
     effective : ndarray of float64, shape (K,)
         Effective number of audited images, divided by the number of audited images.
     same : float
-        For a pair of models, as in `manyhot.core.audit_designs.count_apart`; n in V is then the number of
+        For a pair of models, as in `manyhot.core.audit_designs.count_apart`; the n in V is then the number of
         audited images on which the two models differ.
     heaviest : ndarray of float64, shape (K,)
         Number of audited images at which a single image with the smallest probability and the largest
@@ -91,15 +91,15 @@ class DesignVariance:
         return np.asarray(np.sqrt(np.maximum(np.maximum(squares, least), 0)), np.float64)
 
     def half_width(self, n: Floats | Ints | float, n_images: int, share: float = 0.5) -> Floats:
-        """Return the half-widths that a share of the intervals does not exceed if n images are audited.
+        """Return the half-widths that a given share of the intervals does not exceed if n images are audited.
 
         Parameters
         ----------
         n : float or ndarray, shape (K,)
             Number of audited images.
         share : float
-            The share of the intervals. The default gives the median half-width. The result accounts for the
-            uncertainty of the variance after the pilot.
+            The share of the intervals. The default gives the median half-width. The result allows for the
+            uncertainty of the variance that remains after the pilot.
         """
         of_pilot = np.minimum(2 * np.maximum(self.pilot, 1), _KNOWN)
         df = 2 * np.maximum(self.effective * self._apart(n), FEWEST_EFFECTIVE)
@@ -108,13 +108,13 @@ class DesignVariance:
 
     @property
     def fewest(self) -> Floats:
-        """The number of audited images from which most samples have an interval."""
+        """The smallest number of audited images with which most samples have an interval."""
         few = fdtri(2 * FEWEST_EFFECTIVE, np.minimum(2 * np.maximum(self.pilot, 1), _KNOWN), SURE)
         expected = FEWEST_EFFECTIVE * few / np.maximum(self.effective, 1e-12)
         return count_audited(np.maximum(expected, few * self.heaviest), self.same)
 
     def images(self, half_width: float | Floats, n_images: int) -> Ints:
-        """Return how many images, at most N, make half of the intervals as narrow as `half_width`."""
+        """Return how many audited images, at most N, make half of the intervals as narrow as `half_width`."""
         times: Floats | float = QUANTILE
         for _ in range(_ROUNDS):  # the quantile of Student's t depends on the number, a little
             apart = self.spread / (np.square(half_width / times) + self.whole / n_images)
@@ -197,7 +197,7 @@ def design_variance(
 def images_for_share(
     differences: Floats, variance: DesignVariance, share: float, n_images: int
 ) -> tuple[int, float]:
-    """Return how many images it takes to decide an expected share of the differences, and this share.
+    """Return how many audited images decide an expected share of the differences, and the share reached.
 
     A difference is decided if its interval does not contain 0. If N - 1 images do not suffice, the number is
     N.

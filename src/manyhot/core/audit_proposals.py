@@ -1,7 +1,8 @@
 """Label sets that the other models propose for a model that is judged in an audit.
 
-If a model's own predictions are among those that its label sets are made from, it agrees with them too often.
-The estimate is right on average all the same, but its interval is wider, as people disagree more.
+If a model's own predictions contribute to the proposed label sets, the model agrees with these sets too
+often. The estimate is still unbiased, but its interval is wider, because people disagree with the sets more
+often.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from manyhot.core.array_types import AnyFloats, Bools, Ints, Ints32, Ints64
 from manyhot.core.sets import NO_LABEL, YES, LabelSets
 
 LEAST_P = 0.5
-"""The probability from which a model chooses a class, if several classes can be valid together."""
+"""Minimum probability at which a model chooses a class, if several classes can be valid together."""
 
 
 @dataclass(frozen=True)

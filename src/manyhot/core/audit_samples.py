@@ -1,11 +1,11 @@
 """Which images people answer in an audit: designs, samples, and whether a sample was drawn as recorded.
 
-An audit asks people about a random sample of the images. A design gives every image the probability that it
-is in the sample, which is never 0, and fixes the number of images, in each stratum if there are any. All
-designs are drawn in the same way: the images are put in random order, and every image is taken at which the
-running sum of the probabilities passes one of the points u, u + 1, u + 2, … (randomised systematic sampling,
-Hartley and Rao 1962, doi 10.1214/aoms/1177704564). The probabilities hold exactly, the size is fixed, and
-with equal probabilities it is simple random sampling without replacement.
+An audit asks people about a random sample of the images. A design specifies the probability that each image
+is in the sample, which is never 0. It also fixes the number of images, for each stratum if there are strata.
+All designs are drawn in the same way: the images are put in random order, and an image is taken if the
+running sum of the probabilities passes one of the points u, u + 1, u + 2, … at this image (randomised
+systematic sampling, Hartley and Rao 1962, doi 10.1214/aoms/1177704564). The probabilities hold exactly, the
+size is fixed, and with equal probabilities it is simple random sampling without replacement.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from manyhot.core.array_types import AnyFloats, Floats, Ints
 from manyhot.errors import InputError
 
 IMPLAUSIBLE = 1e-4
-"""Probability of a deviation up to which a sample counts as not drawn with the recorded probabilities."""
+"""If a deviation is less probable than this, the sample counts as not drawn with the recorded
+probabilities."""
 
 FEWEST_IN_STRATUM = 2
-"""Minimum number of audited images in a stratum, as one image has no variance."""
+"""Minimum number of audited images in a stratum, because a single image has no variance."""
 
 _GROUPS = 10
 """Groups of images in the check of a sample, if none are passed."""
 
 _LEAST_EFFECTIVE = 10
-"""Minimum number of audited images that make up a variance, for a normal distribution."""
+"""Minimum number of images that make up the variance of a mean for the mean to be approximately normal."""
 
 _LEAST_EXPECTED = 5
 """Minimum expected number of audited images in a group of the check."""
@@ -153,7 +154,7 @@ class AuditSample:
         unique, n = np.unique(self.images), len(self.design)
         if len(unique) < len(self.images) or (len(unique) and not 0 <= unique[0] <= unique[-1] < n):
             raise InputError(
-                "A row of the audited images occurs twice or does not exist.",
+                "A row number of an audited image occurs twice or does not exist.",
                 got=f"{len(self.images):,} rows, of which {len(unique):,} are different",
                 allowed=f"row numbers below {n:,}, each at most once",
                 do="list each audited image once",
@@ -171,8 +172,8 @@ class AuditSample:
                 where=None if self.design.stratum is None else f"stratum {self.design._strata[0][h]}",
                 got=f"{counts[h]:,} audited images",
                 allowed=f"{expected[h]:,}, the sum of the probabilities",
-                do="answer all images of the sample, or keep the first images of its random order, if "
-                "people answered all of them",
+                do="answer all images of the sample, or keep only the first images of its random order, "
+                "provided that people answered all of them",
             )
 
     def __len__(self) -> int:
@@ -203,9 +204,9 @@ class AuditSample:
     def first(self, n: int) -> AuditSample:
         """Return the first n images of the sample, for an audit that stops early.
 
-        The sample must be in random order, as `AuditDesign.draw` returns it. The probability that an image is
-        among the first n is n / len(self) times its inclusion probability. Strata are dropped, because their
-        numbers of images are not fixed among the first n.
+        The sample must be in random order, as returned by `AuditDesign.draw`. The probability that an image
+        is among the first n is n / len(self) times its inclusion probability. Strata are dropped, because the
+        number of images per stratum is not fixed among the first n.
         """
         share = n / len(self)
         return AuditSample(AuditDesign(self.design.probability * share), self.images[:n])
@@ -250,8 +251,8 @@ def stratified_design(
         default, it is proportional to its number of images.
     uniform : float
         If deviations are passed, the share of the audited images that is distributed in proportion to the
-        strata's numbers of images. Without this share, images of a large stratum would hardly count if their
-        expected residuals were far too small.
+        strata's numbers of images. Without this share, hardly any images of a large stratum would be audited
+        if their expected residuals were far too small.
 
     Raises
     ------
@@ -270,7 +271,7 @@ def stratified_design(
 
 
 def active_design(squared_residual: AnyFloats, n: float, *, uniform: float = 0.5) -> AuditDesign:
-    """Return the design that prefers images on which people may disagree with the proposed label sets.
+    """Return the design that favours images on which people may disagree with the proposed label sets.
 
     Parameters
     ----------
@@ -347,13 +348,13 @@ def _apportion(sizes: Floats, n: int, least: Ints, most: Ints) -> Ints:
 
 
 def sample_p(sample: AuditSample, groups: Ints | None = None) -> float:
-    """Return the probability that a sample deviates from its design at least as much as this sample.
+    """Return the probability that a sample deviates from its design at least as much as this one.
 
     Parameters
     ----------
     groups : ndarray of int, shape (N,), optional
-        Groups of images to compare, such as classes or files. By default, ten groups of neighbouring images.
-        Groups with fewer than five expected audited images are merged.
+        Groups of images to compare, such as classes or files. By default, ten groups of images with
+        consecutive row numbers. Groups with fewer than five expected audited images are merged.
 
     Returns
     -------
@@ -362,11 +363,11 @@ def sample_p(sample: AuditSample, groups: Ints | None = None) -> float:
 
     Notes
     -----
-    With O_g audited images of a group and the expected number E_g = sum(p), the statistic ``sum (O_g -
-    E_g)**2 / sum_g p (1 - p)`` approximately follows a χ² distribution. Its degrees of freedom are the number
-    of groups minus one, because the counts have nearly the variances and covariances of independent draws
-    with a fixed sum (Hájek 1964, doi 10.1214/aoms/1177700375). In a stratified sample, the statistic is
-    smaller.
+    Let O_g be the number of audited images of group g, and E_g = sum(p) the number that is expected. The
+    statistic ``sum (O_g - E_g)**2 / sum_g p (1 - p)`` then approximately follows a χ² distribution. Its
+    degrees of freedom are the number of groups minus one, because the counts have nearly the variances and
+    covariances of independent draws with a fixed sum (Hájek 1964, doi 10.1214/aoms/1177700375). In a
+    stratified sample, the statistic is smaller.
     """
     p = sample.design.probability
     groups = np.arange(len(p)) * _GROUPS // len(p) if groups is None else groups
@@ -404,9 +405,9 @@ def check_sample(sample: AuditSample) -> None:
 def balance_p(values: AnyFloats, sample: AuditSample) -> float:
     """Return the p-value of the difference in known values between the audited images and all images.
 
-    Proposals that were made with knowledge of the answers fit the audited images better than other images.
-    The test detects such proposals if the fit is much better, but may not detect a model that was trained on
-    the answers.
+    Proposals that were made with knowledge of the answers fit the audited images better than the other
+    images. The test detects such proposals if they fit much better, but it may miss a model that was trained
+    on the answers.
 
     Parameters
     ----------
@@ -417,7 +418,7 @@ def balance_p(values: AnyFloats, sample: AuditSample) -> float:
     -------
     float
         The p-value; 1 if the effective number of audited images is below ten, because the mean is then not
-        normal.
+        approximately normal.
 
     Notes
     -----

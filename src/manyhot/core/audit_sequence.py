@@ -1,4 +1,4 @@
-"""Intervals that hold at every size of a growing audit, so that it may stop when a question is decided."""
+"""Intervals valid at every size of a growing audit, so that it may stop when a question is decided."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def sequence_quantile(n: int, planned: int, n_values: int = 1) -> float:
     """Return the half-width of an asymptotic confidence sequence after n audited images, in standard errors.
 
     Pass the result to `manyhot.core.audited.AuditedEstimate.interval` for the first n images of a sample
-    (`manyhot.core.audit_samples.AuditSample.first`). The intervals then contain the value simultaneously at
-    all n, from the first few dozen images, with the probability of a single ordinary interval.
+    (`manyhot.core.audit_samples.AuditSample.first`). From the first few dozen images on, the intervals then
+    contain the value at all n simultaneously, with the same probability as a single ordinary interval.
 
     Parameters
     ----------
@@ -27,8 +27,8 @@ def sequence_quantile(n: int, planned: int, n_values: int = 1) -> float:
         Number of audited images at which the intervals are narrowest relative to ordinary intervals. This
         number must not depend on the answers.
     n_values : int
-        Number of values that their intervals contain simultaneously, at all n, with this probability
-        (Bonferroni). This number must not depend on the answers.
+        Number of values that are covered simultaneously, at all n, with this probability (Bonferroni). This
+        number must not depend on the answers.
 
     Returns
     -------

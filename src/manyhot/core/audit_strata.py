@@ -1,15 +1,15 @@
-"""Means of ratios over many strata, such as the classes of ``mla``, of which each has few audited images.
+"""Means of ratios over many strata with few audited images each, such as the classes of ``mla``.
 
-The ratio of stratum g is R_g = A_g / B_g, but few audited images do not show its denominator B_g: on how
-many images people find a valid class. With an expected denominator E_g, and relative errors δ_g = B_g / E_g -
-1, the expansion at any ratio Q_g,
+The ratio of stratum g is R_g = A_g / B_g, but its denominator B_g, the number of images on which people find
+a valid class, cannot be estimated well from few audited images. With an expected denominator E_g, and
+relative errors δ_g = B_g / E_g - 1, the expansion at any ratio Q_g,
 
     Q_g + (A_g - Q_g B_g) / E_g = R_g + (R_g - Q_g) δ_g,
 
 is off by a product that does not become smaller with more images: 0.8 points, if 12 % of the images of half
-of the classes have no valid class. Both factors are made small. Q_g is the ratio by proposals, calibrated by
-people's answers. And the product of the errors is estimated from pairs of audited images of one stratum, and
-subtracted, if there are enough of them. What remains is off by (R_g - Q_g) δ_g².
+of the classes have no valid class. Both factors are made small. Q_g is the ratio under the proposals,
+calibrated to people's answers. In addition, if there are enough pairs of audited images in the same stratum,
+the product of the errors is estimated from them and subtracted. The remaining error is (R_g - Q_g) δ_g².
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import numpy as np
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 
 FEWEST_PAIRS = 200
-"""Pairs of audited images of one stratum from which the product of the errors is subtracted: with 1,000
-classes, 630 images. Fewer make intervals wider by more than the product is large."""
+"""Minimum number of pairs of audited images in the same stratum for subtracting the product of the errors.
+With 1,000 classes, it takes 630 images. With fewer pairs, intervals would widen by more than the product
+itself."""
 
 
 def calibrated_ratios(
@@ -41,8 +42,8 @@ def calibrated_ratios(
     Returns
     -------
     ndarray of float64, shape (G, S)
-        ``a + b proposed`` with the a and b that minimise the weighted sum of squares of ``num - (a + b
-        proposed) den``.
+        ``a + b proposed``, where a and b minimise the weighted sum of squares of ``num - (a + b proposed)
+        den``.
     """
     den, product = np.asarray(den, np.float64), np.multiply(num, den, dtype=np.float64)
     heavy = weights * (den**2)[:, None]
@@ -56,7 +57,7 @@ def calibrated_ratios(
 
 
 def has_pairs(stratum: Ints) -> bool:
-    """Return whether enough pairs of audited images are in one stratum to estimate products of errors."""
+    """Return whether enough pairs of audited images share a stratum to estimate products of errors."""
     n = np.bincount(stratum)
     return bool((n * (n - 1)).sum() >= 2 * FEWEST_PAIRS)
 
@@ -64,7 +65,7 @@ def has_pairs(stratum: Ints) -> bool:
 def subtract_products(
     first_order: Floats, error: Floats, stratum: Ints, weights: Floats, n_strata: int, n_images: int
 ) -> tuple[Floats, Floats]:
-    """Return contributions without the products of errors of the ratios and of the denominators.
+    """Return contributions after removing the products of the errors of ratios and of denominators.
 
     Parameters
     ----------
@@ -78,8 +79,8 @@ def subtract_products(
     Returns
     -------
     contributions : ndarray of float64, shape (n, S)
-        The contribution of each audited image to first order: its derivative. Contributions have the variance
-        of the jackknife, in which the part due to pairs is overestimated, at most by a factor of two.
+        The contribution of each audited image to first order, that is, its derivative. Their variance is that
+        of the jackknife, which overestimates the part due to pairs by a factor of at most two.
     shift : ndarray of float64, shape (S,)
         The value to add to the weighted sums of the contributions.
 

@@ -1,4 +1,4 @@
-"""Values of models on label sets of which people answered only a random sample: prediction-powered inference.
+"""Values of models on label sets if people answered only for a random sample: prediction-powered inference.
 
 Models propose a label set for each of N images, and people answer a sample S of n images, drawn with known
 probabilities (`manyhot.core.audit_samples`). Image i has a value y_i under people's label set and f_i under
@@ -11,12 +11,12 @@ divided by their sum, the mean of y over all images is estimated as
 difference estimator (Cassel, Särndal and Wretman 1976, doi 10.1093/biomet/63.3.615), which is known as
 prediction-powered inference (Angelopoulos et al. 2023, doi 10.1126/science.adi6000). The λ with the smallest
 estimated variance is power tuning (PPI++, Angelopoulos, Duchi and Zrnic 2023, arXiv 2311.01453): the worse
-the proposals are, the nearer it is to 0. All of them are right on average, whatever the proposals are, as
+the proposals are, the closer it is to 0. All of these estimates are unbiased, whatever the proposals are, as
 long as no audited image was used to make them. Proposals that are fitted to people's answers must be
 cross-fitted (`manyhot.core.audit_cross_fitting`).
 
-Every metric is brought into this form by linearisation: its values y and f are what an image contributes
-to it, to first order (Deville 1999, Survey Methodology 25, 193-203). The variance is that of the design; no
+Every metric is brought into this form by linearisation: its values y and f are what an image contributes to
+it, to first order (Deville 1999, Survey Methodology 25, 193-203). The variance is that of the design, and no
 model of the images is assumed:
 
     V = sum_h n_h / (n_h - 1) sum_{i in S_h} (1 - p_i) (e_i - mean(e))**2,    e_i = w_i (r_i - mean(r))
@@ -49,18 +49,18 @@ FEWEST_EFFECTIVE = 10
 """Minimum effective number of audited images for an interval; see `AuditedEstimate.effective`."""
 
 FEWEST_LEFT = 10
-"""Images that are not audited, below which their mean is not nearly normal: with one, 84 % of the intervals
-contain the value."""
+"""Minimum number of images that are not audited. With fewer, their mean is not approximately normal: with
+one, 84 % of the intervals contain the value."""
 
 FEWEST_PER_STRATUM = 30
-"""Audited images in each stratum from which a mean over strata is expanded at what people answered."""
+"""Minimum number of audited images in each stratum for expanding a mean over strata at people's answers."""
 
 _ROUNDING = 1e-9
-"""Standard error below which all residuals are equal but for rounding."""
+"""With a smaller standard error, all residuals are equal except for rounding."""
 
 TOO_FEW_IMAGES = f"the variance comes from fewer than {FEWEST_EFFECTIVE} audited images"
-TOO_FEW_IN_GROUP = f"fewer than {FEWEST_EFFECTIVE} audited images are in one of the groups that are averaged"
-TOO_FEW_LEFT = f"fewer than {FEWEST_LEFT} images are not audited; answer them, too"
+TOO_FEW_IN_GROUP = f"one of the averaged groups has fewer than {FEWEST_EFFECTIVE} audited images"
+TOO_FEW_LEFT = f"fewer than {FEWEST_LEFT} images are not audited; audit those, too"
 TOO_HEAVY = "one more disagreement on an image with a small probability could double the variance"
 """Why a value has no interval."""
 
@@ -89,9 +89,9 @@ class LinearisedValues:
         uncertainty about a class. Errors of two values due to one cause have the same sign if the cause
         changes both values in the same direction.
     is_difference : bool
-        Whether the values are differences. For differences, `further` does not count for the degrees of
-        freedom, because it is assumed and not estimated. For other values, it counts, because their bias has
-        the same causes.
+        Whether the values are differences. For differences, `further` does not affect the degrees of freedom,
+        because it is assumed, not estimated. For other values it does, because their bias has the same
+        causes.
     """
 
     audited: AnyFloats
@@ -104,7 +104,7 @@ class LinearisedValues:
 
     @property
     def parts(self) -> tuple[AnyFloats, ...]:
-        """All arrays. The last axis is the axis of the values."""
+        """All arrays. The values are along the last axis."""
         further = np.zeros((0, len(self.base))) if self.further is None else self.further
         return self.audited, self.proposed, self.mean, self.base, self.alone, further
 
@@ -114,8 +114,8 @@ class LinearisedValues:
         If two models have the same top class for an image, their difference in ``real1`` on this image is 0,
         whatever people answer. To compare two models, draw only from the images on which their top classes
         differ, and multiply the values by the share of these images. With ReaL, intervals are then 2.9 times
-        narrower than with the same number of images drawn from all images. The share refers to images with a
-        valid class. If the number of images with a valid class is unknown, it is estimated.
+        narrower than with the same number of images drawn from all images. The share is computed among images
+        with a valid class, whose number is estimated if it is unknown.
         """
         return LinearisedValues(*(x[..., first] - x[..., second] for x in self.parts), is_difference=True)
 
@@ -140,13 +140,14 @@ def linearised_ratios(
     denominators are 1.
 
     The mean over G strata is expanded in the same way if each stratum has at least `FEWEST_PER_STRATUM`
-    audited images, or if people's answers determine the stratum of an image, such as the size of its label
-    set. Otherwise, as with the 1,000 classes of ``mla``, it is expanded at the proposed label sets. An image
-    of stratum g then contributes ``(a - R_g b) / (G B_g)``. R_g is the ratio over all images of the stratum
-    under the proposed label sets. B_g is the sum of their denominators, divided by N and multiplied by the
-    ratio of people's and proposed denominators of the audited images. This is exact if the denominators do
-    not depend on people's answers. Otherwise, its error is the mean over strata of the relative error of B_g
-    times the error of R_g. The mean is undefined on slices whose images depend on people's answers.
+    audited images, or if the stratum of an image, such as the size of its label set, is determined by
+    people's answers. Otherwise, as with the 1,000 classes of ``mla``, it is expanded at the proposed label
+    sets. An image of stratum g then contributes ``(a - R_g b) / (G B_g)``. R_g is the ratio over all images
+    of the stratum under the proposed label sets. B_g is the sum of their denominators, divided by N and
+    multiplied by the ratio of people's and proposed denominators of the audited images. This is exact if the
+    denominators do not depend on people's answers. Otherwise, its error is the mean over strata of the
+    relative error of B_g times the error of R_g. The mean is undefined on slices whose images depend on
+    people's answers.
     """
     cells = Cells.of(np.ones((1, len(sample.design)), bool))
     inside = np.ones((1, len(sample)), bool)
@@ -171,13 +172,13 @@ def linearised_slices(
         The audited images of each slice. A slice may depend on people's answers, for example on the size of
         the label set.
     cells : Cells
-        The same slices of all N images, which may depend on the proposed label sets.
+        The same slices, but of all N images. They may depend on the proposed label sets.
     own_centre : bool
         Whether the value is ``R + λ (P - P')``, where P and P' are the ratios under the proposed label sets
         of all images and of the audited images of a slice. If the same images count under people's and under
-        proposed label sets, the value is the same to first order. In small slices, it is less biased if by
-        chance a larger or smaller share of the images was audited than elsewhere. It is more precise if
-        people find no valid class on many images. Ratios have no strata.
+        proposed label sets, this makes no difference to first order. In small slices, it reduces the bias if,
+        by chance, a larger or smaller share of the images was audited than elsewhere. It also makes the value
+        more precise if people find no valid class on many images. Ratios have no strata.
     """
     check_rows(len(audited.num), len(proposed.num), sample)
     of_audited, of_proposed, rows = _strata_of(audited), _strata_of(proposed), sample.images
@@ -259,7 +260,8 @@ class AuditedEstimate:
     n : int
         Number of audited images.
     n_left : int
-        Number of images that are not audited; 0 for the population, which contains further images.
+        Number of images that are not audited; 0 if errors refer to the population, which contains further
+        images.
     checked : bool
         Whether values have no interval if their effective number of images is too small, or if one image is
         too heavy.
@@ -284,9 +286,9 @@ class AuditedEstimate:
 
     @property
     def effective(self) -> Floats:
-        """The number of images with equally large residuals that would make the variance equally uncertain.
+        """The number of images with residuals of equal size that would make the variance equally uncertain.
 
-        This number is about k if people and proposals disagree on k of n audited images.
+        If people and proposals disagree on k of n audited images, this number is about k.
         """
         return (self.df if self.sample_df is None else self.sample_df) / 2
 
@@ -308,7 +310,7 @@ class AuditedEstimate:
         return [TOO_FEW_IMAGES if f else TOO_HEAVY if w else "" for f, w in zip(few, heavy, strict=True)]
 
     def interval(self, scale: Scale = "plain", *, quantile: float | None = None) -> tuple[Floats, Floats]:
-        """Return the ends of the intervals, shape (M,); NaN where `without`.
+        """Return the ends of the intervals, shape (M,); NaN for values that have no interval (see `without`).
 
         Parameters
         ----------
@@ -338,7 +340,7 @@ def estimate(
     same: Bools | None = None,
     reserve: Floats | None = None,
 ) -> AuditedEstimate:
-    """Estimate values on people's label sets of all images.
+    """Estimate the values that metrics would have under people's label sets of all images.
 
     Parameters
     ----------
@@ -350,8 +352,8 @@ def estimate(
         only these images. This adds the variance of y divided by N.
     same : ndarray of bool, shape (n, M), optional
         Audited images whose contribution to a difference does not depend on which classes are valid, such as
-        images with the same top class. Their residuals are not assumed to be as large as the residuals of
-        other images.
+        images on which both models have the same top class. Their residuals are not assumed to be as large as
+        those of other images.
     reserve : ndarray of float64, shape (M,), optional
         The variance that one more image adds if people and proposals disagree on it; see `reserve_of`. Two
         such images are then added, so that intervals exist even if few images disagree.
@@ -359,14 +361,14 @@ def estimate(
     Notes
     -----
     ``λ = C(y, f) / C(f, f)``, where C is the covariance under the design, like V at the top of this module.
-    Because the audited images are a part of all images, this is the λ of PPI++ with the images that were not
-    audited as unlabelled images. With equal probabilities, this estimate and that of PPI++ are the same. For
-    the tuned λ, V is multiplied by (n - H) / (n - H - 1) with H strata.
+    Because the audited images are a part of all images, this is the λ of PPI++ whose unlabelled images are
+    the images that were not audited. With equal probabilities, this estimate and that of PPI++ are the same.
+    For the tuned λ, V is multiplied by (n - H) / (n - H - 1) with H strata.
 
-    If intervals existed only for enough disagreements, their coverage would be too low where disagreements
-    are rare. `reserve` is similar to the method of Bonett and Price 2012, doi 10.3102/1076998611411915, who
-    add an image in each direction to paired shares. The estimate does not change, and the quantile is that of
-    Student's t.
+    If intervals were computed only where there are enough disagreements, their coverage would be too low
+    where disagreements are rare. `reserve` is similar to the method of Bonett and Price 2012, doi
+    10.3102/1076998611411915, who add one disagreement in each direction when they compare paired proportions.
+    Unlike there, the estimate does not change, and the quantile is that of Student's t.
     """
     y, f = values.audited, values.proposed
     of_y, of_f = _deviations(y, sample), _deviations(f, sample)

@@ -1,15 +1,18 @@
 """Recalibration of probabilities: temperatures, scaled logits and isotonic regression.
 
-Fit on one split and evaluate on another: a model always looks calibrated on the images that it was fitted to.
+Fit on one split and evaluate on another, because a model always looks calibrated on the images that it was
+fitted to.
 
 *Temperatures of lists.* A list of the top k of C classes gives their probabilities and, because all add up to
-one, the remaining probability of the other C - k classes. Its distribution is not in the file; it is assumed
-uniform. With dense scores of all C classes, nothing remains, and the temperature is the usual one.
+one, the remaining probability of the other C - k classes. The distribution of this remainder is not in the
+file and is assumed to be uniform. With dense scores of all C classes, there is no remainder, and the
+temperature is the usual one.
 
 *Recalibration of dense scores.* Logits are scaled, or confidences are mapped by isotonic regression, fitted
 to single labels or to label sets.
 
-`scipy.optimize` is imported where something is fitted: it takes longer than the rest of this file's imports.
+`scipy.optimize` is imported only where something is fitted, because importing it takes longer than all other
+imports of this file.
 """
 
 from __future__ import annotations
@@ -36,14 +39,14 @@ Target = Floats | Callable[[float], Floats]
 
 @dataclass(frozen=True)
 class Tail:
-    """The log probabilities of the listed classes, and the one of each class outside the list.
+    """The log probabilities of the listed classes, and that of each class outside the list.
 
     Attributes
     ----------
     listed : ndarray of float64, shape (n, k)
         Log probability of each listed class. Lists shorter than k are padded with -inf.
     other : ndarray of float64, shape (n, 1)
-        Log probability of each class that is not listed; it is the same for all of them.
+        Log probability of each class that is not listed, which is the same for all such classes.
     n_other : ndarray of int64, shape (n, 1)
         Number of classes that are not listed.
     """
@@ -71,7 +74,7 @@ class Tail:
 
 
 def calibrated(tail: Tail, temperature: float) -> tuple[Floats, Floats]:
-    """Return the probability of each listed class, shape (n, k), and each other class, shape (n, 1), at T.
+    """Return the probability at T of each listed class, shape (n, k), and of each other class, shape (n, 1).
 
     At temperature 1, all probabilities are unchanged, even sigmoid outputs, which do not add up to 1.
     """
@@ -90,9 +93,9 @@ def fit_temperature(tail: Tail, target: Target) -> float:
     tail : Tail
         The tail of n images.
     target : ndarray of float64, shape (n,), or callable
-        The mean log probability of each image's right classes at temperature 1, for example from
-        `set_target`. If the weights of the mean depend on 1 / T, `target` is a function of 1 / T, for example
-        from `mass_target`.
+        The mean log probability of each image's correct classes at temperature 1, for example from
+        `set_target`. If the weights in this mean depend on 1 / T, `target` is a function of 1 / T, for
+        example from `mass_target`.
 
     Notes
     -----
@@ -116,7 +119,7 @@ def fit_temperature(tail: Tail, target: Target) -> float:
 
 
 def sloping_root(slope: Callable[[float], float], low: float, high: float) -> float:
-    """Return the root of an increasing function, or the end of the range that is nearest to the root."""
+    """Return the root of an increasing function, or the end of the range that is closer to the root."""
     if slope(low) >= 0:
         return low
     if slope(high) <= 0:
@@ -129,7 +132,7 @@ def sloping_root(slope: Callable[[float], float], low: float, high: float) -> fl
 def set_target(tail: Tail, top: Ints, sets: LabelSets) -> Floats:
     """Return the mean log probability of the classes of each label set, shape (n,). Sets must not be empty.
 
-    This is the expected log probability of a single label that is drawn at random from the set.
+    The mean is the expected log probability of a single label that is drawn at random from the set.
     """
     hit = sets.hits(top)
     listed = np.where(hit, tail.listed, 0).sum(1)
@@ -159,7 +162,7 @@ def mass_target(tail: Tail, top: Ints, sets: LabelSets) -> Callable[[float], Flo
 
 @dataclass(frozen=True)
 class FitLabels:
-    """The classes to fit to, image by image. Fitting maximises their total probability.
+    """The classes to fit to, for each image. Fitting maximises their total probability.
 
     Attributes
     ----------
@@ -198,7 +201,7 @@ class FitLabels:
         return np.flatnonzero(np.diff(self.image, prepend=-1))
 
     def shares(self, logits: Floats) -> tuple[Floats, float]:
-        """Return the softmax over the classes of each image, and the sum of the log normalisers.
+        """Return the softmax over the classes of each image, and the sum over images of the log normalisers.
 
         Parameters
         ----------
@@ -227,7 +230,7 @@ class Scaling:
     Attributes
     ----------
     weight, bias : ndarray of float64, shape (C,)
-        For a single temperature T, all weights are 1 / T and all biases are 0.
+        With a single temperature T, all weights are 1 / T and all biases are 0.
     """
 
     weight: Floats
@@ -239,7 +242,7 @@ class Scaling:
         return float(1 / self.weight.mean())
 
     def apply(self, case: Case) -> Case:
-        """Return the case with scaled logits. With biases, or weights that differ, top classes may change."""
+        """Return the case with scaled logits. Unequal weights or unequal biases may change top classes."""
         check_softmax(case)
         parts = [block.copy() for block in _logits(case, np.arange(len(case.top)))]
         logits = np.concatenate([np.empty((0, len(self.weight)), np.float32), *parts])
@@ -324,7 +327,7 @@ def fit_vector(case: Case, fit_labels: FitLabels, *, iterations: int = 200) -> S
 
 @dataclass(frozen=True)
 class Isotonic:
-    """A non-decreasing, piecewise linear function that maps confidence to the share of right predictions.
+    """A non-decreasing, piecewise linear function that maps confidence to the share of correct predictions.
 
     Attributes
     ----------

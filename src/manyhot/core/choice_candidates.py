@@ -1,13 +1,14 @@
-"""Choices of one class of K by raters with an accuracy: the right class is one that was chosen, or another.
+"""Choices of one of K classes by raters with an accuracy. The correct class is a chosen class or another one.
 
 The probability of a wrong choice is the same for all wrong classes (one-coin), or it is that of all raters (a
-pooled matrix, of which only cells with choices are stored). All classes that no rater chose for an image are
-one candidate together, so that time and memory do not depend on K. Votes are processed in blocks of images.
+pooled matrix, of which only cells with choices are stored). All classes that no rater chose for an image form
+a single candidate, so that time and memory do not depend on K. Votes are processed in blocks of images.
 
-One fit to all images also says how well such a model predicts the choices on an image. They are predicted
-together, as if the model had been fitted without this image: it is taken out of the counts of each rater, of
-all raters and of classes. What they contributed to the posteriors of other images remains, so that no further
-fit is needed, and the result does not depend on the names or the order of images and votes.
+A single fit to all images also shows how well such a model predicts the choices on an image. They are
+predicted jointly, as if the model had been fitted without this image: the image is removed from the counts of
+each rater, of all raters and of classes. The contributions of its choices to the posteriors of other images
+remain, so no further fit is needed, and the result does not depend on the names or the order of images and
+votes.
 
 References
 ----------
@@ -28,7 +29,7 @@ from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
 from manyhot.core.dirichlet_priors import RaterPrior
 
 _RIGHT, _WRONG = 4.0, 1.0
-"""Choices of all raters together before any vote: they are better than chance."""
+"""Prior choices of all raters together, before any vote: raters are better than chance."""
 
 _POOLED = 10.0
 """Wrong choices, distributed as with all right classes, that are added to each row of the pooled matrix."""
@@ -122,7 +123,7 @@ class Fitted:
 
 
 def run_starts(*columns: Ints) -> Positions:
-    """Return the rows of sorted columns that differ from the row before."""
+    """Return the numbers of the rows of sorted columns that differ from the previous row."""
     differs = np.zeros(len(columns[0]), bool)
     differs[:1] = True
     for column in columns:
@@ -131,7 +132,7 @@ def run_starts(*columns: Ints) -> Positions:
 
 
 def count_sorted(values: Ints, n: int) -> Ints64:
-    """Return how often each of 0 to n - 1 occurs in sorted values, with less memory than `numpy.bincount`."""
+    """Return how often each integer below n occurs in sorted values; uses less memory than `bincount`."""
     first, counts = run_starts(values), np.zeros(n, np.int64)
     counts[values[first]] = np.diff(first, append=len(values))
     return counts
@@ -155,20 +156,20 @@ def fit_candidates(
     tolerance: float,
     pooled: bool,
 ) -> Fitted:
-    """Fit accuracies, the pooled matrix and the share of each class by expectation maximisation.
+    """Fit the accuracies, the pooled matrix and the share of each class by expectation maximisation.
 
     Parameters
     ----------
     rater : ndarray of int, shape (m,)
     before : ndarray of float64, shape (R, 2)
-        Earlier right and wrong choices of each rater, which are added to the expected choices.
+        Each rater's earlier right and wrong choices, which are added to the expected choices.
     first : ndarray of float64, shape (R, 2), optional
         Right and wrong choices from which the first accuracies are computed. By default, the first accuracies
         follow from the shares of votes.
     smoothing, iterations, tolerance
         As in `manyhot.core.choices.choice_dawid_skene`.
     pooled : bool
-        Whether wrong choices, given the right class, have the same distribution for all raters.
+        Whether wrong choices, given the correct class, have the same distribution for all raters.
     """
     errors = PooledErrors(of, smoothing) if pooled else SameErrors(of)
     n_votes = np.bincount(of.image, of.n, of.n_images).astype(np.float64)
@@ -362,11 +363,11 @@ def _confusions(of: Candidates) -> tuple[Ints, Ints, Ints]:
 
 
 _EQUAL = 1e-9
-"""Log-likelihoods of an image that differ by less, in nats, may differ by rounding alone."""
+"""Log-likelihoods of an image that differ by less than this, in nats, may differ only by rounding."""
 
 
 def predicts_better(first: Floats, second: Floats) -> bool:
-    """Return whether a model predicts images better than a simpler model by more than a standard error.
+    """Return whether a model predicts the votes better than a simpler one by more than a standard error.
 
     Parameters
     ----------

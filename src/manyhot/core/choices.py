@@ -1,4 +1,4 @@
-"""Choices: each rater chose one of K classes for an image. The probability that each class is the right one.
+"""Choices: each rater chose one of K classes for an image. Probabilities that each class is correct.
 
 Aggregators of choices have the names of those of yes and no answers. `choice_dawid_skene` estimates a K × K
 matrix for each rater where memory allows, and otherwise one matrix of all raters and one accuracy per rater
@@ -41,7 +41,7 @@ MOST_POSTERIORS = 100_000_000
 MATRICES = ("auto", "each", "pooled")
 
 _RIGHT, _WRONG = 4.0, 1.0
-"""Choices in each row of the pooled matrix before any vote: of the right class, and of all others."""
+"""Choices in each row of the pooled matrix before any vote: of the correct class, and of all others."""
 
 
 _ADDED = 1.0
@@ -50,7 +50,7 @@ _ADDED = 1.0
 
 @dataclass(frozen=True)
 class Choices:
-    """The classes that R raters chose for N images, one of K classes at a time.
+    """The classes that R raters chose for N images. A choice is one of K classes.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Choices:
     n_images, n_raters, n_classes : int
         N, R and K. Images without votes and raters without votes are allowed.
     are_raters_known : bool
-        False if the votes of an image are numbered and their raters are unknown.
+        False if votes are only numbered within each image, so that their raters are unknown.
 
     Raises
     ------
@@ -138,13 +138,13 @@ class ChosenClasses:
         Images and classes, sorted: every class that a rater chose, and other classes with a probability of at
         least `SMALLEST`.
     p : ndarray of float64, shape (c,)
-        Probability that the class is the right one.
+        Probability that the class is the correct one.
     method : str
         The method that was used; for `auto`, the method that it chose.
     accuracy : ndarray of float64, shape (R,), optional
-        Probability that each rater chooses the right class.
+        Probability that each rater chooses the correct class.
     matrices : ndarray of float64, shape (R, K, K), optional
-        Probability of each choice of each rater given the right class.
+        Probability of each choice of each rater, given the correct class.
     prior : ndarray of float64, shape (K,), optional
         Probability of each class.
     held_out : ndarray of float64, shape (N,), optional
@@ -172,7 +172,7 @@ class ChosenClasses:
 def choice_majority(
     choices: Choices, history: History | None = None, start: History | None = None
 ) -> ChosenClasses:
-    """Majority vote: 1 for the class that most raters chose. Classes that are tied share the 1."""
+    """Majority vote: 1 for the class that most raters chose. Tied classes share the 1 equally."""
     of = choices.candidates()
     most = np.zeros(choices.n_images)
     np.maximum.at(most, of.image, of.n)
@@ -227,7 +227,7 @@ def choice_dawid_skene(
     iterations: int = 1000,
     tolerance: float = 1e-7,
 ) -> ChosenClasses:
-    """Dawid-Skene: right classes and raters' confusion matrices, estimated by expectation maximisation.
+    """Dawid-Skene: correct classes and raters' confusion matrices, estimated by expectation maximisation.
 
     Parameters
     ----------
@@ -271,12 +271,12 @@ def choice_auto(
     iterations: int = 1000,
     tolerance: float = 1e-7,
 ) -> ChosenClasses:
-    """dawid-skene if it predicts choices better than one-coin, otherwise one-coin; vote-share without raters.
+    """dawid-skene if it predicts choices better than one-coin, else one-coin; vote-share for unknown raters.
 
-    The choices on an image are predicted as if the model had been fitted without the image. This is computed
-    in closed form from a single fit to all images (`manyhot.core.choice_candidates`). A model is better if
-    the difference is more than its standard error over images. The result does not depend on names or on the
-    order of votes.
+    The choices on an image are predicted as if the model had been fitted without the image. These predictions
+    are computed in closed form from a single fit to all images (`manyhot.core.choice_candidates`).
+    dawid-skene is better if its log-likelihood is higher by more than the standard error of the difference
+    over images. The result does not depend on names or on the order of votes.
 
     Raises
     ------
@@ -301,7 +301,7 @@ def choice_auto(
 
 
 def expected_choices(choices: Choices, result: ChosenClasses) -> History:
-    """Return how often each rater is expected to have chosen each class, given each right class."""
+    """Return how often each rater is expected to have chosen each class, given each correct class."""
     starts, k = np.searchsorted(result.image, np.arange(choices.n_images + 1)), choices.n_classes
     parts = []
     for _, block in vote_blocks(choices.n_votes()):

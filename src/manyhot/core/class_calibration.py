@@ -1,8 +1,8 @@
-"""Calibration of each class: its probability against its label, on all images on which it was asked.
+"""Calibration of each class: its probability against its label, on all images for which raters were asked.
 
-The top class says little about sigmoids: it is right more often than its probability says, because it was
-chosen among several, and images without any valid class are left out. Here, an image whose label set is empty
-counts for all classes that were asked and answered *no*.
+The top class says little about sigmoids, because it was selected among several classes, and images without
+any valid class are left out: it is right more often than its probability says. Here, an image whose label set
+is empty counts for all classes to which raters answered *no*.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ CHANCE_DRAWS = 1000
 """Draws of labels from the probabilities of a class."""
 
 FEWEST_FOR_BRIER = 10
-"""Images with, and without, a class from which its Brier score has an interval: a few make most of it."""
+"""Minimum number of images with, and without, a class for an interval of its Brier score, because a few
+images make up most of the score."""
 
 Value = tuple[Floats, Floats, Floats]
 """Values of all classes, and the ends of their intervals; NaN if undefined."""
@@ -38,8 +39,8 @@ class ClassCalibration:
     Attributes
     ----------
     n, n_positives, n_unclear, n_unasked : ndarray of int64, shape (C,)
-        Number of usable images on which the class was answered yes or no, answered yes, is unclear, and was
-        not asked about. Only `n` images count.
+        Number of usable images on which the state of the class is yes or no; yes; unclear; not asked. Only
+        the `n` images count.
     predicted : ndarray of float64, shape (C,)
         Mean probability.
     prevalence, excess, brier : tuple of three ndarrays of float64, shape (C,)
@@ -49,7 +50,7 @@ class ClassCalibration:
         Calibration error in `manyhot.core.reliability.BINS` bins of equal width.
     chance, chance_hi : ndarray of float64, shape (C,)
         Mean and 95 % quantile of the calibration error that these probabilities would have if they were
-        right; see `class_calibration`.
+        calibrated; see `class_calibration`.
     bins : Bins
         The bins of all classes together.
     lo, hi : ndarray of float64, shape (B,)
@@ -73,9 +74,9 @@ class ClassCalibration:
 
 
 def class_outcomes(case: Case) -> Iterator[Outcomes]:
-    """Yield, for each class, its probability and whether it is valid, on the images on which it was asked.
+    """Yield each class's probability and validity on the images on which raters were asked about it.
 
-    Unusable images and unclear classes are left out. If the label sets do not record *no* answers, a class
+    Unusable images and unclear classes are left out. If the label sets do not record *no* answers, any class
     that is not listed counts as not valid.
     """
     for class_id, state in enumerate(class_states(case)):
@@ -109,18 +110,18 @@ def class_calibration(
     rng : numpy.random.Generator
         Draws labels.
     clusters : Clusters, optional
-        Clusters of the images, which are the independent cases of all intervals. By default, these are the
-        images. What chance explains does not allow for clusters.
+        Clusters of images, which all intervals treat as the independent cases. By default, each image is a
+        cluster. `chance` and `chance_hi` do not account for clusters.
 
     Notes
     -----
-    Chance increases a calibration error, so it has no interval. Instead, it is compared with the errors of
-    labels that are drawn from the probabilities, in each bin from the binomial distribution with the mean
-    probability of the bin ("consistency resampling"). An error above `chance_hi` shows that a class is not
-    calibrated.
+    Because chance inflates a calibration error, the error has no interval. Instead, it is compared with the
+    errors of labels that are drawn from the probabilities ("consistency resampling"): in each bin, from the
+    binomial distribution with the mean probability of the bin. An error above `chance_hi` shows that a class
+    is not calibrated.
 
-    The interval of `excess` combines those of its two shares, with the correlation of probability and label,
-    so that it does not vanish for a class without positives.
+    The interval of `excess` combines the intervals of its two shares and uses the correlation of probability
+    and label. Its width is therefore not 0 for a class without positives.
 
     References
     ----------

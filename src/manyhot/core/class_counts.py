@@ -4,10 +4,10 @@ Positives and negatives are those of `manyhot.core.ranking`: all classes that ar
 usable image are negatives, unless `masked` ignores unclear classes and classes that raters were not asked
 about (*not asked is not no*).
 
-Only scores of positives matter: between two of them, a lower threshold adds nothing but errors. So a class
-needs two counts for each of its distinct positive scores and each fold, the positives and the cells with at
-least this score. For 50,000 × 1,000 float32 scores with 1.3 labels per image and 5 folds, that takes 0.6 s on
-one core.
+Only the scores of positives matter, because a lower threshold between two of them only adds errors. Two
+counts are therefore enough for each distinct positive score of a class and each fold: the positives and the
+cells with at least this score. For 50,000 × 1,000 float32 scores with 1.3 labels per image and 5 folds, that
+takes 0.6 s on one core.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ClassCounts:
         return float(equal @ (hits / depth))
 
     def lost_pairs(self) -> float:
-        """Return the number of pairs of a positive and a negative in wrong order; a tie counts half."""
+        """Return the number of pairs of a positive and a negative in the wrong order; a tie counts half."""
         higher, at_least = self.wrong
         return float(self.totals[0] @ (higher + at_least)) / 2
 
@@ -159,9 +159,9 @@ def class_curves(
     masked : bool
         As in `operating_points`.
     most : int
-        Maximum number of points of a curve. If there are more, points at equal distances along the curve are
-        chosen. No omitted point is then further from a chosen point than the length of the curve / (most -
-        1). Distances and lengths are measured as |x| + |y|.
+        Maximum number of points per curve. If there are more, points at equal distances along the curve are
+        chosen. Each omitted point is then within (length of the curve) / (most - 1) of a chosen point.
+        Distances and lengths are measured as |x| + |y|.
 
     Notes
     -----
@@ -169,8 +169,8 @@ def class_curves(
     y. Precision y applies from the recall of the previous point to x, so the area under these steps is the
     average precision. The first point has a recall of 0 and the precision of the second point.
 
-    ROC: x is the false positive rate, and y is the recall. Straight lines connect the points. Ties of
-    positives and negatives are therefore slanted lines, and the area under the curve is the AUROC.
+    ROC: x is the false positive rate, and y is the recall. Straight lines connect the points. Ties between
+    positives and negatives therefore appear as slanted lines, and the area under the curve is the AUROC.
     """
     answered = answered_cells(case)
     masked = case.labels.leaves_out_cells(masked)

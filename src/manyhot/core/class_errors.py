@@ -22,14 +22,14 @@ FALSE_POSITIVE, MISS = "false positive", "miss"
 
 @dataclass(frozen=True)
 class ClassErrors:
-    """Errors on (image, class) pairs, and what was judged.
+    """Errors on (image, class) pairs, and how many images of each class were judged.
 
     Attributes
     ----------
     image, classes : ndarray of int64, shape (m,)
         The pairs, most confident errors first.
     is_miss : ndarray of bool, shape (m,)
-        Whether a valid class is not predicted; otherwise, a class that is not valid is predicted.
+        True if a valid class is not predicted, false if a class that is not valid is predicted.
     probability, threshold : ndarray of float64, shape (m,)
         Probability of the class on the image, and the threshold of the image's fold.
     n_positives, n_negatives : ndarray of int64, shape (C,)
@@ -46,9 +46,10 @@ class ClassErrors:
 
 
 def independent_classes(case: Case) -> Case | None:
-    """Return the case with probabilities of independent classes, such as sigmoids; None without any.
+    """Return the case with probabilities of independent classes, such as sigmoids; None if there are none.
 
-    Original labels, and labels of which raters chose one per image, are of classes that exclude one another.
+    If images have original labels, or raters chose one class per image, classes are mutually exclusive, and
+    the result is None.
     """
     sets = case.labels
     if sets.labelled.any() or sets.exclusive or not case.has_probabilities or adds_up_to_one(case):
@@ -59,8 +60,8 @@ def independent_classes(case: Case) -> Case | None:
 def class_errors(case: Case, *, rng: np.random.Generator) -> ClassErrors | None:
     """Return the false positives and misses of each class at its threshold with the largest F1.
 
-    Unclear classes and classes that nobody was asked about are neither. If the label sets do not record *no*
-    answers, every class that is not listed counts as not valid.
+    Unclear classes and classes that no rater was asked about count as neither. If the label sets do not
+    record *no* answers, every class that is not listed counts as not valid.
 
     Parameters
     ----------
@@ -72,8 +73,8 @@ def class_errors(case: Case, *, rng: np.random.Generator) -> ClassErrors | None:
     Returns
     -------
     ClassErrors or None
-        None without scores of all classes. Errors are sorted by the probability of a false positive, and by
-        one minus that of a miss.
+        None if there are no scores of all classes. Errors are in descending order of the probability of a
+        false positive, or of one minus the probability of a miss.
     """
     points = operating_points(case, goal="f1", rng=rng, masked=case.labels.asked_known)
     if points is None or case.scores is None:

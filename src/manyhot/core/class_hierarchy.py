@@ -1,4 +1,4 @@
-"""The tree of classes: sizes of groups, and how far classes are apart."""
+"""The tree of classes: sizes of groups, and how far apart classes are."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Hierarchy:
         """Return the tree from the path of each class to the root, starting with the class.
 
         The size of a group is the number of paths in `counted` (by default, in `paths`) that pass through it.
-        With `counted`, a list of few classes has the group sizes of a larger list, such as that of WordNet.
+        With `counted`, a short class list gets the group sizes of a larger list, such as that of WordNet.
         """
         tree = cls._of(paths)
         if not counted:

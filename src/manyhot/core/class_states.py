@@ -30,7 +30,7 @@ _MOST_CELLS = 2**28
 
 
 def read_only(array: AnyArray) -> AnyArray:
-    """Return a view of an array that cannot be written: what one metric changed would change all others."""
+    """Return a read-only view of an array, because a change made by one metric would affect all others."""
     if array is None or not array.flags.writeable:
         return array
     view = array.view()
@@ -59,8 +59,8 @@ class LabelSets:
     usable : ndarray of bool, shape (n,)
         Whether metrics count the image. If false, the image is skipped.
     asked_known : bool
-        Whether all classes asked about are recorded, including those with state no. False for sources such as
-        ReaL's ``real.json``, which contain only the valid classes.
+        Whether all classes that raters were asked about are recorded, including those with state no. False
+        for sources such as ReaL's ``real.json``, which contain only the valid classes.
     p : ndarray of float32, shape (m,), optional
         Probability that each class is in the image; NaN if unknown.
     exclusive : bool
@@ -68,7 +68,8 @@ class LabelSets:
         or estimates from them.
     complete : bool
         Whether each class that is not listed has the state `NO`, and no class is unclear. Such label sets
-        represent a full matrix of 0 and 1, whose zeros are not listed. `asked_known` is then also true.
+        represent a full matrix of zeros and ones, whose zeros are not listed. `asked_known` is then also
+        true.
     n_votes : ndarray of float32, shape (m,), optional
         Number of answers about each class; NaN if unknown.
     """
@@ -154,7 +155,7 @@ class LabelSets:
 
     @cached_property
     def first(self) -> Ints32:
-        """The first class of each label set, shape (n,); a negative number for empty sets."""
+        """The first class of each label set, shape (n,); negative for empty sets."""
         yes = self.state == YES
         first = np.full(len(self), NEVER_EQUAL, np.int32)
         first[self.rows[yes][::-1]] = self.classes[yes][::-1]
@@ -176,14 +177,14 @@ class LabelSets:
         return NOT_ASKED if self.asked_known and not self.complete else NO
 
     def leaves_out_cells(self, masked: bool) -> bool:
-        """Return whether a `masked` metric leaves out cells; false if raters answered all cells."""
+        """Return whether a `masked` metric leaves out any cells; false if raters answered about all cells."""
         return masked and not self.complete
 
     def within_depth(self, k: int) -> tuple[Bools, Bools]:
-        """Return whether each of k ranks is within the size of its label set, and where all classes are.
+        """Return which of k ranks are within the size of the label set, and which sets fit into k ranks.
 
-        The first is column-major, shape (n, k). The second are the scored images whose label set has at most
-        k classes, shape (n,).
+        The first array is column-major, shape (n, k). The second marks scored images whose label set has at
+        most k classes, shape (n,).
         """
         if k not in self._depths:
             within = np.asfortranarray(np.arange(k) < self.size[:, None])

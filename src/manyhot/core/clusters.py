@@ -1,10 +1,10 @@
-"""Clusters of images that depend on each other, such as the images of a patient, and permutations in them.
+"""Clusters of images that depend on each other, such as the images of a patient, and their permutations.
 
-If images of a cluster are alike, permutations of single images find relations where there are none: 400
-images of 120 patients are hardly more cases than 120. Here, clusters with the same number of counted images
-in each stratum exchange their outcomes as a whole, and the images of a cluster exchange theirs within strata.
-If a property is unrelated to the outcome, such clusters are exchangeable, whether the property is the same
-for all images of a cluster or not, so the test is exact.
+If the images of a cluster are similar, permuting single images finds relations where there are none: 400
+images of 120 patients are hardly more than 120 independent cases. Here, clusters with the same number of
+counted images in each stratum exchange their outcomes as a whole, and the images of a cluster exchange theirs
+within strata. If a property is unrelated to the outcome, such clusters are exchangeable, whether or not the
+property is the same for all images of a cluster, so the test is exact.
 
 References
 ----------
@@ -59,7 +59,7 @@ class Clusters:
         return int(np.count_nonzero(self.sizes(flags)))
 
     def summed(self, changes: Floats, scored: Bools) -> Floats:
-        """Return what leaving out each cluster changes, from what leaving out each image changes.
+        """Return the changes if single clusters are left out, from the changes if single images are left out.
 
         Parameters
         ----------
@@ -74,8 +74,8 @@ class Clusters:
 
         Notes
         -----
-        Changes of m of n images are added up and multiplied by (n - 1) / (n - m), which is exact for a mean
-        over images, and exact to first order for other values.
+        The changes of a cluster of m of the n images are added up and multiplied by (n - 1) / (n - m). This
+        is exact for a mean over images, and exact to first order for other values.
         """
         sizes, n = self.sizes(scored), len(changes)
         sums = np.bincount(self.number[scored], changes, self.n)
@@ -84,7 +84,7 @@ class Clusters:
 
 
 def like_clusters(cluster: Ints, stratum: Ints) -> list[Positions]:
-    """Return the images of clusters of the same size and strata, each of shape (clusters, images of one).
+    """Return the images of clusters with equal size and strata, as arrays (clusters, images per cluster).
 
     The images of a cluster are in the order of their strata.
 
@@ -101,7 +101,7 @@ def like_clusters(cluster: Ints, stratum: Ints) -> list[Positions]:
 
 
 def n_exchangeable(cluster: Ints, stratum: Ints) -> int:
-    """Return how many images are in clusters that can exchange their outcomes with another cluster."""
+    """Return how many images are in clusters that can exchange outcomes with another cluster."""
     return sum(images.size for images in like_clusters(cluster, stratum) if len(images) > 1)
 
 

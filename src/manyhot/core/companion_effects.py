@@ -56,7 +56,7 @@ class Estimated:
 
 
 def split_by_pair(main: Ints, companion: Ints) -> Ints8:
-    """Return the split of each image according to the states of a pair of classes.
+    """Return the split of each image, given the states of a pair of classes.
 
     Parameters
     ----------
@@ -331,7 +331,7 @@ def _inside(region: Bools, across: int, way: int) -> int:
 
 
 def rank(difference_lo: Floats, value: Floats) -> Positions:
-    """Return the order of pairs by the lower interval end of the difference from the control, descending.
+    """Return the order of pairs by the lower confidence limit of the difference from the control, descending.
 
     Pairs with few images have wide intervals and therefore do not come first. Ties are broken by value. NaN
     comes last.
@@ -371,19 +371,19 @@ def plan(
 ) -> BalancePlan:
     """Return the number of altered images that make a companion independent of a class.
 
-    With b, m, s and n images in the four splits, d images are added to each of two splits so that the odds
-    ratio is 1. If one of the two classes is removed from images with both, d solves ``b n = (m + d)(s + d)``.
-    If the companion is added to images without it, d solves ``(b + d) n = m (s + d)``. This equation has no
-    solution for ``m >= n``.
+    The four splits have b, m, s and n images. To each of two splits, d images are added so that the odds
+    ratio becomes 1. If one of the two classes is removed from images with both, d solves ``b n = (m + d)(s +
+    d)``. If the companion is added to images without it, d solves ``(b + d) n = m (s + d)``. This equation
+    has no solution for ``m >= n``.
 
     Parameters
     ----------
     both, main_only, companion_only, neither : float
         Number of training images in each split.
     capped : bool
-        Whether to cap d as published: d is then at most the number of images that can be altered, and at most
-        `CAP` times the smaller of the two splits to which images are added. The second cap is omitted if this
-        split is empty. Without caps, an image may be used several times.
+        Whether to cap d as in the paper: at the number of images that can be altered, and at `CAP` times the
+        smaller of the two splits to which images are added. The second cap is omitted if this split is empty.
+        Without caps, an image may be used several times.
 
     Returns
     -------
@@ -410,11 +410,11 @@ def balanced_amounts(
 ) -> tuple[float, float]:
     """Return how many altered images equalise the frequency of the class with and without the companion.
 
-    With b, m, s and n images in the four splits, the odds of the class are (b + m) / (s + n). B images with
+    The four splits have b, m, s and n images, so the odds of the class are (b + m) / (s + n). B images with
     the companion and without the class are added, so that ``b / (s + B)`` equals these odds. A images with
     the class, from which the companion was removed, are added, so that ``(m + A) / (n + F)`` also equals
-    them. F is the number of images without the class that contain only the fill: B, or 0 without such images.
-    In contrast to `plan`, the class does not become more frequent.
+    them. F is the number of images without the class that contain only the fill: B, or 0 if no such images
+    are added. In contrast to `plan`, the class does not become more frequent.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
 """Comparison of models' values at x and y, such as accuracies on two data sets: drops, fits and rankings.
 
-Statements about models in general are uncertain in two ways. With other images, the values would differ:
-intervals over images come from resampled values (`manyhot.core.resampling`). Other models might have been
-evaluated: because models of one family are not independent, intervals over models leave out whole families.
+Statements about models in general are uncertain in two ways. First, values would differ on other images;
+intervals over images are computed from resampled values (`manyhot.core.resampling`). Second, other models
+might have been evaluated; because models of one family are not independent, intervals over models leave out
+whole families.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from manyhot.core.jackknife import resampled_interval
 from manyhot.core.resampling import LEVEL
 
 FEWEST_FAMILIES = 5
-"""Minimum number of families for an interval; two or three say little about others."""
+"""Minimum number of families for an interval, because two or three families say little about others."""
 
 _MOST = 10_000_000
 """Maximum number of pairs of models in all resamples of an interval of tau."""
@@ -97,7 +98,7 @@ def from_scale(values: npt.ArrayLike, scale: str) -> Floats:
 
 @dataclass(frozen=True)
 class Families:
-    """The family of each model, and intervals from leaving out each family.
+    """The family of each model, and intervals computed by leaving out one family at a time.
 
     Attributes
     ----------
@@ -106,18 +107,18 @@ class Families:
 
     Notes
     -----
-    This is a jackknife over families. With F families, the statistic θ, and θ_f without family f, the
-    standard error is ``sqrt((F - 1) / F * sum((θ_f - θ)**2))``, and the interval uses Student's t. If
-    families are equally large, a mean has F - 1 degrees of freedom, and its interval is the usual interval of
-    the F family means. If a few large families dominate, there are fewer degrees of freedom: the inverse of
-    the sum of the families' squared shares of the models, minus 1. ``benchmarks/interval_coverage.py`` shows
-    the coverage.
+    Intervals are computed by a jackknife over F families. For a statistic with the value θ, and θ_f without
+    family f, the standard error is ``sqrt((F - 1) / F * sum((θ_f - θ)**2))``, and the interval uses Student's
+    t. If families are equally large, a mean has F - 1 degrees of freedom, and its interval is the usual
+    interval of the F family means. If a few large families dominate, there are fewer degrees of freedom: the
+    inverse of the sum of the families' squared shares of the models, minus 1.
+    ``benchmarks/interval_coverage.py`` shows the coverage.
 
     References
     ----------
     Cameron, Gelbach and Miller 2008, doi 10.1162/rest.90.3.414, on clusters; MacKinnon, Nielsen and Webb
-    2023, doi 10.1002/jae.2990, on the jackknife over clusters. The effective number is defined as in Kish
-    1965, Survey Sampling.
+    2023, doi 10.1002/jae.2990, on the jackknife over clusters. The effective number of families is defined as
+    in Kish 1965, Survey Sampling.
     """
 
     index: Positions
@@ -141,18 +142,18 @@ class Families:
         return float(1 / (shares**2).sum() - 1)
 
     def sums_without(self, values: Floats) -> Floats:
-        """Return the sums of `values`, shape (M,), over the models without each family, shape (F,)."""
+        """Return, per family, the sum of `values`, shape (M,), over models outside it, shape (F,)."""
         own = np.bincount(self.index, values, len(self))
         return np.asarray(own.sum() - own)
 
     def pair_sums_without(self, values: Floats) -> Floats:
-        """Return the sums of symmetric `values`, shape (M, M), over pairs without each family, shape (F,)."""
+        """Return, per family, the sum of symmetric `values`, (M, M), over pairs outside it, shape (F,)."""
         member = np.eye(len(self))[self.index]
         own = member.T @ values @ member
         return np.asarray(own.sum() - 2 * own.sum(1) + np.diag(own))
 
     def interval(self, value: float, without: Floats) -> tuple[float, float]:
-        """Return the interval of a statistic from its values without each family, shape (F,).
+        """Return the interval of a statistic from its values if each family is left out, shape (F,).
 
         The ends are NaN if there are fewer than `FEWEST_FAMILIES` families, or if the statistic is undefined
         without one of the families.
@@ -172,7 +173,7 @@ class Families:
 
 
 def fit_line(x: Floats, y: Floats, families: Families, *, scale: str = "plain") -> FittedLine:
-    """Fit a line to y over x by least squares, with both on the same scale.
+    """Fit a line to y as a function of x by least squares, with both on the same scale.
 
     Parameters
     ----------
@@ -204,7 +205,7 @@ def fit_line(x: Floats, y: Floats, families: Families, *, scale: str = "plain") 
 
 
 def above_line(x: Floats, y: Floats, line: FittedLine, scale: str) -> Floats:
-    """Return each model's effective robustness as a share: y minus the value of the line at x.
+    """Return each model's effective robustness as a share: its y minus the value of the line at its x.
 
     References
     ----------
@@ -237,9 +238,9 @@ def compare_orders(
 
     Notes
     -----
-    Resampling adds noise to noisy values. The tau of resampled values is therefore too low, and a percentile
-    interval may not contain the value. The interval over images is computed by
-    `manyhot.core.jackknife.resampled_interval` and clipped to [-1, 1].
+    Resampling adds noise to values that are already noisy. The tau of resampled values is therefore too low,
+    and a percentile interval may not contain the actual value. The interval over images is instead computed
+    by `manyhot.core.jackknife.resampled_interval` and clipped to [-1, 1].
     """
     signs_x, signs_y = (np.sign(np.subtract.outer(v, v)) for v in (x, y))
     products = signs_x * signs_y

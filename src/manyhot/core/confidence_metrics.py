@@ -1,12 +1,13 @@
 """Metrics of confidence: calibration and likelihood, against labels or label sets.
 
 The *confidence* is the probability of the top class. A prediction is *right* if that class is the original
-label or, for metrics ending in ``_set``, if it is in the label set. The former count the images of `top1`,
-the latter those of `real1`. Options are those of the metric without ``_set``; `bins` is that of `ece`.
+label or, for metrics ending in ``_set``, if it is in the label set. The former count the same images as
+`top1`, the latter the same images as `real1`. A metric ending in ``_set`` has the options of the metric
+without ``_set``; `bins` is that of `ece`.
 
-Lists of top classes suffice if their probabilities are known; those of logits follow from the ``logsumexp``
-over all classes. Otherwise, as for predictions with ranks only, all metrics here are undefined (NaN with n
-0). Likelihoods need the probabilities of all classes.
+Lists of top classes are sufficient if their probabilities are known; for logits, probabilities are computed
+with the ``logsumexp`` over all classes. Otherwise, as for predictions with ranks only, all metrics here are
+undefined (NaN with n 0). Likelihoods need the probabilities of all classes.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def ece_debiased(case: Case, *, bins: int = BINS) -> Estimate:
 
     Notes
     -----
-    Gaps are squared, whereas `ece` uses absolute gaps. Values of the two metrics cannot be compared. The
+    Gaps are squared, whereas `ece` uses absolute gaps, so values of the two metrics cannot be compared. The
     result is 0 if the bias is larger than the squared gaps. Weights are treated as numbers of images, so
     doubling all weights reduces the bias.
     """
@@ -145,7 +146,7 @@ def ece_debiased_set(case: Case, *, bins: int = BINS) -> Estimate:
 
 @register("metric", "mce", better="lower", label="MCE", needs="confidence", original_only=True)
 def mce(case: Case, *, bins: int = BINS) -> Estimate:
-    """Maximum calibration error: the largest gap between confidence and top-1 accuracy of any bin.
+    """Maximum calibration error: the largest gap between confidence and top-1 accuracy in any bin.
 
     References
     ----------
@@ -156,7 +157,7 @@ def mce(case: Case, *, bins: int = BINS) -> Estimate:
 
 @register("metric", "mce_set", better="lower", label="MCE (set)", needs="confidence")
 def mce_set(case: Case, *, bins: int = BINS) -> Estimate:
-    """Maximum calibration error against label sets: the largest gap of any bin."""
+    """Maximum calibration error against label sets: the largest gap in any bin."""
     return _binned(case, against_set, Outcomes.equal_width, bins, Bins.largest_gap)
 
 
@@ -176,7 +177,7 @@ def brier(case: Case) -> Estimate:
     References
     ----------
     Brier 1950, doi 10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2, for the event that the top class is
-    right; ``sklearn.metrics.brier_score_loss``.
+    correct; ``sklearn.metrics.brier_score_loss``.
     """
     return _squared(case, against_label(case))
 
@@ -380,7 +381,7 @@ def classwise_ece_set(case: Case, *, bins: int = BINS) -> Estimate:
     each_class=True,
 )
 def classwise_ece_asked(case: Case, *, bins: int = BINS) -> Estimate:
-    """Class-wise calibration error over all images on which a class was asked, even without any valid class.
+    """Class-wise calibration error over all images for which raters were asked about a class, valid or not.
 
     Parameters
     ----------
@@ -389,8 +390,8 @@ def classwise_ece_asked(case: Case, *, bins: int = BINS) -> Estimate:
 
     Notes
     -----
-    `classwise_ece_set` counts images with a label set that is not empty, as ReaL does. For classes that can
-    all be absent, this makes calibrated probabilities look too low.
+    Like ReaL, `classwise_ece_set` counts only images with a non-empty label set. If all classes can be absent
+    from an image, this makes calibrated probabilities look too low.
     """
     check_bins(bins)
     if not case.has_probabilities:

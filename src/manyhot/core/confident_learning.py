@@ -20,14 +20,14 @@ from manyhot.registry import register
 def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, recall: float = RECALL) -> Pairs:
     """Classes whose mean probability over calibrated models is at least a threshold.
 
-    The temperature of each model is fitted to the known label sets. If there are none, it is fitted to the
-    original labels.
+    The temperature of each model is fitted to the known label sets. If there are no known label sets, it is
+    fitted to the original labels.
 
     Parameters
     ----------
     threshold : float, optional
-        Minimum mean probability of a proposed class. By default, the highest threshold that reaches `recall`
-        on the known label sets.
+        Minimum mean probability of a proposed class. By default, the highest value that reaches `recall` on
+        the known label sets.
     recall : float
 
     Raises
@@ -58,9 +58,9 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
 
 @register("proposer", "label-errors")
 def suspected_errors(ensemble: Ensemble) -> Pairs:
-    """The probable class of images whose original label is wrong according to confident learning.
+    """The probable class of each image whose original label is wrong according to confident learning.
 
-    A class j is a candidate for an image if the probability of j is at least its mean over the images
+    A class j is a candidate for an image if its probability is at least its mean probability over the images
     labelled j. The most probable candidate is proposed if it is not the original label.
 
     Raises
@@ -125,7 +125,7 @@ def cleanlab_classes(ensemble: Ensemble) -> Ints32:
 
 
 CLOSE = 1e-6
-"""Difference of probabilities that cleanlab takes for none."""
+"""Difference between probabilities that cleanlab treats as a tie."""
 
 
 def confident_not_given(probability: Floats, limits: Floats, label: Ints) -> Ints32:
@@ -162,7 +162,7 @@ def _label_thresholds(ensemble: Ensemble) -> tuple[Floats, Floats]:
 
 
 def class_thresholds(own: Floats, label: Ints, n_classes: int) -> Floats:
-    """Return each class's mean probability over images labelled with it, shape (C,); inf without images.
+    """Return each class's mean probability over images with this label, shape (C,); inf if there are none.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
 """Prediction sets with a guarantee: the classes whose probability is at least a threshold.
 
 Split-conformal sets cover the original label (``label``), at least one class of the label set (``one``), or
-all of its classes (``all``). With a threshold from n images that the model was not trained on, the set of the
-next image of the same distribution covers with a probability of at least 1 - alpha, on average over such
-draws. There is no guarantee for a single class, or for other data.
+all of its classes (``all``). If the threshold is computed from n images that the model was not trained on,
+the set of a further image from the same distribution covers its labels with a probability of at least 1 -
+alpha, on average over draws of all these images. There is no guarantee for single classes or for other data.
 
 If labels have probabilities, sets can cover what raters might have answered: a class drawn with these
 probabilities (``drawn``), or all classes of a drawn label set (``drawn_all``).
@@ -39,7 +39,7 @@ THRESHOLDS = expit(np.arange(-12, 12.25, 0.25))
 """Thresholds that are tested for a guaranteed precision, ascending. They must not depend on the labels."""
 
 _PILOT = 4
-"""One in this many images decides at which threshold the tests begin, and is not tested on."""
+"""One in this many images is used to decide at which threshold the tests begin, and is not tested on."""
 
 
 @dataclass(frozen=True)
@@ -195,11 +195,11 @@ class Certified:
     threshold : float
         The lowest certified threshold; NaN if none was certified.
     n_tested : int
-        Number of images with a label set and a prediction set on which the threshold was tested. If no
-        threshold was certified, this is the number for the first threshold.
+        Number of images, each with a label set and a non-empty prediction set, on which the threshold was
+        tested. If no threshold was certified, this is the number for the first threshold.
     n_needed : int or None
-        Number of images to fit on that would certify a threshold at the measured precisions. None if the
-        measured precision is too low at every threshold.
+        Number of images to fit on that would suffice to certify a threshold at the measured precisions. None
+        if the measured precision is too low at every threshold.
     """
 
     threshold: float
@@ -262,9 +262,8 @@ def certify_precision(
     References
     ----------
     Angelopoulos et al. 2021, Learn then Test, arXiv 2110.01052: fixed-sequence testing on split data.
-    Deviation: the false discovery proportion of empty sets is undefined instead of 0, so that a set without
-    classes does not count as precise. Conditional on the number of non-empty sets, these sets are
-    independent.
+    Deviation: the false discovery proportion of empty sets is undefined instead of 0, so that an empty set
+    does not count as precise. Conditional on the number of non-empty sets, these sets are independent.
     """
     check_precision(precision, delta)
     check_listed(case)
@@ -363,7 +362,7 @@ class _Plausible:
     def of(cls, sets: LabelSets) -> _Plausible:
         if sets.p is None:
             raise InputError(
-                "Drawn labels need labels with probabilities, which these labels do not have.",
+                "Drawing labels requires labels with probabilities, which these labels do not have.",
                 allowed="a labels table with the column 'p'",
             )
         p = np.minimum(sets.p.astype(np.float64), 1 - 1e-12)  # so that logarithms are finite
@@ -394,9 +393,9 @@ def fit_threshold_to_draws(
     Parameters
     ----------
     case : Case
-        Its labels have probabilities. For ``drawn``, the probabilities of an image are shares, and a class is
-        drawn in proportion to them. For ``drawn_all``, they are independent, and a non-empty label set is
-        drawn.
+        A case whose labels have probabilities. For ``drawn``, the probabilities of an image are shares, and a
+        class is drawn in proportion to them. For ``drawn_all``, they are independent, and a non-empty label
+        set is drawn.
     images : ndarray of int
         Images to fit on. Images without probabilities are left out.
     cover : str
@@ -413,7 +412,7 @@ def fit_threshold_to_draws(
 
     References
     ----------
-    Stutz et al. 2023, TMLR, arXiv 2307.09302, Algorithm 1, and for label sets its multi-label variant. With
+    Stutz et al. 2023, TMLR, arXiv 2307.09302: Algorithm 1 and, for label sets, its multi-label variant. With
     one draw, the sets have the guarantee of split-conformal sets. Several draws make the threshold less
     random. The proven coverage is then 1 - 2 alpha, but the measured coverage is 1 - alpha.
     """
@@ -467,8 +466,8 @@ def _draw_sets(entries: _Plausible, p: Floats, n: int, rng: np.random.Generator)
 def expected_coverage(case: Case, images: Ints, *, cover: str, threshold: float) -> Floats:
     """Return the probability that the prediction set of each image covers its drawn labels, shape (m,).
 
-    All `images` must be `countable`. Nothing is drawn, because the probability follows from the probabilities
-    of the labels.
+    All `images` must be `countable`. Nothing is drawn, because this probability can be computed from the
+    probabilities of the labels.
     """
     entries, m = _Plausible.of(case.labels).only(images, len(case.labels)), len(images)
     missed = case.probability_of(images[entries.rows], entries.classes) < threshold

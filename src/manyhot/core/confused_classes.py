@@ -1,7 +1,7 @@
-"""What is predicted wrongly beside what is present, by `manyhot.core.operating_points`.
+"""Wrongly predicted classes and the classes present in the same images, by `manyhot.core.operating_points`.
 
 Clusters of classes that models confuse serve as superclasses where none are known. Pairs of classes that are
-valid together, or confused in both directions, may be two names for one thing.
+valid together, or confused in both directions, may be two names for the same thing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NOTHING = -1
 
 @dataclass(frozen=True)
 class Confusions:
-    """Pairs of a wrongly predicted class and a class that is present on the same images.
+    """Pairs of a wrongly predicted class and a class that is present in the same images.
 
     Attributes
     ----------
@@ -81,9 +81,9 @@ def confused_classes(case: Case, points: OperatingPoints, *, most: int = MOST_CO
 
     Notes
     -----
-    Deviation: if an image has missed classes and wrong predictions, MLCM counts only pairs of these
-    (`n_instead`). MLCM counts pairs with correctly predicted classes only on images without missed classes,
-    whereas `n` counts such pairs on all images.
+    Deviation: if an image has both missed classes and wrong predictions, MLCM pairs only these with each
+    other (`n_instead`). It counts pairs with correctly predicted classes only on images without missed
+    classes, whereas `n` counts such pairs on all images.
     """
     answered = answered_cells(case)
     positive = answered[answered.yes]
@@ -153,7 +153,7 @@ def _joined(pairs: Floats, n_only_missed: Floats, n_alone: Floats, n_wrong: Floa
 
 
 MIN_RATIO = 2.0
-"""How many times as often as classes on average the classes of a cluster must be confused.
+"""How many times as often as average classes the classes of a cluster must be confused.
 
 On PASCAL VOC, 1.5 and 2 give the same clusters from 940 errors of four heads: *bus, car, train*, *cat, dog*
 and *cow, horse, sheep*. With 3, *train* is alone.
@@ -165,7 +165,7 @@ MOST_CLUSTERED_CLASSES = 5000
 
 @dataclass(frozen=True, eq=False)
 class ConfusionCounts:
-    """How often models predict each class for images of each other class.
+    """How often models predict each class for images of every other class.
 
     Attributes
     ----------
@@ -205,7 +205,7 @@ def only_classes(sets: LabelSets) -> Ints:
 def confusion_clusters(confused: Ints, images: Ints, *, ratio: float = MIN_RATIO) -> Ints64:
     """Return the cluster of each class, shape (C,), or -1 for a class that is in no cluster.
 
-    Clusters are joined by average linkage as long as the mean similarity of their classes is at least
+    Clusters are merged by average linkage as long as the mean similarity of their classes is at least
     `ratio`.
 
     Parameters
@@ -245,10 +245,11 @@ def confusion_clusters(confused: Ints, images: Ints, *, ratio: float = MIN_RATIO
 def confusion_similarity(confused: Ints, images: Ints) -> Floats:
     """Return a lower bound on how often two classes are confused, relative to the average, shape (C, C).
 
-    The number of times that either class is predicted for the other class has an interval (Garwood 1936, for
-    Poisson counts). The result is the lower end of this interval, divided by the number expected if all pairs
-    of classes were confused equally often. The intervals of all pairs are valid simultaneously at 95 %
-    (Bonferroni). This prevents false similarities due to the search for the most confused of many pairs.
+    An interval is computed for the number of times that either class is predicted for the other class
+    (Garwood 1936, for Poisson counts). The result is the lower end of this interval, divided by the number
+    expected if all pairs of classes were confused equally often. The intervals of all pairs are valid
+    simultaneously at 95 % (Bonferroni). This prevents spurious similarities, which a search for the most
+    confused of many pairs would otherwise find.
     """
     counts = np.where(np.eye(len(images), dtype=bool), 0, confused)
     rate = counts.sum() / max(images.sum() * (len(images) - 1), 1)
@@ -267,12 +268,12 @@ class Merges:
     ----------
     a, b : ndarray of int64, shape (m,)
     score : ndarray of float64, shape (m,)
-        The maximum of `together` and twice the minimum of `a_as_b` and `b_as_a`; at most 1.
+        The larger of `together` and twice the smaller of `a_as_b` and `b_as_a`; at most 1.
     together : ndarray of float64, shape (m,)
         Share of the images with the more frequent label that have both labels. NaN if a label has no images.
     a_as_b, b_as_a : ndarray of float64, shape (m,)
-        Among the images labelled with one class, the share that models predict as the other, averaged over
-        models. NaN if no image has the label.
+        Share of the images labelled a that models predict as b, and vice versa, averaged over models. NaN if
+        no image has the label.
     n_together, n_a, n_b : ndarray of int64, shape (m,)
         Number of images with both labels, number of images labelled a, and number of images labelled b.
     """
@@ -301,8 +302,8 @@ def find_merges(
     together : float
         Minimum share of the images of each class that have both labels.
     confused : float
-        Minimum share of the images of each class that models predict as the other class. For a model that
-        guesses between two names of one class, the share is one half.
+        Minimum share of the images of each class that models predict as the other class. A model that guesses
+        between two names for the same class has a share of one half.
     images : int
         Minimum number of images with both labels for `together`, and minimum number of images with each label
         for `confused`.

@@ -54,10 +54,10 @@ class ClassPairs:
 
     @cached_property
     def company(self) -> Bools:
-        """Whether each pair is valid together on at least n_a n_b / n images, the number expected by chance.
+        """Whether each pair is valid on at least n_a n_b / n images, the number expected by chance.
 
-        With twenty classes, for example, nearly all pairs are valid together on some image, even *dog* and
-        *cat*.
+        Being valid together on a single image means little: with twenty classes, for example, this is true of
+        nearly all pairs, even *dog* and *cat*.
         """
         return np.asarray(self.both * self.n >= self.images[self.a] * self.images[self.b])
 
@@ -131,9 +131,10 @@ class CompanionImages:
     rows, classes : ndarray of int64, shape (m,)
         The (image, class) pairs of usable images and their valid classes.
     companions, others : sparse matrix of float64, shape (n, C)
-        The valid classes of each image, and its classes with the state no (with `rest`, its unclear classes).
+        The valid classes of each image, and its classes with the state no or, with `rest`, its unclear
+        classes.
     rest : bool
-        Whether an image counts as an image without the companion if the companion is neither valid nor
+        Whether an image counts as one without the companion whenever the companion is neither valid nor
         unclear, even if no rater was asked about it.
     """
 
@@ -157,8 +158,8 @@ class CompanionImages:
         labelled : bool
             Use only the images whose original label is the main class.
         rest : bool
-            Whether an image counts as an image without the companion if no rater was asked about the
-            companion. This is always the case if the source does not record *no* answers.
+            Whether an image counts as one without the companion if no rater was asked about the companion. If
+            the source does not record *no* answers, such images always count.
         """
         rest = rest or not sets.asked_known or sets.complete
         usable = sets.usable[sets.rows]
@@ -200,8 +201,8 @@ def difference_of_means(n: AnyFloats, sums: AnyFloats, squares: AnyFloats) -> Bo
 
     Notes
     -----
-    For the interval, one value of 0 and one value of 1 are added to each row, so that the interval is not
-    empty even if all values are equal. For shares, this is the interval of Agresti & Caffo 2000, doi
+    For the interval, one value of 0 and one value of 1 are added to each row, so that its width is not 0 even
+    if all values are equal. For shares, this is the interval of Agresti & Caffo 2000, doi
     10.1080/00031305.2000.10474560.
     """
     with np.errstate(invalid="ignore"):
@@ -218,8 +219,8 @@ def permutation_p(n: AnyFloats, sums: AnyFloats, powers: AnyFloats) -> Floats:
 
     The p-value is twice the smaller tail of the permutation distribution. This distribution is approximated
     by the Pearson type III distribution with the same first three moments, because skewed values do not have
-    normal tails, and far tails matter if there are many pairs. The result is NaN if a row has no values, and
-    1 if all values are equal.
+    normal tails, and with many pairs the far tails matter. The result is NaN if a row has no values, and 1 if
+    all values are equal.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """The mean corruption error, the share of a loss that is due to missing labels, and ratios of errors.
 
-A model is evaluated on images and on corrupted copies of them, by several corruptions at several severities.
-Some corruptions are harder than others for all models, so errors are divided by those of a baseline,
-separately for each corruption, before they are averaged.
+A model is evaluated on images and on copies of them with several corruptions at several severities. Some
+corruptions are harder than others for all models, so errors are divided by those of a baseline, separately
+for each corruption, before they are averaged.
 
 References
 ----------
@@ -98,7 +98,7 @@ def missing_share(
     """Return the share of a loss of accuracy that is due to missing labels, with its 95 % interval.
 
     From one data set to another, a model usually loses more accuracy under original labels than under label
-    sets. The difference is due to right predictions that are missing from the original labels.
+    sets. The difference is due to correct predictions that are missing from the original labels.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def missing_share(
 
 
 def error_ratio(part: AnyFloats, whole: AnyFloats) -> Floats:
-    """Return the error on a part of the images divided by the error on all; NaN if there are no errors.
+    """Return the error on part of the images divided by the error on all of them; NaN if there are no errors.
 
     Parameters
     ----------

@@ -1,13 +1,12 @@
-"""Average precision and AUROC of a ranking, their means over classes, and what leaving out an image changes.
+"""Average precision and AUROC of a ranking, their means over classes, and how they change without an image.
 
-A mean over classes loses an image exactly: one cell of each class. A ranking of all cells loses all cells of
-an image at once; the changes for its cells are added up, which is correct to first order.
+For a mean over classes, the change due to an image is exact: each class loses one cell. A ranking of all
+cells loses all cells of an image at once; the changes for its cells are added up, which is correct to first
+order. Leaving out an image with the only positive of a class removes the class from the mean. This change
+counts, too, because the class might as well have been missing.
 
-An image that holds the only positive of a class takes the class out of the mean. That counts, too: the class
-might as well have been missing.
-
-Positives, negatives and `masked` are those of `manyhot.core.ranking`. Only the order of the scores matters.
-`random_average_precision` is what a ranking at random reaches, without which a value says little.
+Positives, negatives and `masked` are those of `manyhot.core.ranking`. Only the order of the scores matters. A
+value says little without `random_average_precision`, the expected value of a random ranking.
 
 References
 ----------
@@ -51,9 +50,9 @@ class CurveMetric:
     value : callable
         Returns the metric of a curve; NaN if undefined.
     changes : callable
-        Returns, for each cell, the change of the metric if the cell is left out. It is called only if weights
-        of cells are 0 or 1 and the metric is defined. The change is NaN if the metric is undefined without
-        the cell.
+        Returns, for each cell, the change of the metric if the cell is left out. It is called only if all
+        weights of cells are 0 or 1 and the metric is defined. The change is NaN if the metric is undefined
+        without the cell.
     needs_negatives : bool
         Whether the metric is undefined without negatives.
     """
@@ -77,7 +76,7 @@ def mean_over_groups(
     scored: Bools,
     plain: Callable[[], float] | None = None,
 ) -> Pooled:
-    """Return the mean of a metric over the groups in which it is defined, as an estimate.
+    """Return an estimate: the mean of a metric over the groups in which it is defined.
 
     Parameters
     ----------
@@ -85,7 +84,7 @@ def mean_over_groups(
         Returns the ranked cells.
     scored : ndarray of bool, shape (n,)
     plain : callable, optional
-        Returns the value over all images in a faster way.
+        A faster function that returns the value over all images.
     """
     cells = functools.cache(rank)
 
@@ -116,7 +115,7 @@ def _mean(values: Floats) -> float:
 
 
 def left_out(metric: CurveMetric, cells: RankedCells, inside: Weights | None) -> Floats:
-    """Return, for each image, the change of the mean over groups if the image is left out."""
+    """Return, for each image, how the mean over groups changes if the image is left out."""
     curves = cells.curves(inside)
     values = np.array([metric.value(curve) for curve in curves])
     changes = [_nothing(c) if np.isnan(v) else metric.changes(c) for c, v in zip(curves, values, strict=True)]
@@ -280,7 +279,7 @@ AUROC = CurveMetric(_auroc_value, _auroc_changes, needs_negatives=True)
     needs="scores",
 )
 def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
-    """Area under the ROC curve of each class over the images, averaged over the classes.
+    """Area under each class's ROC curve over the images, averaged over the classes.
 
     The area of a class is the probability that an image with it has a higher score than one without it.
     Ties count half.
@@ -288,7 +287,7 @@ def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
     Parameters
     ----------
     masked : bool
-        Ignore unclear cells and cells that no rater was asked about.
+        Whether to ignore unclear cells and cells that no rater was asked about.
 
     References
     ----------
@@ -299,8 +298,8 @@ def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
     -----
     `n` is the number of images.
 
-    Deviation: a class without positives or without negatives under the weights does not count. scikit-learn's
-    macro average is then undefined.
+    Deviation: a class that has no positives or no negatives under the weights does not count; scikit-learn's
+    macro average is undefined if there is such a class.
     """
     return _auroc(case, "class", masked)
 
@@ -309,7 +308,7 @@ def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
 def auroc_micro(case: Case, *, masked: bool = False) -> Estimate:
     """Area under the ROC curve of one ranking of all (image, class) pairs.
 
-    Scores of different images and classes are compared. Ties count half.
+    Scores are compared across images and classes. Ties count half.
 
     References
     ----------
@@ -335,8 +334,8 @@ RANKING_METRICS = ("map_macro", "map_micro", "map_image", "lrap")
 def random_average_precision(n_positives: npt.ArrayLike, n: int) -> Floats:
     """Return the expected average precision of `n_positives` positives among n places in a random order.
 
-    This value is above the share of positives, especially for short lists: for 1 positive among 20 places, it
-    is 0.18 and not 0.05.
+    The expected average precision is above the share of positives, especially for short lists: for 1 positive
+    among 20 places, it is 0.18, not 0.05.
 
     Notes
     -----
@@ -351,8 +350,8 @@ def random_average_precision(n_positives: npt.ArrayLike, n: int) -> Floats:
 def random_values(sets: LabelSets) -> dict[str, tuple[float, int]]:
     """Return the expected value of each metric of average precision, and the number of images.
 
-    Means are taken as in the metrics, over the classes or images with positives. For an order without ties,
-    LRAP is the mean average precision of images.
+    As in the metrics, means are taken over the classes or images with positives. If there are no ties, LRAP
+    is the mean of the images' average precision.
     """
     is_positive = (sets.state == YES) & sets.usable[sets.rows]
     of_classes = np.bincount(sets.classes[is_positive], minlength=sets.n_classes)

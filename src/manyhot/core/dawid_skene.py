@@ -1,8 +1,8 @@
 """Aggregators that learn how good each rater is from the answers alone: Dawid and Skene's model and one-coin.
 
-A rater has one confusion matrix for all classes, because with 1,000 classes no rater answers enough
-questions about each. Matrices are drawn towards that of all raters, and the share of questions with the
-truth yes in each class towards that in all classes, as strongly as the answers say
+A rater has one confusion matrix for all classes, because with 1,000 classes no rater answers enough questions
+about each. Matrices are shrunk towards that of all raters, and the share of questions with the truth yes in
+each class is shrunk towards that in all classes, by an amount that is estimated from the answers
 (`manyhot.core.expectation_maximisation`). Options of the same name are those of `dawid_skene`.
 """
 
@@ -25,7 +25,7 @@ from manyhot.parameters import check_one_of
 from manyhot.registry import register
 
 MOST_COMPARED = 50_000
-"""Number of questions on which `auto` compares models; more would change nothing but the time."""
+"""Number of questions on which `auto` compares models. More questions would only take more time."""
 
 _Build = Callable[[Answers], RaterModel]
 
@@ -57,14 +57,15 @@ missed many classes. Where they do, its evidence grows in proportion to n and ou
 """
 
 FEWEST_RATERS = 3
-"""Number of raters from which `auto` learns how good they are.
+"""Minimum number of raters whose quality `auto` learns.
 
 The answers of two have fewer patterns than their qualities and the share of yes have values: two raters of
 whom one guesses look like two who agree by chance (Hui & Walter 1980, doi 10.2307/2530508).
 """
 
 FACE_VALUE = 0.9
-"""Probability that an answer of one or two raters is right, for `auto`; one yes makes a class valid."""
+"""Probability that an answer is right if there are only one or two raters, for `auto`; a single yes makes a
+class valid."""
 
 NEGLIGIBLE = 0.01
 """`auto` leaves out a model with a smaller weight."""
@@ -87,18 +88,18 @@ def dawid_skene(
     ----------
     truth : {"binary", "answers"}
         ``binary``: there are two truths (the class is in the image or not), and each of the three answers has
-        a probability under both. ``answers``: there is one truth for each answer, as in Dawid and Skene, and
-        `p` is the probability of yes.
+        a probability under each truth. ``answers``: there is one truth for each answer, as in Dawid and
+        Skene, and `p` is the probability of the truth yes.
     hard : bool
         Whether to model hard questions, for which answers do not depend on the truth. If false, disagreement
-        on hard questions lowers the estimated quality of raters on all other questions. Hard questions need
-        two truths.
+        on hard questions lowers the estimated quality of raters on all other questions. Modelling hard
+        questions requires two truths.
     smoothing : float, optional
         Number of pseudo-answers, distributed like the answers of all raters, that are added for each rater
         and truth. A rater with few answers is therefore treated as an average rater. By default, the number
-        is estimated from how much raters differ, and a rater may be unlike all other raters. With 0, the
-        algorithm is the original one by Dawid and Skene, in which an answer that a rater never gave has
-        probability 0.
+        is estimated from how much raters differ, and the model allows for raters who are unlike all others.
+        With 0, the algorithm is the original one by Dawid and Skene, in which an answer that a rater never
+        gave has probability 0.
     iterations : int
         Maximum number of iterations.
     tolerance : float
@@ -118,11 +119,15 @@ def dawid_skene(
     check_one_of(truth, ("binary", "answers"), "There is no such truth.")
     if hard and truth != "binary":
         raise InputError(
-            "Hard questions need two truths.", got=f"hard=True and truth={truth!r}", allowed="truth='binary'"
+            "Modelling hard questions requires two truths.",
+            got=f"hard=True and truth={truth!r}",
+            allowed="truth='binary'",
         )
     if answers.history is not None and truth != "binary":
         raise InputError(
-            "Raters' history needs two truths.", got=f"history and truth={truth!r}", allowed="truth='binary'"
+            "Using raters' history requires two truths.",
+            got=f"history and truth={truth!r}",
+            allowed="truth='binary'",
         )
     _check_options(answers, smoothing, iterations)
     model = RaterModel.dawid_skene(answers, truth=truth, hard=hard)
@@ -140,22 +145,22 @@ def one_coin(
     iterations: int = 1000,
     tolerance: float = 1e-7,
 ) -> Aggregate:
-    """One-coin model: Dawid-Skene in which a rater's probability of being right does not depend on the truth.
+    """One-coin model: Dawid-Skene in which each rater is equally likely to be right under both truths.
 
-    If raters miss valid classes more often than they accept invalid classes, the likelihood of this model is
-    highest if nearly all truths are no. The accuracy of raters is therefore measured against a weighted mean
-    of the truths that this model and Dawid-Skene estimate. As in `auto`, each model is weighted by how well
-    it predicts held-out answers.
+    If raters miss valid classes more often than they accept invalid ones, this model has its highest
+    likelihood when nearly all truths are no. The accuracy of raters is therefore measured against a weighted
+    mean of the truths that this model and Dawid-Skene estimate. As in `auto`, each model is weighted by how
+    well it predicts held-out answers.
 
     Parameters
     ----------
     maybe : {"own", "no", "yes"}
-        ``own``: a maybe is a separate answer, with the same probability under both truths. Otherwise, it is
-        counted as a no or a yes.
+        ``own``: a maybe is a separate answer, with the same probability under both truths. Otherwise, a maybe
+        counts as a no or a yes.
     hard, smoothing, iterations, tolerance
-        As in `dawid_skene`, with two exceptions. A quarter of the answers to hard questions are guesses, with
-        equal probabilities of yes and no. `smoothing` is the number of answers that are added for each rater.
-        If it is set, only this model is fitted.
+        As in `dawid_skene`, with two exceptions. A quarter of the answers to hard questions are guesses,
+        equally likely to be yes or no. `smoothing` is the number of answers that are added for each rater; if
+        it is set, only this model is fitted.
 
     Raises
     ------
@@ -184,18 +189,18 @@ def one_coin(
 def auto(
     answers: Answers, golden: GoldenAnswers | None = None, *, iterations: int = 1000, tolerance: float = 1e-7
 ) -> Aggregate:
-    """Mean of three models, weighted by evidence: Dawid-Skene and one-coin with hard questions, and one-coin.
+    """Mean of three models, weighted by evidence: one-coin, and Dawid-Skene and one-coin with hard questions.
 
     This is the default method. One-coin needs fewer answers, but unlike Dawid-Skene, it cannot model raters
     who miss many classes and rarely accept invalid ones. Models are compared by the held-out likelihood: the
-    likelihood of the answers to each question as if the models had been fitted without the question. With
-    more than 50,000 questions, they are compared on evenly spaced questions.
+    likelihood of the answers to each question as if the models had been fitted without the question. If there
+    are more than 50,000 questions, models are compared on an evenly spaced subset.
 
-    The quality of one or two raters cannot be learnt from their answers, nor that of more raters if no
-    question was answered twice. Without the raters' history, these answers are taken at face value: each yes
-    or no is right with a probability of `FACE_VALUE`, and raters who disagree give 0.5.
+    The quality of raters cannot be learnt from their answers if there are only one or two of them, or if no
+    question was answered twice. Without the raters' history, such answers are taken at face value: each yes
+    or no is right with a probability of `FACE_VALUE`, and the result is 0.5 if raters disagree.
 
-    The mean is compared with a model called chance, in which answers do not depend on the truth. If the mean
+    The mean is compared with a model named chance, in which answers do not depend on the truth. If the mean
     does not predict held-out answers better than chance, probabilities are shrunk towards 0.5.
 
     Raises
@@ -293,7 +298,7 @@ class _Compared:
         return np.asarray(logsumexp(self.held_out, axis=0, b=share))
 
     def fits(self) -> list[tuple[float, RaterModel, Fit]]:
-        """Return weight, model, and fit to all answers, for each model with a positive weight."""
+        """Return the weight, the model and its fit to all answers, for each model with a positive weight."""
         found = []
         for name, weight in self.weights.items():
             if weight and self.some is self.answers:

@@ -1,7 +1,7 @@
 """Average precision of boxes and intersection over union of class masks, under any weights of the images.
 
-Average precision is that of COCO, and equals ``faster-coco-eval``. In contrast to it, boxes are matched only
-once for a thousand resamples, which only repeat the counting.
+Average precision is that of COCO, and equals ``faster-coco-eval``. Unlike there, boxes are matched only once
+for a thousand resamples, which repeat only the counting.
 
 Anchors of single-shot detectors and their boxes follow section 2.2 of W. Liu et al., SSD: Single Shot
 MultiBox Detector, ECCV 2016, arXiv 1512.02325, and MediaPipe's ``SsdAnchorsCalculator`` and
@@ -25,7 +25,7 @@ from scipy.ndimage import distance_transform_edt
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Ints64, Mask
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
-"""Minimum intersection over union of a right box, as in COCO."""
+"""Minimum intersection over union of a correct box, as in COCO."""
 
 VOID = 255
 """Value of unlabelled pixels."""
@@ -48,7 +48,8 @@ class Boxes:
     score : ndarray of float, shape (n,), optional
         Scores of predicted boxes.
     ignore : ndarray of bool, shape (n,), optional
-        Whether each annotated box is ignored. Ignored boxes count neither as objects nor as errors.
+        Whether each annotated box is ignored. Ignored boxes are not counted as objects, and predictions that
+        lie in them are not counted as errors.
     """
 
     box: Floats
@@ -78,8 +79,8 @@ class Matched:
     ----------
     image : ndarray of int, shape (m,)
     right, counts : ndarray of bool, shape (T, m)
-        Whether each box matches an object at each of T overlaps, and whether it counts. A box that matches an
-        ignored object does not count.
+        Whether each box matches an object at each of T overlap thresholds, and whether the box counts. A box
+        that matches an ignored object does not count.
     objects : ndarray of int, shape (n,)
         Number of objects in each image, without ignored objects.
     """
@@ -106,8 +107,8 @@ def overlaps(box: Floats, other: Floats, ignore: Bools) -> Floats:
 def match(annotated: Sequence[Boxes], predictions: Sequence[Boxes], class_id: int) -> Matched:
     """Match predicted and annotated boxes of a class, image by image, by descending score.
 
-    A box is matched with the unmatched object with the largest overlap. If there is no such object and the
-    box is in an ignored object, the box does not count.
+    A box is matched with the unmatched object with the largest overlap. If there is no such object, but the
+    box lies in an ignored object, the box does not count.
     """
     image, score, right, counts, objects = [], [], [], [], np.zeros(len(annotated), int)
     for i, (own, predicted) in enumerate(zip(annotated, predictions, strict=True)):
@@ -148,8 +149,8 @@ def _greedy(overlap: Floats, ignore: Bools) -> tuple[Bools, Bools]:
 def box_average_precision(matched: Matched, weights: npt.ArrayLike | None = None) -> Floats:
     """Return the average precision of a class at each overlap, shape (R, T); NaN if no objects count.
 
-    Average precision is the mean over 101 recalls of the highest precision at this or a higher recall, as in
-    COCOeval. If an image is drawn twice, its boxes count twice at the same rank.
+    Average precision is the mean, over 101 recalls, of the highest precision at that recall or above, as in
+    COCOeval. If an image is drawn twice, each of its boxes counts twice at its rank.
 
     Parameters
     ----------
@@ -178,7 +179,7 @@ def _precision(matched: Matched, weights: Floats) -> Floats:
 
 
 def pixel_counts(labelled: Ints, predicted: Ints, n_classes: int) -> Ints64:
-    """Return the number of pixels of each class in both masks, in the first mask, and in the second mask.
+    """Return the number of pixels of each class in both masks at once, in the first, and in the second mask.
 
     Parameters
     ----------
@@ -208,7 +209,7 @@ def class_overlaps(counts: Ints64, weights: npt.ArrayLike | None = None) -> Floa
     Returns
     -------
     ndarray of float64, shape (R, C)
-        NaN if no pixels of the images belong to the class.
+        NaN if the class has no pixels in any of the images.
 
     References
     ----------
@@ -243,15 +244,15 @@ class Localised:
     Attributes
     ----------
     pointing : float
-        Whether the highest pixel is on the object. If several pixels tie, the share of them that are on the
-        object.
+        Whether the pixel with the highest value is on the object. If several pixels tie, the share of them
+        that is on the object.
     pointing_near : float
         Like `pointing`, but pixels within the tolerance of the object also count.
     energy : float
-        Share of the sum of positive values that is on the object; 0 if no value is positive.
+        Share of the sum of all positive values that lies on the object; 0 if no value is positive.
     overlap : float
-        Share of the n highest pixels that are on the object, where n is the object's number of pixels. A
-        share of s corresponds to an intersection over union of s / (2 - s).
+        Share of the n pixels with the highest values that is on the object, where n is the object's number of
+        pixels. A share of s corresponds to an intersection over union of s / (2 - s).
     auroc : float
         Probability that a pixel on the object has a higher value than a pixel outside it.
     """
@@ -303,18 +304,18 @@ def localise(heatmap: HeatMap, region: Mask) -> Localised:
 
 
 def points_at(heatmap: HeatMap, region: Mask) -> float:
-    """Return whether the highest pixel of a map is in a region; if pixels tie, the share of them in it."""
+    """Return whether the highest pixel of a map is in a region; if pixels tie, the share inside."""
     return float(region[heatmap == np.nanmax(heatmap)].mean())
 
 
 def by_chance(region: Mask, seen: Mask) -> Localised:
-    """Return the expected measures of a random map, over the pixels that the network saw."""
+    """Return the expected measures of a random map over the pixels that the network saw."""
     area = float(region[seen].mean())
     return Localised(area, float(near(region, POINTING_TOLERANCE)[seen].mean()), area, area, 0.5)
 
 
 def centre(height: int, width: int, spread: float = SPREAD) -> Floats:
-    """Return a Gaussian in the centre of an image, shape (height, width): a map that ignores the image."""
+    """Return a Gaussian centred in the image, shape (height, width): a map that ignores the content."""
     rows, columns = (
         np.exp(-(((np.arange(n) + 0.5) / n - 0.5) ** 2) / (2 * spread**2)) for n in (height, width)
     )
@@ -322,7 +323,7 @@ def centre(height: int, width: int, spread: float = SPREAD) -> Floats:
 
 
 def near(region: Mask, tolerance: float) -> Mask:
-    """Return the pixels whose distance to a region is at most a share of the image's longer side."""
+    """Return the pixels whose distance to a region is at most a given share of the image's longer side."""
     if not region.any():
         return region
     reach = tolerance * max(region.shape)
@@ -391,9 +392,9 @@ class AnchorLayout:
     def anchors(self) -> Floats:
         """Return the centre and the size of each anchor, as y, x, height and width, shape (n, 4).
 
-        All values are shares of the input. The lowest layer has three anchors at each location. Every other
-        layer has one anchor per ratio, and a square anchor whose scale is between the scales of this layer
-        and the next.
+        All values are shares of the input. The lowest layer has three anchors at each location. In every
+        other layer, each location has one anchor per ratio, and a square anchor whose scale is between the
+        scales of this layer and the next.
         """
         return np.concatenate([self._layer(*layer) for layer in self._shapes()])
 

@@ -60,7 +60,7 @@ def typical_images(right: Ints, models: int, agreed: Floats, most: int) -> dict[
     -------
     dict of str to ndarray of int
         The images of each kind. For *none*, the images on which most models agree; for *split*, the images
-        that about half of the models get right; for *all*, images at equal steps over the data set.
+        that about half of the models get right; for *all*, images at equal intervals in the data set.
     """
     none, every = np.flatnonzero(right == 0), np.flatnonzero(right == models)
     share = right / models
@@ -80,9 +80,9 @@ class CommonAnswers:
     Attributes
     ----------
     classes : ndarray of int, shape (n,)
-        The classes. Ties go to the lower class. `NO_LABEL` if no model has a prediction.
+        The classes. Ties go to the class with the lower id. `NO_LABEL` if no model has a prediction.
     share : ndarray of float, shape (n,)
-        Share of the models with this top class.
+        Share of the models that have this top class.
     """
 
     classes: Ints
@@ -105,7 +105,7 @@ class CommonAnswers:
 
 
 def extreme_images(case: Case, class_id: int, n: int) -> tuple[Ints, Ints]:
-    """Return the usable images with the worst wrong predictions and the worst misses of a class.
+    """Return the usable images on which a class has the worst wrong predictions and the worst misses.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def extreme_images(case: Case, class_id: int, n: int) -> tuple[Ints, Ints]:
     Returns
     -------
     wrong, missed : ndarray of int
-        Images on which the class is neither valid nor unclear, highest score first, and images on which it is
+        Images on which the class is neither valid nor unclear, highest score first; and images on which it is
         valid, lowest score first. If scores are equal, the earlier image comes first.
     """
     sets = case.labels

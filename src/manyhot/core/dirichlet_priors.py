@@ -23,13 +23,14 @@ CENTRE, _WIDTH = np.log(16.0), 1.5
 """Mean and standard deviation of the logarithm of the strength before any answer."""
 
 _ORDINARY, _UNLIKE = 20.0, 1.0
-"""Numbers of raters of each kind before any answer: like the others, in any way, opposite."""
+"""Prior numbers of raters of each kind, before any answer: like the others, answering in any way, answering
+the opposite."""
 
 _FEWEST_OPPOSITE = 4.0
 """Minimum strength of the prior of raters who mean the opposite, in answers."""
 
 _MOST = 2_000
-"""Number of raters from which the strength is estimated."""
+"""Minimum number of raters for estimating the strength."""
 
 _CONCENTRATIONS = 2.0 ** np.arange(0, 15, 2)
 """Strengths of the prior of the share of each truth in a group, in questions."""
@@ -47,7 +48,7 @@ def log_marginal(counts: Floats, prior: Floats) -> Floats:
     Returns
     -------
     ndarray of float64, shape (..., R)
-        Summed over the K rows.
+        Sum over the K rows.
 
     References
     ----------
@@ -80,8 +81,9 @@ class RaterPrior:
     Attributes
     ----------
     kind : ndarray of float64, shape (R, J)
-        Probability of each kind, given the rater's answers. The first kind resembles other raters, the second
-        answers in any way, and the third, if there is one, answers the opposite.
+        Probability of each kind, given the rater's answers. Raters of the first kind resemble other raters,
+        those of the second may answer in any way, and those of the third, if there is one, give the opposite
+        answers.
     cells : ndarray of float64, shape (J, K, A)
         Parameters of the Dirichlet distribution of each row.
     """
@@ -100,7 +102,7 @@ class RaterPrior:
         pooled : ndarray of float64, shape (K, A)
             The matrix of all raters. Rows sum to 1.
         opposite : ndarray of float64, shape (K, A), optional
-            The matrix of raters who answer the opposite.
+            The matrix of raters who give the opposite answers.
         """
         anyhow = np.ones_like(pooled)
         of_raters = _of_raters(counts)
@@ -142,7 +144,7 @@ class RaterPrior:
         answer : ndarray of int, shape (T, m)
             The column of each answer under each truth.
         posterior : ndarray of float64, shape (T, m)
-            Probability of each truth, with which the answer was counted.
+            Probability of each truth, which was the weight of the answer in `counts`.
 
         Returns
         -------

@@ -4,7 +4,7 @@ The truth of an image is the probability ``p`` of each class, not a set. If rate
 (`LabelSets.exclusive`), it is one distribution over the classes, the shares of their votes, and a class that
 is not listed has a share of 0. Otherwise, as after an aggregation of yes and no, each class that raters were
 asked about is a distribution of its own over *yes* and *no*. The metrics then are means over these (image,
-class) pairs, and a class that nobody was asked about does not count.
+class) pairs, and a class that no rater was asked about does not count.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Truth:
 
     @classmethod
     def of(cls, case: Case) -> _Truth | None:
-        """Return the truth of a case; None if the labels or the model have no probabilities."""
+        """Return the label probabilities of a case; None if its labels or its model have no probabilities."""
         labels = case.labels
         if labels.p is None or not case.has_probabilities:
             return None
@@ -60,11 +60,11 @@ class _Truth:
         return cls(labels.rows[at], labels.classes[at], p[at], scored, labels.exclusive)
 
     def sums(self, values: Floats) -> Floats:
-        """Return the sum over the pairs of each image, shape (n,)."""
+        """Return the sum over the (image, class) pairs of each image, shape (n,)."""
         return np.bincount(self.image, values, minlength=len(self.scored)).astype(np.float64)
 
     def mean(self, per_pair: Floats, per_image: Floats | float = 0.0) -> Ratio:
-        """Return the mean over images, or over pairs if classes are not exclusive."""
+        """Return the mean over images or, if classes are not exclusive, over (image, class) pairs."""
         values = np.where(self.scored, self.sums(per_pair) + per_image, 0.0)
         if self.exclusive:
             return mean_over(values, self.scored)
@@ -147,8 +147,8 @@ def brier_votes(case: Case) -> Estimate:
     -----
     With exclusive classes, the score of a vote is the sum over the classes of the squared difference between
     probability and vote (1 or 0), from 0 to 2. Otherwise, the score of a vote is the squared difference for
-    the class that the vote is about. Even a model that predicts the shares exactly has a score above 0 if
-    raters disagree.
+    the class that the vote is about. If raters disagree, even a model that predicts the shares exactly has a
+    score above 0.
     """
     truth = _Truth.of(case)
     if truth is None:
@@ -197,7 +197,7 @@ def tv_votes(case: Case) -> Estimate:
     interval="correlation",
 )
 def entropy_correlation(case: Case) -> Estimate:
-    """Pearson correlation over images between the entropy of the prediction and the entropy of the votes.
+    """Pearson correlation, over images, between the entropy of the prediction and the entropy of the votes.
 
     The value is undefined (NaN) if either entropy is the same for all images.
 
@@ -231,7 +231,7 @@ def entropy_correlation(case: Case) -> Estimate:
 
 @register("metric", "ece_votes", better="lower", label="ECE (votes)", needs="confidence", votes=True)
 def ece_votes(case: Case, *, bins: int = BINS) -> Estimate:
-    """Expected calibration error against votes: confidence against the share of votes for the top class.
+    """Expected calibration error against votes: confidence compared to the share of votes for the top class.
 
     Images on which raters were not asked about the top class are skipped.
 

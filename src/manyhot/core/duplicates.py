@@ -1,14 +1,14 @@
 """Near duplicates of images: candidates by a perceptual hash or by embeddings, and groups of duplicates.
 
-The hash is the real-valued relative of pHash: low frequencies of the cosine transform of a small greyscale
-image. It is not rounded to bits, so that candidates are nearest neighbours by cosine similarity. A copy that
-was cropped has the hash of a part of the original, and a mirrored copy that of the mirrored original: images
-are therefore also searched by the hashes of some of their parts and of their mirror images.
+The hash is a real-valued variant of pHash: the low frequencies of the cosine transform of a small greyscale
+image. It is not rounded to bits, so candidates can be found as nearest neighbours by cosine similarity. A
+copy that was cropped has the hash of a part of the original, and a mirrored copy that of the mirrored
+original: images are therefore also searched by the hashes of some of their parts and of their mirror images.
 The pixels of candidates are then aligned and compared.
 
-Aligned images are small greyscale squares. A frame says which part of the moving image lies under the fixed
-one: the place of its left edge and its width, and of its upper edge and its height, as shares of the moving
-image.
+Aligned images are small greyscale squares. A frame is the part of the moving image that the fixed image
+covers: the position of its left edge and its width, and the position of its upper edge and its height, as
+shares of the moving image.
 
 References
 ----------
@@ -56,11 +56,11 @@ class ImageAlignment:
     Attributes
     ----------
     frames : ndarray of float32, shape (m, 4)
-        The part of the moving image that is under the fixed image.
+        The part of the moving image that the fixed image covers.
     similarity : ndarray of float32, shape (m,)
         Correlation of the details of both images where they overlap, from -1 to 1.
     overlap : ndarray of float32, shape (m,)
-        Share of the union of both images that is in both images.
+        Area of overlap, divided by the area of the union of both images.
     """
 
     frames: Frames
@@ -80,10 +80,10 @@ def align_images(moving: GreyImages, fixed: GreyImages, frames: Frames) -> Image
 
     Notes
     -----
-    The inverse compositional algorithm minimises the squared difference of the blurred images, each with mean
-    0 and norm 1, over position and size. Details are the part of an image that a blur of 1.5 pixels removes.
-    They are divided by their local root mean square, so that the outline of an object does not count more
-    than a plain background. Otherwise, any two dark aeroplanes in the sky would be similar.
+    The inverse compositional algorithm finds the position and size that minimise the squared difference of
+    the blurred images, each normalised to mean 0 and norm 1. Details are the part of an image that a blur of
+    1.5 pixels removes. They are divided by their local root mean square, so that the outline of an object
+    does not outweigh a plain background. Otherwise, any two dark aeroplanes in the sky would be similar.
 
     References
     ----------
@@ -114,8 +114,7 @@ def resampling(frames: Floats32) -> Floats32:
     Parameters
     ----------
     frames : ndarray of float32, shape (m, 2)
-        Start and length of the part of each row, as shares. Pixels beyond an end repeat the last pixel at
-        this end.
+        Start and length of the part of each row, as shares. Beyond an end, the last pixel is repeated.
     """
     position = frames[:, :1] + frames[:, 1:] * _CENTRES
     pixel = np.clip(position * GREY_SIDE - 0.5, 0, GREY_SIDE - 1)
@@ -196,9 +195,8 @@ def _overlap(frames: Frames) -> Floats32:
 def are_same(alignment: ImageAlignment, min_similarity: float) -> Bools:
     """Return which pairs show the same picture.
 
-    Position and size were chosen to make a pair similar. If one image shows more than the other, the
-    similarity of the pair must therefore be higher by `_MARGIN`, and the overlap must be at least
-    `MIN_OVERLAP`.
+    Position and size were chosen to maximise the similarity of a pair. If one image shows more than the
+    other, the similarity must therefore be higher by `_MARGIN`. The overlap must be at least `MIN_OVERLAP`.
     """
     margin = np.where(alignment.overlap >= _WHOLE, 0, _MARGIN)
     same: Bools = (alignment.similarity >= min_similarity + margin) & (alignment.overlap >= MIN_OVERLAP)
@@ -206,16 +204,17 @@ def are_same(alignment: ImageAlignment, min_similarity: float) -> Bools:
 
 
 MIN_OVERLAP, _WHOLE, _MARGIN = 0.5, 0.9, 0.05
-"""Copies of which a tenth of the width and height was cut off have a similarity of 0.9 or more, and pairs of
-different images 0.6 or less, but for one with 0.78."""
+"""Copies that lost a tenth of their width and height have a similarity of 0.9 or more. Pairs of different
+images have 0.6 or less, except for one with 0.78."""
 
 
 TERMS = 8
 """Frequencies of the hash in each direction. With 6, twelve times as many images of other content are
-candidates; with 12, the right original of a cropped copy is among the first five in 98 % instead of 99 %."""
+candidates; with 12, the correct original of a cropped copy is among the first five in 98 % instead
+of 99 % of cases."""
 
 NEAREST = 5
-"""DuplicateCandidates of each image for each of its parts."""
+"""Maximum number of candidates for each part of an image."""
 
 MIN_HASH_SIMILARITY = 0.7
 """Minimum similarity of the hashes of candidates. Re-encoded and resized copies have 0.85 or more."""
@@ -247,7 +246,7 @@ class DuplicateCandidates:
     first, second : ndarray of int, shape (m,)
         Rows of images. Each pair occurs once.
     mirrored : ndarray of bool, shape (m,)
-        Whether the first image must be mirrored.
+        Whether the first image must be mirrored to resemble the second.
     frames : ndarray of float32, shape (m, 4)
         The part of the first image, after mirroring; see `manyhot.core.duplicates`.
     """
@@ -273,8 +272,8 @@ def image_hashes(thumbnails: GreyImages, frame: int = 0) -> Floats32:
 
     Notes
     -----
-    Frequencies are weighted by the square root of their distance from 0, which makes the spectrum of
-    photographs flatter. Frequency 0, the mean, is left out. The hash of an image without contrast is 0.
+    Frequencies are weighted by the square root of their distance from 0, which flattens the spectrum of
+    photographs. Frequency 0, the mean, is left out. The hash of an image without contrast is 0.
     """
     blocks = range(0, max(1, len(thumbnails)), _IMAGES)
     return np.concatenate([_hashes(thumbnails[start : start + _IMAGES], frame) for start in blocks])
@@ -311,9 +310,9 @@ def candidates_by_hash(
     ----------
     thumbnails : ndarray, shape (n, GREY_SIDE, GREY_SIDE)
     progress : callable, optional
-        Called with the number of searched parts and the number of all parts.
+        Called with the number of parts searched so far and the total number of parts.
     frames : sequence of int
-        Rows of `FRAMES`: the parts by whose hashes images are searched.
+        Rows of `FRAMES`: the parts of each image whose hashes are compared with those of whole images.
     """
     whole = image_hashes(thumbnails)
     found = list[Floats]()
@@ -356,7 +355,7 @@ def candidates_by_embedding(vectors: AnyFloats, progress: SearchProgress | None 
     ----------
     vectors : ndarray of float16 or float32, shape (n, D)
     progress : callable, optional
-        Called with the number of completed comparisons and the number of all comparisons.
+        Called with the number of comparisons made so far and the total number of comparisons.
     """
     own = np.arange(len(vectors))
     near = nearest(vectors, vectors, min(NEAREST, max(1, len(own) - 1)), own=own, progress=progress)
@@ -366,7 +365,7 @@ def candidates_by_embedding(vectors: AnyFloats, progress: SearchProgress | None 
 
 
 def candidates_among(thumbnails: GreyImages, pairs: Ints) -> DuplicateCandidates:
-    """Return pairs of images, with the part of one image whose hash is most similar.
+    """Return pairs of images, with the part of one whose hash is most similar to that of the other.
 
     Parameters
     ----------
@@ -402,7 +401,7 @@ def _with_frames(first: Ints, second: Ints, frame: Ints) -> DuplicateCandidates:
 
 
 def connected_groups(n: int, pairs: Ints) -> Ints:
-    """Return the group of each of n images, from 0; -1 without a pair. The images of a pair share a group.
+    """Return the group of each of n images, from 0; -1 for images in no pair. A pair shares a group.
 
     Groups are numbered by their first image.
     """
@@ -418,7 +417,7 @@ def connected_groups(n: int, pairs: Ints) -> Ints:
 
 
 def equal_pairs(keys: npt.NDArray[np.bytes_]) -> Iterator[tuple[int, int]]:
-    """Yield each row whose key occurred before, together with the first row with this key."""
+    """Yield each row whose key occurred in an earlier row, together with the first row that has this key."""
     first: dict[bytes, int] = {}
     for row, key in enumerate(keys.tolist()):
         if (earlier := first.setdefault(key, row)) != row:

@@ -1,7 +1,7 @@
 """Differences between training methods, with intervals over both seeds and images.
 
 Two methods are compared at equal seeds on the same images. A difference is uncertain in two ways: other seeds
-give other networks, and other images give other values. The variances of both are added.
+would give other networks, and other images other values. The variances of both are added.
 
 Cochran's Q says whether differences that were measured in several places differ from each other.
 
@@ -33,7 +33,7 @@ BETTER, WORSE, SAME, UNDECIDED = "better", "worse", "same", "undecided"
 BOTH_WAYS = "goes both ways"
 
 PERHAPS_LITTLE = ", perhaps by less than matters"
-"""What a verdict ends in if the interval excludes 0, but not differences smaller than the margin."""
+"""The ending of a verdict if the interval excludes 0, but not differences smaller than the margin."""
 
 ROUNDING = 1e-12
 """Maximum standard error or difference that is due to rounding."""
@@ -41,7 +41,7 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class SeedValues:
-    """A cell: the differences (or values) for one data set and one network at each of n seeds.
+    """A cell: the differences (or values) for one data set and one network, one for each of n seeds.
 
     Attributes
     ----------
@@ -64,15 +64,15 @@ class Effect:
     Attributes
     ----------
     lo, hi : float
-        95 % interval; NaN if a cell has a single seed or if there is no variation. A lack of variation means
+        95 % interval; NaN if a cell has a single seed or if there is no variation. Lack of variation means
         that there are too few seeds or images, not that the value is certain.
     p : float
-        Two-sided p-value for a true value of 0; NaN without an interval.
+        Two-sided p-value for a true value of 0; NaN if there is no interval.
     d : float
         `value` in units of the standard deviation over seeds within cells (Cohen's d of paired differences),
         with Hedges' correction for few seeds; NaN if seeds do not differ.
     wins : float
-        Share of seeds with a value above 0, that is, how often one method is better than the other. A value
+        Share of seeds with a value above 0, that is, with which one method is better than the other. A value
         of 0 counts as one half.
     error_seeds, error_images : float
         Standard errors over seeds and over images. The standard error over images is 0 if no cell has
@@ -120,7 +120,7 @@ def effect_of(cells: Sequence[SeedValues], over_images: Variance | None = None) 
 
     Notes
     -----
-    Let d_ks be the difference in cell k of K at seed s of n_k, and d_ksr the same on resample r.
+    Let d_ks be the difference in cell k of K with seed s of n_k, and d_ksr the same difference on resample r.
 
     - Over seeds, each cell has the variance v_k = var_s(d_ks) / (K² n_k), with n_k - 1 degrees of freedom.
     - Over images, the cells k with the same images have the variance v_g = var_r(Σ_k mean_s(d_ksr)) / K²,
@@ -128,12 +128,12 @@ def effect_of(cells: Sequence[SeedValues], over_images: Variance | None = None) 
     - The interval is value ± t sqrt(Σ v), where t has Satterthwaite's (Σ v)² / Σ (v² / df) degrees of
       freedom.
 
-    With one cell without replicates, this is the paired t test. The variances over seeds and over images both
-    include the interaction of seeds and images, so the interval is slightly too long rather than too short.
+    With one cell without replicates, this is the paired t test. The variance over seeds and the variance over
+    images both include the seed-by-image interaction, so the interval is, if anything, slightly too wide.
 
-    Bootstrap percentiles over seeds are not used. With three seeds and most of the variation between seeds, a
-    percentile interval extends from the minimum to the maximum of the seeds, and contains the true mean in
-    only 75 % of cases (``benchmarks/effects.py``).
+    Bootstrap percentiles over seeds are not used. With three seeds, and if most of the variation is between
+    seeds, a percentile interval extends from the lowest to the highest value over seeds, and contains the
+    true mean in only 75 % of cases (``benchmarks/effects.py``).
 
     References
     ----------
@@ -222,7 +222,7 @@ def heterogeneity(effects: Sequence[Effect]) -> Heterogeneity:
     """Return Cochran's Q over the effects of single cells.
 
     Cells are treated as independent, although cells of the same images are not. If these cells vary in the
-    same direction, Q is too small rather than too large.
+    same direction, Q is, if anything, too small.
     """
     columns = [(e.value, e.error_seeds**2 + e.error_images**2, e.df) for e in effects]
     values, variances, df = np.array(columns, dtype=float).reshape(-1, 3).T
@@ -232,8 +232,8 @@ def heterogeneity(effects: Sequence[Effect]) -> Heterogeneity:
 def contradict(effects: Sequence[Effect]) -> bool:
     """Return whether the effects of single cells contradict each other.
 
-    They contradict each other if one interval lies above 0 and another interval lies below 0, or if Cochran's
-    Q has a p-value below 0.05 and values lie on both sides of 0.
+    Effects contradict each other if one interval lies above 0 and another interval lies below 0, or if
+    Cochran's Q has a p-value below 0.05 and values lie on both sides of 0.
     """
     above, below = any(e.lo > 0 for e in effects), any(e.hi < 0 for e in effects)
     both_signs = any(e.value > ROUNDING for e in effects) and any(e.value < -ROUNDING for e in effects)
@@ -243,7 +243,7 @@ def contradict(effects: Sequence[Effect]) -> bool:
 def verdict_of(
     effect: Effect, margin: float, p_adjusted: float | None = None, cells: Sequence[Effect] = ()
 ) -> str:
-    """Return the verdict on an effect for a margin that was fixed in advance. Values above 0 are better.
+    """Return the verdict on an effect, given a margin that was fixed in advance. Values above 0 are better.
 
     Parameters
     ----------
@@ -279,7 +279,7 @@ def verdict_of(
 
 
 class Heterogeneity(NamedTuple):
-    """Cochran's Q over cells, and its p-value; NaN for a single cell or a variance of 0 or NaN."""
+    """Cochran's Q over cells, and its p-value; NaN for a single cell, or if a variance is 0 or NaN."""
 
     q: float
     p: float
@@ -301,7 +301,7 @@ def cochran_q(values: Floats, variances: Floats, df: Floats) -> Heterogeneity:
     the variances are exact, Q has a χ² distribution with K - 1 degrees of freedom. Variances over a few seeds
     are estimates, for which χ² rejects too often. Welch's approximation corrects for this: with λ = Σ (1 -
     w_k / W)² / df_k, Q / (K - 1) / (1 + 2 (K - 2) λ / (K² - 1)) has an F distribution with K - 1 and (K² - 1)
-    / (3 λ) degrees of freedom. With exact variances, this is again the χ² distribution.
+    / (3 λ) degrees of freedom. With exact variances, this reduces to the χ² distribution.
 
     References
     ----------

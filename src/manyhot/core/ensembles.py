@@ -1,8 +1,8 @@
 """Several models on the same images, the input of rules that propose labels, and sums over the models.
 
-Sums are computed for blocks of images in a dense table of images and classes, which fits the processor's
-cache: 67 models of 50,000 images with five classes each are 17 million additions; sorting as many pairs takes
-ten times as long.
+Sums are computed for blocks of images in a dense table of images and classes that fits the processor's cache.
+For 67 models with five classes on each of 50,000 images, this takes 17 million additions; sorting as many
+pairs would take ten times as long.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Ensemble:
     top : tuple of ndarray of int, shapes (n, k)
         Top classes, best first. Shorter lists are padded with `NO_LABEL`. Each model has its own k.
     scores, probabilities : tuple of ndarray of float32 or None, shapes (n, k)
-        The score and the probability of each entry of `top`, the softmax over all C classes or a sigmoid;
-        None if a model has none.
+        The score of each entry of `top`, and its probability: the softmax over all C classes, or a sigmoid.
+        None for a model without scores or probabilities.
     label : ndarray of int32, shape (n,)
         The original single label; `NO_LABEL` if there is none.
     label_sets : LabelSets, optional
@@ -77,7 +77,7 @@ class Ensemble:
                 f"The predictions of {self.names[m]} have no {kind}.",
                 got="scores without their sum over all classes" if has_scores else "only ranks",
                 allowed=f"predictions with {kind}, such as those of manyhot predict",
-                do="use a rule on ranks, such as union(k=5)",
+                do="use a rule that needs only ranks, such as union(k=5)",
             )
         return values
 
@@ -103,14 +103,14 @@ class Ensemble:
         )
 
     def knowing(self, images: Ints) -> Ensemble:
-        """Return the ensemble with only the label sets of the selected images."""
+        """Return the same ensemble, in which only the label sets of the selected images are known."""
         assert self.label_sets is not None
         usable = np.zeros(len(self), bool)
         usable[images] = True
         return replace(self, label_sets=replace(self.label_sets, usable=usable & self.label_sets.usable))
 
     def tail(self, m: int) -> Tail:
-        """Return the probabilities of model m, with the remaining probability of unlisted classes.
+        """Return the probabilities of model m, and the remaining probability of the unlisted classes.
 
         Raises
         ------
@@ -160,12 +160,12 @@ class Pairs:
 
 
 def count_models(chosen: Sequence[Ints], n_classes: int) -> Pairs:
-    """Return the union of the classes that models choose, scored by the share of models.
+    """Return the union of the classes that models choose, scored by the share of models that choose them.
 
     Parameters
     ----------
     chosen : sequence of M ndarray of int, shapes (n, k)
-        The classes that each model chooses, without duplicates in a row. `NO_LABEL` stands for no choice.
+        The classes that each model chooses, without duplicates within a row. `NO_LABEL` means no choice.
     """
     blocks = [*_counted(chosen, n_classes)]
     image, class_id, counts = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
@@ -196,7 +196,7 @@ def mean_probabilities(ensemble: Ensemble, temperatures: Floats) -> Iterator[tup
 
 
 def pair_probabilities(ensemble: Ensemble, pairs: Pairs) -> Floats | None:
-    """Return the mean probability of each pair over the models, shape (m,); None unless all have any."""
+    """Return the mean probability of each pair, shape (m,), or None if any model has no probabilities."""
     if not ensemble.names or any(p is None for p in ensemble.probabilities):
         return None
     found = np.empty(len(pairs))

@@ -1,8 +1,8 @@
-"""Two groups of models at equal accuracy: what one group has at y, compared with the other at the same x.
+"""Two groups of models at equal accuracy: values of one group at y, compared to the other at the same x.
 
-Mean drops of two groups compare models of different accuracy, and the drop depends on accuracy. Here, the
-models of one group are compared with what the other group has at the same value at x, where both groups have
-models.
+Mean drops of two groups compare models of different accuracy, although the drop depends on accuracy. Here,
+the models of one group are compared with the value that the other group would have at the same x, where both
+groups have models.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from manyhot.core.comparison import FEWEST_FAMILIES, NO_INTERVAL, Families, from
 from manyhot.core.resampling import LEVEL
 
 HALF_WIDTH = 0.05
-"""Models that differ by less than this at x count for a value of the local regression: 5 points."""
+"""Models that differ by less than this at x contribute to a value of the local regression: 5 points."""
 
 FEWEST_NEAR = 5
 """Minimum number of models of each group within `HALF_WIDTH`, of two families unless the group has one."""
@@ -34,14 +34,14 @@ EQUAL_METHODS = ("local regression", "logit line")
 
 @dataclass(frozen=True, eq=False)
 class ModelGroup:
-    """Models with their values at x and y, each of shape (M,), and their families."""
+    """Models, with their values at x and y, each of shape (M,), and their families."""
 
     x: Floats
     y: Floats
     families: Families
 
     def near(self, at: Floats) -> Bools:
-        """Return which models are within `HALF_WIDTH` of each value of x, shape (P, M)."""
+        """Return which models have an x within `HALF_WIDTH` of each given value, shape (P, M)."""
         return np.asarray(np.abs(self.x - at[:, None]) < HALF_WIDTH)
 
     def covers(self, at: Floats) -> Bools:
@@ -89,13 +89,13 @@ def shared_models(a: ModelGroup, b: ModelGroup) -> Bools:
 
 
 def count_swaps(a: ModelGroup, b: ModelGroup) -> int:
-    """Return the number of pairs of a model of each group whose order at y differs from their order at x."""
+    """Return the number of pairs of one model from each group whose order at y differs from that at x."""
     signs = (np.sign(np.subtract.outer(p, q)) for p, q in ((a.x, b.x), (a.y, b.y)))
     return int(np.count_nonzero(np.multiply(*signs) < 0))
 
 
 def at_equal_accuracy(a: ModelGroup, b: ModelGroup) -> Iterator[GroupDifference]:
-    """Yield the average difference for each method, then the differences along x for local regression.
+    """Yield the average difference for each method, then the differences along x with local regression.
 
     Nothing is yielded if fewer than `FEWEST_NEAR` models of the second group are at values of x with enough
     models in both groups.
@@ -112,8 +112,8 @@ def at_equal_accuracy(a: ModelGroup, b: ModelGroup) -> Iterator[GroupDifference]
 
     The two groups are independent samples of families. The variance due to a group is computed by leaving out
     each of its families, as in `Families`. The two variances are added. The degrees of freedom follow Welch
-    and Satterthwaite (doi 10.2307/3002019). The degrees of freedom of each group are its effective number of
-    families minus 1, where each model is weighted by its share in the average.
+    and Satterthwaite (doi 10.2307/3002019). Each group has as many degrees of freedom as its effective number
+    of families minus 1, where each model is weighted by its share in the average.
     """
     shared = shared_models(a, b)
     if np.count_nonzero(shared) < FEWEST_NEAR:
@@ -164,7 +164,7 @@ class _Side:
 
     @property
     def shares(self) -> Floats:
-        """The shares of the families with a positive share."""
+        """The shares of the families whose share is positive."""
         sums = np.bincount(self.families.index, self.weights)
         return np.asarray(sums[sums > 0] / sums.sum())
 

@@ -74,7 +74,7 @@ class ErrorConsistency:
 
     @cached_property
     def counts(self) -> Ints:
-        """Numbers of images on which both, only the first, only the second or none is right, shape (P, 4)."""
+        """Numbers of images on which both, only the first, only the second or neither is right, (P, 4)."""
         first, second = self.pairs
         both = self.n_both_right[first, second]
         alone, other = self.n_right[first] - both, self.n_right[second] - both
@@ -82,7 +82,7 @@ class ErrorConsistency:
 
     @cached_property
     def kappa(self) -> Floats:
-        """Error consistency of each pair, shape (P,); NaN if both are right on all images, or on none."""
+        """Error consistency of each pair, shape (P,); NaN if both are always right or both always wrong."""
         return kappa_of(self.counts)
 
     def intervals(self, resamples: int, seed: int) -> tuple[Floats, Floats]:
@@ -94,8 +94,8 @@ class ErrorConsistency:
         Notes
         -----
         If n images are drawn with replacement, the four counts of a pair are multinomial, and they determine
-        kappa. Therefore, only the counts are drawn. This is the bootstrap over images without a pass over the
-        images.
+        kappa. It is therefore sufficient to draw the counts. The result is the bootstrap over images, without
+        a pass over the images.
         """
         lo, hi = np.full((2, len(self.counts)), np.nan)
         enough = np.flatnonzero(self._has_enough() & (resamples > 0))
@@ -125,13 +125,14 @@ class ErrorConsistency:
 
     @property
     def mean_interval(self) -> tuple[float, float]:
-        """The 95 % interval of the mean; NaN if a model is right or wrong on few images."""
+        """The 95 % interval of the mean; NaN if a model is right, or wrong, on too few images."""
         return self._around(self.mean, self.influence)
 
     def difference_from(self, other: ErrorConsistency) -> tuple[float, float, float]:
         """Return this mean minus the mean of `other`, for the same images, with its 95 % interval.
 
-        The ends are also NaN if the two judge a model differently on fewer than `FEWEST_OF_EACH` images.
+        The ends are also NaN if there are fewer than `FEWEST_OF_EACH` images on which this object and `other`
+        judge a model differently.
         """
         value = self.mean - other.mean
         n_changed = np.count_nonzero((self.right != other.right).any(axis=1))
@@ -154,7 +155,8 @@ class ErrorConsistency:
     def influence(self) -> Floats:
         """The first-order influence of each image on the mean, shape (n,). The values add up to 0.
 
-        The standard error of the mean over images is the root of the sum of the squared values, divided by n.
+        The standard error of the mean over images is the square root of the sum of the squared values,
+        divided by n.
         """
         share = self.n_right / self.n
         first, second = (models[self.defined] for models in self.pairs)
@@ -179,7 +181,7 @@ def kappa_of(counts: Ints) -> Floats:
     Parameters
     ----------
     counts : ndarray of int, shape (..., 4)
-        Numbers of images on which both models, only the first, only the second or none is right.
+        Numbers of images on which both models, only the first, only the second or neither is right.
     """
     both, alone, other, _ = np.moveaxis(counts, -1, 0).astype(np.float64)
     n = counts.sum(axis=-1)
@@ -193,8 +195,9 @@ def kappa_of(counts: Ints) -> Floats:
 def map_of_models(kappa: Floats, n_models: int) -> Floats:
     """Return a point for each model, shape (M, 2). Models that fail on the same images are close together.
 
-    This is classical multidimensional scaling of the distance sqrt(1 - kappa). Pairs without a kappa get the
-    mean of the other pairs. On both axes, the first model is at 0 or more.
+    The points are computed by classical multidimensional scaling of the distance sqrt(1 - kappa). Pairs
+    without a kappa get the mean of the other pairs. The signs of the axes are chosen so that the first
+    model's coordinates are not negative.
 
     Parameters
     ----------
@@ -223,7 +226,7 @@ MOST_VOTES = 10
 """Votes that are returned: those that were best on the images they were chosen on."""
 
 FEWEST_TO_CHOOSE = 100
-"""Images from which on votes are chosen on one half and judged on the other."""
+"""Minimum number of images for choosing votes on one half and judging them on the other."""
 
 
 @dataclass(frozen=True)
@@ -233,12 +236,13 @@ class MajorityVote:
     Attributes
     ----------
     models : (int, int, int)
-        The best model, and the two others. If no two of them agree, the class of the best model counts.
+        The best model, and the two others. If no two of them agree, the class predicted by the best model
+        counts.
     kappa : float
         Mean error consistency of the three models, on the images on which they were chosen.
     chosen_gain : float
-        Value of the vote minus the value of the best model on the same images. This gain is too high, because
-        the vote was chosen for it.
+        Value of the vote minus the value of the best model on the same images. This gain is biased upwards,
+        because the vote was chosen for it.
     gain : float
         The same on the other images.
     interval : (float, float)

@@ -1,7 +1,7 @@
 """Kinds of errors: rules are applied in order, and the first that matches an error is its kind.
 
-The order and the idea of each rule are by Peychev et al. An error is one prediction for one image. Each rule
-gets all errors, decides on each separately, and returns the class on which its decision is based.
+The order and the ideas of the rules are from Peychev et al. An error is one prediction for one image. Each
+rule gets all errors, decides on each separately, and returns the class on which its decision is based.
 
 References
 ----------
@@ -41,12 +41,13 @@ NOTHING = -1
 MIN_LIFT = 1.5
 """How many times as often as by chance two classes must occur together, at the lower end of the interval.
 
-A frequent class is company of everything, but not more than by chance: in ``../shared/data/voc``, a person is
-in 20 % of the images, in 48 % of those with a horse, and in 20 % of those with a dog.
+A frequent class occurs together with all others, but not more often than by chance: in
+``../shared/data/voc``, a person is in 20 % of the images, in 48 % of those with a horse, and in 20 % of those
+with a dog.
 """
 
 MIN_SHARE = 0.1
-"""Share of the images of a class below which another class is surely not often together with it.
+"""Another class is surely not often together with a class if it is in less than this share of its images.
 
 In ``../shared/data/voc``, a person is in 48 % of the images with a horse, a sofa in 5 % of those with a dog.
 """
@@ -76,7 +77,8 @@ class NeighbourLabels:
     classes : ndarray of int, shape (n, k)
         Original labels of the nearest images, padded with `NOTHING`.
     rarity : ndarray of float, shape (n,)
-        The share of images that are more similar to their nearest image than this image is; NaN if unknown.
+        For each image, the share of images that are more similar to their nearest image than this image is to
+        its own; NaN if unknown.
     """
 
     classes: Ints
@@ -97,7 +99,7 @@ class ErrorContext:
         Predictions for image i are compared with the classes ``valid[indptr[i]:indptr[i + 1]]``. These are
         its label set or, if the set is empty, its original label.
     others : bool, optional
-        Whether raters were asked about any class other than the original labels.
+        Whether raters were asked about any classes other than the original labels.
     groups : ndarray of int, shape (C,), optional
         The superclass of each class, or `NOTHING` if it has none. Used instead of `hierarchy`.
     pairs : ndarray of int, shape (p, 2), optional
@@ -122,7 +124,7 @@ class ErrorContext:
 
     @classmethod
     def of(cls, sets: LabelSets) -> ErrorContext:
-        """Return the context of label sets without other data."""
+        """Return a context that consists of label sets, without other data."""
         yes = sets.state == YES
         alone = np.flatnonzero((sets.size == 0) & (sets.label != NO_LABEL))
         rows = np.concatenate([sets.rows[yes], alone])
@@ -133,7 +135,7 @@ class ErrorContext:
         return cls(sets.n_classes, sets.label, indptr, valid, beside or None)
 
     def lacks(self, need: str) -> bool:
-        """Return whether the data with this name (one of `RULE_NEEDS`) are unknown."""
+        """Return whether the data with this name (one of `RULE_NEEDS`) are missing."""
         if need == "superclasses":
             return self.hierarchy is None and self.groups is None
         return getattr(self, need) is None
@@ -195,7 +197,7 @@ class Errors:
         return rows, label[rows]
 
     def against(self) -> tuple[Ints64, Ints32]:
-        """Return the classes with which each error is compared, as rows and classes, both of shape (m,)."""
+        """Return the classes that each error is compared with, as rows and classes, both of shape (m,)."""
         start = self.context.indptr[self.image]
         count = self.context.indptr[self.image + 1] - start
         rows = np.repeat(np.arange(len(self)), count)
@@ -257,7 +259,7 @@ def sort_errors(errors: Errors, rules: Sequence[Entry]) -> Sorted:
 
 
 def lacking(context: ErrorContext, rule: Entry) -> list[str]:
-    """Return the names of the data that a rule needs and that are unknown."""
+    """Return the names of the data that a rule needs and that are missing."""
     return [need for need in rule.about.get("needs", ()) if context.lacks(need)]
 
 
@@ -279,7 +281,7 @@ def severity_of(errors: Errors) -> Ints64:
 
 
 def rarity_of(similarity: AnyFloats) -> Floats:
-    """Return, for each image, the share of images that are more similar to their nearest image, shape (n,).
+    """Return, for each image, the share of images with a more similar nearest image, shape (n,).
 
     Parameters
     ----------
@@ -388,22 +390,22 @@ def fine_grained(errors: Errors, *, largest: float = LARGEST_GROUP) -> RuleMatch
     "rule",
     "out-of-vocabulary",
     needs=("superclasses", "neighbours"),
-    caution="unusual images; objects without a class are hardly more frequent in them than in other images",
+    caution="unusual images; objects that belong to no class are hardly more frequent in them than in others",
 )
 def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = LARGEST_GROUP) -> RuleMatch:
     """The image is similar to images of the predicted superclass, but dissimilar to images of any class.
 
     Peychev et al. also require a neighbour in the predicted superclass. They then let CLIP choose between the
     names of classes and the names of related concepts that are not classes. Here, no language model is used.
-    Instead, the image must be less similar to its nearest neighbour than most images are. This is weak
-    evidence, because images on which a network errs are often unusual (see
+    Instead, the image must be less similar to its nearest neighbour than most images are to theirs. This is
+    weak evidence, because images on which a network errs are often unusual (see
     ``benchmarks/vocabulary_rule.py``).
 
     Parameters
     ----------
     errors : Errors
     rarity : float
-        Minimum share of images that are more similar to their nearest image than this image is.
+        Minimum share of images that are more similar to their nearest image than this image is to its own.
     largest : float
         As in ``fine-grained``.
     """
@@ -432,13 +434,14 @@ def co_occurrence(
 ) -> RuleMatch:
     """The predicted class often occurs together with a valid class, which suggests a spurious correlation.
 
-    Peychev et al. count co-occurrences in ReaL's label sets of images that they do not evaluate. Here, an
-    image is not evidence for its own error, because the rule does not match if the predicted class is in its
-    label set. Deviation: two classes must occur together clearly more often than by chance. Otherwise, a
-    class that is in many images, such as *person*, would explain every error on these images. The rule also
-    does not match if another valid class is related to the predicted class, because the two may have been
-    confused, or if another valid class occurs together with the predicted class clearly less often than by
-    chance. For example, a person in a street does not explain a horse.
+    Peychev et al. count co-occurrences in ReaL's label sets of images that they do not evaluate. Here, no
+    such separation is needed: an image cannot be evidence for its own error, because the rule does not match
+    if the predicted class is in its label set. Deviation: the two classes must occur together clearly more
+    often than by chance. Otherwise, a class that is in many images, such as *person*, would explain every
+    error on these images. The rule also does not match if another valid class is related to the predicted
+    class, because the two may have been confused, or if another valid class occurs together with the
+    predicted class clearly less often than by chance. For example, a person in a street does not explain a
+    horse.
 
     Parameters
     ----------
@@ -446,8 +449,8 @@ def co_occurrence(
     images : int
         Minimum number of images for which both classes are valid.
     lift : float
-        Minimum of the lower end of the 95 % interval of the lift: the number of these images, divided by the
-        number expected by chance.
+        Minimum for the lower end of the 95 % interval of the lift, which is the number of these images
+        divided by the number expected by chance.
     share : float
         Minimum share of the images of the valid class for which the predicted class is also valid. The rule
         does not match if the share is clearly smaller, that is, if the upper end of its 95 % interval is
@@ -476,7 +479,7 @@ def co_occurrence(
 
 @register("rule", "non-prototypical", needs=("listed",))
 def non_prototypical(errors: Errors) -> RuleMatch:
-    """According to people, the image shows an unusual view or an unusual specimen of its class."""
+    """According to raters, the image shows an unusual view or an unusual specimen of its class."""
     assert errors.context.listed is not None
     return _without_class(errors.context.listed[errors.image])
 

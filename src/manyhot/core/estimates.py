@@ -32,8 +32,8 @@ class Ratio:
     scored : ndarray of bool, shape (n,)
         False if the image is skipped.
     stratum : ndarray of int, shape (n,), optional
-        With strata, the ratio is computed in each stratum and averaged over the strata with a positive
-        denominator.
+        If strata are passed, the ratio is computed in each stratum and averaged over the strata with a
+        positive denominator.
     """
 
     num: Bools | Floats
@@ -62,15 +62,14 @@ class Pooled:
     Parameters
     ----------
     value : callable
-        Returns the metric's value under weights of shape (n,); with None instead of weights, the unweighted
-        value.
+        Returns the metric's value under weights of shape (n,) or, if they are None, the unweighted value.
     scored : ndarray of bool, shape (n,)
         False if the image is skipped.
     left_out : callable, optional
         Returns, for each image, the change of the value if the image is left out, shape (n,). Its argument is
         None or weights of 0 and 1. The changes are used for a jackknife interval of the metric
-        (`manyhot.core.jackknife.jackknife_interval`) and for paired comparisons of models. A first-order
-        approximation is sufficient.
+        (`manyhot.core.jackknife.jackknife_interval`) and for paired comparisons of models. It is sufficient
+        if they are exact to first order.
     doubt : callable, optional
         Function that returns the reason why `left_out` gives no interval under the same weights; empty if it
         gives one.
@@ -89,7 +88,7 @@ Estimate = Ratio | Pooled
 
 
 def undefined(n: int) -> Ratio:
-    """Return the estimate of a metric that is undefined for all n images: NaN, with an `n` of 0."""
+    """Return the estimate of a metric that is undefined for all n images: a value of NaN with an `n` of 0."""
     nothing = np.zeros(n, bool)
     return Ratio(nothing, nothing, nothing)
 
@@ -103,7 +102,7 @@ def mean_over(values: npt.NDArray[Any], scored: Bools) -> Ratio:
 
 @dataclass(frozen=True)
 class Cells:
-    """Disjoint cells of images that are in exactly the same slices.
+    """Disjoint cells. The images of a cell are in exactly the same slices.
 
     Attributes
     ----------

@@ -40,7 +40,7 @@ class Fit:
     Attributes
     ----------
     posterior : ndarray of float64, shape (K, Q)
-        Probability of each truth of each question.
+        Probability of each truth for each question.
     matrices : ndarray of float64, shape (R, K, A)
         Probability of each answer of each rater under each truth.
     prior : ndarray of float64, shape (K,)
@@ -104,7 +104,7 @@ class Patterns:
 
     @cached_property
     def blocks(self) -> list[tuple[slice, csr_array, csc_array]]:
-        """Patterns as blocks of symbol counts, also transposed, so that an iteration needs less memory."""
+        """Patterns as blocks of symbol counts, with transposes, so that an iteration needs less memory."""
         blocks = []
         ones = np.ones(int(np.diff(self.ends[np.r_[0 : len(self.ends) : BLOCK, -1]]).max(initial=0)))
         for start in range(0, len(self.weight), BLOCK):
@@ -170,16 +170,16 @@ def maximise(
     start : ndarray, shape (Q, K), or tuple of ndarray
         Initial posteriors, up to a factor per row, or the matrices and the prior of an earlier fit.
     estimate : callable
-        Returns the matrices, shape (R, K, A), from the expected counts of each symbol, shape (R * A, K).
+        Returns the matrices, shape (R, K, A), given the expected counts of each symbol, shape (R * A, K).
     added : float
         Number of pseudo-questions of each truth. With 0, the prior of a truth may become 0, and all groups
-        have the same prior.
+        share one prior.
     iterations : int
         Maximum number of iterations.
     tolerance : float
         Iterations stop when an iteration changes the log-likelihood by at most this much per vote.
     accelerate : bool
-        Whether every third step is extrapolated. This leads to the same result in fewer iterations.
+        Whether to extrapolate every third step, which leads to the same result in fewer iterations.
 
     References
     ----------

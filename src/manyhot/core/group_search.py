@@ -1,9 +1,10 @@
-"""Groups of images in which an outcome is more frequent than elsewhere, with the search itself corrected for.
+"""Groups of images in which an outcome is more frequent than elsewhere, corrected for the search itself.
 
 A group is any set of images that is defined without the outcome: by pixels, metadata or clusters. An outcome
-is compared within strata, such as the images of a class, so that a group is not reported because difficult
-classes are frequent in it. All groups and outcomes are tested together: the outcomes are permuted within
-strata, and a group is judged by how often the largest statistic of the whole search is as large as its own.
+is compared within strata, such as the images of a class, so that a group is not reported just because it
+contains many images of difficult classes. All groups and outcomes are tested together: the outcomes are
+permuted within strata, and a group is judged by how often the largest statistic of the whole search is as
+large as its own.
 
 References
 ----------
@@ -44,7 +45,7 @@ class Outcome:
     counts : ndarray of bool, shape (n,)
         The images that count.
     stratum : ndarray of int, shape (n,)
-        Images are compared with images of the same stratum only.
+        The stratum of each image. Images are compared only with images of the same stratum.
     """
 
     event: Bools
@@ -77,8 +78,9 @@ class Counts:
     def statistic(self, events: AnyFloats | None = None) -> Floats:
         """Return the excess of events over expectation in standard deviations, shape (m,) or (m, r).
 
-        This is the signed root of the deviance of a Poisson count, scaled to the variance within strata. For
-        rare events, it exaggerates less than the difference divided by its standard deviation.
+        The statistic is the signed root of the deviance of a Poisson count, scaled to the variance within
+        strata. For rare events, it exaggerates less than the difference divided by its standard deviation
+        would.
         """
         e, v = self.expected, self.variance
         if events is None:
@@ -125,7 +127,7 @@ class GroupSearch:
     statistic : ndarray of float, shape (outcomes, m)
         Minus infinity for groups that are too small.
     p : ndarray of float, shape (outcomes, m)
-        Probability that the largest statistic of the whole search is at least as large if outcomes are
+        Probability that the largest statistic of the whole search is at least as large when outcomes are
         permuted.
     critical : float
         The value that the largest statistic of the whole search exceeds with probability `FAMILY_WISE`.
@@ -150,7 +152,7 @@ class Groups:
     seen : ndarray of bool, shape (n,)
         The images whose outcomes were used. Searched groups are only tested on other images.
     cluster : ndarray of int, shape (n,), optional
-        The cluster of each image, if images depend on each other: outcomes are permuted as by
+        The cluster of each image, if images depend on each other. Outcomes are then permuted as in
         `manyhot.core.clusters.permuted_in_clusters`.
     """
 
@@ -193,8 +195,8 @@ def search_groups(
 
     Notes
     -----
-    The outcomes are permuted independently of each other. If they are positively related, as the errors of a
-    model are, the largest statistic is overestimated, and the test is conservative.
+    The outcomes are permuted independently of each other. If they are positively related, like the errors of
+    a model, the largest statistic is overestimated, so the test is conservative.
     """
     m = len(groups.inside)
     counts = tuple(groups.count(outcome) for outcome in outcomes)
@@ -277,9 +279,10 @@ def explain_away(groups: Groups, outcome: Outcome, order: Ints, critical: float)
     Parameters
     ----------
     order : ndarray of int
-        The groups to consider, the best explanation first.
+        The groups to consider, best explanation first.
     critical : float
-        The minimum statistic of a group among images with the same values of all earlier explanations.
+        The value up to which a group's statistic counts as explained. The statistic is computed by comparing
+        only images that belong to the same earlier explanations.
     """
     first: list[int] = []
     found = []

@@ -20,10 +20,10 @@ SAME_COLOUR = 24
 """Largest difference of a channel, of 255, of two pixels that count as one colour."""
 
 DEEPEST_FRAME = 0.2
-"""Share of the short side up to which a frame is searched."""
+"""Maximum depth at which a frame is searched, as a share of the short side."""
 
 LETTERS = 0.09
-"""Density of strokes from which an image is said to have text-like edges."""
+"""Minimum density of strokes of an image with text-like edges."""
 
 BORDER = 0.1
 """Share of the short side that is the border, for its colour."""
@@ -40,8 +40,8 @@ class ColourFrame:
     Attributes
     ----------
     score : float
-        Share of the frame's pixels with a single colour, times the share of the pixels just inside without
-        this colour.
+        Share of the frame's pixels that have a single colour, times the share of the pixels just inside the
+        frame that do not have it.
     width : float
         Width of the frame, as a share of the shorter side of the image.
     colour : tuple of float
@@ -62,8 +62,8 @@ def light_and_colour(pixels: Pixels) -> dict[str, float]:
     """Return brightness, contrast, saturation, sharpness, and the tint of the image and of its border.
 
     Sharpness is the decimal logarithm of the variance of the Laplacian divided by the variance of the image
-    (Pech-Pacheco et al. 2000, doi 10.1109/ICPR.2000.903548, do not divide by the variance of the image). Tint
-    is the mean of the colour differences Cb and Cr.
+    (Pech-Pacheco et al. 2000, doi 10.1109/ICPR.2000.903548, without the division). Tint is the mean of the
+    colour differences Cb and Cr.
     """
     light, rgb = luma(pixels), pixels.astype(np.float32)
     ring = border_mask(*light.shape)
@@ -95,7 +95,8 @@ def find_frame(pixels: Pixels) -> ColourFrame:
     """Return the frame of one colour around an image; its score is 0 if there is none.
 
     The pixels at each depth form a ring. In a frame, most of each side of a ring has the colour of the edge.
-    A frame ends abruptly on at least three sides. The white background of a photograph of an object does not.
+    A frame ends abruptly on at least three sides, whereas the white background of a photograph of an object
+    does not.
     """
     height, width = pixels.shape[:2]
     deepest = max(2, int(DEEPEST_FRAME * min(height, width)))
@@ -122,7 +123,7 @@ def _ring(same: Bools, depth: int) -> list[float]:
 
 
 def letter_density(pixels: Pixels) -> float:
-    """Return how densely strong light and dark steps alternate along rows, as in letters.
+    """Return how densely strong steps to light and to dark alternate along rows, as in letters.
 
     The result is the number of steps in the rarer direction per pixel, in the densest window with the shape
     of a word: 0.3 of the width by 0.1 of the height. About 1 in 100 photographs of CIFAR-10 and PASCAL VOC
@@ -163,7 +164,7 @@ TINTS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "magenta"
 
 
 def colour_name(colour: npt.ArrayLike) -> str:
-    """Return the name of the nearest of `COLOUR_NAMES`."""
+    """Return the name of the nearest colour in `COLOUR_NAMES`."""
     distance = np.abs(np.array(list(COLOUR_NAMES.values())) - np.asarray(colour, float)).sum(axis=1)
     return list(COLOUR_NAMES)[int(distance.argmin())]
 

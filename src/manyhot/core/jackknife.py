@@ -1,8 +1,8 @@
-"""The jackknife: intervals of metrics that are no ratios of sums, from what leaving out each image changes.
+"""The jackknife: intervals of metrics that are not ratios of sums, by leaving out one image at a time.
 
 One pass over the scores gives all changes, so that an interval of macro average precision costs little more
 than the value, and the changes of two models on the same images give the interval of their difference. For
-classes with few positives, the jackknife is on the safe side. The influence function, which is the change by
+classes with few positives, the jackknife is conservative. The influence function, which is the change due to
 an infinitesimal weight, is not: with 100 images of 20 classes as in ``benchmarks/interval_coverage.py``, its
 intervals of macro average precision contain the expected value in 86 % of the data sets, and those of the
 jackknife in 98 %.
@@ -31,7 +31,7 @@ LIMITS: dict[Scale, tuple[float, float]] = {
     "plain": (-np.inf, np.inf),
     "correlation": (-1.0, 1.0),
 }
-"""Between which values each scale is defined."""
+"""The limits between which each scale is defined."""
 
 FEWEST_POSITIVES = 30
 """Minimum number of effective positives for an interval by the jackknife."""
@@ -40,25 +40,25 @@ UNVARYING = "leaving out images does not change the value"
 """Why a value with enough positives has no interval."""
 
 _LEAST_EFFECT = 3
-"""Number of positives that a class is taken to have at least, in `effective_positives`."""
+"""In `effective_positives`, classes with fewer positives are treated as if they had this many."""
 
 
 def effective_positives(positives: Floats) -> float:
-    """Return the number of positives of a single class whose value is as uncertain as a mean over classes.
+    """Return how many positives a single class would need for its value to be as uncertain as a class mean.
 
     Parameters
     ----------
     positives : ndarray of float64, shape (C,)
-        The number of positives of each class that has some.
+        The number of positives of each class that has any.
 
     Notes
     -----
     Suppose that the value of a class with P positives has a variance proportional to 1 / P, which is
     estimated with P degrees of freedom. By Satterthwaite's approximation (doi 10.2307/3002019), the mean over
     classes then has ``(sum 1/P)**2 / sum 1/P**3`` degrees of freedom. This is P for one class and C P for C
-    equal classes. If a single class is rare, this is hardly more than the number of positives of the rare
-    class. Classes with one or two positives are treated as classes with three, because the jackknife
-    overestimates their variance.
+    equal classes. If a single class is rare, this is hardly more than the number of its positives. Classes
+    with one or two positives are treated as if they had three, because the jackknife overestimates their
+    variance.
     """
     if not len(positives):
         return 0.0
@@ -67,7 +67,7 @@ def effective_positives(positives: Floats) -> float:
 
 
 def rarest_classes(positives: Ints64) -> Positions:
-    """Return the rarest classes without which a mean over classes has an interval, as positions.
+    """Return the positions of the rarest classes without which a mean over classes has an interval.
 
     Parameters
     ----------
@@ -93,11 +93,11 @@ def doubt_of(positives: Floats, cases: str = "positives", *, classes: bool = Tru
     Parameters
     ----------
     positives : ndarray of float64, shape (C,)
-        The number of positives of each class that has some.
+        The number of positives of each class that has any.
     cases : str
         What is counted.
     classes : bool
-        Whether the numbers are for single classes, and not for all cells together.
+        Whether the numbers are for single classes rather than for all cells together.
     """
     if effective_positives(positives) >= FEWEST_POSITIVES:
         return ""
@@ -122,7 +122,7 @@ def jackknife_error(changes: Floats, counts: Floats | None = None) -> tuple[floa
         NaN with fewer than two images.
     df : float
         Degrees of freedom: 2 divided by the relative variance of the estimated variance, up to n - 1. The
-        number is small if a few images, such as the positives of a rare class, cause most of the variance.
+        number is small if most of the variance is due to a few images, such as the positives of a rare class.
 
     """
     counts = np.ones(len(changes)) if counts is None else counts
@@ -154,16 +154,16 @@ def jackknife_ends(value: float, error: float, df: float, *, scale: Scale = "log
     Parameters
     ----------
     value, error, df : float
-        As `jackknife_error` returns them.
+        As returned by `jackknife_error`.
     scale : {"logit", "log", "plain", "correlation"}
-        The scale on which the interval is symmetric. Use logit for shares, so that the interval stays within
+        The scale on which the interval is symmetric. Use logit for shares, so that the interval stays between
         0 and 1; log for positive values with a skewed distribution, such as the cross-entropy; plain for
-        differences; and Fisher's z for correlations, so that the interval stays within -1 and 1.
+        differences; and Fisher's z for correlations, so that the interval stays between -1 and 1.
 
     Notes
     -----
-    The interval uses Student's t with `df` degrees of freedom. With the normal distribution, intervals of
-    macro averages over rare classes would contain the expected value in 1 to 2 % fewer data sets.
+    The interval uses Student's t with `df` degrees of freedom. If it used the normal distribution, intervals
+    of macro averages over rare classes would contain the expected value in 1 to 2 % fewer data sets.
     """
     least, most = LIMITS[scale]
     if not (error > 0 and least < value < most):
@@ -178,7 +178,7 @@ def symmetric_ends(value: Values, half: Values, scale: Scale) -> tuple[Values, V
     Parameters
     ----------
     value, half : float or ndarray of float64
-        The values, and the half-widths of the intervals on the plain scale, to first order.
+        The values and, to first order, the half-widths of the intervals on the plain scale.
     scale
         As in `jackknife_ends`.
     """
@@ -206,8 +206,8 @@ def resampled_interval(
     """Return the interval of a value from few resamples or images; NaN if the values do not vary.
 
     The standard deviation of the resamples is used as the error; see `jackknife_ends`. With 200 resamples, a
-    percentile interval would extend from the fifth-lowest to the fifth-highest value. It would be too short,
-    because these values are noisy. Percentile intervals of few images are also too short, because the
+    percentile interval would extend from the fifth-lowest to the fifth-highest value. It would be too narrow,
+    because these values are noisy. With few images, percentile intervals are too narrow also because the
     variance of resamples of n images is smaller by a factor of (n - 1) / n.
 
     Parameters

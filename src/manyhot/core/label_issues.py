@@ -37,8 +37,8 @@ class Issues:
     image, class_id : ndarray of int64, shape (m,)
         The image, and the most probable other class (for a doubtful label) or the missing class.
     score : ndarray of float64, shape (m,)
-        The evidence from models or, without models, from neighbours. If raters were asked, it is combined
-        with their evidence.
+        The evidence from models or, without models, from neighbours. If raters were asked, their evidence is
+        combined with it.
     models, neighbours, people : ndarray of float64, shape (m,)
         The evidence from models, neighbours and raters, from 0 to 1; NaN if there is none.
     likely : ndarray of float64, shape (m,)
@@ -82,7 +82,7 @@ class IssueLists:
 
 
 def uses_probabilities(ensemble: Ensemble) -> bool:
-    """Return whether all models have probabilities. If not, only ranks are used for all models."""
+    """Return whether all models have probabilities. If not, only ranks are used, for all models."""
     return all(p is not None for p in ensemble.probabilities)
 
 
@@ -105,13 +105,12 @@ def find_issues(
         Original labels of the images that are most similar to each image, excluding the image itself.
         `NO_LABEL` if there is none.
     alone : ndarray of bool, shape (n,), optional
-        Images whose label does not occur among possible neighbours. Neighbours give no evidence about these
-        labels.
+        Images whose label no possible neighbour has. Neighbours give no evidence about these labels.
     doubtful, missing : float
         Minimum score of each kind of issue. Issues with this much evidence from raters are also listed.
         Errors that confident learning suspects are listed regardless of their score.
     name : callable
-        Returns the name of the image in a row, for messages.
+        Returns the name of the image in a row, for error messages.
 
     Raises
     ------
@@ -124,13 +123,12 @@ def find_issues(
     Let q_j be the mean probability of class j over models or, for ranks, the share of models whose top class
     is j. The evidence from models against a label y is 1 - q_y, that is, 1 minus cleanlab's self-confidence.
     For a missing label j, it is q_j. The evidence from neighbours is computed in the same way, with the share
-    of neighbours with label j as q_j. Evidence from neighbours is used where there is no evidence from
-    models. The score is this evidence. Ties are broken in the last digits, first by neighbours and then by
-    the probability of the most probable other class. Issues with the same score are in the order of the
-    images.
+    of neighbours with label j as q_j. The score is the evidence from models or, where there is none, from
+    neighbours. Ties are broken in the last digits, first by neighbours and then by the probability of the
+    most probable other class. Issues with the same score are listed in the order of the images.
 
     The evidence from raters is 1 if they rejected a doubtful label or accepted a missing label, and 1/2 if
-    the class is unclear. If the labels contain probabilities, they are used instead.
+    the class is unclear. If the labels contain probabilities, these are used instead.
     `manyhot.core.rater_weights` describes how raters and models are combined. For a doubtful label, the
     evidence from models is then (1 + q_j - q_y) / 2 with the most probable other class j, at most 1 - q_y.
     This is 1 minus cleanlab's normalized margin. Labels that no rater was asked about remain in the order of
@@ -194,7 +192,7 @@ class _Block:
         return np.where(np.isfinite(likely), likely, -1.0)
 
     def doubts(self) -> _Part:
-        """Return image, most probable other class, its probability, and evidence against the label."""
+        """Return images, most probable other classes, their probabilities, and evidence against labels."""
         rows = np.flatnonzero(self.label != NO_LABEL)
         label = self.label[rows].astype(np.int64)
         others = self._likely()[rows]
@@ -205,7 +203,7 @@ class _Block:
         return self.start + rows, other, likely, 1 - self.models[rows, label], near
 
     def missing(self, least: float, asked: Ints) -> _Part:
-        """Return image, class, probability and evidence of classes that are likely or were asked about."""
+        """Return image, class, probability and evidence of classes that are likely or that raters judged."""
         likely = self._likely()
         labelled = np.flatnonzero(self.label != NO_LABEL)
         likely[labelled, self.label[labelled]] = -2.0
@@ -288,8 +286,8 @@ def ties_broken(evidence: Floats, *ties: Floats) -> Floats:
 
     Notes
     -----
-    The k-th of several tied values is k - 1 floating-point numbers above the evidence. Tied values that would
-    exceed 1 are moved below 1 by the same distance.
+    The k-th of several tied values is k - 1 floating-point numbers above the evidence. If tied values would
+    exceed 1, they are moved down so that the highest is 1.
     """
     rows = np.flatnonzero(np.isfinite(evidence))
     keys = [np.maximum(evidence[rows], 0), *(tie[rows] for tie in ties)]
@@ -347,9 +345,9 @@ def _doubts_with_people(ensemble: Ensemble, issues: Issues) -> Issues:
 
 
 def on_scale_of(values: Floats, score: Floats, which: Bools) -> Floats:
-    """Return the values; in some rows, they are rearranged into the order of a score.
+    """Return the values, rearranged into the order of a score within some of the rows.
 
-    Rows with the same score get the mean of their values.
+    Rows with the same score all get the mean of their values.
 
     Parameters
     ----------
@@ -372,8 +370,8 @@ def raters_evidence(rows: LabelSets, classes: Ints) -> tuple[Floats, Floats]:
     Returns
     -------
     yes, n_votes : ndarray of float64, shape (n,)
-        The evidence is the probability of the class or, if it is unknown, 1 for yes, 1/2 for unclear and 0
-        for no; NaN if no rater was asked. The number of answers is NaN if it is unknown.
+        The evidence is the probability of the class or, if the probability is unknown, 1 for yes, 1/2 for
+        unclear and 0 for no; NaN if no rater was asked. The number of answers is NaN if unknown.
     """
     state = rows.state_of(classes[:, None])[:, 0]
     p = rows.p_of(classes).astype(np.float64)
@@ -403,13 +401,13 @@ def _ranked(ensemble: Ensemble, issues: Issues, keep: Bools) -> Issues:
 
 
 def checked_input(ensemble: Ensemble, name: Callable[[int], str], **least: float) -> Ensemble:
-    """Return the ensemble with probabilities of at most 1, after checking them and the minimum scores."""
+    """Check probabilities and minimum scores; return the ensemble with probabilities of at most 1."""
     check_least(**least)
     return _cut(ensemble, name)
 
 
 def check_least(**least: float) -> None:
-    """Check minimum scores, each under the name of its parameter.
+    """Check minimum scores. Each is passed under the name of its parameter.
 
     Raises
     ------

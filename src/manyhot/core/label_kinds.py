@@ -1,9 +1,9 @@
 """Kinds of label sets: an image has several labels because of several objects, ambiguity, or near-synonyms.
 
-Two labels are *of one object* if models confuse the two classes, ranking each second after the other, or if
-the classes are close in the hierarchy, such as two breeds of dogs. They are *near-synonyms* if models confuse
-them and raters accept both together, such as sunglass and sunglasses. Labels that are not of one object are
-of several objects.
+Two labels *belong to one object* if models confuse the two classes, ranking each second after the other, or
+if the classes are close in the hierarchy, such as two breeds of dogs. They are *near-synonyms* if models
+confuse them and raters accept both together, such as sunglass and sunglasses. Labels that do not belong to
+one object belong to several objects.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Rules:
     Parameters
     ----------
     confusion : float
-        Two labels belong to the same object if, for each of the two classes, at least this share of the
-        models' top-1 predictions of the class has the other class in second place.
+        Two labels belong to the same object if, for each of the two classes, the other class is in second
+        place in at least this share of the models' predictions with the class in first place.
     distance : int
         Two labels also belong to the same object if there are at most this many steps between the classes in
         the hierarchy.
     together : float
-        Two confused labels are near-synonyms if at least this share of the images with either label has both.
-        Only images on which raters were asked about both classes count.
+        Two confused labels are near-synonyms if at least this share of the images with either label have
+        both. Only images on which raters were asked about both classes count.
     together_images : int
         Minimum number of such images.
     """
@@ -93,7 +93,7 @@ def mutual_confusion(tops: Iterable[Ints], n_classes: int) -> Floats:
 
 
 def share_together(sets: LabelSets) -> tuple[Ints64, Floats, Ints64]:
-    """Return pairs of classes, with the share of images that have both labels among images with either.
+    """Return pairs of classes and, among images with either label, the share with both.
 
     Only usable images on which raters were asked about both classes count. If it is unknown which classes
     raters were asked about, no pairs are returned.
@@ -134,7 +134,7 @@ def _share_of_all(sets: LabelSets) -> tuple[Ints64, Floats, Ints64]:
 def near_synonyms(
     sets: LabelSets, confusion: Floats, rules: Rules | None = None
 ) -> tuple[Ints64, Floats, Ints64]:
-    """Return the pairs of classes that are near-synonyms, in the form of `share_together`.
+    """Return the pairs of classes that are near-synonyms, in the form returned by `share_together`.
 
     Parameters
     ----------
@@ -160,9 +160,9 @@ def image_kinds(
 
     If raters counted two or more objects in an image, its kind is *several objects*, regardless of the
     labels. If they counted one object with several labels, the kind is *near-synonyms* if pairs of
-    near-synonyms connect all labels, and *ambiguous* otherwise. If objects were not counted, the kind is
-    *several objects* if the labels do not all belong to one object. Otherwise, the kind is determined as for
-    one object. The kind of a single label is *one*.
+    near-synonyms connect all labels, and *ambiguous* otherwise. If raters did not count objects, the kind is
+    *several objects* if the labels do not all belong to one object, and is otherwise determined as for one
+    object. The kind of a single label is *one*.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Metrics of predicted sets that are computed for each class and averaged over the classes.
 
-Which classes are predicted, and what counts, is as in `manyhot.core.set_metrics`.
+Which classes are predicted, and which cells count, is determined as in `manyhot.core.set_metrics`.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def f1_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: 
     -----
     `n` is the number of images.
 
-    Deviation: a class that is neither positive nor predicted on any image with positive weight does not
-    count, as in scikit-learn with ``zero_division=np.nan``. By default, scikit-learn counts it as 0.
+    Deviation: a class that is neither valid nor predicted on any image with a positive weight does not count,
+    as in scikit-learn with ``zero_division=np.nan``. By default, scikit-learn counts it as 0.
 
-    All predicted cells are stored with 4 bytes per cell, for up to 65,536 images and classes.
+    All predicted cells are stored, at 4 bytes per cell for up to 65,536 images and classes.
     """
     return _macro(_f1, case, threshold, link, masked=masked)
 
@@ -74,8 +74,8 @@ def precision_macro(
     -----
     A class with positives that is never predicted has the value 0, as in scikit-learn.
 
-    Deviation: a class that is neither positive nor predicted does not count, as in `f1_macro`. scikit-learn
-    counts it as 0.
+    Deviation: a class that is neither valid nor predicted on any image does not count, as in `f1_macro`.
+    scikit-learn counts it as 0.
     """
     return _macro(_precision, case, threshold, link, masked=masked)
 
@@ -160,7 +160,7 @@ class _PredictedCells:
     predicted: list[_Places]
 
     def value(self, weights: Weights | None = None) -> float:
-        """Return the mean share of the classes that count."""
+        """Return the mean, over the classes that count, of their shares."""
         values, counts = self._shares(self._sums(weights))
         return float(np.mean(values[counts])) if counts.any() else float("nan")
 

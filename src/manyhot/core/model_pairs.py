@@ -18,7 +18,7 @@ _IMAGES_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class PairTable:
-    """P pairs of models, as in `pairs_of`; each array has shape (P,). `difference` is b minus a."""
+    """P pairs of models, as in `pairs_of`; each array has shape (P,). `difference` is b's value minus a's."""
 
     a: Positions
     b: Positions
@@ -30,7 +30,7 @@ class PairTable:
 
 
 def pairs_of(n_models: int, reference: int | None = None) -> tuple[Positions, Positions]:
-    """Return both models of all pairs with a < b; with a reference, a is the reference, and b each other."""
+    """Return both models of all pairs with a < b; with a reference, a is the reference, b any other model."""
     if reference is None:
         return np.triu_indices(n_models, 1)
     return np.full(n_models - 1, reference), np.delete(np.arange(n_models), reference)
@@ -54,23 +54,23 @@ def compare_pairs(
         Row m contains the resampled values of model m. Without `samples`, `errors` is required, and intervals
         use Student's t.
     reference : int, optional
-        The model that all others are compared with. By default, all P = M (M - 1) / 2 pairs are compared;
-        with a reference, P is M - 1.
+        The model with which all others are compared, so that P = M - 1. By default, all P = M (M - 1) / 2
+        pairs are compared.
     group : ndarray of int, shape (M,), optional
-        Models of different groups count different images, so their pairs are NaN.
+        The group of each model. Models in different groups count different images, so pairs of them are NaN.
     errors : ndarray of float64, shape (P,), optional
         Standard errors of the differences, in the order of `pairs_of`, for example from `paired_errors` or
-        `jackknife_errors`. By default, they are estimated from the resamples. A pair with NaN has no interval
-        and no p.
+        `jackknife_errors`. By default, they are estimated from the resamples. A pair whose error is NaN has
+        no interval and no p.
     df : ndarray of float64, shape (P,), optional
-        Degrees of freedom of `errors`. By default, the distribution is normal.
+        Degrees of freedom of `errors`. By default, infinite, that is, a normal distribution is used.
 
     Notes
     -----
     `p` is two-sided, from the distribution of the difference divided by its standard error. A standard error
-    from 1,000 resamples is accurate to 2 %, which changes a p of 0.0001 by a tenth or more. Exact errors are
-    therefore preferable. A p-value from counts of resamples cannot be below 1 / (R + 1). With R = 1,000 and
-    2,211 pairs, Holm's factor raises this above 1, so no difference would be significant.
+    from 1,000 resamples is accurate only to 2 %, which can change a p of 0.0001 by a tenth or more. Exact
+    errors are therefore preferable. A p-value from counts of resamples cannot be below 1 / (R + 1). With R =
+    1,000 and 2,211 pairs, Holm's factor raises this above 1, so no difference would be significant.
     """
     a, b = pairs_of(len(values), reference)
     diff = values[b] - values[a]
@@ -145,7 +145,7 @@ def jackknife_errors(changes: Floats32) -> tuple[Floats, Floats]:
 
 
 def only_right(right: Bytes) -> Ints64:
-    """Return the number of images on which only the first of two models is right, shape (M, M).
+    """Return, for each pair of models, on how many images only the first is right, shape (M, M).
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def only_right(right: Bytes) -> Ints64:
 
 
 def only_one_right(right: Bytes, reference: int | None = None) -> tuple[Ints64, Ints64]:
-    """Return the number of images on which only a, and only b of pairs of models is right, each shape (P,).
+    """Return, for each pair, how many images only a and how many only b gets right, each of shape (P,).
 
     Parameters
     ----------
@@ -189,9 +189,9 @@ def paired_errors(first: Ints64, second: Ints64, n: int) -> Floats:
 
     Notes
     -----
-    If b images are only in the numerator of one model and c images only in the numerator of the other model,
-    the difference is (b - c) / n. Its variance is ((b + c) / n - ((b - c) / n)²) / n, as in McNemar's test
-    (doi 10.1007/BF02295996).
+    If b images are only in the numerator of one model, and c images are only in that of the other, the
+    difference is (b - c) / n. Its variance is ((b + c) / n - ((b - c) / n)²) / n, as in McNemar's test (doi
+    10.1007/BF02295996).
     """
     apart, difference = first + second, (first - second) / n
     return np.asarray(np.sqrt(np.maximum(apart / n - difference**2, 0) / n))

@@ -55,7 +55,7 @@ class Neighbours:
     similarity : ndarray of float32, shape (q, k)
         The cosine similarity, computed in float64 and rounded; NaN if there is no neighbour.
     blank_queries, blank_index : ndarray of int64
-        Rows without a direction (all zeros, or not finite). They have no neighbours and are never neighbours.
+        Rows without a direction (all zeros, or not finite). They neither have neighbours nor are neighbours.
     """
 
     rows: RowNumbers
@@ -84,10 +84,10 @@ def nearest(
     k : int
         Number of neighbours, at least 1. If the index has fewer rows, results are padded with `NOBODY`.
     own : ndarray of int, shape (q,), optional
-        The row of the index that is the query itself and is therefore not a neighbour; -1 if there is no such
-        row.
+        For each query, the row of the index that is the query itself and therefore not a neighbour; -1 if
+        there is no such row.
     cells : int
-        Number of similarities in memory at once. It affects speed and memory use, but not the result.
+        Number of similarities in memory at a time. It affects speed and memory use, but not the result.
     progress : callable, optional
         Called as ``progress(comparisons done, total comparisons)``.
 
@@ -121,7 +121,7 @@ def nearest_by_class(
 ) -> Neighbours:
     """Find, for each (query, class) pair, the k nearest vectors of that class.
 
-    A query is compared only with vectors of its classes.
+    A query is compared only with vectors of the classes it is paired with.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ class _Search:
     def answer(
         self, asked: RowNumbers, query: RowNumbers, rows: RowNumbers, comparisons: _Comparisons
     ) -> None:
-        """Search `rows` of the index for neighbours of the queries `query`; store them as results `asked`."""
+        """Search `rows` of the index for neighbours of `query`; store them in rows `asked` of the result."""
         side = max(1, math.isqrt(self.cells))
         for start in range(0, len(asked), side):
             self._answer(asked[start : start + side], query[start : start + side], rows, comparisons)
@@ -280,7 +280,7 @@ class _Shortlist:
         return place
 
     def add(self, scores: Floats32, rows: RowNumbers) -> None:
-        """Add the rows of a block whose score is at least the `floor` of their query, and raise the floor."""
+        """Add the rows of a block whose scores reach the `floor` of their query, and raise the floor."""
         hit = scores >= self.floor[:, None]
         if scores.shape[1] > self.k and np.count_nonzero(hit) > 4 * self.k * len(scores):
             # At the start, all rows are hits. The k-th of a block is at most the k-th of the index.
@@ -420,7 +420,7 @@ def _own_rows(own: Ints | None, n: int, n_index: int) -> RowNumbers:
         return np.full(n, NOBODY, np.int64)
     if own.shape != (n,) or (n and (own.min() < NOBODY or own.max() >= n_index)):
         raise InputError(
-            "The row numbers of the queries in the index are not valid.",
+            "The row numbers of the queries in the index are invalid.",
             got=f"shape {own.shape}" + (f", {own.min()} to {own.max()}" if own.size else ""),
             allowed=f"one number for each of {n:,} queries, from -1 to {n_index - 1}",
         )

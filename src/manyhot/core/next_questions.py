@@ -59,7 +59,8 @@ def average_rater(quality: Floats, weights: npt.NDArray[Any] | None = None) -> F
     ----------
     quality : ndarray of float64, shape (R, 2, A)
     weights : ndarray, shape (R,), optional
-        Relative probability that each rater gives the next answer, for example the rater's number of answers.
+        Relative probability that each rater gives the next answer, such as the rater's number of answers so
+        far.
     """
     return np.asarray(np.average(quality, axis=0, weights=weights), np.float64)
 
@@ -96,9 +97,9 @@ def expected_change(
     """Return the expected change in the label sets per answer to each question, shape (Q,).
 
     With ``ahead=1``, this is the probability that the next answer changes the state. This probability cannot
-    rank most new questions: a single answer cannot change their state, so it is 0. With ``ahead=n``, the
-    result is the maximum, over 1, 2, … n answers, of the probability of a change divided by the number of
-    answers.
+    rank most new questions: it is 0 for all of them, because a single answer cannot change their state. With
+    ``ahead=n``, the result is the maximum, over 1, 2, … n answers, of the probability of a change divided by
+    the number of answers.
 
     Parameters
     ----------
@@ -111,9 +112,9 @@ def expected_change(
     References
     ----------
     Frazier & Powell 2010, Paradoxes in learning and the marginal value of information, Decision Analysis 7,
-    doi 10.1287/deca.1100.0190. If information must accumulate, a single step has no value, but the best rate
-    over several steps is positive. In the paper, the value is a reward. Here, it is the probability that the
-    label set changes.
+    doi 10.1287/deca.1100.0190. If information must accumulate before it is useful, a single step has no
+    value, but the best rate over several steps is positive. In the paper, the value is a reward; here, it is
+    the probability that the label set changes.
     """
     _check_threshold(threshold)
     steps = np.broadcast_to(np.asarray(ahead), odds.shape)
@@ -131,7 +132,7 @@ def entropy(odds: Floats) -> Floats:
 
 
 def disagreement(counts: Ints) -> Floats:
-    """Return the entropy of the answers to each question, in bits, with one answer of each kind added.
+    """Return the entropy of the answers to each question, in bits, after adding one answer of each kind.
 
     Because of the added answers (Laplace's rule), questions without answers come first, and three equal
     answers are stronger evidence than a single answer.
@@ -177,7 +178,7 @@ def settled(
     at_most : float
         Accepted probability of a change.
     sure : float
-        Probability from which a question is settled. With 1, no question is settled by its probability alone.
+        Probability at which a question is settled. With 1, no question is settled by its probability alone.
 
     Raises
     ------
@@ -202,7 +203,7 @@ def choose_questions(score: Floats, budget: int, open_: Bools | None = None) -> 
     budget : int
         Maximum number of questions.
     open_ : ndarray of bool, shape (Q,), optional
-        Questions that can be asked. By default, all.
+        Questions that can be asked; all by default.
 
     Returns
     -------
@@ -230,8 +231,8 @@ class AnswerOutcomes:
         Contribution of each outcome. Outcomes with equal sums are separate.
     below, above : ndarray of float64, shape (2, K + 1)
         Probability of the first k outcomes, and of the other outcomes, if the class is not in the image (row
-        0) and if it is in the image (row 1). Both are computed as sums, so that impossible outcomes have a
-        probability of exactly 0.
+        0) and if it is in the image (row 1). Both are computed as sums rather than as 1 minus the other, so
+        that impossible outcomes have a probability of exactly 0.
     """
 
     added: Floats

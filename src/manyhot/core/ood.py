@@ -1,4 +1,4 @@
-"""How well a score of confidence separates images of known classes from images of other classes."""
+"""How well a confidence score separates images of known classes from images of other classes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def confidence_scores(case: Case, score: str) -> Floats:
     ----------
     case : Case
         A case with confidences. ``mutual_information`` needs the uncertainty of an average. ``entropy`` needs
-        this uncertainty, too, or probabilities of all classes that add up to 1. ``energy`` needs logits of
+        either this uncertainty or probabilities of all classes that add up to 1. ``energy`` needs logits of
         all classes.
     score : str
         One of `OOD_SCORES`.
@@ -88,8 +88,9 @@ def auroc(inside: Floats, outside: Floats) -> Separation:
     Notes
     -----
     The interval is a jackknife interval over both kinds of images, on the logit scale. Its variance equals
-    that of DeLong, DeLong and Clarke-Pearson 1988, doi 10.2307/2531595, up to terms of the order of 1 / n.
-    The interval is NaN with fewer than 30 images of a kind, or if the scores separate all images.
+    that of DeLong, DeLong and Clarke-Pearson 1988, doi 10.2307/2531595, up to terms of order 1 / n. The
+    interval is NaN if there are fewer than 30 images of either kind, or if the scores separate the two kinds
+    completely.
     """
     m, n = len(inside), len(outside)
     if not m or not n:
@@ -121,8 +122,8 @@ def fpr_at_tpr(inside: Floats, outside: Floats, rng: np.random.Generator) -> Sep
     -----
     The interval is computed from draws of both errors. The number of in-distribution images below the true
     threshold is binomial. The share of out-of-distribution images that are accepted at such a threshold is
-    drawn from Jeffreys' posterior of a proportion, so that the interval is not empty if the share is 0. The
-    interval is NaN in the same cases as in `auroc`.
+    drawn from Jeffreys' posterior of a proportion, so that the width of the interval is not 0 if the share is
+    0. The interval is NaN in the same cases as in `auroc`.
     """
     m, n = len(inside), len(outside)
     if not m or not n:

@@ -1,9 +1,9 @@
 """Operating points: a threshold for each class, chosen by cross-fitting; or the top class of each image.
 
-Models whose probabilities of an image add up to 1 predict one class, the top class. With independent classes,
-a class is predicted on an image if its score is at least the threshold of the class. A threshold that is
-evaluated on the images on which it was chosen flatters the model, most of all for rare classes. Therefore
-images are split into folds, the threshold of each fold is chosen on the other folds, and the counts of all
+Models whose probabilities add up to 1 for each image predict one class, the top class. With independent
+classes, a class is predicted on an image if its score is at least the threshold of the class. Evaluating a
+threshold on the images on which it was chosen flatters the model, most of all for rare classes. Images are
+therefore split into folds, the threshold of each fold is chosen on the other folds, and the counts of all
 folds are added up.
 
 Positives and negatives are those of `manyhot.core.class_counts`. The errors of independent classes are the
@@ -36,15 +36,14 @@ threshold, the top class is predicted."""
 FOLDS = 5
 
 REASONS = ("no positives", "no negatives", "too few positives", "not reached", "no threshold")
-"""Why numbers of a class are undefined.
-
-Without positives, all are. Without negatives, the area under the ROC curve is. A threshold needs at least as
-many positives as folds, of which no fold may contain all; and a precision may be above that of any threshold.
-Thresholds that were chosen on other images may lack a class.
+"""Why values of a class are undefined. Without positives, all values are undefined; without negatives, only
+the area under the ROC curve is. Choosing a threshold requires at least as many positives as folds, and no
+fold may contain all of them. A required precision may be above that of any threshold. Thresholds that were
+chosen on other images may lack a class.
 """
 
 EFFECT_RESAMPLES = 50
-"""Resamples from which it follows how much the choice of thresholds adds to the variance."""
+"""Number of resamples for estimating how much the choice of thresholds adds to the variance."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +64,15 @@ class OperatingPoints:
     n_predicted, n_right : ndarray of int64, shape (C,)
         Number of cells at or above the threshold of their fold, and number of positives among them.
     effect : ndarray of float64, shape (3, C)
-        The design effects of precision, recall and F* (see `f1`): the variance relative to the variance of a
-        share of independent images under fixed thresholds; at least 1.
+        The design effects of precision, recall and F* (see `f1`): their variance, divided by the variance of
+        a share of independent images under fixed thresholds; at least 1.
     reason : ndarray of int64, shape (C,)
-        The reason why numbers are undefined, as a position in `REASONS`; -1 if all are defined.
+        The reason why values are undefined, as a position in `REASONS`; -1 if all are defined.
     masked : bool
     goal : str, optional
-        One of `GOALS`; None if thresholds were given.
+        One of `GOALS`; None if the case had thresholds.
     top : ndarray of int, shape (n,), optional
-        The top class of each image, if it is what is predicted. Then there are no thresholds.
+        The top class of each image if top classes are the predictions, in which case there are no thresholds.
     """
 
     n_positives: Ints64
@@ -102,7 +101,7 @@ class OperatingPoints:
         return np.flatnonzero(self.is_fitted)
 
     def predicts(self, scores: AnyFloats, image: Ints | slice, classes: Ints | int) -> Bools:
-        """Return whether classes with these scores are predicted on images."""
+        """Return whether classes with these scores are predicted on the images."""
         if self.top is not None:
             return np.asarray(self.top[image] == classes)
         with np.errstate(invalid="ignore"):  # without a threshold, nothing is predicted in a fold
@@ -119,15 +118,15 @@ class OperatingPoints:
     def f1(self) -> tuple[Floats, Floats, Floats]:
         """Return F1, 2 TP / (2 TP + FP + FN), with its interval.
 
-        The interval is derived from F*, TP / (TP + FP + FN), which is the share of cells that are both, among
-        cells that are positive or predicted. F* is a proportion, so it has a Wilson interval. F1 is 2 F* / (1
-        + F*), which increases with F*, so the ends of this interval are transformed.
+        The interval is derived from F*, TP / (TP + FP + FN): among the cells that are positive or predicted,
+        the share that is both. F* is a proportion, so it has a Wilson interval. F1 equals 2 F* / (1 + F*),
+        which increases with F*, so the ends of the Wilson interval are transformed accordingly.
 
-        Images of one fold determine the thresholds of the other folds, so shares vary more than under fixed
-        thresholds. As in surveys with correlated answers, counts are divided by the design effect. It is
-        estimated from resamples of the images of each fold, each with its own thresholds. With 50 images,
-        including 15 positives, intervals without the design effect contain the recall in 92 % of simulated
-        data sets.
+        The images of one fold determine the thresholds of the other folds, so shares vary more than under
+        fixed thresholds. As in surveys with correlated answers, counts are divided by the design effect,
+        which is estimated from resamples of the images of each fold, each with its own thresholds. With 50
+        images, including 15 positives, intervals without the design effect contain the recall in 92 % of
+        simulated data sets.
 
         References
         ----------
@@ -156,7 +155,7 @@ def operating_points(
 ) -> OperatingPoints | None:
     """Choose a threshold for each class by cross-fitting, and count the predictions at these thresholds.
 
-    If the case has thresholds of classes, which were chosen on other images, these are used on all images.
+    If the case already has thresholds of classes, chosen on other images, they are used on all images.
 
     Parameters
     ----------
@@ -172,10 +171,10 @@ def operating_points(
     rng : numpy.random.Generator
         Draws the folds.
     masked : bool
-        Ignore unclear cells and cells that no rater was asked about.
+        Whether to ignore unclear cells and cells that no rater was asked about.
     clusters : Clusters, optional
-        Clusters of the images, each of which is in a single fold. Design effects are then multiplied by those
-        of the clusters, at the thresholds of the folds.
+        Clusters of images. All images of a cluster are in the same fold. Design effects are then multiplied
+        by those of the clusters, at the thresholds of the folds.
 
     Returns
     -------

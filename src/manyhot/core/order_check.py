@@ -1,4 +1,4 @@
-"""Detection of predictions whose rows, classes or scores are not what is declared.
+"""Detection of predictions whose rows, classes or scores differ from what is declared.
 
 Common errors are predictions in the class order of the ILSVRC devkit, folders ``0, 1, 10, …`` sorted as
 strings, indices that start at 1, and rows sorted by class that are read in file order. Each reduces accuracy
@@ -48,7 +48,7 @@ def explain_order(
         Returns the rows sorted by image id, as an ndarray of int of shape (n,). It is called only if the
         accuracy is suspicious.
     class_orders : Mapping of str to ndarray of int, shape (C,)
-        Wrong class orders, by name. Each contains the class of each index.
+        Wrong class orders that may have been used, by name. Each maps an index in this order to the class.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def _share(right: Bools, rows: Bools) -> float:
 # Scores of all classes.
 
 _SAMPLE = 2_000
-"""Maximum number of images whose scores are looked at: enough to tell a weak model from chance."""
+"""Maximum number of images whose scores are checked, which is enough to tell a weak model from chance."""
 
 _SHUFFLES, _ORDERS = 99, 5
 _FEWEST_POSITIVES = 5
@@ -121,7 +121,7 @@ class Relation:
     by_chance : float
         The highest mean correlation in 99 random orders of the rows.
     n_classes : int
-        Number of classes with at least five positives, over which the mean is taken.
+        Number of classes over which the mean is taken: those with at least five positives.
     order : str or None
         A wrong order of classes that explains a low correlation. The text completes the sentence "the likely
         cause is …".
@@ -134,7 +134,7 @@ class Relation:
 
     @property
     def is_chance(self) -> bool:
-        """Whether the correlation is no higher than in random orders of the rows."""
+        """Whether the correlation is no higher than it is in random orders of the rows."""
         return self.correlation <= self.by_chance
 
 
@@ -154,10 +154,10 @@ def relate(case: Case, class_orders: Mapping[str, Ints]) -> Relation | None:
     least three times the current correlation and three times the highest correlation in random orders. For an
     arbitrary order of the columns, the correlation must be at least three times the current correlation and
     twice the highest correlation of any order of the columns after rows are shuffled. (Twice the current
-    correlation is also reached by weak models that take the images of several rare classes for another
-    class.) If there is one class per image, negated scores are correlated with all other classes in any wrong
-    order. The correlation of an order must therefore be twice as far above 0 as the scores' correlation is
-    below 0.
+    correlation is not enough: weak models that mistake the images of several rare classes for another class
+    reach it, too.) If there is one class per image, negated scores are correlated with all the other classes,
+    in any wrong order. The correlation of an order must therefore be twice as far above 0 as the scores'
+    correlation is below 0.
     """
     sample = _sampled(case)
     if sample is None:
@@ -214,7 +214,7 @@ def _best_order(standard: Floats32, sets: LabelSets, tested: Ints, rng: np.rando
 
 
 def constant_scores(case: Case) -> Ints:
-    """Return the classes with the same score on all images, for at least 100 images."""
+    """Return the classes that have the same score on all images, if there are at least 100 images."""
     if case.scores is None or len(case.labels) < _FEW:
         return np.zeros(0, np.intp)
     first = case.scores[0]
@@ -223,7 +223,7 @@ def constant_scores(case: Case) -> Ints:
 
 
 def are_probabilities(case: Case) -> bool:
-    """Return whether declared logits of at least 100 images are all between 0 and 1."""
+    """Return whether the scores of at least 100 images, declared as logits, are all between 0 and 1."""
     if case.scores is None or case.kind != "logit" or len(case.labels) < _FEW:
         return False
     return all(
@@ -233,9 +233,9 @@ def are_probabilities(case: Case) -> bool:
 
 
 ALL_PREDICTED = (
-    "every score is above 0, so by sigmoids every class of every image is predicted; if the scores are "
-    "scaled cosines, as of CLIP, pass `links` softmax, pass the cosines with `scores` cosine, or subtract a "
-    "threshold"
+    "every score is above 0, so with sigmoids every class is predicted on every image; if the scores are "
+    "scaled cosines, such as CLIP's, pass `links` softmax, pass the cosines with `scores` cosine, or "
+    "subtract a threshold"
 )
 
 

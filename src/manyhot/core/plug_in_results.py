@@ -75,7 +75,7 @@ def check_aggregate(entry: Entry, result: Any, arguments: tuple[Any, ...]) -> Ag
     if outside.any():
         raise ReturnError(f"`p` of {float(result.p[outside][0]):g}", "probabilities from 0 to 1")
     if np.isnan(result.p[answers.counts().sum(axis=1) > 0]).any():
-        raise ReturnError("`p` that is NaN", "NaN only for questions without answers")
+        raise ReturnError("`p` that contains NaN", "NaN only for questions without answers")
     return result
 
 

@@ -1,4 +1,4 @@
-"""Metrics under the posterior of the label sets: what raters leave undecided, as draws of label sets.
+"""Metrics under the posterior of the label sets: draws of label sets represent what raters left undecided.
 
 A draw replaces the states of all classes that have a probability. Classes are drawn independently given the
 votes; if raters chose one class per image, one class is drawn per image. Both treat the images as independent
@@ -11,11 +11,11 @@ label sets were right. By Rubin's rules, the value is the mean of the M estimate
     T = W + (1 + 1 / M) B
 
 with the mean W of the M squared errors, which is due to the sample of images, and the variance B of the M
-estimates, which is due to the raters. If classes are independent given the answers, B of a mean of y is
-about sum_S w_i**2 p_i (1 - p_i) with the probabilities p_i. The rules do not know whether the probabilities
-are right: a bias of all of them is in no interval. Models of raters take a class to be as often valid if it
-is proposed as if it is not. If two raters disagree, a proposed class then seems less probable than it is, so
-probabilities are adjusted first (`adjusted_probabilities`).
+estimates, which is due to the raters. If classes are independent given the answers, B of a mean of y is about
+sum_S w_i**2 p_i (1 - p_i) with the probabilities p_i. The rules cannot tell whether the probabilities are
+right: no interval includes a bias that all of them share. Models of raters assume that proposed classes are
+valid as often as other classes. If two raters disagree, a proposed class would therefore seem less probable
+than it is, so probabilities are adjusted first (`adjusted_probabilities`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def draw_sets(sets: LabelSets, rng: np.random.Generator) -> LabelSets:
     Parameters
     ----------
     sets : LabelSets
-        Label sets with probabilities. Classes without a probability keep their state.
+        Label sets with probabilities. A class without a probability keeps its state.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def _one_of(sets: LabelSets, p: Floats, rng: np.random.Generator) -> Bools:
 
 
 def weighted_values(estimate: Estimate, weights: Floats) -> Floats:
-    """Return the values of a metric under several weights of the images, shape (R,); NaN if no images count.
+    """Return the values of a metric under several sets of image weights, shape (R,); NaN if no images count.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def weighted_values(estimate: Estimate, weights: Floats) -> Floats:
 
 
 def share_above(a: Floats, b: Floats) -> float:
-    """Return the share of draws in which b is above a. Ties count half, and NaN is left out."""
+    """Return the share of draws in which b is above a. Ties count half. Draws with NaN are left out."""
     difference = b - a
     difference = difference[~np.isnan(difference)]
     if not len(difference):
@@ -91,20 +91,20 @@ def share_above(a: Floats, b: Floats) -> float:
 
 
 FEWEST_DRAWS = 2
-"""Draws from which their variance is known."""
+"""Minimum number of draws for estimating their variance."""
 
 _SURE, _STEPS, _TOLERANCE = 1e-9, 1000, 1e-9
 """Distance of a probability from 0 and 1 at least, and when iterations stop."""
 
 
 def adjusted_probabilities(p: AnyFloats, proposed: Bools) -> Floats:
-    """Return probabilities that account for proposed classes being valid more often than other classes.
+    """Return probabilities that allow for proposed classes to be valid more often than other classes.
 
     Parameters
     ----------
     p : ndarray of float, shape (Q,)
-        Probability, given the answers, that the class of each question is valid. It was computed as if both
-        kinds of classes were valid equally often.
+        Probability, given the answers, that the class of each question is valid, computed as if proposed and
+        other classes were equally often valid.
     proposed : ndarray of bool, shape (Q,)
         Whether the class of each question is in the proposed label set.
 
@@ -113,8 +113,8 @@ def adjusted_probabilities(p: AnyFloats, proposed: Bools) -> Floats:
     There are two kinds of questions: about proposed classes and about other classes. The odds of each
     question are multiplied by the odds of its kind and divided by the odds of all questions. The share of
     valid classes of a kind is estimated by expectation maximisation, as the mean of the new probabilities.
-    Probabilities of 0 and 1 do not change. Proposals need not be right, because the answers determine the
-    share of valid classes of each kind.
+    Probabilities of 0 and 1 do not change. The proposals need not be right, because the share of valid
+    classes of each kind is determined by the answers.
 
     References
     ----------
@@ -221,8 +221,8 @@ def resampled_values(
     -----
     In each stratum, n_h - 1 images are drawn with replacement from the audited images. An image that was
     drawn m times has the weight ``w (1 + (1 - p)**0.5 (m n_h / (n_h - 1) - 1))``, so that the variance is V
-    (Rao and Wu 1988, doi 10.1080/01621459.1988.10478591). For the population, p is set to 0, and the mean of
-    the proposed values over all images also varies, as a mean of N values.
+    (Rao and Wu 1988, doi 10.1080/01621459.1988.10478591). If errors refer to the population, p is set to 0,
+    and the mean of the proposed values over all images also varies, like a mean of N values.
     """
     residual = values.audited - weight * values.proposed
     proposed = weight * (values.proposed - sample.weights @ values.proposed)

@@ -19,8 +19,8 @@ FOLDS = 5
 class Coverage:
     """Counts for each image with a known label set: labels, proposed labels, questions, and valid questions.
 
-    All arrays are of int64, shape (q,). `unasked` is the number of questions that the known label sets do not
-    answer. These questions count as not valid.
+    All arrays are of int64, shape (q,). `unasked` is the number of questions that the known label sets leave
+    unanswered. They count as not valid.
     """
 
     labels: Ints64
@@ -31,7 +31,7 @@ class Coverage:
 
 
 def count_coverage(ensemble: Ensemble, proposed: Proposed, images: Ints | None = None) -> Coverage:
-    """Count the proposed labels of known label sets, for `images` or for all images with a known set.
+    """Count how many known labels are proposed, for `images` or for all images with a known label set.
 
     For images that are left out, the original label counts as proposed, because it remains without a
     question.
@@ -52,10 +52,10 @@ def count_coverage(ensemble: Ensemble, proposed: Proposed, images: Ints | None =
 
 
 def held_out(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals", folds: int = FOLDS) -> Coverage:
-    """Return the cross-validated coverage: each known image is counted under a rule fitted without it.
+    """Return the cross-validated coverage: each known image is counted with a rule fitted without it.
 
-    A rule that was chosen for its precision on some images is less precise on other images. The known images
-    are assigned to `folds` folds in turn.
+    Cross-validation is needed because a rule chosen for its precision on some images is less precise on
+    others. The known images are assigned to `folds` folds in turn.
     """
     images = ensemble.known_images
     folds = min(folds, len(images))

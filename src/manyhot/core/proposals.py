@@ -48,7 +48,8 @@ class Proposed:
     Attributes
     ----------
     pairs : Pairs
-        The questions. An original label that the rule did not propose has a score of 0 and no models.
+        The questions. An original label that the rule did not propose has a score of 0, and its number of
+        models is 0.
     label_only : ndarray of bool, shape (m,)
         Whether a question was added only because its class is the original label.
     left_out : ndarray of bool, shape (n,)
@@ -72,7 +73,7 @@ def apply_rule(
     leave_out : str
         One of `LEFT_OUT`.
     add_labels : bool
-        Whether to add the original labels. Otherwise, only images without proposals are left out.
+        Whether to add the original labels. If false, only images without proposals are left out.
 
     Raises
     ------
@@ -118,7 +119,7 @@ def _with_labels(ensemble: Ensemble, pairs: Pairs) -> tuple[Pairs, Bools]:
 
 
 def with_pairs(proposed: Proposed, image: Ints, class_id: Ints, n_classes: int) -> Proposed:
-    """Return the questions with additional (image, class) pairs, which have a score of 0 and no models."""
+    """Return the questions, plus additional (image, class) pairs with a score of 0 and 0 models."""
     pairs = proposed.pairs
     keys = pairs.keys(n_classes)
     more = np.unique(image.astype(np.int64) * n_classes + class_id)
@@ -205,18 +206,18 @@ def union(
 
 @register("proposer", "all-classes", models=False)
 def propose_all(ensemble: Ensemble, *, classes: int | str | Sequence[int | str] | None = None) -> Pairs:
-    """All classes for all images, without predictions: for short class lists that no model knows.
+    """All classes for all images, without predictions; for short class lists that no model was trained on.
 
     Parameters
     ----------
     classes : int, str or sequence of these, optional
-        Class ids; in `manyhot.propose`, also names. All images are asked about these classes only, and
-        original labels are not added. By default, all classes.
+        Class ids; in `manyhot.propose`, also names. Raters are asked only about these classes, on all images,
+        and original labels are not added. By default, all classes.
 
     Raises
     ------
     InputError
-        If a class is not the number of a class.
+        If a class id does not exist.
     """
     n, count = len(ensemble), ensemble.n_classes
     asked = np.arange(count) if classes is None else _class_ids(classes, count)
@@ -239,7 +240,7 @@ def _class_ids(classes: int | str | Sequence[int | str], n_classes: int) -> Ints
 
 @register("proposer", "top-k")
 def propose_top_k(ensemble: Ensemble, *, k: int = 20, model: str = "") -> Pairs:
-    """The top k classes of one model, such as the 20 of EVA-02 that Multilabelfy shows raters.
+    """The top k classes of one model, such as the top 20 of EVA-02, which Multilabelfy shows to raters.
 
     Parameters
     ----------
@@ -280,17 +281,17 @@ def propose_top_k(ensemble: Ensemble, *, k: int = 20, model: str = "") -> Pairs:
 
 @register("proposer", "real-search", learns=True)
 def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probability") -> Pairs:
-    """ReaL's search for the models and thresholds with the highest precision at a recall on known label sets.
+    """ReaL's search for the models and thresholds with the highest precision at a given recall on known sets.
 
-    Each model proposes its top class and all classes above its threshold. For ranks, each model proposes its
-    top classes up to a depth.
+    Each model proposes its top class and all classes above its threshold. With ranks, each model instead
+    proposes its top classes up to a depth.
 
     Parameters
     ----------
     recall : float
         Minimum recall of the known labels.
     by : {"probability", "score", "rank"}
-        The quantity that is compared with thresholds. For ranks, thresholds are depths from 1 to the length
+        The quantity that is compared with thresholds. With ranks, thresholds are depths from 1 to the length
         of the list.
 
     Raises
@@ -301,9 +302,9 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
     Notes
     -----
     The search uses the thresholds at which a model adds 0, 1/8, 1/4, 1/2, 1, 2, 4 and 8 classes per image to
-    its top class. `manyhot.core.real_search.search` describes when the search is exhaustive.
-    `searched_recall` and `searched_precision` are the recall and precision on the searched images. Recall and
-    precision on other images are lower.
+    its top class. See `manyhot.core.real_search.search` for when the search is exhaustive. `searched_recall`
+    and `searched_precision` are the recall and precision on the searched images. Recall and precision on
+    other images are lower.
 
     References
     ----------
@@ -331,7 +332,7 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
 
 def _check_depth(ensemble: Ensemble, models: Iterable[int], k: int) -> None:
     if not isinstance(k, int) or k < 1:
-        raise InputError("The number of classes k is not valid.", got=k, allowed="integers of at least 1")
+        raise InputError("The number of classes k is invalid.", got=k, allowed="integers of at least 1")
     for m in models:
         depth = ensemble.top[m].shape[1]
         if depth < k:

@@ -1,7 +1,8 @@
-"""Label sets of the same images by several protocols: how they agree, and what depends on the protocol.
+"""Label sets of the same images under several protocols: how they agree, and what depends on the protocol.
 
-A protocol is a way to label: who is asked, about which classes, and how answers become a label set. Two
-protocols are compared as two raters are: on the classes that both asked about, and on the sets they made.
+A protocol is a way to label images: who is asked, about which classes, and how answers become a label set.
+Two protocols are compared like two raters: on the classes that both asked about, and on the resulting label
+sets.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class SetOverlap:
     Attributes
     ----------
     a, b, both : ndarray of int64, shape (n,)
-        The number of classes in the first set, in the second set and in both sets.
+        The number of classes in the first set, in the second set, and in both.
     """
 
     a: Ints64
@@ -80,7 +81,7 @@ def _keys(sets: LabelSets, state: int) -> Ints64:
 
 @dataclass(frozen=True, eq=False)
 class SharedAnswers:
-    """Answers of protocols to questions about (image, class) pairs. Protocols are treated as raters.
+    """Protocols' answers to questions about (image, class) pairs. Each protocol is treated as a rater.
 
     Attributes
     ----------
@@ -94,7 +95,7 @@ class SharedAnswers:
 
     @classmethod
     def of(cls, sets: Sequence[LabelSets], rated: Sequence[Bools]) -> SharedAnswers:
-        """Return the answers of protocols that record the classes that they asked about.
+        """Return the answers of protocols, which must record the classes that raters were asked about.
 
         Parameters
         ----------
@@ -102,7 +103,7 @@ class SharedAnswers:
             Label sets of the same n images, row by row. *Unclear* counts as *maybe*. A class that is not
             listed has no answer, unless the label sets are complete.
         rated : sequence of ndarray of bool, shape (n,)
-            The images that people saw in each protocol. Other images have no answers.
+            The images that raters saw under each protocol. Other images have no answers.
         """
         parts = [_asked(one, seen) for one, seen in zip(sets, rated, strict=True)]
         keys = np.unique(np.concatenate([key for key, _ in parts]))
@@ -137,7 +138,7 @@ def _completed(asked: _Asked, keys: Ints64) -> _Asked:
 
 
 def records_noes(sets: LabelSets) -> bool:
-    """Return whether label sets record classes that raters were asked about and that are not valid."""
+    """Return whether label sets record the classes that raters were asked about but that are not valid."""
     return bool(sets.complete or (sets.state == NO).any())
 
 
@@ -164,7 +165,7 @@ def states_by_other(a: LabelSets, b: LabelSets, chosen: Bools | None = None) -> 
 
 
 def missed_beside(a: LabelSets, b: LabelSets) -> tuple[Ints, Ints, Ints64]:
-    """Count pairs of a label of the first protocol alone and a label of the second, on the same image.
+    """Count pairs of a label that only the first protocol has and a label of the second, on the same image.
 
     Returns
     -------
@@ -218,7 +219,7 @@ class RightBy:
         return self._resampled(flat, np.ones((n, 1), bool), np.zeros(p * m, np.intp)).reshape(p, m, -1)
 
     def errors_right_by(self, a: int, b: int) -> tuple[Floats, Floats32]:
-        """Return the share of each model's errors under protocol a that are right under b, and its resamples.
+        """Return the share of each model's errors under protocol a that are right under b, with resamples.
 
         Returns
         -------
@@ -241,7 +242,7 @@ class RightBy:
         return Bootstrap(np.ones((1, self.n), bool), self.resamples, self.seed)
 
     def differences(self, protocol: int) -> tuple[Floats, Floats]:
-        """Return the differences between all models under a protocol, and standard errors, shape (M, M).
+        """Return the differences between all models under a protocol, with standard errors, shape (M, M).
 
         The difference is the value of the column's model minus the value of the row's model.
         """
@@ -261,7 +262,7 @@ class Swaps:
     difference_a, difference_b : ndarray of float64, shape (s,)
         Value of the second model minus value of the first model, under each protocol.
     p_adjusted : ndarray of float64, shape (s,)
-        p-value of the swap, with Holm's correction over all pairs of models; see `swaps_between`.
+        p-value of the swap, adjusted by Holm's method over all pairs of models; see `swaps_between`.
     """
 
     a: Positions
@@ -277,8 +278,9 @@ def swaps_between(right: RightBy, a: int, b: int) -> Swaps:
     Notes
     -----
     Two models swap places if one is better under the first protocol and the other is better under the second.
-    Both statements must be shown, so p is the larger of the two one-sided p-values: the intersection-union
-    test (Berger 1982, doi 10.1080/00401706.1982.10487790). Holm's correction counts all pairs of models.
+    Both statements must be significant, so p is the larger of the two one-sided p-values, as in the
+    intersection-union test (Berger 1982, doi 10.1080/00401706.1982.10487790). Holm's correction counts all
+    pairs of models.
     """
     first, second = np.triu_indices(right.values.shape[1], 1)
     (in_a, error_a), (in_b, error_b) = (right.differences(protocol) for protocol in (a, b))
@@ -299,7 +301,7 @@ COMPONENTS = ("models", "protocols", "models × protocols")
 
 
 def variance_components(values: AnyFloats) -> Floats:
-    """Return the variances between models, between protocols, and of the residual, shape (3, …).
+    """Return the variance between models, between protocols, and of the residual, shape (3, …).
 
     Parameters
     ----------
@@ -320,7 +322,7 @@ def variance_components(values: AnyFloats) -> Floats:
 
 
 def without_noise(value: Floats, samples: Floats) -> tuple[Floats, Floats]:
-    """Return variances without the noise from the draw of images, and their shifted samples.
+    """Return variances without the noise due to the sampling of images, and their shifted samples.
 
     Parameters
     ----------
@@ -330,9 +332,9 @@ def without_noise(value: Floats, samples: Floats) -> tuple[Floats, Floats]:
 
     Notes
     -----
-    Noise increases a variance. Resampling adds about as much again as the draw of the images added. Twice the
-    value minus the mean of the samples therefore removes this noise (Efron & Tibshirani 1993, section 10.6).
-    Samples are centred at the result. Variances are clipped at 0.
+    Noise increases a variance. Resampling the images adds about as much noise as their sampling did. Twice
+    the value minus the mean of the samples therefore removes this noise (Efron & Tibshirani 1993, section
+    10.6). Samples are centred at the result. Variances are clipped at 0.
     """
     added = samples.mean(axis=1) - value
     return np.maximum(value - added, 0), np.maximum(samples - 2 * added[:, None], 0)

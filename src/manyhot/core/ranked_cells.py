@@ -116,7 +116,7 @@ class Walk:
     lengths : ndarray of int, shape (2 K + 1,)
         The number of cells in each run.
     positive_images, place : ndarray of int, shape (m,)
-        The image of each positive, and the position of its score among the distinct scores, from 0.
+        The image of each positive, and the position of its score among the distinct scores, counted from 0.
     """
 
     images: Ints
@@ -136,7 +136,7 @@ class Walk:
 
 @dataclass(frozen=True)
 class Walks:
-    """The ranked cells of several groups, such as classes, of which each has its own images.
+    """The ranked cells of several groups, such as classes, each of which has its own images.
 
     Attributes
     ----------
@@ -225,7 +225,7 @@ class CellsByClass:
 
 
 def each_class(cells: RankedCells) -> Iterator[tuple[RankedCells, Bools]]:
-    """Yield the ranked cells of each class alone, and which images have such a cell, shape (n,)."""
+    """Yield the ranked cells of one class at a time, and which images have such a cell, shape (n,)."""
     if isinstance(cells, CellsByClass):
         yield from ((replace(cells, classes=[one]), cells.usable) for one in cells.classes)
     elif isinstance(cells, Walks):
@@ -371,7 +371,7 @@ class EdgeTable:
     ----------
     edges : ndarray of float, shape (E,)
     by_bits : bool
-        Whether bins have equal width in the bits of float32, which suits probabilities, instead of in the
+        Whether bins have equal width in the bits of float32, which suits probabilities, rather than in the
         score.
     lowest, scale : float
         The bin of a score is its distance to the lowest edge, multiplied by the scale.

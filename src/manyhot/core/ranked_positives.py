@@ -45,7 +45,8 @@ class RankedPositives:
     positives, cells : ndarray of int, shape (n,)
         The number of positives and the number of cells of each image.
     asked : tuple of two ndarrays of int and one of float, shape (asked cells,), or None
-        The group, the image and the score of each cell, by group with descending scores; None without a mask.
+        The group, the image and the score of each cell about which raters were asked, by group with
+        descending scores; None if there is no mask.
     """
 
     by: Group
@@ -105,8 +106,8 @@ def class_columns(
 ) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
     """Yield the slice of each class in the ascending `classes`, with its scores.
 
-    The scores, shape (n,), are contiguous. The next step overwrites them. With `scores`, shape (n, C), they
-    are taken from there as they are, and not as float32 or float64.
+    The yielded scores, shape (n,), are contiguous. The next step overwrites them. If `scores`, shape (n, C),
+    are passed, they are used in their own type, without conversion to float32 or float64.
     """
     dtype = np.result_type(scores_of(case).dtype, np.float32) if scores is None else scores.dtype
     scores = scores_of(case) if scores is None else scores

@@ -1,7 +1,7 @@
 """Metrics of the ranking by dense scores: average precision, coverage error and ranking loss.
 
-Only the order matters, so logits and probabilities give the same value. Ties are not broken: all cells of a
-score are reached at once, as in scikit-learn.
+Only the order matters, so logits and probabilities give the same value. Ties are not broken: all cells with
+the same score enter together, as in scikit-learn.
 
 A positive is a class with state yes of a usable image. All other classes of the image are negatives, unless
 `masked` is set (*not asked is not no*): then only classes with state no are negatives, and classes that are
@@ -53,12 +53,12 @@ from manyhot.registry import register
     default=True,
 )
 def map_macro(case: Case, *, masked: bool = False) -> Estimate:
-    """Average precision of each class over the images, averaged over the classes.
+    """Average precision of each class over the images, averaged over classes.
 
     Parameters
     ----------
     masked : bool
-        Ignore unclear cells and cells that no rater was asked about.
+        Whether to ignore unclear cells and cells that no rater was asked about.
 
     References
     ----------
@@ -69,12 +69,12 @@ def map_macro(case: Case, *, masked: bool = False) -> Estimate:
     AP is the sum of (R_i - R_{i-1}) P_i over the distinct scores of a class, without interpolation. `n` is
     the number of images.
 
-    Deviation: a class without positives under the weights does not count, whereas scikit-learn counts it as
-    0.
+    Deviation: a class that has no positives under the weights does not count, whereas scikit-learn counts it
+    as 0.
 
-    The first weighted evaluation or interval sorts the scores (0.8 s). For each cell that is not below the
-    lowest positive of its class, it stores 2 bytes, or 4 bytes with more than 65,536 images. Later
-    evaluations take 0.05 s, and later intervals 0.13 s.
+    The first weighted evaluation or interval sorts the scores (0.8 s). It stores 2 bytes (4 bytes with more
+    than 65,536 images) for each cell that is not below the lowest positive of its class. Later evaluations
+    take 0.05 s, and later intervals 0.13 s.
     """
     return _precision(case, "class", masked)
 
@@ -91,7 +91,7 @@ def map_macro(case: Case, *, masked: bool = False) -> Estimate:
 def map_micro(case: Case, *, masked: bool = False) -> Estimate:
     """Average precision over one ranking of all (image, class) pairs.
 
-    Scores of different images and classes are compared.
+    Scores are compared across images and classes.
 
     References
     ----------
@@ -101,7 +101,8 @@ def map_micro(case: Case, *, masked: bool = False) -> Estimate:
     -----
     Without `masked`, the first evaluation locates each cell among the distinct scores of the positives (1 s).
     It stores 2 bytes per cell, or 4 bytes with more than 32,767 distinct scores. Later evaluations take 0.09
-    s, and later intervals 0.15 s. Intervals use the sum of the changes over the cells of each image.
+    s, and later intervals 0.15 s. For intervals, the change due to an image is the sum of the changes due to
+    its cells.
     """
     return _precision(case, "all", masked)
 
@@ -110,12 +111,12 @@ def map_micro(case: Case, *, masked: bool = False) -> Estimate:
 def map_11point(case: Case, *, masked: bool = False) -> Estimate:
     """Interpolated average precision of each class at 11 recalls, averaged over the classes.
 
-    The precision at a recall of 0, 0.1, …, 1 is the highest precision at this or a higher recall.
+    The precision at each recall of 0, 0.1, …, 1 is the highest precision at that recall or above.
 
     References
     ----------
     Everingham et al. 2010, The Pascal Visual Object Classes (VOC) Challenge, doi 10.1007/s11263-009-0275-4,
-    section 4.2. VOC 2007 used this metric. Later challenges use all recalls.
+    section 4.2. VOC 2007 used this metric. Later challenges used all recalls.
 
     Notes
     -----
@@ -151,13 +152,14 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
 
     Notes
     -----
-    For each image with both positives and negatives, the value equals `lrap`, even with ties. Both metrics
-    average, over the positives, the share of positives among the classes with at least the positive's score.
-    They differ only if all classes are positives: AP is then 1, and LRAP is undefined.
+    For each image with both positives and negatives, the value equals that of `lrap`, even with ties. For
+    each positive, both metrics compute the share of positives among the classes that score at least as high,
+    and average this share over the positives. They differ only if all classes are positive: AP is then 1, and
+    LRAP is undefined.
 
     Deviations: scikit-learn counts an image without positives as 0. The code of Chen et al. skips it, as this
     metric does, but breaks ties by an unstable sort, so that its value depends on the platform. Without ties,
-    the two values are equal.
+    it gives the same value as this metric.
     """
     ranked = rank_positives(case, "image", masked=masked)
     if ranked is None:
@@ -180,7 +182,7 @@ def lrap(case: Case, *, masked: bool = False) -> Estimate:
 
     Notes
     -----
-    See `map_image` for the difference between the two metrics.
+    See `map_image` for how the two metrics differ.
 
     Deviation: scikit-learn counts images without positives or without negatives as 1.
     """
@@ -201,20 +203,20 @@ def lrap(case: Case, *, masked: bool = False) -> Estimate:
     default=True,
 )
 def coverage(case: Case) -> Estimate:
-    """Mean number of top classes that are needed to include the whole label set.
+    """Mean number of top classes that are needed to cover the whole label set.
 
     References
     ----------
     Tsoumakas, Katakis and Vlahavas 2010, Mining multi-label data, doi 10.1007/978-0-387-09823-4_34, who count
-    from 0. This metric counts from 1, like ``sklearn.metrics.coverage_error``. Classes that tie with the
-    lowest positive are included.
+    ranks from 0. This metric counts from 1, like ``sklearn.metrics.coverage_error``. Classes that tie with
+    the lowest positive are included.
 
     Notes
     -----
-    The best value is the mean size of the label sets. Images with an empty label set are skipped.
+    The best possible value is the mean size of the label sets. Images with an empty label set are skipped.
 
-    There is no parameter `masked`, because depths among the classes that raters were asked about cannot be
-    compared between images with different numbers of such classes.
+    There is no parameter `masked`, because depths counted among only the classes that raters were asked about
+    are not comparable between images with different numbers of such classes.
 
     Deviation: scikit-learn counts an image without positives as 0.
     """
@@ -236,7 +238,7 @@ def coverage(case: Case) -> Estimate:
     default=True,
 )
 def ranking_loss(case: Case, *, masked: bool = False) -> Estimate:
-    """Share of the pairs of a valid and an invalid class that are ranked wrongly, averaged over images.
+    """Share of pairs of a valid and an invalid class that are in the wrong order, averaged over images.
 
     A tie counts as an error. Images without positives or without negatives are skipped.
 
@@ -258,7 +260,7 @@ def ranking_loss(case: Case, *, masked: bool = False) -> Estimate:
 
 
 def curve_means(case: Case, *, masked: bool = False) -> dict[str, Estimate]:
-    """Return the metrics of class rankings by name. The scores of each class are sorted only once.
+    """Return the metrics of class rankings, by name. The scores of each class are sorted only once.
 
     The metrics are `map_macro`, `map_11point`, `auroc_macro` and, for the ranking of all cells,
     `auroc_micro`.
@@ -314,14 +316,13 @@ def class_precision(case: Case, masked: bool = False, clusters: Clusters | None 
     masked : bool
         As in `map_macro`.
     clusters : Clusters, optional
-        Clusters of the images, of which the jackknife leaves out one at a time. By default, it leaves out one
-        image at a time.
+        Clusters of images. The jackknife leaves out one cluster at a time or, by default, one image.
 
     Notes
     -----
     With 30 to 50 positives, intervals contain the expected value in 92 to 98 % of simulated data sets
-    (``benchmarks/coverage_rare_classes.py --classes 1``). With 10 positives, intervals would contain it in 88
-    to 98 %.
+    (``benchmarks/coverage_rare_classes.py --classes 1``). With 10 positives, they would contain it in 88 to
+    98 %.
     """
     c = case.labels.n_classes
     ranked = rank_positives(case, "class", masked=masked)
@@ -364,7 +365,7 @@ class ClassDifferences:
     Attributes
     ----------
     values : ndarray of float64, shape (2, C)
-        The average precision of both models; NaN without positives.
+        The average precision of both models; NaN if the class has no positives.
     lo, hi, p : ndarray of float64
         The interval of the second value minus the first, and the two-sided p; NaN for classes with fewer than
         `FEWEST_POSITIVES` positives.
@@ -392,8 +393,8 @@ def class_differences(
 
     Notes
     -----
-    The standard error is the jackknife standard error of the difference, so that images that are difficult
-    for both models cancel out. `p` uses Student's t.
+    The standard error is that of a jackknife of the difference, in which images that are difficult for both
+    models cancel out. `p` is computed with Student's t.
     """
     c = first.labels.n_classes
     found = ClassDifferences(np.full((2, c), np.nan), np.zeros(c, np.int64), *np.full((3, c), np.nan))

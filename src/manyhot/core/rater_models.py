@@ -1,8 +1,8 @@
 """Models of raters: how the answers of a rater depend on the truth, and how they are fitted to votes.
 
-There are two models, with one row of probabilities for each truth (Dawid and Skene), or with one for both
-(one-coin). Both are fitted by `manyhot.core.expectation_maximisation`, under the prior of raters in
-`manyhot.core.dirichlet_priors`.
+There are two models: one with a row of probabilities for each truth (Dawid and Skene), and one with a single
+row for both truths (one-coin). Both are fitted by `manyhot.core.expectation_maximisation`, under the prior of
+raters in `manyhot.core.dirichlet_priors`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from manyhot.core.dirichlet_priors import CENTRE, RaterPrior, log_marginal
 from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
 
 _RIGHT, _WRONG = 4.0, 1.0
-"""Prior counts in each cell of the pooled matrix: raters together are better than chance."""
+"""Prior counts in each cell of the pooled matrix: raters as a whole are better than chance."""
 
 _QUESTIONS = 2.0
 """Number of questions of each truth before any is counted, if the strength of the prior is estimated.
@@ -44,13 +44,14 @@ class RaterModel:
     Attributes
     ----------
     answer : ndarray of int, shape (m,)
-        The code of each vote, from 0 to A - 1, if the model treats maybe as another answer.
+        The code of each vote, from 0 to A - 1. If the model counts a maybe as another answer, the code is
+        that of this answer.
     start : ndarray of float, shape (Q, T)
         Initial posteriors of T truths, up to a factor per question.
     n_answers : int
         A.
     tied : bool
-        Whether a rater's row under the truth no is the row under yes in reverse order.
+        Whether a rater's row under the truth no is the reverse of the row under the truth yes.
     hard : ndarray of float64, shape (A,), optional
         Probability of each answer to a hard question, by any rater. The last truth then means that a question
         is hard.
@@ -68,7 +69,7 @@ class RaterModel:
 
     @classmethod
     def dawid_skene(cls, answers: Answers, *, truth: str = "binary", hard: bool = False) -> RaterModel:
-        """Return the model with one row for each truth, with the options of the aggregator."""
+        """Return the model with one row per truth, set up with the options of the aggregator."""
         counts = answers.counts()
         start = counts.astype(np.float32) if truth == "answers" else _halved(counts)
         model = cls(answers, answers.answer, start, before=earlier_answers(answers))
@@ -76,7 +77,7 @@ class RaterModel:
 
     @classmethod
     def one_coin(cls, answers: Answers, *, maybe: str = "own", hard: bool = False) -> RaterModel:
-        """Return the model with one row for both truths, with the options of the aggregator."""
+        """Return the model with one row for both truths, set up with the options of the aggregator."""
         counts, before = answers.counts(), earlier_answers(answers)
         if maybe == "own":
             model = cls(answers, answers.answer, _halved(counts), tied=True, before=before)
@@ -96,11 +97,11 @@ class RaterModel:
         return replace(self, start=_with_hard(self.start), hard=hard / hard.sum())
 
     def untied(self) -> RaterModel:
-        """Return the model of the same answers with one row for each truth."""
+        """Return the model of the same answers with one row per truth."""
         return replace(self, tied=False)
 
     def refit(self, posterior: Floats) -> Fit:
-        """Return the fit of the raters to given truths, shape (T, Q), with the raters' prior."""
+        """Return the fit of the raters to given truths, shape (T, Q), under the raters' prior."""
         return replace(self, start=posterior.T).fit(iterations=1)
 
     def fit(
@@ -125,7 +126,7 @@ class RaterModel:
         )
 
     def aggregate(self, fit: Fit) -> Aggregate:
-        """Return a fit as the result of an aggregator. Hard questions are yes as often as other questions."""
+        """Return a fit as an aggregator's result. Hard questions are assumed to be yes as often as others."""
         p, prior, matrices = fit.posterior[-1], fit.prior, fit.matrices
         if self.hard is not None:
             prior, matrices = prior[:-1] / prior[:-1].sum(), matrices[:, :-1]
@@ -139,10 +140,10 @@ class RaterModel:
         return counts if self.n_answers == N_ANSWERS else np.insert(counts, MAYBE, 0, axis=2)
 
     def held_out(self, fit: Fit) -> Floats:
-        """Return the log-likelihood of the votes on each question, as if it had not been in the fit.
+        """Return the log-likelihood of the votes on each question, as if the question was not in the fit.
 
         The votes are removed from the counts of their raters. Their contributions to the posteriors of other
-        questions, and to parameters that raters share, remain, so that no further fit is needed.
+        questions and to parameters that raters share are kept, so that no further fit is needed.
 
         Returns
         -------

@@ -1,7 +1,7 @@
-"""How much raters' answers count beside the evidence of models, fitted to the answers themselves.
+"""How much raters' answers count relative to the evidence from models, fitted to the answers themselves.
 
-The rule needs no verdicts: raters count for as much as their answers tell, beyond the models, about a further
-answer, and never for more than models.
+The rule needs no verdicts: raters count for as much as their answers say, beyond the models, about a further
+answer, and never for more than the models.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from scipy.special import betaln, expit, psi
 from manyhot.core.array_types import Floats, Ints
 
 HALF = 0.5
-"""Maximum weight of raters beside models for a doubtful label. Raters of one campaign share errors, such as
-breeds that none of them tells apart, which their answers cannot reveal. Without the maximum, ReaL's raters
-make the order of 6,761 labels worse than models alone, judged by the main objects of Tsipras et al. (AUROC
-0.697 and 0.707); with it, better (0.715)."""
+"""Maximum weight of raters relative to models for a doubtful label. Raters of one campaign share errors that
+their answers cannot reveal, such as breeds that none of them can tell apart. Without the maximum, ReaL's
+raters make the order of 6,761 labels worse than models alone do, judged by the main objects of Tsipras et al.
+(AUROC 0.697 versus 0.707). With the maximum, they make it better (0.715)."""
 
 UNFITTED = 4.0
 """Strength if it cannot be fitted; it is 3 to 8 for ReaL's raters and those of CIFAR-10H."""
@@ -34,7 +34,7 @@ _DIGITS = 2
 def rater_evidence(
     people: Floats, n_votes: Floats, models: Floats, group: Ints, *, most: float = HALF
 ) -> tuple[Floats, Floats]:
-    """Return the weight of raters for each (image, class) pair, and the evidence expected from them.
+    """Return the weight of raters on each (image, class) pair, and the evidence expected from them.
 
     Parameters
     ----------
@@ -60,13 +60,13 @@ def rater_evidence(
     Notes
     -----
     The weight of n answers is n / (n + s), at most `most`, and `most` if n is unknown. The strength s is the
-    number of answers that models are worth. It is fitted by maximum likelihood: k of n answers are
-    beta-binomial with a = s μ and b = s (1 - μ). The expected evidence μ is a logistic function of the
-    evidence from models, with a slope of at least 0. The likelihood is the product of the probabilities of
-    each answer given the models and the earlier answers. After k of n answers, the next answer has the
-    probability (k + s μ) / (n + s). Each pair uses the fit to the other four of five folds. If fewer than 20
-    pairs have at least two answers, s is `UNFITTED`. If fewer than 20 pairs have an answer, μ is the evidence
-    from models. If answers are random, s is large, and raters hardly count.
+    number of answers that the evidence from models is worth. It is fitted by maximum likelihood: k of n
+    answers follow a beta-binomial distribution with a = s μ and b = s (1 - μ). The expected evidence μ is a
+    logistic function of the evidence from models, with a slope of at least 0. The likelihood is the product
+    of the probabilities of each answer given the models and the earlier answers. After k of n answers, the
+    next answer has the probability (k + s μ) / (n + s). Each pair uses the fit to the other four of five
+    folds. If fewer than 20 pairs have at least two answers, s is `UNFITTED`. If fewer than 20 pairs have an
+    answer, μ is the evidence from models. If raters answer at random, s is large, so raters hardly count.
 
     References
     ----------
@@ -88,7 +88,7 @@ def rater_evidence(
 
 
 def combined_evidence(people: Floats, models: Floats, weight: Floats) -> Floats:
-    """Return ``weight * people + (1 - weight) * models``, or the only evidence; NaN without evidence."""
+    """Return ``weight * people + (1 - weight) * models``, or the only evidence that there is, or NaN."""
     both = weight * people + (1 - weight) * models
     return np.where(np.isnan(people), models, np.where(np.isnan(models), people, both))
 
@@ -99,9 +99,9 @@ def corrected_evidence(people: Floats, models: Floats, weight: Floats, expected:
     Notes
     -----
     The score is models + weight · (people - expected), mapped to values between 0 and 1 by `within_unit`.
-    Answers that only confirm the models do not move an image ahead of images that no rater was asked about,
-    whereas they do in the weighted mean of `combined_evidence`. With answers of CIFAR-10H about half of the
-    images, the weighted mean ranks labels worse than models alone (AUROC 0.574 and 0.586), and the correction
+    Answers that only confirm the models do not move an image ahead of images that no rater was asked about.
+    In the weighted mean of `combined_evidence`, they do. With CIFAR-10H's answers for half of the images, the
+    weighted mean ranks labels worse than models alone (AUROC 0.574 versus 0.586), whereas the correction
     ranks them better (0.73).
     """
     moved = within_unit(models + weight * (people - expected))
@@ -109,7 +109,7 @@ def corrected_evidence(people: Floats, models: Floats, weight: Floats, expected:
 
 
 def within_unit(values: Floats) -> Floats:
-    """Map numbers to values between 0 and 1; the map increases, and is the identity from 0.01 to 0.99."""
+    """Map numbers to values between 0 and 1, by an increasing map that is the identity from 0.01 to 0.99."""
     over, under = np.maximum(values - 1 + _EDGE, 0), np.maximum(_EDGE - values, 0)
     inside = np.clip(values, _EDGE, 1 - _EDGE)
     return np.asarray(inside + _EDGE * (over / (over + _EDGE) - under / (under + _EDGE)))

@@ -1,4 +1,4 @@
-"""Quality of single raters: on golden questions, against other raters, in pairs, and in speed."""
+"""Quality of individual raters: on golden questions, against other raters, in pairs, and their speed."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Quality:
 
     @property
     def accuracy(self) -> Floats:
-        """The share of right answers. It is high for a rater who always answers no, if most truths are no."""
+        """The share of correct answers. If most truths are no, always answering no gives a high share."""
         return _share(self.counts[:, 1, YES] + self.counts[:, 0, :YES].sum(1), self.n)
 
     @property
@@ -84,7 +84,7 @@ class Quality:
         return _share(self.counts[:, 0, :YES].sum(1), self.n - self.n_yes)
 
     def share(self, truths: Sequence[int]) -> tuple[Floats, Floats, Floats]:
-        """Return the share of right answers for questions whose truth is in `truths`, and its 95 % interval.
+        """Return the share of correct answers to questions whose truth is in `truths`, and its 95 % interval.
 
         `truths` contains 0 for specificity, 1 for sensitivity, and both for accuracy. The arrays have shape
         (R,). The interval is computed by `manyhot.core.share_intervals.clustered_interval`.
@@ -97,10 +97,10 @@ class Quality:
     def informedness(self) -> tuple[Floats, Floats, Floats]:
         """Return the informedness of each rater, and its 95 % interval, each of shape (R,).
 
-        Informedness is the probability that an answer to a question with the truth yes is above an answer to
-        a question with the truth no, minus the probability that it is below. This equals 2 AUROC - 1 of the
-        ordered answers. Without maybes, it is sensitivity + specificity - 1. It is 0 for guessing and 1 for a
-        perfect rater.
+        Informedness is the probability that an answer to a question with the truth yes is higher than an
+        answer to a question with the truth no, minus the probability that it is lower. This equals 2 AUROC -
+        1 of the ordered answers. Without maybe answers, it is sensitivity + specificity - 1. It is 0 for
+        guessing and 1 for a perfect rater.
 
         References
         ----------
@@ -109,9 +109,9 @@ class Quality:
         degrees of freedom, where n is the number of images with the truth yes or the number with the truth
         no, whichever is smaller.
 
-        This interval has no width if all answers under each truth are the same, as those of a faultless
-        rater. Then, the squares of the lengths of Wilson's intervals of both shares, over images, are added,
-        as in `manyhot.core.share_intervals.difference_interval`.
+        The width of this interval is 0 if all answers under each truth are the same, like those of a perfect
+        rater. In this case, Wilson's intervals of both shares, over images, are combined by adding the
+        squares of their lengths, as in `manyhot.core.share_intervals.difference_interval`.
         """
         shares = _share(self.counts, self.counts.sum(2, keepdims=True))
         above, below = _net_share_below(shares[:, 0]), -_net_share_below(shares[:, 1])
@@ -140,7 +140,7 @@ class Quality:
         return np.maximum(variance, 0), np.stack(of)
 
     def spammers(self) -> Bools:
-        """Return the raters whose answers are uninformative: the interval of informedness is below `SPAMMER`.
+        """Return the raters with uninformative answers: their interval of informedness is below `SPAMMER`.
 
         Raters with fewer than `FEWEST_GOLDEN` answers under either truth are not assessed.
         """
@@ -158,9 +158,9 @@ def golden_quality(golden: GoldenAnswers) -> Quality:
 
 
 def peer_quality(answers: Answers, image: Ints | None = None) -> Quality:
-    """Return each rater's quality against the majority of the other raters. Questions with ties are left out.
+    """Return each rater's quality, with the majority of the other raters as the truth. Ties are left out.
 
-    In the majority, a maybe counts as no. As a rater's own answer, it is between no and yes.
+    A maybe counts as a no when the majority is determined, but is between no and yes as a rater's own answer.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def golden_measures(golden: GoldenAnswers, *, resamples: int, rng: np.random.Gen
     Raters and images are resampled independently, because both are samples: other raters or other golden
     images would give other means (Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122). The interval
     uses Student's t. Its degrees of freedom are the number of raters or of images, whichever is smaller,
-    minus one. Percentile intervals over six raters contain the expectation in only 83 to 86 % of the cases.
+    minus one. With six raters, percentile intervals contain the expected value in only 83 to 86 % of cases.
     """
     quality, truth = golden_quality(golden), golden.truth()
     names, image = np.unique(golden.images, return_inverse=True)
@@ -265,8 +265,8 @@ class RaterPairs:
         The share of equal answers, and Cohen's kappa (1960, doi 10.1177/001316446002000104).
     wrong, same_wrong : ndarray of int64
         Number of questions on which at least one of the two raters disagrees with the majority of the other
-        raters, and number on which both disagree with it and give the same answer. Only questions with at
-        least two other raters and without a tie count.
+        raters, and number on which both disagree with it and give the same answer. Only questions that have
+        at least two other raters and no tie count.
     """
 
     a: Ints64
@@ -280,8 +280,8 @@ class RaterPairs:
     def copiers(self) -> Bools:
         """Return the pairs of raters that often make the same errors.
 
-        The pairs have at least `FEWEST_ERRORS` errors, and at least a share of `COPIER` of these errors are
-        the same.
+        The returned pairs have at least `FEWEST_ERRORS` errors, of which at least a share of `COPIER` are the
+        same.
         """
         return (self.wrong >= FEWEST_ERRORS) & (self.same_wrong >= COPIER * self.wrong)
 
@@ -345,10 +345,10 @@ def _against(counts: Ints64, a: Ints8, b: Ints8) -> tuple[Bools, Bools]:
 def agreement_with_others(
     answers: Answers, image: Ints | None = None
 ) -> tuple[tuple[Floats, Floats, Floats], Ints64]:
-    """Return the share of other raters' answers that equal a rater's own, and the number of other answers.
+    """Return the share of other raters' answers that equal a rater's own, and the number of those answers.
 
     The share has a 95 % interval over images, as in `Quality.share`. `image` is the image of each question.
-    By default, each question has its own image. The number counts all answers of other raters to the
+    By default, each question has its own image. The number is that of all answers of other raters to the
     questions that the rater answered. All arrays have shape (R,).
     """
     counts, of = answers.counts(), answers.question if image is None else image[answers.question]
@@ -363,12 +363,12 @@ def agreement_with_others(
 
 
 def too_fast(seconds: Floats, pages: Ints64) -> Bools:
-    """Return the raters who took less than `TOO_FAST` of the median time, over at least `FEWEST_PAGES` pages.
+    """Return the raters with at least `FEWEST_PAGES` pages who took less than `TOO_FAST` of the median time.
 
     Parameters
     ----------
     seconds : ndarray of float64, shape (R,)
-        Median time that each rater took for an answer; NaN if unknown.
+        Median time that each rater took per answer; NaN if unknown.
     pages : ndarray of int64, shape (R,)
     """
     measured = seconds[~np.isnan(seconds)]
@@ -380,7 +380,7 @@ def too_fast(seconds: Floats, pages: Ints64) -> Bools:
 
 
 def always_no(golden: GoldenAnswers) -> float:
-    """Return the accuracy of always answering no to golden questions; NaN without golden questions."""
+    """Return the accuracy of always answering no to golden questions; NaN if there are none."""
     return float(1 - golden.truth().mean()) if len(golden) else float("nan")
 
 

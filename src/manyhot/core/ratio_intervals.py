@@ -1,11 +1,11 @@
 """Intervals of ratios of sums over images, and of means over strata, without resamples.
 
-Percentiles of resamples are too short for few images, and for means over strata, in which some strata have
-few images: with 20 images, they contain the expected value of ``mla`` in 87 % of simulated data sets. The
-jackknife with Student's t contains it in 95 to 97 %. Shares have Wilson's interval, which exists even if all
-predictions are right. ``benchmarks/interval_coverage.py`` shows the coverage.
+Percentile intervals are too narrow for few images, and for means over strata, some of which have few images:
+with 20 images, they contain the expected value of ``mla`` in 87 % of simulated data sets. The jackknife with
+Student's t contains it in 95 to 97 %. Shares have Wilson's interval, which exists even if all predictions are
+right. ``benchmarks/interval_coverage.py`` shows the coverage.
 
-Images of a cluster, such as those of a patient, resemble each other, so that intervals over images are too
+Images of a cluster, such as those of a patient, resemble each other, which makes intervals over images too
 narrow. The bootstrap over clusters draws whole clusters (`manyhot.core.resampling.Bootstrap`), and the
 jackknife leaves out one cluster at a time.
 
@@ -57,7 +57,7 @@ FEW_IMAGES = f"there are fewer than {FEWEST_CASES} images"
 
 
 def have_percentiles(ratio: Ratio, cells: Cells, scale: Scale = "logit") -> Bools:
-    """Return whether percentiles of resamples are a good interval of a ratio on each slice, shape (S,).
+    """Return whether percentiles of resamples give a good interval of a ratio on each slice, shape (S,).
 
     Percentiles are unsuitable for means over strata, for few images (see `IMAGES_FOR_PERCENTILES` and
     `FEWEST_CASES`), and for metrics on the log scale, such as the cross-entropy, because their values have a
@@ -86,16 +86,16 @@ def ratio_interval(
     Parameters
     ----------
     inside : ndarray of bool, shape (n,), optional
-        The images of a slice; by default all.
+        The images of a slice; all images by default.
     scale
         As in `manyhot.core.jackknife.jackknife_ends`; ignored for a share of images.
 
     Notes
     -----
     A share of images has Wilson's interval. Other values have a jackknife interval with Student's t
-    (`manyhot.core.jackknife.jackknife_ends`). Without variation, for example if all images of all strata are
-    right, there is no jackknife interval. On the log scale, for skewed values such as the cross-entropy,
-    there is no interval with fewer than `FEWEST_CASES` images.
+    (`manyhot.core.jackknife.jackknife_ends`). If there is no variation, for example because all predictions
+    in all strata are correct, there is no jackknife interval. On the log scale, for skewed values such as the
+    cross-entropy, there is no interval with fewer than `FEWEST_CASES` images.
     """
     masks = (np.ones(len(ratio.num), bool) if inside is None else inside)[None]
     (lo,), (hi,) = ratio_intervals(ratio, masks, scale=scale)
@@ -135,7 +135,7 @@ def intervals_in_cells(
     ----------
     masks : ndarray of bool, shape (S, n)
     cells : Cells
-        The cells of the masks. Images are counted once in each cell instead of in each slice.
+        The cells of the masks. Images are counted once per cell instead of once per slice.
     selected : ndarray of bool, shape (S,)
     scale
         As in `ratio_interval`.
@@ -227,7 +227,7 @@ def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:
     Parameters
     ----------
     inside : ndarray of bool, shape (n,), optional
-        The images of a slice; by default all.
+        The images of a slice; all images by default.
 
     Notes
     -----
@@ -310,21 +310,21 @@ def _sums_by(group: Ints) -> Callable[[Floats], Floats]:
 
 
 def with_few_apart(pairs: PairTable, first: Ints, second: Ints, n: int) -> PairTable:
-    """Return pairs of shares, with a different interval and p-value for models that differ on few images.
+    """Return pairs of shares, with another interval and p-value if models differ on few images.
 
     Parameters
     ----------
     first, second : ndarray of int, shape (P,)
-        Number of images on which only the first, and only the second model is right, as `only_one_right`
-        returns them.
+        Number of images on which only the first, and only the second model is right, as returned by
+        `only_one_right`.
     n : int
         Number of images.
 
     Notes
     -----
     If two models differ on fewer than `FEWEST_CASES` images, or if there are fewer than
-    `IMAGES_FOR_PERCENTILES` images, Wald's interval and p-value are computed after adding one image to both
-    counts. The interval then has a positive width even if both models are right on the same images.
+    `IMAGES_FOR_PERCENTILES` images, Wald's interval and p-value are computed after one image is added to each
+    count. The width of the interval is then positive even if both models are right on the same images.
 
     References
     ----------
@@ -335,16 +335,16 @@ def with_few_apart(pairs: PairTable, first: Ints, second: Ints, n: int) -> PairT
 
 
 def with_none_apart(pairs: PairTable, n: Ints) -> PairTable:
-    """Return pairs of values between 0 and 1, with an interval around 0 for models that differ on no image.
+    """Return pairs of values between 0 and 1, with an interval around 0 if models do not differ on any image.
 
     Parameters
     ----------
     n : ndarray of int, shape (P,)
-        Number of images on which two models are compared.
+        Number of images on which the two models of a pair are compared.
 
     Notes
     -----
-    Without this interval, a few images on which two models happen to agree would exclude any difference. The
+    Without this interval, a few images on which two models happen to agree would rule out any difference. The
     interval is that of shares (see `with_few_apart`), computed after adding an image with the largest
     possible difference and an image with the opposite difference.
     """
@@ -366,14 +366,14 @@ def _with_one_more_each(pairs: PairTable, where: Bools, first: Ints, second: Int
 
 
 FEWEST_CLUSTERS = 30
-"""Number of clusters below which a note says that intervals may be too narrow."""
+"""With fewer clusters, a note says that intervals may be too narrow."""
 
 
 def have_cluster_percentiles(ratio: Ratio, masks: Bools, clusters: Clusters, scale: Scale = "logit") -> Bools:
-    """Return whether percentiles of resamples are a good interval of a ratio on each slice, shape (S,).
+    """Return whether percentiles of resamples give a good interval of a ratio on each slice, shape (S,).
 
-    The conditions are those of `manyhot.core.ratio_intervals.have_percentiles`, of clusters instead of
-    images. A cluster in which some images are right and others are wrong counts as both.
+    The conditions are those of `manyhot.core.ratio_intervals.have_percentiles`, applied to clusters instead
+    of images. A cluster with both correct and wrong predictions counts as both.
     """
     if ratio.stratum is not None or scale == "log":
         return np.zeros(len(masks), bool)
@@ -407,7 +407,7 @@ def cluster_intervals(
     -----
     A share of images has Wilson's interval with counts divided by the design effect
     (`manyhot.core.share_intervals.clustered_interval`). Other values have the interval of the jackknife over
-    clusters. On the log scale, there is none with fewer than `FEWEST_CASES` images, as without clusters.
+    clusters. As without clusters, there is no interval on the log scale for fewer than `FEWEST_CASES` images.
     """
     lo, hi = np.full((2, len(masks)), np.nan)
     for s in np.flatnonzero(selected):
@@ -428,12 +428,12 @@ def _interval(ratio: Ratio, inside: Bools, clusters: Clusters, scale: Scale) -> 
 
 
 def changes_without_clusters(ratio: Ratio, clusters: Clusters, inside: Bools | None = None) -> Floats:
-    """Return what leaving out each cluster changes, for the clusters with scored images, by number.
+    """Return the changes if single clusters are left out, for the clusters with scored images, by number.
 
     Parameters
     ----------
     inside : ndarray of bool, shape (n,), optional
-        The images of a slice; by default all.
+        The images of a slice; all images by default.
 
     Notes
     -----

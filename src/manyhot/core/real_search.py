@@ -1,8 +1,8 @@
 """ReaL's search for the models and thresholds that propose the known labels with the fewest questions.
 
 The proposals of a model at a threshold are a row of bits, one for each pair that any model may propose. The
-proposals of several models are the union of their rows, and the number of right ones is a count of bits.
-Adding a model to a set takes a pass over some hundred words, so that half a million sets take seconds.
+proposals of several models are the union of their rows, and the number of valid proposals is a count of bits.
+Adding a model to a set takes a pass over a few hundred words, so searching half a million sets takes seconds.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Proposing:
     n_labels : int
         Number of known labels of all images.
     n_given : int
-        Number of known labels that are original labels. They need no model.
+        Number of known labels that are original labels. No model needs to propose them.
     """
 
     bits: Bits
@@ -57,7 +57,7 @@ class Proposing:
 
     @classmethod
     def of(cls, models: Iterable[Sequence[Bools]], *, n_labels: int, n_given: int) -> Proposing:
-        """Return packed flags: right pairs, images with a valid original label, wrong pairs, other images.
+        """Pack flags: valid pairs, images with a valid original label, invalid pairs, other images.
 
         Parameters
         ----------
@@ -81,7 +81,7 @@ class Proposing:
         return UnionCounts((right + self.n_given) / max(self.n_labels, 1), valid, asked)
 
     def loosest(self) -> UnionCounts:
-        """Count the proposals of all models at their lowest thresholds, N = 1."""
+        """Count the proposals of all models at their lowest thresholds, which gives N = 1."""
         return self.measure(_union(self.bits[:, -1])[:, None])
 
 
@@ -130,8 +130,9 @@ class ModelChoice:
 def search(p: Proposing, recall: float, *, budget: int = BUDGET) -> ModelChoice | None:
     """Find the models and thresholds with the highest precision at a recall of at least `recall`.
 
-    Among equally good choices, the choice with the fewest models is returned. Remaining ties go to the first
-    choice. The result is None if all models together do not reach the recall at their lowest thresholds.
+    Among equally good choices, the one with the fewest models is returned. Remaining ties go to the first
+    choice. The result is None if even all models together, at their lowest thresholds, do not reach the
+    recall.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ def check_bins(bins: int) -> None:
 def bin_of(p: Floats, bins: int) -> Positions:
     """Return the bin of equal width of each probability, compared in float32 as in torchmetrics.
 
-    In float64, a stored float32 of 0.9 is 0.89999998, which is below the lower end of its bin.
+    In float64, a float32 value of 0.9 becomes 0.89999998, which is below the lower end of its bin.
     """
     return np.searchsorted(inner_edges(bins), p.astype(np.float32), side="right")
 
@@ -62,7 +62,7 @@ class Bins:
 
     @classmethod
     def of(cls, at: Positions, bins: int, *values: Floats) -> Bins:
-        """Return the sums of weight, confidence and right in each bin."""
+        """Return the sums of weights, confidence and correctness in each bin."""
         return cls(*(np.bincount(at, v, minlength=bins).astype(np.float64) for v in values))
 
     @property
@@ -86,9 +86,9 @@ class Bins:
     def debiased_gap(self) -> float:
         """Return the root mean squared gap, corrected for sampling bias; at least 0.
 
-        If n images are right with probability a, the accuracy has a variance of a (1 - a) / n. With the
-        observed accuracy as a, an unbiased estimate is a (1 - a) / (n - 1). A bin with one image has no
-        estimate, and nothing is subtracted.
+        If each of n images is right with probability a, the variance of the accuracy is a (1 - a) / n. Given
+        the observed accuracy a, an unbiased estimate of this variance is a (1 - a) / (n - 1). For a bin with
+        one image, there is no estimate, and nothing is subtracted.
         """
         accuracy = self.right / np.where(self.weight > 0, self.weight, 1)
         several = self.weight > 1
@@ -125,10 +125,10 @@ class Outcomes:
         return Bins(weight, confidence, np.bincount(at[self.right], minlength=bins).astype(np.float64))
 
     def counted(self) -> Ranked:
-        """Return the groups of `ranked` under equal weights, without an order of the images.
+        """Return the groups of `ranked` under equal weights, computed without ordering the images.
 
-        Confidences between 0 and 1 in single precision are 30 bits. With a bit for the correctness, they are
-        sorted as integers, in a tenth of the time.
+        Confidences between 0 and 1 in single precision need 30 bits. With one more bit for correctness, they
+        can be sorted as integers, in a tenth of the time.
         """
         single = self.confidence.astype(np.float32)
         is_single = (single == self.confidence).all() and single.max(initial=0) <= 1
@@ -160,7 +160,7 @@ class Outcomes:
         return Bins.of(bin_of(self.confidence, bins), bins, w, w * self.confidence, w * self.right)
 
     def equal_mass(self, w: Floats, bins: int) -> Bins:
-        """Return bins of about equal weight. Equal confidences are in the bin of their middle rank."""
+        """Return bins of about equal weight. Equal confidences share the bin that has their middle rank."""
         groups = self.ranked(w)
         middle = np.cumsum(groups.weight) - groups.weight / 2
         at = np.minimum((bins * middle / groups.weight.sum()).astype(np.intp), bins - 1)
@@ -174,7 +174,7 @@ class Outcomes:
         return Ranked(confidence[there], weight[there], right[there])
 
     def left_out(self, w: Floats, without: Callable[[Ranked], LeftOut]) -> Floats:
-        """Return a measure without each of the m images, under weights of 0 and 1; NaN for a single image."""
+        """Return a measure without each of the m images, given weights of 0 and 1; NaN for a single image."""
         if w.sum() < 2:
             return np.full(len(w), np.nan)
         order, start, _ = self._groups
@@ -194,7 +194,8 @@ class Outcomes:
 
 
 LeftOut = tuple[Floats, Floats]
-"""The value of a measure if a right, or a wrong, image of each group is left out; each of shape (G,)."""
+"""The value of a measure if a right image, or a wrong image, of each group is left out; each of shape
+(G,)."""
 
 
 @dataclass(frozen=True)
@@ -213,12 +214,12 @@ class Ranked:
 
     @cached_property
     def coverage(self) -> Floats:
-        """The coverage at each group: the share of the weight in it and in groups of higher confidence."""
+        """The coverage at each group: the share of weight in it and in all groups of higher confidence."""
         return np.asarray(np.cumsum(self.weight) / self.weight.sum())
 
     @cached_property
     def risk(self) -> Floats:
-        """The risk at each group: the error rate in it and in groups of higher confidence."""
+        """The risk at each group: the error rate in it and in all groups of higher confidence."""
         return np.asarray(np.cumsum(self.weight - self.right) / np.cumsum(self.weight))
 
     @property
@@ -227,11 +228,11 @@ class Ranked:
         return float(self.right.sum() / self.weight.sum())
 
     def aurc(self) -> float:
-        """Return AURC: the mean over images of the risk with the image's confidence as the threshold."""
+        """Return AURC: the mean, over images, of the risk with the image's confidence as the threshold."""
         return float(np.sum(self.weight * self.risk) / self.weight.sum())
 
     def aurc_without(self) -> LeftOut:
-        """Return AURC without an image of each group. Later groups then have fewer images ahead."""
+        """Return AURC without one image of each group. Later groups then have fewer images ahead of them."""
         weight, errors = np.cumsum(self.weight), np.cumsum(self.weight - self.right)
         area = self.weight * self.risk
         ahead = np.cumsum(area) - area
@@ -249,20 +250,20 @@ class Ranked:
         return float(self.aurc() - _ideal_aurc(self.accuracy))
 
     def excess_aurc_without(self) -> LeftOut:
-        """Return the excess AURC without an image of each group."""
+        """Return the excess AURC without one image of each group."""
         n, right = self.weight.sum(), self.right.sum()
         of_right, of_wrong = self.aurc_without()
         return of_right - _ideal_aurc((right - 1) / (n - 1)), of_wrong - _ideal_aurc(right / (n - 1))
 
     def accuracy_at(self, coverage: float) -> float:
-        """Return the accuracy on the most confident images. A group at the boundary counts partially."""
+        """Return the accuracy on the most confident images. A group at the boundary counts fractionally."""
         limit = coverage * self.weight.sum()
         before = np.cumsum(self.weight) - self.weight
         taken = np.clip(limit - before, 0, self.weight) / self.weight
         return float(np.sum(taken * self.right) / limit)
 
     def accuracy_at_without(self, coverage: float) -> LeftOut:
-        """Return `accuracy_at` without an image of each group. The next image takes its place."""
+        """Return `accuracy_at` without one image of each group. The next image takes its place."""
         after, right = np.cumsum(self.weight), np.cumsum(self.right)
         limit, before = coverage * (after[-1] - 1), after - self.weight
         among = np.interp([limit, limit + 1], np.append(0, after), np.append(0, right))
@@ -276,7 +277,7 @@ class Ranked:
         return without(1), without(0)
 
     def auroc(self) -> float:
-        """Return the probability that a right prediction is more confident than a wrong one.
+        """Return the probability that a correct prediction is more confident than a wrong one.
 
         Ties count as one half.
         """
@@ -284,7 +285,7 @@ class Ranked:
         return float(np.sum(self.right * self._below) / pairs) if pairs > 0 else float("nan")
 
     def auroc_without(self) -> LeftOut:
-        """Return `auroc` without an image of each group; NaN without the only right or wrong image."""
+        """Return `auroc` without one image of each group; NaN if it is the only correct or wrong one."""
         wrong, right = self.weight - self.right, self.right.sum()
         above = np.cumsum(self.right) - self.right / 2
         ordered = np.sum(self.right * self._below)
@@ -305,12 +306,12 @@ def _ideal_aurc(accuracy: float) -> float:
 
 
 def against_label(case: Case) -> Outcomes | None:
-    """Return confidences, and whether the top class is the original label; None without probabilities."""
+    """Return confidences, and whether top classes are original labels; None if there are no probabilities."""
     return _outcomes(case, case.labels.labelled, case.is_label)
 
 
 def against_set(case: Case) -> Outcomes | None:
-    """Return confidences, and whether the top class is in the label set; None without probabilities."""
+    """Return confidences, and whether top classes are in label sets; None if there are no probabilities."""
     return _outcomes(case, case.labels.scored, case.hit)
 
 

@@ -1,8 +1,9 @@
-"""Patterns that recur in the images of a group, at the same place or at changing places.
+"""Patterns that recur in the images of a group, at the same location or at varying locations.
 
-Frames, tags, watermarks and text lie at the same place of many images. Natural images of a class do not agree
-there: of the classes of CIFAR-10 and PASCAL VOC, at no pixel more than 25 points more images agree than of
-other classes. Objects that were pasted at changing places leave nearly identical patches.
+Frames, tags, watermarks and text are at the same location in many images. Natural images of a class do not
+agree in this way: in CIFAR-10 and PASCAL VOC, the share of images of a class that agree at a pixel is never
+more than 25 points above that of other classes. Objects pasted at varying locations leave nearly identical
+patches.
 
 References
 ----------
@@ -20,13 +21,13 @@ from scipy import ndimage
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints, Ints8
 
 THUMBNAIL_SIDE = 48
-"""Pixels of the sides of thumbnails, which are square whatever the shape of the image."""
+"""Side of a thumbnail in pixels. Thumbnails are square, whatever the shape of the image."""
 
 AGREEING = 0.4
-"""By how much the share of images that agree with a pattern must be larger in the group than elsewhere."""
+"""Minimum difference between the shares of images that agree with a pattern in the group and elsewhere."""
 
 REPEATED = 0.5
-"""The same, for a patch that recurs at changing places. Natural images of a class reach 0.41."""
+"""The same, for a patch that recurs at varying locations. Natural images of a class reach 0.41."""
 
 AGREES = 0.5
 """Share of the pixels of a pattern on which an image with the pattern agrees with it."""
@@ -59,8 +60,9 @@ class FixedPattern:
     score : ndarray of float, shape (n,)
         Share of the pattern's pixels on which each image agrees with the pattern.
     stretch : ndarray of float, shape (n, 2)
-        Width and height of the pattern in each image, relative to that in the images on which it was found,
-        as shares of the image. They differ where the pattern keeps its pixels, and images differ in size.
+        Width and height of the pattern in each image, as shares of the image, relative to those in the images
+        on which it was found. They differ between images of different sizes if the pattern has a fixed size
+        in pixels.
     """
 
     where: Bools
@@ -80,7 +82,8 @@ class FixedPattern:
     def boxes(self) -> Floats:
         """The boxes around the pattern, as fractions of width and height, shape (k, 4); four for a frame.
 
-        Boxes are enlarged by one thumbnail pixel on each side, because pixels are often partly covered.
+        Boxes are enlarged by one thumbnail pixel on each side, because pixels at the edges are often partly
+        covered.
         """
         if self.is_frame:
             depths = range(2, THUMBNAIL_SIDE // 2)  # two lines are a frame, too, with a gap between them
@@ -91,22 +94,22 @@ class FixedPattern:
         return np.asarray(ends.clip(0, 1), np.float64)
 
     def boxes_in(self, image: int) -> Floats:
-        """The boxes in one image, where each edge keeps its distance in pixels from the nearest side."""
+        """The boxes in one image, in which each edge keeps its distance in pixels from the nearest side."""
         return from_sides(self.boxes, np.tile(self.stretch[image], 2), 1.0)
 
 
 def from_sides(at: Floats, stretch: Floats, length: float) -> Floats:
-    """Return places from 0 to `length` whose distances from the nearest side are multiplied by `stretch`."""
+    """Return positions from 0 to `length`, with distances from the nearest side multiplied by `stretch`."""
     first = at < length / 2
     return np.where(first, at * stretch, length - (length - at) * stretch).clip(0, length)
 
 
 def keep_pixels(thumbnails: Thumbnails, stretch: Floats) -> Thumbnails:
-    """Return thumbnails in which a distance from a side is the same number of pixels in all photographs.
+    """Return thumbnails in which the same distance from a side is the same number of photograph pixels.
 
     The thumbnails of photographs of several shapes are square, so a tag at a fixed distance from a corner is
-    at different places in them. Each half of a side is measured from its own end, so that the four corners
-    are aligned at once; the middles are not.
+    in different places in them. Each half of a side is measured from its own end, so that all four corners
+    are aligned at once. The middles of the sides are not aligned.
 
     Parameters
     ----------
@@ -152,14 +155,14 @@ def find_fixed_pattern(
 ) -> FixedPattern | None:
     """Return the pattern that images of a group share at the same location, or None if there is none.
 
-    The same location is the same part of the image or, if sizes are given, the same distance in pixels from
-    the sides.
+    The same location means the same part of the image or, if sizes are passed, the same distance in pixels
+    from the sides.
 
     Parameters
     ----------
     thumbnails : ndarray of uint8, shape (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)
     group, elsewhere : ndarray of int
-        Rows of images of the group and of other images. The first 400 of each are used.
+        Rows of the images of the group and of other images. The first 400 of each are used.
     size : ndarray of float, shape (n, 2), optional
         Width and height of each photograph, in pixels.
     """
@@ -269,11 +272,11 @@ class RepeatedPatch:
     Attributes
     ----------
     distance : ndarray of float, shape (n,)
-        Distance of the most similar patch of each image, in levels of 255.
+        Distance of the most similar patch of each image, in intensity levels from 0 to 255.
     threshold : float
-        Maximum distance at which an image has the patch.
+        Maximum distance at which an image counts as having the patch.
     excess : float
-        Share of images with the patch in the group minus the share elsewhere, on the images on which the
+        Share of images with the patch in the group minus the share elsewhere, among the images on which the
         patch was found.
     image, top, left : int
         The source image of the patch, and its position there.
@@ -328,10 +331,10 @@ def find_repeated_patch(
     Parameters
     ----------
     group, elsewhere : ndarray of int
-        Rows of images of the group and of other images.
+        Rows of the images of the group and of other images.
     rng : numpy.random.Generator
         Draws the images for the search: 5 images from which patches are taken, and up to 60 images of the
-        group and 150 other images with which they are compared.
+        group and 150 other images with which the patches are compared.
     """
     group, elsewhere = rng.permutation(group), rng.permutation(elsewhere)
     queries, places = _queries(patches, group[:_SEEDS])

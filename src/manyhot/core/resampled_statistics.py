@@ -3,10 +3,10 @@
 Each statistic is filled block by block of resamples. Values of many images are read in blocks of images, too,
 so that no matrix of all images, metrics and models has to be in memory.
 
-Sums are exact, so that the values of a model do not depend on the other models: BLAS adds in an order that
-depends on the number of columns. Flags and small whole numbers are added in float32, which is exact up to
-2^24. Other values are whole numbers of a unit (`FixedPoint`), added in float64, which is exact up to 2^53.
-Values of many images with few distinct values are stored as a byte each.
+Sums are exact, so that the values of a model do not depend on the other models, although BLAS adds in an
+order that depends on the number of columns. Flags and small whole numbers are added in float32, which is
+exact up to 2^24. Other values are whole numbers of a unit (`FixedPoint`), added in float64, which is exact up
+to 2^53. Values of many images with few distinct values are stored as a byte each.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _IMAGES = 16_384
 """Images per block of a product: 16 MB of the counts of 125 resamples in float64."""
 
 _KEPT = 100_000_000
-"""Bytes of values up to which they are sorted only once, not for each block of resamples."""
+"""Maximum number of bytes of values that are sorted only once, not for each block of resamples."""
 
 
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
@@ -46,7 +46,7 @@ class Statistic(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ValueColumns:
-    """Values of n images, with an array for each of m metrics and models.
+    """Values of n images, with one array for each of m metrics and models.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class _Block:
     of: tuple[list[int], list[int]] | None
 
     def sums(self, drawn: _Drawn, some: slice = slice(None)) -> Floats:
-        """Return the sums under resamples, shape (resamples, m), over all images or some of them."""
+        """Return the sums under each resample, shape (resamples, m), over all images or some of them."""
         if self.of is None:
             return (drawn.single[:, some] @ self.small[some]).astype(np.float64)
         sums = np.empty((len(drawn.single), self.small.shape[1] + self.integers.shape[1]))
@@ -164,7 +164,7 @@ class MeansOf(NamedTuple):
         The columns of the numerators and of the denominators.
     stratum : ndarray of int, shape (n,), optional
     slices : collection of int, optional
-        The slices to resample. By default, all. Values of other slices are NaN.
+        The slices to resample; all by default. Values of other slices are NaN.
     """
 
     num_of: Positions
@@ -175,9 +175,9 @@ class MeansOf(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Ratios:
-    """Ratios of sums within slices, and means over few strata of such ratios, from sums within cells.
+    """Ratios of sums within slices, and means of such ratios over few strata, from sums within cells.
 
-    Numerators and denominators are multiplied with the resamples only once, even if several means need them.
+    Numerators and denominators are multiplied by the resamples only once, even if several means need them.
 
     Attributes
     ----------
@@ -254,7 +254,7 @@ class _MeansOfCells:
     def of(
         cls, means_of: MeansOf, member: Floats, first: Ints, resamples: int, unit: Floats
     ) -> _MeansOfCells:
-        """Return the means before they are filled; `first` is an image of each cell."""
+        """Return the means, still to be filled; `first` is one image of each cell."""
         slices = np.arange(len(member)) if means_of.slices is None else np.array([*means_of.slices], int)
         members = [member[slices]]
         if means_of.stratum is not None:
@@ -293,10 +293,10 @@ class _MeansOfCells:
 class MeansOverStrata:
     """Resampled means over many strata of ratios of sums, whose numerators share a denominator.
 
-    Images are drawn from all images, and the metric is applied to the resample. Strata without drawn images
-    are left out, as in `Ratio.value`. Resampling within strata would give the same interval for large strata:
-    with 50 images per class, the variance differs by 2 %. For a slice with one image per class, it would give
-    no interval.
+    Each resample is drawn from all images, and the metric is applied to it. Strata without drawn images are
+    left out, as in `Ratio.value`. Resampling within strata would give nearly the same interval for large
+    strata: with 50 images per class, the variance differs by 2 %. For a slice with one image per class, it
+    would give no interval.
 
     Attributes
     ----------
@@ -316,7 +316,7 @@ class MeansOverStrata:
         stratum: Ints,
         slices: Collection[int] | None = None,
     ) -> MeansOverStrata:
-        """Return the statistic before it is filled, for all slices or for some of them."""
+        """Return the statistic, still to be filled, for all slices or for some of them."""
         columns = num.arrays if isinstance(num, ValueColumns) else list(num.T)
         order, values = np.argsort(stratum, kind="stable"), ValueColumns([*columns, den])
         samples = np.full((len(masks), resamples, len(columns)), np.nan, np.float32)
@@ -385,14 +385,14 @@ FEW_VALUES = 256
 """Distinct values up to which they are searched for, and fit into a byte."""
 
 MANY_IMAGES = 200_000
-"""Images above which values are stored as bytes."""
+"""With more images than this, values are stored as bytes."""
 
 
 def distinct_values(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Ints]:
     """Return the sorted distinct values, and the position of each value among them, as ``numpy.unique`` does.
 
-    Values of metrics are often shares with few numerators and denominators. Searching few distinct values
-    takes a fifth of the time of sorting all values.
+    Values of metrics are often shares with few different numerators and denominators. Looking up values among
+    a few distinct ones takes a fifth of the time of sorting all values.
     """
     if len(values) > 4 * _SAMPLE:
         distinct = np.unique(values[:: len(values) // _SAMPLE])
@@ -423,17 +423,17 @@ _PARTS = (60.0, 420.0)
 
 @dataclass(frozen=True, eq=False)
 class FixedPoint:
-    """Values of n images as whole numbers of a unit, whose sums do not depend on their order.
+    """Values of n images as integer multiples of a unit, so that sums do not depend on their order.
 
     Attributes
     ----------
     codes : ndarray, shape (n,)
-        The numbers; or, if few differ, where they are in `table`, as uint8.
+        The integers or, if only a few values differ, their positions in `table`, as uint8.
     unit : float
-        1 / 60, 1 / 420, or a power of two. No value is changed by more than 2^-31 of the largest.
+        1 / 60, 1 / 420, or a power of two. No value changes by more than 2^-31 of the largest value.
     table : ndarray of int, shape (256,), optional
     is_small : bool
-        Whether the numbers are so small that sums within a block are exact in float32.
+        Whether the integers are so small that sums within a block are exact in float32.
     """
 
     codes: npt.NDArray[Any]
@@ -461,7 +461,7 @@ class FixedPoint:
 
 
 def compact(values: npt.NDArray[Any]) -> npt.NDArray[Any] | FixedPoint:
-    """Return flags as they are, and other values in fixed point, as bytes if many values are repeated."""
+    """Return flags unchanged, and other values in fixed point, as bytes if many values are repeated."""
     if values.dtype == bool:
         return values
     if len(values) > MANY_IMAGES:

@@ -27,10 +27,11 @@ LEVEL = 0.95
 """Coverage of all intervals."""
 
 QUANTILE = float(ndtri((1 + LEVEL) / 2))
-"""Half of an interval in standard errors, if the distribution is normal."""
+"""Half-width of an interval in standard errors, if the distribution is normal."""
 
 _CHUNK, _CHUNK_BYTES = 125, 100_000_000
-"""Most resamples per block, and most counts: fewer resamples of more than 800,000 images."""
+"""Maximum number of resamples per block, and of counts, which limits the resamples of more than 800,000
+images."""
 
 _ROWS = 512
 """Rows of samples per block of a sort: 2 MB of 1,000 resamples, which fit the cache."""
@@ -45,7 +46,7 @@ _TOGETHER, _TILE = 16, 4096
 """Resamples and images that are transposed at a time: they fit the cache. No block is in memory twice."""
 
 _KEPT = 160_000_000
-"""Bytes of resamples up to which they are kept: 1,000 of 160,000 images."""
+"""Maximum size of resamples that are kept, in bytes: 1,000 of 160,000 images."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Bootstrap:
     resamples : int
         Number of resamples R.
     seed : int
-        The same seed gives the same resamples of n images for all slices and models.
+        For n images, the same seed gives the same resamples for all slices and models.
     clusters : Clusters, optional
         Clusters of images, such as patients, which are drawn as a whole. By default, images are drawn.
 
@@ -115,12 +116,12 @@ class Bootstrap:
         return bool(self.masks.shape[1] * self.resamples > _KEPT)
 
     def draw_once(self) -> None:
-        """Draw the resamples that are kept: copies of this object then have them."""
+        """Draw the resamples that are kept, so that copies of this object have them."""
         if not self._are_many:
             deque(self._blocks(), maxlen=0)
 
     def resample(self, *statistics: Statistic) -> None:
-        """Compute statistics in one pass over the resamples; with many images, each pass draws them again."""
+        """Compute statistics in one pass over the resamples. With many images, each pass draws them again."""
         many = self._are_many
 
         # Threads share the images of a block of many images, and otherwise the blocks of resamples.
@@ -143,7 +144,7 @@ class Bootstrap:
                 future.result()
 
     def ratios(self, num: ValueMatrix, den: ValueMatrix, den_of: Positions) -> Floats32:
-        """Return resampled ratios of sums, shape (S, R, m); NaN if no images of a resample count.
+        """Return resampled ratios of sums, shape (S, R, m); NaN if no image of a resample counts.
 
         Parameters
         ----------
@@ -219,8 +220,8 @@ def percentile_interval(samples: AnyFloats) -> tuple[Floats, Floats]:
 def centred_interval(samples: AnyFloats, value: float) -> tuple[float, float]:
     """Return the ends of the percentile interval, shifted from the samples' median to the value.
 
-    A calibration error is a sum of absolute deviations, which resampling increases. Its samples are biased
-    upwards, and often all samples are above the value. Their spread is still a valid estimate of the
+    A calibration error is a sum of absolute deviations, which resampling increases. Samples are therefore
+    biased upwards, and often all of them are above the value. Their spread is still a valid estimate of the
     variation over images. If all samples are within [0, 1], so are the ends.
 
     Parameters

@@ -1,8 +1,8 @@
-"""The least score of a predicted class, from a threshold on its probability.
+"""The minimum score of a predicted class, from a threshold on its probability.
 
-A threshold on probabilities is one on scores through the inverse of the function that turns scores into
-probabilities, the *link*. It is the logit for the sigmoids of classes that do not exclude one another, and
-the logarithm plus the logsumexp of the image for the softmax of classes that do.
+A threshold on probabilities becomes a threshold on scores through the inverse of the function that turns
+scores into probabilities, the *link*. This inverse is the logit for the sigmoids of classes that are not
+mutually exclusive, and the logarithm plus the logsumexp of the image for the softmax of classes that are.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ LINKS = ("auto", "sigmoid", "softmax", "identity")
 
 
 def link_of(case: Case, link: str = "auto") -> str:
-    """Return the link that converts the scores of a case into probabilities; empty if it is unknown.
+    """Return the link that converts the scores of a case into probabilities; empty if the link is unknown.
 
     Parameters
     ----------
     link : str
         One of `LINKS`. It applies only to logits, because the link of other scores is fixed. With ``auto``,
-        the link that was declared for the predictions is used. If none was declared, the softmax is used if
-        raters chose one class per image, and sigmoids if there are only label sets. If images have an
-        original label, the softmax is used, unless `sigmoids_fit`.
+        the link that was declared for the predictions is used. If no link was declared, the softmax is used
+        if raters chose one class per image, and sigmoids are used if there are only label sets. If images
+        have an original label, the softmax is used unless sigmoids fit the logits (see `sigmoids_fit`).
 
     Raises
     ------
@@ -55,17 +55,17 @@ def link_of(case: Case, link: str = "auto") -> str:
 
 
 _ROUNDED = 0.0005
-"""Largest difference of a probability that is written with three decimals."""
+"""Maximum rounding error of a probability that is written with three decimals."""
 
 _OTHERS = 0.01
-"""Largest share of images whose probabilities do not add up to 1, such as images that could not be read."""
+"""Maximum share of images whose probabilities do not add up to 1, such as images that could not be read."""
 
 
 def adds_up_to_one(case: Case) -> bool:
     """Return whether the scores of all classes of an image add up to 1, as the probabilities of a softmax do.
 
-    Scores whose kind is unknown are no others if they do. Probabilities may be rounded to three decimals, and
-    up to 1 % of the images may have other sums.
+    If scores of unknown kind add up to 1, they are taken for such probabilities. Probabilities may be rounded
+    to three decimals, and up to 1 % of the images may have other sums.
     """
     if case.scores is None or not len(case.scores):
         return False
@@ -89,15 +89,15 @@ def confidence_of(case: Case) -> Floats | None:
 
 
 def sigmoids_fit(case: Case) -> bool:
-    """Return whether the logits are those of a network that was trained with sigmoids, as far as they show.
+    """Return whether the logits look like those of a network that was trained with sigmoids.
 
-    The sigmoids of an image add up to about its number of classes if a network was trained with them, because
-    the loss makes the mean of each sigmoid that of its targets. A softmax does not change if all logits of an
-    image are shifted, so nothing keeps them low: their mean is near 0, and the sigmoids add up to a large
-    share of the classes. Sigmoids fit if they add up to at most `MOST_SIGMOIDS` times the mean number of
-    valid classes, and to at most an eighth of all classes: with fewer than about twenty classes, the evidence
-    is too weak. Label sets of one class need no sigmoids, and logarithms of probabilities that add up to 1
-    are those of a softmax.
+    If a network was trained with sigmoids, the sigmoids of an image add up to about its number of valid
+    classes, because the loss makes the mean of each sigmoid equal the mean of its targets. In contrast, a
+    softmax does not change if all logits of an image are shifted, so nothing keeps them low: their mean is
+    near 0, and their sigmoids add up to a large share of the classes. Sigmoids fit if they add up to at most
+    `MOST_SIGMOIDS` times the mean number of valid classes, and to at most an eighth of all classes, because
+    the evidence is too weak with fewer than about twenty classes. Label sets of one class need no sigmoids,
+    and logits that are logarithms of probabilities that add up to 1 come from a softmax.
     """
     sets, scores = case.labels, case.scores
     size = sets.size[sets.usable]
@@ -110,12 +110,12 @@ def sigmoids_fit(case: Case) -> bool:
 
 
 MOST_SIGMOIDS = 3
-"""Sum of the sigmoids of an image, in multiples of its number of valid classes, up to which they fit. It was
-0.7 to 2.4 for seven sigmoid networks with 40 classes, some of them badly calibrated. For six softmax
+"""Sigmoids fit if their sum is at most this multiple of the number of valid classes of an image. The multiple
+was 0.7 to 2.4 for seven sigmoid networks with 40 classes, some of them badly calibrated. For six softmax
 networks, with 8 to 1,000 classes, the sum was 0.23 to 0.94 of all classes."""
 
 IMAGES_SEEN = 1024
-"""Images on which sigmoids are added up: their mean does not need all."""
+"""Number of images on which sigmoids are added up. Their mean does not require all images."""
 
 
 def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats | None:
@@ -131,7 +131,7 @@ def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats |
     Returns
     -------
     ndarray of float, shape (), (n,) or (1, C), or None
-        One number, one number per image with a softmax, or one number per class if the case has thresholds of
+        One number; one number per image with a softmax; or one number per class if the case has thresholds of
         classes, which then replace `threshold`. None if it is unknown how to convert scores into
         probabilities.
 
@@ -142,7 +142,7 @@ def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats |
 
     Notes
     -----
-    The threshold is rounded like the scores, so that a stored 0.7 reaches a threshold of 0.7.
+    The threshold is rounded like the scores, so that a stored score of 0.7 reaches a threshold of 0.7.
     """
     if case.thresholds is not None and case.scores is not None:
         return np.asarray(case.thresholds[None], scores_of(case).dtype)
@@ -160,7 +160,7 @@ def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats |
 
 
 def least_of(least: AnyFloats, images: Ints, classes: Ints) -> AnyFloats:
-    """Return the minimum score of (image, class) cells, or a single minimum for all cells."""
+    """Return the minimum score of each (image, class) cell, or a single minimum for all cells."""
     if least.ndim == 2:
         return np.asarray(least[0, classes])
     return least[images] if least.ndim else least

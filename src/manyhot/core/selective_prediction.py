@@ -1,8 +1,8 @@
 """Metrics of selective prediction: whether errors have low confidence, against labels or label sets.
 
-The terms are those of `manyhot.core.confidence_metrics`, and options are those of the metric without
-``_set``. All metrics here depend on the order of the images by confidence. They have an interval by the
-jackknife: one pass over the ranked images gives what leaving out each image changes.
+The terms are those of `manyhot.core.confidence_metrics`, and metrics ending in ``_set`` have the options of
+the metric without ``_set``. All metrics here depend on the order of the images by confidence. They have a
+jackknife interval: one pass over the ranked images gives the changes if each image is left out.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def eaurc_set(case: Case) -> Estimate:
     original_only=True,
 )
 def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
-    """Top-1 accuracy on the most confident images. Their share of all images (the coverage) is fixed.
+    """Top-1 accuracy on the most confident images, which are a fixed share of all images (the coverage).
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
     needs="confidence",
 )
 def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
-    """Accuracy against label sets on the most confident images. Their share of all images is fixed."""
+    """Accuracy against label sets on the most confident images, which are a fixed share of all images."""
     return _accuracy_at(case, against_set, coverage)
 
 
@@ -95,9 +95,9 @@ def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
     "metric", "error_auroc", better="higher", label="AUROC of errors", needs="confidence", original_only=True
 )
 def error_auroc(case: Case) -> Estimate:
-    """AUROC of error detection: probability that a right prediction has higher confidence than a wrong one.
+    """AUROC of error detection: probability that a correct prediction has higher confidence than a wrong one.
 
-    The value is undefined (NaN) if all predictions are right, or if all are wrong.
+    The value is undefined (NaN) if all predictions are correct, or if all are wrong.
 
     References
     ----------

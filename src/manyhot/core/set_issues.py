@@ -49,18 +49,20 @@ def find_set_issues(
         Predictions on images on which the models were not trained, and the label sets to check, as
         `label_sets`. Original labels are ignored.
     answers : LabelSets, optional
-        Raters' answers about classes of the same images. They are evidence, like the models' predictions.
+        Raters' answers about classes of the same images. They count as evidence, like the models'
+        predictions.
     doubtful, missing : float
         Minimum score of each kind of issue. Issues with this much evidence from raters are also listed.
         Errors that confident learning suspects are listed regardless of their score, unless raters contradict
         them.
     unasked : float, optional
-        Minimum score of both kinds for classes of images that no rater was asked about; by default, that of
-        the kind. These classes are listed, with the same scores, as without `answers`.
+        Minimum score of both kinds of issues for (image, class) pairs that no rater was asked about; by
+        default, the minimum score of the kind. These issues have the same scores as without `answers`.
     settled : bool
-        Whether answers decide: a class is then no issue if the answers and the label set agree about it.
+        Whether answers decide: if true, a class is not an issue if the answers and the label set agree about
+        it.
     name : callable
-        Returns the name of the image in a row, for messages.
+        Returns the name of the image in a row, for error messages.
 
     Returns
     -------
@@ -115,7 +117,7 @@ def find_set_issues(
 
 
 def set_thresholds(ensemble: Ensemble) -> Floats:
-    """Return the thresholds of confident learning for no and yes of each class, shape (2, C).
+    """Return confident learning's thresholds of each class for no and for yes, shape (2, C).
 
     The thresholds are the mean of 1 - q over images without the class, and the mean of q over images with the
     class; inf if there are no such images.
@@ -135,7 +137,7 @@ def set_thresholds(ensemble: Ensemble) -> Floats:
 
 
 def suspected_cells(q: Floats, in_set: Bools, limits: Floats) -> Bools:
-    """Return the classes of a block that confident learning suspects, as cleanlab does class by class.
+    """Return the classes of a block that confident learning suspects, class by class as in cleanlab.
 
     Parameters
     ----------

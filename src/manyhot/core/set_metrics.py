@@ -2,13 +2,12 @@
 
 `threshold` is a probability, also for logits, which `link` turns into probabilities; see
 `manyhot.core.score_threshold`. If the case has `thresholds` of classes, each class has its own, on the scale
-of the scores. The metrics are undefined if it is unknown how scores become probabilities,
-unless the threshold is on the scores as they are stored (``link="identity"``).
-
-Usable images with an empty label set count: all predicted classes are wrong. As in `manyhot.core.ranking`,
-all classes that are not in the label set are negatives, unless `masked` ignores unclear classes and classes
-that raters were not asked about. Then images without any remaining class are skipped, and the metric is
-undefined if a source does not record no answers.
+of the scores. The metrics are undefined if it is unknown how scores become probabilities, unless the
+threshold applies to the stored scores (``link="identity"``). Usable images with an empty label set count; all
+their predicted classes are wrong. As in `manyhot.core.ranking`, all classes that are not in the label set are
+negatives, unless `masked` ignores unclear classes and classes that raters were not asked about. With
+`masked`, images without any remaining class are skipped, and the metric is undefined if a source does not
+record *no* answers.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def subset_accuracy(
         label, and sigmoids if they have only label sets. With ``identity``, `threshold` refers to the stored
         scores.
     masked : bool
-        Ignore unclear cells and cells that no rater was asked about.
+        Whether to ignore unclear cells and cells that no rater was asked about.
 
     References
     ----------
@@ -60,7 +59,7 @@ def subset_accuracy(
 
     Notes
     -----
-    An empty predicted set equals an empty label set.
+    If both sets are empty, they are equal.
     """
     counts = _counts(case, threshold, link, masked=masked)
     if counts is None:
@@ -88,7 +87,7 @@ def jaccard(
     threshold, link, masked
         As in `subset_accuracy`.
     zero_division : {0, 1}
-        The value of an image on which both sets are empty. By default, empty sets are equal, as in
+        The value of an image if both sets are empty. By default, it is 1, because empty sets are equal, as in
         `subset_accuracy`.
 
     References
@@ -97,9 +96,9 @@ def jaccard(
 
     Notes
     -----
-    Deviation: `zero_division` is 1 by default. In scikit-learn, it is 0 with a warning, so a model that is
-    right on all images has a value below 1 if some images have no valid class. If images with two empty sets
-    were skipped, different models would skip different images.
+    Deviation: `zero_division` is 1 by default. In scikit-learn, it is 0 by default, with a warning, so that a
+    model that is right on all images has a value below 1 if some images have no valid class. If images with
+    two empty sets were skipped, different models would skip different images.
     """
     counts = _counts(case, threshold, link, masked=masked)
     if counts is None:
@@ -164,7 +163,7 @@ def _mean_share(part: Ints, whole: Ints, counts: _Counts, zero_division: float) 
     each_class=True,
 )
 def hamming(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False) -> Estimate:
-    """Hamming loss: share of the (image, class) pairs of all images that are predicted wrongly.
+    """Hamming loss: share of all (image, class) pairs that are predicted wrongly.
 
     References
     ----------
@@ -196,8 +195,7 @@ def f1_micro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: 
 
     Notes
     -----
-    Deviation: the value is NaN if there are no predicted and no positive cells. scikit-learn returns
-    `zero_division`.
+    Deviation: the value is NaN if no cell is predicted or positive. scikit-learn returns `zero_division`.
     """
     counts = _counts(case, threshold, link, masked=masked)
     if counts is None:
@@ -272,7 +270,7 @@ class _Counts:
     cells: Ints
 
     def ratio(self, whole: Ints) -> Ratio:
-        """Return the hits of all images as a share of a count of all images."""
+        """Return the total number of hits as a share of another total, both over all images."""
         return Ratio(self.hits.astype(np.float64), whole.astype(np.float64), self.cells > 0)
 
 
@@ -294,7 +292,7 @@ def _counts(case: Case, threshold: float, link: str, *, masked: bool) -> _Counts
 
 
 def least_predicted(case: Case, threshold: float, link: str, *, masked: bool) -> AnyFloats | None:
-    """Return the least score of a predicted class; None if the metric is undefined."""
+    """Return the lowest score at which a class is predicted; None if the metric is undefined."""
     least = least_score(case, threshold, link)
     return None if masked and not case.labels.asked_known else least
 
@@ -307,7 +305,7 @@ def counted_cells(case: Case, answered: AnsweredCells, masked: bool) -> Ints:
 
 
 def predicted_blocks(case: Case, least: AnyFloats) -> Iterator[tuple[int, Bools]]:
-    """Yield the first image of each block and the predicted cells, none of them of unusable images."""
+    """Yield the first image and the predicted cells of each block. Unusable images have no such cells."""
     scores, usable = scores_of(case), case.labels.usable
     for start in range(0, len(scores), ROWS):
         of_rows = comparable(least_of_rows(least, slice(start, start + ROWS)))

@@ -54,14 +54,15 @@ class Case:
     listed : ndarray of float, shape (n, k), optional
         The probability of each class in `top`, used if there are no dense scores.
     name : callable
-        Returns the name of the image in a row, for messages.
+        Returns the name of the image in a row, for error messages.
     uncertainty : Uncertainty, optional
         The uncertainty of the images, if the predictions are averages.
     link : str
-        How the network turns logits into probabilities, ``softmax`` or ``sigmoid``; empty if nobody declared
-        it. See `manyhot.core.score_threshold.link_of`.
+        How the network turns logits into probabilities: ``softmax`` or ``sigmoid``; empty if not declared.
+        See `manyhot.core.score_threshold.link_of`.
     thresholds : ndarray of float, shape (C,), optional
-        The score from which each class is predicted, if thresholds of classes were chosen on other images.
+        The minimum score at which each class is predicted, if thresholds of classes were chosen on other
+        images.
     """
 
     labels: LabelSets
@@ -84,18 +85,18 @@ class Case:
 
     @classmethod
     def from_scores(cls, labels: LabelSets, scores: AnyFloats, *, k: int = 20, kind: str = "none") -> Case:
-        """Return a case from dense scores. Among equal scores, the lower class comes first."""
+        """Return a case from dense scores. Among equal scores, the class with the lower id comes first."""
         return cls(labels, top_k(scores, k), scores, kind)
 
     def with_labels(self, labels: LabelSets) -> Case:
-        """Return the case with other label sets of the same images."""
+        """Return the case with other label sets for the same images."""
         changed = replace(self, labels=labels)
         computed = ("confidence", "log_total", "length", "has_probabilities")  # do not depend on labels
         changed.__dict__.update({name: self.__dict__[name] for name in computed if name in self.__dict__})
         return changed
 
     def take(self, images: Ints, labels: LabelSets) -> Case:
-        """Return the case of the selected images, with other label sets of these images."""
+        """Return the case of the selected images, with other label sets for these images."""
         return replace(
             self,
             labels=labels,
@@ -107,7 +108,7 @@ class Case:
         )
 
     def to_depth(self, k: int) -> Case:
-        """Return the case with the best k classes of each image; the case itself if its lists are short."""
+        """Return the case with the top k classes of each image, or the case itself if its lists are short."""
         if self.top.shape[1] <= max(k, _SHORT):
             return self
         if k not in self._depths:
@@ -116,13 +117,13 @@ class Case:
         return self._depths[k]
 
     def once(self, compute: Callable[[Case], Computed]) -> Computed:
-        """Return what a function computes from the case. It is kept, because several metrics need it."""
+        """Return what a function computes from the case. It is cached, because several metrics need it."""
         if compute not in self._computed:
             self._computed[compute] = compute(self)
         return self._computed[compute]  # type: ignore[no-any-return]
 
     def forget(self) -> None:
-        """Drop what metrics computed from the case; it is computed again if it is needed again."""
+        """Drop the cached results of metrics. They are computed again when needed."""
         for kept in (self._computed, self._depths):
             kept.clear()
 

@@ -1,4 +1,4 @@
-"""Intervals of shares of independent cases and of those of the same image, and of differences, at 95 %."""
+"""95 % intervals of shares, with independent cases or several cases per image, and of their differences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from manyhot.core.resampling import LEVEL
 def wilson_interval(k: npt.ArrayLike, n: npt.ArrayLike, effect: npt.ArrayLike = 1.0) -> tuple[Floats, Floats]:
     """Return Wilson's score interval of a proportion k / n; NaN if n is 0.
 
-    Both counts are divided by the design effect: the variance relative to n independent cases.
+    k and n are divided by the design effect, which is the variance relative to n independent cases.
 
     References
     ----------
@@ -38,10 +38,10 @@ def wilson_interval(k: npt.ArrayLike, n: npt.ArrayLike, effect: npt.ArrayLike = 
 def proportion_interval(k: npt.ArrayLike, n: npt.ArrayLike) -> tuple[Floats, Floats]:
     """Return Wilson's interval of a share of n independent cases, modified near 0 and 1; NaN if n is 0.
 
-    Wilson's interval is too short if all but one to three cases are equal: with n = 50, it contains a share
-    of 0.99 in 91 % of the data sets. For k up to 3, the lower end is therefore at most the limit of a Poisson
-    mean divided by n. This limit is half the 5 % quantile of chi-squared with 2 k degrees of freedom. For n -
-    k up to 3, the upper end is modified in the same way.
+    Wilson's interval is too narrow if all cases but one to three are equal: with n = 50, it contains a share
+    of 0.99 in only 91 % of data sets. For k up to 3, the lower end is therefore at most the limit of a
+    Poisson mean divided by n. This limit is half the 5 % quantile of chi-squared with 2 k degrees of freedom.
+    For n - k up to 3, the upper end is modified in the same way.
 
     References
     ----------
@@ -67,7 +67,7 @@ def difference_interval(
     Parameters
     ----------
     x, y : array-like, shape (3, …)
-        The value and the lower and upper end of the interval; NaN if undefined.
+        The value, and the lower and upper end of its interval; NaN if undefined.
     correlation : float
         Correlation of the two values. It is 0 if they are computed on different images.
 
@@ -86,7 +86,7 @@ def difference_interval(
 
 
 def difference_of_shares(hits: Ints64, images: Ints64) -> tuple[Floats, Floats, Floats]:
-    """Return the first row's share minus the second row's share, with its interval; NaN without images.
+    """Return the first row's share minus the second row's, with its interval; NaN if there are no images.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ Total = Callable[[npt.NDArray[Any]], Floats]
 
 
 def totals(group: Ints, n: int) -> Total:
-    """Return a function that sums values of images by group, from 0 to n - 1."""
+    """Return a function that sums values of images by group. Groups are numbered from 0 to n - 1."""
     return lambda values: np.bincount(group, values, n).astype(np.float64)
 
 
@@ -118,9 +118,10 @@ def clustered_interval(num: npt.ArrayLike, den: npt.ArrayLike, total: Total) -> 
 
     Notes
     -----
-    This is Wilson's interval with counts divided by the design effect: the variance over images relative to
-    independent cases, at least 1, times (t / z)² for Student's t with n - 1 degrees of freedom for n images.
-    If all cases are equal, the variance is 0, and the cases of an image are treated as a single case.
+    The interval is Wilson's, with counts divided by the design effect. The design effect is the variance over
+    images relative to that of independent cases, at least 1, times (t / z)², where t is the quantile of
+    Student's t with n - 1 degrees of freedom for n images, and z that of the normal distribution. If all
+    cases are equal, the variance is 0, and all cases of an image are treated as a single case.
 
     References
     ----------

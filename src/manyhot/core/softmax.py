@@ -1,4 +1,4 @@
-"""Checked probabilities from scores, in blocks, so that there is no second matrix of all scores."""
+"""Probabilities from scores, checked, and in blocks, so that there is no second matrix of all scores."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def log_totals(scores: AnyFloats, shift: AnyFloats, name: Name) -> Floats:
     scores : ndarray of float16 or float32, shape (n, C)
         Logits; minus infinity is a probability of 0.
     shift : ndarray of float, shape (n,)
-        Number to subtract from each row, usually its highest logit. If exponentials of a row overflow, the
-        highest logit of the row is used instead.
+        Number to subtract from each row, usually its highest logit. If exponentials of a row overflow with
+        this number, the row's highest logit is used instead.
     name : callable
-        Returns the name of a row, for messages.
+        Returns the name of a row, for error messages.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def check_possible(logits: AnyFloats, image: Ints, classes: Ints, name: Name) ->
 def log_probability(stored: AnyFloats) -> Floats:
     """Return the logarithms of stored probabilities, with the same shape.
 
-    A stored 0 is a small number that was rounded to 0. It is replaced by the smallest number in half
+    A stored 0 is a small number that was rounded to 0. It is replaced by the smallest positive number in half
     precision, or by the smallest normal number in single precision.
     """
     least = 2.0**-24 if stored.dtype == np.float16 else 2.0**-126
@@ -201,7 +201,7 @@ def checked(probability: AnyFloats, name: Name) -> Floats:
 
 
 def not_a_probability(value: float, where: str) -> InputError:
-    """Return the error for scores that are declared to give probabilities but do not."""
+    """Return the error for scores that are declared to give probabilities, but do not."""
     return InputError(
         "A probability is not between 0 and 1.",
         where=where,

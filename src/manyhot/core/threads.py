@@ -23,17 +23,17 @@ THREADS = min(4, cores())
 
 
 def each_in_threads(work: Callable[[Item], None], items: Iterable[Item]) -> None:
-    """Call a function for each item, in several threads; the first error is raised."""
+    """Call a function for each item, in several threads. The first error is raised."""
     with one_blas_thread(), ThreadPoolExecutor(THREADS) as pool:
         for _ in pool.map(work, items):
             pass
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
-    """Multiply matrices in the thread that calls BLAS, for code that has its own threads.
+    """Make BLAS multiply matrices in the calling thread, for code that has its own threads.
 
-    Otherwise, BLAS starts its own threads for each of the code's threads. The threads of BLAS wait by
-    spinning, which doubled the time of ``manyhot evaluate imagenet`` on two busy cores.
+    Without this setting, BLAS starts its own threads for each thread of the code. While they wait, BLAS's
+    threads spin, which doubled the time of ``manyhot evaluate imagenet`` on two busy cores.
     """
     limits: AbstractContextManager[Any] = _controller(len(sys.modules)).limit(limits=1, user_api="blas")
     return limits

@@ -21,7 +21,7 @@ GOLDEN_PARTS = 10
 
 GoldenGoal = Literal["precision", "recall"]
 GOLDEN_GOALS: tuple[GoldenGoal, ...] = get_args(GoldenGoal)
-"""What a threshold is chosen for."""
+"""The goals for which a threshold is chosen."""
 
 _CHUNK = 200
 """Number of thresholds at once: 8 MB for 10,000 images."""
@@ -49,8 +49,8 @@ class Curve:
         Number of golden questions at or above the threshold, and number of these questions whose truth is
         yes.
     n_yes, n_questions, n_images : int
-        Number of golden questions whose truth is yes, number of all golden questions, and number of images of
-        all golden questions.
+        Number of golden questions whose truth is yes, number of all golden questions, and number of their
+        images.
     """
 
     threshold: Floats
@@ -72,7 +72,7 @@ class Curve:
         return row if row < len(self.threshold) else None
 
     def for_precision(self, least: float) -> float:
-        """Return the lowest threshold with at least this precision, and so with the highest recall.
+        """Return the lowest threshold with at least this precision, and therefore the highest recall.
 
         Raises
         ------
@@ -87,12 +87,12 @@ class Curve:
         return float(self.threshold[good[0]])
 
     def for_recall(self, least: float) -> float:
-        """Return the highest threshold with at least this recall, and so with the fewest valid classes.
+        """Return the highest threshold with at least this recall, and therefore the fewest valid classes.
 
         Raises
         ------
         InputError
-            If no threshold has this recall, because no golden question has the truth yes.
+            If no threshold has this recall because no golden question has the truth yes.
         """
         check_share(least, "The recall is not a share.")
         with np.errstate(invalid="ignore"):
@@ -116,7 +116,7 @@ class Curve:
 def curve(
     p: Floats, truth: Bools, image: Ints, *, intervals: bool = True, thresholds: Sequence[float] = ()
 ) -> Curve:
-    """Return precision and recall with the probability of each golden question as the threshold.
+    """Return precision and recall, with the probability of each golden question as a threshold.
 
     Parameters
     ----------
@@ -133,7 +133,8 @@ def curve(
     Notes
     -----
     Intervals are computed by `manyhot.core.share_intervals.clustered_interval`. Percentile intervals over
-    resampled images contain a precision of few questions in only 50 to 90 % of simulated data sets.
+    resampled images contain the precision in only 50 to 90 % of simulated data sets if it is based on few
+    questions.
     """
     threshold = _grid(p, thresholds)
     images, row = np.unique(image, return_inverse=True)
@@ -196,7 +197,7 @@ def cross_fit(
     rng: np.random.Generator,
     folds: int = GOLDEN_PARTS,
 ) -> CrossFitted:
-    """Return precision and recall of the rule by which a threshold is chosen.
+    """Return the precision and recall of the rule by which a threshold is chosen.
 
     Parameters
     ----------
@@ -205,7 +206,7 @@ def cross_fit(
     goal, least
         ``Curve.for_precision(least)`` or ``Curve.for_recall(least)`` chooses the threshold.
     resamples : int
-        Number of resamples, at most 200 of which are used. With 0, there are no intervals.
+        Number of resamples, of which at most 200 are used. With 0, there are no intervals.
     rng : numpy.random.Generator
         Splits the images into folds, and draws the resamples.
     folds : int
@@ -213,16 +214,16 @@ def cross_fit(
 
     Notes
     -----
-    The threshold of a fold is among the probabilities of the other folds or, with more than `MAX_THRESHOLDS`
-    distinct probabilities, next to them. Intervals are computed as in `curve`, but with the variance of the
-    difference from the actual precision or recall of the chosen threshold. This variance is estimated from
-    resamples of the images of each fold, each with its own thresholds. The actual values of these thresholds
-    are computed on all golden questions. The variance therefore accounts for the fact that images of one fold
-    determine the thresholds of the other folds.
+    The threshold of a fold is one of the probabilities of the other folds or, if there are more than
+    `MAX_THRESHOLDS` distinct probabilities, next to one of them. Intervals are computed as in `curve`, but
+    with the variance of the difference from the actual precision or recall of the chosen threshold. This
+    variance is estimated from resamples of the images of each fold, each with its own thresholds. The actual
+    precision and recall at these thresholds are computed on all golden questions. The variance therefore
+    accounts for the fact that the images of one fold determine the thresholds of the other folds.
 
-    The precision or recall that is the goal has no interval if fewer than `FEWEST_ERRORS` errors are
-    expected, such as 2 errors among 40 questions above a threshold for a precision of 0.95. The thresholds
-    chosen from golden questions would then vary too much.
+    If the goal is a precision or recall at which fewer than `FEWEST_ERRORS` errors are expected, it has no
+    interval, because thresholds chosen on golden questions would vary too much. For example, a precision of
+    0.95 means 2 errors among 40 questions above the threshold.
     """
     images, row = np.unique(image, return_inverse=True)
     n, threshold = len(images), _grid(p)
@@ -268,7 +269,7 @@ class _Questions:
     least: float
 
     def cross_fitted(self, weights: Floats32) -> tuple[Floats, Floats, Positions]:
-        """Return the counts at the other folds' thresholds under weights of images, shape (R, n).
+        """Return the counts at thresholds chosen on the other folds, under weights of images, shape (R, n).
 
         Returns
         -------
@@ -295,7 +296,7 @@ class _Questions:
         )
 
     def errors(self, weights: Floats32) -> Floats:
-        """Return how precision and recall under weights differ from the actual values, shape (2, R)."""
+        """Return how much precision and recall under weights differ from the actual values, shape (2, R)."""
         right, of, chosen = self.cross_fitted(weights)
         total = np.stack([self.above.sum(axis=0), np.full(self.above.shape[1], self.yes.sum())])
         with np.errstate(invalid="ignore", divide="ignore"):

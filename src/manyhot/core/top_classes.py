@@ -1,4 +1,4 @@
-"""The best classes of dense scores, block by block."""
+"""The top classes of dense scores, block by block."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy as np
 from manyhot.core.array_types import AnyFloats, Ints32
 
 FEW_PLACES = 6
-"""Places up to which the best classes are searched one after another, five times as fast as a sort."""
+"""Up to this k, the top classes are searched one after another, which is five times as fast as a sort."""
 
 
 def top_k(scores: AnyFloats, k: int, *, block: int = 1024) -> Ints32:
-    """Return the top k classes of each row, best first. Among equal scores, the lower class comes first.
+    """Return the top k classes of each row, best first. Among equal scores, the lower class id comes first.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
-"""How sure an average of several predictions is: its entropy, and how much of it is disagreement.
+"""How uncertain an average of several predictions is: its entropy, and the part due to disagreement.
 
 The predictions are those of the members of an ensemble, or of passes with dropout. The entropy of their mean
-is the total uncertainty. The mean of their entropies is what each of them leaves open. The difference is the
-mutual information between the class and the member: 0 if all members give the same probabilities.
+is the total uncertainty. The mean of their entropies is the uncertainty of the single predictions. The
+difference is the mutual information between the class and the member: 0 if all members give the same
+probabilities.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Uncertainty:
     Attributes
     ----------
     entropy : ndarray of float32, shape (n,)
-        Entropy of the mean probabilities, in nats. If classes are independent, it is the sum of the entropies
-        of *yes* and *no* over the classes.
+        Entropy of the mean probabilities, in nats. If classes are independent, it is the sum over the classes
+        of the entropy of *yes* and *no*.
     mutual_information : ndarray of float32, shape (n,)
         Part of the entropy that is due to disagreement among the members, in nats.
     by_class : ndarray of float32, shape (n, k) or (n, C), optional
@@ -45,7 +46,7 @@ class Uncertainty:
         return Uncertainty(self.entropy[rows], self.mutual_information[rows], by_class)
 
     def of_classes(self, top: Ints) -> Uncertainty:
-        """Return the by-class values of only the classes in a list, shape (n, k)."""
+        """Return the by-class values of only the listed classes, shape (n, k)."""
         if self.by_class is None:
             return self
         return replace(self, by_class=np.take_along_axis(self.by_class, top, axis=1))
@@ -72,7 +73,7 @@ class Average:
         Parameters
         ----------
         members : iterable of M ndarray of float, shapes (n, C)
-            Probabilities. One member at a time is in memory.
+            Probabilities. Only one member at a time is in memory.
         multilabel : bool
             Whether classes are independent. Otherwise, the probabilities of an image add up to 1.
 
@@ -99,7 +100,7 @@ class Average:
 
 
 def uncertainty_of(mean: AnyFloats, mutual_information: AnyFloats, *, multilabel: bool) -> Uncertainty:
-    """Return the uncertainty of images from the arrays of an `Average`, over all or only some classes."""
+    """Return the uncertainty of images from the arrays of an `Average`, over all or some classes."""
     information = mutual_information.astype(np.float32)
     entropy = _entropies(mean.astype(np.float64), multilabel).sum(axis=1).astype(np.float32)
     total = mutual_information.sum(axis=1, dtype=np.float64).astype(np.float32)
@@ -123,7 +124,7 @@ def member_probabilities(scores: AnyFloats, kind: str, *, multilabel: bool, name
     ------
     InputError
         If a number is not a probability, or if the probabilities of an image do not add up to 1 although
-        classes exclude one another.
+        classes are mutually exclusive.
     """
     from scipy.special import expit, softmax  # predicting with one model does without SciPy
 

@@ -337,8 +337,8 @@ def test_how_the_numbers_were_made(page):
     assert made.one("pre").text == "manyhot evaluate --labels real.json --out results"
     real = next(d for d in made.all("dt") if d.text == "ReaL real1").parent
     assert real.one("dd").text == (
-        "Share of images whose top class is in the label set. Images with an empty set are skipped, as "
-        "published. val: n 960, skipped 40; v2: n 360, skipped 40"
+        "Share of images whose top class is in the label set. Images with an empty label set are skipped, "
+        "as in the paper. val: n 960, skipped 40; v2: n 360, skipped 40"
     )
     assert "manyhot 9.9, schema 1." in made.text
     others, inputs = made.all("details")

@@ -267,7 +267,8 @@ def test_splits_and_repeated_images(tmp_path):
         out=tmp_path / "out",
     )
     mixed = (
-        "The accuracy below is that on the images of all splits together (train, val), including images that "
+        "The accuracy below is computed on the images of all splits together (train, val), including images "
+        "that "
         "a model may have been trained on."
     )
     assert mixed in list(found.lines())

@@ -599,8 +599,9 @@ def test_superclasses_by_confusions():
     assert found.metadata["superclasses"] == "confusions"
     assert found.to_json()["superclasses"] == "confusions"
     assert [note for note in found.notes if note.startswith("superclasses")] == [
-        "superclasses are clusters of classes that these models confuse at least 2 times as often as two "
-        f"classes on average, in {len(errors)} wrong predictions: part 0, part 1, part 2; part 3, part 4; "
+        "superclasses are clusters of classes that these models confuse at least 2 times as often as an "
+        f"average pair of classes, in {len(errors)} wrong predictions: part 0, part 1, part 2; part 3, part "
+        "4; "
         "part 5, part 6, part 7, part 8. Such classes need not be related; if you have superclasses, pass "
         "`superclasses`"
     ]

@@ -308,8 +308,8 @@ def test_by_default_what_confident_learning_suspects_in_label_sets():
     assert told(found.table, *names) == issues
     assert len(issues) == 2
     assert found.notes[1] == (
-        "only labels that confident learning suspects are listed; to list all from a minimum score on, pass "
-        "`min_doubtful`, such as 0.5"
+        "only labels that confident learning suspects are listed; to list all labels from a minimum score "
+        "up, pass `min_doubtful`, such as 0.5"
     )
 
 
@@ -364,8 +364,8 @@ def test_label_sets_with_several_classes_need_probabilities():
         "Label sets with several classes can be checked only with probabilities of the classes.\n"
         "  where:   sets\n  got:     no probabilities of clip\n"
         "  allowed: logits or probabilities of all models\n"
-        "  do:      declare the kind of the scores with `scores`; for cosines, as of CLIP, pass them times "
-        "100 as logits, with `links` softmax"
+        "  do:      declare the kind of the scores with `scores`; pass cosines, such as those of CLIP, "
+        "multiplied by 100 as logits, with `links` softmax"
     )
     one = manyhot.Labels(labels.table.slice(0, 3), 3, name="sets")  # one class each
     assert len(find(one, [cosines]).table)

@@ -57,11 +57,11 @@ def judged_models(rows: Sequence[Row]) -> Iterator[Judged]:
 
 
 def judged_by_top_class(rows: Sequence[Row], classes: Sequence[Row]) -> list[Row]:
-    """Return the rows of models whose top class says how well they are calibrated.
+    """Return the rows of models whose calibration can be measured by their top class.
 
-    For independent classes, each class is judged. If images without any valid class are left out, the top
-    classes of the others are right more often than calibrated probabilities say: those of simulated sigmoids,
-    of which a third of the images have no class, are wrong by 0.18.
+    Models of independent classes are judged class by class instead. If images without any valid class are
+    left out, the top classes of the others are right more often than calibrated probabilities say. For
+    simulated sigmoids, with no valid class on a third of the images, the difference is 0.18.
     """
     each = {(r["dataset"], r["model"]) for r in classes}
     of_each = [r for r in rows if (r["dataset"], r["model"]) in each and r["metric"] == "ece_set"]
@@ -78,8 +78,8 @@ def calibration_answer(
     rows = judged_by_top_class(every, classes)
     if len(rows) < len(every):
         yield (
-            "Top classes are not judged here: images without a valid class have no right top class. Their "
-            "numbers on the other images, and recalibration, are in the table calibration."
+            "Top classes are not judged here, because an image without a valid class has no right top class. "
+            "Results of top classes on the other images, and of recalibration, are in the table calibration."
         )
     judged = list(judged_models(rows))
     if len(judged) > MOST_DRAWN:
@@ -283,7 +283,7 @@ _RIGHT = {"label": "the original label", "set": "in the label set"}
 
 
 def same_for_sets(rows: Sequence[Row]) -> bool:
-    """Return whether all results by label sets are those by original labels, of which there are some."""
+    """Return whether there are original labels, and all results by label sets equal those by them."""
     value = {(r["method"], r["fitted_to"], r["metric"]): r["value"] for r in rows if r["value"] == r["value"]}
     sets_of = dict(zip(MEASURES["label"], MEASURES["set"], strict=True))
     by_label = {key: v for key, v in value.items() if key[2] in sets_of}
@@ -295,7 +295,7 @@ def same_for_sets(rows: Sequence[Row]) -> bool:
 
 
 def model_lines(dataset: str, model: str, rows: Sequence[Row], events: Sequence[str]) -> Iterator[str]:
-    """Yield what a terminal shows of a model, by each event that counts as right."""
+    """Yield the terminal output for a model, with a table for each event that counts as right."""
     n, fitted = rows[0]["n"] + rows[0]["n_skipped"], max(r["n_fitted"] for r in rows)
     without = f"; {absent:,} without a prediction" if (absent := rows[0]["n_unmatched"]) else ""
     yield f"{dataset}, {model}: fitted on {fitted:,} images, evaluated on {n:,} others{without}"

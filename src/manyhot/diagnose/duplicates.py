@@ -88,9 +88,9 @@ def diagnose_duplicates(
 ) -> Duplicates:
     """Find images that occur more than once, within and between data sets and splits.
 
-    Equal files and equal pixels are found by hashes. Copies that were resized, saved again, cropped or
-    mirrored are found by a perceptual hash, or by embeddings, and confirmed by their aligned pixels. Groups
-    whose labels differ come first. A stopped run resumes when it is started again.
+    Identical files and identical pixels are found by hashes. Copies that were resized, saved again, cropped
+    or mirrored are found by a perceptual hash, or by embeddings, and confirmed by their aligned pixels.
+    Groups whose labels differ come first. A stopped run resumes when it is started again.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ class Grouped:
 
     @classmethod
     def of(cls, images: ImageSignatures, pairs: DuplicatePairs, facts: Facts) -> Grouped:
-        """Number the groups: those with different labels first, then those between splits or data sets."""
+        """Number the groups, first those whose labels differ, then those that span splits or data sets."""
         split, label = facts.of(images)
         group = connected_groups(len(images), pairs.rows)
         sets = _codes(list(zip(images.source.tolist(), split, strict=True)))
@@ -366,8 +366,7 @@ class Facts:
         The class of the original label, for the images of the first data set whose original label is in a
         table.
     class_names : Mapping of str to str, optional
-        The name of each class. Its number, its key and its name are keys of this mapping. None if the classes
-        are unknown.
+        Maps the number, the key and the name of each class to its name. None if the classes are unknown.
     answers : RightAnswers, optional
         Whether models are right on images of the first data set.
     inputs : Mapping of str to str

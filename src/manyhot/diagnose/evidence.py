@@ -99,7 +99,7 @@ def listed_ids(path: PathLike) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class EvidenceFiles:
-    """Tables or files with evidence. A kind of evidence that is missing is None.
+    """Tables or files with evidence; None for each kind of evidence that is missing.
 
     Attributes
     ----------
@@ -421,8 +421,8 @@ def class_tree(classes: ClassList | None) -> tuple[Hierarchy | None, str]:
     """Return the tree of a class list, and a note about its origin; None if there is no tree.
 
     The classes of a list without hypernyms are looked up by key, name and synonym in the part of WordNet
-    above ImageNet-1k. Sizes of groups are those in ImageNet-1k, because the sizes of groups in a list of ten
-    classes do not show which groups are fine-grained.
+    above ImageNet-1k. Group sizes are counted in ImageNet-1k, because group sizes in a list of ten classes do
+    not show which groups are fine-grained.
     """
     if classes is None:
         return None, ""

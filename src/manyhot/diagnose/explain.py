@@ -89,7 +89,7 @@ def explain(
     method
         Methods that compute the maps; by default gradcam.
     layer
-        For gradcam only: path of the layer whose grid is used; by default the last layer with a grid over the
+        For gradcam only: path of the layer to use; by default the last layer whose output is a grid over the
         image.
     objects
         Locations of objects: a table with one box per row, a COCO JSON file, or a Pascal VOC folder.
@@ -385,7 +385,7 @@ class _Job:
         full = len(self.explained) == self.choice.limit
         why = "`limit` was reached" if full else "there are no such images"
         for ids, reason in (
-            (self.unshown, "their label sets do not contain each class of `class_`"),
+            (self.unshown, "their label sets do not contain all classes of `class_`"),
             (missing - self.unshown, why),
         ):
             if ids:

@@ -75,8 +75,9 @@ def find_label_issues(
     """Rank doubtful labels, missing labels, and pairs of classes that may be the same class.
 
     The evidence consists of predictions, similar images and raters' answers. The models must not have been
-    trained on these images. Without original labels, each class of the label sets is checked, and also if the
-    label sets are no raters' answers and the original labels are in another file.
+    trained on these images. Each class of the label sets is checked, instead of the original labels, if there
+    are no original labels, or if the label sets do not come from raters and the original labels are in
+    another file.
 
     Parameters
     ----------
@@ -87,13 +88,13 @@ def find_label_issues(
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
     confirmed_labels
         Label sets from raters, used instead of the label sets of the data set. Raters' answers are combined
-        with the evidence from models. If label sets are checked, a class is no issue where both agree about
-        it, and images without confirmed labels are checked as without this argument.
+        with the evidence from models. If label sets are checked, a class is not an issue if raters confirm
+        its state, and images without confirmed labels are checked as if this argument were not passed.
     no_confirmed_labels
         Ignore the raters' answers.
     min_doubtful
-        Minimum score of a doubtful label and, if label sets are checked, of a missing label; by default 0.5
-        or, if label sets are checked, all labels that confident learning suspects.
+        Minimum score of a doubtful label; by default 0.5. If label sets are checked, it also applies to
+        missing labels, and by default all labels that confident learning suspects are listed.
     min_missing
         Minimum score of a missing label.
     min_together
@@ -285,8 +286,8 @@ def _check_probabilities(ensemble: Ensemble, source: Source) -> None:
         where=source.name or None,
         got=f"no probabilities of {', '.join(ranks[:3])}{' and others' if len(ranks) > 3 else ''}",
         allowed="logits or probabilities of all models",
-        do="declare the kind of the scores with `scores`; for cosines, as of CLIP, pass them times 100 as "
-        "logits, with `links` softmax",
+        do="declare the kind of the scores with `scores`; pass cosines, such as those of CLIP, multiplied "
+        "by 100 as logits, with `links` softmax",
     )
 
 
@@ -397,14 +398,14 @@ ONLY_SETS = (
 """The note on label sets that are checked."""
 
 GIVEN_SETS = (
-    "each class of the label sets is checked, and not the original labels, because the label sets are no "
-    "raters' answers about these; to check the original labels, pass only the images table"
+    "each class of the label sets is checked instead of the original labels, because the label sets are not "
+    "raters' answers about the original labels; to check the original labels, pass only the images table"
 )
 """The note on label sets that are checked although original labels are known."""
 
 SUSPECTED = (
-    "only labels that confident learning suspects are listed; to list all from a minimum score on, pass "
-    "`min_doubtful`, such as 0.5"
+    "only labels that confident learning suspects are listed; to list all labels from a minimum score up, "
+    "pass `min_doubtful`, such as 0.5"
 )
 
 LIKELIER_WRONG = 0.5

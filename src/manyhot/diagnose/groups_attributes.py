@@ -113,7 +113,7 @@ class ImageGroup:
 
 
 def without(group: ImageGroup, among: Bools) -> ImageGroup:
-    """Return the group of the images of `among` that are not in the group."""
+    """Return the group of all images of `among` that are not in this group."""
     phrase = (
         group.phrase.replace("with ", "without ", 1)
         if group.phrase.startswith("with ")

@@ -187,9 +187,9 @@ class _Table:
     def counts(self) -> npt.NDArray[np.int64]:
         """Return two pairs of counts for each group, shape (2, 2, m). A pair is a total and a part of it.
 
-        For a label, images of the class and other images are compared by how many are in the group: a
-        property that identifies a class has a large difference, even if the class is rare. For other
-        outcomes, images inside and outside the group are compared by how many have the event.
+        For a label, images of the class and other images are compared by the share that is in the group, so
+        that a property that identifies a class makes a large difference even if the class is rare. For other
+        outcomes, images inside and outside the group are compared by the share with the event.
         """
         c = self.search.counts[self.at]
         if self.of_labels:

@@ -41,7 +41,8 @@ class NamedOutcome:
         Whether images with a class are compared with images without it, rather than with those of other
         classes.
     has_thresholds : bool
-        Whether a class is predicted if its score is at or above a threshold, rather than if it is the best.
+        Whether a class is predicted if its score is at or above a threshold, rather than if it is the top
+        class.
     """
 
     kind: str
@@ -59,7 +60,7 @@ def is_multi_label(sets: LabelSets) -> bool:
 def stratum_of(sets: LabelSets) -> Ints:
     """Return the class within which each image is compared: its label, else its only valid class, or -1.
 
-    All images of multi-label data are in one stratum: other classes of an image are groups themselves.
+    All images of multi-label data are in one stratum, because other classes of an image define groups.
     """
     if is_multi_label(sets):
         return np.where(sets.usable, 0, NO_LABEL).astype(np.int64)
@@ -68,7 +69,7 @@ def stratum_of(sets: LabelSets) -> Ints:
 
 
 def class_points(case: Case) -> tuple[OperatingPoints | None, str]:
-    """Return the thresholds of independent classes; or None, and why the top class is judged instead.
+    """Return the thresholds of independent classes, or None and the reason to judge the top class instead.
 
     The folds, and thus the thresholds, are those of diagnose classes without options.
     """
@@ -102,11 +103,11 @@ def model_outcomes(
     min_confidence : float
         Minimum confidence at which an error counts as an error with a high confidence.
     associated : collection of int
-        Classes with which properties of images are associated. Whether they are predicted on other images is
-        an outcome even if this is rare.
+        Classes that properties of images are associated with. Whether such a class is predicted on other
+        images is an outcome even if it rarely is.
     multi_label : bool
-        Whether the data set is multi-label. Then the images of a class are all that show it, and the top
-        class does not tell whether a class is missed, unless probabilities add up to 1.
+        Whether the data set is multi-label. If so, the images of a class are all images that show it, and the
+        top class does not show whether a class is missed, unless probabilities add up to 1.
     """
     sets = case.labels
     scored, wrong, top = sets.scored, ~case.hit[:, 0], case.top[:, 0]

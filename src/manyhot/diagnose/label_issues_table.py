@@ -126,7 +126,7 @@ class LabelIssues(Findings):
 
     @property
     def gallery_tables(self) -> tuple[pa.Table, ...]:
-        """Which label of each image is doubtful or missing, in words."""
+        """A table with a text for each image that names its doubtful or missing label."""
         found = self.table.filter(pc.is_in(self.table["kind"], pa.array(IN_WORDS)))
         words = pa.array(
             f"{IN_WORDS[r['kind']]}: {name_of_class(r, 'class_a' if r['kind'] == DOUBTFUL else 'class_b')}"
@@ -345,7 +345,7 @@ def _pair(row: Row) -> str:
 def _images(anchor: str, title: str, findings: pa.Table, link: Callable[[Row], str] | None) -> Listing:
     heads = (
         *text_heads("Image", "Label", "Suggested"),
-        ColumnHead("Score", title="From 0 to 1; the evidence of models, neighbours and people together"),
+        ColumnHead("Score", title="From 0 to 1; combines the evidence of models, neighbours and raters"),
         ColumnHead("Models", title="Evidence of the models, from 0 to 1"),
         ColumnHead("Neighbours", title="Evidence of similar images, from 0 to 1"),
         ColumnHead("People", title="Evidence of raters, from 0 to 1"),

@@ -54,7 +54,10 @@ class ObjectRemover:
         return RunProgress(self.run, "predicting with and without objects")
 
     def predict_originals(self, expected: Mapping[int, frozenset[str]]) -> Predictions:
-        """Return the predictions of the original images; `expected`, the images to alter, is for progress."""
+        """Return the predictions of the original images.
+
+        `expected` contains the images to alter later, which the total of the progress includes.
+        """
         n = self.source.n
         more = 2 * len(self.fills) * sum(map(len, expected.values()))
         self.progress.total = None if n is None else n + more
@@ -68,7 +71,7 @@ class ObjectRemover:
         return found
 
     def predict_altered(self, images: Mapping[int, frozenset[str]]) -> dict[Change, Predictions | None]:
-        """Return the predictions of the altered images for each change; None if no image can be altered."""
+        """Return the predictions of the altered images for each change; None if it can alter no image."""
         mark = fingerprint(self.objects)
         for companion, image_ids in images.items():
             for fill in self.fills:

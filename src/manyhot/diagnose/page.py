@@ -197,7 +197,7 @@ def draw_beside(out: PathLike) -> list[Path]:
 def build_chapters(named: Mapping[str, pa.Table], folder: Path, draw: bool) -> tuple[Chapter, ...]:
     """Return the chapters for which there are tables, with figures if `draw` is set.
 
-    In place of a chapter of a plug-in that fails, the page says so.
+    If a chapter of a plug-in fails, the page shows the error in its place.
     """
     found, failed = [], list[Chapter]()
     for entry in (get("chapter", name) for name in names("chapter")):

@@ -133,8 +133,8 @@ def diagnose_sets(
 
     A prediction set contains the classes whose probability is at least a threshold. The command chooses the
     lowest threshold for which tests on some of the images guarantee that the expected share of valid classes
-    in a set is at least the precision. The sets are measured on the other images. The models must not have
-    been trained on these images.
+    in a set is at least the requested precision. The sets are measured on the other images. The models must
+    not have been trained on these images.
 
     Parameters
     ----------

@@ -179,7 +179,7 @@ def _points(r: Row, gap: str) -> str:
 
 
 def step_without(main: str, companion: str, named: str, objects: str = "FILE", labels: str = "") -> NextStep:
-    """Return how to fit a head that does not depend on a companion, which is `named` in the sentence."""
+    """Return the next step, to fit a head that does not depend on a companion; its text calls it `named`."""
     pair = shlex.quote(f"{main}:{companion}")
     command = (
         f"manyhot mitigate IMAGES --objects {objects} --labels {labels} --model NAME --pair {pair}"

@@ -386,7 +386,7 @@ _FLIPS = (
     ColumnHead("Recall gap, points", title="Recall with the companion minus recall without it"),
     ColumnHead(
         "Hallucination gap, points",
-        title="False positives with the companion minus false positives without it",
+        title="False-positive rate with the companion minus false-positive rate without it",
     ),
     ColumnHead("AP", title="Average precision"),
     ColumnHead(

@@ -29,7 +29,7 @@ LIST_LABEL_ISSUES = NextStep(
 
 
 def wrong_labels_sentence(skipped_rules: Collection[str], min_confidence: float | None) -> str:
-    """Return that errors may be wrong labels, if only original labels are known; else an empty text."""
+    """Return a warning of wrong labels if only original labels are known, and otherwise an empty text."""
     if "valid-label" not in skipped_rules:
         return ""
     which = "An error" if min_confidence is None else f"An error with a confidence above {min_confidence:g}"
@@ -195,7 +195,7 @@ class SortedErrors(Findings):
 
     @property
     def shown(self) -> list[Row]:
-        """The errors whose images the gallery shows: of independent classes, false positives and misses."""
+        """The errors whose images the gallery shows: for independent classes, false positives and misses."""
         return first_class_errors(self.class_errors, FIRST_FINDINGS) if self.class_counts else self.first
 
     @property

@@ -65,7 +65,7 @@ def loss(spec: str) -> LossFunction:
         If the loss does not exist.
     InputError
         If an option is unknown, missing or out of range, or if the loss stores values for each image of the
-        training set. The function raises it for targets or a mask of another shape or range.
+        training set. The returned function raises it if targets or a mask have the wrong shape or range.
     MissingExtraError
         If torch is not installed.
 
@@ -82,7 +82,8 @@ def loss(spec: str) -> LossFunction:
     entry = loss_of(spec)
     if entry.about.get("memory") is not None:
         raise InputError(
-            "The loss stores values for each image of the training set, which only the loop of manyhot does.",
+            "The loss stores values for each image of the training set, which only manyhot's training loop "
+            "supports.",
             got=spec,
             do=f"train with manyhot train --set loss={spec}, or choose another loss",
         )

@@ -165,7 +165,7 @@ class _Effects:
 
     @cached_property
     def often(self) -> bool:
-        """Whether the companion makes images be called the class more often than `RATIO` times."""
+        """Whether images are called the class more than `RATIO` times as often with the companion."""
         if self.sign < 0 or not self._called:
             return False
         one, other = (self.metrics[name].estimated.value for name in self._called)
@@ -254,7 +254,7 @@ class _Effects:
             why = "which may be due to the hole itself"
             yield f"{lost} of images lose the class without the companion, {why}"
         if not few and not (_OTHERS & self.ends.keys() and _MISSED & self.ends.keys()):
-            yield "the held-out images do not decide it"
+            yield "the held-out images are not conclusive"
 
 
 def _most(metrics: Mapping[str, HeldOutMetric], name: str) -> float:
@@ -345,7 +345,8 @@ _JUDGES = {
     ),
     "lost": (
         "share lost without the companion",
-        f"{{main}} is lost without {{companion}} on more images than any hole costs, {percent(_HOLE)}",
+        f"{{main}} is lost without {{companion}} on more images than the {percent(_HOLE)} that any hole "
+        "costs",
     ),
 }
 """The name of each effect, and what it means if it is sure."""

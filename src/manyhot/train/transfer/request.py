@@ -47,7 +47,7 @@ class TransferRequest:
         The model of each backbone, as in ``manyhot predict --model``, by the name of the backbone. Empty if
         the model equals the name.
     draws : Draws
-        Options of the resamples; those of n images are made when n is known.
+        Options of the resamples, which are drawn once the number of images is known.
     heads : list of str
         The names of the heads that were written, as in ``manyhot predict --model``.
     written : list of Path

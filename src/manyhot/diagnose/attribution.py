@@ -382,7 +382,7 @@ def cropped(network: Network, image: Bytes) -> Bytes:
 
 
 def class_of(network: Network, name: int | str) -> int:
-    """Return the number of a class that is named by its key or number.
+    """Return the number of a class, given its key or number.
 
     Raises
     ------

@@ -33,7 +33,7 @@ HELD = {
 
 
 class Judged(NamedTuple):
-    """The calibration error of a model before recalibration, and after the method that makes it smallest."""
+    """The calibration error of a model before recalibration and after the best method."""
 
     metric: str
     before: Row
@@ -283,7 +283,7 @@ _RIGHT = {"label": "the original label", "set": "in the label set"}
 
 
 def same_for_sets(rows: Sequence[Row]) -> bool:
-    """Return whether there are original labels, and all results by label sets equal those by them."""
+    """Return whether there are original labels and they give the same results as label sets."""
     value = {(r["method"], r["fitted_to"], r["metric"]): r["value"] for r in rows if r["value"] == r["value"]}
     sets_of = dict(zip(MEASURES["label"], MEASURES["set"], strict=True))
     by_label = {key: v for key, v in value.items() if key[2] in sets_of}

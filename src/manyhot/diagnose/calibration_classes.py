@@ -300,7 +300,7 @@ def calibration_of_classes(dataset: str, model: str, rows: Sequence[Row]) -> Ite
 
 
 def class_listing(rows: Sequence[Row]) -> Listing:
-    """Return the table of the classes of all models on the page."""
+    """Return the page's table of the classes of all models."""
     heads = (
         *(ColumnHead(head[0].upper() + head[1:], number=head != "class") for head in _HEADS),
         *number_heads("Unclear", "Not asked"),

@@ -149,7 +149,7 @@ def _by_class(counts: Sequence[Row]) -> list[Row]:
 
 
 def class_counts_listing(counts: Sequence[Row]) -> Listing:
-    """Return the table of the classes of all models on the page."""
+    """Return the page's table of the classes of all models."""
     heads = tuple(
         ColumnHead(head[0].upper() + head[1:], number=head in ("false positives", "misses"))
         for head in _CLASS_HEADS
@@ -193,7 +193,7 @@ def class_error_lines(errors: pa.Table, counts: Sequence[Row], most: int) -> Ite
 
 
 def class_error_listing(errors: pa.Table, most: int, link: Callable[[Row], str] | None) -> Listing:
-    """Return the table of the most confident errors on the page."""
+    """Return the page's table of the most confident errors."""
     heads = tuple(
         ColumnHead(head[0].upper() + head[1:], number=head in ("probability", "threshold")) for head in _HEADS
     )

@@ -187,7 +187,7 @@ def diagnose_difficulty(
     predictions
         Files or folders of predictions, used instead of those of the campaign or folder.
     slices
-        Also count within these slices, as for evaluate.
+        Slices in which images are also counted, as for evaluate.
 
     Returns
     -------

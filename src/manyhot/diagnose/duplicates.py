@@ -385,7 +385,7 @@ class Facts:
     def of(self, images: ImageSignatures) -> tuple[list[str | None], list[str | None]]:
         """Return the split and the label of each image.
 
-        Labels of sources are keys, names or numbers of the class list. Without a class list, labels whose
+        Labels of sources are keys, names or numbers in the class list. Without a class list, labels whose
         type differs from that of the first label are ignored, because a number is not a name.
         """
         split, label, kinds = list[str | None](), list[str | None](), list[type]()

@@ -380,7 +380,7 @@ class ImageFacts:
         return {name: i for i, name in enumerate(self.states.image_id.to_pylist())}
 
     def states_of(self, image_id: str) -> dict[int, str]:
-        """Return the state of each of the model's classes that raters were asked about for an image."""
+        """Return the states of the model's classes for an image, if raters were asked about them."""
         if self.states is None or image_id not in self._rows:
             return {}
         names = {YES: "yes", UNCLEAR: "unclear", NO: "no"}
@@ -388,7 +388,7 @@ class ImageFacts:
         return {own: names[found[i]] for i, own in self.common.items() if found[i] in names}
 
     def object_of(self, class_id: int) -> int:
-        """Return the number of a class of the model in the objects' class list; -1 if it is not there."""
+        """Return the number that a class of the model has in the objects' class list; -1 if it has none."""
         assert self.objects is not None
         key = self.network.classes.keys[class_id]
         return self.objects.keys.index(key) if key in self.objects.keys else -1

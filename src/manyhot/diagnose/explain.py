@@ -75,8 +75,8 @@ def explain(
     """Map the regions that support each label of an image, and measure whether they lie on the object.
 
     There is one map for each class of the label set and for each of the top predicted classes. If the
-    locations of objects are known, measures of how well the maps point at the objects are computed. For
-    comparison, the measures are also computed for a random map and for a map of the image centre.
+    locations of objects are known, the command also measures how well the maps point at the objects and, for
+    comparison, how well a random map and a map of the image centre do so.
 
     Parameters
     ----------

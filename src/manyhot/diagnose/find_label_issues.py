@@ -88,8 +88,8 @@ def find_label_issues(
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
     confirmed_labels
         Label sets from raters, used instead of the label sets of the data set. Raters' answers are combined
-        with the evidence from models. If label sets are checked, a class is not an issue if raters confirm
-        its state, and images without confirmed labels are checked as if this argument were not passed.
+        with the evidence from models. If label sets are checked, a class whose state raters confirm is not an
+        issue, and images without confirmed labels are checked as if this argument were not passed.
     no_confirmed_labels
         Ignore the raters' answers.
     min_doubtful

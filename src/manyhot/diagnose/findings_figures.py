@@ -92,7 +92,7 @@ def _drawn(row: Row) -> bool:
 
 
 def draw_class_reliability(dataset: str, model: str, bins: Sequence[Row]) -> tuple[Figure, ...]:
-    """Plot how often classes are valid by their probability, for all classes of a model together."""
+    """Plot how often classes are valid against their probability, pooled over all classes of a model."""
     own = [
         {**b, "event": "set"}
         for b in bins

@@ -75,7 +75,7 @@ class Findings(DiagnosisResult):
 
     @property
     def gallery_tables(self) -> tuple[pa.Table, ...]:
-        """The tables of findings that the gallery shows on these images."""
+        """The tables of findings that the gallery shows for these images."""
         return (self.table,)
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:

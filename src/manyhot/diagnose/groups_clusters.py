@@ -52,7 +52,7 @@ def image_clusters(column: str, tables: Sequence[pa.Table], where: str, image_id
     Parameters
     ----------
     tables : sequence of pyarrow.Table
-        Each has a row for each image; the first with the column contains the clusters.
+        Tables with one row per image. Clusters are read from the first table that has the column.
     where : str
         Name of the data set, for messages.
 
@@ -75,7 +75,7 @@ def image_clusters(column: str, tables: Sequence[pa.Table], where: str, image_id
 
 
 def likely_clusters(tables: Sequence[pa.Table]) -> str:
-    """Return the name of a column that is named like clusters and repeats values; empty without one."""
+    """Return a column whose name suggests clusters and whose values repeat, or an empty text."""
     return likely_column(_columns(tables).items())
 
 

@@ -36,7 +36,7 @@ class NamedOutcome:
     kind : str
         One of `OUTCOMES`.
     class_id : int
-        The class that it is about, or -1 if it is not about a class.
+        The class that the outcome is about, or -1 if it is not about a class.
     multi_label : bool
         Whether images with a class are compared with images without it, rather than with those of other
         classes.
@@ -53,7 +53,7 @@ class NamedOutcome:
 
 
 def is_multi_label(sets: LabelSets) -> bool:
-    """Return whether no image has an original label, and some have several valid classes, or none."""
+    """Return whether no image has an original label, and some images have several valid classes or none."""
     return not sets.labelled.any() and bool((sets.size[sets.usable] != 1).any())
 
 
@@ -144,7 +144,7 @@ def threshold_outcomes(
     min_images: int,
     associated: Collection[int] = (),
 ) -> list[NamedOutcome]:
-    """Return the outcomes in multi-label data: classes that are predicted without being valid, and missed.
+    """Return the outcomes in multi-label data: false positives and misses of each class.
 
     Parameters
     ----------

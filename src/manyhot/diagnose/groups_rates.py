@@ -165,7 +165,7 @@ def rate_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def rate_listing(rows: Sequence[Row]) -> Listing:
-    """Return the table of error rates on the page."""
+    """Return the page's table of error rates."""
     heads = tuple(
         ColumnHead(head[0].upper() + head[1:], number=head in ("error rate", "images")) for head in _HEADS
     )

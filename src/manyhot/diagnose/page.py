@@ -155,8 +155,8 @@ def forget_pictures(out: Path, name: str, columns: Sequence[str], folder: str) -
     Parameters
     ----------
     out : Path
-        Folder of the table. A table that is broken or of another version is ignored, because it will be
-        replaced.
+        Folder of the table. A table that is damaged or was written by another version is ignored, because it
+        will be replaced.
     name : str
         Name of the table.
     columns : sequence of str

@@ -263,7 +263,7 @@ def _measured(case: Case, chosen: Bools, threshold: float) -> Row:
     ),
 )
 def precise_sets_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return the chapter about prediction sets with a guaranteed precision, or None without a table."""
+    """Return the chapter about prediction sets with a guaranteed precision, or None if there is no table."""
     rows = rows_of(named, "precise_sets")
     if not rows:
         return None

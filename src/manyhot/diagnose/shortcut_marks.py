@@ -110,7 +110,7 @@ def conclusion(rows: Sequence[Row], min_lost: float) -> list[str]:
 
 
 def smaller_losses(rows: Sequence[Row]) -> list[Row]:
-    """Return a row of each pair without a mark that surely loses more than its control, clearest first."""
+    """Return one row per unmarked pair that surely loses more than its control, clearest first."""
     found: dict[PairKey, Row] = {}
     for r in sorted(rows, key=lambda r: -(r.get("lo") or 0.0)):
         if not r["mark"] and (r.get("lo") or 0.0) > 0 and testable(r):
@@ -131,7 +131,7 @@ def _smaller(rows: Sequence[Row], n_marked: int, min_lost: float) -> str:
 
 
 def clearest_loss(tested: Sequence[Row]) -> str:
-    """Return the pair with the clearest loss beyond the control; rows are sorted by it."""
+    """Return a sentence on the pair with the clearest loss beyond the control, which comes first."""
     if not tested:
         return ""
     r = tested[0]

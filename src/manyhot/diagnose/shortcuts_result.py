@@ -200,7 +200,7 @@ class Shortcuts(DiagnosisResult):
     shortcuts, shortcut_examples : pyarrow.Table
         The tables with these names; see `manyhot.tables.TABLES` for their columns.
     min_lost : float
-        Minimum share of images on which the main class is lost for a pair to be called a shortcut.
+        Minimum share of images on which the main class must be lost for a pair to be called a shortcut.
     notes, metadata, inputs, written
         As in `Result`.
     """

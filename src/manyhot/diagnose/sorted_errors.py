@@ -111,7 +111,7 @@ class SortedErrors(Findings):
         as "WordNet, none".
     class_errors : pyarrow.Table
         The table ``class_errors`` with the false positives and misses of each class, if there are no original
-        labels and probabilities are of independent classes; otherwise empty.
+        labels and a model predicts independent classes; otherwise empty.
     class_counts : tuple of dict
         For each model in `class_errors`, how many pairs were judged.
     sources, hints

@@ -262,7 +262,7 @@ def _ahead(items: Iterator[_T], reader: ThreadPoolExecutor) -> Iterator[_T]:
 
 
 def memory_share() -> int:
-    """Return the memory for each process of the run on this machine, in bytes."""
+    """Return the memory available to each process of the run on this machine, in bytes."""
     return int(MEMORY_SHARE * free_memory() / local_processes())
 
 

@@ -65,7 +65,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 def keep_memory() -> None:
-    """Make glibc reuse memory between steps, which saves a fifth of the time of small networks.
+    """Make glibc reuse memory between steps, which saves a fifth of the time for small networks.
 
     By default, large blocks and blocks at the end of the heap are returned to the system after each step, and
     are allocated again page by page, filled with zeros.

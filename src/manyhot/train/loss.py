@@ -94,7 +94,8 @@ def loss(spec: str) -> LossFunction:
 def check_value(entry: Entry, value: Any, arguments: tuple[Any, ...]) -> Tensor:
     """Check what a loss of another package returned for logits and targets.
 
-    Whether it is finite is not checked: the loop does that without waiting for the GPU at each step.
+    The loss may be infinite or NaN here; the training loop checks that without waiting for the GPU at each
+    step.
 
     Raises
     ------

@@ -54,7 +54,7 @@ class BatchPlan:
 
     @property
     def own(self) -> int:
-        """Number of images of a batch in this process."""
+        """Number of images per batch in this process."""
         return self.batch // self.world
 
     @property

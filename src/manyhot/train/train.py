@@ -110,7 +110,8 @@ def train(
     recipe
         TOML file with settings. All settings have defaults.
     settings
-        Setting that overrides the recipe, as NAME=VALUE, such as lr=0.1; a wrong name lists all settings.
+        Setting that overrides the recipe, as NAME=VALUE, such as lr=0.1. The error for an unknown name lists
+        all settings.
     val_labels
         Label sets of the images on which the network is evaluated after each epoch. Without `val`, it is not
         trained on these images.

@@ -133,7 +133,7 @@ def cards(published: Published) -> dict[str, Row]:
 
 
 def objects(published: Published) -> Sequence[Row]:
-    """Read the number of objects of each image of Tsipras et al."""
+    """Read the number of objects in each image of Tsipras et al."""
     images = BENCHMARKS["tsipras"].datasets[0].images_table()
     files = {file.path: file.sha256 for file in catalog.catalog_entry("tsipras").files}
     read = ("annotations_classify_task.pkl", "image_info.pkl")

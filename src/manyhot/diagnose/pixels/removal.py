@@ -381,7 +381,7 @@ OWN, OTHER, PATCH = "own", "other", "patch"
 
 @dataclass(frozen=True, eq=False)
 class Exchange(_FromDonors):
-    """An `Alteration` that shows a companion, or a patch of other content with the same pixels.
+    """An `Alteration` that shows a companion, or a patch of other content in its place.
 
     Two regions of the image are covered with the same places of a photograph that does not show the
     companion: the region of the image's own companion, if it has one, and the region of a donor's companion.

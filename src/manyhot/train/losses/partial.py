@@ -32,8 +32,8 @@ def expected_positives(logits: Tensor, targets: Targets, *, k: float = 1.5) -> T
     targets : Targets
         Cells of weight 0 are left out of the sum of probabilities.
     k : float
-        Expected number of classes per image. In the paper's code, it is 1.5 of 20 for VOC and 2.5 of 80 for
-        COCO.
+        Expected number of classes per image. In the paper's code, it is 1.5 of 20 classes for VOC and 2.5 of
+        80 for COCO.
 
     References
     ----------
@@ -134,7 +134,7 @@ def entropy_and_pseudo_labels(
     From epoch `start` on, an unobserved class of an image can get a pseudo-label, which is its predicted
     probability. For each class, the least probable images get one. The memory takes two bytes per image and
     class, which is 2.6 GB for ImageNet. To rank the images, the paper predicts all of them again after each
-    epoch. Here, the images of a batch are ranked during training, at no cost.
+    epoch. Here, the images of a batch are ranked during training, at no extra cost.
 
     Parameters
     ----------

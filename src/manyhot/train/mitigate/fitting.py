@@ -58,7 +58,7 @@ TreatedGroups = Sequence[tuple[Pair, Added]]
 
 @dataclass(eq=False)
 class Treatment:
-    """The additions to the images to which a head is fitted: altered images, or weights of the images.
+    """A treatment of the images that a head is fitted to: altered images that are added, or weights.
 
     Images that are `replaced` do not count, because altered images are added in their place.
     """
@@ -69,7 +69,7 @@ class Treatment:
     replaced: Bools | None = None
 
     def counted(self, surplus: float) -> Treatment:
-        """Return the treatment with other weights of altered images that show the companion alone."""
+        """Return the treatment with other weights for altered images that show the companion alone."""
         groups = [
             (pair, replace(a, weight=surplus * a.weight) if a.companion and not a.main else a)
             for pair, a in self.groups

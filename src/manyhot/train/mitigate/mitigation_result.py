@@ -416,7 +416,7 @@ declare_table(
 
 @dataclass(frozen=True)
 class Compared:
-    """Two heads whose scores of a pair are shown."""
+    """Two heads whose scores for a pair are shown."""
 
     pair: Pair
     model: str
@@ -426,7 +426,7 @@ class Compared:
 
 
 def write_examples(images: ImageFeatures, compared: Sequence[Compared], out: Path) -> list[RowDict]:
-    """Return the held-out images whose untreated score the companion changes most, and write pictures."""
+    """Return the held-out images whose score the companion changes most without treatment; write pictures."""
     examples = [example for one in compared for example in _examples(images, one)]
     by_image: dict[str, list[tuple[int, RowDict, Altered]]] = {}
     for number, (row, altered) in enumerate(examples, 1):

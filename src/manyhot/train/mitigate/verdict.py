@@ -187,7 +187,7 @@ class _Effects:
 
     @cached_property
     def accuracy(self) -> tuple[float, float, float]:
-        """The change of the accuracy on images without the companion, and the ends of its interval."""
+        """The change in accuracy on images without the companion, and the ends of its interval."""
         before = self.untreated or {}
         there = {self._accuracy} <= self.metrics.keys() & before.keys()
         return self.metrics[self._accuracy].less(before[self._accuracy]) if there else (0, 0, 0)
@@ -204,7 +204,7 @@ class _Effects:
 
     @cached_property
     def before(self) -> float:
-        """The sum of the same effects on the head without treatment."""
+        """The sum of the same effects for the head without treatment."""
         before = self.untreated or {}
         judged = [name for name in (*self.ends, *self.fitted) if name in before]
         return sum(max(self.sign * before[name].estimated.value, 0.0) for name in judged)
@@ -236,7 +236,7 @@ class _Effects:
         return f"the {_JUDGES[name][0]}, {change}, and {n:,} images are {NONE_SHOWN}"
 
     def undecided(self, main: str, companion: str) -> Iterator[str]:
-        """Yield why held-out images do not decide, if no effect is sure."""
+        """Yield why the held-out images are not conclusive, if no effect is certain."""
         few = list(_few([*self.ends], self.counts, main, companion))
         yield from few
         instead = {"recall_gap"} if "patched_recall_gap" in self.ends else set()

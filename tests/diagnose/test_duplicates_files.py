@@ -445,7 +445,8 @@ def test_no_duplicates_and_inputs_that_do_not_fit(tmp_path):
     with pytest.raises(InputError) as error:
         diagnose_duplicates(folder, out=tmp_path / "out", predictions=["p.parquet"])
     assert (
-        lines_of(error.value) == "Accuracy needs labels.\n  got: predictions alone\n  do: pass `labels`, too"
+        lines_of(error.value)
+        == "Computing the accuracy requires labels.\n  got: predictions alone\n  do: pass `labels`, too"
     )
     (tmp_path / "predicted").mkdir()
     tables.write(pa.table({"image_id": ["a"]}), tmp_path / "predicted/images.parquet", "images")

@@ -475,7 +475,7 @@ def test_choices_that_do_not_exist(labels):
         "The list of rules is empty.\n  do:      leave out `rules` to apply the default rules"
     )
     assert message(InputError, lambda: sort(labels, [], rules=["valid-label"] * 2)) == (
-        "A rule is given twice.\n  got:     valid-label\n  allowed: each rule once, with its options"
+        "A rule is listed twice.\n  got:     valid-label\n  allowed: each rule once, with its options"
     )
     assert message(InputError, lambda: sort(labels, [])) == (
         "Sorting errors needs predictions, and there are none.\n  do:      pass predictions of at least one "
@@ -523,7 +523,7 @@ def test_what_does_not_belong_together(labels):
     )
     other = as_labels([[0, 5]], n_classes=6)
     assert message(MatchError, lambda: sort(labels, [ranks(1)], cooccurrence_labels=other)) == (
-        "The label sets used to count which classes occur together have another class list.\n"
+        "The label sets used to count which classes occur together have a different class list.\n"
         "  where:   labels\n"
         "  got:     6 classes\n"
         "  allowed: 5 classes"

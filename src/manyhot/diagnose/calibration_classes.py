@@ -140,7 +140,7 @@ declare_table(
         *interval(
             "brier",
             "mean squared difference between probability and label",
-            f"{ITS} (jackknife); null with fewer than 10 images with or without the class",
+            f"{ITS} (jackknife); null if fewer than 10 images have the class, or fewer than 10 do not",
             value=REAL,
         ),
         COUNT(

@@ -192,7 +192,7 @@ def diagnose_classes(
     chosen = None if thresholds is None else ClassThresholds.read(thresholds)
     if chosen is not None and (goal, at, folds) != (None, None, FOLDS):
         raise UsageError(
-            "Thresholds are either passed or chosen.",
+            "Thresholds can be either passed or chosen, not both.",
             got="`thresholds` with `goal`, `at` or `folds`",
             do="leave out `thresholds`, or `goal`, `at` and `folds`",
         )
@@ -249,7 +249,7 @@ def _judged(
     source = replace(source, labels=labels, images=None)
     if settings.masked and not labels.asked_known:
         raise InputError(
-            "Only valid classes are recorded, so no class is known to be not valid.",
+            "Only valid classes are recorded, so no class is known to be absent.",
             where=source.name,
             do="leave out `masked` to count all other classes as not valid",
         )

@@ -135,7 +135,9 @@ def diagnose_duplicates(
         As in `manyhot.evaluate`.
     """
     if predictions and labels is None:
-        raise InputError("Accuracy needs labels.", got="predictions alone", do="pass `labels`, too")
+        raise InputError(
+            "Computing the accuracy requires labels.", got="predictions alone", do="pass `labels`, too"
+        )
     out = Path(out)
     Duplicates.check_out(out, [images, *others, *embeddings])
     sources = [open_source(images), *map(open_source, others)]

@@ -213,7 +213,7 @@ def _entries(rules: Sequence[str]) -> list[Entry]:
     names = [_kind(e) for e in entries]
     twice = [n for n in dict.fromkeys(names) if names.count(n) > 1]
     if twice:
-        raise InputError("A rule is given twice.", got=twice[0], allowed="each rule once, with its options")
+        raise InputError("A rule is listed twice.", got=twice[0], allowed="each rule once, with its options")
     return entries
 
 

@@ -244,7 +244,7 @@ class ErrorEvidence:
             return self.sets
         if together.n_classes != self.labels.n_classes:
             raise MatchError(
-                "The label sets used to count which classes occur together have another class list.",
+                "The label sets used to count which classes occur together have a different class list.",
                 where=together.name or None,
                 got=f"{together.n_classes:,} classes",
                 allowed=f"{self.labels.n_classes:,} classes",

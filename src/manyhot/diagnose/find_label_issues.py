@@ -150,7 +150,9 @@ def find_label_issues(
     """
     if confirmed_labels is not None and no_confirmed_labels:
         raise InputError(
-            "Confirmed labels are both passed and ignored.", got=confirmed_labels, do="leave one of them out"
+            "Confirmed labels cannot be both passed and ignored.",
+            got=confirmed_labels,
+            do="leave one of them out",
         )
     thresholds = _Thresholds(min_doubtful, min_missing, min_together, min_confused)
     if similar is None:
@@ -317,7 +319,7 @@ def _near(
     return (
         nearest.classes,
         alone,
-        [*evidence.notes, f"{note}, so neighbours are no evidence about this label"],
+        [*evidence.notes, f"{note}, so neighbours provide no evidence about this label"],
     )
 
 
@@ -378,7 +380,7 @@ def _find_in_sets(
     if is_suspicion:
         notes.append(SUSPECTED if answers is None else f"where no rater was asked, {SUSPECTED}")
     if neighbours.similar is not None:
-        notes.append("similar images are no evidence about label sets, so they are not used")
+        notes.append("similar images provide no evidence about label sets, so they are not used")
     if issues.n_skipped:
         notes.append(
             f"{issues.n_skipped:,} of {len(ensemble):,} images are not usable or have non-finite scores, so "

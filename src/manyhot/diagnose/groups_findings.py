@@ -309,7 +309,7 @@ def group_sentence(row: RowDict, outcome: NamedOutcome, phrase: str, min_confide
         found = f"{mark[0].upper()}{mark[1:]} was found on {row['events']:,} of the {n} images of {name}"
         return (
             f"{found} that were counted ({inside}), compared with {others}. It may be missed where it is "
-            "turned or moved."
+            f"rotated or shifted."
         )
     return f"{inside} of {n} images of {name} are images {phrase}, compared with {others}."
 

@@ -35,8 +35,8 @@ declare_table(
         TEXT("model", "the model"),
         TEXT(
             "outcome",
-            "what is counted: top classes that are not valid, or (image, class) pairs, with a class that is "
-            "predicted but not valid or with a valid class that is not predicted",
+            "what is counted: top classes that are not valid, or (image, class) pairs whose class is "
+            "predicted but not valid, or valid but not predicted",
             values=_OUTCOMES,
         ),
         TEXT("column", "a column of the metadata or of the images table, with up to 200 values"),

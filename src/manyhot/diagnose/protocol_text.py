@@ -38,7 +38,9 @@ _RELATIONS = (
     "kappa",
     "n",
 )
-_KAPPA = "kappa: Fleiss', over the states yes, unclear and no of the classes that both protocols asked about"
+_KAPPA = (
+    "kappa: Fleiss' kappa over the states yes, unclear and no of the classes that both protocols asked about"
+)
 _MISSING = ("labels of", "by", "which", *OTHER_STATES, "n")
 _MODELS = ("images of", "by", "then by", "difference", "errors that are right", "n")
 _RANKS = ("images of", "by", "and by", "tau", "change places", "surely", "pairs", "n")

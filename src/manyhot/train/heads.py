@@ -123,7 +123,7 @@ def fit_softmax(
     x, weight = _checked(features, targets, weights)
     if targets.ndim != 1 or targets.max(initial=NO_LABEL) >= len(classes):
         raise InputError(
-            "A label is not a class.",
+            "A label is not one of the classes.",
             got=int(targets.max()) if targets.ndim == 1 else f"shape {targets.shape}",
             allowed=f"0 to {len(classes) - 1}, one per image",
         )

@@ -86,7 +86,8 @@ def plan_of(batch: int, lanes: int, seed: int, n: int, rank: int = 0, world: int
             "The batch cannot be divided evenly among the processes.",
             got=f"{world} processes, batch {batch}, lanes {lanes}",
             allowed=f"{allowed} processes",
-            do="start another number of processes, or set `batch` and `lanes` to multiples of that number",
+            do="start a different number of processes, or set `batch` and `lanes` to multiples of that "
+            "number",
         )
     return BatchPlan(batch, fitting, seed, n, rank, world)
 
@@ -288,7 +289,7 @@ def held_out_of(path: PathLike | None, share: float, seed: int) -> HeldOut:
         return HeldOut(None, share, seed)
     if share != HELD_OUT_SHARE:
         raise UsageError(
-            "`split` and `held_out` exclude each other.",
+            "`split` and `held_out` cannot be combined.",
             got=f"split {path} and held-out share {share:g}",
             do="omit `held_out`: the images of the split test are held out",
         )

@@ -182,8 +182,8 @@ def test_neighbours_say_nothing_of_a_label_that_none_of_them_can_have():
     # Of a.jpg no other image has the label; each other label is one of four that neighbours have.
     assert by == {"a.jpg": None, **dict.fromkeys(("b.jpg", "c.jpg", "d.jpg", "f.jpg"), 0.75)}
     note = (
-        "1 of 6 images have a label that no other searched image has, so neighbours provide no evidence about "
-        "this label"
+        "1 of 6 images have a label that no other searched image has, so neighbours provide no evidence "
+        "about this label"
     )
     assert note in find(images, [dense()], similar=table).notes
     # In an index of others, each image may have neighbours with its label.

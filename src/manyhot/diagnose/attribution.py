@@ -40,7 +40,7 @@ def gradcam(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
     """Sum the channels of the last grid, each weighted by its mean gradient, and keep positive values.
 
     In most networks, a cell of the grid covers 32 × 32 pixels. The method is about as fast as predicting,
-    because the network runs forward only once per image, regardless of the number of classes.
+    because the layers up to the grid process each image only once, regardless of the number of classes.
 
     References
     ----------

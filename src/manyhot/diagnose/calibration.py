@@ -85,8 +85,8 @@ class Calibration(DiagnosisResult):
     Attributes
     ----------
     calibration, prediction_sets, calibration_bins, class_calibration : pyarrow.Table
-        The tables with these names; see `manyhot.tables.TABLES` for their columns. `class_calibration` has no
-        rows if there are original labels, or if no model predicts independent classes.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns. `class_calibration` has
+        rows only for models of independent classes, and only if there are no original labels.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -189,7 +189,7 @@ def diagnose_calibration(
     seed
         Seed for the split into two parts and for the bootstrap.
     resamples
-        Number of bootstrap resamples, of which calibration errors use at most 200; 0 for no intervals.
+        Number of bootstrap resamples; 0 for no intervals. Calibration errors use at most 200 of them.
 
     Returns
     -------

@@ -106,8 +106,8 @@ def find_label_issues(
     embeddings
         Folder with embeddings of the images, written by manyhot predict --embeddings.
     index
-        Folder with embeddings of labelled images, written in the same way, in which to search for similar
-        images; by default the folder of `embeddings`.
+        Folder with the embeddings of labelled images among which to search for similar images, written in the
+        same way; by default the folder of `embeddings`.
     embeddings_model
         Name of the model whose embeddings are used, if the folder has embeddings from several models.
     similar

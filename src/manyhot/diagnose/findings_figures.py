@@ -119,7 +119,7 @@ def draw_class_reliability(dataset: str, model: str, bins: Sequence[Row]) -> tup
 
 
 def draw_reliability(before: Row, best: Row, bins: Sequence[Row]) -> tuple[Figure, ...]:
-    """Plot the reliability of a model before any recalibration and, if there is one, after the best."""
+    """Plot the reliability of a model before recalibration and, if there was any, after the best method."""
     keys = ("dataset", "model", "method", "fitted_to")
     panels, drawn = [], list[Row]()
     name = f"calibration-{slug(before['dataset'])}-{slug(before['model'])}"

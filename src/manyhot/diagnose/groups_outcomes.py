@@ -38,7 +38,7 @@ class NamedOutcome:
     class_id : int
         The class that the outcome is about, or -1 if it is not about a class.
     multi_label : bool
-        Whether images with a class are compared with images without it, rather than with those of other
+        Whether images with a class are compared with images without it, rather than with images of other
         classes.
     has_thresholds : bool
         Whether a class is predicted if its score is at or above a threshold, rather than if it is the top
@@ -71,7 +71,7 @@ def stratum_of(sets: LabelSets) -> Ints:
 def class_points(case: Case) -> tuple[OperatingPoints | None, str]:
     """Return the thresholds of independent classes, or None and the reason to judge the top class instead.
 
-    The folds, and thus the thresholds, are those of diagnose classes without options.
+    Folds and thresholds are those of diagnose classes without options.
     """
     points = operating_points(case, rng=np.random.default_rng(0))
     if points is not None and points.top is None:

@@ -190,7 +190,7 @@ def write_diagnosis(out: PathLike, title: str = "") -> Path:
 
 
 def draw_beside(out: PathLike) -> list[Path]:
-    """Draw the page of a diagnosis beside its tables, unless the folder was written by evaluate."""
+    """Draw the page of a diagnosis next to its tables, unless the folder was written by evaluate."""
     return [] if (Path(out) / "results.parquet").exists() else [write_diagnosis(out)]
 
 

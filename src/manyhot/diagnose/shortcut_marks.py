@@ -110,7 +110,7 @@ def conclusion(rows: Sequence[Row], min_lost: float) -> list[str]:
 
 
 def smaller_losses(rows: Sequence[Row]) -> list[Row]:
-    """Return one row per unmarked pair that surely loses more than its control, clearest first."""
+    """Return one row per unmarked pair with a clear loss beyond its control, clearest first."""
     found: dict[PairKey, Row] = {}
     for r in sorted(rows, key=lambda r: -(r.get("lo") or 0.0)):
         if not r["mark"] and (r.get("lo") or 0.0) > 0 and testable(r):
@@ -179,7 +179,7 @@ def _points(r: Row, gap: str) -> str:
 
 
 def step_without(main: str, companion: str, named: str, objects: str = "FILE", labels: str = "") -> NextStep:
-    """Return the next step, to fit a head that does not depend on a companion; its text calls it `named`."""
+    """Return the next step: fit a head that does not depend on the companion, called `named` in the text."""
     pair = shlex.quote(f"{main}:{companion}")
     command = (
         f"manyhot mitigate IMAGES --objects {objects} --labels {labels} --model NAME --pair {pair}"

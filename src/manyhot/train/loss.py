@@ -42,8 +42,8 @@ def loss(spec: str) -> LossFunction:
     logits : torch.Tensor of float, shape (n, C)
         The outputs of the network, before the softmax or sigmoid.
     targets : torch.Tensor, shape (n, C) or (n,)
-        Label sets as 0 and 1, or soft labels from 0 to 1; NaN if the state of a class is unknown. A vector of
-        integers contains the class of each image, and -1 if it has none.
+        Label sets as zeros and ones, or soft labels from 0 to 1; NaN if the state of a class is unknown. A
+        vector of integers contains the class of each image, and -1 if it has none.
     mask : torch.Tensor, shape (n, C), optional
         Weight of each cell, such as a mask that is false where the state of a class is unknown.
     epoch : int

@@ -305,7 +305,7 @@ def test_the_first_sentence():
     few = "9 images are too few to show whether any of it is left"
     (said,) = sentences(none + rows("augmentation", "partly gone", 0.2, 0.03, 0.3, 0.6, few))
     assert said.startswith(
-        f"{start}at least partly gone, but not surely fully, with augmentation: {few}. Images "
+        f"{start}at least partly gone, but perhaps not fully, with augmentation: {few}. Images "
     )
     (said,) = sentences(none + partly)
     why = "with augmentation: dog is predicted more often. Images without dog"

@@ -118,7 +118,7 @@ class Mitigation(DiagnosisResult):
     Attributes
     ----------
     mitigation, mitigation_examples : pyarrow.Table
-        The tables of these names; see `manyhot.tables.TABLES`.
+        The tables with these names; see `manyhot.tables.TABLES`.
     notes : tuple of str
         Notes about the altered images that were added for fitting, and about skipped images.
     metadata, inputs, written
@@ -315,7 +315,7 @@ def _sentence(main: str, companion: str, treatments: Mapping[str, Mapping[str, R
     if not best:
         return f"a shortcut was present, and it is not gone, because no treatment is possible. {shown}"
     perhaps = _reason(own).endswith(NONE_SHOWN)
-    partly = "at least partly gone, but not surely fully," if perhaps else "not gone, but only partly gone"
+    partly = "at least partly gone, but perhaps not fully," if perhaps else "not gone, but only partly gone"
     text = {
         GONE: f", and it is gone with {best}",
         PARTLY: f", and it is {partly} with {best}",

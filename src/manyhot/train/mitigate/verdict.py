@@ -80,12 +80,12 @@ def removal_verdict(
 ) -> str:
     """Return one of `REMOVAL_VERDICTS`.
 
-    Two effects of the companion are judged: on images without the class, which may be called the class; and
-    on images with the class, which may be missed without the companion. Both are measured on original
-    images, if each split has `MIN_JUDGED` of them. Otherwise, the first is measured on images with the
-    companion pasted in, and the second by the fill that was not fitted on. A head that was fitted on images
-    with the companion pasted in may be shown to depend on it by such images, but never to be without the
-    shortcut. A head is not `GONE` if its accuracy on images without the companion is surely lower than the
+    Two effects of the companion are judged: images without the class may be called the class, and images with
+    the class may be missed without the companion. Both are measured on original images if each split has
+    `MIN_JUDGED` of them. Otherwise, the first is measured on images with the companion pasted in, and the
+    second with the fill that was not used for fitting. If a head was fitted on images with the companion
+    pasted in, such images can show that it depends on the companion, but never that it is without the
+    shortcut. A head is not `GONE` if its accuracy on images without the companion is clearly lower than the
     accuracy of the untreated head.
 
     Parameters
@@ -142,7 +142,7 @@ class _Effects:
 
     @cached_property
     def sure(self) -> list[str]:
-        """The effects whose interval shows that the head depends on the companion."""
+        """The effects whose intervals show that the head depends on the companion."""
         below = _OVERSHOT if self.untreated is None else 0.0
         return [name for name, (_, lo, _) in self.fitted.items() if lo > 0] + [
             name
@@ -199,7 +199,7 @@ class _Effects:
 
     @property
     def costs(self) -> bool:
-        """Whether the accuracy on images without the companion is surely too low."""
+        """Whether the accuracy on images without the companion is clearly too low."""
         return self.accuracy[2] < (_COST if self._accuracy == "accuracy_patched" else 0)
 
     @cached_property

@@ -44,8 +44,8 @@ class TransferRequest:
     Attributes
     ----------
     models : Mapping of str to str
-        The model of each backbone, as in ``manyhot predict --model``, by the name of the backbone. Empty if
-        the model equals the name.
+        The model of each backbone, as in ``manyhot predict --model``, keyed by the name of the backbone;
+        empty if the two are equal.
     draws : Draws
         Options of the resamples, which are drawn once the number of images is known.
     heads : list of str

@@ -71,7 +71,7 @@ class ClassResults(DiagnosisResult):
         Parameters
         ----------
         model, dataset : str, optional
-            Name of the model and of the data set. Required if there are several.
+            Name of the model and of the data set. Required if there are several models or data sets.
 
         Raises
         ------

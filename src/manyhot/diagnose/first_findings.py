@@ -194,7 +194,7 @@ def write_first_gallery(
         Folder of the gallery.
     run : Run
     of_all_models : bool
-        Whether kinds of errors without a model are shown as those of every model.
+        Whether kinds of errors that are not assigned to a model are shown for every model.
     """
     if not rows or not sources:
         return [], ""

@@ -269,7 +269,7 @@ def metadata_groups(table: pa.Table) -> Iterator[ImageGroup]:
 
 
 def is_measure(column: pa.ChunkedArray) -> bool:
-    """Return whether a column contains fractions, or many whole numbers."""
+    """Return whether a column contains fractions, or many different whole numbers."""
     is_number = pa.types.is_integer(column.type) and len(column.unique()) > 20
     return is_number or pa.types.is_floating(column.type)
 

@@ -95,7 +95,7 @@ def model_outcomes(
     Parameters
     ----------
     case : Case
-        Predictions and label sets of the images `rows`.
+        Predictions and label sets of the images in `rows`.
     stratum : ndarray of int, shape (n,)
         The class within which each image is compared.
     min_images : int

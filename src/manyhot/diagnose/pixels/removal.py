@@ -141,7 +141,7 @@ def _latest_place(*where: Any) -> _Place:
 
 
 def removed(regions: Regions, companion: int, key: str) -> Mask | str:
-    """Return the pixels to fill to remove a class, or the reason why it cannot be removed.
+    """Return the pixels to fill in order to remove a class, or the reason why it cannot be removed.
 
     Parameters
     ----------

@@ -109,7 +109,7 @@ class TransferRequest:
             self.note("images_skipped", n, f"skipped: {n:,}, such as {name} ({reason})")
 
     def tally(self, n: int) -> TransferTally:
-        """Return an empty table of results on the n images held out."""
+        """Return an empty table of results on the n held-out images."""
         return TransferTally(self.dataset, self.method.name, n, replace(self.draws, n=n))
 
     def on_maps(self, model: str) -> Callable[[int, int], None]:

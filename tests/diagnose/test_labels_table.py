@@ -322,7 +322,9 @@ def test_given_label_sets_are_checked_beside_original_labels():
     alone = manyhot.find_label_issues(SETS, {"net": SIGMOIDS}, reading=reading)
     beside = manyhot.find_label_issues(SETS, {"net": SIGMOIDS}, reading=replace(reading, images=images))
     assert beside.table.to_pylist() == alone.table.to_pylist()
-    assert beside.notes[0].startswith("each class of the label sets is checked instead of the original labels")
+    assert beside.notes[0].startswith(
+        "each class of the label sets is checked instead of the original labels"
+    )
 
 
 def test_label_sets_with_several_raters():

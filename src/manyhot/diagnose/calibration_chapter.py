@@ -126,7 +126,7 @@ BY_ERROR = ("model", "ECE (95 %)", "confidence", "after the best recalibration",
 
 
 def by_error(rows: Sequence[Row], bins: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Return the calibration error of each model, the smallest first."""
+    """Return the calibration error of each model, smallest first."""
     judged = sorted(judged_models(rows), key=lambda j: float(j.before["value"]))
     return [
         (
@@ -166,7 +166,7 @@ def _by_chance(bins: Sequence[Row]) -> float:
 
 
 def called(row: Row) -> str:
-    """Return the name of a recalibration and what it was fitted to."""
+    """Return the name of a recalibration method, and of the labels that it was fitted to."""
     return "as it is" if row["method"] == "none" else f"{row['method']} ({row['fitted_to']})"
 
 

@@ -104,7 +104,7 @@ _COUNTED = ("n_false_positives", "n_negatives", "n_misses", "n_positives")
 
 
 def class_errors_answer(counts: Sequence[Row]) -> Iterator[str]:
-    """Yield how many false positives and misses each model makes, and what is not judged."""
+    """Yield how many false positives and misses each model makes, and which classes are not judged."""
     before = None
     for c in counts:
         wrong, negatives, misses, positives = (sum(of[key] for of in c["classes"]) for key in _COUNTED)

@@ -161,9 +161,9 @@ def judge_corruptions(
         errors and is the default if the classes are those of ImageNet-1k. Without a baseline, errors are
         averaged but not divided.
     dataset : str
-        Name of the data set; by default the name of the labels.
+        Name of the data set. By default, the name of the labels.
     single : bool
-        Whether to use only original labels and no label sets.
+        Whether to use only original labels, without label sets.
     trust_order : bool
         As in `manyhot.evaluate`.
     run : Run

@@ -248,7 +248,7 @@ class _JudgingLabels:
         return chosen(listed_here, limit or len(listed_here), seed), notes
 
     def labels_of(self, clean: Path, taken: frozenset[str]) -> tuple[Labels, bool]:
-        """Return the labels of these images, and whether they are original labels only."""
+        """Return the labels of these images, and whether they are only original labels."""
         labels = _single(clean / "images.parquet", self.classes) if self.labels is None else self.labels
         taken_rows = pc.is_in(labels.image_id, pa.array(taken, pa.string()))
         return replace(labels, table=labels.table.filter(taken_rows)), self.single

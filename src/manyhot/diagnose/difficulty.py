@@ -136,7 +136,7 @@ class Difficulty(DiagnosisResult):
         return [*super().write(out, run=run), *gallery]
 
     def lines(self) -> Iterator[str]:
-        """Yield the answer, the images by difficulty and group, and those to re-assess first."""
+        """Yield the answer, the numbers of images by difficulty and group, and those to re-assess first."""
         rows = self.difficulty_groups.to_pylist()
         yield from difficulty_sentences(rows, title=str)
         yield ""

@@ -256,7 +256,7 @@ def draw_pictures(
     Parameters
     ----------
     pictures : sequence of (int, str, str or None)
-        Number of the source, id of the image, and path of the picture in the folder; None if there is no
+        Number of the source, id of the image, and path of its picture in the folder; None if it has no
         picture.
     """
     paths = {(number, image_id): out / path for number, image_id, path in pictures if path}

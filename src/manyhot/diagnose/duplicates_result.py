@@ -403,7 +403,7 @@ declare_table(
 
 
 def accuracy_without(right: Bools, left_out: Bools) -> Row:
-    """Return the accuracy of a model with and without some images, and their difference, with intervals.
+    """Return the accuracy of a model with and without some images, and the difference, with intervals.
 
     Parameters
     ----------

@@ -145,7 +145,7 @@ class EvidenceFiles:
 
 @dataclass
 class ErrorEvidence:
-    """The evidence that rules need in addition to predictions, and the reasons for missing evidence."""
+    """The evidence that rules need in addition to predictions, and why some of it is missing."""
 
     labels: Labels
     sets: LabelSets
@@ -267,7 +267,7 @@ class ErrorEvidence:
         return like.ids
 
     def neighbours(self, similar: pa.Table, images: Images | None) -> NeighbourLabels | None:
-        """Return labels of similar images and the rarity of images; None if no similar image has a label."""
+        """Return the labels of similar images and how rare images are; None if no similar image has any."""
         if similar["class_id"].null_count < len(similar):
             raise InputError(
                 "The similar images were searched separately for each class.",
@@ -418,7 +418,7 @@ Synsets = tuple[str, ...]
 
 
 def class_tree(classes: ClassList | None) -> tuple[Hierarchy | None, str]:
-    """Return the tree of a class list, and a note about its origin; None if there is no tree.
+    """Return the tree of a class list, and a note on where it comes from; None if there is no tree.
 
     The classes of a list without hypernyms are looked up by key, name and synonym in the part of WordNet
     above ImageNet-1k. Group sizes are counted in ImageNet-1k, because group sizes in a list of ten classes do

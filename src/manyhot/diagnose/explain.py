@@ -366,7 +366,7 @@ class _Job:
         return point | measure(heat_map, *own)
 
     def none_explained(self, source: PathLike) -> InputError:
-        """Return the error for a run in which no image was explained."""
+        """Return the error to raise if no image was explained."""
         reasons = Counter(row["reason"] for row in self.skipped)
         return InputError(
             "No image could be explained.",
@@ -376,7 +376,7 @@ class _Job:
         )
 
     def notes(self) -> Iterator[str]:
-        """Yield notes about the model and about the numbers of skipped images and objects."""
+        """Yield notes about the model, and about how many images and objects were skipped."""
         yield from self.network.notes
         yield from self.facts.notes
         reasons = Counter(row["reason"] for row in self.skipped)

@@ -165,7 +165,7 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class Explanations(DiagnosisResult):
-    """Maps of the regions that support a class, and measures of the reliability of the maps.
+    """Maps of the regions that support a class, and measures of how reliable the maps are.
 
     Attributes
     ----------

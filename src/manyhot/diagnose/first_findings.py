@@ -194,7 +194,7 @@ def write_first_gallery(
         Folder of the gallery.
     run : Run
     of_all_models : bool
-        Whether kinds of errors that are not assigned to a model are shown for every model.
+        Whether to show kinds of errors for every model if they are not assigned to one.
     """
     if not rows or not sources:
         return [], ""

@@ -111,7 +111,7 @@ def diagnose_groups(
         listed.
     metadata
         A table with the column image_id. Each other column defines groups: one for each value or, for
-        measurements, one of the images with the lowest values and one of the images with the highest.
+        measurements, one for the lowest and one for the highest values.
     objects
         Objects in the images, from annotations or from a detector, as for diagnose shortcuts. For each
         object, the images with it and the images without it are two groups.
@@ -286,7 +286,7 @@ class _Search:
 
     @property
     def seen(self) -> Bools:
-        """Whether each image is in the half of the images that is searched for patterns."""
+        """Whether each image is in the half of the data set that is searched for patterns."""
         return unseen_half(len(self.sets), self.settings.seed, self._cluster_of_image)
 
     @property

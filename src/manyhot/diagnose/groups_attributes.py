@@ -63,7 +63,7 @@ _DIMENSIONS = 32
 
 @dataclass(frozen=True, eq=False)
 class Mark:
-    """A frame, tag or band, and where it is.
+    """A frame, tag or band, and its place in the images.
 
     Attributes
     ----------

@@ -52,7 +52,7 @@ class GroupSettings(Flattened):
     Attributes
     ----------
     min_images
-        Minimum number of images inside a group, and minimum number outside it.
+        Minimum number of images inside a group, and also outside it.
     min_difference
         Minimum difference between the shares that are compared, such as the error rates inside and outside a
         group.
@@ -108,7 +108,7 @@ def find_groups(
     settings: GroupSettings,
     cluster: Ints | None = None,
 ) -> list[GroupFinding]:
-    """Return the groups in which an outcome is more frequent, the clearest difference first.
+    """Return the groups in which an outcome is more frequent, clearest difference first.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ class _Table:
         return np.array([[c.n, c.events], [c.n_outside, c.events_outside]])
 
     def candidates(self, min_difference: float) -> Ints:
-        """Return the groups in which the outcome is more frequent, the best explanation first."""
+        """Return the groups in which the outcome is more frequent, starting with the best explanation."""
         c = self.search.counts[self.at]
         statistic, p = self.search.statistic[self.at], self.search.p[self.at]
         (n, events), (n_outside, events_outside) = self.counts()

@@ -214,7 +214,7 @@ def groups_result(
     marks: MarkedImages | None = None,
     rates: Sequence[Row] = (),
 ) -> WeakGroups:
-    """Return the tables of findings: findings about models first, the clearest difference first."""
+    """Return the tables of findings, those about models first, each with the clearest difference first."""
     ordered = sorted(findings, key=lambda f: (f.row["model"] is None, -f.row["difference_lo"]))
     ids = {source.name: part["image_id"] for source, part in zip(sources, measured, strict=True)}
     groups = [{"group": i, **f.row} for i, f in enumerate(ordered, 1)]
@@ -278,7 +278,7 @@ def _parts(rows: Sequence[Row]) -> Iterator[tuple[list[Row], str]]:
 
 
 def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str]:
-    """Yield sentences on what was found, what cannot be tested, and how the p-values were corrected."""
+    """Yield sentences that state what was found, what cannot be tested, and how p-values were corrected."""
     n_models, least, n_images = (int(about.get(name, "0")) for name in ("models", "min_images", "images"))
     worse = sum(row["model"] is not None for row in rows)
     n = len(rows) - worse

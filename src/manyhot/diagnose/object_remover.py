@@ -125,7 +125,7 @@ class ObjectRemover:
         return read_predictions(path)
 
     def notes(self, states: States, before: Predictions) -> list[str]:
-        """Return notes about the numbers of skipped images and objects."""
+        """Return notes about how many images and objects were skipped."""
         return [text for n, text in self._skipped_images(states, before) if n]
 
     def _skipped_images(self, states: States, before: Predictions) -> Iterator[tuple[int, str]]:
@@ -185,7 +185,7 @@ def _some(images: Sequence[str]) -> str:
 
 
 class Change(NamedTuple):
-    """How images were altered: the class that was removed, the fill, and whether the images are a control."""
+    """How images were altered: the removed class, the fill, and whether the images are a control."""
 
     companion: int
     fill: str

@@ -150,7 +150,7 @@ def report_folder(folder: Annotated[PathLike, Shown("FOLDER")], *, title: str = 
 
 
 def forget_pictures(out: Path, name: str, columns: Sequence[str], folder: str) -> None:
-    """Remove the pictures that are listed in a table of an earlier run, and no other files.
+    """Remove only the pictures that are listed in the table of an earlier run.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def forget_pictures(out: Path, name: str, columns: Sequence[str], folder: str) -
     columns : sequence of str
         Columns that contain paths of files relative to `out`.
     folder : str
-        Folder of these files. Files outside it are not removed, in case the table is from elsewhere.
+        Folder of these files. Files outside it are not removed, because the table may come from elsewhere.
     """
     path, place = out / f"{name}.parquet", (out / folder).resolve()
     if not path.is_file():

@@ -98,7 +98,7 @@ class ProtocolGroup:
 
     @classmethod
     def of(cls, name: str, protocols: Sequence[LabelProtocol]) -> ProtocolGroup | None:
-        """Return the images that these protocols share; None if they share none."""
+        """Return the images that these protocols share, or None if they share none."""
         ids = [p.labels.image_id for p in protocols]
         shared = reduce(lambda a, b: a.filter(pc.is_in(a, b)), ids)
         if not len(shared):

@@ -71,7 +71,7 @@ class ModelErrors:
 
     @property
     def n_sorted(self) -> int:
-        """The number of sorted errors, which have a confidence above the minimum."""
+        """The number of sorted errors: those with a confidence above the minimum."""
         return sum(self.counts.values())
 
     @property

@@ -110,7 +110,7 @@ class Views:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def rng(self, row: int, epoch: int) -> np.random.Generator:
-        """Return the random generator of an image in an epoch."""
+        """Return the random generator for an image in an epoch."""
         return np.random.default_rng([self.recipe.seed, epoch, row])
 
     def __call__(self, row: int, opener: ImageReader, rng: np.random.Generator) -> tuple[View, bool] | None:

@@ -87,7 +87,7 @@ def own_cores() -> int:
 
 
 def on_device(values: Tensor, device: torch.device) -> Tensor:
-    """Return values moved to a device, without waiting for a GPU that is still computing."""
+    """Move values to a device and return them, without waiting for a GPU that is still computing."""
     if device.type != "cuda" or values.is_cuda:
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)

@@ -228,7 +228,7 @@ def _shards(parts: Sequence[SourcePart]) -> list[list[SourcePart]]:
 
 
 def none_found(where: object, rows: Mapping[str, int]) -> MatchError:
-    """Return the error for a source in which no image has labels."""
+    """Return the error to raise if no image of a source has labels."""
     return MatchError(
         "None of the images has labels.",
         where=where,

@@ -59,7 +59,7 @@ def share(k: float, n: int) -> Measured:
 
 
 class Published:
-    """Data used by several measures. Each data set is loaded only once; failed loads are not retried.
+    """Data that several measures use. Each data set is loaded only once; failed loads are not retried.
 
     Attributes
     ----------

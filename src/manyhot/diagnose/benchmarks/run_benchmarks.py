@@ -91,7 +91,7 @@ class Benchmarks(Result):
         return int("different" in self.benchmarks["verdict"].to_pylist())
 
     def lines(self) -> Iterator[str]:
-        """Yield a line for each entry, and the number of values that agree."""
+        """Yield a line for each entry, with the number of values that agree."""
         rows = self.benchmarks.to_pylist()
         head = ("name", "numbers", "equal", "farthest", "published", "ours", "n", "verdict")
         yield from table_lines(head, [_cells(summary) for summary in summaries(rows)])
@@ -306,7 +306,7 @@ class PublishedEntry:
 
 @functools.cache
 def published_entries() -> tuple[PublishedEntry, ...]:
-    """Return all entries, in the order of the file."""
+    """Return all entries in the order in which the file lists them."""
     entries = tomllib.loads(_FILE.read_text(encoding="utf-8"))["entries"]
     return tuple(PublishedEntry(**{**fields, "values": _pairs(fields["values"])}) for fields in entries)
 

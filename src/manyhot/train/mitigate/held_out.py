@@ -122,7 +122,7 @@ class HeldOutImages:
         Returns
         -------
         dict of str to HeldOutMetric
-            The metrics of `METRIC_LABELS`, except those without images.
+            The metrics of `METRIC_LABELS`, except those that count no images.
         """
         main = pair[0]
         predicted = _predicted(p, main, best)

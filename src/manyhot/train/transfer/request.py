@@ -102,7 +102,7 @@ class TransferRequest:
             self.written.append(self.out / SPLIT)
 
     def note_skipped(self, reasons: Mapping[str, str]) -> None:
-        """Add a note on the number of skipped images, with the first image and the reason."""
+        """Add a note on the number of skipped images, with the first image and why it was skipped."""
         if reasons:
             name, reason = next(iter(reasons.items()))
             n = len(reasons)
@@ -174,7 +174,7 @@ class TransferInputs:
         )
 
     def matched(self, request: TransferRequest) -> TransferInputs:
-        """Return the inputs with the source's ids in the labels; add a note if the ids were different."""
+        """Return the inputs with image ids as in the source; add a note if the labels had other ids."""
         if self.labels is None:
             return self
         labels, like = labels_of_source(self.labels, request.source)

@@ -132,7 +132,7 @@ class TransferLabels(SplitLabels):
 
 
 def check_classes(fitted: npt.NDArray[np.int64], judged: npt.NDArray[np.int64], keys: Sequence[str]) -> None:
-    """Raise an error if a class is in held-out images but in none of the images to fit on.
+    """Raise an error if a class occurs in held-out images but in none of the images to fit on.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ class Draws:
     def classified(
         self, sets: LabelSets, scores: npt.NDArray[np.floating], metrics: Sequence[str]
     ) -> dict[MetricSlice, ResampledMetric]:
-        """Return registered metrics of scores over all classes, except metrics without images."""
+        """Return registered metrics of scores over all classes, except metrics that count no images."""
         case = Case.from_scores(sets, scores, k=max(5, int(sets.size.max(initial=1))))
         values = {}
         for name in metrics:

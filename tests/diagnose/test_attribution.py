@@ -189,7 +189,7 @@ def test_a_network_of_patches_has_no_grid_near_its_end():
         "vit", COLOURS, Preprocessing(), timm.create_model("vit_tiny_patch16_224", num_classes=C).eval()
     )
     assert refused(InputError, net) == (
-        "Grad-CAM needs a layer whose output is a grid over the image, near the end of the network, and "
+        "Grad-CAM needs a layer near the end of the network whose output is a grid over the image, but "
         "there is none.\n"
         "  where:   vit\n"
         "  got:     49 layers with weights after the last such layer\n"
@@ -197,7 +197,7 @@ def test_a_network_of_patches_has_no_grid_near_its_end():
     )
     assert Explainer(net, layer="patch_embed.proj").grid == "patch_embed.proj"
     assert refused(InputError, network(*linear())) == (
-        "Grad-CAM needs a layer whose output is a grid over the image, near the end of the network, and "
+        "Grad-CAM needs a layer near the end of the network whose output is a grid over the image, but "
         "there is none.\n"
         "  where:   small\n"
         "  got:     no grid at all\n"

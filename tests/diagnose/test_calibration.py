@@ -19,7 +19,7 @@ from manyhot.tables import check, schema
 from manyhot.tables.array_inputs import as_labels
 
 N, C = 600, 5
-SOFTMAX = "confidences are the softmax of the logits of net; to declare another, pass `links`"
+SOFTMAX = "confidences are the softmax of the logits of net; to set another link, pass `links`"
 KINDS = [(m, to) for m in ("temperature", "vector", "isotonic") for to in ("labels", "sets")]
 
 
@@ -199,7 +199,7 @@ def test_a_declared_link_is_used_for_the_models_it_names():
     models, options = [net, replace(net, model="other")], {"methods": ["isotonic"], "resamples": 0}
     found = diagnose_calibration(labels, models, reading=Reading(links="net=softmax"), **options)
     assert found.notes[:3] == (
-        "confidences are the sigmoid of the logits of other; to declare another, pass `links`",
+        "confidences are the sigmoid of the logits of other; to set another link, pass `links`",
         SOFTMAX,
         "calibration errors of sigmoids and of softmax confidences are not comparable",
     )

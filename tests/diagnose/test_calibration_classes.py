@@ -46,7 +46,8 @@ def test_the_terminal_judges_classes_and_not_the_top_class(found):
     mean = np.mean([r["ece"] for r in found.class_calibration.to_pylist()])
     assert lines[0].startswith(
         f"The class probabilities of net are wrong by {mean:.3f} on average over 3 classes (class-wise ECE), "
-        "measured on the 600 images of rays on which a class was asked, with and without valid classes; "
+        "measured per class on the 600 images of rays for which its label is known, including images without "
+        "any valid class; "
     )
     assert (
         f"Not calibrated, beyond chance: pneumonia (too high: {100 * row['predicted']:.0f} % predicted, "
@@ -82,8 +83,8 @@ def test_pairs_without_an_answer_are_counted(rays):
     states = valid.astype(float)
     states[:150, 0], states[150:180, 1] = np.nan, -1
     lines = list(diagnose_calibration(states, {"net": p}, resamples=0, reading=SIGMOIDS).lines())
-    assert "measured on the 450 to 600 images of rays" in lines[0]
-    assert "as their label is unknown: 8.3 % not asked and 1.7 % unclear. If empty cells" in lines[0]
+    assert "measured per class on the 450 to 600 images of rays" in lines[0]
+    assert "because their label is unknown: 8.3 % not asked and 1.7 % unclear. If empty cells" in lines[0]
 
 
 @pytest.mark.parametrize("label", [None, np.zeros(600, int)])

@@ -188,7 +188,7 @@ def test_masked_needs_recorded_answers(files, arrays):
     with pytest.raises(InputError) as error:
         diagnose_classes([np.flatnonzero(row).tolist() for row in valid], scores, masked=True)
     assert str(error.value) == (
-        "Only valid classes are recorded, so no class is known to be not valid.\n  where:   labels\n"
+        "Only valid classes are recorded, so no class is known to be absent.\n  where:   labels\n"
         "  do:      leave out `masked` to count all other classes as not valid"
     )
     assert run("--masked").exit_code == 0

@@ -40,8 +40,7 @@ def test_the_command_prints_and_writes():
         "tested pairs: 1; with the companion, the class is found more often in 1 and less often in 0 of "
         "these pairs, with an adjusted p below 0.05",
         # Of sofas the only label is cat, so that with k = 1 none is ever looked for.
-        "pairs that cannot be tested: 1, because no images with the companion, or no images without it, are "
-        "available",
+        "pairs that cannot be tested: 1, because there are no images with the companion or none without it",
         "",
         "class  companion  lift  with  without  difference        adjusted p  images",
         "cat    sofa       1 ±0  100%      50%  +50 (+31 to +63)  < 0.0001    30 and 40",

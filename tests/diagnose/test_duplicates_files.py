@@ -267,7 +267,8 @@ def test_splits_and_repeated_images(tmp_path):
         out=tmp_path / "out",
     )
     mixed = (
-        "The accuracy below is that on the images of all splits together (train, val), including images that "
+        "The accuracy below is computed on the images of all splits together (train, val), including images "
+        "that "
         "a model may have been trained on."
     )
     assert mixed in list(found.lines())
@@ -444,7 +445,8 @@ def test_no_duplicates_and_inputs_that_do_not_fit(tmp_path):
     with pytest.raises(InputError) as error:
         diagnose_duplicates(folder, out=tmp_path / "out", predictions=["p.parquet"])
     assert (
-        lines_of(error.value) == "Accuracy needs labels.\n  got: predictions alone\n  do: pass `labels`, too"
+        lines_of(error.value)
+        == "Computing the accuracy requires labels.\n  got: predictions alone\n  do: pass `labels`, too"
     )
     (tmp_path / "predicted").mkdir()
     tables.write(pa.table({"image_id": ["a"]}), tmp_path / "predicted/images.parquet", "images")

@@ -475,7 +475,7 @@ def test_choices_that_do_not_exist(labels):
         "The list of rules is empty.\n  do:      leave out `rules` to apply the default rules"
     )
     assert message(InputError, lambda: sort(labels, [], rules=["valid-label"] * 2)) == (
-        "A rule is given twice.\n  got:     valid-label\n  allowed: each rule once, with its options"
+        "A rule is listed twice.\n  got:     valid-label\n  allowed: each rule once, with its options"
     )
     assert message(InputError, lambda: sort(labels, [])) == (
         "Sorting errors needs predictions, and there are none.\n  do:      pass predictions of at least one "
@@ -523,7 +523,7 @@ def test_what_does_not_belong_together(labels):
     )
     other = as_labels([[0, 5]], n_classes=6)
     assert message(MatchError, lambda: sort(labels, [ranks(1)], cooccurrence_labels=other)) == (
-        "The label sets used to count which classes occur together have another class list.\n"
+        "The label sets used to count which classes occur together have a different class list.\n"
         "  where:   labels\n"
         "  got:     6 classes\n"
         "  allowed: 5 classes"
@@ -599,8 +599,9 @@ def test_superclasses_by_confusions():
     assert found.metadata["superclasses"] == "confusions"
     assert found.to_json()["superclasses"] == "confusions"
     assert [note for note in found.notes if note.startswith("superclasses")] == [
-        "superclasses are clusters of classes that these models confuse at least 2 times as often as two "
-        f"classes on average, in {len(errors)} wrong predictions: part 0, part 1, part 2; part 3, part 4; "
+        "superclasses are clusters of classes that these models confuse at least 2 times as often as an "
+        f"average pair of classes, in {len(errors)} wrong predictions: part 0, part 1, part 2; part 3, part "
+        "4; "
         "part 5, part 6, part 7, part 8. Such classes need not be related; if you have superclasses, pass "
         "`superclasses`"
     ]

@@ -233,7 +233,7 @@ def test_classes_and_images_can_be_chosen():
     because = "1 of the images named with `ids` are not explained, because"
     assert found.notes[1] == f"{because} there are no such images: gone.png"
     found, _ = explained(class_=["blue"], ids=["green.png", "both.png"])
-    assert f"{because} their label sets do not contain each class of `class_`: green.png" in found.notes
+    assert f"{because} their label sets do not contain all classes of `class_`: green.png" in found.notes
     found, _ = explained(limit=1)
     assert found.maps["image_id"].unique().to_pylist() == ["both.png"]
 

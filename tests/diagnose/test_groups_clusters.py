@@ -51,7 +51,7 @@ def test_what_is_permuted_is_said():
     _, found = names(0, clusters="patient_id")
     assert found.notes[0] == (
         "labels: outcomes are permuted between and within 100 clusters of patient_id with 400 images; "
-        "intervals of groups are still over images, and too narrow"
+        "intervals of groups still assume independent images, so they are too narrow"
     )
     assert any(
         line.endswith("(Westfall and Young); images are permuted between and within 100 clusters.")
@@ -60,8 +60,8 @@ def test_what_is_permuted_is_said():
     assert not any(name.startswith("patient_id") for name in names(0, clusters="patient_id")[0])
     _, alone = names(0)
     assert alone.notes[0] == (
-        "labels: p-values assume independent images, but values of patient_id occur several times: to "
-        "permute them together, pass patient_id as `clusters`"
+        "labels: p-values assume independent images, but several images have the same patient_id: to permute "
+        "such images together, pass patient_id as `clusters`"
     )
     assert any(line.endswith("provided that images are independent of each other.") for line in alone.lines())
 
@@ -99,8 +99,8 @@ def test_many_images_in_clusters_unlike_all_others_are_mentioned():
     table = metadata(2, case=["large"] * 80 + ["small"] * 40 + rest)
     found = diagnose_groups(labels(0), metadata=table, clusters="case", permutations=100)
     assert found.notes[0].endswith(
-        "; 120 images are in clusters with a number of images that no other cluster has, and only exchange "
-        "outcomes within their cluster"
+        "; 120 images are in clusters with a number of images that no other cluster has, so their outcomes "
+        "are permuted only within their cluster"
     )
 
 

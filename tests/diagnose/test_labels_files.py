@@ -175,7 +175,7 @@ def test_bad_input(own):
         "  do:      pass embeddings of the images, too"
     )
     assert run("run", confirmed_labels="labels.parquet", no_confirmed_labels=True) == (
-        "Confirmed labels are both passed and ignored.\n"
+        "Confirmed labels cannot be both passed and ignored.\n"
         "  got:     labels.parquet\n"
         "  do:      leave one of them out"
     )

@@ -182,8 +182,8 @@ def test_neighbours_say_nothing_of_a_label_that_none_of_them_can_have():
     # Of a.jpg no other image has the label; each other label is one of four that neighbours have.
     assert by == {"a.jpg": None, **dict.fromkeys(("b.jpg", "c.jpg", "d.jpg", "f.jpg"), 0.75)}
     note = (
-        "1 of 6 images have a label that no other searched image has, so neighbours are no evidence about "
-        "this label"
+        "1 of 6 images have a label that no other searched image has, so neighbours provide no evidence "
+        "about this label"
     )
     assert note in find(images, [dense()], similar=table).notes
     # In an index of others, each image may have neighbours with its label.
@@ -308,8 +308,8 @@ def test_by_default_what_confident_learning_suspects_in_label_sets():
     assert told(found.table, *names) == issues
     assert len(issues) == 2
     assert found.notes[1] == (
-        "only labels that confident learning suspects are listed; to list all from a minimum score on, pass "
-        "`min_doubtful`, such as 0.5"
+        "only labels that confident learning suspects are listed; to list all labels from a minimum score "
+        "up, pass `min_doubtful`, such as 0.5"
     )
 
 
@@ -322,7 +322,9 @@ def test_given_label_sets_are_checked_beside_original_labels():
     alone = manyhot.find_label_issues(SETS, {"net": SIGMOIDS}, reading=reading)
     beside = manyhot.find_label_issues(SETS, {"net": SIGMOIDS}, reading=replace(reading, images=images))
     assert beside.table.to_pylist() == alone.table.to_pylist()
-    assert beside.notes[0].startswith("each class of the label sets is checked, and not the original labels")
+    assert beside.notes[0].startswith(
+        "each class of the label sets is checked instead of the original labels"
+    )
 
 
 def test_label_sets_with_several_raters():
@@ -364,8 +366,8 @@ def test_label_sets_with_several_classes_need_probabilities():
         "Label sets with several classes can be checked only with probabilities of the classes.\n"
         "  where:   sets\n  got:     no probabilities of clip\n"
         "  allowed: logits or probabilities of all models\n"
-        "  do:      declare the kind of the scores with `scores`; for cosines, as of CLIP, pass them times "
-        "100 as logits, with `links` softmax"
+        "  do:      declare the kind of the scores with `scores`; pass cosines, such as those of CLIP, "
+        "multiplied by 100 as logits, with `links` softmax"
     )
     one = manyhot.Labels(labels.table.slice(0, 3), 3, name="sets")  # one class each
     assert len(find(one, [cosines]).table)

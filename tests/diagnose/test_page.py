@@ -190,8 +190,8 @@ def test_companions_that_are_never_apart_are_counted(tmp_path):
     write(tmp_path, "companions", [tested, never, few], least="25")
     said = words(page(tmp_path))
     assert (
-        "1 pair could not be tested, because no images with the companion, or no images without it, are "
-        "available." in said
+        "1 pair could not be tested, because there are no images with the companion or none without it."
+        in said
     )
     write(tmp_path, "companions", [tested, few], least="25")
     assert "not testable" not in words(page(tmp_path))

@@ -282,7 +282,8 @@ def test_the_same_classes_in_another_order_are_joined_by_name(tmp_path):
     values = {r["measure"]: r["value"] for r in found.protocol_agreement.to_pylist()}
     assert (values["equal"], values["fleiss_kappa"]) == (1, 1)
     assert [line for line in found.lines() if line.startswith("kappa")] == [
-        "kappa: Fleiss', over the states yes, unclear and no of the classes that both protocols asked about"
+        "kappa: Fleiss' kappa over the states yes, unclear and no of the classes that both protocols asked "
+        "about"
     ]
 
 

@@ -198,7 +198,7 @@ X = np.zeros((4, 2))
             fit_softmax,
             (X, [0, 1, 2, 4]),
             {},
-            "A label is not a class.\n  got:     4\n  allowed: 0 to 3, one per image",
+            "A label is not one of the classes.\n  got:     4\n  allowed: 0 to 3, one per image",
         ),
         (
             fit_softmax,

@@ -96,5 +96,6 @@ def test_processes_that_do_not_divide_the_lanes():
         "The batch cannot be divided evenly among the processes.\n"
         "  got:     3 processes, batch 64, lanes 8\n"
         "  allowed: 1, 2, 4, 8 processes\n"
-        "  do:      start another number of processes, or set `batch` and `lanes` to multiples of that number"
+        "  do:      start a different number of processes, or set `batch` and `lanes` to multiples of that "
+        "number"
     )

@@ -229,7 +229,7 @@ def test_single_positives_say_what_is_trained_as_absent(train, folder):
     plan = recipe_of({"teach": "sets"})
     expected = (
         "16 of 32 (image, class) pairs, which nobody was asked about, are trained as absent; the labels "
-        "contain no negatives, so 'mask' would leave nothing absent: set `loss` to one that expects further "
+        "contain no negatives, so 'mask' would leave no class absent: set `loss` to one that expects further "
         "classes, such as epr, role or em"
     )
     notes = train_module.selected(label_sets(labels), plan, "sigmoid", positives_only=labels.positives_only)[
@@ -540,7 +540,7 @@ def test_images_to_judge_by_are_not_trained_on(folder, tmp_path):
     settings = {**trainings.TINY, "epochs": 1, "batch": 4, "teach": "label", "loss": "softmax"}
     words = {"val_labels": some, "settings": settings, "run": run}
     train_module.train(folder / "images", every, out=tmp_path / "out", **words)
-    assert told == ["4 images with labels are not trained on, because they are evaluated on"]
+    assert told == ["4 images with labels are used for evaluation, so they are not trained on"]
     assert [row["images"] for row in csv.DictReader((tmp_path / "out/log.csv").read_text().splitlines())] == [
         "8"
     ]

@@ -37,10 +37,10 @@ _MOST_AFTER = 3
 
 
 def gradcam(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
-    """Sum the channels of the last grid, weighted by the mean gradient of the score; keep positive values.
+    """Sum the channels of the last grid, each weighted by its mean gradient, and keep positive values.
 
     In most networks, a cell of the grid covers 32 × 32 pixels. The method is about as fast as predicting,
-    because each image is computed only once, regardless of the number of classes.
+    because the layers up to the grid process each image only once, regardless of the number of classes.
 
     References
     ----------
@@ -61,7 +61,7 @@ def integrated_gradients(net: Explainer, images: Any, owner: Any, target: Any) -
     """Integrate the gradient at each pixel along a path from an image of the mean colour to the image.
 
     The map is signed. Its sum over all pixels is the score of the image minus the score of the mean colour,
-    up to the error of integrating in 16 steps. For each class, the map of one image takes about as long as 50
+    up to the error of integrating in 16 steps. Computing the map of one class takes about as long as 50
     predictions.
 
     References
@@ -82,7 +82,7 @@ def occlusion(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
     """Measure how much the score falls when a square of the mean colour covers part of the image.
 
     The map is signed. Each square is a seventh as wide and a seventh as high as the image, and moves in steps
-    of half its size. For each class, the map of one image takes about as long as 170 predictions.
+    of half its size. Computing the map of one class takes about as long as 170 predictions.
 
     References
     ----------
@@ -103,8 +103,8 @@ def occlusion(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
 def saliency(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
     """Take the largest absolute gradient over the channels of each pixel.
 
-    The map shows where a small change would affect the score most, but not in which direction. For each
-    class, the map of one image takes about as long as three predictions.
+    The map shows where a small change would affect the score most, but not in which direction. Computing the
+    map of one class takes about as long as three predictions.
 
     References
     ----------
@@ -139,8 +139,8 @@ class Explainer:
     method : str
         One of `METHODS`.
     layer : str
-        For Grad-CAM only: path of the layer whose grid is used; by default the last layer with a grid over
-        the image.
+        For Grad-CAM only: path of the layer to use; by default the last layer whose output is a grid over the
+        image.
     batch : int
         Number of (image, class) pairs per batch. Grad-CAM computes all pairs in one batch.
 
@@ -149,7 +149,7 @@ class Explainer:
     UnknownNameError
         If there is no such method or layer.
     InputError
-        If the network is not a PyTorch module, or has no grid near its end.
+        If the network is not a PyTorch module, or has no layer near its end whose output is a grid.
     MissingExtraError
         If captum is not installed.
     """
@@ -204,8 +204,8 @@ class Explainer:
             return self.layer
         if not grids or after > _MOST_AFTER:
             raise InputError(
-                "Grad-CAM needs a layer whose output is a grid over the image, near the end of the network, "
-                "and there is none.",
+                "Grad-CAM needs a layer near the end of the network whose output is a grid over the image, "
+                "but there is none.",
                 where=self.network.name,
                 got=f"{after} layers with weights after the last such layer" if grids else "no grid at all",
                 do="choose another method with `method`, or a layer with `layer`",
@@ -340,16 +340,16 @@ def attribute(
     method : str
         ``gradcam``, ``integrated-gradients``, ``occlusion`` or ``saliency``.
     layer : str
-        For Grad-CAM only: path of the layer whose grid is used; by default the last layer with a grid over
-        the image.
+        For Grad-CAM only: path of the layer to use; by default the last layer whose output is a grid over the
+        image.
     batch : int
         Number of images per batch.
 
     Returns
     -------
     ndarray of float32, shape (n, h, w), or list of these of shape (h, w)
-        A map over the pixels of each image. It is NaN at pixels outside the model's crop. A list if `images`
-        is a list.
+        A map over the pixels of each image, NaN outside the model's crop. If `images` is a list, the maps are
+        returned as a list.
 
     Raises
     ------
@@ -382,7 +382,7 @@ def cropped(network: Network, image: Bytes) -> Bytes:
 
 
 def class_of(network: Network, name: int | str) -> int:
-    """Return the number of a class that is named by its key or number.
+    """Return the number of a class, given its key or number.
 
     Raises
     ------

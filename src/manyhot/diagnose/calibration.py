@@ -85,8 +85,8 @@ class Calibration(DiagnosisResult):
     Attributes
     ----------
     calibration, prediction_sets, calibration_bins, class_calibration : pyarrow.Table
-        The tables with these names; see `manyhot.tables.TABLES` for their columns. `class_calibration` is
-        empty unless label sets are all there is, and probabilities are of independent classes.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns. `class_calibration` has
+        rows only for models of independent classes, and only if there are no original labels.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -100,12 +100,12 @@ class Calibration(DiagnosisResult):
 
     @property
     def tables(self) -> dict[str, pa.Table]:
-        """The tables by name, without that of classes if no class was judged."""
+        """The tables by name, without ``class_calibration`` if no class was evaluated."""
         every = super().tables
         return every if self.class_calibration.num_rows else dict(list(every.items())[:-1])
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the tables and the page of the folder, and remove a table of classes of an earlier run."""
+        """Write the tables and the page of the folder, and remove an outdated ``class_calibration``."""
         for path in () if self.class_calibration.num_rows else self._paths(out, self.NAMES[-1]):
             path.unlink(missing_ok=True)
         return super().write(out, run=run)
@@ -158,14 +158,15 @@ def diagnose_calibration(
 ) -> Calibration:
     """Measure how well confidence matches accuracy, before and after recalibration.
 
-    If label sets are all there is, and probabilities are of independent classes, as those of sigmoids, the
-    probability of each class is compared with its label, on all images on which it was asked.
+    If there are no original labels and a model predicts independent classes, as with sigmoids, the
+    probability of each class is compared with its label, on all images for which raters were asked about the
+    class.
 
-    Each method is fitted on some of the images, once to original labels and once to label sets. The original
-    and the recalibrated predictions are evaluated on the other images against both kinds of labels.
-    Prediction sets that cover the original label, one class of the label set, or the whole label set are
-    chosen on the images used for fitting and measured on the other images. The models must not have been
-    trained on these images.
+    Each method is fitted on some of the images, once to original labels and once to label sets. On the other
+    images, the original and the recalibrated predictions are evaluated against both kinds of labels.
+    Prediction sets are made to cover the original label, one class of the label set, or the whole label set.
+    Their thresholds are chosen on the images used for fitting, and their coverage is measured on the other
+    images. The models must not have been trained on these images.
 
     Parameters
     ----------
@@ -182,13 +183,13 @@ def diagnose_calibration(
     fit
         Share of images used for fitting; the metrics are computed on the other images.
     clusters
-        A column of the images table that says which images depend on each other, such as patient_id. Its
-        values, and not images, are then the independent cases of intervals, and no cluster is in both parts.
-        In Python, also the values themselves, as a series or mapping by image id.
+        Column of the images table that identifies images that depend on each other, such as patient_id.
+        Intervals then treat clusters, not images, as independent, and no cluster is in both parts. In Python,
+        the values themselves can be passed, as a series or mapping by image id.
     seed
         Seed for the split into two parts and for the bootstrap.
     resamples
-        Number of bootstrap resamples, of which calibration errors use at most 200; 0 for no intervals.
+        Number of bootstrap resamples; 0 for no intervals. Calibration errors use at most 200 of them.
 
     Returns
     -------
@@ -380,7 +381,7 @@ class _Judge:
             if link not in self._links:
                 continue
             names = first_names(self._links[link])
-            yield f"confidences are the {link} of the logits of {names}; to declare another, pass `links`"
+            yield f"confidences are the {link} of the logits of {names}; to set another link, pass `links`"
         if {"sigmoid", "softmax"} <= set(self._links):
             yield "calibration errors of sigmoids and of softmax confidences are not comparable"
 

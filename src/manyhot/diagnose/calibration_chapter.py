@@ -33,7 +33,7 @@ HELD = {
 
 
 class Judged(NamedTuple):
-    """The calibration error of a model before recalibration, and after the method that makes it smallest."""
+    """The calibration error of a model before recalibration and after the best method."""
 
     metric: str
     before: Row
@@ -57,11 +57,11 @@ def judged_models(rows: Sequence[Row]) -> Iterator[Judged]:
 
 
 def judged_by_top_class(rows: Sequence[Row], classes: Sequence[Row]) -> list[Row]:
-    """Return the rows of models whose top class says how well they are calibrated.
+    """Return the rows of models whose calibration can be measured by their top class.
 
-    For independent classes, each class is judged. If images without any valid class are left out, the top
-    classes of the others are right more often than calibrated probabilities say: those of simulated sigmoids,
-    of which a third of the images have no class, are wrong by 0.18.
+    Models of independent classes are judged class by class instead. If images without any valid class are
+    left out, the top classes of the others are right more often than calibrated probabilities say. For
+    simulated sigmoids, with no valid class on a third of the images, the difference is 0.18.
     """
     each = {(r["dataset"], r["model"]) for r in classes}
     of_each = [r for r in rows if (r["dataset"], r["model"]) in each and r["metric"] == "ece_set"]
@@ -78,8 +78,8 @@ def calibration_answer(
     rows = judged_by_top_class(every, classes)
     if len(rows) < len(every):
         yield (
-            "Top classes are not judged here: images without a valid class have no right top class. Their "
-            "numbers on the other images, and recalibration, are in the table calibration."
+            "Top classes are not judged here, because an image without a valid class has no right top class. "
+            "Results of top classes on the other images, and of recalibration, are in the table calibration."
         )
     judged = list(judged_models(rows))
     if len(judged) > MOST_DRAWN:
@@ -126,7 +126,7 @@ BY_ERROR = ("model", "ECE (95 %)", "confidence", "after the best recalibration",
 
 
 def by_error(rows: Sequence[Row], bins: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Return the calibration error of each model, the smallest first."""
+    """Return the calibration error of each model, smallest first."""
     judged = sorted(judged_models(rows), key=lambda j: float(j.before["value"]))
     return [
         (
@@ -166,7 +166,7 @@ def _by_chance(bins: Sequence[Row]) -> float:
 
 
 def called(row: Row) -> str:
-    """Return the name of a recalibration and what it was fitted to."""
+    """Return the name of a recalibration method, and of the labels that it was fitted to."""
     return "as it is" if row["method"] == "none" else f"{row['method']} ({row['fitted_to']})"
 
 
@@ -283,7 +283,7 @@ _RIGHT = {"label": "the original label", "set": "in the label set"}
 
 
 def same_for_sets(rows: Sequence[Row]) -> bool:
-    """Return whether all results by label sets are those by original labels, of which there are some."""
+    """Return whether there are original labels and they give the same results as label sets."""
     value = {(r["method"], r["fitted_to"], r["metric"]): r["value"] for r in rows if r["value"] == r["value"]}
     sets_of = dict(zip(MEASURES["label"], MEASURES["set"], strict=True))
     by_label = {key: v for key, v in value.items() if key[2] in sets_of}
@@ -295,7 +295,7 @@ def same_for_sets(rows: Sequence[Row]) -> bool:
 
 
 def model_lines(dataset: str, model: str, rows: Sequence[Row], events: Sequence[str]) -> Iterator[str]:
-    """Yield what a terminal shows of a model, by each event that counts as right."""
+    """Yield the terminal output for a model, with a table for each event that counts as right."""
     n, fitted = rows[0]["n"] + rows[0]["n_skipped"], max(r["n_fitted"] for r in rows)
     without = f"; {absent:,} without a prediction" if (absent := rows[0]["n_unmatched"]) else ""
     yield f"{dataset}, {model}: fitted on {fitted:,} images, evaluated on {n:,} others{without}"

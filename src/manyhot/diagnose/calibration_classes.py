@@ -94,14 +94,18 @@ declare_table(
         TEXT.nullable("fitted_to", "as in calibration", values=FITTED_TO),
         TEXT(
             "event",
-            "as in reliability; class for each class against its label, all classes together",
+            "as in reliability; or class, for the probability of each class against its label, with all "
+            "classes pooled",
             values=(*EVENTS, EACH_CLASS),
         ),
         REAL("from", "lower end of the bin"),
         REAL("to", "upper end of the bin; only the last bin includes its upper end"),
-        REAL("confidence", "mean probability of the top class, or of each class"),
-        REAL("right", "share of images with a correct top class, or of valid classes"),
-        *bounds("lo", "hi", f"{ITS} (Wilson; images with several classes in a bin are one cluster)"),
+        REAL("confidence", "mean probability of the top class or, for the event class, of the pairs"),
+        REAL(
+            "right",
+            "share of images whose top class is right or, for the event class, of pairs whose class is valid",
+        ),
+        *bounds("lo", "hi", f"{ITS} (Wilson; all pairs of an image in a bin form one cluster)"),
         COUNT(
             "n",
             "number of held-out images in the bin with a result for every event; for the event class, number "
@@ -110,7 +114,7 @@ declare_table(
     ),
 )
 
-_AGAINST_CHANCE = "labels that are drawn from the probabilities of the class"
+_AGAINST_CHANCE = "labels drawn from the probabilities of the class"
 
 declare_table(
     "class_calibration",
@@ -120,31 +124,37 @@ declare_table(
         INT("class_id", "the class"),
         TEXT("key", "key of the class"),
         TEXT("name", "name of the class"),
-        REAL("predicted", "mean probability of the class; NaN if it was asked on no image"),
+        REAL("predicted", "mean probability of the class; NaN if raters were never asked about it"),
         *interval("prevalence", "share of images with the class", f"{ITS} (Wilson)", value=REAL),
         *interval(
             "excess",
             "predicted minus prevalence",
-            f"{ITS} (Newcombe, from those of both, with their correlation)",
+            f"{ITS} (Newcombe, from both intervals and their correlation)",
             value=REAL,
         ),
         REAL("ece", "calibration error of the class in bins of equal width, as in the metric ece"),
-        REAL("ece_chance", f"mean calibration error on {_AGAINST_CHANCE}: what chance adds to an error of 0"),
+        REAL(
+            "ece_chance", f"mean calibration error on {_AGAINST_CHANCE}: the error that chance alone produces"
+        ),
         REAL("ece_chance_hi", f"95 % quantile of the calibration error on {_AGAINST_CHANCE}"),
         *interval(
             "brier",
             "mean squared difference between probability and label",
-            f"{ITS} (jackknife); null with fewer than 10 images with or without the class",
+            f"{ITS} (jackknife); null if fewer than 10 images have the class, or fewer than 10 do not",
             value=REAL,
         ),
         COUNT(
             "n",
-            "number of usable images on which the class was answered yes or no, with and without valid "
-            "classes; if the label sets do not record which classes were answered no, all usable images",
+            "number of usable images, with or without valid classes, on which raters answered yes or no "
+            "about the class; all usable images if the label sets do not record which classes were answered "
+            "no",
         ),
         COUNT("n_positives", "number of these images with the class"),
-        COUNT("n_unclear", "number of usable images on which the class is unclear, which do not count"),
-        COUNT("n_unasked", "number of usable images on which nobody was asked, which do not count"),
+        COUNT("n_unclear", "number of usable images on which the class is unclear; they are left out"),
+        COUNT(
+            "n_unasked",
+            "number of usable images on which no rater was asked about the class; they are left out",
+        ),
     ),
 )
 
@@ -210,12 +220,12 @@ def _bins(of: Row, measured: ClassCalibration) -> Iterator[Row]:
 
 
 def by_model(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
-    """Return the rows of each data set and model, without classes that were asked on no image."""
+    """Return the rows of each data set and model, without classes that raters were never asked about."""
     return rows_by((row for row in rows if row["n"]), "dataset", "model")
 
 
 def classes_answer(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield what is to be said first about the class probabilities of each model."""
+    """Yield how well the class probabilities of each model are calibrated, and which classes are not."""
     models = by_model(rows)
     for (dataset, model), own in models.items():
         ece, chance = (float(np.mean([r[key] for r in own])) for key in ("ece", "ece_chance"))
@@ -223,22 +233,23 @@ def classes_answer(rows: Sequence[Row]) -> Iterator[str]:
         images = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
         yield (
             f"The class probabilities of {model} are wrong by {ece:.3f} on average over {len(own):,} classes "
-            f"(class-wise ECE), measured on the {images} images of {title_of(dataset)} on which a class was "
-            f"asked, with and without valid classes; calibrated probabilities would have {chance:.3f} by "
-            "chance."
+            f"(class-wise ECE), measured per class on the {images} images of {title_of(dataset)} for which "
+            "its label "
+            "is known, including images without any valid class; calibrated probabilities would be wrong by "
+            f"{chance:.3f} by chance."
         )
         clear = [r for r in least_calibrated_first(own) if r["ece"] > r["ece_chance_hi"]]
         names = [f"{r['name']} ({_direction(r)})" for r in clear]
         yield (
             f"Not calibrated, beyond chance: {listed(names, 5)}."
             if names
-            else "No class has an error that chance does not explain."
+            else "Chance can explain the errors of all classes."
         )
         cells = sum(r[key] for r in own for key in ("n", "n_unclear", "n_unasked"))
         left_out = {"not asked": "n_unasked", "unclear": "n_unclear"}
         counts = {what: sum(r[key] for r in own) for what, key in left_out.items()}
         if parts := [f"{percent(n / cells, 1)} {what}" for what, n in counts.items() if n]:
-            yield f"Left out of all (image, class) pairs, as their label is unknown: {listed(parts, 2)}."
+            yield f"(image, class) pairs left out because their label is unknown: {listed(parts, 2)}."
         if counts["not asked"]:
             yield _IF_ABSENT
 
@@ -250,7 +261,7 @@ _IF_ABSENT = (
 
 
 def least_calibrated_first(rows: Sequence[Row]) -> list[Row]:
-    """Return classes by their calibration error in excess of what chance explains, the largest first."""
+    """Return classes sorted by how far their calibration error exceeds what chance explains."""
     return sorted(rows, key=lambda r: float(r["ece_chance_hi"] - r["ece"]))
 
 
@@ -280,7 +291,7 @@ def _cells(r: Row, name: str = "name") -> tuple[str, ...]:
 
 
 def calibration_of_classes(dataset: str, model: str, rows: Sequence[Row]) -> Iterator[str]:
-    """Yield what a terminal shows of the classes of a model."""
+    """Yield the terminal output for the classes of a model."""
     yield f"{dataset}, {model}: each class against its label"
     yield from table_lines(_HEADS, [_cells(r) for r in least_calibrated_first(rows)[:CLASSES_PRINTED]])
     if len(rows) > CLASSES_PRINTED:
@@ -289,7 +300,7 @@ def calibration_of_classes(dataset: str, model: str, rows: Sequence[Row]) -> Ite
 
 
 def class_listing(rows: Sequence[Row]) -> Listing:
-    """Return the table of the classes of all models on the page."""
+    """Return the page's table of the classes of all models."""
     heads = (
         *(ColumnHead(head[0].upper() + head[1:], number=head != "class") for head in _HEADS),
         *number_heads("Unclear", "Not asked"),
@@ -308,6 +319,7 @@ def class_listing(rows: Sequence[Row]) -> Listing:
             r["model"],
             title_of(r["dataset"]),
         ),
-        note="An ECE above the one that chance explains in 95 % of data sets shows that a class is not "
-        "calibrated. Images without any valid class count; unclear classes and those not asked do not.",
+        note="A class is not calibrated if its ECE is above the 95 % quantile of the ECEs that occur by "
+        "chance. Images without any valid class count; pairs that are unclear or were not asked about do "
+        "not.",
     )

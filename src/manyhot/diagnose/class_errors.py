@@ -47,16 +47,16 @@ declare_table(
             values=(FALSE_POSITIVE, MISS),
         ),
         REAL("probability", "probability of the class on the image"),
-        REAL("threshold", "probability from which the class is predicted, chosen on other images"),
+        REAL("threshold", "minimum probability at which the class is predicted, chosen on other images"),
     ),
 )
 
 
 def errors_by_class(source: Source, labels: Labels) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """Return the table ``class_errors`` of the models with independent classes, and the counts of each.
+    """Return the table ``class_errors`` and the counts of each model with independent classes.
 
-    The folds, and therefore the thresholds, are those of ``diagnose classes``; with ``masked`` if the label
-    sets record which classes were answered no.
+    Folds and thresholds are those of ``diagnose classes``, with ``masked`` if the label sets record which
+    classes were answered no.
     """
     sets = label_sets(labels)
     parts, counts = [schema("class_errors").empty_table()], list[dict[str, Any]]()
@@ -104,7 +104,7 @@ _COUNTED = ("n_false_positives", "n_negatives", "n_misses", "n_positives")
 
 
 def class_errors_answer(counts: Sequence[Row]) -> Iterator[str]:
-    """Yield how many false positives and misses each model makes, and what is not judged."""
+    """Yield how many false positives and misses each model makes, and which classes are not judged."""
     before = None
     for c in counts:
         wrong, negatives, misses, positives = (sum(of[key] for of in c["classes"]) for key in _COUNTED)
@@ -120,9 +120,9 @@ def class_errors_answer(counts: Sequence[Row]) -> Iterator[str]:
     if counts:
         call = "manyhot diagnose classes --masked" if counts[0]["masked"] else "manyhot diagnose classes"
         yield (
-            f"A class is predicted from its threshold with the largest F1, chosen on other images ({call}). "
-            "Unclear pairs and those not asked are not judged. Kinds of errors are those of top classes, on "
-            "images with a valid class; pairs are not sorted into kinds."
+            "A class is predicted at or above its threshold with the largest F1, chosen on other images "
+            f"({call}). Pairs that are unclear or were not asked about are not judged. Only errors of the "
+            "top class, on images with a valid class, are sorted into kinds; pairs are not."
         )
 
 
@@ -149,7 +149,7 @@ def _by_class(counts: Sequence[Row]) -> list[Row]:
 
 
 def class_counts_listing(counts: Sequence[Row]) -> Listing:
-    """Return the table of the classes of all models on the page."""
+    """Return the page's table of the classes of all models."""
     heads = tuple(
         ColumnHead(head[0].upper() + head[1:], number=head in ("false positives", "misses"))
         for head in _CLASS_HEADS
@@ -166,7 +166,7 @@ def _cells(r: Row) -> tuple[str, ...]:
 
 
 def first_class_errors(errors: pa.Table, most: int) -> list[Row]:
-    """Return the most confident false positives and misses of all models, half of each."""
+    """Return the most confident false positives and misses of all models, half of each kind."""
     p, is_miss = errors["probability"].to_numpy(), errors["error"].to_numpy() == MISS
     order = np.argsort(-np.where(is_miss, 1 - p, p), kind="stable")
     first = [order[is_miss[order] == side][: most // 2] for side in (False, True)]
@@ -175,7 +175,7 @@ def first_class_errors(errors: pa.Table, most: int) -> list[Row]:
 
 
 def class_error_lines(errors: pa.Table, counts: Sequence[Row], most: int) -> Iterator[str]:
-    """Yield what a terminal shows: the counts, and the most confident errors."""
+    """Yield the terminal output: the counts, and the most confident errors."""
     if not counts:
         return
     yield " ".join(class_errors_answer(counts))
@@ -193,7 +193,7 @@ def class_error_lines(errors: pa.Table, counts: Sequence[Row], most: int) -> Ite
 
 
 def class_error_listing(errors: pa.Table, most: int, link: Callable[[Row], str] | None) -> Listing:
-    """Return the table of the most confident errors on the page."""
+    """Return the page's table of the most confident errors."""
     heads = tuple(
         ColumnHead(head[0].upper() + head[1:], number=head in ("probability", "threshold")) for head in _HEADS
     )

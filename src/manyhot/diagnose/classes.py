@@ -71,7 +71,7 @@ class ClassResults(DiagnosisResult):
         Parameters
         ----------
         model, dataset : str, optional
-            Name of the model and of the data set. Required if there are several.
+            Name of the model and of the data set. Required if there are several models or data sets.
 
         Raises
         ------
@@ -137,8 +137,8 @@ def diagnose_classes(
     """Evaluate each class: its average precision, the best threshold, and the classes it is confused with.
 
     Thresholds are chosen on all images. Precision, recall and F1 are computed by cross-fitting: the images
-    are split into folds, and each fold is evaluated at the threshold that was chosen on the other folds.
-    Models whose probabilities of an image add up to 1 predict the top class instead.
+    are split into folds, and each fold is evaluated at the threshold that was chosen on the other folds. For
+    models whose probabilities add up to 1 on each image, the top class is predicted instead.
 
     Parameters
     ----------
@@ -152,12 +152,12 @@ def diagnose_classes(
         How thresholds are chosen. f1: the highest threshold with the largest F1. precision: the lowest
         threshold with a precision of at least `at`, and therefore the largest recall. recall: the highest
         threshold with a recall of at least `at`. top: no threshold; the top class of each image is predicted.
-        By default, top for models whose probabilities of an image add up to 1, such as those of a softmax,
-        and f1 for all others.
+        By default, top for models whose probabilities add up to 1 on each image, as with a softmax, and f1
+        for all others.
     at
         For the goals precision and recall only: the value that a threshold must reach.
     folds
-        Number of folds, and minimum number of images on which a class must be valid to have a threshold.
+        Number of folds. A class has a threshold only if it is valid on at least this number of images.
     masked
         Ignore classes that are unclear on an image or that no rater was asked about. By default, they count
         as not valid.
@@ -165,13 +165,14 @@ def diagnose_classes(
         Number of classes for which to compute precision-recall and ROC curves, starting with the lowest
         average precision.
     thresholds
-        Thresholds that were chosen on other images, such as a validation split, instead of by cross-fitting:
-        thresholds.csv of this command, or a table with the columns class, threshold and optionally model, on
-        the scale of the scores. In Python, also a mapping of classes to thresholds.
+        Thresholds chosen on other images, such as a validation split, to use instead of cross-fitting: a
+        thresholds.csv written by this command, or a table with the columns class, threshold and optionally
+        model. Thresholds are on the scale of the scores. In Python, a mapping of classes to thresholds can
+        also be passed.
     clusters
-        A column of the images table that says which images depend on each other, such as patient_id. Its
-        values, and not images, are then the independent cases of intervals, and a fold consists of whole
-        clusters. In Python, also the values themselves, as a series or mapping by image id.
+        Column of the images table that identifies images that depend on each other, such as patient_id.
+        Intervals then treat clusters, not images, as independent, and a fold consists of whole clusters. In
+        Python, the values themselves can be passed, as a series or mapping by image id.
     seed
         Seed for the split into folds, which does not depend on the order of the images.
 
@@ -191,7 +192,7 @@ def diagnose_classes(
     chosen = None if thresholds is None else ClassThresholds.read(thresholds)
     if chosen is not None and (goal, at, folds) != (None, None, FOLDS):
         raise UsageError(
-            "Thresholds are either passed or chosen.",
+            "Thresholds can be either passed or chosen, not both.",
             got="`thresholds` with `goal`, `at` or `folds`",
             do="leave out `thresholds`, or `goal`, `at` and `folds`",
         )
@@ -248,7 +249,7 @@ def _judged(
     source = replace(source, labels=labels, images=None)
     if settings.masked and not labels.asked_known:
         raise InputError(
-            "Only valid classes are recorded, so no class is known to be not valid.",
+            "Only valid classes are recorded, so no class is known to be absent.",
             where=source.name,
             do="leave out `masked` to count all other classes as not valid",
         )
@@ -272,7 +273,7 @@ def _judged(
 
 
 def in_order_of_ids(labels: Labels) -> Labels:
-    """Return the labels by the length of their ids, then by these, so that 10 comes after 9, as in arrays."""
+    """Return the labels sorted by the length of their ids, then by id, so that 10 comes after 9."""
     keys = pa.table({"length": pc.utf8_length(labels.image_id), "id": labels.image_id})
     order = pc.sort_indices(keys, sort_keys=[("length", "ascending"), ("id", "ascending")])
     return replace(labels, table=labels.table.take(order))

@@ -53,8 +53,8 @@ declare_table(
         ),
         *interval(
             "odds_ratio",
-            "odds that one class is valid if the other is valid, divided by these odds if the other is not "
-            "valid",
+            "odds that one class is valid given that the other is valid, divided by the odds given that the "
+            "other is not valid",
             value=REAL,
             ends=REAL,
         ),
@@ -164,11 +164,11 @@ def diagnose_companions(
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
     k
-        Number of top classes among which a class must be to count as found; if k is smaller than a label set,
-        a class is harder to find in images with a companion.
+        A class counts as found if it is among the top k classes. If k is smaller than a label set, a class is
+        harder to find in images with a companion.
     probability
         Minimum probability at which a class counts as found, used instead of k, for example for sigmoid
-        outputs (models without probabilities of all classes are skipped).
+        outputs. Models without probabilities of all classes are skipped.
     min_images
         Minimum number of images with both classes for a pair to be tested.
     labelled
@@ -339,7 +339,7 @@ class _Judge:
             )
 
     def look(self, model: ModelCase) -> tuple[Floats | None, Bools]:
-        """Return which valid classes are found, or None if unknown, and which have predictions."""
+        """Return which valid classes are found (None without probabilities), and which have predictions."""
         case, place = model.case, np.full(len(self.sets), -1)
         place[model.rows] = np.arange(len(model.rows))
         self._predicted &= place >= 0
@@ -434,8 +434,8 @@ def _set_lines(dataset: str, rows: list[Row], min_images: int, unmatched: str | 
         )
     if n_models and untestable:
         yield (
-            f"pairs that cannot be tested: {untestable:,}, because no images with the companion, or no "
-            "images without it, are available"
+            f"pairs that cannot be tested: {untestable:,}, because there are no images with the companion or "
+            "none without it"
         )
     if not testable:
         return

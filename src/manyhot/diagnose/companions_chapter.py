@@ -95,8 +95,8 @@ def _without_comparison(table: pa.Table, n_tested: int) -> tuple[str, ...]:
     if not n:
         return ()
     return (
-        f"{counted(n, 'pair')} could not be tested, because no images with the companion, or no images "
-        "without it, are available.",
+        f"{counted(n, 'pair')} could not be tested, because there are no images with the companion or none "
+        "without it.",
     )
 
 

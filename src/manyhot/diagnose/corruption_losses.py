@@ -49,7 +49,7 @@ Copy = tuple[str, int]
 
 @dataclass(frozen=True, repr=False)
 class CorruptionDraws(Flattened):
-    """Random draws; each resample consists of the same images in all copies.
+    """Settings of random draws; each resample contains the same images in all copies.
 
     Attributes
     ----------
@@ -157,13 +157,13 @@ def judge_corruptions(
     copies : mapping of (str, int) to iterable of Predictions
         Predictions by kind and severity of the corruption. The key of the original images is `NOT_CORRUPTED`.
     baseline : str
-        The model by whose errors the errors of each model are divided. `BASELINE` stands for AlexNet's
-        published errors and is the default if the classes are those of ImageNet-1k. Without a baseline,
-        errors are averaged and not divided.
+        Corruption errors are errors divided by those of this model. `BASELINE` stands for AlexNet's published
+        errors and is the default if the classes are those of ImageNet-1k. Without a baseline, errors are
+        averaged but not divided.
     dataset : str
-        Name of the data set; by default the name of the labels.
+        Name of the data set. By default, the name of the labels.
     single : bool
-        Whether to use only original labels and no label sets.
+        Whether to use only original labels, without label sets.
     trust_order : bool
         As in `manyhot.evaluate`.
     run : Run
@@ -177,7 +177,7 @@ def judge_corruptions(
     Raises
     ------
     InputError
-        If the original images, or all corruptions, are missing.
+        If there are no predictions for the original images, or none for corrupted images.
     MatchError
         If `baseline` is not one of the models, or as in `manyhot.evaluate`.
     """
@@ -209,7 +209,7 @@ def judge_corruptions(
 
 
 def find_baseline(name: str, models: Sequence[str], class_hash: str) -> str:
-    """Return the name of the baseline: by default AlexNet for ImageNet's classes, else none.
+    """Return the name of the baseline: by default, AlexNet for ImageNet's classes and none for others.
 
     Parameters
     ----------
@@ -333,7 +333,7 @@ def _with_resamples(place: Place, metric: str, model: str) -> Floats:
 
 
 def interval_of_draws(drawn: Floats, n: int) -> tuple[float, float]:
-    """Return the interval of a value over n images. `drawn` contains the value, then its resamples."""
+    """Return the interval of a value over n images. `drawn` contains the value, followed by its resamples."""
     if len(drawn) < 2 or not np.isfinite(drawn[0]):
         return NO_INTERVAL
     return sampled_interval(float(drawn[0]), drawn[1:], n)

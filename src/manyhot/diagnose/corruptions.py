@@ -85,8 +85,8 @@ def diagnose_corruptions(
 ) -> Corruptions:
     """Corrupt images as in ImageNet-C, and measure models' losses and the share due to missing labels.
 
-    Images are corrupted while they are predicted. The predictions for each corruption and severity are
-    written to a separate folder, such as fog-3. A run that was stopped resumes when it is started again.
+    Images are corrupted in memory, just before prediction. The predictions for each corruption and severity
+    are written to a separate folder, such as fog-3. A run that was stopped resumes when it is started again.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def diagnose_corruptions(
     limit
         Maximum number of images to use, chosen by a hash of their ids; by default all.
     baseline
-        The model by whose errors the errors of each model are divided. For ImageNet's classes, the default is
+        Corruption errors are errors divided by those of this model. For ImageNet's classes, the default is
         alexnet, whose errors are published.
     dense
         Keep the scores of all classes, for average precision.
@@ -215,7 +215,7 @@ class _JudgingLabels:
         return cls(read.with_labels(read_images(images)) if images else read, read.are_original, classes)
 
     def matched(self, source: ImageSource) -> tuple[_JudgingLabels, tuple[str, ...]]:
-        """Return the labels with the ids of a source, and a note if they were different."""
+        """Return the labels with image ids as in a source, and a note if their ids were different."""
         if self.labels is None:
             return self, ()
         labels, like = labels_of_source(self.labels, source)
@@ -248,7 +248,7 @@ class _JudgingLabels:
         return chosen(listed_here, limit or len(listed_here), seed), notes
 
     def labels_of(self, clean: Path, taken: frozenset[str]) -> tuple[Labels, bool]:
-        """Return the labels of these images, and whether they are original labels only."""
+        """Return the labels of these images, and whether they are only original labels."""
         labels = _single(clean / "images.parquet", self.classes) if self.labels is None else self.labels
         taken_rows = pc.is_in(labels.image_id, pa.array(taken, pa.string()))
         return replace(labels, table=labels.table.filter(taken_rows)), self.single

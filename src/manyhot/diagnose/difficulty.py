@@ -136,7 +136,7 @@ class Difficulty(DiagnosisResult):
         return [*super().write(out, run=run), *gallery]
 
     def lines(self) -> Iterator[str]:
-        """Yield the answer, the images by difficulty and group, and those to re-assess first."""
+        """Yield the answer, the numbers of images by difficulty and group, and those to re-assess first."""
         rows = self.difficulty_groups.to_pylist()
         yield from difficulty_sentences(rows, title=str)
         yield ""
@@ -173,11 +173,11 @@ def diagnose_difficulty(
     """Find the images that no model, all models, or only some models get right.
 
     If all models are wrong according to the original label of an image, the label itself is often wrong. The
-    command counts on how many of these images at least half of the models are right according to the label
-    set. The images on which most models agree on a class that is not in the label set are listed first, for
-    re-assessment. Images are also counted by the kind of their most frequent error, as in diagnose errors. If
-    the photographs are known, a gallery shows images that no model, only some models, or all models get
-    right.
+    command therefore counts how many of these images at least half of the models get right according to the
+    label set. The images on which most models agree on a class that is not in the label set are listed first,
+    for re-assessment. Images are also counted by the kind of their most frequent error, as in diagnose
+    errors. If the photographs are known, a gallery shows images that no model, only some models, or all
+    models get right.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def diagnose_difficulty(
     predictions
         Files or folders of predictions, used instead of those of the campaign or folder.
     slices
-        Also count within these slices, as for evaluate.
+        Slices in which images are also counted, as for evaluate.
 
     Returns
     -------
@@ -310,7 +310,7 @@ def _kind_rows(kinds: Bools, by_set: Bools | None) -> Iterator[Row]:
 
 
 def difficulty_sentences(rows: Sequence[Row], *, title: Callable[[str], str] = title_of) -> Iterator[str]:
-    """Yield on how many images no model is right by the label, and how label sets change this number."""
+    """Yield the number of images on which no model is right by the label, and how label sets change it."""
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         whole = {
             (row["metric"], row["kind"]): row
@@ -430,7 +430,8 @@ def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     lead = (
         " ".join(difficulty_sentences(rows)),
         "If all models are wrong on an image according to its label, the label itself is often wrong, or is "
-        "only one of several valid classes. The list has images on which more than half of the models agree "
+        "only one of several valid classes. The list shows images on which more than half of the models "
+        "agree "
         "on a class that is not in the label set; all images are in difficulty.csv.",
         *([f"The gallery is {GALLERY}/index.html."] if (folder / GALLERY / "index.html").is_file() else []),
     )

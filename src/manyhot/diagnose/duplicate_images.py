@@ -256,7 +256,8 @@ def draw_pictures(
     Parameters
     ----------
     pictures : sequence of (int, str, str or None)
-        Number of the source, id of the image, and path of the picture in the folder; None for no picture.
+        Number of the source, id of the image, and path of its picture in the folder; None if it has no
+        picture.
     """
     paths = {(number, image_id): out / path for number, image_id, path in pictures if path}
     for number, source in enumerate(sources):
@@ -276,7 +277,7 @@ DUPLICATE_KINDS = ("bytes", "pixels", "near")
 
 @dataclass(frozen=True, eq=False)
 class DuplicatePairs:
-    """Pairs of images that are duplicates, shape (m,) each.
+    """Pairs of duplicate images, as arrays of shape (m,).
 
     Attributes
     ----------

@@ -88,9 +88,9 @@ def diagnose_duplicates(
 ) -> Duplicates:
     """Find images that occur more than once, within and between data sets and splits.
 
-    Equal files and equal pixels are found by hashes. Copies that were resized, saved again, cropped or
-    mirrored are found by a perceptual hash, or by embeddings, and confirmed by their aligned pixels. Groups
-    whose labels differ come first. A stopped run resumes when it is started again.
+    Identical files and identical pixels are found by hashes. Copies that were resized, saved again, cropped
+    or mirrored are found by a perceptual hash, or by embeddings, and confirmed by their aligned pixels.
+    Groups whose labels differ come first. A stopped run resumes when it is started again.
 
     Parameters
     ----------
@@ -112,8 +112,8 @@ def diagnose_duplicates(
         Label sets or original labels of the images. By default, the labels of the source, such as the names
         of folders.
     predictions
-        Files or folders of predictions for the images, to compute the accuracy without duplicates. Requires
-        `labels`.
+        Files or folders of predictions for the images, from which the accuracy without duplicates is
+        computed. Requires `labels`.
     models
         Patterns of names of models to include, such as 'resnet*'.
     classes
@@ -135,7 +135,9 @@ def diagnose_duplicates(
         As in `manyhot.evaluate`.
     """
     if predictions and labels is None:
-        raise InputError("Accuracy needs labels.", got="predictions alone", do="pass `labels`, too")
+        raise InputError(
+            "Computing the accuracy requires labels.", got="predictions alone", do="pass `labels`, too"
+        )
     out = Path(out)
     Duplicates.check_out(out, [images, *others, *embeddings])
     sources = [open_source(images), *map(open_source, others)]
@@ -239,7 +241,7 @@ class Grouped:
 
     @classmethod
     def of(cls, images: ImageSignatures, pairs: DuplicatePairs, facts: Facts) -> Grouped:
-        """Number the groups: those with different labels first, then those between splits or data sets."""
+        """Number the groups, first those whose labels differ, then those that span splits or data sets."""
         split, label = facts.of(images)
         group = connected_groups(len(images), pairs.rows)
         sets = _codes(list(zip(images.source.tolist(), split, strict=True)))
@@ -366,8 +368,7 @@ class Facts:
         The class of the original label, for the images of the first data set whose original label is in a
         table.
     class_names : Mapping of str to str, optional
-        The name of each class. Its number, its key and its name are keys of this mapping. None if the classes
-        are unknown.
+        Maps the number, the key and the name of each class to its name. None if the classes are unknown.
     answers : RightAnswers, optional
         Whether models are right on images of the first data set.
     inputs : Mapping of str to str
@@ -386,7 +387,7 @@ class Facts:
     def of(self, images: ImageSignatures) -> tuple[list[str | None], list[str | None]]:
         """Return the split and the label of each image.
 
-        Labels of sources are keys, names or numbers of the class list. Without a class list, labels whose
+        Labels of sources are keys, names or numbers in the class list. Without a class list, labels whose
         type differs from that of the first label are ignored, because a number is not a name.
         """
         split, label, kinds = list[str | None](), list[str | None](), list[type]()

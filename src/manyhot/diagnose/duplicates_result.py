@@ -141,7 +141,7 @@ class Duplicates(DiagnosisResult):
 
     @property
     def summary(self) -> dict[str, int]:
-        """The numbers of images, of groups, and of groups between splits or with different labels."""
+        """The numbers of images, of groups, and of groups that span splits or whose labels differ."""
         return {"images": self.n_images, **count_groups(self.duplicates.to_pylist())}
 
     def lines(self) -> Iterator[str]:
@@ -270,7 +270,8 @@ def _on_splits(rows: Sequence[Row], accuracy: Sequence[Row]) -> list[str]:
     if len(splits) < 2 or not accuracy:
         return []
     return [
-        f"The accuracy below is that on the images of all splits together ({', '.join(splits)}), including "
+        f"The accuracy below is computed on the images of all splits together ({', '.join(splits)}), "
+        "including "
         "images that a model may have been trained on."
     ]
 
@@ -386,7 +387,11 @@ declare_table(
         TEXT("dataset", "the data set"),
         TEXT("model", "the model"),
         TEXT("metric", "top1 (original label) or real1 (label set)"),
-        TEXT("without", "which images are left out, as in images.parquet", values=tuple(WITHOUT)),
+        TEXT(
+            "without",
+            "which images are left out: those for which this column of images.parquet is true",
+            values=tuple(WITHOUT),
+        ),
         *interval("value", "accuracy on all images", _SHARE, value=REAL),
         *interval("value_without", "accuracy on the images that remain", _SHARE),
         REAL.nullable("difference", "value_without minus value, of the same model"),
@@ -398,7 +403,7 @@ declare_table(
 
 
 def accuracy_without(right: Bools, left_out: Bools) -> Row:
-    """Return the accuracy of a model with and without some images, and their difference, with intervals.
+    """Return the accuracy of a model with and without some images, and the difference, with intervals.
 
     Parameters
     ----------

@@ -90,12 +90,12 @@ def diagnose_errors(
     """Sort errors into kinds by the first rule that matches.
 
     The kinds are a missing label, two classes with the same meaning, a related class such as another breed of
-    dog, an object outside the classes, another object next to the labelled one, an unusual view, and a
+    dog, an object of none of the classes, another object next to the labelled one, an unusual view, and a
     failure of the model.
 
-    Against label sets without original labels, the errors of independent classes, such as sigmoids, are pairs
-    of an image and a class: false positives and misses at the threshold of each class with the largest F1, on
-    all images. They are listed, but not sorted into kinds.
+    If there are label sets but no original labels, models of independent classes, such as sigmoids, are also
+    evaluated on each (image, class) pair: false positives and misses at the threshold of each class with the
+    largest F1 are listed, but not sorted into kinds.
 
     Parameters
     ----------
@@ -111,8 +111,8 @@ def diagnose_errors(
         Sort only errors with a confidence above this value, such as 0.9.
     rules
         Names of rules, or call strings such as 'fine-grained(largest=0.02)', in the order in which they are
-        applied; by default those of manyhot. A rule of a plug-in takes part if it is listed; list it before
-        model-failure, which matches all errors that are left.
+        applied; by default those of manyhot. Rules of plug-ins are applied only if they are listed. List them
+        before model-failure, which matches all errors that are left.
     superclasses
         Superclasses to use instead of the hierarchy of classes: a JSON file with the classes of each
         superclass, or tsipras for the superclasses published by Tsipras et al.
@@ -126,8 +126,8 @@ def diagnose_errors(
     embeddings
         Folder with embeddings of the images, written by manyhot predict --embeddings.
     index
-        Folder with embeddings of labelled images, written in the same way, in which to search for similar
-        images; by default the folder of `embeddings`.
+        Folder with the embeddings of labelled images among which to search for similar images, written in the
+        same way; by default the folder of `embeddings`.
     embeddings_model
         Name of the model whose embeddings are used, if the folder has embeddings from several models.
     similar
@@ -213,7 +213,7 @@ def _entries(rules: Sequence[str]) -> list[Entry]:
     names = [_kind(e) for e in entries]
     twice = [n for n in dict.fromkeys(names) if names.count(n) > 1]
     if twice:
-        raise InputError("A rule is given twice.", got=twice[0], allowed="each rule once, with its options")
+        raise InputError("A rule is listed twice.", got=twice[0], allowed="each rule once, with its options")
     return entries
 
 
@@ -456,7 +456,8 @@ def _on_clusters(counts: ConfusionCounts, groups: npt.NDArray[np.int64], classes
     listed = "; ".join(", ".join(cluster) for cluster in members)
     return (
         f"superclasses are clusters of classes that these models confuse at least {MIN_RATIO:g} times as "
-        f"often as two classes on average, in {counts.confused.sum():,} wrong predictions: {listed}. Such "
+        f"often as an average pair of classes, in {counts.confused.sum():,} wrong predictions: {listed}. "
+        "Such "
         "classes need not be related; if you have superclasses, pass `superclasses`"
     )
 

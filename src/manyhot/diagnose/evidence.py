@@ -99,7 +99,7 @@ def listed_ids(path: PathLike) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class EvidenceFiles:
-    """Tables or files with evidence. A kind of evidence that is missing is None.
+    """Tables or files with evidence; None for each kind of evidence that is missing.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class EvidenceFiles:
 
 @dataclass
 class ErrorEvidence:
-    """The evidence that rules need in addition to predictions, and the reasons for missing evidence."""
+    """The evidence that rules need in addition to predictions, and why some of it is missing."""
 
     labels: Labels
     sets: LabelSets
@@ -244,7 +244,7 @@ class ErrorEvidence:
             return self.sets
         if together.n_classes != self.labels.n_classes:
             raise MatchError(
-                "The label sets used to count which classes occur together have another class list.",
+                "The label sets used to count which classes occur together have a different class list.",
                 where=together.name or None,
                 got=f"{together.n_classes:,} classes",
                 allowed=f"{self.labels.n_classes:,} classes",
@@ -267,7 +267,7 @@ class ErrorEvidence:
         return like.ids
 
     def neighbours(self, similar: pa.Table, images: Images | None) -> NeighbourLabels | None:
-        """Return labels of similar images and the rarity of images; None if no similar image has a label."""
+        """Return the labels of similar images and how rare images are; None if no similar image has any."""
         if similar["class_id"].null_count < len(similar):
             raise InputError(
                 "The similar images were searched separately for each class.",
@@ -380,7 +380,7 @@ class ImageFacts:
         return {name: i for i, name in enumerate(self.states.image_id.to_pylist())}
 
     def states_of(self, image_id: str) -> dict[int, str]:
-        """Return the state of each of the model's classes that raters were asked about for an image."""
+        """Return the states of the model's classes for an image, if raters were asked about them."""
         if self.states is None or image_id not in self._rows:
             return {}
         names = {YES: "yes", UNCLEAR: "unclear", NO: "no"}
@@ -388,7 +388,7 @@ class ImageFacts:
         return {own: names[found[i]] for i, own in self.common.items() if found[i] in names}
 
     def object_of(self, class_id: int) -> int:
-        """Return the number of a class of the model in the objects' class list; -1 if it is not there."""
+        """Return the number that a class of the model has in the objects' class list; -1 if it has none."""
         assert self.objects is not None
         key = self.network.classes.keys[class_id]
         return self.objects.keys.index(key) if key in self.objects.keys else -1
@@ -418,11 +418,11 @@ Synsets = tuple[str, ...]
 
 
 def class_tree(classes: ClassList | None) -> tuple[Hierarchy | None, str]:
-    """Return the tree of a class list, and a note about its origin; None if there is no tree.
+    """Return the tree of a class list, and a note on where it comes from; None if there is no tree.
 
     The classes of a list without hypernyms are looked up by key, name and synonym in the part of WordNet
-    above ImageNet-1k. Sizes of groups are those in ImageNet-1k, because the sizes of groups in a list of ten
-    classes do not show which groups are fine-grained.
+    above ImageNet-1k. Group sizes are counted in ImageNet-1k, because group sizes in a list of ten classes do
+    not show which groups are fine-grained.
     """
     if classes is None:
         return None, ""

@@ -75,8 +75,8 @@ def explain(
     """Map the regions that support each label of an image, and measure whether they lie on the object.
 
     There is one map for each class of the label set and for each of the top predicted classes. If the
-    locations of objects are known, measures of how well the maps point at the objects are computed. For
-    comparison, the measures are also computed for a random map and for a map of the image centre.
+    locations of objects are known, the command also measures how well the maps point at the objects and, for
+    comparison, how well a random map and a map of the image centre do so.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def explain(
     method
         Methods that compute the maps; by default gradcam.
     layer
-        For gradcam only: path of the layer whose grid is used; by default the last layer with a grid over the
+        For gradcam only: path of the layer to use; by default the last layer whose output is a grid over the
         image.
     objects
         Locations of objects: a table with one box per row, a COCO JSON file, or a Pascal VOC folder.
@@ -366,7 +366,7 @@ class _Job:
         return point | measure(heat_map, *own)
 
     def none_explained(self, source: PathLike) -> InputError:
-        """Return the error for a run in which no image was explained."""
+        """Return the error to raise if no image was explained."""
         reasons = Counter(row["reason"] for row in self.skipped)
         return InputError(
             "No image could be explained.",
@@ -376,7 +376,7 @@ class _Job:
         )
 
     def notes(self) -> Iterator[str]:
-        """Yield notes about the model and about the numbers of skipped images and objects."""
+        """Yield notes about the model, and about how many images and objects were skipped."""
         yield from self.network.notes
         yield from self.facts.notes
         reasons = Counter(row["reason"] for row in self.skipped)
@@ -385,7 +385,7 @@ class _Job:
         full = len(self.explained) == self.choice.limit
         why = "`limit` was reached" if full else "there are no such images"
         for ids, reason in (
-            (self.unshown, "their label sets do not contain each class of `class_`"),
+            (self.unshown, "their label sets do not contain all classes of `class_`"),
             (missing - self.unshown, why),
         ):
             if ids:

@@ -106,7 +106,9 @@ declare_table(
             "overlap",
             "share of the k highest pixels that lie on the object, where k is the object's number of pixels",
         ),
-        *_of_maps("auroc", "probability that a pixel of the object has a higher value than another pixel"),
+        *_of_maps(
+            "auroc", "probability that a pixel of the object has a higher value than a pixel outside it"
+        ),
         TEXT.optional(
             "file", "path to a picture of the map overlaid on the image, relative to the folder of the table"
         ),
@@ -150,7 +152,7 @@ declare_table(
             values=COMPARED_WITH,
         ),
         INT.nullable(
-            "layers", "number of last layers with shuffled weights; null if weights are not shuffled"
+            "layers", "number of final layers with shuffled weights; null if weights are not shuffled"
         ),
         INT.nullable("of_layers", "number of layers with weights; null if weights are not shuffled"),
         REAL("value", "mean rank correlation (Spearman) of the two maps"),
@@ -163,7 +165,7 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class Explanations(DiagnosisResult):
-    """Maps of the regions that support a class, and measures of the reliability of the maps.
+    """Maps of the regions that support a class, and measures of how reliable the maps are.
 
     Attributes
     ----------
@@ -334,7 +336,7 @@ def explanations_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
 
 
 def explanations_answer(rows: Sequence[Row]) -> list[str]:
-    """Return what maps point at: first what they point at most clearly more often than by chance."""
+    """Return sentences on what maps point at, starting with the clearest excess over chance."""
     own, other = list(_pointing(rows)), list(_pointing_other(rows))
     # The sentence on own objects is about all maps, that on other objects about those of one class.
     places = ([r for r in rows if r["slice"] == "all"], rows)

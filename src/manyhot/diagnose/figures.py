@@ -134,7 +134,7 @@ def _rule(base: Any, x: Side, lo: str, hi: str, hue: str, dy: int) -> Any:
 
 
 def draw_losses(losses: Sequence[Row]) -> list[Figure]:
-    """Plot the points that models lose by each metric, for each pair of data sets."""
+    """Plot how many points models lose by each metric, for each pair of data sets."""
     between = (row for row in losses if row["kind"] is None and row["base"] != row["dataset"])
     found = rows_by(between, "base", "dataset")
     return [_lost(base, dataset, rows) for (base, dataset), rows in found.items()]
@@ -352,7 +352,7 @@ def _rest(drawn: Sequence[Row], rows: Sequence[Row], noun: str) -> str:
 
 
 def draw_corruptions(losses: pa.Table) -> list[Figure]:
-    """Plot the loss by kind and severity, under labels and label sets, for each data set and model."""
+    """Plot the loss by kind and severity, by original labels and label sets, for each data set and model."""
     rows = losses.to_pylist()
     altered = (r for r in rows if r["kind"] not in (None, "clean") and r["severity"] and r["model"])
     found = rows_by(altered, "dataset", "model")

@@ -75,8 +75,9 @@ def find_label_issues(
     """Rank doubtful labels, missing labels, and pairs of classes that may be the same class.
 
     The evidence consists of predictions, similar images and raters' answers. The models must not have been
-    trained on these images. Without original labels, each class of the label sets is checked, and also if the
-    label sets are no raters' answers and the original labels are in another file.
+    trained on these images. Each class of the label sets is checked, instead of the original labels, if there
+    are no original labels, or if the label sets do not come from raters and the original labels are in
+    another file.
 
     Parameters
     ----------
@@ -87,13 +88,13 @@ def find_label_issues(
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
     confirmed_labels
         Label sets from raters, used instead of the label sets of the data set. Raters' answers are combined
-        with the evidence from models. If label sets are checked, a class is no issue where both agree about
-        it, and images without confirmed labels are checked as without this argument.
+        with the evidence from models. If label sets are checked, a class whose state raters confirm is not an
+        issue, and images without confirmed labels are checked as if this argument were not passed.
     no_confirmed_labels
         Ignore the raters' answers.
     min_doubtful
-        Minimum score of a doubtful label and, if label sets are checked, of a missing label; by default 0.5
-        or, if label sets are checked, all labels that confident learning suspects.
+        Minimum score of a doubtful label; by default 0.5. If label sets are checked, it also applies to
+        missing labels, and by default all labels that confident learning suspects are listed.
     min_missing
         Minimum score of a missing label.
     min_together
@@ -105,8 +106,8 @@ def find_label_issues(
     embeddings
         Folder with embeddings of the images, written by manyhot predict --embeddings.
     index
-        Folder with embeddings of labelled images, written in the same way, in which to search for similar
-        images; by default the folder of `embeddings`.
+        Folder with the embeddings of labelled images among which to search for similar images, written in the
+        same way; by default the folder of `embeddings`.
     embeddings_model
         Name of the model whose embeddings are used, if the folder has embeddings from several models.
     similar
@@ -149,7 +150,9 @@ def find_label_issues(
     """
     if confirmed_labels is not None and no_confirmed_labels:
         raise InputError(
-            "Confirmed labels are both passed and ignored.", got=confirmed_labels, do="leave one of them out"
+            "Confirmed labels cannot be both passed and ignored.",
+            got=confirmed_labels,
+            do="leave one of them out",
         )
     thresholds = _Thresholds(min_doubtful, min_missing, min_together, min_confused)
     if similar is None:
@@ -285,8 +288,8 @@ def _check_probabilities(ensemble: Ensemble, source: Source) -> None:
         where=source.name or None,
         got=f"no probabilities of {', '.join(ranks[:3])}{' and others' if len(ranks) > 3 else ''}",
         allowed="logits or probabilities of all models",
-        do="declare the kind of the scores with `scores`; for cosines, as of CLIP, pass them times 100 as "
-        "logits, with `links` softmax",
+        do="declare the kind of the scores with `scores`; pass cosines, such as those of CLIP, multiplied "
+        "by 100 as logits, with `links` softmax",
     )
 
 
@@ -316,7 +319,7 @@ def _near(
     return (
         nearest.classes,
         alone,
-        [*evidence.notes, f"{note}, so neighbours are no evidence about this label"],
+        [*evidence.notes, f"{note}, so neighbours provide no evidence about this label"],
     )
 
 
@@ -377,7 +380,7 @@ def _find_in_sets(
     if is_suspicion:
         notes.append(SUSPECTED if answers is None else f"where no rater was asked, {SUSPECTED}")
     if neighbours.similar is not None:
-        notes.append("similar images are no evidence about label sets, so they are not used")
+        notes.append("similar images provide no evidence about label sets, so they are not used")
     if issues.n_skipped:
         notes.append(
             f"{issues.n_skipped:,} of {len(ensemble):,} images are not usable or have non-finite scores, so "
@@ -397,14 +400,14 @@ ONLY_SETS = (
 """The note on label sets that are checked."""
 
 GIVEN_SETS = (
-    "each class of the label sets is checked, and not the original labels, because the label sets are no "
-    "raters' answers about these; to check the original labels, pass only the images table"
+    "each class of the label sets is checked instead of the original labels, because the label sets are not "
+    "raters' answers about the original labels; to check the original labels, pass only the images table"
 )
 """The note on label sets that are checked although original labels are known."""
 
 SUSPECTED = (
-    "only labels that confident learning suspects are listed; to list all from a minimum score on, pass "
-    "`min_doubtful`, such as 0.5"
+    "only labels that confident learning suspects are listed; to list all labels from a minimum score up, "
+    "pass `min_doubtful`, such as 0.5"
 )
 
 LIKELIER_WRONG = 0.5

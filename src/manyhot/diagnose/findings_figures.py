@@ -92,7 +92,7 @@ def _drawn(row: Row) -> bool:
 
 
 def draw_class_reliability(dataset: str, model: str, bins: Sequence[Row]) -> tuple[Figure, ...]:
-    """Plot how often classes are valid by their probability, for all classes of a model together."""
+    """Plot how often classes are valid against their probability, pooled over all classes of a model."""
     own = [
         {**b, "event": "set"}
         for b in bins
@@ -119,7 +119,7 @@ def draw_class_reliability(dataset: str, model: str, bins: Sequence[Row]) -> tup
 
 
 def draw_reliability(before: Row, best: Row, bins: Sequence[Row]) -> tuple[Figure, ...]:
-    """Plot the reliability of a model before any recalibration and, if there is one, after the best."""
+    """Plot the reliability of a model before recalibration and, if there was any, after the best method."""
     keys = ("dataset", "model", "method", "fitted_to")
     panels, drawn = [], list[Row]()
     name = f"calibration-{slug(before['dataset'])}-{slug(before['model'])}"

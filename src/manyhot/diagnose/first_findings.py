@@ -75,7 +75,7 @@ class Findings(DiagnosisResult):
 
     @property
     def gallery_tables(self) -> tuple[pa.Table, ...]:
-        """The tables of findings that the gallery shows on these images."""
+        """The tables of findings that the gallery shows for these images."""
         return (self.table,)
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
@@ -194,7 +194,7 @@ def write_first_gallery(
         Folder of the gallery.
     run : Run
     of_all_models : bool
-        Whether kinds of errors without a model are shown as those of every model.
+        Whether to show kinds of errors for every model if they are not assigned to one.
     """
     if not rows or not sources:
         return [], ""

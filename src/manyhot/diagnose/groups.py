@@ -96,9 +96,9 @@ def diagnose_groups(
     No annotations are needed. Groups are defined by the pixels (frames, tags, bands, text, pasted objects,
     brightness, tint, sharpness, size), the files (format, compression, camera, source), metadata, other
     classes of the label sets, objects, and clusters of embeddings. Images of a class are compared with other
-    images of the same class; in multi-label data, images with a class are compared with images without it,
-    and a class is predicted at its F1 threshold or, by a softmax, if it is the top class. The p-values are
-    corrected for the whole search.
+    images of the same class. In multi-label data, images with a class are compared with images without it,
+    and a class counts as predicted if it reaches the threshold with the largest F1 or, for a softmax, if it
+    is the top class. The p-values are corrected for the whole search.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def diagnose_groups(
         listed.
     metadata
         A table with the column image_id. Each other column defines groups: one for each value or, for
-        measurements, one of the images with the lowest values and one of the images with the highest.
+        measurements, one for the lowest and one for the highest values.
     objects
         Objects in the images, from annotations or from a detector, as for diagnose shortcuts. For each
         object, the images with it and the images without it are two groups.
@@ -119,9 +119,9 @@ def diagnose_groups(
         Folder with embeddings of the images, written by manyhot predict --embeddings; by default, the folder
         of the labels, if it contains embeddings.
     clusters
-        A column of the metadata or of the images table that says which images depend on each other, such as
-        patient_id. Outcomes are then permuted between clusters of the same number of images, and within
-        clusters, to compute p-values; the column defines no groups.
+        Column of the metadata or of the images table that identifies images that depend on each other, such
+        as patient_id. To compute p-values, outcomes are then permuted within clusters, and between clusters
+        with the same number of images. The column defines no groups.
 
     Returns
     -------
@@ -202,7 +202,7 @@ class _Evidence:
         return table.select([n for n in table.column_names if n not in ("image_id", "uri")]).take(at)
 
     def present(self, labels: Labels) -> tuple[Bools, Bools, tuple[str, ...]] | None:
-        """Return which objects each image shows, which images are known, and the names of the objects."""
+        """Return which objects each image shows, for which images they are known, and the objects' names."""
         if (objects := self.objects) is None:
             return None
         ids = pa.array(list(objects.images), pa.string())
@@ -281,12 +281,12 @@ class _Search:
 
     @property
     def is_multi_label(self) -> bool:
-        """Whether images with a class are compared with images without it, each class by itself."""
+        """Whether each class is examined separately, by comparing images with it and images without it."""
         return is_multi_label(self.sets)
 
     @property
     def seen(self) -> Bools:
-        """Whether each image is in the half of the images that is searched for patterns."""
+        """Whether each image is in the half of the data set that is searched for patterns."""
         return unseen_half(len(self.sets), self.settings.seed, self._cluster_of_image)
 
     @property
@@ -302,8 +302,8 @@ class _Search:
             self.notes.append(f"{self.source.name}: {self.clusters.note()}")
         elif column := likely_clusters(tables):
             self.notes.append(
-                f"{self.source.name}: p-values assume independent images, but values of {column} occur "
-                f"several times: to permute them together, pass {column} as `clusters`"
+                f"{self.source.name}: p-values assume independent images, but several images have the same "
+                f"{column}: to permute such images together, pass {column} as `clusters`"
             )
 
     def _own_columns(self) -> pa.Table | None:

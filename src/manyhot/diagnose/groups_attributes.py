@@ -63,7 +63,7 @@ _DIMENSIONS = 32
 
 @dataclass(frozen=True, eq=False)
 class Mark:
-    """A frame, tag or band, and where it is.
+    """A frame, tag or band, and its place in the images.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ class ImageGroup:
 
 
 def without(group: ImageGroup, among: Bools) -> ImageGroup:
-    """Return the group of the images of `among` that are not in the group."""
+    """Return the group of all images of `among` that are not in this group."""
     phrase = (
         group.phrase.replace("with ", "without ", 1)
         if group.phrase.startswith("with ")
@@ -269,7 +269,7 @@ def metadata_groups(table: pa.Table) -> Iterator[ImageGroup]:
 
 
 def is_measure(column: pa.ChunkedArray) -> bool:
-    """Return whether a column contains fractions, or many whole numbers."""
+    """Return whether a column contains fractions, or many different whole numbers."""
     is_number = pa.types.is_integer(column.type) and len(column.unique()) > 20
     return is_number or pa.types.is_floating(column.type)
 

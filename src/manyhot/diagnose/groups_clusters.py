@@ -31,17 +31,17 @@ class ImageClusters:
         return int(self.number.max(initial=-1)) + 1
 
     def note(self) -> str:
-        """Return over how many clusters outcomes are permuted, and what does not allow for them."""
+        """Return a note on the permutation of outcomes over clusters, and on its limits."""
         n = len(self.number)
         text = (
             f"outcomes are permuted between and within {self.n:,} clusters of {self.column} with {n:,} "
-            "images; intervals of groups are still over images, and too narrow"
+            "images; intervals of groups still assume independent images, so they are too narrow"
         )
         fixed = n - n_exchangeable(self.number, np.zeros(n, np.int64))
         if fixed > _FIXED * n:
             text += (
-                f"; {fixed:,} images are in clusters with a number of images that no other cluster has, and "
-                "only exchange outcomes within their cluster"
+                f"; {fixed:,} images are in clusters with a number of images that no other cluster has, so "
+                "their outcomes are permuted only within their cluster"
             )
         return text
 
@@ -52,7 +52,7 @@ def image_clusters(column: str, tables: Sequence[pa.Table], where: str, image_id
     Parameters
     ----------
     tables : sequence of pyarrow.Table
-        Each has a row for each image; the first with the column contains the clusters.
+        Tables with one row per image. Clusters are read from the first table that has the column.
     where : str
         Name of the data set, for messages.
 
@@ -75,7 +75,7 @@ def image_clusters(column: str, tables: Sequence[pa.Table], where: str, image_id
 
 
 def likely_clusters(tables: Sequence[pa.Table]) -> str:
-    """Return a column that is named like clusters and in which values are repeated; empty without one."""
+    """Return a column whose name suggests clusters and whose values repeat, or an empty text."""
     return likely_column(_columns(tables).items())
 
 

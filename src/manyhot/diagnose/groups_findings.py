@@ -52,7 +52,7 @@ class GroupSettings(Flattened):
     Attributes
     ----------
     min_images
-        Minimum number of images inside a group, and minimum number outside it.
+        Minimum number of images inside a group, and also outside it.
     min_difference
         Minimum difference between the shares that are compared, such as the error rates inside and outside a
         group.
@@ -108,7 +108,7 @@ def find_groups(
     settings: GroupSettings,
     cluster: Ints | None = None,
 ) -> list[GroupFinding]:
-    """Return the groups in which an outcome is more frequent, the clearest difference first.
+    """Return the groups in which an outcome is more frequent, clearest difference first.
 
     Parameters
     ----------
@@ -187,9 +187,9 @@ class _Table:
     def counts(self) -> npt.NDArray[np.int64]:
         """Return two pairs of counts for each group, shape (2, 2, m). A pair is a total and a part of it.
 
-        For a label, images of the class and other images are compared by how many are in the group: a
-        property that identifies a class has a large difference, even if the class is rare. For other
-        outcomes, images inside and outside the group are compared by how many have the event.
+        For a label, images of the class and other images are compared by the share that is in the group, so
+        that a property that identifies a class makes a large difference even if the class is rare. For other
+        outcomes, images inside and outside the group are compared by the share with the event.
         """
         c = self.search.counts[self.at]
         if self.of_labels:
@@ -198,7 +198,7 @@ class _Table:
         return np.array([[c.n, c.events], [c.n_outside, c.events_outside]])
 
     def candidates(self, min_difference: float) -> Ints:
-        """Return the groups in which the outcome is more frequent, the best explanation first."""
+        """Return the groups in which the outcome is more frequent, starting with the best explanation."""
         c = self.search.counts[self.at]
         statistic, p = self.search.statistic[self.at], self.search.p[self.at]
         (n, events), (n_outside, events_outside) = self.counts()
@@ -309,7 +309,7 @@ def group_sentence(row: RowDict, outcome: NamedOutcome, phrase: str, min_confide
         found = f"{mark[0].upper()}{mark[1:]} was found on {row['events']:,} of the {n} images of {name}"
         return (
             f"{found} that were counted ({inside}), compared with {others}. It may be missed where it is "
-            "turned or moved."
+            f"rotated or shifted."
         )
     return f"{inside} of {n} images of {name} are images {phrase}, compared with {others}."
 

@@ -36,12 +36,13 @@ class NamedOutcome:
     kind : str
         One of `OUTCOMES`.
     class_id : int
-        The class that it is about, or -1 if it is not about a class.
+        The class that the outcome is about, or -1 if it is not about a class.
     multi_label : bool
-        Whether images with a class are compared with images without it, rather than with those of other
+        Whether images with a class are compared with images without it, rather than with images of other
         classes.
     has_thresholds : bool
-        Whether a class is predicted if its score is at or above a threshold, rather than if it is the best.
+        Whether a class is predicted if its score is at or above a threshold, rather than if it is the top
+        class.
     """
 
     kind: str
@@ -52,14 +53,14 @@ class NamedOutcome:
 
 
 def is_multi_label(sets: LabelSets) -> bool:
-    """Return whether no image has an original label, and some have several valid classes, or none."""
+    """Return whether no image has an original label, and some images have several valid classes or none."""
     return not sets.labelled.any() and bool((sets.size[sets.usable] != 1).any())
 
 
 def stratum_of(sets: LabelSets) -> Ints:
     """Return the class within which each image is compared: its label, else its only valid class, or -1.
 
-    All images of multi-label data are in one stratum: other classes of an image are groups themselves.
+    All images of multi-label data are in one stratum, because other classes of an image define groups.
     """
     if is_multi_label(sets):
         return np.where(sets.usable, 0, NO_LABEL).astype(np.int64)
@@ -68,9 +69,9 @@ def stratum_of(sets: LabelSets) -> Ints:
 
 
 def class_points(case: Case) -> tuple[OperatingPoints | None, str]:
-    """Return the thresholds of independent classes; or None, and why the top class is judged instead.
+    """Return the thresholds of independent classes, or None and the reason to judge the top class instead.
 
-    The folds, and thus the thresholds, are those of diagnose classes without options.
+    Folds and thresholds are those of diagnose classes without options.
     """
     points = operating_points(case, rng=np.random.default_rng(0))
     if points is not None and points.top is None:
@@ -94,7 +95,7 @@ def model_outcomes(
     Parameters
     ----------
     case : Case
-        Predictions and label sets of the images `rows`.
+        Predictions and label sets of the images in `rows`.
     stratum : ndarray of int, shape (n,)
         The class within which each image is compared.
     min_images : int
@@ -102,11 +103,11 @@ def model_outcomes(
     min_confidence : float
         Minimum confidence at which an error counts as an error with a high confidence.
     associated : collection of int
-        Classes with which properties of images are associated. Whether they are predicted on other images is
-        an outcome even if this is rare.
+        Classes that properties of images are associated with. Whether such a class is predicted on other
+        images is an outcome even if it rarely is.
     multi_label : bool
-        Whether the data set is multi-label. Then the images of a class are all that show it, and the top
-        class does not tell whether a class is missed, unless probabilities add up to 1.
+        Whether the data set is multi-label. If so, the images of a class are all images that show it, and the
+        top class does not show whether a class is missed, unless probabilities add up to 1.
     """
     sets = case.labels
     scored, wrong, top = sets.scored, ~case.hit[:, 0], case.top[:, 0]
@@ -143,7 +144,7 @@ def threshold_outcomes(
     min_images: int,
     associated: Collection[int] = (),
 ) -> list[NamedOutcome]:
-    """Return the outcomes in multi-label data: classes that are predicted without being valid, and missed.
+    """Return the outcomes in multi-label data: false positives and misses of each class.
 
     Parameters
     ----------

@@ -35,12 +35,15 @@ declare_table(
         TEXT("model", "the model"),
         TEXT(
             "outcome",
-            "what is counted: top classes that are not valid; or (image, class) pairs, of classes that are "
-            "predicted but not valid, and of valid classes that are not predicted",
+            "what is counted: top classes that are not valid, or (image, class) pairs whose class is "
+            "predicted but not valid, or valid but not predicted",
             values=_OUTCOMES,
         ),
         TEXT("column", "a column of the metadata or of the images table, with up to 200 values"),
-        TEXT("value", "a value of the column; of a measurement, one of four ranges of equal size"),
+        TEXT(
+            "value",
+            "a value of the column or, for a measurement, one of four ranges with about equally many images",
+        ),
         COUNT("n_images", "images with the value that count"),
         COUNT("n", "images or pairs that count"),
         COUNT("events", "errors among them"),
@@ -94,7 +97,7 @@ def rate_rows(
     of : dict
         The data set and the model.
     counts : dict
-        Errors of the images `rows` of the columns.
+        Errors of the images in the given `rows` of `columns`.
     columns : pyarrow.Table
         A row for each image of the data set.
     cluster : ndarray of int, optional
@@ -148,17 +151,21 @@ def _cells(r: Row) -> tuple[str, ...]:
 
 
 def rate_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield what a terminal shows: the values with the highest error rates."""
+    """Yield the terminal output: the values with the highest error rates."""
     if not rows:
         return
     yield "error rates by value of each column, the highest of each kind:"
     by_kind = [[r for r in _largest_first(rows) if r["outcome"] == kind][:_PRINTED] for kind in _OUTCOMES]
     yield from table_lines(_HEADS, [_cells(r) for part in by_kind for r in part])
-    yield f"all {len(rows):,} are in group_rates.csv; differences are tested above, for the whole search"
+    yield (
+        f"all {len(rows):,} rates are in group_rates.csv; the findings above say which differences are "
+        "beyond "
+        "chance"
+    )
 
 
 def rate_listing(rows: Sequence[Row]) -> Listing:
-    """Return the table of error rates on the page."""
+    """Return the page's table of error rates."""
     heads = tuple(
         ColumnHead(head[0].upper() + head[1:], number=head in ("error rate", "images")) for head in _HEADS
     )

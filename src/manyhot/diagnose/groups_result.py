@@ -73,7 +73,7 @@ declare_table(
         INT.nullable("class_id", "the class; null for errors of all classes"),
         TEXT.nullable("class_name", "its name"),
         TEXT("kind", "what defines the group", values=GROUP_KINDS),
-        TEXT("name", "name of the group, as in the column groups of images"),
+        TEXT("name", "name of the group, as in the column groups of the images table"),
         TEXT("sentence", "what was found"),
         COUNT("n_images", "images of the group"),
         COUNT.optional(
@@ -129,8 +129,8 @@ class WeakGroups(DiagnosisResult):
     Attributes
     ----------
     groups, group_examples, group_rates : pyarrow.Table
-        The tables with these names; see `manyhot.tables.TABLES` for their columns. `group_rates` is empty
-        without models, or without columns that describe images.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns. `group_rates` is empty if
+        there are no models, or no columns that describe images.
     images : pyarrow.Table
         An images table with the statistics of the photographs (`STATISTICS`) and the names of the groups of
         each image, for use as slices.
@@ -214,7 +214,7 @@ def groups_result(
     marks: MarkedImages | None = None,
     rates: Sequence[Row] = (),
 ) -> WeakGroups:
-    """Return the tables of findings: findings about models first, the clearest difference first."""
+    """Return the tables of findings, those about models first, each with the clearest difference first."""
     ordered = sorted(findings, key=lambda f: (f.row["model"] is None, -f.row["difference_lo"]))
     ids = {source.name: part["image_id"] for source, part in zip(sources, measured, strict=True)}
     groups = [{"group": i, **f.row} for i, f in enumerate(ordered, 1)]
@@ -278,7 +278,7 @@ def _parts(rows: Sequence[Row]) -> Iterator[tuple[list[Row], str]]:
 
 
 def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str]:
-    """Yield sentences on what was found, what cannot be tested, and how the p-values were corrected."""
+    """Yield sentences that state what was found, what cannot be tested, and how p-values were corrected."""
     n_models, least, n_images = (int(about.get(name, "0")) for name in ("models", "min_images", "images"))
     worse = sum(row["model"] is not None for row in rows)
     n = len(rows) - worse
@@ -346,10 +346,11 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     *lead, corrected = groups_answer(rows, about)
     method = (
         corrected,
-        "Errors in a group are compared with errors on other images of the same classes; in multi-label "
-        "data, false positives of a class on images without it, and misses on images with it, at the "
-        "threshold with the largest F1 (by cross-fitting) or, if the probabilities of an image add up to 1, "
-        "of the top class. Properties of images with a label are compared "
+        "Errors in a group are compared with errors on other images of the same classes. In multi-label "
+        "data, false positives of a class are compared on images without it, and misses on images with it. "
+        "There, a class is predicted at its threshold with the largest F1 (by cross-fitting) or, if the "
+        "probabilities of an image add up to 1, if it is the top class. Properties of images with a label "
+        "are compared "
         "with properties of all other images. A p-value is the share of random permutations in which any "
         "group of the whole search differs at least this much. Marks and pasted objects are searched for on "
         "one half of the images, and counted on the other half.",

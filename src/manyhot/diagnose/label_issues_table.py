@@ -126,7 +126,7 @@ class LabelIssues(Findings):
 
     @property
     def gallery_tables(self) -> tuple[pa.Table, ...]:
-        """Which label of each image is doubtful or missing, in words."""
+        """A table with a text for each image that names its doubtful or missing label."""
         found = self.table.filter(pc.is_in(self.table["kind"], pa.array(IN_WORDS)))
         words = pa.array(
             f"{IN_WORDS[r['kind']]}: {name_of_class(r, 'class_a' if r['kind'] == DOUBTFUL else 'class_b')}"
@@ -303,7 +303,7 @@ def label_issues_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
 
 
 def label_issues_sentence(n: int, models: Sequence[str], by_kind: Mapping[str, pa.Table]) -> str:
-    """Return a sentence on how many labels may be wrong or missing, where, and according to which models."""
+    """Return a sentence that says how many labels may be wrong or missing, where, and by which models."""
     by = models[0] if len(models) == 1 else counted(len(models), "model")
     doubtful, missing, merges = (len(by_kind[kind]) for kind in (DOUBTFUL, MISSING, MERGES))
     names = dict.fromkeys(name for t in by_kind.values() for name in t["dataset"].to_pylist() if name)
@@ -345,7 +345,7 @@ def _pair(row: Row) -> str:
 def _images(anchor: str, title: str, findings: pa.Table, link: Callable[[Row], str] | None) -> Listing:
     heads = (
         *text_heads("Image", "Label", "Suggested"),
-        ColumnHead("Score", title="From 0 to 1; the evidence of models, neighbours and people together"),
+        ColumnHead("Score", title="From 0 to 1; combines the evidence of models, neighbours and raters"),
         ColumnHead("Models", title="Evidence of the models, from 0 to 1"),
         ColumnHead("Neighbours", title="Evidence of similar images, from 0 to 1"),
         ColumnHead("People", title="Evidence of raters, from 0 to 1"),

@@ -52,7 +52,7 @@ class MapAgreement:
     value : float
         Rank correlation of the two maps; NaN if either map is constant.
     layers, of_layers : int, optional
-        Number of last layers with shuffled weights, and number of layers with weights.
+        Number of final layers with shuffled weights, and number of all layers with weights.
     """
 
     against: str

@@ -11,7 +11,7 @@ from manyhot.predict.network import Network
 
 
 def find_grids(network: Network) -> tuple[list[str], int]:
-    """Return the layers with a grid as output, in order, and the number of weighted layers after the last."""
+    """Return the layers whose output is a grid, in order, and how many layers with weights follow them."""
     module, size = network.module, network.preprocessing.size
     found: dict[str, int] = {}
     weights = 0

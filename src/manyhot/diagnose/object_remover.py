@@ -54,7 +54,10 @@ class ObjectRemover:
         return RunProgress(self.run, "predicting with and without objects")
 
     def predict_originals(self, expected: Mapping[int, frozenset[str]]) -> Predictions:
-        """Return the predictions of the original images; `expected`, the images to alter, is for progress."""
+        """Return the predictions of the original images.
+
+        `expected` contains the images to alter later, which the total of the progress includes.
+        """
         n = self.source.n
         more = 2 * len(self.fills) * sum(map(len, expected.values()))
         self.progress.total = None if n is None else n + more
@@ -68,7 +71,7 @@ class ObjectRemover:
         return found
 
     def predict_altered(self, images: Mapping[int, frozenset[str]]) -> dict[Change, Predictions | None]:
-        """Return the predictions of the altered images for each change; None if no image can be altered."""
+        """Return the predictions of the altered images for each change; None if it can alter no image."""
         mark = fingerprint(self.objects)
         for companion, image_ids in images.items():
             for fill in self.fills:
@@ -122,7 +125,7 @@ class ObjectRemover:
         return read_predictions(path)
 
     def notes(self, states: States, before: Predictions) -> list[str]:
-        """Return notes about the numbers of skipped images and objects."""
+        """Return notes about how many images and objects were skipped."""
         return [text for n, text in self._skipped_images(states, before) if n]
 
     def _skipped_images(self, states: States, before: Predictions) -> Iterator[tuple[int, str]]:
@@ -182,7 +185,7 @@ def _some(images: Sequence[str]) -> str:
 
 
 class Change(NamedTuple):
-    """How images were altered: the class that was removed, the fill, and whether the images are a control."""
+    """How images were altered: the removed class, the fill, and whether the images are a control."""
 
     companion: int
     fill: str

@@ -133,8 +133,8 @@ def diagnose_ood(
 ) -> OutOfDistribution:
     """Measure how well confidence tells out-of-distribution images from images of the model's classes.
 
-    Label sets determine which images are used. In-distribution images have at least one valid class.
-    Out-of-distribution images may also show a class of the model. Confidence in such a class is not an error,
+    In-distribution images are those whose label set has at least one class. Out-of-distribution images may
+    also show a class of the model according to their label sets. Confidence in such a class is not an error,
     so the measures are computed with and without these images.
 
     Parameters
@@ -298,7 +298,9 @@ def ood_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
         ColumnHead("Other images", number=False, title="Which out-of-distribution images"),
         ColumnHead("AUROC"),
         ColumnHead(
-            "FPR95", title="Share of other images accepted if 95 % of in-distribution images are accepted"
+            "FPR95",
+            title="Share of out-of-distribution images accepted if 95 % of in-distribution images "
+            "are accepted",
         ),
         *number_heads("Images", "In distribution"),
         ColumnHead("Data sets", number=False),

@@ -150,19 +150,19 @@ def report_folder(folder: Annotated[PathLike, Shown("FOLDER")], *, title: str = 
 
 
 def forget_pictures(out: Path, name: str, columns: Sequence[str], folder: str) -> None:
-    """Remove the pictures that are listed in a table of an earlier run, and no other files.
+    """Remove only the pictures that are listed in the table of an earlier run.
 
     Parameters
     ----------
     out : Path
-        Folder of the table. A table that is broken or of another version is ignored, because it will be
-        replaced.
+        Folder of the table. A table that is damaged or was written by another version is ignored, because it
+        will be replaced.
     name : str
         Name of the table.
     columns : sequence of str
         Columns that contain paths of files relative to `out`.
     folder : str
-        Folder of these files. Files outside it are not removed, in case the table is from elsewhere.
+        Folder of these files. Files outside it are not removed, because the table may come from elsewhere.
     """
     path, place = out / f"{name}.parquet", (out / folder).resolve()
     if not path.is_file():
@@ -190,14 +190,14 @@ def write_diagnosis(out: PathLike, title: str = "") -> Path:
 
 
 def draw_beside(out: PathLike) -> list[Path]:
-    """Draw the page of a diagnosis beside its tables, unless the folder was written by evaluate."""
+    """Draw the page of a diagnosis next to its tables, unless the folder was written by evaluate."""
     return [] if (Path(out) / "results.parquet").exists() else [write_diagnosis(out)]
 
 
 def build_chapters(named: Mapping[str, pa.Table], folder: Path, draw: bool) -> tuple[Chapter, ...]:
     """Return the chapters for which there are tables, with figures if `draw` is set.
 
-    In place of a chapter of a plug-in that fails, the page says so.
+    If a chapter of a plug-in fails, the page shows the error in its place.
     """
     found, failed = [], list[Chapter]()
     for entry in (get("chapter", name) for name in names("chapter")):

@@ -52,7 +52,7 @@ class LabelProtocol:
 
     @cached_property
     def rated(self) -> Bools:
-        """The images that people saw, shape (n,); all images if this is unknown."""
+        """The images that raters saw, shape (n,); all images if this is unknown."""
         if "rated" not in self.labels.table.column_names:
             return np.ones(len(self.labels), bool)
         return np.asarray(pc.fill_null(one_chunk(self.labels.table["rated"]), True).to_numpy(False), bool)
@@ -98,7 +98,7 @@ class ProtocolGroup:
 
     @classmethod
     def of(cls, name: str, protocols: Sequence[LabelProtocol]) -> ProtocolGroup | None:
-        """Return the images that these protocols share; None if they share none."""
+        """Return the images that these protocols share, or None if they share none."""
         ids = [p.labels.image_id for p in protocols]
         shared = reduce(lambda a, b: a.filter(pc.is_in(a, b)), ids)
         if not len(shared):
@@ -126,7 +126,7 @@ class ProtocolGroup:
         )
 
     def slices(self) -> Iterator[tuple[str, ProtocolGroup]]:
-        """Yield all usable images and, if people saw only some of them in every protocol, these images."""
+        """Yield all usable images and, if raters saw only some in each protocol, the images they saw."""
         usable = self.take(np.logical_and.reduce([s.usable for s in self.sets]))
         yield "all", usable
         rated = np.logical_and.reduce(usable.rated)

@@ -38,7 +38,9 @@ _RELATIONS = (
     "kappa",
     "n",
 )
-_KAPPA = "kappa: Fleiss', over the states yes, unclear and no of the classes that both protocols asked about"
+_KAPPA = (
+    "kappa: Fleiss' kappa over the states yes, unclear and no of the classes that both protocols asked about"
+)
 _MISSING = ("labels of", "by", "which", *OTHER_STATES, "n")
 _MODELS = ("images of", "by", "then by", "difference", "errors that are right", "n")
 _RANKS = ("images of", "by", "and by", "tau", "change places", "surely", "pairs", "n")
@@ -46,7 +48,7 @@ _VARIANCE = ("images of", "models", "protocols", "both", "n")
 
 
 def protocol_sentences(rows: TableRows) -> Iterator[list[str]]:
-    """Yield, for each pair of label sets, how they agree and how models' results differ between them."""
+    """Yield, for each pair of label sets, how well they agree and how models' results differ between them."""
     pairs = dict.fromkeys(r["group"] for r in rows["protocol_agreement"] if r["measure"] == "equal")
     for group in pairs:
         yield [*_set_sentences(rows, group), *_model_sentences(rows, group)]

@@ -30,7 +30,7 @@ from manyhot.tables import schema
 from manyhot.tables.definitions import COUNT, INT, REAL, TEXT, bounds, declare_table, interval
 
 _GROUP = TEXT("group", "the label sets whose shared images are counted: all of them, or the names of two")
-_SLICE = TEXT("slice", "all images, or those that people saw in each protocol", values=("all", "rated"))
+_SLICE = TEXT("slice", "all images, or those that raters saw in each protocol", values=("all", "rated"))
 _TWO = (TEXT("labels_a", "the first label sets"), TEXT("labels_b", "the second label sets"))
 _BY_TWO = (
     _GROUP,

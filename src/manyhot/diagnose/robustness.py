@@ -320,7 +320,7 @@ def judge_place(
     options : JudgeOptions
         Average precision has at most `MAP_RESAMPLES` resamples.
     single : bool
-        Whether to use only original labels and no label sets.
+        Whether to use only original labels, without label sets.
     """
     options = replace(
         options,

@@ -133,8 +133,8 @@ def diagnose_sets(
 
     A prediction set contains the classes whose probability is at least a threshold. The command chooses the
     lowest threshold for which tests on some of the images guarantee that the expected share of valid classes
-    in a set is at least the precision. The sets are measured on the other images. The models must not have
-    been trained on these images.
+    in a set is at least the requested precision. The sets are measured on the other images. The models must
+    not have been trained on these images.
 
     Parameters
     ----------
@@ -263,7 +263,7 @@ def _measured(case: Case, chosen: Bools, threshold: float) -> Row:
     ),
 )
 def precise_sets_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return the chapter about prediction sets with a guaranteed precision, or None without a table."""
+    """Return the chapter about prediction sets with a guaranteed precision, or None if there is no table."""
     rows = rows_of(named, "precise_sets")
     if not rows:
         return None

@@ -35,7 +35,7 @@ def with_marks(rows: Iterable[Row], min_lost: float) -> list[RowDict]:
 
 
 def mark_of(rows: Sequence[Row], min_lost: float) -> str | None:
-    """Return why a pair is marked, based on its rows for each fill; None if it is not marked.
+    """Return why a pair is marked, given its rows for all fills; None if it is not marked.
 
     One fill is enough to mark a pair. A gap also marks a pair if the lower end of its interval is at least
     `MIN_GAP`. Gaps are measured on original images, so they can mark a pair even if the companion could not
@@ -57,8 +57,8 @@ TESTED, NO_CONTROL, NO_CONTROL_NEEDED = "", "no control possible", "no control n
 def outcomes(rows: Sequence[Row], min_lost: float) -> dict[PairKey, str]:
     """Return, for each pair, `TESTED`, `NO_CONTROL`, or the reason why nothing was removed from its images.
 
-    A marked pair counts as tested, even if only its gaps mark it. A pair without a mark counts as tested if
-    each fill was tested.
+    A marked pair counts as tested, even if only its gaps mark it. An unmarked pair counts as tested if each
+    fill was tested.
     """
     return {pair: _outcome(own, min_lost) for pair, own in rows_by(rows, *PAIR_KEY).items()}
 
@@ -73,7 +73,7 @@ def _outcome(rows: Sequence[Row], min_lost: float) -> str:
 
 
 def about_control(row: Row, min_lost: float) -> str:
-    """Return whether a row without a mark has a control, cannot have one, or needs none.
+    """Return whether an unmarked row has a control, cannot have one, or needs none.
 
     The loss beyond a control is at most the loss, so a pair needs no control if the interval of its loss is
     below the threshold.
@@ -110,7 +110,7 @@ def conclusion(rows: Sequence[Row], min_lost: float) -> list[str]:
 
 
 def smaller_losses(rows: Sequence[Row]) -> list[Row]:
-    """Return a row of each pair without a mark that surely loses more than its control, clearest first."""
+    """Return one row per unmarked pair with a clear loss beyond its control, clearest first."""
     found: dict[PairKey, Row] = {}
     for r in sorted(rows, key=lambda r: -(r.get("lo") or 0.0)):
         if not r["mark"] and (r.get("lo") or 0.0) > 0 and testable(r):
@@ -131,7 +131,7 @@ def _smaller(rows: Sequence[Row], n_marked: int, min_lost: float) -> str:
 
 
 def clearest_loss(tested: Sequence[Row]) -> str:
-    """Return the pair with the clearest loss beyond the control; rows are sorted by it."""
+    """Return a sentence on the pair with the clearest loss beyond the control, which comes first."""
     if not tested:
         return ""
     r = tested[0]
@@ -179,7 +179,7 @@ def _points(r: Row, gap: str) -> str:
 
 
 def step_without(main: str, companion: str, named: str, objects: str = "FILE", labels: str = "") -> NextStep:
-    """Return how to fit a head that does not depend on a companion, which is `named` in the sentence."""
+    """Return the next step: fit a head that does not depend on the companion, called `named` in the text."""
     pair = shlex.quote(f"{main}:{companion}")
     command = (
         f"manyhot mitigate IMAGES --objects {objects} --labels {labels} --model NAME --pair {pair}"

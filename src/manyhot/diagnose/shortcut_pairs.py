@@ -59,10 +59,10 @@ class ShortcutSettings(Flattened):
     min_images
         Minimum number of images with both classes for a pair to be tested.
     min_lost
-        Minimum share of images on which the main class is lost for a pair to be called a shortcut.
+        Minimum share of images on which the main class must be lost for a pair to be called a shortcut.
     probability
-        Minimum probability at which a class counts as predicted (if scores are not probabilities, only the
-        top class counts as predicted).
+        Minimum probability at which a class counts as predicted. If scores are not probabilities, only the
+        top class counts as predicted.
     resamples
         Number of bootstrap resamples for average precision; 0 for no intervals.
     seed

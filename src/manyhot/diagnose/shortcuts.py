@@ -67,9 +67,9 @@ def diagnose_shortcuts(
     """Remove objects from images, and count how many predictions of other classes change.
 
     Each pair of classes is tested on the images that show both classes. The result is compared with a
-    control, in which a region of the same shape is filled elsewhere. A pair is also marked as a shortcut if
-    results on original images with and without the companion differ clearly. A run that was stopped resumes
-    when it is started again.
+    control, in which a region of the same shape elsewhere in the image is filled. A pair is also marked as a
+    shortcut if results on original images with and without the companion differ clearly. A run that was
+    stopped resumes when it is started again.
 
     Parameters
     ----------

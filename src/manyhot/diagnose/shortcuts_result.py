@@ -108,7 +108,7 @@ declare_table(
         *interval(
             "control",
             "share of the n_control images on which the prediction of main changes if a region of the same "
-            "shape is filled elsewhere",
+            "shape elsewhere is filled",
             _WILSON,
         ),
         *interval(
@@ -200,7 +200,7 @@ class Shortcuts(DiagnosisResult):
     shortcuts, shortcut_examples : pyarrow.Table
         The tables with these names; see `manyhot.tables.TABLES` for their columns.
     min_lost : float
-        Minimum share of images on which the main class is lost for a pair to be called a shortcut.
+        Minimum share of images on which the main class must be lost for a pair to be called a shortcut.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -328,7 +328,7 @@ def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
     method = (
         "A pair is marked if, without the second class, the first is no longer predicted on at least "
         f"{percent(min_lost)} of the images, and on more of them than in the control (95 % interval of the "
-        "difference above 0). In the control, a region of the same shape is filled elsewhere, because any "
+        "difference above 0). In the control, a region of the same shape elsewhere is filled, because any "
         "change to an image flips some predictions. If no control is possible, the loss alone marks a pair, "
         "and the mark states this. A gap between original images with and without the second class also "
         f"marks a pair if its interval is above {100 * MIN_GAP:.0f} points. With several fills, one is "
@@ -376,8 +376,8 @@ _FLIPS = (
     ),
     ColumnHead(
         "Control",
-        title="Share of images on which the class is no longer predicted if a region of the same shape is "
-        "filled elsewhere, and the number of images with room for this region if some have no room",
+        title="Share of images on which the class is no longer predicted if a region of the same shape "
+        "elsewhere is filled, and the number of images with room for this region if some have no room",
     ),
     ColumnHead(
         "Difference, points",
@@ -386,7 +386,7 @@ _FLIPS = (
     ColumnHead("Recall gap, points", title="Recall with the companion minus recall without it"),
     ColumnHead(
         "Hallucination gap, points",
-        title="False positives with the companion minus false positives without it",
+        title="False-positive rate with the companion minus false-positive rate without it",
     ),
     ColumnHead("AP", title="Average precision"),
     ColumnHead(

@@ -29,7 +29,7 @@ LIST_LABEL_ISSUES = NextStep(
 
 
 def wrong_labels_sentence(skipped_rules: Collection[str], min_confidence: float | None) -> str:
-    """Return that errors may be wrong labels, if only original labels are known; else an empty text."""
+    """Return a warning of wrong labels if only original labels are known, and otherwise an empty text."""
     if "valid-label" not in skipped_rules:
         return ""
     which = "An error" if min_confidence is None else f"An error with a confidence above {min_confidence:g}"
@@ -71,7 +71,7 @@ class ModelErrors:
 
     @property
     def n_sorted(self) -> int:
-        """The number of sorted errors, which have a confidence above the minimum."""
+        """The number of sorted errors: those with a confidence above the minimum."""
         return sum(self.counts.values())
 
     @property
@@ -111,7 +111,7 @@ class SortedErrors(Findings):
         as "WordNet, none".
     class_errors : pyarrow.Table
         The table ``class_errors`` with the false positives and misses of each class, if there are no original
-        labels and probabilities are of independent classes; otherwise empty.
+        labels and a model predicts independent classes; otherwise empty.
     class_counts : tuple of dict
         For each model in `class_errors`, how many pairs were judged.
     sources, hints
@@ -195,7 +195,7 @@ class SortedErrors(Findings):
 
     @property
     def shown(self) -> list[Row]:
-        """The errors whose images the gallery shows: of independent classes, false positives and misses."""
+        """The errors whose images the gallery shows: for independent classes, false positives and misses."""
         return first_class_errors(self.class_errors, FIRST_FINDINGS) if self.class_counts else self.first
 
     @property

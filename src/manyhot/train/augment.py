@@ -101,7 +101,7 @@ def augmented(pixels: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tenso
     pixels : torch.Tensor of uint8, shape (3, h, w)
     recipe : Recipe
     rng : numpy.random.Generator
-        Random generator of this image in this epoch.
+        Random generator for this image in this epoch.
     """
     image = fromarray(pixels.permute(1, 2, 0).numpy())
     if recipe.policy == "rand-augment":

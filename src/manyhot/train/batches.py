@@ -110,7 +110,7 @@ class Views:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def rng(self, row: int, epoch: int) -> np.random.Generator:
-        """Return the random generator of an image in an epoch."""
+        """Return the random generator for an image in an epoch."""
         return np.random.default_rng([self.recipe.seed, epoch, row])
 
     def __call__(self, row: int, opener: ImageReader, rng: np.random.Generator) -> tuple[View, bool] | None:
@@ -233,8 +233,8 @@ def opened(opener: ImageReader) -> Tensor | str:
 def decoders() -> ThreadPoolExecutor:
     """Return the pool of threads with which a process decodes images: one for each of its cores.
 
-    Each thread computes alone. By default, PyTorch would give it a team of threads, and teams on two cores
-    wait for each other in busy loops.
+    In each of them, PyTorch computes with a single thread. By default, it would start a group of threads for
+    each, and on two cores, such groups wait for each other in busy loops.
     """
     count = own_cores()
     pool = ThreadPoolExecutor(count, initializer=_alone)
@@ -262,7 +262,7 @@ def _ahead(items: Iterator[_T], reader: ThreadPoolExecutor) -> Iterator[_T]:
 
 
 def memory_share() -> int:
-    """Return the memory for each process of the run on this machine, in bytes."""
+    """Return the memory available to each process of the run on this machine, in bytes."""
     return int(MEMORY_SHARE * free_memory() / local_processes())
 
 

@@ -290,7 +290,7 @@ def _written(path: Path) -> Iterator[None]:
 
 
 def write_skipped_images(out: Path, ids: Sequence[str], skipped: Mapping[int, str], rank: int = 0) -> None:
-    """Write the images that could not be decoded, in the order of their rows, to a file per process."""
+    """Write a list per process of the images that could not be decoded, in the order of their rows."""
     if not skipped:
         return
     text = io.StringIO()

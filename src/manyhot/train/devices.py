@@ -65,7 +65,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 def keep_memory() -> None:
-    """Make glibc reuse memory between steps, which saves a fifth of the time of small networks.
+    """Make glibc reuse memory between steps, which saves a fifth of the time for small networks.
 
     By default, large blocks and blocks at the end of the heap are returned to the system after each step, and
     are allocated again page by page, filled with zeros.
@@ -87,7 +87,7 @@ def own_cores() -> int:
 
 
 def on_device(values: Tensor, device: torch.device) -> Tensor:
-    """Return values on a device, without waiting for a GPU that is still computing."""
+    """Move values to a device and return them, without waiting for a GPU that is still computing."""
     if device.type != "cuda" or values.is_cuda:
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)

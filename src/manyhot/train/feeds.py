@@ -188,7 +188,7 @@ def computed(
     half: bool,
     on_progress: Callable[[int], None],
 ) -> tuple[npt.NDArray[Any], list[str]]:
-    """Return the features of images and the reasons for missing ones, from an earlier run if possible.
+    """Return the features of images, loaded from an earlier run if possible, and why some are missing.
 
     Parameters
     ----------

@@ -44,10 +44,10 @@ Loss = Callable[[Any, Any, Any], Any]
 
 @dataclass(frozen=True, eq=False)
 class Invariance:
-    """The change of the features when images are altered, on which the logit of a class must not depend.
+    """The change in features when images are altered; the logit of a class must not depend on it.
 
-    With differences d, it adds half the strength times the mean of (w · d)² to the loss, where w are the
-    weights of the class: the logit of the class should change as little as possible. This is Tikhonov's
+    If d are the differences and w are the weights of the class, half the strength times the mean of (w · d)²
+    is added to the loss, so that the logit of the class changes as little as possible. This is Tikhonov
     regularisation for invariance (Bishop 1995, https://doi.org/10.1162/neco.1995.7.1.108), with measured
     directions.
 
@@ -109,7 +109,7 @@ def fit_softmax(
         Starting point of the fit, if a penalty is set. It makes the fit faster if little has changed, and
         does not change the result.
     invariances : sequence of Invariance
-        What classes must not depend on. The penalty is chosen without the invariances.
+        Changes in features that classes must not depend on. The penalty is chosen without the invariances.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def fit_softmax(
     x, weight = _checked(features, targets, weights)
     if targets.ndim != 1 or targets.max(initial=NO_LABEL) >= len(classes):
         raise InputError(
-            "A label is not a class.",
+            "A label is not one of the classes.",
             got=int(targets.max()) if targets.ndim == 1 else f"shape {targets.shape}",
             allowed=f"0 to {len(classes) - 1}, one per image",
         )

@@ -471,8 +471,8 @@ def rate(done: float, recipe: Recipe) -> float:
 def averaged(module: Any, decay: float) -> Any:
     """Return the moving average of a module's weights, or None if the decay is 0.
 
-    After n steps, the decay is at most (1 + n) / (10 + n), so that the average of a short run is not close to
-    the initial weights.
+    After n steps, the decay is at most (1 + n) / (10 + n), so that the average of a short run does not stay
+    close to the initial weights.
     """
     if not decay:
         return None

@@ -42,8 +42,8 @@ def loss(spec: str) -> LossFunction:
     logits : torch.Tensor of float, shape (n, C)
         The outputs of the network, before the softmax or sigmoid.
     targets : torch.Tensor, shape (n, C) or (n,)
-        Label sets as 0 and 1, or soft labels from 0 to 1; NaN if the state of a class is unknown. A vector of
-        integers contains the class of each image, and -1 if it has none.
+        Label sets as zeros and ones, or soft labels from 0 to 1; NaN if the state of a class is unknown. A
+        vector of integers contains the class of each image, and -1 if it has none.
     mask : torch.Tensor, shape (n, C), optional
         Weight of each cell, such as a mask that is false where the state of a class is unknown.
     epoch : int
@@ -65,7 +65,7 @@ def loss(spec: str) -> LossFunction:
         If the loss does not exist.
     InputError
         If an option is unknown, missing or out of range, or if the loss stores values for each image of the
-        training set. The function raises it for targets or a mask of another shape or range.
+        training set. The returned function raises it if targets or a mask have the wrong shape or range.
     MissingExtraError
         If torch is not installed.
 
@@ -82,7 +82,8 @@ def loss(spec: str) -> LossFunction:
     entry = loss_of(spec)
     if entry.about.get("memory") is not None:
         raise InputError(
-            "The loss stores values for each image of the training set, which only the loop of manyhot does.",
+            "The loss stores values for each image of the training set, which only manyhot's training loop "
+            "supports.",
             got=spec,
             do=f"train with manyhot train --set loss={spec}, or choose another loss",
         )
@@ -93,7 +94,8 @@ def loss(spec: str) -> LossFunction:
 def check_value(entry: Entry, value: Any, arguments: tuple[Any, ...]) -> Tensor:
     """Check what a loss of another package returned for logits and targets.
 
-    Whether it is finite is not checked: the loop does that without waiting for the GPU at each step.
+    The loss may be infinite or NaN here; the training loop checks that without waiting for the GPU at each
+    step.
 
     Raises
     ------

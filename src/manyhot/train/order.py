@@ -54,7 +54,7 @@ class BatchPlan:
 
     @property
     def own(self) -> int:
-        """Number of images of a batch in this process."""
+        """Number of images per batch in this process."""
         return self.batch // self.world
 
     @property
@@ -86,7 +86,8 @@ def plan_of(batch: int, lanes: int, seed: int, n: int, rank: int = 0, world: int
             "The batch cannot be divided evenly among the processes.",
             got=f"{world} processes, batch {batch}, lanes {lanes}",
             allowed=f"{allowed} processes",
-            do="start another number of processes, or set `batch` and `lanes` to multiples of that number",
+            do="start a different number of processes, or set `batch` and `lanes` to multiples of that "
+            "number",
         )
     return BatchPlan(batch, fitting, seed, n, rank, world)
 
@@ -227,7 +228,7 @@ def _shards(parts: Sequence[SourcePart]) -> list[list[SourcePart]]:
 
 
 def none_found(where: object, rows: Mapping[str, int]) -> MatchError:
-    """Return the error for a source in which no image has labels."""
+    """Return the error to raise if no image of a source has labels."""
     return MatchError(
         "None of the images has labels.",
         where=where,
@@ -288,7 +289,7 @@ def held_out_of(path: PathLike | None, share: float, seed: int) -> HeldOut:
         return HeldOut(None, share, seed)
     if share != HELD_OUT_SHARE:
         raise UsageError(
-            "`split` and `held_out` exclude each other.",
+            "`split` and `held_out` cannot be combined.",
             got=f"split {path} and held-out share {share:g}",
             do="omit `held_out`: the images of the split test are held out",
         )

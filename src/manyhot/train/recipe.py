@@ -85,8 +85,8 @@ class Recipe:
         them.
     empty : str
         Treatment of images without a class: ``skip`` to leave them out, or ``no`` to treat all classes as
-        absent. Under a sigmoid, an image whose classes were all answered no is not left out; nor, if classes
-        that were not asked about are masked, one with some of them answered no.
+        absent. Under a sigmoid, ``skip`` keeps images whose classes were all answered no and, if classes that
+        were not asked about are masked, images with some classes answered no.
     epochs : int
         Number of passes over the images.
     batch : int

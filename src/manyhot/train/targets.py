@@ -46,10 +46,10 @@ class Targets:
     def mixed(self, order: Tensor, share: Tensor) -> Targets:
         """Return the targets of images that were mixed with other images of the batch.
 
-        A class of both images has the target 1, and a class of one image has the share of that image. If a
-        class is unknown for one of the images, the other image determines its target, weighted by its share.
-        For each loss that is linear in `p`, the loss of a mixed image is therefore the weighted mean of the
-        losses of both images.
+        If both images have a class, its target is 1; if only one of them has it, the target is the share of
+        that image. If a class is unknown for one of the images, the other image determines its target,
+        weighted by its share. For each loss that is linear in `p`, the loss of a mixed image is therefore the
+        weighted mean of the losses of both images.
 
         Parameters
         ----------

@@ -110,7 +110,8 @@ def train(
     recipe
         TOML file with settings. All settings have defaults.
     settings
-        Setting that overrides the recipe, as NAME=VALUE, such as lr=0.1; a wrong name lists all settings.
+        Setting that overrides the recipe, as NAME=VALUE, such as lr=0.1. The error for an unknown name lists
+        all settings.
     val_labels
         Label sets of the images on which the network is evaluated after each epoch. Without `val`, it is not
         trained on these images.
@@ -304,7 +305,7 @@ def _held_out(
             do="divide the labels into images to train on and images to evaluate on",
         )
     n = int(is_judged.sum())
-    return rows[~is_judged], [f"{n:,} images with labels are not trained on, because they are evaluated on"]
+    return rows[~is_judged], [f"{n:,} images with labels are used for evaluation, so they are not trained on"]
 
 
 def _validation(source: PathLike, judged: Labels | None, decoding: Decoding) -> tuple[Validation | None, str]:
@@ -370,7 +371,7 @@ def _not_asked(labels: LabelSets, recipe: Recipe, ends: str, positives_only: boo
         do = "set `not_asked` to 'mask' to leave them out"
         if not has_no:
             do = (
-                "the labels contain no negatives, so 'mask' would leave nothing absent: set `loss` to one "
+                "the labels contain no negatives, so 'mask' would leave no class absent: set `loss` to one "
                 "that expects further classes, such as epr, role or em"
             )
         pairs = f"{n:,} of {len(labels) * labels.n_classes:,} (image, class) pairs"

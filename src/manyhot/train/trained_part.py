@@ -310,7 +310,7 @@ class Validation:
     ) -> dict[str, float]:
         """Return the metrics of logits of shape (n, C). Images that are not `good` are left out.
 
-        A metric that is not defined for these labels is NaN.
+        A metric that is undefined for these labels is NaN.
         """
         rows = np.flatnonzero(good)
         case = Case.from_scores(self.labels.take(rows), logits[rows], kind="logit")
@@ -319,7 +319,7 @@ class Validation:
 
 
 def check_best(best: str, validation: Validation | None) -> None:
-    """Raise an error if the metric that chooses an epoch cannot be computed.
+    """Raise an error if the metric by which an epoch is chosen cannot be computed.
 
     Raises
     ------

@@ -447,7 +447,7 @@ def test_the_command(treated):
     assert done.exit_code == 0, done.output
     first = next(line for line in done.stdout.splitlines() if line.startswith("red and square"))
     # Of about 100 images each, more than 1.2 times as many are called red with a square: no all-clear.
-    said = "it is at least partly gone, but not surely fully, with uncapped augmentation"
+    said = "it is at least partly gone, but perhaps not fully, with uncapped augmentation"
     assert first.startswith(
         f"red and square, colours, softmax: a shortcut was present, and {said}: the hallucination gap, "
     )

@@ -305,7 +305,7 @@ def test_the_first_sentence():
     few = "9 images are too few to show whether any of it is left"
     (said,) = sentences(none + rows("augmentation", "partly gone", 0.2, 0.03, 0.3, 0.6, few))
     assert said.startswith(
-        f"{start}at least partly gone, but not surely fully, with augmentation: {few}. Images "
+        f"{start}at least partly gone, but perhaps not fully, with augmentation: {few}. Images "
     )
     (said,) = sentences(none + partly)
     why = "with augmentation: dog is predicted more often. Images without dog"
@@ -470,8 +470,8 @@ GAP = "dog is predicted {} often on its images with frame than without (recall g
             metrics(hallucination_gap=(0.0, -0.01, 0.01), lost=(0.3, 0.19, 0.44), **rates(0.03, 0.03)),
             (50, 0, 500, 500),
             "partly gone",
-            "dog is lost without frame on more images than any hole costs, 5 % (share lost without the "
-            "companion 30.0 (19.0 to 44.0) %)",
+            "dog is lost without frame on more images than the 5 % that any hole costs (share lost without "
+            "the companion 30.0 (19.0 to 44.0) %)",
         ),
         (SMALL, ALL, "gone", ""),
     ],

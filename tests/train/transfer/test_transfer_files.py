@@ -404,7 +404,7 @@ CASES = [
         "knn",
         {"held_out": 0.5},
         UsageError,
-        "`split` and `held_out` exclude each other.\n"
+        "`split` and `held_out` cannot be combined.\n"
         "  got:     split split.csv and held-out share 0.5\n"
         "  do:      omit `held_out`: the images of the split test are held out",
     ),

@@ -35,7 +35,7 @@ V1, V2 = "imagenet-val", "imagenetv2-matched-frequency"
 
 @dataclass(frozen=True)
 class Measured:
-    """A number with its basis; `lo` and `hi` are NaN if it has no interval."""
+    """A number and the n it is based on; `lo` and `hi` are NaN if it has no interval."""
 
     value: float
     n: int
@@ -59,7 +59,7 @@ def share(k: float, n: int) -> Measured:
 
 
 class Published:
-    """Data used by several measures. Each data set is loaded once; if loading fails, it is not tried again.
+    """Data that several measures use. Each data set is loaded only once; failed loads are not retried.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ def cards(published: Published) -> dict[str, Row]:
 
 
 def objects(published: Published) -> Sequence[Row]:
-    """Read the number of objects of each image of Tsipras et al."""
+    """Read the number of objects in each image of Tsipras et al."""
     images = BENCHMARKS["tsipras"].datasets[0].images_table()
     files = {file.path: file.sha256 for file in catalog.catalog_entry("tsipras").files}
     read = ("annotations_classify_task.pkl", "image_info.pkl")
@@ -205,7 +205,7 @@ def imagenet_top1_error(published: Published, subject: str) -> Measured:
 
 
 def imagenetv2_loss(published: Published, subject: str) -> Measured:
-    """Smallest or largest loss of top-1 accuracy from ImageNet to ImageNetV2 among networks."""
+    """Smallest or largest drop in top-1 accuracy from ImageNet to ImageNetV2 over all networks."""
     rows = published(imagenet)
     names = {m for _, _, m, _ in rows if not m.startswith("fv_")}  # Fisher vectors are not networks
     losses = [rows[V1, "top1", m, "all"]["value"] - rows[V2, "top1", m, "all"]["value"] for m in names]
@@ -225,14 +225,14 @@ def multilabel_images(published: Published, subject: str) -> Measured:
 
 
 def peychev_errors(published: Published, subject: str, *, kind: str) -> Measured:
-    """Number of errors of a model: those of one kind, or all."""
+    """Number of errors of a model, of one kind or of all kinds."""
     counts = published(sorted_errors)[subject]
     n = multilabel_images(published, subject).n
     return Measured(sum(counts.values()) if kind == "errors" else counts[kind], n)
 
 
 def factor_top1(published: Published, subject: str, *, model: str = "") -> Measured:
-    """Top-1 accuracy of a model on images of a factor; on all annotated images if the subject is a model."""
+    """Top-1 accuracy on images of a factor or, if the subject is a model, on all annotated images."""
     name, factor = (model, subject) if model else (subject, "average")
     return _accuracy(published(imagenet_x).get((V1, "top1", name, f"factor={factor}")), name)
 

@@ -57,7 +57,7 @@ declare_table(
         TEXT("counted", "what n counts, such as images"),
         REAL.nullable("difference", "our value minus the published one"),
         REAL.nullable(
-            "tolerance", "the largest difference for the verdict close; null if the values must be equal"
+            "tolerance", "the largest difference that counts as close; null if the values must be equal"
         ),
         TEXT("verdict", "how our value agrees with the published one", values=VERDICTS),
         TEXT(
@@ -91,7 +91,7 @@ class Benchmarks(Result):
         return int("different" in self.benchmarks["verdict"].to_pylist())
 
     def lines(self) -> Iterator[str]:
-        """Yield a line for each entry, and the number of values that agree."""
+        """Yield a line for each entry, with the number of values that agree."""
         rows = self.benchmarks.to_pylist()
         head = ("name", "numbers", "equal", "farthest", "published", "ours", "n", "verdict")
         yield from table_lines(head, [_cells(summary) for summary in summaries(rows)])
@@ -148,7 +148,7 @@ def _cells(summary: Summary) -> tuple[str, ...]:
 
 
 def shown_value(row: Row) -> str:
-    """Return our value with as many digits as the published value, or one more if the two then differ."""
+    """Return our value with as many digits as the published one, or one digit more if the two differ."""
     if row["value"] is None:
         return "–"
     digits = len(row["published"].partition(".")[2])
@@ -255,7 +255,7 @@ class PublishedEntry:
     Attributes
     ----------
     publication, place : str
-        The publication, and where in it the numbers are.
+        The publication, and the place of the numbers in it.
     address, read_at : str
         Address of the publication, and the source from which the numbers were copied.
     quantity, unit, of : str
@@ -306,7 +306,7 @@ class PublishedEntry:
 
 @functools.cache
 def published_entries() -> tuple[PublishedEntry, ...]:
-    """Return all entries, in the order of the file."""
+    """Return all entries in the order in which the file lists them."""
     entries = tomllib.loads(_FILE.read_text(encoding="utf-8"))["entries"]
     return tuple(PublishedEntry(**{**fields, "values": _pairs(fields["values"])}) for fields in entries)
 

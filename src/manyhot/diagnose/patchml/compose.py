@@ -150,7 +150,7 @@ def lay_out(
         Minimum and maximum length of the long side of a patch, as a share of the side of the image. The
         length is drawn uniformly for each patch.
     overlap : (float, float)
-        Minimum and maximum share of the most covered patch that other patches cover. A single patch is never
+        Minimum and maximum share of the most covered patch that other patches hide. A single patch is never
         covered.
 
     Notes
@@ -304,7 +304,7 @@ def noise(size: int, rng: np.random.Generator) -> Pixels:
 
 
 def blurred(pixels: Pixels, size: int) -> Pixels:
-    """Return a background made of a photograph, blurred so that only colours remain."""
+    """Return a background made from a photograph, blurred so that only colours remain."""
     cv2 = required("cv2", "Blurred backgrounds", '"manyhot[diagnose]"')
     return np.asarray(cv2.GaussianBlur(square(pixels, size), (0, 0), size / 8), np.uint8)
 

@@ -356,7 +356,7 @@ class PatchSettings(Flattened):
 
 
 def no_room(n: int, s: PatchSettings) -> InputError:
-    """Return the error for n objects that do not fit into an image."""
+    """Return the error to raise if n objects do not fit into an image."""
     fits = int(100 * fits_always(n)) / 100
     covered = f"{s.overlaps[0]:g} to {s.overlaps[1]:g} of an object covered"
     return InputError(

@@ -49,7 +49,7 @@ class Material:
     patches : dict of int to list of Patch
         Patches by class, in the order in which they are used.
     backgrounds : list of (str, ndarray)
-        The id of each photograph, and the background made of it.
+        The id of each photograph, and the background made from it.
     skipped : dict of int to str
         Reasons why objects cannot be used, by their rows in the table of objects.
     """
@@ -126,7 +126,7 @@ class Material:
         return large
 
     def side_by_side(self, jobs: Iterator[tuple[Any, ...]], what: str, of: int) -> Iterator[Any]:
-        """Yield the results of jobs (function, arguments…) in order, computing only a few ahead."""
+        """Yield the results of jobs (function, arguments…) in order, computing only a few in advance."""
         waiting: deque[Future[Any]] = deque()
         # Not in each thread: the filter of warnings is a setting of the whole process.
         with warnings.catch_warnings(), ThreadPoolExecutor(self.workers or cores()) as pool:

@@ -213,7 +213,7 @@ def _digest(texts: Iterable[str]) -> str:
 
 
 def chosen(image_ids: Iterable[str], n: int, seed: int = 0) -> frozenset[str]:
-    """Return n of the images, or all if there are fewer. The choice does not depend on their order.
+    """Return n of the images, or all if there are fewer than n. The choice does not depend on their order.
 
     Parameters
     ----------

@@ -231,7 +231,7 @@ _TOP = 99.5
 
 
 def overlay(pixels: Pixels, heat_map: npt.NDArray[np.floating], region: Mask | None = None) -> Pixels:
-    """Return a photograph that is brightened by a map, with a cross at the maximum of the map.
+    """Return a photograph, brightened where a map is high, with a cross at the maximum of the map.
 
     Parameters
     ----------

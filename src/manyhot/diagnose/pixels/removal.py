@@ -39,9 +39,8 @@ Pixels = npt.NDArray[np.uint8]
 class Removal:
     """An `Alteration` that removes the objects of a class from images.
 
-    The boxes of the objects are filled, except for the pixels of all other objects. A control fills a region
-    of the same shape elsewhere instead, at the place where this region overlaps objects as little as
-    possible.
+    The boxes of the objects are filled, except for the pixels of all other objects. A control instead fills a
+    region of the same shape at the place where it overlaps objects as little as possible.
 
     Attributes
     ----------
@@ -69,7 +68,7 @@ class Removal:
 
     @cached_property
     def key(self) -> str:
-        """What distinguishes its pixels from those of other alterations."""
+        """A text that differs between alterations that result in different pixels."""
         what = (self.companion, self.fill, self.control, self.seed if self.control else "", self.objects_hash)
         return f"removal {what} {digest(i.encode() for i in sorted(self.images))}"
 
@@ -142,7 +141,7 @@ def _latest_place(*where: Any) -> _Place:
 
 
 def removed(regions: Regions, companion: int, key: str) -> Mask | str:
-    """Return the pixels to fill to remove a class, or the reason why it cannot be removed.
+    """Return the pixels to fill in order to remove a class, or the reason why it cannot be removed.
 
     Parameters
     ----------
@@ -329,7 +328,7 @@ class Pasting(_FromDonors):
     images : frozenset of str
         Ids of the images to alter.
     fill : str
-        If it is one of `FILLS`, the pixels of the objects are filled with it instead of pasted.
+        If it is one of `FILLS`, the places of the objects are filled with it, and nothing is pasted.
     """
 
     seed: int = 0
@@ -337,7 +336,7 @@ class Pasting(_FromDonors):
 
     @property
     def key(self) -> str:
-        """What distinguishes its pixels from those of other alterations."""
+        """A text that differs between alterations that result in different pixels."""
         return f"pasting {self.fill or 'all objects of a donor'} {self.seed} {self._digest()}"
 
     def __call__(self, image_id: str, pixels: Pixels) -> Pixels | str:
@@ -382,12 +381,12 @@ OWN, OTHER, PATCH = "own", "other", "patch"
 
 @dataclass(frozen=True, eq=False)
 class Exchange(_FromDonors):
-    """An `Alteration` that shows a companion, or a patch of other content with the same pixels.
+    """An `Alteration` that shows a companion, or a patch of other content in its place.
 
-    The region of the companion of the image itself, if it has one, and the region of the companion of a donor
-    are covered with the same places of a photograph that does not show the companion. Then the companion is
-    put back (``own``), the companion of the donor is pasted (``other``), or neither (``patch``). The three
-    versions of an image thus differ in nothing but the companion.
+    Two regions of the image are covered with the same places of a photograph that does not show the
+    companion: the region of the image's own companion, if it has one, and the region of a donor's companion.
+    Then the own companion is put back (``own``), the donor's companion is pasted (``other``), or neither is
+    shown (``patch``). The three versions of an image thus differ only in the companion.
 
     Attributes
     ----------
@@ -406,7 +405,7 @@ class Exchange(_FromDonors):
 
     @property
     def key(self) -> str:
-        """What distinguishes its pixels from those of other alterations."""
+        """A text that differs between alterations that result in different pixels."""
         return f"exchange {self.companion} {self.shown} {self.seed} {self._digest(self.patches)}"
 
     def __call__(self, image_id: str, pixels: Pixels) -> Pixels | str:

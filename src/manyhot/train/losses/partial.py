@@ -32,8 +32,8 @@ def expected_positives(logits: Tensor, targets: Targets, *, k: float = 1.5) -> T
     targets : Targets
         Cells of weight 0 are left out of the sum of probabilities.
     k : float
-        Expected number of classes per image. In the paper's code, it is 1.5 of 20 for VOC and 2.5 of 80 for
-        COCO.
+        Expected number of classes per image. In the paper's code, it is 1.5 of 20 classes for VOC and 2.5 of
+        80 for COCO.
 
     References
     ----------
@@ -134,7 +134,7 @@ def entropy_and_pseudo_labels(
     From epoch `start` on, an unobserved class of an image can get a pseudo-label, which is its predicted
     probability. For each class, the least probable images get one. The memory takes two bytes per image and
     class, which is 2.6 GB for ImageNet. To rank the images, the paper predicts all of them again after each
-    epoch. Here, the images of a batch are ranked during training, at no cost.
+    epoch. Here, the images of a batch are ranked during training, at no extra cost.
 
     Parameters
     ----------
@@ -145,9 +145,9 @@ def entropy_and_pseudo_labels(
         Weights of the entropy and of the pseudo-labels. In the paper's code, they are 0.2 and 0.02 for VOC,
         and 0.1 and 0.9 for COCO.
     rate : float
-        For each class, the share of the images without an observation that get a pseudo-label per epoch.
+        For each class, the share of the images where it is unobserved that get a pseudo-label per epoch.
     most : float
-        For each class, the maximum share of the images without an observation that have a pseudo-label.
+        For each class, the maximum share of the images where it is unobserved that have a pseudo-label.
     start : int
         First epoch, counted from 0, in which pseudo-labels are created. Later epochs use them.
 
@@ -208,8 +208,8 @@ def large_loss_rejected(logits: Tensor, targets: Targets, *, delta: float = 0.00
     targets : Targets
         Classes with a `p` of 0 can be ignored.
     delta : float
-        Increase of the ignored share of the cells of a batch in each epoch, starting from 0. In
-        the paper's code, it is 0.001 to 0.005.
+        Increase per epoch, starting from 0, of the share of a batch's cells that is ignored. In the paper's
+        code, it is 0.001 to 0.005.
 
     References
     ----------
@@ -220,7 +220,7 @@ def large_loss_rejected(logits: Tensor, targets: Targets, *, delta: float = 0.00
 
 @register("loss", "ll_ct", ends="sigmoid", whole_batch=True)
 def large_loss_corrected(logits: Tensor, targets: Targets, *, delta: float = 0.002) -> Tensor:
-    """Assume negative with temporary correction: classes with the largest losses are valid in this step.
+    """Assume negative with temporary correction: classes with the largest losses count as valid in this step.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def _nothing_flipped(taught: Teacher, _: torch.Generator) -> dict[str, Tensor]:
 
 @register("loss", "ll_cp", ends="sigmoid", memory=_nothing_flipped, whole_batch=True)
 def large_loss_flipped(logits: Tensor, targets: Targets, *, delta: float = 0.002) -> Tensor:
-    """Assume negative with permanent correction: classes with the largest losses are valid from then on.
+    """Assume negative with permanent correction: classes with the largest losses count as valid from then on.
 
     The memory takes one byte per image and class, which is 1.3 GB for ImageNet. The paper's code compares
     with ``is 'LL-Cp'`` and stores one cell per batch fewer than it corrects. Here, all corrected cells are
@@ -293,7 +293,7 @@ def softmax(logits: Tensor, targets: Targets, *, smoothing: float = 0.0) -> Tens
     ----------
     logits : torch.Tensor, shape (n, C)
     targets : Targets
-        Images with a share of 0 for each class are ignored.
+        Images with a share of 0 for every class are ignored.
     smoothing : float
         The ε of label smoothing, which is the share that is distributed over all classes (Szegedy et al.
         2016, section 7).

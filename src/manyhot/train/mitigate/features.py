@@ -103,7 +103,7 @@ class FeatureExtractor:
         return self.together({name: source or self.source})[name]
 
     def together(self, sources: Mapping[str, ImageSource]) -> dict[str, tuple[pa.Array, Features]]:
-        """Return ids and features of several sources, which alter the same images."""
+        """Return ids and features of several sources, which are alterations of the same images."""
         jobs = {name: self._prepared(name, source) for name, source in sources.items()}
         for _ in predict_runs([*jobs.values()], self.progress):
             pass
@@ -148,8 +148,8 @@ class BoxRemoval(Removal):
     """A `Removal` that fills the whole boxes of a class if only its boxes are known.
 
     A tag or a text lies on other objects. `Removal` does not change the pixels of other objects, so a part of
-    the companion would remain for a head to be fitted on. If a box covers more than half of another object,
-    only the pixels beside that object are filled.
+    the companion would remain in the images that a head is fitted on. If a box covers more than half of
+    another object, only the pixels beside that object are filled.
     """
 
     @property
@@ -207,7 +207,7 @@ class ImageFeatures:
 
     @property
     def other_fill(self) -> str:
-        """The fill on which heads are not fitted but evaluated."""
+        """The fill that is used to evaluate heads, but not to fit them."""
         return next(fill for fill in FILLS if fill != self.fill)
 
     def prepare(self, pairs: Sequence[Pair]) -> None:
@@ -279,13 +279,13 @@ class ImageFeatures:
         return Look.of(pixels for _, pixels in images)
 
     def without(self, pair: Pair) -> Altered:
-        """Return the images to fit on with both classes, without the companion."""
+        """Return the images to fit on that show both classes, after the companion was removed."""
         if pair in self._changed:
             return self._changed[pair]
         return self.removed(pair[1], self.labels.both(pair) & ~self.labels.held)
 
     def removed(self, class_id: int, inside: npt.NDArray[np.bool_], fill: str = "") -> Altered:
-        """Return the altered images inside a selection from which a class could be removed."""
+        """Return the images of a selection after a class was removed, where that was possible."""
         found = self._removed.get((class_id, fill or self.fill))
         if found is None or not len(found.rows):
             return self._nothing
@@ -434,13 +434,13 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class LookChange:
-    """An `Alteration` that changes images as one average look differs from another.
+    """An `Alteration` that changes images by the difference between two average looks.
 
     An object can be cut out and pasted. What covers the whole image, such as a tint or a blur, cannot, but it
-    changes the average colour and the amplitudes of all frequencies. Images without the companion are changed
-    as much, and images with it back, as in Fourier domain adaptation (Yang and Soatto 2020,
-    https://doi.org/10.1109/CVPR42600.2020.00414), but for all frequencies, with the averages of many images,
-    and with cosine transforms, which have no borders.
+    changes the average colour and the amplitudes of all frequencies. The same change is made to images
+    without the companion, and reversed in images with it, as in Fourier domain adaptation (Yang and Soatto
+    2020, https://doi.org/10.1109/CVPR42600.2020.00414). Here, however, all frequencies are changed, looks are
+    averages of many images, and the transforms are cosine transforms, which have no borders.
 
     Attributes
     ----------

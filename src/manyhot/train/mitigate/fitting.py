@@ -58,7 +58,7 @@ TreatedGroups = Sequence[tuple[Pair, Added]]
 
 @dataclass(eq=False)
 class Treatment:
-    """The additions to the images to which a head is fitted: altered images, or weights of the images.
+    """A treatment of the images that a head is fitted to: altered images that are added, or weights.
 
     Images that are `replaced` do not count, because altered images are added in their place.
     """
@@ -69,7 +69,7 @@ class Treatment:
     replaced: Bools | None = None
 
     def counted(self, surplus: float) -> Treatment:
-        """Return the treatment with other weights of altered images that show the companion alone."""
+        """Return the treatment with other weights for altered images that show the companion alone."""
         groups = [
             (pair, replace(a, weight=surplus * a.weight) if a.companion and not a.main else a)
             for pair, a in self.groups
@@ -142,9 +142,9 @@ class HeadFitter:
     def uncapped(self, pairs: Sequence[Pair]) -> Treatment:
         """Return the altered images of pairs, without caps.
 
-        A companion that covers the whole image, such as a tint, is imitated less well than an object is
-        pasted: removing the companion leaves a part of it. Images with such a companion are therefore
-        replaced, not only outnumbered.
+        A companion that covers the whole image, such as a tint, cannot be imitated as well as an object can
+        be pasted, and removing it leaves a part of it. Images with such a companion are therefore replaced,
+        not only outnumbered.
         """
         groups = [(one, a) for one in pairs for a in self.added(one, False)[0]]
         restored = any(a.main and not a.companion for _, a in groups)
@@ -170,7 +170,7 @@ class HeadFitter:
     def one_sided(self) -> int:
         """Number of classes for which a head on label sets would only see images with the class.
 
-        It is 0 without original labels, because there is no other head then.
+        It is 0 without original labels, because there is then no other head.
         """
         known = self.images.labels
         state = known.state[known.fitting]
@@ -420,7 +420,7 @@ def smallest_surplus(gap: Callable[[float], float]) -> float | None:
 
 
 def folds(splits: npt.NDArray[np.int8]) -> Iterator[Bools]:
-    """Yield the images of each fold, which divide every split of a pair as evenly as possible."""
+    """Yield the images of each fold. Folds divide every split of a pair as evenly as possible."""
     place = np.empty(len(splits), np.intp)
     place[np.argsort(splits, kind="stable")] = np.arange(len(splits))
     for fold in range(SURPLUS_FOLDS):
@@ -428,7 +428,7 @@ def folds(splits: npt.NDArray[np.int8]) -> Iterator[Bools]:
 
 
 def surplus_notes(surpluses: Mapping[str, float | None]) -> Iterator[str]:
-    """Yield what was chosen for each pair and kind of labels."""
+    """Yield a note on the factor that was chosen for each pair and kind of labels."""
     for name, surplus in surpluses.items():
         count = f"{name}, without caps: altered images with the companion alone count"
         judged = "on images that heads were not fitted on"

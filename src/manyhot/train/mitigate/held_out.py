@@ -110,10 +110,10 @@ class HeldOutImages:
         p : ndarray of float, shape (n, C)
             Probabilities of the head.
         judged : mapping of str to AlteredScores
-            Images with both classes after the companion was removed, with the fill that was not used for
-            fitting (``other``) and with the one that was (``fitted``); images with neither class
-            (``pasted``) and with the main class alone (``pasted on the class``) after the companion was
-            pasted in, and the latter after the same places were filled (``filled on the class``).
+            Altered images by kind. In images with both classes, the companion was removed, with the fill that
+            was not used for fitting (``other``) or with the one that was (``fitted``). Into images with
+            neither class (``pasted``) or with the main class alone (``pasted on the class``), the companion
+            was pasted. In the latter, the same places were also filled instead (``filled on the class``).
         best : bool
             Whether only the top class is predicted, instead of each class with a probability of at least 0.5.
         pair : (int, int)
@@ -122,7 +122,7 @@ class HeldOutImages:
         Returns
         -------
         dict of str to HeldOutMetric
-            The metrics of `METRIC_LABELS`, except those without images.
+            The metrics of `METRIC_LABELS`, except those that count no images.
         """
         main = pair[0]
         predicted = _predicted(p, main, best)

@@ -136,13 +136,13 @@ def mitigate(
         caps.
     training_set
         Folder for a training set, with which manyhot train can train a whole network. It contains the images
-        to fit on and their altered copies of all pairs, without caps, with their label sets.
+        to fit on, their altered copies for all pairs, without caps, and the label sets of both.
     min_images
         Minimum number of images with both classes of a pair, for fitting.
     seed
         Seed for the held-out images, for pasting, and for the bootstrap.
     resamples
-        Number of bootstrap resamples of the held-out images, where 0 skips the intervals.
+        Number of bootstrap resamples of the held-out images; 0 for no intervals.
     engine
         Engine that computes features, as for predict.
 
@@ -326,8 +326,8 @@ def _judged(
                 compared.append(Compared(pair, f"{about['model']}, {loss}", best, start, made[best]))
     if "sigmoid" in losses and (n := fitter.one_sided):
         notes.append(
-            f"no head is fitted to label sets, because they state of no image that it lacks one of {n:,} "
-            "classes; heads are fitted to original labels"
+            f"no head is fitted to label sets, because they never record {n:,} of the classes as absent; "
+            "heads are fitted to original labels"
         )
     return [*rows.rows], [*notes, *surplus_notes(fitter.surpluses)], compared
 

@@ -118,7 +118,7 @@ class Mitigation(DiagnosisResult):
     Attributes
     ----------
     mitigation, mitigation_examples : pyarrow.Table
-        The tables of these names; see `manyhot.tables.TABLES`.
+        The tables with these names; see `manyhot.tables.TABLES`.
     notes : tuple of str
         Notes about the altered images that were added for fitting, and about skipped images.
     metadata, inputs, written
@@ -315,7 +315,7 @@ def _sentence(main: str, companion: str, treatments: Mapping[str, Mapping[str, R
     if not best:
         return f"a shortcut was present, and it is not gone, because no treatment is possible. {shown}"
     perhaps = _reason(own).endswith(NONE_SHOWN)
-    partly = "at least partly gone, but not surely fully," if perhaps else "not gone, but only partly gone"
+    partly = "at least partly gone, but perhaps not fully," if perhaps else "not gone, but only partly gone"
     text = {
         GONE: f", and it is gone with {best}",
         PARTLY: f", and it is {partly} with {best}",
@@ -416,7 +416,7 @@ declare_table(
 
 @dataclass(frozen=True)
 class Compared:
-    """Two heads whose scores of a pair are shown."""
+    """Two heads whose scores for a pair are shown."""
 
     pair: Pair
     model: str
@@ -426,7 +426,7 @@ class Compared:
 
 
 def write_examples(images: ImageFeatures, compared: Sequence[Compared], out: Path) -> list[RowDict]:
-    """Return the held-out images whose untreated score the companion changes most, and write pictures."""
+    """Return the held-out images whose score the companion changes most without treatment; write pictures."""
     examples = [example for one in compared for example in _examples(images, one)]
     by_image: dict[str, list[tuple[int, RowDict, Altered]]] = {}
     for number, (row, altered) in enumerate(examples, 1):

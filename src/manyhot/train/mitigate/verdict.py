@@ -80,12 +80,12 @@ def removal_verdict(
 ) -> str:
     """Return one of `REMOVAL_VERDICTS`.
 
-    Two effects of the companion are judged: on images without the class, which may be called the class; and
-    on images with the class, which may be missed without the companion. Both are measured on original
-    images, if each split has `MIN_JUDGED` of them. Otherwise, the first is measured on images with the
-    companion pasted in, and the second by the fill that was not fitted on. A head that was fitted on images
-    with the companion pasted in may be shown to depend on it by such images, but never to be without the
-    shortcut. A head is not `GONE` if its accuracy on images without the companion is surely lower than the
+    Two effects of the companion are judged: images without the class may be called the class, and images with
+    the class may be missed without the companion. Both are measured on original images if each split has
+    `MIN_JUDGED` of them. Otherwise, the first is measured on images with the companion pasted in, and the
+    second with the fill that was not used for fitting. If a head was fitted on images with the companion
+    pasted in, such images can show that it depends on the companion, but never that it is without the
+    shortcut. A head is not `GONE` if its accuracy on images without the companion is clearly lower than the
     accuracy of the untreated head.
 
     Parameters
@@ -142,7 +142,7 @@ class _Effects:
 
     @cached_property
     def sure(self) -> list[str]:
-        """The effects whose interval shows that the head depends on the companion."""
+        """The effects whose intervals show that the head depends on the companion."""
         below = _OVERSHOT if self.untreated is None else 0.0
         return [name for name, (_, lo, _) in self.fitted.items() if lo > 0] + [
             name
@@ -165,7 +165,7 @@ class _Effects:
 
     @cached_property
     def often(self) -> bool:
-        """Whether the companion makes images be called the class more often than `RATIO` times."""
+        """Whether images are called the class more than `RATIO` times as often with the companion."""
         if self.sign < 0 or not self._called:
             return False
         one, other = (self.metrics[name].estimated.value for name in self._called)
@@ -187,7 +187,7 @@ class _Effects:
 
     @cached_property
     def accuracy(self) -> tuple[float, float, float]:
-        """The change of the accuracy on images without the companion, and the ends of its interval."""
+        """The change in accuracy on images without the companion, and the ends of its interval."""
         before = self.untreated or {}
         there = {self._accuracy} <= self.metrics.keys() & before.keys()
         return self.metrics[self._accuracy].less(before[self._accuracy]) if there else (0, 0, 0)
@@ -199,12 +199,12 @@ class _Effects:
 
     @property
     def costs(self) -> bool:
-        """Whether the accuracy on images without the companion is surely too low."""
+        """Whether the accuracy on images without the companion is clearly too low."""
         return self.accuracy[2] < (_COST if self._accuracy == "accuracy_patched" else 0)
 
     @cached_property
     def before(self) -> float:
-        """The sum of the same effects on the head without treatment."""
+        """The sum of the same effects for the head without treatment."""
         before = self.untreated or {}
         judged = [name for name in (*self.ends, *self.fitted) if name in before]
         return sum(max(self.sign * before[name].estimated.value, 0.0) for name in judged)
@@ -236,7 +236,7 @@ class _Effects:
         return f"the {_JUDGES[name][0]}, {change}, and {n:,} images are {NONE_SHOWN}"
 
     def undecided(self, main: str, companion: str) -> Iterator[str]:
-        """Yield why held-out images do not decide, if no effect is sure."""
+        """Yield why the held-out images are not conclusive, if no effect is certain."""
         few = list(_few([*self.ends], self.counts, main, companion))
         yield from few
         instead = {"recall_gap"} if "patched_recall_gap" in self.ends else set()
@@ -254,7 +254,7 @@ class _Effects:
             why = "which may be due to the hole itself"
             yield f"{lost} of images lose the class without the companion, {why}"
         if not few and not (_OTHERS & self.ends.keys() and _MISSED & self.ends.keys()):
-            yield "the held-out images do not decide it"
+            yield "the held-out images are not conclusive"
 
 
 def _most(metrics: Mapping[str, HeldOutMetric], name: str) -> float:
@@ -345,7 +345,8 @@ _JUDGES = {
     ),
     "lost": (
         "share lost without the companion",
-        f"{{main}} is lost without {{companion}} on more images than any hole costs, {percent(_HOLE)}",
+        f"{{main}} is lost without {{companion}} on more images than the {percent(_HOLE)} that any hole "
+        "costs",
     ),
 }
 """The name of each effect, and what it means if it is sure."""

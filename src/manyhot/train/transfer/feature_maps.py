@@ -333,7 +333,7 @@ def _head_batches(rows: Indices, size: int, seed: int, epoch: int) -> Iterator[t
 
 
 def head_outputs(head: nn.Module, feed: MapFeed, rows: Indices) -> Iterator[tuple[int, Any]]:
-    """Yield the rows of images with what a fitted head returns for each."""
+    """Yield the rows of images, with the output of a fitted head for each."""
     for start in range(0, len(rows), _BATCH):
         part = rows[start : start + _BATCH]
         with torch.inference_mode():

@@ -53,7 +53,7 @@ class DetectionSettings:
     lr, weight_decay : float
         Settings of AdamW. The learning rate rises for half an epoch and then follows a cosine.
     backbone_lr : float
-        Factor of the learning rate for the backbone, if it is trained.
+        Factor on the learning rate of the backbone, if it is trained.
     """
 
     detector: str = "fcos"
@@ -134,7 +134,7 @@ class TransferMethod:
         return made
 
     def settings_as(self, kind: type[_Settings]) -> _Settings:
-        """Return the settings, checked to be of a type."""
+        """Return the settings after checking their type."""
         assert isinstance(self.settings, kind)
         return self.settings
 

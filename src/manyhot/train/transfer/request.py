@@ -44,10 +44,10 @@ class TransferRequest:
     Attributes
     ----------
     models : Mapping of str to str
-        The model of each backbone, as in ``manyhot predict --model``, by the name of the backbone. Empty if
-        the model equals the name.
+        The model of each backbone, as in ``manyhot predict --model``, keyed by the name of the backbone;
+        empty if the two are equal.
     draws : Draws
-        Options of the resamples; those of n images are made when n is known.
+        Options of the resamples, which are drawn once the number of images is known.
     heads : list of str
         The names of the heads that were written, as in ``manyhot predict --model``.
     written : list of Path
@@ -102,14 +102,14 @@ class TransferRequest:
             self.written.append(self.out / SPLIT)
 
     def note_skipped(self, reasons: Mapping[str, str]) -> None:
-        """Add a note on the number of skipped images, with the first image and the reason."""
+        """Add a note on the number of skipped images, with the first image and why it was skipped."""
         if reasons:
             name, reason = next(iter(reasons.items()))
             n = len(reasons)
             self.note("images_skipped", n, f"skipped: {n:,}, such as {name} ({reason})")
 
     def tally(self, n: int) -> TransferTally:
-        """Return an empty table of results on the n images held out."""
+        """Return an empty table of results on the n held-out images."""
         return TransferTally(self.dataset, self.method.name, n, replace(self.draws, n=n))
 
     def on_maps(self, model: str) -> Callable[[int, int], None]:
@@ -174,7 +174,7 @@ class TransferInputs:
         )
 
     def matched(self, request: TransferRequest) -> TransferInputs:
-        """Return the inputs with the source's ids in the labels; add a note if the ids were different."""
+        """Return the inputs with image ids as in the source; add a note if the labels had other ids."""
         if self.labels is None:
             return self
         labels, like = labels_of_source(self.labels, request.source)

@@ -60,8 +60,8 @@ class ResampledMetric:
     n : int
         Images that count.
     ends : tuple of float, optional
-        The interval by the jackknife, for metrics that have one; NaN if there is none. By default, it is
-        computed by Student's t, with the standard deviation of the samples as the standard error.
+        The jackknife interval, for metrics that have one; NaN if it is undefined. By default, the interval is
+        Student's t, with the standard deviation of the samples as the standard error.
     draws : ndarray of float, shape (k,)
         The value for each draw of images to fit on, if there are several. Their mean is `value`.
     """
@@ -132,7 +132,7 @@ class TransferLabels(SplitLabels):
 
 
 def check_classes(fitted: npt.NDArray[np.int64], judged: npt.NDArray[np.int64], keys: Sequence[str]) -> None:
-    """Raise an error if a class is in held-out images but in none of the images to fit on.
+    """Raise an error if a class occurs in held-out images but in none of the images to fit on.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ class Draws:
     def classified(
         self, sets: LabelSets, scores: npt.NDArray[np.floating], metrics: Sequence[str]
     ) -> dict[MetricSlice, ResampledMetric]:
-        """Return registered metrics of scores over all classes, except metrics without images."""
+        """Return registered metrics of scores over all classes, except metrics that count no images."""
         case = Case.from_scores(sets, scores, k=max(5, int(sets.size.max(initial=1))))
         values = {}
         for name in metrics:

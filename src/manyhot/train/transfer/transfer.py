@@ -119,7 +119,7 @@ def transfer(
     seed
         Seed for the held-out images, the weights, the draws and the bootstrap.
     resamples
-        Number of bootstrap resamples of the evaluated images, where 0 skips the intervals.
+        Number of bootstrap resamples of the evaluated images; 0 for no intervals.
     engine
         Engine that computes features, as for predict.
 

@@ -64,7 +64,7 @@ Estimator = Literal["ppi++", "difference", "sample"]
 
 @dataclass(frozen=True, repr=False)
 class Audit(Flattened):
-    """People's label sets for a random sample of the images, which correct values on proposed label sets.
+    """People's label sets for a random sample of the images, used to correct values on proposed label sets.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class Audit(Flattened):
         How people's and proposed label sets are combined: ppi++ (proposals are weighted by their quality),
         difference (proposals have full weight), or sample (only the audited images are used).
     population
-        Compute intervals for the population that the images come from, and not only for these images.
+        Compute intervals for the population that the images come from, not only for these images.
     blind_stop
         State that an audit stopped early for a reason that does not depend on its results, such as a
         deadline. Its intervals are then ordinary ones. By default, an audit that stopped early has wider
@@ -132,7 +132,7 @@ class Audit(Flattened):
         return self.audited is not None
 
     def open_sample(self) -> tuple[DrawnSample, dict[str, str]]:
-        """Return the sample, and the sha256 of its file by name; also raise errors of `read_audit_sample`.
+        """Return the sample, and the sha256 of its file by file name. Other errors: see `read_audit_sample`.
 
         Raises
         ------
@@ -160,7 +160,7 @@ class Audit(Flattened):
 
     @property
     def campaign(self) -> Campaign | None:
-        """The campaign in which people answered; None if they did not answer in one."""
+        """The campaign in which people answered; None if there was no campaign."""
         folder = self.folder
         return Campaign.read(folder) if folder is not None and (folder / DESCRIPTION).is_file() else None
 
@@ -178,16 +178,16 @@ NO_AUDIT = Audit()
 
 @dataclass(frozen=True, eq=False)
 class AuditedImages:
-    """The images of a sample about which people answered, and how the sample was drawn.
+    """The images of a sample for which people gave answers, and how the sample was drawn.
 
     Attributes
     ----------
     people : LabelSets
         People's label sets of the n audited images, with the original labels of the data set.
     sample : AuditSample
-        The places of the audited images among all images of the data set, in the same order as `people`.
+        The positions of the audited images among all images of the data set, in the same order as `people`.
     inputs : Mapping of str to str
-        The sha256 of each file, by its name.
+        The sha256 of each input file, by file name.
     models : ModelProposals, optional
         The label sets that models propose for one another; None if the proposals are labels.
     votes : str
@@ -233,7 +233,7 @@ class AuditedImages:
 
     @property
     def quantile(self) -> float | None:
-        """Half-width of intervals in standard errors; None for a quantile of Student's t."""
+        """The half-width of intervals in standard errors; None if it is a quantile of Student's t."""
         return None if self.planned is None else sequence_quantile(len(self.sample), self.planned)
 
     def estimate(
@@ -260,9 +260,9 @@ class AuditedImages:
         )
         if self.quantile is not None:
             text += (
-                "; because the audit stopped early, the intervals are valid at all numbers of answers, and "
-                f"{self.quantile / QUANTILE:.1f} times as wide; pass `blind_stop` if the stop did not depend "
-                "on results"
+                f"; because the audit stopped early, the intervals are {self.quantile / QUANTILE:.1f} times "
+                "as wide, so that they are valid at any number of answers; pass `blind_stop` if the stop "
+                "did not depend on results"
             )
         return Note(dataset, "", "audit", n, text)
 
@@ -301,7 +301,7 @@ class AuditedImages:
         if unseen := self.people.n_classes - len(np.unique(self.people.classes[self.people.state == YES])):
             text = (
                 f"{unseen:,} of {self.people.n_classes:,} classes have no positives in the sample; "
-                f"{MAP_MACRO} assumes that other images show these classes, as models predict; leave out "
+                f"{MAP_MACRO} assumes that, as models predict, other images show these classes; leave out "
                 "classes that no image shows"
             )
             yield Note(dataset, "", "unseen", unseen, text)
@@ -447,21 +447,21 @@ def _answered(people: Labels, drawn: DrawnSample) -> tuple[Labels, int]:
     extra = people.image_id.filter(pc.invert(pc.is_in(people.image_id, drawn.drawn)))
     if len(extra):
         raise MatchError(
-            "People answered images that are not in the sample.",
+            "People answered questions about images that are not in the sample.",
             where=people.name or "`audited`",
             got=f"{len(extra):,} of {len(people):,} images, such as {examples(extra)}",
             allowed=f"the {len(drawn):,} images that were drawn",
-            do="pass only the label sets of the drawn images: others have no probabilities",
+            do="pass only the label sets of the drawn images: the other images had no chance of being drawn",
         )
     at = pc.index_in(drawn.drawn, people.image_id)
     n = len(people)
     if at[:n].null_count or not n:
         absent = drawn.drawn.filter(at.is_null())
         raise MatchError(
-            "People did not answer some images of the sample.",
+            "Some images of the sample have no answers.",
             where=people.name or "`audited`",
             got=f"{len(absent):,} of {len(drawn):,} images without an answer, such as {examples(absent)}",
-            allowed="answers to all images, or to the first ones in the order of the sample",
-            do="answer the remaining images: they may be the difficult ones",
+            allowed="answers about all images, or about the first ones in the order of the sample",
+            do="answer questions about the remaining images, too: they may be the difficult ones",
         )
     return replace(people, table=people.table.take(at[:n])), n

@@ -88,7 +88,7 @@ class AuditedPairs:
             self.doubts.setdefault(doubt, []).append(key[1])
 
     def samples(self, dataset: str, rows: Sequence[Number]) -> pa.Table:
-        """Return the samples table. Values that do not depend on answers are the same in each resample.
+        """Return the samples table. A value that does not depend on answers is the same in all resamples.
 
         Parameters
         ----------

@@ -73,8 +73,9 @@ class AuditQuestions:
             return ""
         asked, n_classes = np.count_nonzero(self.probability), self.probability.shape[1]
         return (
-            f"people were asked about {asked / len(self.probability):.1f} of {n_classes:,} classes per image "
-            "on average, and other classes may be valid, too: draw the questions with the design classes"
+            f"people were asked about {asked / len(self.probability):.1f} of {n_classes:,} classes per "
+            "image on average, and other classes may be valid, too: draw the questions with manyhot audit "
+            "--design classes"
         )
 
 
@@ -133,7 +134,7 @@ def _probabilities(proposals: pa.Table, asked: Floats32, image_id: pa.Array, pat
             where=path,
             got=f"{len(image):,} questions, such as class {lacking[0]} of {image_id[int(image[0])]}",
             allowed="the questions that were drawn",
-            do="pass the file that manyhot audit wrote, unchanged, and answers to its questions alone",
+            do="pass the file that manyhot audit wrote, unchanged, and only answers to its questions",
         )
     return asked * found
 
@@ -207,7 +208,7 @@ def _predicts_unasked(metric: Entry, case: Case) -> Bools:
 
 @dataclass
 class AskedClasses:
-    """The metrics of models that cannot be computed from the classes that people were asked about.
+    """Metrics that cannot be computed, for some models, from the classes that people were asked about.
 
     Attributes
     ----------
@@ -285,7 +286,7 @@ def estimand_note(people: LabelSets, weights: npt.NDArray[np.float64], dataset: 
     if not people.asked_known:
         text = "it is not recorded which classes people were asked about; unlisted classes count as not valid"
     else:
-        text = "values are for images on which at least one class that people were asked about is valid"
+        text = "values are for images with at least one valid class among those that people were asked about"
         if (np.diff(people.indptr) < people.n_classes).any():
             text += ", and other classes count as not valid"
     if share:
@@ -320,8 +321,8 @@ def open_answers(audited: Any, reading: Reading, run: Run) -> tuple[Source, str]
         return found, ""
     labels = combined_votes(votes)
     text = (
-        f"; people's label sets are the {len(votes):,} answers of {votes.n_raters:,} raters in {votes.name}, "
-        f"combined by the method {METHOD}, as in manyhot aggregate"
+        f"; people's label sets combine the {len(votes):,} answers of {votes.n_raters:,} raters in "
+        f"{votes.name} by the method {METHOD}, as in manyhot aggregate"
     )
     inputs = {votes.name: sha256(audited)} if isinstance(audited, str | os.PathLike) else {}
     return Source(labels.name, labels, classes=labels.class_list, inputs=inputs), text

@@ -98,7 +98,7 @@ class Auditor:
         )
 
     def case(self, case: Case, rows: npt.NDArray[np.int64]) -> Case:
-        """Return the predictions of the audited images with people's label sets.
+        """Return a model's predictions for the audited images, with people's label sets.
 
         Parameters
         ----------
@@ -132,7 +132,7 @@ class Auditor:
     def reliability(
         self, dataset: str, model: str, case: Case, rows: npt.NDArray[np.int64]
     ) -> tuple[list[Row], str]:
-        """Return a model's reliability rows, and a message describing any problem, or an empty string.
+        """Return a model's reliability rows, and a message about any problem; empty if there is none.
 
         Parameters
         ----------
@@ -347,9 +347,9 @@ NOT_WHOLE = "some images have no prediction or are not usable"
 def unaudited(metric: Entry, images: AuditedImages) -> str:
     """Return the reason why a metric cannot be audited, or an empty string."""
     if metric.name.endswith("_unasked") or metric.name == "errors_asked":
-        return "the classes that raters are asked about differ in an audit"
+        return "in an audit, raters are asked about other classes"
     if metric.name == MAP_MACRO and images.audit.estimator == "sample":
-        return "it needs proposed label sets, so choose another estimator than sample"
+        return "it needs proposed label sets, so choose an estimator other than sample"
     if images.questions.are_drawn and metric.name != MAP_MACRO and depends_on_sets(metric):
         return f"the questions were drawn for {MAP_MACRO}"
     return ""

@@ -317,7 +317,7 @@ def _place(row: Mapping[str, Any], side: str) -> str:
 
 
 class JoinedResults(NamedTuple):
-    """Results to compare; `arguments` and `results` hold them apart and joined, without some models."""
+    """Results to compare, without the models to leave out: `arguments` apart, and `results` joined."""
 
     passed: ResultsLike
     arguments: list[list[Results]]

@@ -60,7 +60,7 @@ declare_table(
         ),
         COUNT.optional(
             "unclear",
-            "number of pairs that raters were asked about and did not agree on or could not decide; null if "
+            "number of pairs that raters were asked about but disagreed on or could not decide; null if "
             "only valid classes are recorded",
         ),
         COUNT(
@@ -76,7 +76,7 @@ declare_table(
         ),
         COUNT.optional(
             "label_unasked",
-            "number of usable images that raters have seen, but without an answer about the original label; "
+            "number of usable images that raters have seen but that have no answer about the original label; "
             "they are left out of the shares of original labels that are valid or not",
         ),
         REAL.optional(

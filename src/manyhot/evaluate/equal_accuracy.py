@@ -83,7 +83,7 @@ class EqualAccuracy:
     notes: tuple[str, ...] = ()
 
     def with_groups(self, models: pa.Table) -> pa.Table:
-        """Return the models table with the added or replaced column `group`."""
+        """Return the models table with the column `group` added or replaced."""
         names = [self.groups.get(model) for model in models["model"].to_pylist()]
         others = models.drop_columns(["group"] if "group" in models.column_names else [])
         return others.append_column("group", pa.array(names, pa.string()))
@@ -324,7 +324,7 @@ def _size_notes(results: Results, x: End, y: End, groups: Mapping[str, str]) -> 
 
 
 def family_namer(results: Results, families: PathLike | Mapping[str, str] | None) -> Callable[[str], str]:
-    """Return a function that finds a model's family: in `families`, the models table, or else its name."""
+    """Return a function that finds a model's family in `families`, in the models table, or from its name."""
     own = families if isinstance(families, Mapping) else read_model_column(families, "family", "families")
     models = results.table["model"].unique().to_pylist()
     if own and not set(own) & set(models):

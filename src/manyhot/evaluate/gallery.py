@@ -156,7 +156,7 @@ def build_gallery(
     written = _written(gallery, out, run.on_progress)
     n_absent = len(gallery) - sum(1 for _ in (out / "photos").iterdir())
     several = "s" * (n_absent != 1)
-    absent = f"{n_absent:,} photograph{several} cannot be shown; the gallery shows the reasons instead"
+    absent = f"{n_absent:,} photograph{several} cannot be shown; the gallery shows the reason for each"
     return WrittenGallery(
         gallery, n_absent, notes=(absent, *notes) if n_absent else notes, written=tuple(written)
     )

@@ -30,9 +30,9 @@ class ShownModel:
     Attributes
     ----------
     predictions : Predictions
-        The best classes of the model for the images that are shown.
+        The top classes of the model for the images that are shown.
     label_places : sequence of LabelPlace or None
-        For each image, the place of its original label among all stored classes.
+        For each image, the position of its original label among all stored classes.
     """
 
     predictions: Predictions

@@ -169,8 +169,8 @@ def find_label_kinds(
     rules
         Thresholds of the kinds; see `manyhot.core.label_kinds.Rules`.
     reading
-        How files are read. The class list provides the hierarchy. Without a hierarchy, only confusion joins
-        labels of one object.
+        How files are read. The class list provides the hierarchy. Without a hierarchy, labels are taken for
+        those of one object only if models confuse them.
 
     Returns
     -------
@@ -270,7 +270,7 @@ def _tops(
         yield top
     if not models:
         raise InputError(
-            "Finding confused classes needs predictions, and there are none.",
+            "Finding confused classes requires predictions, but there are none.",
             do=("pass predictions of at least one model"),
         )
 

@@ -44,7 +44,7 @@ class Difference:
     n : int
         Number of images that count for both.
     same_images : bool
-        Whether both models were evaluated on the same images. If not, there is no difference.
+        Whether both models were evaluated on the same images. If not, no difference is computed.
     """
 
     dataset: str
@@ -119,7 +119,7 @@ def to_best(results: Results, dataset: str, name: str = ALL) -> tuple[str, list[
 
     If models were compared with a reference, the reference takes the place of the best model. Only models
     that were evaluated on the same images are compared. Each p is adjusted by Holm's method for the number of
-    these comparisons. By default, all images are compared; `name` is that of a slice.
+    these comparisons. `name` is the name of the slice on which models are compared; by default, all images.
 
     Notes
     -----
@@ -239,8 +239,8 @@ def _doubt(pair: Difference, ends: Sequence[float]) -> str:
 def noise_line(best: str, pairs: Sequence[Difference]) -> str:
     """Return one sentence on which models are within noise of the best; empty if no pair was tested.
 
-    If a model has a better value than `best`, this is a reference, and the sentence also says how many models
-    are better and worse.
+    If a model has a better value than `best`, then `best` is a reference, and the sentence also says how many
+    models are better and worse.
     """
     tested = [d for d in pairs if d.p is not None]
     if len(tested) < 2:
@@ -361,13 +361,13 @@ def two_lines(pairs: Sequence[Difference]) -> Iterator[str]:
 
 
 def _skipped_line(pairs: Sequence[Difference]) -> Iterator[str]:
-    """Yield why metrics have different numbers of images."""
+    """Yield the reason why metrics have different numbers of images."""
     counts = {d.metric.name: d.values[0].n for d in pairs}
     most = max(counts.values())
     if fewer := [f"{name} {most - n:,}" for name, n in counts.items() if n < most]:
         yield (
-            f"n: of {most:,} images, those without a valid class, or on which a metric is undefined, are "
-            f"skipped: {', '.join(fewer)}"
+            "n: a metric skips images without a valid class and images on which it is undefined. Of "
+            f"{most:,} images, these are skipped: {', '.join(fewer)}"
         )
 
 

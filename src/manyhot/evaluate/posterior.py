@@ -263,7 +263,7 @@ def headline_rows(posterior: pa.Table) -> list[Row]:
 
 
 def posterior_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
-    """Yield the values under the posterior of a data set at a time, and how many pairs they decide."""
+    """Yield, one data set at a time, the values under the posterior, and how many pairs they decide."""
     for dataset in tables["posterior"]["dataset"].unique().to_pylist() if tables else ():
         rows = [row for row in headline_rows(tables["posterior"]) if row["dataset"] == dataset]
         if rows:
@@ -356,7 +356,7 @@ def draw_people(
         return ()
     if draws < FEWEST_DRAWS:
         raise UsageError(
-            "The variance over draws of people's label sets needs several draws.",
+            "Several draws are needed to compute the variance over draws of people's label sets.",
             got=f"`posterior` {draws}",
             allowed=f"at least {FEWEST_DRAWS}, or 0 for none",
             do="draw 20 or more",

@@ -36,7 +36,7 @@ def shown_metrics(results: Results, dataset: str = "", models: Collection[str] |
     Parameters
     ----------
     models : collection of str, optional
-        Models of the data set; metrics without a value of any of them are left out.
+        Models of the data set. Metrics for which none of them has a value are left out.
     """
     every = list(dict.fromkeys(results.table["metric"].to_pylist()))
     if models is not None:
@@ -51,8 +51,8 @@ def leading_metric(results: Results, dataset: str, models: Collection[str] | Non
     Parameters
     ----------
     models : collection of str, optional
-        Models of the data set; by default all. Without original labels, some of them may have other metrics
-        than the others.
+        Models of the data set; by default all. Without original labels, not all of them may have the same
+        metrics.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def leading_metric(results: Results, dataset: str, models: Collection[str] | Non
 
 
 def first_of_most(counts: Mapping[str, int], n_models: int) -> str:
-    """Return the first metric that more than half of the models have or, without one, that most have."""
+    """Return the first metric that more than half of the models have or, if none, the one that most have."""
     usual = (metric for metric, n in counts.items() if 2 * n > n_models)
     return next(usual, max(counts, key=lambda metric: counts[metric], default=""))
 

@@ -40,7 +40,7 @@ several models."""
 
 @contextlib.contextmanager
 def on_ray() -> Iterator[OpenJudging]:
-    """Yield what opens the judging of a data set on the cluster, which is connected to meanwhile.
+    """Yield a function that opens the judging of a data set on a Ray cluster, and connect in the background.
 
     Raises
     ------
@@ -70,11 +70,11 @@ class OnRay:
     Parameters
     ----------
     judge : Judge
-        Collects what the tasks give.
+        Collects the results of the tasks.
     sent : Judge
         A judge without models, which is sent to the workers.
     n_models : int
-        The number of models, as far as it is known.
+        The number of models, if it is known; otherwise 0.
     """
 
     def __init__(self, ray: Any, judge: Judge, sent: Judge, cache: KeptBatches | None, n_models: int) -> None:
@@ -96,7 +96,7 @@ class OnRay:
         return len(self._models) + sum(len(models) for _, models in self._tasks)
 
     def add(self, predictions: Predictions, fitted: tuple[Case, Alignment], hashed: list[str] | None) -> None:
-        """Send a model, and judge it with the next ones."""
+        """Send a model to the cluster, to be judged together with the next models."""
         arrays = (predictions.classes, predictions.scores, predictions.logsumexp)
         self._bytes += sum(array.nbytes for array in arrays if array is not None)
         self._bytes += predictions.image_id.nbytes
@@ -107,7 +107,7 @@ class OnRay:
             self._restore()
 
     def finish(self) -> Iterator[None]:
-        """Judge what is waiting, and yield whenever some models are done."""
+        """Judge the waiting models, and yield each time some of them are done."""
         if self._models:
             self._submit()
         while self._tasks:
@@ -115,7 +115,7 @@ class OnRay:
             yield
 
     def close(self) -> None:
-        """Cancel the tasks that nobody waits for after an error."""
+        """Cancel the tasks that are still running, as after an error."""
         for task in self._running:
             self._ray.cancel(task)
 
@@ -167,7 +167,7 @@ class OnRay:
             return cause
         if isinstance(error, errors.WorkerCrashedError | errors.OutOfMemoryError):
             return InputError(
-                "Each Ray worker that evaluates these models dies.",
+                "All Ray workers that evaluated these models died.",
                 where=", ".join(models),
                 got=f"{ATTEMPTS} workers died",
                 do="give Ray's workers more memory, or evaluate these models without `engine`",
@@ -176,14 +176,14 @@ class OnRay:
 
 
 def judged_batch(packages: dict[str, str], judge: list[Any], models: list[Any]) -> JudgedBatch:
-    """Judge models on a worker, and return what they gave.
+    """Judge models on a worker, and return their results.
 
     Parameters
     ----------
     packages : dict of str to str
-        Versions in the process that started the run.
+        The versions of packages and the metrics in the process that started the run.
     judge, models : list of ray.ObjectRef
-        One judge; and predictions, each of which is in memory only while it is judged.
+        One judge, and the predictions of each model, which are in memory only while the model is judged.
     """
     import ray
 

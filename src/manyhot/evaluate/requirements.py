@@ -63,7 +63,7 @@ class Unmet:
     do: str = ""
 
     def note(self, *, undefined: bool = False) -> str:
-        """Return the text of a note that the metrics are skipped or, with `undefined`, undefined."""
+        """Return the text of a note which says that the metrics are skipped or, with `undefined`, undefined."""
         do = f"; {self.do}" if self.do else ""
         return f"{', '.join(self.names)} {'undefined' if undefined else 'skipped'}: {self.why}{do}"
 
@@ -163,7 +163,7 @@ _WHY_LINK = {
 
 
 def what_differs(results: pa.Table, notes: Iterable[tuple[str, str]], *, is_default: bool) -> Iterator[str]:
-    """Yield notes on what models differ in: their default metrics, and how logits become probabilities.
+    """Yield notes if models differ in their default metrics or in how logits become probabilities.
 
     `notes` are the models and texts of `link_notes`; `is_default` is false if metrics were selected.
     """
@@ -248,13 +248,13 @@ def entries_of(specs: Sequence[str]) -> list[Entry]:
 def masks_classes(metrics: Sequence[str] | None) -> bool:
     """Return whether tables of classes leave out pairs without a clear answer.
 
-    They do as the first of the requested metrics that can; this metric also decides which model is better.
+    They follow the first requested metric that has this option. It also decides which model is better.
     """
     return next(iter(_masks(metrics).values()), False)
 
 
 def mixed_masks(metrics: Sequence[str] | None) -> str:
-    """Return which of masked and unmasked metrics tables of classes follow; empty if all are the same."""
+    """Return a text that says whether tables of classes are masked; empty if all metrics agree."""
     masks = _masks(metrics)
     if len(set(masks.values())) < 2:
         return ""
@@ -262,7 +262,7 @@ def mixed_masks(metrics: Sequence[str] | None) -> str:
     does = "leave out unclear and unanswered pairs"
     if not masks[first]:
         does = "count unclear and unanswered pairs as not valid"
-    return f"tables of classes {does}, as {first} does, the first of these metrics"
+    return f"tables of classes {does}, as does {first}, the first of these metrics"
 
 
 def _masks(metrics: Sequence[str] | None) -> dict[str, bool]:

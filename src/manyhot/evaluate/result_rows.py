@@ -15,7 +15,7 @@ from manyhot.tables import Alignment, schema
 
 @dataclass(slots=True)
 class Number:
-    """A row of the results table. It is not frozen, which would take thrice the time."""
+    """A row of the results table. It is not frozen, because that would take three times as long."""
 
     dataset: str
     model: str

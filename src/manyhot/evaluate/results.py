@@ -271,7 +271,7 @@ class Evaluation(Result):
         return replace(self, _shown=frozenset(self.results["dataset"].unique().to_pylist()))
 
     def stream(self, run: Run) -> Evaluation:
-        """Report the models that are not shown yet, which `lines` then leaves out: to write takes seconds."""
+        """Report models not shown yet, because writing files takes seconds; `lines` then leaves them out."""
         if run.on_event is None:
             return self
         for line in self._model_lines():

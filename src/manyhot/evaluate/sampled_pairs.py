@@ -198,8 +198,8 @@ class SampledPairs:
     image_id : pyarrow.Array
         The ids of all images.
     reference : str
-        The model that others may be compared with: errors of differences to it are computed at once. Empty if
-        all pairs may be compared.
+        The only model that others are compared with, so that standard errors of differences from it are
+        computed as models are added. Empty if all pairs may be compared.
 
     Attributes
     ----------
@@ -218,14 +218,14 @@ class SampledPairs:
         self._errors: dict[_Pair, tuple[float, float]] = {}
 
     def stop(self) -> None:
-        """Forget what only pairs need, because none are compared."""
+        """Discard what is needed only for pairs, because no pairs are compared."""
         self.is_collecting = False
         self._samples = {key: values for key, values in self._samples.items() if key[1] in self._accuracies}
         for values in (self._right, self._changes, self._errors):
             values.clear()
 
     def of_models(self, models: Collection[str]) -> JudgedBatch:
-        """Return what was collected of some models, for `restore`."""
+        """Return what was collected for some models, for `restore`."""
         keys, masks = self._counted.of_models(models)
         samples = {key: values for key, values in self._samples.items() if key[0] in models}
         right, changes = (
@@ -291,7 +291,7 @@ class SampledPairs:
             self._samples[key] = values
 
     def sort(self, keys: Iterable[Key]) -> None:
-        """Put what was collected in the order of `keys`, which does not depend on batches of models."""
+        """Sort what was collected in the order of `keys`, which does not depend on batches of models."""
         order = {key: i for i, key in enumerate(keys)}
         self._samples = dict(sorted(self._samples.items(), key=lambda item: order[item[0]]))
         self._changes.sort(lambda pair: order[(*pair[::-1], ALL)])

@@ -161,7 +161,7 @@ def _superclasses(sets: LabelSets, classes: ClassList | None) -> dict[str, npt.N
 def _class_ids(value: str, sets: LabelSets, classes: ClassList | None) -> list[int]:
     if (sets.label == NO_LABEL).all():
         raise InputError(
-            "Slices by class need original labels, and there are none.",
+            "Slices by class need original labels, but there are none.",
             do="pass original labels with `rows` or `images`",
         )
     if not value:
@@ -295,23 +295,23 @@ TIES_MATTER = 0.0005
 
 
 def score_doubts(case: Case, classes: ClassList | None, *, has_top: bool = True) -> Iterator[str]:
-    """Yield messages about scores of all classes that look suspicious but are no error.
+    """Yield messages about scores of all classes that look suspicious but are not an error.
 
-    `has_top` is whether a metric of the top class is computed, which ties may change.
+    `has_top` says whether a metric of the top class is computed, because ties may change its value.
     """
     ties = tied_tops(case) if has_top else None
     if ties is not None and abs(ties.real1 - ties.expected) >= TIES_MATTER:
         yield (
             f"the highest score belongs to several classes on {ties.share:.1%} of {ties.n:,} images, and "
-            f"the first of them is taken: real1 is {ties.real1:.1%}, and {ties.expected:.1%} on average if "
-            "one of them is drawn"
+            f"the first of them is taken: real1 is {ties.real1:.1%}, but would be {ties.expected:.1%} on "
+            "average if one of them were drawn at random"
         )
     relation = relate(case, {})
     if relation is not None and relation.is_chance:
         yield (
-            "the scores are no more related to the labels than in a random order of the images (mean "
-            f"correlation {relation.correlation:.3f} over {relation.n_classes:,} classes): check the order "
-            "of rows and classes"
+            "the scores are no more closely related to the labels than if the images were in random order "
+            f"(mean correlation {relation.correlation:.3f} over {relation.n_classes:,} classes): check the "
+            "order of rows and classes"
         )
     constant = constant_scores(case)
     if len(constant):

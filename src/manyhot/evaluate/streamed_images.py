@@ -38,7 +38,7 @@ class StreamedImages:
     tables : list of pyarrow.Table
         Ids (if there are any), original labels and label sets; one table per batch.
     predicted : list of ndarray, shape (b, k) of int or (b, C) of float
-        The best classes or the scores for the same images; one array per batch.
+        The top classes or the scores for the same images; one array per batch.
     classes : ClassList, optional
         The class list, if a batch names the classes: a frame, or a table with a class list.
     class_hash : str

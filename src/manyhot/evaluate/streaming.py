@@ -407,7 +407,10 @@ class Evaluator:
             total = sum(map(len, self._images.tables))
             text = f"{n_repeated:,} of {total:,} rows repeat an id, as in padded data, and were left out"
             if n_differing:
-                text += f"; {n_differing:,} of the ids have several predictions, and one of them was used"
+                text += (
+                    f"; {n_differing:,} of the ids {'has' if n_differing == 1 else 'have'} several "
+                    "predictions, and one of them was used"
+                )
             yield Note("labels", self.model, "repeated", n_repeated, text)
 
     def _to_keep(self, predicted: Predictions) -> npt.NDArray[Any]:

@@ -143,7 +143,7 @@ def headline_lines(blocks: Iterable[Block], below: Mapping[str, str] = MappingPr
 
 
 def unshown_lines(results: Results) -> Iterator[str]:
-    """Yield which metrics the blocks do not show."""
+    """Yield a line with the metrics that the blocks do not show."""
     for dataset in results.datasets:
         shown = shown_metrics(results, dataset)
         every = dict.fromkeys(m for name, m, s in results.values_at if (name, s) == (dataset, "all"))
@@ -338,7 +338,7 @@ def apart_lines(results: Results, ranks: pa.Table) -> Iterator[str]:
         if dataset not in compared:
             n = len(models[first] & models[dataset])
             shared = f"{n or 'no'} model{'' if n == 1 else 's'}"
-            why = ", because no accuracy, such as real1, is known of both" if n > 1 else ""
+            why = ", because they have no accuracy in common, such as real1" if n > 1 else ""
             yield f"{first} and {dataset} have {shared} in common and are not compared{why}."
 
 

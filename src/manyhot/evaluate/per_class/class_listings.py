@@ -72,9 +72,9 @@ def chapter_lead(named: Tables) -> tuple[str, ...]:
     """Return the introductory paragraphs of the chapter."""
     results = named["class_results"]
     lead = (
-        "Classes with the lowest average precision (AP) come first. A ranking at random has an AP that is "
-        "about the share of images with the class, so the AP of rare classes is lower and, with few images, "
-        "less certain."
+        "Classes with the lowest average precision (AP) come first. The AP of a random ranking is about "
+        "the share of images with the class. The AP of rare classes is therefore lower and, because they "
+        "have few images, less certain."
     )
     return (*_worst_in_short(results), lead, *_unasked(results))
 
@@ -103,8 +103,8 @@ def _points_note(rows: Sequence[Row], about: Mapping[str, str]) -> str:
     goal = _goal_text(rows, about)
     if not goal:
         return (
-            " What is predicted is the top class of each image; manyhot diagnose classes --for f1 chooses "
-            "thresholds instead."
+            " The top class of each image is predicted; to choose thresholds instead, use manyhot diagnose "
+            "classes --for f1."
         )
     return (
         f" The threshold of a class is the one with {goal}. Precision, recall and F1 are "

@@ -76,7 +76,7 @@ def _rows(table: pa.Table, dataset: str) -> list[Row]:
 
 
 def _pairs(dataset: str, rows: Sequence[Row], shared: Shared) -> Iterator[Listing]:
-    """Yield a table of the pairs that are most and least consistent."""
+    """Yield a table of the most and least consistent pairs."""
     shown = shown_pairs(rows, SHOWN_PAIRS)
     if not shown:
         return
@@ -102,7 +102,7 @@ def _pairs(dataset: str, rows: Sequence[Row], shared: Shared) -> Iterator[Listin
 
 
 def _votes(dataset: str, rows: Sequence[Row], shared: Shared) -> Iterator[Listing]:
-    """Yield a table of the majority votes that gained most where they were chosen."""
+    """Yield a table of the majority votes with the largest gains on the images used to choose them."""
     if not rows:
         return
     heads = (
@@ -111,7 +111,13 @@ def _votes(dataset: str, rows: Sequence[Row], shared: Shared) -> Iterator[Listin
         ColumnHead("with", number=False),
         ColumnHead("and", number=False),
         ColumnHead("Kappa", title="Mean error consistency of the three models"),
-        ColumnHead("Chosen by", title="Gain in points on the images for choosing the vote; it is too high"),
+        ColumnHead(
+            "Chosen by",
+            title=(
+                "Gain in points on the images used to choose the vote, which overestimates the gain on other "
+                "images"
+            ),
+        ),
         ColumnHead("Gain", title="In points on the other images, with its 95 % interval"),
         ColumnHead("n"),
     )

@@ -213,10 +213,11 @@ def bump(frames: Frames) -> Figure | None:
         "ranks",
         "",
         "How models change rank",
-        "Each line is a model. The best model is at the top of each column, and ties share a place. "
-        f"{'Your own models and the' if own else 'The'} models that move most are named.{cut}"
+        "Each line is a model. The best model is at the top of each column, and ties share a rank. "
+        f"{'Your own models and the' if own else 'The'} models that move the most are named.{cut}"
         + _absent_said(frames, columns, places),
-        f"{moved} moves most: between places {min(places[moved])} and {max(places[moved])} of {len(shown)}.",
+        f"{moved} moves the most: between ranks {min(places[moved])} and {max(places[moved])} of "
+        f"{len(shown)}.",
         compose([panel], frames.own),
         _bump_table(places, columns),
     )

@@ -119,7 +119,7 @@ class Audit(Flattened):
         unused = [f"`{name}`" for name in names if getattr(self, name) != getattr(NO_AUDIT, name)]
         if self.audited is None and unused:
             raise UsageError(
-                "Options of an audit need people's label sets.",
+                "Options of an audit require people's label sets.",
                 got=f"{' and '.join(unused)} without `audited`",
                 do=f"pass `audited`, or leave out {' and '.join(unused)}",
             )
@@ -167,7 +167,7 @@ class Audit(Flattened):
 
 def _half(has: str, lacking: str) -> UsageError:
     return UsageError(
-        "An audit needs people's label sets and the sample of their images.",
+        "An audit requires people's label sets and the sample that was drawn.",
         got=f"{has} without {lacking}",
         do=f"pass {lacking}, too",
     )

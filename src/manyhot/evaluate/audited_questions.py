@@ -284,16 +284,19 @@ def estimand_note(people: LabelSets, weights: npt.NDArray[np.float64], dataset: 
     empty = people.usable & (people.size == 0)
     share = 100 * float(weights @ empty) / (float(weights @ people.usable) or 1.0)
     if not people.asked_known:
-        text = "it is not recorded which classes people were asked about; unlisted classes count as not valid"
+        text = (
+            "the labels do not record which classes people were asked about, so unlisted classes count as "
+            "not valid"
+        )
     else:
         text = "values are for images with at least one valid class among those that people were asked about"
         if (np.diff(people.indptr) < people.n_classes).any():
             text += ", and other classes count as not valid"
     if share:
         text += (
-            f"; on {share:.1f} % of the audited images, no class was found valid; if other classes are valid "
-            "on these images, real1 over all images with a valid class is lower by up to "
-            f"{share:.1f} % of the value"
+            f"; on {share:.1f} % of the audited images, no class was found valid; if other classes are "
+            f"valid on these images, real1 over all images with a valid class is lower by up to {share:.1f} "
+            "% of its value"
         )
     return Note(dataset, "", "asked", int(np.count_nonzero(empty)), text)
 

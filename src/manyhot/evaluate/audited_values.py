@@ -57,7 +57,7 @@ class Auditor:
     Parameters
     ----------
     slices : Slices
-        Slices of all images, by the proposed label sets.
+        Slices of all images, based on the proposed label sets.
     image_id : pyarrow.Array
         The ids of all images.
     bootstrap : Bootstrap

@@ -224,7 +224,7 @@ def _left_out(
 
 
 def has_few_strata(stratum: npt.NDArray[np.integer]) -> bool:
-    """Return whether strata are so few that each can be resampled separately."""
+    """Return whether there are so few strata that each can be resampled separately."""
     return int(stratum.max(initial=0)) < FEW_STRATA
 
 

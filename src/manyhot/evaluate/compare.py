@@ -78,9 +78,9 @@ def compare(
 ) -> Comparison:
     """Compare models on the same images, or results between data sets and metrics.
 
-    With `labels`, the arguments are predictions. For two models, each metric's difference, the value of the
-    second model minus that of the first, is shown with its interval and p. With more models, the models
-    within noise of the best are listed. Only images that all models predict are used.
+    With `labels`, the arguments are predictions. For two models, the difference in each metric (second model
+    minus first) is shown with its interval and p. With more models, the models within noise of the best are
+    listed. Only images that all models predict are used.
 
     Without `labels`, the arguments are results. Different models that were evaluated on the same labels with
     the same options are compared as if one call had evaluated them. The first data set is the reference. The
@@ -153,7 +153,8 @@ def compare(
         If there are no results, a pattern matches no model, or an option is out of range. With `labels`, also
         as in `manyhot.evaluate`, or if there are fewer than two models.
     UsageError
-        If predictions are passed without `labels`, or if `fail_if_worse` is set and there are not two models.
+        If predictions are passed without `labels`, or if `fail_if_worse` is set and the number of models is
+        not two.
     MatchError
         If two of the results contain models of one data set that were not evaluated in the same way, or
         contain a model with different values, if a place in `ends` is in none of the results, `families`

@@ -206,7 +206,7 @@ def with_published_columns(source: Source, options: Options, *, match: str = AUT
     Raises
     ------
     MatchError
-        If the column belongs to other images than the user's own data set.
+        If the column belongs to images other than those of the user's own data set.
     MissingExtraError
         If the Python package that contains the column is not installed.
     """

@@ -222,8 +222,8 @@ def compare_groups(results: Results, groups: Mapping[str, str]) -> EqualAccuracy
     Raises
     ------
     MatchError
-        If there is no second data set with values of both groups, or if the groups have no accuracy in
-        common.
+        If there is no second data set with values of both groups, or if the accuracies of the groups do not
+        overlap enough.
     """
     names = tuple(dict.fromkeys(groups.values()))
     rows, apart, notes = list[dict[str, Any]](), list[str](), list[str]()

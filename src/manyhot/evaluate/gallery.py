@@ -212,7 +212,7 @@ def photographed(source: Source) -> bool:
 
 
 def with_photographs(source: Source, predictions: PredictionsLike, reading: Reading) -> Source:
-    """Return the data set; if it lacks locations of photographs, with those in the predictions' folder."""
+    """Return the data set. If it has no locations of photographs, add those in the predictions' folder."""
     given = predictions if isinstance(predictions, list | tuple) else [predictions]
     paths = [Path(p) for p in given if isinstance(p, str | os.PathLike)]
     ids = next((t.image_id for t in (source.labels, source.images) if t is not None), None)

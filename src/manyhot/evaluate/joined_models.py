@@ -29,7 +29,7 @@ _Values = dict[End, ModelValue]
 
 
 def check_joinable(first: Results, second: Results, dataset: str) -> bool:
-    """Check that the models of two results on a data set were evaluated in the same way.
+    """Check that the models in two results were evaluated on a data set in the same way.
 
     Returns
     -------

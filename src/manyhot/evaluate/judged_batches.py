@@ -119,7 +119,7 @@ class JudgedModels:
     _stored: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     def described(self, *, by_clusters: bool) -> dict[str, dict[str, str]]:
-        """Return the description of each metric, including how its intervals are computed, a key of `INTERVALS`."""
+        """Return the description of each metric, with the kind of its intervals, a key of `INTERVALS`."""
         kind = "cluster_" if by_clusters else ""
         metrics = {name: describe_metric(name) for name in dict.fromkeys(row.metric for row in self.rows)}
         intervals = {name: kind + interval for name, interval in self.intervals.items() if name in metrics}
@@ -167,7 +167,7 @@ class JudgedModels:
 
 
 class OtherModelsError(Exception):
-    """The models are not those that an interrupted run judged; the first that differs is at position `place`."""
+    """The models are not those that an interrupted run judged; `place` is the first position that differs."""
 
     def __init__(self, place: int) -> None:
         super().__init__(place)
@@ -324,7 +324,7 @@ def clusters_key(clusters: Clusters | None) -> str:
 
 @dataclass(frozen=True)
 class JudgedOn:
-    """All that the results on one data set depend on, except for the models.
+    """Everything that the results on one data set depend on, except for the models.
 
     Attributes
     ----------

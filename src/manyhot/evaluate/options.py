@@ -88,7 +88,7 @@ class EvaluateOptions:
 
     @classmethod
     def of(cls, options: EvaluateOptions) -> Self:
-        """Return these options of `options` only, without the data of its call; others have their defaults."""
+        """Return only these options, without the data of a call; further options have their defaults."""
         return cls(**{field.name: getattr(options, field.name) for field in fields(EvaluateOptions)})
 
     def bootstrap(self, masks: Bools, labels: Labels, images: Images | None) -> Bootstrap:

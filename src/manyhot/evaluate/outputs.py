@@ -85,7 +85,7 @@ def clear_gallery(out: PathLike) -> None:
 
 
 def note_on_replaced(results: pa.Table, out: PathLike) -> str:
-    """Return a note on models or data sets of an earlier run that new results lack; empty if there is none."""
+    """Return a note on models or data sets of an earlier run that the new results lack; empty if none."""
     path = Path(out) / "results.parquet"
     try:
         earlier = tables.read(path, "results") if path.is_file() else results

@@ -70,8 +70,8 @@ declare_table(
         REAL("above_raters", "the same share, but over draws of the label sets only"),
         FLAG.nullable(
             "decided_fixed",
-            "whether the interval of the pair on the label sets as they are excludes 0; null without an "
-            "interval",
+            "whether the interval of the difference on the label sets as they are excludes 0; null without "
+            "an interval",
         ),
         FLAG("decided", "whether lo and hi exclude 0"),
     ),
@@ -148,7 +148,7 @@ class Posterior:
         return drawn
 
     def tables(self, pairs: pa.Table, compared: ComparedPairs) -> dict[str, pa.Table]:
-        """Return the tables ``posterior`` and ``posterior_pairs``; `pairs` is the table on the fixed sets."""
+        """Return the tables ``posterior`` and ``posterior_pairs``; `pairs` is the pairs table on the fixed sets."""
         rows = [
             {"dataset": self.dataset, "model": model, "metric": metric, **samples.row()}
             for (metric, model), samples in self.values.items()

@@ -63,7 +63,7 @@ class Unmet:
     do: str = ""
 
     def note(self, *, undefined: bool = False) -> str:
-        """Return the text of a note which says that the metrics are skipped or, with `undefined`, undefined."""
+        """Return a note's text: the metrics are skipped or, with `undefined`, undefined, and why."""
         do = f"; {self.do}" if self.do else ""
         return f"{', '.join(self.names)} {'undefined' if undefined else 'skipped'}: {self.why}{do}"
 

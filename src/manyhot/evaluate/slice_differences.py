@@ -82,7 +82,7 @@ def _best_row(results: Results, dataset: str, name: str) -> tuple[str, ...]:
 
 
 def slice_sentences(results: Results, pairs: Sequence[Difference]) -> Iterator[str]:
-    """Yield sentences on the slices on which a model is better, and whether the difference depends on the slice."""
+    """Yield on which slices a model is better, and whether the difference depends on the slice."""
     better = defaultdict[str, list[str]](list)
     for pair in pairs:
         if pair.p is not None and pair.p < NOISE:

@@ -379,7 +379,7 @@ def model_cases(
     trust_order : bool
         Whether to skip the check of the order of rows and classes.
     thresholds : ClassThresholds, optional
-        Thresholds of classes, which the cases then have.
+        Thresholds of classes, which are added to the cases.
 
     Raises
     ------

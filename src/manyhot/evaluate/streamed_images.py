@@ -154,7 +154,7 @@ class StreamedImages:
             )
         if "" not in (self.class_hash, other.class_hash) and self.class_hash != other.class_hash:
             raise MatchError(
-                "The columns are not the classes.",
+                "The columns do not match the class list.",
                 where=where,
                 got=some_names(other.classes) or f"class list {other.class_hash}",
                 allowed=some_names(self.classes) or f"class list {self.class_hash}",

@@ -120,8 +120,8 @@ class Evaluator:
         Parameters
         ----------
         predictions : array or tensor, shape (b, C) of float or (b, k) of int
-            Scores over all classes, or classes with the best first. Frames are matched as in `evaluate`, and
-            the names of their columns also apply to later batches.
+            Scores over all classes, or classes, best first. Frames are matched as in `evaluate`, and the
+            names of their columns also apply to later batches.
         labels, label
             As in `as_labels`; or a frame with a row per image and a column with lists of names.
         ids : sequence of str or int, shape (b,), optional

@@ -65,8 +65,8 @@ class JudgedData:
     source : Mapping of str to str
         Licence, citation and home page of the labels, if they are published.
     is_proposed : bool
-        Whether the label sets are proposals that an audit corrects. The report does not describe or show
-        them.
+        Whether the label sets are proposals that an audit corrects. If so, the report neither describes nor
+        shows them.
     """
 
     name: str
@@ -168,7 +168,7 @@ def write_report_gallery(
         if shown is None:
             absent = (
                 "no images table contains the locations of photographs; pass a table with the column uri "
-                "with `images`"
+                "as `images`"
             )
             return [], absent if limit else ""
         if len(shown) > most:
@@ -218,9 +218,10 @@ FEW_OPEN_FILES = 64
 
 
 def prepare_renderer() -> None:
-    """Start the process that draws, while data are read: 0.6 CPU s.
+    """Start the process that draws figures while data are read. This takes 0.6 CPU s.
 
-    It needs pipes, and a process that may open few files needs all to read its input.
+    The process needs pipes. It is not started if only few files may be open, because reading the input may
+    need all of them.
     """
     from manyhot.report.prerender import start_renderer
 
@@ -229,7 +230,7 @@ def prepare_renderer() -> None:
 
 
 def load_figures() -> None:
-    """Import what composes figures, while something else is computed: 0.4 CPU s."""
+    """Import the code that composes figures in a thread. This takes 0.4 CPU s."""
 
     def load() -> None:
         with contextlib.suppress(ImportError):  # the page says what is missing

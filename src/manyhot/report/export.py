@@ -57,7 +57,7 @@ def to_markdown(table: pa.Table, *, digits: int = 4) -> str:
 
 
 def to_latex(table: pa.Table, *, digits: int = 4) -> str:
-    """Return a table as a ``tabular`` of the package booktabs; numbers are right-aligned."""
+    """Return a table as a LaTeX ``tabular`` with the rules of booktabs; numbers are right-aligned."""
     columns = "".join("r" if _is_number(f.type) else "l" for f in table.schema)
     head, *rows = ([_latex(c) for c in row] for row in [_head(table), *_cells(table, digits, "–")])
     numbers = [i for i, f in enumerate(table.schema) if _is_number(f.type)]

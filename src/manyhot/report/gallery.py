@@ -47,7 +47,7 @@ PAIR_ERROR_COLUMNS = ("image_id", "model", "class_id", "error", "probability", "
 
 @dataclass(frozen=True)
 class PairError:
-    """A false positive or a miss of a model, which is given by its position in `Gallery.models`."""
+    """A false positive or a miss of a model; `model` is its position in `Gallery.models`."""
 
     model: int
     class_id: int
@@ -134,7 +134,7 @@ class ClassExamples:
 
     @classmethod
     def of(cls, ids: Sequence[str], classes: Iterable[tuple[int, int]]) -> ClassExamples:
-        """Choose the examples of each class, given the position and a class of images."""
+        """Choose the examples of each class, given pairs of an image's position and one of its classes."""
         members: dict[int, list[str]] = {}
         for i, c in classes:
             members.setdefault(c, []).append(ids[i])
@@ -159,10 +159,10 @@ class Gallery:
     names : mapping of int to str
         The name of each class that occurs in the gallery.
     n_members : mapping of int to int
-        The number of images of the data set of each class: with this original label or, if no image has one,
-        with the class in their label sets.
+        For each class, the number of images of the data set that have it as their original label or, if no
+        image has an original label, in their label sets.
     n_examples : int
-        The last `n_examples` images are only shown next to others, as examples of their classes.
+        Number of images at the end that are only shown next to others, as examples of their classes.
     similar_by : str
         The model whose embeddings determine which images are similar; empty if the same images are shown next
         to every image.
@@ -174,7 +174,7 @@ class Gallery:
         Prediction files that were skipped, with the reasons.
     is_voted : bool
         Whether the label sets record which images raters have seen, or how many answers they gave. If not, an
-        unclear class is one that the labels call uncertain, as -1 does in CheXpert.
+        unclear class is one that the labels mark as uncertain, such as -1 in CheXpert.
     """
 
     title: str

@@ -412,7 +412,7 @@ _LEFT = ("wrong", "unclear", "not asked", "without labels", "not predicted")
 def totals_sentence(gallery: Gallery) -> str:
     """Return a sentence with the number of images on which each model is right; empty without models.
 
-    As for real1, images whose raters found no valid class are left out.
+    As in real1, images on which raters found no valid class are left out.
     """
     models = gallery.models
     every = gallery.shots[: len(gallery)]

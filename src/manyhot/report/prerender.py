@@ -356,7 +356,7 @@ _POINT = json.dumps({"data": {"values": [{}]}, "mark": "point"})
 
 
 class Renderer:
-    """A process that draws panels one by one, because the library keeps Python's lock while it draws.
+    """A process that draws panels one by one, because the library holds Python's global lock while it draws.
 
     It starts while results are computed, takes half a second to get ready, and then draws on a core of its
     own: the 15 figures of ``manyhot evaluate imagenet`` take 1.5 CPU s.

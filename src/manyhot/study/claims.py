@@ -176,7 +176,7 @@ def claim_places(claim: Claim, study: Study) -> list[Place]:
 def differences_table(study: Study, measurements: Measurements) -> pa.Table:
     """Return the difference of each claim and its variances, over all pairs and for each pair.
 
-    `effects_table` can be recomputed from this table and the values of ``runs``, without resamples.
+    From this table and the values of ``runs``, `effects_table` can be computed again without resamples.
     """
     made = []
     for claim in study.claims:
@@ -310,7 +310,7 @@ def _mean(sides: Sequence[Sequence[Measurement]]) -> float:
 
 
 def doubts(study: Study, measurements: Measurements) -> Iterator[str]:
-    """Yield why claims have no effect although their runs were measured, or an interval over seeds alone."""
+    """Yield the reasons why measured claims have no effect, or have intervals over seeds alone."""
     undefined, alone = dict[str, str](), list[str]()
     for metric in dict.fromkeys(claim.metric for claim in study.claims):
         own = [row.measurement for _, row in measurements.rows if row.measurement.metric == metric]
@@ -324,7 +324,7 @@ def doubts(study: Study, measurements: Measurements) -> Iterator[str]:
     if alone:
         yield (
             f"{', '.join(alone)}: measured without resamples of the images, so intervals are over seeds "
-            "alone and are too short for other images"
+            "alone and are too narrow for other images"
         )
 
 

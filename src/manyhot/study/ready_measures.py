@@ -93,10 +93,10 @@ def corruption_measure(
     engine: str = "torch",
     version: int = 1,
 ) -> RunMeasure:
-    """Return a measure of what is lost on corrupted test images, on average over corruptions and severities.
+    """Return a measure of how much metrics drop on corrupted test images, on average over the corruptions.
 
-    The metrics are called ``lost_top1`` and ``corrupted_top1``, for example. All copies of an image are drawn
-    together. Images are cropped as in ``manyhot diagnose corruptions``.
+    The metrics are called ``lost_top1`` and ``corrupted_top1``, for example. All copies of an image are
+    resampled together. Images are cropped as in ``manyhot diagnose corruptions``.
 
     Parameters
     ----------
@@ -164,7 +164,8 @@ def transfer_measure(
     images, labels, method, settings, engine
         As in `manyhot.transfer`.
     metric : str
-        The metric of the method, such as ``top1``, or ``map_macro(masked=True)`` of ``multilabel``.
+        The metric of the method, such as ``top1``, or ``map_macro(masked=True)`` for the method
+        ``multilabel``.
     name : str
         The name of the measure. Its metric is called ``transfer_top1``, for example.
     version : int
@@ -330,8 +331,8 @@ def own_data(
     train, test, val : path-like or (path-like, path-like)
         Images, and their label sets in any format; or class folders alone.
     more_labels : mapping of str to path-like, optional
-        Other labels of the training images: ``{"soft": "soft.csv"}`` is ``run.labels("soft")``. Numbers in
-        their columns are probabilities.
+        Other labels of the training images: ``{"soft": "soft.csv"}`` makes them available as
+        ``run.labels("soft")``. Numbers in the columns of these files are probabilities.
     classes : class list, optional
         By default, the classes of the labels of `train`.
     version : int

@@ -169,8 +169,8 @@ def _of_model(
             _PAIR_HEADS,
             confused,
             _pair_cells,
-            note="On images on which the present class is missed, the wrong prediction may replace it; on "
-            "the other images, both classes are predicted.",
+            note="Where the present class is missed, the wrong prediction may replace it; elsewhere, both "
+            "classes are predicted.",
             folded=True,
         )
 
@@ -285,7 +285,10 @@ def terminal_lines(class_results: pa.Table, class_means: pa.Table) -> Iterator[s
         shown = [r for r in worst_first(rows) if r["n_positives"]][:PRINTED]
         yield from table_lines(head, [_printed(r) for r in shown])
         if any(r["ap_lo"] is None for r in shown):
-            yield f"AP and AUROC have no interval on fewer than {FEWEST_POSITIVES} images with the class"
+            yield (
+                f"AP and AUROC have no interval for classes with fewer than {FEWEST_POSITIVES} images with "
+                "the class"
+            )
         reasons = Counter(r["reason"] for r in rows if r["reason"])
         if reasons:
             yield "classes with undefined numbers: " + "; ".join(

@@ -40,8 +40,8 @@ CLASS_MEANS = ("map_macro", "map_11point", "auroc_macro", "auroc_micro")
 CURVE_KINDS = ("precision-recall", "roc")
 
 MASKED = (
-    "whether pairs of an image and a class that are unclear or without an answer are left out, instead of "
-    "counted as not valid"
+    "whether (image, class) pairs that are unclear or without an answer are left out rather than counted "
+    "as not valid"
 )
 """What a column of tables of classes says."""
 
@@ -89,7 +89,7 @@ declare_table(
         ),
         *interval(
             "recall",
-            "share of images with the class on which it is predicted, at the same thresholds",
+            "among images with the class, the share on which it is predicted, at the same thresholds",
             f"{ITS} (Wilson)",
             value=REAL,
         ),

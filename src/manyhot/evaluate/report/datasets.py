@@ -124,7 +124,7 @@ class Differences:
     states: npt.NDArray[np.uint8]
 
     def runs(self) -> list[str]:
-        """Return the upper triangle in `order`, one text per row; ``3=60!`` means 3 `SAME`, then 60 `DIFFERENT`.
+        """Return the upper triangle in `order`, one text per row: ``3=60!`` means 3 `SAME`, 60 `DIFFERENT`.
 
         In this order, models that do not differ are close together, so a row takes about ten characters.
         """

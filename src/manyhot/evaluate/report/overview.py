@@ -389,7 +389,7 @@ def _rivals(data: DataSet, leader: Model, leaders: Sequence[Model]) -> str:
     }
     n_untested = len(states[UNKNOWN])
     if states[SAME]:
-        untested = f", and was not compared with {n_untested:,} others" if n_untested else ""
+        untested = f", and was not compared with {counted(n_untested, 'other model')}" if n_untested else ""
         return f"beyond noise, {it} does not differ from {listed(states[SAME], 4)}{untested}"
     if n_untested == len(others):
         return f"whether other models differ from {it} beyond noise was not tested"

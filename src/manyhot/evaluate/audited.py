@@ -69,15 +69,15 @@ class Audit(Flattened):
     Attributes
     ----------
     audited
-        People's label sets for a random sample of the images: a labels table, such as that of manyhot
-        aggregate, a campaign, or votes, which are combined by the default method. The label sets of all
-        images then count only as proposals, and values on people's label sets are estimated.
+        People's label sets for a random sample of the images: a labels table, such as the one that manyhot
+        aggregate writes; a campaign; or votes, which are combined by the default method. The label sets of
+        all images then serve only as proposals, and the values on people's label sets are estimated.
     sample
-        Table audit_sample with the images that were drawn, and their probabilities; by default, the table of
-        the campaign.
+        The table audit_sample, which contains the images that were drawn and their probabilities; by default,
+        the table of the campaign.
     proposed
-        Proposed label sets of all images, if they are not those of DATASET: a labels table, in which p can be
-        the probability of each class, or any other format of label sets.
+        Proposed label sets of all images, if they are not those of DATASET, in any format of label sets. In a
+        labels table, the column p can be the probability of each class.
     proposed_by
         Where the proposed label sets come from: labels (those of DATASET, such as original labels, or those
         in `proposed`), or models (for each model, the classes that most of the other models predict). The
@@ -89,8 +89,8 @@ class Audit(Flattened):
         Compute intervals for the population that the images come from, not only for these images.
     blind_stop
         State that an audit stopped early for a reason that does not depend on its results, such as a
-        deadline. Its intervals are then ordinary ones. By default, an audit that stopped early has wider
-        intervals, which are valid at every number of answers.
+        deadline. Its intervals are then computed as usual. By default, an audit that stopped early has wider
+        intervals, which are valid at any number of answers.
     """
 
     audited: Annotated[Any, Shown("LABELS")] = None

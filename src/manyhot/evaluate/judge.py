@@ -212,12 +212,12 @@ class Judge:
         self._judged.n_batched = len(self._judged.models)
 
     def draw(self) -> None:
-        """Draw the resamples that all models share, if they fit into memory, so that copies of this judge reuse them."""
+        """Draw the resamples that all models share, if they fit into memory, for use by copies of this judge."""
         self._bootstrap.draw_once()
 
     @property
     def can_be_kept(self) -> bool:
-        """Whether batches can be kept: not with audits, draws of label sets, tables by class or own metrics."""
+        """Whether batches can be kept: not with audits, draws of label sets, tables by class, or own metrics."""
         by_class = self._per_class is not None and not self._sets.labelled.any()
         return not (self._auditor or self._posterior or by_class or has_own_metrics())
 

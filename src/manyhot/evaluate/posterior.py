@@ -148,7 +148,7 @@ class Posterior:
         return drawn
 
     def tables(self, pairs: pa.Table, compared: ComparedPairs) -> dict[str, pa.Table]:
-        """Return the tables ``posterior`` and ``posterior_pairs``; `pairs` is the pairs table on the fixed sets."""
+        """Return the tables ``posterior`` and ``posterior_pairs``; `pairs` are the pairs on the fixed sets."""
         rows = [
             {"dataset": self.dataset, "model": model, "metric": metric, **samples.row()}
             for (metric, model), samples in self.values.items()

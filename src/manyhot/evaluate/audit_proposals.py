@@ -22,7 +22,7 @@ from manyhot.tables import Labels, Predictions, align
 from manyhot.tables.arrays import label_sets
 
 _LEAST_P = 1e-6
-"""Probabilities nearer to 0 or 1 have the log odds of this one."""
+"""Probabilities closer to 0 or 1 are given the log odds of this one."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Values on people's label sets, of which there are only those of a random sample: audits.
+"""Audits: values on people's label sets, which exist only for a random sample of the images.
 
 Models, or single labels, propose a label set for every image. A metric is computed on the proposed label sets
 of all images and on people's label sets of the audited ones, and `manyhot.core.audited` combines the two.
@@ -57,7 +57,7 @@ ESTIMATORS: Mapping[str, Power] = {"ppi++": "tuned", "difference": 1.0, "sample"
 """The weight of the proposed label sets, by the name of the estimator."""
 
 MAP_MACRO = "map_macro"
-"""The metric that is no ratio of sums and is audited by its own estimator."""
+"""The metric that is not a ratio of sums and is audited by its own estimator."""
 
 Estimator = Literal["ppi++", "difference", "sample"]
 
@@ -248,7 +248,7 @@ class AuditedImages:
         return replace(found, checked=False) if metric == MAP_MACRO else found
 
     def note(self, dataset: str) -> Note:
-        """Return how values were estimated."""
+        """Return a note on how values were estimated."""
         n, of = len(self.sample), len(self.sample.design)
         part = "" if n == len(self.drawn) else f", the first of {len(self.drawn):,}"
         where = "the population" if self.audit.population else "these images"
@@ -292,8 +292,8 @@ class AuditedImages:
             return
         if self.questions.are_drawn:
             text = (
-                f"{MAP_MACRO} from drawn questions is estimated with a regression where people were rarely "
-                "asked; in simulations, its bias is up to 3 points, which the intervals allow for"
+                f"{MAP_MACRO} is estimated from drawn questions and, where these are rare, from a "
+                "regression; in simulations, the bias is up to 3 points, which the intervals allow for"
             )
             yield Note(dataset, "", "drawn_questions", len(self.people), text)
         if self.is_whole:
@@ -425,7 +425,7 @@ def _check_fresh(labels: Labels, people: Labels, files: Mapping[str, str]) -> No
             where=labels.name or "the labels",
             got=f"{', '.join(sorted(shared))}, from which the audited label sets were made, too",
             allowed="proposals made without these answers; otherwise, they look better than they are",
-            do="propose label sets by models, or cross-fit: manyhot.core.audit_cross_fitting",
+            do="let models propose label sets, or use cross-fitting: manyhot.core.audit_cross_fitting",
         )
 
 

@@ -1,4 +1,4 @@
-"""Differences of models, and resampled values of models, on people's label sets, from an audit."""
+"""Differences between models, and resampled values of models, on people's label sets, from an audit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from manyhot.evaluate.slices import ALL
 from manyhot.tables.result_tables import accuracies
 
 BY_TOP_CLASS = ("real1", "mla")
-"""Metrics that judge an image by the top class alone: images with the same one do not tell models apart."""
+"""Metrics that judge an image by its top class alone: an image on which models agree is no
+evidence of a difference."""
 
 _BLOCK = 4_000_000
 """Values of pairs of models in memory at once: 32 MB, several times."""

@@ -1,8 +1,8 @@
 """What an audit is made from: raters' answers, proposals, and the classes that people were asked about.
 
 A class that nobody was asked about counts as not in the label set. In an audit, people are asked about the
-classes that the models of the day predict. The top class of another model is then often unknown, and not
-wrong: on ReaL, a model that is best at 86.9 % would have 54 %. It is known for each audited image which
+classes that the models of that time predict. The top class of another model is then often unknown rather than
+wrong: on ReaL, the best model would have 54 % instead of 86.9 %. It is known for each audited image which
 classes people were asked about, so such metrics are left out.
 """
 
@@ -40,13 +40,13 @@ from manyhot.tables.vote_labels import METHOD, combined_votes
 from manyhot.tables.votes import votes_from_table
 
 MOST_UNASKED = 0.01
-"""Largest share of the audited images on which a class that decides a metric may be unknown: it shifts a
-share by a point at most."""
+"""Largest share of the audited images on which a class that decides a metric may be unknown: it shifts a share
+by at most one point."""
 
 _ROUNDING = 1e-9
 
 _WITHIN_SETS = ("variable_topk", "asma")
-"""Metrics of as many top classes as there are valid ones."""
+"""Metrics of the top k classes, where k is the number of valid classes."""
 
 _DO = "draw the audit with these models and a wider rule, as in: manyhot audit --rule 'union(k=5)'"
 

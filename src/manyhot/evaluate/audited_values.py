@@ -41,7 +41,7 @@ from manyhot.registry import Entry
 from manyhot.tables.result_tables import accuracies
 
 FEW_AUDITED = f"fewer than {FEWEST_CASES} audited images count"
-"""Why a value has no interval: a sample of so few misses rare images, and looks as if there were none."""
+"""Why a value has no interval: such a small sample may miss rare images and look as if there were none."""
 
 MOST_CHANGED = 0.2
 """Share of the audited images whose answers change a denominator, from which too few pairs of images of one
@@ -338,7 +338,7 @@ class Auditor:
 
 
 NO_SUMS = "an audit estimates sums over images"
-"""Why metrics that are no ratios of sums cannot be audited."""
+"""Why metrics that are not ratios of sums cannot be audited."""
 
 NOT_WHOLE = "some images have no prediction or are not usable"
 """Why macro average precision cannot be audited."""

@@ -24,10 +24,10 @@ MOST_IN_ALL = 20
 """Number of classes up to which all are on the terminal and on a page."""
 
 MOST_CLASSES = 10
-"""Otherwise, those that were tested there."""
+"""Otherwise, the number of tested classes there."""
 
 MOST_UNTESTED = 5
-"""Those that were not tested there, and their names in a sentence."""
+"""The number of untested classes there, and of their names in a sentence."""
 
 SIGNIFICANT = 0.05
 """Adjusted p below which the models differ on a class."""

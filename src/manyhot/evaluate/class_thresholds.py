@@ -78,7 +78,7 @@ class ClassThresholds:
         Raises
         ------
         MatchError
-            If there are no thresholds for the model, if a class is missing, or if a class is not in the list.
+            If there are no thresholds for the model, if a class has none, or if a class is not in the list.
         """
         lookup = (lambda name: _place(name, n_classes)) if classes is None else classes.find
         found, unknown = dict[int, float](), list[str]()
@@ -129,7 +129,7 @@ class ClassThresholds:
         """Return the model whose thresholds apply to a model: its own, or the only model of the file."""
         if not self.by_model:
             raise MatchError(
-                "The file holds no thresholds.",
+                "The file contains no thresholds.",
                 where=self.name,
                 do=(
                     "choose some with manyhot diagnose classes --for f1: without this option, models whose "

@@ -52,7 +52,7 @@ def clusters_of(clusters: ClustersLike | None, labels: Labels, images: Images | 
 
 
 def number_clusters(values: pa.Array, where: str, image_id: pa.Array) -> Clusters:
-    """Return the clusters of images from their values, of which none may be missing."""
+    """Return the clusters of images, given the value of each image; no value may be missing."""
     if pa.types.is_nested(values.type):
         raise InputError("Clusters are not single values.", where=where, got=f"values of type {values.type}")
     values = values.cast(pa.string())
@@ -125,7 +125,7 @@ def cluster_text(
     slices : Mapping of str to ndarray of bool, shape (n,)
         The requested slices.
     by_image : iterable of str
-        The values with intervals that do not allow for clusters.
+        The values whose intervals do not allow for clusters.
     """
     n, counts = clusters.count(judged), {s: clusters.count(judged & mask) for s, mask in slices.items()}
     of = f" of {name}" if name else ""
@@ -176,7 +176,7 @@ def cluster_notes(
 ) -> Iterator[Note]:
     """Yield a note that says over how many clusters of the predicted images `seen` intervals are computed.
 
-    Without clusters, yield what may be clusters.
+    Without clusters, yield a note on a column that may contain clusters.
     """
     found = clusters_of(clusters, labels, images)
     if found is None:

@@ -49,7 +49,7 @@ def models_at_once() -> int:
 
 
 FEW_STRATA = 8
-"""Strata up to which each is resampled on its own: set sizes, not classes."""
+"""Number of strata up to which each is resampled on its own: enough for set sizes, but not for classes."""
 
 
 @dataclass(frozen=True)
@@ -318,8 +318,7 @@ class Sampler:
         Returns
         -------
         str
-            How the interval on all images is computed: a key of `INTERVALS`, whether or not there are
-            clusters.
+            How the interval on all images is computed: a key of `INTERVALS` without the prefix ``cluster_``.
         """
         if column.by_wilson:
             return "wilson"

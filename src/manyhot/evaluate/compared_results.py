@@ -75,7 +75,7 @@ _KEPT = (
     DRAWN_IMAGES,
     JUDGED_ON,
 )
-"""What the metadata of compared results keeps of theirs."""
+"""Keys of the results' metadata that compared results keep."""
 
 _TEXTS = ("dataset", "metric", "model_a", "model_b", "slice")
 _NUMBERS = ("a", "b", "difference", "lo", "hi", "p")
@@ -317,7 +317,7 @@ def _place(row: Mapping[str, Any], side: str) -> str:
 
 
 class JoinedResults(NamedTuple):
-    """Results to compare, without the models to leave out: `arguments` apart, and `results` joined."""
+    """Results to compare: `arguments` as they were read, `results` joined, without the models left out."""
 
     passed: ResultsLike
     arguments: list[list[Results]]

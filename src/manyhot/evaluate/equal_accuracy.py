@@ -1,4 +1,4 @@
-"""Two groups of models at equal accuracy on the first data set: what each has on the others."""
+"""Two groups of models at equal accuracy on the first data set, compared on the others."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ declare_table(
         COUNT("n_b", "number of models of the second group that are used"),
         COUNT("families_a", "number of families of the n_a models"),
         COUNT("families_b", "number of families of the n_b models"),
-        COUNT("n_pairs", "number of pairs of one model from each group"),
+        COUNT("n_pairs", "number of pairs with one model from each group"),
         COUNT("n_swapped", "number of pairs in a different order at y than at x"),
     ),
 )
@@ -185,7 +185,7 @@ def _by_argument(parts: Sequence[Sequence[Results]]) -> dict[str, str]:
 
 
 def _read_groups(groups: Groups, results: Results) -> dict[str, str]:
-    """Return the group of each model, as `groups` tells it: a mapping, COLUMN=VALUE, or a CSV file.
+    """Return the group of each model according to `groups`: a mapping, COLUMN=VALUE, or a CSV file.
 
     Raises
     ------

@@ -20,7 +20,7 @@ from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, declare_table, in
 Naming = Callable[[str], str]
 
 SHOWN_PAIRS = 5
-"""Pairs on the terminal: those that are most alike, and those that are least."""
+"""Number of the most similar pairs, and of the least similar pairs, on the terminal."""
 
 _WHOSE = (TEXT("dataset", "the data set"), TEXT("metric", "top1 (original label) or real1 (label set)"))
 
@@ -258,7 +258,7 @@ def _vote_rows(models: Sequence[str], votes: Sequence[MajorityVote]) -> Iterator
 
 
 def mean_sentences(dataset: str, rows: Sequence[Row], label: Naming = str) -> Iterator[str]:
-    """Yield the mean consistency by each metric, and the difference of the means; `label` names metrics."""
+    """Yield the mean consistency by each metric, and how the means differ; `label` names the metrics."""
     for row in rows:
         start = f"Error consistency on {dataset} by {label(row['metric'])}"
         if math.isnan(row["kappa"]):

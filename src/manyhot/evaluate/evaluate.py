@@ -299,7 +299,7 @@ class Shows:
     _are_sure: bool = True
 
     def __call__(self, part: Evaluation) -> Evaluation:
-        """Show the models of a data set, unless an error may still take the place of all of them."""
+        """Show the models of a data set, unless the whole call may still end in an error."""
         if self.run.on_event is None:
             return part
         models = set(part.results["model"].unique().to_pylist())

@@ -215,7 +215,7 @@ def _distinct(pairs: pa.Table) -> pa.Table:
 
 
 def adjusted(pairs: pa.Table) -> pa.Table:
-    """Return the pairs with Holm's correction repeated over the pairs that are left."""
+    """Return the pairs, with Holm's correction computed again over these pairs."""
     if not len(pairs):
         return pairs
     ends = [list(map(str, e)) for e in zip(*(pairs[c].to_pylist() for c in END), strict=True)]

@@ -212,12 +212,12 @@ class Judge:
         self._judged.n_batched = len(self._judged.models)
 
     def draw(self) -> None:
-        """Draw the resamples that all models share, if they fit into memory, for use by copies of this judge."""
+        """Draw the resamples that all models and copies of this judge share, if they fit into memory."""
         self._bootstrap.draw_once()
 
     @property
     def can_be_kept(self) -> bool:
-        """Whether batches can be kept: not with audits, draws of label sets, tables by class, or own metrics."""
+        """Whether batches can be kept: not with audits, label-set draws, tables by class, or own metrics."""
         by_class = self._per_class is not None and not self._sets.labelled.any()
         return not (self._auditor or self._posterior or by_class or has_own_metrics())
 
@@ -303,7 +303,7 @@ class Judge:
         return replace(evaluation, confidence=confidence, posterior=posterior)
 
     def _cluster_notes(self, confidence: Mapping[str, pa.Table]) -> Iterator[Note]:
-        """Yield over how many clusters of the judged images intervals are."""
+        """Yield a note that says over how many clusters of the judged images intervals are computed."""
         clusters, options = self._bootstrap.clusters, self._options
         if clusters is None or not self._bootstrap.resamples:
             return
@@ -458,7 +458,7 @@ class Judge:
         self._doubts.clear()
 
     def _add_intervals(self) -> None:
-        """Draw the intervals of the models added since the last time."""
+        """Draw the intervals of the models added since the last call."""
         intervals, without = self._sampler.intervals(), dict[str, dict[str, list[str]]]()
         for number in self._judged.rows:
             key = (number.model, number.metric, number.slice)

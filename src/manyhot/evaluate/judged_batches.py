@@ -1,4 +1,4 @@
-"""What batches of judged models gave, kept in the cache, so that an interrupted run goes on after them.
+"""Results of batches of judged models, kept in the cache so that an interrupted run resumes after them.
 
 Predictions are read and matched again, which takes a tenth of the time, and their contents are compared with
 those that were judged. Batches are kept if there are many models, in files that contain no code.

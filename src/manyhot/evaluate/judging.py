@@ -49,7 +49,7 @@ class Judging(Protocol):
 
 
 OpenJudging = Callable[[Judge, JudgeOptions, Source, KeptBatches | None], AbstractContextManager[Judging]]
-"""Opens a `Judging` for a judge; batches of models are kept, if there is where to keep them."""
+"""Opens a `Judging` for a judge. Batches of models are kept if there is a cache."""
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ class LabelKinds(Result):
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield the images of each kind, near-synonyms, and the agreement with the raters' counts."""
+        """Yield the number of images of each kind, near-synonyms, and the agreement with raters' counts."""
         total = max(sum(self.counts.values()), 1)
         rows = [(kind, f"{n:,}", f"{n / total:.2%}") for kind, n in self.counts.items()]
         yield from table_lines(("kind", "images", "share"), rows)
@@ -195,7 +195,7 @@ def find_label_kinds(
 
 
 def _kinds(source: Source, without: Iterable[str], rules: Rules | None, run: Run) -> LabelKinds:
-    """Return the kinds of one data set, by the models that no pattern of `without` fits."""
+    """Return the kinds of one data set, by the models that match no pattern of `without`."""
     labels, images = labels_of(source), source.images
     sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
     is_counted = images is not None and COUNTED in images.table.column_names
@@ -276,7 +276,7 @@ def _tops(
 
 
 def _two_best(labels: Labels, model: Predictions) -> npt.NDArray[np.integer]:
-    """Return at least two best classes of each image, best first."""
+    """Return at least the top two classes of each image, best first."""
     check_same_classes(labels, model)
     top = model.classes
     if top is None:

@@ -61,7 +61,7 @@ declare_table(
     (
         TEXT("dataset", "the data set"),
         TEXT("metric", "a registered name, with its options"),
-        TEXT("model_a", "the model of the pair that was passed first"),
+        TEXT("model_a", "the model that was passed first of the two"),
         TEXT("model_b", "the other model"),
         REAL("difference_fixed", "value of model_b minus value of model_a on the label sets as they are"),
         REAL("difference", "mean over the draws of the value of model_b minus the value of model_a"),
@@ -148,7 +148,7 @@ class Posterior:
         return drawn
 
     def tables(self, pairs: pa.Table, compared: ComparedPairs) -> dict[str, pa.Table]:
-        """Return the tables ``posterior`` and ``posterior_pairs``; `pairs` are the pairs on the fixed sets."""
+        """Return the tables ``posterior`` and ``posterior_pairs``; `pairs` are those on the fixed sets."""
         rows = [
             {"dataset": self.dataset, "model": model, "metric": metric, **samples.row()}
             for (metric, model), samples in self.values.items()
@@ -189,7 +189,7 @@ class PosteriorSamples:
 
     @property
     def joint(self) -> Floats:
-        """The values under draws and resamples together."""
+        """The values over draws and resamples together."""
         return np.concatenate(self.both)
 
     @property
@@ -322,7 +322,7 @@ def decided_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
 
 
 ONE_PRIOR = ("auto", "dawid-skene", "one-coin")
-"""Aggregators by which proposed classes are as often valid as others, so that probabilities are adjusted."""
+"""Aggregators under which proposed classes are as often valid as others; their probabilities are adjusted."""
 
 
 def draw_people(

@@ -160,8 +160,8 @@ def image_groups(results: Results, end: End) -> list[list[str]]:
 
     Resampled values come with a hash of the images that count. Models without resampled values are assumed to
     be evaluated on the same images if they have the same number of images, including skipped images. Results
-    of earlier versions have no hashes; there, resampled models without a pair were evaluated on different
-    images.
+    of earlier versions have no hashes. In these, models with resampled values but without a pair were
+    evaluated on different images.
 
     Parameters
     ----------

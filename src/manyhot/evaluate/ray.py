@@ -1,8 +1,9 @@
 """Judge the models of a data set on a Ray cluster: this process reads and writes, and workers judge.
 
 Only this process reads predictions and writes files, as without Ray, so that the machines of a cluster share
-no disk. The judge, with labels, slices and resamples, is sent once. A task judges a few models, and what they
-gave is added to this process's judge in the order of the models. Ray repeats the task of a worker that dies.
+no disk. The judge, with labels, slices and resamples, is sent once. A task judges a few models, and their
+results are added to this process's judge in the order of the models. Ray repeats the task of a worker that
+dies.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ OBJECT_STORE = 2 << 30
 """Bytes of the object store of a local cluster: resamples, and the predictions of three tasks."""
 
 TASK_MODELS, TASK_BYTES = 16, 400_000_000
-"""Most models of a task, and about the most bytes of their predictions, such as those of six models on 1.28
-million images. With this many images, each task draws the resamples again, which takes as long as judging
-several models."""
+"""Maximum number of models of a task, and approximate maximum number of bytes of their predictions, such as
+those of six models on 1.28 million images. With this many images, each task draws the resamples again, which
+takes as long as judging several models."""
 
 
 @contextlib.contextmanager

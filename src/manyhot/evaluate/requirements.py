@@ -248,7 +248,8 @@ def entries_of(specs: Sequence[str]) -> list[Entry]:
 def masks_classes(metrics: Sequence[str] | None) -> bool:
     """Return whether tables of classes leave out pairs without a clear answer.
 
-    They follow the first requested metric that has this option. It also decides which model is better.
+    They follow the first requested metric that has this option. This metric also decides which model is
+    better.
     """
     return next(iter(_masks(metrics).values()), False)
 

@@ -88,7 +88,7 @@ class Evaluation(Result):
     judged : tuple of Judged
         The data sets, for the report.
     options : EvaluateOptions
-        The options of the call. The terminal shows the slices, and the gallery is in the report.
+        The options of the call, such as the slices that the terminal shows and the gallery of the report.
     metadata : Mapping of str to str
         ``metrics`` (descriptions of the metrics, as JSON), ``resamples``, ``seed``, and ``classes`` (the hash
         of the class list).

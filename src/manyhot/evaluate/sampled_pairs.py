@@ -1,4 +1,4 @@
-"""Differences of models from resamples and from changes without each image, and the table of resamples."""
+"""Differences between models from resamples and from leaving out each image, and the table of resamples."""
 
 from __future__ import annotations
 
@@ -316,7 +316,7 @@ class SampledPairs:
 
     @classmethod
     def of_samples(cls, samples: pa.Table) -> SampledPairs:
-        """Return what the samples table of one data set contains of models that can be compared."""
+        """Return the values in the samples table of one data set, for models that can be compared."""
         table = samples.filter(pc.is_valid(samples["counted"])).combine_chunks()
         values, changes = (one_chunk(table[name]) for name in ("values", "changes"))
         bits = [(row["counted"], row["right"]) for row in table.select(["counted", "right"]).to_pylist()]

@@ -291,7 +291,7 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
 
 
 TIES_MATTER = 0.0005
-"""Difference that the order of tied classes makes to an accuracy from which on a note says so."""
+"""Minimum effect of the order of tied classes on an accuracy that a note reports."""
 
 
 def score_doubts(case: Case, classes: ClassList | None, *, has_top: bool = True) -> Iterator[str]:

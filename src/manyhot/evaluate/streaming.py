@@ -37,7 +37,7 @@ from manyhot.tables.result_tables import default_metrics
 from manyhot.tables.score_columns import with_scores
 
 DEPTH = 20
-"""Best classes kept of an image by `Evaluator`, unless a metric looks deeper or needs all scores."""
+"""Number of top classes that `Evaluator` keeps for an image, unless a metric needs more, or all scores."""
 
 STATE_VERSION = 1
 """Version of what `Evaluator.state_dict` returns."""
@@ -275,9 +275,9 @@ class Evaluator:
         Parameters
         ----------
         metric : str, optional
-            The one of the evaluator's `metrics` whose value `compute` returns; by default, all of them. With
-            one metric, Lightning logs the object itself and resets it after each epoch: ``self.log("mAP",
-            metric)``.
+            One of the evaluator's `metrics`, whose value `compute` returns; by default, the values of all.
+            With one metric, Lightning logs the object itself and resets it after each epoch:
+            ``self.log("mAP", metric)``.
         **options
             Options of ``torchmetrics.Metric``, such as ``dist_sync_on_step``.
 
@@ -349,7 +349,7 @@ class Evaluator:
         named, own, _ = with_ids(ordered, classes or columns)
         if own is not None and classes is None and columns is None:
             raise InputError(
-                "The classes are names, and the evaluator has no class list.",
+                "The classes are names, but the evaluator has no class list.",
                 got=some_names(own),
                 do="create the evaluator with `classes`, the list of all classes",
             )

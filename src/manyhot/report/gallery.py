@@ -231,7 +231,7 @@ def make_gallery(
     similar_by : str
         The model whose embeddings determined the nearest neighbours in `similar`.
     examples : ClassExamples, optional
-        Images of each class, if `images` are only some of a data set; by default, they are chosen among
+        Images of each class, if `images` contains only part of a data set; by default, they are chosen from
         `images`.
     n_examples : int
         Number of images at the end of `images` that are only shown next to others, as examples.

@@ -379,7 +379,7 @@ class Renderer:
 
     @property
     def is_mine(self) -> bool:
-        """Whether this process started the renderer: a process that was forked from it did not."""
+        """Whether the renderer runs and was started by this process, not by one from which it was forked."""
         return self._owner == os.getpid() and self._process.poll() is None
 
     def draw(self, panels: Sequence[str]) -> list[str] | None:

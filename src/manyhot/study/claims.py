@@ -100,7 +100,7 @@ declare_table(
         REAL.nullable("error_seeds", "standard error over seeds"),
         REAL.nullable(
             "error_images",
-            "standard error over images; null without resamples, if the interval is over seeds alone",
+            "standard error over images; null without resamples, when the interval is over seeds alone",
         ),
         REAL.nullable("df", "degrees of freedom of the interval"),
         COUNT("n_seeds", "number of differences at equal seeds"),

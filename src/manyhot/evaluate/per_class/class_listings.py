@@ -255,7 +255,7 @@ _PAIR_HEADS = (
     ColumnHead("Predicted wrongly", number=False),
     ColumnHead("Present", number=False),
     ColumnHead("Images with both"),
-    ColumnHead("Present is missed", title="Images that show the class, but for which it is not predicted"),
+    ColumnHead("Present is missed", title="Images that show the class but on which it is not predicted"),
     ColumnHead("Wrong in all", title="Images on which the first class is a false positive"),
     ColumnHead("Missed in all", title="Images on which the second class is missed"),
 )

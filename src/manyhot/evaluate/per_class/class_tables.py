@@ -43,7 +43,7 @@ MASKED = (
     "whether (image, class) pairs that are unclear or without an answer are left out rather than counted "
     "as not valid"
 )
-"""What a column of tables of classes says."""
+"""The description of a column of the tables of classes."""
 
 MASKED_ROWS = "masked (without unclear and unanswered pairs)"
 """How listings of classes say that they are masked."""

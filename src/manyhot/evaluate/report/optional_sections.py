@@ -53,7 +53,7 @@ EXPLANATION = (
 def consistency_part(
     tables: ReportTables, shared: Shared
 ) -> tuple[tuple[str, ...], str, tuple[Listing, ...]]:
-    """Return sentences, no warning, and tables of pairs and of majority votes for each data set."""
+    """Return sentences, an empty warning, and tables of pairs and of majority votes for each data set."""
 
     def label(metric: str) -> str:
         return shared.named(metric).label
@@ -156,7 +156,7 @@ ABOUT = (
 
 
 def posterior_part(tables: ReportTables, shared: Shared) -> tuple[tuple[str, ...], str, tuple[Listing, ...]]:
-    """Return the first sentences, no warning, and a table for each data set."""
+    """Return the first sentences, an empty warning, and a table for each data set."""
     rows = headline_rows(tables["posterior"])
     if not rows:
         return (), "", ()

@@ -1,4 +1,4 @@
-"""Panels: a chart with its data, and what all charts share: own, pinned, found and pointed-at models.
+"""Panels: charts with their data, and how all charts show own, pinned, found and hovered models.
 
 From the tables to columns that charts draw: chosen and joined, never computed.
 
@@ -101,7 +101,7 @@ def compose(panels: Sequence[Panel], own: Iterable[str] = (), *, columns: int = 
 
 
 def plain(sheet: Sheet, *ends: str) -> Sheet:
-    """Return a sheet. Many models get no intervals, which would be too small to see and double the page."""
+    """Return a sheet, without intervals if there are many models: these would double the size of the page."""
     if len(set(sheet.get("model", ()))) <= CROSSES:
         return sheet
     return {name: values for name, values in sheet.items() if name not in ends}
@@ -138,7 +138,7 @@ def own_said(own: Sequence[str], text: str) -> str:
 
 
 def text_of(field: str) -> Any:
-    """Return the encoding of a text by a field, which is faster than making one from a string."""
+    """Return an encoding that takes text from a field. This is faster than creating it from a string."""
     return alt.Text(field=field, type="nominal")
 
 
@@ -348,7 +348,7 @@ def signed(value: float, decimals: int = 1) -> str:
 
 
 def shortened(name: str, most: int) -> str:
-    """Return a name shortened to `most` characters by cutting its middle; the ends tell versions apart."""
+    """Return a name cut in the middle to `most` characters, because its ends distinguish versions."""
     return name if len(name) <= most else f"{name[: most - 14]}…{name[-13:]}"
 
 
@@ -402,7 +402,7 @@ def place_names(
     order : iterable of str
         Names, the most important first.
     lines : sequence of (float, float)
-        Further places that names must not cover, such as points along a line.
+        Further positions that names must not cover, such as points along a line.
     size : (float, float)
         Width and height of the panel.
     own : Mapping of str to (float, float)

@@ -778,8 +778,8 @@ def scores_of(classes, seed=0):
         (lambda s: s, None),
         (
             lambda s: s[::-1],
-            "the scores are no more related to the labels than in a random order of the images (mean "
-            "correlation {:.3f} over 4 classes): check the order of rows and classes",
+            "the scores are no more closely related to the labels than if the images were in random order "
+            "(mean correlation {:.3f} over 4 classes): check the order of rows and classes",
         ),
         (
             lambda s: np.where([False, True, False, False], 1, s),

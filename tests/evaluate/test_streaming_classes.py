@@ -230,7 +230,7 @@ def test_what_has_no_place_in_the_list_is_refused():
     )
     numbered = mh.Evaluator(n_classes=5, metrics=["real1"])
     assert message(lambda: numbered.update(SCORES[:2], [["cow", "dog"], ["ant"]])) == (
-        "The classes are names, and the evaluator has no class list.\n"
+        "The classes are names, but the evaluator has no class list.\n"
         "  got:     ant, cow, dog\n"
         "  do:      create the evaluator with `classes`, the list of all classes"
     )

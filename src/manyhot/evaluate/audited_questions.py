@@ -40,8 +40,8 @@ from manyhot.tables.vote_labels import METHOD, combined_votes
 from manyhot.tables.votes import votes_from_table
 
 MOST_UNASKED = 0.01
-"""Largest share of the audited images on which a class that decides a metric may be unknown: it shifts a share
-by at most one point."""
+"""Largest share of the audited images on which a class that decides a metric may be unknown: it shifts a
+share by at most one point."""
 
 _ROUNDING = 1e-9
 

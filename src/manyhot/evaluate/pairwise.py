@@ -366,8 +366,8 @@ def _skipped_line(pairs: Sequence[Difference]) -> Iterator[str]:
     most = max(counts.values())
     if fewer := [f"{name} {most - n:,}" for name, n in counts.items() if n < most]:
         yield (
-            "n: a metric skips images without a valid class and images on which it is undefined. Of "
-            f"{most:,} images, these are skipped: {', '.join(fewer)}"
+            f"n: out of {most:,} images, a metric skips those without a valid class and those on which it "
+            f"is undefined: {', '.join(fewer)}"
         )
 
 

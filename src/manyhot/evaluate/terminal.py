@@ -338,7 +338,7 @@ def apart_lines(results: Results, ranks: pa.Table) -> Iterator[str]:
         if dataset not in compared:
             n = len(models[first] & models[dataset])
             shared = f"{n or 'no'} model{'' if n == 1 else 's'}"
-            why = ", because they have no accuracy in common, such as real1" if n > 1 else ""
+            why = ", because no accuracy, such as real1, is known for both" if n > 1 else ""
             yield f"{first} and {dataset} have {shared} in common and are not compared{why}."
 
 

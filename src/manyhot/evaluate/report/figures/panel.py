@@ -113,7 +113,7 @@ def beyond_said(panels: Sequence[Panel]) -> str:
     if not names:
         return ""
     which = listed(names, 5) if len(names) <= 5 else counted(len(names), "model")
-    return f" {which} {'is' if len(names) == 1 else 'are'} outside the axes of a panel and not drawn there."
+    return f" {which} {'is' if len(names) == 1 else 'are'} beyond the axes of a panel and not drawn there."
 
 
 def line_said(panel: Panel) -> Panel:
@@ -123,7 +123,7 @@ def line_said(panel: Panel) -> Panel:
     title = dict(panel.title) if isinstance(panel.title, Mapping) else {"text": panel.title}
     names = sorted(panel.beyond)
     which = names[0] if len(names) == 1 else counted(len(names), "model")
-    subtitle = [title.get("subtitle", ""), f"The line is also fitted to {which} outside the axes."]
+    subtitle = [title.get("subtitle", ""), f"The line is also fitted to {which} beyond the axes."]
     return replace(panel, title={**title, "subtitle": [text for text in subtitle if text]})
 
 

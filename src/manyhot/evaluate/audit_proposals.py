@@ -196,5 +196,5 @@ class ProposalBalance:
                 where=dataset,
                 got=f"on the proposed label sets, {text} (p = {p:.1g})",
                 allowed=f"p of at least {limit:.1g}",
-                do="pass proposals and models that have not seen the answers about the audited images",
+                do="pass proposals and models that were made without the answers about the audited images",
             )

@@ -132,12 +132,12 @@ class Audit(Flattened):
         return self.audited is not None
 
     def open_sample(self) -> tuple[DrawnSample, dict[str, str]]:
-        """Return the sample, and the sha256 of its file by file name. Other errors: see `read_audit_sample`.
+        """Return the sample, and the sha256 of its file by file name.
 
         Raises
         ------
         UsageError
-            If a sample is neither passed nor in a campaign.
+            If a sample is neither passed nor in a campaign. For other errors, see `read_audit_sample`.
         """
         if isinstance(self.sample, DrawnSample):
             return self.sample, {}

@@ -91,7 +91,7 @@ def audit_questions(people: LabelSets, image_id: pa.Array, campaign: Campaign | 
         People's label sets of the audited images.
     image_id : pyarrow.Array of string, shape (n,)
     campaign : Campaign, optional
-        The campaign in which people answered, whose proposals may record probabilities.
+        The campaign in which people answered. Its proposals may record the probabilities of questions.
     """
     if not people.asked_known or people.complete:
         return ALL_CLASSES

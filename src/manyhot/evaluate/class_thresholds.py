@@ -37,7 +37,7 @@ class ClassThresholds:
     Attributes
     ----------
     by_model : Mapping of str to Mapping of str to float
-        The thresholds by class, for each model; those of the model ``""`` are for all models. NaN if a class
+        The thresholds by class, for each model; those of the model ``""`` apply to all models. NaN if a class
         is never predicted.
     name : str
         Their file, or the parameter.

@@ -161,7 +161,7 @@ def confined_text(clusters: Clusters, sets: LabelSets, judged: Bools, names: Seq
         return ""
     return (
         f"{len(confined):,} of {np.count_nonzero(n):,} classes are valid in one cluster only, such as "
-        f"{listed([names[i] for i in confined.tolist()], _SHOWN)}: how much results on them vary between "
+        f"{listed([names[i] for i in confined.tolist()], _SHOWN)}: how much their results vary between "
         "clusters is unknown, so intervals of macro averages may be too narrow"
     )
 

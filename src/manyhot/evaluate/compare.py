@@ -84,7 +84,7 @@ def compare(
 
     Without `labels`, the arguments are results. Different models that were evaluated on the same labels with
     the same options are compared as if one call had evaluated them. The first data set is the reference. The
-    drop to each other data set is shown for every accuracy that was computed on both data sets. Within each
+    drop to every other data set is shown for each accuracy that was computed on both data sets. Within each
     data set, top1 is compared with the headline metrics on label sets, and models are compared if pairs of
     them were tested. To draw figures of the tables, use manyhot report.
 
@@ -157,8 +157,8 @@ def compare(
         not two.
     MatchError
         If two of the results contain models of one data set that were not evaluated in the same way, or
-        contain a model with different values, if a place in `ends` is in none of the results, `families`
-        contains none of the models, or no image is predicted by all models.
+        contain a model with different values, if a place in `ends` is in none of the results, if `families`
+        contains none of the models, or if no image is predicted by all models.
     ManyhotError
         If results cannot be read or downloaded.
 

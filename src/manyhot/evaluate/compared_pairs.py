@@ -60,7 +60,7 @@ def reference_of(compare_with: str | None) -> str:
 
 
 def may_compare(compare_with: str | None, n_models: int) -> bool:
-    """Return whether pairs of this many models are compared."""
+    """Return whether pairs of models are compared if there are `n_models` models."""
     return compare_with != NO_PAIRS and (compare_with is not None or n_models <= MAX_COMPARED)
 
 

@@ -329,7 +329,10 @@ class JoinedResults(NamedTuple):
 def join_results(
     passed: ResultsLike, *, without: Sequence[str] = (), several_models: bool = False, run: Run = QUIET
 ) -> JoinedResults:
-    """Read results, and leave models out; `several_models` is as in `join`. Errors: see `manyhot.compare`."""
+    """Read results, and leave models out.
+
+    `several_models` is as in `join`, and errors are those of `manyhot.compare`.
+    """
     arguments = [read_source(argument, run) for argument in flattened(passed)]
     parts = [part for argument in arguments for part in argument]
     ends, own_without = _of_benchmarks(parts)

@@ -194,7 +194,7 @@ Options = TypeVar("Options", bound=EvaluateOptions)
 
 
 def with_published_columns(source: Source, options: Options, *, match: str = AUTO) -> tuple[Source, Options]:
-    """Return a data set with the published columns that slices need, and options with the possible slices.
+    """Return a data set with the published columns that slices need, and options with only possible slices.
 
     Slices of a published data set whose images lack the columns are left out, and a remark lists them.
 

@@ -168,7 +168,7 @@ def ratio_lines(rows: Sequence[Row]) -> Iterator[str]:
     yield f"{means[0]['dataset']}, {means[0]['metric_x']} → {means[0]['metric_y']}: {over}"
     head = ("images", "n", "accuracy", "error ratio", "difference", "95 % over images")
     yield from table_lines(head, list(map(_cells, means)))
-    yield f"error ratio: error on the images divided by the error on {means[0]['whole']}"
+    yield f"error ratio: error on these images divided by the error on {means[0]['whole']}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

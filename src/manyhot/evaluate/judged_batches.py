@@ -59,7 +59,7 @@ class JudgedBatch:
     Attributes
     ----------
     about : dict of str
-        Rows and notes, as JSON stores them.
+        Rows and notes, in a form that JSON can store.
     models : list of list of str
         The name of each model and the hash of its predictions, in order.
     tables : list of dict
@@ -104,7 +104,7 @@ class JudgedModels:
     intervals : dict of str to str
         How the intervals of each metric are computed.
     skipped : dict of str to InputError
-        The reason why each metric that was left out has no results, by its name.
+        The reasons why metrics were left out, by the name of the metric.
     n_batched : int
         Number of models when a batch was last resampled.
     """
@@ -119,7 +119,7 @@ class JudgedModels:
     _stored: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     def described(self, *, by_clusters: bool) -> dict[str, dict[str, str]]:
-        """Return the description of each metric, with the kind of its intervals, a key of `INTERVALS`."""
+        """Return the description of each metric and the method of its intervals, a key of `INTERVALS`."""
         kind = "cluster_" if by_clusters else ""
         metrics = {name: describe_metric(name) for name in dict.fromkeys(row.metric for row in self.rows)}
         intervals = {name: kind + interval for name, interval in self.intervals.items() if name in metrics}
@@ -136,7 +136,7 @@ class JudgedModels:
         return frozenset(self.models[self._stored[-1] :])
 
     def batch(self, batch: JudgedBatch) -> JudgedBatch:
-        """Return `batch`, to which the results of the models since the last batch are added."""
+        """Add the results of the models since the last batch to `batch`, and return it."""
         rows, notes, interval_notes, models = self._stored
         batch.about |= {
             "notes": [astuple(note) for note in self.notes[notes:]],

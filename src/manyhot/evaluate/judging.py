@@ -64,7 +64,7 @@ class InTurn:
     def open(
         cls, judge: Judge, _options: JudgeOptions, _source: Source, cache: KeptBatches | None
     ) -> AbstractContextManager[Judging]:
-        """Return the judging in a context that closes nothing."""
+        """Return an instance in a context manager that does nothing on exit."""
         return contextlib.nullcontext(cls(judge, cache))
 
     def add(self, predictions: Predictions, fitted: tuple[Case, Alignment], hashed: list[str] | None) -> None:

@@ -85,7 +85,7 @@ def answer_notes(
 def table_notes(
     dataset: str, labels: Labels, metrics: Sequence[str] | None, by_class: Mapping[str, pa.Table]
 ) -> Iterator[Note]:
-    """Yield a note if only some requested metrics are masked: it says whether tables of classes are, too."""
+    """Yield a note if only some requested metrics are masked; it says whether the tables of classes are."""
     text = mixed_masks(metrics)
     if text and any(map(len, by_class.values())) and label_sets(labels).leaves_out_cells(True):
         yield Note(dataset, "", "classes", 0, text)
@@ -122,7 +122,7 @@ def best_classes_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> 
 
 
 def chance_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> Iterator[Note]:
-    """Yield a note with the values expected by chance, if each model predicts all images with label sets."""
+    """If all models predict all images with label sets, yield a note with the values expected by chance."""
     table = evaluation.results.filter(pc.equal(evaluation.results["slice"], "all"))
     images = {
         m: table.filter(pc.equal(table["metric"], m))["n"].unique().to_pylist() for m in RANKING_METRICS

@@ -61,7 +61,7 @@ declare_table(
     (
         TEXT("dataset", "the data set"),
         TEXT("metric", "a registered name, with its options"),
-        TEXT("model_a", "the model that was passed first of the two"),
+        TEXT("model_a", "of the two models, the one that was passed first"),
         TEXT("model_b", "the other model"),
         REAL("difference_fixed", "value of model_b minus value of model_a on the label sets as they are"),
         REAL("difference", "mean over the draws of the value of model_b minus the value of model_a"),
@@ -148,7 +148,10 @@ class Posterior:
         return drawn
 
     def tables(self, pairs: pa.Table, compared: ComparedPairs) -> dict[str, pa.Table]:
-        """Return the tables ``posterior`` and ``posterior_pairs``; `pairs` are those on the fixed sets."""
+        """Return the tables ``posterior`` and ``posterior_pairs``.
+
+        `pairs` is the pairs table on the fixed label sets.
+        """
         rows = [
             {"dataset": self.dataset, "model": model, "metric": metric, **samples.row()}
             for (metric, model), samples in self.values.items()

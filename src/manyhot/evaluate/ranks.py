@@ -51,8 +51,7 @@ def leading_metric(results: Results, dataset: str, models: Collection[str] | Non
     Parameters
     ----------
     models : collection of str, optional
-        Models of the data set; by default all. Without original labels, not all of them may have the same
-        metrics.
+        Models of the data set; by default all. Without original labels, they may have different metrics.
 
     Returns
     -------
@@ -326,7 +325,7 @@ declare_table(
         TEXT("dataset_x", "the data set on the x axis"),
         TEXT("dataset_y", "the data set on the y axis"),
         TEXT("metric", "a registered name, with its options"),
-        TEXT("analysis", "how the data are changed; as published if they are not changed", values=ANALYSES),
+        TEXT("analysis", "how the data are changed; as published if they are unchanged", values=ANALYSES),
         REAL.nullable(
             "threshold", "threshold on the probability of the labels at x; null for the published threshold"
         ),
@@ -352,7 +351,7 @@ _Numbers = Mapping[End, _Values]
 
 
 def sensitivity(results: Results, thresholds: Results | None, family: Callable[[str], str]) -> pa.Table:
-    """Return the sensitivity table, which compares the first data set with each other data set.
+    """Return the sensitivity table, which compares the first data set with every other data set.
 
     Parameters
     ----------

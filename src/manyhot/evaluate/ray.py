@@ -41,7 +41,7 @@ takes as long as judging several models."""
 
 @contextlib.contextmanager
 def on_ray() -> Iterator[OpenJudging]:
-    """Yield a function that opens the judging of a data set on a Ray cluster, and connect in the background.
+    """Connect to a Ray cluster in the background, and yield a function that opens the judging of a data set.
 
     Raises
     ------

@@ -16,6 +16,7 @@ from manyhot.core.sets import Case
 from manyhot.core.softmax import ROWS, SLACK
 from manyhot.errors import InputError
 from manyhot.registry import Entry, get, missing_options, options_of
+from manyhot.report.text import counted
 from manyhot.tables import Predictions
 from manyhot.tables.result_tables import ORIGINAL_LABELS, default_metrics, vote_metrics
 
@@ -63,7 +64,7 @@ class Unmet:
     do: str = ""
 
     def note(self, *, undefined: bool = False) -> str:
-        """Return a note's text: the metrics are skipped or, with `undefined`, undefined, and why."""
+        """Return the text of a note that says why metrics are skipped or, with `undefined`, undefined."""
         do = f"; {self.do}" if self.do else ""
         return f"{', '.join(self.names)} {'undefined' if undefined else 'skipped'}: {self.why}{do}"
 
@@ -115,7 +116,7 @@ _IF_EXCLUSIVE = "if the network was trained with a softmax, pass `links`, such a
 
 
 def depends_on_sets(metric: Entry) -> bool:
-    """Return whether a metric uses label sets, and not only original labels."""
+    """Return whether a metric uses label sets rather than only original labels."""
     about = metric.about
     return about.get("judged_on") != ORIGINAL_LABELS and not about.get("original_only", False)
 
@@ -154,10 +155,10 @@ def link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
 
 
 _WHY_LINK = {
-    "sigmoid": ", because the sigmoids of an image add up to about its number of classes; if the network was "
-    "trained with a softmax, pass `links`",
-    "softmax": ", because its sigmoids do not add up to about the number of classes; if the network was "
-    "trained with sigmoids, pass `links`",
+    "sigmoid": ", because the sigmoids of an image add up to about its number of valid classes; if the "
+    "network was trained with a softmax, pass `links`",
+    "softmax": ", because the sigmoids of an image do not add up to about its number of valid classes; if "
+    "the network was trained with sigmoids, pass `links`",
 }
 """Why logits are converted in this way if label sets have several classes and there are original labels."""
 
@@ -182,8 +183,8 @@ def _across_links(notes: Iterable[tuple[str, str]]) -> Iterator[str]:
     if all(models.values()) and models["sigmoid"] != models["softmax"]:
         yield (
             "metrics of probabilities are not comparable across links: the probabilities of "
-            f"{len(models['sigmoid']):,} models are sigmoids, and those of {len(models['softmax']):,} a "
-            "softmax; to declare how networks were trained, pass `links`"
+            f"{counted(len(models['sigmoid']), 'model')} are sigmoids, and those of "
+            f"{len(models['softmax']):,} a softmax; to declare how networks were trained, pass `links`"
         )
 
 
@@ -315,7 +316,7 @@ def _add_up(case: Case) -> bool:
 
 
 def scale_of(metric: Entry, other: Scale) -> Scale:
-    """Return the scale of the intervals of a metric: logit of a share."""
+    """Return the scale of the intervals of a metric: the logit scale for a share."""
     if metric.about.get("interval") == "correlation":
         return "correlation"
     return "logit" if metric.about.get("unit", "share") == "share" else other

@@ -59,7 +59,7 @@ def unmatched_notes(dataset: str, model: str, alignment: Alignment) -> Iterator[
 
 
 def pairs_table(pairs: Sequence[Mapping[str, Any]], audited: bool) -> pa.Table:
-    """Return blocks of the pairs table as one; blocks of metrics that are not audited lack some columns."""
+    """Join blocks of the pairs table; the blocks of metrics that are not audited lack some columns."""
     columns = schema("pairs", audited=audited)
     blocks = [
         pa.table({f.name: p.get(f.name, pa.nulls(len(p["n"]), f.type)) for f in columns}, schema=columns)

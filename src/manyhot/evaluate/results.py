@@ -241,7 +241,7 @@ class Evaluation(Result):
 
     @cached_property
     def error_ratios(self) -> pa.Table:
-        """The table ``error_ratios``, which is empty unless the benchmark defines a slice to divide by."""
+        """The table ``error_ratios``, which is empty unless the benchmark defines the slice to divide by."""
         without = json.loads(self.metadata.get("compared", "{}")).get("without", ())
         results = self.as_results().without(without, missing_ok=True)
         return error_ratios(results, self.metadata.get("whole", ""))
@@ -271,7 +271,7 @@ class Evaluation(Result):
         return replace(self, _shown=frozenset(self.results["dataset"].unique().to_pylist()))
 
     def stream(self, run: Run) -> Evaluation:
-        """Report models not shown yet, because writing files takes seconds; `lines` then leaves them out."""
+        """Report the models not shown yet, before files are written; `lines` then leaves them out."""
         if run.on_event is None:
             return self
         for line in self._model_lines():

@@ -271,7 +271,7 @@ class SampledPairs:
             self._right[metric, model] = np.packbits(right)
 
     def add_changes(self, model: str, metric: str, changes: Floats) -> None:
-        """Add the change of a value if each image that counts, or each cluster, is left out, shape (m,)."""
+        """Add the change of a value when leaving out each image that counts, or each cluster, shape (m,)."""
         if not self.is_collecting:
             return
         self._changes[metric, model] = changes.astype(np.float32)

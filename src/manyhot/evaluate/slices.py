@@ -72,7 +72,7 @@ class Slices:
     standing: int = 1
 
     def with_class_masks(self, sets: LabelSets) -> Slices:
-        """Return the slices with masks for the slices by original label, too."""
+        """Return the slices, with masks also for the slices by original label."""
         masks = sets.label == np.array(self.classes, np.int32)[:, None]
         names = self.names + self.class_names
         return replace(self, names=names, masks=np.vstack([self.masks, masks]), classes=(), class_names=())

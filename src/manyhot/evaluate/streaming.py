@@ -264,7 +264,7 @@ class Evaluator:
         self._images = images
 
     def as_torch_metric(self, metric: str | None = None, **options: Any) -> Any:
-        """Return a metric of torchmetrics with the settings of this evaluator, for Lightning.
+        """Return a torchmetrics metric with the settings of this evaluator, for Lightning.
 
         The torchmetrics metric can be part of a ``MetricCollection``, and can be moved and saved with a
         module. Its `update` takes the same arguments as that of the evaluator. Its `compute` returns a dict

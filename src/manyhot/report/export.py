@@ -163,7 +163,7 @@ _SUFFIXES = (".svg", ".png", ".csv")
 
 
 def save_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
-    """Write each figure as NAME.svg, NAME-dark.svg, NAME.png and NAME.csv and return the paths.
+    """Write each figure as NAME.svg, NAME-dark.svg, NAME.png and NAME.csv, and return the paths.
 
     The same figures give the same bytes. Each file is written atomically. Files of figures that no longer
     exist are removed.

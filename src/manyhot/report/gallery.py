@@ -327,7 +327,7 @@ def verdict(best: int | None, row: LabelRow) -> str:
 
 
 def classes_of_rows(rows: Sequence[LabelRow]) -> Iterator[tuple[int, int]]:
-    """Yield images' positions with their original labels or, if there are none, with each valid class."""
+    """Yield the position of each image with its original label or, if no image has any, each valid class."""
     if any(row.label is not None for row in rows):
         yield from ((i, row.label) for i, row in enumerate(rows) if row.label is not None)
     else:

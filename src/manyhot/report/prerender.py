@@ -415,7 +415,7 @@ _running: list[Renderer] = []
 
 
 def start() -> None:
-    """Start the process, unless this process has loaded the library that draws."""
+    """Start the renderer's process, unless the current process has loaded the library that draws."""
     if "vl_convert" in sys.modules or running() is not None:
         return
     with contextlib.suppress(OSError):

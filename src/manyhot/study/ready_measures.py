@@ -72,7 +72,7 @@ def accuracy_measure(
 def calibration_measure(
     *metrics: str, name: str = "calibration", split: str = "test", engine: str = "torch", version: int = 1
 ) -> RunMeasure:
-    """Return a measure of calibration: as `accuracy_measure`, with other metrics by default.
+    """Return a measure of calibration; it differs from `accuracy_measure` only in its default metrics.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def corruption_measure(
     engine: str = "torch",
     version: int = 1,
 ) -> RunMeasure:
-    """Return a measure of how much metrics drop on corrupted test images, on average over the corruptions.
+    """Return a measure of the mean drop of metrics over corruptions and severities of the test images.
 
     The metrics are called ``lost_top1`` and ``corrupted_top1``, for example. All copies of an image are
     resampled together. Images are cropped as in ``manyhot diagnose corruptions``.
@@ -157,7 +157,7 @@ def transfer_measure(
     version: int = 1,
     **options: Any,
 ) -> RunMeasure:
-    """Return a measure of a head that is fitted on the features of the network, for another data set.
+    """Return a measure of a head that is fitted to another data set, on the features of the network.
 
     Parameters
     ----------

@@ -285,10 +285,7 @@ def terminal_lines(class_results: pa.Table, class_means: pa.Table) -> Iterator[s
         shown = [r for r in worst_first(rows) if r["n_positives"]][:PRINTED]
         yield from table_lines(head, [_printed(r) for r in shown])
         if any(r["ap_lo"] is None for r in shown):
-            yield (
-                f"AP and AUROC have no interval for classes with fewer than {FEWEST_POSITIVES} images with "
-                "the class"
-            )
+            yield (f"AP and AUROC have no interval for classes with fewer than {FEWEST_POSITIVES} images")
         reasons = Counter(r["reason"] for r in rows if r["reason"])
         if reasons:
             yield "classes with undefined numbers: " + "; ".join(

@@ -117,7 +117,7 @@ class Differences:
     order : tuple of int
         Indices of the models that have a value, from best to worst.
     states : ndarray of uint8, shape (m, m)
-        `UNKNOWN`, `SAME` or `DIFFERENT`, by indices of models.
+        `UNKNOWN`, `SAME` or `DIFFERENT` for each pair of models, by index.
     """
 
     order: tuple[int, ...]

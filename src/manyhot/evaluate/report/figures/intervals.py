@@ -41,7 +41,7 @@ _TIPS = (("Class", "label"), ("Difference", "value", "2", " points", "lo", "hi")
 
 
 def draw_class_differences(frames: Frames) -> Iterator[Figure]:
-    """Yield the figure of each data set on which classes of two models were tested."""
+    """Yield a figure for each data set on which two models were compared by class."""
     table = frames.tables["class_differences"]
     for dataset in pc.unique(table["dataset"]).to_pylist():
         found = class_verdict(table.filter(pc.equal(table["dataset"], dataset)))

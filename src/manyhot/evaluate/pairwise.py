@@ -74,7 +74,7 @@ class Difference:
         return (ends[0], ends[1]) if self.metric.lower_is_better else (-ends[1], -ends[0])
 
     def to_json(self) -> dict[str, Any]:
-        """Return names and numbers; undefined numbers become null."""
+        """Return the comparison as names and numbers; undefined numbers become null."""
         a, b = (value.value for value in self.values)
         row = {"dataset": self.dataset, "metric": self.metric.name, "model_a": self.reference}
         row |= {"model_b": self.model, "slice": self.slice}
@@ -109,7 +109,7 @@ def differences_at(results: Results, ends: Sequence[End]) -> list[Difference]:
 
 
 def with_holm(pairs: Sequence[Difference]) -> list[Difference]:
-    """Return differences with each p adjusted by Holm's method for their number."""
+    """Return the differences, with each p adjusted by Holm's method for the number of differences."""
     adjusted = holm(np.array([math.nan if d.p is None else d.p for d in pairs]))
     return [replace(d, p=None if math.isnan(p) else float(p)) for d, p in zip(pairs, adjusted, strict=True)]
 

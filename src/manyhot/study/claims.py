@@ -90,8 +90,8 @@ declare_table(
         REAL.nullable("p", "two-sided p-value of no effect"),
         REAL.nullable(
             "p_adjusted",
-            "p-value with Holm's correction, over the main claims for a main claim and over all claims for "
-            "a further claim; null for single pairs",
+            "p-value corrected by Holm's method: for a main claim, over the main claims; for any other "
+            "claim, over all claims; null for single pairs",
         ),
         REAL.nullable("q", "Cochran's Q over the pairs; null for single pairs"),
         REAL.nullable("q_p", "p-value of Q, by Welch's approximation; small if pairs differ"),

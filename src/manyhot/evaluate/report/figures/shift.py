@@ -219,7 +219,7 @@ def _drawn(
 
 
 def mean_drops(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
-    """Plot the mean drop by each metric, its intervals over images and over families, and models' drops."""
+    """Plot the mean drop by each metric, its intervals over images and families, and the models' drops."""
     means = rows.filter(pl.col("model").is_null())
     if means.is_empty():
         return None

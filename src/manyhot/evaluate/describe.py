@@ -35,11 +35,11 @@ from manyhot.tables.arrays import label_sets
 from manyhot.tables.definitions import COUNT, INT, INTS, ITS, REAL, TEXT, TEXTS, bounds, declare_table
 
 LISTED_PAIRS = 200
-"""Pairs of classes that are listed, the most frequent first."""
+"""Number of pairs of classes that are listed, the most frequent first."""
 
 
 MOST_SHOWN = 10
-"""Pairs of classes that a terminal shows of a data set."""
+"""Number of pairs of classes that a terminal shows for a data set."""
 
 declare_table(
     "datasets",
@@ -334,7 +334,7 @@ def _rated(labels: Labels) -> int | None:
 
 
 def _asked(labels: Labels, sets: LabelSets) -> tuple[int | None, int | None, int | None]:
-    """Return how many pairs people were asked about, found valid and could not tell.
+    """Return how many pairs people were asked about, found valid, and could not decide.
 
     The label of an image that no rater has seen was not asked about, nor was a class without votes.
     """

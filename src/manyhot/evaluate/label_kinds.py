@@ -42,10 +42,10 @@ from manyhot.tables.arrays import label_sets
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 COUNTED = "n_objects"
-"""The column of an images table that holds how many objects raters counted."""
+"""The column of an images table with the number of objects that raters counted."""
 
 MOST_SHOWN = 10
-"""Pairs of near-synonyms that a terminal shows."""
+"""Number of pairs of near-synonyms that a terminal shows."""
 
 
 @dataclass(frozen=True, eq=False)

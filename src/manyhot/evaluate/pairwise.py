@@ -28,7 +28,7 @@ NOISE = 0.05
 """Minimum p, after Holm's correction, for a model to be within noise of the best."""
 
 _MOST = 15
-"""Models that a table of differences to the best lists."""
+"""Number of models in a table of differences from the best."""
 
 
 @dataclass(frozen=True)

@@ -278,7 +278,7 @@ def posterior_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
 
 
 VALUES_PRINTED = 12
-"""Values under the posterior that are printed of a data set."""
+"""Number of values under the posterior that are printed for a data set."""
 
 _HEADS = ("", "model", "metric", "as they are", "posterior, raters and images", "raters alone", "n")
 

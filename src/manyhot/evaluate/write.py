@@ -44,10 +44,10 @@ PICTURES, CLASS_PICTURES = "pictures.json", "class_pictures.json"
 
 
 MAX_PICTURES = 200
-"""Images up to which the page of a report shows them."""
+"""Number of images up to which the page of a report shows them."""
 
 MAX_GALLERY = 1000
-"""Images up to which a report has a gallery unless another number is asked for: 3 s and up to 50 MB."""
+"""Number of images up to which a report has a gallery by default: 3 s and up to 50 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +214,7 @@ def _photographed(judged: JudgedData) -> Images | None:
 
 
 FEW_OPEN_FILES = 64
-"""Files that a process may open, below which nothing is prepared early."""
+"""Number of files that a process may open below which nothing is prepared early."""
 
 
 def prepare_renderer() -> None:

@@ -31,10 +31,10 @@ from manyhot.report.text import counted, metric, title_of
 from manyhot.tables import Images, Row
 
 PRINTED = 10
-"""Classes that the terminal shows for a model."""
+"""Number of classes that the terminal shows for a model."""
 
 MOST_MODELS = 3
-"""Models of a data set whose classes a page lists; the tables have all."""
+"""Number of models of a data set whose classes a page lists; the tables contain all models."""
 
 _GOALS = {"f1": "the largest F1", "precision": "a precision of {}", "recall": "a recall of {}"}
 

@@ -301,7 +301,7 @@ def _grouped(rows: pl.DataFrame, name: str, title: str, metric: str) -> Panel:
 
 
 MOST = 3
-"""Models that are drawn of a data set: own ones first, then as they were judged."""
+"""Number of models that are drawn for a data set: own models first, then in the order of evaluation."""
 
 
 NAMES = {"label": "original label", "set": "label set"}

@@ -36,12 +36,12 @@ from manyhot.report.text import listed, metric, title_of
 from manyhot.tables.result_tables import headline
 
 _MOST = 80
-"""Models of a bump chart; of more, the best `BEST` and all own ones are drawn."""
+"""Maximum number of models in a bump chart; if there are more, the best `BEST` and all own ones are drawn."""
 
 
 BEST = 40
 ORDERS = 10
-"""Pairs of rankings of a list; all are in the table."""
+"""Maximum number of pairs of rankings in a list; all are in the table."""
 
 
 COLUMNS = 10
@@ -49,7 +49,7 @@ COLUMNS = 10
 
 
 MOVERS = 6
-"""Models that are named because they change rank most."""
+"""Number of models that are named because they change rank the most."""
 
 
 _LONGEST = 32

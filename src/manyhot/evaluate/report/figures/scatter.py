@@ -49,7 +49,7 @@ from manyhot.report.figure import Axis, Figure, fences
 from manyhot.report.text import counted, title_of
 
 SQUEEZED = 1 / 2
-"""Share of an axis that most models have at least; a few far ones that would leave less are cut off."""
+"""Minimum share of an axis for most models; a few outliers that would leave them less are cut off."""
 
 
 ROOM = 0.05

@@ -315,8 +315,8 @@ def test_proposals_that_have_seen_the_answers_are_noticed():
     assert str(error.value) == (
         "The proposed label sets fit the audited images differently from the other images.\n"
         "  where:   proposed\n"
-        f"  got:     by the proposals, real1 of good: {100 * on:.2f} % on the audited, {100 * of:.2f} % on "
-        f"all images (p = {p:.1g})\n"
+        f"  got:     on the proposed label sets, real1 of good: {100 * on:.2f} % on the audited, "
+        f"{100 * of:.2f} % on all images (p = {p:.1g})\n"
         "  allowed: p of at least 5e-05\n"
         "  do:      pass proposals and models that were made without the answers about the audited images"
     )

@@ -267,7 +267,7 @@ class AuditedImages:
         return Note(dataset, "", "audit", n, text)
 
     def _raters(self) -> str:
-        """Return what intervals say about raters."""
+        """Return what intervals are over, and how raters enter."""
         if not self.draws:
             return "with answers taken as they are"
         return (
@@ -287,7 +287,7 @@ class AuditedImages:
         return bare.with_notes((*first, *(n for n in evaluation.model_notes if n.kind != "raters")))
 
     def _unseen_notes(self, results: pa.Table, dataset: str) -> Iterator[Note]:
-        """Yield what macro average precision takes for granted."""
+        """Yield notes on what macro average precision assumes."""
         if MAP_MACRO not in pc.unique(results["metric"]).to_pylist():
             return
         if self.questions.are_drawn:

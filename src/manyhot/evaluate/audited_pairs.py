@@ -174,7 +174,7 @@ class AuditedPairs:
         return [side_by_side(values) for values in zip(*(self._values[k] for k in keys), strict=True)]
 
     def _same(self, metric: str, models: Sequence[str], a: Ints, b: Ints) -> Bools | None:
-        """Return the audited images that do not tell the models of pairs apart, shape (n, P)."""
+        """Return the audited images on which the models of a pair do not differ, shape (n, P)."""
         if metric not in BY_TOP_CLASS or any(m not in self._top for m in models):
             return None
         top = np.stack([self._top[m] for m in models], axis=1)

@@ -332,7 +332,7 @@ def open_answers(audited: Any, reading: Reading, run: Run) -> tuple[Source, str]
 
 
 def _votes_in(audited: Any, reading: Reading) -> Votes | None:
-    """Return the votes in an argument that may be label sets; None if it holds no votes."""
+    """Return the votes in an argument that may be label sets; None if it contains no votes."""
     classes = open_class_list(reading.classes)
     if isinstance(audited, Votes):
         return audited

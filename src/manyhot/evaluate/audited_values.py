@@ -87,7 +87,7 @@ class Auditor:
 
     @cached_property
     def _inside_draws(self) -> list[Bools]:
-        """The same on each draw of people's label sets."""
+        """The audited images of each slice, on each draw of people's label sets."""
         return [self._inside_by(drawn) for drawn in self.images.draws]
 
     def _inside_by(self, people: LabelSets) -> Bools:
@@ -274,7 +274,7 @@ class Auditor:
         return self._number(number, float(estimated.value[0]), ends, "logit", len(people))
 
     def _features(self, case: Case) -> Sequence[AnyFloats | Bools]:
-        """Return what predicts people's answers."""
+        """Return the features that predict people's answers."""
         assert case.scores is not None
         if self.images.audit.estimator == "sample":
             return ()

@@ -159,7 +159,7 @@ def class_verdict(table: pa.Table) -> ClassVerdict | None:
 
 
 def is_tested(row: Row) -> bool:
-    """Return whether a class has a p."""
+    """Return whether a class has a p-value."""
     return bool(row["p"] == row["p"])
 
 

@@ -214,7 +214,7 @@ def _drawn(
 def _left_out(
     estimate: Pooled, inside: npt.NDArray[np.bool_], value: float
 ) -> tuple[npt.NDArray[np.float64], str]:
-    """Return what leaving out each scored image changes; NaN and why, or empty, without interval."""
+    """Return the change if each scored image is left out; without interval, NaN and why, or empty."""
     if estimate.left_out is None or np.isnan(value):
         return np.empty(0), ""
     scored, reason = estimate.scored & inside, estimate.doubt(inside)

@@ -55,7 +55,7 @@ def drawn_images(dataset: str, image_id: pa.Array, bootstrap: Bootstrap) -> dict
 
 
 def reference_of(compare_with: str | None) -> str:
-    """Return the model that all others are compared with; empty without one."""
+    """Return the model that all others are compared with; empty if there is none."""
     return "" if compare_with in (None, ALL_PAIRS, NO_PAIRS) else str(compare_with)
 
 
@@ -122,7 +122,7 @@ class ComparedPairs:
         return {KEY: json.dumps({dataset: asdict(self)})}
 
     def index_in(self, models: Sequence[str]) -> int | None:
-        """Return the position of the reference among some models; None without a reference."""
+        """Return the position of the reference among some models; None if there is no reference."""
         return models.index(self.reference) if self.reference else None
 
     def among(self, models: Sequence[str]) -> Iterator[tuple[str, str]]:

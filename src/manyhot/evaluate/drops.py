@@ -376,5 +376,5 @@ def _p_matrix(pairs: pa.Table, models: Sequence[str]) -> Floats:
 
 
 def _null(value: float | None) -> float | None:
-    """Return what a table holds: no number is null."""
+    """Return a value for a table: null if it is not a number."""
     return None if value is None or not np.isfinite(value) else float(value)

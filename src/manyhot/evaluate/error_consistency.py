@@ -52,7 +52,7 @@ declare_table(
         COUNT("models", "number of models"),
         COUNT("pairs", "pairs of models with a kappa"),
         *interval(
-            "kappa", "mean of kappa over these pairs", f"{ITS} over images; null without one", value=REAL
+            "kappa", "mean of kappa over these pairs", f"{ITS} over images; null if there is none", value=REAL
         ),
         *interval(
             "difference",

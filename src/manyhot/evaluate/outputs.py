@@ -16,7 +16,7 @@ from manyhot.tables import Results
 from manyhot.tables.own_classes import own_list
 
 _SAVED = (".svg", ".png", ".csv", ".md", ".tex")
-"""Suffixes of what is saved beside a report."""
+"""Suffixes of the files that are saved next to a report."""
 
 
 def write_tables(

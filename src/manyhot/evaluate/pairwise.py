@@ -40,7 +40,7 @@ class Difference:
     values : tuple of ModelValue
         The values of the reference and of the model.
     lo, hi, p : float, optional
-        The 95 % interval over images, and the two-sided p; None if there are no resamples.
+        The 95 % interval over images, and the two-sided p-value; None if there are no resamples.
     n : int
         Number of images that count for both.
     same_images : bool
@@ -109,7 +109,7 @@ def differences_at(results: Results, ends: Sequence[End]) -> list[Difference]:
 
 
 def with_holm(pairs: Sequence[Difference]) -> list[Difference]:
-    """Return the differences, with each p adjusted by Holm's method for the number of differences."""
+    """Return the differences, with p-values adjusted by Holm's method for the number of differences."""
     adjusted = holm(np.array([math.nan if d.p is None else d.p for d in pairs]))
     return [replace(d, p=None if math.isnan(p) else float(p)) for d, p in zip(pairs, adjusted, strict=True)]
 
@@ -118,8 +118,9 @@ def to_best(results: Results, dataset: str, name: str = ALL) -> tuple[str, list[
     """Return the best model by the leading metric, and the other models' differences from it, best first.
 
     If models were compared with a reference, the reference takes the place of the best model. Only models
-    that were evaluated on the same images are compared. Each p is adjusted by Holm's method for the number of
-    these comparisons. `name` is the name of the slice on which models are compared; by default, all images.
+    that were evaluated on the same images are compared. The p-values are adjusted by Holm's method for the
+    number of these comparisons. `name` is the name of the slice on which models are compared; by default, all
+    images.
 
     Notes
     -----
@@ -451,7 +452,7 @@ def _value(metric: Metric, value: float) -> str:
 
 
 def p_text(p: float | None) -> str:
-    """Return a p as text."""
+    """Return a p-value as text."""
     if p is None:
         return "–"
     return f"{p:.3f}" if p >= 0.001 else "<0.001"

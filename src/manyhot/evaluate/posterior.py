@@ -70,8 +70,8 @@ declare_table(
         REAL("above_raters", "the same share, but over draws of the label sets only"),
         FLAG.nullable(
             "decided_fixed",
-            "whether the interval of the difference on the label sets as they are excludes 0; null without "
-            "an interval",
+            "whether the interval of the difference on the label sets as they are excludes 0; null if "
+            "there is no interval",
         ),
         FLAG("decided", "whether lo and hi exclude 0"),
     ),
@@ -222,7 +222,7 @@ def check_probabilities(sets: LabelSets, name: str) -> None:
 
 
 def _ends(samples: Floats, value: float, is_pooled: bool) -> tuple[float | None, float | None]:
-    """Return the ends of an interval; None without one. Resampling moves a metric that is no ratio."""
+    """Return the ends of an interval; None if there is none. Resampling shifts metrics that are not ratios."""
     if not len(samples) or np.isnan(samples).all():
         return None, None
     if is_pooled:
@@ -249,7 +249,7 @@ def _compare(a: PosteriorSamples, b: PosteriorSamples) -> dict[str, Any]:
 
 
 def _fixed(pairs: pa.Table) -> dict[tuple[str, str, str], bool]:
-    """Return whether the interval of each pair excludes 0, by metric and models; none without interval."""
+    """Return whether the interval of each pair excludes 0, by metric and models, if there is an interval."""
     columns = (pairs[name].to_pylist() for name in ("metric", "model_a", "model_b", "slice", "lo", "hi"))
     return {
         (metric, a, b): bool(lo > 0 or hi < 0)

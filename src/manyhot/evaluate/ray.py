@@ -122,7 +122,7 @@ class OnRay:
 
     @property
     def _cpus(self) -> int:
-        """The cores of the cluster, of which there may be more later."""
+        """The number of cores of the cluster, which may grow later."""
         return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
 
     def _submit(self) -> None:
@@ -145,7 +145,7 @@ class OnRay:
             del self._running[task]
 
     def _restore(self) -> None:
-        """Add what the first task gave to the judge, and keep it."""
+        """Add the results of the first task to the judge, and keep them."""
         task, models = self._tasks[0]
         if task in self._running:
             self._wait([task])

@@ -25,7 +25,7 @@ NEEDS = {
     "confidence": "the probability of the top class",
     "probabilities": "probabilities or logits of all classes",
 }
-"""What a metric may need beside ranks, as `needs` at its registration, and how a note says so."""
+"""What a metric may need besides ranks, as `needs` at its registration, and the words for it in a note."""
 
 
 def _kind_of_scores(predictions: Predictions) -> str:
@@ -204,7 +204,7 @@ def _sets_threshold(metric: Entry) -> bool:
 
 
 def by_class_thresholds(metrics: Sequence[Entry], case: Case) -> list[Entry]:
-    """Return the metrics that use the thresholds of classes of a case."""
+    """Return the metrics that use the class thresholds of a case."""
     has = case.thresholds is not None
     return [m for m in metrics if has and _has_link(m) and not _sets_threshold(m)]
 

@@ -371,7 +371,7 @@ _SHOWN = 8
 
 
 def _grouped(notes: Sequence[Note]) -> Iterator[str]:
-    """Yield notes for a terminal: what holds of several models of a data set once, skipped ones last."""
+    """Yield notes for a terminal: a note on several models of a data set once, skipped ones last."""
     models: dict[tuple[str, str], list[str]] = {}
     # What models differ in comes first: only the first notes on models are shown.
     shown = (n for n in notes if n.kind != "skipped")

@@ -406,7 +406,7 @@ class SampledPairs:
     def _sampled(
         self, metric: str, models: Sequence[str], point: Floats, group: Ints, reference: int | None
     ) -> PairTable:
-        """Compare models by resamples; shares of the same images also by the images that tell them apart."""
+        """Compare models by resamples; shares of the same images also by the images on which they differ."""
         samples = np.stack([self._samples[m, metric, ALL] for m in models])
         if len(np.unique(group)) > 1 or not all((metric, m) in self._right for m in models):
             return compare_pairs(point, samples, reference=reference, group=group)

@@ -46,8 +46,8 @@ def sliced(results: Results, dataset: str) -> list[str]:
 def by_slice(results: Results, dataset: str) -> list[Difference]:
     """Return the differences of the leading metric between the second model and the first on each slice.
 
-    Each p is adjusted by Holm's method for the number of slices. The list is empty unless there are two
-    models that are compared on slices.
+    The p-values are adjusted by Holm's method for the number of slices. The list is empty unless there are
+    two models that are compared on slices.
     """
     names = sliced(results, dataset)
     metric = leading_metric(results, dataset) if names else ""

@@ -76,7 +76,7 @@ def headline_blocks(
 
 @dataclass(frozen=True)
 class _Title:
-    """What titles of blocks say: the metric to rank by, the one that the models lack, and how many there are.
+    """The contents of block titles: the metric to rank by, the one that the models lack, and their number.
 
     `n_models` is 0 if all models of the data set have the metric.
     """
@@ -274,7 +274,7 @@ def _image_rows(
 
 
 def _counts(results: Results, column: str) -> dict[tuple[str, str], dict[str, int]]:
-    """Return a number of images of each model, by data set and metric; nothing without the column."""
+    """Return a number of images of each model, by data set and metric; nothing if the column is missing."""
     table = results.table.filter(pc.equal(results.table["slice"], "all"))
     found: dict[tuple[str, str], dict[str, int]] = {}
     if column not in table.column_names:
@@ -479,7 +479,7 @@ def _points(value: float | None) -> str:
 
 
 def span_text(lo: float | None, hi: float | None, scale: int = 100, digits: int = 2) -> str:
-    """Return the ends of an interval as text; a dash without an interval."""
+    """Return the ends of an interval as text; a dash if there is no interval."""
     return "–" if lo is None or hi is None else f"{lo * scale:.{digits}f} to {hi * scale:.{digits}f}"
 
 

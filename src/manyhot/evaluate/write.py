@@ -199,7 +199,7 @@ def error_in_a_line(error: ManyhotError) -> str:
 
 
 def _photographed(judged: JudgedData) -> Images | None:
-    """Return the images that are judged, where a table gives the place of their photographs."""
+    """Return the images that are judged, if a table contains the locations of their photographs."""
     report_tables = [] if judged.images is None else [judged.images]
     beside = (images_file(folder) for folder in dict.fromkeys(f.parent for f in judged.files))
     read = (read_images(p, classes=judged.classes) for p in beside if p.is_file())
@@ -281,7 +281,7 @@ def _commands(call: str) -> str:
 
 
 def _paper_tables(report_tables: ReportTables) -> dict[str, pa.Table]:
-    """Return what goes into a paper as tables: leaderboards, and comparisons without what is the same."""
+    """Return the tables for a paper: leaderboards, and comparisons without constant or empty columns."""
     from manyhot.report.export import for_paper
 
     results = Results(report_tables.results, report_tables["pairs"], models=report_tables["models"])

@@ -286,7 +286,7 @@ TO_SHARE = {
     "manyhot init ": ("classes", "match", "rows", "scores"),
     "manyhot mitigate ": TO_FIT,
 }
-"""The same for commands that take fewer options, or others; of images, only how they are decoded."""
+"""The same for commands with fewer or other options; for images, only how they are decoded."""
 
 OF_IMAGES = (
     "diagnose corruptions",

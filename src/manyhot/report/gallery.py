@@ -24,7 +24,7 @@ from manyhot.report.pictures import (
 from manyhot.tables import Images, Labels, Predictions
 
 SIMILAR = 4
-"""Number of images shown beside a predicted class."""
+"""Number of images shown next to a predicted class."""
 
 LARGEST = 4
 """Largest size of label sets in the filter; it includes larger sets."""
@@ -335,7 +335,7 @@ def classes_of_rows(rows: Sequence[LabelRow]) -> Iterator[tuple[int, int]]:
 
 
 class _SimilarImages:
-    """Chooses the images that are shown beside a class."""
+    """Chooses the images that are shown next to a class."""
 
     def __init__(
         self,

@@ -403,7 +403,7 @@ def evidence(
 
 
 def _pairs(claim: Claim, metric: StudyMetric, single: Sequence[EffectRow]) -> str:
-    """Return at how many pairs a claim holds, at how many it is decided, and the difference at each."""
+    """Return on how many pairs a claim is true, on how many it is decided, and the difference on each."""
     where = "pairs of data set and network" if claim.arm != ALL else "data sets"
     better = sum(r["effect"] > ROUNDING for r in single)
     sign = 1 if metric.better == "higher" else -1

@@ -214,7 +214,7 @@ def _other(metric: StudyMetric) -> Any:
 
 
 REPLICATES = 100
-"""Resamples of the images. The standard deviation of so many values is known to 7 %."""
+"""Number of resamples of the images. The standard deviation of this many values is known to 7 %."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -133,7 +133,7 @@ def points_said(n: int, cross: str) -> str:
 
 
 def own_said(own: Sequence[str], text: str) -> str:
-    """Return a sentence about the user's own models, to append to a text; empty without own models."""
+    """Return a sentence about the user's own models, to append to a text; empty if there are none."""
     return f" {text}" if own else ""
 
 
@@ -296,7 +296,7 @@ class Frames:
         )
 
     def fit(self, x: tuple[str, str], y: tuple[str, str], scale: str, models: str) -> dict[str, Any] | None:
-        """Return the fit on a scale between two data sets and metrics over all images; None without a fit."""
+        """Return the fit on a scale between two data sets and metrics over all images; None if missing."""
         rows = self["fits"].filter(
             (pl.col("dataset_x") == x[0])
             & (pl.col("metric_x") == x[1])
@@ -338,7 +338,7 @@ def short(name: str) -> str:
 
 
 def format_interval(lo: float | None, hi: float | None, decimals: int = 1) -> str:
-    """Return ``11.6 to 12.1``; empty without an interval."""
+    """Return ``11.6 to 12.1``; empty if there is no interval."""
     return "" if lo is None or hi is None else f"{signed(lo, decimals)} to {signed(hi, decimals)}"
 
 

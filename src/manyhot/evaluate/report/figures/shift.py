@@ -274,7 +274,7 @@ def _middles(means: pl.DataFrame) -> dict[str, list[Any]]:
 
 
 def _bars_said(means: pl.DataFrame) -> str:
-    """Return what the bars around the means are; results that were published as numbers have one kind."""
+    """Return what the bars around the means show; results that were published as numbers have one kind."""
     if means["lo"].null_count() == means.height:
         return "The line is its 95 % interval over families of models."
     return (

@@ -222,7 +222,7 @@ def check_probabilities(sets: LabelSets, name: str) -> None:
 
 
 def _ends(samples: Floats, value: float, is_pooled: bool) -> tuple[float | None, float | None]:
-    """Return the ends of an interval; None if there is none. Resampling shifts metrics that are not ratios."""
+    """Return the ends of an interval, or None. Resampling shifts metrics that are not ratios."""
     if not len(samples) or np.isnan(samples).all():
         return None, None
     if is_pooled:

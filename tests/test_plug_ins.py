@@ -393,8 +393,8 @@ def test_notes_name_why_a_metric_is_not_a_number():
     y = (np.random.default_rng(0).random((200, 6)) < 0.5).astype(int)
     found = mh.evaluate(y, y + np.random.default_rng(1).normal(size=y.shape), metrics=["one_nan", "hits3"])
     text = "\n".join(str(note) for note in found.notes)
-    assert "one_nan is nan for 1 image (first: model, image 4), and so for all images together" in text
-    assert "hits3: the value is not a share from 0 to 1" in text
+    assert "one_nan is nan for 1 image (first: model, image 4), and so is its value over all images" in text
+    assert "hits3: the metric is registered without a `unit`, so it should be a share" in text
     assert "does not change the value" not in text
 
 

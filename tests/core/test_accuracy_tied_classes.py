@@ -35,7 +35,7 @@ def test_a_note_says_how_much_ties_matter():
     (note,) = [note for note in found.notes if "highest score" in note]
     assert note.endswith(
         "the highest score belongs to several classes on 75.0% of 4 images, and the first of them is taken: "
-        "real1 is 25.0%, and 35.4% on average if one of them is drawn"
+        "real1 is 25.0%, but would be 35.4% on average if one of them were drawn at random"
     )
     distinct = SCORES + np.arange(4) / 100
     assert not any("highest score" in note for note in evaluate(SETS, distinct, resamples=0).notes)

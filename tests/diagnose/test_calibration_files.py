@@ -87,7 +87,10 @@ def test_clusters_are_the_cases_of_intervals_and_are_not_divided(own):
     options = ["--images", "images.csv", "--clusters", "camera", "--out", "out"]
     done = CliRunner().invoke(cli.app, [*words, *options])
     assert done.exit_code == 0, done.output
-    note = "labels: intervals and p-values are over 20 clusters of camera with 200 images; with fewer than 30"
+    note = (
+        "labels: intervals and p-values are computed over 20 clusters of camera with 200 images; with "
+        "fewer than"
+    )
     assert note in done.output
     given = read_predictions("net.parquet")
     clusters = Clusters.of(camera)

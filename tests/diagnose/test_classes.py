@@ -64,7 +64,7 @@ def test_the_command_prints_the_worst_classes_and_writes_files(files, arrays):
     assert lines[8].split() == ["class", "images", "AP", "AUROC", "threshold", "precision", "recall", "F1"]
     assert [line.split()[0] for line in lines[9:12]] == [CLASSES[c] for c in np.argsort(values)]
     assert lines[9].split()[1] == str(valid[:, np.argmin(values)].sum())
-    assert lines[12] == "AP and AUROC have no interval on fewer than 30 images with the class"
+    assert lines[12] == "AP and AUROC have no interval for classes with fewer than 30 images"
     assert lines[13] == "classes with undefined numbers: 1 on no image"
     names = ("class_results", "class_confusions", "class_curves", "class_means")
     written = {f"{name}.{suffix}" for name in names for suffix in ("parquet", "csv")} | {"thresholds.csv"}
@@ -131,7 +131,7 @@ def test_clusters_of_images(files):
     )
     done = run("--images", "i.csv", "--clusters", "camera", "--out", "out")
     assert done.exit_code == 0, done.output
-    assert "intervals and p-values are over 30 clusters of camera with 300 images" in done.output
+    assert "intervals and p-values are computed over 30 clusters of camera with 300 images" in done.output
     assert run("--images", "i.csv", "--out", "alone").exit_code == 0
     by_cluster, by_image = (pl.read_csv(f"{name}/class_results.csv") for name in ("out", "alone"))
     assert by_cluster["ap"].to_list()[:3] == by_image["ap"].to_list()[:3]

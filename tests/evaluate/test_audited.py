@@ -72,7 +72,7 @@ def test_half_an_audit_is_refused(given):
     world = World()
     models = list(world.models.values())
     assert message(UsageError, lambda: evaluate(world.proposed, models, **{given: "file.parquet"})) == (
-        "An audit needs people's label sets and the sample of their images.\n"
+        "An audit requires people's label sets and the sample that was drawn.\n"
         f"  got:     `{given}` without `{other}`\n"
         f"  do:      pass `{other}`, too"
     )
@@ -141,11 +141,12 @@ def test_answers_about_images_outside_the_sample_are_refused():
     extra = pa.array(sorted(set(IDS.to_pylist()) - set(drawn.drawn.to_pylist()))[:2], pa.string())
     labels = world.audited(pa.concat_arrays([drawn.drawn, extra]))
     assert message(MatchError, lambda: world.evaluate(labels=labels)) == (
-        "People answered images that are not in the sample.\n"
+        "People answered questions about images that are not in the sample.\n"
         "  where:   people\n"
         f"  got:     2 of 122 images, such as {extra[1]}, {extra[0]}\n"
         "  allowed: the 120 images that were drawn\n"
-        "  do:      pass only the label sets of the drawn images: others have no probabilities"
+        "  do:      pass only the label sets of the drawn images: the other images had no chance of being "
+        "drawn"
     )
 
 
@@ -153,11 +154,11 @@ def test_images_of_the_sample_without_an_answer_are_refused():
     world, drawn = World(), drawn_of()
     answered = drawn.drawn.take(pa.array([*range(40), *range(42, 120)]))
     assert message(MatchError, lambda: world.evaluate(labels=world.audited(answered))) == (
-        "People did not answer some images of the sample.\n"
+        "Some images of the sample have no answers.\n"
         "  where:   people\n"
         f"  got:     2 of 120 images without an answer, such as {drawn.drawn[40]}, {drawn.drawn[41]}\n"
-        "  allowed: answers to all images, or to the first ones in the order of the sample\n"
-        "  do:      answer the remaining images: they may be the difficult ones"
+        "  allowed: answers about all images, or about the first ones in the order of the sample\n"
+        "  do:      answer questions about the remaining images, too: they may be the difficult ones"
     )
 
 
@@ -172,7 +173,7 @@ def test_proposals_made_from_the_same_answers_are_refused(tmp_path):
         "  where:   proposed\n"
         "  got:     votes.parquet, from which the audited label sets were made, too\n"
         "  allowed: proposals made without these answers; otherwise, they look better than they are\n"
-        "  do:      propose label sets by models, or cross-fit: manyhot.core.audit_cross_fitting"
+        "  do:      let models propose label sets, or use cross-fitting: manyhot.core.audit_cross_fitting"
     )
 
 
@@ -246,7 +247,7 @@ def test_metrics_that_cannot_be_audited_are_named():
     assert not any(m.endswith("_unasked") for m in found.results["metric"].unique().to_pylist())
     assert found.notes[3] == (
         "proposed, 2 models: real1_unasked, real5_unasked, mla_unasked, variable_topk_unasked, asma_unasked "
-        "left out: the classes that raters are asked about differ in an audit"
+        "left out: in an audit, raters are asked about other classes"
     )
 
 
@@ -295,7 +296,7 @@ def test_a_mean_over_classes_needs_pairs_if_many_images_have_no_valid_class(monk
 
 def test_if_no_requested_metric_can_be_audited_it_is_an_error():
     assert message(InputError, lambda: World().evaluate(metrics=["real1_unasked"])) == (
-        "real1_unasked cannot be audited: the classes that raters are asked about differ in an audit.\n"
+        "real1_unasked cannot be audited: in an audit, raters are asked about other classes.\n"
         "  do:      leave it out of `metrics`"
     )
 
@@ -321,8 +322,8 @@ def test_notes_say_first_how_values_were_estimated_and_what_proposals_alone_say(
         "proposed: values are estimates on people's label sets: 120 of 400 images were audited (uniform "
         "sample, seed 3; estimator ppi++); intervals are for the values on these images, with answers "
         "taken as they are",
-        "proposed: it is not recorded which classes people were asked about; unlisted classes count as not "
-        "valid",
+        "proposed: the labels do not record which classes people were asked about, so unlisted classes count "
+        "as not valid",
         f"proposed: on the proposed label sets alone, real1 would differ by {np.mean(bias):+.2f} points "
         f"(mean over 2 models; {min(bias):+.2f} to {max(bias):+.2f})",
     )
@@ -441,7 +442,7 @@ def test_one_model_cannot_propose_for_itself():
 def test_options_of_an_audit_need_one(options, names):
     world = World()
     assert message(UsageError, lambda: evaluate(world.people, list(world.models.values()), **options)) == (
-        "Options of an audit need people's label sets.\n"
+        "Options of an audit require people's label sets.\n"
         f"  got:     {names} without `audited`\n"
         f"  do:      pass `audited`, or leave out {names}"
     )

@@ -178,12 +178,15 @@ def test_a_note_says_which_images_values_are_of(empty):
     asked = asked_by(world, ("good", "bad"), k=N_CLASSES)
     rows, found = audit(world, asked)
     share = 100 * np.mean([not world.sets[i] for i in rows])
-    text = "proposed: values are for images on which at least one class that people were asked about is valid"
+    text = (
+        "proposed: values are for images with at least one valid class among those that people were asked "
+        "about"
+    )
     if share:
         text += (
             f"; on {share:.1f} % of the audited images, no class was found valid; if other classes are valid "
             "on these images, real1 over all images with a valid class is lower by up to "
-            f"{share:.1f} % of the value"
+            f"{share:.1f} % of its value"
         )
     assert found.notes[1] == text
 

@@ -187,7 +187,7 @@ def message(kind, make):
 
 def test_one_draw_is_refused():
     assert message(UsageError, lambda: judged(World(), 1)) == (
-        "The variance over draws of people's label sets needs several draws.\n"
+        "Several draws are needed to compute the variance over draws of people's label sets.\n"
         "  got:     `posterior` 1\n"
         "  allowed: at least 2, or 0 for none\n"
         "  do:      draw 20 or more"

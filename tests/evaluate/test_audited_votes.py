@@ -54,7 +54,7 @@ def test_votes_are_combined_as_by_aggregate(audited):
         assert found.to_polars().equals(same.to_polars())
         where = "votes.parquet" if answers == path else "the votes"
         assert found.notes[0].endswith(
-            f"; people's label sets are the 2,160 answers of 3 raters in {where}, combined by the method "
+            f"; people's label sets combine the 2,160 answers of 3 raters in {where} by the method "
             "auto, as in manyhot aggregate"
         )
     assert evaluate(world.proposed, models, audited=path, sample=drawn).inputs == {path.name: sha256(path)}
@@ -85,7 +85,7 @@ def test_the_sample_and_golden_images_of_a_campaign_are_those_beside_the_votes(a
         {"image_id": [other], "class_id": pa.array([0], pa.int32()), "rater_id": ["a"], "answer": ["yes"]}
     )
     write(pa.concat_tables([votes, golden]), path, "votes", about=about)
-    assert "People answered images that are not in the sample." in message(
+    assert "People answered questions about images that are not in the sample." in message(
         MatchError, lambda: evaluate(world.proposed, models, audited=path)
     )
     Campaign(folder, "", "", N_CLASSES, 121, "", {}).write()
@@ -127,7 +127,7 @@ def test_proposals_may_be_in_a_file_of_their_own(audited):
     by_models = evaluate(images, models, audited=people, sample=drawn)
     assert found.value("real1", model="good") != by_models.value("real1", model="good")
     assert message(UsageError, lambda: evaluate(images, models, proposed=path)) == (
-        "An audit needs people's label sets and the sample of their images.\n"
+        "An audit requires people's label sets and the sample that was drawn.\n"
         "  got:     `proposed` without `audited`\n"
         "  do:      pass `audited`, too"
     )

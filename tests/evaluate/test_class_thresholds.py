@@ -138,7 +138,7 @@ def test_two_models_are_compared_at_their_own_thresholds(splits):
         (
             [("sea", 0.1)],
             MatchError,
-            "Thresholds are of classes that are not in the class list.\n"
+            "Some thresholds are for classes that are not in the class list.\n"
             "  where:   t.csv\n"
             "  got:     sea\n"
             "  allowed: the 5 classes of the labels and predictions\n"
@@ -159,7 +159,7 @@ def test_two_models_are_compared_at_their_own_thresholds(splits):
             "A class has several thresholds.\n"
             "  where:   t.csv\n"
             "  got:     arable\n"
-            "  do:      leave the rows of one data set and one choice of thresholds",
+            "  do:      keep only the rows of one data set and one choice of thresholds",
         ),
         (
             [("arable", "high")],
@@ -199,7 +199,7 @@ def test_thresholds_of_a_single_model_apply_to_any_and_a_note_names_it(splits):
     assert note == "f1_macro: with the thresholds of t.csv, which were chosen for old"
     unused = evaluate("test.csv", ["net.csv"], thresholds="t.csv", metrics=["map_macro"], reading=READING)
     (note,) = [n.text for n in unused.model_notes if n.kind == "thresholds"]
-    assert note == "the thresholds are not used, because no metric has one; pass `metrics`, such as f1_macro"
+    assert note == "no metric uses the thresholds; pass `metrics` that do, such as f1_macro"
 
 
 @pytest.mark.filterwarnings("error")
@@ -226,7 +226,7 @@ def test_a_file_without_thresholds_says_how_to_choose_some(splits):
         with pytest.raises(MatchError) as error:
             evaluate("test.csv", ["net.csv"], thresholds=path, metrics=["f1_macro"], reading=READING)
         assert str(error.value) == (
-            f"The file holds no thresholds.\n  where:   {path}\n"
-            "  do:      choose some with manyhot diagnose classes --for f1: without it, the top class of "
-            "models whose probabilities add up to 1 is predicted"
+            f"The file contains no thresholds.\n  where:   {path}\n"
+            "  do:      choose some with manyhot diagnose classes --for f1: without this option, models "
+            "whose probabilities add up to 1 predict their top class, and have no thresholds"
         )

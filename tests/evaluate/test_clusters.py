@@ -256,14 +256,14 @@ def test_an_array_is_matched_to_labels_in_arrays():
 
 def test_the_note_states_the_numbers_of_clusters_and_images():
     n = len(DATA.people)
-    exceptions = "; intervals of bins of confidence are still over images, and too narrow"
+    exceptions = "; intervals of bins of confidence are still computed over images, and are too narrow"
     (note,) = (note for note in evaluate().model_notes if note.kind == "clusters")
-    assert note.text == f"intervals and p-values are over 250 clusters with {n:,} images{exceptions}"
+    assert note.text == f"intervals and p-values are computed over 250 clusters with {n:,} images{exceptions}"
     few = draw(12)
     note = next(note for note in evaluate(few).model_notes if note.kind == "clusters")
     assert note.text == (
-        f"intervals and p-values are over 12 clusters with {len(few.people)} images; with fewer than 30 "
-        f"clusters, intervals may be too narrow{exceptions}"
+        f"intervals and p-values are computed over 12 clusters with {len(few.people)} images; with fewer "
+        f"than 30 clusters, intervals may be too narrow{exceptions}"
     )
     enough = [note.text for note in evaluate(draw(30)).model_notes if note.kind == "clusters"]
     assert len(enough) == 1
@@ -277,9 +277,13 @@ def test_classes_that_are_in_one_cluster_only_are_noted():
     labels.loc[(DATA.people == "p1").to_numpy(), "z"] = 1
     for metric, expected in (("map_macro", 1), ("real1", 0)):
         found = manyhot.evaluate(labels, DATA.models, metrics=[metric], clusters=DATA.people, reading=READING)
-        notes = [n.text for n in found.model_notes if n.text.startswith("1 of 4 classes are in one cluster")]
+        notes = [
+            n.text for n in found.model_notes if n.text.startswith("1 of 4 classes are valid in one cluster")
+        ]
         assert len(notes) == expected
-    assert not any("in one cluster" in note.text for note in evaluate(metrics=["map_macro"]).model_notes)
+    assert not any(
+        "valid in one cluster" in note.text for note in evaluate(metrics=["map_macro"]).model_notes
+    )
 
 
 def test_the_note_counts_the_clusters_of_the_images_that_are_predicted():
@@ -295,8 +299,9 @@ def test_the_note_counts_the_clusters_of_the_images_that_are_predicted():
     n = images["people"].nunique()
     assert n < 30 < data.people.nunique()
     assert note.text.startswith(
-        f"intervals and p-values are over {n} clusters with 70 images; with fewer than 30 clusters, such as "
-        f"view=AP with {views['AP']} and view=PA with {views['PA']}, intervals may be too narrow"
+        f"intervals and p-values are computed over {n} clusters with 70 images; with fewer than 30 "
+        f"clusters, such as view=AP with {views['AP']} and view=PA with {views['PA']}, intervals may be too "
+        "narrow"
     )
 
 
@@ -328,8 +333,8 @@ def test_a_likely_column_is_suggested(column, is_likely):
     found = evaluate(clusters=None, reading=Reading(scores="probability", images=images))
     texts = [note.text for note in found.model_notes if note.kind == "clusters"]
     assert texts == is_likely * [
-        f"intervals assume independent images, but values of {column} occur several times: to draw them "
-        f"instead of images, pass {column} as `clusters`"
+        f"intervals assume that images are independent, but some of them share a value of {column}: to "
+        f"resample these values instead of images, pass {column} as `clusters`"
     ]
 
 

@@ -542,8 +542,8 @@ def test_numbers_of_images_that_differ_between_metrics_are_explained():
         lines = list(compare(models, labels=hot, metrics=metrics, resamples=20).lines())
         skipped = int((~hot.any(axis=1)).sum())
         line = (
-            "n: of 80 images, those without a valid class, or on which a metric is undefined, are skipped: "
-            f"map_image {skipped}"
+            "n: out of 80 images, a metric skips those without a valid class and those on which it is "
+            f"undefined: map_image {skipped}"
         )
         assert (line in lines) == ("map_image" in metrics)
         assert any(text.startswith("average precision by class") for text in lines)

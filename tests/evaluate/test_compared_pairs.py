@@ -213,8 +213,8 @@ def test_more_models_than_300_are_not_compared_by_default(data, monkeypatch):
     assert not len(found.pairs)
     assert ComparedPairs.of(found.metadata, "mine") == ComparedPairs("none")
     note = (
-        "no pairs of models are compared, because 5 models are more than 4; to compare all with one of them, "
-        "pass its name as `compare_with`; to compare all pairs, pass all"
+        "no pairs of models are compared, because there are more than 4 models (5); to compare all with "
+        "one of them, pass its name as `compare_with`; to compare all pairs, pass all"
     )
     assert f"mine: {note}" in found.notes
     assert [(n.kind, n.text) for n in found.model_notes if n.kind == "pairs"] == [("pairs", note)]
@@ -393,15 +393,15 @@ def test_the_page_says_what_is_not_compared(judged, data, tmp_path, monkeypatch)
     text = page(own, tmp_path / "mid")
     assert "Models are compared only with mid." in text
     assert "near on Mine is 3rd of 5" in text or "near on mine is 3rd of 5" in text
-    assert "it does not differ beyond noise from mid, and was not compared with 3 others." in text
-    apart = "from every other model that it was compared with, and was not compared with 3 others."
+    assert "it does not differ beyond noise from mid, and was not compared with 3 other models." in text
+    apart = "from every other model that it was compared with, and was not compared with 3 other models."
     assert f"it differs beyond noise {apart}" in text
     text = page(judged["none"], tmp_path / "none")
     assert "No pairs of models are compared." in text
     assert "whether other models differ from it beyond noise was not tested" in text
     monkeypatch.setattr(compared_pairs, "MAX_COMPARED", 4)
     text = page(judge(data), tmp_path / "default")
-    assert "no pairs of models are compared, because 5 models are more than 4" in text.lower()
+    assert "no pairs of models are compared, because there are more than 4 models (5)" in text.lower()
     text = page(judged["all"], tmp_path / "all")
     assert "compared only with" not in text
     assert "No pairs" not in text
@@ -514,5 +514,5 @@ def test_it_is_said_why_data_sets_without_accuracies_are_not_compared(data):
     ]
     assert (
         "old and new have 5 models in common and are not compared, because no accuracy, such as real1, is "
-        "known of both."
+        "known for both."
     ) in list(compare(*found).lines())

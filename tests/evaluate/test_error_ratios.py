@@ -155,7 +155,7 @@ def test_the_error_of_all_images_has_no_interval(judged):
 def test_the_terminal_and_the_licence(judged):
     lines = list(judged[0].lines())
     assert "imagenet-val, top1 → real1: means over 6 models" in lines
-    assert lines[-1] == "error ratio: error on the images divided by the error on factor=average"
+    assert lines[-1] == "error ratio: error on these images divided by the error on factor=average"
     assert "imagenet-val: the column 'factor' is that of imagenet-x (licence CC-BY-NC-4.0)" in judged[0].notes
     (source,) = (s for s in json.loads(judged[0].metadata["sources"]) if s["licence"] == "CC-BY-NC-4.0")
     assert "Idrissi" in source["citation"]

@@ -156,7 +156,7 @@ def test_the_command(predicted, tmp_path, monkeypatch):
     assert told["absent"] == 0
     (tmp_path / IDS[2]).write_bytes(b"broken")
     done = CliRunner().invoke(cli.app, ["gallery", "pred"])
-    assert done.stderr == "Note: 1 photograph cannot be shown; the gallery shows the reasons instead.\n"
+    assert done.stderr == "Note: 1 photograph cannot be shown; the gallery shows the reason for each.\n"
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_one_that_is_asked_for_needs_photographs(home):
     Path("pred/images.parquet").unlink()
     assert evaluated(gallery=5)[0] == (
         "the report has no gallery: no images table contains the locations of photographs; pass a table "
-        "with the column uri with `images`"
+        "with the column uri as `images`"
     )
 
 

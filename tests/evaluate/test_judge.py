@@ -458,8 +458,8 @@ def multi_label(kind="logit", n=60, c=6):
 
 
 SOFTMAX = (
-    "the probability of a class is the softmax of its logit, because its sigmoids do not add up to about the "
-    "number of classes; if the network was trained with sigmoids, pass `links`"
+    "the probability of a class is the softmax of its logit, because the sigmoids of an image do not add "
+    "up to about its number of valid classes; if the network was trained with sigmoids, pass `links`"
 )
 
 
@@ -482,8 +482,8 @@ def test_the_link_of_a_sigmoid_network_does_not_depend_on_original_labels():
     (note,) = labelled.notes
     assert note == (
         "labels, model: f1_macro, ece_set: the probability of a class is the sigmoid of its logit, because "
-        "the sigmoids of an image add up to about its number of classes; if the network was trained with a "
-        "softmax, pass `links`"
+        "the sigmoids of an image add up to about its number of valid classes; if the network was trained "
+        "with a softmax, pass `links`"
     )
 
 
@@ -518,7 +518,7 @@ def test_links_of_some_models_are_declared_and_not_comparable_with_others():
     assert found.value("ece_set", model="b") == pytest.approx(p.value("ece_set"), abs=1e-5)
     assert found.value("ece_set", model="a") != found.value("ece_set", model="b")
     assert found.notes[0] == (
-        "labels: metrics of probabilities are not comparable across links: the probabilities of 1 models are "
+        "labels: metrics of probabilities are not comparable across links: the probabilities of 1 model are "
         "sigmoids, and those of 1 a softmax; to declare how networks were trained, pass `links`"
     )
 
@@ -778,8 +778,8 @@ def scores_of(classes, seed=0):
         (lambda s: s, None),
         (
             lambda s: s[::-1],
-            "the scores are no more related to the labels than in a random order of the images (mean "
-            "correlation {:.3f} over 4 classes): check the order of rows and classes",
+            "the scores are no more closely related to the labels than if the images were in random order "
+            "(mean correlation {:.3f} over 4 classes): check the order of rows and classes",
         ),
         (
             lambda s: np.where([False, True, False, False], 1, s),

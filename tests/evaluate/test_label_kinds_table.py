@@ -86,8 +86,8 @@ def test_without_hierarchy_confusion_alone_joins_labels():
         (
             lambda: find_label_kinds(LABELS, []),
             InputError,
-            "Finding confused classes needs predictions, and there are none.\n  do:      pass predictions "
-            "of at least one model",
+            "Finding confused classes requires predictions, but there are none.\n  do:      pass "
+            "predictions of at least one model",
         ),
         (
             lambda: find_label_kinds(LABELS, [model_of([[1], [2]])]),

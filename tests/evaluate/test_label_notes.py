@@ -67,8 +67,8 @@ def test_one_pair_and_none():
 
 def test_lists_of_the_best_classes_say_why_there_is_no_map():
     assert notes_of(run(labels(), model(top=2)), "needs_scores") == [
-        "mAP and F1 are left out, because they need scores of all classes, and the predictions contain only "
-        "the best classes of each image; predict or export the scores of all classes"
+        "mAP and F1 are left out, because they need scores of all classes, but the predictions contain only "
+        "the top classes of each image; predict or export the scores of all classes"
     ]
     chosen = run(labels(), model(top=2), metrics=["real1"])
     original = run(labels(label=pa.array([0] * 40, pa.int32())), model(top=2))
@@ -262,7 +262,7 @@ def test_tables_of_classes_are_masked_like_the_first_metric(tmp_path):
     models = [csv(tmp_path / "a.csv", other, NAMES), csv(tmp_path / "b.csv", MODEL, NAMES)]
     masked, plain = "map_macro(masked=True)", "map_macro"
     of_masked, of_plain = averages(values, MODEL)
-    mixed = "tables of classes {} unclear and unanswered pairs{}, as {} does, the first of these metrics"
+    mixed = "tables of classes {} unclear and unanswered pairs{}, as does {}, the first of these metrics"
     for metrics, expected, note in (
         ([masked], of_masked, ""),
         ([plain], of_plain, ""),

@@ -27,7 +27,7 @@ def test_models_whose_results_are_replaced_are_named(judged, tmp_path):
         return [line for line in result.lines() if "replaced" in line]
 
     start = f"the earlier results in {tmp_path} were replaced, and those"
-    end = "are gone; to keep the results of several runs, write each to a folder of its own"
+    end = "are gone; to keep the results of several runs, write each run to its own folder"
     assert replaced(judged("a", "b", "c")) == []
     assert replaced(judged("a", "b", "c", "d")) == []
     assert replaced(judged("b", "e")) == [f"{start} of a, c, d {end}"]

@@ -239,7 +239,7 @@ def test_models_that_kill_their_workers(cifar10h):
         done.set()
         thread.join()
     assert str(error.value) == (
-        "Each Ray worker that evaluates these models dies.\n"
+        "All Ray workers that evaluated these models died.\n"
         "  where:   deadly\n"
         "  got:     3 workers died\n"
         "  do:      give Ray's workers more memory, or evaluate these models without `engine`"

@@ -215,7 +215,7 @@ def test_columns_of_merged_frames_must_agree():
     for evaluator, names in zip(evaluators, ("abc", "bac"), strict=True):
         evaluator.update(pd.DataFrame(SCORES[:2, :3], columns=list(names)), [[0], [1]])
     assert message(lambda: evaluators[0] + evaluators[1], MatchError) == (
-        "The columns are not the classes.\n"
+        "The columns do not match the class list.\n"
         "  where:   evaluator 1\n"
         "  got:     b, a, c\n"
         "  allowed: a, b, c\n"

@@ -181,7 +181,7 @@ def test_evaluators_with_one_list_are_merged_and_those_with_two_are_refused():
     named.update(*FORMS["tables"](range(4)))
     numbered.update(SCORES[:4], table(range(4), sorted(NAMES)))
     assert message(lambda: named + numbered, MatchError) == (
-        "The columns are not the classes.\n"
+        "The columns do not match the class list.\n"
         "  where:   evaluator 1\n"
         "  got:     ant, bee, cow, dog, zebra\n"
         "  allowed: zebra, ant, cow, dog, bee\n"
@@ -230,7 +230,7 @@ def test_what_has_no_place_in_the_list_is_refused():
     )
     numbered = mh.Evaluator(n_classes=5, metrics=["real1"])
     assert message(lambda: numbered.update(SCORES[:2], [["cow", "dog"], ["ant"]])) == (
-        "The classes are names, and the evaluator has no class list.\n"
+        "The classes are names, but the evaluator has no class list.\n"
         "  got:     ant, cow, dog\n"
         "  do:      create the evaluator with `classes`, the list of all classes"
     )

@@ -218,7 +218,7 @@ def test_two_models_image_by_image(visit, outcome):
         "both": "both right",
         "b": "only second right",
         "neither": "both wrong",
-        "open": "cannot be said",
+        "open": "unknown",
     }[outcome]
     button = page.locator("#pair-counts button", has_text=named)
     assert button.text_content() == f"{named} {len(OUTCOMES[outcome])}"

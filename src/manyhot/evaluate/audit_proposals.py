@@ -22,12 +22,12 @@ from manyhot.tables import Labels, Predictions, align
 from manyhot.tables.arrays import label_sets
 
 _LEAST_P = 1e-6
-"""Probabilities nearer to 0 or 1 have the log odds of this one."""
+"""Probabilities closer to 0 or 1 are given the log odds of this one."""
 
 
 @dataclass(frozen=True, eq=False)
 class ModelProposals:
-    """Label sets that most models propose, with all models or with one model left out.
+    """Label sets proposed by a majority of the models, with all models or with one model left out.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class ModelProposals:
 
 
 def standard_odds(scores: AnyFloats, kind: str) -> Floats32:
-    """Return the log odds of probabilities, or scores of another kind, with mean 0 and standard deviation 1.
+    """Return the log odds of probabilities, or other scores, standardised to mean 0 and standard deviation 1.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ def has_no_labels(source: Source) -> bool:
 def propose_by_models(source: Source) -> ModelProposals:
     """Return the label sets that the models of a data set propose for its images.
 
-    A model chooses its top class. If its scores are probabilities or logits of all classes and there are no
-    original labels, it instead chooses all classes with a probability of at least 0.5.
+    Each model chooses its top class. However, if there are no original labels and the scores are
+    probabilities or logits of all classes, it chooses all classes with a probability of at least 0.5.
 
     Raises
     ------
@@ -161,14 +161,14 @@ def _as_labels(sets: LabelSets, ids: pa.Array, name: str, like: Predictions) -> 
 
 
 class ProposalBalance:
-    """A check whether proposed label sets fit the audited images and all images equally well."""
+    """Checks whether the proposed label sets fit the audited images as well as all images."""
 
     def __init__(self, sample: AuditSample) -> None:
         self._sample = sample
         self._found: dict[str, tuple[float, str]] = {}
 
     def add(self, model: str, metric: str, ratio: Ratio) -> None:
-        """Compare a model's first metric, by the proposals, between audited and all images."""
+        """Compare a model's first metric, by the proposed label sets, between the audited and all images."""
         if model in self._found or ratio.stratum is not None or not ratio.den.any():
             return
         value, sample = ratio.value(), self._sample
@@ -194,7 +194,7 @@ class ProposalBalance:
             raise InputError(
                 "The proposed label sets fit the audited images differently from the other images.",
                 where=dataset,
-                got=f"by the proposals, {text} (p = {p:.1g})",
+                got=f"on the proposed label sets, {text} (p = {p:.1g})",
                 allowed=f"p of at least {limit:.1g}",
-                do="pass proposals and models that have not seen the answers about the audited images",
+                do="pass proposals and models that were made without the answers about the audited images",
             )

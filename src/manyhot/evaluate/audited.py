@@ -1,4 +1,4 @@
-"""Values on people's label sets, of which there are only those of a random sample: audits.
+"""Audits: values on people's label sets, which exist only for a random sample of the images.
 
 Models, or single labels, propose a label set for every image. A metric is computed on the proposed label sets
 of all images and on people's label sets of the audited ones, and `manyhot.core.audited` combines the two.
@@ -57,27 +57,27 @@ ESTIMATORS: Mapping[str, Power] = {"ppi++": "tuned", "difference": 1.0, "sample"
 """The weight of the proposed label sets, by the name of the estimator."""
 
 MAP_MACRO = "map_macro"
-"""The metric that is no ratio of sums and is audited by its own estimator."""
+"""The metric that is not a ratio of sums and is audited by its own estimator."""
 
 Estimator = Literal["ppi++", "difference", "sample"]
 
 
 @dataclass(frozen=True, repr=False)
 class Audit(Flattened):
-    """People's label sets for a random sample of the images, which correct values on proposed label sets.
+    """People's label sets for a random sample of the images, used to correct values on proposed label sets.
 
     Attributes
     ----------
     audited
-        People's label sets for a random sample of the images: a labels table, such as that of manyhot
-        aggregate, a campaign, or votes, which are combined by the default method. The label sets of all
-        images then count only as proposals, and values on people's label sets are estimated.
+        People's label sets for a random sample of the images: a labels table, such as the one that manyhot
+        aggregate writes; a campaign; or votes, which are combined by the default method. The label sets of
+        all images then serve only as proposals, and the values on people's label sets are estimated.
     sample
-        Table audit_sample with the images that were drawn, and their probabilities; by default, the table of
-        the campaign.
+        The table audit_sample, which contains the images that were drawn and their probabilities; by default,
+        the table of the campaign.
     proposed
-        Proposed label sets of all images, if they are not those of DATASET: a labels table, in which p can be
-        the probability of each class, or any other format of label sets.
+        Proposed label sets of all images, if they are not those of DATASET, in any format of label sets. In a
+        labels table, the column p can be the probability of each class.
     proposed_by
         Where the proposed label sets come from: labels (those of DATASET, such as original labels, or those
         in `proposed`), or models (for each model, the classes that most of the other models predict). The
@@ -86,11 +86,11 @@ class Audit(Flattened):
         How people's and proposed label sets are combined: ppi++ (proposals are weighted by their quality),
         difference (proposals have full weight), or sample (only the audited images are used).
     population
-        Compute intervals for the population that the images come from, and not only for these images.
+        Compute intervals for the population that the images come from, not only for these images.
     blind_stop
         State that an audit stopped early for a reason that does not depend on its results, such as a
-        deadline. Its intervals are then ordinary ones. By default, an audit that stopped early has wider
-        intervals, which are valid at every number of answers.
+        deadline. Its intervals are then computed as usual. By default, an audit that stopped early has wider
+        intervals, which are valid at any number of answers.
     """
 
     audited: Annotated[Any, Shown("LABELS")] = None
@@ -119,7 +119,7 @@ class Audit(Flattened):
         unused = [f"`{name}`" for name in names if getattr(self, name) != getattr(NO_AUDIT, name)]
         if self.audited is None and unused:
             raise UsageError(
-                "Options of an audit need people's label sets.",
+                "Options of an audit require people's label sets.",
                 got=f"{' and '.join(unused)} without `audited`",
                 do=f"pass `audited`, or leave out {' and '.join(unused)}",
             )
@@ -132,12 +132,12 @@ class Audit(Flattened):
         return self.audited is not None
 
     def open_sample(self) -> tuple[DrawnSample, dict[str, str]]:
-        """Return the sample, and the sha256 of its file by name; also raise errors of `read_audit_sample`.
+        """Return the sample, and the sha256 of its file by file name.
 
         Raises
         ------
         UsageError
-            If a sample is neither passed nor in a campaign.
+            If a sample is neither passed nor in a campaign. For other errors, see `read_audit_sample`.
         """
         if isinstance(self.sample, DrawnSample):
             return self.sample, {}
@@ -160,14 +160,14 @@ class Audit(Flattened):
 
     @property
     def campaign(self) -> Campaign | None:
-        """The campaign in which people answered; None if they did not answer in one."""
+        """The campaign in which people answered; None if there was no campaign."""
         folder = self.folder
         return Campaign.read(folder) if folder is not None and (folder / DESCRIPTION).is_file() else None
 
 
 def _half(has: str, lacking: str) -> UsageError:
     return UsageError(
-        "An audit needs people's label sets and the sample of their images.",
+        "An audit requires people's label sets and the sample that was drawn.",
         got=f"{has} without {lacking}",
         do=f"pass {lacking}, too",
     )
@@ -178,16 +178,16 @@ NO_AUDIT = Audit()
 
 @dataclass(frozen=True, eq=False)
 class AuditedImages:
-    """The images of a sample about which people answered, and how the sample was drawn.
+    """The images of a sample for which people gave answers, and how the sample was drawn.
 
     Attributes
     ----------
     people : LabelSets
         People's label sets of the n audited images, with the original labels of the data set.
     sample : AuditSample
-        The places of the audited images among all images of the data set, in the same order as `people`.
+        The positions of the audited images among all images of the data set, in the same order as `people`.
     inputs : Mapping of str to str
-        The sha256 of each file, by its name.
+        The sha256 of each input file, by file name.
     models : ModelProposals, optional
         The label sets that models propose for one another; None if the proposals are labels.
     votes : str
@@ -233,7 +233,7 @@ class AuditedImages:
 
     @property
     def quantile(self) -> float | None:
-        """Half-width of intervals in standard errors; None for a quantile of Student's t."""
+        """The half-width of intervals in standard errors; None if it is a quantile of Student's t."""
         return None if self.planned is None else sequence_quantile(len(self.sample), self.planned)
 
     def estimate(
@@ -248,7 +248,7 @@ class AuditedImages:
         return replace(found, checked=False) if metric == MAP_MACRO else found
 
     def note(self, dataset: str) -> Note:
-        """Return how values were estimated."""
+        """Return a note on how values were estimated."""
         n, of = len(self.sample), len(self.sample.design)
         part = "" if n == len(self.drawn) else f", the first of {len(self.drawn):,}"
         where = "the population" if self.audit.population else "these images"
@@ -260,14 +260,14 @@ class AuditedImages:
         )
         if self.quantile is not None:
             text += (
-                "; because the audit stopped early, the intervals are valid at all numbers of answers, and "
-                f"{self.quantile / QUANTILE:.1f} times as wide; pass `blind_stop` if the stop did not depend "
-                "on results"
+                f"; because the audit stopped early, the intervals are {self.quantile / QUANTILE:.1f} times "
+                "as wide, so that they are valid at any number of answers; pass `blind_stop` if the stop "
+                "did not depend on results"
             )
         return Note(dataset, "", "audit", n, text)
 
     def _raters(self) -> str:
-        """Return what intervals say about raters."""
+        """Return what intervals are over, and how raters enter."""
         if not self.draws:
             return "with answers taken as they are"
         return (
@@ -287,13 +287,13 @@ class AuditedImages:
         return bare.with_notes((*first, *(n for n in evaluation.model_notes if n.kind != "raters")))
 
     def _unseen_notes(self, results: pa.Table, dataset: str) -> Iterator[Note]:
-        """Yield what macro average precision takes for granted."""
+        """Yield notes on what macro average precision assumes."""
         if MAP_MACRO not in pc.unique(results["metric"]).to_pylist():
             return
         if self.questions.are_drawn:
             text = (
-                f"{MAP_MACRO} from drawn questions is estimated with a regression where people were rarely "
-                "asked; in simulations, its bias is up to 3 points, which the intervals allow for"
+                f"{MAP_MACRO} is estimated from drawn questions and, where these are rare, from a "
+                "regression; in simulations, the bias is up to 3 points, which the intervals allow for"
             )
             yield Note(dataset, "", "drawn_questions", len(self.people), text)
         if self.is_whole:
@@ -301,7 +301,7 @@ class AuditedImages:
         if unseen := self.people.n_classes - len(np.unique(self.people.classes[self.people.state == YES])):
             text = (
                 f"{unseen:,} of {self.people.n_classes:,} classes have no positives in the sample; "
-                f"{MAP_MACRO} assumes that other images show these classes, as models predict; leave out "
+                f"{MAP_MACRO} assumes that, as models predict, other images show these classes; leave out "
                 "classes that no image shows"
             )
             yield Note(dataset, "", "unseen", unseen, text)
@@ -425,7 +425,7 @@ def _check_fresh(labels: Labels, people: Labels, files: Mapping[str, str]) -> No
             where=labels.name or "the labels",
             got=f"{', '.join(sorted(shared))}, from which the audited label sets were made, too",
             allowed="proposals made without these answers; otherwise, they look better than they are",
-            do="propose label sets by models, or cross-fit: manyhot.core.audit_cross_fitting",
+            do="let models propose label sets, or use cross-fitting: manyhot.core.audit_cross_fitting",
         )
 
 
@@ -447,21 +447,21 @@ def _answered(people: Labels, drawn: DrawnSample) -> tuple[Labels, int]:
     extra = people.image_id.filter(pc.invert(pc.is_in(people.image_id, drawn.drawn)))
     if len(extra):
         raise MatchError(
-            "People answered images that are not in the sample.",
+            "People answered questions about images that are not in the sample.",
             where=people.name or "`audited`",
             got=f"{len(extra):,} of {len(people):,} images, such as {examples(extra)}",
             allowed=f"the {len(drawn):,} images that were drawn",
-            do="pass only the label sets of the drawn images: others have no probabilities",
+            do="pass only the label sets of the drawn images: the other images had no chance of being drawn",
         )
     at = pc.index_in(drawn.drawn, people.image_id)
     n = len(people)
     if at[:n].null_count or not n:
         absent = drawn.drawn.filter(at.is_null())
         raise MatchError(
-            "People did not answer some images of the sample.",
+            "Some images of the sample have no answers.",
             where=people.name or "`audited`",
             got=f"{len(absent):,} of {len(drawn):,} images without an answer, such as {examples(absent)}",
-            allowed="answers to all images, or to the first ones in the order of the sample",
-            do="answer the remaining images: they may be the difficult ones",
+            allowed="answers about all images, or about the first ones in the order of the sample",
+            do="answer questions about the remaining images, too: they may be the difficult ones",
         )
     return replace(people, table=people.table.take(at[:n])), n

@@ -47,5 +47,5 @@ class AuditedCase:
 
     @property
     def drawn(self) -> list[Case]:
-        """The audited images with each draw of people's label sets, or once with these sets without draws."""
+        """The audited images with each draw of people's label sets or, without draws, with these sets."""
         return [self.audited.with_labels(sets) for sets in self.draws] or [self.audited]

@@ -1,4 +1,4 @@
-"""Differences of models, and resampled values of models, on people's label sets, from an audit."""
+"""Differences between models, and resampled values of models, on people's label sets, from an audit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from manyhot.evaluate.slices import ALL
 from manyhot.tables.result_tables import accuracies
 
 BY_TOP_CLASS = ("real1", "mla")
-"""Metrics that judge an image by the top class alone: images with the same one do not tell models apart."""
+"""Metrics that judge an image by its top class alone: an image on which models agree is no
+evidence of a difference."""
 
 _BLOCK = 4_000_000
 """Values of pairs of models in memory at once: 32 MB, several times."""
@@ -88,7 +89,7 @@ class AuditedPairs:
             self.doubts.setdefault(doubt, []).append(key[1])
 
     def samples(self, dataset: str, rows: Sequence[Number]) -> pa.Table:
-        """Return the samples table. Values that do not depend on answers are the same in each resample.
+        """Return the samples table. A value that does not depend on answers is the same in all resamples.
 
         Parameters
         ----------
@@ -173,7 +174,7 @@ class AuditedPairs:
         return [side_by_side(values) for values in zip(*(self._values[k] for k in keys), strict=True)]
 
     def _same(self, metric: str, models: Sequence[str], a: Ints, b: Ints) -> Bools | None:
-        """Return the audited images that do not tell the models of pairs apart, shape (n, P)."""
+        """Return the audited images on which the models of a pair do not differ, shape (n, P)."""
         if metric not in BY_TOP_CLASS or any(m not in self._top for m in models):
             return None
         top = np.stack([self._top[m] for m in models], axis=1)

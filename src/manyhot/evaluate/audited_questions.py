@@ -1,8 +1,8 @@
 """What an audit is made from: raters' answers, proposals, and the classes that people were asked about.
 
 A class that nobody was asked about counts as not in the label set. In an audit, people are asked about the
-classes that the models of the day predict. The top class of another model is then often unknown, and not
-wrong: on ReaL, a model that is best at 86.9 % would have 54 %. It is known for each audited image which
+classes that the models of that time predict. The top class of another model is then often unknown rather than
+wrong: on ReaL, the best model would have 54 % instead of 86.9 %. It is known for each audited image which
 classes people were asked about, so such metrics are left out.
 """
 
@@ -41,12 +41,12 @@ from manyhot.tables.votes import votes_from_table
 
 MOST_UNASKED = 0.01
 """Largest share of the audited images on which a class that decides a metric may be unknown: it shifts a
-share by a point at most."""
+share by at most one point."""
 
 _ROUNDING = 1e-9
 
 _WITHIN_SETS = ("variable_topk", "asma")
-"""Metrics of as many top classes as there are valid ones."""
+"""Metrics of the top k classes, where k is the number of valid classes."""
 
 _DO = "draw the audit with these models and a wider rule, as in: manyhot audit --rule 'union(k=5)'"
 
@@ -73,8 +73,9 @@ class AuditQuestions:
             return ""
         asked, n_classes = np.count_nonzero(self.probability), self.probability.shape[1]
         return (
-            f"people were asked about {asked / len(self.probability):.1f} of {n_classes:,} classes per image "
-            "on average, and other classes may be valid, too: draw the questions with the design classes"
+            f"people were asked about {asked / len(self.probability):.1f} of {n_classes:,} classes per "
+            "image on average, and other classes may be valid, too: draw the questions with manyhot audit "
+            "--design classes"
         )
 
 
@@ -90,7 +91,7 @@ def audit_questions(people: LabelSets, image_id: pa.Array, campaign: Campaign | 
         People's label sets of the audited images.
     image_id : pyarrow.Array of string, shape (n,)
     campaign : Campaign, optional
-        The campaign in which people answered, whose proposals may record probabilities.
+        The campaign in which people answered. Its proposals may record the probabilities of questions.
     """
     if not people.asked_known or people.complete:
         return ALL_CLASSES
@@ -133,7 +134,7 @@ def _probabilities(proposals: pa.Table, asked: Floats32, image_id: pa.Array, pat
             where=path,
             got=f"{len(image):,} questions, such as class {lacking[0]} of {image_id[int(image[0])]}",
             allowed="the questions that were drawn",
-            do="pass the file that manyhot audit wrote, unchanged, and answers to its questions alone",
+            do="pass the file that manyhot audit wrote, unchanged, and only answers to its questions",
         )
     return asked * found
 
@@ -207,7 +208,7 @@ def _predicts_unasked(metric: Entry, case: Case) -> Bools:
 
 @dataclass
 class AskedClasses:
-    """The metrics of models that cannot be computed from the classes that people were asked about.
+    """Metrics that cannot be computed, for some models, from the classes that people were asked about.
 
     Attributes
     ----------
@@ -283,16 +284,19 @@ def estimand_note(people: LabelSets, weights: npt.NDArray[np.float64], dataset: 
     empty = people.usable & (people.size == 0)
     share = 100 * float(weights @ empty) / (float(weights @ people.usable) or 1.0)
     if not people.asked_known:
-        text = "it is not recorded which classes people were asked about; unlisted classes count as not valid"
+        text = (
+            "the labels do not record which classes people were asked about, so unlisted classes count as "
+            "not valid"
+        )
     else:
-        text = "values are for images on which at least one class that people were asked about is valid"
+        text = "values are for images with at least one valid class among those that people were asked about"
         if (np.diff(people.indptr) < people.n_classes).any():
             text += ", and other classes count as not valid"
     if share:
         text += (
-            f"; on {share:.1f} % of the audited images, no class was found valid; if other classes are valid "
-            "on these images, real1 over all images with a valid class is lower by up to "
-            f"{share:.1f} % of the value"
+            f"; on {share:.1f} % of the audited images, no class was found valid; if other classes are "
+            f"valid on these images, real1 over all images with a valid class is lower by up to {share:.1f} "
+            "% of its value"
         )
     return Note(dataset, "", "asked", int(np.count_nonzero(empty)), text)
 
@@ -320,15 +324,15 @@ def open_answers(audited: Any, reading: Reading, run: Run) -> tuple[Source, str]
         return found, ""
     labels = combined_votes(votes)
     text = (
-        f"; people's label sets are the {len(votes):,} answers of {votes.n_raters:,} raters in {votes.name}, "
-        f"combined by the method {METHOD}, as in manyhot aggregate"
+        f"; people's label sets combine the {len(votes):,} answers of {votes.n_raters:,} raters in "
+        f"{votes.name} by the method {METHOD}, as in manyhot aggregate"
     )
     inputs = {votes.name: sha256(audited)} if isinstance(audited, str | os.PathLike) else {}
     return Source(labels.name, labels, classes=labels.class_list, inputs=inputs), text
 
 
 def _votes_in(audited: Any, reading: Reading) -> Votes | None:
-    """Return the votes in an argument that may be label sets; None if it holds no votes."""
+    """Return the votes in an argument that may be label sets; None if it contains no votes."""
     classes = open_class_list(reading.classes)
     if isinstance(audited, Votes):
         return audited

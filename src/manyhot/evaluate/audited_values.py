@@ -41,7 +41,7 @@ from manyhot.registry import Entry
 from manyhot.tables.result_tables import accuracies
 
 FEW_AUDITED = f"fewer than {FEWEST_CASES} audited images count"
-"""Why a value has no interval: a sample of so few misses rare images, and looks as if there were none."""
+"""Why a value has no interval: such a small sample may miss rare images and look as if there were none."""
 
 MOST_CHANGED = 0.2
 """Share of the audited images whose answers change a denominator, from which too few pairs of images of one
@@ -57,7 +57,7 @@ class Auditor:
     Parameters
     ----------
     slices : Slices
-        Slices of all images, by the proposed label sets.
+        Slices of all images, based on the proposed label sets.
     image_id : pyarrow.Array
         The ids of all images.
     bootstrap : Bootstrap
@@ -87,7 +87,7 @@ class Auditor:
 
     @cached_property
     def _inside_draws(self) -> list[Bools]:
-        """The same on each draw of people's label sets."""
+        """The audited images of each slice, on each draw of people's label sets."""
         return [self._inside_by(drawn) for drawn in self.images.draws]
 
     def _inside_by(self, people: LabelSets) -> Bools:
@@ -98,7 +98,7 @@ class Auditor:
         )
 
     def case(self, case: Case, rows: npt.NDArray[np.int64]) -> Case:
-        """Return the predictions of the audited images with people's label sets.
+        """Return a model's predictions for the audited images, with people's label sets.
 
         Parameters
         ----------
@@ -132,7 +132,7 @@ class Auditor:
     def reliability(
         self, dataset: str, model: str, case: Case, rows: npt.NDArray[np.int64]
     ) -> tuple[list[Row], str]:
-        """Return a model's reliability rows, and a message describing any problem, or an empty string.
+        """Return a model's reliability rows, and a message about any problem; empty if there is none.
 
         Parameters
         ----------
@@ -274,7 +274,7 @@ class Auditor:
         return self._number(number, float(estimated.value[0]), ends, "logit", len(people))
 
     def _features(self, case: Case) -> Sequence[AnyFloats | Bools]:
-        """Return what predicts people's answers."""
+        """Return the features that predict people's answers."""
         assert case.scores is not None
         if self.images.audit.estimator == "sample":
             return ()
@@ -338,7 +338,7 @@ class Auditor:
 
 
 NO_SUMS = "an audit estimates sums over images"
-"""Why metrics that are no ratios of sums cannot be audited."""
+"""Why metrics that are not ratios of sums cannot be audited."""
 
 NOT_WHOLE = "some images have no prediction or are not usable"
 """Why macro average precision cannot be audited."""
@@ -347,9 +347,9 @@ NOT_WHOLE = "some images have no prediction or are not usable"
 def unaudited(metric: Entry, images: AuditedImages) -> str:
     """Return the reason why a metric cannot be audited, or an empty string."""
     if metric.name.endswith("_unasked") or metric.name == "errors_asked":
-        return "the classes that raters are asked about differ in an audit"
+        return "in an audit, raters are asked about other classes"
     if metric.name == MAP_MACRO and images.audit.estimator == "sample":
-        return "it needs proposed label sets, so choose another estimator than sample"
+        return "it needs proposed label sets, so choose an estimator other than sample"
     if images.questions.are_drawn and metric.name != MAP_MACRO and depends_on_sets(metric):
         return f"the questions were drawn for {MAP_MACRO}"
     return ""

@@ -24,10 +24,10 @@ MOST_IN_ALL = 20
 """Number of classes up to which all are on the terminal and on a page."""
 
 MOST_CLASSES = 10
-"""Otherwise, those that were tested there."""
+"""Otherwise, the number of tested classes there."""
 
 MOST_UNTESTED = 5
-"""Those that were not tested there, and their names in a sentence."""
+"""The number of untested classes there, and of their names in a sentence."""
 
 SIGNIFICANT = 0.05
 """Adjusted p below which the models differ on a class."""
@@ -65,7 +65,7 @@ def difference_table(
     clusters: Clusters | None = None,
     masked: bool = False,
 ) -> pa.Table:
-    """Return the table of differences between two models with scores over all classes on the same images."""
+    """Return the differences by class between two models with scores of all classes for the same images."""
     found = class_differences(*cases, clusters, masked=masked)
     n = len(found.p)
     keys = classes.keys if classes is not None and len(classes) == n else [str(i) for i in range(n)]
@@ -159,7 +159,7 @@ def class_verdict(table: pa.Table) -> ClassVerdict | None:
 
 
 def is_tested(row: Row) -> bool:
-    """Return whether a class has a p."""
+    """Return whether a class has a p-value."""
     return bool(row["p"] == row["p"])
 
 

@@ -37,7 +37,7 @@ class ClassThresholds:
     Attributes
     ----------
     by_model : Mapping of str to Mapping of str to float
-        The thresholds by class, for each model; those of the model ``""`` are for all models. NaN if a class
+        The thresholds by class, for each model; those of the model ``""`` apply to all models. NaN if a class
         is never predicted.
     name : str
         Their file, or the parameter.
@@ -78,7 +78,7 @@ class ClassThresholds:
         Raises
         ------
         MatchError
-            If there are no thresholds for the model, if a class is missing, or if a class is not in the list.
+            If there are no thresholds for the model, if a class has none, or if a class is not in the list.
         """
         lookup = (lambda name: _place(name, n_classes)) if classes is None else classes.find
         found, unknown = dict[int, float](), list[str]()
@@ -91,7 +91,7 @@ class ClassThresholds:
                 found[place] = value
         if unknown:
             raise MatchError(
-                "Thresholds are of classes that are not in the class list.",
+                "Some thresholds are for classes that are not in the class list.",
                 where=self.name,
                 got=listed(unknown, _SHOWN),
                 allowed=f"the {n_classes:,} classes of the labels and predictions",
@@ -111,9 +111,9 @@ class ClassThresholds:
         return np.where(too_large, np.copysign(np.inf, of_classes), of_classes)
 
     def note(self, model: str, metrics: Sequence[str]) -> str:
-        """Return on which metrics of a model the thresholds apply, as a note."""
+        """Return the text of a note that says which metrics of a model use the thresholds."""
         if not metrics:
-            return "the thresholds are not used, because no metric has one; pass `metrics`, such as f1_macro"
+            return "no metric uses the thresholds; pass `metrics` that do, such as f1_macro"
         own = self.model_for(model)
         of = f", which were chosen for {own}" if own not in ("", model) else ""
         never = [name for name, value in self.by_model[own].items() if math.isnan(value)]
@@ -129,11 +129,11 @@ class ClassThresholds:
         """Return the model whose thresholds apply to a model: its own, or the only model of the file."""
         if not self.by_model:
             raise MatchError(
-                "The file holds no thresholds.",
+                "The file contains no thresholds.",
                 where=self.name,
                 do=(
-                    "choose some with manyhot diagnose classes --for f1: without it, the top class of models "
-                    "whose probabilities add up to 1 is predicted"
+                    "choose some with manyhot diagnose classes --for f1: without this option, models whose "
+                    "probabilities add up to 1 predict their top class, and have no thresholds"
                 ),
             )
         names = [model] if model in self.by_model else list(self.by_model)
@@ -178,7 +178,7 @@ def _repeated(where: str, name: str, model: str | None) -> InputError:
         "A class has several thresholds.",
         where=where,
         got=f"{name} of {model}" if model else name,
-        do="leave the rows of one data set and one choice of thresholds",
+        do="keep only the rows of one data set and one choice of thresholds",
     )
 
 

@@ -52,7 +52,7 @@ def clusters_of(clusters: ClustersLike | None, labels: Labels, images: Images | 
 
 
 def number_clusters(values: pa.Array, where: str, image_id: pa.Array) -> Clusters:
-    """Return the clusters of images from their values, of which none may be missing."""
+    """Return the clusters of images, given the value of each image; no value may be missing."""
     if pa.types.is_nested(values.type):
         raise InputError("Clusters are not single values.", where=where, got=f"values of type {values.type}")
     values = values.cast(pa.string())
@@ -100,7 +100,7 @@ def _passed(clusters: Any, labels: Labels) -> pa.Array:
             ids = pa.array(map(str, range(len(values))), pa.string())  # as those of labels in arrays
             if set(ids.to_pylist()).isdisjoint(labels.image_id.to_pylist()):
                 raise MatchError(
-                    "An array of clusters has no image ids, but the labels have.",
+                    "An array of clusters has no image ids, but the labels do.",
                     where="`clusters`",
                     got=f"{len(values):,} values; ids such as {examples(labels.image_id)}",
                     do="pass a series with the ids as its index, or a mapping of ids to clusters",
@@ -113,7 +113,7 @@ def _passed(clusters: Any, labels: Labels) -> pa.Array:
 def cluster_text(
     clusters: Clusters, name: str, judged: Bools, slices: Mapping[str, Bools], by_image: Iterable[str] = ()
 ) -> str:
-    """Return over how many clusters intervals are, as a note.
+    """Return the text of a note that says over how many clusters intervals are computed.
 
     Parameters
     ----------
@@ -125,22 +125,25 @@ def cluster_text(
     slices : Mapping of str to ndarray of bool, shape (n,)
         The requested slices.
     by_image : iterable of str
-        The values with intervals that do not allow for clusters.
+        The values whose intervals do not allow for clusters.
     """
     n, counts = clusters.count(judged), {s: clusters.count(judged & mask) for s, mask in slices.items()}
     of = f" of {name}" if name else ""
-    text = f"intervals and p-values are over {n:,} clusters{of} with {np.count_nonzero(judged):,} images"
+    text = (
+        f"intervals and p-values are computed over {n:,} clusters{of} with {np.count_nonzero(judged):,} "
+        "images"
+    )
     few = [f"{s} with {k:,}" for s, k in counts.items() if k < min(n, FEWEST_CLUSTERS)]
     if n < FEWEST_CLUSTERS or few:
         where = f", such as {listed(few, _SHOWN)}" if few else ""
         text += f"; with fewer than {FEWEST_CLUSTERS} clusters{where}, intervals may be too narrow"
     if exceptions := " and of ".join(by_image):
-        text += f"; intervals of {exceptions} are still over images, and too narrow"
+        text += f"; intervals of {exceptions} are still computed over images, and are too narrow"
     return text
 
 
 def confined_text(clusters: Clusters, sets: LabelSets, judged: Bools, names: Sequence[str]) -> str:
-    """Return that some classes are valid in one cluster only, as a note; empty if there are none.
+    """Return the text of a note on classes that are valid in one cluster only; empty if there are none.
 
     Parameters
     ----------
@@ -157,9 +160,9 @@ def confined_text(clusters: Clusters, sets: LabelSets, judged: Bools, names: Seq
     if not len(confined):
         return ""
     return (
-        f"{len(confined):,} of {np.count_nonzero(n):,} classes are in one cluster only, such as "
-        f"{listed([names[i] for i in confined.tolist()], _SHOWN)}: how much they vary between clusters is "
-        "unknown, so intervals of macro averages may be too narrow"
+        f"{len(confined):,} of {np.count_nonzero(n):,} classes are valid in one cluster only, such as "
+        f"{listed([names[i] for i in confined.tolist()], _SHOWN)}: how much their results vary between "
+        "clusters is unknown, so intervals of macro averages may be too narrow"
     )
 
 
@@ -171,9 +174,9 @@ def cluster_notes(
     seen: Bools,
     by_image: Iterable[str] = (),
 ) -> Iterator[Note]:
-    """Yield over how many clusters of the images seen, which a model predicts, intervals are.
+    """Yield a note that says over how many clusters of the predicted images `seen` intervals are computed.
 
-    Without clusters, yield what may be clusters.
+    Without clusters, yield a note on a column that may contain clusters.
     """
     found = clusters_of(clusters, labels, images)
     if found is None:
@@ -184,7 +187,7 @@ def cluster_notes(
 
 
 def likely_cluster_notes(dataset: str, labels: Labels, images: Images | None) -> Iterator[Note]:
-    """Yield that a column of the images may contain clusters."""
+    """Yield a note if a column of the images may contain clusters."""
     if column := likely_column(
         (name, _column(name, labels, images)) for name in ([] if images is None else _columns(images))
     ):
@@ -193,13 +196,13 @@ def likely_cluster_notes(dataset: str, labels: Labels, images: Images | None) ->
             "",
             "clusters",
             len(labels),
-            f"intervals assume independent images, but values of {column} occur several times: to draw them "
-            f"instead of images, pass {column} as `clusters`",
+            f"intervals assume that images are independent, but some of them share a value of {column}: to "
+            f"resample these values instead of images, pass {column} as `clusters`",
         )
 
 
 def likely_column(columns: Iterable[tuple[str, pa.Array | pa.ChunkedArray]]) -> str:
-    """Return a column whose name is that of clusters and in which values are repeated; empty without one."""
+    """Return a column with repeated values whose name suggests clusters; empty if there is none."""
     for name, column in columns:
         values = column.drop_null()
         is_single = not pa.types.is_nested(values.type)

@@ -44,21 +44,21 @@ _BATCH, _BATCH_BYTES = 80, 100_000_000
 
 
 def models_at_once() -> int:
-    """Return the fewest models that are resampled together."""
+    """Return the minimum number of models that are resampled together."""
     return _BATCH
 
 
 FEW_STRATA = 8
-"""Strata up to which each is resampled on its own: set sizes, not classes."""
+"""Number of strata up to which each is resampled on its own: enough for set sizes, but not for classes."""
 
 
 @dataclass(frozen=True)
 class ImageValues:
     """The values of one metric of one model, for each image of the labels table.
 
-    If a metric is a share of images that differ between models, such as each model's errors, its interval is
-    computed `by_wilson`, because sharing resamples with other models would gain nothing. `scale` is the scale
-    of all other intervals that use no resamples.
+    If a metric is a share of images and these images differ between models (such as the errors of each
+    model), its interval is computed `by_wilson`, because sharing resamples with other models would gain
+    nothing. `scale` is the scale of all other intervals that use no resamples.
     """
 
     model: str
@@ -144,7 +144,7 @@ class ImageValues:
 
 @dataclass(frozen=True)
 class PooledValue:
-    """The value on some images of a metric that is no ratio of sums over images.
+    """The value, on some images, of a metric that is not a ratio of sums over images.
 
     Attributes
     ----------
@@ -153,8 +153,8 @@ class PooledValue:
     n : int
         Number of images that count.
     changes : ndarray of float64
-        The change of the value if each image that counts, or each cluster with such images, is left out; NaN
-        if this gives no interval, and empty if there are no changes.
+        For each image that counts, or each cluster with such images, the change of the value if it is left
+        out; NaN if this gives no interval, and empty if there are no changes.
     interval : str
         How the interval is computed; empty if there is none.
     doubts : tuple of str
@@ -214,7 +214,7 @@ def _drawn(
 def _left_out(
     estimate: Pooled, inside: npt.NDArray[np.bool_], value: float
 ) -> tuple[npt.NDArray[np.float64], str]:
-    """Return what leaving out each scored image changes; NaN and why, or empty, without interval."""
+    """Return the change if each scored image is left out; without interval, NaN and why, or empty."""
     if estimate.left_out is None or np.isnan(value):
         return np.empty(0), ""
     scored, reason = estimate.scored & inside, estimate.doubt(inside)
@@ -224,7 +224,7 @@ def _left_out(
 
 
 def has_few_strata(stratum: npt.NDArray[np.integer]) -> bool:
-    """Return whether strata are so few that each can be resampled separately."""
+    """Return whether there are so few strata that each can be resampled separately."""
     return int(stratum.max(initial=0)) < FEW_STRATA
 
 
@@ -309,7 +309,7 @@ class Sampler:
 
     @property
     def is_full(self) -> bool:
-        """Whether the waiting metrics should be resampled now, because more would take much memory."""
+        """Whether the waiting metrics should be resampled now, because more would take too much memory."""
         return len(self._models) >= _BATCH and self._bytes >= _BATCH_BYTES
 
     def add(self, column: ImageValues) -> str:
@@ -318,7 +318,7 @@ class Sampler:
         Returns
         -------
         str
-            How the interval on all images is computed, a key of `INTERVALS` without clusters.
+            How the interval on all images is computed: a key of `INTERVALS` without the prefix ``cluster_``.
         """
         if column.by_wilson:
             return "wilson"
@@ -394,7 +394,7 @@ class Sampler:
         ----------
         changes : ndarray of float64, shape (m,)
             For each scored image, the change of the value if the image is left out; NaN if the metric has no
-            interval. With clusters, the changes are those of leaving out each cluster, by number.
+            interval. With clusters, there is one change per cluster, in the order of cluster numbers.
         rows : ndarray of int64, shape (m,)
             The rows of these images in the labels table.
         """

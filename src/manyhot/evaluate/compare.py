@@ -78,16 +78,15 @@ def compare(
 ) -> Comparison:
     """Compare models on the same images, or results between data sets and metrics.
 
-    With `labels`, the arguments are predictions. For two models, each metric's difference, the value of the
-    second model minus that of the first, is shown with its interval and p. With more models, the models
-    within noise of the best are listed. Only images that all models predict are used.
+    With `labels`, the arguments are predictions. For two models, the difference in each metric (second model
+    minus first) is shown with its interval and p. With more models, the models within noise of the best are
+    listed. Only images that all models predict are used.
 
     Without `labels`, the arguments are results. Different models that were evaluated on the same labels with
     the same options are compared as if one call had evaluated them. The first data set is the reference. The
-    drop to each other data set is shown for every accuracy that was computed on both data sets. Within each
+    drop to every other data set is shown for each accuracy that was computed on both data sets. Within each
     data set, top1 is compared with the headline metrics on label sets, and models are compared if pairs of
-    them were tested.
-    The command manyhot report draws the tables.
+    them were tested. To draw figures of the tables, use manyhot report.
 
     Parameters
     ----------
@@ -104,7 +103,7 @@ def compare(
     thresholds
         With `labels`, thresholds of the classes for metrics that need one, as for evaluate.
     slices
-        With `labels`, subsets of the images on which models are compared, too, as for evaluate, such as
+        With `labels`, subsets of the images on which models are also compared, as for evaluate, such as
         n_labels, class=KEY, or a column of the images table.
     fail_if_worse
         Exit with code 7 if the second of two models is worse than the first by more than this margin, that
@@ -113,11 +112,11 @@ def compare(
     summary
         File to write with the comparison of the models as Markdown, for a pull request.
     without
-        Patterns of names of models to leave out, such as 'fv_*'. The default is the list of models that the
-        benchmark leaves out.
+        Patterns that match the names of models to leave out, such as 'fv_*'. The default is the list of
+        models that the benchmark leaves out.
     families
-        CSV file with the columns model and family, for models with names that do not imply the family; in
-        Python also a mapping.
+        CSV file with the columns model and family, for models whose names do not imply the family; in Python
+        also a mapping.
     groups
         Two groups of models to compare at equal accuracy on the first data set: 'results' if each of the two
         arguments is a group; COLUMN=VALUE, such as family=vit, to compare the models with this value in the
@@ -125,8 +124,8 @@ def compare(
         mapping. With groups, several of the results may contain the same data set, with values of different
         models.
     best_from
-        Within each data set, a second line is fitted to the best models. The best models have at least this
-        value of the first of two compared metrics, such as top1.
+        Within each data set, also fit a line to the best models only: those with at least this value of the
+        first of the two compared metrics, such as top1.
     resamples
         With `labels`, number of bootstrap resamples of the images; 0 for no intervals over images.
     seed
@@ -138,9 +137,9 @@ def compare(
         With `labels`, name of the model that all others are compared with; all to compare all pairs of
         models, or none. By default, all pairs of up to 300 models are compared, and none of more models.
     error_consistency
-        With `labels`, also show how often models fail on the same images: the error consistency of every two
-        models by original labels and by label sets, a map of the models, and the gain of a majority vote of
-        three models. The report shows these results, too.
+        With `labels`, also show how often models fail on the same images: the error consistency of each pair
+        of models by original labels and by label sets, a map of the models, and the gain of a majority vote
+        of three models. The report shows these results, too.
     ends
         Further pairs of places to compare, each place as (dataset, metric, slice).
 
@@ -154,11 +153,12 @@ def compare(
         If there are no results, a pattern matches no model, or an option is out of range. With `labels`, also
         as in `manyhot.evaluate`, or if there are fewer than two models.
     UsageError
-        If predictions are passed without `labels`, or if `fail_if_worse` is set and there are not two models.
+        If predictions are passed without `labels`, or if `fail_if_worse` is set and the number of models is
+        not two.
     MatchError
-        If two of the results contain models of one data set that were not evaluated in the same way, or a
-        model with different values, a place in `ends` is in none of the results, `families` contains none of
-        the models, or no image is predicted by all models.
+        If two of the results contain models of one data set that were not evaluated in the same way, or
+        contain a model with different values, if a place in `ends` is in none of the results, if `families`
+        contains none of the models, or if no image is predicted by all models.
     ManyhotError
         If results cannot be read or downloaded.
 

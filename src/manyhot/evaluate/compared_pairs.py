@@ -44,8 +44,8 @@ JUDGED_ON = "judged_on"
 def drawn_images(dataset: str, image_id: pa.Array, bootstrap: Bootstrap) -> dict[str, str]:
     """Return the metadata of results on one data set that says which images each resample contains.
 
-    On two data sets with the same hash, resample r contains the same images, whatever their labels are. It is
-    empty without resamples.
+    On two data sets with the same hash, resample r contains the same images, whatever their labels are. The
+    metadata is empty without resamples.
     """
     if not bootstrap.resamples:
         return {}
@@ -55,12 +55,12 @@ def drawn_images(dataset: str, image_id: pa.Array, bootstrap: Bootstrap) -> dict
 
 
 def reference_of(compare_with: str | None) -> str:
-    """Return the model that all others are compared with; empty without one."""
+    """Return the model that all others are compared with; empty if there is none."""
     return "" if compare_with in (None, ALL_PAIRS, NO_PAIRS) else str(compare_with)
 
 
 def may_compare(compare_with: str | None, n_models: int) -> bool:
-    """Return whether pairs of this many models are compared."""
+    """Return whether pairs of models are compared if there are `n_models` models."""
     return compare_with != NO_PAIRS and (compare_with is not None or n_models <= MAX_COMPARED)
 
 
@@ -85,7 +85,7 @@ class ComparedPairs:
     Attributes
     ----------
     pairs : {"all", "none", "reference", "some"}
-        *some* are results that were joined: models of different results are not compared.
+        *some* if several results were joined, because models of different results are not compared.
     reference : str
         The model that all others are compared with; empty unless `pairs` is *reference*.
     """
@@ -107,7 +107,7 @@ class ComparedPairs:
     def of(cls, about: Mapping[str, str], dataset: str) -> ComparedPairs:
         """Return which pairs of a data set are compared, from the metadata of results.
 
-        Results of earlier versions do not say it; they contain all pairs or none.
+        Results of earlier versions do not record this; they contain all pairs or none.
         """
         found = json.loads(about.get(KEY, "{}")).get(dataset)
         return cls() if found is None else cls(**found)
@@ -122,7 +122,7 @@ class ComparedPairs:
         return {KEY: json.dumps({dataset: asdict(self)})}
 
     def index_in(self, models: Sequence[str]) -> int | None:
-        """Return the position of the reference among some models; None without a reference."""
+        """Return the position of the reference among some models; None if there is no reference."""
         return models.index(self.reference) if self.reference else None
 
     def among(self, models: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -134,15 +134,15 @@ class ComparedPairs:
             yield from itertools.combinations(models, 2)
 
     def note(self, compare_with: str | None, n_models: int) -> str:
-        """Return why pairs are not compared although this was not requested; empty if nothing is missing."""
+        """Return why no pairs are compared, unless this was requested; empty if pairs are compared."""
         if self.pairs != NO_PAIRS or compare_with == NO_PAIRS or n_models < 2:
             return ""
         if compare_with is not None:
             return f"no models are compared with {compare_with}, which was not evaluated on this data set"
         return (
-            f"no pairs of models are compared, because {n_models:,} models are more than {MAX_COMPARED}; to "
-            "compare all with one of them, pass its name as `compare_with`; to compare all pairs, pass "
-            f"{ALL_PAIRS}"
+            f"no pairs of models are compared, because there are more than {MAX_COMPARED} models "
+            f"({n_models:,}); to compare all with one of them, pass its name as `compare_with`; to compare "
+            f"all pairs, pass {ALL_PAIRS}"
         )
 
 

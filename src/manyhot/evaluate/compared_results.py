@@ -75,7 +75,7 @@ _KEPT = (
     DRAWN_IMAGES,
     JUDGED_ON,
 )
-"""What the metadata of compared results keeps of theirs."""
+"""Keys of the results' metadata that compared results keep."""
 
 _TEXTS = ("dataset", "metric", "model_a", "model_b", "slice")
 _NUMBERS = ("a", "b", "difference", "lo", "hi", "p")
@@ -317,7 +317,7 @@ def _place(row: Mapping[str, Any], side: str) -> str:
 
 
 class JoinedResults(NamedTuple):
-    """Results to compare; `arguments` and `results` hold them apart and joined, without some models."""
+    """Results to compare: `arguments` as they were read, `results` joined, without the models left out."""
 
     passed: ResultsLike
     arguments: list[list[Results]]
@@ -329,7 +329,10 @@ class JoinedResults(NamedTuple):
 def join_results(
     passed: ResultsLike, *, without: Sequence[str] = (), several_models: bool = False, run: Run = QUIET
 ) -> JoinedResults:
-    """Read results, and leave models out; `several_models` is as in `join`. Errors: see `manyhot.compare`."""
+    """Read results, and leave models out.
+
+    `several_models` is as in `join`, and errors are those of `manyhot.compare`.
+    """
     arguments = [read_source(argument, run) for argument in flattened(passed)]
     parts = [part for argument in arguments for part in argument]
     ends, own_without = _of_benchmarks(parts)

@@ -233,7 +233,7 @@ class Division:
     fit, seed
         As in `calibrate`.
     clusters : Clusters, optional
-        Clusters of the labelled images, none of which is divided.
+        Clusters of the labelled images; no cluster is divided.
     """
 
     fit: float
@@ -241,7 +241,7 @@ class Division:
     clusters: Clusters | None = None
 
     def chosen(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-        """Return which of these rows of the labels are fitted on: about the share `fit` of them."""
+        """Return which of these rows of the labels to fit on: about a share `fit` of them."""
         share, n, clusters = self.fit, len(rows), self.clusters and self.clusters.take(rows)
         if not 0 < share < 1:
             raise InputError(

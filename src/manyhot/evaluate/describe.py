@@ -35,11 +35,11 @@ from manyhot.tables.arrays import label_sets
 from manyhot.tables.definitions import COUNT, INT, INTS, ITS, REAL, TEXT, TEXTS, bounds, declare_table
 
 LISTED_PAIRS = 200
-"""Pairs of classes that are listed, the most frequent first."""
+"""Number of pairs of classes that are listed, the most frequent first."""
 
 
 MOST_SHOWN = 10
-"""Pairs of classes that a terminal shows of a data set."""
+"""Number of pairs of classes that a terminal shows for a data set."""
 
 declare_table(
     "datasets",
@@ -60,7 +60,7 @@ declare_table(
         ),
         COUNT.optional(
             "unclear",
-            "number of pairs that raters were asked about and did not agree on or could not decide; null if "
+            "number of pairs that raters were asked about but disagreed on or could not decide; null if "
             "only valid classes are recorded",
         ),
         COUNT(
@@ -76,7 +76,7 @@ declare_table(
         ),
         COUNT.optional(
             "label_unasked",
-            "number of usable images that raters have seen, but without an answer about the original label; "
+            "number of usable images that raters have seen but that have no answer about the original label; "
             "they are left out of the shares of original labels that are valid or not",
         ),
         REAL.optional(
@@ -334,7 +334,7 @@ def _rated(labels: Labels) -> int | None:
 
 
 def _asked(labels: Labels, sets: LabelSets) -> tuple[int | None, int | None, int | None]:
-    """Return how many pairs people were asked about, found valid and could not tell.
+    """Return how many pairs people were asked about, found valid, and could not decide.
 
     The label of an image that no rater has seen was not asked about, nor was a class without votes.
     """

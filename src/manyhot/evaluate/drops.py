@@ -124,7 +124,7 @@ declare_table(
 
 
 END = ("dataset", "metric", "slice")
-"""Columns that name a place that models have values at."""
+"""Columns that name a place where models have values."""
 
 
 class Comparer:
@@ -192,7 +192,7 @@ class Comparer:
         return {m: number for m, number in numbers if np.isfinite(number.value)}
 
     def _are_paired(self, x: End, y: End) -> bool:
-        """Return whether resample r is the same images at both ends.
+        """Return whether resample r contains the same images at both ends.
 
         It is on one data set, and on two with the same images in the same order and the same seed, such as
         old and new labels.
@@ -376,5 +376,5 @@ def _p_matrix(pairs: pa.Table, models: Sequence[str]) -> Floats:
 
 
 def _null(value: float | None) -> float | None:
-    """Return what a table holds: no number is null."""
+    """Return a value for a table: null if it is not a number."""
     return None if value is None or not np.isfinite(value) else float(value)

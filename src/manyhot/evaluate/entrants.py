@@ -194,9 +194,9 @@ Options = TypeVar("Options", bound=EvaluateOptions)
 
 
 def with_published_columns(source: Source, options: Options, *, match: str = AUTO) -> tuple[Source, Options]:
-    """Return a data set with the published columns that slices need, and options with the possible slices.
+    """Return a data set with the published columns that slices need, and options with only possible slices.
 
-    Slices of a published data set whose images lack the columns are omitted, and a remark says so.
+    Slices of a published data set whose images lack the columns are left out, and a remark lists them.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def with_published_columns(source: Source, options: Options, *, match: str = AUT
     Raises
     ------
     MatchError
-        If the column belongs to other images than the user's own data set.
+        If the column belongs to images other than those of the user's own data set.
     MissingExtraError
         If the Python package that contains the column is not installed.
     """

@@ -1,4 +1,4 @@
-"""Two groups of models at equal accuracy on the first data set: what each has on the others."""
+"""Two groups of models at equal accuracy on the first data set, compared on the others."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ declare_table(
         COUNT("n_b", "number of models of the second group that are used"),
         COUNT("families_a", "number of families of the n_a models"),
         COUNT("families_b", "number of families of the n_b models"),
-        COUNT("n_pairs", "number of pairs of one model from each group"),
+        COUNT("n_pairs", "number of pairs with one model from each group"),
         COUNT("n_swapped", "number of pairs in a different order at y than at x"),
     ),
 )
@@ -83,7 +83,7 @@ class EqualAccuracy:
     notes: tuple[str, ...] = ()
 
     def with_groups(self, models: pa.Table) -> pa.Table:
-        """Return the models table with the added or replaced column `group`."""
+        """Return the models table with the column `group` added or replaced."""
         names = [self.groups.get(model) for model in models["model"].to_pylist()]
         others = models.drop_columns(["group"] if "group" in models.column_names else [])
         return others.append_column("group", pa.array(names, pa.string()))
@@ -185,7 +185,7 @@ def _by_argument(parts: Sequence[Sequence[Results]]) -> dict[str, str]:
 
 
 def _read_groups(groups: Groups, results: Results) -> dict[str, str]:
-    """Return the group of each model, as `groups` tells it: a mapping, COLUMN=VALUE, or a CSV file.
+    """Return the group of each model according to `groups`: a mapping, COLUMN=VALUE, or a CSV file.
 
     Raises
     ------
@@ -222,8 +222,8 @@ def compare_groups(results: Results, groups: Mapping[str, str]) -> EqualAccuracy
     Raises
     ------
     MatchError
-        If there is no second data set with values of both groups, or if the groups have no accuracy in
-        common.
+        If there is no second data set with values of both groups, or if the accuracies of the groups do not
+        overlap enough.
     """
     names = tuple(dict.fromkeys(groups.values()))
     rows, apart, notes = list[dict[str, Any]](), list[str](), list[str]()
@@ -324,7 +324,7 @@ def _size_notes(results: Results, x: End, y: End, groups: Mapping[str, str]) -> 
 
 
 def family_namer(results: Results, families: PathLike | Mapping[str, str] | None) -> Callable[[str], str]:
-    """Return a function that finds a model's family: in `families`, the models table, or else its name."""
+    """Return a function that finds a model's family in `families`, in the models table, or from its name."""
     own = families if isinstance(families, Mapping) else read_model_column(families, "family", "families")
     models = results.table["model"].unique().to_pylist()
     if own and not set(own) & set(models):

@@ -20,7 +20,7 @@ from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, declare_table, in
 Naming = Callable[[str], str]
 
 SHOWN_PAIRS = 5
-"""Pairs on the terminal: those that are most alike, and those that are least."""
+"""Number of the most similar pairs, and of the least similar pairs, on the terminal."""
 
 _WHOSE = (TEXT("dataset", "the data set"), TEXT("metric", "top1 (original label) or real1 (label set)"))
 
@@ -32,8 +32,8 @@ declare_table(
         TEXT("model_b", "the second model"),
         *interval(
             "kappa",
-            "error consistency: Cohen's kappa of being right; NaN if both models are right on all images, or "
-            "both on none",
+            "error consistency: Cohen's kappa of being right; NaN if both models are right on all images, "
+            "or both are wrong on all",
             f"{ITS} by the bootstrap over images; null if there is none",
             value=REAL,
         ),
@@ -52,7 +52,7 @@ declare_table(
         COUNT("models", "number of models"),
         COUNT("pairs", "pairs of models with a kappa"),
         *interval(
-            "kappa", "mean of kappa over these pairs", f"{ITS} over images; null without one", value=REAL
+            "kappa", "mean of kappa over these pairs", f"{ITS} over images; null if there is none", value=REAL
         ),
         *interval(
             "difference",
@@ -72,7 +72,7 @@ declare_table(
         *_WHOSE,
         TEXT("model", "the model"),
         TEXT("family", "its family of architectures"),
-        REAL("x", "first coordinate on a map on which models with similar errors are close"),
+        REAL("x", "first coordinate on a map that places models with similar errors close together"),
         REAL("y", "second coordinate on the map"),
         REAL("value", "the model's value of the metric on these images"),
         COUNT("n", "number of images"),
@@ -86,8 +86,11 @@ declare_table(
         TEXT("model", "the best model, whose class is the vote if all three models disagree"),
         TEXT("model_a", "the second model"),
         TEXT("model_b", "the third model"),
-        REAL("kappa", "mean error consistency of the three models, on the images for choosing them"),
-        REAL("chosen_gain", "gain on the images for choosing the models; it is too high"),
+        REAL("kappa", "mean error consistency of the three models, on the images used to choose them"),
+        REAL(
+            "chosen_gain",
+            "gain on the images used to choose the models, which overestimates the gain on other images",
+        ),
         *interval(
             "gain",
             "value of the vote minus value of the best model, on the other images",
@@ -120,7 +123,7 @@ class ConsistencyTables:
         return {name: getattr(self, name) for name in CONSISTENCY_TABLES}
 
     def lines(self) -> Iterator[str]:
-        """Yield the means, the pairs that are most and least alike, and the gain of a majority vote."""
+        """Yield the means, the most and least similar pairs, and the gain of a majority vote."""
         for number, dataset in enumerate(self.consistency_means["dataset"].unique().to_pylist()):
             if number:
                 yield ""
@@ -255,7 +258,7 @@ def _vote_rows(models: Sequence[str], votes: Sequence[MajorityVote]) -> Iterator
 
 
 def mean_sentences(dataset: str, rows: Sequence[Row], label: Naming = str) -> Iterator[str]:
-    """Yield the mean consistency by each metric, and the difference of the means; `label` names metrics."""
+    """Yield the mean consistency by each metric, and how the means differ; `label` names the metrics."""
     for row in rows:
         start = f"Error consistency on {dataset} by {label(row['metric'])}"
         if math.isnan(row["kappa"]):
@@ -275,14 +278,14 @@ def _has_two(row: Row) -> bool:
 
 
 def shown_pairs(rows: Sequence[Row], most: int) -> list[Row]:
-    """Return the most and least similar pairs by the last metric, most similar first; all if few."""
+    """Return the most and least similar pairs by the last metric, most similar first; if few, all pairs."""
     defined = [r for r in rows if r["metric"] == rows[-1]["metric"] and not math.isnan(r["kappa"])]
     ordered = sorted(defined, key=lambda r: -r["kappa"])
     return ordered if len(ordered) <= 2 * most else [*ordered[:most], *ordered[-most:]]
 
 
 def _pair_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the pairs that are most and least alike."""
+    """Yield the most and least similar pairs."""
     shown = shown_pairs(rows, SHOWN_PAIRS)
     if not shown:
         return
@@ -302,7 +305,7 @@ def pair_cells(row: Row) -> tuple[str, ...]:
 
 
 def vote_sentences(rows: Sequence[Row], label: Naming = str) -> Iterator[str]:
-    """Yield, for each metric, the gain of the majority vote that was best on the images for choosing."""
+    """Yield, for each metric, the gain of the majority vote that was best on the images used to choose it."""
     for metric in dict.fromkeys(row["metric"] for row in rows):
         row = next(r for r in rows if r["metric"] == metric)
         trio = (

@@ -26,7 +26,7 @@ declare_table(
     (
         TEXT("dataset", "the data set"),
         TEXT("slice", "the images"),
-        TEXT("whole", "the slice of all images, whose error is 1"),
+        TEXT("whole", "the slice of all images, whose error ratio is 1"),
         TEXT("metric_x", "the metric of x"),
         TEXT("metric_y", "the metric of y"),
         TEXT.nullable("model", "the model; null for the mean over models"),
@@ -35,11 +35,11 @@ declare_table(
         *interval("accuracy_difference", "accuracy_y minus accuracy_x", _OVER_IMAGES, value=REAL),
         *interval(
             "error_ratio_x",
-            "at x, the error on these images divided by the error on all images",
+            "error on these images divided by the error on all images, at x",
             _OVER_IMAGES,
         ),
         *interval(
-            "error_ratio_y", "error on the images divided by the error on all images, at y", _OVER_IMAGES
+            "error_ratio_y", "error on these images divided by the error on all images, at y", _OVER_IMAGES
         ),
         *interval("error_ratio_difference", "error_ratio_y minus error_ratio_x", _OVER_IMAGES),
         *bounds("lo_models", "hi_models", "95 % interval of the mean difference, over families of models"),
@@ -74,7 +74,7 @@ class _Values:
 
 
 def error_ratios(results: Results, whole: str) -> pa.Table:
-    """Return the table ``error_ratios``, with each model and the mean, for slices by the column of `whole`.
+    """Return the table ``error_ratios``: for each slice by the column of `whole`, the mean and each model.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def ratio_lines(rows: Sequence[Row]) -> Iterator[str]:
     yield f"{means[0]['dataset']}, {means[0]['metric_x']} → {means[0]['metric_y']}: {over}"
     head = ("images", "n", "accuracy", "error ratio", "difference", "95 % over images")
     yield from table_lines(head, list(map(_cells, means)))
-    yield f"error ratio: error on the images divided by the error on {means[0]['whole']}"
+    yield f"error ratio: error on these images divided by the error on {means[0]['whole']}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -143,10 +143,10 @@ def evaluate(call: EvaluateCall) -> Evaluation:
     -----
     In Python, `labels` can also be a table, a list of classes per image, a multi-hot matrix or frame of shape
     (n, C), or one class per image, of shape (n,). `predictions` can also be tables, arrays or frames, or a
-    mapping of model names to tables, arrays, frames or paths. Integers of shape (n, k) are classes with the
-    best first, and floats of shape (n, C) are scores. The rows of frames are matched by their index or by a
-    column of ids with the same name as in files, and their columns by name. A note counts the images that
-    only the labels or only the predictions contain. Arrays are matched by position.
+    mapping of model names to tables, arrays, frames or paths. Integers of shape (n, k) are classes, best
+    first, and floats of shape (n, C) are scores. The rows of frames are matched by their index or by a column
+    of ids with the same name as in files, and their columns by name. A note counts the images that only the
+    labels or only the predictions contain. Arrays are matched by position.
 
     Examples
     --------
@@ -283,14 +283,14 @@ def _check_auditable(benchmark: Benchmark | None, call: EvaluateCall) -> None:
 
 @dataclass
 class Shows:
-    """Shows the models of each data set as soon as it is judged; what draws is imported after the first.
+    """Shows the models of each data set once it is judged, and imports the code that draws after the first.
 
     Attributes
     ----------
     reference : str
-        The model that all others are compared with, which must be on one of the data sets.
+        The model that all others are compared with. It must be evaluated on at least one of the data sets.
     own : tuple of str
-        The user's own models of a benchmark, of which one must be on one of the data sets.
+        The user's own models of a benchmark. At least one must be evaluated on one of the data sets.
     """
 
     run: Run
@@ -299,7 +299,7 @@ class Shows:
     _are_sure: bool = True
 
     def __call__(self, part: Evaluation) -> Evaluation:
-        """Show the models of a data set, unless an error may still take the place of all of them."""
+        """Show the models of a data set, unless the whole call may still end in an error."""
         if self.run.on_event is None:
             return part
         models = set(part.results["model"].unique().to_pylist())

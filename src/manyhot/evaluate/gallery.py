@@ -156,7 +156,7 @@ def build_gallery(
     written = _written(gallery, out, run.on_progress)
     n_absent = len(gallery) - sum(1 for _ in (out / "photos").iterdir())
     several = "s" * (n_absent != 1)
-    absent = f"{n_absent:,} photograph{several} cannot be shown; the gallery shows the reasons instead"
+    absent = f"{n_absent:,} photograph{several} cannot be shown; the gallery shows the reason for each"
     return WrittenGallery(
         gallery, n_absent, notes=(absent, *notes) if n_absent else notes, written=tuple(written)
     )
@@ -195,7 +195,7 @@ def report_gallery(
     InputError
         If no photograph can be shown, or a model has no predictions for these images.
     MissingExtraError
-        Pillow is not installed.
+        If Pillow is not installed.
     """
     misfits = SkippedFiles(len(files))
     source = Source(dataset, labels, images, classes, models, len(files), {}, misfits)
@@ -212,7 +212,7 @@ def photographed(source: Source) -> bool:
 
 
 def with_photographs(source: Source, predictions: PredictionsLike, reading: Reading) -> Source:
-    """Return the data set; if it lacks locations of photographs, with those in the predictions' folder."""
+    """Return the data set. If it has no locations of photographs, add those in the predictions' folder."""
     given = predictions if isinstance(predictions, list | tuple) else [predictions]
     paths = [Path(p) for p in given if isinstance(p, str | os.PathLike)]
     ids = next((t.image_id for t in (source.labels, source.images) if t is not None), None)
@@ -290,7 +290,7 @@ def _only(images: Images, ids: Sequence[str]) -> Images:
 
 
 REPORT = "../index.html"
-"""Where the report lies, as seen from a gallery in its folder."""
+"""The address of the report, relative to a gallery in its folder."""
 
 
 def _in_report(out: Path) -> bool:
@@ -374,7 +374,7 @@ def _with_label(shown: Images, labels: Labels | None) -> Images:
 
 
 def _embedded(folder: PathLike | None, *, is_required: bool) -> Embedded | None:
-    """Return the embeddings in a folder; None without any, where none are needed."""
+    """Return the embeddings in a folder; None if there are none and none are required."""
     embeddings = None if folder is None else embedded_in(Path(folder))
     if embeddings is None and is_required:
         raise InputError(
@@ -388,7 +388,7 @@ def _embedded(folder: PathLike | None, *, is_required: bool) -> Embedded | None:
 def _similar(
     beside: Embedded, shown: Images, models: Sequence[ShownModel], progress: Progress | None
 ) -> pa.Table | None:
-    """Return the nearest images of each class that has a row; None without any original label."""
+    """Return the nearest images of each class that has a row; None if there are no original labels."""
     from manyhot.report.gallery import SIMILAR
 
     like = ids_like(beside.image_id, shown.image_id, name=beside.name or "embeddings", other_name="images")
@@ -428,7 +428,7 @@ def find_photographs(uris: Sequence[str | None]) -> Iterator[tuple[int, Opener]]
 
 
 def _holder(uri: str) -> str:
-    """Return what holds an image among others; empty where it is a file of its own, or not here."""
+    """Return the archive or table that contains an image; empty if it is a file of its own, or not local."""
     if "://" in uri or Path(uri).is_file():
         return ""
     table, hash_, row = uri.rpartition("#")

@@ -1,4 +1,4 @@
-"""What a gallery keeps of each model: its best classes, and where the original label stands."""
+"""What a gallery shows of each model: its top classes, and the rank of the original label."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from manyhot.tables.arrays import label_sets
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 SHOWN_CLASSES = 5
-"""Classes of each model that are shown of an image."""
+"""Number of classes of each model that are shown for an image."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class ShownModel:
     Attributes
     ----------
     predictions : Predictions
-        The best classes of the model for the images that are shown.
+        The top classes of the model for the images that are shown.
     label_places : sequence of LabelPlace or None
-        For each image, the place of its original label among all stored classes.
+        For each image, the position of its original label among all stored classes.
     """
 
     predictions: Predictions
@@ -86,7 +86,7 @@ def check_alike(models: Sequence[ShownModel]) -> None:
 
 
 def _few(p: Predictions, shown: Images) -> Predictions:
-    """Return a model's best classes of the images that are shown: a file may hold 50,000 × 1,000 scores."""
+    """Return a model's top classes for the images that are shown: a file may hold 50,000 × 1,000 scores."""
     matched = align(shown.image_id, p.image_id, left_name="the images", right_name=p.model)
     rows = np.sort(matched.right)
     scores = None if p.scores is None else p.scores[rows]

@@ -29,7 +29,7 @@ _Values = dict[End, ModelValue]
 
 
 def check_joinable(first: Results, second: Results, dataset: str) -> bool:
-    """Check that the models of two results on a data set were evaluated in the same way.
+    """Check that the models in two results were evaluated on a data set in the same way.
 
     Returns
     -------
@@ -61,12 +61,12 @@ def check_joinable(first: Results, second: Results, dataset: str) -> bool:
 
 
 def each_model_once(results: Sequence[Results], datasets: Sequence[str]) -> list[Results]:
-    """Return results without the models that an earlier one contains with the same values.
+    """Return the results, each without the models that earlier results contain with the same values.
 
     Raises
     ------
     MatchError
-        If a model has other values than in an earlier result.
+        If a model has different values in an earlier result.
     """
     seen, left = dict[tuple[str, str], tuple[Results, _Values]](), list[Results]()
     for part in results:
@@ -114,7 +114,7 @@ _SHARED_OPTIONS = (
 
 
 def one_call(one: Results, other: Results) -> str:
-    """Return the command that compares models which were evaluated in two calls; empty if it is not known."""
+    """Return the command that compares models evaluated in two calls; empty if it is not known."""
     first, second = (_read_call(part.about.get("call", "")) for part in (one, other))
     if first is None or second is None or first[1:] != second[1:] or first[0] == second[0]:
         return ""
@@ -215,7 +215,7 @@ def _distinct(pairs: pa.Table) -> pa.Table:
 
 
 def adjusted(pairs: pa.Table) -> pa.Table:
-    """Return the pairs with Holm's correction repeated over the pairs that are left."""
+    """Return the pairs, with Holm's correction computed again over these pairs."""
     if not len(pairs):
         return pairs
     ends = [list(map(str, e)) for e in zip(*(pairs[c].to_pylist() for c in END), strict=True)]

@@ -154,7 +154,7 @@ class Judge:
     def add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
         """Evaluate one model that was matched to the labels.
 
-        BLAS with several threads would add in another order on a machine with more cores.
+        BLAS uses one thread, because with several, the order of additions depends on the number of cores.
         """
         with one_blas_thread():
             self._add(predictions, case, alignment)
@@ -207,17 +207,17 @@ class Judge:
             self._pairs.stop()
 
     def resample(self) -> None:
-        """Compute the intervals of the models added since the last time, which are then a batch."""
+        """Compute the intervals of the models added since the last call, which then form a batch."""
         self._add_intervals()
         self._judged.n_batched = len(self._judged.models)
 
     def draw(self) -> None:
-        """Draw what all models share, so that copies of this judge need not, if it fits into memory."""
+        """Draw the resamples that all models and copies of this judge share, if they fit into memory."""
         self._bootstrap.draw_once()
 
     @property
     def can_be_kept(self) -> bool:
-        """Whether batches of models can be kept: not with draws of label sets, nor results of each class."""
+        """Whether batches can be kept: not with audits, label-set draws, tables by class, or own metrics."""
         by_class = self._per_class is not None and not self._sets.labelled.any()
         return not (self._auditor or self._posterior or by_class or has_own_metrics())
 
@@ -232,7 +232,7 @@ class Judge:
         return JudgedOn(*data, self._options, self._bootstrap.clusters, self._thresholds)
 
     def batch(self) -> JudgedBatch | None:
-        """Return what the last batch of models gave, for `restore`; None before its intervals are there."""
+        """Return the results of the last batch of models, for `restore`; None before it has intervals."""
         if not self._judged.is_batch:
             return None
         models = self._judged.unkept
@@ -245,7 +245,7 @@ class Judge:
         return batch
 
     def restore(self, batch: JudgedBatch) -> None:
-        """Add what a batch of models gave elsewhere, or in an interrupted run."""
+        """Add the results of a batch of models from another process or an interrupted run."""
         self._judged.restore(batch)
         self._pictured.restore(batch.about["pictured"])
         self._pairs.restore(batch)
@@ -303,7 +303,7 @@ class Judge:
         return replace(evaluation, confidence=confidence, posterior=posterior)
 
     def _cluster_notes(self, confidence: Mapping[str, pa.Table]) -> Iterator[Note]:
-        """Yield over how many clusters of the judged images intervals are."""
+        """Yield a note that says over how many clusters of the judged images intervals are computed."""
         clusters, options = self._bootstrap.clusters, self._options
         if clusters is None or not self._bootstrap.resamples:
             return
@@ -458,7 +458,7 @@ class Judge:
         self._doubts.clear()
 
     def _add_intervals(self) -> None:
-        """Draw the intervals of the models added since the last time."""
+        """Draw the intervals of the models added since the last call."""
         intervals, without = self._sampler.intervals(), dict[str, dict[str, list[str]]]()
         for number in self._judged.rows:
             key = (number.model, number.metric, number.slice)

@@ -1,4 +1,4 @@
-"""What batches of judged models gave, kept in the cache, so that an interrupted run goes on after them.
+"""Results of batches of judged models, kept in the cache so that an interrupted run resumes after them.
 
 Predictions are read and matched again, which takes a tenth of the time, and their contents are compared with
 those that were judged. Batches are kept if there are many models, in files that contain no code.
@@ -54,18 +54,19 @@ _ERRORS = {kind.__name__: kind for kind in (InputError, MatchError, OrderError, 
 
 @dataclass
 class JudgedBatch:
-    """What a batch of models gave.
+    """The results of a batch of models.
 
     Attributes
     ----------
     about : dict of str
-        Rows and notes, as JSON stores them.
+        Rows and notes, in a form that JSON can store.
     models : list of list of str
-        The name and the hash of the predictions of each model, in order.
+        The name of each model and the hash of its predictions, in order.
     tables : list of dict
         The tables of classes of each model.
     posterior : dict
-        The values on draws of label sets, by metric and model. Batches with these two are not kept in files.
+        The values on draws of label sets, by metric and model. Batches with values on draws or with tables of
+        classes are not kept in files.
     """
 
     about: dict[str, Any] = field(default_factory=dict)
@@ -75,7 +76,7 @@ class JudgedBatch:
     posterior: dict[tuple[str, str], PosteriorSamples] = field(default_factory=dict)
 
     def add_rows(self, rows: Sequence[Any]) -> None:
-        """Add rows with slots. Real numbers become arrays, because JSON does not keep the sign of NaN."""
+        """Add rows with slots. Real numbers are stored in arrays, because JSON loses the sign of NaN."""
         names = type(rows[0]).__slots__ if rows else ()  # no metric may have been computed
         columns = {name: [getattr(row, name) for row in rows] for name in names}
         real = [n for n, values in columns.items() if any(isinstance(v, float) for v in values)]
@@ -93,17 +94,17 @@ class JudgedBatch:
 
 @dataclass
 class JudgedModels:
-    """What the models judged so far gave.
+    """The results of the models judged so far.
 
     Attributes
     ----------
     notes, interval_notes : list of Note
-        Those on the intervals of batches come after all others, so that their order does not depend on the
-        batches.
+        Notes, and notes on the intervals of batches. The latter come after all others, so that the order of
+        notes does not depend on the batches.
     intervals : dict of str to str
         How the intervals of each metric are computed.
     skipped : dict of str to InputError
-        Why metrics were left out, by their names.
+        The reasons why metrics were left out, by the name of the metric.
     n_batched : int
         Number of models when a batch was last resampled.
     """
@@ -118,7 +119,7 @@ class JudgedModels:
     _stored: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     def described(self, *, by_clusters: bool) -> dict[str, dict[str, str]]:
-        """Return what describes each metric, and how its intervals are computed: a key of `INTERVALS`."""
+        """Return the description of each metric and the method of its intervals, a key of `INTERVALS`."""
         kind = "cluster_" if by_clusters else ""
         metrics = {name: describe_metric(name) for name in dict.fromkeys(row.metric for row in self.rows)}
         intervals = {name: kind + interval for name, interval in self.intervals.items() if name in metrics}
@@ -126,7 +127,7 @@ class JudgedModels:
 
     @property
     def is_batch(self) -> bool:
-        """Whether the intervals of all models are there, because a batch of them was just resampled."""
+        """Whether all models have intervals, because a batch was just resampled."""
         return self.n_batched == len(self.models) > 0
 
     @property
@@ -135,7 +136,7 @@ class JudgedModels:
         return frozenset(self.models[self._stored[-1] :])
 
     def batch(self, batch: JudgedBatch) -> JudgedBatch:
-        """Return a batch to which what its models gave is added."""
+        """Add the results of the models since the last batch to `batch`, and return it."""
         rows, notes, interval_notes, models = self._stored
         batch.about |= {
             "notes": [astuple(note) for note in self.notes[notes:]],
@@ -149,7 +150,7 @@ class JudgedModels:
         return batch
 
     def restore(self, batch: JudgedBatch) -> None:
-        """Add what a batch of models gave in an interrupted run."""
+        """Add the results of a batch of models from an interrupted run."""
         about = batch.about
         self.rows += batch.restored_rows(Number)
         self.notes += [Note(*note) for note in about["notes"]]
@@ -166,7 +167,7 @@ class JudgedModels:
 
 
 class OtherModelsError(Exception):
-    """The models are not those that an interrupted run judged; `place` is the first that differs."""
+    """The models are not those that an interrupted run judged; `place` is the first position that differs."""
 
     def __init__(self, place: int) -> None:
         super().__init__(place)
@@ -195,7 +196,7 @@ class KeptBatches:
         return [model for batch in self.batches for model in batch.models]
 
     def check(self, place: int, model: list[str] | None) -> bool:
-        """Return whether the model at this place was judged; raise an error if it was another one."""
+        """Return whether the model at this position was judged; raise an error if another model was."""
         models = self.models
         if place >= len(models):
             return False
@@ -204,7 +205,7 @@ class KeptBatches:
         return True
 
     def cut(self, place: int) -> None:
-        """Forget the batch with the model at this place, and those after it."""
+        """Forget the batch with the model at this position, and all later batches."""
         n, left = 0, list[JudgedBatch]()
         for batch in self.batches:
             n += len(batch.models)
@@ -215,11 +216,11 @@ class KeptBatches:
         self._new = []
 
     def add(self, model: list[str]) -> None:
-        """Add a model to the batch at hand."""
+        """Add a model to the current batch."""
         self._new.append(model)
 
     def keep(self, batch: JudgedBatch) -> None:
-        """Write the batch at hand. Without a cache that can be written to, nothing is kept."""
+        """Write the current batch. If the cache cannot be written to, nothing is kept."""
         batch.models, self._new = self._new, []
         path = self._path(len(self.batches))
         self.batches.append(JudgedBatch(models=batch.models))  # its rows are in memory already
@@ -323,7 +324,7 @@ def clusters_key(clusters: Clusters | None) -> str:
 
 @dataclass(frozen=True)
 class JudgedOn:
-    """All that the results on one data set depend on, except for the models.
+    """Everything that the results on one data set depend on, except for the models.
 
     Attributes
     ----------
@@ -364,7 +365,7 @@ class JudgedOn:
         return {JUDGED_ON: json.dumps({self.dataset: about})}
 
     def key(self) -> str:
-        """Return a hash, by which judged batches are kept and found again."""
+        """Return the hash under which judged batches are stored and looked up."""
         labels, sets, slices, metrics = self.labels, self.sets, self.slices, self.metrics
         own = replace(self.options, metrics=None, gallery=None, clusters=None, thresholds=None)
         about = {

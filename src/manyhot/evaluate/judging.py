@@ -35,7 +35,7 @@ from manyhot.tables.skipped_files import fitting_models
 
 
 class Judging(Protocol):
-    """What has models judged, and adds the results to a judge in the order of the models."""
+    """Has models judged, here or elsewhere, and adds the results to a judge in the order of the models."""
 
     @property
     def n_waiting(self) -> int:
@@ -45,11 +45,11 @@ class Judging(Protocol):
         """Have a model judged; `hashed` is what `KeptBatches.hash_of` returned."""
 
     def finish(self) -> Iterator[None]:
-        """Judge what is waiting, and yield whenever some models are done."""
+        """Judge the waiting models, and yield each time some of them are done."""
 
 
 OpenJudging = Callable[[Judge, JudgeOptions, Source, KeptBatches | None], AbstractContextManager[Judging]]
-"""Opens a `Judging` for a judge; batches of models are kept, if there is where to keep them."""
+"""Opens a `Judging` for a judge. Batches of models are kept if there is a cache."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class InTurn:
     def open(
         cls, judge: Judge, _options: JudgeOptions, _source: Source, cache: KeptBatches | None
     ) -> AbstractContextManager[Judging]:
-        """Return it; nothing has to be closed."""
+        """Return an instance in a context manager that does nothing on exit."""
         return contextlib.nullcontext(cls(judge, cache))
 
     def add(self, predictions: Predictions, fitted: tuple[Case, Alignment], hashed: list[str] | None) -> None:
@@ -95,7 +95,7 @@ def judge_models(
     run : Run
         Reports progress over models. The last step computes intervals and pairs.
     opened : callable
-        Opens what judges the models, by default one after another in this process.
+        Opens the `Judging` that judges the models; by default, they are judged one by one in this process.
 
     Raises
     ------

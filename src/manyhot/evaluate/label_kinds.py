@@ -42,10 +42,10 @@ from manyhot.tables.arrays import label_sets
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 COUNTED = "n_objects"
-"""The column of an images table that holds how many objects raters counted."""
+"""The column of an images table with the number of objects that raters counted."""
 
 MOST_SHOWN = 10
-"""Pairs of near-synonyms that a terminal shows."""
+"""Number of pairs of near-synonyms that a terminal shows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ class LabelKinds(Result):
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield the images of each kind, near-synonyms, and the agreement with the raters' counts."""
+        """Yield the number of images of each kind, near-synonyms, and the agreement with raters' counts."""
         total = max(sum(self.counts.values()), 1)
         rows = [(kind, f"{n:,}", f"{n / total:.2%}") for kind, n in self.counts.items()]
         yield from table_lines(("kind", "images", "share"), rows)
@@ -169,8 +169,8 @@ def find_label_kinds(
     rules
         Thresholds of the kinds; see `manyhot.core.label_kinds.Rules`.
     reading
-        How files are read. The class list provides the hierarchy. Without a hierarchy, only confusion joins
-        labels of one object.
+        How files are read. The class list provides the hierarchy. Without a hierarchy, labels are taken for
+        those of one object only if models confuse them.
 
     Returns
     -------
@@ -195,7 +195,7 @@ def find_label_kinds(
 
 
 def _kinds(source: Source, without: Iterable[str], rules: Rules | None, run: Run) -> LabelKinds:
-    """Return the kinds of one data set, by the models that no pattern of `without` fits."""
+    """Return the kinds of one data set, by the models that match no pattern of `without`."""
     labels, images = labels_of(source), source.images
     sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
     is_counted = images is not None and COUNTED in images.table.column_names
@@ -270,13 +270,13 @@ def _tops(
         yield top
     if not models:
         raise InputError(
-            "Finding confused classes needs predictions, and there are none.",
+            "Finding confused classes requires predictions, but there are none.",
             do=("pass predictions of at least one model"),
         )
 
 
 def _two_best(labels: Labels, model: Predictions) -> npt.NDArray[np.integer]:
-    """Return at least two best classes of each image, best first."""
+    """Return at least the top two classes of each image, best first."""
     check_same_classes(labels, model)
     top = model.classes
     if top is None:

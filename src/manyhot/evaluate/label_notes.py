@@ -56,9 +56,9 @@ def answer_notes(
     metrics : sequence of str
         The metrics that count such pairs.
     unlabelled : collection of int
-        Classes of the predictions alone, whose pairs are not counted: another note names these classes.
+        Classes that only the predictions have. Their pairs are not counted, because another note names them.
     instead : str
-        How these pairs are left out, with a place for the first metric.
+        How to leave these pairs out, with ``{}`` in place of the first metric.
     """
     if not metrics:
         return
@@ -85,14 +85,14 @@ def answer_notes(
 def table_notes(
     dataset: str, labels: Labels, metrics: Sequence[str] | None, by_class: Mapping[str, pa.Table]
 ) -> Iterator[Note]:
-    """Yield a note if only some of the requested metrics are masked, as tables of classes are or are not."""
+    """Yield a note if only some requested metrics are masked; it says whether the tables of classes are."""
     text = mixed_masks(metrics)
     if text and any(map(len, by_class.values())) and label_sets(labels).leaves_out_cells(True):
         yield Note(dataset, "", "classes", 0, text)
 
 
 def unmasked_metrics(evaluation: Evaluation) -> list[str]:
-    """Return the metrics that count pairs without a clear answer as not valid, and could leave them out."""
+    """Return the metrics that count pairs without a clear answer as not valid but could leave them out."""
     return [m for m in evaluation.results["metric"].unique().to_pylist() if _counts_unclear(m)]
 
 
@@ -104,7 +104,7 @@ def _counts_unclear(name: str) -> bool:
 
 
 def best_classes_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> Iterator[Note]:
-    """Yield a note if label sets have no mAP and F1 because predictions contain only the best classes.
+    """Yield a note if label sets have no mAP and F1 because predictions contain only the top classes.
 
     With scores of all classes, these are the default metrics of label sets without original labels. If only
     some models have such scores, another note says so.
@@ -115,14 +115,14 @@ def best_classes_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> 
     if has_label or labels.exclusive or not computed or computed & set(wanted):
         return
     text = (
-        "mAP and F1 are left out, because they need scores of all classes, and the predictions contain only "
-        "the best classes of each image; predict or export the scores of all classes"
+        "mAP and F1 are left out, because they need scores of all classes, but the predictions contain "
+        "only the top classes of each image; predict or export the scores of all classes"
     )
     yield Note(dataset, "", "needs_scores", len(labels), text)
 
 
 def chance_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> Iterator[Note]:
-    """Yield a note with the values expected by chance, if each model predicts all images with label sets."""
+    """If all models predict all images with label sets, yield a note with the values expected by chance."""
     table = evaluation.results.filter(pc.equal(evaluation.results["slice"], "all"))
     images = {
         m: table.filter(pc.equal(table["metric"], m))["n"].unique().to_pylist() for m in RANKING_METRICS

@@ -18,7 +18,7 @@ _SHOWN = 5
 
 
 def not_a_number(metric: str, estimate: Estimate, case: Case) -> tuple[int, str]:
-    """Return on how many images a metric is NaN or infinite, and what a note says: so is its value then."""
+    """Return the number of images on which a metric is NaN or infinite, and the text of a note about it."""
     if not isinstance(estimate, Ratio) or estimate.num.dtype == estimate.den.dtype == bool:
         return 0, ""
     are_numbers = np.isfinite(estimate.num) & np.isfinite(estimate.den) | ~estimate.scored
@@ -26,8 +26,8 @@ def not_a_number(metric: str, estimate: Estimate, case: Case) -> tuple[int, str]
         return 0, ""
     row, n = int(np.argmin(are_numbers)), int(np.count_nonzero(~are_numbers))
     return n, (
-        f"{metric} is {estimate.num[row]:g} for {n:,} image{'s' * (n > 1)} (first: {case.name(row)}), and so "
-        "for all images together; a metric skips images without a value"
+        f"{metric} is {estimate.num[row]:g} for {n:,} image{'s' * (n > 1)} (first: {case.name(row)}), and "
+        "so is its value over all images; a metric should skip such images"
     )
 
 
@@ -37,14 +37,17 @@ def why_no_interval(number: Number) -> str:
     if not np.isfinite(number.value):
         return "the value is not a number"
     if is_share and not 0 <= number.value <= 1:
-        return "the value is not a share from 0 to 1, as the metric is registered without a `unit`"
+        return (
+            "the metric is registered without a `unit`, so it should be a share, but its value is not "
+            "between 0 and 1"
+        )
     return FEW_IMAGES if number.n < FEWEST_CASES and not is_share else UNVARYING
 
 
 def no_interval_text(
     metrics: Sequence[str], reason: str, names: Sequence[str], sets: LabelSets | None = None
 ) -> str:
-    """Return what a note says on metrics without an interval.
+    """Return the text of a note on metrics without an interval.
 
     Parameters
     ----------

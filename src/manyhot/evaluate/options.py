@@ -49,9 +49,9 @@ class EvaluateOptions:
         as mAP, AUROC and AURC. Their intervals then come from the bootstrap instead of the jackknife. 0 for
         none.
     clusters
-        A column of the images table that says which images depend on each other, such as patient_id. Its
-        values, and not images, are then the independent cases of intervals and p-values. In Python, also the
-        values themselves, as a series or mapping by image id.
+        A column of the images table that says which images depend on each other, such as patient_id.
+        Intervals and p-values then treat its values, not the images, as the independent cases. In Python,
+        also the values themselves, as a series or mapping by image id.
     posterior
         Number of draws of label sets from the probabilities of the labels, such as 200, for intervals over
         both raters and images. With `audited`, number of draws of people's label sets, such as 20. 0 for
@@ -60,8 +60,8 @@ class EvaluateOptions:
         Name of the model that all others are compared with; all to compare all pairs of models, or none. By
         default, all pairs of up to 300 models are compared, and none of more models.
     gallery
-        Maximum number of images in the gallery of the report, which needs photographs. The default is 1000,
-        and with 0 there is no gallery.
+        Maximum number of images in the gallery of the report, which needs photographs; 0 for no gallery. The
+        default is 1000.
     """
 
     metrics: Annotated[Sequence[str] | None, Shown("METRIC"), OptionName("--metric")] = None
@@ -88,7 +88,7 @@ class EvaluateOptions:
 
     @classmethod
     def of(cls, options: EvaluateOptions) -> Self:
-        """Return these options alone: without the data of a call, or with further ones at their defaults."""
+        """Return only these options, without the data of a call; further options have their defaults."""
         return cls(**{field.name: getattr(options, field.name) for field in fields(EvaluateOptions)})
 
     def bootstrap(self, masks: Bools, labels: Labels, images: Images | None) -> Bootstrap:

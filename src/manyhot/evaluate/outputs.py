@@ -16,7 +16,7 @@ from manyhot.tables import Results
 from manyhot.tables.own_classes import own_list
 
 _SAVED = (".svg", ".png", ".csv", ".md", ".tex")
-"""Suffixes of what is saved beside a report."""
+"""Suffixes of the files that are saved next to a report."""
 
 
 def write_tables(
@@ -85,7 +85,7 @@ def clear_gallery(out: PathLike) -> None:
 
 
 def note_on_replaced(results: pa.Table, out: PathLike) -> str:
-    """Return a note on models or data sets of an earlier run that new results lack; empty without any."""
+    """Return a note on models or data sets of an earlier run that the new results lack; empty if none."""
     path = Path(out) / "results.parquet"
     try:
         earlier = tables.read(path, "results") if path.is_file() else results
@@ -98,7 +98,7 @@ def note_on_replaced(results: pa.Table, out: PathLike) -> str:
             what = "of" if column == "model" else "on"
             return (
                 f"the earlier results in {out} were replaced, and those {what} {_some(lost)} are gone; to "
-                "keep the results of several runs, write each to a folder of its own"
+                "keep the results of several runs, write each run to its own folder"
             )
     return ""
 

@@ -28,7 +28,7 @@ NOISE = 0.05
 """Minimum p, after Holm's correction, for a model to be within noise of the best."""
 
 _MOST = 15
-"""Models that a table of differences to the best lists."""
+"""Number of models in a table of differences from the best."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Difference:
     values : tuple of ModelValue
         The values of the reference and of the model.
     lo, hi, p : float, optional
-        The 95 % interval over images, and the two-sided p; None if there are no resamples.
+        The 95 % interval over images, and the two-sided p-value; None if there are no resamples.
     n : int
         Number of images that count for both.
     same_images : bool
-        Whether both models were evaluated on the same images. If not, there is no difference.
+        Whether both models were evaluated on the same images. If not, no difference is computed.
     """
 
     dataset: str
@@ -74,7 +74,7 @@ class Difference:
         return (ends[0], ends[1]) if self.metric.lower_is_better else (-ends[1], -ends[0])
 
     def to_json(self) -> dict[str, Any]:
-        """Return names and numbers; undefined numbers become null."""
+        """Return the comparison as names and numbers; undefined numbers become null."""
         a, b = (value.value for value in self.values)
         row = {"dataset": self.dataset, "metric": self.metric.name, "model_a": self.reference}
         row |= {"model_b": self.model, "slice": self.slice}
@@ -109,7 +109,7 @@ def differences_at(results: Results, ends: Sequence[End]) -> list[Difference]:
 
 
 def with_holm(pairs: Sequence[Difference]) -> list[Difference]:
-    """Return differences with each p adjusted by Holm's method for their number."""
+    """Return the differences, with p-values adjusted by Holm's method for the number of differences."""
     adjusted = holm(np.array([math.nan if d.p is None else d.p for d in pairs]))
     return [replace(d, p=None if math.isnan(p) else float(p)) for d, p in zip(pairs, adjusted, strict=True)]
 
@@ -118,8 +118,9 @@ def to_best(results: Results, dataset: str, name: str = ALL) -> tuple[str, list[
     """Return the best model by the leading metric, and the other models' differences from it, best first.
 
     If models were compared with a reference, the reference takes the place of the best model. Only models
-    that were evaluated on the same images are compared. Each p is adjusted by Holm's method for the number of
-    these comparisons. By default, all images are compared; `name` is that of a slice.
+    that were evaluated on the same images are compared. The p-values are adjusted by Holm's method for the
+    number of these comparisons. `name` is the name of the slice on which models are compared; by default, all
+    images.
 
     Notes
     -----
@@ -239,8 +240,8 @@ def _doubt(pair: Difference, ends: Sequence[float]) -> str:
 def noise_line(best: str, pairs: Sequence[Difference]) -> str:
     """Return one sentence on which models are within noise of the best; empty if no pair was tested.
 
-    If a model has a better value than `best`, this is a reference, and the sentence also says how many models
-    are better and worse.
+    If a model has a better value than `best`, then `best` is a reference, and the sentence also says how many
+    models are better and worse.
     """
     tested = [d for d in pairs if d.p is not None]
     if len(tested) < 2:
@@ -361,13 +362,13 @@ def two_lines(pairs: Sequence[Difference]) -> Iterator[str]:
 
 
 def _skipped_line(pairs: Sequence[Difference]) -> Iterator[str]:
-    """Yield why metrics have different numbers of images."""
+    """Yield the reason why metrics have different numbers of images."""
     counts = {d.metric.name: d.values[0].n for d in pairs}
     most = max(counts.values())
     if fewer := [f"{name} {most - n:,}" for name, n in counts.items() if n < most]:
         yield (
-            f"n: of {most:,} images, those without a valid class, or on which a metric is undefined, are "
-            f"skipped: {', '.join(fewer)}"
+            f"n: out of {most:,} images, a metric skips those without a valid class and those on which it "
+            f"is undefined: {', '.join(fewer)}"
         )
 
 
@@ -451,7 +452,7 @@ def _value(metric: Metric, value: float) -> str:
 
 
 def p_text(p: float | None) -> str:
-    """Return a p as text."""
+    """Return a p-value as text."""
     if p is None:
         return "–"
     return f"{p:.3f}" if p >= 0.001 else "<0.001"

@@ -61,7 +61,7 @@ declare_table(
     (
         TEXT("dataset", "the data set"),
         TEXT("metric", "a registered name, with its options"),
-        TEXT("model_a", "the model of the pair that was passed first"),
+        TEXT("model_a", "of the two models, the one that was passed first"),
         TEXT("model_b", "the other model"),
         REAL("difference_fixed", "value of model_b minus value of model_a on the label sets as they are"),
         REAL("difference", "mean over the draws of the value of model_b minus the value of model_a"),
@@ -70,8 +70,8 @@ declare_table(
         REAL("above_raters", "the same share, but over draws of the label sets only"),
         FLAG.nullable(
             "decided_fixed",
-            "whether the interval of the pair on the label sets as they are excludes 0; null without an "
-            "interval",
+            "whether the interval of the difference on the label sets as they are excludes 0; null if "
+            "there is no interval",
         ),
         FLAG("decided", "whether lo and hi exclude 0"),
     ),
@@ -148,7 +148,10 @@ class Posterior:
         return drawn
 
     def tables(self, pairs: pa.Table, compared: ComparedPairs) -> dict[str, pa.Table]:
-        """Return the tables ``posterior`` and ``posterior_pairs``; `pairs` is the table on the fixed sets."""
+        """Return the tables ``posterior`` and ``posterior_pairs``.
+
+        `pairs` is the pairs table on the fixed label sets.
+        """
         rows = [
             {"dataset": self.dataset, "model": model, "metric": metric, **samples.row()}
             for (metric, model), samples in self.values.items()
@@ -189,7 +192,7 @@ class PosteriorSamples:
 
     @property
     def joint(self) -> Floats:
-        """The values under draws and resamples together."""
+        """The values over draws and resamples together."""
         return np.concatenate(self.both)
 
     @property
@@ -219,7 +222,7 @@ def check_probabilities(sets: LabelSets, name: str) -> None:
 
 
 def _ends(samples: Floats, value: float, is_pooled: bool) -> tuple[float | None, float | None]:
-    """Return the ends of an interval; None without one. Resampling moves a metric that is no ratio."""
+    """Return the ends of an interval, or None. Resampling shifts metrics that are not ratios."""
     if not len(samples) or np.isnan(samples).all():
         return None, None
     if is_pooled:
@@ -246,7 +249,7 @@ def _compare(a: PosteriorSamples, b: PosteriorSamples) -> dict[str, Any]:
 
 
 def _fixed(pairs: pa.Table) -> dict[tuple[str, str, str], bool]:
-    """Return whether the interval of each pair excludes 0, by metric and models; none without interval."""
+    """Return whether the interval of each pair excludes 0, by metric and models, if there is an interval."""
     columns = (pairs[name].to_pylist() for name in ("metric", "model_a", "model_b", "slice", "lo", "hi"))
     return {
         (metric, a, b): bool(lo > 0 or hi < 0)
@@ -263,7 +266,7 @@ def headline_rows(posterior: pa.Table) -> list[Row]:
 
 
 def posterior_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
-    """Yield the values under the posterior of a data set at a time, and how many pairs they decide."""
+    """Yield, one data set at a time, the values under the posterior, and how many pairs they decide."""
     for dataset in tables["posterior"]["dataset"].unique().to_pylist() if tables else ():
         rows = [row for row in headline_rows(tables["posterior"]) if row["dataset"] == dataset]
         if rows:
@@ -275,7 +278,7 @@ def posterior_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
 
 
 VALUES_PRINTED = 12
-"""Values under the posterior that are printed of a data set."""
+"""Number of values under the posterior that are printed for a data set."""
 
 _HEADS = ("", "model", "metric", "as they are", "posterior, raters and images", "raters alone", "n")
 
@@ -322,7 +325,7 @@ def decided_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
 
 
 ONE_PRIOR = ("auto", "dawid-skene", "one-coin")
-"""Aggregators by which proposed classes are as often valid as others, so that probabilities are adjusted."""
+"""Aggregators under which proposed classes are as often valid as others; their probabilities are adjusted."""
 
 
 def draw_people(
@@ -356,7 +359,7 @@ def draw_people(
         return ()
     if draws < FEWEST_DRAWS:
         raise UsageError(
-            "The variance over draws of people's label sets needs several draws.",
+            "Several draws are needed to compute the variance over draws of people's label sets.",
             got=f"`posterior` {draws}",
             allowed=f"at least {FEWEST_DRAWS}, or 0 for none",
             do="draw 20 or more",

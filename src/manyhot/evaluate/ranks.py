@@ -36,7 +36,7 @@ def shown_metrics(results: Results, dataset: str = "", models: Collection[str] |
     Parameters
     ----------
     models : collection of str, optional
-        Models of the data set; metrics without a value of any of them are left out.
+        Models of the data set. Metrics for which none of them has a value are left out.
     """
     every = list(dict.fromkeys(results.table["metric"].to_pylist()))
     if models is not None:
@@ -51,8 +51,7 @@ def leading_metric(results: Results, dataset: str, models: Collection[str] | Non
     Parameters
     ----------
     models : collection of str, optional
-        Models of the data set; by default all. Without original labels, some of them may have other metrics
-        than the others.
+        Models of the data set; by default all. Without original labels, they may have different metrics.
 
     Returns
     -------
@@ -71,7 +70,7 @@ def leading_metric(results: Results, dataset: str, models: Collection[str] | Non
 
 
 def first_of_most(counts: Mapping[str, int], n_models: int) -> str:
-    """Return the first metric that more than half of the models have or, without one, that most have."""
+    """Return the first metric that more than half of the models have or, if none, the one that most have."""
     usual = (metric for metric, n in counts.items() if 2 * n > n_models)
     return next(usual, max(counts, key=lambda metric: counts[metric], default=""))
 
@@ -160,8 +159,8 @@ def image_groups(results: Results, end: End) -> list[list[str]]:
 
     Resampled values come with a hash of the images that count. Models without resampled values are assumed to
     be evaluated on the same images if they have the same number of images, including skipped images. Results
-    of earlier versions have no hashes; there, resampled models without a pair were evaluated on different
-    images.
+    of earlier versions have no hashes. In these, models with resampled values but without a pair were
+    evaluated on different images.
 
     Parameters
     ----------
@@ -326,7 +325,7 @@ declare_table(
         TEXT("dataset_x", "the data set on the x axis"),
         TEXT("dataset_y", "the data set on the y axis"),
         TEXT("metric", "a registered name, with its options"),
-        TEXT("analysis", "how the data are changed; as published if they are not changed", values=ANALYSES),
+        TEXT("analysis", "how the data are changed; as published if they are unchanged", values=ANALYSES),
         REAL.nullable(
             "threshold", "threshold on the probability of the labels at x; null for the published threshold"
         ),
@@ -352,7 +351,7 @@ _Numbers = Mapping[End, _Values]
 
 
 def sensitivity(results: Results, thresholds: Results | None, family: Callable[[str], str]) -> pa.Table:
-    """Return the sensitivity table, which compares the first data set with each other data set.
+    """Return the sensitivity table, which compares the first data set with every other data set.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
 """Judge the models of a data set on a Ray cluster: this process reads and writes, and workers judge.
 
 Only this process reads predictions and writes files, as without Ray, so that the machines of a cluster share
-no disk. The judge, with labels, slices and resamples, is sent once. A task judges a few models, and what they
-gave is added to this process's judge in the order of the models. Ray repeats the task of a worker that dies.
+no disk. The judge, with labels, slices and resamples, is sent once. A task judges a few models, and their
+results are added to this process's judge in the order of the models. Ray repeats the task of a worker that
+dies.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ OBJECT_STORE = 2 << 30
 """Bytes of the object store of a local cluster: resamples, and the predictions of three tasks."""
 
 TASK_MODELS, TASK_BYTES = 16, 400_000_000
-"""Most models of a task, and about the most bytes of their predictions, such as those of six models on 1.28
-million images. With this many images, each task draws the resamples again, which takes as long as judging
-several models."""
+"""Maximum number of models of a task, and approximate maximum number of bytes of their predictions, such as
+those of six models on 1.28 million images. With this many images, each task draws the resamples again, which
+takes as long as judging several models."""
 
 
 @contextlib.contextmanager
 def on_ray() -> Iterator[OpenJudging]:
-    """Yield what opens the judging of a data set on the cluster, which is connected to meanwhile.
+    """Connect to a Ray cluster in the background, and yield a function that opens the judging of a data set.
 
     Raises
     ------
@@ -70,11 +71,11 @@ class OnRay:
     Parameters
     ----------
     judge : Judge
-        Collects what the tasks give.
+        Collects the results of the tasks.
     sent : Judge
         A judge without models, which is sent to the workers.
     n_models : int
-        The number of models, as far as it is known.
+        The number of models, if it is known; otherwise 0.
     """
 
     def __init__(self, ray: Any, judge: Judge, sent: Judge, cache: KeptBatches | None, n_models: int) -> None:
@@ -96,7 +97,7 @@ class OnRay:
         return len(self._models) + sum(len(models) for _, models in self._tasks)
 
     def add(self, predictions: Predictions, fitted: tuple[Case, Alignment], hashed: list[str] | None) -> None:
-        """Send a model, and judge it with the next ones."""
+        """Send a model to the cluster, to be judged together with the next models."""
         arrays = (predictions.classes, predictions.scores, predictions.logsumexp)
         self._bytes += sum(array.nbytes for array in arrays if array is not None)
         self._bytes += predictions.image_id.nbytes
@@ -107,7 +108,7 @@ class OnRay:
             self._restore()
 
     def finish(self) -> Iterator[None]:
-        """Judge what is waiting, and yield whenever some models are done."""
+        """Judge the waiting models, and yield each time some of them are done."""
         if self._models:
             self._submit()
         while self._tasks:
@@ -115,13 +116,13 @@ class OnRay:
             yield
 
     def close(self) -> None:
-        """Cancel the tasks that nobody waits for after an error."""
+        """Cancel the tasks that are still running, as after an error."""
         for task in self._running:
             self._ray.cancel(task)
 
     @property
     def _cpus(self) -> int:
-        """The cores of the cluster, of which there may be more later."""
+        """The number of cores of the cluster, which may grow later."""
         return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
 
     def _submit(self) -> None:
@@ -144,7 +145,7 @@ class OnRay:
             del self._running[task]
 
     def _restore(self) -> None:
-        """Add what the first task gave to the judge, and keep it."""
+        """Add the results of the first task to the judge, and keep them."""
         task, models = self._tasks[0]
         if task in self._running:
             self._wait([task])
@@ -167,7 +168,7 @@ class OnRay:
             return cause
         if isinstance(error, errors.WorkerCrashedError | errors.OutOfMemoryError):
             return InputError(
-                "Each Ray worker that evaluates these models dies.",
+                "All Ray workers that evaluated these models died.",
                 where=", ".join(models),
                 got=f"{ATTEMPTS} workers died",
                 do="give Ray's workers more memory, or evaluate these models without `engine`",
@@ -176,14 +177,14 @@ class OnRay:
 
 
 def judged_batch(packages: dict[str, str], judge: list[Any], models: list[Any]) -> JudgedBatch:
-    """Judge models on a worker, and return what they gave.
+    """Judge models on a worker, and return their results.
 
     Parameters
     ----------
     packages : dict of str to str
-        Versions in the process that started the run.
+        The versions of packages and the metrics in the process that started the run.
     judge, models : list of ray.ObjectRef
-        One judge; and predictions, each of which is in memory only while it is judged.
+        One judge, and the predictions of each model, which are in memory only while the model is judged.
     """
     import ray
 

@@ -160,12 +160,12 @@ class Pictured:
     def add(
         self, model: str, case: Case, audited: Callable[[Case], tuple[list[Row], str]] | None = None
     ) -> str:
-        """Add a model, and return a message describing a problem with its confidences, or an empty string.
+        """Add a model, and return a message about any problem with its confidences; empty if there is none.
 
         Parameters
         ----------
         audited : callable, optional
-            Function that returns the rows of the reliability table of an audit, and a message describing any
+            Function that returns the rows of the reliability table of an audit, and a message about any
             problem. An audit has no curves.
         """
         (metric,) = entries_of([CALIBRATION])
@@ -206,9 +206,9 @@ def audited_reliability(images: AuditedImages, dataset: str, model: str, case: A
     A bin is left out if fewer than `FEWEST_CASES` audited images count in it, unless all images were audited.
     In the remaining bins, accuracies on label sets have an interval even if people and proposals hardly ever
     disagree (`reserve` of `manyhot.core.audited.estimate`). The exception is a bin in which fewer than
-    `FEWEST_LEFT` images were not audited, because its estimates are not nearly normal. If all images were
-    audited, accuracies are exact and have no interval. For original labels, the only uncertainty is which
-    images count, so accuracies often have no interval.
+    `FEWEST_LEFT` images were not audited, because its estimates are not approximately normal. If all images
+    were audited, accuracies are exact and have no interval. For original labels, the only uncertainty is
+    which images count, so accuracies often have no interval.
 
     Parameters
     ----------

@@ -16,6 +16,7 @@ from manyhot.core.sets import Case
 from manyhot.core.softmax import ROWS, SLACK
 from manyhot.errors import InputError
 from manyhot.registry import Entry, get, missing_options, options_of
+from manyhot.report.text import counted
 from manyhot.tables import Predictions
 from manyhot.tables.result_tables import ORIGINAL_LABELS, default_metrics, vote_metrics
 
@@ -24,7 +25,7 @@ NEEDS = {
     "confidence": "the probability of the top class",
     "probabilities": "probabilities or logits of all classes",
 }
-"""What a metric may need beside ranks, as `needs` at its registration, and how a note says so."""
+"""What a metric may need besides ranks, as `needs` at its registration, and the words for it in a note."""
 
 
 def _kind_of_scores(predictions: Predictions) -> str:
@@ -63,7 +64,7 @@ class Unmet:
     do: str = ""
 
     def note(self, *, undefined: bool = False) -> str:
-        """Return the text of a note that the metrics are skipped or, with `undefined`, undefined."""
+        """Return the text of a note that says why metrics are skipped or, with `undefined`, undefined."""
         do = f"; {self.do}" if self.do else ""
         return f"{', '.join(self.names)} {'undefined' if undefined else 'skipped'}: {self.why}{do}"
 
@@ -115,7 +116,7 @@ _IF_EXCLUSIVE = "if the network was trained with a softmax, pass `links`, such a
 
 
 def depends_on_sets(metric: Entry) -> bool:
-    """Return whether a metric uses label sets, and not only original labels."""
+    """Return whether a metric uses label sets rather than only original labels."""
     about = metric.about
     return about.get("judged_on") != ORIGINAL_LABELS and not about.get("original_only", False)
 
@@ -154,16 +155,16 @@ def link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
 
 
 _WHY_LINK = {
-    "sigmoid": ", because the sigmoids of an image add up to about its number of classes; if the network was "
-    "trained with a softmax, pass `links`",
-    "softmax": ", because its sigmoids do not add up to about the number of classes; if the network was "
-    "trained with sigmoids, pass `links`",
+    "sigmoid": ", because the sigmoids of an image add up to about its number of valid classes; if the "
+    "network was trained with a softmax, pass `links`",
+    "softmax": ", because the sigmoids of an image do not add up to about its number of valid classes; if "
+    "the network was trained with sigmoids, pass `links`",
 }
 """Why logits are converted in this way if label sets have several classes and there are original labels."""
 
 
 def what_differs(results: pa.Table, notes: Iterable[tuple[str, str]], *, is_default: bool) -> Iterator[str]:
-    """Yield notes on what models differ in: their default metrics, and how logits become probabilities.
+    """Yield notes if models differ in their default metrics or in how logits become probabilities.
 
     `notes` are the models and texts of `link_notes`; `is_default` is false if metrics were selected.
     """
@@ -182,8 +183,8 @@ def _across_links(notes: Iterable[tuple[str, str]]) -> Iterator[str]:
     if all(models.values()) and models["sigmoid"] != models["softmax"]:
         yield (
             "metrics of probabilities are not comparable across links: the probabilities of "
-            f"{len(models['sigmoid']):,} models are sigmoids, and those of {len(models['softmax']):,} a "
-            "softmax; to declare how networks were trained, pass `links`"
+            f"{counted(len(models['sigmoid']), 'model')} are sigmoids, and those of "
+            f"{len(models['softmax']):,} a softmax; to declare how networks were trained, pass `links`"
         )
 
 
@@ -203,7 +204,7 @@ def _sets_threshold(metric: Entry) -> bool:
 
 
 def by_class_thresholds(metrics: Sequence[Entry], case: Case) -> list[Entry]:
-    """Return the metrics that use the thresholds of classes of a case."""
+    """Return the metrics that use the class thresholds of a case."""
     has = case.thresholds is not None
     return [m for m in metrics if has and _has_link(m) and not _sets_threshold(m)]
 
@@ -248,13 +249,14 @@ def entries_of(specs: Sequence[str]) -> list[Entry]:
 def masks_classes(metrics: Sequence[str] | None) -> bool:
     """Return whether tables of classes leave out pairs without a clear answer.
 
-    They do as the first of the requested metrics that can; this metric also decides which model is better.
+    They follow the first requested metric that has this option. This metric also decides which model is
+    better.
     """
     return next(iter(_masks(metrics).values()), False)
 
 
 def mixed_masks(metrics: Sequence[str] | None) -> str:
-    """Return which of masked and unmasked metrics tables of classes follow; empty if all are the same."""
+    """Return a text that says whether tables of classes are masked; empty if all metrics agree."""
     masks = _masks(metrics)
     if len(set(masks.values())) < 2:
         return ""
@@ -262,7 +264,7 @@ def mixed_masks(metrics: Sequence[str] | None) -> str:
     does = "leave out unclear and unanswered pairs"
     if not masks[first]:
         does = "count unclear and unanswered pairs as not valid"
-    return f"tables of classes {does}, as {first} does, the first of these metrics"
+    return f"tables of classes {does}, as does {first}, the first of these metrics"
 
 
 def _masks(metrics: Sequence[str] | None) -> dict[str, bool]:
@@ -314,7 +316,7 @@ def _add_up(case: Case) -> bool:
 
 
 def scale_of(metric: Entry, other: Scale) -> Scale:
-    """Return the scale of the intervals of a metric: logit of a share."""
+    """Return the scale of the intervals of a metric: the logit scale for a share."""
     if metric.about.get("interval") == "correlation":
         return "correlation"
     return "logit" if metric.about.get("unit", "share") == "share" else other

@@ -15,7 +15,7 @@ from manyhot.tables import Alignment, schema
 
 @dataclass(slots=True)
 class Number:
-    """A row of the results table. It is not frozen, which would take thrice the time."""
+    """A row of the results table. It is not frozen, because that would take three times as long."""
 
     dataset: str
     model: str
@@ -59,7 +59,7 @@ def unmatched_notes(dataset: str, model: str, alignment: Alignment) -> Iterator[
 
 
 def pairs_table(pairs: Sequence[Mapping[str, Any]], audited: bool) -> pa.Table:
-    """Return blocks of the pairs table as one; those of metrics that are not audited lack columns."""
+    """Join blocks of the pairs table; the blocks of metrics that are not audited lack some columns."""
     columns = schema("pairs", audited=audited)
     blocks = [
         pa.table({f.name: p.get(f.name, pa.nulls(len(p["n"]), f.type)) for f in columns}, schema=columns)

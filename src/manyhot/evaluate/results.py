@@ -88,7 +88,7 @@ class Evaluation(Result):
     judged : tuple of Judged
         The data sets, for the report.
     options : EvaluateOptions
-        The options of the call. The terminal shows the slices, and the gallery is in the report.
+        The options of the call, such as the slices that the terminal shows and the gallery of the report.
     metadata : Mapping of str to str
         ``metrics`` (descriptions of the metrics, as JSON), ``resamples``, ``seed``, and ``classes`` (the hash
         of the class list).
@@ -241,7 +241,7 @@ class Evaluation(Result):
 
     @cached_property
     def error_ratios(self) -> pa.Table:
-        """The table ``error_ratios``, which is empty unless the benchmark defines a slice to divide by."""
+        """The table ``error_ratios``, which is empty unless the benchmark defines the slice to divide by."""
         without = json.loads(self.metadata.get("compared", "{}")).get("without", ())
         results = self.as_results().without(without, missing_ok=True)
         return error_ratios(results, self.metadata.get("whole", ""))
@@ -271,7 +271,7 @@ class Evaluation(Result):
         return replace(self, _shown=frozenset(self.results["dataset"].unique().to_pylist()))
 
     def stream(self, run: Run) -> Evaluation:
-        """Report the models that are not shown yet, which `lines` then leaves out: to write takes seconds."""
+        """Report the models not shown yet, before files are written; `lines` then leaves them out."""
         if run.on_event is None:
             return self
         for line in self._model_lines():
@@ -371,7 +371,7 @@ _SHOWN = 8
 
 
 def _grouped(notes: Sequence[Note]) -> Iterator[str]:
-    """Yield notes for a terminal: what holds of several models of a data set once, skipped ones last."""
+    """Yield notes for a terminal: a note on several models of a data set once, skipped ones last."""
     models: dict[tuple[str, str], list[str]] = {}
     # What models differ in comes first: only the first notes on models are shown.
     shown = (n for n in notes if n.kind != "skipped")

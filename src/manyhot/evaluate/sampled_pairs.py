@@ -1,4 +1,4 @@
-"""Differences of models from resamples and from changes without each image, and the table of resamples."""
+"""Differences between models from resamples and from leaving out each image, and the table of resamples."""
 
 from __future__ import annotations
 
@@ -198,8 +198,8 @@ class SampledPairs:
     image_id : pyarrow.Array
         The ids of all images.
     reference : str
-        The model that others may be compared with: errors of differences to it are computed at once. Empty if
-        all pairs may be compared.
+        The only model that others are compared with, so that standard errors of differences from it are
+        computed as models are added. Empty if all pairs may be compared.
 
     Attributes
     ----------
@@ -218,14 +218,14 @@ class SampledPairs:
         self._errors: dict[_Pair, tuple[float, float]] = {}
 
     def stop(self) -> None:
-        """Forget what only pairs need, because none are compared."""
+        """Discard what is needed only for pairs, because no pairs are compared."""
         self.is_collecting = False
         self._samples = {key: values for key, values in self._samples.items() if key[1] in self._accuracies}
         for values in (self._right, self._changes, self._errors):
             values.clear()
 
     def of_models(self, models: Collection[str]) -> JudgedBatch:
-        """Return what was collected of some models, for `restore`."""
+        """Return what was collected for some models, for `restore`."""
         keys, masks = self._counted.of_models(models)
         samples = {key: values for key, values in self._samples.items() if key[0] in models}
         right, changes = (
@@ -271,7 +271,7 @@ class SampledPairs:
             self._right[metric, model] = np.packbits(right)
 
     def add_changes(self, model: str, metric: str, changes: Floats) -> None:
-        """Add the change of a value if each image that counts, or each cluster, is left out, shape (m,)."""
+        """Add the change of a value when leaving out each image that counts, or each cluster, shape (m,)."""
         if not self.is_collecting:
             return
         self._changes[metric, model] = changes.astype(np.float32)
@@ -291,7 +291,7 @@ class SampledPairs:
             self._samples[key] = values
 
     def sort(self, keys: Iterable[Key]) -> None:
-        """Put what was collected in the order of `keys`, which does not depend on batches of models."""
+        """Sort what was collected in the order of `keys`, which does not depend on batches of models."""
         order = {key: i for i, key in enumerate(keys)}
         self._samples = dict(sorted(self._samples.items(), key=lambda item: order[item[0]]))
         self._changes.sort(lambda pair: order[(*pair[::-1], ALL)])
@@ -316,7 +316,7 @@ class SampledPairs:
 
     @classmethod
     def of_samples(cls, samples: pa.Table) -> SampledPairs:
-        """Return what the samples table of one data set contains of models that can be compared."""
+        """Return the values in the samples table of one data set, for models that can be compared."""
         table = samples.filter(pc.is_valid(samples["counted"])).combine_chunks()
         values, changes = (one_chunk(table[name]) for name in ("values", "changes"))
         bits = [(row["counted"], row["right"]) for row in table.select(["counted", "right"]).to_pylist()]
@@ -406,7 +406,7 @@ class SampledPairs:
     def _sampled(
         self, metric: str, models: Sequence[str], point: Floats, group: Ints, reference: int | None
     ) -> PairTable:
-        """Compare models by resamples; shares of the same images also by the images that tell them apart."""
+        """Compare models by resamples; shares of the same images also by the images on which they differ."""
         samples = np.stack([self._samples[m, metric, ALL] for m in models])
         if len(np.unique(group)) > 1 or not all((metric, m) in self._right for m in models):
             return compare_pairs(point, samples, reference=reference, group=group)

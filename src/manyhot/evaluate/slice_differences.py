@@ -46,8 +46,8 @@ def sliced(results: Results, dataset: str) -> list[str]:
 def by_slice(results: Results, dataset: str) -> list[Difference]:
     """Return the differences of the leading metric between the second model and the first on each slice.
 
-    Each p is adjusted by Holm's method for the number of slices. The list is empty unless there are two
-    models that are compared on slices.
+    The p-values are adjusted by Holm's method for the number of slices. The list is empty unless there are
+    two models that are compared on slices.
     """
     names = sliced(results, dataset)
     metric = leading_metric(results, dataset) if names else ""
@@ -82,7 +82,7 @@ def _best_row(results: Results, dataset: str, name: str) -> tuple[str, ...]:
 
 
 def slice_sentences(results: Results, pairs: Sequence[Difference]) -> Iterator[str]:
-    """Yield on which slices one of two models is better, and whether the difference depends on the slice."""
+    """Yield on which slices a model is better, and whether the difference depends on the slice."""
     better = defaultdict[str, list[str]](list)
     for pair in pairs:
         if pair.p is not None and pair.p < NOISE:
@@ -99,7 +99,7 @@ def slice_sentences(results: Results, pairs: Sequence[Difference]) -> Iterator[s
     elif open_slices := [name for name in known if not any(name in names for names in better.values())]:
         yield f"No difference can be shown on {', '.join(open_slices)}."
     if known and (untested := [pair.slice for pair in pairs if pair.p is None]):
-        yield f"Not tested, because too few images tell the models apart: {', '.join(untested)}."
+        yield f"Not tested, because the models differ on too few images: {', '.join(untested)}."
     disjoint = json.loads(results.about.get(DISJOINT, "{}")).get(pairs[0].dataset, [])
     for column in disjoint:
         yield from _dependence(column, [pair for pair in pairs if column_of(pair.slice) == column])

@@ -72,7 +72,7 @@ class Slices:
     standing: int = 1
 
     def with_class_masks(self, sets: LabelSets) -> Slices:
-        """Return the slices with masks for the slices by original label, too."""
+        """Return the slices, with masks also for the slices by original label."""
         masks = sets.label == np.array(self.classes, np.int32)[:, None]
         names = self.names + self.class_names
         return replace(self, names=names, masks=np.vstack([self.masks, masks]), classes=(), class_names=())
@@ -161,7 +161,7 @@ def _superclasses(sets: LabelSets, classes: ClassList | None) -> dict[str, npt.N
 def _class_ids(value: str, sets: LabelSets, classes: ClassList | None) -> list[int]:
     if (sets.label == NO_LABEL).all():
         raise InputError(
-            "Slices by class need original labels, and there are none.",
+            "Slices by class need original labels, but there are none.",
             do="pass original labels with `rows` or `images`",
         )
     if not value:
@@ -291,27 +291,27 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
 
 
 TIES_MATTER = 0.0005
-"""Difference that the order of tied classes makes to an accuracy from which on a note says so."""
+"""Minimum effect of the order of tied classes on an accuracy that a note reports."""
 
 
 def score_doubts(case: Case, classes: ClassList | None, *, has_top: bool = True) -> Iterator[str]:
-    """Yield messages about scores of all classes that look suspicious but are no error.
+    """Yield messages about scores of all classes that look suspicious but are not an error.
 
-    `has_top` is whether a metric of the top class is computed, which ties may change.
+    `has_top` says whether a metric of the top class is computed, because ties may change its value.
     """
     ties = tied_tops(case) if has_top else None
     if ties is not None and abs(ties.real1 - ties.expected) >= TIES_MATTER:
         yield (
             f"the highest score belongs to several classes on {ties.share:.1%} of {ties.n:,} images, and "
-            f"the first of them is taken: real1 is {ties.real1:.1%}, and {ties.expected:.1%} on average if "
-            "one of them is drawn"
+            f"the first of them is taken: real1 is {ties.real1:.1%}, but would be {ties.expected:.1%} on "
+            "average if one of them were drawn at random"
         )
     relation = relate(case, {})
     if relation is not None and relation.is_chance:
         yield (
-            "the scores are no more related to the labels than in a random order of the images (mean "
-            f"correlation {relation.correlation:.3f} over {relation.n_classes:,} classes): check the order "
-            "of rows and classes"
+            "the scores are no more closely related to the labels than if the images were in random order "
+            f"(mean correlation {relation.correlation:.3f} over {relation.n_classes:,} classes): check the "
+            "order of rows and classes"
         )
     constant = constant_scores(case)
     if len(constant):
@@ -379,7 +379,7 @@ def model_cases(
     trust_order : bool
         Whether to skip the check of the order of rows and classes.
     thresholds : ClassThresholds, optional
-        Thresholds of classes, which the cases then have.
+        Thresholds of classes, which are added to the cases.
 
     Raises
     ------

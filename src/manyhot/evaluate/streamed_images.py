@@ -38,7 +38,7 @@ class StreamedImages:
     tables : list of pyarrow.Table
         Ids (if there are any), original labels and label sets; one table per batch.
     predicted : list of ndarray, shape (b, k) of int or (b, C) of float
-        The best classes or the scores for the same images; one array per batch.
+        The top classes or the scores for the same images; one array per batch.
     classes : ClassList, optional
         The class list, if a batch names the classes: a frame, or a table with a class list.
     class_hash : str
@@ -154,7 +154,7 @@ class StreamedImages:
             )
         if "" not in (self.class_hash, other.class_hash) and self.class_hash != other.class_hash:
             raise MatchError(
-                "The columns are not the classes.",
+                "The columns do not match the class list.",
                 where=where,
                 got=some_names(other.classes) or f"class list {other.class_hash}",
                 allowed=some_names(self.classes) or f"class list {self.class_hash}",

@@ -38,7 +38,7 @@ from manyhot.tables.result_tables import default_metrics
 from manyhot.tables.score_columns import with_scores
 
 DEPTH = 20
-"""Best classes kept of an image by `Evaluator`, unless a metric looks deeper or needs all scores."""
+"""Number of top classes that `Evaluator` keeps for an image, unless a metric needs more, or all scores."""
 
 STATE_VERSION = 1
 """Version of what `Evaluator.state_dict` returns."""
@@ -121,8 +121,8 @@ class Evaluator:
         Parameters
         ----------
         predictions : array or tensor, shape (b, C) of float or (b, k) of int
-            Scores over all classes, or classes with the best first. Frames are matched as in `evaluate`, and
-            the names of their columns also apply to later batches.
+            Scores over all classes, or classes, best first. Frames are matched as in `evaluate`, and the
+            names of their columns also apply to later batches.
         labels, label
             As in `as_labels`; or a frame with a row per image and a column with lists of names.
         ids : sequence of str or int, shape (b,), optional
@@ -265,7 +265,7 @@ class Evaluator:
         self._images = images
 
     def as_torch_metric(self, metric: str | None = None, **options: Any) -> Any:
-        """Return a metric of torchmetrics with the settings of this evaluator, for Lightning.
+        """Return a torchmetrics metric with the settings of this evaluator, for Lightning.
 
         The torchmetrics metric can be part of a ``MetricCollection``, and can be moved and saved with a
         module. Its `update` takes the same arguments as that of the evaluator. Its `compute` returns a dict
@@ -276,9 +276,9 @@ class Evaluator:
         Parameters
         ----------
         metric : str, optional
-            The one of the evaluator's `metrics` whose value `compute` returns; by default, all of them. With
-            one metric, Lightning logs the object itself and resets it after each epoch: ``self.log("mAP",
-            metric)``.
+            One of the evaluator's `metrics`, whose value `compute` returns; by default, the values of all.
+            With one metric, Lightning logs the object itself and resets it after each epoch:
+            ``self.log("mAP", metric)``.
         **options
             Options of ``torchmetrics.Metric``, such as ``dist_sync_on_step``.
 
@@ -350,7 +350,7 @@ class Evaluator:
         named, own, _ = with_ids(ordered, classes or columns)
         if own is not None and classes is None and columns is None:
             raise InputError(
-                "The classes are names, and the evaluator has no class list.",
+                "The classes are names, but the evaluator has no class list.",
                 got=some_names(own),
                 do="create the evaluator with `classes`, the list of all classes",
             )
@@ -408,7 +408,10 @@ class Evaluator:
             total = sum(map(len, self._images.tables))
             text = f"{n_repeated:,} of {total:,} rows repeat an id, as in padded data, and were left out"
             if n_differing:
-                text += f"; {n_differing:,} of the ids have several predictions, and one of them was used"
+                text += (
+                    f"; {n_differing:,} of the ids {'has' if n_differing == 1 else 'have'} several "
+                    "predictions, and one of them was used"
+                )
             yield Note("labels", self.model, "repeated", n_repeated, text)
 
     def _to_keep(self, predicted: Predictions) -> npt.NDArray[Any]:

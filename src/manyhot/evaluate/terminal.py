@@ -76,7 +76,7 @@ def headline_blocks(
 
 @dataclass(frozen=True)
 class _Title:
-    """What titles of blocks say: the metric to rank by, the one that the models lack, and how many there are.
+    """The contents of block titles: the metric to rank by, the one that the models lack, and their number.
 
     `n_models` is 0 if all models of the data set have the metric.
     """
@@ -143,7 +143,7 @@ def headline_lines(blocks: Iterable[Block], below: Mapping[str, str] = MappingPr
 
 
 def unshown_lines(results: Results) -> Iterator[str]:
-    """Yield which metrics the blocks do not show."""
+    """Yield a line with the metrics that the blocks do not show."""
     for dataset in results.datasets:
         shown = shown_metrics(results, dataset)
         every = dict.fromkeys(m for name, m, s in results.values_at if (name, s) == (dataset, "all"))
@@ -274,7 +274,7 @@ def _image_rows(
 
 
 def _counts(results: Results, column: str) -> dict[tuple[str, str], dict[str, int]]:
-    """Return a number of images of each model, by data set and metric; nothing without the column."""
+    """Return a number of images of each model, by data set and metric; nothing if the column is missing."""
     table = results.table.filter(pc.equal(results.table["slice"], "all"))
     found: dict[tuple[str, str], dict[str, int]] = {}
     if column not in table.column_names:
@@ -327,7 +327,7 @@ def change_lines(drops: Sequence[Row]) -> Iterator[str]:
 
 
 def apart_lines(results: Results, ranks: pa.Table) -> Iterator[str]:
-    """Yield sentences about data sets that share too few models with the first data set to be compared."""
+    """Yield sentences about data sets that share too few models with the first to be compared with it."""
     ends = zip(ranks["dataset_x"].to_pylist(), ranks["dataset_y"].to_pylist(), strict=True)
     compared = {name for x, y in ends if x != y for name in (x, y)}
     models: dict[str, set[str]] = {}
@@ -338,7 +338,7 @@ def apart_lines(results: Results, ranks: pa.Table) -> Iterator[str]:
         if dataset not in compared:
             n = len(models[first] & models[dataset])
             shared = f"{n or 'no'} model{'' if n == 1 else 's'}"
-            why = ", because no accuracy, such as real1, is known of both" if n > 1 else ""
+            why = ", because no accuracy, such as real1, is known for both" if n > 1 else ""
             yield f"{first} and {dataset} have {shared} in common and are not compared{why}."
 
 
@@ -479,7 +479,7 @@ def _points(value: float | None) -> str:
 
 
 def span_text(lo: float | None, hi: float | None, scale: int = 100, digits: int = 2) -> str:
-    """Return the ends of an interval as text; a dash without an interval."""
+    """Return the ends of an interval as text; a dash if there is no interval."""
     return "–" if lo is None or hi is None else f"{lo * scale:.{digits}f} to {hi * scale:.{digits}f}"
 
 

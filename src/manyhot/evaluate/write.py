@@ -44,10 +44,10 @@ PICTURES, CLASS_PICTURES = "pictures.json", "class_pictures.json"
 
 
 MAX_PICTURES = 200
-"""Images up to which the page of a report shows them."""
+"""Number of images up to which the page of a report shows them."""
 
 MAX_GALLERY = 1000
-"""Images up to which a report has a gallery unless another number is asked for: 3 s and up to 50 MB."""
+"""Number of images up to which a report has a gallery by default: 3 s and up to 50 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +65,8 @@ class JudgedData:
     source : Mapping of str to str
         Licence, citation and home page of the labels, if they are published.
     is_proposed : bool
-        Whether the label sets are proposals that an audit corrects. The report does not describe or show
-        them.
+        Whether the label sets are proposals that an audit corrects. If so, the report neither describes nor
+        shows them.
     """
 
     name: str
@@ -168,7 +168,7 @@ def write_report_gallery(
         if shown is None:
             absent = (
                 "no images table contains the locations of photographs; pass a table with the column uri "
-                "with `images`"
+                "as `images`"
             )
             return [], absent if limit else ""
         if len(shown) > most:
@@ -199,7 +199,7 @@ def error_in_a_line(error: ManyhotError) -> str:
 
 
 def _photographed(judged: JudgedData) -> Images | None:
-    """Return the images that are judged, where a table gives the place of their photographs."""
+    """Return the images that are judged, if a table contains the locations of their photographs."""
     report_tables = [] if judged.images is None else [judged.images]
     beside = (images_file(folder) for folder in dict.fromkeys(f.parent for f in judged.files))
     read = (read_images(p, classes=judged.classes) for p in beside if p.is_file())
@@ -214,13 +214,14 @@ def _photographed(judged: JudgedData) -> Images | None:
 
 
 FEW_OPEN_FILES = 64
-"""Files that a process may open, below which nothing is prepared early."""
+"""Number of files that a process may open below which nothing is prepared early."""
 
 
 def prepare_renderer() -> None:
-    """Start the process that draws, while data are read: 0.6 CPU s.
+    """Start the process that draws figures while data are read. This takes 0.6 CPU s.
 
-    It needs pipes, and a process that may open few files needs all to read its input.
+    The process needs pipes. It is not started if only few files may be open, because reading the input may
+    need all of them.
     """
     from manyhot.report.prerender import start_renderer
 
@@ -229,7 +230,7 @@ def prepare_renderer() -> None:
 
 
 def load_figures() -> None:
-    """Import what composes figures, while something else is computed: 0.4 CPU s."""
+    """Import the code that composes figures in a thread. This takes 0.4 CPU s."""
 
     def load() -> None:
         with contextlib.suppress(ImportError):  # the page says what is missing
@@ -280,7 +281,7 @@ def _commands(call: str) -> str:
 
 
 def _paper_tables(report_tables: ReportTables) -> dict[str, pa.Table]:
-    """Return what goes into a paper as tables: leaderboards, and comparisons without what is the same."""
+    """Return the tables for a paper: leaderboards, and comparisons without constant or empty columns."""
     from manyhot.report.export import for_paper
 
     results = Results(report_tables.results, report_tables["pairs"], models=report_tables["models"])

@@ -1,3 +1,3 @@
-"""Drawing: pages, chapters, figures, SVG, text and pictures. This room knows no feature."""
+"""Drawing: pages, chapters, figures, SVG, text and pictures. Nothing here depends on a particular feature."""
 
 from __future__ import annotations

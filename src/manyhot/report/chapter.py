@@ -171,7 +171,7 @@ def read_diagnosis(folder: Path) -> dict[str, pa.Table]:
 
 
 def picture(folder: Path, file: str | None, title: str, text: str = "", mark: str = "") -> StripPicture:
-    """Return a picture from a file, without `uri` if the file is missing, outside the folder or too large."""
+    """Return a picture from a file; `uri` is empty if this is missing, too large or outside the folder."""
     data = _bytes(folder, file) if file else b""
     kind = next((kind for head, kind in _KINDS.items() if data.startswith(head)), "")
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}" if kind else ""
@@ -207,7 +207,7 @@ def listing(
 ) -> Listing:
     """Return a table of the first `MOST_ROWS` rows, whose first cells link to the addresses from `link`.
 
-    Empty columns are left out, also text columns of dashes. A text column with the same value in all rows
+    Empty columns and text columns of dashes are left out. A text column with the same value in all rows
     becomes a sentence above the table.
     """
     all_rows = list(rows)
@@ -260,7 +260,7 @@ Tables = Mapping[str, pa.Table]
 
 
 def rows_by(rows: Iterable[Row], *names: str) -> dict[tuple[Any, ...], list[Row]]:
-    """Return the rows that are equal in some columns, by their values there, in the order of their first."""
+    """Group rows by their values in some columns; groups are in the order of their first rows."""
     found: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         found.setdefault(tuple(row[name] for name in names), []).append(row)
@@ -286,7 +286,7 @@ TO_SHARE = {
     "manyhot init ": ("classes", "match", "rows", "scores"),
     "manyhot mitigate ": TO_FIT,
 }
-"""The same for commands that take fewer options, or others; of images, only how they are decoded."""
+"""The same for commands with fewer or other options; for images, only how they are decoded."""
 
 OF_IMAGES = (
     "diagnose corruptions",
@@ -313,7 +313,7 @@ class NextStep(NamedTuple):
     def after(self, call: str, folder: str = "") -> NextStep:
         """Return the step with the data and the options of a call; placeholders of unknown values remain.
 
-        `folder` is that of the diagnosis if the call does not name it.
+        `folder` is the folder of the diagnosis, which is used if the call does not name one.
         """
         own_command, options = _parsed(call)
         out = next((value for name, value in options if name == "out"), folder)

@@ -57,7 +57,7 @@ def to_markdown(table: pa.Table, *, digits: int = 4) -> str:
 
 
 def to_latex(table: pa.Table, *, digits: int = 4) -> str:
-    """Return a table as a ``tabular`` of the package booktabs; numbers are right-aligned."""
+    """Return a table as a LaTeX ``tabular`` with the rules of booktabs; numbers are right-aligned."""
     columns = "".join("r" if _is_number(f.type) else "l" for f in table.schema)
     head, *rows = ([_latex(c) for c in row] for row in [_head(table), *_cells(table, digits, "–")])
     numbers = [i for i, f in enumerate(table.schema) if _is_number(f.type)]
@@ -163,7 +163,7 @@ _SUFFIXES = (".svg", ".png", ".csv")
 
 
 def save_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
-    """Write each figure as NAME.svg, NAME-dark.svg, NAME.png and NAME.csv and return the paths.
+    """Write each figure as NAME.svg, NAME-dark.svg, NAME.png and NAME.csv, and return the paths.
 
     The same figures give the same bytes. Each file is written atomically. Files of figures that no longer
     exist are removed.

@@ -24,7 +24,7 @@ from manyhot.report.pictures import (
 from manyhot.tables import Images, Labels, Predictions
 
 SIMILAR = 4
-"""Number of images shown beside a predicted class."""
+"""Number of images shown next to a predicted class."""
 
 LARGEST = 4
 """Largest size of label sets in the filter; it includes larger sets."""
@@ -47,7 +47,7 @@ PAIR_ERROR_COLUMNS = ("image_id", "model", "class_id", "error", "probability", "
 
 @dataclass(frozen=True)
 class PairError:
-    """A false positive or a miss of a model, which is given by its position in `Gallery.models`."""
+    """A false positive or a miss of a model; `model` is its position in `Gallery.models`."""
 
     model: int
     class_id: int
@@ -134,7 +134,7 @@ class ClassExamples:
 
     @classmethod
     def of(cls, ids: Sequence[str], classes: Iterable[tuple[int, int]]) -> ClassExamples:
-        """Choose the examples of each class, given the position and a class of images."""
+        """Choose the examples of each class, given pairs of an image's position and one of its classes."""
         members: dict[int, list[str]] = {}
         for i, c in classes:
             members.setdefault(c, []).append(ids[i])
@@ -159,10 +159,10 @@ class Gallery:
     names : mapping of int to str
         The name of each class that occurs in the gallery.
     n_members : mapping of int to int
-        The number of images of the data set of each class: with this original label or, if no image has one,
-        with the class in their label sets.
+        For each class, the number of images of the data set that have it as their original label or, if no
+        image has an original label, in their label sets.
     n_examples : int
-        The last `n_examples` images are only shown next to others, as examples of their classes.
+        Number of images at the end that are only shown next to others, as examples of their classes.
     similar_by : str
         The model whose embeddings determine which images are similar; empty if the same images are shown next
         to every image.
@@ -174,7 +174,7 @@ class Gallery:
         Prediction files that were skipped, with the reasons.
     is_voted : bool
         Whether the label sets record which images raters have seen, or how many answers they gave. If not, an
-        unclear class is one that the labels call uncertain, as -1 does in CheXpert.
+        unclear class is one that the labels mark as uncertain, such as -1 in CheXpert.
     """
 
     title: str
@@ -231,7 +231,7 @@ def make_gallery(
     similar_by : str
         The model whose embeddings determined the nearest neighbours in `similar`.
     examples : ClassExamples, optional
-        Images of each class, if `images` are only some of a data set; by default, they are chosen among
+        Images of each class, if `images` contains only part of a data set; by default, they are chosen from
         `images`.
     n_examples : int
         Number of images at the end of `images` that are only shown next to others, as examples.
@@ -327,7 +327,7 @@ def verdict(best: int | None, row: LabelRow) -> str:
 
 
 def classes_of_rows(rows: Sequence[LabelRow]) -> Iterator[tuple[int, int]]:
-    """Yield images' positions with their original labels or, if there are none, with each valid class."""
+    """Yield the position of each image with its original label or, if no image has any, each valid class."""
     if any(row.label is not None for row in rows):
         yield from ((i, row.label) for i, row in enumerate(rows) if row.label is not None)
     else:
@@ -335,7 +335,7 @@ def classes_of_rows(rows: Sequence[LabelRow]) -> Iterator[tuple[int, int]]:
 
 
 class _SimilarImages:
-    """Chooses the images that are shown beside a class."""
+    """Chooses the images that are shown next to a class."""
 
     def __init__(
         self,

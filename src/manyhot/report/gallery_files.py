@@ -96,7 +96,7 @@ def write_gallery(
 
 
 def _check_place(out: Path) -> None:
-    """Raise an error if a folder holds anything but an earlier gallery."""
+    """Raise an error if a folder contains anything but an earlier gallery."""
     if out.exists() and not out.is_dir():
         raise OutputError(
             "The gallery's folder cannot be created, because a file has the same name.",
@@ -410,9 +410,9 @@ _LEFT = ("wrong", "unclear", "not asked", "without labels", "not predicted")
 
 
 def totals_sentence(gallery: Gallery) -> str:
-    """Return a sentence with the number of images on which each model is right; empty without models.
+    """Return a sentence with the number of images on which each model is right; empty if there are none.
 
-    As for real1, images whose raters found no valid class are left out.
+    As in real1, images on which raters found no valid class are left out.
     """
     models = gallery.models
     every = gallery.shots[: len(gallery)]

@@ -82,7 +82,8 @@ def decoded(pillow: Any, read: Opener, side: int, *, windowed: bool = True) -> t
     """Return an upright RGB photograph whose longer side has at most `side` pixels, or None and the reason.
 
     All metadata are removed except the colour profile, which is in ``info``. Images of more than 8 bits are
-    windowed for people to look at, by `shown_grey` and `show_colours`, or keep their brightness.
+    windowed for display by `shown_grey` and `show_colours`; if `windowed` is false, they keep their
+    brightness.
     """
     try:
         data = read()

@@ -356,7 +356,7 @@ _POINT = json.dumps({"data": {"values": [{}]}, "mark": "point"})
 
 
 class Renderer:
-    """A process that draws panels one by one, because the library keeps Python's lock while it draws.
+    """A process that draws panels one by one, because the library holds Python's global lock while it draws.
 
     It starts while results are computed, takes half a second to get ready, and then draws on a core of its
     own: the 15 figures of ``manyhot evaluate imagenet`` take 1.5 CPU s.
@@ -379,7 +379,7 @@ class Renderer:
 
     @property
     def is_mine(self) -> bool:
-        """Whether this process started the renderer: a process that was forked from it did not."""
+        """Whether the renderer runs and was started by this process, not by one from which it was forked."""
         return self._owner == os.getpid() and self._process.poll() is None
 
     def draw(self, panels: Sequence[str]) -> list[str] | None:
@@ -415,7 +415,7 @@ _running: list[Renderer] = []
 
 
 def start() -> None:
-    """Start the process, unless this process has loaded the library that draws."""
+    """Start the renderer's process, unless the current process has loaded the library that draws."""
     if "vl_convert" in sys.modules or running() is not None:
         return
     with contextlib.suppress(OSError):

@@ -46,17 +46,17 @@ _SIXTEEN_BITS = 65535.0
 
 
 def display_window(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """Return the greys that show the values of an image between two percentiles of them.
+    """Return the values of an image as greys, scaled between two percentiles of the values.
 
     Values up to the lower percentile become 0, values from the upper percentile on become 255, and those in
-    between are scaled linearly. If the percentiles are equal, the lowest and the highest value take their
-    place; if these are equal, too, 16 bits are assumed.
+    between are scaled linearly. If the percentiles are equal, the minimum and the maximum are used instead;
+    if these are equal, too, the range of 16 bits is used.
 
     Parameters
     ----------
     values : array-like, shape (height, width) or (height, width, channels)
-        The channels of colours share the percentiles, so that hues remain. Values that are not finite become
-        black and are not counted.
+        All colour channels share the percentiles, so that hues are preserved. Values that are not finite
+        become black and do not count.
 
     Returns
     -------
@@ -83,20 +83,20 @@ def _percentiles(values: npt.NDArray[np.float32], which: tuple[float, float]) ->
 
 
 def has_deep_colours(image: Image) -> bool:
-    """Return whether an image, not yet loaded, has colours of 16 bits that `deep_colours` returns."""
+    """Return whether an image that is not yet loaded has 16-bit colours that `deep_colours` returns."""
     return bool(_deep_modes(image))
 
 
 def deep_colours(image: Image) -> npt.NDArray[np.uint16] | None:
-    """Return the colours of an RGB image of 16 bits in a PNG or TIFF file, and its opacity if it has any.
+    """Return the colours, and the opacity if any, of a 16-bit RGB image in a PNG or TIFF file.
 
-    Pillow keeps only the upper byte of each value. Read in the other order of bytes, the file yields the
-    lower one.
+    Pillow keeps only the upper byte of each value. The lower byte is obtained by reading the file in the
+    other byte order.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        An image that was opened, and not yet loaded.
+        An image that was opened but not yet loaded.
 
     Returns
     -------
@@ -106,21 +106,21 @@ def deep_colours(image: Image) -> npt.NDArray[np.uint16] | None:
     Raises
     ------
     OSError
-        If the file is broken, or if its channels are compressed one by one, of which Pillow gives no lower
-        bytes.
+        If the file is broken, or if its channels are compressed separately, because Pillow then gives no
+        access to the lower bytes.
     """
     modes = _deep_modes(image)
     if not modes:
         return None
     if _is_by_plane(image) and not is_misread(image):
-        raise OSError("channels of 16 bits that are compressed one by one; save them interleaved")
+        raise OSError("16-bit channels that are compressed separately; save them interleaved")
     upper = _decoded(image, modes)
     lower = _decoded(image, [_DEEP.sub(lambda m: f"{m[1]};16{_OTHER_ORDER[m[2]]}", mode) for mode in modes])
     return np.left_shift(upper, 8, dtype=np.uint16) | lower
 
 
 def show_colours(image: Image) -> None:
-    """Window the colours of an image of 16 bits, which was not yet loaded, in place, by `display_window`."""
+    """Window the colours of a 16-bit image that is not yet loaded, in place, with `display_window`."""
     from PIL import Image as pil
 
     colours = None
@@ -133,9 +133,9 @@ def show_colours(image: Image) -> None:
 
 
 def is_misread(image: Image) -> bool:
-    """Return whether Pillow reads noise if `deep_colours` does not read the image: it takes bytes for values.
+    """Return whether Pillow alone would read noise from the image, because it takes bytes for values.
 
-    These are uncompressed TIFFs that store one channel after the other.
+    This concerns uncompressed TIFFs that store one channel after the other.
     """
     opened: Any = image
     return _is_by_plane(image) and opened.tile[0][0] != "libtiff"

@@ -90,8 +90,8 @@ declare_table(
         REAL.nullable("p", "two-sided p-value of no effect"),
         REAL.nullable(
             "p_adjusted",
-            "p-value with Holm's correction, over the main claims for a main claim and over all claims for "
-            "a further claim; null for single pairs",
+            "p-value corrected by Holm's method: for a main claim, over the main claims; for any other "
+            "claim, over all claims; null for single pairs",
         ),
         REAL.nullable("q", "Cochran's Q over the pairs; null for single pairs"),
         REAL.nullable("q_p", "p-value of Q, by Welch's approximation; small if pairs differ"),
@@ -100,7 +100,7 @@ declare_table(
         REAL.nullable("error_seeds", "standard error over seeds"),
         REAL.nullable(
             "error_images",
-            "standard error over images; null without resamples, if the interval is over seeds alone",
+            "standard error over images; null without resamples, when the interval is over seeds alone",
         ),
         REAL.nullable("df", "degrees of freedom of the interval"),
         COUNT("n_seeds", "number of differences at equal seeds"),
@@ -176,7 +176,7 @@ def claim_places(claim: Claim, study: Study) -> list[Place]:
 def differences_table(study: Study, measurements: Measurements) -> pa.Table:
     """Return the difference of each claim and its variances, over all pairs and for each pair.
 
-    `effects_table` can be recomputed from this table and the values of ``runs``, without resamples.
+    From this table and the values of ``runs``, `effects_table` can be computed again without resamples.
     """
     made = []
     for claim in study.claims:
@@ -310,7 +310,7 @@ def _mean(sides: Sequence[Sequence[Measurement]]) -> float:
 
 
 def doubts(study: Study, measurements: Measurements) -> Iterator[str]:
-    """Yield why claims have no effect although their runs were measured, or an interval over seeds alone."""
+    """Yield the reasons why measured claims have no effect, or have intervals over seeds alone."""
     undefined, alone = dict[str, str](), list[str]()
     for metric in dict.fromkeys(claim.metric for claim in study.claims):
         own = [row.measurement for _, row in measurements.rows if row.measurement.metric == metric]
@@ -324,7 +324,7 @@ def doubts(study: Study, measurements: Measurements) -> Iterator[str]:
     if alone:
         yield (
             f"{', '.join(alone)}: measured without resamples of the images, so intervals are over seeds "
-            "alone and are too short for other images"
+            "alone and are too narrow for other images"
         )
 
 
@@ -403,7 +403,7 @@ def evidence(
 
 
 def _pairs(claim: Claim, metric: StudyMetric, single: Sequence[EffectRow]) -> str:
-    """Return at how many pairs a claim holds, at how many it is decided, and the difference at each."""
+    """Return on how many pairs a claim is true, on how many it is decided, and the difference on each."""
     where = "pairs of data set and network" if claim.arm != ALL else "data sets"
     better = sum(r["effect"] > ROUNDING for r in single)
     sign = 1 if metric.better == "higher" else -1

@@ -382,7 +382,7 @@ def with_seeds(study: Study, n: int | None, smoke: bool) -> Study:
 
 
 def open_study_folder(out: Path, smoke: bool) -> None:
-    """Mark a folder as a folder of studies, even if several commands start at the same time.
+    """Mark a folder as a folder of studies; several commands may do so at the same time.
 
     Raises
     ------

@@ -72,7 +72,7 @@ def accuracy_measure(
 def calibration_measure(
     *metrics: str, name: str = "calibration", split: str = "test", engine: str = "torch", version: int = 1
 ) -> RunMeasure:
-    """Return a measure of calibration: as `accuracy_measure`, with other metrics by default.
+    """Return a measure of calibration; it differs from `accuracy_measure` only in its default metrics.
 
     Parameters
     ----------
@@ -93,10 +93,10 @@ def corruption_measure(
     engine: str = "torch",
     version: int = 1,
 ) -> RunMeasure:
-    """Return a measure of what is lost on corrupted test images, on average over corruptions and severities.
+    """Return a measure of the mean drop of metrics over corruptions and severities of the test images.
 
-    The metrics are called ``lost_top1`` and ``corrupted_top1``, for example. All copies of an image are drawn
-    together. Images are cropped as in ``manyhot diagnose corruptions``.
+    The metrics are called ``lost_top1`` and ``corrupted_top1``, for example. All copies of an image are
+    resampled together. Images are cropped as in ``manyhot diagnose corruptions``.
 
     Parameters
     ----------
@@ -157,14 +157,15 @@ def transfer_measure(
     version: int = 1,
     **options: Any,
 ) -> RunMeasure:
-    """Return a measure of a head that is fitted on the features of the network, for another data set.
+    """Return a measure of a head that is fitted to another data set, on the features of the network.
 
     Parameters
     ----------
     images, labels, method, settings, engine
         As in `manyhot.transfer`.
     metric : str
-        The metric of the method, such as ``top1``, or ``map_macro(masked=True)`` of ``multilabel``.
+        The metric of the method, such as ``top1``, or ``map_macro(masked=True)`` for the method
+        ``multilabel``.
     name : str
         The name of the measure. Its metric is called ``transfer_top1``, for example.
     version : int
@@ -213,7 +214,7 @@ def _other(metric: StudyMetric) -> Any:
 
 
 REPLICATES = 100
-"""Resamples of the images. The standard deviation of so many values is known to 7 %."""
+"""Number of resamples of the images. The standard deviation of this many values is known to 7 %."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,8 +331,8 @@ def own_data(
     train, test, val : path-like or (path-like, path-like)
         Images, and their label sets in any format; or class folders alone.
     more_labels : mapping of str to path-like, optional
-        Other labels of the training images: ``{"soft": "soft.csv"}`` is ``run.labels("soft")``. Numbers in
-        their columns are probabilities.
+        Other labels of the training images: ``{"soft": "soft.csv"}`` makes them available as
+        ``run.labels("soft")``. Numbers in the columns of these files are probabilities.
     classes : class list, optional
         By default, the classes of the labels of `train`.
     version : int

@@ -171,7 +171,7 @@ def test_channels_that_are_compressed_one_by_one_have_no_lower_bytes(tmp_path):
     colour_file(tmp_path, {"planarconfig": "separate", "compression": "zlib"})
     assert np.array_equal(colours(tmp_path), REFLECTANCES >> 8)
     assert colours(tmp_path, 14) == (
-        "cannot be decoded: channels of 16 bits that are compressed one by one; save them interleaved"
+        "cannot be decoded: 16-bit channels that are compressed separately; save them interleaved"
     )
 
 

@@ -72,9 +72,9 @@ def _average_precision(dataset: str, best: str, results: Models) -> Figure:
         "classes",
         dataset,
         f"Average precision of classes, {best}, {title_of(dataset)}",
-        f"Black dots show {which} average precision, with 95 % intervals for classes on "
-        f"{FEWEST_POSITIVES} images or more. Red marks show the share of images with the class, which is "
-        f"about the AP of a random ranking. The images of each class are counted at the right.{rest}",
+        f"Black dots show {which} average precision, with 95 % intervals for classes on {FEWEST_POSITIVES} "
+        "images or more. Red marks show the share of images with the class, which is about the AP of a "
+        f"random ranking. The number of images of each class is at the right.{rest}",
         f"The lowest average precision is that of {worst['name']}, {percent(worst['ap'], 1)} on "
         f"{counted(worst['n_positives'], 'image')}; the mean over {len(every):,} classes is "
         f"{percent(mean_ap(every)[0], 1)}.",
@@ -156,11 +156,11 @@ def _curves(dataset: str, model: str, results: Sequence[Row], curves: Sequence[R
         dataset,
         f"Precision-recall and ROC curves of the worst classes, {model}, {title_of(dataset)}",
         "Precision-recall curves show the precision at each recall, for all thresholds. The area under the "
-        "steps is the average precision, and the dashed line is the share of images with the class, which is "
-        "the precision of a ranking at random. ROC curves show the shares of the images with the class "
+        "steps is the average precision, and the dashed line is the share of images with the class, which "
+        "is the precision of a random ranking. ROC curves show the shares of the images with the class "
         "(recall) and without the class (false positive rate) on which the class is predicted. Dots are "
-        "precision, recall and false positive rate as in the table. With thresholds by cross-fitting, they "
-        "may be off the curve.",
+        "precision, recall and false positive rate as in the table. If thresholds were chosen by "
+        "cross-fitting, they may be off the curve.",
         "The worst classes that have a threshold: "
         + ", ".join(f"{by_class[c]['name']} (AP {percent(by_class[c]['ap'], 1)})" for c in ids)
         + ".",

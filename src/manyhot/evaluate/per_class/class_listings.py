@@ -31,10 +31,10 @@ from manyhot.report.text import counted, metric, title_of
 from manyhot.tables import Images, Row
 
 PRINTED = 10
-"""Classes that the terminal shows for a model."""
+"""Number of classes that the terminal shows for a model."""
 
 MOST_MODELS = 3
-"""Models of a data set whose classes a page lists; the tables have all."""
+"""Number of models of a data set whose classes a page lists; the tables contain all models."""
 
 _GOALS = {"f1": "the largest F1", "precision": "a precision of {}", "recall": "a recall of {}"}
 
@@ -72,9 +72,9 @@ def chapter_lead(named: Tables) -> tuple[str, ...]:
     """Return the introductory paragraphs of the chapter."""
     results = named["class_results"]
     lead = (
-        "Classes with the lowest average precision (AP) come first. A ranking at random has an AP that is "
-        "about the share of images with the class, so the AP of rare classes is lower and, with few images, "
-        "less certain."
+        "Classes with the lowest average precision (AP) come first. The AP of a random ranking is about "
+        "the share of images with the class. The AP of rare classes is therefore lower and, because they "
+        "have few images, less certain."
     )
     return (*_worst_in_short(results), lead, *_unasked(results))
 
@@ -103,8 +103,8 @@ def _points_note(rows: Sequence[Row], about: Mapping[str, str]) -> str:
     goal = _goal_text(rows, about)
     if not goal:
         return (
-            " What is predicted is the top class of each image; manyhot diagnose classes --for f1 chooses "
-            "thresholds instead."
+            " The top class of each image is predicted; to choose thresholds instead, use manyhot diagnose "
+            "classes --for f1."
         )
     return (
         f" The threshold of a class is the one with {goal}. Precision, recall and F1 are "
@@ -169,8 +169,8 @@ def _of_model(
             _PAIR_HEADS,
             confused,
             _pair_cells,
-            note="On images on which the present class is missed, the wrong prediction may replace it; on "
-            "the other images, both classes are predicted.",
+            note="Where the present class is missed, the wrong prediction may replace it; elsewhere, both "
+            "classes are predicted.",
             folded=True,
         )
 
@@ -255,7 +255,7 @@ _PAIR_HEADS = (
     ColumnHead("Predicted wrongly", number=False),
     ColumnHead("Present", number=False),
     ColumnHead("Images with both"),
-    ColumnHead("Present is missed", title="Images that show the class, but for which it is not predicted"),
+    ColumnHead("Present is missed", title="Images that show the class but on which it is not predicted"),
     ColumnHead("Wrong in all", title="Images on which the first class is a false positive"),
     ColumnHead("Missed in all", title="Images on which the second class is missed"),
 )
@@ -285,7 +285,7 @@ def terminal_lines(class_results: pa.Table, class_means: pa.Table) -> Iterator[s
         shown = [r for r in worst_first(rows) if r["n_positives"]][:PRINTED]
         yield from table_lines(head, [_printed(r) for r in shown])
         if any(r["ap_lo"] is None for r in shown):
-            yield f"AP and AUROC have no interval on fewer than {FEWEST_POSITIVES} images with the class"
+            yield (f"AP and AUROC have no interval for classes with fewer than {FEWEST_POSITIVES} images")
         reasons = Counter(r["reason"] for r in rows if r["reason"])
         if reasons:
             yield "classes with undefined numbers: " + "; ".join(

@@ -40,10 +40,10 @@ CLASS_MEANS = ("map_macro", "map_11point", "auroc_macro", "auroc_micro")
 CURVE_KINDS = ("precision-recall", "roc")
 
 MASKED = (
-    "whether pairs of an image and a class that are unclear or without an answer are left out, instead of "
-    "counted as not valid"
+    "whether (image, class) pairs that are unclear or without an answer are left out rather than counted "
+    "as not valid"
 )
-"""What a column of tables of classes says."""
+"""The description of a column of the tables of classes."""
 
 MASKED_ROWS = "masked (without unclear and unanswered pairs)"
 """How listings of classes say that they are masked."""
@@ -55,7 +55,8 @@ declare_table(
         TEXT("model", "the model"),
         INT(
             "class_id",
-            "the class: its place in the class list, which may have another order than columns of labels",
+            "the class: its position in the class list, whose order may differ from that of columns of "
+            "labels",
         ),
         TEXT("key", "key of the class"),
         TEXT("name", "name of the class"),
@@ -70,9 +71,9 @@ declare_table(
         *interval("auroc", "area under the ROC curve; NaN if undefined", value=REAL),
         TEXT.nullable(
             "goal",
-            "how the class is predicted: what its threshold is chosen for, or top, if the top class of each "
-            "image is predicted, as by default where probabilities of an image add up to 1; null if "
-            "thresholds were passed",
+            "how the class is predicted: what its threshold is chosen for, or top if the top class of each "
+            "image is predicted, which is the default if the probabilities of an image add up to 1; null "
+            "if thresholds were passed",
             values=GOALS,
         ),
         REAL(
@@ -81,14 +82,14 @@ declare_table(
         ),
         *interval(
             "precision",
-            "share of the images on which the class is predicted that show it, with the threshold of each "
-            "fold chosen on the other folds",
+            "among images on which the class is predicted, the share that shows it, with the threshold of "
+            "each fold chosen on the other folds",
             f"{ITS} (Wilson)",
             value=REAL,
         ),
         *interval(
             "recall",
-            "share of images with the class on which it is predicted, at the same thresholds",
+            "among images with the class, the share on which it is predicted, at the same thresholds",
             f"{ITS} (Wilson)",
             value=REAL,
         ),
@@ -194,10 +195,10 @@ class ClassTables:
     def add(self, model: str, case: Case, n_unmatched: int = 0, clusters: Clusters | None = None) -> bool:
         """Add a model that has no predictions for `n_unmatched` images; return whether it could be added.
 
-        With clusters of the images of the case, folds consist of whole clusters, the jackknife leaves out one
-        cluster at a time, and design effects include those of clusters.
-        Models without dense scores cannot be added. If the setting `masked` is true and the label sets do not
-        record *no* answers, no model can be added.
+        If the images of the case are in clusters, folds consist of whole clusters, the jackknife leaves out
+        one cluster at a time, and design effects include those of clusters. Models without dense scores
+        cannot be added. If the setting `masked` is true and the label sets do not record *no* answers, no
+        model can be added.
         """
         s = self.settings
         rng = np.random.default_rng(s.seed)

@@ -82,13 +82,13 @@ class Report:
     two_models : tuple of TwoModels
         Which of two models is better; empty if there are more models.
     gallery : GalleryLink, optional
-        Beside the page.
+        The gallery next to the page.
     sources : sequence of Mapping
         The published data that models were evaluated on, each with title, citation, licence, home and notes.
     undrawn : str
         The reason why there are no figures and what to do; empty if they were drawn.
     next : NextStep, optional
-        After an evaluation.
+        What to do after an evaluation.
     """
 
     title: str
@@ -110,7 +110,7 @@ class Report:
 
     @property
     def audits(self) -> tuple[str, ...]:
-        """Sentences on how an audit estimated values from people's label sets; empty without an audit."""
+        """Sentences on how an audit estimated values from people's label sets; empty if there is none."""
         return tuple(f"{n.text[0].upper()}{n.text[1:]}." for n in self.notes if n.kind in ("audit", "alone"))
 
     @property

@@ -117,14 +117,14 @@ class Differences:
     order : tuple of int
         Indices of the models that have a value, from best to worst.
     states : ndarray of uint8, shape (m, m)
-        `UNKNOWN`, `SAME` or `DIFFERENT`, by indices of models.
+        `UNKNOWN`, `SAME` or `DIFFERENT` for each pair of models, by index.
     """
 
     order: tuple[int, ...]
     states: npt.NDArray[np.uint8]
 
     def runs(self) -> list[str]:
-        """Return the upper triangle in `order`, one text per row; ``3=60!`` is 3 `SAME`, then 60 `DIFFERENT`.
+        """Return the upper triangle in `order`, one text per row: ``3=60!`` means 3 `SAME`, 60 `DIFFERENT`.
 
         In this order, models that do not differ are close together, so a row takes about ten characters.
         """

@@ -53,7 +53,7 @@ EXPLANATION = (
 def consistency_part(
     tables: ReportTables, shared: Shared
 ) -> tuple[tuple[str, ...], str, tuple[Listing, ...]]:
-    """Return sentences, no warning, and tables of pairs and of majority votes for each data set."""
+    """Return sentences, an empty warning, and tables of pairs and of majority votes for each data set."""
 
     def label(metric: str) -> str:
         return shared.named(metric).label
@@ -76,7 +76,7 @@ def _rows(table: pa.Table, dataset: str) -> list[Row]:
 
 
 def _pairs(dataset: str, rows: Sequence[Row], shared: Shared) -> Iterator[Listing]:
-    """Yield a table of the pairs that are most and least consistent."""
+    """Yield a table of the most and least consistent pairs."""
     shown = shown_pairs(rows, SHOWN_PAIRS)
     if not shown:
         return
@@ -102,7 +102,7 @@ def _pairs(dataset: str, rows: Sequence[Row], shared: Shared) -> Iterator[Listin
 
 
 def _votes(dataset: str, rows: Sequence[Row], shared: Shared) -> Iterator[Listing]:
-    """Yield a table of the majority votes that gained most where they were chosen."""
+    """Yield a table of the majority votes with the largest gains on the images used to choose them."""
     if not rows:
         return
     heads = (
@@ -111,7 +111,13 @@ def _votes(dataset: str, rows: Sequence[Row], shared: Shared) -> Iterator[Listin
         ColumnHead("with", number=False),
         ColumnHead("and", number=False),
         ColumnHead("Kappa", title="Mean error consistency of the three models"),
-        ColumnHead("Chosen by", title="Gain in points on the images for choosing the vote; it is too high"),
+        ColumnHead(
+            "Chosen by",
+            title=(
+                "Gain in points on the images used to choose the vote, which overestimates the gain on other "
+                "images"
+            ),
+        ),
         ColumnHead("Gain", title="In points on the other images, with its 95 % interval"),
         ColumnHead("n"),
     )
@@ -150,7 +156,7 @@ ABOUT = (
 
 
 def posterior_part(tables: ReportTables, shared: Shared) -> tuple[tuple[str, ...], str, tuple[Listing, ...]]:
-    """Return the first sentences, no warning, and a table for each data set."""
+    """Return the first sentences, an empty warning, and a table for each data set."""
     rows = headline_rows(tables["posterior"])
     if not rows:
         return (), "", ()

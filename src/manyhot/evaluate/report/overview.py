@@ -36,7 +36,7 @@ from manyhot.report.text import (
 from manyhot.tables.result_tables import LABEL_SETS, ORIGINAL_LABELS, accuracies
 
 _MOST = 3
-"""Findings that are shown: what an audience can keep in mind."""
+"""Number of findings that are shown: as many as an audience can keep in mind."""
 
 
 TITLES = {
@@ -319,7 +319,7 @@ def _swapped(row: Row) -> str:
 
 
 def _errors(datasets: Iterable[DataSet], gallery: GalleryLink | None) -> list[Finding]:
-    """Return which share of the errors under the original label is none."""
+    """Return which share of the errors under the original label are no errors under label sets."""
     for data in datasets:
         column = data.column("valid_errors")
         if column is not None and (values := _defined(column, data)):
@@ -389,7 +389,7 @@ def _rivals(data: DataSet, leader: Model, leaders: Sequence[Model]) -> str:
     }
     n_untested = len(states[UNKNOWN])
     if states[SAME]:
-        untested = f", and was not compared with {n_untested:,} others" if n_untested else ""
+        untested = f", and was not compared with {counted(n_untested, 'other model')}" if n_untested else ""
         return f"beyond noise, {it} does not differ from {listed(states[SAME], 4)}{untested}"
     if n_untested == len(others):
         return f"whether other models differ from {it} beyond noise was not tested"
@@ -459,7 +459,7 @@ def _signed_drop(drop: float, m: Metric) -> str:
 
 
 def _unsure(row: Row) -> str:
-    """Return what must stand beside a large number that an interval holds 0 of."""
+    """Return the caveat that must accompany a large number if one of its intervals contains 0."""
     noise = holds_zero((row["lo"], row["hi"]), (row["lo_models"], row["hi_models"]))
     return " (not beyond noise)" if noise else ""
 

@@ -34,15 +34,15 @@ MADE = (
     *CONSISTENCY_TABLES,
     *CLASS_TABLES,
 )
-"""Tables beside the results that a run makes; those of an earlier run in the same folder are removed."""
+"""Further tables of a run besides the results; those of an earlier run in the same folder are removed."""
 
 
 BESIDE = ("pairs", "models", *MADE)
-"""Tables that lie beside the results, each in a file of its name; those that are absent are empty here."""
+"""Tables next to the results, each in a file of its name; missing tables are empty here."""
 
 
 FEWEST_MODELS = 3
-"""Models from which on lines through models, their ranks and their kinds say anything."""
+"""Minimum number of models for which lines through models, ranks and kinds of models are meaningful."""
 
 
 @dataclass(frozen=True, eq=False)

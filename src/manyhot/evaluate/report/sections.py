@@ -321,7 +321,7 @@ def _to_image(image_id: str, shared: Shared) -> dict[int, str]:
 
 
 def _seen(shared: Shared) -> tuple[Listing, ...]:
-    """Return how many images of the gallery are what to each model, with links to them."""
+    """Return how many images of the gallery each model gets right, wrong and so on, with links to them."""
     if shared.gallery is None:
         return ()
     title = f"Top classes of models on the {counted(len(shared.gallery), 'image')} of the gallery"
@@ -329,7 +329,7 @@ def _seen(shared: Shared) -> tuple[Listing, ...]:
 
 
 def _confident(shared: Shared) -> tuple[Listing, ...]:
-    """Return the same of what models are confident of."""
+    """Return the same for predictions of which models are confident."""
     if shared.gallery is None or not any(map(any, shared.gallery.confident.values())):
         return ()
     title = f"Top classes of models with a confidence above {CONFIDENT:.0%}, on the images of the gallery"

@@ -90,7 +90,7 @@ def _by_slice(results: Results, dataset: str, anchors: Anchors) -> Listing | Non
     pairs = by_slice(results, dataset)
     if not pairs:
         return None
-    p = ColumnHead("p (Holm)", title="Two-sided, by Holm's method over the slices")
+    p = ColumnHead("p (Holm)", title="Two-sided, corrected by Holm's method over the slices")
     rows = tuple(ListingRow((pair.slice, *_typeset(cells(pair)))) for pair in pairs)
     title, note = f"{pairs[0].metric.label} by slice", " ".join(slice_sentences(results, pairs))
     return Listing(anchors("verdict-slices", dataset), title, _heads("Slice", pairs[0], p), rows, note)
@@ -114,7 +114,7 @@ def _by_class(table: pa.Table, first: Difference, anchors: Anchors) -> Listing |
         ColumnHead(model, title="Average precision"),
         ColumnHead("Difference", title=f"{model} minus {reference}, in percentage points"),
         ColumnHead("95 % interval", title="By the jackknife, not corrected"),
-        ColumnHead("p (Holm)", title="Two-sided, by Holm's method over the classes that were tested"),
+        ColumnHead("p (Holm)", title="Two-sided, corrected by Holm's method over the tested classes"),
     )
     # The name of a class keeps its letters.
     rows = tuple(ListingRow((key, *_typeset(rest))) for key, *rest in map(class_cells, found.shown))

@@ -27,7 +27,7 @@
 
   function outcomes() {
     const [a, b] = two().map((m) => page.data.models[m]);
-    return { both: "both right", a: `only ${a} right`, b: `only ${b} right`, neither: "both wrong", open: "cannot be said" };
+    return { both: "both right", a: `only ${a} right`, b: `only ${b} right`, neither: "both wrong", open: "unknown" };
   }
 
   function begin() {

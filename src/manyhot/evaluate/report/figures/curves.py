@@ -301,7 +301,7 @@ def _grouped(rows: pl.DataFrame, name: str, title: str, metric: str) -> Panel:
 
 
 MOST = 3
-"""Models that are drawn of a data set: own ones first, then as they were judged."""
+"""Number of models that are drawn for a data set: own models first, then in the order of evaluation."""
 
 
 NAMES = {"label": "original label", "set": "label set"}
@@ -317,7 +317,7 @@ def draw_trust(frames: Frames) -> list[Figure]:
     """Return the figures of the section, one per model.
 
     If a data set has no original labels, there is nothing to compare label sets with, so only audits are
-    drawn. A model of an audit may have no bin with enough audited images; it has no figure.
+    drawn. In an audit, a model without a bin of enough audited images has no figure.
     """
     table, drawn = frames["reliability"], list[Figure]()
     compared = pl.col("event") == "label"
@@ -367,9 +367,9 @@ def _caption(overall: Mapping[str, Mapping[str, Any]], n_models: int, *, has_cur
         f"Values are estimates on people's label sets, from {counted(audited, 'image')} that were audited."
         if audited is not None
         else "",
-        "Reliability: images are grouped by confidence into 15 bins of equal width. A point shows the "
-        "mean confidence and the share of correct images of a bin. Bars are 95 % intervals, and larger "
-        "points are bins of more images. Below the dashed line, the model is overconfident.",
+        "Reliability: images are grouped by confidence into 15 bins of equal width. Each point shows the "
+        "mean confidence of a bin and its share of correct images. Bars are 95 % intervals, and larger "
+        "points are bins with more images. Below the dashed line, the model is overconfident.",
         "Risk: the curve shows the share of errors among the most confident images, as fewer images are kept."
         if has_curve
         else "",

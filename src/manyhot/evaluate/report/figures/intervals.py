@@ -41,7 +41,7 @@ _TIPS = (("Class", "label"), ("Difference", "value", "2", " points", "lo", "hi")
 
 
 def draw_class_differences(frames: Frames) -> Iterator[Figure]:
-    """Yield the figure of each data set on which classes of two models were tested."""
+    """Yield a figure for each data set on which two models were compared by class."""
     table = frames.tables["class_differences"]
     for dataset in pc.unique(table["dataset"]).to_pylist():
         found = class_verdict(table.filter(pc.equal(table["dataset"], dataset)))
@@ -67,8 +67,8 @@ def _difference_figure(dataset: str, verdict: ClassVerdict) -> Figure:
         dataset,
         f"Difference of average precision by class, {minus}, {title_of(dataset)}",
         f"To the right of the line, {model} has the higher average precision. Black dots show {which} "
-        f"differences on {FEWEST_POSITIVES} images or more, with 95 % intervals, not "
-        f"corrected for the number of classes. The images of each class are counted at the right.{grey}",
+        f"differences on {FEWEST_POSITIVES} images or more, with 95 % intervals, not corrected for the "
+        f"number of classes. The number of images of each class is at the right.{grey}",
         f"The largest difference is that of {largest['key']}, "
         f"{with_minus(100 * largest['difference'], 2)} points on "
         f"{counted(largest['n_positives'], 'image')}.",
@@ -182,8 +182,8 @@ def _ratio_figure(frames: Frames, rows: pl.DataFrame) -> Figure:
         whole["dataset"],
         f"Errors by group of images, relative to all, {title_of(whole['dataset'])}",
         f"The error ratio is the error on a group divided by the error on {slice_label(whole['whole'])} "
-        f"({n_all}); the dashed line is a ratio of 1. {'Each faint tick is a model. ' * (n > 1)}The dot is "
-        f"{dot}, with its 95 % interval.",
+        f"({n_all}); the dashed line marks a ratio of 1. {'Each faint tick is a model. ' * (n > 1)}The dot "
+        f"is {dot}, with its 95 % interval.",
         _ratio_summary(means, labels),
         compose(panels, frames.own, columns=2),
         rows.to_arrow(),

@@ -107,7 +107,7 @@ def _sizes(frames: Frames, rows: pl.DataFrame, metric: str, y_values: list[float
 
 
 def _steps(rows: pl.DataFrame, slices: Mapping[str, str]) -> dict[str, str]:
-    """Return what stands on the axis for each slice: its name, and how many images it holds."""
+    """Return the axis label of each slice: its name and its number of images."""
     counts: dict[str, int] = dict(rows.group_by("slice").agg(pl.col("n").max()).iter_rows())
     return {s: f"{label}|{counts[s]:,}" for s, label in slices.items() if s in counts}
 
@@ -214,7 +214,7 @@ def _object_lines(rows: pl.DataFrame, drops: pl.DataFrame, own: tuple[str, ...])
 
 
 def _object_means(drops: pl.DataFrame, used: list[str]) -> dict[str, float]:
-    """Return the means over models that the drops table holds."""
+    """Return the means over models in the drops table."""
     mean = drops.filter(pl.col("model").is_null())
     found = {row["slice_y"]: row["value_y"] for row in mean.iter_rows(named=True)}
     found |= {row["slice_x"]: row["value_x"] for row in mean.iter_rows(named=True)}
@@ -248,7 +248,7 @@ def _object_drops(each: pl.DataFrame, mean: pl.DataFrame, own: tuple[str, ...]) 
 
 
 _MOST = 6
-"""Label sets of so many labels or more are counted together."""
+"""Label sets with at least this many labels are counted together."""
 
 
 PAIRS = 8

@@ -69,10 +69,10 @@ def _map(dataset: str, rows: Sequence[Row], frames: Frames) -> Figure:
         "consistency",
         dataset,
         f"Models that fail on the same images, {title_of(dataset)}",
-        "Each point is a model, in the colour of its family. The closer two models are, the more consistent "
-        f"are their errors by {named.label}. The axes have no unit: classical multidimensional scaling "
-        "places the models so that their distances are close to the root of 1 − kappa."
-        f"{own_said(frames.own, 'Your own models are highlighted.')}",
+        "Each point is a model, in the colour of its family. The closer two models are, the more "
+        f"consistent their errors are by {named.label}. The axes have no unit: classical multidimensional "
+        "scaling places the models so that their distances approximate the square root of 1 − "
+        f"kappa.{own_said(frames.own, 'Your own models are highlighted.')}",
         f"A map of {counted(len(rows), 'model')} of {len({row['family'] for row in rows}):,} families. "
         f"Best: {best['model']}, {named.text(best['value'], 2)}{named.unit}.",
         compose([panel], frames.own),
@@ -121,10 +121,10 @@ def draw_equal_accuracy(frames: Frames) -> list[Figure]:
             "shift",
             "",
             f"{second} compared with {first} at equal accuracy on {title_of(x['dataset_x'])}",
-            "Each point is a model, in the colour of its group. The curves are the values of both groups at "
-            "the same accuracy, by regression on models within 5 points, where both groups have models. On "
-            "the dashed line, both accuracies are equal."
-            f"{own_said(frames.own, 'Your own models are highlighted.')}{beyond_said(panels)}",
+            "Each point is a model, in the colour of its group. Each curve shows the value of a group at a "
+            "given accuracy, by regression on its models within 5 points, over the range in which both "
+            "groups have models. On the dashed line, both accuracies are "
+            f"equal.{own_said(frames.own, 'Your own models are highlighted.')}{beyond_said(panels)}",
             f"{second} minus {first} at equal accuracy: {said}.",
             compose(panels, frames.own),
             rows.to_arrow(),

@@ -1,4 +1,4 @@
-"""Panels: a chart with its data, and what all charts share: own, pinned, found and pointed-at models.
+"""Panels: charts with their data, and how all charts show own, pinned, found and hovered models.
 
 From the tables to columns that charts draw: chosen and joined, never computed.
 
@@ -101,7 +101,7 @@ def compose(panels: Sequence[Panel], own: Iterable[str] = (), *, columns: int = 
 
 
 def plain(sheet: Sheet, *ends: str) -> Sheet:
-    """Return a sheet. With many models, it has no intervals: too small to see, they would double the page."""
+    """Return a sheet, without intervals if there are many models: these would double the size of the page."""
     if len(set(sheet.get("model", ()))) <= CROSSES:
         return sheet
     return {name: values for name, values in sheet.items() if name not in ends}
@@ -133,12 +133,12 @@ def points_said(n: int, cross: str) -> str:
 
 
 def own_said(own: Sequence[str], text: str) -> str:
-    """Return a sentence about the user's own models, to append to a text; empty without own models."""
+    """Return a sentence about the user's own models, to append to a text; empty if there are none."""
     return f" {text}" if own else ""
 
 
 def text_of(field: str) -> Any:
-    """Return the encoding of a text by a field, which is faster than making one from a string."""
+    """Return an encoding that takes text from a field. This is faster than creating it from a string."""
     return alt.Text(field=field, type="nominal")
 
 
@@ -296,7 +296,7 @@ class Frames:
         )
 
     def fit(self, x: tuple[str, str], y: tuple[str, str], scale: str, models: str) -> dict[str, Any] | None:
-        """Return the fit on a scale between two data sets and metrics over all images; None without a fit."""
+        """Return the fit on a scale between two data sets and metrics over all images; None if missing."""
         rows = self["fits"].filter(
             (pl.col("dataset_x") == x[0])
             & (pl.col("metric_x") == x[1])
@@ -338,7 +338,7 @@ def short(name: str) -> str:
 
 
 def format_interval(lo: float | None, hi: float | None, decimals: int = 1) -> str:
-    """Return ``11.6 to 12.1``; empty without an interval."""
+    """Return ``11.6 to 12.1``; empty if there is no interval."""
     return "" if lo is None or hi is None else f"{signed(lo, decimals)} to {signed(hi, decimals)}"
 
 
@@ -348,7 +348,7 @@ def signed(value: float, decimals: int = 1) -> str:
 
 
 def shortened(name: str, most: int) -> str:
-    """Return a name shortened to `most` characters by cutting its middle; the ends tell versions apart."""
+    """Return a name cut in the middle to `most` characters, because its ends distinguish versions."""
     return name if len(name) <= most else f"{name[: most - 14]}…{name[-13:]}"
 
 
@@ -402,7 +402,7 @@ def place_names(
     order : iterable of str
         Names, the most important first.
     lines : sequence of (float, float)
-        Further places that names must not cover, such as points along a line.
+        Further positions that names must not cover, such as points along a line.
     size : (float, float)
         Width and height of the panel.
     own : Mapping of str to (float, float)

@@ -36,12 +36,12 @@ from manyhot.report.text import listed, metric, title_of
 from manyhot.tables.result_tables import headline
 
 _MOST = 80
-"""Models of a bump chart; of more, the best `BEST` and all own ones are drawn."""
+"""Maximum number of models in a bump chart; if there are more, the best `BEST` and all own ones are drawn."""
 
 
 BEST = 40
 ORDERS = 10
-"""Pairs of rankings of a list; all are in the table."""
+"""Maximum number of pairs of rankings in a list; all are in the table."""
 
 
 COLUMNS = 10
@@ -49,7 +49,7 @@ COLUMNS = 10
 
 
 MOVERS = 6
-"""Models that are named because they change rank most."""
+"""Number of models that are named because they change rank the most."""
 
 
 _LONGEST = 32
@@ -213,10 +213,11 @@ def bump(frames: Frames) -> Figure | None:
         "ranks",
         "",
         "How models change rank",
-        "Each line is a model. The best model is at the top of each column, and ties share a place. "
-        f"{'Your own models and the' if own else 'The'} models that move most are named.{cut}"
+        "Each line is a model. The best model is at the top of each column, and ties share a rank. "
+        f"{'Your own models and the' if own else 'The'} models that move the most are named.{cut}"
         + _absent_said(frames, columns, places),
-        f"{moved} moves most: between places {min(places[moved])} and {max(places[moved])} of {len(shown)}.",
+        f"{moved} moves the most: between ranks {min(places[moved])} and {max(places[moved])} of "
+        f"{len(shown)}.",
         compose([panel], frames.own),
         _bump_table(places, columns),
     )

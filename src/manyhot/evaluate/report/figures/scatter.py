@@ -49,7 +49,7 @@ from manyhot.report.figure import Axis, Figure, fences
 from manyhot.report.text import counted, title_of
 
 SQUEEZED = 1 / 2
-"""Share of an axis that most models have at least; a few far ones that would leave less are cut off."""
+"""Minimum share of an axis for most models; a few outliers that would leave them less are cut off."""
 
 
 ROOM = 0.05
@@ -289,7 +289,7 @@ def _beyond(sheet: Sheet, x: tuple[float, float], y: tuple[float, float]) -> tup
 
 
 def _inside(x: tuple[float, float], y: tuple[float, float]) -> str:
-    """Return what the rows that are drawn fulfil: clipping marks instead is slow in pictures."""
+    """Return the condition for rows to be drawn: clipping marks instead is slow in pictures."""
     return " && ".join(f"inrange(datum.{v}, [{d[0]:.6g}, {d[1]:.6g}])" for v, d in (("x", x), ("y", y)))
 
 
@@ -330,7 +330,7 @@ def _names(
     first: Sequence[str],
     own: Sequence[str],
 ) -> Sheet:
-    """Return the names that stand beside points, and where."""
+    """Return the names next to points, with their positions."""
     width, height = size
     points: dict[str, PanelPoint] = {}
     for model, a, b in zip(sheet["model"], sheet["x"], sheet["y"], strict=True):
@@ -394,7 +394,7 @@ def _named(base: Any, names: str, middle: float) -> list[Any]:
 
 
 def _own_places(sheet: Sheet, own: Sequence[str], apart: float) -> Sheet:
-    """Return where the names of own models stand: beside their points, none on another."""
+    """Return the positions of the names of own models: next to their points, without overlap."""
     xs = {m: x for m, x in zip(sheet["model"], sheet["x"], strict=True) if m in own}
     placed = spread({m: y for m, y in zip(sheet["model"], sheet["y"], strict=True) if m in xs}, apart)
     return {"model": list(placed), "x": [xs[m] for m in placed], "y": list(placed.values())}

@@ -219,7 +219,7 @@ def _drawn(
 
 
 def mean_drops(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
-    """Plot the mean drop by each metric, its intervals over images and over families, and models' drops."""
+    """Plot the mean drop by each metric, its intervals over images and families, and the models' drops."""
     means = rows.filter(pl.col("model").is_null())
     if means.is_empty():
         return None
@@ -274,7 +274,7 @@ def _middles(means: pl.DataFrame) -> dict[str, list[Any]]:
 
 
 def _bars_said(means: pl.DataFrame) -> str:
-    """Return what the bars around the means are; results that were published as numbers have one kind."""
+    """Return what the bars around the means show; results that were published as numbers have one kind."""
     if means["lo"].null_count() == means.height:
         return "The line is its 95 % interval over families of models."
     return (

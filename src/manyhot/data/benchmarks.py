@@ -37,12 +37,12 @@ class BenchmarkData:
     beside : tuple of str
         Additional files that the reader of the labels needs.
     images : tuple of str, optional
-        Entry and files of the images table that defines slices. The first file is the table. The reader also
-        needs the other files.
+        Entry and files of the images table that defines slices. The first file is the table, and its reader
+        also needs the other files.
     slices : tuple of str
         Slices in addition to the default ones.
     thresholds : tuple of float
-        Thresholds of the probabilities of labels, for the sensitivity analysis.
+        Thresholds for the probabilities of labels in the sensitivity analysis.
     """
 
     name: str

@@ -161,7 +161,7 @@ def fetch(
         If there is no such entry or file.
     FetchError
         If the network or the mirror does not provide a file, or if users must download the file themselves
-        and have not.
+        and have not done so.
     ChecksumError
         If the bytes differ from the published ones.
     MissingExtraError
@@ -238,7 +238,7 @@ def installed_file(file: Pinned, package: str, licence: str) -> Path:
     Parameters
     ----------
     file : Pinned
-        Its `url` is the path of the file, starting with the folder of the package.
+        A file whose `url` is its path, starting with the folder of the package.
     package : str
         What pip installs.
     licence : str

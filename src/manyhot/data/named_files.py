@@ -14,7 +14,7 @@ from manyhot.formats.writing import PathLike
 
 
 def named_files(predictions: Any) -> tuple[list[Path], dict[str, str]]:
-    """Return the files in a mapping of names of models to paths, and the names by path; else nothing.
+    """Return the files in a mapping of model names to paths, and the names by path; empty for anything else.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def named_files(predictions: Any) -> tuple[list[Path], dict[str, str]]:
 
 
 def file_of_model(name: object, path: PathLike) -> Path:
-    """Return the file of predictions of one model, which may be alone in a folder."""
+    """Return the predictions file of one model, given its path or that of a folder that contains only it."""
     if not Path(path).exists():
         near = near_paths(Path(path))
         raise InputError(

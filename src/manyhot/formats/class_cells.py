@@ -53,8 +53,9 @@ def splitter(
 def check_commas(cells: Iterable[str], classes: ClassList | None, where: str) -> None:
     """Raise an error if commas in cells may be part of names, such as *Transport, road*.
 
-    They separate names if there are only lists, or if each name in a list is also a cell, or a class of the
-    class list. In names, a space follows a comma; without one, one shared name is enough.
+    Commas separate names if all cells are lists, or if each name in a list is also a cell or a class of the
+    class list. If no comma is followed by a space, as commas in names are, it is enough that one name is
+    shared.
     """
     lookup = lookup_in(classes or class_list())
     texts = [cell.strip() for cell in cells]
@@ -95,7 +96,7 @@ LIST_COLUMNS = {
 def with_lists(
     frame: pl.DataFrame, columns: Iterable[str], classes: ClassList | None, path: Path
 ) -> pl.DataFrame:
-    """Return a table with the lists in these columns, which may be written as text."""
+    """Return a table in which these columns are lists; lists written as text are parsed."""
     for name in columns:
         if name in frame.columns and not isinstance(frame[name].dtype, pl.List):
             kind, text = LIST_COLUMNS[name], frame[name].cast(pl.String).fill_null("")

@@ -67,8 +67,8 @@ def read_fiftyone(
 
     Notes
     -----
-    The file is read as by the importer of fiftyone 1.22.1 (``fiftyone/utils/data``). Attributes of a label
-    are ignored.
+    The file is read in the same way as by the importer of fiftyone 1.22.1 (``fiftyone/utils/data``).
+    Attributes of a label are ignored.
 
     References
     ----------

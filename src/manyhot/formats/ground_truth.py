@@ -65,15 +65,15 @@ def read_ground_truth(
 
     The labels are read by name (``class-map``, ``class-name``). Without a class list, the classes are in the
     order of their numbers if every number up to the highest occurs, and otherwise sorted. Images whose labels
-    failed are not usable. Confidences are no probabilities that a class is valid: with one worker, they are
-    0. They are not stored.
+    failed are not usable. Confidences are not stored, because they are not the probability that a class is
+    valid: with one worker, they are 0.
 
     Parameters
     ----------
     attribute : str
         The label attribute, as in ``ground-truth(attribute='species')``, if the file has several.
     least : float
-        The least confidence of a valid class. A label for several classes lists each class that at least one
+        Minimum confidence of a valid class. A label for several classes lists each class that at least one
         worker chose.
     unlisted : {"not asked", "no"}
         The state of classes that an image does not list. With ``unlisted='no'``, each image lists all its
@@ -223,8 +223,9 @@ def read_ground_truth_answers(
 ) -> Votes:
     """The answers of workers in SageMaker Ground Truth, from the folder ``consolidation-request`` of a job.
 
-    The classes that a worker chose are *yes*, and all other classes of the list are *no*. If the question had
-    one answer, workers chose one class of all; if some chose `none`, the answers are *yes* and *no*, too.
+    The classes that a worker chose are *yes*, and all other classes of the list are *no*. If the question
+    allowed only one answer, the votes record that workers chose one class per image, unless some of them
+    chose `none`.
 
     Parameters
     ----------

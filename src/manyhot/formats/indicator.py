@@ -127,12 +127,12 @@ def read_indicator(
     empty: str = "not asked",
     prefix: str = "",
 ) -> Labels:
-    """One column of 0 and 1 per class, as in tables of Kaggle, CheXpert and pandas.get_dummies.
+    """One column of zeros and ones per class, as in tables from Kaggle, CheXpert and pandas.get_dummies.
 
     A cell is 1 or true (*yes*), 0 or false (*no*), -1, or empty. All columns that contain only such cells are
     classes, except columns of metadata, such as *age*, *sex* and *split*. With a class list, only its classes
-    are read. Otherwise, the classes are in the order of the columns. Notes of the labels name columns of
-    other numbers, which are not read, and empty columns.
+    are read. Otherwise, the classes are in the order of the columns. Columns of other numbers are not read.
+    The notes of the labels name these columns, and empty columns.
 
     The numbers may also be votes of raters who chose one class per image: counts or, with `label_values`,
     shares. The label set then contains the class with the most votes, and the shares are the probabilities
@@ -145,8 +145,8 @@ def read_indicator(
         Meaning of the numbers: states (0, 1 and -1), counts or shares of votes, or probabilities of classes
         that can be valid together. By default, states and counts are recognised.
     minus_one : {"unclear", "not asked", "no", "yes"}
-        Meaning of -1, as in ``indicator(minus_one='no')``. In CheXpert, -1 means uncertain, and U-Zeros and
-        U-Ones of its authors are *no* and *yes*.
+        Meaning of -1, as in ``indicator(minus_one='no')``. In CheXpert, -1 means uncertain; its authors'
+        policies U-Zeros and U-Ones correspond to *no* and *yes*.
     empty : {"not asked", "no", "unclear"}
         Meaning of an empty cell. In CheXpert, it means that the report does not mention the class.
     prefix : str
@@ -368,7 +368,7 @@ def _check_minus_one(state: Bytes, columns: Sequence[NumberColumn], path: Path) 
 def read_score_columns(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
 ) -> Predictions:
-    """One column of scores per class. The columns name the classes, and the file name is the model.
+    """One column of scores per class. The columns name the classes, and the file name is the model's name.
 
     A table that contains only 0 and 1 is read only if it is passed as predictions.
     """

@@ -34,9 +34,9 @@ class NumberColumn:
     Attributes
     ----------
     values : ndarray of float64, shape (n,)
-        NaN in empty cells; without elements if the column does not contain numbers.
+        The numbers, with NaN for empty cells. The array is empty if the column does not contain numbers.
     is_whole, is_text : bool
-        Whether the file contains whole numbers or flags, or no numbers.
+        Whether the column contains whole numbers or flags (`is_whole`), or no numbers (`is_text`).
     """
 
     name: str
@@ -51,7 +51,7 @@ class NumberColumn:
 
     @property
     def holds_scores(self) -> bool:
-        """Whether the column contains scores: neither states nor only whole numbers, such as ages."""
+        """Whether the column contains scores, that is, not only states and not only whole numbers (ages)."""
         return not self.is_whole and len(self.strange) > 0
 
     @cached_property
@@ -117,7 +117,7 @@ def _content(column: NumberColumn) -> str:
 
 
 def read_flat_frame(path: Path, *, most_rows: int | None = None) -> pl.DataFrame:
-    """Read the columns that may be classes or names of images."""
+    """Read the columns of a table that may be classes or names of images, that is, without nested columns."""
     header = column_names(path)
     name, n = Counter(header).most_common(1)[0] if header else ("", 0)
     if n > 1:

@@ -204,7 +204,7 @@ def load_coco(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If the file has no lists of images, annotations and categories.
+        If the file lacks the list of images, annotations or categories.
     """
     content = load_json(path)
     if not isinstance(content, dict) or not all(isinstance(content.get(p), list) for p in _PARTS):
@@ -254,7 +254,7 @@ def id_of_coco(value: Any) -> str:
 
 
 def categories_of_coco(content: dict[str, Any], path: Path) -> ClassList:
-    """Return the categories of COCO's format as a class list, sorted by number, if all ids are numbers."""
+    """Return the categories of COCO's format as a class list, sorted by id if all ids are numbers."""
     categories = content["categories"]
     if all(id_of_coco(c["id"]).removeprefix("-").isdecimal() for c in categories):
         categories = sorted(categories, key=lambda c: int(c["id"]))

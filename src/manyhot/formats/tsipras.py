@@ -180,7 +180,7 @@ def read_superclasses(
     ----------
     path : path-like
         A JSON object with the classes of each superclass by id, key or name; ``clusters.json`` of *Flaws of
-        ImageNet*; or ``superclasses.npy`` of Tsipras et al. The latter is a pickle and is read without
+        ImageNet*; or ``superclasses.npy`` of Tsipras et al. This last file is a pickle, which is read without
         running its code.
     n_classes : int
         Number of classes.

@@ -78,7 +78,7 @@ def decode(data: bytes) -> Tensor | str:
 
     The image is rotated according to its EXIF orientation, transparency becomes white, only the first frame
     of an animation is used, and images of more than 8 bits are scaled to 8 bits: from the range of the file
-    format, or from that of `EncodedImage.bits`. By the range of the file format, colours keep their upper 8
+    format, or from that of `EncodedImage.bits`. With the range of the file format, colours keep their upper 8
     bits, as in timm and torchvision, which also ignore colour profiles. The format is detected from the bytes
     and not from the file name.
 

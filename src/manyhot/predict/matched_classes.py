@@ -50,7 +50,7 @@ class MatchedClasses:
 
     @property
     def joins(self) -> bool:
-        """Whether several classes of the detector are one class of the data set."""
+        """Whether several classes of the detector are matched to the same class of the data set."""
         return len(self.covered) < int(np.count_nonzero(self.class_of != NO_CLASS))
 
     def notes(self) -> Iterator[str]:

@@ -27,7 +27,7 @@ Float32Array = npt.NDArray[np.float32]
 
 
 def as_scores(values: Any, model: str) -> Float32Array:
-    """Return what the function of a model returned as an array.
+    """Return the value that a model's function returned as an array.
 
     Raises
     ------
@@ -215,7 +215,7 @@ def from_timm(config: Mapping[str, Any], options: Mapping[str, Any] | None = Non
     Raises
     ------
     InputError
-        If the network does not take three channels, or as in `Preprocessing.with_options`.
+        As in `Preprocessing.with_options`, and if the network does not take three channels.
     """
     depth, *found = config["input_size"]
     if depth != 3:

@@ -18,7 +18,7 @@ BEST_SHOWN = 5
 
 @dataclass(frozen=True)
 class Answer:
-    """The best classes of a model for one image.
+    """The top classes that a model predicts for one image.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Answer:
 
 
 def answer_for(source: ImageSource, name: str, settings: PredictSettings, top: int | None) -> Answer:
-    """Return the best classes of a model for one image.
+    """Return the top classes that a model predicts for one image.
 
     Raises
     ------

@@ -43,7 +43,7 @@ class PredictResult(Result):
     failed : Mapping of str to ManyhotError
         The error of each model that failed, if there are several models.
     answers : tuple of Answer
-        The best classes of each model, if the source is one image and nothing was written.
+        The top classes of each model, if the source is one image and nothing was written.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -115,8 +115,8 @@ def predict(
         Name of a model, such as timm/resnet50.a1_in1k; a pattern, such as 'timm/resnet50*'; or a text file
         (.txt) with one name or pattern per line. 'manyhot models' lists the names.
     out
-        Folder to write to, by default predictions. It is created if it does not exist. For one image, the
-        best classes are printed; they are written only if a folder is given.
+        Folder to write to, by default predictions. It is created if it does not exist. For one image, the top
+        classes are printed; they are written only if a folder is given.
     labels
         CSV file with one original label for each image. Label sets, such as those of COCO, are passed to
         evaluate instead.

@@ -55,7 +55,8 @@ ALTERED_AT_ONCE = 8
 class PredictSettings:
     """The checked settings of `manyhot.predict`.
 
-    If `top` is None, the scores of all classes are kept. `model_options` are for models that have them.
+    If `top` is None, the scores of all classes are kept. `model_options` are passed to models that have such
+    options.
     """
 
     top: int | None = TOP_CLASSES
@@ -160,7 +161,7 @@ class ModelRun:
 
     @functools.cached_property
     def scorer(self) -> Scorer:
-        """What scores the images of the run, if an engine was chosen."""
+        """The object that scores the images of the run, if an engine was chosen."""
         assert self.choice is not None
         return Scorer(self.network, self.choice.engine, self.keep, self.seconds)
 

@@ -28,7 +28,7 @@ def checked_scores(kind: str) -> str:
 
 
 def assumed_scores(kind: str) -> dict[str, str]:
-    """Return the metadata of a network whose kind of scores is not declared; empty if it is."""
+    """Return metadata that mark the kind of a network's scores as assumed; empty if the kind is declared."""
     return {} if kind else {SCORES_ASSUMED: "true"}
 
 

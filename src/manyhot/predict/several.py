@@ -92,7 +92,7 @@ def predict_models(
 
 
 def networks_together(networks: Sequence[Network]) -> Iterator[list[Network]]:
-    """Yield networks with up to `WEIGHTS_AT_ONCE` bytes of weights, in order."""
+    """Yield groups of networks, in order, with up to `WEIGHTS_AT_ONCE` bytes of weights per group."""
     group: list[Network] = []
     for network in networks:
         if group and sum(map(_weights, [*group, network])) > WEIGHTS_AT_ONCE:

@@ -121,7 +121,7 @@ def similar(
         If there are no embeddings, if there are embeddings of several models and `embeddings_model` is not
         one of them, if a file is damaged, or if the images have no labels and the search is by class.
     MatchError
-        If queries and index are embedded by different models or have different class lists.
+        If the queries and the index were embedded with different models or have different class lists.
     """
     if among not in CLASS_CHOICES:
         raise InputError("This choice does not exist.", got=among, allowed=", ".join(CLASS_CHOICES))
@@ -316,7 +316,7 @@ def similar_images(
     Raises
     ------
     InputError
-        As in `similar`, and if an index or a model is given without embeddings.
+        As in `similar`, and if an index or a model is passed without embeddings.
     """
     if embeddings is not None:
         table, images = neighbours_of(embeddings, index, progress, model=model)

@@ -34,7 +34,7 @@ class SetArrays:
     complete : bool
         Whether unlisted classes are absent, like zeros in a full matrix.
     usable : ndarray of bool, shape (n,), optional
-        Whether any class of each image was asked about, if not of all.
+        For each image, whether any class was asked about; None if this holds for all images.
     """
 
     lengths: Ints64
@@ -81,7 +81,7 @@ def matrix_of_rows(values: Any, n_classes: int, where: str) -> Any:
     Raises
     ------
     InputError
-        If the rows may be both lists of two classes, and 0 and 1 for each of them.
+        If the rows are ambiguous: they may be lists of classes, or 0 and 1 for each class.
     """
     if isinstance(values, IdLists) or hasattr(values, "dtype") or not hasattr(values, "__iter__"):
         return values
@@ -102,7 +102,7 @@ def _is_row(row: Any, n_classes: int) -> bool:
 
 
 def check_no_lists(matrix: npt.NDArray[Any], where: object) -> None:
-    """Raise an error if rows of integers may also be lists of classes: [0, 1], of two classes."""
+    """Raise an error if rows of 0 and 1 may also be lists of classes, such as [0, 1] with two classes."""
     if (np.sort(matrix, axis=1) == np.arange(matrix.shape[1])).all():
         raise InputError(
             "The rows may be lists of classes, or 0 and 1 for each class.",

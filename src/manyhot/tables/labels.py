@@ -49,12 +49,12 @@ class Labels:
         are shares of the votes or estimates of an aggregation. If the listed classes add up to less than 1,
         the rest is the probability of all other classes.
     complete : bool
-        Whether each class that is not listed was answered no, as in a matrix of 0 and 1. In memory, the zeros
-        are not stored, because 50,000 images and 1,000 classes have 50 million cells. Files contain
+        Whether each class that is not listed was answered no, as in a matrix of zeros and ones. In memory,
+        the zeros are not stored, because 50,000 images and 1,000 classes have 50 million cells. Files contain
         the zeros.
     positives_only : bool
         Whether the labels are a matrix with *yes* and empty cells but without *no*, such as single positive
-        labels. An empty cell is then without an answer, while lists of classes simply end.
+        labels. An empty cell is then a class without an answer; lists of classes have no such cells.
     notes : tuple of str
         What was left out when the file was read, such as columns that are not classes. Files do not contain
         the notes.

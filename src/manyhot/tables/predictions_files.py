@@ -36,7 +36,7 @@ def write_predictions(predictions: Predictions, path: str | os.PathLike[str], *,
 
 
 def read_dense(path: str | os.PathLike[str], *, model: str) -> Predictions | None:
-    """Read a predictions table with many dense scores and nothing else in blocks; None for other tables.
+    """Read a predictions table in blocks if it has many dense scores and nothing else; otherwise, None.
 
     Arrow needs five times the memory of the scores, and 1.6 times the CPU seconds, to read them at once.
 

@@ -193,7 +193,7 @@ def combined_votes(votes: Votes) -> Labels:
     Raises
     ------
     InputError
-        If raters chose one class of all. Such votes must be aggregated with an explicit method first.
+        If raters chose one class per image. Such votes must first be aggregated with an explicit method.
     """
     if votes.kind:
         raise InputError(

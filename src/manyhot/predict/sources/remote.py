@@ -37,7 +37,7 @@ _GOOD: dict[str, str] = {}
 
 
 class SourceLostError(InputError):
-    """The storage can no longer be reached, so that all images are missing and not only one."""
+    """The storage can no longer be reached, so all images are missing, not only one."""
 
 
 def is_remote(path: str) -> bool:

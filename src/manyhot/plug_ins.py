@@ -167,7 +167,7 @@ def _problem(plug_in: PlugIn) -> str:
     if plug_in.error:
         return f"The plug-in {where} could not be loaded and is skipped: {plug_in.error}. Do: {do}"
     names = ", ".join(plug_in.left_out)
-    return f"The plug-in {where} registers names that are taken, which are left out: {names}. Do: {do}"
+    return f"The plug-in {where} registers names that are taken. They are left out: {names}. Do: {do}"
 
 
 def _last_line(error: BaseException) -> str:

@@ -170,7 +170,7 @@ def test_bad_input(own):
         "No model has such a name.\n  got:     resnet*\n  allowed: net\n  do:      did you mean 'net'?"
     )
     assert run("run", index="folder") == (
-        "Similar images need embeddings.\n"
+        "Finding similar images requires embeddings.\n"
         "  got:     index folder alone\n"
         "  do:      pass embeddings of the images, too"
     )

@@ -398,7 +398,7 @@ def test_the_last_answer_of_a_rater_counts(tmp_path, message):
     assert message(lambda: read_votes(path)) == (
         f"The column 'answered_at' does not contain times.\n  where:   {path}\n"
         "  got:     2024-02-01T03:30:00+00:00, yesterday\n"
-        "  allowed: times such as 2021-03-09T22:16:08Z, all with or all without their zone, or numbers"
+        "  allowed: times such as 2021-03-09T22:16:08Z, all with a time zone or all without, or numbers"
     )
     path.write_text(path.read_text().replace("yesterday", ""))
     assert message(lambda: read_votes(path)) == (

@@ -435,7 +435,7 @@ def test_two_shards_of_a_stream_that_name_an_image_alike(few, tint, tmp_path):
         "Two images have the same base name.\n"
         f"  where:   {tmp_path}/{{0..1}}.tar.gz\n"
         f"  got:     {tmp_path}/0.tar.gz/photo.jpg and {tmp_path}/1.tar.gz/photo.jpg\n"
-        "  allowed: unique base names, the ids of images in compressed or remote archives\n"
+        "  allowed: unique base names, which are the ids of images in compressed or remote archives\n"
         "  do:      predict the archives one by one, each with its own `out`, or unpack them: images in "
         "folders and in local .tar files are named by their paths"
     )
@@ -454,7 +454,7 @@ def test_two_of_one_name_are_found_in_the_end(few, tint, tmp_path):
         "Two images have the same base name.\n"
         f"  where:   {few}\n"
         f"  got:     {few}/00000.jpg and {few}/00000.jpg\n"
-        "  allowed: unique base names, the ids of images in compressed or remote archives\n"
+        "  allowed: unique base names, which are the ids of images in compressed or remote archives\n"
         "  do:      predict the archives one by one, each with its own `out`, or unpack them: images in "
         "folders and in local .tar files are named by their paths"
     )

@@ -221,7 +221,7 @@ def test_no_overlap():
             "  where:   m.npy\n"
             "  got:     4 classes\n"
             "  allowed: 3 classes\n"
-            "  do:      predict over the same class list, or convert the file",
+            "  do:      predict again with the same class list, or convert the file",
         ),
         (
             3,
@@ -230,7 +230,7 @@ def test_no_overlap():
             "  where:   m.npy\n"
             "  got:     class list other\n"
             "  allowed: class list hash\n"
-            "  do:      predict over the same class list, or convert the file",
+            "  do:      predict again with the same class list, or convert the file",
         ),
     ],
 )

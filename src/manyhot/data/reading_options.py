@@ -111,7 +111,7 @@ class Reading(Flattened):
             check_one_of(
                 spec.rpartition("=")[2],
                 ("softmax", "sigmoid"),
-                "Networks turn logits into probabilities in another way.",
+                "There is no such way to turn logits into probabilities.",
                 where="`links`",
             )
 

@@ -175,7 +175,7 @@ def _ids(
             where=path,
             got=cut_for_message(", ".join(unknown)),
             allowed=cut_for_message(", ".join(classes.keys)),
-            do="add the choices to the class list, in a column synonyms; or name the choice that says that "
-            f"there is none of the classes in `format`: {options.name}(none='CHOICE')",
+            do="add the choices to the class list, in a column synonyms; or, if a choice means that the "
+            f"image shows none of the classes, pass it in `format`: {options.name}(none='CHOICE')",
         )
     return ids

@@ -169,7 +169,7 @@ def _labels_of_matrix(
     where = f"{path}{place}"
     if values.ndim != 2 or values.dtype.kind not in "biuf":
         raise InputError(
-            "The array is not a matrix of 0 and 1.",
+            "The array is not a matrix of zeros and ones.",
             where=where,
             got=f"shape {values.shape} of {values.dtype}",
             allowed="(n, C) of 0, 1 and -1",

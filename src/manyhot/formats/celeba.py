@@ -94,7 +94,7 @@ def read_celeba_partition(path: Path, *, classes: ClassList | None) -> Images:
     strange = frame.filter(~pl.col("partition").is_between(0, 2))
     if len(strange):
         raise InputError(
-            "This is not a part of CelebA.",
+            "This is not the number of a partition of CelebA.",
             where=f"{path}, image {strange['image_id'][0]}",
             got=strange["partition"][0],
             allowed="0, 1 or 2",

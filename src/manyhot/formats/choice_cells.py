@@ -57,9 +57,13 @@ def check_joined(cells: pl.Series, classes: ClassList | None, path: Path) -> Non
                 "A cell names several classes.",
                 where=path,
                 got=cut_for_message(text),
-                allowed="one class per row; or a list of classes",
-                do=f'pass the format "{option}"'
-                + ("; if it is one class, pass `classes`" if classes is None else ""),
+                allowed="one class per row; or lists of classes",
+                do=f'to divide the cells, pass `format`="{option}"'
+                + (
+                    "; if the cell is the name of one class, pass the list of all classes as `classes`"
+                    if classes is None
+                    else ""
+                ),
             )
 
 

@@ -69,5 +69,5 @@ def _times(values: pl.Series, path: Path) -> pl.Series:
         f"The column {WHEN!r} does not contain times.",
         where=path,
         got=cut_for_message(", ".join(map(str, values.head(8)))),
-        allowed="times such as 2021-03-09T22:16:08Z, all with or all without their zone, or numbers",
+        allowed="times such as 2021-03-09T22:16:08Z, all with a time zone or all without, or numbers",
     )

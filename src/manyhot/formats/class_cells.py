@@ -75,8 +75,8 @@ def check_commas(cells: Iterable[str], classes: ClassList | None, where: str) ->
         got=f"{cut_for_message(example)}, beside {cut_for_message(min(single))}; no image has only "
         f"{cut_for_message(min(unseen))}",
         allowed="cells in which each name also occurs alone, or names that are separated by | or ;",
-        do="pass the list of all classes as `classes`, which decides; or read the file by `format` with "
-        "manyhot convert or read_labels: label-lists(separator=',') divides the cells, and "
+        do="pass the list of all classes as `classes`, which resolves this; or read the file with manyhot "
+        "convert or read_labels and a `format`: label-lists(separator=',') divides the cells, and "
         "label-lists(separator='|') keeps them whole",
     )
 

@@ -259,7 +259,7 @@ def _answers_of_workers(content: Any, path: Path) -> Iterator[tuple[str, str, di
     """Yield the image, the worker and the choices of each answer."""
     if isinstance(content, dict) and "answers" in content:
         raise InputError(
-            "The file contains the answers on an image, but does not name it.",
+            "The file contains answers about an image, but does not name the image.",
             where=path,
             got="a file of the folder worker-response",
             do="pass the files of the folder annotations/consolidated-annotation/consolidation-request",
@@ -271,7 +271,7 @@ def _answers_of_workers(content: Any, path: Path) -> Iterator[tuple[str, str, di
         annotations = one.get("annotations") if isinstance(one, dict) else None
         if not isinstance(address, str) or not address or not isinstance(annotations, list):
             raise InputError(
-                "The object contains no answers on an image.",
+                "The object contains no answers about an image.",
                 where=where,
                 got=cut_for_message(", ".join(one) if isinstance(one, dict) else repr(one)) or None,
                 allowed="the address of the image in dataObject.s3Uri, and a list of annotations",

@@ -217,15 +217,15 @@ def _notes(
     names = {c.name for c in chosen}
     rest = [c for c in columns if c.name not in names and not (c.is_text or is_metadata(c.name))]
     if empty := [c.name for c in (chosen if classes is None else ()) if c.is_empty]:
-        yield f"the labels have empty columns, of classes that nobody was asked about: {_several(empty)}"
+        yield f"the labels have empty columns, for classes that nobody was asked about: {_several(empty)}"
     if classes is None and (others := [c.name for c in rest if not c.is_empty]):
         yield (
-            "the labels have columns of other numbers than 0, 1 and -1, which are not read as classes: "
+            "columns of the labels with numbers other than 0, 1 and -1 are not read as classes: "
             f"{_several(others)}"
         )
     if classes is not None and (others := [c.name for c in rest if c.holds_states]):
         yield (
-            "the labels have columns of 0 and 1 that are not in the class list, and are left out: "
+            "columns of zeros and ones that are not in the class list are left out of the labels: "
             f"{_several(others)}"
         )
 
@@ -264,14 +264,15 @@ def _label_columns(columns: Sequence[NumberColumn], prefix: str, path: Path) -> 
     scores = [c.name for c in columns if c.holds_scores]
     if not chosen:
         raise InputError(
-            "No column contains only 0 and 1.",
+            "No column contains only zeros and ones.",
             where=path,
             got=_several(describe_columns(path)),
             allowed=f"one column per class with {_CELL}",
         )
     if scores:
         raise InputError(
-            "The table contains columns of 0 and 1 and columns of fractions, so its classes are ambiguous.",
+            "Some columns contain zeros and ones, and others contain fractions, so the classes are "
+            "ambiguous.",
             where=path,
             got=f"0 and 1 in {_several([c.name for c in chosen], 3)}; fractions in {_several(scores, 3)}",
             do="pass the class list as `classes`, or the file as predictions if these are scores",
@@ -413,7 +414,7 @@ def _check_scores(chosen: Sequence[NumberColumn], path: Path) -> None:
     whole = [c.name for c in chosen if c.is_whole and not c.holds_states]
     if whole and len(whole) < len(chosen):
         raise InputError(
-            "The table contains columns of fractions and of whole numbers, so its classes are ambiguous.",
+            "Some columns contain fractions, and others contain whole numbers, so the classes are ambiguous.",
             where=path,
             got=f"whole numbers in {_several(whole, 3)}",
             do="drop the columns that are not scores, or pass the class list as `classes`",

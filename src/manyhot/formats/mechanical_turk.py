@@ -189,7 +189,7 @@ def _nested(row: Mapping[str, Any], path: Path) -> dict[str, Any]:
             form[question][part] = value
         else:
             raise InputError(
-                "A question has several columns, of which one contains the whole answer.",
+                "A question has several columns, one of which contains the whole answer.",
                 where=path,
                 got=f"{_ANSWER}{question}, {_ANSWER}{column}",
                 do="remove one of the columns",

@@ -65,7 +65,7 @@ def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
             "The objects have no classes.",
             where=path,
             got=", ".join(frame.columns),
-            allowed="a column class or class_id",
+            allowed="a column 'class' or 'class_id'",
         )
     own_classes = classes or (_stored_classes(path) if own else None) or _classes(frame, path)
     column = "class" if "class" in frame.columns else "class_id"
@@ -97,7 +97,7 @@ def _classes(frame: pl.DataFrame, path: Path) -> ClassList:
             "The classes of the objects have no names.",
             where=path,
             got=", ".join(frame.columns),
-            allowed="a column class, or a class list passed as `classes`",
+            allowed="a column 'class', or a class list passed as `classes`",
         )
     keys = frame["class"].cast(pl.String)
     if "class_id" not in frame.columns:

@@ -317,7 +317,7 @@ def _of_json(path: Path, rows: Images | None) -> tuple[pl.DataFrame, str]:
             values.append(_number(value, where))
     kind = kinds.pop() if len(kinds) == 1 else "score"
     if dense and names:
-        raise InputError("Some entries name the classes of the scores, others do not.", where=path)
+        raise InputError("Some entries name the classes of their scores, but others do not.", where=path)
     if dense:
         return pl.DataFrame({"image_id": ids, "scores": dense}), kind
     # Numbers are ids or keys, as in a table; with texts among them, all are names.

@@ -400,7 +400,7 @@ def _each_once(where: object) -> Callable[[list[tuple[str, Any]]], dict[str, Any
                 where=where,
                 got=cut_for_message(repr(twice)),
                 allowed="each key once",
-                do="make it again, or remove one of the two",
+                do="create it again, or remove one of the two",
             )
         return by_key
 

@@ -198,7 +198,8 @@ def _check_answers(answer: pl.Series, path: Path) -> None:
         where=path,
         got=f"{', '.join(shown)}{', …' * (len(counts) > len(shown))} of {len(answer):,} rows",
         allowed=", ".join(ANSWERS),
-        do="use these words; true and false, or 1 and 0 if all rows are one of both, are also read",
+        do="use these words; true and false are also read, and so are 1 and 0 if both occur and no other "
+        "value does",
     )
 
 

@@ -120,7 +120,7 @@ def match_classes(own: ClassList, classes: ClassList, path: Path | None = None) 
             where=own.name,
             got=_some(list(classes.names)),
             allowed=f"names such as {_some(list(own.names))}",
-            do="pass a table with the columns detector_class and class as `class_map`",
+            do="pass `class_map`, a table with the columns 'detector_class' and 'class'",
         )
     return MatchedClasses(own, classes, class_of)
 

@@ -41,7 +41,7 @@ def check_names_differ(names: Sequence[str]) -> None:
         raise InputError("Two models have the same name.", got=twice, do=NAME_ONE)
 
 
-NAME_ONE = "leave one out, or name it, as in trained:FILE(name='mine')"
+NAME_ONE = "leave one out, or give it another name, as in trained:FILE(name='mine')"
 
 
 def _place(spec: str) -> tuple[str, Path]:

@@ -111,7 +111,9 @@ def _with_code(network: Network, entry: registry.Entry) -> Network:
 
 def _checked_name(name: Any, spec: str) -> str:
     if name is not None and not (isinstance(name, str) and name.strip() and name.isprintable()):
-        raise InputError("The name of a model is a text of one line.", got=spec, allowed="name='mine'")
+        raise InputError(
+            "The name of a model is not one line of printable text.", got=spec, allowed="name='mine'"
+        )
     return (name or "").strip()
 
 

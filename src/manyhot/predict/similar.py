@@ -235,19 +235,19 @@ def _check_same_model(index: Embedded, queries: Embedded) -> None:
     ours, theirs = index.predictions.model, queries.predictions.model
     if ours != theirs:
         raise MatchError(
-            "Queries and index are embedded by different models.",
+            "The queries and the index were embedded with different models.",
             where=queries.name or None,
             got=theirs,
             allowed=ours,
-            do="predict both with the same model",
+            do="run manyhot predict --embeddings on both with the same model",
         )
     if index.vectors.shape[1] != queries.vectors.shape[1]:
         raise MatchError(
-            "The embeddings of queries and index differ in length.",
+            "The embeddings of the queries and of the index differ in length.",
             where=queries.name or None,
             got=f"{queries.vectors.shape[1]:,} numbers per image",
             allowed=f"{index.vectors.shape[1]:,}, as in {index.name or 'the index'}",
-            do="predict both with the same weights of the model, with manyhot predict --embeddings",
+            do="run manyhot predict --embeddings on both with the same weights of the model",
         )
 
 
@@ -257,18 +257,19 @@ def _check_labels(index: Embedded, queries: Embedded, labels: ClassIds, classes:
             raise InputError(
                 f"The images of the {what} have no labels.",
                 where=side.name or None,
-                allowed="a column label in images.parquet",
+                allowed="a column 'label' in images.parquet",
                 do="predict again with manyhot predict --labels, or search among all images with `among`=any",
             )
     asked = queries.predictions.class_hash if classes == "predicted" else _label_hash(queries)
     own = _label_hash(index)
     if asked and own and asked != own:
         raise MatchError(
-            "Queries and index have different class lists.",
+            "The queries and the index have different class lists.",
             where=queries.name or None,
             got=f"class list {asked}",
             allowed=f"class list {own}, as in {index.name or 'the index'}",
-            do="predict both with the same class list, or search among all images with `among`=any",
+            do="run manyhot predict on both with the same class list, or search among all images with "
+            "`among`=any",
         )
 
 
@@ -323,7 +324,7 @@ def similar_images(
         return {"similar": table, "neighbours": images}
     if index is not None or model:
         raise InputError(
-            "Similar images need embeddings.",
+            "Finding similar images requires embeddings.",
             got=f"index {index} alone" if index is not None else f"only the model {model}",
             do="pass embeddings of the images, too",
         )

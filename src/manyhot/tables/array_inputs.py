@@ -467,7 +467,7 @@ def label_column(label: Any, n: int) -> pa.Array:
             where="`label`",
             got=f"shape {np.shape(label)}",
             allowed=f"shape ({n},)",
-            do="pass the classes, such as one_hot.argmax(1), or 0 and 1 as `labels`",
+            do="pass one class per image, such as one_hot.argmax(1), or pass the matrix as `labels`",
         )
     column = pa.array(list(label), pa.int32())
     if len(column) != n:

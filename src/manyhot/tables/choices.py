@@ -191,7 +191,8 @@ def _check_size(n: int) -> None:
             "There are too many answers, because each rater was asked about all classes.",
             got=f"{n:,} answers",
             allowed=f"up to {MOST_SHEET_ANSWERS:,}",
-            do="use choices(several=True, shown='chosen'): classes that a rater chose for the image",
+            do="use choices(several=True, shown='chosen'), so that only classes that some rater chose for "
+            "an image count as shown",
         )
 
 

@@ -108,7 +108,8 @@ def check_no_lists(matrix: npt.NDArray[Any], where: object) -> None:
             "The rows may be lists of classes, or 0 and 1 for each class.",
             where=where,
             got=f"{matrix[0].tolist()}, with {matrix.shape[1]} classes",
-            do="pass 0 and 1 as an array, such as np.array(rows), and lists with the names of classes",
+            do="if they are 0 and 1, pass an array, such as np.array(rows); if they are lists of classes, "
+            "write the names of the classes",
         )
 
 
@@ -147,7 +148,7 @@ def _of_sparse(matrix: Any, n_classes: int) -> SetArrays:
     rows.eliminate_zeros()
     if rows.shape[1] != n_classes or not (rows.data == 1).all():
         raise InputError(
-            "The sparse matrix of labels does not contain only 0 and 1, with one column per class.",
+            "The sparse matrix of labels does not consist of zeros and ones, with one column per class.",
             got=f"shape {rows.shape} of {rows.dtype}",
             allowed=f"(n, {n_classes}) of 0 and 1",
         )

@@ -266,7 +266,8 @@ _declared: dict[str, tuple[Column, ...]] = {
             "models of other results can be compared with this one",
         ),
         BYTES.optional(
-            "right", "whether each image is in the numerator, in the same form; null unless it is a share"
+            "right",
+            "whether each image is in the numerator, in the same form; null unless the value is a share",
         ),
         FLOATS32.optional(
             "changes",

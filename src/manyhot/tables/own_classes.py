@@ -158,8 +158,8 @@ class JoinedClasses:
         if absent:
             return (
                 f"{predictions.model}: the scores of {listed_names(absent)} were left out, because the class "
-                "list does not contain them; the other scores are unchanged, so that probabilities may not "
-                "add up to 1"
+                "list does not contain them; the other scores are unchanged, so probabilities may not add "
+                "up to 1"
             )
         if self.numbered and self.classes is not None:
             return (

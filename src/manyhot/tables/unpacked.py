@@ -79,7 +79,7 @@ def check_dense(path: Path, scores: str, needed: int) -> None:
             where=path,
             got=f"{scores}, for which {needed / 1e9:,.1f} GB would be allocated",
             allowed=f"at most {free / 1e9:,.1f} GB, which are free",
-            do="keep the best classes of each image, as manyhot predict does without --dense",
+            do="keep only the top classes of each image, as manyhot predict does without --dense",
         )
 
 

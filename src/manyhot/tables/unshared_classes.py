@@ -36,9 +36,9 @@ def note_on_empty(labels: Labels, classes: ClassList | None) -> str:
     name = names[nothing[0]]
     return (
         f"no image has the label {name!r}, which is a class of the predictions, but {n_empty:,} of {n:,} "
-        f"images have an empty label set: metrics of the top class skip them, and for all others {name!r} "
-        f"is a wrong prediction there; write {name!r} as the label of these "
-        "images, or leave the class out of the predictions"
+        f"images have an empty label set: metrics of the top class skip these images, and all other metrics "
+        f"count the prediction of {name!r} there as wrong; write {name!r} as the label of these images, or "
+        "leave the class out of the predictions"
     )
 
 

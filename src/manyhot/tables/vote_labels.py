@@ -197,7 +197,7 @@ def combined_votes(votes: Votes) -> Labels:
     """
     if votes.kind:
         raise InputError(
-            "Votes for one class of all are not combined automatically.",
+            "Votes for one class per image are not combined automatically.",
             where=votes.name or None,
             do="combine them first: manyhot aggregate VOTES",
         )

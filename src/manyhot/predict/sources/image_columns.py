@@ -374,7 +374,7 @@ def _texts(column: pa.Array | pa.ChunkedArray, place: RowPosition, name: str) ->
             "A text is not UTF-8.",
             where=f"{place.file}, column {name}",
             got=str(error).rpartition(": ")[2],
-            do="make it again",
+            do="create it again",
         ) from error
     found: list[str | None] = texts.to_pylist()
     return found

@@ -319,7 +319,7 @@ def test_labels_and_scores_are_never_confused(tmp_path, seed):
         with pytest.raises(ValueError, match="does not contain labels"):
             read_labels(path)
     else:
-        with pytest.raises(ValueError, match="of 0 and 1 and columns of fractions"):
+        with pytest.raises(ValueError, match="zeros and ones, and others contain fractions"):
             read_labels(path)
 
 

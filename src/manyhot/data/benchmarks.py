@@ -26,7 +26,7 @@ from manyhot.tables import End, Images, Labels, Predictions, Results, read_thres
 
 @dataclass(frozen=True)
 class BenchmarkData:
-    """A benchmark data set. Its files are described by their names in the catalogue.
+    """A benchmark data set. Its files are identified by their names in the catalogue.
 
     Attributes
     ----------

@@ -122,7 +122,7 @@ def convert(
     target
         File to write (.parquet or .csv). With `to`, a file or folder in that format.
     rows
-        File with the image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
+        File that lists the image of each row of an array file: data-set JSON, CSV, Parquet, or a list of ids.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. By default, the class list of the campaign that contains the source or the

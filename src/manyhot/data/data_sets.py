@@ -348,8 +348,8 @@ def open_images(
 ) -> Images | None:
     """Return an images table, which is first read if it is a file, a folder or a data frame.
 
-    If the images have label sets in `labels`, the subfolders of a folder are classes only if they are named
-    after classes of these label sets; otherwise, they are folders of cameras or days, for example.
+    If `labels` contains label sets of the images, the subfolders of a folder are read as classes only if they
+    are named after classes of these label sets. Otherwise, they may stand for cameras or days, for example.
 
     Raises
     ------

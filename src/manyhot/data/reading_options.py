@@ -36,10 +36,10 @@ class Reading(Flattened):
     Attributes
     ----------
     models
-        Patterns of names of models to include, such as 'resnet*'; by default all models.
+        Patterns of model names to include, such as 'resnet*'; by default, all models.
     rows
-        File with the image of each row of arrays: one id per line, CSV, Parquet, data-set JSON, or the label
-        sets if they are in the same order. In Python, also the ids in a list, an array or an index.
+        File that lists the image of each row of an array: one id per line, CSV, Parquet, data-set JSON, or
+        the label sets if they are in the same order. In Python, also the ids in a list, an array or an index.
     images
         Images table with original labels, or a folder of images. In Python, also a data frame. A text file
         with one image name per line selects these images.

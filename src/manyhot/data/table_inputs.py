@@ -38,7 +38,7 @@ _OF_PREDICTIONS = ("score", "scores", "rank")
 def labels_of_file(
     path: PathLike, classes: ClassList | None, read: Callable[..., Labels] = read_labels, **options: Any
 ) -> Labels:
-    """Return the label sets in a file over a class list, without classes that are not in it.
+    """Return the label sets in a file, restricted to the classes of a class list.
 
     Raises
     ------

@@ -34,7 +34,7 @@ class GivenAnswer:
     is_single : bool
         Whether the question allowed only one answer.
     offered : sequence of str
-        Classes that are known to have been shown; `chosen` need not be repeated.
+        Classes that are known to have been shown; those in `chosen` need not be repeated.
     order : int
         When the answer was given, as a number. If a rater answered an image several times, the last answer
         counts.
@@ -175,7 +175,7 @@ def _ids(
             where=path,
             got=cut_for_message(", ".join(unknown)),
             allowed=cut_for_message(", ".join(classes.keys)),
-            do="add the choices to the class list, in a column synonyms; or, if a choice means that the "
+            do="add the choices to the class list, in a column 'synonyms'; or, if a choice means that the "
             f"image shows none of the classes, pass it in `format`: {options.name}(none='CHOICE')",
         )
     return ids

@@ -260,7 +260,7 @@ def column_of_images(frame: pl.DataFrame, path: Path) -> str:
             "The table does not name its images.",
             where=path,
             got=f"the columns {', '.join(frame.columns[:8])}",
-            allowed="a column image_id, and at least one other column",
+            allowed="a column 'image_id', and at least one other column",
             do="rename the column with the names of the images to image_id",
         )
     return column

@@ -42,7 +42,7 @@ class NumberedFrame:
 def numbers_by_name(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> NumberedFrame:
     """Return a table whose classes are numbers of a class list, looked up by the names beside the numbers.
 
-    Lists must have been parsed. A column of names without numbers is not used.
+    Lists in cells must already be parsed. A column of names without numbers is not used.
 
     Raises
     ------

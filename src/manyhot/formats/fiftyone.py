@@ -62,8 +62,8 @@ def read_fiftyone(
         Suffix to add to names that are not paths, as in ``fiftyone(suffix='.JPEG')``. FiftyOne drops the
         suffix of images in its folder ``data``.
     unlisted : {"not asked", "no"}
-        The state of classes that an image does not list. With ``unlisted='no'``, each image lists all its
-        classes.
+        The state of classes that an image does not list. ``unlisted='no'`` declares that each image lists all
+        of its classes.
 
     Notes
     -----

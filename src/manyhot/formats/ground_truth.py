@@ -76,8 +76,8 @@ def read_ground_truth(
         Minimum confidence of a valid class. A label for several classes lists each class that at least one
         worker chose.
     unlisted : {"not asked", "no"}
-        The state of classes that an image does not list. With ``unlisted='no'``, each image lists all its
-        classes.
+        The state of classes that an image does not list. ``unlisted='no'`` declares that each image lists all
+        of its classes.
 
     References
     ----------

@@ -67,7 +67,7 @@ def is_plural(column: str) -> bool:
 
 
 def is_metadata(column: str) -> bool:
-    """Return whether a column describes the image although it may contain 0 and 1."""
+    """Return whether a column is metadata of the image, not a class, even if it contains only 0 and 1."""
     return fold_name(column) in (*METADATA_COLUMNS, *IMAGE_NAME_COLUMNS)
 
 

@@ -331,7 +331,7 @@ MISTAKE_SEVERITIES = ("Major", "Minor", "Borderline")
     matches=lambda path: '"top_prediction"' in head(path),
 )
 def read_imagenet_mistakes(path: Path) -> pa.Table:
-    """Vasudevan et al.'s ``vit3b_mistakes.json`` and ``greedy_soups_mistakes.json``, as findings *mistake*.
+    """Vasudevan et al.'s ``vit3b_mistakes.json`` and ``greedy_soups_mistakes.json`` as *mistake* findings.
 
     `class_b` is the predicted class, which experts judged to be wrong. The evidence contains `model` (the
     name of the file), `category` and `severity`. The correct classes are not in the file.

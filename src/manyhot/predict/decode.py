@@ -61,13 +61,13 @@ GreyBits = int | str | None
 
 
 class EncodedImage(bytes):
-    """The bytes of an image file, with the bits that its pixels use."""
+    """The bytes of an image file, with the number of bits that its pixels use."""
 
     bits: GreyBits = None
 
     @classmethod
     def of(cls, data: bytes, bits: GreyBits) -> EncodedImage:
-        """Return bytes that `decode` decodes with a number of bits."""
+        """Return bytes that `decode` decodes with the given number of bits."""
         image = cls(data)
         image.bits = bits
         return image

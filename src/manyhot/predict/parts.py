@@ -49,7 +49,7 @@ class Identity:
     code : str
         Names and hashes of the files of a user's own model.
     bits : str
-        The bits that images of more than 8 bits use.
+        Number of bits that images of more than 8 bits use.
     scores : str
         The kind of the scores.
     """

@@ -339,7 +339,7 @@ def declare_table(name: str, columns: Sequence[Column], *, renamed: Mapping[str,
 
 
 def rename_columns(table: pa.Table, name: str) -> pa.Table:
-    """Return the table with columns that earlier versions named differently under their current names."""
+    """Return the table with current names for columns that earlier versions named differently."""
     renamed = _renamed.get(name, {})
     now = [renamed.get(column, column) for column in table.column_names]
     return table if now == table.column_names else table.rename_columns(now)

@@ -46,8 +46,8 @@ class Labels:
         ImageNet-1k also contains.
     exclusive : bool
         Whether raters chose one class per image, so that the probabilities `p` of an image add up to 1. They
-        are shares of the votes or estimates of an aggregation. If the listed classes add up to less than 1,
-        the rest is the probability of all other classes.
+        are shares of the votes or estimates of an aggregation. If the probabilities of the listed classes add
+        up to less than 1, the rest is the probability of all other classes.
     complete : bool
         Whether each class that is not listed was answered no, as in a matrix of zeros and ones. In memory,
         the zeros are not stored, because 50,000 images and 1,000 classes have 50 million cells. Files contain
@@ -296,7 +296,7 @@ def declaring(table: _Table, classes: ClassList) -> _Table:
 
 
 def class_list_from_metadata(about: Mapping[str, str], name: str) -> ClassList | None:
-    """Return the own class list in the metadata of a table; None if there is none.
+    """Return the class list that a table's metadata contain; None if there is none.
 
     Raises
     ------

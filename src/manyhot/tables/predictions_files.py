@@ -90,7 +90,7 @@ def _n_values(file: pq.ParquetFile) -> int:
 def predictions_from_table(
     table: pa.Table, *, model: str, source: str = "", scores: AnyFloats | None = None
 ) -> Predictions:
-    """Return predictions from a checked table and its metadata; `scores` if they are not in the table."""
+    """Return predictions from a checked table and its metadata; pass `scores` if the table lacks them."""
     about = metadata(table)
     _check_no_null_items(table, source or model)
     classes = list_matrix(table["classes"], -1) if "classes" in table.column_names else None

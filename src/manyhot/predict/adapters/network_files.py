@@ -63,7 +63,7 @@ def with_note(network: Network, name: str, options: Mapping[str, Any]) -> Networ
     ----------
     network : Network
     name : str
-        As the user called the model, such as ``onnx:net.onnx``.
+        The name of the model as the user wrote it, such as ``onnx:net.onnx``.
     options : Mapping of str to Any
         All options in the brackets after the name.
     """

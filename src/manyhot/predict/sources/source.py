@@ -93,7 +93,7 @@ class ImageSource:
     labelled_by : str
         The table that replaces the labels of the source; empty if there is none.
     bits : int or str, optional
-        The bits that images of more than 8 bits use; see `manyhot.predict.decode.GreyBits`.
+        Number of bits that images of more than 8 bits use; see `manyhot.predict.decode.GreyBits`.
     notes : tuple of str
         Notes on how the images are listed and decoded.
     """
@@ -286,7 +286,7 @@ def _with_bits(read: ImageReader, bits: int | str) -> bytes | str | Tensor:
 
 
 def decode_with_bits(source: ImageSource, bits: int | str) -> ImageSource:
-    """Return a source whose greyscale images of more than 8 bits are decoded with a number of bits."""
+    """Return a source whose greyscale images of more than 8 bits are decoded with the given number."""
     return replace(source, parts=tuple(_GreyPart(part, bits) for part in source.parts), bits=bits)
 
 

@@ -39,7 +39,7 @@ class TableLine(str):
     rows: Sequence[tuple[str, ...]] | None = None
 
     def as_html(self) -> str:
-        """Return the whole table for the first line, and an empty text for others. A wide table scrolls."""
+        """Return the table, which scrolls if it is wide, for the first line, and an empty text for others."""
         if self.rows is None:
             return ""
         are_numbers = [_are_numbers(self.rows, i) for i in range(len(self.head))]

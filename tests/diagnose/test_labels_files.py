@@ -253,7 +253,7 @@ def test_other_original_labels_in_the_images_table(own):
     tables.write(images, "photos.parquet", "images")
     given = {"predictions": ["run/net.parquet"], "images": "photos.parquet"}
     assert message(InputError, lambda: find("labels.parquet", **given)) == (
-        "Two files have different original labels of an image.\n"
+        "Two files have different original labels for an image.\n"
         "  where:   photos, image 4\n"
         "  got:     0 and 1\n"
         "  do:      check that both files have the same class list and data set"

@@ -471,5 +471,6 @@ def test_parts_of_another_user_that_may_not_be_read(few, tint, tmp_path, monkeyp
         go(few, tint, tmp_path / "out")
     assert str(error.value) == (
         f"The parts of another user cannot be read.\n  where:   {tmp_path / 'out/.parts/tint'}\n"
-        "  do:      let all users set umask 002, and give the folder a group of them all, with chmod g+rws"
+        "  do:      let all users set umask 002, and give the folder a group to which all of them belong, "
+        "with chmod g+rws"
     )

@@ -106,7 +106,7 @@ def test_original_labels_are_filled_in_where_unknown():
 def test_contradicting_original_labels():
     images = Images(pa.table({"image_id": ["a"], "label": pa.array([1], pa.int32())}))
     assert message(InputError, lambda: labels().with_labels(images)) == (
-        "Two files have different original labels of an image.\n"
+        "Two files have different original labels for an image.\n"
         "  where:   L, image a\n"
         "  got:     0 and 1\n"
         "  do:      check that both files have the same class list and data set"

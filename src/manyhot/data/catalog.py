@@ -55,9 +55,9 @@ class CatalogEntry:
     """Published data with a name, a licence and a citation.
 
     `package` is the name for ``pip install`` if a Python package contains the files, and empty otherwise. If
-    `by_hand` is true, users must download the files. In both cases, manyhot does not download them. If
-    `elsewhere` is true, manyhot downloads the files, but the archive of published files for tests of the
-    catalogue does not contain them.
+    `by_hand` is true, users must download the files. In neither case does manyhot download them. If
+    `elsewhere` is true, manyhot downloads the files, but they are not in the archive of published files with
+    which the catalogue is tested.
     """
 
     name: str

@@ -129,7 +129,7 @@ def convert(
         target.
     scores
         Kind of the scores, if the file does not declare it: logit, probability, cosine, or none (they only
-        rank classes). The source is then read as predictions, even if it contains only 0 and 1.
+        rank classes). With this option, the source is read as predictions, even if it contains only 0 and 1.
     format
         Format of the source, or a call string such as 'chen(threshold=0.9)'. By default, it is detected.
     to

@@ -420,7 +420,7 @@ def read_splits(path: PathLike) -> dict[str, str | None]:
                 "The table has no split.",
                 where=path,
                 got=", ".join(names),
-                allowed=f"a table with the column {ID_NEEDS}, and the column split",
+                allowed=f"a table with the column {ID_NEEDS} and the column 'split'",
             )
         rows = pa.table(read_frame(file, [ids, "split"]).select(ids, "split"))
     named = image_ids(one_chunk(rows[ids]), f"{path}, column {ids}")

@@ -74,8 +74,8 @@ def read_coco_labels(path: Path, *, classes: ClassList | None, none: str = "") -
     ----------
     none : str
         The category of images with none of the classes, as in ``coco-labels(none='empty')``. It is then not
-        read as a class, and these images have empty label sets. Images with neither annotations nor
-        ``neg_category_ids`` are then not rated.
+        read as a class: its images have empty label sets, and images with neither annotations nor
+        ``neg_category_ids`` are not rated.
 
     References
     ----------

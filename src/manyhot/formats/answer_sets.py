@@ -60,7 +60,8 @@ class AnswerOptions:
     name : str
         The name of the format.
     none : str
-        The choice that means that the image shows none of the classes, unless the class list contains it.
+        The name of the choice for images with none of the classes, unless the class list contains this
+        choice.
     shown : {"all", "chosen"}
         The classes that raters were asked about: all classes, or the classes that some rater chose for the
         image.

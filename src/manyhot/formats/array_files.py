@@ -288,7 +288,7 @@ def _without_objects(name: str) -> str:
 
 
 def is_text(array: npt.NDArray[np.str_]) -> bool:
-    """Return whether all characters are valid, because NumPy accepts any 32 bits as a character."""
+    """Return whether all characters are valid: NumPy accepts any 32 bits as a character."""
     points = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).ravel().view(np.uint32)
     if points.max(initial=0) < 0xD800:  # nearly all texts
         return True

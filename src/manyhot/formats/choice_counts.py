@@ -45,7 +45,7 @@ def read_counts(path: Path, *, classes: ClassList | None, votes: int = 0) -> Vot
     Parameters
     ----------
     votes : int
-        Number of votes on each image, if the columns are shares that sum to 1.
+        Number of votes per image, if the columns are shares that sum to 1.
     """
     if path.suffix.lower() == ".npy":
         counts = load_array(path)[""]

@@ -42,7 +42,7 @@ _UNASKED = {"empty": None, "no": 0}
 def write_indicator(
     labels: Labels, path: Path, classes: ClassList | None, *, not_asked: str = "empty"
 ) -> Saved:
-    """Write a table with ``image_id`` and one column per class, without images that are not usable.
+    """Write a table of the usable images, with ``image_id`` and one column per class.
 
     A cell is 1 (*yes*), 0 (*no*), -1 (*unclear*), or empty if no rater was asked about the class. If the
     label sets were lists of classes, a class that is not listed is 0. If they were a table of ones and
@@ -92,7 +92,7 @@ def write_indicator(
 
 @register("writer", "label-lists", holds=("labels",), suffixes=(".json",), keeps=())
 def write_label_lists(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
-    """Write the names of the valid classes of each image as JSON, without images that are not usable."""
+    """Write the names of the valid classes of each usable image as JSON."""
     own = classes_of_table(labels, classes)
     names = unique_names(own)
     lengths, flat, _ = with_state(labels)

@@ -21,7 +21,7 @@ NAMES_BESIDE = {"class_id": "class_name", "classes": "class_names", "label": "la
 
 @dataclass(frozen=True)
 class NumberedFrame:
-    """A table in which classes are numbers. Where it also had their names, the numbers refer to a class list.
+    """A table in which classes are numbers. If it also named the classes, the numbers refer to `classes`.
 
     Attributes
     ----------

@@ -97,7 +97,7 @@ def ids_of_values(names: Collection[str], classes: ClassList | None, path: Path)
 
 
 def lookup_in(classes: ClassList) -> Lookup:
-    """Return a function from a key, name, description or id of a class to its id; None if unknown."""
+    """Return a function that maps a key, name, description or id of a class to its id; None if unknown."""
     described = classes.descriptions
 
     def lookup(name: str) -> int | None:

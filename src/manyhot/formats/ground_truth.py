@@ -64,9 +64,9 @@ def read_ground_truth(
     """The output manifest of SageMaker Ground Truth: the labels of a classification, one image per line.
 
     The labels are read by name (``class-map``, ``class-name``). Without a class list, the classes are in the
-    order of their numbers if every number up to the highest occurs, and otherwise sorted. Images whose labels
-    failed are not usable. Confidences are not stored, because they are not the probability that a class is
-    valid: with one worker, they are 0.
+    order of their numbers if every number up to the highest occurs, and otherwise sorted. Images whose
+    labelling failed are not usable. Confidences are not stored, because they are not the probability that a
+    class is valid: with one worker, they are 0.
 
     Parameters
     ----------

@@ -79,7 +79,8 @@ def read_mechanical_turk(
         The field of the task with the image: what follows ``Input.`` in the name of its column. By default,
         the only field, or the first whose name is common for columns of images, such as ``image_url``.
     none : str
-        The choice that means that the image shows none of the classes, unless the class list contains it.
+        The name of the choice for images with none of the classes, unless the class list contains this
+        choice.
     shown : {"all", "chosen"}
         The classes that workers were asked about: all classes, or the classes that some worker chose for the
         image.

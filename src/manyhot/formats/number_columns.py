@@ -51,7 +51,7 @@ class NumberColumn:
 
     @property
     def holds_scores(self) -> bool:
-        """Whether the column contains scores, that is, not only states and not only whole numbers (ages)."""
+        """Whether the column contains scores, rather than only states or whole numbers, such as ages."""
         return not self.is_whole and len(self.strange) > 0
 
     @cached_property
@@ -117,7 +117,7 @@ def _content(column: NumberColumn) -> str:
 
 
 def read_flat_frame(path: Path, *, most_rows: int | None = None) -> pl.DataFrame:
-    """Read the columns of a table that may be classes or names of images, that is, without nested columns."""
+    """Read a table without nested columns, which can be neither classes nor names of images."""
     header = column_names(path)
     name, n = Counter(header).most_common(1)[0] if header else ("", 0)
     if n > 1:

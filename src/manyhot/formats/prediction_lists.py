@@ -278,7 +278,7 @@ def _unnested(
                 "The column of predictions has no classes or scores.",
                 where=f"{path}, column {nested}",
                 got=", ".join(map(cut_for_message, fields)),
-                allowed="a class, such as label, and a score",
+                allowed="a class, in a field such as 'label', and a score",
             )
         rows = named.explode("scores", empty_as_null=False).select(
             "image_id",

@@ -172,7 +172,7 @@ _CSV_COLUMNS = {
     needs="id, original_label and proposed_labels",
 )
 def read_multilabel_csv(path: Path, *, classes: ClassList | None) -> Labels:
-    """Shankar et al.'s annotations of the validation set as the CSV file of klarajanouskova/ImageNet.
+    """Shankar et al.'s annotations of the validation set in the CSV file of klarajanouskova/ImageNet.
 
     States, usable images and original labels are the same as in ``tfds-multilabel``.
 

@@ -63,7 +63,8 @@ def read_zooniverse(
         The field of the subjects' metadata with the names of the images, or ``subject_id``. By default, the
         first field whose name is common for columns of image names.
     none : str
-        The choice that means that the image shows none of the classes, unless the class list contains it.
+        The name of the choice for images with none of the classes, unless the class list contains this
+        choice.
     shown : {"all", "chosen"}
         The classes that raters were asked about: all classes, or the classes that some rater chose for the
         image.

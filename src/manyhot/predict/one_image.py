@@ -42,7 +42,7 @@ class Answer:
     note: str = ""
 
     def lines(self) -> Iterator[str]:
-        """Yield a line for each class, under the names of the model and the image."""
+        """Yield the names of the model and the image, and then a line for each class."""
         yield f"{self.model}, {self.image}:"
         for name, value in zip(self.names, self.values, strict=True):
             yield f"  {f'{100 * value:5.1f} %' if self.unit == 'probability' else f'{value:8.3f}'}  {name}"

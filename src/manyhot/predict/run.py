@@ -308,7 +308,8 @@ def _first_part(parts: PartFiles) -> tuple[Path, Mapping[str, Any]] | None:
         raise OutputError(
             "The parts of another user cannot be read.",
             where=error.filename or parts.folder,
-            do="let all users set umask 002, and give the folder a group of them all, with chmod g+rws",
+            do="let all users set umask 002, and give the folder a group to which all of them belong, with "
+            "chmod g+rws",
         ) from error
 
 
@@ -381,8 +382,8 @@ def run(
 def predict_runs(jobs: Sequence[ModelRun], tell: OnEvent) -> Iterator[ModelRun]:
     """Predict what remains of several runs, and write the parts.
 
-    The runs are of several networks, of several alterations of a source, or both. Each image is decoded once
-    for all networks and for up to `ALTERED_AT_ONCE` alterations, and no core waits between runs.
+    The runs may differ in the network, in the alteration of the source, or in both. Each image is decoded
+    once for all networks and for up to `ALTERED_AT_ONCE` alterations, and no core waits between runs.
 
     Parameters
     ----------

@@ -71,8 +71,8 @@ def predict_models(
 ) -> Iterator[Outcome]:
     """Predict the images of a source with each of several models, and yield the outcomes.
 
-    Models with up to `WEIGHTS_AT_ONCE` bytes of weights predict at the same time, so that each image is
-    decoded once for them. If a model fails, the other models continue.
+    Models with up to `WEIGHTS_AT_ONCE` bytes of weights in total predict at the same time, so that each image
+    is decoded once for them. If a model fails, the other models continue.
 
     Raises
     ------

@@ -176,7 +176,7 @@ def draw_sample(
 
 
 def random_order(image_id: pa.Array, seed: int, purpose: str) -> Ints:
-    """Return the images in random order, by the first eight bytes of SHA-256 of ``seed:purpose:image_id``.
+    """Return the images in random order: by the first eight bytes of SHA-256 of ``seed:purpose:image_id``.
 
     Parameters
     ----------

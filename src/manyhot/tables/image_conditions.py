@@ -41,7 +41,7 @@ def column_values(column: str, ids: pa.Array, images: Images, *, left_name: str)
 
 
 def images_with(spec: str, values: pa.Array, *, what: str = "condition") -> dict[str, Bools]:
-    """Return the images with a value of a column, or with each of its values, by the text of the condition.
+    """Return the images that meet each condition, by its text: one condition, or one per value of a column.
 
     `values` are those of the column, and `what` is the name of the condition in messages.
 

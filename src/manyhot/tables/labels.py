@@ -410,7 +410,7 @@ def _check_same_label(labels: Labels | Images, own: pa.Array, theirs: pa.Array) 
     if n:
         row = pc.index(differ, True).as_py()
         raise InputError(
-            "Two files have different original labels of an image.",
+            "Two files have different original labels for an image.",
             where=f"{labels.name or 'labels'}, image {labels.image_id[row]}"
             + (f" and {n - 1:,} more" if n > 1 else ""),
             got=f"{own[row]} and {theirs[row]}",

@@ -371,7 +371,7 @@ def shares_classes(labels: Labels, classes: ClassList) -> bool:
 
 
 def over_list_of(labels: Labels, other: Labels) -> Labels:
-    """Return label sets over the class list of others, if both lists name the same classes.
+    """Return label sets over the class list of other label sets, if both lists name the same classes.
 
     Otherwise, they are unchanged. A list of names that occur in a file may lack classes of the other list.
     """

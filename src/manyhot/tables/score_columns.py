@@ -16,7 +16,7 @@ from manyhot.tables.class_values import has_texts, names_in
 def with_scores(
     models: Sequence[FramePart], others: Iterable[FramePart] = (), lists: Iterable[ClassList | None] = ()
 ) -> list[FramePart]:
-    """Return models in which the values of columns named after classes are scores, even if integers.
+    """Return models in which columns named after classes contain scores, even if these are integers.
 
     In other columns, integers are ranked classes.
 

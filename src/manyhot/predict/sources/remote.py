@@ -188,7 +188,7 @@ def filesystem_of(path: str) -> Any:
     Raises
     ------
     MissingExtraError, InputError
-        If a package is not installed, or if this kind of address does not exist.
+        If a package is not installed, or if this kind of address is not supported.
     """
     return _filesystem(_scheme(path))
 

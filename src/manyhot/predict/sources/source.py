@@ -286,7 +286,7 @@ def _with_bits(read: ImageReader, bits: int | str) -> bytes | str | Tensor:
 
 
 def decode_with_bits(source: ImageSource, bits: int | str) -> ImageSource:
-    """Return a source whose greyscale images of more than 8 bits are decoded with the given number."""
+    """Return a source whose greyscale images of more than 8 bits are decoded with `bits` bits."""
     return replace(source, parts=tuple(_GreyPart(part, bits) for part in source.parts), bits=bits)
 
 

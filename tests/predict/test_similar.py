@@ -151,9 +151,9 @@ def test_embeddings_that_are_zero_or_not_finite_are_counted_and_said():
     assert not {"a3.jpg", "a4.jpg"} & set(itertools.chain(*rows.values()))
     assert found.n_empty == 2
     assert found.notes[2:] == (
-        "2 images have an embedding that is zero or not finite, such as a3.jpg, and have no neighbours",
-        "2 images of the index have an embedding that is zero or not finite, "
-        "such as a3.jpg, and are no image's neighbour",
+        "2 images, such as a3.jpg, have an embedding that is zero or not finite, and have no neighbours",
+        "2 images of the index, such as a3.jpg, have an embedding that is zero or not finite, "
+        "and are no image's neighbour",
     )
 
 

@@ -221,8 +221,8 @@ def _named(missing: ClassIds, most: int = 3) -> str:
 
 def _blank_notes(index: Embedded, queries: Embedded, neighbours: Neighbours) -> list[str]:
     return [
-        f"{len(rows):,} {what} have an embedding that is zero or not finite, such as "
-        f"{side.image_id[int(rows[0])]}, and {but}"
+        f"{len(rows):,} {what}, such as {side.image_id[int(rows[0])]}, have an embedding that is zero or not "
+        f"finite, and {but}"
         for rows, side, what, but in (
             (neighbours.blank_queries, queries, "images", "have no neighbours"),
             (neighbours.blank_index, index, "images of the index", "are no image's neighbour"),

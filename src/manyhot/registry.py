@@ -189,7 +189,7 @@ class Entry:
 
     @property
     def version(self) -> str:
-        """The distribution and version of the plug-in; empty for functions of manyhot and of scripts."""
+        """The distribution and version of the plug-in; empty for functions of manyhot or of scripts."""
         return package_of(self.function)
 
     @property

@@ -224,7 +224,7 @@ class Fetched:
         return self.about.name
 
     def covers(self, predictions: Predictions) -> bool:
-        """Return whether a model predicts any of the images."""
+        """Return whether a model has predictions for any of the images."""
         return bool(tables.count_shared(self.labels.image_id, predictions.image_id))
 
     def models(self, own: Sequence[Predictions]) -> Iterator[Predictions]:

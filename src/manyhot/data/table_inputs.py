@@ -135,7 +135,7 @@ def labels_in(values: Any) -> Any:
 
 
 def images_of_table(images: Any, classes: ClassList | None) -> Images:
-    """Return an images table from a frame with its columns.
+    """Return an images table from a frame with the columns of such a table.
 
     Raises
     ------
@@ -309,7 +309,7 @@ def _has_ids_as_index(values: Any) -> bool:
 
 
 def is_hugging_face(values: Any) -> bool:
-    """Return whether an object is a data set of Hugging Face with rows.
+    """Return whether an object is a Hugging Face data set with rows.
 
     Raises
     ------

@@ -152,7 +152,7 @@ def _states_of_images(content: dict[str, Any], classes: ClassList, path: Path) -
 
 @register("format", "coco-images", holds="images", suffixes=(".json",), matches=matches_coco)
 def read_coco_images(path: Path, *, classes: ClassList | None) -> Images:
-    """The images of COCO's JSON, with their other texts and numbers, such as ``location``.
+    """The images in COCO JSON, with their other texts and numbers, such as ``location``.
 
     The image ids are the same as in `read_coco_labels`.
     """
@@ -289,7 +289,7 @@ _MACHINE = "machine"
 def read_open_images(
     path: Path, *, classes: ClassList | None, threshold: float = 0.5, suffix: str = ""
 ) -> Labels:
-    """Image labels or boxes of Open Images: one image and one class per row, with a confidence.
+    """Open Images labels or boxes of images: one image and one class per row, with a confidence.
 
     A confidence of 1 from a human verification is *yes*, and 0 is *no*. If verifications differ, the class is
     *unclear*. A class that no rater verified is *yes* if its machine-generated confidence is at least

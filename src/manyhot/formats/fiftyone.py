@@ -103,7 +103,7 @@ def _content(path: Path) -> tuple[list[str], dict[str, Any]]:
     content = load_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
         raise InputError(
-            "The file is not a classification data set of FiftyOne.",
+            "The file is not a FiftyOne classification data set.",
             where=path,
             allowed="an object in which 'labels' is an object, and 'classes' a list of names or null",
         )

@@ -197,7 +197,7 @@ def _content(file: Path) -> dict[str, Any]:
         isinstance(s, dict) and isinstance(s.get("filepath"), str) for s in samples
     ):
         raise InputError(
-            "The file does not contain samples of FiftyOne.",
+            "The file does not contain FiftyOne samples.",
             where=file,
             allowed="an object with 'samples', a list of objects with 'filepath'",
         )

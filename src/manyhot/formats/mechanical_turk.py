@@ -109,7 +109,7 @@ def _texts(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     missing = [name for name in _COLUMNS if name not in frame.columns]
     if missing:
         raise InputError(
-            "The file does not contain batch results of Mechanical Turk.",
+            "The file does not contain Mechanical Turk batch results.",
             where=path,
             got=cut_for_message(", ".join(frame.columns)),
             allowed=f"the columns {', '.join(_COLUMNS)}, and columns {_INPUT}… and {_ANSWER}…",

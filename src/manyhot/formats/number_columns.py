@@ -66,7 +66,7 @@ class NumberColumn:
 
 
 def value_columns(frame: pl.DataFrame) -> list[NumberColumn]:
-    """Return the columns apart from the names of images and the index of pandas."""
+    """Return the columns other than the names of images and the pandas index."""
     index = [c for c in frame.columns if fold_name(c) in IMAGE_NAME_COLUMNS[-2:]]
     skipped = {image_name_column(frame.columns), *index}
     return [_value_column(column) for column in frame.get_columns() if column.name not in skipped]

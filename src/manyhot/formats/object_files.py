@@ -254,7 +254,7 @@ def id_of_coco(value: Any) -> str:
 
 
 def categories_of_coco(content: dict[str, Any], path: Path) -> ClassList:
-    """Return the categories of COCO's format as a class list, sorted by id if all ids are numbers."""
+    """Return the categories in COCO's format as a class list, sorted by id if all ids are numbers."""
     categories = content["categories"]
     if all(id_of_coco(c["id"]).removeprefix("-").isdecimal() for c in categories):
         categories = sorted(categories, key=lambda c: int(c["id"]))
@@ -370,7 +370,7 @@ def read_voc(path: Path, *, classes: ClassList | None) -> Objects:
 
 
 def read_annotations(path: Path) -> list[tuple[str, list[BoxRow]]]:
-    """Return the name of each image in a folder of VOC, and its objects.
+    """Return the name of each image in a VOC folder, and its objects.
 
     Raises
     ------
@@ -381,7 +381,7 @@ def read_annotations(path: Path) -> list[tuple[str, list[BoxRow]]]:
 
 
 def objects_of_voc(rows: list[BoxRow], classes: ClassList | None, path: Path) -> Objects:
-    """Return objects of VOC, by default with VOC's class list if it contains all their classes."""
+    """Return VOC objects, by default with VOC's class list if it contains all their classes."""
     keys = {row[1] for row in rows}
     own = classes or from_keys(VOC if keys <= set(VOC) else sorted(keys), path.name)
     columns = list(zip(*rows, strict=True)) or [()] * 7

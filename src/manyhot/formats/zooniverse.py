@@ -82,7 +82,7 @@ def _of_workflow(frame: pl.DataFrame, workflow: int, path: Path) -> pl.DataFrame
     missing = [name for name in _COLUMNS if name not in frame.columns]
     if missing:
         raise InputError(
-            "The file is not an export of Zooniverse's classifications.",
+            "The file is not a Zooniverse export of classifications.",
             where=path,
             got=cut_for_message(", ".join(frame.columns)),
             allowed=f"the columns {', '.join(_COLUMNS)}",

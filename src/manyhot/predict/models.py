@@ -229,9 +229,7 @@ def _entry(name: str, spec: str) -> registry.Entry:
         known = [n for n in registry.names("model") if n not in families()]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
         do = f"did you mean {' or '.join(map(repr, near))}?" if near else name_of_file(name)
-        do = (
-            do or f"for a model of timm, use timm/{spec}; to search for a name, run manyhot models '*{spec}*'"
-        )
+        do = do or f"for a timm model, use timm/{spec}; to search for a name, run manyhot models '*{spec}*'"
         raise UnknownNameError(
             f"There is no model {spec!r}.", allowed=", ".join([*known, *families().values()]), do=do
         ) from None

@@ -279,7 +279,7 @@ class Network:
     head : str
         Path of the layer of `module` that takes the penultimate features. Empty if unknown.
     backbone : str
-        Name and weights of the backbone if the layer `head` is a head of manyhot. Networks with the same
+        Name and weights of the backbone if the layer `head` is a manyhot head. Networks with the same
         backbone and preprocessing have the same penultimate features.
     file : str
         An ONNX or OpenVINO file, which is run without conversion.

@@ -158,7 +158,7 @@ def _of_sparse(matrix: Any, n_classes: int) -> SetArrays:
 
 
 def is_sparse(values: Any) -> bool:
-    """Return whether values are a sparse matrix or array of SciPy."""
+    """Return whether values are a SciPy sparse matrix or array."""
     return hasattr(values, "tocsr")
 
 

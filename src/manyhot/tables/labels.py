@@ -119,7 +119,7 @@ class Labels:
         Raises
         ------
         InputError
-            If an image has another original label in the images table.
+            If an image has a different original label in the images table.
         MatchError
             If ids are written differently and are ambiguous; see `manyhot.tables.image_ids.match_ids`.
         """
@@ -178,7 +178,7 @@ class Images:
         Raises
         ------
         InputError
-            If an image has another original label in the other table.
+            If an image has a different original label in the other table.
         """
         return _with_labels(self, images)
 

@@ -112,7 +112,7 @@ def test_a_name_that_is_taken_is_left_out(install):
     install("plug_one", METRIC.format(name="my_f2"))
     install("plug_two", METRIC.format(name="my_f2") + METRIC.format(name="top1") + METRIC.format(name="new"))
     assert load() == [
-        "The plug-in plug_two 1 (entry point plug_two = plug_two.m) registers names that are taken, which "
+        "The plug-in plug_two 1 (entry point plug_two = plug_two.m) registers names that are taken. They "
         "are left out: the metric 'my_f2' (of plug_one 1), the metric 'top1' (built in). Do: upgrade or "
         "uninstall it, for example: pip uninstall plug_two"
     ]

@@ -139,9 +139,9 @@ class ClassList:
     def index(self, key_or_name: str) -> int:
         """Return the class id of a key, a name or a synonym.
 
-        The text is looked up among the keys, then among the names. The next look-ups ignore case and read
-        underscores as spaces: first among the names, then among names and synonyms. Unicode forms, such as
-        *é* as one or two characters, are equal.
+        The text is looked up among the keys, then among the names. If there is no match, case is ignored and
+        underscores are read as spaces, first among the names, then among names and synonyms. Different
+        Unicode forms of a character, such as *é* as one or two characters, are equal.
 
         Raises
         ------
@@ -158,7 +158,7 @@ class ClassList:
         return min(ids)
 
     def find(self, key_or_name: str) -> int | None:
-        """Return the class id as `index` does; None if no class or several classes have the name.
+        """Return the class id as `index` does, or None if no class, or more than one, has the name.
 
         A lookup takes a microsecond. If no class has the name, `index` takes thousands of times as long,
         because it searches for similar names.
@@ -168,7 +168,7 @@ class ClassList:
 
     @cached_property
     def descriptions(self) -> Mapping[str, Collection[int]]:
-        """The classes by the texts that other tools use for them, such as names with synonyms.
+        """The class ids for each text by which other tools name a class, such as its name with its synonyms.
 
         timm and Hugging Face describe a class of ImageNet-1k as ``great white shark, white shark, man-eater,
         …``, and timm's detailed labels add the definition after a colon. The two classes named *crane* have
@@ -293,7 +293,7 @@ def from_keys(keys: Sequence[str], name: str = "own classes") -> ClassList:
 def classes_seen(names: Iterable[str], name: str = "own classes") -> ClassList:
     """Return a class list of the distinct names that occur in a file, sorted as strings.
 
-    The list may be incomplete, because it lacks classes without images.
+    Classes without images are missing, so the list may be incomplete.
 
     Raises
     ------
@@ -309,7 +309,7 @@ def to_json(classes: ClassList) -> dict[str, Any]:
 
 
 def from_json(content: Mapping[str, Any]) -> ClassList:
-    """Return the class list of a dict from `to_json`, or the built-in class list with the same hash.
+    """Return the class list stored in a dict by `to_json`, or the built-in class list with the same hash.
 
     Raises
     ------
@@ -375,15 +375,15 @@ def _superclass(path: tuple[str, ...]) -> int:
 
 
 def normal_name(text: str) -> str:
-    """Return a name in Unicode form NFC, in which names of classes and models are compared.
+    """Return a name in Unicode form NFC, the form in which names of classes and models are compared.
 
-    macOS writes *é* in the names of files as two characters, most other systems as one.
+    In file names, macOS writes *é* as two characters, and most other systems write it as one.
     """
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def folded_name(text: str) -> str:
-    """Return a name without what is written in different ways: case, and underscores for spaces."""
+    """Return a name with spaces in place of underscores and without differences in case."""
     return text.replace("_", " ").casefold()
 
 

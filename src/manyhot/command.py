@@ -121,7 +121,8 @@ def command(
 def takes_fields(function: Callable[P, R]) -> OpenVerb[P, R]:
     """Let a public function take the fields of its `Flattened` parameter as keywords.
 
-    A command takes them anyway; for type checkers, it then takes those of its own settings, too.
+    A command takes them anyway. The decorator then only makes type checkers accept the fields of the
+    command's own settings.
     """
     if hasattr(function, "declaration"):
         return typing.cast(OpenVerb[P, R], function)
@@ -137,8 +138,8 @@ def takes_fields(function: Callable[P, R]) -> OpenVerb[P, R]:
 def called_with(fields: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, R]]:
     """Let a function of one dataclass be called with the fields of the dataclass.
 
-    The fields declare the signature: names, types, ranges and defaults. The docstring of the dataclass, or of
-    its bases, has their entries, except those that the docstring of the function has.
+    The fields declare the signature: names, types, ranges and defaults. Fields that the docstring of the
+    function does not describe get their entries from the docstring of the dataclass or of its bases.
     """
 
     def declare(function: Callable[[T], R]) -> Callable[P, R]:
@@ -264,7 +265,7 @@ def _check_ranges(function: Callable[..., Any], args: Sequence[Any], options: Ma
 
 
 def check_fields(options: Any) -> None:
-    """Raise an error for fields of a dataclass that are out of range, and for other values of numbers."""
+    """Raise an error if a dataclass field that has a range is not a number or is out of range."""
     hints = hints_of(options.__class__)
     for field in dataclasses.fields(options):
         _check_range(field.name, hints[field.name], getattr(options, field.name))

@@ -26,7 +26,7 @@ def without_passwords(text: str) -> str:
 
 
 class TableLine(str):
-    """A line of a table, of which the first also contains the cells, for pages.
+    """A line of a table. The first line also contains the cells, which pages show.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class TableLine(str):
     rows: Sequence[tuple[str, ...]] | None = None
 
     def as_html(self) -> str:
-        """Return the table, which scrolls if it is wider than its page; empty but for the first line."""
+        """Return the table, which scrolls if it is wide, for the first line, and an empty text for others."""
         if self.rows is None:
             return ""
         are_numbers = [_are_numbers(self.rows, i) for i in range(len(self.head))]
@@ -59,7 +59,7 @@ def _are_numbers(rows: Sequence[tuple[str, ...]], column: int) -> bool:
 
 
 def table_lines(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return a table as lines with right-aligned numbers. Cells are only cut off on a terminal."""
+    """Return a table as lines with right-aligned numbers. Cells are cut off only on a terminal."""
     from rich.console import Console
     from rich.table import Table
 

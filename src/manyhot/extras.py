@@ -88,9 +88,9 @@ _REPORTS_UNLESS = {"onnxruntime": "ORT_DISABLE_TELEMETRY"}
 
 
 def check_addresses(least: int, what: str) -> None:
-    """Raise an error if the address space of the process is limited too much, as with ``ulimit -v``.
+    """Raise an error if the limit on the address space of the process, set by ``ulimit -v``, is too low.
 
-    Libraries reserve far more addresses than they use, and end the process if they cannot reserve them.
+    Libraries reserve far more address space than they use, and end the process if they cannot reserve it.
 
     Parameters
     ----------

@@ -124,7 +124,7 @@ def is_utf8(path: str | os.PathLike[str]) -> bool:
 
 
 def check_has_end(path: Path) -> None:
-    """Raise an error for a pipe, which is waited for when it is opened, and for a device.
+    """Raise an error for a pipe, because opening it would block, and for a device.
 
     Raises
     ------

@@ -33,13 +33,13 @@ class PlugIn:
     Attributes
     ----------
     distribution, version : str
-        If they are unknown, the name of the entry point and an empty text.
+        Name and version of the distribution; if unknown, the name of the entry point and an empty text.
     entry_point : str
         Its name and module.
     error : str
         Why the module could not be loaded; empty if it was.
     left_out : list of str
-        Names that it did not get, because they are taken, each with who has it.
+        Names that the plug-in did not get because they were taken, each with its owner.
     modules : set of str
         The modules of its functions.
     """
@@ -167,7 +167,7 @@ def _problem(plug_in: PlugIn) -> str:
     if plug_in.error:
         return f"The plug-in {where} could not be loaded and is skipped: {plug_in.error}. Do: {do}"
     names = ", ".join(plug_in.left_out)
-    return f"The plug-in {where} registers names that are taken, which are left out: {names}. Do: {do}"
+    return f"The plug-in {where} registers names that are taken. They are left out: {names}. Do: {do}"
 
 
 def _last_line(error: BaseException) -> str:
@@ -194,7 +194,7 @@ class ReturnError(Exception):
 
 @contextlib.contextmanager
 def naming_failures(title: str, function: Any, where: str = "") -> Iterator[None]:
-    """Report what a function of another package raises as an error that names it.
+    """Turn an exception raised by a function of another package into an error that names the function.
 
     Parameters
     ----------
@@ -202,14 +202,15 @@ def naming_failures(title: str, function: Any, where: str = "") -> Iterator[None
         What the function is, such as ``The metric 'mine'``.
     function : callable
     where : str
-        The file that it was given, if any.
+        The file that was passed to the function, if any.
 
     Raises
     ------
     PlugInError
-        In place of any error but manyhot's own, which the function may raise itself.
+        In place of any exception except manyhot's own errors, which the function may raise itself, and errors
+        due to a lack of memory.
     MissingExtraError
-        If a package is missing that an extra installs.
+        If a package that an extra installs is missing.
     """
     inner = innermost(function)
     try:
@@ -265,12 +266,12 @@ def _place(function: Any, error: BaseException | None) -> str:
 
 @dataclass(frozen=True)
 class Guarded:
-    """A function of another package that is called without its entry, such as one that `register` was given.
+    """A function of another package that is not called through its entry, such as one passed to `register`.
 
     Attributes
     ----------
     title : str
-        What it belongs to, such as ``The format 'mine'``.
+        What the function belongs to, such as ``The format 'mine'``.
     function : callable
     """
 

@@ -161,7 +161,8 @@ class Entry:
     also : tuple of str
         Other names of the entry.
     is_checked : bool
-        Whether a call checks what a function of another package returns. `manyhot.testing` has own messages.
+        Whether a call checks what a function of another package returns. `manyhot.testing` has its own
+        messages.
     """
 
     kind: str
@@ -188,7 +189,7 @@ class Entry:
 
     @property
     def version(self) -> str:
-        """The distribution and version of the plug-in; empty for manyhot's own functions, and of scripts."""
+        """The distribution and version of the plug-in; empty for functions of manyhot or of scripts."""
         return package_of(self.function)
 
     @property
@@ -224,7 +225,7 @@ def register(
     Raises
     ------
     InputError
-        If the kind does not exist, if the name is taken or has other characters than letters, digits and
+        If the kind does not exist, if the name is taken or contains characters other than letters, digits and
         ``. _ - + /``, or if a key is unknown, missing or has an invalid value.
     """
     _check_kind(kind)
@@ -275,8 +276,8 @@ def entries(kind: str) -> list[Entry]:
 def each(kind: str) -> Iterator[Entry]:
     """Yield the entries of a kind in the order of `entries`. Their modules are imported one by one.
 
-    The readers of a benchmark's files come early: without the other formats, its first results are there
-    0.2 s earlier.
+    The readers of benchmark files come early. A benchmark's first results then need not wait 0.2 s for the
+    other formats.
     """
     if all(module in sys.modules for module in BUILT_IN[kind]):
         load_kind(kind)

@@ -142,8 +142,8 @@ def test_a_class_for_nothing_that_no_label_names(tmp_path):
     (note,) = remarks(files)
     assert note == (
         "labels: no image has the label 'empty', which is a class of the predictions, but 20 of 60 images "
-        "have an empty label set: metrics of the top class skip them, and for all others 'empty' is a wrong "
-        "prediction there; write 'empty' as the label of these images, "
+        "have an empty label set: metrics of the top class skip these images, and all other metrics count "
+        "the prediction of 'empty' there as wrong; write 'empty' as the label of these images, "
         "or leave the class out of the predictions"
     )
     made = diagnose_classes(*files, reading=Reading(scores="probability"))

@@ -54,7 +54,7 @@ def test_a_text_is_no_class_and_a_name_is_one_model():
         return str(error.value)
 
     missing = (
-        "There is no such file of predictions.\n  where:   model m\n  got:     {}\n"
+        "There is no such predictions file.\n  where:   model m\n  got:     {}\n"
         "  allowed: the path of a file or a folder; or classes as a list, with one for each image"
     )
     assert message({"m": "cat"}) == missing.format("cat")
@@ -68,7 +68,7 @@ def test_a_text_is_no_class_and_a_name_is_one_model():
     )
     SCORES["p"].to_csv("alone/third.csv")
     assert message({"m": "alone"}) == (
-        "A name stands for one model, and the folder contains several.\n  where:   model m\n"
+        "A name refers to one model, but the folder contains several.\n  where:   model m\n"
         "  got:     2 files in alone\n  do:      pass the folder without a name, in a list"
     )
 

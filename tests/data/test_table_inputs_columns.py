@@ -93,7 +93,7 @@ def test_other_forms_that_are_refused():
     assert str(error.value) == (
         "Original labels are not one class per image.\n  where:   `label`\n  got:     shape (30, 3)\n"
         "  allowed: shape (30,)\n"
-        "  do:      pass the classes, such as one_hot.argmax(1), or 0 and 1 as `labels`"
+        "  do:      pass one class per image, such as one_hot.argmax(1), or pass the matrix as `labels`"
     )
     evaluator.update(SCORES[:0], TRUTH[:0])
     with pytest.raises(InputError, match="There are no batches to compute results from"):

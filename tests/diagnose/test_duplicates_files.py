@@ -278,7 +278,7 @@ def test_splits_and_repeated_images(tmp_path):
         diagnose_duplicates(folder, splits=splits, out=tmp_path / "out")
     assert lines_of(error.value) == (
         f"The table has no split.\n  where: {splits}\n  got: image_id, label\n  "
-        "allowed: a table with the column image_id, filename, path or id, and the column split"
+        "allowed: a table with the column image_id, filename, path or id and the column 'split'"
     )
 
 

@@ -413,12 +413,12 @@ def test_bad_files(own):
         "  where:   x-counts.csv",
     ]
     assert run("labels.parquet", predictions=["net.parquet"], index="folder") == (
-        "Similar images need embeddings.\n"
+        "Finding similar images requires embeddings.\n"
         "  got:     index folder alone\n"
         "  do:      pass embeddings of the images, too"
     )
     assert run("labels.parquet", predictions=["net.parquet"], embeddings_model="net") == (
-        "Similar images need embeddings.\n"
+        "Finding similar images requires embeddings.\n"
         "  got:     only the model net\n"
         "  do:      pass embeddings of the images, too"
     )

@@ -170,7 +170,7 @@ def test_bad_input(own):
         "No model has such a name.\n  got:     resnet*\n  allowed: net\n  do:      did you mean 'net'?"
     )
     assert run("run", index="folder") == (
-        "Similar images need embeddings.\n"
+        "Finding similar images requires embeddings.\n"
         "  got:     index folder alone\n"
         "  do:      pass embeddings of the images, too"
     )
@@ -253,7 +253,7 @@ def test_other_original_labels_in_the_images_table(own):
     tables.write(images, "photos.parquet", "images")
     given = {"predictions": ["run/net.parquet"], "images": "photos.parquet"}
     assert message(InputError, lambda: find("labels.parquet", **given)) == (
-        "Two files have different original labels of an image.\n"
+        "Two files have different original labels for an image.\n"
         "  where:   photos, image 4\n"
         "  got:     0 and 1\n"
         "  do:      check that both files have the same class list and data set"

@@ -110,7 +110,7 @@ def test_images_that_could_never_be_drawn_are_refused():
     drawn = draw_sample(IDS[:300], np.full(300, 0.4), "uniform", 3)
     audit = Audit(world.audited(drawn.drawn), drawn)
     assert message(MatchError, lambda: evaluate(world.proposed, world.models.values(), audit=audit)) == (
-        "The images are not those that the audited images were drawn from.\n"
+        "The audited images were not drawn from these images.\n"
         "  where:   proposed and the audit sample\n"
         "  got:     100 images could never be drawn, such as 0300.jpg, 0301.jpg\n"
         "  allowed: the 300 images of the sample\n"

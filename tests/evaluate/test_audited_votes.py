@@ -103,7 +103,7 @@ def test_votes_for_one_class_of_all_need_a_choice_of_the_method(audited):
     models = list(world.models.values())
     text = message(InputError, lambda: evaluate(world.proposed, models, audited=votes, sample=drawn))
     assert text == (
-        "Votes for one class of all are not combined automatically.\n"
+        "Votes for one class per image are not combined automatically.\n"
         "  where:   choices\n"
         "  do:      combine them first: manyhot aggregate VOTES"
     )

@@ -173,7 +173,7 @@ def test_other_thresholds(labels):
     with pytest.raises(InputError) as error:
         at_threshold(Labels(labels.table.drop(["p"]), 5, name="mine"), 0.5)
     assert str(error.value) == (
-        "A threshold needs labels with probabilities, which these labels do not have.\n"
+        "A threshold requires labels with probabilities, but these labels have none.\n"
         "  where:   mine\n"
         "  allowed: a labels table with the column 'p'"
     )

@@ -142,7 +142,7 @@ def test_fewer_names_than_columns():
 
 def test_a_sparse_matrix_of_counts():
     assert message(lambda: mh.evaluate(sparse.csr_matrix(HOT * 2), SCORES), InputError) == (
-        "The sparse matrix of labels does not contain only 0 and 1, with one column per class.\n"
+        "The sparse matrix of labels does not consist of zeros and ones, with one column per class.\n"
         "  got:     shape (60, 5) of int64\n"
         "  allowed: (n, 5) of 0 and 1"
     )

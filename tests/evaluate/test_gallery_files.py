@@ -252,7 +252,7 @@ def test_other_class_lists_are_refused(predicted, tmp_path):
         "third has a different number of classes from my/first.\n"
         f"  where:   {predicted / 'third.parquet'}\n"
         "  got:     10 classes\n  allowed: 3 classes\n"
-        "  do:      predict over the same class list, or convert the file"
+        "  do:      predict again with the same class list, or convert the file"
     )
 
 

@@ -136,5 +136,5 @@ def test_other_class_list():
         "model has a different class list from made up.\n"
         "  got:     class list another\n"
         "  allowed: class list 385e0240499426c0\n"
-        "  do:      predict over the same class list, or convert the file"
+        "  do:      predict again with the same class list, or convert the file"
     )

@@ -59,11 +59,12 @@ def test_scores_with_names(tmp_path):
         (
             {"y": np.array([[0.5, 1], [0, 0]])},
             None,
-            "The labels are not a matrix of 0 and 1, and the meaning of their numbers is unclear.\n"
+            "The labels are not a matrix of zeros and ones, and the meaning of their numbers is unclear.\n"
             "  where:   {}, array y\n"
             "  got:     1 numbers other than 0, 1 and -1, such as 0.5\n"
             "  allowed: 0, 1 and -1; or counts of votes\n"
-            "  do:      pass `label_values` as counts, shares or p; pass scores as predictions",
+            "  do:      pass `label_values`: counts, shares or p; if the numbers are scores, pass them as "
+            "predictions",
         ),
         (
             {"y": np.eye(2, dtype=int), "classes": np.array(["cat"])},

@@ -81,7 +81,7 @@ def test_the_partition_of_celeba_selects_images(tmp_path):
         )
         assert found.value("map_macro") == expected
     partition.write_text(f"{partition.read_text()}x.jpg 3\n")
-    with pytest.raises(Exception, match="not a part of CelebA"):
+    with pytest.raises(Exception, match="not the number of a CelebA partition"):
         read_images(partition)
 
 

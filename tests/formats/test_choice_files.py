@@ -259,14 +259,14 @@ CASES = {
         "counts",
         "A cell is not a count.\n  where:   {path}, row 0, class 1\n  got:     0.5\n"
         "  allowed: whole numbers of at least 0\n"
-        "  do:      if these are shares, pass the number of votes on an image: counts(votes=50)",
+        "  do:      if these are shares, pass the number of votes per image: counts(votes=50)",
     ),
     "negative": (
         "image_id,cat,dog\na,3,-1\n",
         "counts",
         "A cell is not a count.\n  where:   {path}, row 0, class 1\n  got:     -1\n"
         "  allowed: whole numbers of at least 0\n"
-        "  do:      if these are shares, pass the number of votes on an image: counts(votes=50)",
+        "  do:      if these are shares, pass the number of votes per image: counts(votes=50)",
     ),
     "shares that do not sum to 1": (
         "image_id,cat,dog\na,0.5,0.5\nb,0.5,0.2\n",
@@ -279,7 +279,7 @@ CASES = {
         "counts(votes=3)",
         "A share does not correspond to a whole number of votes.\n  where:   {path}, row 0, class 0\n"
         "  got:     0.5, which is 1.5 of 3 votes\n  allowed: multiples of 1 / votes\n"
-        "  do:      pass the number of votes on an image as `votes`",
+        "  do:      pass the number of votes per image as `votes`",
     ),
     "a vote without a rater": (
         "task,worker,label\na,,cat\n",
@@ -398,7 +398,7 @@ def test_the_last_answer_of_a_rater_counts(tmp_path, message):
     assert message(lambda: read_votes(path)) == (
         f"The column 'answered_at' does not contain times.\n  where:   {path}\n"
         "  got:     2024-02-01T03:30:00+00:00, yesterday\n"
-        "  allowed: times such as 2021-03-09T22:16:08Z, all with or all without their zone, or numbers"
+        "  allowed: times such as 2021-03-09T22:16:08Z, all with a time zone or all without, or numbers"
     )
     path.write_text(path.read_text().replace("yesterday", ""))
     assert message(lambda: read_votes(path)) == (

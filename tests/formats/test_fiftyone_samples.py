@@ -163,6 +163,6 @@ def test_tags_that_are_refused(tmp_path, message):
     )
     (tmp_path / "l.json").write_text('{"samples": [{"path": 1}]}')
     assert message(lambda: read_labels(tmp_path / "l.json")) == (
-        f"The file does not contain samples of FiftyOne.\n  where:   {tmp_path / 'l.json'}\n"
+        f"The file does not contain FiftyOne samples.\n  where:   {tmp_path / 'l.json'}\n"
         "  allowed: an object with 'samples', a list of objects with 'filepath'"
     )

@@ -154,7 +154,7 @@ def test_answers_that_are_refused(tmp_path):
     path = tmp_path / "answers.json"
     path.write_text(json.dumps({"answers": [{"answerContent": {}, "workerId": "w"}]}))
     assert refused(path, read_votes) == (
-        f"The file contains the answers on an image, but does not name it.\n  where:   {path}\n"
+        f"The file contains answers about an image, but does not name the image.\n  where:   {path}\n"
         "  got:     a file of the folder worker-response\n"
         "  do:      pass the files of the folder annotations/consolidated-annotation/consolidation-request"
     )

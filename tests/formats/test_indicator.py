@@ -104,7 +104,7 @@ def test_chexpert(tmp_path):
     # A class that no report mentions is a class, too; if it is a column of notes, a note names it.
     assert labels.class_list.keys == ("No Finding", "Cardiomegaly", "Lung Lesion", "Edema")
     assert labels.notes == (
-        "the labels have empty columns, of classes that nobody was asked about: Lung Lesion",
+        "the labels have empty columns, for classes that nobody was asked about: Lung Lesion",
     )
     assert sets(labels) == [{"No Finding"}, {"Cardiomegaly"}]
     assert sets(labels, "no") == [{"Cardiomegaly"}, set()]
@@ -129,14 +129,14 @@ def test_notes_on_columns_that_are_not_read(tmp_path):
     path.write_text("image,age,cat,fish,remarks,dog,where\na,3,1,2,,0,x\nb,2,0,0,,1,y\nc,4,0,1,,1,z\n")
     labels = read_labels(path)
     assert labels.class_list.keys == ("cat", "dog")
-    codes = "the labels have columns of other numbers than 0, 1 and -1, which are not read as classes: fish"
+    codes = "columns of the labels with numbers other than 0, 1 and -1 are not read as classes: fish"
     assert labels.notes == (codes,)
     assert convert(path, tmp_path / "l.parquet").notes == labels.notes
     evaluated = pd.DataFrame({"cat": [0.9, 0.2, 0.1], "dog": [0.3, 0.8, 0.6]}, index=["a", "b", "c"])
     assert f"l: {codes}" in evaluate(path, evaluated, scores="probability", metrics=["map_macro"]).notes
     labels = read_labels(path, classes=from_keys(("cat", "elk")))
     assert labels.notes == (
-        "the labels have columns of 0 and 1 that are not in the class list, and are left out: dog",
+        "columns of zeros and ones that are not in the class list are left out of the labels: dog",
     )
 
 
@@ -228,7 +228,7 @@ def test_columns_that_leave_it_open(tmp_path, message):
     assert len(read_labels(path, classes=from_keys(("cat",)))) == 20
     path.write_text("image_id,cat,dog,weight\na,1,0,0.5\nb,0,1,2.5\n")
     assert message(lambda: read_labels(path)) == (
-        "The table contains columns of 0 and 1 and columns of fractions, so its classes are ambiguous.\n"
+        "Some columns contain zeros and ones, and others contain fractions, so the classes are ambiguous.\n"
         f"  where:   {path}\n"
         "  got:     0 and 1 in cat, dog; fractions in weight\n"
         "  do:      pass the class list as `classes`, or the file as predictions if these are scores"
@@ -319,7 +319,7 @@ def test_labels_and_scores_are_never_confused(tmp_path, seed):
         with pytest.raises(ValueError, match="does not contain labels"):
             read_labels(path)
     else:
-        with pytest.raises(ValueError, match="of 0 and 1 and columns of fractions"):
+        with pytest.raises(ValueError, match="zeros and ones, and others contain fractions"):
             read_labels(path)
 
 
@@ -329,7 +329,7 @@ def test_fractions_in_later_rows(tmp_path, message):
     rows = "".join(f"{i}.jpg,{i % 2},1\n" for i in range(3000))
     path.write_text(f"image_id,cat,dog\n{rows}x.jpg,0.5,0.25\n")
     assert message(lambda: read_labels(path)) == (
-        f"No column contains only 0 and 1.\n  where:   {path}\n"
+        f"No column contains only zeros and ones.\n  where:   {path}\n"
         "  got:     image_id (text), cat (numbers), dog (numbers)\n"
         "  allowed: one column per class with 1, 0, -1 or nothing; or yes, no, maybe or nothing"
     )
@@ -347,7 +347,7 @@ def test_scores_that_leave_it_open(tmp_path, message):
     path = tmp_path / "m.csv"
     path.write_text("image_id,cat,dog,patient\na,0.5,0.25,17\nb,0.5,1,18\n")
     assert message(lambda: read_predictions(path)) == (
-        "The table contains columns of fractions and of whole numbers, so its classes are ambiguous.\n"
+        "Some columns contain fractions, and others contain whole numbers, so the classes are ambiguous.\n"
         f"  where:   {path}\n"
         "  got:     whole numbers in patient\n"
         "  do:      drop the columns that are not scores, or pass the class list as `classes`"

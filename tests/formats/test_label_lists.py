@@ -309,8 +309,8 @@ def test_names_with_a_comma_are_not_divided_in_silence(tmp_path, message, writte
         f"  where:   {path}, column {column}\n"
         f"  got:     {comma}, beside {other}; no image has only {absent}\n"
         "  allowed: cells in which each name also occurs alone, or names that are separated by | or ;\n"
-        "  do:      pass the list of all classes as `classes`, which decides; or read the file by `format` "
-        "with manyhot convert or read_labels: label-lists(separator=',') divides the cells, and "
+        "  do:      pass the list of all classes as `classes`, which resolves this; or read the file with "
+        "manyhot convert or read_labels and a `format`: label-lists(separator=',') divides the cells, and "
         "label-lists(separator='|') keeps them whole"
     )
     classes = from_keys((comma, other, "Water"))

@@ -405,7 +405,7 @@ def test_json_min_is_refused_by_name(write, message):
 def test_another_kind_of_list(write, message):
     path = write("[1]")
     assert message(lambda: votes(path, format="label-studio")) == (
-        f"The file is not a list of Label Studio's tasks.\n  where:   {path}"
+        f"The file is not a list of Label Studio tasks.\n  where:   {path}"
     )
 
 
@@ -764,7 +764,7 @@ def test_the_configuration_is_a_class_list(project):
 
 CHOICES = '<Choices name="{}" toName="i">{}</Choices>'
 CAT, DOG = '<Choice value="cat"/>', '<Choice value="dog"/>'
-REFUSED = "The file is not a labelling configuration of Label Studio.\n  where:   {path}\n"
+REFUSED = "The file is not a Label Studio labelling configuration.\n  where:   {path}\n"
 HOSTILE = {
     "an entity": (
         '<!DOCTYPE a [<!ENTITY x "cat">]><View>' + CHOICES.format("t", '<Choice value="&x;"/>') + "</View>",

@@ -151,7 +151,7 @@ BAD = [
         "shares",
         "The shares of an image do not add up to 1.\n  where:   labels, image 1\n"
         "  got:     1.2; 1 of 2 images are affected\n  allowed: 1 ± 0.02\n"
-        "  do:      if several classes can be valid together, pass `label_values` as p",
+        "  do:      if several classes can be valid together, pass `label_values`=p",
     ),
     (
         [[0.5, 0.5], [1.9, -0.9]],
@@ -168,10 +168,11 @@ BAD = [
     (
         [[0.5, 0.5], [0.9, 0.1]],
         None,
-        "The labels are not a matrix of 0 and 1, and the meaning of their numbers is unclear.\n"
+        "The labels are not a matrix of zeros and ones, and the meaning of their numbers is unclear.\n"
         "  where:   labels\n  got:     4 numbers other than 0, 1 and -1, such as 0.5\n"
         "  allowed: 0, 1 and -1; or counts of votes\n"
-        "  do:      pass `label_values` as counts, shares or p; pass scores as predictions",
+        "  do:      pass `label_values`: counts, shares or p; if the numbers are scores, pass them as "
+        "predictions",
     ),
     (
         [[0.5, 0.5]],

@@ -175,13 +175,13 @@ def test_bad_input(tmp_path, voc):
         "The objects have no classes.\n"
         f"  where:   {tmp_path / 'n.parquet'}\n"
         "  got:     image_id, x1, y1, x2, y2, difficult\n"
-        "  allowed: a column class or class_id"
+        "  allowed: a column 'class' or 'class_id'"
     )
     assert error(parquet(tmp_path / "i.parquet", rows | {"class_id": [0, 1, 0]})) == (
         "The classes of the objects have no names.\n"
         f"  where:   {tmp_path / 'i.parquet'}\n"
         "  got:     image_id, x1, y1, x2, y2, difficult, class_id\n"
-        "  allowed: a column class, or a class list passed as `classes`"
+        "  allowed: a column 'class', or a class list passed as `classes`"
     )
     assert error(parquet(tmp_path / "t.parquet", ROWS | {"class_id": [0, 1, 2]})) == (
         f"A class has two numbers, or a number has two classes.\n  where:   {tmp_path / 't.parquet'}"

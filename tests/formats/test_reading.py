@@ -170,7 +170,7 @@ def test_keys_that_stand_twice(tmp_path, message, kind):
     path.write_text(text.format(FIRST[kind]))
     assert message(lambda: read(path)) == (
         f"The JSON contains a key twice.\n  where:   {path}\n  got:     {FIRST[kind]!r}\n"
-        "  allowed: each key once\n  do:      make it again, or remove one of the two"
+        "  allowed: each key once\n  do:      create it again, or remove one of the two"
     )
 
 

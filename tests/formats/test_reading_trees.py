@@ -337,7 +337,7 @@ def test_images_without_names(tmp_path, message):
     path = to_parquet(tmp_path / "d.parquet", table, {"image": {"_type": "Image"}, "label": LABEL})
     assert message(lambda: read_labels(path)) == (
         f"An image has no name.\n  where:   {path}\n  got:     1 without a path in 'image'\n"
-        "  do:      add a column image_id"
+        "  do:      add a column 'image_id'"
     )
     nameless = to_parquet(tmp_path / "n.parquet", table.select(["label"]), {"label": LABEL})
     assert read_labels(nameless).image_id.to_pylist() == ["0", "1"]

@@ -192,13 +192,15 @@ BAD = {
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"answer": ["yes", "1", "dunno", "no"]})),
         "A value is not an answer.\n  where:   {folder}/v.csv\n  got:     '1' in 1, 'dunno' in 1 of 4 rows\n"
         "  allowed: no, maybe, yes\n"
-        "  do:      use these words; true and false, or 1 and 0 if all rows are one of both, are also read",
+        "  do:      use these words; true and false are also read, and so are 1 and 0 if both occur and no "
+        "other value does",
     ),
     "answers as numbers": (
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"answer": [1, 0, 2, 1]})),
         "A value is not an answer.\n  where:   {folder}/v.csv\n  got:     "
         "'1' in 2, '0' in 1, '2' in 1 of 4 rows\n  allowed: no, maybe, yes\n"
-        "  do:      use these words; true and false, or 1 and 0 if all rows are one of both, are also read",
+        "  do:      use these words; true and false are also read, and so are 1 and 0 if both occur and no "
+        "other value does",
     ),
     "an unknown class": (
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"class_id": [3, 1000, 3, 3]})),
@@ -254,7 +256,8 @@ BAD = {
         ),
         "A value is not an answer.\n  where:   {folder}/k.csv\n  got:     'cat' in 1 of 2 rows\n"
         "  allowed: no, maybe, yes\n"
-        "  do:      use these words; true and false, or 1 and 0 if all rows are one of both, are also read",
+        "  do:      use these words; true and false are also read, and so are 1 and 0 if both occur and no "
+        "other value does",
     ),
     "no votes": (
         lambda p: read_votes(as_csv(p / "v.csv", {k: [] for k in ROWS})),

@@ -512,7 +512,7 @@ HEAD = '{"classes": ["cat", "dog"], "labels": '
     ("content", "text"),
     [
         (HEAD + '{"a": [0', "The file is not complete JSON."),
-        (HEAD + "[]}", "The file is not a classification data set of FiftyOne."),
+        (HEAD + "[]}", "The file is not a FiftyOne classification data set."),
         (
             HEAD + '{"a": 2}}',
             "This is not a class.\n  where:   {path}, image a\n  got:     2\n  allowed: 0 to 1",

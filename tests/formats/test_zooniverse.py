@@ -86,8 +86,9 @@ def test_choices_by_the_names_and_synonyms_of_classes(tmp_path, message):
     assert message(lambda: read_votes(path, classes=from_keys(keys[1:], "species"))) == (
         f"Choices of raters are not in the class list.\n  where:   {path}\n  got:     WOLF\n"
         "  allowed: white-tailed deer, elk, gray wolf\n"
-        "  do:      add the choices to the class list, in a column synonyms; or name the choice that says "
-        "that there is none of the classes in `format`: zooniverse(none='CHOICE')"
+        "  do:      add the choices to the class list, in a column 'synonyms'; or, if a choice means that "
+        "the "
+        "image shows none of the classes, pass it in `format`: zooniverse(none='CHOICE')"
     )
     old = write(tmp_path, ("ann", "9", "03", survey("WHTTLDDR")), ("bob", "9", "03", survey("NTHNGHR")))
     votes = read_votes(old, classes=from_keys(keys[1:], "species"))

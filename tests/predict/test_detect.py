@@ -191,7 +191,7 @@ def test_mistakes(folder, tmp_path):
         "  where:   toy\n"
         "  got:     a, b\n"
         "  allowed: names such as Cat, Dog, Kitten, Sun\n"
-        "  do:      pass a table with the columns detector_class and class as `class_map`"
+        "  do:      pass `class_map`, a table with the columns 'detector_class' and 'class'"
     )
     assert message(UnknownNameError, lambda: manyhot.find_objects(folder, "objectron", out=out)).endswith(
         "\n  do:      did you mean 'objectron-ssd'?"

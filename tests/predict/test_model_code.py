@@ -200,7 +200,7 @@ def test_the_code_of_a_model_is_that_of_all_files_of_the_user(ours, tmp_path):
         ("net.xml", "use openvino:{}"),
         (
             "net.ts",
-            "pass a function that loads it, as python:MODULE:FUNCTION, or for a checkpoint of timm, "
+            "pass a function that loads it, as python:MODULE:FUNCTION, or for a timm checkpoint, "
             "timm/NAME(checkpoint='{}')",
         ),
     ],

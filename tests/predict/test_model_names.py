@@ -46,7 +46,7 @@ def test_any_model_can_be_named(tmp_path, monkeypatch):
     with pytest.raises(InputError) as caught:
         find_model("python:named_net:net(name=3)")
     assert str(caught.value) == (
-        "The name of a model is a text of one line.\n"
+        "The name of a model is not one line of printable text.\n"
         "  got:     python:named_net:net(name=3)\n"
         "  allowed: name='mine'"
     )

@@ -435,7 +435,7 @@ def test_two_shards_of_a_stream_that_name_an_image_alike(few, tint, tmp_path):
         "Two images have the same base name.\n"
         f"  where:   {tmp_path}/{{0..1}}.tar.gz\n"
         f"  got:     {tmp_path}/0.tar.gz/photo.jpg and {tmp_path}/1.tar.gz/photo.jpg\n"
-        "  allowed: unique base names, the ids of images in compressed or remote archives\n"
+        "  allowed: unique base names, which are the ids of images in compressed or remote archives\n"
         "  do:      predict the archives one by one, each with its own `out`, or unpack them: images in "
         "folders and in local .tar files are named by their paths"
     )
@@ -454,7 +454,7 @@ def test_two_of_one_name_are_found_in_the_end(few, tint, tmp_path):
         "Two images have the same base name.\n"
         f"  where:   {few}\n"
         f"  got:     {few}/00000.jpg and {few}/00000.jpg\n"
-        "  allowed: unique base names, the ids of images in compressed or remote archives\n"
+        "  allowed: unique base names, which are the ids of images in compressed or remote archives\n"
         "  do:      predict the archives one by one, each with its own `out`, or unpack them: images in "
         "folders and in local .tar files are named by their paths"
     )
@@ -471,5 +471,6 @@ def test_parts_of_another_user_that_may_not_be_read(few, tint, tmp_path, monkeyp
         go(few, tint, tmp_path / "out")
     assert str(error.value) == (
         f"The parts of another user cannot be read.\n  where:   {tmp_path / 'out/.parts/tint'}\n"
-        "  do:      let all users set umask 002, and give the folder a group of them all, with chmod g+rws"
+        "  do:      let all users set umask 002, and give the folder a group to which all of them belong, "
+        "with chmod g+rws"
     )

@@ -19,8 +19,8 @@ from manyhot.tables import Predictions, metadata, write_predictions
 pytestmark = pytest.mark.usefixtures("quick_trials")
 
 NOTE = (
-    "{}: the scores are taken for logits, but all of them are between 0 and 1 on the first images, as "
-    "probabilities are. If the network ends in a softmax or in sigmoids, declare scores='probability' and "
+    "{}: the scores are assumed to be logits, but all scores of the first images are between 0 and 1, like "
+    "probabilities. If the network ends in a softmax or in sigmoids, declare scores='probability' and "
     "predict again, or declare it when the predictions are read, as in manyhot evaluate LABELS --predictions "
     "FOLDER --scores probability"
 )

@@ -151,9 +151,9 @@ def test_embeddings_that_are_zero_or_not_finite_are_counted_and_said():
     assert not {"a3.jpg", "a4.jpg"} & set(itertools.chain(*rows.values()))
     assert found.n_empty == 2
     assert found.notes[2:] == (
-        "2 images have an embedding that is zero or not finite, such as a3.jpg, and have no neighbours",
-        "2 images of the index have an embedding that is zero or not finite, "
-        "such as a3.jpg, and are no image's neighbour",
+        "2 images, such as a3.jpg, have an embedding that is zero or not finite, and have no neighbours",
+        "2 images of the index, such as a3.jpg, have an embedding that is zero or not finite, "
+        "and are no image's neighbour",
     )
 
 
@@ -198,27 +198,27 @@ ERRORS = {
     "model": (
         lambda: similar(INDEX, make(4, name="queries", model="timm/two")),
         MatchError,
-        "Queries and index are embedded by different models.\n"
+        "The queries and the index were embedded with different models.\n"
         "  where:   queries\n"
         "  got:     timm/two\n"
         "  allowed: timm/one\n"
-        "  do:      predict both with the same model",
+        "  do:      run manyhot predict --embeddings on both with the same model",
     ),
     "dimensions": (
         lambda: similar(INDEX, make(4, name="queries", size=6)),
         MatchError,
-        "The embeddings of queries and index differ in length.\n"
+        "The embeddings of the queries and of the index differ in length.\n"
         "  where:   queries\n"
         "  got:     6 numbers per image\n"
         "  allowed: 8, as in folder\n"
-        "  do:      predict both with the same weights of the model, with manyhot predict --embeddings",
+        "  do:      run manyhot predict --embeddings on both with the same weights of the model",
     ),
     "no labels": (
         lambda: similar(UNLABELLED),
         InputError,
         "The images of the index have no labels.\n"
         "  where:   folder\n"
-        "  allowed: a column label in images.parquet\n"
+        "  allowed: a column 'label' in images.parquet\n"
         "  do:      predict again with manyhot predict --labels, or search among all images with `among`=any",
     ),
     "no labels of queries": (
@@ -226,17 +226,18 @@ ERRORS = {
         InputError,
         "The images of the queries have no labels.\n"
         "  where:   folder\n"
-        "  allowed: a column label in images.parquet\n"
+        "  allowed: a column 'label' in images.parquet\n"
         "  do:      predict again with manyhot predict --labels, or search among all images with `among`=any",
     ),
     "class lists": (
         lambda: similar(INDEX, make(4, name="queries", class_hash="bbbb")),
         MatchError,
-        "Queries and index have different class lists.\n"
+        "The queries and the index have different class lists.\n"
         "  where:   queries\n"
         "  got:     class list bbbb\n"
         "  allowed: class list aaaa, as in folder\n"
-        "  do:      predict both with the same class list, or search among all images with `among`=any",
+        "  do:      run manyhot predict on both with the same class list, or search among all images with "
+        "`among`=any",
     ),
 }
 

@@ -206,11 +206,11 @@ def test_dimensions_differ(write):
     write("a")
     write("b", size=6)
     assert message_of(queries="b") == (
-        "The embeddings of queries and index differ in length.\n"
+        "The embeddings of the queries and of the index differ in length.\n"
         "  where:   b\n"
         "  got:     6 numbers per image\n"
         "  allowed: 8, as in a\n"
-        "  do:      predict both with the same weights of the model, with manyhot predict --embeddings"
+        "  do:      run manyhot predict --embeddings on both with the same weights of the model"
     )
 
 

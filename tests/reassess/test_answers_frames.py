@@ -75,11 +75,11 @@ def test_a_cell_with_several_classes(classes):
     joined = joined.drop_duplicates(["image_id", "worker"])
     with pytest.raises(InputError) as error:
         mh.aggregate(joined, classes=classes)
-    also = "" if classes else "; if it is one class, pass `classes`"
+    also = "; if the cell is the name of one class, pass the list of all classes as `classes`"
     assert str(error.value) == (
         "A cell names several classes.\n  where:   votes\n  got:     cat|dog\n"
-        "  allowed: one class per row; or a list of classes\n"
-        f"  do:      pass the format \"choices(separator='|')\"{also}"
+        "  allowed: one class per row; or lists of classes\n"
+        f"  do:      to divide the cells, pass `format`=\"choices(separator='|')\"{'' if classes else also}"
     )
     assert mh.aggregate(joined, classes=["cat|dog", *NAMES]).votes.kind == "one class"
 

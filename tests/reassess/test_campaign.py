@@ -238,7 +238,7 @@ def test_predictions_of_another_class_list(photos):
         "  where:   models/two.parquet\n"
         "  got:     class list bbbb\n"
         "  allowed: class list 524ed1e29592c536\n"
-        "  do:      predict over the same class list, or convert the file"
+        "  do:      predict again with the same class list, or convert the file"
     )
     assert not Path("camp").exists()
 

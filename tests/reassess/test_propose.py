@@ -227,7 +227,7 @@ def test_models_of_other_class_lists():
         "  where:   two.parquet\n"
         "  got:     6 classes\n"
         "  allowed: 5 classes\n"
-        "  do:      predict over the same class list, or convert the file"
+        "  do:      predict again with the same class list, or convert the file"
     )
     pair = [model(class_hash="aaaa"), model("two", class_hash="bbbb")]
     assert error_of(images(), pair, kind=MatchError) == (
@@ -235,7 +235,7 @@ def test_models_of_other_class_lists():
         "  where:   two.parquet\n"
         "  got:     class list bbbb\n"
         "  allowed: class list aaaa\n"
-        "  do:      predict over the same class list, or convert the file"
+        "  do:      predict again with the same class list, or convert the file"
     )
 
 

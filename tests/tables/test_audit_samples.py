@@ -172,7 +172,7 @@ def test_the_sample_for_images_in_another_order():
 def test_other_images():
     ids = pa.array(["x.jpg", *IDS.to_pylist()[2:]], pa.string())
     assert message(MatchError, lambda: drawn().sample_for(ids)) == (
-        "The images are not those that the audited images were drawn from.\n"
+        "The audited images were not drawn from these images.\n"
         "  where:   the labels and the audit sample\n"
         "  got:     1 images could never be drawn, such as x.jpg; 2 images are not in the labels, such as "
         "00.jpg, 01.jpg\n"
@@ -211,7 +211,7 @@ def test_another_order_is_refused(tmp_path):
 def test_images_left_out_are_refused(tmp_path):
     path = rewritten(tmp_path / "s.parquet", lambda table: table[:30])
     assert message(InputError, lambda: read_audit_sample(path)).startswith(
-        "The images are not those that the audited images were drawn from.\n"
+        "The audited images were not drawn from these images.\n"
         f"  where:   {path}\n"
         "  got:     30 images with the hash "
     )

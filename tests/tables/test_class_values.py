@@ -60,7 +60,8 @@ def test_two_classes_have_two_meanings(call):
     assert str(error.value) == (
         "The rows may be lists of classes, or 0 and 1 for each class.\n  where:   labels\n"
         f"  got:     {TWO[0].tolist()}, with 2 classes\n"
-        "  do:      pass 0 and 1 as an array, such as np.array(rows), and lists with the names of classes"
+        "  do:      if they are 0 and 1, pass an array, such as np.array(rows); if they are lists of "
+        "classes, write the names of the classes"
     )
     assert map_macro(TWO, SCORES_OF_TWO) == call(TWO.astype(bool).tolist(), SCORES_OF_TWO) == expected
     both = np.concatenate([TWO, [[1, 1], [0, 0]]])  # no lists of different classes

@@ -106,7 +106,7 @@ def test_original_labels_are_filled_in_where_unknown():
 def test_contradicting_original_labels():
     images = Images(pa.table({"image_id": ["a"], "label": pa.array([1], pa.int32())}))
     assert message(InputError, lambda: labels().with_labels(images)) == (
-        "Two files have different original labels of an image.\n"
+        "Two files have different original labels for an image.\n"
         "  where:   L, image a\n"
         "  got:     0 and 1\n"
         "  do:      check that both files have the same class list and data set"
@@ -221,7 +221,7 @@ def test_no_overlap():
             "  where:   m.npy\n"
             "  got:     4 classes\n"
             "  allowed: 3 classes\n"
-            "  do:      predict over the same class list, or convert the file",
+            "  do:      predict again with the same class list, or convert the file",
         ),
         (
             3,
@@ -230,7 +230,7 @@ def test_no_overlap():
             "  where:   m.npy\n"
             "  got:     class list other\n"
             "  allowed: class list hash\n"
-            "  do:      predict over the same class list, or convert the file",
+            "  do:      predict again with the same class list, or convert the file",
         ),
     ],
 )

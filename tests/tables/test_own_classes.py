@@ -137,7 +137,7 @@ def test_classes_that_are_passed_select_scores_in_any_file(tmp_path):
         np.testing.assert_array_equal(model.scores, frame.select("car", "dog").to_numpy().astype(np.float32))
         assert source.misfits.remarks == [
             "net: the scores of ufo were left out, because the class list does not contain them; the other "
-            "scores are unchanged, so that probabilities may not add up to 1"
+            "scores are unchanged, so probabilities may not add up to 1"
         ]
 
 

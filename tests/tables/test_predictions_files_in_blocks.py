@@ -71,7 +71,7 @@ def test_scores_that_need_more_memory_than_is_free_are_refused(tmp_path, monkeyp
         f"  where:   {path}\n"
         "  got:     2,500 images × 8 classes, for which 0.0 GB would be allocated\n"
         "  allowed: at most 0.0 GB, which are free\n"
-        "  do:      keep the best classes of each image, as manyhot predict does without --dense"
+        "  do:      keep only the top classes of each image, as manyhot predict does without --dense"
     )
     np.save(tmp_path / "dense.npy", np.zeros((N, C)))
     with pytest.raises(InputError, match="need more memory than is free"):

@@ -84,6 +84,7 @@ def test_whole_numbers_of_unknown_columns_are_refused():
     assert str(error.value) == (
         "The whole numbers in named columns may be scores of these classes, or classes, best first.\n"
         "  where:   m\n  got:     the columns cat, cow, dog, owl, pig\n"
-        "  do:      pass `classes` or floats (frame.astype(float)) for scores; for classes, frame.to_numpy()"
+        "  do:      if they are scores, pass `classes` or floats (frame.astype(float)); if they are "
+        "classes, pass frame.to_numpy()"
     )
     assert real1(TRUTH, frame, classes=NAMES) == real1(TRUTH, frame.astype(float)) == pytest.approx(FIRST)

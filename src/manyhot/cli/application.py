@@ -61,7 +61,7 @@ GROUPS = {
 
 
 def group(name: str = "") -> TyperGroup:
-    """Return the group of all commands, or of those with names that start with a given word."""
+    """Return the group of all commands, or of those whose names start with a given word."""
     app = application(name)
     made = typer.main.get_command(app)
     assert isinstance(made, TyperGroup)
@@ -69,7 +69,7 @@ def group(name: str = "") -> TyperGroup:
 
 
 def application(name: str = "") -> typer.Typer:
-    """Return the Typer app of all commands, or of those with names that start with a given word."""
+    """Return the Typer app of all commands, or of those whose names start with a given word."""
     kind = type("Group", (_Group,), {"prefix": f"{name} " if name else ""})
     app = typer.Typer(
         cls=kind,

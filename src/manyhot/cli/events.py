@@ -109,7 +109,7 @@ class _Log:
             say(line, err=kind in FOR_THE_LOG)
 
     def progress(self, what: str, done: int, of: int) -> None:
-        """Print how much of something is done, and the time left at the pace so far."""
+        """Print the progress of a step, and the time left at the average speed so far."""
         now = time.monotonic()
         start, first = self.starts.setdefault(what, (now, done))
         if done < of and self._is_due(now):

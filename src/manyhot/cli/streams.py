@@ -16,11 +16,11 @@ STOPPED: list[int] = []
 
 
 def open_streams() -> None:
-    """Let closed standard streams lead nowhere, and escape characters that a stream cannot encode.
+    """Redirect closed standard streams to the null device, and escape characters that a stream cannot encode.
 
-    Python has no object for a closed stream, and the next file that is opened gets the number of the stream.
-    What a library prints would then be written into this file, such as a table. In the C locale, a stream may
-    be limited to ASCII, and ± would end the command.
+    Python has no object for a closed stream, and the next file that is opened gets its file descriptor.
+    Anything that a library prints would then be written into this file, for example into a table. In the C
+    locale, a stream may be limited to ASCII, and printing ± would end the command.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -36,7 +36,7 @@ def open_streams() -> None:
 
 
 def shorten_warnings() -> None:
-    """Let warnings about plug-ins be sentences, without the line of code that raises them."""
+    """Show warnings about plug-ins as plain sentences, without the line of code that raises them."""
     in_full = warnings.formatwarning
 
     def shown(message: Warning | str, category: type[Warning], *more: Any, **options: Any) -> str:
@@ -50,7 +50,7 @@ def shorten_warnings() -> None:
 
 
 def end_in_order() -> None:
-    """Let SIGTERM and the end of the terminal end a run as Ctrl-C does: half-written files are removed."""
+    """Make SIGTERM and a closed terminal end a run as Ctrl-C does, so that half-written files are removed."""
     if threading.current_thread() is not threading.main_thread():
         return
     own = os.getpid()

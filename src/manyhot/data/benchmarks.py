@@ -26,7 +26,7 @@ from manyhot.tables import End, Images, Labels, Predictions, Results, read_thres
 
 @dataclass(frozen=True)
 class BenchmarkData:
-    """A benchmark data set. Its files are described by their names in the catalogue.
+    """A benchmark data set. Its files are identified by their names in the catalogue.
 
     Attributes
     ----------
@@ -37,12 +37,12 @@ class BenchmarkData:
     beside : tuple of str
         Additional files that the reader of the labels needs.
     images : tuple of str, optional
-        Entry and files of the images table that defines slices. The first file is the table. The reader also
-        needs the other files.
+        Entry and files of the images table that defines slices. The first file is the table, and its reader
+        also needs the other files.
     slices : tuple of str
         Slices in addition to the default ones.
     thresholds : tuple of float
-        Thresholds of the probabilities of labels, for the sensitivity analysis.
+        Thresholds for the probabilities of labels in the sensitivity analysis.
     """
 
     name: str
@@ -224,7 +224,7 @@ class Fetched:
         return self.about.name
 
     def covers(self, predictions: Predictions) -> bool:
-        """Return whether a model predicts any of the images."""
+        """Return whether a model has predictions for any of the images."""
         return bool(tables.count_shared(self.labels.image_id, predictions.image_id))
 
     def models(self, own: Sequence[Predictions]) -> Iterator[Predictions]:

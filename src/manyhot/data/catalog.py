@@ -55,9 +55,9 @@ class CatalogEntry:
     """Published data with a name, a licence and a citation.
 
     `package` is the name for ``pip install`` if a Python package contains the files, and empty otherwise. If
-    `by_hand` is true, users must download the files. In both cases, manyhot does not download them. If
-    `elsewhere` is true, manyhot downloads the files, but the archive of published files for tests of the
-    catalogue does not contain them.
+    `by_hand` is true, users must download the files. In neither case does manyhot download them. If
+    `elsewhere` is true, manyhot downloads the files, but they are not in the archive of published files with
+    which the catalogue is tested.
     """
 
     name: str
@@ -161,7 +161,7 @@ def fetch(
         If there is no such entry or file.
     FetchError
         If the network or the mirror does not provide a file, or if users must download the file themselves
-        and have not.
+        and have not done so.
     ChecksumError
         If the bytes differ from the published ones.
     MissingExtraError
@@ -238,7 +238,7 @@ def installed_file(file: Pinned, package: str, licence: str) -> Path:
     Parameters
     ----------
     file : Pinned
-        Its `url` is the path of the file, starting with the folder of the package.
+        A file whose `url` is its path, starting with the folder of the package.
     package : str
         What pip installs.
     licence : str

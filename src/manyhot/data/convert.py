@@ -122,14 +122,14 @@ def convert(
     target
         File to write (.parquet or .csv). With `to`, a file or folder in that format.
     rows
-        File with the image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
+        File that lists the image of each row of an array file: data-set JSON, CSV, Parquet, or a list of ids.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. By default, the class list of the campaign that contains the source or the
         target.
     scores
         Kind of the scores, if the file does not declare it: logit, probability, cosine, or none (they only
-        rank classes). The source is then read as predictions, even if it contains only 0 and 1.
+        rank classes). With this option, the source is read as predictions, even if it contains only 0 and 1.
     format
         Format of the source, or a call string such as 'chen(threshold=0.9)'. By default, it is detected.
     to
@@ -138,15 +138,15 @@ def convert(
         zooniverse-manifest, a writer of a plug-in (the command doctor lists them), or a call string such as
         'hf-labels(split="validation")'.
     long
-        Write CSV with one row for each (image, class) pair. Other CSV of predictions with scores of all
-        classes has one column per class.
+        Write CSV with one row for each (image, class) pair. Without this option, predictions with scores of
+        all classes get one column per class.
     model
-        Name of the model of predictions. By default, the name in the source or, if it contains none, the name
-        of the target.
+        Name of the model that made the predictions. By default, the name in the source or, if it contains
+        none, the name of the target.
     images
-        Images table or folder of images. With `to`, Label Studio and FiftyOne get the path of each image
-        below the folder that contains all images. By default, the images of the campaign that contains the
-        source or the target; otherwise, the path is the image's id.
+        Images table or folder of images. With `to`, files for Label Studio and FiftyOne contain the path of
+        each image below the folder that contains all images. By default, the images of the campaign that
+        contains the source or the target. Without images, the path is the image's id.
 
     Returns
     -------

@@ -77,7 +77,7 @@ class Source:
     misfits : Misfits
         Files of the user's own models that are skipped.
     unlabelled : tuple of int
-        The classes that only the predictions have, although the labels list theirs.
+        The classes that only the predictions have, if the labels list all of their classes.
     """
 
     name: str
@@ -156,7 +156,7 @@ def original_alone(images: Images, classes: ClassList | None, first: Callable[[]
     ----------
     classes : ClassList, optional
     first : callable
-        Returns predictions, which determine the number of classes if there is no class list.
+        Function that returns predictions. They determine the number of classes if there is no class list.
 
     Raises
     ------
@@ -289,7 +289,7 @@ def _named_or_own(
 
 
 def data_file(path: Path) -> Path:
-    """Return the label sets in a folder that predict wrote, otherwise its images; other paths unchanged."""
+    """Return the label sets, or else the images, in a folder that predict wrote; other paths unchanged."""
     # A folder with label sets is judged on them, never in silence on the original labels beside them.
     sets = path / "labels.parquet"
     return sets if sets.is_file() else images_file(path)
@@ -312,8 +312,8 @@ def own_models(
 ) -> tuple[_Reader, int, SkippedFiles]:
     """Return a reader of the user's models, the number of files, and the skipped files.
 
-    `inputs` contains the other files of the call, which are no predictions even if they are in a folder of
-    predictions. `names` is as in `Asked`.
+    `inputs` contains the other files of the call, which are not read as predictions even if they are in a
+    folder of predictions. `names` is as in `Asked`.
     """
     passed = names or {}
     files = prediction_files(predictions)
@@ -346,15 +346,15 @@ def own_models(
 def open_images(
     images: ImagesTableLike | None, classes: ClassList | None, labels: Labels | None = None
 ) -> Images | None:
-    """Return an images table, which is read if it is in a file or a data frame.
+    """Return an images table, which is first read if it is a file, a folder or a data frame.
 
-    If the images have label sets in `labels`, the subfolders of a folder are classes only if they are named
-    after classes of these label sets; otherwise, they are folders of cameras or days, for example.
+    If `labels` contains label sets of the images, the subfolders of a folder are read as classes only if they
+    are named after classes of these label sets. Otherwise, they may stand for cameras or days, for example.
 
     Raises
     ------
     InputError
-        As `read_images` does, and if `images` is none of these.
+        As in `read_images`, and if `images` is none of these.
     """
     if isinstance(images, Images | None):
         return images

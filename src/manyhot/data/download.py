@@ -98,8 +98,7 @@ def bring(
     Parameters
     ----------
     files : sequence of Pinned
-        Files that the folder must contain. Existing files are hashed and remain unchanged if their bytes are
-        right.
+        Files that the folder must contain. Existing files are hashed and left unchanged if the hash is right.
     folder : Path
         Destination folder, created if needed. It may be read-only if no file is missing.
     mirror : str
@@ -488,7 +487,7 @@ class FailureError(Exception):
 
 
 def respond(url: str, begin: int) -> HTTPResponse:
-    """Return the response to a request for the bytes from `begin`, or for all bytes if the server refuses."""
+    """Return the response with the bytes from `begin` on, or with all bytes if the server refuses."""
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
 

@@ -97,7 +97,7 @@ def open_inputs(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Iterator[Source]:
-    """Yield the data sets passed to a call, each with the models that predict it.
+    """Yield the data sets passed to a call, each with the models to evaluate on it.
 
     Parameters
     ----------

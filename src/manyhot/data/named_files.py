@@ -14,7 +14,7 @@ from manyhot.formats.writing import PathLike
 
 
 def named_files(predictions: Any) -> tuple[list[Path], dict[str, str]]:
-    """Return the files in a mapping of names of models to paths, and the names by path; else nothing.
+    """Return the files in a mapping of model names to paths, and the names by path; empty for anything else.
 
     Raises
     ------
@@ -36,11 +36,11 @@ def named_files(predictions: Any) -> tuple[list[Path], dict[str, str]]:
 
 
 def file_of_model(name: object, path: PathLike) -> Path:
-    """Return the file of predictions of one model, which may be alone in a folder."""
+    """Return the predictions file of one model, given its path or that of a folder that contains only it."""
     if not Path(path).exists():
         near = near_paths(Path(path))
         raise InputError(
-            "There is no such file of predictions.",
+            "There is no such predictions file.",
             where=f"model {name}",
             got=path,
             allowed="the path of a file or a folder; or classes as a list, with one for each image",
@@ -49,7 +49,7 @@ def file_of_model(name: object, path: PathLike) -> Path:
     files = prediction_files([path])
     if len(files) > 1:
         raise InputError(
-            "A name stands for one model, and the folder contains several.",
+            "A name refers to one model, but the folder contains several.",
             where=f"model {name}",
             got=f"{len(files):,} files in {path}",
             do="pass the folder without a name, in a list",

@@ -36,18 +36,19 @@ class Reading(Flattened):
     Attributes
     ----------
     models
-        Patterns of names of models to include, such as 'resnet*'; by default all models.
+        Patterns of model names to include, such as 'resnet*'; by default, all models.
     rows
-        File with the image of each row of arrays: one id per line, CSV, Parquet, data-set JSON, or the label
-        sets if they are in the same order. In Python, also the ids in a list, an array or an index.
+        File that lists the image of each row of an array: one id per line, CSV, Parquet, data-set JSON, or
+        the label sets if they are in the same order. In Python, also the ids in a list, an array or an index.
     images
-        Images table with original labels, or a folder of images. In Python, also a data frame. A list of
-        images, a text file with one name per line, selects these images.
+        Images table with original labels, or a folder of images. In Python, also a data frame. A text file
+        with one image name per line selects these images.
     where
-        Conditions on the images, by a column of the images table or of the file of label sets: COLUMN=VALUE,
-        such as split=test, COLUMN=*, 'COLUMN>=NUMBER' or 'COLUMN<=NUMBER'. Several values of a column are
+        Conditions on columns of the images table or of the file of label sets: COLUMN=VALUE, such as
+        split=test, COLUMN=*, 'COLUMN>=NUMBER' or 'COLUMN<=NUMBER'. Several values of a column are
         alternatives, and all other conditions must be met. By default, all images are included. Slices and
-        clusters are columns of the images table only; pass a file of label sets with columns as `images` too.
+        clusters are defined only by columns of the images table; if the file of label sets has these columns,
+        pass it as `images` too.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. In Python, also a list of names. By default, the names in the files.
@@ -57,7 +58,7 @@ class Reading(Flattened):
         Trust the order of rows and classes instead of checking it.
     match
         How to match ids of images that are written differently in different files: auto, exact, path (one id
-        is the end of the other), name (without folders), stem (without extension), case (whatever the case),
+        is the end of the other), name (without folders), stem (without extension), case (ignoring case),
         several of these joined by +, or a leading folder to remove, such as val/.
     label
         Original labels, one per image, for label sets that are arrays or lists; -1 if there is none.
@@ -68,9 +69,10 @@ class Reading(Flattened):
         rank classes).
     links
         How networks turn logits into probabilities, if the files do not declare it: softmax or sigmoid, or
-        NAME=sigmoid for models whose names match a pattern, such as 'resnet*=sigmoid'. By default, sigmoids
-        are used without original labels, and otherwise if label sets have several classes and the sigmoids
-        of an image add up to about their number.
+        NAME=sigmoid for models whose names match a pattern, such as 'resnet*=sigmoid'. By default, the
+        softmax is used if raters chose one class per image. Otherwise, sigmoids are used if there are no
+        original labels, or if label sets have several classes and the sigmoids of an image add up to about
+        the number of its classes.
     label_values
         Meaning of the numbers in labels with one column per class, if it is ambiguous: states (0, 1 and -1),
         counts of votes, shares of votes, or p (probabilities of classes that can be valid together).
@@ -109,7 +111,7 @@ class Reading(Flattened):
             check_one_of(
                 spec.rpartition("=")[2],
                 ("softmax", "sigmoid"),
-                "Networks turn logits into probabilities in another way.",
+                "There is no such way to turn logits into probabilities.",
                 where="`links`",
             )
 

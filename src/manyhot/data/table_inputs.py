@@ -38,12 +38,12 @@ _OF_PREDICTIONS = ("score", "scores", "rank")
 def labels_of_file(
     path: PathLike, classes: ClassList | None, read: Callable[..., Labels] = read_labels, **options: Any
 ) -> Labels:
-    """Return the label sets in a file over a class list, without classes that are not in it.
+    """Return the label sets in a file, restricted to the classes of a class list.
 
     Raises
     ------
     InputError
-        As `read_labels` does, and if no class is in the list.
+        As in `read_labels`, and if no class is in the list.
     """
     try:
         return read(path, classes=classes, **options)
@@ -65,14 +65,15 @@ def labels_of_table(
     """Return label sets from a frame with the columns of a labels file; None for anything else.
 
     Such a frame has a column with image ids and a column with classes: names, numbers, or lists of names or
-    numbers. A Hugging Face data set with class labels is also such a table; if it names no images, its rows
-    are the images `rows`, by default numbered from 0. Images with original labels are an images table. A
-    frame with one column of 0 and 1 per class is read as a file if it also has columns of texts.
+    numbers. A Hugging Face data set with class labels is also such a table. If it does not name its images,
+    they are those of `rows` or, without `rows`, are numbered from 0. A frame of images with original labels
+    is returned as an images table. A frame with one column of zeros and ones per class is read in the same
+    way as a file if it also has text columns.
 
     Raises
     ------
     InputError
-        As `read_labels` does.
+        As in `read_labels`.
     """
     if isinstance(labels, Mapping) and not hasattr(labels, "with_format"):
         return through_file(
@@ -134,12 +135,12 @@ def labels_in(values: Any) -> Any:
 
 
 def images_of_table(images: Any, classes: ClassList | None) -> Images:
-    """Return an images table from a frame with its columns.
+    """Return an images table from a frame with the columns of such a table.
 
     Raises
     ------
     InputError
-        If it is not a frame with a column of ids, and as `read_images` does.
+        As in `read_images`, and if it is not a frame with a column of ids.
     """
     table = _arrow_table(images, lambda names: "image_id")  # in a column or in the index
     if table is None:
@@ -163,13 +164,13 @@ def tables_of_frames(
 
     Such a frame has columns with image ids, with classes, and with scores or ranks. A single table of
     predictions is also returned as a list. Frames with one column of scores per class are unchanged, unless
-    other models are tables. Objects in the form of JSON are read as such a file, and its lists of objects are
-    of the images `rows`. Anything else is unchanged.
+    other models are tables. Objects in the form of JSON are read like a JSON file. If they are only lists,
+    without image names, they belong to the images `rows`. Anything else is unchanged.
 
     Raises
     ------
     InputError
-        As `read_predictions` does, and if some models are tables and others are arrays.
+        As in `read_predictions`, and if some models are tables and others are arrays.
     """
     if (alone := _predicted(predictions)) is not None:
         return [alone]
@@ -292,7 +293,7 @@ def _arrow_table(
 
 
 def with_whole_ids(table: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """Return a table with ids as whole numbers, which pandas makes floats beside missing values."""
+    """Return a table with ids as whole numbers, which pandas turns into floats if values are missing."""
     for name in set(columns) & set(table.column_names):
         if pa.types.is_floating(table[name].type):
             with suppress(pa.ArrowInvalid):  # fractions remain, and are refused
@@ -308,7 +309,7 @@ def _has_ids_as_index(values: Any) -> bool:
 
 
 def is_hugging_face(values: Any) -> bool:
-    """Return whether an object is a data set of Hugging Face with rows.
+    """Return whether an object is a Hugging Face data set with rows.
 
     Raises
     ------
@@ -338,10 +339,10 @@ def is_hugging_face(values: Any) -> bool:
 
 
 def of_hugging_face(dataset: Any, rows: Images | None = None) -> pa.Table:
-    """Return a data set of Hugging Face with its features, without the bytes of images.
+    """Return a Hugging Face data set as a table with its features, without the bytes of images.
 
-    If no column names the images, `image_id` contains the paths of its column of images, if there are any,
-    the ids of `rows`, or the positions of its rows.
+    If no column names the images, `image_id` contains the paths in its column of images or, if there are
+    none, the ids of `rows`. Without `rows`, it contains the positions of the rows.
 
     Raises
     ------
@@ -381,7 +382,7 @@ def through_file(
     *,
     suffix: str = ".parquet",
 ) -> _Table:
-    """Read a table, or what a function writes, as a file: frames, objects and files have one set of rules."""
+    """Read a table, or a function's output, as a file, so that the same rules apply to frames and files."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name.replace('/', '--')}{suffix}"
         if isinstance(table, pa.Table):
@@ -397,12 +398,12 @@ def through_file(
 def read_splits(path: PathLike) -> dict[str, str | None]:
     """Return the split of each image in a table, None for images without a split.
 
-    Other columns are not read, so that they cannot be wrong.
+    Other columns are not read, so invalid values in them raise no error.
 
     Raises
     ------
     InputError
-        If the file does not exist, or has no column with the names of images, or no column ``split``.
+        If the file does not exist, or lacks a column with the names of images or the column ``split``.
     MatchError
         If an image is listed twice.
     """
@@ -419,7 +420,7 @@ def read_splits(path: PathLike) -> dict[str, str | None]:
                 "The table has no split.",
                 where=path,
                 got=", ".join(names),
-                allowed=f"a table with the column {ID_NEEDS}, and the column split",
+                allowed=f"a table with the column {ID_NEEDS} and the column 'split'",
             )
         rows = pa.table(read_frame(file, [ids, "split"]).select(ids, "split"))
     named = image_ids(one_chunk(rows[ids]), f"{path}, column {ids}")

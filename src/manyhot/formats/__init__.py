@@ -290,7 +290,7 @@ def read_objects(
     Parameters
     ----------
     path : path-like
-        An objects table, a table with one box per row, COCO's instances as JSON, or a folder of PASCAL VOC.
+        An objects table, a table with one box per row, COCO's instances as JSON, or a PASCAL VOC folder.
     classes : ClassList, path-like or sequence of str, optional
         The class list of the returned class ids. By default, the class list of the file.
     masks : path-like, optional

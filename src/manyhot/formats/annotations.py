@@ -64,18 +64,18 @@ def read_coco_labels(path: Path, *, classes: ClassList | None, none: str = "") -
 
     In COCO, annotators looked for all categories, so a category without an object has the state *no*. If all
     objects of a category are crowds, the category is *unclear*. Images without objects have empty label sets.
-    Images have their ``file_name`` with folders as id; absolute paths lose the folders that all share.
-    In LVIS, only categories that an image lists under ``neg_category_ids`` have the state *no*. Class ids are
-    in the order of the category numbers.
+    The id of an image is its ``file_name`` with folders; absolute paths lose the folders that all of them
+    share. In LVIS, only categories that an image lists under ``neg_category_ids`` have the state *no*. Class
+    ids are in the order of the category numbers.
 
-    An annotation without a box, as in COCO Camera Traps, is a class of the whole image.
+    An annotation without a box, as in COCO Camera Traps, applies to the whole image.
 
     Parameters
     ----------
     none : str
-        The category of images with none of the classes, as in ``coco-labels(none='empty')``. It is then no
-        class, these images have empty label sets, and images without annotations and ``neg_category_ids`` are
-        not rated.
+        The category of images with none of the classes, as in ``coco-labels(none='empty')``. It is then not
+        read as a class: its images have empty label sets, and images with neither annotations nor
+        ``neg_category_ids`` are not rated.
 
     References
     ----------
@@ -152,7 +152,7 @@ def _states_of_images(content: dict[str, Any], classes: ClassList, path: Path) -
 
 @register("format", "coco-images", holds="images", suffixes=(".json",), matches=matches_coco)
 def read_coco_images(path: Path, *, classes: ClassList | None) -> Images:
-    """The images of COCO's JSON, with the other texts and numbers of each, such as ``location``.
+    """The images in COCO JSON, with their other texts and numbers, such as ``location``.
 
     The image ids are the same as in `read_coco_labels`.
     """
@@ -179,10 +179,10 @@ def read_coco_images(path: Path, *, classes: ClassList | None) -> Images:
     keeps=("classes answered no", "unclear classes"),
 )
 def write_coco_labels(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
-    """Write one annotation without a box for each valid class, without images that are not usable.
+    """Write one annotation without a box for each valid class of each usable image.
 
-    An unclear class is an annotation with ``iscrowd``. If raters were not asked about all classes of all
-    images, the classes answered *no* are ``neg_category_ids``, as in LVIS.
+    An unclear class is written as an annotation with ``iscrowd``. If raters were not asked about all classes
+    of all images, the classes answered *no* are ``neg_category_ids``, as in LVIS.
     """
     own = classes_of_table(labels, classes)
     names = unique_names(own)
@@ -289,7 +289,7 @@ _MACHINE = "machine"
 def read_open_images(
     path: Path, *, classes: ClassList | None, threshold: float = 0.5, suffix: str = ""
 ) -> Labels:
-    """Image labels or boxes of Open Images: one image and one class per row, with a confidence.
+    """Open Images labels or boxes of images: one image and one class per row, with a confidence.
 
     A confidence of 1 from a human verification is *yes*, and 0 is *no*. If verifications differ, the class is
     *unclear*. A class that no rater verified is *yes* if its machine-generated confidence is at least

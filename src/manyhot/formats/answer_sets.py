@@ -25,18 +25,19 @@ Form = Callable[[str], str]
 
 @dataclass(frozen=True)
 class GivenAnswer:
-    """The classes that a rater chose on an image, at one time.
+    """The classes that a rater chose for an image, at one time.
 
     Attributes
     ----------
     chosen : sequence of str, optional
         None if the rater skipped the question.
     is_single : bool
-        Whether the question had one answer.
+        Whether the question allowed only one answer.
     offered : sequence of str
-        Classes that are known to have been shown; `chosen` need not be repeated.
+        Classes that are known to have been shown; those in `chosen` need not be repeated.
     order : int
-        When the answer was given, as a number; of several answers of a rater to an image, the last counts.
+        When the answer was given, as a number. If a rater answered an image several times, the last answer
+        counts.
     """
 
     image: str
@@ -52,14 +53,15 @@ class GivenAnswer:
 
 @dataclass(frozen=True)
 class AnswerOptions:
-    """The options of formats with answers of raters.
+    """The options of formats that contain raters' answers.
 
     Attributes
     ----------
     name : str
         The name of the format.
     none : str
-        The choice of raters who saw none of the classes, unless the class list contains it.
+        The name of the choice for images with none of the classes, unless the class list contains this
+        choice.
     shown : {"all", "chosen"}
         The classes that raters were asked about: all classes, or the classes that some rater chose for the
         image.
@@ -84,8 +86,8 @@ def votes_of_answers(
 ) -> Votes:
     """Return votes from answers: chosen classes are *yes*, all others *no*.
 
-    If all questions had one answer, raters chose one class of all. Without `classes`, the class list consists
-    of the names that occur.
+    If all questions allowed only one answer, and nobody chose `AnswerOptions.none`, the votes record that
+    raters chose one class per image. Without `classes`, the class list consists of the names that occur.
 
     Raises
     ------
@@ -174,7 +176,7 @@ def _ids(
             where=path,
             got=cut_for_message(", ".join(unknown)),
             allowed=cut_for_message(", ".join(classes.keys)),
-            do="add the choices to the class list, in a column synonyms; or name the choice that says that "
-            f"there is none of the classes in `format`: {options.name}(none='CHOICE')",
+            do="add the choices to the class list, in a column 'synonyms'; or, if a choice means that the "
+            f"image shows none of the classes, pass it in `format`: {options.name}(none='CHOICE')",
         )
     return ids

@@ -113,7 +113,7 @@ def _holds_counts(path: Path) -> bool:
 def read_npy_labels(
     path: Path, *, classes: ClassList | None, rows: Images | None = None, label_values: str | None = None
 ) -> Labels:
-    """A matrix with one row per image and one column per class: 0 and 1, or votes as in `indicator`.
+    """A matrix with one row per image and one column per class: zeros and ones, or votes as in `indicator`.
 
     Row i belongs to the image in row i of `rows`. Without `rows`, the ids are the positions of the rows. The
     file is read only if it is passed as labels and contains counts, or if `label_values` is passed. An
@@ -140,7 +140,7 @@ def read_npy_labels(
 def read_npz_labels(
     path: Path, *, classes: ClassList | None, rows: Images | None = None, label_values: str | None = None
 ) -> Labels:
-    """A matrix of 0 and 1 named ``labels`` or ``y``, with the arrays ``image_id`` and ``classes``.
+    """A matrix of zeros and ones named ``labels`` or ``y``, with the arrays ``image_id`` and ``classes``.
 
     scikit-learn's ``MultiLabelBinarizer`` returns such a matrix; ``classes`` is its ``classes_``. -1 is
     *unclear*, and NaN is *not asked*. The matrix may also contain votes, as in `indicator`.
@@ -169,7 +169,7 @@ def _labels_of_matrix(
     where = f"{path}{place}"
     if values.ndim != 2 or values.dtype.kind not in "biuf":
         raise InputError(
-            "The array is not a matrix of 0 and 1.",
+            "The array is not a matrix of zeros and ones.",
             where=where,
             got=f"shape {values.shape} of {values.dtype}",
             allowed="(n, C) of 0, 1 and -1",
@@ -288,7 +288,7 @@ def _without_objects(name: str) -> str:
 
 
 def is_text(array: npt.NDArray[np.str_]) -> bool:
-    """Return whether all characters are valid, because NumPy accepts any 32 bits as a character."""
+    """Return whether all characters are valid: NumPy accepts any 32 bits as a character."""
     points = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).ravel().view(np.uint32)
     if points.max(initial=0) < 0xD800:  # nearly all texts
         return True
@@ -402,7 +402,7 @@ def check_row_order(path: Path, n_rows: int, rows: Images | None) -> None:
     Raises
     ------
     InputError
-        If there are no `rows`, or another number of them.
+        If `rows` is missing or has a different number of images.
     """
     if rows is None:
         raise _no_rows(path)
@@ -410,7 +410,7 @@ def check_row_order(path: Path, n_rows: int, rows: Images | None) -> None:
 
 
 def check_row_count(path: Path | str, n_rows: int, n_ids: int, what: str = "predictions") -> None:
-    """Raise an error if the number of rows differs from that of their ids."""
+    """Raise an error if the number of rows differs from the number of ids."""
     if n_rows != n_ids:
         raise InputError(
             f"The {what} and the row order have different numbers of rows.",

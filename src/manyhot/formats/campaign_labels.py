@@ -37,9 +37,9 @@ def read_campaign_labels(path: Path, *, classes: ClassList | None) -> Labels:
 
 
 def with_campaign_list(table: _Table, path: Path) -> _Table:
-    """Return a table of a campaign's folder with the campaign's class list, of which it names only the hash.
+    """Return a table in a campaign's folder with the campaign's class list; the file records only its hash.
 
-    A file elsewhere, or over another list, is unchanged.
+    A table elsewhere, or with another class list, is unchanged.
     """
     declared = metadata(table.table).get("classes", "") if isinstance(table, Images) else table.class_hash
     if table.class_list is not None or not declared or class_list_of(declared) is not None:

@@ -47,7 +47,7 @@ def _matches_partition(path: Path) -> bool:
     needs="CelebA's list_attr_celeba.txt",
 )
 def read_celeba_attributes(path: Path, *, classes: ClassList | None) -> Labels:
-    """CelebA's ``list_attr_celeba.txt``: the number of images, the names of attributes, and -1 or 1 for each.
+    """CelebA's ``list_attr_celeba.txt``: the number of images, the attributes, and -1 or 1 for each.
 
     In CelebA, -1 means that the attribute is absent, so all classes have the state *yes* or *no*.
 
@@ -81,10 +81,10 @@ def read_celeba_attributes(path: Path, *, classes: ClassList | None) -> Labels:
     needs="CelebA's list_eval_partition.txt",
 )
 def read_celeba_partition(path: Path, *, classes: ClassList | None) -> Images:
-    """CelebA's ``list_eval_partition.txt``: an image and its part in each line, separated by a space.
+    """CelebA's ``list_eval_partition.txt``: one image and its partition per line, separated by a space.
 
-    The images table has the columns ``partition`` with the number, as in the CSV file of Kaggle, and
-    ``split`` with *train* (0), *val* (1) or *test* (2).
+    The images table has the columns ``partition`` with the number, as in Kaggle's CSV file, and ``split``
+    with *train* (0), *val* (1) or *test* (2).
 
     References
     ----------
@@ -94,7 +94,7 @@ def read_celeba_partition(path: Path, *, classes: ClassList | None) -> Images:
     strange = frame.filter(~pl.col("partition").is_between(0, 2))
     if len(strange):
         raise InputError(
-            "This is not a part of CelebA.",
+            "This is not the number of a CelebA partition.",
             where=f"{path}, image {strange['image_id'][0]}",
             got=strange["partition"][0],
             allowed="0, 1 or 2",

@@ -15,7 +15,7 @@ from manyhot.formats.reading import cut_for_message
 def with_sets(
     frame: pl.DataFrame, columns: tuple[str, str, str], separator: str, path: Path
 ) -> tuple[pl.DataFrame, bool]:
-    """Return a table with the lists of chosen classes in its cells, and whether its cells are lists."""
+    """Return a table with its cells divided into lists of classes, and whether its cells are lists."""
     name = columns[2]
     cells = frame[name]
     if isinstance(cells.dtype, pl.Array):
@@ -38,9 +38,9 @@ _JOINED = re.compile(r"\s*([|;,])\s*")
 
 
 def check_joined(cells: pl.Series, classes: ClassList | None, path: Path) -> None:
-    """Raise an error for cells that are no class, but name several classes.
+    """Raise an error for cells that are not a class but name several classes.
 
-    Without a class list, a cell such as dog|cat names several if others are dog and cat.
+    Without a class list, a cell such as dog|cat names several classes if other cells are dog and cat.
     """
     distinct = cells.drop_nulls().str.strip_chars().unique(maintain_order=True).to_list()
     seen = set(distinct)
@@ -57,14 +57,18 @@ def check_joined(cells: pl.Series, classes: ClassList | None, path: Path) -> Non
                 "A cell names several classes.",
                 where=path,
                 got=cut_for_message(text),
-                allowed="one class per row; or a list of classes",
-                do=f'pass the format "{option}"'
-                + ("; if it is one class, pass `classes`" if classes is None else ""),
+                allowed="one class per row; or lists of classes",
+                do=f'to divide the cells, pass `format`="{option}"'
+                + (
+                    "; if the cell is the name of one class, pass the list of all classes as `classes`"
+                    if classes is None
+                    else ""
+                ),
             )
 
 
 def check_sets_once(chosen: pl.DataFrame, path: Path) -> None:
-    """Raise an error if a rater chose two sets of classes for an image, in rows of which none is the last."""
+    """Raise an error if a rater chose two sets of classes for an image and neither row is the later one."""
     pair = ["image_id", "rater_id"]
     twice = chosen.filter(pl.struct(pair).is_duplicated())
     if len(twice):

@@ -45,7 +45,7 @@ def read_counts(path: Path, *, classes: ClassList | None, votes: int = 0) -> Vot
     Parameters
     ----------
     votes : int
-        Number of votes on each image, if the columns are shares that sum to 1.
+        Number of votes per image, if the columns are shares that sum to 1.
     """
     if path.suffix.lower() == ".npy":
         counts = load_array(path)[""]
@@ -121,7 +121,7 @@ def _whole(counts: Floats, votes: int, path: Path) -> Ints64:
             where=f"{path}, row {row}, class {column}",
             got=f"{counts[row, column]:g}" + " among numbers that sum to 1" * bool(shares),
             allowed="whole numbers of at least 0",
-            do="if these are shares, pass the number of votes on an image: counts(votes=50)",
+            do="if these are shares, pass the number of votes per image: counts(votes=50)",
         )
     return counts.astype(np.int64)
 
@@ -147,7 +147,7 @@ def _check_near_whole(counts: Floats, votes: int, path: Path) -> None:
             where=f"{path}, row {row}, class {column}",
             got=f"{counts[row, column] / votes:g}, which is {counts[row, column]:g} of {votes:,} votes",
             allowed="multiples of 1 / votes",
-            do="pass the number of votes on an image as `votes`",
+            do="pass the number of votes per image as `votes`",
         )
 
 

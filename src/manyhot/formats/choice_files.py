@@ -119,8 +119,9 @@ def read_choices(
     ----------
     several : bool
         Whether raters chose sets of classes, with one row for each class of a set. A row without a class is
-        an empty set. The votes are then *yes* and *no* answers. All rows of a rater and an image are one set,
-        unless the table has the columns ``page_id`` and ``answered_at``: the last page is then the set.
+        an empty set. The votes are then *yes* and *no* answers. All rows with the same rater and image form
+        one set. If the table has the columns ``page_id`` and ``answered_at``, only the rows of the last page
+        form the set.
     shown : {"all", "chosen"}
         For sets, the classes that raters were asked about: all classes, or the classes that some rater chose
         for the image.
@@ -237,7 +238,7 @@ def _wide(path: Path) -> bool:
 def read_rater_columns(path: Path, *, classes: ClassList | None) -> Votes:
     """A table with one row per image, and one column per rater with the class that the rater chose.
 
-    An empty cell, or -1 among numbers, is no answer.
+    An empty cell means that the rater gave no answer; so does -1 if classes are given as numbers.
     """
     frame = read_frame(path)
     image = column_of_images(frame, path)
@@ -259,7 +260,7 @@ def column_of_images(frame: pl.DataFrame, path: Path) -> str:
             "The table does not name its images.",
             where=path,
             got=f"the columns {', '.join(frame.columns[:8])}",
-            allowed="a column image_id, and at least one other column",
+            allowed="a column 'image_id', and at least one other column",
             do="rename the column with the names of the images to image_id",
         )
     return column

@@ -19,7 +19,7 @@ _KEPT = {f"kept {name}": name for name in ("shown_at", WHEN)}
 
 
 def kept_times(frame: pl.DataFrame) -> Iterator[pl.Series]:
-    """Yield when questions were shown and answered, if both columns contain times with their zone."""
+    """Yield when questions were shown and answered, if both columns contain times with a time zone."""
     found = []
     for kept, name in _KEPT.items():
         with suppress(pa.ArrowException):
@@ -39,7 +39,7 @@ def vote_times(frame: pl.DataFrame) -> pa.Table | None:
 def order_of(
     frame: pl.DataFrame, columns: tuple[str, str, str], when: str, page: str | None, path: Path
 ) -> pl.Series:
-    """Return when each row was submitted, as a number; 0 where a rater answered an image once."""
+    """Return when each row was submitted, as a number; 0 if the rater answered the image only once."""
     image, rater, chosen = columns
     again = pl.col(chosen).count() > 1 if page is None else pl.col(page).n_unique() > 1
     rows = frame.select(again.over(image, rater)).to_series().arg_true()
@@ -69,5 +69,5 @@ def _times(values: pl.Series, path: Path) -> pl.Series:
         f"The column {WHEN!r} does not contain times.",
         where=path,
         got=cut_for_message(", ".join(map(str, values.head(8)))),
-        allowed="times such as 2021-03-09T22:16:08Z, all with or all without their zone, or numbers",
+        allowed="times such as 2021-03-09T22:16:08Z, all with a time zone or all without, or numbers",
     )

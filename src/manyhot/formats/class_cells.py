@@ -53,8 +53,9 @@ def splitter(
 def check_commas(cells: Iterable[str], classes: ClassList | None, where: str) -> None:
     """Raise an error if commas in cells may be part of names, such as *Transport, road*.
 
-    They separate names if there are only lists, or if each name in a list is also a cell, or a class of the
-    class list. In names, a space follows a comma; without one, one shared name is enough.
+    Commas separate names if all cells are lists, or if each name in a list is also a cell or a class of the
+    class list. Commas in names are followed by a space. If no comma in the cells is, it is enough that one
+    name also occurs in another cell.
     """
     lookup = lookup_in(classes or class_list())
     texts = [cell.strip() for cell in cells]
@@ -74,8 +75,8 @@ def check_commas(cells: Iterable[str], classes: ClassList | None, where: str) ->
         got=f"{cut_for_message(example)}, beside {cut_for_message(min(single))}; no image has only "
         f"{cut_for_message(min(unseen))}",
         allowed="cells in which each name also occurs alone, or names that are separated by | or ;",
-        do="pass the list of all classes as `classes`, which decides; or read the file by `format` with "
-        "manyhot convert or read_labels: label-lists(separator=',') divides the cells, and "
+        do="pass the list of all classes as `classes`, which resolves this; or read the file with manyhot "
+        "convert or read_labels and a `format`: label-lists(separator=',') divides the cells, and "
         "label-lists(separator='|') keeps them whole",
     )
 
@@ -95,7 +96,7 @@ LIST_COLUMNS = {
 def with_lists(
     frame: pl.DataFrame, columns: Iterable[str], classes: ClassList | None, path: Path
 ) -> pl.DataFrame:
-    """Return a table with the lists in these columns, which may be written as text."""
+    """Return a table in which these columns are lists; lists written as text are parsed."""
     for name in columns:
         if name in frame.columns and not isinstance(frame[name].dtype, pl.List):
             kind, text = LIST_COLUMNS[name], frame[name].cast(pl.String).fill_null("")

@@ -42,15 +42,17 @@ _UNASKED = {"empty": None, "no": 0}
 def write_indicator(
     labels: Labels, path: Path, classes: ClassList | None, *, not_asked: str = "empty"
 ) -> Saved:
-    """Write a table with ``image_id`` and one column per class, without images that are not usable.
+    """Write a table of the usable images, with ``image_id`` and one column per class.
 
-    A cell is 1 (*yes*), 0 (*no*), -1 (*unclear*), or empty if no rater was asked about the class. Classes
-    that a list of classes does not contain are 0; those of a table of 1 and blanks remain empty.
+    A cell is 1 (*yes*), 0 (*no*), -1 (*unclear*), or empty if no rater was asked about the class. If the
+    label sets were lists of classes, a class that is not listed is 0. If they were a table of ones and
+    blanks, blanks remain empty.
 
     Parameters
     ----------
     not_asked : {"empty", "no"}
-        Cells of classes that no rater was asked about. With ``indicator(not_asked='no')``, they are 0.
+        Content of the cells of classes that no rater was asked about. With ``indicator(not_asked='no')``,
+        they are 0.
     """
     check_one_of(not_asked, _UNASKED, "The option 'not_asked' is not a cell.", where=path)
     own = classes_of_table(labels, classes)
@@ -90,7 +92,7 @@ def write_indicator(
 
 @register("writer", "label-lists", holds=("labels",), suffixes=(".json",), keeps=())
 def write_label_lists(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
-    """Write the names of the valid classes of each image as JSON, without images that are not usable."""
+    """Write the names of the valid classes of each usable image as JSON."""
     own = classes_of_table(labels, classes)
     names = unique_names(own)
     lengths, flat, _ = with_state(labels)

@@ -21,15 +21,15 @@ NAMES_BESIDE = {"class_id": "class_name", "classes": "class_names", "label": "la
 
 @dataclass(frozen=True)
 class NumberedFrame:
-    """A table whose classes are numbers of a class list, as far as it names them.
+    """A table in which classes are numbers. If it also named the classes, the numbers refer to `classes`.
 
     Attributes
     ----------
     frame : polars.DataFrame
         The table without the columns of names.
     classes : ClassList, optional
-        The class list that was passed or, if none was, that of the names in the order of their numbers; None
-        if the table has no names.
+        The class list that was passed. If none was passed, the names in the table in the order of their
+        numbers; None if the table has no names.
     is_own : bool
         Whether `classes` consists of the names in the table.
     """
@@ -40,15 +40,15 @@ class NumberedFrame:
 
 
 def numbers_by_name(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> NumberedFrame:
-    """Return a table with its classes as numbers of a class list, found by the names beside the numbers.
+    """Return a table whose classes are numbers of a class list, looked up by the names beside the numbers.
 
-    Lists must have been parsed. A column of names without numbers is not used.
+    Lists in cells must already be parsed. A column of names without numbers is not used.
 
     Raises
     ------
     InputError
-        If a name is not in `classes`, a number is that of another class than its name, or, without
-        `classes`, a class has two numbers or a number has two names.
+        If a name is not in `classes`, or a number and its name refer to different classes. Without `classes`,
+        if a class has two numbers or a number has two names.
     """
     columns = {c: n for c, n in NAMES_BESIDE.items() if {c, n} <= set(frame.columns)}
     pairs = _pairs(frame, columns, path)
@@ -67,7 +67,7 @@ def numbers_by_name(frame: pl.DataFrame, classes: ClassList | None, path: Path) 
 
 
 def check_numbered_names(pairs: Iterable[tuple[int, str]], classes: ClassList, path: Path) -> None:
-    """Raise an error for a name that is not in a class list, or whose number is that of another class."""
+    """Raise an error for a name that is not in a class list, or whose number refers to another class."""
     for number, name in pairs:
         shown, at = cut_for_message(name if name.isprintable() else repr(name)), classes.find(name)
         if at is None:

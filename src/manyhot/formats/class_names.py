@@ -31,7 +31,7 @@ class ClassIds:
     class_list : ClassList, optional
         The class list of the file itself; None if the ids refer to another class list.
     assumed : bool
-        Whether the class list is ImageNet-1k only by default, as in `Labels`.
+        Whether the class list is only assumed to be ImageNet-1k, as in `Labels`.
     """
 
     ids: Mapping[str, int]
@@ -97,7 +97,7 @@ def ids_of_values(names: Collection[str], classes: ClassList | None, path: Path)
 
 
 def lookup_in(classes: ClassList) -> Lookup:
-    """Return a function that returns the id of a key, name, description or id of a class; None if unknown."""
+    """Return a function that maps a key, name, description or id of a class to its id; None if unknown."""
     described = classes.descriptions
 
     def lookup(name: str) -> int | None:

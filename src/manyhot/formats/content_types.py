@@ -29,7 +29,7 @@ TYPES = {
 
 
 def check_content(entry: Entry, content: Any, arguments: tuple[Any, ...]) -> Any:
-    """Check what a reader returned, and fill in the file of predictions.
+    """Check what a reader returned, and record the file as the source of predictions.
 
     Raises
     ------

@@ -32,7 +32,7 @@ class FormChoice:
     offered : tuple of str
         All classes that the answer names; none if it lists only those that were chosen.
     is_single : bool
-        Whether the question had one answer.
+        Whether the question allowed only one answer.
     """
 
     chosen: tuple[str, ...]
@@ -63,7 +63,7 @@ def choice_of(value: Any) -> FormChoice | None:
 
 
 def names_between_bars(text: str) -> list[str]:
-    """Return the values of check boxes of the same name, between which Mechanical Turk writes bars."""
+    """Return the values of check boxes of the same name, which Mechanical Turk separates by vertical bars."""
     return [name for part in text.split(BAR) if (name := part.strip())]
 
 

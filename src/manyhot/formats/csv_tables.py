@@ -61,9 +61,9 @@ def _long(frame: pl.DataFrame, lists: list[str]) -> pl.DataFrame:
 
 
 def written_names(classes: ClassList) -> tuple[str, ...]:
-    """Return the names of classes in CSV, from which the file is read over the same list.
+    """Return the class names to write to CSV, by which readers find the same class list.
 
-    Other lists than ImageNet-1k are read from their keys, which are the names of most of them.
+    Lists other than ImageNet-1k are identified by their keys, which in most lists are also the names.
     """
     return classes.names if classes.hash == class_list().hash else classes.keys
 

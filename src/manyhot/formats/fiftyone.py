@@ -62,13 +62,13 @@ def read_fiftyone(
         Suffix to add to names that are not paths, as in ``fiftyone(suffix='.JPEG')``. FiftyOne drops the
         suffix of images in its folder ``data``.
     unlisted : {"not asked", "no"}
-        The state of classes that an image does not list. With ``unlisted='no'``, each image lists all its
-        classes.
+        The state of classes that an image does not list. ``unlisted='no'`` declares that each image lists all
+        of its classes.
 
     Notes
     -----
-    The file is read as by the importer of fiftyone 1.22.1 (``fiftyone/utils/data``). Attributes of a label
-    are ignored.
+    The file is read in the same way as by the importer of fiftyone 1.22.1 (``fiftyone/utils/data``).
+    Attributes of a label are ignored.
 
     References
     ----------
@@ -103,7 +103,7 @@ def _content(path: Path) -> tuple[list[str], dict[str, Any]]:
     content = load_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
         raise InputError(
-            "The file is not a classification data set of FiftyOne.",
+            "The file is not a FiftyOne classification data set.",
             where=path,
             allowed="an object in which 'labels' is an object, and 'classes' a list of names or null",
         )

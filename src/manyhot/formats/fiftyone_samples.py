@@ -84,8 +84,8 @@ def read_fiftyone_samples(
         Name of the field with the labels, as in ``fiftyone-samples(field='tags')``. By default,
         ``ground_truth``, or the only label field.
     unlisted : {"not asked", "no"}
-        The state of classes that an image does not list. With ``unlisted='no'``, each image lists all its
-        classes.
+        The state of classes that an image does not list. ``unlisted='no'`` declares that each image lists all
+        of its classes.
 
     References
     ----------
@@ -197,7 +197,7 @@ def _content(file: Path) -> dict[str, Any]:
         isinstance(s, dict) and isinstance(s.get("filepath"), str) for s in samples
     ):
         raise InputError(
-            "The file does not contain samples of FiftyOne.",
+            "The file does not contain FiftyOne samples.",
             where=file,
             allowed="an object with 'samples', a list of objects with 'filepath'",
         )
@@ -279,7 +279,7 @@ def write_fiftyone_tags(
 ) -> Saved:
     """Write FiftyOne's exported samples with the kinds of findings as tags.
 
-    The tags of a sample are extended with the kind of each finding on its image, such as *doubtful-label*.
+    The tags of a sample are extended with the kind of each finding about its image, such as *doubtful-label*.
     Nothing else is changed. To import the file, replace ``samples.json`` in the exported folder.
 
     Parameters

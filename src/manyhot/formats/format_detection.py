@@ -45,7 +45,7 @@ def holds_photographs(path: PathLike) -> bool:
 
 
 def format_of(path: Path, holds: str, *, has_values: bool) -> registry.Entry | None:
-    """Return the format of a file; `has_values` is whether the caller says what its numbers are."""
+    """Return the format of a file; `has_values` states whether the caller declared what its numbers mean."""
     properties = (*(("numbers",) if has_values else ()), "matches", "explicit")
     return next((e for p in properties if (e := detect(path, (holds,), property=p))), None)
 

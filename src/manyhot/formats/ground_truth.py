@@ -64,20 +64,20 @@ def read_ground_truth(
     """The output manifest of SageMaker Ground Truth: the labels of a classification, one image per line.
 
     The labels are read by name (``class-map``, ``class-name``). Without a class list, the classes are in the
-    order of their numbers if every number up to the highest occurs, and otherwise sorted. Images whose labels
-    failed are not usable. Confidences are no probabilities that a class is valid: with one worker, they are
-    0. They are not stored.
+    order of their numbers if every number up to the highest occurs, and otherwise sorted. Images whose
+    labelling failed are not usable. Confidences are not stored, because they are not the probability that a
+    class is valid: with one worker, they are 0.
 
     Parameters
     ----------
     attribute : str
         The label attribute, as in ``ground-truth(attribute='species')``, if the file has several.
     least : float
-        The least confidence of a valid class. A label for several classes lists each class that at least one
+        Minimum confidence of a valid class. A label for several classes lists each class that at least one
         worker chose.
     unlisted : {"not asked", "no"}
-        The state of classes that an image does not list. With ``unlisted='no'``, each image lists all its
-        classes.
+        The state of classes that an image does not list. ``unlisted='no'`` declares that each image lists all
+        of its classes.
 
     References
     ----------
@@ -223,8 +223,9 @@ def read_ground_truth_answers(
 ) -> Votes:
     """The answers of workers in SageMaker Ground Truth, from the folder ``consolidation-request`` of a job.
 
-    The classes that a worker chose are *yes*, and all other classes of the list are *no*. If the question had
-    one answer, workers chose one class of all; if some chose `none`, the answers are *yes* and *no*, too.
+    The classes that a worker chose are *yes*, and all other classes of the list are *no*. If the question
+    allowed only one answer, the votes record that workers chose one class per image, unless some of them
+    chose `none`.
 
     Parameters
     ----------
@@ -258,7 +259,7 @@ def _answers_of_workers(content: Any, path: Path) -> Iterator[tuple[str, str, di
     """Yield the image, the worker and the choices of each answer."""
     if isinstance(content, dict) and "answers" in content:
         raise InputError(
-            "The file contains the answers on an image, but does not name it.",
+            "The file contains answers about an image, but does not name the image.",
             where=path,
             got="a file of the folder worker-response",
             do="pass the files of the folder annotations/consolidated-annotation/consolidation-request",
@@ -270,7 +271,7 @@ def _answers_of_workers(content: Any, path: Path) -> Iterator[tuple[str, str, di
         annotations = one.get("annotations") if isinstance(one, dict) else None
         if not isinstance(address, str) or not address or not isinstance(annotations, list):
             raise InputError(
-                "The object contains no answers on an image.",
+                "The object contains no answers about an image.",
                 where=where,
                 got=cut_for_message(", ".join(one) if isinstance(one, dict) else repr(one)) or None,
                 allowed="the address of the image in dataObject.s3Uri, and a list of annotations",

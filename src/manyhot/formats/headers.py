@@ -67,7 +67,7 @@ def is_plural(column: str) -> bool:
 
 
 def is_metadata(column: str) -> bool:
-    """Return whether a column describes the image although it may contain 0 and 1."""
+    """Return whether a column is metadata of the image, not a class, even if it contains only 0 and 1."""
     return fold_name(column) in (*METADATA_COLUMNS, *IMAGE_NAME_COLUMNS)
 
 
@@ -155,7 +155,7 @@ def check_encoding(path: Path) -> None:
 
 
 def check_utf8(line: bytes, path: Path, number: int = 1) -> None:
-    """Raise an error for a line that is not UTF-8, which says how it reads in the encoding of Windows."""
+    """Raise an error for a line that is not UTF-8. The error shows the line as decoded with Windows-1252."""
     try:
         line.decode("utf-8")
     except UnicodeDecodeError as error:

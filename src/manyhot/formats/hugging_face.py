@@ -92,8 +92,8 @@ def read_hf_labels(
     split : str
         The split to read from a folder with several splits, as in ``hf-labels(split='validation')``.
     unlisted : {"not asked", "no"}
-        The state of classes that an image does not list. With ``unlisted='no'``, each image lists all its
-        classes.
+        The state of classes that an image does not list. ``unlisted='no'`` declares that each image lists all
+        of its classes.
 
     Notes
     -----
@@ -322,7 +322,7 @@ def _named(
             "An image has no name.",
             where=path,
             got=f"{names.null_count:,} without {'a path in ' * is_image}{column!r}",
-            do="add a column image_id",
+            do="add a column 'image_id'",
         )
     return table
 
@@ -347,7 +347,7 @@ def _ids(names: pa.ChunkedArray, rows: Images | None, path: Path) -> pa.Array:
         return rows.image_id
     if names.null_count:
         raise InputError(
-            "Some files of the data set contain no image names.", where=path, do="add a column image_id"
+            "Some files of the data set contain no image names.", where=path, do="add a column 'image_id'"
         )
     return pc.replace_substring_regex(
         short_ids(one_chunk(names), path),

@@ -42,8 +42,8 @@ def name_in_address(address: str, where: object) -> str:
 def located_ids(names: pa.Array, where: object) -> pa.Array:
     """Return the paths of images as they are written; absolute paths without the folders that all share.
 
-    Label sets keep these folders, because other tools find the images by them. Absolute paths are those of
-    another machine.
+    Label sets keep the folders of relative paths, because other tools find the images by them. Absolute paths
+    belong to another machine.
 
     Raises
     ------

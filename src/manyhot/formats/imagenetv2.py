@@ -97,7 +97,7 @@ def read_multilabelfy(path: Path, *, classes: ClassList | None) -> Labels:
 
 @register("writer", "multilabelfy", holds=("labels",), suffixes=(".json",), keeps=())
 def write_multilabelfy(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
-    """Write label sets as Multilabelfy's JSON, without images that are not usable.
+    """Write the label sets of usable images as Multilabelfy's JSON.
 
     Classes are written as numbers, as in Multilabelfy. `classes` is not used.
     """

@@ -127,17 +127,17 @@ def read_indicator(
     empty: str = "not asked",
     prefix: str = "",
 ) -> Labels:
-    """One column of 0 and 1 per class, as in tables of Kaggle, CheXpert and pandas.get_dummies.
+    """One column of zeros and ones per class, as in tables from Kaggle, CheXpert and pandas.get_dummies.
 
     A cell is 1 or true (*yes*), 0 or false (*no*), -1, or empty. All columns that contain only such cells are
     classes, except columns of metadata, such as *age*, *sex* and *split*. With a class list, only its classes
-    are read. Otherwise, the classes are in the order of the columns. Notes of the labels name columns of
-    other numbers, which are not read, and empty columns.
+    are read. Otherwise, the classes are in the order of the columns. Columns of other numbers are not read.
+    The notes of the labels name these columns, and empty columns.
 
     The numbers may also be votes of raters who chose one class per image: counts or, with `label_values`,
     shares. The label set then contains the class with the most votes, and the shares are the probabilities
-    ``p``. Whole numbers are read as counts if all images have the same number of votes, or at least ten.
-    Other whole numbers may be numbers of objects, so `label_values` must be passed.
+    ``p``. Whole numbers are read as counts if all images have the same number of votes, or at least ten votes
+    each. Other whole numbers may be numbers of objects, so `label_values` must be passed.
 
     Parameters
     ----------
@@ -145,8 +145,8 @@ def read_indicator(
         Meaning of the numbers: states (0, 1 and -1), counts or shares of votes, or probabilities of classes
         that can be valid together. By default, states and counts are recognised.
     minus_one : {"unclear", "not asked", "no", "yes"}
-        Meaning of -1, as in ``indicator(minus_one='no')``. In CheXpert, -1 means uncertain, and U-Zeros and
-        U-Ones of its authors are *no* and *yes*.
+        Meaning of -1, as in ``indicator(minus_one='no')``. In CheXpert, -1 means uncertain; its authors'
+        policies U-Zeros and U-Ones correspond to *no* and *yes*.
     empty : {"not asked", "no", "unclear"}
         Meaning of an empty cell. In CheXpert, it means that the report does not mention the class.
     prefix : str
@@ -217,15 +217,15 @@ def _notes(
     names = {c.name for c in chosen}
     rest = [c for c in columns if c.name not in names and not (c.is_text or is_metadata(c.name))]
     if empty := [c.name for c in (chosen if classes is None else ()) if c.is_empty]:
-        yield f"the labels have empty columns, of classes that nobody was asked about: {_several(empty)}"
+        yield f"the labels have empty columns, for classes that nobody was asked about: {_several(empty)}"
     if classes is None and (others := [c.name for c in rest if not c.is_empty]):
         yield (
-            "the labels have columns of other numbers than 0, 1 and -1, which are not read as classes: "
+            "columns of the labels with numbers other than 0, 1 and -1 are not read as classes: "
             f"{_several(others)}"
         )
     if classes is not None and (others := [c.name for c in rest if c.holds_states]):
         yield (
-            "the labels have columns of 0 and 1 that are not in the class list, and are left out: "
+            "columns of zeros and ones that are not in the class list are left out of the labels: "
             f"{_several(others)}"
         )
 
@@ -264,14 +264,15 @@ def _label_columns(columns: Sequence[NumberColumn], prefix: str, path: Path) -> 
     scores = [c.name for c in columns if c.holds_scores]
     if not chosen:
         raise InputError(
-            "No column contains only 0 and 1.",
+            "No column contains only zeros and ones.",
             where=path,
             got=_several(describe_columns(path)),
             allowed=f"one column per class with {_CELL}",
         )
     if scores:
         raise InputError(
-            "The table contains columns of 0 and 1 and columns of fractions, so its classes are ambiguous.",
+            "Some columns contain zeros and ones, and others contain fractions, so the classes are "
+            "ambiguous.",
             where=path,
             got=f"0 and 1 in {_several([c.name for c in chosen], 3)}; fractions in {_several(scores, 3)}",
             do="pass the class list as `classes`, or the file as predictions if these are scores",
@@ -368,7 +369,7 @@ def _check_minus_one(state: Bytes, columns: Sequence[NumberColumn], path: Path) 
 def read_score_columns(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
 ) -> Predictions:
-    """One column of scores per class. The columns name the classes, and the file name is the model.
+    """One column of scores per class. The columns name the classes, and the file name is the model's name.
 
     A table that contains only 0 and 1 is read only if it is passed as predictions.
     """
@@ -413,7 +414,7 @@ def _check_scores(chosen: Sequence[NumberColumn], path: Path) -> None:
     whole = [c.name for c in chosen if c.is_whole and not c.holds_states]
     if whole and len(whole) < len(chosen):
         raise InputError(
-            "The table contains columns of fractions and of whole numbers, so its classes are ambiguous.",
+            "Some columns contain fractions, and others contain whole numbers, so the classes are ambiguous.",
             where=path,
             got=f"whole numbers in {_several(whole, 3)}",
             do="drop the columns that are not scores, or pass the class list as `classes`",

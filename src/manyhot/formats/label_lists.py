@@ -188,8 +188,8 @@ def read_label_lists(
         ``| ; ,`` that occurs in a cell. If none occurs, spaces separate the names if the name of the column
         ends in s, as in ``tags``.
     unlisted : {"not asked", "no"}
-        The state of classes that an image does not list. With ``unlisted='no'``, each image lists all its
-        classes.
+        The state of classes that an image does not list. ``unlisted='no'`` declares that each image lists all
+        of its classes.
     """
     is_json = path.suffix.lower() in (".json", ".jsonl")
     named = _named_in_json(path) if is_json else _named_in_table(path, classes, separator)

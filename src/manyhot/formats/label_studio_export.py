@@ -168,7 +168,7 @@ def _read_answers(path: Path, layout: ExportLayout, *, golden: bool) -> tuple[pa
 def _annotations(path: Path, layout: ExportLayout) -> Iterator[_Annotation]:
     tasks = load_json(path)
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-        raise InputError("The file is not a list of Label Studio's tasks.", where=path)
+        raise InputError("The file is not a list of Label Studio tasks.", where=path)
     ids: dict[str, set[object]] = {"task": set(), "annotation": set()}
     class_of: dict[str, int] = {}
     for i, task in enumerate(tasks):

@@ -52,7 +52,7 @@ def read_label_studio_config(path: Path) -> ClassList:
     ----------
     https://labelstud.io/tags/choices
     """
-    root = parse_xml(path, "The file is not a labelling configuration of Label Studio.")
+    root = parse_xml(path, "The file is not a Label Studio labelling configuration.")
     lists = {}
     for question in root.iter("Choices"):
         choices = [

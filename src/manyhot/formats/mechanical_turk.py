@@ -64,11 +64,11 @@ def read_mechanical_turk(
 ) -> Votes:
     """The batch results of Amazon Mechanical Turk, with one assignment per row.
 
-    The classes that a worker chose are *yes*, and all other classes of the list are *no*. If the question had
-    one answer, workers chose one class of all; if some chose `none`, the answers are *yes* and *no*, too.
-    Rejected assignments are left out and counted. The last assignment of a worker on an image counts.
-    `page_id` is the number of the assignment, `answered_at` the time of submission, and `shown_at` this time
-    minus the time of work.
+    The classes that a worker chose are *yes*, and all other classes of the list are *no*. If the question
+    allowed only one answer, the votes record that workers chose one class per image, unless some of them
+    chose `none`. Rejected assignments are left out and counted. If a worker has several assignments for an
+    image, the last one counts. `page_id` is the number of the assignment, `answered_at` the time of
+    submission, and `shown_at` this time minus the working time.
 
     Parameters
     ----------
@@ -77,9 +77,10 @@ def read_mechanical_turk(
         ``Answer.taskAnswers``; ``on`` for check boxes without a value. By default, the only question.
     image : str
         The field of the task with the image: what follows ``Input.`` in the name of its column. By default,
-        the only field, or the first that is called as a column of images, such as ``image_url``.
+        the only field, or the first whose name is common for columns of images, such as ``image_url``.
     none : str
-        The choice of workers who saw none of the classes, unless the class list contains it.
+        The name of the choice for images with none of the classes, unless the class list contains this
+        choice.
     shown : {"all", "chosen"}
         The classes that workers were asked about: all classes, or the classes that some worker chose for the
         image.
@@ -108,7 +109,7 @@ def _texts(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     missing = [name for name in _COLUMNS if name not in frame.columns]
     if missing:
         raise InputError(
-            "The file does not contain batch results of Mechanical Turk.",
+            "The file does not contain Mechanical Turk batch results.",
             where=path,
             got=cut_for_message(", ".join(frame.columns)),
             allowed=f"the columns {', '.join(_COLUMNS)}, and columns {_INPUT}… and {_ANSWER}…",
@@ -189,7 +190,7 @@ def _nested(row: Mapping[str, Any], path: Path) -> dict[str, Any]:
             form[question][part] = value
         else:
             raise InputError(
-                "A question has several columns, of which one contains the whole answer.",
+                "A question has several columns, one of which contains the whole answer.",
                 where=path,
                 got=f"{_ANSWER}{question}, {_ANSWER}{column}",
                 do="remove one of the columns",

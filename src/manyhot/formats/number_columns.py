@@ -34,9 +34,9 @@ class NumberColumn:
     Attributes
     ----------
     values : ndarray of float64, shape (n,)
-        NaN in empty cells; without elements if the column does not contain numbers.
+        The numbers, with NaN for empty cells. The array is empty if the column does not contain numbers.
     is_whole, is_text : bool
-        Whether the file contains whole numbers or flags, or no numbers.
+        Whether the column contains whole numbers or flags (`is_whole`), or no numbers (`is_text`).
     """
 
     name: str
@@ -51,7 +51,7 @@ class NumberColumn:
 
     @property
     def holds_scores(self) -> bool:
-        """Whether the column contains scores: neither states nor only whole numbers, such as ages."""
+        """Whether the column contains scores, rather than only states or whole numbers, such as ages."""
         return not self.is_whole and len(self.strange) > 0
 
     @cached_property
@@ -66,7 +66,7 @@ class NumberColumn:
 
 
 def value_columns(frame: pl.DataFrame) -> list[NumberColumn]:
-    """Return the columns apart from the names of images and the index of pandas."""
+    """Return the columns other than the names of images and the pandas index."""
     index = [c for c in frame.columns if fold_name(c) in IMAGE_NAME_COLUMNS[-2:]]
     skipped = {image_name_column(frame.columns), *index}
     return [_value_column(column) for column in frame.get_columns() if column.name not in skipped]
@@ -117,7 +117,7 @@ def _content(column: NumberColumn) -> str:
 
 
 def read_flat_frame(path: Path, *, most_rows: int | None = None) -> pl.DataFrame:
-    """Read the columns that may be classes or names of images."""
+    """Read a table without nested columns, which can be neither classes nor names of images."""
     header = column_names(path)
     name, n = Counter(header).most_common(1)[0] if header else ("", 0)
     if n > 1:

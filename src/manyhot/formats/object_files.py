@@ -65,7 +65,7 @@ def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
             "The objects have no classes.",
             where=path,
             got=", ".join(frame.columns),
-            allowed="a column class or class_id",
+            allowed="a column 'class' or 'class_id'",
         )
     own_classes = classes or (_stored_classes(path) if own else None) or _classes(frame, path)
     column = "class" if "class" in frame.columns else "class_id"
@@ -97,7 +97,7 @@ def _classes(frame: pl.DataFrame, path: Path) -> ClassList:
             "The classes of the objects have no names.",
             where=path,
             got=", ".join(frame.columns),
-            allowed="a column class, or a class list passed as `classes`",
+            allowed="a column 'class', or a class list passed as `classes`",
         )
     keys = frame["class"].cast(pl.String)
     if "class_id" not in frame.columns:
@@ -204,7 +204,7 @@ def load_coco(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If the file has no lists of images, annotations and categories.
+        If the file lacks the list of images, annotations or categories.
     """
     content = load_json(path)
     if not isinstance(content, dict) or not all(isinstance(content.get(p), list) for p in _PARTS):
@@ -254,7 +254,7 @@ def id_of_coco(value: Any) -> str:
 
 
 def categories_of_coco(content: dict[str, Any], path: Path) -> ClassList:
-    """Return the categories of COCO's format as a class list, sorted by number, if all ids are numbers."""
+    """Return the categories in COCO's format as a class list, sorted by id if all ids are numbers."""
     categories = content["categories"]
     if all(id_of_coco(c["id"]).removeprefix("-").isdecimal() for c in categories):
         categories = sorted(categories, key=lambda c: int(c["id"]))
@@ -370,7 +370,7 @@ def read_voc(path: Path, *, classes: ClassList | None) -> Objects:
 
 
 def read_annotations(path: Path) -> list[tuple[str, list[BoxRow]]]:
-    """Return the name of each image in a folder of VOC, and its objects.
+    """Return the name of each image in a VOC folder, and its objects.
 
     Raises
     ------
@@ -381,7 +381,7 @@ def read_annotations(path: Path) -> list[tuple[str, list[BoxRow]]]:
 
 
 def objects_of_voc(rows: list[BoxRow], classes: ClassList | None, path: Path) -> Objects:
-    """Return objects of VOC, by default with VOC's class list if it contains all their classes."""
+    """Return VOC objects, by default with VOC's class list if it contains all their classes."""
     keys = {row[1] for row in rows}
     own = classes or from_keys(VOC if keys <= set(VOC) else sorted(keys), path.name)
     columns = list(zip(*rows, strict=True)) or [()] * 7

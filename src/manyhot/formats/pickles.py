@@ -15,7 +15,7 @@ SAVE = "save the arrays with numpy.savez(FILE, scores=…, image_id=…, classes
 
 
 def advice(path: Path) -> str:
-    """Return the line of Python that saves the content of a file of a trusted source in another format."""
+    """Return the line of Python that saves the content of a file from a trusted source in another format."""
     name, suffix = path.name, path.suffix.lower()
     table = f'pandas.read_pickle("{name}").to_parquet("{path.stem}.parquet")'
     if suffix not in _TORCH:

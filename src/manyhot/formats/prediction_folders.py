@@ -79,7 +79,7 @@ def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
 def unread_notes(
     paths: Iterable[PathLike], files: Collection[Path], others: Collection[str] = ()
 ) -> list[str]:
-    """Return a note for each reason for which files of the folders in `paths` are not read as predictions.
+    """Return one note for each reason why files in the folders of `paths` are not read as predictions.
 
     Files that may be predictions are named, and others are counted. Files that manyhot writes beside
     predictions, and hidden files, are left out.

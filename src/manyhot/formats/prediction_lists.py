@@ -91,7 +91,7 @@ _NUMBERS = re.compile(r":\s*(-?\d[\d.eE+-]*)")
 
 
 def are_scores_by_class(start: str) -> bool:
-    """Return whether the first bytes of JSON are scores by image and class, and not whole numbers."""
+    """Return whether JSON begins with scores by image and class, and not only with whole numbers."""
     return _BY_CLASS.match(start) is not None and any(
         not number.lstrip("-").isdigit() for number in _NUMBERS.findall(start)
     )
@@ -138,9 +138,9 @@ def are_lists(columns: Iterable[str]) -> bool:
 
 
 def are_entries(values: Any) -> bool:
-    """Return whether an object is one model's predictions in the form of JSON that this module reads.
+    """Return whether an object contains one model's predictions in a form of JSON that this module reads.
 
-    These are scores by image and class, lists of objects with a class and a score by image or by row, and
+    The forms are scores by image and class, lists of objects with a class and a score by image or by row, and
     objects with the name and the scores of an image. The first entry decides.
     """
     if isinstance(values, Mapping):
@@ -185,9 +185,9 @@ def read_prediction_lists(
     """Classes with scores: a table with a row for each image and class, JSON, JSON lines, or lists.
 
     In JSON and Parquet, the classes and scores of an image are two lists, a list of objects with a class and
-    a score, an object of scores by class, or a list of the scores of all classes. In JSON, images may be the
-    keys of an object; or `rows` contains them, if each entry is only a list of objects. If all classes of
-    each image have scores, the scores are dense. The model is named after the file.
+    a score, an object of scores by class, or a list of the scores of all classes. In JSON, the images may be
+    the keys of an object or, if each entry is only a list of objects, those of `rows`. If all classes of each
+    image have scores, the scores are dense. The model is named after the file.
     """
     if path.suffix.lower() in (".json", ".jsonl"):
         found, kind = _of_json(path, rows)
@@ -206,7 +206,7 @@ def read_prediction_lists(
 
 
 def in_full(predictions: Predictions) -> Predictions:
-    """Return dense scores if each image has all classes of the list, which the file then names completely."""
+    """Return dense scores if each image has all classes of the list; the file then names all of them."""
     own, full = predictions.class_list, predictions.in_full()
     if own is None or not full.is_dense:
         return full
@@ -278,7 +278,7 @@ def _unnested(
                 "The column of predictions has no classes or scores.",
                 where=f"{path}, column {nested}",
                 got=", ".join(map(cut_for_message, fields)),
-                allowed="a class, such as label, and a score",
+                allowed="a class, in a field such as 'label', and a score",
             )
         rows = named.explode("scores", empty_as_null=False).select(
             "image_id",
@@ -317,7 +317,7 @@ def _of_json(path: Path, rows: Images | None) -> tuple[pl.DataFrame, str]:
             values.append(_number(value, where))
     kind = kinds.pop() if len(kinds) == 1 else "score"
     if dense and names:
-        raise InputError("Some entries name the classes of the scores, others do not.", where=path)
+        raise InputError("Some entries name the classes of their scores, but others do not.", where=path)
     if dense:
         return pl.DataFrame({"image_id": ids, "scores": dense}), kind
     # Numbers are ids or keys, as in a table; with texts among them, all are names.

@@ -306,12 +306,13 @@ UNLISTED = ("not asked", "no")
 
 
 def with_unlisted(labels: Labels, unlisted: str, where: object) -> Labels:
-    """Return label sets of lists of classes, in which an unlisted class is *not asked* or *no*.
+    """Return label sets from lists of classes, with unlisted classes as *not asked* or *no*.
 
     Raises
     ------
     InputError
-        If `unlisted` is neither, or if the labels have confidences, of which a missing one is no answer.
+        If `unlisted` is neither, or if it is *no* and the labels have confidences: a class without a
+        confidence may be uncertain.
     """
     if unlisted not in UNLISTED:
         raise InputError(
@@ -399,7 +400,7 @@ def _each_once(where: object) -> Callable[[list[tuple[str, Any]]], dict[str, Any
                 where=where,
                 got=cut_for_message(repr(twice)),
                 allowed="each key once",
-                do="make it again, or remove one of the two",
+                do="create it again, or remove one of the two",
             )
         return by_key
 

@@ -172,7 +172,7 @@ _CSV_COLUMNS = {
     needs="id, original_label and proposed_labels",
 )
 def read_multilabel_csv(path: Path, *, classes: ClassList | None) -> Labels:
-    """Shankar et al.'s annotations of the validation set as the CSV file of klarajanouskova/ImageNet.
+    """Shankar et al.'s annotations of the validation set in the CSV file of klarajanouskova/ImageNet.
 
     States, usable images and original labels are the same as in ``tfds-multilabel``.
 
@@ -331,7 +331,7 @@ MISTAKE_SEVERITIES = ("Major", "Minor", "Borderline")
     matches=lambda path: '"top_prediction"' in head(path),
 )
 def read_imagenet_mistakes(path: Path) -> pa.Table:
-    """Vasudevan et al.'s ``vit3b_mistakes.json`` and ``greedy_soups_mistakes.json``, as findings *mistake*.
+    """Vasudevan et al.'s ``vit3b_mistakes.json`` and ``greedy_soups_mistakes.json`` as *mistake* findings.
 
     `class_b` is the predicted class, which experts judged to be wrong. The evidence contains `model` (the
     name of the file), `category` and `severity`. The correct classes are not in the file.

@@ -12,12 +12,12 @@ from manyhot.errors import InputError
 
 
 def spaced_frame(rows: bytes, columns: tuple[str, ...], path: Path) -> pl.DataFrame:
-    """Return lines of a name and whole numbers, which any number of spaces separates.
+    """Return lines that contain a name and whole numbers, separated by any number of spaces.
 
     Raises
     ------
     InputError
-        If a line has another number of values, or one that is not a whole number.
+        If a line has the wrong number of values, or a value that is not a whole number.
     """
     bare = re.sub(rb"[ \t]*\r?\n\s*", b"\n", re.sub(rb"[ \t]+", b" ", rows).strip())
     kinds = {c: pl.String if c == "image_id" else pl.Int8 for c in columns}

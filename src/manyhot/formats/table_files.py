@@ -140,8 +140,9 @@ def _names_in_lines(path: Path) -> list[str]:
             where=path,
             got=f"{len(lines):,} lines",
             allowed="one name per line",
-            do="if they are the states of a class, as in NUS-WIDE, write one CSV of all classes, for example "
-            "in Python: import pandas as pd; names = pd.read_csv('TestImagelist.txt', header=None)[0].rename("
+            do="if they are the states of a class, as in NUS-WIDE, write one CSV file with all classes, for "
+            "example in Python: import pandas as pd; names = pd.read_csv('TestImagelist.txt', "
+            "header=None)[0].rename("
             f"'image_id'); states = pd.read_csv({path.name!r}, header=None)[0]; "
             f"table = pd.DataFrame({{{path.stem!r}: states}}); table.set_index(names).to_csv('labels.csv')",
         )

@@ -328,7 +328,7 @@ def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pl.D
 def named_list(frame: pl.DataFrame, classes: ClassList | None, where: str) -> tuple[ClassList | None, bool]:
     """Return the class list of a table, and whether it is only assumed; see `list_of_names`.
 
-    The list is `classes` if it is passed, and None if classes are numbers.
+    The list is `classes` if it is passed. Otherwise, it is None if classes are numbers.
     """
     if classes is not None:
         return classes, False
@@ -355,7 +355,7 @@ def keys_of_numbers(values: pl.Series, classes: ClassList | None, path: Path) ->
     Raises
     ------
     InputError
-        If all numbers can be keys and can be positions, but of different classes.
+        If all numbers can be both keys and positions, but of different classes.
     """
     places = {} if classes is None else {key: place for place, key in enumerate(classes.keys)}
     if not values.dtype.is_integer() or all(key == str(place) for key, place in places.items()):

@@ -180,7 +180,7 @@ def read_superclasses(
     ----------
     path : path-like
         A JSON object with the classes of each superclass by id, key or name; ``clusters.json`` of *Flaws of
-        ImageNet*; or ``superclasses.npy`` of Tsipras et al. The latter is a pickle and is read without
+        ImageNet*; or ``superclasses.npy`` of Tsipras et al. This last file is a pickle, which is read without
         running its code.
     n_classes : int
         Number of classes.
@@ -306,6 +306,6 @@ def read_tsipras_selected(path: Path, *, classes: ClassList | None, share: float
 def _shares(raters: Any, n_classes: int, where: str) -> dict[int, float]:
     """Return the share of raters who selected each class of an image, by class."""
     if not isinstance(raters, list) or not raters or not all(isinstance(one, list) for one in raters):
-        raise InputError("The selected classes are not a list for each rater.", where=where)
+        raise InputError("The selected classes are not one list per rater.", where=where)
     counts = Counter(c for one in raters for c in {class_index(c, n_classes, where) for c in one})
     return {c: counts[c] / len(raters) for c in sorted(counts)}

@@ -171,7 +171,7 @@ _NUMBERS = {"1": "yes", "0": "no"}
 
 
 def plain_answers(answer: pl.Series) -> pl.Series:
-    """Return answers of other tools as `ANSWERS`, in any case and with spaces; other values are unchanged.
+    """Return answers of other tools as `ANSWERS`, ignoring case and spaces; other values are unchanged.
 
     1 and 0 are *yes* and *no* only if both occur and no other value does: a single number, or three numbers,
     may have another meaning.
@@ -198,7 +198,8 @@ def _check_answers(answer: pl.Series, path: Path) -> None:
         where=path,
         got=f"{', '.join(shown)}{', …' * (len(counts) > len(shown))} of {len(answer):,} rows",
         allowed=", ".join(ANSWERS),
-        do="use these words; true and false, or 1 and 0 if all rows are one of both, are also read",
+        do="use these words; true and false are also read, and so are 1 and 0 if both occur and no other "
+        "value does",
     )
 
 

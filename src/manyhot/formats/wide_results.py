@@ -203,7 +203,7 @@ def _table_format(name: str, form: WideTable) -> Callable[..., Callable[..., Res
 
 @_table_format("openclip-results", OPENCLIP_TABLE)
 def read_openclip_results(path: Path, *, dataset: str | None = None) -> Results:
-    """Zero-shot accuracies of open_clip as shares, one column per data set.
+    """open_clip's zero-shot accuracies as shares, one column per data set.
 
     The name of a model includes its pretraining, as in ``ViT-B-32/openai``. Only columns of top-1 accuracy
     with a known number of images are read.

@@ -49,10 +49,11 @@ def read_zooniverse(
     """Zooniverse's export of classifications, with one classification of a subject by a user per row.
 
     The classes that a rater chose in a survey, or in a question with several answers, are *yes*, and all
-    other classes of the list are *no*, because the task shows all of them. In a question with one answer,
-    raters chose one class of all; if some chose `none`, the answers are *yes* and *no*, too. The last
-    classification of a rater on an image counts. Raters who are not logged in have the name in the export,
-    such as ``not-logged-in-ee875be6``. It is not read whether subjects are retired.
+    other classes of the list are *no*, because the task shows all of them. If a question allowed only one
+    answer, the votes record that raters chose one class per image, unless some of them chose `none`. If a
+    rater classified an image several times, the last classification counts. The id of a rater who was not
+    logged in is the name in the export, such as ``not-logged-in-ee875be6``. Whether subjects are retired is
+    not read.
 
     Parameters
     ----------
@@ -60,9 +61,10 @@ def read_zooniverse(
         The task with the classes, such as ``T0``. By default, the only survey or question.
     image : str
         The field of the subjects' metadata with the names of the images, or ``subject_id``. By default, the
-        first field that is called as a column of image names.
+        first field whose name is common for columns of image names.
     none : str
-        The choice of raters who saw none of the classes, unless the class list contains it.
+        The name of the choice for images with none of the classes, unless the class list contains this
+        choice.
     shown : {"all", "chosen"}
         The classes that raters were asked about: all classes, or the classes that some rater chose for the
         image.
@@ -80,7 +82,7 @@ def _of_workflow(frame: pl.DataFrame, workflow: int, path: Path) -> pl.DataFrame
     missing = [name for name in _COLUMNS if name not in frame.columns]
     if missing:
         raise InputError(
-            "The file is not an export of Zooniverse's classifications.",
+            "The file is not a Zooniverse export of classifications.",
             where=path,
             got=cut_for_message(", ".join(frame.columns)),
             allowed=f"the columns {', '.join(_COLUMNS)}",
@@ -197,7 +199,7 @@ def _consonants(text: str) -> str:
 
 @register("writer", "zooniverse-manifest", holds=("proposals",), suffixes=(".csv",), keeps=())
 def write_manifest(table: pa.Table, path: Path, classes: ClassList | None) -> Saved:
-    """Write one row per image of proposals, with the hidden field ``#classes``: their names, best first."""
+    """Write one row per image, with its proposed classes, best first, in the hidden field ``#classes``."""
     names = names_of_proposals(table, classes, path)
     frame = pl.DataFrame(check(table, "proposals")).sort("score", descending=True, maintain_order=True)
     frame = frame.with_columns(named=pl.Series([names[c] for c in frame["class_id"]], dtype=pl.String))

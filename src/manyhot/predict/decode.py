@@ -61,13 +61,13 @@ GreyBits = int | str | None
 
 
 class EncodedImage(bytes):
-    """The bytes of an image file, with the bits that its pixels use."""
+    """The bytes of an image file, with the number of bits that its pixels use."""
 
     bits: GreyBits = None
 
     @classmethod
     def of(cls, data: bytes, bits: GreyBits) -> EncodedImage:
-        """Return bytes that `decode` decodes with a number of bits."""
+        """Return bytes that `decode` decodes with the given number of bits."""
         image = cls(data)
         image.bits = bits
         return image
@@ -78,7 +78,7 @@ def decode(data: bytes) -> Tensor | str:
 
     The image is rotated according to its EXIF orientation, transparency becomes white, only the first frame
     of an animation is used, and images of more than 8 bits are scaled to 8 bits: from the range of the file
-    format, or from that of `EncodedImage.bits`. By the range of the file format, colours keep their upper 8
+    format, or from that of `EncodedImage.bits`. With the range of the file format, colours keep their upper 8
     bits, as in timm and torchvision, which also ignore colour profiles. The format is detected from the bytes
     and not from the file name.
 

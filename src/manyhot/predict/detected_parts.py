@@ -107,7 +107,7 @@ class DetectedFiles:
 
     @property
     def parts(self) -> PartFiles:
-        """The parts, and the predictions that are written last."""
+        """The parts, and the predictions, which are written last."""
         return PartFiles(self.out / "predictions", self.model)
 
     @property
@@ -146,7 +146,7 @@ def read_detected(files: DetectedFiles) -> DetectedTables:
 def detect_source(
     source: ImageSource, detector: ObjectDetector, files: DetectedFiles, settings: DetectSettings, run: Run
 ) -> float:
-    """Detect the objects in a source, and write the tables. Return the seconds; 0 if the tables existed.
+    """Detect the objects in a source, and write the tables. Return the time in seconds; 0 if they existed.
 
     Raises
     ------

@@ -221,8 +221,8 @@ def predict_loader(
 ) -> Predicted:
     """Predict the batches of a loader with a module in evaluation mode, on the device of the module.
 
-    The loader may yield what files of images do not hold, such as 13 spectral channels. `write_predictions`
-    writes the ``predictions`` of the result to a file, which all commands read.
+    The loader may yield data that image files do not contain, such as 13 spectral channels.
+    `write_predictions` writes the ``predictions`` of the result to a file that all commands read.
 
     If the data set names its classes, as an ImageFolder does, its labels are looked up in the class list by
     these names. Otherwise, labels are indices into the class list.

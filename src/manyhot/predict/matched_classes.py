@@ -50,7 +50,7 @@ class MatchedClasses:
 
     @property
     def joins(self) -> bool:
-        """Whether several classes of the detector are one class of the data set."""
+        """Whether several classes of the detector are matched to the same class of the data set."""
         return len(self.covered) < int(np.count_nonzero(self.class_of != NO_CLASS))
 
     def notes(self) -> Iterator[str]:
@@ -120,7 +120,7 @@ def match_classes(own: ClassList, classes: ClassList, path: Path | None = None) 
             where=own.name,
             got=_some(list(classes.names)),
             allowed=f"names such as {_some(list(own.names))}",
-            do="pass a table with the columns detector_class and class as `class_map`",
+            do="pass `class_map`, a table with the columns 'detector_class' and 'class'",
         )
     return MatchedClasses(own, classes, class_of)
 

@@ -23,13 +23,13 @@ _CALLED = ("torch", "numpy")
 
 @contextlib.contextmanager
 def failures_of(model: str, images: str = "") -> Iterator[None]:
-    """Report what the code of a model raises as an error of this model: others can continue.
+    """Turn an exception in a model's code into an error of this model, so that other models can continue.
 
     Parameters
     ----------
     model : str
     images : str
-        The images that it was given.
+        The images that were passed to the model.
 
     Raises
     ------

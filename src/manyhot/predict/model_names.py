@@ -12,7 +12,7 @@ from manyhot.tables.predictions import distinct_names
 
 
 def distinct_models(specs: Iterable[str]) -> list[str]:
-    """Return models such that files of the same name have different names, which contain their folders.
+    """Return models with distinct names: if files have the same name, their folders are included.
 
     Networks that were trained in ``label/seed-0`` and ``sets/seed-0``, for example, are both called
     ``trained/seed-0``. Models that have the option ``name`` keep it.
@@ -41,7 +41,7 @@ def check_names_differ(names: Sequence[str]) -> None:
         raise InputError("Two models have the same name.", got=twice, do=NAME_ONE)
 
 
-NAME_ONE = "leave one out, or name it, as in trained:FILE(name='mine')"
+NAME_ONE = "leave one out, or give it another name, as in trained:FILE(name='mine')"
 
 
 def _place(spec: str) -> tuple[str, Path]:

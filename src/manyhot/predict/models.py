@@ -111,7 +111,9 @@ def _with_code(network: Network, entry: registry.Entry) -> Network:
 
 def _checked_name(name: Any, spec: str) -> str:
     if name is not None and not (isinstance(name, str) and name.strip() and name.isprintable()):
-        raise InputError("The name of a model is a text of one line.", got=spec, allowed="name='mine'")
+        raise InputError(
+            "The name of a model is not one line of printable text.", got=spec, allowed="name='mine'"
+        )
     return (name or "").strip()
 
 
@@ -227,9 +229,7 @@ def _entry(name: str, spec: str) -> registry.Entry:
         known = [n for n in registry.names("model") if n not in families()]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
         do = f"did you mean {' or '.join(map(repr, near))}?" if near else name_of_file(name)
-        do = (
-            do or f"for a model of timm, use timm/{spec}; to search for a name, run manyhot models '*{spec}*'"
-        )
+        do = do or f"for a timm model, use timm/{spec}; to search for a name, run manyhot models '*{spec}*'"
         raise UnknownNameError(
             f"There is no model {spec!r}.", allowed=", ".join([*known, *families().values()]), do=do
         ) from None

@@ -27,7 +27,7 @@ Float32Array = npt.NDArray[np.float32]
 
 
 def as_scores(values: Any, model: str) -> Float32Array:
-    """Return what the function of a model returned as an array.
+    """Return the value that a model's function returned as an array.
 
     Raises
     ------
@@ -215,7 +215,7 @@ def from_timm(config: Mapping[str, Any], options: Mapping[str, Any] | None = Non
     Raises
     ------
     InputError
-        If the network does not take three channels, or as in `Preprocessing.with_options`.
+        As in `Preprocessing.with_options`, and if the network does not take three channels.
     """
     depth, *found = config["input_size"]
     if depth != 3:
@@ -279,7 +279,7 @@ class Network:
     head : str
         Path of the layer of `module` that takes the penultimate features. Empty if unknown.
     backbone : str
-        Name and weights of the backbone if the layer `head` is a head of manyhot. Networks with the same
+        Name and weights of the backbone if the layer `head` is a manyhot head. Networks with the same
         backbone and preprocessing have the same penultimate features.
     file : str
         An ONNX or OpenVINO file, which is run without conversion.

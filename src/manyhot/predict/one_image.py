@@ -18,7 +18,7 @@ BEST_SHOWN = 5
 
 @dataclass(frozen=True)
 class Answer:
-    """The best classes of a model for one image.
+    """The top classes that a model predicts for one image.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Answer:
     note: str = ""
 
     def lines(self) -> Iterator[str]:
-        """Yield a line for each class, under the names of the model and the image."""
+        """Yield the names of the model and the image, and then a line for each class."""
         yield f"{self.model}, {self.image}:"
         for name, value in zip(self.names, self.values, strict=True):
             yield f"  {f'{100 * value:5.1f} %' if self.unit == 'probability' else f'{value:8.3f}'}  {name}"
@@ -57,7 +57,7 @@ class Answer:
 
 
 def answer_for(source: ImageSource, name: str, settings: PredictSettings, top: int | None) -> Answer:
-    """Return the best classes of a model for one image.
+    """Return the top classes that a model predicts for one image.
 
     Raises
     ------

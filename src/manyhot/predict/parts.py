@@ -49,7 +49,7 @@ class Identity:
     code : str
         Names and hashes of the files of a user's own model.
     bits : str
-        The bits that images of more than 8 bits use.
+        Number of bits that images of more than 8 bits use.
     scores : str
         The kind of the scores.
     """
@@ -435,7 +435,7 @@ def _check_once(images: pa.Table, where: str) -> None:
         "Two images have the same base name.",
         where=where,
         got=f"{places[0]} and {places[1]}{more}",
-        allowed="unique base names, the ids of images in compressed or remote archives",
+        allowed="unique base names, which are the ids of images in compressed or remote archives",
         do="predict the archives one by one, each with its own `out`, or unpack them: images in folders "
         "and in local .tar files are named by their paths",
     )

@@ -43,7 +43,7 @@ class PredictResult(Result):
     failed : Mapping of str to ManyhotError
         The error of each model that failed, if there are several models.
     answers : tuple of Answer
-        The best classes of each model, if the source is one image and nothing was written.
+        The top classes of each model, if the source is one image and nothing was written.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -115,14 +115,14 @@ def predict(
         Name of a model, such as timm/resnet50.a1_in1k; a pattern, such as 'timm/resnet50*'; or a text file
         (.txt) with one name or pattern per line. 'manyhot models' lists the names.
     out
-        Folder to write to, by default predictions. It is created if it does not exist. For one image, the
-        best classes are printed; they are written only if a folder is given.
+        Folder to write to, by default predictions. It is created if it does not exist. For one image, the top
+        classes are printed; they are written only if a folder is given.
     labels
         CSV file with one original label for each image. Label sets, such as those of COCO, are passed to
         evaluate instead.
     classes
-        Class list of the data set, if it differs from the class list of the model. It can be a JSON file of
-        COCO, whose categories are then the classes.
+        Class list of the data set, if it differs from the class list of the model. It can be a COCO JSON
+        file, whose categories are then the classes.
     top
         Number of top classes to keep: 20 by default, or 5 if the classes of one image are printed.
     dense
@@ -130,9 +130,9 @@ def predict(
     embeddings
         Also store the penultimate features, which 'manyhot similar' needs.
     templates
-        For models of open_clip, sentences with {} in place of the class name: a text file with one sentence
-        per line, openai for OpenAI's 80 sentences (the default), or simple for 7 of them. In Python, it can
-        also be a list of sentences.
+        For open_clip models, sentences with {} in place of the class name: a text file with one sentence per
+        line, openai for OpenAI's 80 sentences (the default), or simple for 7 of them. In Python, it can also
+        be a list of sentences.
     engine
         auto uses a fast engine with the same predictions. Other choices are torch, openvino and onnx,
         and ray or ray:ENGINE for a cluster.

@@ -55,7 +55,8 @@ ALTERED_AT_ONCE = 8
 class PredictSettings:
     """The checked settings of `manyhot.predict`.
 
-    If `top` is None, the scores of all classes are kept. `model_options` are for models that have them.
+    If `top` is None, the scores of all classes are kept. `model_options` are passed to models that have such
+    options.
     """
 
     top: int | None = TOP_CLASSES
@@ -160,7 +161,7 @@ class ModelRun:
 
     @functools.cached_property
     def scorer(self) -> Scorer:
-        """What scores the images of the run, if an engine was chosen."""
+        """The object that scores the images of the run, if an engine was chosen."""
         assert self.choice is not None
         return Scorer(self.network, self.choice.engine, self.keep, self.seconds)
 
@@ -307,7 +308,8 @@ def _first_part(parts: PartFiles) -> tuple[Path, Mapping[str, Any]] | None:
         raise OutputError(
             "The parts of another user cannot be read.",
             where=error.filename or parts.folder,
-            do="let all users set umask 002, and give the folder a group of them all, with chmod g+rws",
+            do="let all users set umask 002, and give the folder a group to which all of them belong, with "
+            "chmod g+rws",
         ) from error
 
 
@@ -380,8 +382,8 @@ def run(
 def predict_runs(jobs: Sequence[ModelRun], tell: OnEvent) -> Iterator[ModelRun]:
     """Predict what remains of several runs, and write the parts.
 
-    The runs are of several networks, of several alterations of a source, or both. Each image is decoded once
-    for all networks and for up to `ALTERED_AT_ONCE` alterations, and no core waits between runs.
+    The runs may differ in the network, in the alteration of the source, or in both. Each image is decoded
+    once for all networks and for up to `ALTERED_AT_ONCE` alterations, and no core waits between runs.
 
     Parameters
     ----------

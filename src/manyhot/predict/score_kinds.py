@@ -28,7 +28,7 @@ def checked_scores(kind: str) -> str:
 
 
 def assumed_scores(kind: str) -> dict[str, str]:
-    """Return the metadata of a network whose kind of scores is not declared; empty if it is."""
+    """Return metadata that mark the kind of a network's scores as assumed; empty if the kind is declared."""
     return {} if kind else {SCORES_ASSUMED: "true"}
 
 
@@ -39,8 +39,8 @@ def probabilities_note(network: Network, scores: AnyFloats | None) -> str:
     if scores.min() < 0 or scores.max() > 1:
         return ""
     return (
-        f"{network.name}: the scores are taken for logits, but all of them are between 0 and 1 on the first "
-        "images, as probabilities are. If the network ends in a softmax or in sigmoids, declare "
+        f"{network.name}: the scores are assumed to be logits, but all scores of the first images are "
+        "between 0 and 1, like probabilities. If the network ends in a softmax or in sigmoids, declare "
         "scores='probability' and predict again, or declare it when the predictions are read, as in manyhot "
         "evaluate LABELS --predictions FOLDER --scores probability"
     )

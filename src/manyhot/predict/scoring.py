@@ -70,7 +70,7 @@ class Scored:
     scores : ndarray of float32, shape (n, k) or (n, C)
     logsumexp : ndarray of float32, shape (n,), optional
     uncertainty : Mapping of str to ndarray
-        Columns of the predictions of an average of several models.
+        Columns with the uncertainty of averaged predictions; empty for a single model.
     features : ndarray of float16, shape (n, D), optional
     """
 
@@ -182,15 +182,16 @@ def score_parts(
     """Score the images of parts, and yield the scores of each group when it is complete.
 
     Each thread processes a batch from reading to the top classes, so that no core waits for another and only
-    the batches in progress are in memory. In a group, an image is read and decoded once, altered once, and
-    resized once for networks with the same crop, and the batches of an engine are filled together.
+    the batches in progress are in memory. Within a group, an image is read and decoded once, altered once,
+    and resized once for all networks with the same crop, and the parts fill the batches of an engine
+    together.
 
     Parameters
     ----------
     groups : sequence of sequence of (SourcePart, Scorer)
         Each group consists of the same part, or of parts that alter the same images.
     progress : callable, optional
-        Called with the number of images done since the last call; altered images count on their own.
+        Called with the number of images done since the last call; each altered image counts separately.
 
     Yields
     ------
@@ -375,8 +376,8 @@ def select_scores(
     Raises
     ------
     InputError
-        If scores are NaN or infinite. The message names one of the images. A score of minus infinity rules a
-        class out, but not all classes of an image.
+        If scores are NaN or infinite. The message names one of the images. A score of minus infinity is
+        allowed and rules out a class, but it must not rule out all classes of an image.
     """
     scores = logits if keep.columns is None else logits[:, keep.columns]
     highest = scores.max(axis=1, initial=-np.inf)  # NaN if a score is

@@ -71,8 +71,8 @@ def predict_models(
 ) -> Iterator[Outcome]:
     """Predict the images of a source with each of several models, and yield the outcomes.
 
-    Models with up to `WEIGHTS_AT_ONCE` bytes of weights predict at the same time, so that each image is
-    decoded once for them. If a model fails, the other models continue.
+    Models with up to `WEIGHTS_AT_ONCE` bytes of weights in total predict at the same time, so that each image
+    is decoded once for them. If a model fails, the other models continue.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def predict_models(
 
 
 def networks_together(networks: Sequence[Network]) -> Iterator[list[Network]]:
-    """Yield networks with up to `WEIGHTS_AT_ONCE` bytes of weights, in order."""
+    """Yield groups of networks, in order, with up to `WEIGHTS_AT_ONCE` bytes of weights per group."""
     group: list[Network] = []
     for network in networks:
         if group and sum(map(_weights, [*group, network])) > WEIGHTS_AT_ONCE:

@@ -121,7 +121,7 @@ def similar(
         If there are no embeddings, if there are embeddings of several models and `embeddings_model` is not
         one of them, if a file is damaged, or if the images have no labels and the search is by class.
     MatchError
-        If queries and index are embedded by different models or have different class lists.
+        If the queries and the index were embedded with different models or have different class lists.
     """
     if among not in CLASS_CHOICES:
         raise InputError("This choice does not exist.", got=among, allowed=", ".join(CLASS_CHOICES))
@@ -221,8 +221,8 @@ def _named(missing: ClassIds, most: int = 3) -> str:
 
 def _blank_notes(index: Embedded, queries: Embedded, neighbours: Neighbours) -> list[str]:
     return [
-        f"{len(rows):,} {what} have an embedding that is zero or not finite, such as "
-        f"{side.image_id[int(rows[0])]}, and {but}"
+        f"{len(rows):,} {what}, such as {side.image_id[int(rows[0])]}, have an embedding that is zero or not "
+        f"finite, and {but}"
         for rows, side, what, but in (
             (neighbours.blank_queries, queries, "images", "have no neighbours"),
             (neighbours.blank_index, index, "images of the index", "are no image's neighbour"),
@@ -235,19 +235,19 @@ def _check_same_model(index: Embedded, queries: Embedded) -> None:
     ours, theirs = index.predictions.model, queries.predictions.model
     if ours != theirs:
         raise MatchError(
-            "Queries and index are embedded by different models.",
+            "The queries and the index were embedded with different models.",
             where=queries.name or None,
             got=theirs,
             allowed=ours,
-            do="predict both with the same model",
+            do="run manyhot predict --embeddings on both with the same model",
         )
     if index.vectors.shape[1] != queries.vectors.shape[1]:
         raise MatchError(
-            "The embeddings of queries and index differ in length.",
+            "The embeddings of the queries and of the index differ in length.",
             where=queries.name or None,
             got=f"{queries.vectors.shape[1]:,} numbers per image",
             allowed=f"{index.vectors.shape[1]:,}, as in {index.name or 'the index'}",
-            do="predict both with the same weights of the model, with manyhot predict --embeddings",
+            do="run manyhot predict --embeddings on both with the same weights of the model",
         )
 
 
@@ -257,18 +257,19 @@ def _check_labels(index: Embedded, queries: Embedded, labels: ClassIds, classes:
             raise InputError(
                 f"The images of the {what} have no labels.",
                 where=side.name or None,
-                allowed="a column label in images.parquet",
+                allowed="a column 'label' in images.parquet",
                 do="predict again with manyhot predict --labels, or search among all images with `among`=any",
             )
     asked = queries.predictions.class_hash if classes == "predicted" else _label_hash(queries)
     own = _label_hash(index)
     if asked and own and asked != own:
         raise MatchError(
-            "Queries and index have different class lists.",
+            "The queries and the index have different class lists.",
             where=queries.name or None,
             got=f"class list {asked}",
             allowed=f"class list {own}, as in {index.name or 'the index'}",
-            do="predict both with the same class list, or search among all images with `among`=any",
+            do="run manyhot predict on both with the same class list, or search among all images with "
+            "`among`=any",
         )
 
 
@@ -316,14 +317,14 @@ def similar_images(
     Raises
     ------
     InputError
-        As in `similar`, and if an index or a model is given without embeddings.
+        As in `similar`, and if an index or a model is passed without embeddings.
     """
     if embeddings is not None:
         table, images = neighbours_of(embeddings, index, progress, model=model)
         return {"similar": table, "neighbours": images}
     if index is not None or model:
         raise InputError(
-            "Similar images need embeddings.",
+            "Finding similar images requires embeddings.",
             got=f"index {index} alone" if index is not None else f"only the model {model}",
             do="pass embeddings of the images, too",
         )

@@ -218,7 +218,7 @@ def write_trained(trained: Trained, path: str | os.PathLike[str]) -> Path:
 
 
 def is_trained(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file is a network trained by manyhot, or cannot be read as a checkpoint of others."""
+    """Return whether a file is a network trained by manyhot, is missing or is damaged."""
     if not Path(path).is_file():
         return True
     if Path(path).suffix != ".safetensors":

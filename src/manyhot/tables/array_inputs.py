@@ -52,12 +52,12 @@ def as_labels(
     Parameters
     ----------
     labels : object
-        Label sets in one of these forms: one list of classes per image; a matrix of 0 and 1, shape (n, C); or
-        one label per image, which is both its original label and its label set, shape (n,). Classes are
-        integers or names. A matrix may be sparse or a tensor. In a matrix, -1 means unclear, and NaN means
-        not asked. In one label per image, -1 or None means no label. The index of a frame or series contains
-        the image ids, and the columns of a frame are classes. A matrix may also contain counts or shares of
-        votes.
+        Label sets in one of these forms: one list of classes per image; a matrix of zeros and ones, shape (n,
+        C); or one label per image, which is both its original label and its label set, shape (n,). Classes
+        are integers or names. A matrix may be sparse or a tensor. In a matrix, -1 means unclear, and NaN
+        means not asked. In a list of one label per image, -1 or None means no label. The index of a frame or
+        series contains the image ids, and the columns of a frame are classes. A matrix may also contain
+        counts or shares of votes.
     n_classes : int
         Number of classes C, if neither names nor a matrix determine it.
     label : array-like of int or str, shape (n,), optional
@@ -279,7 +279,7 @@ def read_models(predictions: Any) -> tuple[list[Predictions], list[FramePart]]:
 
 
 def read_model(name: str, values: Any) -> FramePart:
-    """Return a model's predictions. Columns of numbers may be classes, other columns are ranks."""
+    """Return a model's predictions. Columns of numbers may be classes; other columns are ranks."""
     part = read_frame_part(values, name)
     are_numbers = isinstance(part.values, np.ndarray) and part.values.dtype.kind in "fbiu"
     return part if are_numbers else replace(part, names=None)
@@ -301,8 +301,8 @@ def in_class_order(
     """Return the parts with columns in the same order, and the class list of their names; None without names.
 
     The columns are in the order of `classes` or, without `classes`, of the first part with names. With
-    `sort`, the names are sorted instead, so that results do not depend on the order of the columns, unless
-    they are those of ImageNet-1k or `keep` is true. Messages use `of` as the name of the classes.
+    `sort`, names other than those of ImageNet-1k are sorted instead, unless `keep` is true. Results then do
+    not depend on the order of the columns. Messages use `of` as the name of the classes.
     """
     own = classes
     if classes is None:
@@ -467,7 +467,7 @@ def label_column(label: Any, n: int) -> pa.Array:
             where="`label`",
             got=f"shape {np.shape(label)}",
             allowed=f"shape ({n},)",
-            do="pass the classes, such as one_hot.argmax(1), or 0 and 1 as `labels`",
+            do="pass one class per image, such as one_hot.argmax(1), or pass the matrix as `labels`",
         )
     column = pa.array(list(label), pa.int32())
     if len(column) != n:

@@ -121,7 +121,7 @@ def at_threshold(labels: Labels, threshold: float) -> Labels:
     values = probabilities(labels)
     if values is None:
         raise InputError(
-            "A threshold needs labels with probabilities, which these labels do not have.",
+            "A threshold requires labels with probabilities, but these labels have none.",
             where=labels.name or None,
             allowed="a labels table with the column 'p'",
         )

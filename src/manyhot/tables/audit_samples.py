@@ -106,7 +106,7 @@ class DrawnSample:
         absent = self.image_id.filter(pc.invert(pc.is_in(self.image_id, image_id)))
         parts = (("could never be drawn", extra), (f"are not in {name}", absent))
         return MatchError(
-            "The images are not those that the audited images were drawn from.",
+            "The audited images were not drawn from these images.",
             where=f"{name} and {self.name or 'the audit sample'}",
             got="; ".join(f"{len(i):,} images {what}, such as {examples(i)}" for what, i in parts if len(i)),
             allowed=f"the {len(self.image_id):,} images of the sample",
@@ -176,7 +176,7 @@ def draw_sample(
 
 
 def random_order(image_id: pa.Array, seed: int, purpose: str) -> Ints:
-    """Return the images in random order, by the first eight bytes of SHA-256 of ``seed:purpose:image_id``.
+    """Return the images in random order: by the first eight bytes of SHA-256 of ``seed:purpose:image_id``.
 
     Parameters
     ----------
@@ -325,7 +325,7 @@ def _check_recorded(about: Mapping[str, str], name: str) -> None:
 def _check_images(ids: pa.Array, about: Mapping[str, str], name: str) -> None:
     if images_digest(ids) != about["images"]:
         raise InputError(
-            "The images are not those that the audited images were drawn from.",
+            "The audited images were not drawn from these images.",
             where=name,
             got=f"{len(ids):,} images with the hash {images_digest(ids)}",
             allowed=f"{metadata_number(about, 'n_images', name):,} images with the hash {about['images']}",

@@ -117,7 +117,7 @@ def is_campaign(path: Path) -> bool:
 
 
 def no_label_sets(folder: Path) -> InputError:
-    """Return the error for a campaign whose votes were not aggregated yet."""
+    """Return the error for a campaign whose votes have not been aggregated yet."""
     return InputError(
         "The campaign has no label sets yet.",
         where=folder,

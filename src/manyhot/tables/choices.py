@@ -50,7 +50,7 @@ class ChoiceColumns:
     more: pa.Table | None = None
 
     def last_answers(self) -> ChoiceColumns:
-        """Return the choices without those of a rater who answered the image again later."""
+        """Return the choices without those that the same rater later replaced for the same image."""
         if self.order is None or not len(self.order):
             return self
         (_, image), (raters, rater) = numbered(self.image_id), numbered(self.rater_id)
@@ -79,7 +79,7 @@ class ChoiceColumns:
         InputError
             If a class is not in the list.
         MatchError
-            If a rater chooses more than one class of an image.
+            If a rater chooses more than one class for an image.
         """
         (images, image), (raters, rater) = numbered(self.image_id), numbered(self.rater_id)
         self._check_once(images, image, raters, rater)
@@ -191,7 +191,8 @@ def _check_size(n: int) -> None:
             "There are too many answers, because each rater was asked about all classes.",
             got=f"{n:,} answers",
             allowed=f"up to {MOST_SHEET_ANSWERS:,}",
-            do="use choices(several=True, shown='chosen'): classes that a rater chose for the image",
+            do="use choices(several=True, shown='chosen'), so that only classes that some rater chose for "
+            "an image count as shown",
         )
 
 

@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 
 def find_class(own: ClassList, i: int, target: ClassList) -> int | None:
-    """Return the class of another list with the key, the name or a synonym of class i; None if none has."""
+    """Return the class of another list that has the key, name or a synonym of class i; None if none has."""
     names = dict.fromkeys((own.keys[i], own.names[i], *own.synonyms[i]))
     return next((at for name in names if (at := target.find(name)) is not None), None)
 

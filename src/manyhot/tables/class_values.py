@@ -34,7 +34,7 @@ class SetArrays:
     complete : bool
         Whether unlisted classes are absent, like zeros in a full matrix.
     usable : ndarray of bool, shape (n,), optional
-        Whether any class of each image was asked about, if not of all.
+        For each image, whether any class was asked about; None if this holds for all images.
     """
 
     lengths: Ints64
@@ -81,7 +81,7 @@ def matrix_of_rows(values: Any, n_classes: int, where: str) -> Any:
     Raises
     ------
     InputError
-        If the rows may be both lists of two classes, and 0 and 1 for each of them.
+        If the rows are ambiguous: they may be lists of classes, or 0 and 1 for each class.
     """
     if isinstance(values, IdLists) or hasattr(values, "dtype") or not hasattr(values, "__iter__"):
         return values
@@ -102,13 +102,14 @@ def _is_row(row: Any, n_classes: int) -> bool:
 
 
 def check_no_lists(matrix: npt.NDArray[Any], where: object) -> None:
-    """Raise an error if rows of integers may also be lists of classes: [0, 1], of two classes."""
+    """Raise an error if rows of 0 and 1 may also be lists of classes, such as [0, 1] with two classes."""
     if (np.sort(matrix, axis=1) == np.arange(matrix.shape[1])).all():
         raise InputError(
             "The rows may be lists of classes, or 0 and 1 for each class.",
             where=where,
             got=f"{matrix[0].tolist()}, with {matrix.shape[1]} classes",
-            do="pass 0 and 1 as an array, such as np.array(rows), and lists with the names of classes",
+            do="if they are 0 and 1, pass an array, such as np.array(rows); if they are lists of classes, "
+            "write the names of the classes",
         )
 
 
@@ -147,7 +148,7 @@ def _of_sparse(matrix: Any, n_classes: int) -> SetArrays:
     rows.eliminate_zeros()
     if rows.shape[1] != n_classes or not (rows.data == 1).all():
         raise InputError(
-            "The sparse matrix of labels does not contain only 0 and 1, with one column per class.",
+            "The sparse matrix of labels does not consist of zeros and ones, with one column per class.",
             got=f"shape {rows.shape} of {rows.dtype}",
             allowed=f"(n, {n_classes}) of 0 and 1",
         )
@@ -157,7 +158,7 @@ def _of_sparse(matrix: Any, n_classes: int) -> SetArrays:
 
 
 def is_sparse(values: Any) -> bool:
-    """Return whether values are a sparse matrix or array of SciPy."""
+    """Return whether values are a SciPy sparse matrix or array."""
     return hasattr(values, "tocsr")
 
 

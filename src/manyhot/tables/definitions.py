@@ -266,7 +266,8 @@ _declared: dict[str, tuple[Column, ...]] = {
             "models of other results can be compared with this one",
         ),
         BYTES.optional(
-            "right", "whether each image is in the numerator, in the same form; null unless it is a share"
+            "right",
+            "whether each image is in the numerator, in the same form; null unless the value is a share",
         ),
         FLOATS32.optional(
             "changes",
@@ -338,7 +339,7 @@ def declare_table(name: str, columns: Sequence[Column], *, renamed: Mapping[str,
 
 
 def rename_columns(table: pa.Table, name: str) -> pa.Table:
-    """Return the table with columns that earlier versions named differently under their current names."""
+    """Return the table with current names for columns that earlier versions named differently."""
     renamed = _renamed.get(name, {})
     now = [renamed.get(column, column) for column in table.column_names]
     return table if now == table.column_names else table.rename_columns(now)

@@ -173,9 +173,10 @@ class FramePart:
 def read_frame_part(values: Any, where: str) -> FramePart:
     """Read the values, ids and names of a data frame or series. Other values are not changed.
 
-    Ids are read from a column ``image_id`` or from the index of pandas. If there is no index, or only the
-    default index 0 to n - 1, they are read from a column with another common name, such as ``filename``.
-    Columns that are named by all numbers from 0, as in a data frame made from an array, are sorted by number.
+    Ids are read from a column ``image_id`` or from the pandas index. If there is no index, or only the
+    default index 0 to n - 1, they are read from a column with another common name, such as ``filename``. If
+    the names of the columns are the numbers from 0, as in a data frame made from an array, the columns are
+    sorted by number.
 
     Raises
     ------

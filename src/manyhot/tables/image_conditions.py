@@ -22,13 +22,13 @@ FORMS = "COLUMN=VALUE, COLUMN=*, COLUMN>=NUMBER or COLUMN<=NUMBER"
 
 
 def parse_condition(spec: str) -> tuple[str, str, str]:
-    """Return column, sign and value of a condition; the latter two are empty for a column alone."""
+    """Return column, sign and value of a condition; sign and value are empty for a column alone."""
     found = re.fullmatch(r"([^<>=]+)(?:(>=|<=|=)(.*))?", spec)
     return (found[1], found[2] or "", found[3] or "") if found else (spec, "", "")
 
 
 def own_columns(images: Images | None) -> list[str]:
-    """Return the columns of an images table on which conditions can be."""
+    """Return the columns of an images table that conditions can use."""
     known = [] if images is None else images.table.column_names
     return [c for c in known if c not in ("image_id", "uri", "label")]
 
@@ -41,14 +41,14 @@ def column_values(column: str, ids: pa.Array, images: Images, *, left_name: str)
 
 
 def images_with(spec: str, values: pa.Array, *, what: str = "condition") -> dict[str, Bools]:
-    """Return the images with a value of a column, or with each of its values, by the text of the condition.
+    """Return the images that meet each condition, by its text: one condition, or one per value of a column.
 
     `values` are those of the column, and `what` is the name of the condition in messages.
 
     Raises
     ------
     InputError
-        If a value is compared that is not a number, or if the column has too many values.
+        If a compared value is not a number, or if the column has too many values.
     """
     column, sign, value = parse_condition(spec)
     if sign in (">=", "<="):

@@ -64,11 +64,11 @@ def values_kind(values: npt.NDArray[Any], where: object, *, asked: str | None = 
         return "counts"
     odd = numbers[~np.isin(numbers, (0, 1, -1))]
     raise InputError(
-        "The labels are not a matrix of 0 and 1, and the meaning of their numbers is unclear.",
+        "The labels are not a matrix of zeros and ones, and the meaning of their numbers is unclear.",
         where=where,
         got=f"{len(odd):,} numbers other than 0, 1 and -1, such as {odd[0]:g}",
         allowed="0, 1 and -1; or counts of votes",
-        do="pass `label_values` as counts, shares or p; pass scores as predictions",
+        do="pass `label_values`: counts, shares or p; if the numbers are scores, pass them as predictions",
     )
 
 
@@ -161,7 +161,7 @@ def _check_shares(values: Floats, ids: pa.Array, where: object) -> None:
             where=_place(where, ids, row),
             got=f"{values[row].sum():g}; {np.count_nonzero(off):,} of {len(off):,} images are affected",
             allowed=f"1 ± {SLACK}",
-            do="if several classes can be valid together, pass `label_values` as p",
+            do="if several classes can be valid together, pass `label_values`=p",
         )
 
 

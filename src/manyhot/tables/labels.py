@@ -46,15 +46,15 @@ class Labels:
         ImageNet-1k also contains.
     exclusive : bool
         Whether raters chose one class per image, so that the probabilities `p` of an image add up to 1. They
-        are shares of the votes or estimates of an aggregation. If the listed classes add up to less than 1,
-        the rest is the probability of all other classes.
+        are shares of the votes or estimates of an aggregation. If the probabilities of the listed classes add
+        up to less than 1, the rest is the probability of all other classes.
     complete : bool
-        Whether each class that is not listed was answered no, as in a matrix of 0 and 1. In memory, the zeros
-        are not stored, because 50,000 images and 1,000 classes have 50 million cells. Files contain
+        Whether each class that is not listed was answered no, as in a matrix of zeros and ones. In memory,
+        the zeros are not stored, because 50,000 images and 1,000 classes have 50 million cells. Files contain
         the zeros.
     positives_only : bool
         Whether the labels are a matrix with *yes* and empty cells but without *no*, such as single positive
-        labels. An empty cell is then without an answer, while lists of classes simply end.
+        labels. An empty cell is then a class without an answer; lists of classes have no such cells.
     notes : tuple of str
         What was left out when the file was read, such as columns that are not classes. Files do not contain
         the notes.
@@ -119,7 +119,7 @@ class Labels:
         Raises
         ------
         InputError
-            If an image has another original label in the images table.
+            If an image has a different original label in the images table.
         MatchError
             If ids are written differently and are ambiguous; see `manyhot.tables.image_ids.match_ids`.
         """
@@ -178,7 +178,7 @@ class Images:
         Raises
         ------
         InputError
-            If an image has another original label in the other table.
+            If an image has a different original label in the other table.
         """
         return _with_labels(self, images)
 
@@ -296,7 +296,7 @@ def declaring(table: _Table, classes: ClassList) -> _Table:
 
 
 def class_list_from_metadata(about: Mapping[str, str], name: str) -> ClassList | None:
-    """Return the own class list in the metadata of a table; None if there is none.
+    """Return the class list that a table's metadata contain; None if there is none.
 
     Raises
     ------
@@ -410,7 +410,7 @@ def _check_same_label(labels: Labels | Images, own: pa.Array, theirs: pa.Array) 
     if n:
         row = pc.index(differ, True).as_py()
         raise InputError(
-            "Two files have different original labels of an image.",
+            "Two files have different original labels for an image.",
             where=f"{labels.name or 'labels'}, image {labels.image_id[row]}"
             + (f" and {n - 1:,} more" if n > 1 else ""),
             got=f"{own[row]} and {theirs[row]}",

@@ -74,12 +74,13 @@ class JoinedClasses:
     def of_labels(self, labels: Labels) -> Labels:
         """Return label sets over the joined class list.
 
-        If the caller passed the list, classes that are not in it are left out, which a note counts.
+        If the caller passed the list, classes that are not in it are left out, and a note counts them.
 
         Raises
         ------
         MatchError
-            If an image has a class that is not in the list, and if none is.
+            If an image has a class that is not in the list. If the caller passed the list, only if none of
+            the classes is in it.
         """
         own = _list_of(labels)
         if own is None and labels.class_hash not in ("", self._hash):
@@ -157,8 +158,8 @@ class JoinedClasses:
         if absent:
             return (
                 f"{predictions.model}: the scores of {listed_names(absent)} were left out, because the class "
-                "list does not contain them; the other scores are unchanged, so that probabilities may not "
-                "add up to 1"
+                "list does not contain them; the other scores are unchanged, so probabilities may not add "
+                "up to 1"
             )
         if self.numbered and self.classes is not None:
             return (
@@ -233,7 +234,7 @@ class JoinedClasses:
 
 
 def scored_classes(model: Predictions | None) -> ClassList | None:
-    """Return the classes of which a model has scores; None if it has no names, or only its best classes."""
+    """Return the classes for which a model has scores; None if they have no names or are not all scored."""
     return _list_of(model) if model is not None and model.is_dense else None
 
 
@@ -260,7 +261,8 @@ def join_classes(
     sort : bool
         Whether names are sorted if the model has the same names in another order.
     alone : bool
-        Whether there are no predictions. Then no columns without names depend on the order of the names.
+        Whether there are no predictions. If so, there are no columns without names, whose meaning depends on
+        the order of the names.
     in_order : bool
         Whether labels that list their classes, such as the columns of a file, keep their order. Classes that
         only the predictions have come last, sorted.
@@ -369,7 +371,7 @@ def shares_classes(labels: Labels, classes: ClassList) -> bool:
 
 
 def over_list_of(labels: Labels, other: Labels) -> Labels:
-    """Return label sets over the class list of others, if both lists name the same classes.
+    """Return label sets over the class list of other label sets, if both lists name the same classes.
 
     Otherwise, they are unchanged. A list of names that occur in a file may lack classes of the other list.
     """

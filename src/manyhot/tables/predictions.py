@@ -255,7 +255,7 @@ def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, 
             where=predictions.source or None,
             got=f"{theirs:,} classes",
             allowed=f"{n_classes:,} classes",
-            do="predict over the same class list, or convert the file",
+            do="predict again with the same class list, or convert the file",
         )
     if class_hash and predictions.class_hash and class_hash != predictions.class_hash:
         raise MatchError(
@@ -263,7 +263,7 @@ def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, 
             where=predictions.source or None,
             got=f"class list {predictions.class_hash}",
             allowed=f"class list {class_hash}",
-            do="predict over the same class list, or convert the file",
+            do="predict again with the same class list, or convert the file",
         )
 
 

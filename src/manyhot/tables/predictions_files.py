@@ -36,7 +36,7 @@ def write_predictions(predictions: Predictions, path: str | os.PathLike[str], *,
 
 
 def read_dense(path: str | os.PathLike[str], *, model: str) -> Predictions | None:
-    """Read a predictions table with many dense scores and nothing else in blocks; None for other tables.
+    """Read a predictions table in blocks if it has many dense scores and nothing else; otherwise, None.
 
     Arrow needs five times the memory of the scores, and 1.6 times the CPU seconds, to read them at once.
 
@@ -90,7 +90,7 @@ def _n_values(file: pq.ParquetFile) -> int:
 def predictions_from_table(
     table: pa.Table, *, model: str, source: str = "", scores: AnyFloats | None = None
 ) -> Predictions:
-    """Return predictions from a checked table and its metadata; `scores` if they are not in the table."""
+    """Return predictions from a checked table and its metadata; pass `scores` if the table lacks them."""
     about = metadata(table)
     _check_no_null_items(table, source or model)
     classes = list_matrix(table["classes"], -1) if "classes" in table.column_names else None

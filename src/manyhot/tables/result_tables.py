@@ -304,14 +304,14 @@ def headline() -> list[str]:
 
 
 def accuracies(*judged_on: str) -> list[str]:
-    """Return the accuracies that compare data sets, by default on all labels, otherwise on `judged_on`."""
+    """Return the accuracies that compare data sets, judged on `judged_on` or, by default, on any labels."""
     allowed = judged_on or (ORIGINAL_LABELS, LABEL_SETS)
     names = (e.name for e in registry.entries("metric") if e.about.get("judged_on") in allowed)
     return sorted(names, key=reading_order)
 
 
 def reading_order(name: str) -> tuple[bool, int, str]:
-    """Return the sort key of a metric: headline metrics first, then by registration, then by name."""
+    """Return the sort key of a metric: headline metrics first, then in the order of registration and name."""
     places = {n: place for place, n in enumerate(registry.names("metric"))}
     entry = registered_metric(name)
     if entry is None:

@@ -149,7 +149,7 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
 
 
 def read_in_blocks(path: str | os.PathLike[str], name: str, rows: int) -> Iterator[pa.Table]:
-    """Read a table in blocks of rows, each checked as by `read`, in the memory of a block.
+    """Read a table in blocks of rows, each checked as by `read`, with one block in memory at a time.
 
     Raises
     ------
@@ -169,7 +169,7 @@ _BUFFER = 2**20
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Raise the same errors for all files that are not complete."""
+    """Raise the same errors for all incomplete files."""
     if Path(path).is_dir():
         raise InputError("This is a folder, not a file.", where=path)
     try:

@@ -16,7 +16,7 @@ from manyhot.tables.class_values import has_texts, names_in
 def with_scores(
     models: Sequence[FramePart], others: Iterable[FramePart] = (), lists: Iterable[ClassList | None] = ()
 ) -> list[FramePart]:
-    """Return models with scores, whatever their type of number, where the columns are named after classes.
+    """Return models in which columns named after classes contain scores, even if these are integers.
 
     In other columns, integers are ranked classes.
 
@@ -59,7 +59,8 @@ def _read(part: FramePart, class_names: set[str]) -> FramePart:
             "The whole numbers in named columns may be scores of these classes, or classes, best first.",
             where=part.where,
             got=f"the columns {', '.join(names[:5])}{', …' if len(names) > 5 else ''}",
-            do="pass `classes` or floats (frame.astype(float)) for scores; for classes, frame.to_numpy()",
+            do="if they are scores, pass `classes` or floats (frame.astype(float)); if they are classes, "
+            "pass frame.to_numpy()",
         )
     return replace(part, names=None)
 

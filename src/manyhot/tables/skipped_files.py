@@ -112,7 +112,7 @@ class SkippedFiles:
         return [(name, f"skipped: {error.in_a_line(name)}") for name, error in since]
 
     def new_matched(self) -> list[tuple[str, int, str]]:
-        """Return new models whose ids differ since the last call: name, number of ids, text of the note."""
+        """Return models with differing ids that are new since the last call: name, number of ids, note."""
         since = list(self.matched.items())[self._noted_matched :]
         self._noted_matched += len(since)
         return [(name, like.n, like.text) for (_, name), like in since]

@@ -34,10 +34,10 @@ def check_parquet(path: Path, file: pq.ParquetFile) -> None:
 
 
 def row_groups(file: pq.ParquetFile) -> Iterator[pq.RowGroupMetaData]:
-    """Yield the description of each row group of a Parquet file, whose columns can be looked at.
+    """Yield the metadata of each row group of a Parquet file, after checking that they can be read safely.
 
-    If the description of a column contradicts the schema, looking at it would end the process inside pyarrow.
-    The reader meets the same contradiction and raises an error, also if it is asked for no rows.
+    If the metadata of a column contradict the schema, accessing them would crash the process inside pyarrow.
+    The reader detects the same contradiction and raises an error, even if no rows are requested.
 
     Raises
     ------
@@ -59,12 +59,12 @@ def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
 
 
 def check_dense(path: Path, scores: str, needed: int) -> None:
-    """Raise an error if predictions, of which only dense scores are so large, need more memory than is free.
+    """Raise an error if predictions need more memory than is free; only dense scores can be so large.
 
     Parameters
     ----------
     scores : str
-        How many scores there are, for the message.
+        The number of scores, for the message.
     needed : int
         Bytes that would be allocated.
 
@@ -79,7 +79,7 @@ def check_dense(path: Path, scores: str, needed: int) -> None:
             where=path,
             got=f"{scores}, for which {needed / 1e9:,.1f} GB would be allocated",
             allowed=f"at most {free / 1e9:,.1f} GB, which are free",
-            do="keep the best classes of each image, as manyhot predict does without --dense",
+            do="keep only the top classes of each image, as manyhot predict does without --dense",
         )
 
 

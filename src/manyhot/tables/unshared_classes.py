@@ -24,7 +24,7 @@ _EMPTY_NAMES = frozenset(("background", "blank", "empty", "no animal", "no findi
 
 
 def note_on_empty(labels: Labels, classes: ClassList | None) -> str:
-    """Return that label sets are empty where a class means that there is nothing; empty if they are not."""
+    """Return a note if label sets are empty although a class means "nothing"; otherwise, an empty text."""
     names = () if classes is None else classes.names
     nothing = [i for i, name in enumerate(names) if name.strip().casefold() in _EMPTY_NAMES]
     if not nothing:
@@ -36,14 +36,14 @@ def note_on_empty(labels: Labels, classes: ClassList | None) -> str:
     name = names[nothing[0]]
     return (
         f"no image has the label {name!r}, which is a class of the predictions, but {n_empty:,} of {n:,} "
-        f"images have an empty label set: metrics of the top class skip them, and for all others {name!r} "
-        f"is a wrong prediction there; write {name!r} as the label of these "
-        "images, or leave the class out of the predictions"
+        f"images have an empty label set: metrics of the top class skip these images, and all other metrics "
+        f"count the prediction of {name!r} there as wrong; write {name!r} as the label of these images, or "
+        "leave the class out of the predictions"
     )
 
 
 def without_unpredicted(labels: Labels, model: ClassList | None) -> Labels:
-    """Return label sets without classes for nothing, or that nobody was asked about, if a model lacks them.
+    """Return label sets without classes that mean "nothing" or have no answers, if a model lacks them.
 
     A model of findings has no scores for *No Finding*. Labels are unchanged if the model lacks other classes.
     """
@@ -63,7 +63,8 @@ def without_unpredicted(labels: Labels, model: ClassList | None) -> Labels:
 def unlabelled_classes(labels: Labels, images: Images | None, joined: JoinedClasses) -> tuple[int, ...]:
     """Return the joined classes that only the predictions have, if the labels list all of their classes.
 
-    Labels that are lists of classes may lack a class because no image shows it, so nothing follows from that.
+    Labels that are lists of classes may lack a class because no image shows it, so nothing can be concluded
+    from its absence.
     """
     lists = [t.class_list for t in (labels, images) if t is not None and t.class_list is not None]
     if joined.classes is None or not lists or not all(own.is_complete for own in lists):
@@ -74,7 +75,7 @@ def unlabelled_classes(labels: Labels, images: Images | None, joined: JoinedClas
 
 
 def note_on_unlabelled(classes: ClassList, only: Sequence[int], model: Predictions) -> str:
-    """Return that the predictions have classes, or other columns, that the labels do not have."""
+    """Return a note on classes, or other columns, of the predictions that the labels do not have."""
     names = listed_names([classes.keys[i] for i in only], _MOST_UNLABELLED)
     they, them = ("it counts", "it") if len(only) == 1 else ("they count", "them")
     columns, do = "classes", f"drop {them} from the predictions"

@@ -83,8 +83,8 @@ def labels_of_votes(
     method, name : str
         The aggregator, and the name of the labels.
     keep_unasked : bool
-        Whether images with votes also keep their original label if no rater answered about it. Not asked is
-        not no; an audit, however, consists of answers only.
+        Whether images with votes also keep their original label if no rater answered the question about it.
+        Not asked is not no; an audit, however, consists of answers only.
     """
     ids = votes.images if images is None else images.image_id
     row = votes.image if images is None else pc.index_in(votes.images, ids).to_numpy()[votes.image]
@@ -193,11 +193,11 @@ def combined_votes(votes: Votes) -> Labels:
     Raises
     ------
     InputError
-        If raters chose one class of all. Such votes must be aggregated with an explicit method first.
+        If raters chose one class per image. Such votes must first be aggregated with an explicit method.
     """
     if votes.kind:
         raise InputError(
-            "Votes for one class of all are not combined automatically.",
+            "Votes for one class per image are not combined automatically.",
             where=votes.name or None,
             do="combine them first: manyhot aggregate VOTES",
         )

@@ -84,8 +84,8 @@ class Votes:
         The classes that the file itself names, as in `Labels`.
     kind : str
         Empty if each question was asked by itself; `ONE_CLASS` or `COUNTED_CLASS` if each rater chose one
-        class of all. In the latter case, *no* answers to classes that no rater chose for the image are not
-        stored.
+        class per image. In this case, *no* answers are not stored for classes that no rater chose for the
+        image.
     """
 
     image_id: pa.Array

@@ -296,7 +296,7 @@ def check_rule(rule: str | Entry, *, seed: int = 0) -> None:
     assert verdict.fits.dtype == bool, f"{entry.name}: `fits` is not one flag per error"
     assert verdict.because.shape == (len(errors),), f"{entry.name}: `because` is not one class per error"
     assert (verdict.because[~verdict.fits] == NOTHING).all(), (
-        f"{entry.name}: a deciding class is given where the rule does not match"
+        f"{entry.name}: a deciding class is returned although the rule does not match"
     )
     assert verdict.because.max(initial=NOTHING) < errors.context.n_classes, f"{entry.name}: no such class"
     assert len(entry(errors.take(np.empty(0, np.int64))).fits) == 0, f"{entry.name} finds errors without any"

@@ -99,7 +99,7 @@ def _check_numbering(
     asked = Answers(told.question, rater[told.rater], told.answer, told.n_questions, told.n_raters)
     other = entry(shuffled, GoldenAnswers(asked, golden.yes, golden.experts, golden.asked))
     assert np.allclose(other.p[question], result.p, atol=1e-6), (
-        f"{entry.name}: the order of votes, or the numbering of questions or raters, matters"
+        f"{entry.name}: the result depends on the order of votes, or on the numbering of questions or raters"
     )
 
 
@@ -115,7 +115,7 @@ def _check_one_rater(entry: Entry, rng: np.random.Generator) -> None:
     answers, golden, _ = random_votes(rng, raters=1, votes=1)
     p = entry(answers, golden).p
     assert p[answers.answer == YES_ANSWER].min() >= p[answers.answer == NO_ANSWER].max(), (
-        f"{entry.name}: with one rater, a no gives a higher probability than a yes"
+        f"{entry.name}: with one rater, a no answer gives a higher probability than a yes answer"
     )
 
 

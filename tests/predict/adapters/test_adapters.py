@@ -229,7 +229,7 @@ def test_folders_and_checkpoints_that_do_not_fit(tmp_path, small):
         with pytest.raises(InputError) as error:
             find_model(f"timm/local-dir:{folder}")
         assert str(error.value) == (
-            f"The folder does not contain a network of timm.\n  where:   {folder}\n  got:     {got}\n"
+            f"The folder does not contain a timm network.\n  where:   {folder}\n  got:     {got}\n"
             "  allowed: a folder written by timm.models.save_for_hf"
         )
     path = tmp_path / "small.pth"
@@ -870,7 +870,7 @@ def test_a_name_without_its_family():
         "  allowed: efficientnet-lite0, efficientnet-lite1, efficientnet-lite2, squeezenet, timm/NAME, "
         "torchvision/NAME, open_clip/ARCH/PRETRAINED, onnx:FILE, openvino:FILE, python:MODULE:FUNCTION, "
         "head:FILE, trained:FILE, dropout:MODEL, ensemble:MODEL,MODEL\n"
-        "  do:      for a model of timm, use timm/resnet50; to search for a name, run manyhot "
+        "  do:      for a timm model, use timm/resnet50; to search for a name, run manyhot "
         "models '*resnet50*'"
     )
 

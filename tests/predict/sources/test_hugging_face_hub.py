@@ -192,7 +192,8 @@ def test_a_name_that_cannot_be_loaded(tmp_path, datasets):
     assert message.startswith(f"The data set cannot be loaded.\n  where:   hf:{tmp_path}/none\n  got:     ")
     assert message.endswith(
         "\n  allowed: hf:NAME or hf:NAME:SPLIT"
-        "\n  do:      check the name and the internet connection; a saved folder needs no hf:"
+        "\n  do:      check the name and the internet connection; the path of a saved folder does not start "
+        "with hf:"
     )
 
 

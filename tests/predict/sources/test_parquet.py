@@ -217,7 +217,7 @@ def test_two_images_of_one_id(tmp_path):
         f"  where:   {path}\n"
         f"  got:     {path}#0 and {path}#2\n"
         "  allowed: unique ids\n"
-        "  do:      add a column image_id, or predict the files one by one"
+        "  do:      add a column 'image_id', or predict the files one by one"
     )
 
 
@@ -308,7 +308,7 @@ def test_texts_that_are_not_utf8(tmp_path, column):
     path = write(tmp_path / "x.parquet", **(columns | {column: bad}))
     assert refusal(path) == (
         f"A text is not UTF-8.\n  where:   {path}, column {column}\n"
-        "  got:     Invalid UTF8 sequence at string index 0\n  do:      make it again"
+        "  got:     Invalid UTF8 sequence at string index 0\n  do:      create it again"
     )
 
 

@@ -402,7 +402,7 @@ def test_a_companion_that_is_beside_the_class_too_seldom():
             {"split": "labels.parquet"},
             "The table has no split.\n  where:   labels.parquet\n"
             "  got:     image_id, label, rated, usable, classes, state\n"
-            "  allowed: a table with the column image_id, filename, path or id, and the column split",
+            "  allowed: a table with the column image_id, filename, path or id and the column 'split'",
         ),
         (
             {"split": "train.csv"},

@@ -467,7 +467,7 @@ def test_backbones_of_one_name():
     assert str(caught.value) == (
         "Two models have the same name.\n"
         "  got:     a\n"
-        "  do:      leave one out, or name it, as in trained:FILE(name='mine')"
+        "  do:      leave one out, or give it another name, as in trained:FILE(name='mine')"
     )
 
 

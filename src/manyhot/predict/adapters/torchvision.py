@@ -18,7 +18,7 @@ from manyhot.registry import register
 
 @register("model", "torchvision", form="torchvision/NAME", classes="of the weights", published=r"[\w.-]+")
 def torchvision_network(name: str, *, checkpoint: str = "", preprocessing: Mapping[str, Any]) -> Network:
-    """Load a classifier of torchvision with the preprocessing of its published weights.
+    """Load a torchvision classifier with the preprocessing of its published weights.
 
     Parameters
     ----------

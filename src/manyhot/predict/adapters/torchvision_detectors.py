@@ -45,7 +45,7 @@ _UNUSED = ("__background__", "N/A")
 def torchvision_detector(
     name: str, *, weights: str = "DEFAULT", checkpoint: str = "", categories: str = ""
 ) -> ObjectDetector:
-    """Load a detector of torchvision with its own post-processing.
+    """Load a torchvision detector with its own post-processing.
 
     Parameters
     ----------

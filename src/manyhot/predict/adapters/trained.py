@@ -240,7 +240,7 @@ def _check_trained(timm: Any, trained: Trained, where: object) -> None:
     strange = [name for name in trained.options if name not in TIMM_OPTIONS]
     if strange or not timm.is_model(trained.architecture):
         raise InputError(
-            "The architecture of a trained network is not one of timm's.",
+            "The architecture of a trained network is not in timm.",
             where=where,
             got=f"{trained.architecture} with {strange[0]}" if strange else trained.architecture,
             allowed=f"a name in timm, with the options {', '.join(TIMM_OPTIONS)}",

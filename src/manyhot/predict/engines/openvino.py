@@ -42,7 +42,7 @@ def openvino_engine(network: Network, options: EngineOptions) -> Engine:
 
 
 def engine_from_export(exported: bytes, options: EngineOptions) -> Engine:
-    """Return the engine that another process exported, with a number of threads of its own.
+    """Return the engine that another process exported, with its own number of threads.
 
     EfficientNet-Lite0: 0.1 s, where converting it takes 2.
     """
@@ -52,7 +52,7 @@ def engine_from_export(exported: bytes, options: EngineOptions) -> Engine:
 
 
 def cpu_config(precision: EnginePrecision, workers: int) -> dict[str, str]:
-    """Return the settings with which a network is compiled for a number of threads."""
+    """Return the settings with which a network is compiled for a given number of threads."""
     return {
         # By default it computes in bf16 if the processor can, which changes logits by 0.4.
         "INFERENCE_PRECISION_HINT": precision.value,

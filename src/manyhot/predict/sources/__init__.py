@@ -65,7 +65,7 @@ def open_source(
     labels : path-like, optional
         CSV file with the label of each image. These labels replace the labels of the source.
     decoding : Decoding, optional
-        How models see the images. By default, the levels of images are not looked at.
+        How models see the images. By default, the levels of the images are not checked.
 
     Raises
     ------

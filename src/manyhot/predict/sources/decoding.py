@@ -58,7 +58,7 @@ class Decoding(Flattened):
         return bits
 
     def applied(self, source: ImageSource) -> ImageSource:
-        """Return a source whose images are decoded so, with a note if they use only part of their levels.
+        """Return a source decoded with these settings, with a note if images use only part of their levels.
 
         Raises
         ------
@@ -77,8 +77,8 @@ DECODING = Decoding()
 def levels_note(source: ImageSource) -> str:
     """Return a note if images of more than 8 bits use only part of their levels; empty if none does.
 
-    A sample of the images is read. The levels of an image are used in part if its highest value is less than
-    half the white level: 12 of 16 bits are a sixteenth of the range.
+    A sample of the images is read. An image uses only part of its levels if its highest value is less than
+    half the white level. For example, 12 of 16 bits are a sixteenth of the range.
     """
     highest, dark = 0, list[int]()
     n, white = 0, 0

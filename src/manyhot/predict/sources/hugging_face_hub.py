@@ -247,7 +247,8 @@ def _loaded(where: str, name: str, split: str) -> Any:
             where=where,
             got=first_line(error),
             allowed="hf:NAME or hf:NAME:SPLIT",
-            do="check the name and the internet connection; a saved folder needs no hf:",
+            do="check the name and the internet connection; the path of a saved folder does not start with "
+            "hf:",
         ) from error
     if not isinstance(found, dict):
         return found

@@ -241,7 +241,7 @@ def source_of(
         blocks = blocks_of(replace(columns, whole=True))
         ids = [name for block in blocks for name in block.ids]
     places = functools.partial(_place_of, blocks)
-    check_ids(ids, where, places, do=f"add a column {IMAGE_ID_COLUMNS[0]}, or predict the files one by one")
+    check_ids(ids, where, places, do=f"add a column {IMAGE_ID_COLUMNS[0]!r}, or predict the files one by one")
     parts = tuple(
         block.part(
             name, short_hash(f"{image} {label}" for image, label in zip(block.ids, block.labels, strict=True))
@@ -374,7 +374,7 @@ def _texts(column: pa.Array | pa.ChunkedArray, place: RowPosition, name: str) ->
             "A text is not UTF-8.",
             where=f"{place.file}, column {name}",
             got=str(error).rpartition(": ")[2],
-            do="make it again",
+            do="create it again",
         ) from error
     found: list[str | None] = texts.to_pylist()
     return found

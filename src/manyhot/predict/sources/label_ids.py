@@ -13,8 +13,8 @@ from manyhot.tables.labels import with_ids_like
 def labels_of_source(labels: Labels, source: ImageSource) -> tuple[Labels, Renamed]:
     """Return label sets with the image ids of a source, and how the ids were matched.
 
-    The ids of streams, such as remote archives, are not known before reading. The ids of the label sets must
-    be equal to them.
+    The ids of streams, such as remote archives, are unknown before the streams are read, so the ids of the
+    label sets must be equal to them.
 
     Raises
     ------

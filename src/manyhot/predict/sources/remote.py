@@ -37,7 +37,7 @@ _GOOD: dict[str, str] = {}
 
 
 class SourceLostError(InputError):
-    """The storage can no longer be reached, so that all images are missing and not only one."""
+    """The storage can no longer be reached, so all images are missing, not only one."""
 
 
 def is_remote(path: str) -> bool:
@@ -188,7 +188,7 @@ def filesystem_of(path: str) -> Any:
     Raises
     ------
     MissingExtraError, InputError
-        If a package is not installed, or if this kind of address does not exist.
+        If a package is not installed, or if this kind of address is not supported.
     """
     return _filesystem(_scheme(path))
 

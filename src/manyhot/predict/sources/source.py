@@ -93,7 +93,7 @@ class ImageSource:
     labelled_by : str
         The table that replaces the labels of the source; empty if there is none.
     bits : int or str, optional
-        The bits that images of more than 8 bits use; see `manyhot.predict.decode.GreyBits`.
+        Number of bits that images of more than 8 bits use; see `manyhot.predict.decode.GreyBits`.
     notes : tuple of str
         Notes on how the images are listed and decoded.
     """
@@ -286,12 +286,12 @@ def _with_bits(read: ImageReader, bits: int | str) -> bytes | str | Tensor:
 
 
 def decode_with_bits(source: ImageSource, bits: int | str) -> ImageSource:
-    """Return a source whose greyscale images of more than 8 bits are decoded with a number of bits."""
+    """Return a source whose greyscale images of more than 8 bits are decoded with `bits` bits."""
     return replace(source, parts=tuple(_GreyPart(part, bits) for part in source.parts), bits=bits)
 
 
 def stored_part(part: SourcePart) -> SourcePart:
-    """Return the part as it is stored, whatever the bits with which its images are decoded."""
+    """Return the part as it is stored, regardless of the number of bits with which its images are decoded."""
     return part.part if isinstance(part, _GreyPart) else part
 
 
@@ -319,15 +319,15 @@ class _AlteredPart(_PartOfPart):
 
 
 def original_part(part: SourcePart) -> SourcePart:
-    """Return the part that another alters, or a part that alters none."""
+    """Return the original of an altered part; any other part is returned unchanged."""
     return part.part if isinstance(part, _AlteredPart) else part
 
 
 def images_together(parts: Sequence[SourcePart]) -> Iterator[list[tuple[int, Item, ImageReader]]]:
     """Yield the images of a part, or of parts that alter the same images.
 
-    The images of one original are a list, each with the number of its part. The original is read and decoded
-    once, by the first that is read.
+    Each original yields one list: its images in all parts, each with the number of the part. The original is
+    read and decoded once, when the first altered image is read.
     """
     for item, read in original_part(parts[0]).items():
         original = functools.cache(functools.partial(_pixels, read))

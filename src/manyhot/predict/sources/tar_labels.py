@@ -20,12 +20,12 @@ Member = tuple[tarfile.TarInfo, bytes | None]
 
 
 def stem_of(member: Member) -> str:
-    """Return the name of a member without its last ending."""
+    """Return the name of a member without its last extension."""
     return member[0].name.rpartition(".")[0]
 
 
 class MembersBeside:
-    """The members of a sample that are no images, by name: a sample may have thousands."""
+    """The members of a sample that are not images, sorted by name, because a sample may have thousands."""
 
     def __init__(self, members: Iterable[Member]) -> None:
         self.all = list(members)
@@ -46,7 +46,7 @@ class MembersBeside:
 
 
 def class_of_archive(archive: str) -> str | None:
-    """Return the WordNet id in the name of one of ImageNet's archives, one per class; numbers name shards."""
+    """Return the WordNet id in an archive's name, as in ImageNet's archives per class; None for numbers."""
     found = re.fullmatch(r"(n\d{8})\.t.*", archive.rpartition("/")[2])
     return found[1] if found else None
 

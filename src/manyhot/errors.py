@@ -20,9 +20,10 @@ Each message states what is wrong, where, the invalid value, what is allowed, an
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 
 class ManyhotError(Exception):
@@ -102,6 +103,22 @@ def _shown(text: str) -> str:
     File names, ids and cells may come from anywhere; a line break in one could forge a line of the message.
     """
     return printable(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…")
+
+
+def first_names(names: Collection[object], most: int = 5) -> str:
+    """Return names for a message: the first ones, and how many more there are.
+
+    Examples
+    --------
+    >>> first_names(["cat", "cow", "dog"], 2)
+    'cat, cow and 1 more'
+    """
+    return ", ".join(map(str, itertools.islice(names, most))) + and_more(len(names) - most)
+
+
+def and_more(n: int) -> str:
+    """Return ``and 3 more`` after a space; nothing for 0."""
+    return f" and {n:,} more" if n > 0 else ""
 
 
 def printable(text: str) -> str:

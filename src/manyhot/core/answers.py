@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from manyhot.core.array_types import Bools, Floats, Ints, Ints8, Ints64
-from manyhot.errors import InputError
+from manyhot.errors import InputError, and_more
 
 ANSWERS = ("no", "maybe", "yes")
 """The three answers, in the order of their codes."""
@@ -150,7 +150,7 @@ def _check_once(answers: Answers) -> None:
         question, rater = divmod(int(cells[twice[0]]), answers.n_raters)
         raise InputError(
             "A rater answered a question twice.",
-            got=f"rater {rater}, question {question}" + (f" and {len(twice) - 1:,} more" * (len(twice) > 1)),
+            got=f"rater {rater}, question {question}{and_more(len(twice) - 1)}",
             allowed="at most one answer per rater and question",
         )
 

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import gammaincc, ndtr
 
 from manyhot.core.array_types import AnyFloats, Floats, Ints
-from manyhot.errors import InputError
+from manyhot.errors import InputError, and_more
 
 IMPLAUSIBLE = 1e-4
 """If a deviation is less probable than this, the sample counts as not drawn with the recorded
@@ -65,7 +65,7 @@ class AuditDesign:
             raise InputError(
                 "The probability of auditing an image is out of range.",
                 where=f"image {bad[0]:,} of {len(p):,}",
-                got=f"{p[bad[0]]:g}" + (f", and {len(bad) - 1:,} more" if len(bad) > 1 else ""),
+                got=f"{p[bad[0]]:g}{and_more(len(bad) - 1)}",
                 allowed="above 0 and at most 1",
                 do="give each image a positive probability; an audit says nothing about images that it "
                 "never draws",

@@ -25,7 +25,7 @@ from manyhot.core.choice_candidates import (
 )
 from manyhot.core.dirichlet_priors import RaterPrior
 from manyhot.core.expectation_maximisation import Fit, Patterns, check_fitting, maximise
-from manyhot.errors import InputError
+from manyhot.errors import InputError, and_more
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 
@@ -95,7 +95,7 @@ class Choices:
             image, rater = divmod(int(cells[twice[0]]), self.n_raters)
             raise InputError(
                 "A rater chose more than one class for an image.",
-                got=f"rater {rater}, image {image}" + f" and {len(twice) - 1:,} more" * (len(twice) > 1),
+                got=f"rater {rater}, image {image}{and_more(len(twice) - 1)}",
                 allowed="one class per rater and image",
             )
         del cells

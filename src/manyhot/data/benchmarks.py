@@ -15,7 +15,7 @@ import pyarrow as pa
 from manyhot import tables
 from manyhot.data import catalog
 from manyhot.data.download import DownloadProgress
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.formats import read_images, read_labels, read_predictions, read_results
 from manyhot.formats.imagenet_x import AVERAGE, FACTORS, PROTOTYPES
 from manyhot.formats.writing import PathLike
@@ -337,7 +337,7 @@ def _check_exists(source: PathLike) -> None:
         raise InputError(
             "The folder contains no results.parquet.",
             where=source,
-            got=", ".join(f.name for f in files[:3]) + (", …" if files[3:] else ""),
+            got=first_names([f.name for f in files], 3),
             do=f"pass its files: {path}/*.csv",
         )
     if path.exists():

@@ -40,7 +40,7 @@ from manyhot.diagnose.calibration_chapter import (
 )
 from manyhot.diagnose.calibration_classes import by_model, calibration_of_classes, class_tables
 from manyhot.diagnose.page import DiagnosisResult
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.evaluate.clusters import ClustersLike, cluster_notes, clusters_of
 from manyhot.evaluate.confidence import (
     FITTED_TO,
@@ -60,7 +60,6 @@ from manyhot.evaluate.options import MAX_MAP_RESAMPLES
 from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of, model_cases
-from manyhot.evaluate.terminal import first_names
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
 from manyhot.report.chapter import rows_by
@@ -358,8 +357,7 @@ class _Judge:
             )
 
     def _skipped(self) -> str:
-        names = ", ".join(self._without[:5])
-        return names + (f" and {len(self._without) - 5:,} more" if len(self._without) > 5 else "")
+        return first_names(self._without)
 
     def _all_notes(self) -> Iterator[str]:
         if _only_labels(self.labels):
@@ -380,7 +378,7 @@ class _Judge:
         for link in ("sigmoid", "softmax") if is_open or "sigmoid" in self._links else ():
             if link not in self._links:
                 continue
-            names = first_names(self._links[link])
+            names = first_names(self._links[link], 8)
             yield f"confidences are the {link} of the logits of {names}; to set another link, pass `links`"
         if {"sigmoid", "softmax"} <= set(self._links):
             yield "calibration errors of sigmoids and of softmax confidences are not comparable"

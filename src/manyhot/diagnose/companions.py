@@ -21,7 +21,7 @@ from manyhot.core.share_intervals import proportion_interval
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
 from manyhot.parameters import AtLeast, Count, Probability, Was
 from manyhot.run import QUIET, Run
@@ -323,7 +323,7 @@ class _Judge:
         if self._without:
             yield (
                 f"{self.dataset}: models without probabilities of all classes are left out: "
-                f"{_few(self._without)}"
+                f"{first_names(self._without)}"
             )
         if unknown := int(np.count_nonzero(~self._complete)):
             yield (
@@ -408,11 +408,6 @@ def _table(columns: Columns, dataset: str) -> pa.Table:
 
     of = schema("companions")
     return pa.table([column(given[f.name], f.type) for f in of], schema=of)
-
-
-def _few(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _set_lines(dataset: str, rows: list[Row], min_images: int, unmatched: str | None) -> Iterator[str]:

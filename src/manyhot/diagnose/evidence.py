@@ -21,7 +21,7 @@ from manyhot.core.error_kinds import NOTHING, ErrorContext, NeighbourLabels, rar
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.data import catalog
 from manyhot.data.data_sets import Source
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, first_names
 from manyhot.files import hashes_of
 from manyhot.formats import detect, read_findings, read_images, read_labels, read_objects
 from manyhot.formats.tsipras import read_superclasses
@@ -361,7 +361,7 @@ class ImageFacts:
             raise MatchError(
                 "The model has none of the classes.",
                 where=network.name,
-                got=", ".join(classes.keys[:3]) + (", …" if len(classes) > 3 else ""),
+                got=first_names(classes.keys, 3),
                 allowed=f"keys of {network.classes.name}, such as {network.classes.keys[0]}",
             )
         return facts
@@ -435,8 +435,7 @@ def class_tree(classes: ClassList | None) -> tuple[Hierarchy | None, str]:
         return None, ""
     note = f"superclasses are taken from WordNet, which has the names of {n:,} of {len(classes):,} classes"
     if lacking:
-        more = ", …" if lacking[_SHOWN:] else ""
-        note += f"; no superclass is known for {', '.join(lacking[:_SHOWN])}{more}"
+        note += f"; no superclass is known for {first_names(lacking, _SHOWN)}"
     own = [path or (f"own {i}",) for i, path in enumerate(paths)]
     return _in_wordnet(tuple(own)), note
 

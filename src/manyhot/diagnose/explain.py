@@ -25,7 +25,7 @@ from manyhot.diagnose.explanations import Explanations
 from manyhot.diagnose.localisation import Checked, Sanity, measure, summarise
 from manyhot.diagnose.page import forget_pictures
 from manyhot.diagnose.pixels.regions import Regions, enlarged, find_regions, highest, overlay, write_picture
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.files import atomic_write, hashes_of
 from manyhot.formats import ClassNamesLike, open_class_list
 from manyhot.formats.writing import PathLike
@@ -390,12 +390,13 @@ class _Job:
         ):
             if ids:
                 named = f"{len(ids):,} of the images named with `ids`"
-                yield f"{named} are not explained, because {reason}: {_some(sorted(ids))}"
+                yield f"{named} are not explained, because {reason}: {first_names(sorted(ids), 3)}"
         if self.facts.states is not None:
             keys = self.facts.states.classes.keys
             unknown = [k for i, k in enumerate(keys) if i not in self.facts.common]
             if unknown:
-                yield f"the model does not have {len(unknown):,} of {len(keys):,} classes: {_some(unknown)}"
+                few = first_names(unknown, 3)
+                yield f"the model does not have {len(unknown):,} of {len(keys):,} classes: {few}"
         if self.beyond:
             yield f"{self.beyond:,} objects are skipped, because their box is empty or outside the image"
 
@@ -424,7 +425,3 @@ _LONGEST_NAME = 200
 
 def _file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text.replace("/", "--"))[-_LONGEST_NAME:]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -24,7 +24,7 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.evidence import ErrorEvidence
 from manyhot.diagnose.label_issues_table import LabelIssues, issues_table
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.evaluate.gallery import with_photographs
 from manyhot.files import sha256
 from manyhot.formats import read_labels
@@ -266,8 +266,7 @@ def _notes(ensemble: Ensemble) -> list[str]:
     if uses_probabilities(ensemble):
         return []
     ranks = [m for m, known in zip(ensemble.names, ensemble.probabilities, strict=True) if known is None]
-    more = f" and {len(ranks) - 3:,} more" if len(ranks) > 3 else ""
-    who = f"{', '.join(ranks[:3])}{more} {'has' if len(ranks) == 1 else 'have'}"
+    who = f"{first_names(ranks, 3)} {'has' if len(ranks) == 1 else 'have'}"
     return [
         f"{who} no probabilities, so only the top class of each model is used, and confident learning is "
         "skipped"

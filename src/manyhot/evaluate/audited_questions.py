@@ -24,7 +24,7 @@ from manyhot.core.score_threshold import least_of_rows, least_score
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, Case, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import Reading, open_labels
-from manyhot.errors import InputError
+from manyhot.errors import InputError, and_more
 from manyhot.evaluate.requirements import case_for, option_of
 from manyhot.evaluate.result_rows import Note, Number
 from manyhot.evaluate.slices import ALL
@@ -119,7 +119,7 @@ def _probabilities(proposals: pa.Table, asked: Floats32, image_id: pa.Array, pat
         raise InputError(
             "The probability of asking a question is out of range.",
             where=f"{path}, row {bad[0]}",
-            got=f"{probability[bad[0]]:g}" + (f", and {len(bad) - 1:,} more" if len(bad) > 1 else ""),
+            got=f"{probability[bad[0]]:g}{and_more(len(bad) - 1)}",
             allowed="above 0 and at most 1",
             do="pass the file that manyhot audit wrote, unchanged",
         )

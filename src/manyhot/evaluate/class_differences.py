@@ -15,6 +15,7 @@ from manyhot.core.jackknife import FEWEST_POSITIVES
 from manyhot.core.model_pairs import holm
 from manyhot.core.ranking import class_differences
 from manyhot.core.sets import Case
+from manyhot.errors import first_names
 from manyhot.evaluate.per_class.class_tables import MASKED, MASKED_ROWS
 from manyhot.report.text import counted
 from manyhot.tables import Row, schema
@@ -199,7 +200,7 @@ def _verdict(tested: Sequence[Row]) -> str:
     behind = [row["key"] for row in apart if row["difference"] < 0]
     model, reference = tested[0]["model"], tested[0]["reference"]
     each = ((model, ahead), (reference, behind))
-    parts = [f"{name} is better on {_named(keys, MOST_CLASSES)}" for name, keys in each if keys]
+    parts = [f"{name} is better on {first_names(keys, MOST_CLASSES)}" for name, keys in each if keys]
     if parts:
         return f"{'; '.join(parts)}."
     which = "the class" if len(tested) == 1 else f"any of the {len(tested):,} classes"
@@ -217,11 +218,11 @@ def _coverage(untested: Sequence[Row], n: int, n_absent: int) -> Iterator[str]:
         have = have if enough else f"None of {counted(n, 'class')} has"
         yield (
             f"{have} the {FEWEST_POSITIVES} images that a test needs. Not tested: "
-            f"{_named(few, MOST_UNTESTED)}."
+            f"{first_names(few, MOST_UNTESTED)}."
         )
     if alike:
         why = "all their images are in one cluster, or leaving out images does not change the difference"
-        yield f"Not tested, because {why}: {_named(alike, MOST_UNTESTED)}."
+        yield f"Not tested, because {why}: {first_names(alike, MOST_UNTESTED)}."
     if n_absent:
         yield f"{counted(n_absent, 'class')} {'is' if n_absent == 1 else 'are'} on no image."
 
@@ -237,8 +238,3 @@ def _balance(rows: Sequence[Row]) -> str:
         f"{model} has the higher AP on {ahead:,} of the {counted(len(rows), 'class')}, and {reference} on "
         f"{behind:,}{f'; the APs are equal on {equal:,}' if equal else ''} (a count{included}, not a test)."
     )
-
-
-def _named(keys: Sequence[str], most: int) -> str:
-    shown = ", ".join(keys[:most])
-    return shown if len(keys) <= most else f"{shown} and {len(keys) - most:,} more"

@@ -24,7 +24,7 @@ from manyhot.core.equal_accuracy import (
     count_swaps,
     shared_models,
 )
-from manyhot.errors import InputError, MatchError, UsageError
+from manyhot.errors import InputError, MatchError, UsageError, first_names
 from manyhot.evaluate.drops import END, END_COLUMNS
 from manyhot.formats.writing import PathLike
 from manyhot.tables import End, Results, Row, one_chunk, schema
@@ -144,7 +144,7 @@ def group_names(groups: Groups, results: Results, arguments: Sequence[Sequence[R
         raise InputError(
             "There must be two groups of models.",
             where=None if isinstance(groups, Mapping) else groups,
-            got=", ".join(distinct[:5]) + ", …" * (len(distinct) > 5) or "no model of these results",
+            got=first_names(distinct) or "no model of these results",
             allowed="two",
         )
     return found
@@ -210,8 +210,7 @@ def _by_column(spec: str, models: pa.Table) -> dict[str, str]:
     has = {model: v == value for model, v in values.items()}
     if not any(has.values()):
         known = sorted(set(values.values()) - {"None"})
-        allowed = ", ".join(known[:12]) + ", …" * (len(known) > 12)
-        raise InputError(f"No model has this {column}.", got=value, allowed=allowed)
+        raise InputError(f"No model has this {column}.", got=value, allowed=first_names(known, 12))
     first = [(m, f"other {column}") for m, is_second in has.items() if not is_second]
     return dict([*first, *((m, value) for m, is_second in has.items() if is_second)])
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.data.benchmarks import ResultsLike, flattened, open_results
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.evaluate.joined_models import join
 from manyhot.evaluate.ranks import narrow, rank_models
-from manyhot.evaluate.terminal import first_names, span_text
+from manyhot.evaluate.terminal import span_text
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import AtLeast, Positional, Shown, Was
 from manyhot.report.export import for_paper, write_text_table
@@ -177,7 +177,7 @@ def ranked_lines(shown: pa.Table) -> Iterator[str]:
         )
     if without["models"]:
         do = f"; to rank by {without['metric']}: manyhot leaderboard RESULTS --by {without['metric']}"
-        names = first_names(without["models"])
+        names = first_names(without["models"], 8)
         yield f"without {by}: {names}{do if without['metric'] else ''}"
 
 

@@ -10,6 +10,7 @@ from manyhot.core.estimates import Estimate, Ratio
 from manyhot.core.jackknife import UNVARYING, rarest_classes
 from manyhot.core.ratio_intervals import FEW_IMAGES, FEWEST_CASES
 from manyhot.core.sets import NO, YES, Case, LabelSets
+from manyhot.errors import first_names
 from manyhot.evaluate.result_rows import Number
 from manyhot.tables.result_tables import describe_metric
 
@@ -83,6 +84,5 @@ def _without_rare_classes(sets: LabelSets, reason: str, names: Sequence[str], *,
     rare = rarest_classes(counts)
     if not len(rare):
         return ""
-    shown = ", ".join(f"{names[i]} ({counts[i]:,})" for i in rare[:_SHOWN])
-    more = f" and {len(rare) - _SHOWN:,} more" if len(rare) > _SHOWN else ""
-    return f"; without {shown}{more}, there is an interval: pass the list of the other classes as `classes`"
+    shown = first_names([f"{names[i]} ({counts[i]:,})" for i in rare], _SHOWN)
+    return f"; without {shown}, there is an interval: pass the list of the other classes as `classes`"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 
 from manyhot import tables
 from manyhot.classes import ClassList
-from manyhot.errors import InputError, MissingExtraError
+from manyhot.errors import InputError, MissingExtraError, first_names
 from manyhot.files import atomic_write
 from manyhot.formats.writing import PathLike
 from manyhot.tables import Results
@@ -97,19 +97,15 @@ def note_on_replaced(results: pa.Table, out: PathLike) -> str:
         if lost:
             what = "of" if column == "model" else "on"
             return (
-                f"the earlier results in {out} were replaced, and those {what} {_some(lost)} are gone; to "
-                "keep the results of several runs, write each run to its own folder"
+                f"the earlier results in {out} were replaced, and those {what} "
+                f"{first_names(lost, _MOST_NAMED)} are gone; to keep the results of several "
+                "runs, write each run to its own folder"
             )
     return ""
 
 
 _MOST_NAMED = 10
 """Maximum number of names in a note."""
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_MOST_NAMED])
-    return shown if len(names) <= _MOST_NAMED else f"{shown}, … ({len(names):,} in all)"
 
 
 def write_numbers(

@@ -16,11 +16,11 @@ from pyarrow import compute as pc
 
 from manyhot.console import table_lines
 from manyhot.core.model_pairs import holm
-from manyhot.errors import InputError, UsageError
+from manyhot.errors import InputError, UsageError, first_names
 from manyhot.evaluate.compared_pairs import ComparedPairs
 from manyhot.evaluate.ranks import at_end, image_groups, leading_metric, shown_metrics
 from manyhot.evaluate.slices import ALL
-from manyhot.evaluate.terminal import first_names, spaced
+from manyhot.evaluate.terminal import spaced
 from manyhot.report.text import Metric, metrics_of
 from manyhot.tables import End, ModelValue, Results
 
@@ -251,16 +251,16 @@ def noise_line(best: str, pairs: Sequence[Difference]) -> str:
     far = [d for d in tested if d.p is not None and d.p < NOISE]
     how = f"paired differences of {metric.name}, Holm's correction for these {n:,} comparisons"
     untested = [d.model for d in pairs if d.p is None]
-    how += f"; not compared, because they have no p: {first_names(untested)}" if untested else ""
+    how += f"; not compared, because they have no p: {first_names(untested, 8)}" if untested else ""
     if _has_better(pairs):
         n_better = sum(d.difference < 0 if metric.lower_is_better else d.difference > 0 for d in far)
         counts = f"{n_better:,} better and {len(far) - n_better:,} worse"
-        within = first_names(near) or "none"
+        within = first_names(near, 8) or "none"
         return f"Compared with {best}: {counts} beyond noise; within noise: {within} ({how})."
     if not near:
         others = f"{n:,} of {len(pairs):,} others" if untested else "all others"
         return f"{best} is better than {others} beyond noise ({how})."
-    return f"Within noise of the best, {best}: {first_names(near)} ({how})."
+    return f"Within noise of the best, {best}: {first_names(near, 8)} ({how})."
 
 
 def _has_better(pairs: Sequence[Difference]) -> bool:

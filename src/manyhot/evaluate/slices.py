@@ -29,7 +29,7 @@ from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.core.top_classes import top_k
 from manyhot.data.data_sets import Source
-from manyhot.errors import InputError, OrderError
+from manyhot.errors import InputError, OrderError, first_names
 from manyhot.evaluate.class_thresholds import ClassThresholds
 from manyhot.run import QUIET, Run
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes, one_chunk
@@ -315,9 +315,8 @@ def score_doubts(case: Case, classes: ClassList | None, *, has_top: bool = True)
         )
     constant = constant_scores(case)
     if len(constant):
-        names = ", ".join(f"class {c}" if classes is None else classes.names[c] for c in constant[:5])
-        more = f" and {len(constant) - 5:,} more classes" if len(constant) > 5 else ""
-        yield f"the scores of {names}{more} are the same for all images"
+        names = first_names([f"class {c}" if classes is None else classes.names[c] for c in constant])
+        yield f"the scores of {names} are the same for all images"
     if are_probabilities(case):
         yield (
             "the scores are declared as logits, but all are between 0 and 1, as probabilities are: pass "

@@ -13,7 +13,7 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, from_json, to_json
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, first_names
 from manyhot.tables import Labels, one_chunk
 from manyhot.tables.class_values import on_host
 from manyhot.tables.labels import zeros_listed
@@ -328,8 +328,7 @@ def _digest(data: bytes) -> int:
 
 def some_names(classes: ClassList | None) -> str:
     """Return the first few classes for a message, or an empty string without a class list."""
-    keys = classes.keys if classes else ()
-    return ", ".join(keys[:5]) + (", …" if len(keys) > 5 else "")
+    return first_names(classes.keys if classes else ())
 
 
 def _differing(ids: pa.ChunkedArray) -> MatchError:

@@ -13,7 +13,7 @@ from manyhot.classes import ClassList, class_list_of
 from manyhot.core.top_classes import top_k
 from manyhot.data.inputs import Reading
 from manyhot.data.table_inputs import labels_of_table
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.evaluate.evaluate import evaluate
 from manyhot.evaluate.requirements import depth_of
 from manyhot.evaluate.result_rows import Note
@@ -438,4 +438,4 @@ def _size(classes: ClassList | None, n_classes: int) -> int:
 
 def _text(value: Any) -> str:
     shown = value if isinstance(value, list) else [value]
-    return ", ".join(map(str, shown[:10])) + (", …" if len(shown) > 10 else "")
+    return first_names(shown, 10)

@@ -481,9 +481,3 @@ def _points(value: float | None) -> str:
 def span_text(lo: float | None, hi: float | None, scale: int = 100, digits: int = 2) -> str:
     """Return the ends of an interval as text; a dash if there is no interval."""
     return "–" if lo is None or hi is None else f"{lo * scale:.{digits}f} to {hi * scale:.{digits}f}"
-
-
-def first_names(names: Sequence[str], most: int = 8) -> str:
-    """Return names as text: the first ones, and how many more there are."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from manyhot.classes import ClassList
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, and_more
 from manyhot.formats.reading import cut_for_message
 
 
@@ -76,7 +76,7 @@ def check_sets_once(chosen: pl.DataFrame, path: Path) -> None:
         n = twice.select(pair).n_unique()
         raise MatchError(
             "A rater chose two sets of classes for an image.",
-            where=f"{path}, image {image}" + (f", and {n - 1:,} more" if n > 1 else ""),
+            where=f"{path}, image {image}{and_more(n - 1)}",
             got=f"rater {rater}",
             allowed="one row per rater and image, or a column 'answered_at' that gives their order",
         )

@@ -15,7 +15,7 @@ from numpy import typing as npt
 from manyhot.classes import ClassList, class_list, classes_seen, from_keys
 from manyhot.core.answers import ANSWERS
 from manyhot.core.array_types import Ints64
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.formats.array_files import load_array, members
 from manyhot.formats.choice_cells import check_joined, check_sets_once, with_sets
 from manyhot.formats.choice_times import WHEN, kept_times, order_of, vote_times
@@ -221,7 +221,7 @@ def _wide(path: Path) -> bool:
     raise InputError(
         "The numbers in this table may be classes (one column per rater) or counts (one column per class).",
         where=path,
-        got=f"the columns {', '.join(frame.columns[:5])}{', …' if len(frame.columns) > 5 else ''}",
+        got=f"the columns {first_names(frame.columns)}",
         do="pass the format `rater-columns` or `counts` as `format`",
     )
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bytes, Floats
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in
 from manyhot.formats.headers import ID_NEEDS, class_name_column, fold_name, image_name_column, is_metadata
 from manyhot.formats.number_columns import NumberColumn, describe_columns, read_flat_frame, value_columns
@@ -251,7 +251,7 @@ def _read_columns(path: Path, prefix: str = "") -> tuple[list[NumberColumn], pa.
 
 
 def _several(names: Sequence[str], most: int = 8) -> str:
-    return ", ".join(map(cut_for_message, names[:most])) + (", …" if len(names) > most else "")
+    return first_names([*map(cut_for_message, names)], most)
 
 
 def _label_columns(columns: Sequence[NumberColumn], prefix: str, path: Path) -> list[NumberColumn]:

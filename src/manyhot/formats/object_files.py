@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList, class_list_of, from_keys
-from manyhot.errors import InputError, ManyhotError
+from manyhot.errors import InputError, ManyhotError, first_names
 from manyhot.formats.reading import (
     FOLDER,
     cut_for_message,
@@ -296,8 +296,7 @@ def named_in_coco(about: dict[str, Any], key: str, among: Mapping[str, _T], path
     value, what = about.get(key), key.removesuffix("_id")
     if isinstance(value, int | float | str) and (found := among.get(id_of_coco(value))) is not None:
         return found
-    some = ", ".join(map(str, list(among)[:5])) + (", …" if len(among) > 5 else "")
-    some = f": {some}" if among else ""
+    some = f": {first_names(among)}" if among else ""
     raise InputError(
         f"An annotation has an unknown {what}." if key in about else f"An annotation has no {what}.",
         where=f"{path}, annotation {about.get('id', 'without an id')}",

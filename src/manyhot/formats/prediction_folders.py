@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.formats import PathLike, detect, no_such_file, suffixes_of
 from manyhot.formats.pickles import MAY_RUN, PICKLES, SAVE
 from manyhot.formats.reading import declared, reading
@@ -112,7 +112,10 @@ def _notes(folder: Path, inside: Collection[Path], others: Collection[str] = ())
             plain.append(path.suffix.lower() or "no suffix")
         elif reason[0]:
             by_reason.setdefault(reason, []).append(path.name)
-    notes = [f"not read, because they {why}: {_named(names)}; {do}" for (why, do), names in by_reason.items()]
+    notes = [
+        f"not read, because they {why}: {first_names(names, _MOST_NAMED)}; {do}"
+        for (why, do), names in by_reason.items()
+    ]
     if plain:
         kinds = ", ".join(f"{n} {suffix}" for suffix, n in sorted(Counter(plain).items()))
         notes.append(f"not read, because they are neither tables nor arrays: {kinds}")
@@ -154,8 +157,3 @@ def _holds_any(folder: Path) -> bool:
         )
     except OSError:
         return False
-
-
-def _named(names: list[str]) -> str:
-    shown = ", ".join(names[:_MOST_NAMED])
-    return shown if len(names) <= _MOST_NAMED else f"{shown}, … ({len(names):,} files)"

@@ -12,7 +12,7 @@ import numpy as np
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Ints
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, first_names
 from manyhot.formats.table_files import read_frame
 from manyhot.tables.class_list_unions import find_class
 
@@ -71,11 +71,11 @@ class MatchedClasses:
         if lacking:
             yield (
                 f"{len(lacking):,} of {len(self.classes):,} classes of the data set are not classes of the "
-                f"detector, so they are not in the label sets: {_some(lacking)}"
+                f"detector, so they are not in the label sets: {first_names(lacking, 12)}"
             )
         unused = [self.own.names[i] for i, t in enumerate(self.class_of) if t == NO_CLASS]
         if unused:
-            yield f"{len(unused):,} classes of the detector are not used: {_some(unused)}"
+            yield f"{len(unused):,} classes of the detector are not used: {first_names(unused, 12)}"
 
 
 @dataclass
@@ -118,8 +118,8 @@ def match_classes(own: ClassList, classes: ClassList, path: Path | None = None) 
         raise MatchError(
             "The detector has none of the classes of the data set.",
             where=own.name,
-            got=_some(list(classes.names)),
-            allowed=f"names such as {_some(list(own.names))}",
+            got=first_names(classes.names, 12),
+            allowed=f"names such as {first_names(own.names, 12)}",
             do="pass `class_map`, a table with the columns 'detector_class' and 'class'",
         )
     return MatchedClasses(own, classes, class_of)
@@ -147,7 +147,3 @@ def _read(path: Path, own: ClassList, classes: ClassList) -> Mapping[int, int]:
 
 def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).casefold()
-
-
-def _some(names: list[str], most: int = 12) -> str:
-    return ", ".join(names) if len(names) <= most else f"{', '.join(names[:most])}, …"

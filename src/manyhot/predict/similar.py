@@ -15,7 +15,7 @@ from pyarrow import compute as pc
 from manyhot.command import command
 from manyhot.core.nearest import NOBODY, Neighbours, nearest, nearest_by_class
 from manyhot.core.sets import NO_LABEL
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, first_names
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, Count, Shown, Was
 from manyhot.predict.embeddings import ClassIds, Embedded, EmbeddingFiles
@@ -215,8 +215,7 @@ def _class_notes(
 def _named(missing: ClassIds, most: int = 3) -> str:
     if not len(missing):
         return ""
-    shown = ", ".join(map(str, missing[:most])) + (", …" if len(missing) > most else "")
-    return f", and no image at all of {len(missing):,} classes ({shown})"
+    return f", and no image at all of {len(missing):,} classes ({first_names(missing, most)})"
 
 
 def _blank_notes(index: Embedded, queries: Embedded, neighbours: Neighbours) -> list[str]:

@@ -13,6 +13,7 @@ from manyhot import registry, tables
 from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import NO, YES, Answers, GoldenAnswers
 from manyhot.core.dawid_skene import CHANCE, FEWEST_RATERS
+from manyhot.errors import first_names
 from manyhot.tables import Golden, Labels, Refined, Votes
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.vote_labels import METHOD
@@ -129,7 +130,7 @@ def _alike(votes: Votes, answers: Answers) -> Iterator[str]:
     alike = (counts.max(1) == counts.sum(1)) & (counts.sum(1) >= _FEWEST)
     if alike.any() and not alike.all():
         names = [str(votes.rater_id[int(r)].as_py()) for r in np.flatnonzero(alike)]
-        listed = ", ".join(names[:10]) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
+        listed = first_names(names, 10)
         yield (
             f"some raters gave the same answer to all of their questions (at least {_FEWEST} per rater), so "
             f"their answers carry little information: {listed}"

@@ -33,7 +33,7 @@ from manyhot.core.next_questions import (
 )
 from manyhot.core.next_questions import settled as _is_settled
 from manyhot.core.raters import SPAMMER, informedness_of
-from manyhot.errors import InputError, MatchError, UnknownNameError
+from manyhot.errors import InputError, MatchError, UnknownNameError, first_names
 from manyhot.files import sha256
 from manyhot.formats import read_proposals
 from manyhot.parameters import Between, Count, InCampaign, Probability
@@ -386,7 +386,7 @@ def _index(votes: Votes, rater: str) -> int:
         raise UnknownNameError(
             f"There are no answers of the rater {rater!r}.",
             where=votes.name or None,
-            allowed=", ".join(names[:10]) + (", …" if len(names) > 10 else ""),
+            allowed=first_names(names, 10),
             do=f"did you mean {near[0]!r}?" if near else "leave the rater out for one of average quality",
         )
     return int(place)

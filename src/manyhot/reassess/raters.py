@@ -25,6 +25,7 @@ from manyhot.core.raters import (
     rater_pairs,
     too_fast,
 )
+from manyhot.errors import first_names
 from manyhot.tables import Votes, schema
 from manyhot.tables.definitions import COUNT, REAL, TEXT, TEXTS, declare_table, interval
 
@@ -280,8 +281,9 @@ def flag_lines(raters: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for flag, rule in FLAGS.items():
         flagged = [r["rater_id"] for r in raters if flag in r["flags"]]
         if flagged:
-            shown = ", ".join(flagged[:10]) + (", …" if len(flagged) > 10 else "")
-            yield from textwrap.wrap(f"{flag}: {shown} ({rule})", 88, subsequent_indent="  ")
+            yield from textwrap.wrap(
+                f"{flag}: {first_names(flagged, 10)} ({rule})", 88, subsequent_indent="  "
+            )
 
 
 def decimal_text(value: float | None) -> str:

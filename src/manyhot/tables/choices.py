@@ -15,7 +15,7 @@ from manyhot.classes import ClassList
 from manyhot.core.answers import NO, YES
 from manyhot.core.array_types import Ints, Ints8
 from manyhot.core.choices import Choices
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, and_more
 from manyhot.tables.own_classes import own_list
 from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS, Votes, numbered
 
@@ -161,8 +161,7 @@ class ChoiceColumns:
         chosen = dict.fromkeys(self.classes.keys[c] for c in self.class_id[cells == twice[0]])
         raise MatchError(
             "A rater chose more than one class for an image.",
-            where=f"{self.name or 'votes'}, image {images[at]}"
-            + (f", and {len(twice) - 1:,} more" if len(twice) > 1 else ""),
+            where=f"{self.name or 'votes'}, image {images[at]}{and_more(len(twice) - 1)}",
             got=f"rater {raters[who]}: {', '.join(list(chosen)[:5])}" + ", twice" * (len(chosen) == 1),
             allowed="one class per rater and image",
             do="keep one class, or, if raters chose sets of classes, use the format choices(several=True)",

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from manyhot.classes import normal_name
 from manyhot.core.array_types import Ints, Ints64
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, and_more
 from manyhot.tables.image_ids import image_name_column, nearest_way
 
 
@@ -133,8 +133,7 @@ def check_range(classes: Ints, rows: Ints, ids: pa.Array, n_classes: int, where:
     one_based = classes.min() == 1 and classes.max() == n_classes
     raise InputError(
         "A class is out of range.",
-        where=f"{where}, image {ids[int(rows[bad[0]])]}"
-        + (f" and {len(bad) - 1:,} more" if len(bad) > 1 else ""),
+        where=f"{where}, image {ids[int(rows[bad[0]])]}{and_more(len(bad) - 1)}",
         got=int(classes[bad[0]]),
         allowed=f"0 to {n_classes - 1}",
         do="subtract 1: these indices start at 1" if one_based else "check the class list of the file",

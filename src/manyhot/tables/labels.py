@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.classes import ClassList, class_list_of, from_keys
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, and_more
 from manyhot.tables.definitions import STATES
 from manyhot.tables.frames import check_range, check_unique, one_chunk
 from manyhot.tables.image_ids import AUTO, Renamed, ids_like
@@ -411,8 +411,7 @@ def _check_same_label(labels: Labels | Images, own: pa.Array, theirs: pa.Array) 
         row = pc.index(differ, True).as_py()
         raise InputError(
             "Two files have different original labels for an image.",
-            where=f"{labels.name or 'labels'}, image {labels.image_id[row]}"
-            + (f" and {n - 1:,} more" if n > 1 else ""),
+            where=f"{labels.name or 'labels'}, image {labels.image_id[row]}{and_more(n - 1)}",
             got=f"{own[row]} and {theirs[row]}",
             do="check that both files have the same class list and data set",
         )

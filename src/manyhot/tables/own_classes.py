@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list, class_list_of, classes_seen
 from manyhot.core.array_types import Ints, Ints32
-from manyhot.errors import MatchError
+from manyhot.errors import MatchError, first_names
 from manyhot.tables.class_list_unions import find_class, followed_by, keys_not_in, sorted_by_key, union_of
 from manyhot.tables.frames import one_chunk
 from manyhot.tables.labels import Images, Labels, with_zeros
@@ -157,22 +157,22 @@ class JoinedClasses:
             absent += tuple(own.keys[i] for i in range(len(own)) if find_class(own, i, listed) is None)
         if absent:
             return (
-                f"{predictions.model}: the scores of {listed_names(absent)} were left out, because the class "
-                "list does not contain them; the other scores are unchanged, so probabilities may not add "
-                "up to 1"
+                f"{predictions.model}: the scores of {first_names(absent, _EXAMPLES)} were left out, because "
+                "the class list does not contain them; the other scores are unchanged, so probabilities may "
+                "not add up to 1"
             )
         if self.numbered and self.classes is not None:
             return (
                 "the labels contain numbers of classes and no names, so they are assumed to be positions "
-                f"among the classes of the predictions: {listed_names(self.classes.keys)}; write the names "
-                "into the labels, or pass `classes` in the order of the numbers"
+                f"among the classes of the predictions: {first_names(self.classes.keys, _EXAMPLES)}; write "
+                "the names into the labels, or pass `classes` in the order of the numbers"
             )
         if self.columns is None or _list_of(predictions) is not None:
             return ""
         order = "order of the labels' classes" if self.columns.is_complete else "sorted order of their names"
         return (
             f"the columns of scores have no names, so they are assumed to be in the {order}: "
-            f"{listed_names(self.columns.keys)}; pass `classes` if the columns are in another order"
+            f"{first_names(self.columns.keys, _EXAMPLES)}; pass `classes` if the columns are in another order"
         )
 
     def _in_columns(self, model: Predictions, columns: ClassList) -> Predictions:
@@ -185,7 +185,7 @@ class JoinedClasses:
             "classes, and its columns have no names.",
             where=model.source or None,
             got=f"{width:,} columns",
-            allowed=f"{len(columns):,}, one for each of {listed_names(columns.keys)}",
+            allowed=f"{len(columns):,}, one for each of {first_names(columns.keys, _EXAMPLES)}",
             do="pass the classes in the order of the columns as `classes`",
         )
 
@@ -199,7 +199,7 @@ class JoinedClasses:
             raise MatchError(
                 f"{model.model} predicts classes that are not in the class list.",
                 where=model.source or None,
-                got=listed_names(absent),
+                got=first_names(absent, _EXAMPLES),
                 allowed=f"the {len(self.classes):,} classes of {self.classes.name}",
                 do=_NAME_CLASSES
                 if are_numbers(own.keys)
@@ -214,7 +214,7 @@ class JoinedClasses:
             raise MatchError(
                 "The labels have classes that are not in the class list.",
                 where=labels.name or None,
-                got=listed_names([own.keys[i] for i in absent]),
+                got=first_names([own.keys[i] for i in absent], _EXAMPLES),
                 allowed=f"the {len(self.classes):,} classes of {self.classes.name}",
                 do="pass the list of all classes as `classes`",
             )
@@ -226,7 +226,7 @@ class JoinedClasses:
             raise MatchError(
                 f"{model.model} has no scores for some classes.",
                 where=model.source or None,
-                got=listed_names([self.classes.keys[i] for i in missing]),
+                got=first_names([self.classes.keys[i] for i in missing], _EXAMPLES),
                 allowed=f"scores for the {self.n_classes:,} classes of {self.classes.name}",
                 do="predict these classes, too, or leave them out of the labels; if labels have a column for "
                 "each class, `classes` selects columns: pass the list of the predicted classes",
@@ -297,8 +297,8 @@ def _check_common(lists: Sequence[ClassList], model: ClassList, predictions: Pre
     raise MatchError(
         f"{predictions.model} has no class in common with the labels.",
         where=predictions.source or None,
-        got=listed_names(model.keys),
-        allowed=f"{listed_names(lists[0].keys)}, as in {lists[0].name or 'the labels'}",
+        got=first_names(model.keys, _EXAMPLES),
+        allowed=f"{first_names(lists[0].keys, _EXAMPLES)}, as in {lists[0].name or 'the labels'}",
         do=_NAME_CLASSES if are_numbers(model.keys) else "pass predictions of these classes",
     )
 
@@ -402,9 +402,3 @@ def _with_label(table: pa.Table, at: Ints32) -> pa.Table:
         return table
     label = pa.array(at, pa.int32()).take(one_chunk(table["label"]).cast(pa.int32()))
     return table.set_column(table.column_names.index("label"), "label", label)
-
-
-def listed_names(names: Collection[str], most: int = _EXAMPLES) -> str:
-    """Return the first names for a message, and the number of all if there are more."""
-    shown = ", ".join(list(names)[:most])
-    return shown if len(names) <= most else f"{shown}, … ({len(names):,} names)"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from manyhot.classes import ClassList, folded_name, normal_name
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.tables import FramePart
 from manyhot.tables.class_values import has_texts, names_in
 
@@ -58,7 +58,7 @@ def _read(part: FramePart, class_names: set[str]) -> FramePart:
         raise InputError(
             "The whole numbers in named columns may be scores of these classes, or classes, best first.",
             where=part.where,
-            got=f"the columns {', '.join(names[:5])}{', …' if len(names) > 5 else ''}",
+            got=f"the columns {first_names(names)}",
             do="if they are scores, pass `classes` or floats (frame.astype(float)); if they are classes, "
             "pass frame.to_numpy()",
         )

@@ -11,6 +11,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Ints
+from manyhot.errors import first_names
 from manyhot.tables.frames import one_chunk
 from manyhot.tables.labels import Labels
 
@@ -64,11 +65,10 @@ def _filtered(column: pa.ListArray, keep: Bools, rows: Ints, *, is_own: bool = F
 def _note_on_left_out(labels: Labels, selected: Labels, names: Sequence[str], why: str) -> str:
     """Return which classes were left out, and how many images had only these."""
     n_before, n_after = _n_with_classes(labels), _n_with_classes(selected)
-    shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     what = "1 class" if len(names) == 1 else f"{len(names):,} classes"
     return (
-        f"{what} of the labels {why}, and {'is' if len(names) == 1 else 'are'} left out: {shown}; "
-        f"{n_before - n_after:,} of {n_before:,} images with valid classes keep none"
+        f"{what} of the labels {why}, and {'is' if len(names) == 1 else 'are'} left out: "
+        f"{first_names(names)}; {n_before - n_after:,} of {n_before:,} images with valid classes keep none"
     )
 
 

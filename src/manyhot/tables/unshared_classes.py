@@ -9,10 +9,11 @@ import numpy as np
 
 from manyhot.classes import ClassList
 from manyhot.core.sets import YES
+from manyhot.errors import first_names
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.class_list_unions import classes_at, find_class, keys_not_in
 from manyhot.tables.labels import Images, Labels
-from manyhot.tables.own_classes import JoinedClasses, listed_names
+from manyhot.tables.own_classes import JoinedClasses
 from manyhot.tables.predictions import Predictions
 from manyhot.tables.selected_classes import left_out_classes, selected_with_note
 
@@ -76,7 +77,7 @@ def unlabelled_classes(labels: Labels, images: Images | None, joined: JoinedClas
 
 def note_on_unlabelled(classes: ClassList, only: Sequence[int], model: Predictions) -> str:
     """Return a note on classes, or other columns, of the predictions that the labels do not have."""
-    names = listed_names([classes.keys[i] for i in only], _MOST_UNLABELLED)
+    names = first_names([classes.keys[i] for i in only], _MOST_UNLABELLED)
     they, them = ("it counts", "it") if len(only) == 1 else ("they count", "them")
     columns, do = "classes", f"drop {them} from the predictions"
     if model.is_dense:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList
 from manyhot.core.answers import ANSWERS
 from manyhot.core.array_types import Bools, Ints8, Ints32, Ints64, Positions
-from manyhot.errors import MatchError
+from manyhot.errors import MatchError, and_more
 from manyhot.parameters import check_one_of
 from manyhot.tables.frames import check_range, examples, one_chunk
 from manyhot.tables.labels import Images, class_list_from_metadata, class_list_in_metadata, keys_in_metadata
@@ -413,8 +413,7 @@ def _twice(votes: Votes, who: str, vote: int, n: int, timed: bool) -> MatchError
     image, class_id = votes.image_id[question], votes.class_id[question]
     return MatchError(
         f"{'An expert' if who == 'expert' else 'A rater'} answered a question twice.",
-        where=f"{votes.name or 'votes'}, image {image}, class {class_id}"
-        + (f" and {n - 1:,} more" if n > 1 else ""),
+        where=f"{votes.name or 'votes'}, image {image}, class {class_id}{and_more(n - 1)}",
         got=f"{who} {votes.rater_id[int(votes.rater[vote])]}" + (", with the same round and time" * timed),
         allowed=f"one answer per {who} and question, or a column `round` or `answered_at` that gives their "
         "order",

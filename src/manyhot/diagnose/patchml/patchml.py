@@ -40,7 +40,7 @@ from manyhot.diagnose.patchml.folder import (
 )
 from manyhot.diagnose.patchml.material import Material
 from manyhot.diagnose.pixels.removal import GREY
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.files import hashes_of
 from manyhot.formats import ClassNamesLike, open_class_list, read_objects
 from manyhot.formats.writing import PathLike, check_apart
@@ -199,7 +199,7 @@ def _check_patches(material: Material, available: Sequence[int]) -> None:
     reasons = Counter(material.skipped.values()).most_common(3)
     counts = "; ".join(f"{reason}: {n:,}" for reason, n in reasons)
     if requested:
-        got = f"{_listed(requested)} ({counts})"
+        got = f"{first_names(requested, 10)} ({counts})"
         raise InputError("None of the objects of a requested class can be cut out.", where=where, got=got)
     if not available or (len(available) < s.n_objects[1] and not s.as_they_occur):
         raise InputError(
@@ -208,12 +208,14 @@ def _check_patches(material: Material, available: Sequence[int]) -> None:
             got=f"{len(available):,} classes, {s.n_objects[1]} objects ({counts})",
         )
     if without:
-        material.notes.append(f"classes left out because they have no usable objects: {_listed(without)}")
+        material.notes.append(
+            f"classes left out because they have no usable objects: {first_names(without, 10)}"
+        )
     repeated = [keys[c] for c in available if len(material.patches[c]) < 10]
     if repeated:
         material.notes.append(
             "classes with fewer than ten usable objects, each of which is used repeatedly: "
-            f"{_listed(repeated)}"
+            f"{first_names(repeated, 10)}"
         )
 
 
@@ -278,8 +280,3 @@ def _result(material: Material, n: int) -> PatchML:
     counts = Counter(material.skipped[row] for row in sorted(material.skipped))
     skipped = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
     return PatchML(n, patches, skipped, notes=tuple(material.notes))
-
-
-def _listed(names: Sequence[str], most: int = 10) -> str:
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

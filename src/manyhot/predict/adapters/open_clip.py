@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from manyhot.classes import ClassList, class_list, from_keys
-from manyhot.errors import InputError, OutputError, UnknownNameError
+from manyhot.errors import InputError, OutputError, UnknownNameError, first_names
 from manyhot.extras import required
 from manyhot.files import atomic_write, cache_folder
 from manyhot.formats.writing import PathLike
@@ -181,9 +181,10 @@ def _class_names(classes: ClassList, names: str) -> tuple[str, ...]:
 def _same_names(names: Sequence[str]) -> list[str]:
     """Return a note on classes that no sentence tells apart."""
     same = [name for name, n in Counter(names).items() if n > 1]
-    shown = ", ".join(same[:3]) + ", …" * (len(same) > 3)
     many = f"{len(same)} name{'s' * (len(same) > 1)}"
-    return [f"classes with the same name get the same scores ({many}: {shown})"] if same else []
+    return (
+        [f"classes with the same name get the same scores ({many}: {first_names(same, 3)})"] if same else []
+    )
 
 
 def _created(clip: Any, arch: str, pretrained: str) -> Any:

@@ -24,7 +24,7 @@ from manyhot.core.model_pairs import compare_pairs
 from manyhot.core.ratio_intervals import ratio_interval, with_none_apart
 from manyhot.core.resampling import draw_counts
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, Case, LabelSets
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.evaluate.result_rows import Note, Number, pair_rows
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import check_draws
@@ -150,7 +150,7 @@ def check_classes(fitted: npt.NDArray[np.int64], judged: npt.NDArray[np.int64], 
     if missing:
         raise InputError(
             "Some classes of the test images are in none of the images to fit on.",
-            got=", ".join(missing[:5]) + (f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""),
+            got=first_names(missing),
             do="remove them from the labels, or choose another split",
         )
 

@@ -27,7 +27,7 @@ def test_each_interval_of_a_table_is_simulated_or_has_a_reason():
     assert not simulated & set(subjects.NOT_SIMULATED)
     accounted = simulated | set(subjects.NOT_SIMULATED)
     assert not lower_ends() - accounted, (
-        "benchmarks/coverage_subjects.py: simulate these intervals with @subject, or list them in NOT_SIMULATED"
+        "benchmarks/coverage_subjects.py: simulate these intervals, or say in NOT_SIMULATED why not"
     )
     assert not accounted - lower_ends(), "benchmarks/coverage_subjects.py: no table has these columns"
 

@@ -111,7 +111,7 @@ def real_by_top1(frames: Frames, dataset: str) -> Figure | None:
         dataset,
         f"What a point of top-1 accuracy is worth on label sets, {title_of(dataset)}",
         "Each point is a model. The slope of the least-squares line, with its 95 % interval over families of "
-        "models, is the gain in ReaL accuracy for a point of top-1 accuracy. If the slope is below one, part "
+        "models, is the gain in ReaL accuracy per point of top-1 accuracy. If the slope is below one, part "
         "of a gain on original labels is not a gain on label sets." + beyond_said(panels),
         f"Points of ReaL accuracy per point of top-1 accuracy. {said}.",
         compose(panels, frames.own),
@@ -185,8 +185,9 @@ def label_errors(frames: Frames, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         f"How many of the remaining errors are errors of the labels, {title_of(dataset)}",
-        f"{points_said(both.height, 'the 95 % intervals')} In an error of the label, the top class is in the "
-        "label set: the label, not the model, is wrong or incomplete." + beyond_said([panel]),
+        f"{points_said(both.height, 'the 95 % intervals')} If the top class is in the label set, "
+        "the error is due to the label, which is wrong or incomplete, and not to the model."
+        + beyond_said([panel]),
         f"Among the errors of {best['model']}, the most accurate model ({100 * best['x']:.1f} %), "
         f"{100 * best['y']:.1f} % are in the label set.",
         compose([panel], frames.own),

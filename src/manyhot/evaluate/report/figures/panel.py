@@ -113,7 +113,12 @@ def beyond_said(panels: Sequence[Panel]) -> str:
     if not names:
         return ""
     which = listed(names, 5) if len(names) <= 5 else counted(len(names), "model")
-    return f" {which} {'is' if len(names) == 1 else 'are'} beyond the axes of a panel and not drawn there."
+    lies = (
+        "lies outside the axes of a panel and is"
+        if len(names) == 1
+        else "lie outside the axes of a panel and are"
+    )
+    return f" {which} {lies} not drawn in it."
 
 
 def line_said(panel: Panel) -> Panel:

@@ -314,8 +314,8 @@ def robustness_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Fig
 def _extremes_said(rows: pl.DataFrame, metric: str) -> str:
     top, *_, low = _extremes(rows) * 2
     values = dict(zip(rows["model"], rows["above_fit"], strict=True))
-    said = f"By {short(metric)}, {top} is highest with {signed(100 * values[top])} points"
-    return said + (f" and {low} lowest with {signed(100 * values[low])}." if low != top else ".")
+    said = f"{short(metric)}: {top} is highest ({signed(100 * values[top])} points)"
+    return said + (f" and {low} is lowest ({signed(100 * values[low])})." if low != top else ".")
 
 
 def _above(rows: pl.DataFrame, metric: str, x: str, own: tuple[str, ...]) -> Panel:

@@ -152,7 +152,7 @@ def measure_sets(
     -----
     The distance between two sets is 1 - J, where J is the Jaccard index. For MASI, J is multiplied by
     Passonneau's monotonicity (LREC 2006): 1 if the sets are equal, 2/3 if one is a subset of the other, and
-    1/3 if they overlap otherwise. Two empty sets are equal. The expected distance is held fixed when
+    1/3 if they overlap otherwise. Two empty sets count as equal. The expected distance is held fixed when
     intervals are computed.
     """
     sheets = _Sheets.of(answers, image, class_id)
@@ -393,9 +393,9 @@ class HeldOutMeasure:
     value, lo, hi : float
         The value and its 95 % interval over images; NaN if undefined.
     n, n_skipped : int
-        Number of questions that count, and number of skipped questions that both sides were asked.
+        Number of questions counted, and number of questions that both sides were asked but that are skipped.
     n_images : int
-        Number of images that the counted questions are about.
+        Number of images to which the counted questions belong.
     """
 
     name: str
@@ -427,9 +427,9 @@ def held_out_measures(
     ``precision`` is the share of predicted yes answers to which the source answers yes. ``recall`` is the
     share of the source's yes answers that are predicted, and ``specificity`` the share of its no answers that
     are predicted. ``kappa`` is Cohen's kappa. Questions on which the other sources tie, or to which the
-    source answers maybe, do not count. A side that answers only yes or only no cannot contradict the other
-    side. If the source does so, precision is undefined. If the other sources do so, recall and specificity
-    are undefined. Kappa is undefined in both cases.
+    source answers maybe, are skipped. Precision is undefined if the source answers only yes or only no,
+    because its answers then cannot contradict the predictions. Recall and specificity are undefined if the
+    predictions are only yes or only no. Kappa is undefined in both cases.
 
     Intervals are over images. Shares have the interval of shares on golden questions
     (`manyhot.core.share_intervals.clustered_interval`): after one error in 53 answers, a jackknife interval

@@ -68,7 +68,7 @@ class DesignVariance:
 
     Notes
     -----
-    With an effective number of k images, an estimated variance is approximately distributed like the true
+    If the effective number of images is k, the estimated variance is approximately distributed as the true
     variance times χ² / 2k, where χ² has 2k degrees of freedom. The ratio of the variances estimated by an
     audit and by its pilot therefore follows an F distribution. In 95 % of the samples, the effective number
     is at least `FEWEST_EFFECTIVE` if its expected value is ``10 F(0.95; 20, 2k)``: 16 if the variance is

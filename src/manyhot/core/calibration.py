@@ -215,7 +215,7 @@ class FitLabels:
 
 
 def nothing_to_fit(what: str) -> InputError:
-    """Return the error for a split without labelled images for fitting."""
+    """Return the error to raise if a split has no labelled images to fit on."""
     return InputError(
         "No image has labels to fit to.",
         got=f"no image with {what}",
@@ -280,12 +280,12 @@ def fit_vector(case: Case, fit_labels: FitLabels, *, iterations: int = 200) -> S
     """Return the weight and the bias of each class with the highest likelihood.
 
     There are 2 C parameters, where C is the number of classes. With fewer images than parameters, expect
-    worse results than with one temperature.
+    worse results than with a single temperature.
 
     References
     ----------
-    Guo et al. 2017, arXiv 1706.04599, section 4.2. The parameters are fitted by L-BFGS, starting from one
-    temperature.
+    Guo et al. 2017, arXiv 1706.04599, section 4.2. The parameters are fitted by L-BFGS, starting from a
+    single temperature.
     """
     start = fit_temperature_of_all(case, fit_labels)
     c, n = case.labels.n_classes, len(fit_labels.images)

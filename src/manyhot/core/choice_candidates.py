@@ -123,7 +123,7 @@ class Fitted:
 
 
 def run_starts(*columns: Ints) -> Positions:
-    """Return the numbers of the rows of sorted columns that differ from the previous row."""
+    """Return the positions of the rows in sorted columns that differ from the previous row."""
     differs = np.zeros(len(columns[0]), bool)
     differs[:1] = True
     for column in columns:

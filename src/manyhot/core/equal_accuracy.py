@@ -105,7 +105,7 @@ def at_equal_accuracy(a: ModelGroup, b: ModelGroup) -> Iterator[GroupDifference]
     The average is taken over the models of the second group at shared values of x. Each model contributes its
     value at y minus the estimate of the first group at the same x. With *local regression*, the estimate is
     the value of a line through the models of the first group within `HALF_WIDTH`, with tricube weights
-    (Cleveland 1979, doi 10.1080/01621459.1979.10481038). Only models at similar x count, and nothing is
+    (Cleveland 1979, doi 10.1080/01621459.1979.10481038). Only models at similar x are used, and nothing is
     extrapolated. With *logit line*, the estimate is the line through all models of the first group on the
     logit scale. The average is then the mean effective robustness of the second group relative to the first
     (Taori et al. 2020, arXiv 2007.00644, section 2).
@@ -164,7 +164,7 @@ class _Side:
 
     @property
     def shares(self) -> Floats:
-        """The shares of the families whose share is positive."""
+        """The shares of the families, without those that are 0."""
         sums = np.bincount(self.families.index, self.weights)
         return np.asarray(sums[sums > 0] / sums.sum())
 

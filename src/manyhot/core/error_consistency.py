@@ -94,8 +94,8 @@ class ErrorConsistency:
         Notes
         -----
         If n images are drawn with replacement, the four counts of a pair are multinomial, and they determine
-        kappa. It is therefore sufficient to draw the counts. The result is the bootstrap over images, without
-        a pass over the images.
+        kappa. It is therefore sufficient to draw the counts. This is equivalent to the bootstrap over images,
+        but needs no pass over the images.
         """
         lo, hi = np.full((2, len(self.counts)), np.nan)
         enough = np.flatnonzero(self._has_enough() & (resamples > 0))
@@ -236,8 +236,8 @@ class MajorityVote:
     Attributes
     ----------
     models : (int, int, int)
-        The best model, and the two others. If no two of them agree, the class predicted by the best model
-        counts.
+        The best model, and the two others. If no two of them agree, the vote is the class predicted by the
+        best model.
     kappa : float
         Mean error consistency of the three models, on the images on which they were chosen.
     chosen_gain : float

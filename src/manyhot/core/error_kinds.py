@@ -78,7 +78,7 @@ class NeighbourLabels:
         Original labels of the nearest images, padded with `NOTHING`.
     rarity : ndarray of float, shape (n,)
         For each image, the share of images that are more similar to their nearest image than this image is to
-        its own; NaN if unknown.
+        its nearest; NaN if unknown.
     """
 
     classes: Ints
@@ -87,7 +87,7 @@ class NeighbourLabels:
 
 @dataclass(frozen=True, eq=False)
 class ErrorContext:
-    """The data on n images and C classes that rules use. A rule is skipped if data that it needs are None.
+    """The data on n images and C classes that rules use. A rule is skipped if data it needs are None.
 
     Attributes
     ----------

@@ -123,7 +123,7 @@ def _ring(same: Bools, depth: int) -> list[float]:
 
 
 def letter_density(pixels: Pixels) -> float:
-    """Return how densely strong steps to light and to dark alternate along rows, as in letters.
+    """Return how densely strong dark-to-light and light-to-dark steps alternate along rows, as in letters.
 
     The result is the number of steps in the rarer direction per pixel, in the densest window with the shape
     of a word: 0.3 of the width by 0.1 of the height. About 1 in 100 photographs of CIFAR-10 and PASCAL VOC

@@ -56,9 +56,9 @@ def effective_positives(positives: Floats) -> float:
     Suppose that the value of a class with P positives has a variance proportional to 1 / P, which is
     estimated with P degrees of freedom. By Satterthwaite's approximation (doi 10.2307/3002019), the mean over
     classes then has ``(sum 1/P)**2 / sum 1/P**3`` degrees of freedom. This is P for one class and C P for C
-    equal classes. If a single class is rare, this is hardly more than the number of its positives. Classes
-    with one or two positives are treated as if they had three, because the jackknife overestimates their
-    variance.
+    equal classes. If a single class is rare, the result is hardly more than that class's number of positives.
+    Classes with one or two positives are treated as if they had three, because the jackknife overestimates
+    their variance.
     """
     if not len(positives):
         return 0.0
@@ -72,7 +72,7 @@ def rarest_classes(positives: Ints64) -> Positions:
     Parameters
     ----------
     positives : ndarray of int64, shape (C,)
-        The number of positives of each class; classes without positives do not count.
+        The number of positives of each class; classes without positives are ignored.
 
     Returns
     -------

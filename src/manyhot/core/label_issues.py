@@ -345,7 +345,7 @@ def _doubts_with_people(ensemble: Ensemble, issues: Issues) -> Issues:
 
 
 def on_scale_of(values: Floats, score: Floats, which: Bools) -> Floats:
-    """Return the values, rearranged into the order of a score within some of the rows.
+    """Return the values, with those of some rows rearranged into the order of a score.
 
     Rows with the same score all get the mean of their values.
 

@@ -57,7 +57,8 @@ def compare_pairs(
         The model with which all others are compared, so that P = M - 1. By default, all P = M (M - 1) / 2
         pairs are compared.
     group : ndarray of int, shape (M,), optional
-        The group of each model. Models in different groups count different images, so pairs of them are NaN.
+        The group of each model. Models in different groups are evaluated on different images, so the values
+        of their pairs are NaN.
     errors : ndarray of float64, shape (P,), optional
         Standard errors of the differences, in the order of `pairs_of`, for example from `paired_errors` or
         `jackknife_errors`. By default, they are estimated from the resamples. A pair whose error is NaN has
@@ -112,7 +113,7 @@ def jackknife_errors(changes: Floats32) -> tuple[Floats, Floats]:
     Parameters
     ----------
     changes : ndarray of float32, shape (M, n)
-        For each model and image, the change of the model's value if the image is left out; a row of NaN if
+        For each model and image, the change in the model's value if the image is left out; a row of NaN if
         the model has no interval.
 
     Returns

@@ -214,7 +214,7 @@ def _best_order(standard: Floats32, sets: LabelSets, tested: Ints, rng: np.rando
 
 
 def constant_scores(case: Case) -> Ints:
-    """Return the classes that have the same score on all images, if there are at least 100 images."""
+    """Return the classes whose score is constant over all images, if there are at least 100 images."""
     if case.scores is None or len(case.labels) < _FEW:
         return np.zeros(0, np.intp)
     first = case.scores[0]

@@ -98,7 +98,7 @@ _SURE, _STEPS, _TOLERANCE = 1e-9, 1000, 1e-9
 
 
 def adjusted_probabilities(p: AnyFloats, proposed: Bools) -> Floats:
-    """Return probabilities that allow for proposed classes to be valid more often than other classes.
+    """Return probabilities that account for proposed classes being valid more often than other classes.
 
     Parameters
     ----------

@@ -219,7 +219,7 @@ class RightBy:
         return self._resampled(flat, np.ones((n, 1), bool), np.zeros(p * m, np.intp)).reshape(p, m, -1)
 
     def errors_right_by(self, a: int, b: int) -> tuple[Floats, Floats32]:
-        """Return the share of each model's errors under protocol a that are right under b, with resamples.
+        """Return the share of each model's errors under protocol a that are correct under b, with resamples.
 
         Returns
         -------

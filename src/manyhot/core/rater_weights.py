@@ -66,7 +66,8 @@ def rater_evidence(
     of the probabilities of each answer given the models and the earlier answers. After k of n answers, the
     next answer has the probability (k + s μ) / (n + s). Each pair uses the fit to the other four of five
     folds. If fewer than 20 pairs have at least two answers, s is `UNFITTED`. If fewer than 20 pairs have an
-    answer, μ is the evidence from models. If raters answer at random, s is large, so raters hardly count.
+    answer, μ is the evidence from models. If raters answer at random, s is large, so raters have little
+    weight.
 
     References
     ----------

@@ -181,8 +181,8 @@ def sampled_interval(
 ) -> tuple[float, float]:
     """Return the interval of a value over n images from its values on resamples; NaN if there is none.
 
-    The ends are percentiles. For fewer than `IMAGES_FOR_PERCENTILES` images, Student's t is used around the
-    value (`manyhot.core.jackknife.resampled_interval`).
+    The ends are percentiles. For fewer than `IMAGES_FOR_PERCENTILES` images, the interval around the value
+    uses Student's t (`manyhot.core.jackknife.resampled_interval`).
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def sampled_intervals(
 
 
 def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:
-    """Return, for each scored image, the change of a ratio if the image is left out, shape (m,).
+    """Return, for each scored image, the change in a ratio if the image is left out, shape (m,).
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:
     Notes
     -----
     Leaving out the only image of a stratum removes the stratum from the mean. If an image is the only one
-    that counts, its change is NaN.
+    that is counted, its change is NaN.
     """
     scored = ratio.scored if inside is None else ratio.scored & inside
     stratum = np.zeros(len(scored), np.intp) if ratio.stratum is None else ratio.stratum
@@ -310,7 +310,7 @@ def _sums_by(group: Ints) -> Callable[[Floats], Floats]:
 
 
 def with_few_apart(pairs: PairTable, first: Ints, second: Ints, n: int) -> PairTable:
-    """Return pairs of shares, with another interval and p-value if models differ on few images.
+    """Return pairs of shares, with a different interval and p-value if models differ on few images.
 
     Parameters
     ----------
@@ -406,8 +406,8 @@ def cluster_intervals(
     Notes
     -----
     A share of images has Wilson's interval with counts divided by the design effect
-    (`manyhot.core.share_intervals.clustered_interval`). Other values have the interval of the jackknife over
-    clusters. As without clusters, there is no interval on the log scale for fewer than `FEWEST_CASES` images.
+    (`manyhot.core.share_intervals.clustered_interval`). Other values have a jackknife interval over clusters.
+    As without clusters, there is no interval on the log scale for fewer than `FEWEST_CASES` images.
     """
     lo, hi = np.full((2, len(masks)), np.nan)
     for s in np.flatnonzero(selected):
@@ -428,7 +428,7 @@ def _interval(ratio: Ratio, inside: Bools, clusters: Clusters, scale: Scale) -> 
 
 
 def changes_without_clusters(ratio: Ratio, clusters: Clusters, inside: Bools | None = None) -> Floats:
-    """Return the changes if single clusters are left out, for the clusters with scored images, by number.
+    """Return the changes from leaving out single clusters with scored images, by number.
 
     Parameters
     ----------

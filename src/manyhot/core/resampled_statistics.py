@@ -433,7 +433,7 @@ class FixedPoint:
         1 / 60, 1 / 420, or a power of two. No value changes by more than 2^-31 of the largest value.
     table : ndarray of int, shape (256,), optional
     is_small : bool
-        Whether the integers are so small that sums within a block are exact in float32.
+        Whether the integers are small enough for sums within a block to be exact in float32.
     """
 
     codes: npt.NDArray[Any]

@@ -125,7 +125,7 @@ def cluster_text(
     slices : Mapping of str to ndarray of bool, shape (n,)
         The requested slices.
     by_image : iterable of str
-        The values whose intervals do not allow for clusters.
+        The values whose intervals do not account for clusters.
     """
     n, counts = clusters.count(judged), {s: clusters.count(judged & mask) for s, mask in slices.items()}
     of = f" of {name}" if name else ""

@@ -149,7 +149,7 @@ def judge_consistency(
 ) -> ConsistencyTables:
     """Return how consistent the errors of models are.
 
-    If there are both original labels and label sets, only images with both count, so that the results by
+    If there are both original labels and label sets, only images with both are used, so that the results by
     original labels and by label sets can be compared.
 
     Parameters

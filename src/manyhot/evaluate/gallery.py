@@ -128,7 +128,7 @@ def build_gallery(
     InputError
         If a file cannot be read, no photograph can be shown, or `out` is an input folder.
     MatchError
-        If a model has no predictions for these images, or has another class list.
+        If a model has no predictions for these images, or has a different class list.
     MissingExtraError
         If Pillow is not installed.
     """

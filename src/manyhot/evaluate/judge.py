@@ -154,7 +154,8 @@ class Judge:
     def add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
         """Evaluate one model that was matched to the labels.
 
-        BLAS uses one thread, because with several, the order of additions depends on the number of cores.
+        BLAS uses one thread, because with several threads, the order of additions depends on the number of
+        cores.
         """
         with one_blas_thread():
             self._add(predictions, case, alignment)

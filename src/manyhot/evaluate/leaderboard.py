@@ -106,9 +106,8 @@ def leaderboard(
     Parameters
     ----------
     results
-        Folders or files of results, or timm-results, as for compare; by default timm-results. Models that
-        different folders contain are ranked together if they were evaluated on the same labels with the same
-        options.
+        Folders or files of results, or timm-results, as for compare; by default timm-results. Models from
+        different folders are ranked together if they were evaluated on the same labels with the same options.
     by
         Metric to rank by; by default real1 or, if most models have no real1, the first metric that most have.
     dataset

@@ -157,10 +157,10 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
 def image_groups(results: Results, end: End) -> list[list[str]]:
     """Return the models of a data set in groups that were evaluated on the same images.
 
-    Resampled values come with a hash of the images that count. Models without resampled values are assumed to
-    be evaluated on the same images if they have the same number of images, including skipped images. Results
-    of earlier versions have no hashes. In these, models with resampled values but without a pair were
-    evaluated on different images.
+    Resampled values come with a hash of the images that are counted. Models without resampled values are
+    assumed to be evaluated on the same images if they have the same number of images, including skipped
+    images. Results of earlier versions have no hashes. In these, models with resampled values but without a
+    pair were evaluated on different images.
 
     Parameters
     ----------

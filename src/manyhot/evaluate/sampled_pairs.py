@@ -45,7 +45,7 @@ _NO_VALUES = np.empty(0, np.float32)
 
 
 class CountedImages:
-    """The images that count for each metric of each model; many of these sets are equal.
+    """The images that each metric of each model counts; many of these sets are equal.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class CountedImages:
             )
 
     def bits(self, metric: str, model: str) -> bytes | None:
-        """Return whether each image counts, eight images per byte; None if it is not known."""
+        """Return whether each image is counted, eight images per byte; None if it is not known."""
         key = self._keys.get((metric, model))
         if key is None:
             return None
@@ -100,7 +100,7 @@ class CountedImages:
     def n_shared(
         self, metric: str, models: Sequence[str], a: Ints, b: Ints, weights: Floats | None = None
     ) -> Ints:
-        """Return the number of images that count for both models of each pair, shape (P,).
+        """Return the number of images that are counted for both models of each pair, shape (P,).
 
         With weights of the images, shape (n,), it is the rounded sum of the weights.
         """
@@ -112,7 +112,7 @@ class CountedImages:
         return np.asarray(shared[at[a], at[b]])
 
     def digest(self, metric: str, model: str) -> str | None:
-        """Return a hash of the ids of the images that count, in any order; None if they are not known."""
+        """Return a hash of the ids of the counted images, in any order; None if they are not known."""
         key = self._keys.get((metric, model))
         if key is None:
             return None
@@ -271,7 +271,7 @@ class SampledPairs:
             self._right[metric, model] = np.packbits(right)
 
     def add_changes(self, model: str, metric: str, changes: Floats) -> None:
-        """Add the change of a value when leaving out each image that counts, or each cluster, shape (m,)."""
+        """Add the change in a value from leaving out each counted image, or each cluster, shape (m,)."""
         if not self.is_collecting:
             return
         self._changes[metric, model] = changes.astype(np.float32)

@@ -56,7 +56,7 @@ def display_window(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     ----------
     values : array-like, shape (height, width) or (height, width, channels)
         All colour channels share the percentiles, so that hues are preserved. Values that are not finite
-        become black and do not count.
+        become black and do not affect the percentiles.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def show_colours(image: Image) -> None:
 
 
 def is_misread(image: Image) -> bool:
-    """Return whether Pillow alone would read noise from the image, because it takes bytes for values.
+    """Return whether Pillow alone would read noise from the image, because it mistakes bytes for values.
 
     This concerns uncompressed TIFFs that store one channel after the other.
     """

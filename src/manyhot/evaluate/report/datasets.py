@@ -63,7 +63,7 @@ class Model:
     own : bool
         Whether the model is one of the user's own models, which are highlighted.
     look : int, optional
-        Number of the colour of the model, from 0 to `LOOKS` - 1; None if it has no colour of its own.
+        Index of the model's colour, from 0 to `LOOKS` - 1; None if it has no colour of its own.
     images : int
         Number of images that the model was evaluated on, including skipped images.
     is_ranked : bool

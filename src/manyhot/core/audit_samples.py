@@ -283,8 +283,8 @@ def active_design(squared_residual: AnyFloats, n: float, *, uniform: float = 0.5
     n : int
         Number of audited images.
     uniform : float
-        Share of the audited images that is drawn with equal probabilities, above 0. It limits the weight of
-        an image to 1 / `uniform` times its weight in a uniform sample.
+        Share of the audited images that is drawn with equal probabilities; it must be above 0. It limits the
+        weight of an image to 1 / `uniform` times its weight in a uniform sample.
 
     Notes
     -----

@@ -253,7 +253,7 @@ class AuditedEstimate:
     power : ndarray of float64, shape (M,)
         The weight λ of the proposed label sets.
     heaviest : ndarray of float64, shape (M,)
-        Contribution of an image with the smallest probability and the largest residual to the variance,
+        Contribution to the variance of a single image with the smallest probability and the largest residual,
         divided by the variance.
     alone : ndarray of float64, shape (M,)
         The values computed from the proposed label sets alone.
@@ -355,8 +355,8 @@ def estimate(
         images on which both models have the same top class. Their residuals are not assumed to be as large as
         those of other images.
     reserve : ndarray of float64, shape (M,), optional
-        The variance that one more image adds if people and proposals disagree on it; see `reserve_of`. Two
-        such images are then added, so that intervals exist even if few images disagree.
+        The variance that one more image adds if people and proposals disagree on it; see `reserve_of`. If it
+        is passed, two such images are added, so that intervals exist even if few images disagree.
 
     Notes
     -----

@@ -39,7 +39,7 @@ Target = Floats | Callable[[float], Floats]
 
 @dataclass(frozen=True)
 class Tail:
-    """The log probabilities of the listed classes, and that of each class outside the list.
+    """The log probabilities of the listed classes, and the log probability of every other class.
 
     Attributes
     ----------

@@ -38,7 +38,7 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
 
     Notes
     -----
-    Only classes that at least one model lists are proposed. `n_models` is the number of models that give the
+    Only classes listed by at least one model are proposed. `n_models` is the number of models that give the
     class a probability of at least the threshold.
     """
     check_share(recall, "The recall is not a share.", allowed="above 0, at most 1")

@@ -89,7 +89,7 @@ def shared_models(a: ModelGroup, b: ModelGroup) -> Bools:
 
 
 def count_swaps(a: ModelGroup, b: ModelGroup) -> int:
-    """Return the number of pairs of one model from each group whose order at y differs from that at x."""
+    """Return how many pairs of one model from each group are ordered differently at y than at x."""
     signs = (np.sign(np.subtract.outer(p, q)) for p, q in ((a.x, b.x), (a.y, b.y)))
     return int(np.count_nonzero(np.multiply(*signs) < 0))
 
@@ -170,7 +170,7 @@ class _Side:
 
     @property
     def variance(self) -> float:
-        """The jackknife variance over the families that count. Other families have no influence."""
+        """The jackknife variance over families with a positive share. Other families have no influence."""
         n = len(self.shares)
         return float((n - 1) / n * ((self.values[1:] - self.values[0]) ** 2).sum())
 

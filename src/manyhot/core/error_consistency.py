@@ -74,7 +74,7 @@ class ErrorConsistency:
 
     @cached_property
     def counts(self) -> Ints:
-        """Numbers of images on which both, only the first, only the second or neither is right, (P, 4)."""
+        """Number of images that both, only the first, only the second or neither gets right, (P, 4)."""
         first, second = self.pairs
         both = self.n_both_right[first, second]
         alone, other = self.n_right[first] - both, self.n_right[second] - both
@@ -181,7 +181,7 @@ def kappa_of(counts: Ints) -> Floats:
     Parameters
     ----------
     counts : ndarray of int, shape (..., 4)
-        Numbers of images on which both models, only the first, only the second or neither is right.
+        Number of images that both models, only the first, only the second or neither gets right.
     """
     both, alone, other, _ = np.moveaxis(counts, -1, 0).astype(np.float64)
     n = counts.sum(axis=-1)

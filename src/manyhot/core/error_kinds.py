@@ -405,7 +405,8 @@ def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = L
     ----------
     errors : Errors
     rarity : float
-        Minimum share of images that are more similar to their nearest image than this image is to its own.
+        Minimum share of images that are more similar to their nearest image than this image is to its
+        nearest.
     largest : float
         As in ``fine-grained``.
     """

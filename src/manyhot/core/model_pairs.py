@@ -186,7 +186,7 @@ def paired_errors(first: Ints64, second: Ints64, n: int) -> Floats:
     Parameters
     ----------
     first, second : ndarray of int64
-        Number of images on which only the first, and only the second model is right.
+        Number of images that only the first model, and only the second model, gets right.
 
     Notes
     -----
@@ -213,7 +213,7 @@ def _errors_to(samples: AnyFloats, reference: int) -> Floats:
 
 
 def holm(p: Floats) -> Floats:
-    """Return Holm's step-down adjusted p-values, shape (m,); NaN remains NaN and does not count.
+    """Return Holm's step-down adjusted p-values, shape (m,); NaN remains NaN and is not counted.
 
     References
     ----------

@@ -150,14 +150,15 @@ def relate(case: Case, class_orders: Mapping[str, Ints]) -> Relation | None:
 
     Notes
     -----
-    This is a permutation test of independence. An order explains a low correlation if its correlation is at
-    least three times the current correlation and three times the highest correlation in random orders. For an
-    arbitrary order of the columns, the correlation must be at least three times the current correlation and
-    twice the highest correlation of any order of the columns after rows are shuffled. (Twice the current
-    correlation is not enough: weak models that mistake the images of several rare classes for another class
-    reach it, too.) If there is one class per image, negated scores are correlated with all the other classes,
-    in any wrong order. The correlation of an order must therefore be twice as far above 0 as the scores'
-    correlation is below 0.
+    This is a permutation test of independence. An order explains a low correlation if its own correlation is
+    more than three times the current correlation and more than three times the highest correlation in random
+    orders of the rows. It must also be more than twice as far above 0 as the current correlation is below 0:
+    with one class per image, negated scores are correlated with all the other classes, in any wrong order.
+    The best of all orders of the columns is also tried. Its correlation must be more than three times the
+    absolute current correlation, and more than twice the highest correlation of any order of the columns
+    after rows are shuffled. (Twice the current correlation is not enough: weak models that mistake the images
+    of several rare classes for another class reach it, too.) If another order explains the low correlation,
+    the best order must also have more than twice the correlation of that order.
     """
     sample = _sampled(case)
     if sample is None:

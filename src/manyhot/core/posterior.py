@@ -69,7 +69,7 @@ def _one_of(sets: LabelSets, p: Floats, rng: np.random.Generator) -> Bools:
 
 
 def weighted_values(estimate: Estimate, weights: Floats) -> Floats:
-    """Return the values of a metric under several sets of image weights, shape (R,); NaN if no images count.
+    """Return a metric's values under several sets of image weights, shape (R,); NaN if no image is counted.
 
     Parameters
     ----------

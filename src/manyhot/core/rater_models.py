@@ -44,8 +44,8 @@ class RaterModel:
     Attributes
     ----------
     answer : ndarray of int, shape (m,)
-        The code of each vote, from 0 to A - 1. If the model counts a maybe as another answer, the code is
-        that of this answer.
+        The code of each vote, from 0 to A - 1. If the model counts a maybe as a no or a yes, it has the code
+        of that answer.
     start : ndarray of float, shape (Q, T)
         Initial posteriors of T truths, up to a factor per question.
     n_answers : int

@@ -315,7 +315,7 @@ def with_few_apart(pairs: PairTable, first: Ints, second: Ints, n: int) -> PairT
     Parameters
     ----------
     first, second : ndarray of int, shape (P,)
-        Number of images on which only the first, and only the second model is right, as returned by
+        Number of images that only the first model, and only the second model, gets right, as returned by
         `only_one_right`.
     n : int
         Number of images.
@@ -345,8 +345,8 @@ def with_none_apart(pairs: PairTable, n: Ints) -> PairTable:
     Notes
     -----
     Without this interval, a few images on which two models happen to agree would rule out any difference. The
-    interval is that of shares (see `with_few_apart`), computed after adding an image with the largest
-    possible difference and an image with the opposite difference.
+    interval is computed as for shares (see `with_few_apart`), after adding an image with the largest possible
+    difference and an image with the opposite difference.
     """
     none = (pairs.lo == pairs.hi) & (pairs.difference == 0)
     zeros = np.zeros(len(none), np.intp)
@@ -372,8 +372,8 @@ FEWEST_CLUSTERS = 30
 def have_cluster_percentiles(ratio: Ratio, masks: Bools, clusters: Clusters, scale: Scale = "logit") -> Bools:
     """Return whether percentiles of resamples give a good interval of a ratio on each slice, shape (S,).
 
-    The conditions are those of `manyhot.core.ratio_intervals.have_percentiles`, applied to clusters instead
-    of images. A cluster with both correct and wrong predictions counts as both.
+    The conditions are the same as in `manyhot.core.ratio_intervals.have_percentiles`, but apply to clusters
+    instead of images. A cluster with both correct and wrong predictions counts as both.
     """
     if ratio.stratum is not None or scale == "log":
         return np.zeros(len(masks), bool)

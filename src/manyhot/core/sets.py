@@ -123,7 +123,7 @@ class Case:
         return self._computed[compute]  # type: ignore[no-any-return]
 
     def forget(self) -> None:
-        """Drop the cached results of metrics. They are computed again when needed."""
+        """Drop the cached results of metrics. They are recomputed when needed."""
         for kept in (self._computed, self._depths):
             kept.clear()
 

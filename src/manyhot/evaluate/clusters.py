@@ -40,7 +40,7 @@ def clusters_of(clusters: ClustersLike | None, labels: Labels, images: Images | 
     InputError
         If there is no such column, or if an image has no cluster.
     MatchError
-        If an array does not have a value for each image, or if its order is not that of the images.
+        If an array does not have a value for each image, or if its order differs from that of the images.
     """
     if clusters is None:
         return None

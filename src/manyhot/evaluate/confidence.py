@@ -341,7 +341,7 @@ def choose_sets(
 ) -> Conformal:
     """Choose prediction sets on some images of a case, and measure their coverage on the other images.
 
-    Parameters and errors are those of `conformal`; `parts` is what `split_for_sets` returns.
+    Parameters and errors are as in `conformal`; `parts` is the return value of `split_for_sets`.
     """
     case, chosen = parts
     counts, fitted = countable(case, cover), np.flatnonzero(chosen)

@@ -88,7 +88,7 @@ class CountedImages:
         return self._bits.setdefault(key, np.packbits(self._masks[key]).tobytes())
 
     def groups(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.intp]:
-        """Return a number for each model, the same for models that count the same images, shape (M,)."""
+        """Return a number for each model, shape (M,), equal for models with the same counted images."""
         keys = [self._keys[metric, m] for m in models]
         groups: npt.NDArray[np.intp] = np.unique(keys, return_inverse=True)[1]
         return groups

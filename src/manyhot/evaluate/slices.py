@@ -372,7 +372,7 @@ def model_cases(
     Parameters
     ----------
     source : Source
-        A data set, as `manyhot.data.inputs.open_inputs` yields it.
+        A data set, as yielded by `manyhot.data.inputs.open_inputs`.
     depth : int
         Number of top classes per image, for models with scores of all classes.
     trust_order : bool

@@ -146,8 +146,8 @@ class Rank:
 class Standing:
     """The ranks of one of the user's own models.
 
-    `same` contains the models that do not differ from it beyond noise by the metric `compared`. This metric
-    is None if there are no pairs. `n_untested` is the number of models whose difference from it has
+    `same` contains the models that do not differ from this model beyond noise by the metric `compared`, which
+    is None if there are no pairs. `n_untested` is the number of models whose difference from this model has
     no p-value.
     """
 

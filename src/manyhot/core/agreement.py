@@ -431,9 +431,9 @@ def held_out_measures(
     because its answers then cannot contradict the predictions. Recall and specificity are undefined if the
     predictions are only yes or only no. Kappa is undefined in both cases.
 
-    Intervals are over images. Shares have the interval of shares on golden questions
-    (`manyhot.core.share_intervals.clustered_interval`): after one error in 53 answers, a jackknife interval
-    reached from 0.44 to 1.00. Kappa has a jackknife interval on Fisher's scale.
+    Intervals are over images. For shares, they are computed as on golden questions
+    (`manyhot.core.share_intervals.clustered_interval`). Jackknife intervals are unsuitable: after one error
+    in 53 answers, one reached from 0.44 to 1.00. Kappa has a jackknife interval on Fisher's scale.
     """
     share = source_shares(by_source[:, others])
     shared = (by_source[:, source] != SILENT) & ~np.isnan(share)

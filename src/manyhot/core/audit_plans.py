@@ -98,8 +98,8 @@ class DesignVariance:
         n : float or ndarray, shape (K,)
             Number of audited images.
         share : float
-            The share of the intervals. The default gives the median half-width. The result allows for the
-            uncertainty of the variance that remains after the pilot.
+            The share of the intervals. The default gives the median half-width. The result accounts for the
+            uncertainty about the variance that remains after the pilot.
         """
         of_pilot = np.minimum(2 * np.maximum(self.pilot, 1), _KNOWN)
         df = 2 * np.maximum(self.effective * self._apart(n), FEWEST_EFFECTIVE)

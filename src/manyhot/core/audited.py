@@ -145,7 +145,7 @@ def linearised_ratios(
     sets. An image of stratum g then contributes ``(a - R_g b) / (G B_g)``. R_g is the ratio over all images
     of the stratum under the proposed label sets. B_g is the sum of their denominators, divided by N and
     multiplied by the ratio of people's and proposed denominators of the audited images. This is exact if the
-    denominators do not depend on people's answers. Otherwise, its error is the mean over strata of the
+    denominators do not depend on people's answers. Otherwise, the error is the mean over strata of the
     relative error of B_g times the error of R_g. The mean is undefined on slices whose images depend on
     people's answers.
     """

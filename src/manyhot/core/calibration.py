@@ -144,7 +144,7 @@ def mass_target(tail: Tail, top: Ints, sets: LabelSets) -> Callable[[float], Flo
     """Return the target that maximises the total probability of each label set. Sets must not be empty.
 
     The target is the mean log probability of the set's classes at temperature 1, weighted by their shares of
-    the set's probability at temperature T. With b = 1 / T, the target is the derivative by b of
+    the set's probability at temperature T. With b = 1 / T, the target is the derivative with respect to b of
     ``log(sum(exp(b * log p)))`` over the set.
     """
     hit = sets.hits(top)

@@ -156,9 +156,9 @@ def balancing(splits: Ints8, counts: AnyFloats) -> AnyFloats:
 def independent(splits: Sequence[Ints8], weights: Floats, rounds: int = 50) -> Floats:
     """Return weights under which each of several companions is independent of its class.
 
-    The weights are found by iterative proportional fitting (Deming and Stephan 1940). For one pair after the
-    other, the four splits are weighted so that the two classes are independent and keep their numbers of
-    images. A pair with an empty split is unchanged.
+    The weights are found by iterative proportional fitting (Deming and Stephan 1940). One pair at a time, the
+    four splits are reweighted so that the two classes are independent and keep their numbers of images. A
+    pair with an empty split is unchanged.
 
     Parameters
     ----------

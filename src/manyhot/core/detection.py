@@ -149,7 +149,7 @@ def _greedy(overlap: Floats, ignore: Bools) -> tuple[Bools, Bools]:
 def box_average_precision(matched: Matched, weights: npt.ArrayLike | None = None) -> Floats:
     """Return the average precision of a class at each overlap, shape (R, T); NaN if no objects are counted.
 
-    Average precision is the mean, over 101 recalls, of the highest precision at that recall or above, as in
+    Average precision is the mean, over 101 recalls, of the highest precision at each recall or above, as in
     COCOeval. If an image is drawn twice, each of its boxes counts twice at its rank.
 
     Parameters

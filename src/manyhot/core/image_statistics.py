@@ -62,7 +62,7 @@ def light_and_colour(pixels: Pixels) -> dict[str, float]:
     """Return brightness, contrast, saturation, sharpness, and the tint of the image and of its border.
 
     Sharpness is the decimal logarithm of the variance of the Laplacian divided by the variance of the image
-    (Pech-Pacheco et al. 2000, doi 10.1109/ICPR.2000.903548, without the division). Tint is the mean of the
+    (Pech-Pacheco et al. 2000, doi 10.1109/ICPR.2000.903548, who do not divide). Tint is the mean of the
     colour differences Cb and Cr.
     """
     light, rgb = luma(pixels), pixels.astype(np.float32)

@@ -393,8 +393,8 @@ def class_differences(
 
     Notes
     -----
-    The standard error is that of a jackknife of the difference, in which images that are difficult for both
-    models cancel out. `p` is computed with Student's t.
+    The standard error comes from a jackknife of the difference, in which images that are difficult for both
+    models cancel out. `p` is based on Student's t.
     """
     c = first.labels.n_classes
     found = ClassDifferences(np.full((2, c), np.nan), np.zeros(c, np.int64), *np.full((3, c), np.nan))

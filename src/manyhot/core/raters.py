@@ -192,8 +192,8 @@ def golden_measures(golden: GoldenAnswers, *, resamples: int, rng: np.random.Gen
 
     Notes
     -----
-    Raters and images are resampled independently, because both are samples: other raters or other golden
-    images would give other means (Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122). The interval
+    Raters and images are resampled independently, because both are samples: different raters or golden images
+    would give different means (Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122). The interval
     uses Student's t. Its degrees of freedom are the number of raters or of images, whichever is smaller,
     minus one. With six raters, percentile intervals contain the expected value in only 83 to 86 % of cases.
     """

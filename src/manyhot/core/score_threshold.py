@@ -65,7 +65,7 @@ def adds_up_to_one(case: Case) -> bool:
     """Return whether the scores of all classes of an image add up to 1, as the probabilities of a softmax do.
 
     If scores of unknown kind add up to 1, they are treated as such probabilities. Probabilities may be
-    rounded to three decimals, and up to 1 % of the images may have other sums.
+    rounded to three decimals, and up to 1 % of the images may have a different sum.
     """
     if case.scores is None or not len(case.scores):
         return False

@@ -129,7 +129,7 @@ def leaderboard(
     InputError
         If the file has none of these suffixes.
     MatchError
-        If there are no results for the metric on the data set, or if models of different results were not
+        If there are no results for the metric on the data set, or if models from different results were not
         evaluated in the same way.
     ManyhotError
         If results cannot be read or downloaded.

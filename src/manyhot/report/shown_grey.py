@@ -48,9 +48,9 @@ _SIXTEEN_BITS = 65535.0
 def display_window(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     """Return the values of an image as greys, scaled between two percentiles of the values.
 
-    Values up to the lower percentile become 0, values from the upper percentile on become 255, and those in
-    between are scaled linearly. If the percentiles are equal, the minimum and the maximum are used instead;
-    if these are equal, too, the range of 16 bits is used.
+    Values at or below the lower percentile become 0, values at or above the upper percentile become 255, and
+    those in between are scaled linearly. If the percentiles are equal, the minimum and the maximum are used
+    instead; if these are equal, too, the range of 16 bits is used.
 
     Parameters
     ----------

@@ -162,7 +162,7 @@ class Standing:
 class DataSet:
     """The contents of the report about one data set.
 
-    `models` are sorted by the metric `primary`, the best first. `decimals` is the number of decimals of
+    `models` are sorted by the metric `primary`, the best first. `decimals` is the number of decimal places of
     percentages. `anchors` are the anchors of the rows of the user's own models, by model index. `compared`
     says which pairs of models are compared.
     """

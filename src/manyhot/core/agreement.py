@@ -369,7 +369,7 @@ SourceAnswers = npt.NDArray[np.int8]
 
 
 def source_shares(by_source: SourceAnswers) -> Floats:
-    """Return the share of yes answers among sources, shape (Q,); maybe counts half. NaN if none answered."""
+    """Return the share of yes answers among sources, shape (Q,); maybe is one half. NaN if none answered."""
     asked = by_source != SILENT
     with np.errstate(invalid="ignore"):
         share: Floats = np.where(asked, by_source, 0).sum(1) / (YES * asked.sum(1))

@@ -104,7 +104,7 @@ class LinearisedValues:
 
     @property
     def parts(self) -> tuple[AnyFloats, ...]:
-        """All arrays. The values are along the last axis."""
+        """All arrays, each with the values along the last axis."""
         further = np.zeros((0, len(self.base))) if self.further is None else self.further
         return self.audited, self.proposed, self.mean, self.base, self.alone, further
 

@@ -134,7 +134,7 @@ class Relation:
 
     @property
     def is_chance(self) -> bool:
-        """Whether the correlation is no higher than it is in random orders of the rows."""
+        """Whether the correlation is no higher than in random orders of the rows."""
         return self.correlation <= self.by_chance
 
 

@@ -34,7 +34,7 @@ _DIGITS = 2
 def rater_evidence(
     people: Floats, n_votes: Floats, models: Floats, group: Ints, *, most: float = HALF
 ) -> tuple[Floats, Floats]:
-    """Return the weight of raters on each (image, class) pair, and the evidence expected from them.
+    """Return the weight of raters for each (image, class) pair, and the evidence expected from them.
 
     Parameters
     ----------

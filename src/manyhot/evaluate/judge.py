@@ -218,7 +218,7 @@ class Judge:
 
     @property
     def can_be_kept(self) -> bool:
-        """Whether batches can be kept: not with audits, label-set draws, tables by class, or own metrics."""
+        """Whether batches can be kept: not with audits, drawn sets, tables by class or plug-in metrics."""
         by_class = self._per_class is not None and not self._sets.labelled.any()
         return not (self._auditor or self._posterior or by_class or has_own_metrics())
 

@@ -297,7 +297,7 @@ class SampledPairs:
         self._changes.sort(lambda pair: order[(*pair[::-1], ALL)])
 
     def samples(self, dataset: str) -> pa.Table:
-        """Return the samples table, with what `of_samples` needs to compare the models with further ones."""
+        """Return the samples table, with the data that `of_samples` needs to compare models with others."""
         if not self.is_collecting or sum(c.nbytes for c in self._changes.values()) > MOST_STORED:
             return samples_table(dataset, self._samples, self._counted)
         by_changes = ((model, metric, ALL) for metric, model in self._changes)

@@ -77,9 +77,8 @@ def measure_answers(answers: Answers, image: Ints, *, intervals: bool = True) ->
     10 to 67 images, percentile intervals over resampled images contain it in only 90 to 92 % of cases.
 
     ``pairwise`` is the share of pairs of answers to the same question that are equal. ``fleiss_kappa`` is the
-    kappa of Fleiss 1971 (doi 10.1037/h0031619). It is averaged over questions, because the number of raters
-    may differ between questions. The alphas follow Krippendorff 2011 (Computing Krippendorff's
-    Alpha-Reliability).
+    kappa of Fleiss 1971 (doi 10.1037/h0031619), averaged over questions because the number of raters may
+    differ between them. The alphas follow Krippendorff 2011 (Computing Krippendorff's Alpha-Reliability).
     """
     counts = answers.counts()
     total = counts.sum(1)

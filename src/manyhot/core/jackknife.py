@@ -207,8 +207,8 @@ def resampled_interval(
 
     The standard deviation of the resamples is used as the error; see `jackknife_ends`. With 200 resamples, a
     percentile interval would extend from the fifth-lowest to the fifth-highest value. It would be too narrow,
-    because these values are noisy. With few images, percentile intervals are also too narrow because the
-    variance of resamples of n images is too small by a factor of (n - 1) / n.
+    because these values are noisy. With few images, percentile intervals are also too narrow because
+    resamples of n images underestimate the variance by a factor of (n - 1) / n.
 
     Parameters
     ----------

@@ -60,8 +60,8 @@ def have_percentiles(ratio: Ratio, cells: Cells, scale: Scale = "logit") -> Bool
     """Return whether percentiles of resamples give a good interval of a ratio on each slice, shape (S,).
 
     Percentiles are unsuitable for means over strata, for few images (see `IMAGES_FOR_PERCENTILES` and
-    `FEWEST_CASES`), and for metrics on the log scale, such as the cross-entropy, because their values have a
-    skewed distribution.
+    `FEWEST_CASES`), and for metrics on the log scale, such as the cross-entropy, whose values have a skewed
+    distribution.
     """
     if ratio.stratum is not None or scale == "log":
         return np.zeros(len(cells.member), bool)

@@ -67,7 +67,7 @@ class Conformal:
     coverage, lo, hi : float
         Coverage on the images used for evaluation, with its 95 % Wilson interval.
     mean_size, mean_size_lo, mean_size_hi : float
-        Mean number of classes in a set, with its 95 % interval of Student's t; NaN if all sets are equally
+        Mean number of classes in a set, with its 95 % Student's t interval; NaN if all sets are equally
         large.
     share_empty, share_empty_lo, share_empty_hi : float
         Share of empty sets, with its 95 % Wilson interval.

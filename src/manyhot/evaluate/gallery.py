@@ -411,7 +411,7 @@ def _similar(
 def find_photographs(uris: Sequence[str | None]) -> Iterator[tuple[int, Opener]]:
     """Yield the position of each image in `uris`, and a function that reads its bytes.
 
-    Photographs that are single files come first. Each archive or table is then listed once and read in its
+    Photographs stored as single files come first. Each archive or table is then listed once and read in its
     own order, up to the last photograph that is needed. If a photograph cannot be found, calling its function
     raises an error with the reason.
     """

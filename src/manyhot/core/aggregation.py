@@ -133,7 +133,7 @@ def golden_bayes(
     """Bayes' rule with raters' confusion matrices estimated on golden questions, as for ReaL's scores.
 
     Raters without golden answers get the mean of the other raters' matrices. If the original label is known,
-    it counts as another rater.
+    it counts as an additional rater.
 
     Parameters
     ----------

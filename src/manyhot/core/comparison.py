@@ -153,7 +153,7 @@ class Families:
         return np.asarray(own.sum() - 2 * own.sum(1) + np.diag(own))
 
     def interval(self, value: float, without: Floats) -> tuple[float, float]:
-        """Return the interval of a statistic from its values if each family is left out, shape (F,).
+        """Return the interval of a statistic from its values with each family left out, shape (F,).
 
         The ends are NaN if there are fewer than `FEWEST_FAMILIES` families, or if the statistic is undefined
         without one of the families.

@@ -68,7 +68,7 @@ class GroupDifference:
     interval : tuple of float
         95 % interval of b - a over families of models; NaN if there is none.
     n_a, n_b, families_a, families_b : int
-        Numbers of models and of families that count in each group.
+        Number of models and of families that are counted in each group.
     """
 
     method: str

@@ -108,7 +108,7 @@ def doubt_of(positives: Floats, cases: str = "positives", *, classes: bool = Tru
 
 
 def jackknife_error(changes: Floats, counts: Floats | None = None) -> tuple[float, float]:
-    """Return the standard error of a value from its changes if one image at a time is left out.
+    """Return the standard error of a value from its changes when one image at a time is left out.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def symmetric_ends(value: Values, half: Values, scale: Scale) -> tuple[Values, V
 
 
 def jackknife_interval(value: float, changes: Floats, *, scale: Scale = "logit") -> tuple[float, float]:
-    """Return the interval of a value from its changes if one image at a time is left out."""
+    """Return the interval of a value from its changes when one image at a time is left out."""
     return jackknife_ends(value, *jackknife_error(changes), scale=scale)
 
 

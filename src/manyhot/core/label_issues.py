@@ -105,7 +105,7 @@ def find_issues(
         Original labels of the images that are most similar to each image, excluding the image itself.
         `NO_LABEL` if there is none.
     alone : ndarray of bool, shape (n,), optional
-        Images whose label no possible neighbour has. Neighbours give no evidence about these labels.
+        Images with a label that no possible neighbour has. Neighbours give no evidence about these labels.
     doubtful, missing : float
         Minimum score of each kind of issue. Issues with this much evidence from raters are also listed.
         Errors that confident learning suspects are listed regardless of their score.

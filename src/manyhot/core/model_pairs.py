@@ -30,7 +30,7 @@ class PairTable:
 
 
 def pairs_of(n_models: int, reference: int | None = None) -> tuple[Positions, Positions]:
-    """Return both models of all pairs with a < b; with a reference, a is the reference, b any other model."""
+    """Return both models of all pairs with a < b; with a reference, a is the reference and b any other."""
     if reference is None:
         return np.triu_indices(n_models, 1)
     return np.full(n_models - 1, reference), np.delete(np.arange(n_models), reference)
@@ -146,7 +146,7 @@ def jackknife_errors(changes: Floats32) -> tuple[Floats, Floats]:
 
 
 def only_right(right: Bytes) -> Ints64:
-    """Return, for each pair of models, on how many images only the first is right, shape (M, M).
+    """Return, for each pair of models, how many images only the first gets right, shape (M, M).
 
     Parameters
     ----------

@@ -278,7 +278,7 @@ def _has_two(row: Row) -> bool:
 
 
 def shown_pairs(rows: Sequence[Row], most: int) -> list[Row]:
-    """Return the most and least similar pairs by the last metric, most similar first; all, if few."""
+    """Return the most and least similar pairs by the last metric, most similar first; all if few."""
     defined = [r for r in rows if r["metric"] == rows[-1]["metric"] and not math.isnan(r["kappa"])]
     ordered = sorted(defined, key=lambda r: -r["kappa"])
     return ordered if len(ordered) <= 2 * most else [*ordered[:most], *ordered[-most:]]

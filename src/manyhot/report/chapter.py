@@ -171,7 +171,7 @@ def read_diagnosis(folder: Path) -> dict[str, pa.Table]:
 
 
 def picture(folder: Path, file: str | None, title: str, text: str = "", mark: str = "") -> StripPicture:
-    """Return a picture from a file; `uri` is empty if it is missing, too large or outside the folder."""
+    """Return a picture from a file; `uri` is empty if the file is absent, too large or outside the folder."""
     data = _bytes(folder, file) if file else b""
     kind = next((kind for head, kind in _KINDS.items() if data.startswith(head)), "")
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}" if kind else ""

@@ -197,7 +197,7 @@ def design_variance(
 def images_for_share(
     differences: Floats, variance: DesignVariance, share: float, n_images: int
 ) -> tuple[int, float]:
-    """Return how many audited images decide an expected share of the differences, and the share reached.
+    """Return how many audited images decide, in expectation, a share of the differences, and that share.
 
     A difference is decided if its interval does not contain 0. If N - 1 images do not suffice, the number is
     N.

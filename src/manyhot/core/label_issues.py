@@ -108,7 +108,8 @@ def find_issues(
         Images with a label that no possible neighbour has. Neighbours give no evidence about these labels.
     doubtful, missing : float
         Minimum score of each kind of issue. Issues with this much evidence from raters are also listed.
-        Errors that confident learning suspects are listed regardless of their score.
+        Errors that confident learning suspects are listed regardless of their score, unless raters contradict
+        them.
     name : callable
         Returns the name of the image in a row, for error messages.
 

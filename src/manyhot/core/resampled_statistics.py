@@ -291,7 +291,7 @@ class _MeansOfCells:
 
 @dataclass(frozen=True, eq=False)
 class MeansOverStrata:
-    """Resampled means over many strata of ratios of sums, whose numerators share a denominator.
+    """Resampled means, over many strata, of ratios of sums with a common denominator.
 
     Each resample is drawn from all images, and the metric is applied to it. Strata without drawn images are
     left out, as in `Ratio.value`. Resampling within strata would give nearly the same interval for large

@@ -47,9 +47,10 @@ def subset_accuracy(
     threshold : float
         Minimum probability of a predicted class.
     link : {"auto", "sigmoid", "softmax", "identity"}
-        How logits are converted into probabilities. ``auto`` uses the softmax if images have an original
-        label, and sigmoids if they have only label sets. With ``identity``, `threshold` refers to the stored
-        scores.
+        How logits are converted into probabilities. ``auto`` chooses a link as in
+        `manyhot.core.score_threshold.link_of`: unless a link was declared, usually the softmax if images have
+        an original label, and sigmoids if they have only label sets. With ``identity``, `threshold` refers to
+        the stored scores.
     masked : bool
         Whether to ignore unclear cells and cells that no rater was asked about.
 

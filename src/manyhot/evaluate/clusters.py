@@ -174,7 +174,7 @@ def cluster_notes(
     seen: Bools,
     by_image: Iterable[str] = (),
 ) -> Iterator[Note]:
-    """Yield a note with the number of clusters of the predicted images `seen` that intervals are based on.
+    """Yield a note on how many clusters of the predicted images `seen` the intervals are based on.
 
     Without clusters, yield a note on a column that may contain clusters.
     """

@@ -39,9 +39,9 @@ def proportion_interval(k: npt.ArrayLike, n: npt.ArrayLike) -> tuple[Floats, Flo
     """Return Wilson's interval of a share of n independent cases, modified near 0 and 1; NaN if n is 0.
 
     Wilson's interval is too narrow if all but one to three cases are equal: with n = 50, it contains a share
-    of 0.99 in only 91 % of data sets. For k up to 3, the lower end is therefore at most the limit of a
-    Poisson mean divided by n. This limit is half the 5 % quantile of chi-squared with 2 k degrees of freedom.
-    For n - k up to 3, the upper end is modified in the same way.
+    of 0.99 in only 91 % of data sets. For k up to 3 and n / 2, the lower end is therefore at most the limit
+    of a Poisson mean divided by n. This limit is half the 5 % quantile of chi-squared with 2 k degrees of
+    freedom. For n - k up to 3, the upper end is modified in the same way.
 
     References
     ----------

@@ -151,7 +151,7 @@ def mla(case: Case) -> Estimate:
 def variable_topk(case: Case, *, exact: bool = False) -> Ratio:
     """Share of the label set that is in the top k, where k is the size of the set, averaged over images.
 
-    Images are skipped if their label set is empty or has more classes than the list of predicted classes.
+    Images are skipped if their label set is empty or has more classes than the list of predictions.
 
     Parameters
     ----------

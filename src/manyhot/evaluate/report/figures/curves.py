@@ -318,7 +318,7 @@ def draw_trust(frames: Frames) -> list[Figure]:
     """Return the figures of the section, one per model.
 
     If a data set has no original labels, there is nothing to compare label sets with, so only audits are
-    drawn. In an audit, a model without a bin of enough audited images has no figure.
+    drawn. In an audit, a model without a bin that contains enough audited images has no figure.
     """
     table, drawn = frames["reliability"], list[Figure]()
     compared = pl.col("event") == "label"

@@ -113,7 +113,7 @@ def _metrics(rows: pl.DataFrame) -> list[str]:
 def accuracy_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
     """Plot accuracy on the second data set against accuracy on the first, with one panel per metric.
 
-    The axes are those on which the points come closest to straight lines.
+    The axes are chosen so that the points come closest to straight lines.
     """
     each = rows.filter(pl.col("model").is_not_null())
     used = _metrics(each)[:PANELS]

@@ -121,7 +121,7 @@ def command(
 def takes_fields(function: Callable[P, R]) -> OpenVerb[P, R]:
     """Let a public function take the fields of its `Flattened` parameter as keywords.
 
-    A command takes them anyway. The decorator then only makes type checkers accept the fields of the
+    A command accepts them in any case. There, the decorator only makes type checkers accept the fields of the
     command's own settings.
     """
     if hasattr(function, "declaration"):

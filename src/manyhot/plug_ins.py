@@ -62,7 +62,7 @@ _loading: list[PlugIn] = []
 
 
 def loading() -> PlugIn | None:
-    """Return the plug-in whose module is imported at the moment, if any."""
+    """Return the plug-in whose module is being imported, if any."""
     return _loading[-1] if _loading else None
 
 

@@ -77,7 +77,7 @@ class Source:
     misfits : Misfits
         Files of the user's own models that are skipped.
     unlabelled : tuple of int
-        The classes that only the predictions have, if the labels list all of their classes.
+        The classes that occur only in the predictions, if the labels list all of their classes.
     """
 
     name: str
@@ -349,7 +349,8 @@ def open_images(
     """Return an images table, which is first read if it is a file, a folder or a data frame.
 
     If `labels` contains label sets of the images, the subfolders of a folder are read as classes only if they
-    are named after classes of these label sets. Otherwise, they may stand for cameras or days, for example.
+    are named after classes of these label sets. Otherwise, the subfolders may stand for cameras or days, for
+    example.
 
     Raises
     ------

@@ -43,7 +43,7 @@ def labels_of_file(
     Raises
     ------
     InputError
-        As in `read_labels`, and if no class is in the list.
+        As in `read_labels`, and if none of the classes is in the list.
     """
     try:
         return read(path, classes=classes, **options)

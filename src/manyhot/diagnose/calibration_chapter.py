@@ -42,7 +42,7 @@ class Judged(NamedTuple):
 
 
 def judged_models(rows: Sequence[Row]) -> Iterator[Judged]:
-    """Yield the calibration error of each model: by label sets or, without them, by original labels."""
+    """Yield each model's calibration error under label sets or, without them, under original labels."""
     models = dict.fromkeys((row["dataset"], row["model"]) for row in rows)
     for dataset, model in models:
         own = [r for r in rows if (r["dataset"], r["model"]) == (dataset, model) and r["value"] == r["value"]]

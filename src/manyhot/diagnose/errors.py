@@ -94,8 +94,8 @@ def diagnose_errors(
     failure of the model.
 
     If there are label sets but no original labels, models of independent classes, such as sigmoids, are also
-    evaluated on each (image, class) pair: false positives and misses at the threshold of each class with the
-    largest F1 are listed, but not sorted into kinds.
+    evaluated on each (image, class) pair: false positives and misses are listed at each class's threshold
+    with the largest F1, but not sorted into kinds.
 
     Parameters
     ----------

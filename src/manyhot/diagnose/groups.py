@@ -121,7 +121,7 @@ def diagnose_groups(
     clusters
         Column of the metadata or of the images table that identifies images that depend on each other, such
         as patient_id. To compute p-values, outcomes are then permuted within clusters, and between clusters
-        with the same number of images. The column defines no groups.
+        with the same number of images. This column does not define groups.
 
     Returns
     -------

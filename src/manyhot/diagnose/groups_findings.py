@@ -57,7 +57,7 @@ class GroupSettings(Flattened):
         Minimum difference between the shares that are compared, such as the error rates inside and outside a
         group.
     min_confidence
-        Minimum confidence at which an error counts as an error with a high confidence.
+        Minimum confidence of a high-confidence error.
     permutations
         Number of permutations of the outcomes, to compute p-values.
     seed
@@ -330,7 +330,7 @@ def of_model(findings: Sequence[GroupFinding], dataset: str, model: str | None) 
 
 
 def with_models_in_sentences(findings: Sequence[GroupFinding]) -> list[GroupFinding]:
-    """Return findings whose sentences begin with the name of the model, if they are about a model."""
+    """Return the findings, with the model's name prefixed to the sentence of each that is about a model."""
     named = ({**f.row, "sentence": f"{f.row['model']}: {f.row['sentence']}"} for f in findings)
     return [
         f if f.row["model"] is None else replace(f, row=row) for f, row in zip(findings, named, strict=True)

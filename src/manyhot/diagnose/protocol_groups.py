@@ -140,11 +140,11 @@ def open_protocols(labels: Any, reading: Reading, run: Run) -> list[LabelProtoco
     Raises
     ------
     UsageError
-        If only one is passed, or the option for the name of a data set is used.
+        If only one label set is passed, or the option for the name of a data set is used.
     MatchError
         If their class lists differ.
     InputError
-        If they give an image different original labels.
+        If label sets give an image different original labels.
     """
     if reading.dataset:
         raise UsageError(

@@ -334,8 +334,8 @@ def judge_place(
 def judged_alike(labels: Labels) -> tuple[Labels, tuple[str, ...]]:
     """Return the images with both an original label and a valid class, and notes about the other images.
 
-    Images without a valid class are hard. If they were counted only under original labels, they would cause a
-    loss that does not occur under label sets.
+    Models are often wrong on images without a valid class. If these images were counted only under original
+    labels, they would cause a loss that does not occur under label sets.
     """
     sets = label_sets(labels)
     labelled = sets.label != NO_LABEL

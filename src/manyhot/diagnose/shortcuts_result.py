@@ -193,7 +193,7 @@ _WIDTH = 100
 
 @dataclass(frozen=True, eq=False)
 class Shortcuts(DiagnosisResult):
-    """For pairs of classes: how often predictions of one change when the other is removed, and examples.
+    """How often predictions of one class of a pair change when the other is removed, with examples.
 
     Attributes
     ----------

@@ -40,8 +40,8 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
 
     The label set of an image contains the class of its folder, which is also its original label. `rated` is
     false, as in other files of single labels: no rater said whether other classes are valid, too. Folders
-    named by numbers are sorted as numbers. If they were sorted as text, 10 would come before 2, and most
-    images of ImageNetV2 would get a wrong label.
+    whose names are numbers are sorted as numbers. If they were sorted as text, 10 would come before 2, and
+    most images of ImageNetV2 would get a wrong label.
 
     References
     ----------

@@ -352,12 +352,13 @@ def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
 
 
 def with_pretraining(results: Results, metadata: Path) -> Results:
-    """Return the results with the pretraining of models whose names lack it, as in timm before 0.9.
+    """Return the results with the pretraining filled in for models whose names do not state it.
 
     Parameters
     ----------
     metadata : Path
-        timm's ``model_metadata-in1k.csv``, with the columns ``model`` and ``pretrain``.
+        timm's ``model_metadata-in1k.csv``, with the columns ``model`` and ``pretrain``. Names of models in
+        timm before 0.9 do not state the pretraining.
     """
     rows = read_frame(metadata).select("model", "pretrain").iter_rows()
     of_model = {model: pretraining_of(f"{model}.{data}") for model, data in rows}

@@ -253,9 +253,9 @@ def read_tsipras_selected(path: Path, *, classes: ClassList | None, share: float
     """MadryLab's ``annotations_classify_task.pkl`` as label sets: the classes that raters selected.
 
     Raters selected the classes of the objects in an image among classes that other raters had called valid. A
-    class is valid if at least the share `share` of the image's 6 to 9 raters selected it. `p` is the share of
-    raters who selected the class. Other classes that a rater selected have the state *no*. The file does not
-    contain classes that no rater selected.
+    class is valid if the share of the image's 6 to 9 raters who selected it is at least `share`. `p` is the
+    share of raters who selected the class. Other classes that a rater selected have the state *no*. The file
+    does not contain classes that no rater selected.
 
     Parameters
     ----------

@@ -97,7 +97,7 @@ class WideTable:
     columns : tuple of ValueColumn
         The columns to read. Other columns are ignored.
     recognised_by : tuple of str
-        Columns by which a file is recognised.
+        Columns whose presence identifies a file of this kind.
     whole : float
         The value of a perfect model: 1 for shares, 100 for percent.
     are_compared : bool

@@ -61,7 +61,8 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     UnknownNameError
         If the model does not exist.
     InputError
-        If the model lacks an option or cannot be built, or if ``classes`` does not list all its outputs.
+        If the model does not have a given option or cannot be built, or if ``classes`` does not list all its
+        outputs.
     MissingExtraError
         If a package that the model needs is not installed.
     """

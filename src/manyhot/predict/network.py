@@ -233,7 +233,7 @@ def from_timm(config: Mapping[str, Any], options: Mapping[str, Any] | None = Non
 
 
 def channels(name: str, value: Any) -> tuple[float, ...]:
-    """Return one number per channel; raise an error for what cannot be a mean or a standard deviation."""
+    """Return one number per channel; raise an error for invalid means and standard deviations."""
     values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
     # For pixels from 0 to 255 they would be above 1, and a network also answers on black images.
     if (
@@ -250,7 +250,7 @@ def channels(name: str, value: Any) -> tuple[float, ...]:
 
 
 def sides(value: Any) -> tuple[int, int]:
-    """Return height and width; raise an error for what is neither a side length nor a pair of them."""
+    """Return height and width; raise an error for anything but one or two side lengths."""
     pair = tuple(value) if isinstance(value, list | tuple) else (value, value)
     if len(pair) != 2 or not all(isinstance(v, int) and v > 0 for v in pair):
         raise InputError(
@@ -297,7 +297,7 @@ class Network:
     notes : tuple of str
         Caveats about the predictions, such as assumed preprocessing.
     assumed : Mapping of str to Any
-        Options of preprocessing that the model does not specify, with their assumed values.
+        Preprocessing options that the model does not specify, with their assumed values.
     """
 
     name: str

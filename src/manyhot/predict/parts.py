@@ -161,7 +161,7 @@ class PartFiles:
     def write(
         self, scored: Scored, labels: LabelLookup, identity: Identity, difference: float | None
     ) -> None:
-        """Write a part atomically. `difference` is the difference of the engine from PyTorch.
+        """Write a part atomically. `difference` is the engine's difference from PyTorch.
 
         Raises
         ------

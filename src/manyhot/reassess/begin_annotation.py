@@ -155,7 +155,7 @@ def _content(uri: str) -> str:
 
 
 def differ(store: Store, examples: Iterable[Example]) -> bool:
-    """Return whether examples differ from those of a running campaign, based on a hundred classes."""
+    """Return whether examples differ from those of a running campaign, based on the first 100 classes."""
     new: dict[int, list[tuple[str, str]]] = {}
     for example in examples:
         new.setdefault(example.class_id, []).append((example.name, example.uri))

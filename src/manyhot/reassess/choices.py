@@ -19,7 +19,7 @@ from manyhot.tables.choices import choices_of, with_questions
 
 @dataclass(frozen=True, eq=False)
 class AggregatedChoices:
-    """Votes with all chosen and other likely classes as questions, and the result of an aggregator for them.
+    """Votes whose questions are the chosen and other likely classes, and an aggregator's result for them.
 
     Attributes
     ----------

@@ -218,7 +218,7 @@ def next_questions(
         further answers are assumed to be as good as this rater's. By default, they are assumed to be as good
         as those of the average rater, with raters weighted by their numbers of answers.
     proposals
-        Proposals table, needed to rank unanswered questions, too; by default, the table of the campaign.
+        Proposals table, needed to also rank unanswered questions; by default, the table of the campaign.
     golden
         Experts' answers; by default, those of the campaign.
     images

@@ -159,7 +159,7 @@ def draw_sample(
         One of `AUDIT_DESIGNS`.
     strata : pyarrow.Array of string, shape (N,), optional
     random : {"sha256", "numpy"}
-        The source of the random numbers. ``numpy`` repeats a draw by an earlier version of manyhot.
+        The source of the random numbers. ``numpy`` reproduces a draw made by an earlier version of manyhot.
 
     Raises
     ------

@@ -12,13 +12,13 @@ _T = TypeVar("_T")
 
 
 def find_class(own: ClassList, i: int, target: ClassList) -> int | None:
-    """Return the class of another list that has the key, name or a synonym of class i; None if none has."""
+    """Return the class of another list with the key, name or a synonym of class i; None if there is none."""
     names = dict.fromkeys((own.keys[i], own.names[i], *own.synonyms[i]))
     return next((at for name in names if (at := target.find(name)) is not None), None)
 
 
 def followed_by(own: ClassList, model: ClassList) -> ClassList:
-    """Return the classes of a list, and then those that only a model has, sorted."""
+    """Return the classes of a list, followed by those that occur only in a model, sorted."""
     only = set(keys_not_in(model, own))
     if not only:
         return own

@@ -24,7 +24,7 @@ from manyhot.tables.image_ids import image_name_column, nearest_way
 
 @dataclass(frozen=True)
 class Alignment:
-    """The rows of two tables that belong to the same image.
+    """The pairs of rows of two tables that belong to the same image.
 
     Attributes
     ----------

@@ -334,7 +334,7 @@ def class_list_in_metadata(table: pa.Table, n_classes: int, class_hash: str, nam
     Raises
     ------
     MatchError
-        If the table has a different class list from `class_hash`.
+        If the hash of the table's class list differs from `class_hash`.
     """
     about = metadata(table)
     n = metadata_number(about, "n_classes", name)

@@ -265,7 +265,7 @@ def join_classes(
         the order of the names.
     in_order : bool
         Whether labels that list their classes, such as the columns of a file, keep their order. Classes that
-        only the predictions have come last, sorted.
+        occur only in the predictions are appended, sorted.
     """
     lists = [t.class_list for t in (labels, images) if t is not None and t.class_list is not None]
     model = _list_of(first) if first is not None else None

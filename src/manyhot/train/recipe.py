@@ -139,8 +139,8 @@ class Recipe:
         Decay of the moving average of the weights, or 0 for none. The average is evaluated and written
         instead of the weights.
     best : str
-        Metric by which an epoch is chosen. The weights of the epoch with the best value are written, instead
-        of those of the last epoch.
+        Metric that determines which epoch is chosen. The weights of the epoch with the best value are
+        written, instead of those of the last epoch.
     precision : str
         Precision, as in Lightning Fabric: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
     seed : int

@@ -385,8 +385,8 @@ class Exchange(_FromDonors):
 
     Two regions of the image are covered with the same places of a photograph that does not show the
     companion: the region of the image's own companion, if it has one, and the region of a donor's companion.
-    Then the own companion is put back (``own``), the donor's companion is pasted (``other``), or neither is
-    shown (``patch``). The three versions of an image thus differ only in the companion.
+    Then the image's own companion is put back (``own``), the donor's companion is pasted (``other``), or
+    neither is shown (``patch``). The three versions of an image thus differ only in the companion.
 
     Attributes
     ----------

@@ -43,11 +43,11 @@ def timm_network(
     num_classes : int, optional
         Number of classes of the checkpoint, if it differs from the network's number of classes in timm.
     backbone : bool
-        Whether to accept weights without a classifier, too, such as self-supervised ones. The network then
+        Whether to also accept weights without a classifier, such as self-supervised ones. The network then
         returns a single, meaningless score; only its features are useful.
     preprocessing : mapping
-        Options of preprocessing. The defaults are those of the published weights. For a checkpoint, which may
-        have been trained with others, a note lists the assumed values.
+        Preprocessing options. The defaults are those of the published weights. A checkpoint may have been
+        trained with other values, so a note lists the assumed ones.
 
     Raises
     ------

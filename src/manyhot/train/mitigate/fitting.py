@@ -412,9 +412,9 @@ SURPLUS_FOLDS = 2
 def smallest_surplus(gap: Callable[[float], float]) -> float | None:
     """Return the smallest of `SURPLUSES` at which a gap is not above 0, or None if none is enough.
 
-    No value is enough if the companion is imitated badly. The largest value would then only teach that the
-    companion speaks against the class: with 6 for horses beside persons, the accuracy on images without
-    persons fell from 81 to 66 %.
+    No value is enough if the companion is imitated badly. The largest value would then only teach the head
+    that the companion is evidence against the class: with a factor of 6 for horses next to persons, the
+    accuracy on images without persons fell from 81 to 66 %.
     """
     return next((surplus for surplus in SURPLUSES if gap(surplus) <= 0), None)
 

@@ -128,7 +128,7 @@ def mitigate(
     losses
         Loss of the heads. By default, heads are fitted with each loss.
     fill
-        Replacement for removed objects: grey, or inpainting from the surroundings. The other one is used to
+        Replacement for removed objects: grey, or inpainting from the surroundings. The other fill is used to
         evaluate heads.
     uncapped
         Add as many altered images as independence requires, without the published caps on their number. By

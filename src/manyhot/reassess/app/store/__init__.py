@@ -138,7 +138,7 @@ class Store:
         self._database.write(lambda c: fill.add(c, *choose(fill.questions_asked(c))))
 
     def ask_only(self, questions: pa.Table) -> Withdrawal:
-        """Withdraw all questions that a table lacks, and reinstate withdrawn questions that it contains.
+        """Withdraw all questions that are not in a table, and reinstate withdrawn questions that are in it.
 
         Other changes to the database can be made in between. An interrupted call can be repeated.
         """

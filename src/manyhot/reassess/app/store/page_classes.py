@@ -90,7 +90,7 @@ def classes_answered(connection: sa.Connection, *which: sa.ColumnElement[bool]) 
 
 
 def park_idle(connection: sa.Connection, here: sa.ColumnElement[bool]) -> None:
-    """Park those of some slots that are free and have nothing to ask: all their questions are withdrawn."""
+    """Park the given slots that are free and have nothing to ask, since all questions are withdrawn."""
     asked = sa.exists().where(_QUESTIONS.c.page_id == _SLOTS.c.page_id, schema.IS_ASKED)
     idle = ~asked | (_SLOTS.c.classes == "[]")
     connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id.is_(None), here, idle).values(visit_id=PARKED))

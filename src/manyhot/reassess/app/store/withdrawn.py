@@ -143,7 +143,7 @@ def change_pages(
 ) -> tuple[int, int]:
     """Change the questions of the next pages; return where to continue, and a number of answers.
 
-    These are the answers to the questions that were withdrawn.
+    The number counts the answers to the questions that were withdrawn.
 
     Parameters
     ----------

@@ -346,7 +346,7 @@ def own_models(
 def open_images(
     images: ImagesTableLike | None, classes: ClassList | None, labels: Labels | None = None
 ) -> Images | None:
-    """Return an images table, which is first read if it is a file, a folder or a data frame.
+    """Return an images table; a file, a folder or a data frame is read first.
 
     If `labels` contains label sets of the images, the subfolders of a folder are read as classes only if they
     are named after classes of these label sets. Otherwise, the subfolders may stand for cameras or days, for

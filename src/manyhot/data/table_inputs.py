@@ -293,7 +293,7 @@ def _arrow_table(
 
 
 def with_whole_ids(table: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """Return a table with ids as whole numbers, which pandas turns into floats if values are missing."""
+    """Return a table with float ids as whole numbers; pandas makes ids floats if values are missing."""
     for name in set(columns) & set(table.column_names):
         if pa.types.is_floating(table[name].type):
             with suppress(pa.ArrowInvalid):  # fractions remain, and are refused

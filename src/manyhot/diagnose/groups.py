@@ -202,7 +202,7 @@ class _Evidence:
         return table.select([n for n in table.column_names if n not in ("image_id", "uri")]).take(at)
 
     def present(self, labels: Labels) -> tuple[Bools, Bools, tuple[str, ...]] | None:
-        """Return which objects each image shows, for which images they are known, and the objects' names."""
+        """Return which objects each image shows, for which images this is known, and the objects' names."""
         if (objects := self.objects) is None:
             return None
         ids = pa.array(list(objects.images), pa.string())

@@ -187,9 +187,10 @@ class _Table:
     def counts(self) -> npt.NDArray[np.int64]:
         """Return two pairs of counts for each group, shape (2, 2, m). A pair is a total and a part of it.
 
-        For a label, images of the class and other images are compared by the share that is in the group, so
-        that a property that identifies a class makes a large difference even if the class is rare. For other
-        outcomes, images inside and outside the group are compared by the share with the event.
+        For a label, the share of the class's images that are in the group is compared with the share of the
+        other images that are in it. A property that identifies a class thus makes a large difference even if
+        the class is rare. For other outcomes, the share of images with the event is compared inside and
+        outside the group.
         """
         c = self.search.counts[self.at]
         if self.of_labels:

@@ -101,7 +101,7 @@ def model_outcomes(
     min_images : int
         Minimum number of images of a class for outcomes about this class.
     min_confidence : float
-        Minimum confidence at which an error counts as an error with a high confidence.
+        Minimum confidence of a high-confidence error.
     associated : collection of int
         Classes that properties of images are associated with. Predictions of such a class on other images are
         an outcome even if they are rare.

@@ -56,7 +56,7 @@ class ObjectRemover:
     def predict_originals(self, expected: Mapping[int, frozenset[str]]) -> Predictions:
         """Return the predictions of the original images.
 
-        `expected` contains the images to alter later, which the total of the progress includes.
+        `expected` contains the images that will be altered later. They are included in the progress total.
         """
         n = self.source.n
         more = 2 * len(self.fills) * sum(map(len, expected.values()))

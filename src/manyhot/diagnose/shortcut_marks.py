@@ -131,7 +131,7 @@ def _smaller(rows: Sequence[Row], n_marked: int, min_lost: float) -> str:
 
 
 def clearest_loss(tested: Sequence[Row]) -> str:
-    """Return a sentence on the pair with the clearest loss beyond the control, which comes first."""
+    """Return a sentence on the first of the pairs, which has the clearest loss beyond the control."""
     if not tested:
         return ""
     r = tested[0]

@@ -152,7 +152,7 @@ def _states_of_images(content: dict[str, Any], classes: ClassList, path: Path) -
 
 @register("format", "coco-images", holds="images", suffixes=(".json",), matches=matches_coco)
 def read_coco_images(path: Path, *, classes: ClassList | None) -> Images:
-    """The images in COCO JSON, with their other texts and numbers, such as ``location``.
+    """The images in COCO JSON, with their other text and number fields, such as ``location``.
 
     The image ids are the same as in `read_coco_labels`.
     """

@@ -150,7 +150,7 @@ def read_indicator(
     empty : {"not asked", "no", "unclear"}
         Meaning of an empty cell. In CheXpert, it means that the report does not mention the class.
     prefix : str
-        Prefix of the names of class columns, which is removed, as in ``indicator(prefix='label_')``.
+        Prefix to remove from the names of class columns, as in ``indicator(prefix='label_')``.
 
     References
     ----------

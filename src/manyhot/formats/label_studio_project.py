@@ -40,7 +40,8 @@ class ExportLayout:
 def read_label_studio_config(path: Path) -> ClassList:
     """The choices in the labelling configuration of a Label Studio project, in their order.
 
-    If a choice has an ``alias``, which annotations then contain, the alias is the key and ``value`` the name.
+    If a choice has an ``alias``, annotations contain the alias. It is then the key, and ``value`` is the
+    name.
 
     Raises
     ------

@@ -151,7 +151,7 @@ def find_backbone(spec: str) -> Network:
 
 
 def is_published(spec: str) -> bool:
-    """Return whether a name refers to published weights, so that it cannot run code or open files.
+    """Return whether a name refers to published weights and therefore cannot run code or open files.
 
     A name refers to published weights if the model is registered under its full name, or if its family
     declares the form of published names (`published`). All options must be numbers.

@@ -300,7 +300,7 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def check_output_folder(out: Path, identity: Identity) -> None:
-    """Raise an error if the folder has files of another source or program, which would be overwritten.
+    """Raise an error if files of another source or program in the folder would be overwritten.
 
     Raises
     ------

@@ -62,7 +62,7 @@ def begin_annotation(
 def follow_proposals(
     web: Any, store: Store, campaign: Campaign, classes: ClassList, *, by_id: bool = False
 ) -> Iterator[str]:
-    """After annotation began, update the questions to the current proposals; yield notes for the owner.
+    """Once annotation has begun, update the questions to match the proposals; yield notes for the owner.
 
     New questions are added. Questions that are no longer proposed are not asked any more, but keep their
     answers; if they are proposed again, they are asked again.

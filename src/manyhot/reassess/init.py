@@ -156,7 +156,7 @@ def init_campaign(
 
 
 def create_campaign(campaign: Campaign, fill: Callable[[Campaign], tuple[str, ...]]) -> tuple[str, ...]:
-    """Create the folder of a campaign, which appears only when it is complete.
+    """Create the folder of a campaign; it appears only when it is complete.
 
     Parameters
     ----------

@@ -203,8 +203,8 @@ def next_questions(
         Number of answers to ask for now, one per question. It does not affect which questions are open or
         settled.
     ask
-        Have one more rater answer each of these questions in the annotation app, which can be running. Export
-        the answers first. Questions that are still waiting for an answer are not asked twice.
+        Have one more rater answer each of these questions in the annotation app, which can keep running.
+        Export the answers first. Questions that are still waiting for an answer are not asked twice.
     by
         Ranking of the questions: expected change of the state by further answers, entropy of the probability,
         or disagreement of the answers.

@@ -91,7 +91,7 @@ def campaign_status(campaign: CampaignFolder, *, database: DatabaseAddress = Non
     Parameters
     ----------
     campaign
-        Folder of the campaign. From most files, only the footer is read, which contains the number of rows.
+        Folder of the campaign. For most files, only the footer, which contains the number of rows, is read.
     database
         Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
         folder.

@@ -67,7 +67,7 @@ class Predictions:
     unlisted : tuple of str
         Columns of numbers in the file that are not classes of the list with which it was read.
     by_name : bool
-        Whether the file itself, or the columns of a frame, name the class of each score. Then the order of
+        Whether the file itself, or the columns of a frame, name the class of each score. If so, the order of
         classes cannot be wrong.
     """
 

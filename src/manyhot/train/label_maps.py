@@ -251,9 +251,10 @@ def place_weights(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
     """Return the weight of each location of a map in a crop, by RoIAlign with a single output value.
 
     RoIAlign is used as in the code of ReLabel, but without the minimum box size of one location. It takes at
-    least one sample point per location, and interpolates each point bilinearly between four locations, so
-    the weight of a location is the product of the weights of its row and its column. torchvision computes
-    these from maps that are 1 in a single row or column, so no map of 1,000 classes is needed.
+    least one sample point per location, and interpolates each point bilinearly between four locations. The
+    weight of a location is therefore the product of the weights of its row and its column. torchvision
+    computes these weights from maps that are 1 in a single row or column, so no map of 1,000 classes is
+    needed.
 
     Parameters
     ----------

@@ -148,7 +148,7 @@ def part_ranges(n: int, size: int = PART_SIZE) -> Iterator[tuple[str, int, int]]
 
 
 def part_names(count: int) -> Iterator[str]:
-    """Yield the names of parts, which are their numbers padded with zeros."""
+    """Yield the names of parts: their numbers, padded with zeros."""
     digits = max(5, len(str(count - 1)))
     return (f"{i:0{digits}}" for i in range(count))
 

@@ -103,7 +103,7 @@ class FeatureExtractor:
         return self.together({name: source or self.source})[name]
 
     def together(self, sources: Mapping[str, ImageSource]) -> dict[str, tuple[pa.Array, Features]]:
-        """Return ids and features of several sources, which are alterations of the same images."""
+        """Return ids and features of several sources that are alterations of the same images."""
         jobs = {name: self._prepared(name, source) for name, source in sources.items()}
         for _ in predict_runs([*jobs.values()], self.progress):
             pass

@@ -36,7 +36,7 @@ TREATMENTS = (NONE, *_ALTERED, SETS, *(f"{SETS} and {name}" for name in _ALTERED
 
 
 def base_of(treatment: str) -> str:
-    """Return the head that a treated head is compared with, which is fitted to the same labels."""
+    """Return the head with which a treated head is compared; it is fitted to the same labels."""
     return SETS if treatment.startswith(SETS) else NONE
 
 

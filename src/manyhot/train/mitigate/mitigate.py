@@ -95,11 +95,11 @@ def mitigate(
 ) -> Mitigation:
     """Fit the last layer with and without treatment of a shortcut, and evaluate both on held-out images.
 
-    There are three treatments: altered images from which the companion or the class was removed are added
-    (SPIRE); images are weighted; and heads are fitted to label sets instead of single labels. Heads are
-    evaluated on images that they were not fitted on, and the first sentence of the output states whether the
-    shortcut is gone. The heads can be used as models, with the name head:FILE. A stopped run resumes when it
-    is started again.
+    There are three treatments: adding altered images from which the companion or the class was removed
+    (SPIRE), weighting images, and fitting heads to label sets instead of single labels. Heads are evaluated
+    on images that they were not fitted on, and the first sentence of the output states whether the shortcut
+    is gone. The heads can be used as models, with the name head:FILE. A stopped run resumes when it is
+    started again.
 
     Parameters
     ----------

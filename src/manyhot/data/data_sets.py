@@ -355,7 +355,7 @@ def open_images(
     Raises
     ------
     InputError
-        As in `read_images`, and if `images` is none of these.
+        As in `read_images`, or if `images` is none of these.
     """
     if isinstance(images, Images | None):
         return images

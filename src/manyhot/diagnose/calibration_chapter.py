@@ -60,7 +60,7 @@ def judged_by_top_class(rows: Sequence[Row], classes: Sequence[Row]) -> list[Row
     """Return the rows of models whose calibration can be measured by their top class.
 
     Models of independent classes are judged class by class instead. If images without any valid class are
-    left out, the top classes of the others are right more often than calibrated probabilities say. For
+    left out, the top classes of the others are right more often than calibrated probabilities imply. For
     simulated sigmoids, with no valid class on a third of the images, the difference is 0.18.
     """
     each = {(r["dataset"], r["model"]) for r in classes}

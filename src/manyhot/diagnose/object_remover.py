@@ -34,7 +34,7 @@ EXAMPLES_FOLDER = "examples"
 
 @dataclass(eq=False)
 class ObjectRemover:
-    """A run that predicts the original and the altered images of a source, and draws pictures of examples."""
+    """A run of a model on the original and the altered images of a source, with pictures of examples."""
 
     source: ImageSource
     network: Network

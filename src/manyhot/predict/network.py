@@ -210,12 +210,12 @@ def scaled(size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
 def from_timm(config: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Preprocessing:
     """Return the preprocessing for a configuration from ``timm.data.resolve_data_config``.
 
-    `options` are some of `PREPROCESSING_OPTIONS`, which replace those of the configuration.
+    `options` are some of `PREPROCESSING_OPTIONS`. They override those of the configuration.
 
     Raises
     ------
     InputError
-        As in `Preprocessing.with_options`, and if the network does not take three channels.
+        As in `Preprocessing.with_options`, or if the network does not take three channels.
     """
     depth, *found = config["input_size"]
     if depth != 3:

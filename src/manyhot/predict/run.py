@@ -206,7 +206,7 @@ class ModelRun:
         Raises
         ------
         InputError, MatchError, OutputError
-            As in `merge`, and if parts of other shards have different settings.
+            As in `merge`, or if parts of other shards have different settings.
         """
         if self.complete:
             tidy(self.parts)
@@ -362,7 +362,7 @@ def run(
     notify: OnEvent | None = None,
     choice: EngineChoice | None = None,
 ) -> PredictedModel:
-    """Predict the images of a source with a model, and write the predictions to a folder.
+    """Run a model on the images of a source, and write the predictions to a folder.
 
     The parts of an earlier run of the same command are kept. If `choice` is the choice of an earlier run of
     the same network, its engine is reused.

@@ -316,7 +316,7 @@ def similar_images(
     Raises
     ------
     InputError
-        As in `similar`, and if an index or a model is passed without embeddings.
+        As in `similar`, or if an index or a model is passed without embeddings.
     """
     if embeddings is not None:
         table, images = neighbours_of(embeddings, index, progress, model=model)

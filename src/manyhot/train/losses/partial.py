@@ -133,8 +133,8 @@ def entropy_and_pseudo_labels(
 
     From epoch `start` on, an unobserved class of an image can get a pseudo-label, which is its predicted
     probability. For each class, the least probable images get one. The memory takes two bytes per image and
-    class, which is 2.6 GB for ImageNet. To rank the images, the paper predicts all of them again after each
-    epoch. Here, the images of a batch are ranked during training, at no extra cost.
+    class, which is 2.6 GB for ImageNet. To rank the images, the paper computes predictions for all of them
+    after each epoch. Here, the images of a batch are ranked during training, at no extra cost.
 
     Parameters
     ----------

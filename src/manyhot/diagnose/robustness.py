@@ -245,9 +245,9 @@ def diagnose_robustness(
     ----------
     datasets
         Data sets to compare: names of benchmarks, such as imagenet, or of their data sets; label sets, images
-        tables or campaigns; or results (folders written by evaluate, or timm-results).
-        In Python, also evaluations, or a mapping of names to label sets in any form that `manyhot.evaluate`
-        takes, each alone or in a tuple with its predictions.
+        tables or campaigns; or results (folders written by evaluate, or timm-results). In Python, also
+        evaluations, or a mapping of names to label sets in any form that `manyhot.evaluate` takes. Each of
+        these can be alone or in a tuple with its predictions.
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
         Each data set uses the predictions for its images.

@@ -130,7 +130,7 @@ def read_indicator(
     """One column of zeros and ones per class, as in tables from Kaggle, CheXpert and pandas.get_dummies.
 
     A cell is 1 or true (*yes*), 0 or false (*no*), -1, or empty. All columns that contain only such cells are
-    classes, except columns of metadata, such as *age*, *sex* and *split*. With a class list, only its classes
+    classes, except metadata columns, such as *age*, *sex* and *split*. With a class list, only its classes
     are read. Otherwise, the classes are in the order of the columns. Columns of other numbers are not read.
     The notes of the labels name these columns, and empty columns.
 

@@ -79,7 +79,8 @@ def misfit(path: Path, layout: ExportLayout) -> InputError | None:
     """Return one error for a project that differs in several respects; None if it differs in one or none.
 
     The export of a project that manyhot did not set up differs in its questions, in how it shows classes and
-    in its class list. One error for each would take three attempts.
+    in its class list. If each difference raised an error of its own, finding all of them would take three
+    attempts.
     """
     tasks = load_json(path)
     tasks = [t for t in tasks if isinstance(t, dict)] if isinstance(tasks, list) else []

@@ -358,8 +358,7 @@ def with_pretraining(results: Results, metadata: Path) -> Results:
     ----------
     metadata : Path
         timm's ``model_metadata-in1k.csv``, with the columns ``model`` and ``pretrain``. Names of models in
-        timm before 0.9 do not state the pretraining. Names of models in timm before 0.9 do not state the
-        pretraining.
+        timm before 0.9 do not state the pretraining.
     """
     rows = read_frame(metadata).select("model", "pretrain").iter_rows()
     of_model = {model: pretraining_of(f"{model}.{data}") for model, data in rows}

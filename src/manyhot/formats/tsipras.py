@@ -59,7 +59,8 @@ def read_tsipras(path: Path, *, classes: ClassList | None) -> Images:
 
     The first file contains 6,761 images with `label`, `n_objects`, `main_label` (the plurality of raters) and
     `n_raters`. The second file contains 10,000 images with `annotation`, one of `ANNOTATIONS`. If both files
-    are in the same folder, the result contains all 10,000 images, and columns of the first file may be null.
+    are in the same folder, the result contains all 10,000 images, and columns from the first file may contain
+    nulls.
 
     The CONTAINS task and the models' predictions in MadryLab's repository are not read.
 

@@ -424,8 +424,9 @@ def _umask() -> int:
 def find_images(uris: Iterable[str], root: Path, *, all_there: bool = True) -> dict[str, str]:
     """Return a mapping from the old to the new location of each image.
 
-    The longest end of the old path that exists under the new root is used. For ``/old/val/n01440764/a.jpg``,
-    ``val/n01440764/a.jpg`` is tried first, then ``n01440764/a.jpg``, then ``a.jpg``.
+    The longest trailing part of the old path that exists under the new root is used. For
+    ``/old/val/n01440764/a.jpg``, ``val/n01440764/a.jpg`` is tried first, then ``n01440764/a.jpg``, then
+    ``a.jpg``.
 
     Parameters
     ----------

@@ -261,8 +261,8 @@ def join_classes(
     sort : bool
         Whether names are sorted if the model has the same names in another order.
     alone : bool
-        Whether there are no predictions. If so, there are no columns without names, whose meaning depends on
-        the order of the names.
+        Whether there are no predictions. If so, there are no columns without names, and only the meaning of
+        such columns depends on the order of the names.
     in_order : bool
         Whether labels that list their classes, such as the columns of a file, keep their order. Classes that
         occur only in the predictions are appended, sorted.

@@ -38,8 +38,8 @@ def timm_network(
         Name in timm, such as ``resnet50.a1_in1k``; ``hf-hub:OWNER/NAME`` for other networks on the Hugging
         Face Hub; or ``local-dir:FOLDER`` for a local folder in the format of the Hub.
     checkpoint : str
-        A local file with weights that replaces the published ones; ``none`` for random weights, always the
-        same, to try out commands without a download.
+        A local file with weights that replaces the published ones; ``none`` for random weights, the same each
+        time, to try out commands without a download.
     num_classes : int, optional
         Number of classes of the checkpoint, if it differs from the network's number of classes in timm.
     backbone : bool

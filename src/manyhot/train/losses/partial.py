@@ -246,9 +246,9 @@ def _nothing_flipped(taught: Teacher, _: torch.Generator) -> dict[str, Tensor]:
 def large_loss_flipped(logits: Tensor, targets: Targets, *, delta: float = 0.002) -> Tensor:
     """Assume negative with permanent correction: classes with the largest losses count as valid from then on.
 
-    The memory takes one byte per image and class, which is 1.3 GB for ImageNet. The paper's code compares
-    with ``is 'LL-Cp'`` and stores one cell per batch fewer than it corrects. Here, all corrected cells are
-    stored.
+    The memory takes one byte per image and class, which is 1.3 GB for ImageNet. The paper's code compares the
+    name of the method by ``is 'LL-Cp'``, and stores one cell per batch fewer than it corrects. Here, all
+    corrected cells are stored.
 
     Parameters
     ----------

@@ -44,8 +44,8 @@ _ANSWERED_IN_SLOT = _ANSWERED.where(
 def enough_answers(connection: sa.Connection, page: int, settings: CampaignSettings) -> set[int]:
     """Return the classes of a page about which enough raters have answered or are being asked.
 
-    Slots ensure this by themselves, except on pages with more slots than raters are now needed: more raters
-    were needed earlier, or further answers were requested.
+    Slots ensure this by themselves, except on pages with more slots than raters are now needed, because more
+    raters were needed earlier or further answers were requested.
     """
     if connection.execute(_COUNT_SLOTS, {"page": page}).scalar_one() <= settings.raters:
         return set()

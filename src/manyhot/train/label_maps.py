@@ -333,10 +333,10 @@ def read_relabel(
     suffix : str
         The suffix of the image ids, which replaces ``.pt``.
     by_columns : bool
-        Whether to swap rows and columns of the maps, which gives the labels of their code. That code passes
-        the top, left, bottom and right of a crop to RoIAlign, but torchvision expects left, top, right and
-        bottom. Either the maps are stored by columns, or the crops got the labels of other locations. Only
-        the released files can show which of the two is true.
+        Whether to swap rows and columns of the maps, which reproduces the labels of their code. That code
+        passes the top, left, bottom and right of a crop to RoIAlign, but torchvision expects left, top, right
+        and bottom. Either the maps are stored by columns, or the crops got the labels of other locations.
+        Only the released files can show which of the two is true.
 
     Raises
     ------

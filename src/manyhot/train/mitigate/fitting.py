@@ -143,8 +143,8 @@ class HeadFitter:
         """Return the altered images of pairs, without caps.
 
         A companion that covers the whole image, such as a tint, cannot be imitated as well as an object can
-        be pasted, and removing it leaves a part of it. Images with such a companion are therefore replaced,
-        not only outnumbered.
+        be pasted, and traces of it remain after its removal. Images with such a companion are therefore
+        replaced, not only outnumbered.
         """
         groups = [(one, a) for one in pairs for a in self.added(one, False)[0]]
         restored = any(a.main and not a.companion for _, a in groups)
@@ -366,8 +366,8 @@ class HeadFitter:
 
         Reweighting makes the companion independent of the class, without changing how frequent the class is.
         Images on which one of the two is unknown keep their weight. Altered images of one pair show the
-        companions of other pairs as often as the images do. With several pairs, weights therefore make each
-        companion independent.
+        companions of other pairs as often as the original images do. With several pairs, the weights
+        therefore make each companion independent of its class.
         """
         known, own = self.images.labels, np.ones(len(self._x))
         if treatment.pair:

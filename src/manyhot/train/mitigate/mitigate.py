@@ -135,8 +135,8 @@ def mitigate(
         default, heads are fitted with caps and, if the caps leave a part of the dependence, also without
         caps.
     training_set
-        Folder for a training set, with which manyhot train can train a whole network. It contains the images
-        to fit on, their altered copies for all pairs, without caps, and the label sets of both.
+        Folder for a training set, on which manyhot train can train a whole network. It contains the images to
+        fit on, their altered copies for all pairs, without caps, and the label sets of both.
     min_images
         Minimum number of images with both classes of a pair, for fitting.
     seed

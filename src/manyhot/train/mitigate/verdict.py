@@ -84,7 +84,7 @@ def removal_verdict(
     images with the class may be missed without the companion. Both are measured on original images if each
     split has `MIN_JUDGED` of them. Otherwise, the first is measured on images with the companion pasted in,
     and the second with the fill that was not used for fitting. If a head was fitted on images with the
-    companion pasted in, such images can show that it depends on the companion, but never that it is without
+    companion pasted in, such images can show that it depends on the companion, but never that it is free of
     the shortcut. A head is not `GONE` if its accuracy on images without the companion is clearly lower than
     the accuracy of the untreated head.
 

@@ -296,7 +296,7 @@ def open_results(results: ResultsLike, run: Run = QUIET) -> list[Results]:
 
 
 def open_thresholds(results: ResultsLike) -> list[Results]:
-    """Return the results at other thresholds from all evaluations and folders that contain any."""
+    """Return the results at other thresholds from all evaluations and folders that contain such results."""
     found = []
     for source in flattened(results):
         if isinstance(source, HasResults) and source.thresholds is not None:

@@ -305,7 +305,7 @@ def check_output_folder(out: Path, identity: Identity) -> None:
     Raises
     ------
     MatchError
-        If the files belong to another source or program, or if their labels use another class list.
+        If the files belong to another source or program, or if their labels use a different class list.
     InputError
         If the images table is damaged.
     """

@@ -388,7 +388,7 @@ def predict_runs(jobs: Sequence[ModelRun], tell: OnEvent) -> Iterator[ModelRun]:
     Parameters
     ----------
     jobs : sequence of ModelRun
-        Runs over the same source, or over sources that alter the same one.
+        Runs over the same source, or over alterations of the same source.
     tell : callable
         Receives progress events.
 

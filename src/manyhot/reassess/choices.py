@@ -44,7 +44,7 @@ def aggregate_choices(
     Parameters
     ----------
     votes : Votes
-        Votes in which raters chose one class of all.
+        Votes in which raters chose one of all classes.
     entry : Entry
         An aggregator of choices.
     history : History, optional

@@ -297,7 +297,7 @@ def localised(path: str | os.PathLike[str], image_ids: Sequence[str], classes: C
     InputError
         If the file contains no label maps.
     MatchError
-        If the maps have other classes or are of other images.
+        If the maps have different classes or belong to different images.
     """
     maps = read_maps(path)
     if maps.classes.keys != classes.keys:

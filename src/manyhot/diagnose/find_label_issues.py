@@ -128,7 +128,7 @@ def find_label_issues(
     InputError
         If there are no predictions or no labels, or scores do not match their declared kind.
     MatchError
-        If predictions are over another class list or are missing for some images, or none of the confirmed
+        If predictions have a different class list or are missing for some images, or none of the confirmed
         label sets belongs to these images.
 
     Notes

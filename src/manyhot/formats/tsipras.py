@@ -191,7 +191,7 @@ def read_superclasses(
     Raises
     ------
     InputError
-        If the file has another format, or a class is out of range or unknown.
+        If the file has a different format, or a class is out of range or unknown.
 
     References
     ----------

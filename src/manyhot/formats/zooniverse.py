@@ -151,7 +151,7 @@ def _tasks(annotations: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _choices(value: Any) -> list[str] | None:
-    """Return the choices in the value of a survey or a question; None if it has another form."""
+    """Return the choices in the value of a survey or a question; None if it has a different form."""
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list):

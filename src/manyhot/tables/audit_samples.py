@@ -77,7 +77,7 @@ class DrawnSample:
         return self.image_id.take(pa.array(self.sample.images))
 
     def sample_for(self, image_id: pa.Array, name: str = "the labels") -> AuditSample:
-        """Return the sample for the same images in another order.
+        """Return the sample for the same images in a different order.
 
         Parameters
         ----------

@@ -259,7 +259,7 @@ def join_classes(
     first : Predictions, optional
         The first model.
     sort : bool
-        Whether names are sorted if the model has the same names in another order.
+        Whether names are sorted if the model has the same names in a different order.
     alone : bool
         Whether there are no predictions. If so, there are no columns without names, and only the meaning of
         such columns depends on the order of the names.

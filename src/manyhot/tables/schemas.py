@@ -136,7 +136,7 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
     Raises
     ------
     InputError
-        If the file is not a Parquet file, is truncated, contains another table or has a later schema.
+        If the file is not a Parquet file, is truncated, contains a different table or has a later schema.
     """
     with whole_file(path):
         # Without partitioning: a folder named a=1 is not a column.

@@ -341,7 +341,7 @@ def read_relabel(
     Raises
     ------
     InputError
-        If there are no such files, or if a file has other contents.
+        If there are no such files, or if a file has different contents.
     """
     files = sorted(Path(folder).glob("*/*.pt"))
     if not files:

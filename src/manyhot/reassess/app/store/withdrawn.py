@@ -54,7 +54,7 @@ class Withdrawal:
 
 @dataclass(frozen=True, eq=False)
 class Changes:
-    """Questions to withdraw and to ask again, in the order of their pages, and the images left without questions.
+    """Questions to withdraw and to ask again, in the order of pages, and images left without questions.
 
     Attributes
     ----------

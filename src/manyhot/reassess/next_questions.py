@@ -104,7 +104,7 @@ class NextQuestions(Result):
     fewest : int
         Minimum number of answers among the questions that are not asked again.
     added : int, optional
-        Number of the questions that were added to the pages of raters; None if raters are not asked.
+        Number of these questions that were added to the pages of raters; None if raters are not asked.
     can_ask : bool
         Whether the campaign has an app that can ask the questions.
     notes, metadata, inputs

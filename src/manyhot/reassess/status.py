@@ -34,7 +34,7 @@ STAGES = ("images", "predictions", "proposals", "votes", "golden", "labels")
 
 @dataclass(frozen=True)
 class Stage:
-    """A table of a campaign and its number of rows, or of models for predictions; None without a table."""
+    """A table of a campaign and its number of rows (for predictions, of models); None without a table."""
 
     name: str
     count: int | None

@@ -119,7 +119,7 @@ class Layout:
     places : list of (int, int)
         Left and top of each patch, in pixels.
     owner : ndarray of int8, shape (size, size)
-        Number of the patch that is visible at each pixel; -1 for none.
+        Index of the patch that is visible at each pixel; -1 for none.
     """
 
     patches: tuple[Patch, ...]

@@ -289,7 +289,7 @@ def _named_or_own(
 
 
 def data_file(path: Path) -> Path:
-    """Return the label sets, or else the images, in a folder that predict wrote; other paths unchanged."""
+    """Return the label sets, or else the images, in a folder that predict wrote, or any other path as is."""
     # A folder with label sets is judged on them, never in silence on the original labels beside them.
     sets = path / "labels.parquet"
     return sets if sets.is_file() else images_file(path)

@@ -128,7 +128,7 @@ class ModelRun:
     n : int
         Number of images written.
     others : int
-        Number of other models that predict at the same time.
+        Number of other models that run at the same time.
     begun, scoring, scored : float
         Times of the start of the job, of its first image and of its latest part, by ``time.perf_counter``.
     """
@@ -380,7 +380,7 @@ def run(
 
 
 def predict_runs(jobs: Sequence[ModelRun], tell: OnEvent) -> Iterator[ModelRun]:
-    """Predict what remains of several runs, and write the parts.
+    """Run the remaining predictions of several runs, and write the parts.
 
     The runs may differ in the network, in the alteration of the source, or in both. Each image is decoded
     once for all networks and for up to `ALTERED_AT_ONCE` alterations, and no core waits between runs.

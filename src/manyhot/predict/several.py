@@ -24,7 +24,7 @@ _FATAL = (OutputError, SourceLostError)
 
 @dataclass(frozen=True)
 class FailedModel:
-    """A model that could not predict, and the error."""
+    """A model that failed, and the error."""
 
     model: str
     error: ManyhotError

@@ -91,7 +91,7 @@ def similar(
     neighbours: Annotated[int, AtLeast(1), Was("-k")] = 10,
     run: Run = QUIET,
 ) -> Similar:
-    """For each class that an image may show, find the images with the most similar embeddings.
+    """For each class that an image may show, find that class's images with the most similar embeddings.
 
     The class of an image in the index is its original label. An image is never its own neighbour.
 

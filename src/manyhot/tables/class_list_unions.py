@@ -55,7 +55,7 @@ def classes_at(classes: ClassList, order: Sequence[int]) -> ClassList:
 
 
 def union_of(a: ClassList, b: ClassList) -> ClassList:
-    """Return a list of the classes of both: one of the two if it is complete and contains the other."""
+    """Return a list of the classes of both lists: one of them if it is complete and contains the other."""
     for whole, part in ((a, b), (b, a)):
         if whole.is_complete and keys_not_in(part, whole) == []:
             return whole

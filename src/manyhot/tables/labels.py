@@ -195,7 +195,7 @@ _HasIds = TypeVar("_HasIds", Labels, Images)
 def with_ids_like(
     table: _HasIds, ids: pa.Array, *, other_name: str, match: str = AUTO
 ) -> tuple[_HasIds, Renamed]:
-    """Return label sets or images with the ids that another table gives to the same images.
+    """Return label sets or images with the ids that another table uses for the same images.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ class Treatment:
     replaced: Bools | None = None
 
     def counted(self, surplus: float) -> Treatment:
-        """Return the treatment with other weights for altered images that show the companion alone."""
+        """Return the treatment with different weights for altered images that show the companion alone."""
         groups = [
             (pair, replace(a, weight=surplus * a.weight) if a.companion and not a.main else a)
             for pair, a in self.groups

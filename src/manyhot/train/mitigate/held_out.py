@@ -77,7 +77,7 @@ class AlteredScores:
     rows: npt.NDArray[np.intp]
 
     def of(self, rows: npt.NDArray[np.intp]) -> Floats:
-        """Return the probabilities for some of the originals, which are sorted."""
+        """Return the probabilities for some of the originals, in ascending order of their rows."""
         order = np.argsort(self.rows)
         return self.p[order][np.isin(self.rows[order], rows)]
 

@@ -132,7 +132,7 @@ def _needs(path: Path, holds: str) -> str:
 
 
 def formats_holding(holds: str) -> list[str]:
-    """Return the names of the formats that read one of `holds`, with the suffixes of their files."""
+    """Return the names of the formats for `holds`, such as labels, with the suffixes of their files."""
     return sorted(
         f"{e.name} ({' '.join(e.about['suffixes'])})"
         for e in registry.entries("format")

@@ -215,7 +215,7 @@ def predictions_file_name(model: str) -> str:
 
 
 def distinct_names(models: Iterable[tuple[str, str]]) -> list[str]:
-    """Return unique names of models. Models with equal names are named with their folders."""
+    """Return unique names of models. Equal names are extended by the folders of the models."""
     listed = list(models)
     names = [name for name, _ in listed]
     for depth in itertools.count(1):

@@ -149,7 +149,7 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
 
 
 def read_in_blocks(path: str | os.PathLike[str], name: str, rows: int) -> Iterator[pa.Table]:
-    """Read a table in blocks of rows, each checked as by `read`, with one block in memory at a time.
+    """Read a table in blocks of rows, each checked as in `read`, with one block in memory at a time.
 
     Raises
     ------

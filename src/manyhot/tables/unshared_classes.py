@@ -46,7 +46,8 @@ def note_on_empty(labels: Labels, classes: ClassList | None) -> str:
 def without_unpredicted(labels: Labels, model: ClassList | None) -> Labels:
     """Return label sets without classes that mean "nothing" or have no answers, if a model lacks them.
 
-    A model of findings has no scores for *No Finding*. Labels are unchanged if the model lacks other classes.
+    A model of findings has no scores for *No Finding*. Labels are unchanged if the model lacks any other
+    classes.
     """
     own = labels.class_list
     if own is None or model is None:

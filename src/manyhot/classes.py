@@ -141,7 +141,7 @@ class ClassList:
 
         The text is looked up among the keys, then among the names. If there is no match, case is ignored and
         underscores are read as spaces, first among the names, then among names and synonyms. Different
-        Unicode forms of a character, such as *é* as one or two characters, are equal.
+        Unicode forms of a character, such as *é* as one or two characters, are treated as equal.
 
         Raises
         ------
@@ -158,7 +158,7 @@ class ClassList:
         return min(ids)
 
     def find(self, key_or_name: str) -> int | None:
-        """Return the class id as `index` does, or None if no class, or more than one, has the name.
+        """Return the class id as `index` does, or None if the name matches no class or several classes.
 
         A lookup takes a microsecond. If no class has the name, `index` takes thousands of times as long,
         because it searches for similar names.
@@ -168,7 +168,7 @@ class ClassList:
 
     @cached_property
     def descriptions(self) -> Mapping[str, Collection[int]]:
-        """The class ids for each text by which other tools name a class, such as its name with its synonyms.
+        """The class ids for each text that other tools use for a class, such as its name with its synonyms.
 
         timm and Hugging Face describe a class of ImageNet-1k as ``great white shark, white shark, man-eater,
         …``, and timm's detailed labels add the definition after a colon. The two classes named *crane* have

@@ -121,8 +121,8 @@ def command(
 def takes_fields(function: Callable[P, R]) -> OpenVerb[P, R]:
     """Let a public function take the fields of its `Flattened` parameter as keywords.
 
-    A command takes them anyway. The decorator then only makes type checkers accept the fields of the
-    command's own settings.
+    A command accepts these keywords in any case, so for a command, the decorator only makes type checkers
+    accept the fields of its own settings.
     """
     if hasattr(function, "declaration"):
         return typing.cast(OpenVerb[P, R], function)

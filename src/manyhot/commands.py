@@ -35,7 +35,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "similar": Command(
         "Predict",
-        "For each class that an image may show, find the images with the most similar embeddings.",
+        "For each class that an image may show, find that class's images with the most similar embeddings.",
         "manyhot.predict.similar:similar",
     ),
     "init": Command(

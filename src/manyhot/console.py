@@ -39,7 +39,7 @@ class TableLine(str):
     rows: Sequence[tuple[str, ...]] | None = None
 
     def as_html(self) -> str:
-        """Return the table, which scrolls if it is wide, for the first line, and an empty text for others."""
+        """Return the table, scrollable if wide, for its first line, and an empty text for its other lines."""
         if self.rows is None:
             return ""
         are_numbers = [_are_numbers(self.rows, i) for i in range(len(self.head))]
@@ -95,7 +95,7 @@ def fact_lines(facts: Sequence[tuple[str, str, str]]) -> Iterator[str]:
 
 
 def written_lines(written: Sequence[Path]) -> Iterator[str]:
-    """Yield a line for each written file; if there are many files, their number and a line for each page."""
+    """Yield a line for each written file or, if there are many, their number and a line for each page."""
     if len(written) <= 8:
         yield from (f"wrote {path}" for path in written)
         return

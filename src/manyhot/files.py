@@ -142,7 +142,7 @@ def check_has_end(path: Path) -> None:
 def near_paths(path: Path, n: int = 1) -> list[str]:
     """Return up to `n` paths in the folder of a missing path that have similar names, the most similar first.
 
-    Suffixes and case are ignored. Two names are not similar only because both end in ``.csv``.
+    Suffixes and case are ignored, so names do not count as similar merely because they share ``.csv``.
     """
     try:
         names = [other.name for other in path.parent.iterdir() if is_utf8(other) and other.name != path.name]

@@ -85,7 +85,7 @@ class Address:
 
 @dataclass(frozen=True)
 class OptionName:
-    """The name of the option if the parameter has another name in Python or has no default."""
+    """The name of the option if the parameter has a different name in Python or has no default."""
 
     name: str
 

@@ -62,7 +62,7 @@ _loading: list[PlugIn] = []
 
 
 def loading() -> PlugIn | None:
-    """Return the plug-in whose module is imported at the moment, if any."""
+    """Return the plug-in whose module is being imported, if any."""
     return _loading[-1] if _loading else None
 
 
@@ -207,8 +207,8 @@ def naming_failures(title: str, function: Any, where: str = "") -> Iterator[None
     Raises
     ------
     PlugInError
-        In place of any exception except manyhot's own errors, which the function may raise itself, and errors
-        due to a lack of memory.
+        In place of any exception other than an out-of-memory error or one of manyhot's own errors, which the
+        function may raise itself.
     MissingExtraError
         If a package that an extra installs is missing.
     """

@@ -31,14 +31,14 @@ class BenchmarkData:
     Attributes
     ----------
     labels : tuple of str
-        Entry and file of the label sets.
+        Catalogue entry and file of the label sets.
     predictions, rows : str
         Catalogue entry with the predictions, and the file in this entry that lists the image of each row.
     beside : tuple of str
         Additional files that the reader of the labels needs.
     images : tuple of str, optional
-        Entry and files of the images table that defines slices. The first file is the table, and its reader
-        also needs the other files.
+        Catalogue entry and files of the images table that defines slices. The first file is the table, and
+        its reader also needs the other files.
     slices : tuple of str
         Slices in addition to the default ones.
     thresholds : tuple of float
@@ -296,7 +296,7 @@ def open_results(results: ResultsLike, run: Run = QUIET) -> list[Results]:
 
 
 def open_thresholds(results: ResultsLike) -> list[Results]:
-    """Return the results at other thresholds from all evaluations and folders that contain any."""
+    """Return the results at other thresholds from all evaluations and folders that contain such results."""
     found = []
     for source in flattened(results):
         if isinstance(source, HasResults) and source.thresholds is not None:

@@ -56,8 +56,8 @@ class CatalogEntry:
 
     `package` is the name for ``pip install`` if a Python package contains the files, and empty otherwise. If
     `by_hand` is true, users must download the files. In neither case does manyhot download them. If
-    `elsewhere` is true, manyhot downloads the files, but they are not in the archive of published files with
-    which the catalogue is tested.
+    `elsewhere` is true, manyhot downloads the files, but they are not in the archive of published files that
+    is used to test the catalogue.
     """
 
     name: str

@@ -77,7 +77,7 @@ class Source:
     misfits : Misfits
         Files of the user's own models that are skipped.
     unlabelled : tuple of int
-        The classes that only the predictions have, if the labels list all of their classes.
+        The classes that occur only in the predictions, if the labels list all of their classes.
     """
 
     name: str
@@ -289,7 +289,7 @@ def _named_or_own(
 
 
 def data_file(path: Path) -> Path:
-    """Return the label sets, or else the images, in a folder that predict wrote; other paths unchanged."""
+    """Return the label sets, or else the images, in a folder that predict wrote, or any other path as is."""
     # A folder with label sets is judged on them, never in silence on the original labels beside them.
     sets = path / "labels.parquet"
     return sets if sets.is_file() else images_file(path)
@@ -346,15 +346,16 @@ def own_models(
 def open_images(
     images: ImagesTableLike | None, classes: ClassList | None, labels: Labels | None = None
 ) -> Images | None:
-    """Return an images table, which is first read if it is a file, a folder or a data frame.
+    """Return an images table; a file, a folder or a data frame is read first.
 
     If `labels` contains label sets of the images, the subfolders of a folder are read as classes only if they
-    are named after classes of these label sets. Otherwise, they may stand for cameras or days, for example.
+    are named after classes of these label sets. Otherwise, the subfolders may stand for cameras or days, for
+    example.
 
     Raises
     ------
     InputError
-        As in `read_images`, and if `images` is none of these.
+        As in `read_images`, or if `images` is none of these.
     """
     if isinstance(images, Images | None):
         return images

@@ -478,7 +478,7 @@ _PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
 class FailureError(Exception):
-    """A source did not provide the bytes. If `passing`, retry after at least `pause` seconds."""
+    """A source did not provide the bytes. If `passing` is true, retry after at least `pause` seconds."""
 
     def __init__(self, reason: str, *, passing: bool = False, pause: float = 0.0) -> None:
         super().__init__(reason)

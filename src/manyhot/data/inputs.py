@@ -376,7 +376,7 @@ def over_one_list(
 ) -> Source:
     """Return the data set with one class list for labels, images and models, joined by name.
 
-    `alone` states whether a call needs only label sets, and `from_file` whether these are in a file.
+    `alone` states whether a call needs only label sets, and `from_file` states whether they are in a file.
 
     Raises
     ------

@@ -36,7 +36,7 @@ def named_files(predictions: Any) -> tuple[list[Path], dict[str, str]]:
 
 
 def file_of_model(name: object, path: PathLike) -> Path:
-    """Return the predictions file of one model, given its path or that of a folder that contains only it."""
+    """Return the predictions file of one model, given its path or that of a folder with no other model."""
     if not Path(path).exists():
         near = near_paths(Path(path))
         raise InputError(

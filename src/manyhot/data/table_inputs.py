@@ -43,7 +43,7 @@ def labels_of_file(
     Raises
     ------
     InputError
-        As in `read_labels`, and if no class is in the list.
+        As in `read_labels`, or if none of the classes is in the list.
     """
     try:
         return read(path, classes=classes, **options)
@@ -140,7 +140,7 @@ def images_of_table(images: Any, classes: ClassList | None) -> Images:
     Raises
     ------
     InputError
-        As in `read_images`, and if it is not a frame with a column of ids.
+        As in `read_images`, or if it is not a frame with a column of ids.
     """
     table = _arrow_table(images, lambda names: "image_id")  # in a column or in the index
     if table is None:
@@ -170,7 +170,7 @@ def tables_of_frames(
     Raises
     ------
     InputError
-        As in `read_predictions`, and if some models are tables and others are arrays.
+        As in `read_predictions`, or if some models are tables and others are arrays.
     """
     if (alone := _predicted(predictions)) is not None:
         return [alone]
@@ -293,7 +293,7 @@ def _arrow_table(
 
 
 def with_whole_ids(table: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """Return a table with ids as whole numbers, which pandas turns into floats if values are missing."""
+    """Return a table with float ids as whole numbers; pandas makes ids floats if values are missing."""
     for name in set(columns) & set(table.column_names):
         if pa.types.is_floating(table[name].type):
             with suppress(pa.ArrowInvalid):  # fractions remain, and are refused

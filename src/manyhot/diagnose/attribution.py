@@ -335,8 +335,8 @@ def attribute(
     images : ndarray of uint8, shape (n, 3, h, w), or sequence of ndarray of uint8, shape (3, h, w)
         Original images; they are resized and cropped for the model.
     classes : int, str, or a sequence of n of these
-        The class to explain, as its number or key in the model's class list: either one class for all images,
-        or one per image.
+        The class to explain, as its id or key in the model's class list: either one class for all images, or
+        one per image.
     method : str
         ``gradcam``, ``integrated-gradients``, ``occlusion`` or ``saliency``.
     layer : str
@@ -382,7 +382,7 @@ def cropped(network: Network, image: Bytes) -> Bytes:
 
 
 def class_of(network: Network, name: int | str) -> int:
-    """Return the number of a class, given its key or number.
+    """Return the id of a class, given its key or id.
 
     Raises
     ------

@@ -42,7 +42,7 @@ class Judged(NamedTuple):
 
 
 def judged_models(rows: Sequence[Row]) -> Iterator[Judged]:
-    """Yield the calibration error of each model: by label sets or, without them, by original labels."""
+    """Yield each model's calibration error under label sets or, without them, under original labels."""
     models = dict.fromkeys((row["dataset"], row["model"]) for row in rows)
     for dataset, model in models:
         own = [r for r in rows if (r["dataset"], r["model"]) == (dataset, model) and r["value"] == r["value"]]
@@ -60,7 +60,7 @@ def judged_by_top_class(rows: Sequence[Row], classes: Sequence[Row]) -> list[Row
     """Return the rows of models whose calibration can be measured by their top class.
 
     Models of independent classes are judged class by class instead. If images without any valid class are
-    left out, the top classes of the others are right more often than calibrated probabilities say. For
+    left out, the top classes of the others are right more often than calibrated probabilities imply. For
     simulated sigmoids, with no valid class on a third of the images, the difference is 0.18.
     """
     each = {(r["dataset"], r["model"]) for r in classes}

@@ -166,7 +166,7 @@ def _cells(r: Row) -> tuple[str, ...]:
 
 
 def first_class_errors(errors: pa.Table, most: int) -> list[Row]:
-    """Return the most confident false positives and misses of all models, half of each kind."""
+    """Return the most confident errors of all models: up to `most` / 2 false positives and as many misses."""
     p, is_miss = errors["probability"].to_numpy(), errors["error"].to_numpy() == MISS
     order = np.argsort(-np.where(is_miss, 1 - p, p), kind="stable")
     first = [order[is_miss[order] == side][: most // 2] for side in (False, True)]

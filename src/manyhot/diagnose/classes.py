@@ -174,7 +174,7 @@ def diagnose_classes(
         Intervals then treat clusters, not images, as independent, and a fold consists of whole clusters. In
         Python, the values themselves can be passed, as a series or mapping by image id.
     seed
-        Seed for the split into folds, which does not depend on the order of the images.
+        Seed for the split into folds. The split does not depend on the order of the images.
 
     Returns
     -------

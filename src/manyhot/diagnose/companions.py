@@ -345,7 +345,7 @@ class _Judge:
             )
 
     def look(self, model: ModelCase) -> tuple[Floats | None, Bools]:
-        """Return which valid classes are found (None without probabilities), and which have predictions."""
+        """Return which valid classes are found (None without probabilities), and which can be judged."""
         case, place = model.case, np.full(len(self.sets), -1)
         place[model.rows] = np.arange(len(model.rows))
         self._predicted &= place >= 0

@@ -333,7 +333,7 @@ def _with_resamples(place: Place, metric: str, model: str) -> Floats:
 
 
 def interval_of_draws(drawn: Floats, n: int) -> tuple[float, float]:
-    """Return the interval of a value over n images. `drawn` contains the value, followed by its resamples."""
+    """Return the interval of a value over n images. `drawn` is the value and its resamples."""
     if len(drawn) < 2 or not np.isfinite(drawn[0]):
         return NO_INTERVAL
     return sampled_interval(float(drawn[0]), drawn[1:], n)

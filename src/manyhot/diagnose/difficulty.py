@@ -173,9 +173,9 @@ def diagnose_difficulty(
     """Find the images that no model, all models, or only some models get right.
 
     If all models are wrong according to the original label of an image, the label itself is often wrong. The
-    command therefore counts how many of these images at least half of the models get right according to the
-    label set. The images on which most models agree on a class that is not in the label set are listed first,
-    for re-assessment. Images are also counted by the kind of their most frequent error, as in diagnose
+    command therefore also counts on how many of these images at least half of the models are right according
+    to the label set. The images on which most models agree on a class that is not in the label set are listed
+    first, for re-assessment. Images are also counted by the kind of their most frequent error, as in diagnose
     errors. If the photographs are known, a gallery shows images that no model, only some models, or all
     models get right.
 
@@ -310,7 +310,7 @@ def _kind_rows(kinds: Bools, by_set: Bools | None) -> Iterator[Row]:
 
 
 def difficulty_sentences(rows: Sequence[Row], *, title: Callable[[str], str] = title_of) -> Iterator[str]:
-    """Yield the number of images on which no model is right by the label, and how label sets change it."""
+    """Yield sentences on how many images no model gets right, by original labels and by label sets."""
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         whole = {
             (row["metric"], row["kind"]): row

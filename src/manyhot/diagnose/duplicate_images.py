@@ -73,7 +73,7 @@ class ImageSignatures:
     Attributes
     ----------
     source : ndarray of int64, shape (n,)
-        The number of the source of each image.
+        The index of the source of each image.
     file_hash, pixel_hash : ndarray of bytes, shape (n,)
     size : ndarray of int64, shape (n, 2)
         Width and height.
@@ -256,7 +256,7 @@ def draw_pictures(
     Parameters
     ----------
     pictures : sequence of (int, str, str or None)
-        Number of the source, id of the image, and path of its picture in the folder; None if it has no
+        Index of the source, id of the image, and path of its picture in the folder; None if it has no
         picture.
     """
     paths = {(number, image_id): out / path for number, image_id, path in pictures if path}
@@ -371,7 +371,7 @@ class SimilarImages:
     Attributes
     ----------
     source : ndarray of int, shape (n,)
-        The number of the source of each embedding.
+        The index of the source of each embedding.
     image_id : pyarrow.Array, shape (n,)
     pairs : ndarray of int, shape (m, 2)
         Rows of similar embeddings.

@@ -112,8 +112,8 @@ def diagnose_duplicates(
         Label sets or original labels of the images. By default, the labels of the source, such as the names
         of folders.
     predictions
-        Files or folders of predictions for the images, from which the accuracy without duplicates is
-        computed. Requires `labels`.
+        Files or folders of predictions for the images, used to compute the accuracy without duplicates.
+        Requires `labels`.
     models
         Patterns of names of models to include, such as 'resnet*'.
     classes

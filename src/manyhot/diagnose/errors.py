@@ -94,8 +94,8 @@ def diagnose_errors(
     failure of the model.
 
     If there are label sets but no original labels, models of independent classes, such as sigmoids, are also
-    evaluated on each (image, class) pair: false positives and misses at the threshold of each class with the
-    largest F1 are listed, but not sorted into kinds.
+    evaluated on each (image, class) pair: false positives and misses at the threshold that maximises each
+    class's F1 are listed, but not sorted into kinds.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def diagnose_errors(
     rules
         Names of rules, or call strings such as 'fine-grained(largest=0.02)', in the order in which they are
         applied; by default those of manyhot. Rules of plug-ins are applied only if they are listed. List them
-        before model-failure, which matches all errors that are left.
+        before model-failure, which matches all remaining errors.
     superclasses
         Superclasses to use instead of the hierarchy of classes: a JSON file with the classes of each
         superclass, or tsipras for the superclasses published by Tsipras et al.

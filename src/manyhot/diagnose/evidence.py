@@ -267,7 +267,7 @@ class ErrorEvidence:
         return like.ids
 
     def neighbours(self, similar: pa.Table, images: Images | None) -> NeighbourLabels | None:
-        """Return the labels of similar images and how rare images are; None if no similar image has any."""
+        """Return the labels of similar images and how rare images are; None if none has a label."""
         if similar["class_id"].null_count < len(similar):
             raise InputError(
                 "The similar images were searched separately for each class.",
@@ -388,7 +388,7 @@ class ImageFacts:
         return {own: names[found[i]] for i, own in self.common.items() if found[i] in names}
 
     def object_of(self, class_id: int) -> int:
-        """Return the number that a class of the model has in the objects' class list; -1 if it has none."""
+        """Return the id of a model's class in the objects' class list; -1 if the list does not contain it."""
         assert self.objects is not None
         key = self.network.classes.keys[class_id]
         return self.objects.keys.index(key) if key in self.objects.keys else -1
@@ -420,9 +420,9 @@ Synsets = tuple[str, ...]
 def class_tree(classes: ClassList | None) -> tuple[Hierarchy | None, str]:
     """Return the tree of a class list, and a note on where it comes from; None if there is no tree.
 
-    The classes of a list without hypernyms are looked up by key, name and synonym in the part of WordNet
-    above ImageNet-1k. Group sizes are counted in ImageNet-1k, because group sizes in a list of ten classes do
-    not show which groups are fine-grained.
+    The classes of a list without hypernyms are looked up by key, name and synonym among ImageNet-1k's classes
+    and their hypernyms in WordNet. The size of a group is its number of ImageNet-1k classes, because sizes in
+    a list of ten classes do not show which groups are fine-grained.
     """
     if classes is None:
         return None, ""

@@ -114,7 +114,7 @@ def explain(
     arrays
         Also write the maps as float16 arrays, in one .npz file per image.
     check
-        Number of images for sanity checks, in which their maps are compared with maps of the network with
+        Number of images for sanity checks. These compare the maps of the images with maps of the network with
         shuffled weights, maps of other classes and maps of other images.
     batch
         Number of images per batch.

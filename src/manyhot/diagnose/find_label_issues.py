@@ -75,9 +75,9 @@ def find_label_issues(
     """Rank doubtful labels, missing labels, and pairs of classes that may be the same class.
 
     The evidence consists of predictions, similar images and raters' answers. The models must not have been
-    trained on these images. Each class of the label sets is checked, instead of the original labels, if there
-    are no original labels, or if the label sets do not come from raters and the original labels are in
-    another file.
+    trained on these images. The classes of the label sets are checked instead of the original labels in two
+    cases: if there are no original labels, or if the label sets do not come from raters and the original
+    labels are in another file.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def find_label_issues(
     InputError
         If there are no predictions or no labels, or scores do not match their declared kind.
     MatchError
-        If predictions are over another class list or are missing for some images, or none of the confirmed
+        If predictions have a different class list or are missing for some images, or none of the confirmed
         label sets belongs to these images.
 
     Notes

@@ -194,7 +194,7 @@ def write_first_gallery(
         Folder of the gallery.
     run : Run
     of_all_models : bool
-        Whether to show kinds of errors for every model if they are not assigned to one.
+        Whether to show each model's kinds of errors even if the first findings name no model.
     """
     if not rows or not sources:
         return [], ""

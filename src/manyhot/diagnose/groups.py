@@ -121,7 +121,7 @@ def diagnose_groups(
     clusters
         Column of the metadata or of the images table that identifies images that depend on each other, such
         as patient_id. To compute p-values, outcomes are then permuted within clusters, and between clusters
-        with the same number of images. The column defines no groups.
+        with the same number of images. This column does not define groups.
 
     Returns
     -------
@@ -202,7 +202,7 @@ class _Evidence:
         return table.select([n for n in table.column_names if n not in ("image_id", "uri")]).take(at)
 
     def present(self, labels: Labels) -> tuple[Bools, Bools, tuple[str, ...]] | None:
-        """Return which objects each image shows, for which images they are known, and the objects' names."""
+        """Return which objects each image shows, for which images this is known, and the objects' names."""
         if (objects := self.objects) is None:
             return None
         ids = pa.array(list(objects.images), pa.string())

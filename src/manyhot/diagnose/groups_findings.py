@@ -57,7 +57,7 @@ class GroupSettings(Flattened):
         Minimum difference between the shares that are compared, such as the error rates inside and outside a
         group.
     min_confidence
-        Minimum confidence at which an error counts as an error with a high confidence.
+        Minimum confidence of a high-confidence error.
     permutations
         Number of permutations of the outcomes, to compute p-values.
     seed
@@ -187,9 +187,10 @@ class _Table:
     def counts(self) -> npt.NDArray[np.int64]:
         """Return two pairs of counts for each group, shape (2, 2, m). A pair is a total and a part of it.
 
-        For a label, images of the class and other images are compared by the share that is in the group, so
-        that a property that identifies a class makes a large difference even if the class is rare. For other
-        outcomes, images inside and outside the group are compared by the share with the event.
+        For a label, the share of the class's images that are in the group is compared with the share of the
+        other images that are in it. A property that identifies a class thus makes a large difference even if
+        the class is rare. For other outcomes, the share of images with the event is compared inside and
+        outside the group.
         """
         c = self.search.counts[self.at]
         if self.of_labels:
@@ -330,7 +331,7 @@ def of_model(findings: Sequence[GroupFinding], dataset: str, model: str | None) 
 
 
 def with_models_in_sentences(findings: Sequence[GroupFinding]) -> list[GroupFinding]:
-    """Return findings whose sentences begin with the name of the model, if they are about a model."""
+    """Return the findings, with the model's name prefixed to the sentence of each that is about a model."""
     named = ({**f.row, "sentence": f"{f.row['model']}: {f.row['sentence']}"} for f in findings)
     return [
         f if f.row["model"] is None else replace(f, row=row) for f, row in zip(findings, named, strict=True)

@@ -58,7 +58,7 @@ def is_multi_label(sets: LabelSets) -> bool:
 
 
 def stratum_of(sets: LabelSets) -> Ints:
-    """Return the class within which each image is compared: its label, else its only valid class, or -1.
+    """Return the class within which each image is compared: its label or only valid class; otherwise -1.
 
     All images of multi-label data are in one stratum, because other classes of an image define groups.
     """
@@ -101,10 +101,10 @@ def model_outcomes(
     min_images : int
         Minimum number of images of a class for outcomes about this class.
     min_confidence : float
-        Minimum confidence at which an error counts as an error with a high confidence.
+        Minimum confidence of a high-confidence error.
     associated : collection of int
-        Classes that properties of images are associated with. Whether such a class is predicted on other
-        images is an outcome even if it rarely is.
+        Classes that properties of images are associated with. Predictions of such a class on other images are
+        an outcome even if they are rare.
     multi_label : bool
         Whether the data set is multi-label. If so, the images of a class are all images that show it, and the
         top class does not show whether a class is missed, unless probabilities add up to 1.
@@ -206,7 +206,7 @@ def label_outcomes(stratum: Ints, n_classes: int, min_images: int) -> list[Named
 def set_outcomes(sets: LabelSets, min_images: int) -> list[NamedOutcome]:
     """Return an outcome for each class of multi-label data: whether an image shows this class.
 
-    Images on which the class is unclear do not count; images that show no class do.
+    Images on which the class is unclear are left out; images that show no class are included.
     """
     valid = (sets.state == YES) & sets.usable[sets.rows]
     count = np.bincount(sets.classes[valid], minlength=sets.n_classes)

@@ -303,7 +303,7 @@ def label_issues_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
 
 
 def label_issues_sentence(n: int, models: Sequence[str], by_kind: Mapping[str, pa.Table]) -> str:
-    """Return a sentence that says how many labels may be wrong or missing, where, and by which models."""
+    """Return a sentence on how many labels may be wrong or missing, where, and according to which models."""
     by = models[0] if len(models) == 1 else counted(len(models), "model")
     doubtful, missing, merges = (len(by_kind[kind]) for kind in (DOUBTFUL, MISSING, MERGES))
     names = dict.fromkeys(name for t in by_kind.values() for name in t["dataset"].to_pylist() if name)

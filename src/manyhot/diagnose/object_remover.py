@@ -34,7 +34,7 @@ EXAMPLES_FOLDER = "examples"
 
 @dataclass(eq=False)
 class ObjectRemover:
-    """A run that predicts the original and the altered images of a source, and draws pictures of examples."""
+    """A run of a model on the original and the altered images of a source, with pictures of examples."""
 
     source: ImageSource
     network: Network
@@ -56,7 +56,7 @@ class ObjectRemover:
     def predict_originals(self, expected: Mapping[int, frozenset[str]]) -> Predictions:
         """Return the predictions of the original images.
 
-        `expected` contains the images to alter later, which the total of the progress includes.
+        `expected` contains the images that will be altered later. They are included in the progress total.
         """
         n = self.source.n
         more = 2 * len(self.fills) * sum(map(len, expected.values()))

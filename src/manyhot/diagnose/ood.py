@@ -159,7 +159,7 @@ def diagnose_ood(
     Raises
     ------
     InputError
-        If no model with confidences predicts both kinds of images, or a file cannot be read.
+        If no model with confidences has predictions for both kinds of images, or a file cannot be read.
     MatchError, OrderError
         As in `manyhot.evaluate`.
     """

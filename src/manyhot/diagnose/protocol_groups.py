@@ -140,11 +140,11 @@ def open_protocols(labels: Any, reading: Reading, run: Run) -> list[LabelProtoco
     Raises
     ------
     UsageError
-        If only one is passed, or the option for the name of a data set is used.
+        If only one label set is passed, or the option for the name of a data set is used.
     MatchError
         If their class lists differ.
     InputError
-        If they give an image different original labels.
+        If label sets give an image different original labels.
     """
     if reading.dataset:
         raise UsageError(
@@ -339,6 +339,6 @@ def class_list_of_all(protocols: Sequence[LabelProtocol]) -> ClassList | None:
 
 
 def predicted_in(group: ProtocolGroup, top: TopClasses) -> tuple[Bools, npt.NDArray[np.int32]]:
-    """Return which images of a group all models predict, shape (n,), and their top classes, shape (n, M)."""
+    """Return which images of a group are in all predictions, shape (n,), and top classes, shape (n, M)."""
     own = top.top[pc.index_in(group.image_id, top.image_id).to_numpy()]
     return (own != _ABSENT).all(axis=1), own

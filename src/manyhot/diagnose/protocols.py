@@ -254,7 +254,7 @@ def diagnose_protocols(
     InputError
         If label sets give an image different original labels.
     MatchError
-        If no two label sets share an image, or their class lists differ; and as in `manyhot.evaluate`.
+        If no two label sets share an image, or their class lists differ; also as in `manyhot.evaluate`.
 
     Examples
     --------

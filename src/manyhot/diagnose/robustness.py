@@ -245,9 +245,9 @@ def diagnose_robustness(
     ----------
     datasets
         Data sets to compare: names of benchmarks, such as imagenet, or of their data sets; label sets, images
-        tables or campaigns; or results (folders written by evaluate, or timm-results).
-        In Python, also evaluations, or a mapping of names to label sets in any form that `manyhot.evaluate`
-        takes, each alone or in a tuple with its predictions.
+        tables or campaigns; or results (folders written by evaluate, or timm-results). In Python, also
+        evaluations, or a mapping of names to label sets in any form that `manyhot.evaluate` takes. Each of
+        these can be alone or in a tuple with its predictions.
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
         Each data set uses the predictions for its images.
@@ -334,8 +334,8 @@ def judge_place(
 def judged_alike(labels: Labels) -> tuple[Labels, tuple[str, ...]]:
     """Return the images with both an original label and a valid class, and notes about the other images.
 
-    Images without a valid class are hard. If they were counted only under original labels, they would cause a
-    loss that does not occur under label sets.
+    Models are often wrong on images without a valid class. If these images were counted only under original
+    labels, they would cause a loss that does not occur under label sets.
     """
     sets = label_sets(labels)
     labelled = sets.label != NO_LABEL

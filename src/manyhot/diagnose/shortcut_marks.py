@@ -131,7 +131,7 @@ def _smaller(rows: Sequence[Row], n_marked: int, min_lost: float) -> str:
 
 
 def clearest_loss(tested: Sequence[Row]) -> str:
-    """Return a sentence on the pair with the clearest loss beyond the control, which comes first."""
+    """Return a sentence on the first of the pairs, which has the clearest loss beyond the control."""
     if not tested:
         return ""
     r = tested[0]
@@ -179,7 +179,7 @@ def _points(r: Row, gap: str) -> str:
 
 
 def step_without(main: str, companion: str, named: str, objects: str = "FILE", labels: str = "") -> NextStep:
-    """Return the next step: fit a head that does not depend on the companion, called `named` in the text."""
+    """Return the next step: fit a head that does not depend on the companion, whose name is `named`."""
     pair = shlex.quote(f"{main}:{companion}")
     command = (
         f"manyhot mitigate IMAGES --objects {objects} --labels {labels} --model NAME --pair {pair}"

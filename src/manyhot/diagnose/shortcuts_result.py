@@ -193,7 +193,7 @@ _WIDTH = 100
 
 @dataclass(frozen=True, eq=False)
 class Shortcuts(DiagnosisResult):
-    """For pairs of classes: how often predictions of one change when the other is removed, and examples.
+    """How often predictions of one class of a pair change when the other is removed, with examples.
 
     Attributes
     ----------
@@ -215,9 +215,9 @@ class Shortcuts(DiagnosisResult):
     def summary(self) -> list[RowDict]:
         """The numbers of tested pairs and of shortcuts for each fill, with mean shares of flips and losses.
 
-        Also included are the median share of flips, the means for controls, the number of pairs for which no
-        control is possible, the number of these pairs that lose at least `min_lost`, and the largest share
-        that one of these pairs loses.
+        The summary also contains the median share of flips, the means for controls, and the number of pairs
+        for which no control is possible. It states how many of the latter lose at least `min_lost`, and the
+        largest share that one of them loses.
         """
         tested = self.shortcuts.filter(pc.is_null(self.shortcuts["skipped"]))
         rows = []

@@ -29,7 +29,7 @@ LIST_LABEL_ISSUES = NextStep(
 
 
 def wrong_labels_sentence(skipped_rules: Collection[str], min_confidence: float | None) -> str:
-    """Return a warning of wrong labels if only original labels are known, and otherwise an empty text."""
+    """Return a warning about wrong labels if only original labels are known, and otherwise an empty text."""
     if "valid-label" not in skipped_rules:
         return ""
     which = "An error" if min_confidence is None else f"An error with a confidence above {min_confidence:g}"
@@ -113,7 +113,7 @@ class SortedErrors(Findings):
         The table ``class_errors`` with the false positives and misses of each class, if there are no original
         labels and a model predicts independent classes; otherwise empty.
     class_counts : tuple of dict
-        For each model in `class_errors`, how many pairs were judged.
+        For each model in `class_errors`, the number of (image, class) pairs that were judged.
     sources, hints
         As in `Findings`.
     notes, metadata, inputs

@@ -102,7 +102,7 @@ def read_labels_or_originals(path: PathLike, *, classes: ClassNamesLike | None =
     Raises
     ------
     InputError
-        As in `read_labels`, and if an images table has no original labels.
+        As in `read_labels`, or if an images table has no original labels.
     """
     images = read_images(path, classes=classes) if Path(path).exists() and holds_images_alone(path) else None
     own = None if images is None else images.class_list or open_class_list(classes)
@@ -152,8 +152,8 @@ def read_predictions(
     Raises
     ------
     InputError
-        As in `read_labels`, if a file contains only arrays and `rows` is missing, and if the file declares
-        another kind of scores.
+        As in `read_labels`, or if a file contains only arrays and `rows` is missing, or if the file declares
+        a different kind of scores.
     """
     rows = None if rows is None else read_rows(rows, classes=classes)
     predictions = _read(path, "predictions", format, classes=classes, rows=rows, scores=scores)
@@ -175,7 +175,7 @@ def read_rows(rows: RowsLike, *, classes: ClassNamesLike | None = None) -> Image
     Raises
     ------
     InputError
-        As in `read_labels`, and if the values are not ids.
+        As in `read_labels`, or if the values are not ids.
     MatchError
         If an id occurs twice.
     """
@@ -220,7 +220,7 @@ def read_results(path: PathLike, *, dataset: str | None = None, format: str | No
     Raises
     ------
     InputError
-        As in `read_labels`, and if the data set or its number of images is unknown.
+        As in `read_labels`, or if the data set or its number of images is unknown.
     """
     results = _read(path, "results", format, dataset=dataset)
     assert isinstance(results, Results)
@@ -303,7 +303,7 @@ def read_objects(
     Raises
     ------
     InputError
-        As in `read_labels`, and if a class is not in the class list.
+        As in `read_labels`, or if a class is not in the class list.
     """
     from manyhot.formats.object_files import with_masks
 
@@ -349,7 +349,7 @@ def read_classes(name_or_path: PathLike) -> ClassList:
     Raises
     ------
     InputError
-        As in `read_labels`, and if a key occurs twice.
+        As in `read_labels`, or if a key occurs twice.
     """
     if str(name_or_path) in BUILT_IN_CLASSES:
         return class_list(str(name_or_path))

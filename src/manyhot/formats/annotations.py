@@ -66,7 +66,7 @@ def read_coco_labels(path: Path, *, classes: ClassList | None, none: str = "") -
     objects of a category are crowds, the category is *unclear*. Images without objects have empty label sets.
     The id of an image is its ``file_name`` with folders; absolute paths lose the folders that all of them
     share. In LVIS, only categories that an image lists under ``neg_category_ids`` have the state *no*. Class
-    ids are in the order of the category numbers.
+    ids are in the order of the category ids.
 
     An annotation without a box, as in COCO Camera Traps, applies to the whole image.
 
@@ -152,7 +152,7 @@ def _states_of_images(content: dict[str, Any], classes: ClassList, path: Path) -
 
 @register("format", "coco-images", holds="images", suffixes=(".json",), matches=matches_coco)
 def read_coco_images(path: Path, *, classes: ClassList | None) -> Images:
-    """The images in COCO JSON, with their other texts and numbers, such as ``location``.
+    """The images in COCO JSON, with their other text and number fields, such as ``location``.
 
     The image ids are the same as in `read_coco_labels`.
     """

@@ -25,7 +25,7 @@ Form = Callable[[str], str]
 
 @dataclass(frozen=True)
 class GivenAnswer:
-    """The classes that a rater chose for an image, at one time.
+    """The classes that a rater chose for an image in one answer.
 
     Attributes
     ----------

@@ -39,7 +39,7 @@ def read_campaign_labels(path: Path, *, classes: ClassList | None) -> Labels:
 def with_campaign_list(table: _Table, path: Path) -> _Table:
     """Return a table in a campaign's folder with the campaign's class list; the file records only its hash.
 
-    A table elsewhere, or with another class list, is unchanged.
+    A table elsewhere, or with a different class list, is unchanged.
     """
     declared = metadata(table.table).get("classes", "") if isinstance(table, Images) else table.class_hash
     if table.class_list is not None or not declared or class_list_of(declared) is not None:

@@ -54,8 +54,8 @@ def check_commas(cells: Iterable[str], classes: ClassList | None, where: str) ->
     """Raise an error if commas in cells may be part of names, such as *Transport, road*.
 
     Commas separate names if all cells are lists, or if each name in a list is also a cell or a class of the
-    class list. Commas in names are followed by a space. If no comma in the cells is, it is enough that one
-    name also occurs in another cell.
+    class list. Commas in names are followed by a space. If no comma is followed by a space, it is enough that
+    one name in a list is a cell or a class, or also occurs in another list.
     """
     lookup = lookup_in(classes or class_list())
     texts = [cell.strip() for cell in cells]

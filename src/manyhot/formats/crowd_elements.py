@@ -49,7 +49,7 @@ def choices_of_form(form: Mapping[str, Any]) -> dict[str, FormChoice]:
 
 
 def choice_of(value: Any) -> FormChoice | None:
-    """Return the choice in an answer to a question; None if it has another form."""
+    """Return the choice in an answer to a question; None if it has a different form."""
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return FormChoice(tuple(value))
     if not isinstance(value, dict):

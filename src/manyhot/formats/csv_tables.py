@@ -61,7 +61,7 @@ def _long(frame: pl.DataFrame, lists: list[str]) -> pl.DataFrame:
 
 
 def written_names(classes: ClassList) -> tuple[str, ...]:
-    """Return the class names to write to CSV, by which readers find the same class list.
+    """Return the class names to write to CSV, from which readers find the same class list.
 
     Lists other than ImageNet-1k are identified by their keys, which in most lists are also the names.
     """

@@ -67,8 +67,8 @@ def read_fiftyone(
 
     Notes
     -----
-    The file is read in the same way as by the importer of fiftyone 1.22.1 (``fiftyone/utils/data``).
-    Attributes of a label are ignored.
+    The file is read as the importer of fiftyone 1.22.1 (``fiftyone/utils/data``) reads it. Attributes of a
+    label are ignored.
 
     References
     ----------
@@ -176,7 +176,7 @@ def write_fiftyone(
     Parameters
     ----------
     folder : str
-        Absolute path of the folder with the images, which is written before each name. Without it, names are
+        Absolute path of the folder with the images, written before each image name. Without it, names are
         written without suffix, as FiftyOne requires.
 
     Raises

@@ -114,9 +114,9 @@ def read_fiftyone_predictions(
 ) -> Predictions:
     """Predictions in FiftyOne's exported samples: labels with confidences.
 
-    Confidences are read as probabilities unless `scores` declares another kind. A sample whose field is null
-    has no prediction. If every sample has all classes, the scores are dense. The name of the model is the
-    name of the field.
+    Confidences are read as probabilities unless `scores` declares a different kind. A sample whose field is
+    null has no prediction. If every sample has all classes, the scores are dense. The name of the model is
+    the name of the field.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ def format_of(path: Path, holds: str, *, has_values: bool) -> registry.Entry | N
 
 
 def unknown_format(path: Path, holds: str) -> InputError:
-    """Return the error for a file or folder that has no format with `holds`."""
+    """Return the error for a file or folder that no format for `holds` can read."""
     other = detect(path)
     if other and holds == "labels" and other.name == "photographs":
         return InputError(
@@ -132,7 +132,7 @@ def _needs(path: Path, holds: str) -> str:
 
 
 def formats_holding(holds: str) -> list[str]:
-    """Return the names of the formats with `holds`, with the suffixes of their files."""
+    """Return the names of the formats for `holds`, such as labels, with the suffixes of their files."""
     return sorted(
         f"{e.name} ({' '.join(e.about['suffixes'])})"
         for e in registry.entries("format")

@@ -81,8 +81,8 @@ def read_hf_labels(
 
     The data set is a folder written by ``save_to_disk``, a folder with Parquet files in ``data/`` as on the
     hub, or a Parquet file with the schema metadata ``huggingface``. Only the columns of labels and names are
-    read, not the images. An image is not usable if its label is null or -1. Without names, row i is the image
-    in row i of `rows`, by default image ``i``.
+    read, not the images. An image is not usable if its label is null or -1. Without names, row i belongs to
+    the image in row i of `rows` or, without `rows`, to image ``i``.
 
     Parameters
     ----------
@@ -428,9 +428,9 @@ def write_hf_labels(labels: Labels, path: Path, classes: ClassList | None, *, sp
     """Write label sets as a Hugging Face data set with the feature ``labels``, a ``Sequence(ClassLabel)``.
 
     The result is a folder as on the hub, or a single Parquet file. ``datasets.load_dataset`` reads it with
-    the class names. The package need not be installed. The features are stored in the schema metadata of the
-    Parquet file, as ``datasets`` stores them. The feature is a ``Sequence``, because versions of ``datasets``
-    before 4 do not read ``List``.
+    the class names. The package ``datasets`` need not be installed to write it. The features are stored in
+    the schema metadata of the Parquet file, as ``datasets`` stores them. The feature is a ``Sequence``,
+    because versions of ``datasets`` before 4 do not read ``List``.
 
     The columns are ``image_id``, ``label`` (the original labels, if there are any) and ``labels`` (null for
     images that are not usable).

@@ -39,9 +39,9 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
     """A folder with one folder of images per class, named after its WordNet id, class name or number.
 
     The label set of an image contains the class of its folder, which is also its original label. `rated` is
-    false, as in other files of single labels: no rater said whether other classes are valid, too. Folders
-    named by numbers are sorted as numbers. If they were sorted as text, 10 would come before 2, and most
-    images of ImageNetV2 would get a wrong label.
+    false, as in other files of single labels, because no rater said whether other classes are also valid.
+    Folders whose names are numbers are sorted as numbers. If they were sorted as text, 10 would come before
+    2, and most images of ImageNetV2 would get a wrong label.
 
     References
     ----------

@@ -45,9 +45,9 @@ _COLUMNS = pa.schema(
 def read_imagenet_x(path: Path, *, classes: ClassList | None) -> Images:
     """ImageNet-X's ``imagenet_x_val_top_factor.jsonl`` and similar files, as images with a list of factors.
 
-    `factor` lists the factors that raters noted, and the factor ``average``, which all counted images have.
-    If ``prototypical_paths.csv`` is in the same folder, its images are not counted, as in the published
-    results, and have no list.
+    `factor` lists the factors that raters noted, and the factor ``average``, which every image that is
+    counted has. If ``prototypical_paths.csv`` is in the same folder, its images are not counted, as in the
+    published results, and have no list.
 
     References
     ----------

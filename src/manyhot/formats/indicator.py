@@ -130,14 +130,14 @@ def read_indicator(
     """One column of zeros and ones per class, as in tables from Kaggle, CheXpert and pandas.get_dummies.
 
     A cell is 1 or true (*yes*), 0 or false (*no*), -1, or empty. All columns that contain only such cells are
-    classes, except columns of metadata, such as *age*, *sex* and *split*. With a class list, only its classes
+    classes, except metadata columns, such as *age*, *sex* and *split*. With a class list, only its classes
     are read. Otherwise, the classes are in the order of the columns. Columns of other numbers are not read.
     The notes of the labels name these columns, and empty columns.
 
     The numbers may also be votes of raters who chose one class per image: counts or, with `label_values`,
     shares. The label set then contains the class with the most votes, and the shares are the probabilities
     ``p``. Whole numbers are read as counts if all images have the same number of votes, or at least ten votes
-    each. Other whole numbers may be numbers of objects, so `label_values` must be passed.
+    each. Other whole numbers may be counts of objects, so `label_values` must be passed.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def read_indicator(
     empty : {"not asked", "no", "unclear"}
         Meaning of an empty cell. In CheXpert, it means that the report does not mention the class.
     prefix : str
-        Prefix of the names of class columns, which is removed, as in ``indicator(prefix='label_')``.
+        Prefix to remove from the names of class columns, as in ``indicator(prefix='label_')``.
 
     References
     ----------

@@ -60,11 +60,11 @@ def read_label_studio(
 ) -> Votes:
     """Label Studio's export (JSON, not JSON-MIN). The answers in each annotation are read as votes.
 
-    The id of a rater is the user's number, never the e-mail address. `page_id` is the number of the
-    annotation, and `answered_at` is its time of creation. `shown_at` is the time of creation minus the lead
-    time. Annotations that were cancelled (skipped by the rater) have no answers. Annotations marked as ground
-    truth are experts' answers, which ``label-studio-golden`` reads. Both kinds of annotations are left out
-    and counted in `Votes.left_out`.
+    The id of a rater is the user's number, never the e-mail address. `page_id` is the id of the annotation,
+    and `answered_at` is its time of creation. `shown_at` is the time of creation minus the lead time.
+    Annotations that were cancelled (skipped by the rater) have no answers. Annotations marked as ground truth
+    are experts' answers, which ``label-studio-golden`` reads. Both kinds of annotations are left out and
+    counted in `Votes.left_out`.
 
     Parameters
     ----------

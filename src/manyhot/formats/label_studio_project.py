@@ -40,7 +40,8 @@ class ExportLayout:
 def read_label_studio_config(path: Path) -> ClassList:
     """The choices in the labelling configuration of a Label Studio project, in their order.
 
-    If a choice has an ``alias``, which annotations then contain, the alias is the key and ``value`` the name.
+    If a choice has an ``alias``, annotations contain the alias. It is then the key, and ``value`` is the
+    name.
 
     Raises
     ------
@@ -78,7 +79,8 @@ def misfit(path: Path, layout: ExportLayout) -> InputError | None:
     """Return one error for a project that differs in several respects; None if it differs in one or none.
 
     The export of a project that manyhot did not set up differs in its questions, in how it shows classes and
-    in its class list. One error for each would take three attempts.
+    in its class list. If each difference raised an error of its own, finding all of them would take three
+    attempts.
     """
     tasks = load_json(path)
     tasks = [t for t in tasks if isinstance(t, dict)] if isinstance(tasks, list) else []

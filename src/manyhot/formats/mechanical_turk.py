@@ -67,8 +67,8 @@ def read_mechanical_turk(
     The classes that a worker chose are *yes*, and all other classes of the list are *no*. If the question
     allowed only one answer, the votes record that workers chose one class per image, unless some of them
     chose `none`. Rejected assignments are left out and counted. If a worker has several assignments for an
-    image, the last one counts. `page_id` is the number of the assignment, `answered_at` the time of
-    submission, and `shown_at` this time minus the working time.
+    image, the last one counts. `page_id` is the id of the assignment, `answered_at` the time of submission,
+    and `shown_at` this time minus the working time.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def read_mechanical_turk(
         ``Answer.taskAnswers``; ``on`` for check boxes without a value. By default, the only question.
     image : str
         The field of the task with the image: what follows ``Input.`` in the name of its column. By default,
-        the only field, or the first whose name is common for columns of images, such as ``image_url``.
+        the only field, or the first with a common name for image columns, such as ``image_url``.
     none : str
         The name of the choice for images with none of the classes, unless the class list contains this
         choice.

@@ -117,7 +117,7 @@ def _content(column: NumberColumn) -> str:
 
 
 def read_flat_frame(path: Path, *, most_rows: int | None = None) -> pl.DataFrame:
-    """Read a table without nested columns, which can be neither classes nor names of images."""
+    """Read a table without nested columns, because these can be neither classes nor names of images."""
     header = column_names(path)
     name, n = Counter(header).most_common(1)[0] if header else ("", 0)
     if n > 1:

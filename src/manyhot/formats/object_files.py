@@ -237,7 +237,7 @@ def objects_of_coco(
 
 @contextmanager
 def entries_of_coco(path: Path) -> Iterator[None]:
-    """Turn the exceptions for an entry that lacks a key or has another type into an `InputError`."""
+    """Turn the exceptions for an entry that lacks a key or has the wrong type into an `InputError`."""
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:

@@ -176,8 +176,8 @@ def read_real_scores(path: Path, *, classes: ClassList | None) -> Labels:
 
     `tensor` contains the scores, and `info` the image and the class of each score. The file does not contain
     the 25,111 images that were not rated. Their labels are read from ``real.json``, which must be in the same
-    folder. For these images, `p` is 1, because the label is valid at any threshold, `rated` is false, and
-    `n_votes` is 0.
+    folder. For these images, `p` is 1 (the label is valid at any threshold), `rated` is false, and `n_votes`
+    is 0.
 
     References
     ----------

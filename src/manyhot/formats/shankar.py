@@ -363,8 +363,8 @@ def read_imagenet_mistakes(path: Path) -> pa.Table:
 def read_imagenet_mistakes_labels(path: Path, *, classes: ClassList | None) -> Labels:
     """Vasudevan et al.'s mistakes as labels: the predicted class of each image has the state *no*.
 
-    Mistakes of all severities are included, because the same experts call their classes wrong in version 3 of
-    the ``tfds-multilabel`` labels. The states of other classes are unknown.
+    Mistakes of all severities are included, because the same experts marked these classes as wrong in version
+    3 of the ``tfds-multilabel`` labels. The states of other classes are unknown.
 
     References
     ----------

@@ -64,7 +64,7 @@ def read_timm_inference(
     """Output of timm's ``inference.py`` in CSV, Parquet or JSON (by image, in split form, or as JSON lines).
 
     Classes are read from the column that ``--include-index`` adds. Without this column, labels are looked up
-    in the class list, which fails for the two classes of ImageNet-1k named *crane*. With ``--topk 0``, the
+    in the class list. This fails for the two classes of ImageNet-1k named *crane*. With ``--topk 0``, the
     file contains scores over all classes. Lists and separate columns are both supported. The name of the
     model is the name of the file.
 
@@ -352,12 +352,13 @@ def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
 
 
 def with_pretraining(results: Results, metadata: Path) -> Results:
-    """Return the results with the pretraining of models whose names lack it, as in timm before 0.9.
+    """Return the results with the pretraining filled in for models whose names do not state it.
 
     Parameters
     ----------
     metadata : Path
-        timm's ``model_metadata-in1k.csv``, with the columns ``model`` and ``pretrain``.
+        timm's ``model_metadata-in1k.csv``, with the columns ``model`` and ``pretrain``. Names of models in
+        timm before 0.9 do not state the pretraining.
     """
     rows = read_frame(metadata).select("model", "pretrain").iter_rows()
     of_model = {model: pretraining_of(f"{model}.{data}") for model, data in rows}

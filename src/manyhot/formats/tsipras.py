@@ -59,7 +59,8 @@ def read_tsipras(path: Path, *, classes: ClassList | None) -> Images:
 
     The first file contains 6,761 images with `label`, `n_objects`, `main_label` (the plurality of raters) and
     `n_raters`. The second file contains 10,000 images with `annotation`, one of `ANNOTATIONS`. If both files
-    are in the same folder, the result contains all 10,000 images, and columns of the first file may be null.
+    are in the same folder, the result contains all 10,000 images, and columns from the first file may contain
+    nulls.
 
     The CONTAINS task and the models' predictions in MadryLab's repository are not read.
 
@@ -190,7 +191,7 @@ def read_superclasses(
     Raises
     ------
     InputError
-        If the file has another format, or a class is out of range or unknown.
+        If the file has a different format, or a class is out of range or unknown.
 
     References
     ----------
@@ -253,9 +254,9 @@ def read_tsipras_selected(path: Path, *, classes: ClassList | None, share: float
     """MadryLab's ``annotations_classify_task.pkl`` as label sets: the classes that raters selected.
 
     Raters selected the classes of the objects in an image among classes that other raters had called valid. A
-    class is valid if at least the share `share` of the image's 6 to 9 raters selected it. `p` is the share of
-    raters who selected the class. Other classes that a rater selected have the state *no*. The file does not
-    contain classes that no rater selected.
+    class is valid if the share of the image's 6 to 9 raters who selected it is at least `share`. `p` is the
+    share of raters who selected the class. Other classes that a rater selected have the state *no*. The file
+    does not contain classes that no rater selected.
 
     Parameters
     ----------

@@ -173,8 +173,8 @@ _NUMBERS = {"1": "yes", "0": "no"}
 def plain_answers(answer: pl.Series) -> pl.Series:
     """Return answers of other tools as `ANSWERS`, ignoring case and spaces; other values are unchanged.
 
-    1 and 0 are *yes* and *no* only if both occur and no other value does: a single number, or three numbers,
-    may have another meaning.
+    1 and 0 are read as *yes* and *no* only if both occur and no other value does. A single value, or three
+    different values, may have another meaning.
     """
     if answer.dtype.is_float() and (answer.fill_nan(None).drop_nulls() % 1 == 0).all():
         answer = answer.fill_nan(None).cast(pl.Int64)

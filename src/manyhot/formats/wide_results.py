@@ -48,8 +48,8 @@ def zero_shot_family(model: str) -> str:
     """Return the family of a zero-shot model: its training data or, if unknown, its architecture.
 
     Training data are used because 85 of open_clip's 121 models are vision transformers, and because models
-    with the same data have more in common than models with the same architecture (Fang et al. 2022, arXiv
-    2205.01397: data determine the robustness of CLIP).
+    trained on the same data have more in common than models with the same architecture (Fang et al. 2022,
+    arXiv 2205.01397: data determine the robustness of CLIP).
     """
     return zero_shot_data(model) or family_of(model)
 
@@ -97,7 +97,7 @@ class WideTable:
     columns : tuple of ValueColumn
         The columns to read. Other columns are ignored.
     recognised_by : tuple of str
-        Columns by which a file is recognised.
+        Columns whose presence identifies a file of this kind.
     whole : float
         The value of a perfect model: 1 for shares, 100 for percent.
     are_compared : bool

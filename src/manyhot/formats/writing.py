@@ -109,7 +109,7 @@ def save(
     UnknownNameError
         If there is no such writer.
     InputError
-        If the format does not support such tables, uses another suffix, or cannot represent this table.
+        If the format does not support such tables, uses a different suffix, or cannot represent this table.
     """
     path = Path(path)
     entry = registry.get("writer", to)
@@ -304,7 +304,7 @@ def check_place(target: PathLike, table: str) -> None:
     Raises
     ------
     InputError
-        If the file contains another table, or has the name of another table of a campaign.
+        If the file contains a different table, or has the name of a different table of a campaign.
     """
     path = Path(target)
     description = path.parent / tables.DESCRIPTION

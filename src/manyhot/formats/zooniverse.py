@@ -61,7 +61,7 @@ def read_zooniverse(
         The task with the classes, such as ``T0``. By default, the only survey or question.
     image : str
         The field of the subjects' metadata with the names of the images, or ``subject_id``. By default, the
-        first field whose name is common for columns of image names.
+        first field with a common name for columns of image names.
     none : str
         The name of the choice for images with none of the classes, unless the class list contains this
         choice.
@@ -69,7 +69,7 @@ def read_zooniverse(
         The classes that raters were asked about: all classes, or the classes that some rater chose for the
         image.
     workflow : int
-        The number of the workflow, if the export contains several.
+        The id of the workflow, if the export contains several.
     """
     frame = _of_workflow(read_frame(path), workflow, path)
     options = AnswerOptions("zooniverse", none, shown, "classification")
@@ -151,7 +151,7 @@ def _tasks(annotations: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _choices(value: Any) -> list[str] | None:
-    """Return the choices in the value of a survey or a question; None if it has another form."""
+    """Return the choices in the value of a survey or a question; None if it has a different form."""
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list):

@@ -76,11 +76,11 @@ class EncodedImage(bytes):
 def decode(data: bytes) -> Tensor | str:
     """Decode an image to RGB, or return the reason why it cannot be decoded.
 
-    The image is rotated according to its EXIF orientation, transparency becomes white, only the first frame
-    of an animation is used, and images of more than 8 bits are scaled to 8 bits: from the range of the file
-    format, or from that of `EncodedImage.bits`. With the range of the file format, colours keep their upper 8
-    bits, as in timm and torchvision, which also ignore colour profiles. The format is detected from the bytes
-    and not from the file name.
+    The image is rotated according to its EXIF orientation, transparency becomes white, and only the first
+    frame of an animation is used. Images of more than 8 bits are scaled to 8 bits, from the range of the file
+    format or from that of `EncodedImage.bits`. If the range of the file format is used, colours keep their
+    upper 8 bits. As in timm and torchvision, colour profiles are ignored. The format is detected from the
+    bytes and not from the file name.
 
     Returns
     -------

@@ -42,7 +42,7 @@ MIN_UNCLEAR = 0.2
 
 @dataclass(frozen=True, eq=False)
 class DetectedObjects(Result):
-    """Objects that a detector found in images, in a folder.
+    """Objects that a detector found in images, stored in a folder.
 
     Attributes
     ----------

@@ -107,7 +107,7 @@ class DetectedFiles:
 
     @property
     def parts(self) -> PartFiles:
-        """The parts, and the predictions, which are written last."""
+        """The parts, and the predictions. The predictions are written last."""
         return PartFiles(self.out / "predictions", self.model)
 
     @property

@@ -83,7 +83,7 @@ def find_detector(spec: str) -> ObjectDetector:
     UnknownNameError
         If the detector does not exist.
     InputError
-        If the detector does not have an option, or cannot be built.
+        If the detector does not have a given option, or cannot be built.
     MissingExtraError
         If a package that it needs is not installed.
     FetchError

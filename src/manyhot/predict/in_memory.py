@@ -219,7 +219,7 @@ def predict_loader(
     scores: OutputKind = "",
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Predicted:
-    """Predict the batches of a loader with a module in evaluation mode, on the device of the module.
+    """Run a module in evaluation mode on the batches of a loader, on the device of the module.
 
     The loader may yield data that image files do not contain, such as 13 spectral channels.
     `write_predictions` writes the ``predictions`` of the result to a file that all commands read.

@@ -63,7 +63,7 @@ def model_error(
 def code_hash(function: Any, model: Any) -> str:
     """Return the names and hashes of the files that define a function and the model that it returned.
 
-    Files of installed packages are left out, except that of the function.
+    Files of installed packages are left out, except the file that contains the function.
     """
     files = {_file(function), *filter(_is_own, map(_file, _parts(model)))} - {""}
     return ", ".join(f"{Path(file).name} {sha256(Path(file))[:16]}" for file in sorted(files))

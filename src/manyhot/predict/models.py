@@ -61,7 +61,8 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     UnknownNameError
         If the model does not exist.
     InputError
-        If the model lacks an option or cannot be built, or if ``classes`` does not list all its outputs.
+        If the model does not have a given option or cannot be built, or if ``classes`` does not list all its
+        outputs.
     MissingExtraError
         If a package that the model needs is not installed.
     """
@@ -150,7 +151,7 @@ def find_backbone(spec: str) -> Network:
 
 
 def is_published(spec: str) -> bool:
-    """Return whether a name refers to published weights, so that it cannot run code or open files.
+    """Return whether a name refers to published weights and therefore cannot run code or open files.
 
     A name refers to published weights if the model is registered under its full name, or if its family
     declares the form of published names (`published`). All options must be numbers.

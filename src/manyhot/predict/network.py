@@ -210,12 +210,12 @@ def scaled(size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
 def from_timm(config: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Preprocessing:
     """Return the preprocessing for a configuration from ``timm.data.resolve_data_config``.
 
-    `options` are some of `PREPROCESSING_OPTIONS`, which replace those of the configuration.
+    `options` are some of `PREPROCESSING_OPTIONS`. They override those of the configuration.
 
     Raises
     ------
     InputError
-        As in `Preprocessing.with_options`, and if the network does not take three channels.
+        As in `Preprocessing.with_options`, or if the network does not take three channels.
     """
     depth, *found = config["input_size"]
     if depth != 3:
@@ -233,7 +233,7 @@ def from_timm(config: Mapping[str, Any], options: Mapping[str, Any] | None = Non
 
 
 def channels(name: str, value: Any) -> tuple[float, ...]:
-    """Return one number per channel; raise an error for what cannot be a mean or a standard deviation."""
+    """Return one number per channel; raise an error for invalid means and standard deviations."""
     values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
     # For pixels from 0 to 255 they would be above 1, and a network also answers on black images.
     if (
@@ -250,7 +250,7 @@ def channels(name: str, value: Any) -> tuple[float, ...]:
 
 
 def sides(value: Any) -> tuple[int, int]:
-    """Return height and width; raise an error for what is neither a side length nor a pair of them."""
+    """Return height and width; raise an error for anything but one or two side lengths."""
     pair = tuple(value) if isinstance(value, list | tuple) else (value, value)
     if len(pair) != 2 or not all(isinstance(v, int) and v > 0 for v in pair):
         raise InputError(
@@ -297,7 +297,7 @@ class Network:
     notes : tuple of str
         Caveats about the predictions, such as assumed preprocessing.
     assumed : Mapping of str to Any
-        Options of preprocessing that the model does not specify, with their assumed values.
+        Preprocessing options that the model does not specify, with their assumed values.
     """
 
     name: str

@@ -161,7 +161,7 @@ class PartFiles:
     def write(
         self, scored: Scored, labels: LabelLookup, identity: Identity, difference: float | None
     ) -> None:
-        """Write a part atomically. `difference` is the difference of the engine from PyTorch.
+        """Write a part atomically. `difference` is the engine's difference from PyTorch.
 
         Raises
         ------
@@ -300,12 +300,12 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def check_output_folder(out: Path, identity: Identity) -> None:
-    """Raise an error if the folder has files of another source or program, which would be overwritten.
+    """Raise an error if files of another source or program in the folder would be overwritten.
 
     Raises
     ------
     MatchError
-        If the files belong to another source or program, or if their labels use another class list.
+        If the files belong to another source or program, or if their labels use a different class list.
     InputError
         If the images table is damaged.
     """

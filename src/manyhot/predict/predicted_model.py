@@ -39,7 +39,7 @@ class PredictedModel:
     notes : tuple of str
         Caveats about the model, such as assumed preprocessing.
     others : int
-        Number of models that predicted at the same time.
+        Number of models that ran at the same time.
     """
 
     model: str

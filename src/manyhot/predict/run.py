@@ -128,7 +128,7 @@ class ModelRun:
     n : int
         Number of images written.
     others : int
-        Number of other models that predict at the same time.
+        Number of other models that run at the same time.
     begun, scoring, scored : float
         Times of the start of the job, of its first image and of its latest part, by ``time.perf_counter``.
     """
@@ -206,7 +206,7 @@ class ModelRun:
         Raises
         ------
         InputError, MatchError, OutputError
-            As in `merge`, and if parts of other shards have different settings.
+            As in `merge`, or if parts of other shards have different settings.
         """
         if self.complete:
             tidy(self.parts)
@@ -362,7 +362,7 @@ def run(
     notify: OnEvent | None = None,
     choice: EngineChoice | None = None,
 ) -> PredictedModel:
-    """Predict the images of a source with a model, and write the predictions to a folder.
+    """Run a model on the images of a source, and write the predictions to a folder.
 
     The parts of an earlier run of the same command are kept. If `choice` is the choice of an earlier run of
     the same network, its engine is reused.
@@ -380,7 +380,7 @@ def run(
 
 
 def predict_runs(jobs: Sequence[ModelRun], tell: OnEvent) -> Iterator[ModelRun]:
-    """Predict what remains of several runs, and write the parts.
+    """Run the remaining predictions of several runs, and write the parts.
 
     The runs may differ in the network, in the alteration of the source, or in both. Each image is decoded
     once for all networks and for up to `ALTERED_AT_ONCE` alterations, and no core waits between runs.
@@ -388,7 +388,7 @@ def predict_runs(jobs: Sequence[ModelRun], tell: OnEvent) -> Iterator[ModelRun]:
     Parameters
     ----------
     jobs : sequence of ModelRun
-        Runs over the same source, or over sources that alter the same one.
+        Runs over the same source, or over alterations of the same source.
     tell : callable
         Receives progress events.
 

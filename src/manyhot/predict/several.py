@@ -24,7 +24,7 @@ _FATAL = (OutputError, SourceLostError)
 
 @dataclass(frozen=True)
 class FailedModel:
-    """A model that could not predict, and the error."""
+    """A model that failed, and the error."""
 
     model: str
     error: ManyhotError
@@ -69,10 +69,10 @@ def predict_models(
     call: str = "",
     notify: OnEvent | None = None,
 ) -> Iterator[Outcome]:
-    """Predict the images of a source with each of several models, and yield the outcomes.
+    """Run each of several models on the images of a source, and yield the outcomes.
 
-    Models with up to `WEIGHTS_AT_ONCE` bytes of weights in total predict at the same time, so that each image
-    is decoded once for them. If a model fails, the other models continue.
+    Models with up to `WEIGHTS_AT_ONCE` bytes of weights in total run at the same time, so that each image is
+    decoded only once for all of them. If a model fails, the other models continue.
 
     Raises
     ------

@@ -91,7 +91,7 @@ def similar(
     neighbours: Annotated[int, AtLeast(1), Was("-k")] = 10,
     run: Run = QUIET,
 ) -> Similar:
-    """For each class that an image may show, find the images with the most similar embeddings.
+    """For each class that an image may show, find that class's images with the most similar embeddings.
 
     The class of an image in the index is its original label. An image is never its own neighbour.
 
@@ -316,7 +316,7 @@ def similar_images(
     Raises
     ------
     InputError
-        As in `similar`, and if an index or a model is passed without embeddings.
+        As in `similar`, or if an index or a model is passed without embeddings.
     """
     if embeddings is not None:
         table, images = neighbours_of(embeddings, index, progress, model=model)

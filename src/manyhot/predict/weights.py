@@ -218,7 +218,7 @@ def write_trained(trained: Trained, path: str | os.PathLike[str]) -> Path:
 
 
 def is_trained(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file is a network trained by manyhot, is missing or is damaged."""
+    """Return whether a file is a network trained by manyhot; also true if it is missing or damaged."""
     if not Path(path).is_file():
         return True
     if Path(path).suffix != ".safetensors":

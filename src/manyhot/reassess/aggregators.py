@@ -21,7 +21,7 @@ OriginalClasses = Annotated[str | Collection[int] | None, Shown("CLASSES")]
 
 
 def check_method_name(method: str) -> None:
-    """Raise an error before votes are read if no method has this name, whatever the kind of votes."""
+    """Raise an error, before votes are read, if no method for any kind of votes has this name."""
     try:
         registry.get("aggregator", method)
     except ManyhotError:

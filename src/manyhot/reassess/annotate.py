@@ -209,7 +209,7 @@ def _notes(store: Store, *, too_late: bool) -> Iterator[str]:
 
 @dataclass(frozen=True, eq=False)
 class EndedAnnotation(Result):
-    """Where the answers are stored, once the server has stopped.
+    """The place where the answers are stored, returned once the server has stopped.
 
     Attributes
     ----------

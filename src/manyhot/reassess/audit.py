@@ -188,7 +188,7 @@ def audit(
         images table, label sets that models propose, or a benchmark data set. Original labels are not needed.
     predictions
         Files or folders of predictions, instead of those of the campaign, folder or benchmark. Each model
-        must predict all images.
+        must have predictions for all images.
     size
         Number of images to draw.
     out

@@ -62,7 +62,7 @@ def begin_annotation(
 def follow_proposals(
     web: Any, store: Store, campaign: Campaign, classes: ClassList, *, by_id: bool = False
 ) -> Iterator[str]:
-    """After annotation began, update the questions to the current proposals; yield notes for the owner.
+    """Once annotation has begun, update the questions to match the proposals; yield notes for the owner.
 
     New questions are added. Questions that are no longer proposed are not asked any more, but keep their
     answers; if they are proposed again, they are asked again.
@@ -155,7 +155,7 @@ def _content(uri: str) -> str:
 
 
 def differ(store: Store, examples: Iterable[Example]) -> bool:
-    """Return whether examples differ from those of a running campaign, based on a hundred classes."""
+    """Return whether examples differ from those of a running campaign, based on the first 100 classes."""
     new: dict[int, list[tuple[str, str]]] = {}
     for example in examples:
         new.setdefault(example.class_id, []).append((example.name, example.uri))

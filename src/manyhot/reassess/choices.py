@@ -19,7 +19,7 @@ from manyhot.tables.choices import choices_of, with_questions
 
 @dataclass(frozen=True, eq=False)
 class AggregatedChoices:
-    """Votes with all chosen and other likely classes as questions, and the result of an aggregator for them.
+    """Votes whose questions are the chosen and other likely classes, and an aggregator's result for them.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ def aggregate_choices(
     Parameters
     ----------
     votes : Votes
-        Votes in which raters chose one class of all.
+        Votes in which raters chose one of all classes.
     entry : Entry
         An aggregator of choices.
     history : History, optional

@@ -92,7 +92,7 @@ def open_corrected(
     Raises
     ------
     InputError
-        As in `open_labels`, and if `labels` names several data sets.
+        As in `open_labels`, or if `labels` names several data sets.
     """
     classes = reading.classes
     folder = Path(votes) if isinstance(votes, str | os.PathLike) else None

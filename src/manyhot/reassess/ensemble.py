@@ -171,7 +171,7 @@ def _link(images: Images, p: Predictions, sets: LabelSets | None, n_classes: int
 def open_known_sets(
     source: Source, known_labels: Any, n_classes: int, class_hash: str
 ) -> tuple[Labels | None, dict[str, str]]:
-    """Return known label sets, and the hash of each file that was read in addition to those of the source.
+    """Return known label sets, and the hash of each file that was read in addition to the source's files.
 
     Raises
     ------

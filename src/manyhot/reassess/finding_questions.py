@@ -195,7 +195,7 @@ def _has_other_numbers(frame: pl.DataFrame, column: str, name: str, classes: Cla
 
 
 def open_to_ask(labels: LabelsLike, reading: Reading, run: Run) -> tuple[Source, ClassList | None]:
-    """Return the single data set of a call, which needs no predictions, and its class list."""
+    """Return the single data set of a call and its class list; no predictions are needed."""
     source = only_source(open_labels(labels, reading=reading, run=run), "Questions can be about")
     sets = source.labels
     own = source.classes or (sets.class_list or class_list_of(sets.class_hash) if sets is not None else None)

@@ -156,7 +156,7 @@ def init_campaign(
 
 
 def create_campaign(campaign: Campaign, fill: Callable[[Campaign], tuple[str, ...]]) -> tuple[str, ...]:
-    """Create the folder of a campaign, which appears only when it is complete.
+    """Create the folder of a campaign; it appears only when it is complete.
 
     Parameters
     ----------
@@ -424,8 +424,9 @@ def _umask() -> int:
 def find_images(uris: Iterable[str], root: Path, *, all_there: bool = True) -> dict[str, str]:
     """Return a mapping from the old to the new location of each image.
 
-    The longest end of the old path that exists under the new root is used. For ``/old/val/n01440764/a.jpg``,
-    ``val/n01440764/a.jpg`` is tried first, then ``n01440764/a.jpg``, then ``a.jpg``.
+    The longest trailing part of the old path that exists under the new root is used. For
+    ``/old/val/n01440764/a.jpg``, ``val/n01440764/a.jpg`` is tried first, then ``n01440764/a.jpg``, then
+    ``a.jpg``.
 
     Parameters
     ----------

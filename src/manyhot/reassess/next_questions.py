@@ -104,7 +104,7 @@ class NextQuestions(Result):
     fewest : int
         Minimum number of answers among the questions that are not asked again.
     added : int, optional
-        Number of the questions that were added to the pages of raters; None if raters are not asked.
+        Number of these questions that were added to the pages of raters; None if raters are not asked.
     can_ask : bool
         Whether the campaign has an app that can ask the questions.
     notes, metadata, inputs
@@ -203,8 +203,8 @@ def next_questions(
         Number of answers to ask for now, one per question. It does not affect which questions are open or
         settled.
     ask
-        Have one more rater answer each of these questions in the annotation app, which can be running. Export
-        the answers first. Questions that are still waiting for an answer are not asked twice.
+        Have one more rater answer each of these questions in the annotation app, which can keep running.
+        Export the answers first. Questions that are still waiting for an answer are not asked twice.
     by
         Ranking of the questions: expected change of the state by further answers, entropy of the probability,
         or disagreement of the answers.
@@ -218,7 +218,7 @@ def next_questions(
         further answers are assumed to be as good as this rater's. By default, they are assumed to be as good
         as those of the average rater, with raters weighted by their numbers of answers.
     proposals
-        Proposals table, needed to rank unanswered questions, too; by default, the table of the campaign.
+        Proposals table, needed to also rank unanswered questions; by default, the table of the campaign.
     golden
         Experts' answers; by default, those of the campaign.
     images

@@ -209,14 +209,14 @@ def plan_audit(
     accuracy
         Without a pilot: expected accuracy of the model; 0.83 by default.
     differing
-        Without a pilot: share of the images on which the top classes of the two models differ, which is known
-        before raters answer; by default, the largest such share among the models in the folder, or 0.22.
+        Without a pilot: share of the images on which the top classes of the two models differ. It is known
+        before raters answer. By default, the largest such share among the models in the folder, or 0.22.
     proposed_by
         Where the proposed label sets come from: labels (original labels), or models (for each model, the
         classes that most of the other models predict).
     questions
-        Number of questions per image; by default, that of the pilot or of the models in the folder or,
-        without these, that of the same number of models on ReaL's images.
+        Number of questions per image. By default, it is computed from the pilot or from the models in the
+        folder or, without these, from the same number of models on ReaL's images.
     raters
         Number of answers per question.
     seconds

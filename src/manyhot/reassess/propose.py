@@ -111,7 +111,7 @@ def propose(
         a benchmark data set. Original labels, if there are any, are always proposed.
     predictions
         Files or folders of predictions, instead of those of the campaign, folder or benchmark. Each model
-        must predict all images.
+        must have predictions for all images.
     rule
         Name of a rule, or a call string such as 'union(threshold=0.1)'. The command 'manyhot proposers' lists
         the rules; all-classes needs no predictions.

@@ -94,8 +94,8 @@ def history_of(source: TableLike, votes: Votes, argument: str) -> History | None
     Raises
     ------
     InputError
-        If the source is not the table ``matrices``, contains another kind of votes, or has no rater in common
-        with `votes`.
+        If the source is not the table ``matrices``, contains a different kind of votes, or has no rater in
+        common with `votes`.
     """
     if source is None:
         return None

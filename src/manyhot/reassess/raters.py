@@ -232,7 +232,7 @@ def rater_lines(raters: Sequence[Mapping[str, Any]], most: int = SHOWN_RATERS) -
     """Yield the raters by ascending informedness, with their measures; raters without informedness last.
 
     If there are more than `most` raters and some were measured on golden questions, only these are shown. If
-    they are still more than `most`, only the least and the most informative ones are shown.
+    there are still more than `most`, only the least and the most informative ones are shown.
     """
     ranked = sorted((r for r in raters if r["informedness"] is not None), key=lambda r: r["informedness"])
     shown: list[Mapping[str, Any] | None] = [*ranked, *(r for r in raters if r["informedness"] is None)]

@@ -34,7 +34,7 @@ STAGES = ("images", "predictions", "proposals", "votes", "golden", "labels")
 
 @dataclass(frozen=True)
 class Stage:
-    """A table of a campaign and its number of rows, or of models for predictions; None without a table."""
+    """A table of a campaign and its number of rows (for predictions, of models); None without a table."""
 
     name: str
     count: int | None
@@ -91,7 +91,7 @@ def campaign_status(campaign: CampaignFolder, *, database: DatabaseAddress = Non
     Parameters
     ----------
     campaign
-        Folder of the campaign. From most files, only the footer is read, which contains the number of rows.
+        Folder of the campaign. For most files, only the footer, which contains the number of rows, is read.
     database
         Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
         folder.

@@ -109,7 +109,7 @@ def single_labels(images: Images, n_classes: int, class_hash: str = "") -> Label
 
 
 def at_threshold(labels: Labels, threshold: float) -> Labels:
-    """Return the labels in which the label sets are the classes with at least this probability.
+    """Return the labels with label sets that consist of the classes with at least this probability.
 
     The state of a class without a probability is unchanged.
 

@@ -77,7 +77,7 @@ class DrawnSample:
         return self.image_id.take(pa.array(self.sample.images))
 
     def sample_for(self, image_id: pa.Array, name: str = "the labels") -> AuditSample:
-        """Return the sample for the same images in another order.
+        """Return the sample for the same images in a different order.
 
         Parameters
         ----------
@@ -159,7 +159,7 @@ def draw_sample(
         One of `AUDIT_DESIGNS`.
     strata : pyarrow.Array of string, shape (N,), optional
     random : {"sha256", "numpy"}
-        The source of the random numbers. ``numpy`` repeats a draw by an earlier version of manyhot.
+        The source of the random numbers. ``numpy`` reproduces a draw made by an earlier version of manyhot.
 
     Raises
     ------

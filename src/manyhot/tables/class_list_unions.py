@@ -12,13 +12,13 @@ _T = TypeVar("_T")
 
 
 def find_class(own: ClassList, i: int, target: ClassList) -> int | None:
-    """Return the class of another list that has the key, name or a synonym of class i; None if none has."""
+    """Return the class of another list with the key, name or a synonym of class i; None if there is none."""
     names = dict.fromkeys((own.keys[i], own.names[i], *own.synonyms[i]))
     return next((at for name in names if (at := target.find(name)) is not None), None)
 
 
 def followed_by(own: ClassList, model: ClassList) -> ClassList:
-    """Return the classes of a list, and then those that only a model has, sorted."""
+    """Return the classes of a list, followed by those that occur only in a model, sorted."""
     only = set(keys_not_in(model, own))
     if not only:
         return own
@@ -55,7 +55,7 @@ def classes_at(classes: ClassList, order: Sequence[int]) -> ClassList:
 
 
 def union_of(a: ClassList, b: ClassList) -> ClassList:
-    """Return a list of the classes of both: one of the two if it is complete and contains the other."""
+    """Return a list of the classes of both lists: one of them if it is complete and contains the other."""
     for whole, part in ((a, b), (b, a)):
         if whole.is_complete and keys_not_in(part, whole) == []:
             return whole

@@ -24,7 +24,7 @@ from manyhot.tables.image_ids import image_name_column, nearest_way
 
 @dataclass(frozen=True)
 class Alignment:
-    """The rows of two tables that belong to the same image.
+    """The pairs of rows of two tables that belong to the same image.
 
     Attributes
     ----------
@@ -150,8 +150,8 @@ class FramePart:
     Attributes
     ----------
     values : object
-        An array of shape (n, C) or a list of length n if it was read from a data frame or series. Anything
-        else is unchanged. None if there are only ids.
+        An array of shape (n, C) or a list of length n if the part was read from a data frame or series. Any
+        other value is unchanged. None if there are only ids.
     where : str
         Its name in messages.
     ids : pyarrow.Array of string, shape (n,), optional

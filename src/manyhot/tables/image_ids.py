@@ -264,7 +264,7 @@ def without_option() -> Iterator[None]:
 
 
 def nearest_way(left: pa.Array, right: pa.Array) -> str:
-    """Return advice to use the way of matching that matches the most ids; empty if no way matches any."""
+    """Return advice on which way of matching matches the most ids; empty if none matches any ids."""
     ways = [(_NAME,), *_LADDER, *((_NAME, *way) for way in _LADDER if _PATH not in way)]
     found = [("+".join(way), _matched(left, right, way)) for way in ways]
     for folder in filter(None, map(common_folder, (left, right))):

@@ -49,10 +49,10 @@ def values_kind(values: npt.NDArray[Any], where: object, *, asked: str | None = 
 
     Notes
     -----
-    Whole numbers are counts of votes in two cases: all images have the same number of votes; or each image
-    has no votes or at least ten, and some image has equal numbers for two classes, unlike a list of top
-    classes. Other whole numbers may be numbers of objects. Fractions may be a model's scores, so shares and
-    probabilities must be declared.
+    Whole numbers are read as counts of votes in two cases: if all images have the same number of votes, or if
+    each image has either no votes or at least ten, and some image has equal numbers for two classes, which a
+    list of top classes never has. Other whole numbers may be counts of objects. Fractions may be a model's
+    scores, so shares and probabilities must be declared.
     """
     if asked is not None:
         check_one_of(asked, LABEL_VALUES, "There is no such kind of label values.", where=where)

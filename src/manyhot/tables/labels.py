@@ -195,7 +195,7 @@ _HasIds = TypeVar("_HasIds", Labels, Images)
 def with_ids_like(
     table: _HasIds, ids: pa.Array, *, other_name: str, match: str = AUTO
 ) -> tuple[_HasIds, Renamed]:
-    """Return label sets or images with the ids that another table gives to the same images.
+    """Return label sets or images with the ids that another table uses for the same images.
 
     Parameters
     ----------
@@ -334,7 +334,7 @@ def class_list_in_metadata(table: pa.Table, n_classes: int, class_hash: str, nam
     Raises
     ------
     MatchError
-        If the table has a different class list from `class_hash`.
+        If the hash of the table's class list differs from `class_hash`.
     """
     about = metadata(table)
     n = metadata_number(about, "n_classes", name)

@@ -259,13 +259,13 @@ def join_classes(
     first : Predictions, optional
         The first model.
     sort : bool
-        Whether names are sorted if the model has the same names in another order.
+        Whether names are sorted if the model has the same names in a different order.
     alone : bool
-        Whether there are no predictions. If so, there are no columns without names, whose meaning depends on
-        the order of the names.
+        Whether there are no predictions. If so, there are no columns without names, and only the meaning of
+        such columns depends on the order of the names.
     in_order : bool
         Whether labels that list their classes, such as the columns of a file, keep their order. Classes that
-        only the predictions have come last, sorted.
+        occur only in the predictions are appended, sorted.
     """
     lists = [t.class_list for t in (labels, images) if t is not None and t.class_list is not None]
     model = _list_of(first) if first is not None else None

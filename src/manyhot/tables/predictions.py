@@ -67,7 +67,7 @@ class Predictions:
     unlisted : tuple of str
         Columns of numbers in the file that are not classes of the list with which it was read.
     by_name : bool
-        Whether the file itself, or the columns of a frame, name the class of each score. Then the order of
+        Whether the file itself, or the columns of a frame, name the class of each score. If so, the order of
         classes cannot be wrong.
     """
 
@@ -215,7 +215,7 @@ def predictions_file_name(model: str) -> str:
 
 
 def distinct_names(models: Iterable[tuple[str, str]]) -> list[str]:
-    """Return unique names of models. Models with equal names are named with their folders."""
+    """Return unique names of models. Equal names are extended by the folders of the models."""
     listed = list(models)
     names = [name for name, _ in listed]
     for depth in itertools.count(1):

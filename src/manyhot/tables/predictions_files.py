@@ -38,7 +38,7 @@ def write_predictions(predictions: Predictions, path: str | os.PathLike[str], *,
 def read_dense(path: str | os.PathLike[str], *, model: str) -> Predictions | None:
     """Read a predictions table in blocks if it has many dense scores and nothing else; otherwise, None.
 
-    Arrow needs five times the memory of the scores, and 1.6 times the CPU seconds, to read them at once.
+    To read them at once, Arrow would need five times the memory of the scores, and 1.6 times the CPU time.
 
     Raises
     ------

@@ -304,7 +304,7 @@ def headline() -> list[str]:
 
 
 def accuracies(*judged_on: str) -> list[str]:
-    """Return the accuracies that compare data sets, judged on `judged_on` or, by default, on any labels."""
+    """Return the accuracies for comparing data sets, under `judged_on` or, by default, under any labels."""
     allowed = judged_on or (ORIGINAL_LABELS, LABEL_SETS)
     names = (e.name for e in registry.entries("metric") if e.about.get("judged_on") in allowed)
     return sorted(names, key=reading_order)

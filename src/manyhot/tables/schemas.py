@@ -136,7 +136,7 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
     Raises
     ------
     InputError
-        If the file is not a Parquet file, is truncated, contains another table or has a later schema.
+        If the file is not a Parquet file, is truncated, contains a different table or has a later schema.
     """
     with whole_file(path):
         # Without partitioning: a folder named a=1 is not a column.
@@ -149,7 +149,7 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
 
 
 def read_in_blocks(path: str | os.PathLike[str], name: str, rows: int) -> Iterator[pa.Table]:
-    """Read a table in blocks of rows, each checked as by `read`, with one block in memory at a time.
+    """Read a table in blocks of rows, each checked as in `read`, with one block in memory at a time.
 
     Raises
     ------

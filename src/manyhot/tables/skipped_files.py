@@ -80,7 +80,7 @@ class SkippedFiles:
     def matching(
         self, models: Iterable[Predictions], ids: pa.Array, name: str, match: str = AUTO
     ) -> Iterator[Predictions]:
-        """Yield predictions with the ids that a data set, called `name`, gives to the same images.
+        """Yield predictions with the ids that a data set, called `name`, uses for the same images.
 
         Raises
         ------

@@ -17,7 +17,7 @@ _BYTES = {"BOOLEAN": 0, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96"
 
 
 def check_parquet(path: Path, file: pq.ParquetFile) -> None:
-    """Raise an error if the values of a Parquet file need more memory than there is.
+    """Raise an error if the values of a Parquet file need more memory than is available.
 
     Equal values and nulls take almost no space in the file: a billion of them fit into a kilobyte. Repeated
     texts may take more memory than is estimated here.
@@ -49,7 +49,7 @@ def row_groups(file: pq.ParquetFile) -> Iterator[pq.RowGroupMetaData]:
 
 
 def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
-    """Raise an error if the arrays of an ``.npz`` file need more memory than there is.
+    """Raise an error if the arrays of an ``.npz`` file need more memory than is available.
 
     Raises
     ------

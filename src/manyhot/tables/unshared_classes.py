@@ -46,7 +46,8 @@ def note_on_empty(labels: Labels, classes: ClassList | None) -> str:
 def without_unpredicted(labels: Labels, model: ClassList | None) -> Labels:
     """Return label sets without classes that mean "nothing" or have no answers, if a model lacks them.
 
-    A model of findings has no scores for *No Finding*. Labels are unchanged if the model lacks other classes.
+    A model of findings has no scores for *No Finding*. Labels are unchanged if the model lacks any other
+    classes.
     """
     own = labels.class_list
     if own is None or model is None:
@@ -62,7 +63,7 @@ def without_unpredicted(labels: Labels, model: ClassList | None) -> Labels:
 
 
 def unlabelled_classes(labels: Labels, images: Images | None, joined: JoinedClasses) -> tuple[int, ...]:
-    """Return the joined classes that only the predictions have, if the labels list all of their classes.
+    """Return the joined classes that occur only in the predictions, if the labels list all their classes.
 
     Labels that are lists of classes may lack a class because no image shows it, so nothing can be concluded
     from its absence.
@@ -76,7 +77,7 @@ def unlabelled_classes(labels: Labels, images: Images | None, joined: JoinedClas
 
 
 def note_on_unlabelled(classes: ClassList, only: Sequence[int], model: Predictions) -> str:
-    """Return a note on classes, or other columns, of the predictions that the labels do not have."""
+    """Return a note on classes, or other columns, of the predictions that are not in the labels."""
     names = first_names([classes.keys[i] for i in only], _MOST_UNLABELLED)
     they, them = ("it counts", "it") if len(only) == 1 else ("they count", "them")
     columns, do = "classes", f"drop {them} from the predictions"

@@ -229,8 +229,8 @@ def votes_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_ha
     InputError
         If the table is not a votes table, or if a class is out of range.
     MatchError
-        If a rater answers a question twice and it is unknown which answer is later, or if the table has
-        a different class list from `class_hash`.
+        If a rater answers a question twice and it is unknown which answer is later, or if the hash of the
+        table's class list differs from `class_hash`.
     """
     own_name = metadata(table).get("name") or name
     lists = class_list_in_metadata(table, n_classes, class_hash, name)

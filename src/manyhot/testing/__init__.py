@@ -98,13 +98,13 @@ def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
     """Check the common properties of metrics; raise an AssertionError that names a violated property.
 
     The order of images and the numbering of classes do not matter. A weight is equivalent to repetition, and
-    a weight of 0 to removal. If the metric returns, for its interval, the change of the value without each
-    image, these changes are right, at least to first order. Scaling all weights changes nothing, unless the
-    metric is registered as `depends_on_n`. Inputs are not changed. Undefined values are NaN with an n of 0.
-    No value is better than that of perfect predictions, which have independent scores per class if the metric
-    is registered as `each_class`, and are the probabilities of the labels if it is registered as `votes`. A
-    metric that is registered as `original_only` does not change with label sets. A metric
-    that needs several ranks skips images with a single predicted class.
+    a weight of 0 to removal. If the metric also returns, for its interval, how its value changes when each
+    image is left out, these changes are right, at least to first order. Scaling all weights changes nothing,
+    unless the metric is registered as `depends_on_n`. Inputs are not changed. If a value is undefined, it is
+    NaN and its n is 0. No value is better than that of perfect predictions. These have independent scores per
+    class if the metric is registered as `each_class`, and are the probabilities of the labels if it is
+    registered as `votes`. A metric that is registered as `original_only` does not change with label sets. A
+    metric that needs several ranks skips images with a single predicted class.
 
     Parameters
     ----------

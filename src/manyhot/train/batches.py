@@ -233,8 +233,8 @@ def opened(opener: ImageReader) -> Tensor | str:
 def decoders() -> ThreadPoolExecutor:
     """Return the pool of threads with which a process decodes images: one for each of its cores.
 
-    In each of them, PyTorch computes with a single thread. By default, it would start a group of threads for
-    each, and on two cores, such groups wait for each other in busy loops.
+    In each of them, PyTorch computes with a single thread. By default, PyTorch would start a group of threads
+    for each of them. On two cores, such groups wait for each other in busy loops.
     """
     count = own_cores()
     pool = ThreadPoolExecutor(count, initializer=_alone)

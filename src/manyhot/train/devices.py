@@ -104,9 +104,9 @@ def summed(fabric: Any, values: torch.Tensor) -> torch.Tensor:
 
 
 def share_buffers(fabric: Any, module: Any) -> None:
-    """Give all processes the buffers of the first, such as the statistics of batch normalisation.
+    """Copy the buffers of the first process, such as batch-norm statistics, to all other processes.
 
-    Each process has updated them with its own part of the last batch.
+    Each process has updated its buffers with its own part of the last batch.
     """
     if fabric.world_size > 1:
         for buffer in module.buffers():

@@ -100,8 +100,8 @@ def fit_softmax(
     weights : array-like, shape (n,), optional
         Weights of the images; 1 by default.
     penalty : float, optional
-        Penalty on the weights. By default, the one of `PENALTIES` with the highest likelihood on every tenth
-        image, which is held out.
+        Penalty on the weights. By default, the value in `PENALTIES` with the highest likelihood on held-out
+        images (every tenth image).
     dropout : float
         Dropout rate of the features during the fit, from 0 to below 1. In prediction, features are dropped
         only by the model ``dropout:head:FILE``. The penalty is chosen without dropout.
@@ -155,7 +155,7 @@ def fit_sigmoid(
     start: Head | None = None,
     invariances: Sequence[Invariance] = (),
 ) -> Head:
-    """Fit a sigmoid for each class to label sets, which is one logistic regression per class.
+    """Fit a sigmoid for each class to label sets: one logistic regression per class.
 
     For each class, the fit minimises the mean binary cross-entropy over the images with a known state of the
     class, plus half the penalty times the sum of the squared weights. Images for which a class is unclear or

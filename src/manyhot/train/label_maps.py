@@ -251,9 +251,10 @@ def place_weights(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
     """Return the weight of each location of a map in a crop, by RoIAlign with a single output value.
 
     RoIAlign is used as in the code of ReLabel, but without the minimum box size of one location. It takes at
-    least one sample point per location, and interpolates each point bilinearly between four locations, so
-    the weight of a location is the product of the weights of its row and its column. torchvision computes
-    these from maps that are 1 in a single row or column, so no map of 1,000 classes is needed.
+    least one sample point per location, and interpolates each point bilinearly between four locations. The
+    weight of a location is therefore the product of the weights of its row and its column. torchvision
+    computes these weights from maps that are 1 in a single row or column, so no map of 1,000 classes is
+    needed.
 
     Parameters
     ----------
@@ -296,7 +297,7 @@ def localised(path: str | os.PathLike[str], image_ids: Sequence[str], classes: C
     InputError
         If the file contains no label maps.
     MatchError
-        If the maps have other classes or are of other images.
+        If the maps have different classes or belong to different images.
     """
     maps = read_maps(path)
     if maps.classes.keys != classes.keys:
@@ -332,15 +333,15 @@ def read_relabel(
     suffix : str
         The suffix of the image ids, which replaces ``.pt``.
     by_columns : bool
-        Whether to swap rows and columns of the maps, which gives the labels of their code. That code passes
-        the top, left, bottom and right of a crop to RoIAlign, but torchvision expects left, top, right and
-        bottom. Either the maps are stored by columns, or the crops got the labels of other locations. Only
-        the released files can show which of the two is true.
+        Whether to swap rows and columns of the maps, which reproduces the labels of their code. That code
+        passes the top, left, bottom and right of a crop to RoIAlign, but torchvision expects left, top, right
+        and bottom. Either the maps are stored by columns, or the crops got the labels of other locations.
+        Only the released files can show which of the two is true.
 
     Raises
     ------
     InputError
-        If there are no such files, or if a file has other contents.
+        If there are no such files, or if a file has different contents.
     """
     files = sorted(Path(folder).glob("*/*.pt"))
     if not files:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LossFunction:
-    """A loss as a function of logits and targets, which can be pickled: see `loss`."""
+    """A loss as a function of logits and targets that can be pickled; see `loss`."""
 
     spec: str
     entry: Entry

@@ -92,8 +92,8 @@ class Recipe:
     batch : int
         Number of images per step, over all processes.
     accumulate : int
-        Number of parts in which a step is computed. The loss is that of the whole batch, but batch norms use
-        one part at a time.
+        Number of parts into which each batch is split. The loss is that of the whole batch, but batch norms
+        see one part at a time.
     order : str
         ``all`` draws one random order of all images in each epoch. ``shards`` shuffles shards and uses a
         shuffle buffer, for images that neither fit into memory nor allow random access. ``auto`` uses ``all``
@@ -139,8 +139,8 @@ class Recipe:
         Decay of the moving average of the weights, or 0 for none. The average is evaluated and written
         instead of the weights.
     best : str
-        Metric by which an epoch is chosen. The weights of the epoch with the best value are written, instead
-        of those of the last epoch.
+        Metric that determines which epoch is chosen. The weights of the epoch with the best value are
+        written, instead of those of the last epoch.
     precision : str
         Precision, as in Lightning Fabric: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
     seed : int

@@ -118,8 +118,8 @@ def train(
     val
         Source of the images to evaluate on. By default, the source of the images to train on.
     features
-        Folder for the features before the layer trained_from, which runs with the same layer can share. By
-        default, it is in the folder of the run.
+        Folder for the features before the layer trained_from. Runs with the same layer can share this folder.
+        By default, it is in the folder of the run.
     save_every
         Seconds between two checkpoints.
     classes

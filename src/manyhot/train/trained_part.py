@@ -319,7 +319,7 @@ class Validation:
 
 
 def check_best(best: str, validation: Validation | None) -> None:
-    """Raise an error if the metric by which an epoch is chosen cannot be computed.
+    """Raise an error if the metric that is used to choose an epoch cannot be computed.
 
     Raises
     ------

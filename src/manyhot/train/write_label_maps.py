@@ -82,8 +82,8 @@ def label_maps(
     Raises
     ------
     InputError
-        If the file has another suffix, if the network has no grid before its classifier, or if no image can
-        be read.
+        If the file has a different suffix, if the network has no grid before its classifier, or if no image
+        can be read.
     """
     from manyhot.train.label_maps import MapBlock, compute_label_maps, write_maps
 

@@ -48,7 +48,7 @@ class Measured:
 
     @property
     def complement(self) -> Measured:
-        """The share of the remaining cases, such as errors."""
+        """The share of the remaining cases, such as the error for an accuracy."""
         return Measured(1 - self.value, self.n, 1 - self.hi, 1 - self.lo)
 
 

@@ -119,7 +119,7 @@ class Layout:
     places : list of (int, int)
         Left and top of each patch, in pixels.
     owner : ndarray of int8, shape (size, size)
-        Number of the patch that is visible at each pixel; -1 for none.
+        Index of the patch that is visible at each pixel; -1 for none.
     """
 
     patches: tuple[Patch, ...]
@@ -370,7 +370,7 @@ def deal_evenly(
 
     Notes
     -----
-    An image gets the classes that were used least so far, with ties in random order. Without pairs, the
+    An image gets the classes that have been used least so far, with ties broken at random. Without pairs, the
     counts of two classes therefore differ by at most one.
     """
     known = np.asarray(classes)

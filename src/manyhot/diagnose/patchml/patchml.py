@@ -146,7 +146,7 @@ def patchml(
     classes
         Class list of the objects, for files that do not name one.
     workers
-        Number of threads, which does not affect the files; by default one per core.
+        Number of threads; by default one per core. It does not affect the files.
 
     Returns
     -------

@@ -163,8 +163,8 @@ def check_kind(kind: str) -> None:
 def crop(pixels: Bytes) -> Bytes:
     """Resize an image to a short side of 256 pixels and crop the central 224 x 224, as in ImageNet-C.
 
-    The result is that of torchvision's ``Resize(256)`` and ``CenterCrop(224)`` on a PIL image, which are
-    bilinear and antialiased.
+    The result is that of torchvision's ``Resize(256)``, bilinear and antialiased, followed by
+    ``CenterCrop(224)``, on a PIL image.
 
     Parameters
     ----------

@@ -383,10 +383,10 @@ OWN, OTHER, PATCH = "own", "other", "patch"
 class Exchange(_FromDonors):
     """An `Alteration` that shows a companion, or a patch of other content in its place.
 
-    Two regions of the image are covered with the same places of a photograph that does not show the
+    Two regions of the image are covered with the same regions of a photograph that does not show the
     companion: the region of the image's own companion, if it has one, and the region of a donor's companion.
-    Then the own companion is put back (``own``), the donor's companion is pasted (``other``), or neither is
-    shown (``patch``). The three versions of an image thus differ only in the companion.
+    Then the image's own companion is put back (``own``), the donor's companion is pasted (``other``), or
+    neither is shown (``patch``). The three versions of an image thus differ only in the companion.
 
     Attributes
     ----------

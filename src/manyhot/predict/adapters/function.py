@@ -46,10 +46,10 @@ def python_network(
         Kind of the scores: ``logit``, or ``probability`` if the network ends in a softmax or in sigmoids. By
         default, logits are assumed.
     preprocessing : mapping
-        Options of preprocessing. A timm network has the preprocessing of its published weights by default.
-        For all other models, the defaults are size 224, crop_pct 0.875, bicubic interpolation, and ImageNet's
-        mean and std. A note lists the assumed values. It also does so for timm networks whose number of
-        classes differs from that of the published weights, because others have trained them.
+        Preprocessing options. A timm network has the preprocessing of its published weights by default. For
+        all other models, the defaults are size 224, crop_pct 0.875, bicubic interpolation, and ImageNet's
+        mean and std. A note lists the assumed values. For a timm network with a different number of classes
+        than the published weights, a note also lists them, because others have trained it.
 
     Raises
     ------

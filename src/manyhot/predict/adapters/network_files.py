@@ -28,7 +28,7 @@ _RESIZED = {
 def with_assumptions(
     network: Network, options: Mapping[str, Any], *, crop_pct: float = CROP_PCT, fixed_size: bool = False
 ) -> Network:
-    """Return a network that lists the assumed options of its preprocessing.
+    """Return a network that lists its assumed preprocessing options.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def with_assumptions(
 
 
 def with_note(network: Network, name: str, options: Mapping[str, Any]) -> Network:
-    """Return a network with a note on the assumed options of preprocessing, if there are any.
+    """Return a network with a note on the assumed preprocessing options, if there are any.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def onnx_network(
         Kind of the scores: ``logit``, or ``probability`` if the network ends in a softmax or in sigmoids. By
         default, logits are assumed.
     preprocessing : mapping
-        Options of preprocessing. The defaults are the input size of the network and timm's values: crop_pct
+        Preprocessing options. The defaults are the input size of the network and timm's values: crop_pct
         0.875, bicubic interpolation, and ImageNet's mean and std. A note lists the assumed values.
 
     Raises

@@ -91,8 +91,8 @@ def objectron_ssd(*, overlap: float = 0.5, file: str = "") -> ObjectDetector:
     overlap : float
         Intersection over union above which only the higher-scoring of two boxes of a class is kept.
     file : str
-        A file with a network to use instead, such as one trained further. It must have the same inputs and
-        outputs.
+        A file with a network to use instead, such as one that was trained further. It must have the same
+        inputs and outputs.
 
     Raises
     ------

@@ -47,9 +47,9 @@ def open_clip_network(
 ) -> Network:
     """A zero-shot classifier: cosine similarity of an image to the mean embedding of sentences about a class.
 
-    The embeddings of the sentences are normalised, averaged and normalised again; logits are multiplied by
-    the model's own scale, and its bias is added if it has one. The features are the normalised embedding of
-    the image.
+    The embeddings of the sentences are normalised, averaged and renormalised. Logits are the similarities
+    times the model's own scale, plus its bias if it has one. The features are the normalised embedding of the
+    image.
 
     Parameters
     ----------

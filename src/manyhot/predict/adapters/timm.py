@@ -38,16 +38,16 @@ def timm_network(
         Name in timm, such as ``resnet50.a1_in1k``; ``hf-hub:OWNER/NAME`` for other networks on the Hugging
         Face Hub; or ``local-dir:FOLDER`` for a local folder in the format of the Hub.
     checkpoint : str
-        A local file with weights that replaces the published ones; ``none`` for random weights, always the
-        same, to try out commands without a download.
+        A local file with weights that replaces the published ones; ``none`` for random weights, the same each
+        time, to try out commands without a download.
     num_classes : int, optional
         Number of classes of the checkpoint, if it differs from the network's number of classes in timm.
     backbone : bool
-        Whether to accept weights without a classifier, too, such as self-supervised ones. The network then
+        Whether to also accept weights without a classifier, such as self-supervised ones. The network then
         returns a single, meaningless score; only its features are useful.
     preprocessing : mapping
-        Options of preprocessing. The defaults are those of the published weights. For a checkpoint, which may
-        have been trained with others, a note lists the assumed values.
+        Preprocessing options. The defaults are those of the published weights. A checkpoint may have been
+        trained with other values, so a note lists the assumed ones.
 
     Raises
     ------

@@ -84,7 +84,7 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
     Raises
     ------
     InputError
-        If the features of the backbone are unknown or have another length, or if other layers follow its
+        If the features of the backbone are unknown or have a different length, or if other layers follow its
         classifier.
     """
     import torch

@@ -108,7 +108,9 @@ def choose_engine(
     ----------
     name : str
         One of `ENGINES`, or ``auto`` to choose the first installed engine of `PREFERRED` with the same
-        predictions as PyTorch, unless another one is `CLEARLY` times as fast.
+        predictions as PyTorch, unless another engine with these predictions is more than `CLEARLY` times as
+        fast. For few images, ``auto`` chooses PyTorch without timing the other engines if none of them would
+        save time.
     network : Network
     images : ndarray of uint8, shape (m, 3, height, width)
         Cropped images on which the engines are timed and compared.

@@ -50,7 +50,7 @@ def run_on_ray(
     call: str = "",
     notify: OnEvent | None = None,
 ) -> list[PredictedModel]:
-    """Predict the images of a source with each model on a Ray cluster, all parts in parallel.
+    """Run each model on the images of a source, with all parts in parallel on a Ray cluster.
 
     The cluster is the one at ``RAY_ADDRESS`` or the one that runs on this machine. If there is neither, a
     local cluster is started for the duration of the run.
@@ -70,7 +70,7 @@ def run_on_ray(
     MissingExtraError
         If Ray is not installed.
     InputError, SourceLostError
-        As without Ray, and if a part kills its workers or there is no cluster at the address.
+        As without Ray, or if a part kills its workers or there is no cluster at the address.
     OutputError
         If the disk is full, or the folder cannot be written to.
     """

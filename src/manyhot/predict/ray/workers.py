@@ -163,7 +163,7 @@ class Worker:
         """Return once this worker has started."""
 
     def score(self, number: int, model: RemoteModel, part: SourcePart) -> tuple[Scored, Seconds]:
-        """Return the scores of a part from the model with the given number."""
+        """Return the scores of a part from the model with the given index."""
         if number not in self._built:
             while len(self._built) >= NETWORKS:
                 self._built.popitem(last=False)
@@ -207,7 +207,7 @@ class WorkerPool:
     def scored(
         self, models: Sequence[RemoteModel], parts: Sequence[Sequence[SourcePart]]
     ) -> Iterator[tuple[int, Scored, Seconds]]:
-        """Score the parts of each model, and yield the number of the model and the scores of each part.
+        """Score the parts of each model, and yield the model's index and the scores of each part.
 
         Raises
         ------

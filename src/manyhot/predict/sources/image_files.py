@@ -73,9 +73,10 @@ class Files:
 
 
 def folder_label(path: str, root: str = "") -> str | None:
-    """Return the label of an image, which is the name of its folder.
+    """Return the label of an image: the name of its folder.
 
-    If the names of this folder and of its parent are numbers, they denote a day or a batch and not a label.
+    If the names of this folder and of its parent are both numbers, they are assumed to denote a day or a
+    batch rather than a label.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ def read_image_labels(where: str | os.PathLike[str]) -> dict[str, str]:
     Raises
     ------
     InputError
-        As in `read_table`, and if the table has no labels or two different labels for an image.
+        As in `read_table`, or if the table has no labels or two different labels for an image.
     """
     rows, are_ids = _table(where)
     listed = [path for path, _ in rows]

@@ -148,7 +148,7 @@ def part_ranges(n: int, size: int = PART_SIZE) -> Iterator[tuple[str, int, int]]
 
 
 def part_names(count: int) -> Iterator[str]:
-    """Yield the names of parts, which are their numbers padded with zeros."""
+    """Yield the names of parts: their numbers, padded with zeros."""
     digits = max(5, len(str(count - 1)))
     return (f"{i:0{digits}}" for i in range(count))
 
@@ -326,7 +326,7 @@ def original_part(part: SourcePart) -> SourcePart:
 def images_together(parts: Sequence[SourcePart]) -> Iterator[list[tuple[int, Item, ImageReader]]]:
     """Yield the images of a part, or of parts that alter the same images.
 
-    Each original yields one list: its images in all parts, each with the number of the part. The original is
+    Each original yields one list: its images in all parts, each with the index of the part. The original is
     read and decoded once, when the first altered image is read.
     """
     for item, read in original_part(parts[0]).items():

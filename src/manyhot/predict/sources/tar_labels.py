@@ -25,7 +25,7 @@ def stem_of(member: Member) -> str:
 
 
 class MembersBeside:
-    """The members of a sample that are not images, sorted by name, because a sample may have thousands."""
+    """The members of a sample that are not images, sorted by name for fast look-up among thousands."""
 
     def __init__(self, members: Iterable[Member]) -> None:
         self.all = list(members)

@@ -101,7 +101,7 @@ class Reach:
         )
 
     def client(self, peer: str, forwarded: str) -> str:
-        """Return the client's address, the last that is not a trusted proxy; for IPv6, return its network.
+        """Return the client's address, the last that is not a trusted proxy's; for IPv6, return its network.
 
         Parameters
         ----------

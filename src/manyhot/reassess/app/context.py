@@ -148,7 +148,7 @@ class Context:
         return self.reach.address or f"{scheme}://{request.headers['host']}"
 
     def client(self, request: Request) -> str:
-        """Return the client's address, by which requests are limited."""
+        """Return the client's address, to which request limits apply."""
         peer = request.client.host if request.client else ""
         return self.reach.client(peer, request.headers.get("x-forwarded-for", ""))
 

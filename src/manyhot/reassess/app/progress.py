@@ -66,7 +66,7 @@ class JudgedCampaign:
     raters : dict of str to dict
         The rows of the table ``raters``, by rater.
     decided_since : set of int
-        Numbers of the pages that were decided after the votes were counted.
+        The database numbers of the pages that were decided after the votes were counted.
     audit : RunningAudit, optional
         Intervals of an audit.
     """

@@ -133,8 +133,8 @@ def entropy_and_pseudo_labels(
 
     From epoch `start` on, an unobserved class of an image can get a pseudo-label, which is its predicted
     probability. For each class, the least probable images get one. The memory takes two bytes per image and
-    class, which is 2.6 GB for ImageNet. To rank the images, the paper predicts all of them again after each
-    epoch. Here, the images of a batch are ranked during training, at no extra cost.
+    class, which is 2.6 GB for ImageNet. To rank the images, the paper computes predictions for all of them
+    after each epoch. Here, the images of a batch are ranked during training, at no extra cost.
 
     Parameters
     ----------
@@ -246,9 +246,9 @@ def _nothing_flipped(taught: Teacher, _: torch.Generator) -> dict[str, Tensor]:
 def large_loss_flipped(logits: Tensor, targets: Targets, *, delta: float = 0.002) -> Tensor:
     """Assume negative with permanent correction: classes with the largest losses count as valid from then on.
 
-    The memory takes one byte per image and class, which is 1.3 GB for ImageNet. The paper's code compares
-    with ``is 'LL-Cp'`` and stores one cell per batch fewer than it corrects. Here, all corrected cells are
-    stored.
+    The memory takes one byte per image and class, which is 1.3 GB for ImageNet. The paper's code compares the
+    name of the method by ``is 'LL-Cp'``, and stores one cell per batch fewer than it corrects. Here, all
+    corrected cells are stored.
 
     Parameters
     ----------

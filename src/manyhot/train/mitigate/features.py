@@ -103,7 +103,7 @@ class FeatureExtractor:
         return self.together({name: source or self.source})[name]
 
     def together(self, sources: Mapping[str, ImageSource]) -> dict[str, tuple[pa.Array, Features]]:
-        """Return ids and features of several sources, which are alterations of the same images."""
+        """Return ids and features of several sources that are alterations of the same images."""
         jobs = {name: self._prepared(name, source) for name, source in sources.items()}
         for _ in predict_runs([*jobs.values()], self.progress):
             pass
@@ -436,11 +436,12 @@ class Look:
 class LookChange:
     """An `Alteration` that changes images by the difference between two average looks.
 
-    An object can be cut out and pasted. What covers the whole image, such as a tint or a blur, cannot, but it
-    changes the average colour and the amplitudes of all frequencies. The same change is made to images
-    without the companion, and reversed in images with it, as in Fourier domain adaptation (Yang and Soatto
-    2020, https://doi.org/10.1109/CVPR42600.2020.00414). Here, however, all frequencies are changed, looks are
-    averages of many images, and the transforms are cosine transforms, which have no borders.
+    An object can be cut out and pasted. A companion that covers the whole image, such as a tint or a blur,
+    cannot, but it changes the average colour and the amplitudes of all frequencies. This alteration makes the
+    same change in images without the companion, and reverses it in images with the companion, as in Fourier
+    domain adaptation (Yang and Soatto 2020, https://doi.org/10.1109/CVPR42600.2020.00414). Here, however, all
+    frequencies are changed, looks are averages of many images, and the transforms are cosine transforms,
+    which have no borders.
 
     Attributes
     ----------

@@ -36,7 +36,7 @@ TREATMENTS = (NONE, *_ALTERED, SETS, *(f"{SETS} and {name}" for name in _ALTERED
 
 
 def base_of(treatment: str) -> str:
-    """Return the head that a treated head is compared with, which is fitted to the same labels."""
+    """Return the head with which a treated head is compared; it is fitted to the same labels."""
     return SETS if treatment.startswith(SETS) else NONE
 
 
@@ -69,7 +69,7 @@ class Treatment:
     replaced: Bools | None = None
 
     def counted(self, surplus: float) -> Treatment:
-        """Return the treatment with other weights for altered images that show the companion alone."""
+        """Return the treatment with different weights for altered images that show the companion alone."""
         groups = [
             (pair, replace(a, weight=surplus * a.weight) if a.companion and not a.main else a)
             for pair, a in self.groups
@@ -143,8 +143,8 @@ class HeadFitter:
         """Return the altered images of pairs, without caps.
 
         A companion that covers the whole image, such as a tint, cannot be imitated as well as an object can
-        be pasted, and removing it leaves a part of it. Images with such a companion are therefore replaced,
-        not only outnumbered.
+        be pasted, and traces of it remain after its removal. Images with such a companion are therefore
+        replaced, not only outnumbered.
         """
         groups = [(one, a) for one in pairs for a in self.added(one, False)[0]]
         restored = any(a.main and not a.companion for _, a in groups)
@@ -366,8 +366,8 @@ class HeadFitter:
 
         Reweighting makes the companion independent of the class, without changing how frequent the class is.
         Images on which one of the two is unknown keep their weight. Altered images of one pair show the
-        companions of other pairs as often as the images do. With several pairs, weights therefore make each
-        companion independent.
+        companions of other pairs as often as the original images do. With several pairs, the weights
+        therefore make each companion independent of its class.
         """
         known, own = self.images.labels, np.ones(len(self._x))
         if treatment.pair:
@@ -412,9 +412,9 @@ SURPLUS_FOLDS = 2
 def smallest_surplus(gap: Callable[[float], float]) -> float | None:
     """Return the smallest of `SURPLUSES` at which a gap is not above 0, or None if none is enough.
 
-    No value is enough if the companion is imitated badly. The largest value would then only teach that the
-    companion speaks against the class: with 6 for horses beside persons, the accuracy on images without
-    persons fell from 81 to 66 %.
+    No value is enough if the companion is imitated badly. The largest value would then only teach the head
+    that the companion is evidence against the class: with a factor of 6 for horses next to persons, the
+    accuracy on images without persons fell from 81 to 66 %.
     """
     return next((surplus for surplus in SURPLUSES if gap(surplus) <= 0), None)
 

@@ -77,7 +77,7 @@ class AlteredScores:
     rows: npt.NDArray[np.intp]
 
     def of(self, rows: npt.NDArray[np.intp]) -> Floats:
-        """Return the probabilities for some of the originals, which are sorted."""
+        """Return the probabilities for some of the originals, in ascending order of their rows."""
         order = np.argsort(self.rows)
         return self.p[order][np.isin(self.rows[order], rows)]
 
@@ -110,10 +110,11 @@ class HeldOutImages:
         p : ndarray of float, shape (n, C)
             Probabilities of the head.
         judged : mapping of str to AlteredScores
-            Altered images by kind. In images with both classes, the companion was removed, with the fill that
-            was not used for fitting (``other``) or with the one that was (``fitted``). Into images with
-            neither class (``pasted``) or with the main class alone (``pasted on the class``), the companion
-            was pasted. In the latter, the same places were also filled instead (``filled on the class``).
+            Altered images by kind. The companion was removed from images with both classes, using the fill
+            that was not used for fitting (``other``) or the one that was (``fitted``). It was pasted into
+            images with neither class (``pasted``) and into images with the main class alone (``pasted on the
+            class``). In images with the main class alone, the same places were also filled instead (``filled
+            on the class``).
         best : bool
             Whether only the top class is predicted, instead of each class with a probability of at least 0.5.
         pair : (int, int)
@@ -160,7 +161,7 @@ class HeldOutImages:
         Parameters
         ----------
         p : ndarray of float, shape (n, C)
-            Probabilities of the head for the images as they are.
+            Probabilities of the head for the unaltered images.
         shown : mapping of (int, str) to AlteredScores
             As returned by `ImageFeatures.exchanged`.
         best, pair

@@ -95,11 +95,11 @@ def mitigate(
 ) -> Mitigation:
     """Fit the last layer with and without treatment of a shortcut, and evaluate both on held-out images.
 
-    There are three treatments: altered images from which the companion or the class was removed are added
-    (SPIRE); images are weighted; and heads are fitted to label sets instead of single labels. Heads are
-    evaluated on images that they were not fitted on, and the first sentence of the output states whether the
-    shortcut is gone. The heads can be used as models, with the name head:FILE. A stopped run resumes when it
-    is started again.
+    There are three treatments: adding altered images from which the companion or the class was removed
+    (SPIRE), weighting images, and fitting heads to label sets instead of single labels. Heads are evaluated
+    on images that they were not fitted on, and the first sentence of the output states whether the shortcut
+    is gone. The heads can be used as models, with the name head:FILE. A stopped run resumes when it is
+    started again.
 
     Parameters
     ----------
@@ -128,15 +128,15 @@ def mitigate(
     losses
         Loss of the heads. By default, heads are fitted with each loss.
     fill
-        Replacement for removed objects: grey, or inpainting from the surroundings. The other one is used to
+        Replacement for removed objects: grey, or inpainting from the surroundings. The other fill is used to
         evaluate heads.
     uncapped
         Add as many altered images as independence requires, without the published caps on their number. By
         default, heads are fitted with caps and, if the caps leave a part of the dependence, also without
         caps.
     training_set
-        Folder for a training set, with which manyhot train can train a whole network. It contains the images
-        to fit on, their altered copies for all pairs, without caps, and the label sets of both.
+        Folder for a training set, on which manyhot train can train a whole network. It contains the images to
+        fit on, their altered copies for all pairs, without caps, and the label sets of both.
     min_images
         Minimum number of images with both classes of a pair, for fitting.
     seed

@@ -256,7 +256,7 @@ def best_treatment(rows: Sequence[Row]) -> str:
 
     Among treatments with the same verdict, the one with the smallest sum of gaps is returned. Only gaps with
     the sign of the untreated head's gaps are added, because only these are due to the shortcut. Ties are
-    broken by the share of images with the companion that are called the class.
+    broken by the share of images with the companion that are predicted as the class.
     """
     by_treatment = rows_by(rows, "treatment")
     return _best({name: {row["metric"]: row for row in own} for (name,), own in by_treatment.items()})

@@ -60,7 +60,7 @@ _COST = -0.02
 
 
 def few_images(counts: Sequence[int]) -> bool:
-    """Return whether original held-out images cannot judge both effects of a companion.
+    """Return whether original held-out images do not suffice to judge both effects of a companion.
 
     Parameters
     ----------
@@ -80,13 +80,13 @@ def removal_verdict(
 ) -> str:
     """Return one of `REMOVAL_VERDICTS`.
 
-    Two effects of the companion are judged: images without the class may be called the class, and images with
-    the class may be missed without the companion. Both are measured on original images if each split has
-    `MIN_JUDGED` of them. Otherwise, the first is measured on images with the companion pasted in, and the
-    second with the fill that was not used for fitting. If a head was fitted on images with the companion
-    pasted in, such images can show that it depends on the companion, but never that it is without the
-    shortcut. A head is not `GONE` if its accuracy on images without the companion is clearly lower than the
-    accuracy of the untreated head.
+    Two effects of the companion are judged: images without the class may be predicted as the class, and
+    images with the class may be missed without the companion. Both are measured on original images if each
+    split has `MIN_JUDGED` of them. Otherwise, the first is measured on images with the companion pasted in,
+    and the second with the fill that was not used for fitting. If a head was fitted on images with the
+    companion pasted in, such images can show that it depends on the companion, but never that it is free of
+    the shortcut. A head is not `GONE` if its accuracy on images without the companion is clearly lower than
+    the accuracy of the untreated head.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ class _Effects:
 
     @cached_property
     def often(self) -> bool:
-        """Whether images are called the class more than `RATIO` times as often with the companion."""
+        """Whether images are predicted as the class more than `RATIO` times as often with the companion."""
         if self.sign < 0 or not self._called:
             return False
         one, other = (self.metrics[name].estimated.value for name in self._called)

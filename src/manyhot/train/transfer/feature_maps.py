@@ -228,7 +228,7 @@ class Pyramid(nn.Module):
 
 
 class MapFeed(Protocol):
-    """Feed of the maps of images, which are precomputed or computed by a backbone during training."""
+    """Feed of the maps of images, either precomputed or computed by a backbone during training."""
 
     @property
     def trained(self) -> nn.Module | None:

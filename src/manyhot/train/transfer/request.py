@@ -174,7 +174,7 @@ class TransferInputs:
         )
 
     def matched(self, request: TransferRequest) -> TransferInputs:
-        """Return the inputs with image ids as in the source; add a note if the labels had other ids."""
+        """Return the inputs with image ids as in the source; add a note if the labels had different ids."""
         if self.labels is None:
             return self
         labels, like = labels_of_source(self.labels, request.source)

@@ -60,8 +60,8 @@ class ResampledMetric:
     n : int
         Images that count.
     ends : tuple of float, optional
-        The jackknife interval, for metrics that have one; NaN if it is undefined. By default, the interval is
-        Student's t, with the standard deviation of the samples as the standard error.
+        The jackknife interval, for metrics that have one; NaN if it is undefined. By default, the interval
+        uses Student's t, with the standard deviation of the samples as the standard error.
     draws : ndarray of float, shape (k,)
         The value for each draw of images to fit on, if there are several. Their mean is `value`.
     """

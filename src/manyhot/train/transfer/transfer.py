@@ -83,8 +83,8 @@ def transfer(
 
     A method fits heads on frozen features (nearest neighbours, linear probes, few-shot probes, or a sigmoid
     per class), fits detectors or segmentation heads on feature maps, or fine-tunes the backbone. All models
-    are evaluated on the same images and resamples. The methods probe and multilabel write the split
-    of the images to a table, and their head to a file, which can be used as a model.
+    are evaluated on the same images and resamples. The methods probe and multilabel write the split of the
+    images to a table, and the head to a file that can be used as a model.
 
     Parameters
     ----------

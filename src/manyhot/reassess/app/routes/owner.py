@@ -188,8 +188,8 @@ def post_invitations(
 ) -> Response:
     """Invite raters, one name per line, and show the links, which the database does not store.
 
-    Raters who already have a link keep it. With `file`, the new links are returned as a CSV file, which lists
-    these raters without a link.
+    Raters who already have a link keep it. With `file`, the new links are returned as a CSV file, in which
+    raters who keep their link are listed without one.
     """
     unique = list(dict.fromkeys(line.strip() for line in names.splitlines() if line.strip()))
     if len(unique) > MOST_INVITED:

@@ -18,7 +18,7 @@ _FormText = Annotated[str, Form(max_length=1000)]
 
 @sessions_routes.get("/join/{token}", response_class=HTMLResponse)
 def invitation(request: Request, token: str, context: ContextDep) -> Response:
-    """Show an invited rater the welcome page; begin no session, as mail programs may open the link."""
+    """Show an invited rater the welcome page; no session begins, as mail programs may open the link."""
     rater = _invited(context, token)
     if _needs_password(context, rater):
         return _ask_password(request, context, rater, token)

@@ -138,7 +138,7 @@ class Store:
         self._database.write(lambda c: fill.add(c, *choose(fill.questions_asked(c))))
 
     def ask_only(self, questions: pa.Table) -> Withdrawal:
-        """Withdraw all questions that a table lacks, and reinstate withdrawn questions that it contains.
+        """Withdraw all questions that are not in a table, and reinstate withdrawn questions that are in it.
 
         Other changes to the database can be made in between. An interrupted call can be repeated.
         """
@@ -445,8 +445,8 @@ class Store:
     def examples(self, class_ids: Collection[int]) -> dict[int, list[tuple[int, str]]]:
         """Return the positions and image_ids of the example images of each class, in the order of positions.
 
-        They are cached, because they change only if images are withdrawn, and reading them for four pages
-        takes as long as the rest of the request.
+        They are cached: they change only if images are withdrawn, and reading them for four pages takes as
+        long as the rest of the request.
         """
         known = self._examples
         if not known.keys() >= set(class_ids):

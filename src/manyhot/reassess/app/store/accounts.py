@@ -70,7 +70,7 @@ class Rater:
     stopped_for : str, optional
         Why the app stopped the rater.
     judged_from : int
-        Number of a visit. While the rater works, only later visits are checked for quality and speed.
+        Number of a visit. Only later visits are checked for quality and speed while the rater works.
     """
 
     id: int

@@ -163,8 +163,8 @@ class Database:
             called again for each item separately.
         item : object
         most : int
-            Maximum number of items per transaction. A long change takes few, so that other changes, which
-            wait for the same transaction, are soon on disk.
+            Maximum number of items per transaction. Long changes use a small number, so that other changes,
+            which wait for the same transaction, are soon on disk.
         """
         return self._begin(change, item, most, is_last=False)
 

@@ -101,7 +101,8 @@ def add(
 ) -> None:
     """Add questions that the database does not contain yet, after the existing questions.
 
-    Images that are already in the database get further pages, and classes without example images get some.
+    Images that are already in the database get further pages, and classes without example images get example
+    images.
 
     Parameters
     ----------

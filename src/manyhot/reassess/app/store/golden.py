@@ -36,7 +36,7 @@ class GoldenCounts:
 
     @property
     def informedness(self) -> float | None:
-        """How well answers separate true yes and no: 0 for guessing, 1 if perfect, None if one is missing.
+        """How well answers separate true yes and no: 0 for guessing, 1 if perfect, None if either is absent.
 
         Consider the rater's answers to two questions, one whose true answer is yes and one whose true answer
         is no. The value is the probability that the first answer is higher (no < maybe < yes) minus the

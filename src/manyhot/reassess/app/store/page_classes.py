@@ -44,8 +44,8 @@ _ANSWERED_IN_SLOT = _ANSWERED.where(
 def enough_answers(connection: sa.Connection, page: int, settings: CampaignSettings) -> set[int]:
     """Return the classes of a page about which enough raters have answered or are being asked.
 
-    Slots ensure this by themselves, except on pages with more slots than raters are now needed: more raters
-    were needed earlier, or further answers were requested.
+    Slots ensure this by themselves, except on pages with more slots than raters are now needed, because more
+    raters were needed earlier or further answers were requested.
     """
     if connection.execute(_COUNT_SLOTS, {"page": page}).scalar_one() <= settings.raters:
         return set()
@@ -90,7 +90,7 @@ def classes_answered(connection: sa.Connection, *which: sa.ColumnElement[bool]) 
 
 
 def park_idle(connection: sa.Connection, here: sa.ColumnElement[bool]) -> None:
-    """Park those of some slots that are free and have nothing to ask: all their questions are withdrawn."""
+    """Park the given slots that are free and have nothing to ask, since all questions are withdrawn."""
     asked = sa.exists().where(_QUESTIONS.c.page_id == _SLOTS.c.page_id, schema.IS_ASKED)
     idle = ~asked | (_SLOTS.c.classes == "[]")
     connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id.is_(None), here, idle).values(visit_id=PARKED))

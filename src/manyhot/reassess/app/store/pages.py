@@ -186,7 +186,7 @@ def give_back_of(connection: sa.Connection, rater_id: int) -> None:
 
 
 def is_to_renew(visit: Visit, settings: CampaignSettings) -> bool:
-    """Return whether an answer should `renew` its page: the first does, and then one every few minutes."""
+    """Return whether an answer should `renew` its page; the first one does, then one every few minutes."""
     return not visit.answers or visit.expires_at < _until(settings) - settings.lease_minutes * MINUTE / 20
 
 

@@ -61,8 +61,8 @@ _FIT_PAGES = 50
 def fit_slots(connection: sa.Connection, is_enough: Callable[[], bool]) -> bool:
     """Fit the slots of the next pages to the number of raters, and return whether pages remain.
 
-    Slots with answers are kept. If there are a million images, changing all pages at once would delay answers
-    by half a minute. `is_enough` returns whether to pause, so that other changes can be made first.
+    Slots with answers are kept. With a million images, changing all pages at once would delay answers by half
+    a minute. `is_enough` returns whether to pause, so that other changes can be made first.
     """
     first = get_value(connection, _FIT)
     if first is None:

@@ -54,7 +54,7 @@ class Withdrawal:
 
 @dataclass(frozen=True, eq=False)
 class Changes:
-    """Questions to withdraw and to ask again, in the order of their pages, and the images left without any.
+    """Questions to withdraw and to ask again, in the order of pages, and images left without questions.
 
     Attributes
     ----------
@@ -143,7 +143,7 @@ def change_pages(
 ) -> tuple[int, int]:
     """Change the questions of the next pages; return where to continue, and a number of answers.
 
-    These are the answers to the questions that were withdrawn.
+    The number counts the answers to the questions that were withdrawn.
 
     Parameters
     ----------

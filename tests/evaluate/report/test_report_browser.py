@@ -391,7 +391,7 @@ def test_further_rows_come_when_asked_for(visit, many):
     assert (
         page.locator(".more >> nth=0")
         .text_content()
-        .startswith("101 models of 1,556 are shown. All models are in results.csv.")
+        .startswith("101 of 1,556 models are shown. All models are in results.csv.")
     )
     page.click(".dataset .more >> nth=0 >> button:text-is('Show more')")
     assert models(page) == [*names[:200], names[700]]

@@ -90,8 +90,9 @@ def test_errors_on_single_labels_may_be_wrong_labels(tmp_path):
     call = "manyhot diagnose errors labels.csv --predictions net.parquet --min-confidence 0.9"
     said = words(replace(result, metadata=about).write(tmp_path, run=Run(call))[-1])
     assert (
-        "100 % model-failure. An error with a confidence above 0.9 may be a wrong or missing label, whatever "
-        "its kind: the kinds cannot show it, because only the original labels are known. The kind" in said
+        "100 % model-failure. An error with a confidence above 0.9 may be due to a wrong or missing label, "
+        "whatever its kind: the kinds cannot show this, because only the original labels are known. The "
+        "kind" in said
     )
     assert "Next: list the labels that may be wrong or missing. manyhot diagnose labels labels.csv" in said
 

@@ -384,7 +384,8 @@ def test_pictures_as_they_are_and_others(copies, got):
     with pytest.raises(InputError) as found:
         judge_corruptions(data(10, 1, 1.0)[0], copies)
     assert str(found.value) == (
-        "Losses to corruption need predictions for the original images and for corrupted images.\n"
+        "Measuring the loss due to corruption requires predictions for the original and for the corrupted "
+        "images.\n"
         f"  got:     {got}\n"
         "  allowed: predictions with the key ('clean', 0), and with the key of a corruption, such as "
         "('fog', 3)"

@@ -365,7 +365,7 @@ def test_scores_that_leave_it_open(tmp_path, message):
         f"  where:   {path}, image b\n"
         "  got:     1 of 4\n"
         "  allowed: finite numbers\n"
-        "  do:      predict these images again; half precision overflows to NaN in some models"
+        "  do:      run predict on these images again; half precision overflows to NaN in some models"
     )
     path.write_text("image_id,cat\na,x\n")
     assert message(lambda: read_predictions(path, format="score-columns")) == (

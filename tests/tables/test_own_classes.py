@@ -65,7 +65,7 @@ def test_columns_without_names_are_in_the_sorted_order_of_seen_names_which_is_no
     assert joined.classes.keys == ("car", "dog")
     assert joined.note_on(scores([[1, 2]])) == (
         "the columns of scores have no names, so they are assumed to be in the sorted order of their "
-        "names: car, dog; pass `classes` if the columns are in another order"
+        "names: car, dog; pass `classes` if the columns are in a different order"
     )
     assert joined.note_on(scores([[1, 2]], from_keys(["car", "dog"]))) == ""
 
@@ -80,7 +80,7 @@ def test_columns_without_names_are_in_the_order_of_a_complete_list_beside_a_mode
     assert joined.of_predictions(top).classes.tolist() == [[0, 1], [1, -1]]
     assert joined.note_on(top) == (
         "the columns of scores have no names, so they are assumed to be in the order of the labels' "
-        "classes: dog, car; pass `classes` if the columns are in another order"
+        "classes: dog, car; pass `classes` if the columns are in a different order"
     )
 
 

@@ -167,7 +167,7 @@ def test_training_starts_from_an_own_checkpoint(train, tmp_path):
     for name in ("conv1.0.weight", "fc.weight"):  # a step this small changes nothing that float32 shows
         torch.testing.assert_close(made[name], own[name], atol=1e-6, rtol=0)
     _, told = train(weights=str(tmp_path / "nine.pth"), out="nine", **settings)
-    assert told == ["nine.pth has another number of classes, so the head is initialised again"]
+    assert told == ["nine.pth has a different number of classes, so the head is reinitialised"]
 
 
 def test_a_checkpoint_of_another_network(train, tmp_path):
@@ -477,7 +477,7 @@ def test_a_head_of_other_classes_begins_anew(train, folder, tmp_path):
         settings={**trainings.TINY, "epochs": 1, "lr": 1e-12, "weights": str(path)},
         run=Run(on_event=lambda kind, about: told.append(about["text"]) if kind == "note" else None),
     ).network
-    assert told == ["model.safetensors has other classes, so the head is initialised again"]
+    assert told == ["model.safetensors has different classes, so the head is reinitialised"]
     old, new = load_file(path), load_file(other)
     assert new["fc.weight"].shape[0] == 2
     trunk = [name for name in old if name.endswith("weight") and not name.startswith("fc.")]

@@ -314,8 +314,9 @@ def _untested(rows: Sequence[Row], least: int) -> str:
     marks = any(r["kind"] in ("frame", "mark") for r in rows)
     instead = ", or paste the mark into images with manyhot mitigate, as in the command below" * marks
     return (
-        f"Whether a model predicts a class because of {len(rows):,} of these properties cannot be tested, "
-        f"because fewer than {least} images of other classes have the property: {listed(list(each), 3)}. Add "
+        f"For {len(rows):,} of these properties, it cannot be tested whether a model predicts the class "
+        f"because of the property, since fewer than {least} images of other classes have it: "
+        f"{listed(list(each), 3)}. Add "
         f"such images{instead}."
     )
 
@@ -366,7 +367,7 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     return Chapter(
         "groups",
         "Groups",
-        "Which groups of images a model is worse on" if has_models else _TITLES[True],
+        "Groups of images on which a model is worse" if has_models else _TITLES[True],
         tuple(lead),
         figures,
         tuple(listings),

@@ -100,7 +100,7 @@ class CountedImages:
     def n_shared(
         self, metric: str, models: Sequence[str], a: Ints, b: Ints, weights: Floats | None = None
     ) -> Ints:
-        """Return the number of images that count for both models of each pair, shape (P,).
+        """Return the number of images that the metric counts for both models of each pair, shape (P,).
 
         With weights of the images, shape (n,), it is the rounded sum of the weights.
         """

@@ -325,7 +325,7 @@ def check_output_folder(out: Path, identity: Identity) -> None:
             )
         if "label" in schema.names and about.get("classes") != identity.classes:
             raise MatchError(
-                "The labels of the images in the folder use another class list.",
+                "The labels of the images in the folder use a different class list.",
                 where=path,
                 got=f"that of {identity.model}: {identity.classes}",
                 allowed=about.get("classes"),
@@ -436,7 +436,7 @@ def _check_once(images: pa.Table, where: str) -> None:
         where=where,
         got=f"{places[0]} and {places[1]}{more}",
         allowed="unique base names, which are the ids of images in compressed or remote archives",
-        do="predict the archives one by one, each with its own `out`, or unpack them: images in folders "
+        do="run predict on each archive separately, with its own `out`, or unpack them: images in folders "
         "and in local .tar files are named by their paths",
     )
 

@@ -234,7 +234,7 @@ def _sentences(names: Sequence[str], templates: PathLike | Sequence[str] | None)
         return {}
     if not any(name.strip().startswith("open_clip/") for name in names):
         raise UsageError(
-            "None of the models compares images with sentences.",
+            "None of the models compares images with text.",
             got=", ".join(names),
             allowed="`templates` for models named open_clip/ARCH/PRETRAINED",
         )

@@ -132,7 +132,7 @@ def correct_labels(aggregated: Aggregated, labels: Labels) -> CorrectedLabels:
     other = asked.join(images, on="image_id", how="anti")["image_id"].unique(maintain_order=True)
     if len(other):
         raise MatchError(
-            "Raters answered about images that are not in the label sets.",
+            "Raters answered questions about images that are not in the label sets.",
             where=labels.name or None,
             got=f"{len(other):,} images, such as {examples(other.to_arrow().cast(pa.string()))}",
             allowed=f"ids such as {examples(labels.image_id)}",

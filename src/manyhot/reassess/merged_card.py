@@ -89,7 +89,8 @@ def _sources(sources: Sequence[Row]) -> str:
 def _protocol(about: Mapping[str, str]) -> str:
     rows = [(text, cell_text(about.get(name) or _UNKNOWN)) for name, text in _RULE.items()]
     return (
-        "With the method source-share, `p` is the share of the sources asked about a class that say yes. The "
+        "With the method source-share, `p` is the share of sources that say yes, among the sources asked "
+        "about the class. The "
         "version is a hash of the sources' answers and of the rule: label sets of the same version are "
         f"identical.\n\n{markdown_table(('what', 'how'), rows)}"
     )

@@ -172,7 +172,8 @@ class JoinedClasses:
         order = "order of the labels' classes" if self.columns.is_complete else "sorted order of their names"
         return (
             f"the columns of scores have no names, so they are assumed to be in the {order}: "
-            f"{first_names(self.columns.keys, _EXAMPLES)}; pass `classes` if the columns are in another order"
+            f"{first_names(self.columns.keys, _EXAMPLES)}; pass `classes` if the columns are in a different "
+            f"order"
         )
 
     def _in_columns(self, model: Predictions, columns: ClassList) -> Predictions:

@@ -72,8 +72,9 @@ def _average_precision(dataset: str, best: str, results: Models) -> Figure:
         "classes",
         dataset,
         f"Average precision of classes, {best}, {title_of(dataset)}",
-        f"Black dots show {which} average precision, with 95 % intervals for classes on {FEWEST_POSITIVES} "
-        "images or more. Red marks show the share of images with the class, which is about the AP of a "
+        f"Black dots show {which} average precision, with 95 % intervals for classes that "
+        f"{FEWEST_POSITIVES} or more images show. Red marks show the share of images with the class, which "
+        f"is about the AP of a "
         f"random ranking. The number of images of each class is at the right.{rest}",
         f"The lowest average precision is that of {worst['name']}, {percent(worst['ap'], 1)} on "
         f"{counted(worst['n_positives'], 'image')}; the mean over {len(every):,} classes is "

@@ -217,7 +217,7 @@ def _network(
     wanted = Preprocessing().with_options(defaults | dict(options))
     if len(sides) == 2 and wanted.size != sides:
         raise InputError(
-            "The network takes images of another size.", where=path, got=wanted.size, allowed=sides
+            "The network takes images of a different size.", where=path, got=wanted.size, allowed=sides
         )
     network = Network(
         f"{kind}/{file_without_suffix(path).name}",

@@ -94,8 +94,8 @@ def levels_note(source: ImageSource) -> str:
     else:
         which, do = f"{len(dark):,} of {n:,}", f"others use up to {highest:,}, so pass `bits` {MINMAX}"
     return (
-        f"{which} images of more than 8 bits in a sample use at most {most:,} of {white:,} levels, "
-        f"and are dark: {do}"
+        f"{which} images with more than 8 bits per sample use at most {most:,} of {white:,} levels and are "
+        f"therefore dark: {do}"
     )
 
 

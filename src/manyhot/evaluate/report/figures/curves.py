@@ -184,11 +184,11 @@ def label_errors(frames: Frames, dataset: str) -> Figure | None:
         f"label-errors-{slug(dataset)}",
         "saturation",
         dataset,
-        f"How many of the remaining errors are errors of the labels, {title_of(dataset)}",
-        f"{points_said(both.height, 'the 95 % intervals')} In an error of the label, the top class is in the "
+        f"How many of the remaining errors are label errors, {title_of(dataset)}",
+        f"{points_said(both.height, 'the 95 % intervals')} In a label error, the top class is in the "
         "label set: the label, not the model, is wrong or incomplete." + beyond_said([panel]),
-        f"Among the errors of {best['model']}, the most accurate model ({100 * best['x']:.1f} %), "
-        f"{100 * best['y']:.1f} % are in the label set.",
+        f"In {100 * best['y']:.1f} % of the errors of {best['model']}, the most accurate model "
+        f"({100 * best['x']:.1f} %), the top class is in the label set.",
         compose([panel], frames.own),
         both.drop("x_n").to_arrow(),
     )

@@ -67,7 +67,8 @@ def _difference_figure(dataset: str, verdict: ClassVerdict) -> Figure:
         dataset,
         f"Difference of average precision by class, {minus}, {title_of(dataset)}",
         f"To the right of the line, {model} has the higher average precision. Black dots show {which} "
-        f"differences on {FEWEST_POSITIVES} images or more, with 95 % intervals, not corrected for the "
+        f"differences among classes that {FEWEST_POSITIVES} or more images show, with 95 % intervals, not "
+        f"corrected for the "
         f"number of classes. The number of images of each class is at the right.{grey}",
         f"The largest difference is that of {largest['key']}, "
         f"{with_minus(100 * largest['difference'], 2)} points on "

@@ -364,7 +364,7 @@ def test_label_errors(by_name):
     assert row(figure, "errors", model="alpha")["y"] == 35.0
     assert (
         figure.alt
-        == "Among the errors of alpha, the most accurate model (70.0 %), 35.0 % are in the label set."
+        == "In 35.0 % of the errors of alpha, the most accurate model (70.0 %), the top class is in the label set."
     )
 
 

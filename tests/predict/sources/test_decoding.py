@@ -151,8 +151,8 @@ def test_colours_of_16_bits_are_scaled_as_by_numpy(tmp_path, options):
         f"a pixel has the value {high:,}, which is outside the range of 13 bits, 0 to 8,191"
     )
     assert note(tmp_path) == (
-        f"all 1 images with more than 8 bits per sample use at most {high:,} of 65,535 levels and are therefore "
-        "dark: "
+        f"all 1 images with more than 8 bits per sample use at most {high:,} of 65,535 levels and are "
+        "therefore dark: "
         "pass `bits` 14, or minmax",
     )
 
@@ -223,8 +223,8 @@ def test_bits_that_do_not_exist(radiographs, bits):
 
 def test_a_note_on_images_that_are_dark(radiographs):
     assert note(radiographs) == (
-        "all 4 images with more than 8 bits per sample use at most 4,060 of 65,535 levels and are therefore "
-        "dark: "
+        "all 4 images with more than 8 bits per sample use at most 4,060 of 65,535 levels and are "
+        "therefore dark: "
         "pass `bits` 12, or minmax",
     )
     assert note(radiographs, 12) == note(radiographs, "minmax") == ()
@@ -233,8 +233,8 @@ def test_a_note_on_images_that_are_dark(radiographs):
 def test_a_note_if_only_some_are_dark(radiographs):
     Image.fromarray(RAMP * 15).save(radiographs / "bright.png")
     assert note(radiographs) == (
-        "4 of 5 images with more than 8 bits per sample use at most 4,060 of 65,535 levels and are therefore "
-        "dark: "
+        "4 of 5 images with more than 8 bits per sample use at most 4,060 of 65,535 levels and are "
+        "therefore dark: "
         "others use up to 60,000, so pass `bits` minmax",
     )
 

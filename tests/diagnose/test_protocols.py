@@ -124,7 +124,7 @@ def test_the_answer_comes_first_on_the_terminal_and_the_page(found, tmp_path):
     assert first.startswith("ours, theirs: 16.7 % (")
     assert first.endswith(") of 60 images have the same label set in both protocols.")
     assert (
-        " of the predictions that ours calls wrong are right by theirs, on average over models (n 50).\n"
+        " of the predictions that ours calls wrong are right according to theirs, on average over models (n 50).\n"
         in str(found)
     )
     assert (

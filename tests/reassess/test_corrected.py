@@ -69,7 +69,7 @@ def test_answers_of_two_raters(sets):
     ]
     text = "\n".join(found.lines())
     assert "1  removed, 1 added, 1 unclear, of 5 asked about" in text
-    assert "2  valid classes of labels, which raters were not asked about" in text
+    assert "2  valid classes in labels that raters were not asked about" in text
     assert "original label" not in text
 
 

@@ -136,8 +136,8 @@ def test_classes_that_are_passed_select_scores_in_any_file(tmp_path):
         (model,) = source.models()
         np.testing.assert_array_equal(model.scores, frame.select("car", "dog").to_numpy().astype(np.float32))
         assert source.misfits.remarks == [
-            "net: the scores of ufo were left out, because the class list does not contain them; the other "
-            "scores are unchanged, so probabilities may not add up to 1"
+            "net: the scores of ufo were left out, because these classes are not in the class list; the "
+            "other scores are unchanged, so probabilities may not add up to 1"
         ]
 
 

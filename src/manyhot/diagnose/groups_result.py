@@ -349,7 +349,8 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
         corrected,
         "Errors in a group are compared with errors on other images of the same classes. In multi-label "
         "data, false positives of a class are compared on images without it, and misses on images with it. "
-        "There, a class is predicted at its threshold with the largest F1 (by cross-fitting) or, if the "
+        "In such data, a class is predicted if its score reaches its threshold with the largest F1 (chosen "
+        "by cross-fitting) or, if the "
         "probabilities of an image add up to 1, if it is the top class. Properties of images with a label "
         "are compared "
         "with properties of all other images. A p-value is the share of random permutations in which any "

@@ -87,7 +87,7 @@ class Identity:
                 "The predictions in the folder "
                 f"{'have no embeddings' if self.embeddings else 'were stored with embeddings'}.",
                 where=path,
-                do="choose another `out`, in which all images are predicted again, or run the command "
+                do="choose another `out` to run predict on all images again, or run the command "
                 f"{'without' if self.embeddings else 'with'} `embeddings`",
             )
         if what:

@@ -69,7 +69,7 @@ class CorrectedLabels(Aggregated):
         what = (
             f"removed, {n['added']:,} added, {n['unclear']:,} unclear, of {len(self.changes):,} asked about"
         )
-        kept = f"valid classes of {self.corrected}, which raters were not asked about"
+        kept = f"valid classes in {self.corrected} that raters were not asked about"
         yield from fact_lines(
             [("corrections", f"{n['removed']:,}", what), ("kept", f"{self.n_kept:,}", kept)]
         )

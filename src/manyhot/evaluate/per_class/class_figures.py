@@ -159,7 +159,7 @@ def _curves(dataset: str, model: str, results: Sequence[Row], curves: Sequence[R
         "Precision-recall curves show the precision at each recall, for all thresholds. The area under the "
         "steps is the average precision, and the dashed line is the share of images with the class, which "
         "is the precision of a random ranking. ROC curves show the shares of the images with the class "
-        "(recall) and without the class (false positive rate) on which the class is predicted. Dots are "
+        "(recall) and without the class (false positive rate) on which the class is predicted. Dots show "
         "precision, recall and false positive rate as in the table. If thresholds were chosen by "
         "cross-fitting, they may be off the curve.",
         "The worst classes that have a threshold: "

@@ -26,7 +26,7 @@ from manyhot.registry import register
     "model",
     "python",
     form="python:MODULE:FUNCTION",
-    classes="the class list that is passed, or ImageNet-1k for 1,000",
+    classes="the class list that is passed, or ImageNet-1k for 1,000 outputs",
 )
 def python_network(
     name: str, *, classes: ClassList | None = None, scores: str = "", preprocessing: Mapping[str, Any]

@@ -103,7 +103,7 @@ _FLOATS = ("tensor(float)", "tensor(float16)", "f32", "f16")
     "model",
     "onnx",
     form="onnx:FILE",
-    classes="the class list that is passed, or ImageNet-1k for 1,000",
+    classes="the class list that is passed, or ImageNet-1k for 1,000 outputs",
     place=file_without_suffix,
 )
 def onnx_network(
@@ -145,7 +145,7 @@ def onnx_network(
     "model",
     "openvino",
     form="openvino:FILE",
-    classes="the class list that is passed, or ImageNet-1k for 1,000",
+    classes="the class list that is passed, or ImageNet-1k for 1,000 outputs",
     place=file_without_suffix,
 )
 def openvino_network(

@@ -488,8 +488,8 @@ def draw_group_differences(rows: Sequence[Row]) -> tuple[Figure, ...]:
         "",
         "How much groups differ from other images",
         "A dot is the share of images with the event inside the group minus the share outside. For "
-        "labels, it is the share of images with the label that are in the group minus the share of "
-        "the other images that are. Bars are 95 % intervals, not corrected for the search."
+        "labels, it is the share of images with the label that are in the group minus the share of other "
+        "images that are in the group. Bars are 95 % intervals, not corrected for the search."
         f"{rest}",
         f"First: {labels[0]}, {middle['text'][0]}.",
         compose([panel]),

@@ -261,7 +261,7 @@ class AuditedImages:
         if self.quantile is not None:
             text += (
                 f"; because the audit stopped early, the intervals are {self.quantile / QUANTILE:.1f} times "
-                "as wide, so that they are valid at any number of answers; pass `blind_stop` if the stop "
+                "as wide, so that they are valid after any number of answers; pass `blind_stop` if the stop "
                 "did not depend on results"
             )
         return Note(dataset, "", "audit", n, text)

@@ -111,7 +111,7 @@ def real_by_top1(frames: Frames, dataset: str) -> Figure | None:
         dataset,
         f"What a point of top-1 accuracy is worth on label sets, {title_of(dataset)}",
         "Each point is a model. The slope of the least-squares line, with its 95 % interval over families of "
-        "models, is the gain in ReaL accuracy for a point of top-1 accuracy. If the slope is below one, part "
+        "models, is the gain in ReaL accuracy per point of top-1 accuracy. If the slope is below one, part "
         "of a gain on original labels is not a gain on label sets." + beyond_said(panels),
         f"Points of ReaL accuracy per point of top-1 accuracy. {said}.",
         compose(panels, frames.own),

@@ -104,7 +104,7 @@ def test_chexpert(tmp_path):
     # A class that no report mentions is a class, too; if it is a column of notes, a note names it.
     assert labels.class_list.keys == ("No Finding", "Cardiomegaly", "Lung Lesion", "Edema")
     assert labels.notes == (
-        "the labels have empty columns, for classes that nobody was asked about: Lung Lesion",
+        "the labels have empty columns, for classes that no rater was asked about: Lung Lesion",
     )
     assert sets(labels) == [{"No Finding"}, {"Cardiomegaly"}]
     assert sets(labels, "no") == [{"Cardiomegaly"}, set()]

@@ -183,7 +183,8 @@ def test_pairs_that_nobody_was_asked_about_are_counted(train, folder):
     trainings.labels(folder / "asked.parquet", 16, classes=asked, state=rows)
     _, told = train("asked.parquet", out="asked", loss="bce")
     assert told == [
-        "16 of 48 (image, class) pairs, which nobody was asked about, are trained as absent; set `not_asked` "
+        "16 of 48 (image, class) pairs, which no rater was asked about, are trained as absent; set "
+        "`not_asked` "
         "to 'mask' to leave them out"
     ]
     assert train("asked.parquet", out="masked", loss="bce", not_asked="mask")[1] == []
@@ -209,7 +210,7 @@ def test_images_with_only_answers_of_no(train, folder):
         [
             "3 images are left out, because no class was answered yes, and not all were answered no; set "
             "`not_asked` to 'mask' to train on their answers",
-            "11 of 39 (image, class) pairs, which nobody was asked about, are trained as absent; set "
+            "11 of 39 (image, class) pairs, which no rater was asked about, are trained as absent; set "
             "`not_asked` to 'mask' to leave them out",
         ],
     )
@@ -228,7 +229,7 @@ def test_single_positives_say_what_is_trained_as_absent(train, folder):
     labels = read_labels(folder / "single.csv")
     plan = recipe_of({"teach": "sets"})
     expected = (
-        "16 of 32 (image, class) pairs, which nobody was asked about, are trained as absent; the labels "
+        "16 of 32 (image, class) pairs, which no rater was asked about, are trained as absent; the labels "
         "contain no negatives, so 'mask' would leave no class absent: set `loss` to one that expects further "
         "classes, such as epr, role or em"
     )

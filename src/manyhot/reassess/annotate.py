@@ -169,8 +169,8 @@ def _on_earlier_votes(campaign: Campaign) -> Iterator[str]:
     if path.is_file():
         n = pq.read_metadata(path).num_rows
         yield (
-            f"{path.name} contains {n:,} earlier votes, which `manyhot export` keeps. The app asks all "
-            "questions nevertheless, because it does not know these votes"
+            f"{path.name} contains {n:,} earlier votes, which `manyhot export` keeps. The app still asks "
+            f"all questions, because it does not know these votes"
         )
 
 

@@ -31,7 +31,7 @@ _USES = (
     "models disagreed, and only about classes that models proposed. Classes that no model proposed are "
     "missing.\n"
     "- Not for ranking a model above those that proposed the classes if the difference is small.\n"
-    "- Not as training labels without a check: an image that nobody was asked about has only its original "
+    "- Not as training labels without a check: an image that no rater was asked about has only its original "
     "label."
 )
 

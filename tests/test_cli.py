@@ -159,7 +159,7 @@ def test_wrong_usage(run, small, arguments, text):
 
 def test_options_that_exclude_each_other(run, small):
     done = run("predict", ".", "--model", "x", "--top", "3", "--dense", code=2)
-    assert done.stderr.startswith("Error: --top and --dense exclude each other.")
+    assert done.stderr.startswith("Error: --top and --dense cannot be combined.")
 
 
 def test_convert(run, small):

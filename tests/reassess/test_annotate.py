@@ -522,7 +522,7 @@ def test_other_examples_come_too_late(campaign):
     pq.write_table(others, "others.parquet")
     with open_annotation(campaign, examples="others.parquet") as annotation:
         assert annotation.notes == (
-            "the examples that were passed have no effect, because annotation began with different ones. "
+            "the examples that were passed have no effect, because annotation began with different examples. "
             "To use the new examples, export the votes, move annotation.sqlite away and start again",
         )
         assert annotation.store.examples([0, 1, 2]) == before

@@ -71,8 +71,8 @@ declare_table(
         COUNT("labelled", "number of usable images with an original label"),
         COUNT(
             "rejected",
-            "number of images with an original label that is not valid, including images without any valid "
-            "class, but not those whose original label no rater was asked about",
+            "number of images whose original label is not valid, including images without any valid class "
+            "and excluding images on which no rater was asked about the original label",
         ),
         COUNT.optional(
             "label_unasked",

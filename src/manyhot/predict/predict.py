@@ -166,7 +166,7 @@ def predict(
         If the disk is full, or the folder cannot be written to.
     """
     if dense and top is not None:
-        raise UsageError("`top` and `dense` exclude each other.", got=f"top={top} and dense")
+        raise UsageError("`top` and `dense` cannot be combined.", got=f"top={top} and dense")
     names = distinct_models(names_of([model] if isinstance(model, str) else model))
     class_list = open_class_list(classes)
     on_ray = engine_of(engine)

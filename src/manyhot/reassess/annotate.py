@@ -195,7 +195,7 @@ def _notes(store: Store, *, too_late: bool) -> Iterator[str]:
     again = f"move {DATABASE} away and start again"
     if too_late:
         yield (
-            "the examples that were passed have no effect, because annotation began with different ones. "
+            "the examples that were passed have no effect, because annotation began with different examples. "
             f"To use the new examples, export the votes, {again}"
         )
     asked, with_examples = store.count_examples()

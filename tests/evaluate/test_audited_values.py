@@ -500,8 +500,8 @@ def test_a_class_that_the_sample_missed_counts_and_is_noted():
     found = evaluate(proposed, models, audited=world.audited(drawn.drawn), **options)
     assert found.results["lo"].null_count == 0
     text = (
-        "proposed: 1 of 6 classes have no positives in the sample; map_macro assumes that, as models "
-        "predict, other images show these classes; leave out classes that no image shows"
+        "proposed: 1 of 6 classes have no positives in the sample; map_macro assumes that other images show "
+        "these classes, as models predict; leave out classes that no image shows"
     )
     assert text in found.notes
 

@@ -301,7 +301,7 @@ class AuditedImages:
         if unseen := self.people.n_classes - len(np.unique(self.people.classes[self.people.state == YES])):
             text = (
                 f"{unseen:,} of {self.people.n_classes:,} classes have no positives in the sample; "
-                f"{MAP_MACRO} assumes that, as models predict, other images show these classes; leave out "
+                f"{MAP_MACRO} assumes that other images show these classes, as models predict; leave out "
                 "classes that no image shows"
             )
             yield Note(dataset, "", "unseen", unseen, text)

@@ -142,7 +142,7 @@ def test_shows_further_columns_and_intervals_as_text(view):
     assert not view.locator("#menu > div").is_visible()
 
 
-INVITATION = "Click a model to pin it, and to see which other models differ from it beyond noise."
+INVITATION = "Click a model to pin it and to see which other models differ from it beyond noise."
 
 
 def test_tells_which_models_differ_beyond_noise(view):

@@ -181,7 +181,7 @@ def diagnose_ood(
     ]
     if not rows:
         raise InputError(
-            "No model with confidences predicts both kinds of images.",
+            "No model with confidences has predictions for both kinds of images.",
             got=f"{_names(inside)}; out-of-distribution: {_names(outside)}",
             allowed="the same models, with probabilities or logits",
         )

@@ -151,7 +151,7 @@ def test_colours_of_16_bits_are_scaled_as_by_numpy(tmp_path, options):
         f"a pixel has the value {high:,}, which is outside the range of 13 bits, 0 to 8,191"
     )
     assert note(tmp_path) == (
-        f"all 1 images with more than 8 bits per sample use at most {high:,} of 65,535 levels and are "
+        f"the only image with more than 8 bits per sample uses at most {high:,} of 65,535 levels and is "
         "therefore dark: "
         "pass `bits` 14, or minmax",
     )
@@ -165,7 +165,7 @@ def test_transparent_colours_of_16_bits_are_scaled_on_white(tmp_path, options):
     shown = colours(tmp_path, 14)
     assert (shown[:3] == 255).all()
     assert np.array_equal(shown[3:], np.round(REFLECTANCES[3:] / 16383 * 255))
-    assert note(tmp_path)[0].startswith("all 1 images with more than 8 bits")  # although they are opaque
+    assert note(tmp_path)[0].startswith("the only image with more than 8 bits")  # although they are opaque
 
 
 def test_channels_that_are_compressed_one_by_one_have_no_lower_bytes(tmp_path):

@@ -227,7 +227,7 @@ def _parameters(t: Tables) -> str:
     large = best.sort("params").row(-1, named=True)
     top = best.sort("value").row(-1, named=True)
     return (
-        f"The most accurate model in {len(best):,} rows has {top['params']:,.0f} million parameters and "
+        f"Among {len(best):,} rows, the most accurate model has {top['params']:,.0f} million parameters and "
         f"an accuracy of {_percent(top['value'])}; the largest model has {large['params']:,.0f} million "
         f"parameters and an accuracy of {_percent(large['value'])}."
     )

@@ -107,7 +107,7 @@ def test_impossible_probabilities_are_refused():
     assert refused(lambda: AuditDesign(p)) == (
         "The probability of auditing an image is out of range.\n"
         "  where:   image 1 of 4\n"
-        "  got:     0, and 1 more\n"
+        "  got:     0 and 1 more\n"
         "  allowed: above 0 and at most 1\n"
         "  do:      give each image a positive probability; "
         "an audit says nothing about images that it never draws"

@@ -107,7 +107,7 @@ def test_classes_select_classes(tmp_path, form):
         more = (
             "18 classes of the labels are not in the class list, and are left out: aeroplane, bicycle, bird, "
         )
-        note = note.replace(note.partition(";")[0], f"{more}boat, bottle, …")
+        note = note.replace(note.partition(";")[0], f"{more}boat, bottle and 13 more")
     SCORES.to_csv(tmp_path / "net.csv", index_label="image")
     for models in (tmp_path / "net.csv", scores):
         found = evaluate(labels, models, metrics=["map_macro"], **about)

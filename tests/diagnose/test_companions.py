@@ -174,6 +174,17 @@ def refused(*given, **options):
     return str(error.value)
 
 
+@pytest.mark.parametrize(("n_classes", "k"), [(2, 1), (3, 2), (6, 5), (30, 5)])
+def test_k_is_five_or_all_but_one_of_fewer_classes(n_classes, k):
+    rng = np.random.default_rng(0)
+    truth, scores = rng.random((40, n_classes)) < 0.6, rng.random((40, n_classes))
+    found = diagnose_companions(truth, scores, min_images=1)
+    np.testing.assert_equal(
+        found.table.to_pylist(), diagnose_companions(truth, scores, k=k, min_images=1).table.to_pylist()
+    )
+    assert found.metadata["found"] == f"among the best {k}"
+
+
 def test_what_cannot_be_asked():
     labels = labels_of(SETS)
     given = net(labels, 30, 20)

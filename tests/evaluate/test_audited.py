@@ -478,7 +478,7 @@ def test_probabilities_of_questions_are_checked(tmp_path, score, shown):
     assert message(InputError, lambda: evaluate(world.proposed, world.models, audited=folder)) == (
         "The probability of asking a question is out of range.\n"
         f"  where:   {folder / 'proposals.parquet'}, row 3\n"
-        f"  got:     {shown}, and 1 more\n"
+        f"  got:     {shown} and 1 more\n"
         "  allowed: above 0 and at most 1\n"
         "  do:      pass the file that manyhot audit wrote, unchanged"
     )

@@ -110,7 +110,7 @@ def test_predictions_are_joined_by_name_whatever_the_order_of_their_columns(tmp_
     assert found.results["value"].to_pylist()[0] < 1
     assert [note for note in found.notes if "no names" in note] == [
         "old: the labels contain numbers of classes and no names, so they are assumed to be positions "
-        "among the classes of the predictions: TV, monitor, person, car|van, … (4 names); write the names "
+        "among the classes of the predictions: TV, monitor, person, car|van and 1 more; write the names "
         "into the labels, or pass `classes` in the order of the numbers"
     ]
 

@@ -251,9 +251,9 @@ def preferred_errors(case: Case) -> Estimate:
 
     Notes
     -----
-    Only errors for which raters were asked about both classes count. Equal probabilities do not count as a
-    preference. What the probability means depends on the labels. If it is the share of *yes* answers, an
-    error is preferred if a larger share of raters accepted its top class than the original label.
+    Errors count only if raters were asked about both classes. Equal probabilities are not a preference. What
+    the probability means depends on the labels. If it is the share of *yes* answers, an error is preferred if
+    a larger share of raters accepted its top class than the original label.
     """
     labels = case.labels
     if labels.p is None or not labels.asked_known:
@@ -406,7 +406,7 @@ class TiedTops:
     share : float
         Share of images on which several classes tie for the highest score.
     real1 : float
-        ``real1`` as it is computed: among tied classes, the one with the lowest id counts.
+        The value of ``real1``, which takes the class with the lowest id among tied classes.
     expected : float
         The expected value of ``real1`` if one of the tied classes is drawn at random.
     n : int

@@ -39,8 +39,8 @@ class Aggregate:
     p : ndarray of float64, shape (Q,)
         Probability that the class is in the image; NaN if unknown.
     matrices : ndarray of float64, shape (R, K, 3), optional
-        Probability of each answer of each rater under each of K truths. The last truth is yes. If a maybe is
-        counted as a yes or a no, the shape is (R, 2, 2). None if the method has no matrices.
+        Each rater's probability of giving each answer under each of K truths, the last of which is yes. If a
+        maybe is counted as a yes or a no, the shape is (R, 2, 2). None if the method has no matrices.
     prior : ndarray of float64, shape (K,), optional
         Probability of each truth.
     iterations : int
@@ -66,7 +66,7 @@ class Aggregate:
 
 
 def expected_answers(answers: Answers, result: Aggregate) -> History:
-    """Return how often each rater is expected to have given each answer under the truths no and yes.
+    """Return the expected number of times that each rater gave each answer under the truths no and yes.
 
     Without a model of raters, the answers to each question are weighted by its `p`.
     """
@@ -133,7 +133,7 @@ def golden_bayes(
     """Bayes' rule with raters' confusion matrices estimated on golden questions, as for ReaL's scores.
 
     Raters without golden answers get the mean of the other raters' matrices. If the original label is known,
-    it counts as another rater.
+    it counts as an additional rater.
 
     Parameters
     ----------
@@ -142,10 +142,10 @@ def golden_bayes(
     original : bool
         Whether to count the original label as a rater.
     original_share : float
-        To estimate the matrix of the original label, the truth of a golden question is yes if more than this
-        share of experts answered yes. By default, this means at least two of ReaL's five experts. For raters'
-        matrices, the truth is yes if more than half of the experts answered yes, which means at least three
-        of the five.
+        When the matrix of the original label is estimated, a golden question has the truth yes if more than
+        this share of the experts answered yes: by default, at least two of ReaL's five experts. For the
+        matrices of raters, more than half of the experts must have answered yes, that is, at least three of
+        the five.
 
     Raises
     ------

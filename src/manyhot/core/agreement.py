@@ -77,9 +77,8 @@ def measure_answers(answers: Answers, image: Ints, *, intervals: bool = True) ->
     10 to 67 images, percentile intervals over resampled images contain it in only 90 to 92 % of cases.
 
     ``pairwise`` is the share of pairs of answers to the same question that are equal. ``fleiss_kappa`` is the
-    kappa of Fleiss 1971 (doi 10.1037/h0031619). It is averaged over questions, because the number of raters
-    may differ between questions. The alphas follow Krippendorff 2011 (Computing Krippendorff's
-    Alpha-Reliability).
+    kappa of Fleiss 1971 (doi 10.1037/h0031619), averaged over questions because the number of raters may
+    differ between them. The alphas follow Krippendorff 2011 (Computing Krippendorff's Alpha-Reliability).
     """
     counts = answers.counts()
     total = counts.sum(1)
@@ -152,7 +151,7 @@ def measure_sets(
     -----
     The distance between two sets is 1 - J, where J is the Jaccard index. For MASI, J is multiplied by
     Passonneau's monotonicity (LREC 2006): 1 if the sets are equal, 2/3 if one is a subset of the other, and
-    1/3 if they overlap otherwise. Two empty sets are equal. The expected distance is held fixed when
+    1/3 if they overlap otherwise. Two empty sets count as equal. The expected distance is held fixed when
     intervals are computed.
     """
     sheets = _Sheets.of(answers, image, class_id)
@@ -369,7 +368,7 @@ SourceAnswers = npt.NDArray[np.int8]
 
 
 def source_shares(by_source: SourceAnswers) -> Floats:
-    """Return the share of yes answers among sources, shape (Q,); maybe counts half. NaN if none answered."""
+    """Return the share of yes answers among sources, shape (Q,); maybe is one half. NaN if none answered."""
     asked = by_source != SILENT
     with np.errstate(invalid="ignore"):
         share: Floats = np.where(asked, by_source, 0).sum(1) / (YES * asked.sum(1))
@@ -393,9 +392,9 @@ class HeldOutMeasure:
     value, lo, hi : float
         The value and its 95 % interval over images; NaN if undefined.
     n, n_skipped : int
-        Number of questions that count, and number of skipped questions that both sides were asked.
+        Number of questions counted, and number of questions that both sides were asked but that are skipped.
     n_images : int
-        Number of images that the counted questions are about.
+        Number of images to which the counted questions belong.
     """
 
     name: str
@@ -427,13 +426,13 @@ def held_out_measures(
     ``precision`` is the share of predicted yes answers to which the source answers yes. ``recall`` is the
     share of the source's yes answers that are predicted, and ``specificity`` the share of its no answers that
     are predicted. ``kappa`` is Cohen's kappa. Questions on which the other sources tie, or to which the
-    source answers maybe, do not count. A side that answers only yes or only no cannot contradict the other
-    side. If the source does so, precision is undefined. If the other sources do so, recall and specificity
-    are undefined. Kappa is undefined in both cases.
+    source answers maybe, are skipped. Precision is undefined if the source answers only yes or only no,
+    because its answers then cannot contradict the predictions. Recall and specificity are undefined if the
+    predictions are only yes or only no. Kappa is undefined in both cases.
 
-    Intervals are over images. Shares have the interval of shares on golden questions
-    (`manyhot.core.share_intervals.clustered_interval`): after one error in 53 answers, a jackknife interval
-    reached from 0.44 to 1.00. Kappa has a jackknife interval on Fisher's scale.
+    Intervals are over images. For shares, they are computed as on golden questions
+    (`manyhot.core.share_intervals.clustered_interval`). Jackknife intervals are unsuitable: after one error
+    in 53 answers, one reached from 0.44 to 1.00. Kappa has a jackknife interval on Fisher's scale.
     """
     share = source_shares(by_source[:, others])
     shared = (by_source[:, source] != SILENT) & ~np.isnan(share)

@@ -49,7 +49,8 @@ class Answers:
     Raises
     ------
     InputError
-        If the arrays differ in length or contain values out of range, or if a rater answers a question twice.
+        If the arrays differ in length, contain values out of range, or contain two answers of a rater to a
+        question.
     """
 
     question: Ints

@@ -114,8 +114,9 @@ def audited_average_precision(
 
     Notes
     -----
-    A class counts if it is valid on an audited image. It also counts if the regression expects it on at least
-    `LEAST_EXPECTED` images, because it may be valid on images that were not audited.
+    A class is included in the mean if it is valid on an audited image. It is also included if the regression
+    expects it to be valid on at least `LEAST_EXPECTED` images, because it may be valid on images that were
+    not audited.
     """
     check_rows(len(audited), len(proposed), sample)
     chances = sample.probability[:, None] * (np.ones(audited.shape) if asked is None else asked)
@@ -214,7 +215,7 @@ class _RarePairs:
 
     @classmethod
     def of(cls, chance: Floats, p: Floats, limit: float, total: float) -> _RarePairs:
-        """Return the pairs asked about with a chance below `limit`; `total` positives are expected."""
+        """Return the pairs asked about with a probability below `limit`; `total` positives are expected."""
         rows = (chance > 0) & (chance < limit)
         counts = np.divide(p, chance, out=np.zeros(len(p)), where=rows)
         positives = min(counts.sum(), total)
@@ -241,9 +242,9 @@ class _RarePairs:
 def doubt_of_classes(audited: Bools, scores: AnyFloats, sample: AuditSample) -> str:
     """Return the reason why macro average precision has no interval; empty if it has one.
 
-    A class with few audited positives may have other positives anywhere. Only positives with high scores
-    would change its average precision. Therefore, enough of the images with the highest scores must have been
-    audited, and a larger share of them than of other images.
+    A class with few audited positives may have further positives at any score, but only those with high
+    scores would change its average precision. The audit must therefore include enough of the images with the
+    highest scores, and a larger share of them than of other images.
 
     Parameters
     ----------

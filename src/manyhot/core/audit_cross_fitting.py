@@ -32,8 +32,8 @@ def cross_fitted(
     Parameters
     ----------
     fit : callable
-        Function that takes the rows of `audited` from which it may learn. It returns the proposed values of
-        all audited images, shape (n, M), and the mean of the proposed values over all N images, shape (M,).
+        Function that takes the rows of `audited` to which it may fit. It returns the proposed values of all
+        audited images, shape (n, M), and the mean of the proposed values over all N images, shape (M,).
     audited : ndarray of float, shape (n, M)
         Values of the audited images under people's label sets.
 

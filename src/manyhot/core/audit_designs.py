@@ -129,8 +129,8 @@ class SmallDesign:
     ----------
     relative : ndarray of float64, shape (n,)
         The probability of each image, divided by its probability in a uniform sample. For a pair of models,
-        the sample is drawn from the images on which they differ. For images on which they agree, it is
-        infinite: these images are also audited, but add no variance.
+        the sample is drawn from the images on which they differ. The value is infinite for images on which
+        they agree: these images are also audited, but add no variance.
     stratum : ndarray of int, shape (n,), optional
     same : float
         For a pair of models, the number of images on which they agree, divided by the number on which they
@@ -254,7 +254,8 @@ def expected_squares(best: Ints, confidence: AnyFloats | None = None) -> Floats:
 def expected_differences(best: Ints) -> Floats:
     """Return the expected squared residual of the difference between two of the models, shape (N,).
 
-    The probability that two models differ is assumed to be the share of other models with another top class.
+    The probability that two models differ is assumed to be the share of other models with a different top
+    class.
     """
     apart = expected_squares(best) * (1 - share_of_others(best))
     return np.asarray(apart.mean(axis=1), np.float64)

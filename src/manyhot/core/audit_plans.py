@@ -68,7 +68,7 @@ class DesignVariance:
 
     Notes
     -----
-    With an effective number of k images, an estimated variance is approximately distributed like the true
+    If the effective number of images is k, the estimated variance is approximately distributed as the true
     variance times χ² / 2k, where χ² has 2k degrees of freedom. The ratio of the variances estimated by an
     audit and by its pilot therefore follows an F distribution. In 95 % of the samples, the effective number
     is at least `FEWEST_EFFECTIVE` if its expected value is ``10 F(0.95; 20, 2k)``: 16 if the variance is
@@ -98,8 +98,8 @@ class DesignVariance:
         n : float or ndarray, shape (K,)
             Number of audited images.
         share : float
-            The share of the intervals. The default gives the median half-width. The result allows for the
-            uncertainty of the variance that remains after the pilot.
+            The share of the intervals. The default gives the median half-width. The result accounts for the
+            uncertainty about the variance that remains after the pilot.
         """
         of_pilot = np.minimum(2 * np.maximum(self.pilot, 1), _KNOWN)
         df = 2 * np.maximum(self.effective * self._apart(n), FEWEST_EFFECTIVE)
@@ -197,7 +197,7 @@ def design_variance(
 def images_for_share(
     differences: Floats, variance: DesignVariance, share: float, n_images: int
 ) -> tuple[int, float]:
-    """Return how many audited images decide an expected share of the differences, and the share reached.
+    """Return how many audited images decide, in expectation, a share of the differences, and that share.
 
     A difference is decided if its interval does not contain 0. If N - 1 images do not suffice, the number is
     N.

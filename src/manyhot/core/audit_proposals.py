@@ -49,7 +49,7 @@ class ModelChoices:
         label : ndarray of int32, shape (n,)
             The original labels of the result. They do not affect the label sets.
         without : str
-            Name of a model whose choices do not count; empty for none.
+            Name of a model whose choices are ignored; empty for none.
         """
         every, counts = self._every, self._counts  # type: ignore[attr-defined]
         if without in self.pairs:

@@ -134,17 +134,18 @@ class AuditDesign:
 
 @dataclass(frozen=True)
 class AuditSample:
-    """The audited images, and the design by which they were drawn.
+    """The audited images and their sampling design.
 
     Parameters
     ----------
     images : ndarray of int, shape (n,)
-        The audited images, in the order in which they are answered.
+        The audited images, in the order in which people audit them.
 
     Raises
     ------
     InputError
-        If an image is listed twice or does not exist, or if the number of images is not that of the design.
+        If an image is listed twice or does not exist, or if the number of images differs from that of the
+        design.
     """
 
     design: AuditDesign
@@ -252,8 +253,8 @@ def stratified_design(
         default, it is proportional to its number of images.
     uniform : float
         If deviations are passed, the share of the audited images that is distributed in proportion to the
-        strata's numbers of images. Without this share, hardly any images of a large stratum would be audited
-        if their expected residuals were far too small.
+        number of images per stratum. Without this share, hardly any images of a large stratum would be
+        audited if their expected residuals were far too small.
 
     Raises
     ------
@@ -283,8 +284,8 @@ def active_design(squared_residual: AnyFloats, n: float, *, uniform: float = 0.5
     n : int
         Number of audited images.
     uniform : float
-        Share of the audited images that is drawn with equal probabilities, above 0. It limits the weight of
-        an image to 1 / `uniform` times its weight in a uniform sample.
+        Share of the audited images that is drawn with equal probabilities; it must be above 0. It limits the
+        weight of an image to 1 / `uniform` times its weight in a uniform sample.
 
     Notes
     -----

@@ -27,8 +27,8 @@ def sequence_quantile(n: int, planned: int, n_values: int = 1) -> float:
         Number of audited images at which the intervals are narrowest relative to ordinary intervals. This
         number must not depend on the answers.
     n_values : int
-        Number of values that are covered simultaneously, at all n, with this probability (Bonferroni). This
-        number must not depend on the answers.
+        Number of values that the intervals cover simultaneously, at all n (Bonferroni). This number must not
+        depend on the answers.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def sequence_p(z: Floats, n: int, planned: int) -> Floats:
     Returns
     -------
     ndarray of float64
-        The smallest α at which the confidence sequence of level 1 - α, with the ρ of 95 %, does not contain
+        The smallest α at which the confidence sequence of level 1 - α, with the ρ for 95 %, does not contain
         0: ``(n ρ² + 1)**0.5 exp(-z² n ρ² / (2 (n ρ² + 1)))``, at most 1.
     """
     times = _times(n, planned, 1 - LEVEL)

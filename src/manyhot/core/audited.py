@@ -69,8 +69,8 @@ TOO_HEAVY = "one more disagreement on an image with a small probability could do
 class LinearisedValues:
     """The first-order contributions of the images to M values.
 
-    If people had answered all images, the values would be `base` plus the mean over all images of the
-    contributions under people's label sets.
+    If people had audited all images, the values would be `base` plus the mean contribution over all images
+    under people's label sets.
 
     Parameters
     ----------
@@ -86,8 +86,8 @@ class LinearisedValues:
         The values computed from the proposed label sets alone.
     further : ndarray of float64, shape (K, M), optional
         Standard errors due to K causes that are independent of one another and of the sample, such as
-        uncertainty about a class. Errors of two values due to one cause have the same sign if the cause
-        changes both values in the same direction.
+        uncertainty about a class. The errors of two values due to the same cause have the same sign if the
+        cause changes both values in the same direction.
     is_difference : bool
         Whether the values are differences. For differences, `further` does not affect the degrees of freedom,
         because it is assumed, not estimated. For other values it does, because their bias has the same
@@ -104,7 +104,7 @@ class LinearisedValues:
 
     @property
     def parts(self) -> tuple[AnyFloats, ...]:
-        """All arrays. The values are along the last axis."""
+        """All arrays, each with the values along the last axis."""
         further = np.zeros((0, len(self.base))) if self.further is None else self.further
         return self.audited, self.proposed, self.mean, self.base, self.alone, further
 
@@ -114,8 +114,8 @@ class LinearisedValues:
         If two models have the same top class for an image, their difference in ``real1`` on this image is 0,
         whatever people answer. To compare two models, draw only from the images on which their top classes
         differ, and multiply the values by the share of these images. With ReaL, intervals are then 2.9 times
-        narrower than with the same number of images drawn from all images. The share is computed among images
-        with a valid class, whose number is estimated if it is unknown.
+        narrower than with the same number of images drawn from all images. The share is computed over the
+        images with a valid class; if their number is unknown, it is estimated.
         """
         return LinearisedValues(*(x[..., first] - x[..., second] for x in self.parts), is_difference=True)
 
@@ -145,7 +145,7 @@ def linearised_ratios(
     sets. An image of stratum g then contributes ``(a - R_g b) / (G B_g)``. R_g is the ratio over all images
     of the stratum under the proposed label sets. B_g is the sum of their denominators, divided by N and
     multiplied by the ratio of people's and proposed denominators of the audited images. This is exact if the
-    denominators do not depend on people's answers. Otherwise, its error is the mean over strata of the
+    denominators do not depend on people's answers. Otherwise, the error is the mean over strata of the
     relative error of B_g times the error of R_g. The mean is undefined on slices whose images depend on
     people's answers.
     """
@@ -174,11 +174,11 @@ def linearised_slices(
     cells : Cells
         The same slices, but of all N images. They may depend on the proposed label sets.
     own_centre : bool
-        Whether the value is ``R + λ (P - P')``, where P and P' are the ratios under the proposed label sets
-        of all images and of the audited images of a slice. If the same images count under people's and under
-        proposed label sets, this makes no difference to first order. In small slices, it reduces the bias if,
-        by chance, a larger or smaller share of the images was audited than elsewhere. It also makes the value
-        more precise if people find no valid class on many images. Ratios have no strata.
+        Whether to compute the value as ``R + λ (P - P')``, where P and P' are the ratios under the proposed
+        label sets of all images and of the audited images of a slice. If the same images count under people's
+        and under proposed label sets, this formula makes no difference to first order. In small slices, it
+        reduces the bias if, by chance, a larger or smaller share of the images was audited than elsewhere. It
+        also makes the value more precise if people find no valid class on many images. Ratios have no strata.
     """
     check_rows(len(audited.num), len(proposed.num), sample)
     of_audited, of_proposed, rows = _strata_of(audited), _strata_of(proposed), sample.images
@@ -253,7 +253,7 @@ class AuditedEstimate:
     power : ndarray of float64, shape (M,)
         The weight λ of the proposed label sets.
     heaviest : ndarray of float64, shape (M,)
-        Contribution of an image with the smallest probability and the largest residual to the variance,
+        Contribution to the variance of a single image with the smallest probability and the largest residual,
         divided by the variance.
     alone : ndarray of float64, shape (M,)
         The values computed from the proposed label sets alone.
@@ -263,8 +263,8 @@ class AuditedEstimate:
         Number of images that are not audited; 0 if errors refer to the population, which contains further
         images.
     checked : bool
-        Whether values have no interval if their effective number of images is too small, or if one image is
-        too heavy.
+        Whether to omit the interval of a value if its effective number of images is too small or a single
+        image is too heavy.
     sample_df : ndarray of float64, shape (M,), optional
         Degrees of freedom of the part of the errors that is due to the sample. By default, errors are due to
         the sample alone.
@@ -355,20 +355,20 @@ def estimate(
         images on which both models have the same top class. Their residuals are not assumed to be as large as
         those of other images.
     reserve : ndarray of float64, shape (M,), optional
-        The variance that one more image adds if people and proposals disagree on it; see `reserve_of`. Two
-        such images are then added, so that intervals exist even if few images disagree.
+        The variance that one more image adds if people and proposals disagree on it; see `reserve_of`. If it
+        is passed, two such images are added, so that intervals exist even if few images disagree.
 
     Notes
     -----
     ``λ = C(y, f) / C(f, f)``, where C is the covariance under the design, like V at the top of this module.
-    Because the audited images are a part of all images, this is the λ of PPI++ whose unlabelled images are
-    the images that were not audited. With equal probabilities, this estimate and that of PPI++ are the same.
-    For the tuned λ, V is multiplied by (n - H) / (n - H - 1) with H strata.
+    Because the audited images are a part of all images, this is the λ of PPI++ with the images that were not
+    audited as its unlabelled images. With equal probabilities, this estimate equals that of PPI++. For the
+    tuned λ, V is multiplied by (n - H) / (n - H - 1) with H strata.
 
     If intervals were computed only where there are enough disagreements, their coverage would be too low
     where disagreements are rare. `reserve` is similar to the method of Bonett and Price 2012, doi
     10.3102/1076998611411915, who add one disagreement in each direction when they compare paired proportions.
-    Unlike there, the estimate does not change, and the quantile is that of Student's t.
+    In contrast to their method, the estimate does not change, and the interval uses Student's t.
     """
     y, f = values.audited, values.proposed
     of_y, of_f = _deviations(y, sample), _deviations(f, sample)

@@ -39,7 +39,7 @@ Target = Floats | Callable[[float], Floats]
 
 @dataclass(frozen=True)
 class Tail:
-    """The log probabilities of the listed classes, and that of each class outside the list.
+    """The log probabilities of the listed classes, and the log probability of every other class.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ def mass_target(tail: Tail, top: Ints, sets: LabelSets) -> Callable[[float], Flo
     """Return the target that maximises the total probability of each label set. Sets must not be empty.
 
     The target is the mean log probability of the set's classes at temperature 1, weighted by their shares of
-    the set's probability at temperature T. With b = 1 / T, the target is the derivative by b of
+    the set's probability at temperature T. With b = 1 / T, the target is the derivative with respect to b of
     ``log(sum(exp(b * log p)))`` over the set.
     """
     hit = sets.hits(top)
@@ -215,7 +215,7 @@ class FitLabels:
 
 
 def nothing_to_fit(what: str) -> InputError:
-    """Return the error for a split without labelled images for fitting."""
+    """Return the error to raise if a split has no labelled images to fit on."""
     return InputError(
         "No image has labels to fit to.",
         got=f"no image with {what}",
@@ -280,12 +280,12 @@ def fit_vector(case: Case, fit_labels: FitLabels, *, iterations: int = 200) -> S
     """Return the weight and the bias of each class with the highest likelihood.
 
     There are 2 C parameters, where C is the number of classes. With fewer images than parameters, expect
-    worse results than with one temperature.
+    worse results than with a single temperature.
 
     References
     ----------
-    Guo et al. 2017, arXiv 1706.04599, section 4.2. The parameters are fitted by L-BFGS, starting from one
-    temperature.
+    Guo et al. 2017, arXiv 1706.04599, section 4.2. The parameters are fitted by L-BFGS, starting from a
+    single temperature.
     """
     start = fit_temperature_of_all(case, fit_labels)
     c, n = case.labels.n_classes, len(fit_labels.images)

@@ -123,7 +123,7 @@ class Fitted:
 
 
 def run_starts(*columns: Ints) -> Positions:
-    """Return the numbers of the rows of sorted columns that differ from the previous row."""
+    """Return the positions of the rows in sorted columns that differ from the previous row."""
     differs = np.zeros(len(columns[0]), bool)
     differs[:1] = True
     for column in columns:
@@ -164,8 +164,8 @@ def fit_candidates(
     before : ndarray of float64, shape (R, 2)
         Each rater's earlier right and wrong choices, which are added to the expected choices.
     first : ndarray of float64, shape (R, 2), optional
-        Right and wrong choices from which the first accuracies are computed. By default, the first accuracies
-        follow from the shares of votes.
+        Right and wrong choices from which the initial accuracies are computed. By default, these follow from
+        the shares of votes.
     smoothing, iterations, tolerance
         As in `manyhot.core.choices.choice_dawid_skene`.
     pooled : bool

@@ -301,7 +301,7 @@ def choice_auto(
 
 
 def expected_choices(choices: Choices, result: ChosenClasses) -> History:
-    """Return how often each rater is expected to have chosen each class, given each correct class."""
+    """Return the expected number of times that each rater chose each class, given each correct class."""
     starts, k = np.searchsorted(result.image, np.arange(choices.n_images + 1)), choices.n_classes
     parts = []
     for _, block in vote_blocks(choices.n_votes()):

@@ -39,8 +39,8 @@ class ClassCalibration:
     Attributes
     ----------
     n, n_positives, n_unclear, n_unasked : ndarray of int64, shape (C,)
-        Number of usable images on which the state of the class is yes or no; yes; unclear; not asked. Only
-        the `n` images count.
+        Number of usable images on which the state of the class is yes or no; yes; unclear; not asked. The
+        calibration is computed on the `n` images.
     predicted : ndarray of float64, shape (C,)
         Mean probability.
     prevalence, excess, brier : tuple of three ndarrays of float64, shape (C,)

@@ -30,7 +30,7 @@ _MOST_CELLS = 2**28
 
 
 def read_only(array: AnyArray) -> AnyArray:
-    """Return a read-only view of an array, because a change made by one metric would affect all others."""
+    """Return a read-only view of an array: a change made by one metric would affect all others."""
     if array is None or not array.flags.writeable:
         return array
     view = array.view()
@@ -49,7 +49,7 @@ class LabelSets:
     n_classes : int
         Number of classes C.
     indptr : ndarray of int64, shape (n + 1,)
-        Raters were asked about ``classes[indptr[i]:indptr[i + 1]]`` of image i.
+        Raters were asked about ``classes[indptr[i]:indptr[i + 1]]`` for image i.
     classes : ndarray of int32, shape (m,)
         All classes asked about.
     state : ndarray of uint8, shape (m,)
@@ -203,8 +203,8 @@ class LabelSets:
     def hits(self, classes: Ints) -> Bools:
         """Return whether each of `classes`, shape (n, k), is in the label set of its image.
 
-        Most label sets have one class. A comparison with the first class of each set, and then with the few
-        others, takes a tenth of the time of a look-up of each pair. Column-major order is fastest.
+        Most label sets have one class. Comparing with the first class of each set, and then with the few
+        others, takes a tenth of the time needed to look up each pair. Column-major order is fastest.
         """
         first, rows, others = self._comparable(classes.dtype)
         hits: Bools = classes == first[:, None]

@@ -59,7 +59,7 @@ class Clusters:
         return int(np.count_nonzero(self.sizes(flags)))
 
     def summed(self, changes: Floats, scored: Bools) -> Floats:
-        """Return the changes if single clusters are left out, from the changes if single images are left out.
+        """Return the changes from leaving out single clusters, given those from leaving out single images.
 
         Parameters
         ----------

@@ -156,9 +156,9 @@ def balancing(splits: Ints8, counts: AnyFloats) -> AnyFloats:
 def independent(splits: Sequence[Ints8], weights: Floats, rounds: int = 50) -> Floats:
     """Return weights under which each of several companions is independent of its class.
 
-    The weights are found by iterative proportional fitting (Deming and Stephan 1940). For one pair after the
-    other, the four splits are weighted so that the two classes are independent and keep their numbers of
-    images. A pair with an empty split is unchanged.
+    The weights are found by iterative proportional fitting (Deming and Stephan 1940). One pair at a time, the
+    four splits are reweighted so that the two classes are independent and keep their numbers of images. A
+    pair with an empty split is unchanged.
 
     Parameters
     ----------
@@ -410,17 +410,17 @@ def balanced_amounts(
 ) -> tuple[float, float]:
     """Return how many altered images equalise the frequency of the class with and without the companion.
 
-    The four splits have b, m, s and n images, so the odds of the class are (b + m) / (s + n). B images with
-    the companion and without the class are added, so that ``b / (s + B)`` equals these odds. A images with
-    the class, from which the companion was removed, are added, so that ``(m + A) / (n + F)`` also equals
-    them. F is the number of images without the class that contain only the fill: B, or 0 if no such images
-    are added. In contrast to `plan`, the class does not become more frequent.
+    The four splits have b, m, s and n images, so the odds of the class are (b + m) / (s + n). Adding B images
+    with the companion and without the class makes ``b / (s + B)`` equal to these odds. Adding A images with
+    the class, from which the companion was removed, makes ``(m + A) / (n + F)`` equal to them as well. F is
+    the number of images without the class that contain only the fill: B, or 0 if no such images are added. In
+    contrast to `plan`, the class does not become more frequent.
 
     Parameters
     ----------
     both, main_only, companion_only, neither : float
-        Number of training images in each split. `both` must not be smaller than expected if the two classes
-        were independent.
+        Number of training images in each split. `both` must be at least the number expected if the two
+        classes were independent.
     filled : bool
         Whether to add images that contain only the fill.
 

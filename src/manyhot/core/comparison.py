@@ -45,7 +45,7 @@ class FittedLine:
         95 % intervals. NaN with fewer than `FEWEST_FAMILIES` families.
     n, n_families : int
         Number of models and of families. On the logit and probit scales, models with a value of 0 or 1 are
-        left out, because these values are infinite.
+        left out, because 0 and 1 become infinite on these scales.
     """
 
     slope: float
@@ -107,7 +107,7 @@ class Families:
 
     Notes
     -----
-    Intervals are computed by a jackknife over F families. For a statistic with the value θ, and θ_f without
+    Intervals are computed by a jackknife over F families. For a statistic whose value is θ, and θ_f without
     family f, the standard error is ``sqrt((F - 1) / F * sum((θ_f - θ)**2))``, and the interval uses Student's
     t. If families are equally large, a mean has F - 1 degrees of freedom, and its interval is the usual
     interval of the F family means. If a few large families dominate, there are fewer degrees of freedom: the
@@ -153,7 +153,7 @@ class Families:
         return np.asarray(own.sum() - 2 * own.sum(1) + np.diag(own))
 
     def interval(self, value: float, without: Floats) -> tuple[float, float]:
-        """Return the interval of a statistic from its values if each family is left out, shape (F,).
+        """Return the interval of a statistic from its values with each family left out, shape (F,).
 
         The ends are NaN if there are fewer than `FEWEST_FAMILIES` families, or if the statistic is undefined
         without one of the families.

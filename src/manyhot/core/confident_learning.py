@@ -38,7 +38,7 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
 
     Notes
     -----
-    Only classes that at least one model lists are proposed. `n_models` is the number of models that give the
+    Only classes listed by at least one model are proposed. `n_models` is the number of models that give the
     class a probability of at least the threshold.
     """
     check_share(recall, "The recall is not a share.", allowed="above 0, at most 1")
@@ -60,8 +60,8 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
 def suspected_errors(ensemble: Ensemble) -> Pairs:
     """The probable class of each image whose original label is wrong according to confident learning.
 
-    A class j is a candidate for an image if its probability is at least its mean probability over the images
-    labelled j. The most probable candidate is proposed if it is not the original label.
+    A class j is a candidate for an image if its probability on this image is at least its mean probability
+    over the images labelled j. The most probable candidate is proposed unless it is the original label.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def suspected_errors(ensemble: Ensemble) -> Pairs:
 
 
 def cleanlab_classes(ensemble: Ensemble) -> Ints32:
-    """Return classes to replace the labels that cleanlab's ``filter_by="confident_learning"`` suspects.
+    """Return replacements for the labels that cleanlab's ``filter_by="confident_learning"`` suspects.
 
     Returns
     -------

@@ -49,7 +49,8 @@ class Covered:
     Attributes
     ----------
     covered : ndarray, shape (m,)
-        Whether each set covers the labels; for drawn labels, the probability that the set covers them.
+        Whether each set covers the labels; for labels drawn at random, the probability that the set covers
+        them.
     size : ndarray of int, shape (m,)
         Number of classes in each set; 0 for an empty set.
     """
@@ -87,7 +88,7 @@ def fit_threshold(case: Case, images: Ints, *, cover: str, alpha: float) -> floa
     Parameters
     ----------
     images : ndarray of int
-        Images to fit on. Images without labels to cover are left out.
+        Images used for fitting. Images without labels to cover are left out.
     cover : str
         One of `COVERS`.
     alpha : float
@@ -198,8 +199,8 @@ class Certified:
         Number of images, each with a label set and a non-empty prediction set, on which the threshold was
         tested. If no threshold was certified, this is the number for the first threshold.
     n_needed : int or None
-        Number of images to fit on that would suffice to certify a threshold at the measured precisions. None
-        if the measured precision is too low at every threshold.
+        Number of images for fitting that would suffice to certify a threshold at the measured precisions.
+        None if the measured precision is too low at every threshold.
     """
 
     threshold: float
@@ -248,7 +249,7 @@ def certify_precision(
     Parameters
     ----------
     images : ndarray of int
-        Images to fit on. Images without a label set are left out.
+        Images used for fitting. Images without a label set are left out.
     precision, delta : float
         Above 0 and below 1.
     rng : numpy.random.Generator
@@ -397,7 +398,7 @@ def fit_threshold_to_draws(
         class is drawn in proportion to them. For ``drawn_all``, they are independent, and a non-empty label
         set is drawn.
     images : ndarray of int
-        Images to fit on. Images without probabilities are left out.
+        Images used for fitting. Images without probabilities are left out.
     cover : str
         One of `DRAWN`.
     alpha : float

@@ -89,7 +89,7 @@ class ClassPairs:
 
         The number of images with both classes of such a pair is in the lower tail (2.5 %) of the Poisson
         distribution whose mean is the number expected by chance. Pairs that occur on no image are included if
-        enough images are expected.
+        their expected number of images is large enough.
         """
         expected_least = -np.log((1 - LEVEL) / 2)  # with fewer, not even 0 images are clearly less
         often = np.flatnonzero(self.images * self.images.max(initial=0) >= expected_least * self.n)
@@ -217,10 +217,9 @@ def difference_of_means(n: AnyFloats, sums: AnyFloats, squares: AnyFloats) -> Bo
 def permutation_p(n: AnyFloats, sums: AnyFloats, powers: AnyFloats) -> Floats:
     """Return the two-sided p-value of a difference in means under random permutation of the rows.
 
-    The p-value is twice the smaller tail of the permutation distribution. This distribution is approximated
-    by the Pearson type III distribution with the same first three moments, because skewed values do not have
-    normal tails, and with many pairs the far tails matter. The result is NaN if a row has no values, and 1 if
-    all values are equal.
+    The p-value is twice the smaller tail of the permutation distribution. It is approximated by the Pearson
+    type III distribution with the same first three moments: skewed values do not have normal tails, and with
+    many pairs, the far tails matter. The result is NaN if a row has no values, and 1 if all values are equal.
 
     Parameters
     ----------

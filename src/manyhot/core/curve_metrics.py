@@ -50,8 +50,8 @@ class CurveMetric:
     value : callable
         Returns the metric of a curve; NaN if undefined.
     changes : callable
-        Returns, for each cell, the change of the metric if the cell is left out. It is called only if all
-        weights of cells are 0 or 1 and the metric is defined. The change is NaN if the metric is undefined
+        Returns, for each cell, the change in the metric if the cell is left out. It is called only if the
+        metric is defined and all cells have weights of 0 or 1. The change is NaN if the metric is undefined
         without the cell.
     needs_negatives : bool
         Whether the metric is undefined without negatives.
@@ -298,7 +298,7 @@ def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
     -----
     `n` is the number of images.
 
-    Deviation: a class that has no positives or no negatives under the weights does not count; scikit-learn's
+    Deviation: a class that has no positives or no negatives under the weights is ignored; scikit-learn's
     macro average is undefined if there is such a class.
     """
     return _auroc(case, "class", masked)
@@ -332,7 +332,7 @@ RANKING_METRICS = ("map_macro", "map_micro", "map_image", "lrap")
 
 
 def random_average_precision(n_positives: npt.ArrayLike, n: int) -> Floats:
-    """Return the expected average precision of `n_positives` positives among n places in a random order.
+    """Return the expected average precision of a random order of n places, `n_positives` of them positive.
 
     The expected average precision is above the share of positives, especially for short lists: for 1 positive
     among 20 places, it is 0.18, not 0.05.

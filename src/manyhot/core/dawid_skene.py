@@ -211,10 +211,10 @@ def auto(
     References
     ----------
     Yao et al. 2018, doi 10.1214/17-BA1091, equation 8: pseudo-Bayesian averaging without the bootstrap.
-    Parameters that all raters share are fitted to all questions. Models therefore have prior odds (`HARD`,
-    `UNTIED`), which decrease with the number of questions, as in the criterion of Schwarz 1978, doi
-    10.1214/aos/1176344136. The weight of chance also follows equation 8, with the prior odds of `USELESS` to
-    `EVIDENCE`.
+    Because parameters that all raters share are fitted to all questions, models have prior odds: `HARD` with
+    hard questions and, with one row per truth, odds that decrease with the number of questions (`UNTIED`), as
+    in the criterion of Schwarz 1978, doi 10.1214/aos/1176344136. The weight of chance also follows equation
+    8, with the prior odds of `USELESS` to `EVIDENCE`.
     """
     _check_options(answers, None, iterations)
     if answers.history is None and not _comparable(answers):

@@ -79,8 +79,8 @@ class Matched:
     ----------
     image : ndarray of int, shape (m,)
     right, counts : ndarray of bool, shape (T, m)
-        Whether each box matches an object at each of T overlap thresholds, and whether the box counts. A box
-        that matches an ignored object does not count.
+        Whether each box matches an object at each of T overlap thresholds, and whether the box is counted. A
+        box that matches an ignored object is not.
     objects : ndarray of int, shape (n,)
         Number of objects in each image, without ignored objects.
     """
@@ -107,8 +107,8 @@ def overlaps(box: Floats, other: Floats, ignore: Bools) -> Floats:
 def match(annotated: Sequence[Boxes], predictions: Sequence[Boxes], class_id: int) -> Matched:
     """Match predicted and annotated boxes of a class, image by image, by descending score.
 
-    A box is matched with the unmatched object with the largest overlap. If there is no such object, but the
-    box lies in an ignored object, the box does not count.
+    A box is matched with the unmatched object with the largest overlap. If there is none, but the box lies in
+    an ignored object, the box is ignored, too.
     """
     image, score, right, counts, objects = [], [], [], [], np.zeros(len(annotated), int)
     for i, (own, predicted) in enumerate(zip(annotated, predictions, strict=True)):
@@ -147,9 +147,9 @@ def _greedy(overlap: Floats, ignore: Bools) -> tuple[Bools, Bools]:
 
 
 def box_average_precision(matched: Matched, weights: npt.ArrayLike | None = None) -> Floats:
-    """Return the average precision of a class at each overlap, shape (R, T); NaN if no objects count.
+    """Return the average precision of a class at each overlap, shape (R, T); NaN if no objects are counted.
 
-    Average precision is the mean, over 101 recalls, of the highest precision at that recall or above, as in
+    Average precision is the mean, over 101 recalls, of the highest precision at each recall or above, as in
     COCOeval. If an image is drawn twice, each of its boxes counts twice at its rank.
 
     Parameters
@@ -179,12 +179,12 @@ def _precision(matched: Matched, weights: Floats) -> Floats:
 
 
 def pixel_counts(labelled: Ints, predicted: Ints, n_classes: int) -> Ints64:
-    """Return the number of pixels of each class in both masks at once, in the first, and in the second mask.
+    """Return the number of pixels of each class that are in both masks, in the first, and in the second.
 
     Parameters
     ----------
     labelled, predicted : ndarray of int, shape (height, width)
-        The masks. Pixels that are `VOID` in `labelled` do not count.
+        The masks. Pixels that are `VOID` in `labelled` are ignored.
 
     Returns
     -------
@@ -247,7 +247,7 @@ class Localised:
         Whether the pixel with the highest value is on the object. If several pixels tie, the share of them
         that is on the object.
     pointing_near : float
-        Like `pointing`, but pixels within the tolerance of the object also count.
+        Like `pointing`, but pixels within the tolerance of the object count as being on it.
     energy : float
         Share of the sum of all positive values that lies on the object; 0 if no value is positive.
     overlap : float

@@ -43,7 +43,7 @@ def difficulty_of(right: Bools) -> Positions:
 
 
 def typical_images(right: Ints, models: int, agreed: Floats, most: int) -> dict[str, Positions]:
-    """Return images of three kinds: no model is right, the models are divided, or all models are right.
+    """Return images that no model gets right, that divide the models, and that all models get right.
 
     Parameters
     ----------

@@ -365,7 +365,7 @@ def candidates_by_embedding(vectors: AnyFloats, progress: SearchProgress | None 
 
 
 def candidates_among(thumbnails: GreyImages, pairs: Ints) -> DuplicateCandidates:
-    """Return pairs of images, with the part of one whose hash is most similar to that of the other.
+    """Return pairs of images, with the part of one image whose hash is most similar to that of the other.
 
     Parameters
     ----------

@@ -131,9 +131,9 @@ def effect_of(cells: Sequence[SeedValues], over_images: Variance | None = None) 
     With one cell without replicates, this is the paired t test. The variance over seeds and the variance over
     images both include the seed-by-image interaction, so the interval is, if anything, slightly too wide.
 
-    Bootstrap percentiles over seeds are not used. With three seeds, and if most of the variation is between
-    seeds, a percentile interval extends from the lowest to the highest value over seeds, and contains the
-    true mean in only 75 % of cases (``benchmarks/effects.py``).
+    Bootstrap percentiles over seeds are not used. With three seeds and variation mostly between seeds, a
+    percentile interval extends from the lowest to the highest value over seeds, and contains the true mean in
+    only 75 % of cases (``benchmarks/effects.py``).
 
     References
     ----------

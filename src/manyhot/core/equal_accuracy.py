@@ -68,7 +68,7 @@ class GroupDifference:
     interval : tuple of float
         95 % interval of b - a over families of models; NaN if there is none.
     n_a, n_b, families_a, families_b : int
-        Numbers of models and of families that count in each group.
+        Number of models and of families that are counted in each group.
     """
 
     method: str
@@ -89,7 +89,7 @@ def shared_models(a: ModelGroup, b: ModelGroup) -> Bools:
 
 
 def count_swaps(a: ModelGroup, b: ModelGroup) -> int:
-    """Return the number of pairs of one model from each group whose order at y differs from that at x."""
+    """Return how many pairs of one model from each group are ordered differently at y than at x."""
     signs = (np.sign(np.subtract.outer(p, q)) for p, q in ((a.x, b.x), (a.y, b.y)))
     return int(np.count_nonzero(np.multiply(*signs) < 0))
 
@@ -105,7 +105,7 @@ def at_equal_accuracy(a: ModelGroup, b: ModelGroup) -> Iterator[GroupDifference]
     The average is taken over the models of the second group at shared values of x. Each model contributes its
     value at y minus the estimate of the first group at the same x. With *local regression*, the estimate is
     the value of a line through the models of the first group within `HALF_WIDTH`, with tricube weights
-    (Cleveland 1979, doi 10.1080/01621459.1979.10481038). Only models at similar x count, and nothing is
+    (Cleveland 1979, doi 10.1080/01621459.1979.10481038). Only models at similar x are used, and nothing is
     extrapolated. With *logit line*, the estimate is the line through all models of the first group on the
     logit scale. The average is then the mean effective robustness of the second group relative to the first
     (Taori et al. 2020, arXiv 2007.00644, section 2).
@@ -164,13 +164,13 @@ class _Side:
 
     @property
     def shares(self) -> Floats:
-        """The shares of the families whose share is positive."""
+        """The shares of the families, without those that are 0."""
         sums = np.bincount(self.families.index, self.weights)
         return np.asarray(sums[sums > 0] / sums.sum())
 
     @property
     def variance(self) -> float:
-        """The jackknife variance over the families that count. Other families have no influence."""
+        """The jackknife variance over families with a positive share. Other families have no influence."""
         n = len(self.shares)
         return float((n - 1) / n * ((self.values[1:] - self.values[0]) ** 2).sum())
 

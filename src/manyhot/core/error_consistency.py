@@ -74,7 +74,7 @@ class ErrorConsistency:
 
     @cached_property
     def counts(self) -> Ints:
-        """Numbers of images on which both, only the first, only the second or neither is right, (P, 4)."""
+        """Number of images that both, only the first, only the second or neither gets right, (P, 4)."""
         first, second = self.pairs
         both = self.n_both_right[first, second]
         alone, other = self.n_right[first] - both, self.n_right[second] - both
@@ -94,8 +94,8 @@ class ErrorConsistency:
         Notes
         -----
         If n images are drawn with replacement, the four counts of a pair are multinomial, and they determine
-        kappa. It is therefore sufficient to draw the counts. The result is the bootstrap over images, without
-        a pass over the images.
+        kappa. It is therefore sufficient to draw the counts. This is equivalent to the bootstrap over images,
+        but needs no pass over the images.
         """
         lo, hi = np.full((2, len(self.counts)), np.nan)
         enough = np.flatnonzero(self._has_enough() & (resamples > 0))
@@ -181,7 +181,7 @@ def kappa_of(counts: Ints) -> Floats:
     Parameters
     ----------
     counts : ndarray of int, shape (..., 4)
-        Numbers of images on which both models, only the first, only the second or neither is right.
+        Number of images that both models, only the first, only the second or neither gets right.
     """
     both, alone, other, _ = np.moveaxis(counts, -1, 0).astype(np.float64)
     n = counts.sum(axis=-1)
@@ -236,8 +236,8 @@ class MajorityVote:
     Attributes
     ----------
     models : (int, int, int)
-        The best model, and the two others. If no two of them agree, the class predicted by the best model
-        counts.
+        The best model, and the two others. If no two of them agree, the vote is the class predicted by the
+        best model.
     kappa : float
         Mean error consistency of the three models, on the images on which they were chosen.
     chosen_gain : float

@@ -78,7 +78,7 @@ class NeighbourLabels:
         Original labels of the nearest images, padded with `NOTHING`.
     rarity : ndarray of float, shape (n,)
         For each image, the share of images that are more similar to their nearest image than this image is to
-        its own; NaN if unknown.
+        its nearest; NaN if unknown.
     """
 
     classes: Ints
@@ -87,7 +87,7 @@ class NeighbourLabels:
 
 @dataclass(frozen=True, eq=False)
 class ErrorContext:
-    """The data on n images and C classes that rules use. A rule is skipped if data that it needs are None.
+    """The data on n images and C classes that rules use. A rule is skipped if data it needs are None.
 
     Attributes
     ----------
@@ -405,7 +405,8 @@ def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = L
     ----------
     errors : Errors
     rarity : float
-        Minimum share of images that are more similar to their nearest image than this image is to its own.
+        Minimum share of images that are more similar to their nearest image than this image is to its
+        nearest.
     largest : float
         As in ``fine-grained``.
     """

@@ -42,7 +42,7 @@ class Ratio:
     stratum: Ints | None = None
 
     def value(self, weights: Weights | None = None) -> float:
-        """Return the metric's value under weights of shape (n,); NaN if no images count."""
+        """Return the metric's value under weights of shape (n,); NaN if no image is counted."""
         w = np.ones(len(self.num)) if weights is None else np.asarray(weights, np.float64)
         stratum = (
             np.zeros(len(self.num), np.intp)
@@ -66,7 +66,7 @@ class Pooled:
     scored : ndarray of bool, shape (n,)
         False if the image is skipped.
     left_out : callable, optional
-        Returns, for each image, the change of the value if the image is left out, shape (n,). Its argument is
+        Returns, for each image, the change in the value if the image is left out, shape (n,). Its argument is
         None or weights of 0 and 1. The changes are used for a jackknife interval of the metric
         (`manyhot.core.jackknife.jackknife_interval`) and for paired comparisons of models. It is sufficient
         if they are exact to first order.
@@ -157,7 +157,7 @@ class Cells:
         return deque(maxlen=8)
 
     def value(self, ratio: Ratio) -> Floats:
-        """Return ``ratio.value`` of each slice, shape (S,); NaN if no image counts."""
+        """Return ``ratio.value`` of each slice, shape (S,); NaN if no image is counted."""
         num, den = self.sums(ratio, ratio.num), self.sums(ratio, ratio.den)
         filled = den > 0
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -62,7 +62,7 @@ def light_and_colour(pixels: Pixels) -> dict[str, float]:
     """Return brightness, contrast, saturation, sharpness, and the tint of the image and of its border.
 
     Sharpness is the decimal logarithm of the variance of the Laplacian divided by the variance of the image
-    (Pech-Pacheco et al. 2000, doi 10.1109/ICPR.2000.903548, without the division). Tint is the mean of the
+    (Pech-Pacheco et al. 2000, doi 10.1109/ICPR.2000.903548, who do not divide). Tint is the mean of the
     colour differences Cb and Cr.
     """
     light, rgb = luma(pixels), pixels.astype(np.float32)
@@ -123,7 +123,7 @@ def _ring(same: Bools, depth: int) -> list[float]:
 
 
 def letter_density(pixels: Pixels) -> float:
-    """Return how densely strong steps to light and to dark alternate along rows, as in letters.
+    """Return how densely strong dark-to-light and light-to-dark steps alternate along rows, as in letters.
 
     The result is the number of steps in the rarer direction per pixel, in the densest window with the shape
     of a word: 0.3 of the width by 0.1 of the height. About 1 in 100 photographs of CIFAR-10 and PASCAL VOC

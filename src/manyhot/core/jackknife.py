@@ -56,9 +56,9 @@ def effective_positives(positives: Floats) -> float:
     Suppose that the value of a class with P positives has a variance proportional to 1 / P, which is
     estimated with P degrees of freedom. By Satterthwaite's approximation (doi 10.2307/3002019), the mean over
     classes then has ``(sum 1/P)**2 / sum 1/P**3`` degrees of freedom. This is P for one class and C P for C
-    equal classes. If a single class is rare, this is hardly more than the number of its positives. Classes
-    with one or two positives are treated as if they had three, because the jackknife overestimates their
-    variance.
+    equal classes. If a single class is rare, the result is hardly more than that class's number of positives.
+    Classes with one or two positives are treated as if they had three, because the jackknife overestimates
+    their variance.
     """
     if not len(positives):
         return 0.0
@@ -72,7 +72,7 @@ def rarest_classes(positives: Ints64) -> Positions:
     Parameters
     ----------
     positives : ndarray of int64, shape (C,)
-        The number of positives of each class; classes without positives do not count.
+        The number of positives of each class; classes without positives are ignored.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def doubt_of(positives: Floats, cases: str = "positives", *, classes: bool = Tru
 
 
 def jackknife_error(changes: Floats, counts: Floats | None = None) -> tuple[float, float]:
-    """Return the standard error of a value from its changes if one image at a time is left out.
+    """Return the standard error of a value from its changes when one image at a time is left out.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def symmetric_ends(value: Values, half: Values, scale: Scale) -> tuple[Values, V
 
 
 def jackknife_interval(value: float, changes: Floats, *, scale: Scale = "logit") -> tuple[float, float]:
-    """Return the interval of a value from its changes if one image at a time is left out."""
+    """Return the interval of a value from its changes when one image at a time is left out."""
     return jackknife_ends(value, *jackknife_error(changes), scale=scale)
 
 
@@ -207,8 +207,8 @@ def resampled_interval(
 
     The standard deviation of the resamples is used as the error; see `jackknife_ends`. With 200 resamples, a
     percentile interval would extend from the fifth-lowest to the fifth-highest value. It would be too narrow,
-    because these values are noisy. With few images, percentile intervals are too narrow also because the
-    variance of resamples of n images is smaller by a factor of (n - 1) / n.
+    because these values are noisy. With few images, percentile intervals are also too narrow because
+    resamples of n images underestimate the variance by a factor of (n - 1) / n.
 
     Parameters
     ----------

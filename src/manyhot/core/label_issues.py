@@ -105,10 +105,11 @@ def find_issues(
         Original labels of the images that are most similar to each image, excluding the image itself.
         `NO_LABEL` if there is none.
     alone : ndarray of bool, shape (n,), optional
-        Images whose label no possible neighbour has. Neighbours give no evidence about these labels.
+        Images with a label that no possible neighbour has. Neighbours give no evidence about these labels.
     doubtful, missing : float
         Minimum score of each kind of issue. Issues with this much evidence from raters are also listed.
-        Errors that confident learning suspects are listed regardless of their score.
+        Errors that confident learning suspects are listed regardless of their score, unless raters contradict
+        them.
     name : callable
         Returns the name of the image in a row, for error messages.
 
@@ -345,7 +346,7 @@ def _doubts_with_people(ensemble: Ensemble, issues: Issues) -> Issues:
 
 
 def on_scale_of(values: Floats, score: Floats, which: Bools) -> Floats:
-    """Return the values, rearranged into the order of a score within some of the rows.
+    """Return the values, with those of some rows rearranged into the order of a score.
 
     Rows with the same score all get the mean of their values.
 

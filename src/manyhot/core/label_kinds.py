@@ -34,14 +34,14 @@ class Rules:
     Parameters
     ----------
     confusion : float
-        Two labels belong to the same object if, for each of the two classes, the other class is in second
-        place in at least this share of the models' predictions with the class in first place.
+        Two labels belong to the same object if, for each of the two classes, at least this share of the
+        models' predictions with that class in first place have the other class in second place.
     distance : int
         Two labels also belong to the same object if there are at most this many steps between the classes in
         the hierarchy.
     together : float
         Two confused labels are near-synonyms if at least this share of the images with either label have
-        both. Only images on which raters were asked about both classes count.
+        both. Only images on which raters were asked about both classes are counted.
     together_images : int
         Minimum number of such images.
     """
@@ -95,8 +95,8 @@ def mutual_confusion(tops: Iterable[Ints], n_classes: int) -> Floats:
 def share_together(sets: LabelSets) -> tuple[Ints64, Floats, Ints64]:
     """Return pairs of classes and, among images with either label, the share with both.
 
-    Only usable images on which raters were asked about both classes count. If it is unknown which classes
-    raters were asked about, no pairs are returned.
+    Only usable images on which raters were asked about both classes are counted. If it is unknown which
+    classes raters were asked about, no pairs are returned.
 
     Returns
     -------

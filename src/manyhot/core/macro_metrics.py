@@ -44,8 +44,8 @@ def f1_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: 
     -----
     `n` is the number of images.
 
-    Deviation: a class that is neither valid nor predicted on any image with a positive weight does not count,
-    as in scikit-learn with ``zero_division=np.nan``. By default, scikit-learn counts it as 0.
+    Deviation: a class that is neither valid nor predicted on any image with a positive weight is ignored, as
+    in scikit-learn with ``zero_division=np.nan``. By default, scikit-learn counts it as 0.
 
     All predicted cells are stored, at 4 bytes per cell for up to 65,536 images and classes.
     """
@@ -74,7 +74,7 @@ def precision_macro(
     -----
     A class with positives that is never predicted has the value 0, as in scikit-learn.
 
-    Deviation: a class that is neither valid nor predicted on any image does not count, as in `f1_macro`.
+    Deviation: a class that is neither valid nor predicted on any image is ignored, as in `f1_macro`.
     scikit-learn counts it as 0.
     """
     return _macro(_precision, case, threshold, link, masked=masked)
@@ -98,7 +98,7 @@ def recall_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", mask
 
     Notes
     -----
-    Deviation: a class without positives does not count. By default, scikit-learn counts it as 0.
+    Deviation: a class without positives is ignored. By default, scikit-learn counts it as 0.
     """
     return _macro(_recall, case, threshold, link, masked=masked)
 
@@ -160,12 +160,12 @@ class _PredictedCells:
     predicted: list[_Places]
 
     def value(self, weights: Weights | None = None) -> float:
-        """Return the mean, over the classes that count, of their shares."""
+        """Return the mean of the shares over the classes that are counted."""
         values, counts = self._shares(self._sums(weights))
         return float(np.mean(values[counts])) if counts.any() else float("nan")
 
     def left_out(self, inside: Weights | None) -> Floats:
-        """Return, for each image, the change of the value if the image is left out, shape (n,)."""
+        """Return, for each image, the change in the value if the image is left out, shape (n,)."""
         sums = self._sums(inside)
         values, counts = self._shares(sums)
         without = [self._shares(np.maximum(sums - kind, 0)) for kind in (_HIT, _FALSE, _MISS)]

@@ -30,7 +30,7 @@ class PairTable:
 
 
 def pairs_of(n_models: int, reference: int | None = None) -> tuple[Positions, Positions]:
-    """Return both models of all pairs with a < b; with a reference, a is the reference, b any other model."""
+    """Return both models of all pairs with a < b; with a reference, a is the reference and b any other."""
     if reference is None:
         return np.triu_indices(n_models, 1)
     return np.full(n_models - 1, reference), np.delete(np.arange(n_models), reference)
@@ -57,7 +57,8 @@ def compare_pairs(
         The model with which all others are compared, so that P = M - 1. By default, all P = M (M - 1) / 2
         pairs are compared.
     group : ndarray of int, shape (M,), optional
-        The group of each model. Models in different groups count different images, so pairs of them are NaN.
+        The group of each model. Models in different groups are evaluated on different images, so the values
+        of their pairs are NaN.
     errors : ndarray of float64, shape (P,), optional
         Standard errors of the differences, in the order of `pairs_of`, for example from `paired_errors` or
         `jackknife_errors`. By default, they are estimated from the resamples. A pair whose error is NaN has
@@ -112,7 +113,7 @@ def jackknife_errors(changes: Floats32) -> tuple[Floats, Floats]:
     Parameters
     ----------
     changes : ndarray of float32, shape (M, n)
-        For each model and image, the change of the model's value if the image is left out; a row of NaN if
+        For each model and image, the change in the model's value if the image is left out; a row of NaN if
         the model has no interval.
 
     Returns
@@ -145,7 +146,7 @@ def jackknife_errors(changes: Floats32) -> tuple[Floats, Floats]:
 
 
 def only_right(right: Bytes) -> Ints64:
-    """Return, for each pair of models, on how many images only the first is right, shape (M, M).
+    """Return, for each pair of models, how many images only the first gets right, shape (M, M).
 
     Parameters
     ----------
@@ -185,7 +186,7 @@ def paired_errors(first: Ints64, second: Ints64, n: int) -> Floats:
     Parameters
     ----------
     first, second : ndarray of int64
-        Number of images on which only the first, and only the second model is right.
+        Number of images that only the first model, and only the second model, gets right.
 
     Notes
     -----
@@ -212,7 +213,7 @@ def _errors_to(samples: AnyFloats, reference: int) -> Floats:
 
 
 def holm(p: Floats) -> Floats:
-    """Return Holm's step-down adjusted p-values, shape (m,); NaN remains NaN and does not count.
+    """Return Holm's step-down adjusted p-values, shape (m,); NaN remains NaN and is not counted.
 
     References
     ----------

@@ -174,7 +174,7 @@ def operating_points(
         Whether to ignore unclear cells and cells that no rater was asked about.
     clusters : Clusters, optional
         Clusters of images. All images of a cluster are in the same fold. Design effects are then multiplied
-        by those of the clusters, at the thresholds of the folds.
+        by the design effects of the clusters, at the thresholds of the folds.
 
     Returns
     -------

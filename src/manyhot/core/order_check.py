@@ -134,7 +134,7 @@ class Relation:
 
     @property
     def is_chance(self) -> bool:
-        """Whether the correlation is no higher than it is in random orders of the rows."""
+        """Whether the correlation is no higher than in random orders of the rows."""
         return self.correlation <= self.by_chance
 
 
@@ -150,14 +150,15 @@ def relate(case: Case, class_orders: Mapping[str, Ints]) -> Relation | None:
 
     Notes
     -----
-    This is a permutation test of independence. An order explains a low correlation if its correlation is at
-    least three times the current correlation and three times the highest correlation in random orders. For an
-    arbitrary order of the columns, the correlation must be at least three times the current correlation and
-    twice the highest correlation of any order of the columns after rows are shuffled. (Twice the current
-    correlation is not enough: weak models that mistake the images of several rare classes for another class
-    reach it, too.) If there is one class per image, negated scores are correlated with all the other classes,
-    in any wrong order. The correlation of an order must therefore be twice as far above 0 as the scores'
-    correlation is below 0.
+    This is a permutation test of independence. An order explains a low correlation if its own correlation is
+    more than three times the current correlation and more than three times the highest correlation in random
+    orders of the rows. It must also be more than twice as far above 0 as the current correlation is below 0:
+    with one class per image, negated scores are correlated with all the other classes, in any wrong order.
+    The best of all orders of the columns is also tried. Its correlation must be more than three times the
+    absolute current correlation, and more than twice the highest correlation of any order of the columns
+    after rows are shuffled. (Twice the current correlation is not enough: weak models that mistake the images
+    of several rare classes for another class reach it, too.) If another order explains the low correlation,
+    the best order must also have more than twice the correlation of that order.
     """
     sample = _sampled(case)
     if sample is None:
@@ -214,7 +215,7 @@ def _best_order(standard: Floats32, sets: LabelSets, tested: Ints, rng: np.rando
 
 
 def constant_scores(case: Case) -> Ints:
-    """Return the classes that have the same score on all images, if there are at least 100 images."""
+    """Return the classes whose score is constant over all images, if there are at least 100 images."""
     if case.scores is None or len(case.labels) < _FEW:
         return np.zeros(0, np.intp)
     first = case.scores[0]

@@ -69,7 +69,7 @@ def _one_of(sets: LabelSets, p: Floats, rng: np.random.Generator) -> Bools:
 
 
 def weighted_values(estimate: Estimate, weights: Floats) -> Floats:
-    """Return the values of a metric under several sets of image weights, shape (R,); NaN if no images count.
+    """Return a metric's values under several sets of image weights, shape (R,); NaN if no image is counted.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ _SURE, _STEPS, _TOLERANCE = 1e-9, 1000, 1e-9
 
 
 def adjusted_probabilities(p: AnyFloats, proposed: Bools) -> Floats:
-    """Return probabilities that allow for proposed classes to be valid more often than other classes.
+    """Return probabilities that account for proposed classes being valid more often than other classes.
 
     Parameters
     ----------

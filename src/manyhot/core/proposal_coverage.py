@@ -33,8 +33,8 @@ class Coverage:
 def count_coverage(ensemble: Ensemble, proposed: Proposed, images: Ints | None = None) -> Coverage:
     """Count how many known labels are proposed, for `images` or for all images with a known label set.
 
-    For images that are left out, the original label counts as proposed, because it remains without a
-    question.
+    For images that are left out, the original label counts as proposed, because it is kept without asking
+    raters.
     """
     images = ensemble.known_images if images is None else images
     assert ensemble.label_sets is not None

@@ -302,9 +302,9 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
     Notes
     -----
     The search uses the thresholds at which a model adds 0, 1/8, 1/4, 1/2, 1, 2, 4 and 8 classes per image to
-    its top class. See `manyhot.core.real_search.search` for when the search is exhaustive. `searched_recall`
-    and `searched_precision` are the recall and precision on the searched images. Recall and precision on
-    other images are lower.
+    its top class. `manyhot.core.real_search.search` describes when the search is exhaustive.
+    `searched_recall` and `searched_precision` are the recall and precision on the searched images. Recall and
+    precision on other images are lower.
 
     References
     ----------

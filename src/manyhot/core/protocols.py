@@ -219,7 +219,7 @@ class RightBy:
         return self._resampled(flat, np.ones((n, 1), bool), np.zeros(p * m, np.intp)).reshape(p, m, -1)
 
     def errors_right_by(self, a: int, b: int) -> tuple[Floats, Floats32]:
-        """Return the share of each model's errors under protocol a that are right under b, with resamples.
+        """Return the share of each model's errors under protocol a that are correct under b, with resamples.
 
         Returns
         -------
@@ -332,9 +332,9 @@ def without_noise(value: Floats, samples: Floats) -> tuple[Floats, Floats]:
 
     Notes
     -----
-    Noise increases a variance. Resampling the images adds about as much noise as their sampling did. Twice
-    the value minus the mean of the samples therefore removes this noise (Efron & Tibshirani 1993, section
-    10.6). Samples are centred at the result. Variances are clipped at 0.
+    Noise increases a variance. Resampling the images adds about as much noise as sampling them did. Twice the
+    value minus the mean of the samples therefore removes this noise (Efron & Tibshirani 1993, section 10.6).
+    Samples are centred at the result. Variances are clipped at 0.
     """
     added = samples.mean(axis=1) - value
     return np.maximum(value - added, 0), np.maximum(samples - 2 * added[:, None], 0)

@@ -69,8 +69,8 @@ def map_macro(case: Case, *, masked: bool = False) -> Estimate:
     AP is the sum of (R_i - R_{i-1}) P_i over the distinct scores of a class, without interpolation. `n` is
     the number of images.
 
-    Deviation: a class that has no positives under the weights does not count, whereas scikit-learn counts it
-    as 0.
+    Deviation: a class that has no positives under the weights is ignored, whereas scikit-learn counts it as
+    0.
 
     The first weighted evaluation or interval sorts the scores (0.8 s). It stores 2 bytes (4 bytes with more
     than 65,536 images) for each cell that is not below the lowest positive of its class. Later evaluations
@@ -120,7 +120,7 @@ def map_11point(case: Case, *, masked: bool = False) -> Estimate:
 
     Notes
     -----
-    `n` is the number of images. A class without positives does not count.
+    `n` is the number of images. A class without positives is ignored.
 
     Deviation: VOC's code breaks ties by the order of the images. Here, cells with equal scores enter
     together, as in `map_macro`.
@@ -367,8 +367,8 @@ class ClassDifferences:
     values : ndarray of float64, shape (2, C)
         The average precision of both models; NaN if the class has no positives.
     lo, hi, p : ndarray of float64
-        The interval of the second value minus the first, and the two-sided p; NaN for classes with fewer than
-        `FEWEST_POSITIVES` positives.
+        The interval of the second value minus the first, and the two-sided p-value; NaN for classes with
+        fewer than `FEWEST_POSITIVES` positives.
     """
 
     values: Floats
@@ -393,8 +393,8 @@ def class_differences(
 
     Notes
     -----
-    The standard error is that of a jackknife of the difference, in which images that are difficult for both
-    models cancel out. `p` is computed with Student's t.
+    The standard error comes from a jackknife of the difference, in which images that are difficult for both
+    models cancel out. `p` is based on Student's t.
     """
     c = first.labels.n_classes
     found = ClassDifferences(np.full((2, c), np.nan), np.zeros(c, np.int64), *np.full((3, c), np.nan))

@@ -44,8 +44,8 @@ class RaterModel:
     Attributes
     ----------
     answer : ndarray of int, shape (m,)
-        The code of each vote, from 0 to A - 1. If the model counts a maybe as another answer, the code is
-        that of this answer.
+        The code of each vote, from 0 to A - 1. If the model counts a maybe as a no or a yes, it has the code
+        of that answer.
     start : ndarray of float, shape (Q, T)
         Initial posteriors of T truths, up to a factor per question.
     n_answers : int
@@ -140,7 +140,7 @@ class RaterModel:
         return counts if self.n_answers == N_ANSWERS else np.insert(counts, MAYBE, 0, axis=2)
 
     def held_out(self, fit: Fit) -> Floats:
-        """Return the log-likelihood of the votes on each question, as if the question was not in the fit.
+        """Return the log-likelihood of the votes on each question, as if the question had not been fitted.
 
         The votes are removed from the counts of their raters. Their contributions to the posteriors of other
         questions and to parameters that raters share are kept, so that no further fit is needed.

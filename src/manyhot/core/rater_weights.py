@@ -34,7 +34,7 @@ _DIGITS = 2
 def rater_evidence(
     people: Floats, n_votes: Floats, models: Floats, group: Ints, *, most: float = HALF
 ) -> tuple[Floats, Floats]:
-    """Return the weight of raters on each (image, class) pair, and the evidence expected from them.
+    """Return the weight of raters for each (image, class) pair, and the evidence expected from them.
 
     Parameters
     ----------
@@ -66,7 +66,8 @@ def rater_evidence(
     of the probabilities of each answer given the models and the earlier answers. After k of n answers, the
     next answer has the probability (k + s μ) / (n + s). Each pair uses the fit to the other four of five
     folds. If fewer than 20 pairs have at least two answers, s is `UNFITTED`. If fewer than 20 pairs have an
-    answer, μ is the evidence from models. If raters answer at random, s is large, so raters hardly count.
+    answer, μ is the evidence from models. If raters answer at random, s is large, so raters have little
+    weight.
 
     References
     ----------

@@ -110,8 +110,9 @@ class Quality:
         no, whichever is smaller.
 
         The width of this interval is 0 if all answers under each truth are the same, like those of a perfect
-        rater. In this case, Wilson's intervals of both shares, over images, are combined by adding the
-        squares of their lengths, as in `manyhot.core.share_intervals.difference_interval`.
+        rater. In this case, Wilson's intervals of both shares, over images, are combined: the half-width is
+        the root of the sum of their squared lengths, as in
+        `manyhot.core.share_intervals.difference_interval`.
         """
         shares = _share(self.counts, self.counts.sum(2, keepdims=True))
         above, below = _net_share_below(shares[:, 0]), -_net_share_below(shares[:, 1])
@@ -140,7 +141,7 @@ class Quality:
         return np.maximum(variance, 0), np.stack(of)
 
     def spammers(self) -> Bools:
-        """Return the raters with uninformative answers: their interval of informedness is below `SPAMMER`.
+        """Return the raters with uninformative answers, whose interval of informedness is below `SPAMMER`.
 
         Raters with fewer than `FEWEST_GOLDEN` answers under either truth are not assessed.
         """
@@ -191,8 +192,8 @@ def golden_measures(golden: GoldenAnswers, *, resamples: int, rng: np.random.Gen
 
     Notes
     -----
-    Raters and images are resampled independently, because both are samples: other raters or other golden
-    images would give other means (Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122). The interval
+    Raters and images are resampled independently, because both are samples: different raters or golden images
+    would give different means (Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122). The interval
     uses Student's t. Its degrees of freedom are the number of raters or of images, whichever is smaller,
     minus one. With six raters, percentile intervals contain the expected value in only 83 to 86 % of cases.
     """
@@ -265,8 +266,8 @@ class RaterPairs:
         The share of equal answers, and Cohen's kappa (1960, doi 10.1177/001316446002000104).
     wrong, same_wrong : ndarray of int64
         Number of questions on which at least one of the two raters disagrees with the majority of the other
-        raters, and number on which both disagree with it and give the same answer. Only questions that have
-        at least two other raters and no tie count.
+        raters, and number on which both disagree with it and give the same answer. Only questions with at
+        least two other raters and without a tie are counted.
     """
 
     a: Ints64
@@ -280,8 +281,8 @@ class RaterPairs:
     def copiers(self) -> Bools:
         """Return the pairs of raters that often make the same errors.
 
-        The returned pairs have at least `FEWEST_ERRORS` errors, of which at least a share of `COPIER` are the
-        same.
+        The returned pairs have at least `FEWEST_ERRORS` errors, and a share of at least `COPIER` of these
+        errors are the same.
         """
         return (self.wrong >= FEWEST_ERRORS) & (self.same_wrong >= COPIER * self.wrong)
 
@@ -348,7 +349,7 @@ def agreement_with_others(
     """Return the share of other raters' answers that equal a rater's own, and the number of those answers.
 
     The share has a 95 % interval over images, as in `Quality.share`. `image` is the image of each question.
-    By default, each question has its own image. The number is that of all answers of other raters to the
+    By default, each question has its own image. The number includes all answers of other raters to the
     questions that the rater answered. All arrays have shape (R,).
     """
     counts, of = answers.counts(), answers.question if image is None else image[answers.question]

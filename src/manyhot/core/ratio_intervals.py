@@ -60,8 +60,8 @@ def have_percentiles(ratio: Ratio, cells: Cells, scale: Scale = "logit") -> Bool
     """Return whether percentiles of resamples give a good interval of a ratio on each slice, shape (S,).
 
     Percentiles are unsuitable for means over strata, for few images (see `IMAGES_FOR_PERCENTILES` and
-    `FEWEST_CASES`), and for metrics on the log scale, such as the cross-entropy, because their values have a
-    skewed distribution.
+    `FEWEST_CASES`), and for metrics on the log scale, such as the cross-entropy, whose values have a skewed
+    distribution.
     """
     if ratio.stratum is not None or scale == "log":
         return np.zeros(len(cells.member), bool)
@@ -181,8 +181,8 @@ def sampled_interval(
 ) -> tuple[float, float]:
     """Return the interval of a value over n images from its values on resamples; NaN if there is none.
 
-    The ends are percentiles. For fewer than `IMAGES_FOR_PERCENTILES` images, Student's t is used around the
-    value (`manyhot.core.jackknife.resampled_interval`).
+    The ends are percentiles. For fewer than `IMAGES_FOR_PERCENTILES` images, the interval around the value
+    uses Student's t (`manyhot.core.jackknife.resampled_interval`).
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def sampled_intervals(
 
 
 def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:
-    """Return, for each scored image, the change of a ratio if the image is left out, shape (m,).
+    """Return, for each scored image, the change in a ratio if the image is left out, shape (m,).
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:
     Notes
     -----
     Leaving out the only image of a stratum removes the stratum from the mean. If an image is the only one
-    that counts, its change is NaN.
+    that is counted, its change is NaN.
     """
     scored = ratio.scored if inside is None else ratio.scored & inside
     stratum = np.zeros(len(scored), np.intp) if ratio.stratum is None else ratio.stratum
@@ -310,12 +310,12 @@ def _sums_by(group: Ints) -> Callable[[Floats], Floats]:
 
 
 def with_few_apart(pairs: PairTable, first: Ints, second: Ints, n: int) -> PairTable:
-    """Return pairs of shares, with another interval and p-value if models differ on few images.
+    """Return pairs of shares, with a different interval and p-value if models differ on few images.
 
     Parameters
     ----------
     first, second : ndarray of int, shape (P,)
-        Number of images on which only the first, and only the second model is right, as returned by
+        Number of images that only the first model, and only the second model, gets right, as returned by
         `only_one_right`.
     n : int
         Number of images.
@@ -345,8 +345,8 @@ def with_none_apart(pairs: PairTable, n: Ints) -> PairTable:
     Notes
     -----
     Without this interval, a few images on which two models happen to agree would rule out any difference. The
-    interval is that of shares (see `with_few_apart`), computed after adding an image with the largest
-    possible difference and an image with the opposite difference.
+    interval is computed as for shares (see `with_few_apart`), after adding an image with the largest possible
+    difference and an image with the opposite difference.
     """
     none = (pairs.lo == pairs.hi) & (pairs.difference == 0)
     zeros = np.zeros(len(none), np.intp)
@@ -372,8 +372,8 @@ FEWEST_CLUSTERS = 30
 def have_cluster_percentiles(ratio: Ratio, masks: Bools, clusters: Clusters, scale: Scale = "logit") -> Bools:
     """Return whether percentiles of resamples give a good interval of a ratio on each slice, shape (S,).
 
-    The conditions are those of `manyhot.core.ratio_intervals.have_percentiles`, applied to clusters instead
-    of images. A cluster with both correct and wrong predictions counts as both.
+    The conditions are the same as in `manyhot.core.ratio_intervals.have_percentiles`, but apply to clusters
+    instead of images. A cluster with both correct and wrong predictions counts as both.
     """
     if ratio.stratum is not None or scale == "log":
         return np.zeros(len(masks), bool)
@@ -406,8 +406,8 @@ def cluster_intervals(
     Notes
     -----
     A share of images has Wilson's interval with counts divided by the design effect
-    (`manyhot.core.share_intervals.clustered_interval`). Other values have the interval of the jackknife over
-    clusters. As without clusters, there is no interval on the log scale for fewer than `FEWEST_CASES` images.
+    (`manyhot.core.share_intervals.clustered_interval`). Other values have a jackknife interval over clusters.
+    As without clusters, there is no interval on the log scale for fewer than `FEWEST_CASES` images.
     """
     lo, hi = np.full((2, len(masks)), np.nan)
     for s in np.flatnonzero(selected):
@@ -428,7 +428,7 @@ def _interval(ratio: Ratio, inside: Bools, clusters: Clusters, scale: Scale) -> 
 
 
 def changes_without_clusters(ratio: Ratio, clusters: Clusters, inside: Bools | None = None) -> Floats:
-    """Return the changes if single clusters are left out, for the clusters with scored images, by number.
+    """Return the changes from leaving out single clusters with scored images, by number.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ def check_bins(bins: int) -> None:
 
 
 def bin_of(p: Floats, bins: int) -> Positions:
-    """Return the bin of equal width of each probability, compared in float32 as in torchmetrics.
+    """Return the equal-width bin of each probability, with comparisons in float32 as in torchmetrics.
 
     In float64, a float32 value of 0.9 becomes 0.89999998, which is below the lower end of its bin.
     """

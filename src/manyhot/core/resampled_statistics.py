@@ -291,7 +291,7 @@ class _MeansOfCells:
 
 @dataclass(frozen=True, eq=False)
 class MeansOverStrata:
-    """Resampled means over many strata of ratios of sums, whose numerators share a denominator.
+    """Resampled means, over many strata, of ratios of sums with a common denominator.
 
     Each resample is drawn from all images, and the metric is applied to it. Strata without drawn images are
     left out, as in `Ratio.value`. Resampling within strata would give nearly the same interval for large
@@ -392,7 +392,7 @@ def distinct_values(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Ints]:
     """Return the sorted distinct values, and the position of each value among them, as ``numpy.unique`` does.
 
     Values of metrics are often shares with few different numerators and denominators. Looking up values among
-    a few distinct ones takes a fifth of the time of sorting all values.
+    a few distinct ones takes a fifth of the time needed to sort all values.
     """
     if len(values) > 4 * _SAMPLE:
         distinct = np.unique(values[:: len(values) // _SAMPLE])
@@ -433,7 +433,7 @@ class FixedPoint:
         1 / 60, 1 / 420, or a power of two. No value changes by more than 2^-31 of the largest value.
     table : ndarray of int, shape (256,), optional
     is_small : bool
-        Whether the integers are so small that sums within a block are exact in float32.
+        Whether the integers are small enough for sums within a block to be exact in float32.
     """
 
     codes: npt.NDArray[Any]

@@ -144,7 +144,7 @@ class Bootstrap:
                 future.result()
 
     def ratios(self, num: ValueMatrix, den: ValueMatrix, den_of: Positions) -> Floats32:
-        """Return resampled ratios of sums, shape (S, R, m); NaN if no image of a resample counts.
+        """Return resampled ratios of sums, shape (S, R, m); NaN if no image of a resample is counted.
 
         Parameters
         ----------

@@ -64,8 +64,8 @@ _OTHERS = 0.01
 def adds_up_to_one(case: Case) -> bool:
     """Return whether the scores of all classes of an image add up to 1, as the probabilities of a softmax do.
 
-    If scores of unknown kind add up to 1, they are taken for such probabilities. Probabilities may be rounded
-    to three decimals, and up to 1 % of the images may have other sums.
+    If scores of unknown kind add up to 1, they are treated as such probabilities. Probabilities may be
+    rounded to three decimals, and up to 1 % of the images may have a different sum.
     """
     if case.scores is None or not len(case.scores):
         return False
@@ -95,9 +95,10 @@ def sigmoids_fit(case: Case) -> bool:
     classes, because the loss makes the mean of each sigmoid equal the mean of its targets. In contrast, a
     softmax does not change if all logits of an image are shifted, so nothing keeps them low: their mean is
     near 0, and their sigmoids add up to a large share of the classes. Sigmoids fit if they add up to at most
-    `MOST_SIGMOIDS` times the mean number of valid classes, and to at most an eighth of all classes, because
-    the evidence is too weak with fewer than about twenty classes. Label sets of one class need no sigmoids,
-    and logits that are logarithms of probabilities that add up to 1 come from a softmax.
+    `MOST_SIGMOIDS` times the mean number of valid classes, and to at most an eighth of all classes: with
+    fewer than about twenty classes, the evidence is too weak. Sigmoids do not fit if no label set has more
+    than one class, or if the logits are the logarithms of probabilities that add up to 1, as those of a
+    softmax do.
     """
     sets, scores = case.labels, case.scores
     size = sets.size[sets.usable]

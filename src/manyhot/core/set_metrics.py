@@ -47,9 +47,10 @@ def subset_accuracy(
     threshold : float
         Minimum probability of a predicted class.
     link : {"auto", "sigmoid", "softmax", "identity"}
-        How logits are converted into probabilities. ``auto`` uses the softmax if images have an original
-        label, and sigmoids if they have only label sets. With ``identity``, `threshold` refers to the stored
-        scores.
+        How logits are converted into probabilities. ``auto`` chooses a link as in
+        `manyhot.core.score_threshold.link_of`: unless a link was declared, usually the softmax if images have
+        an original label, and sigmoids if they have only label sets. With ``identity``, `threshold` refers to
+        the stored scores.
     masked : bool
         Whether to ignore unclear cells and cells that no rater was asked about.
 
@@ -298,7 +299,7 @@ def least_predicted(case: Case, threshold: float, link: str, *, masked: bool) ->
 
 
 def counted_cells(case: Case, answered: AnsweredCells, masked: bool) -> Ints:
-    """Return the number of cells of each image that count."""
+    """Return the number of cells of each image that are counted."""
     if masked:
         return np.bincount(answered.image, minlength=len(case.labels))
     return case.labels.usable * case.labels.n_classes

@@ -117,13 +117,13 @@ class Case:
         return self._depths[k]
 
     def once(self, compute: Callable[[Case], Computed]) -> Computed:
-        """Return what a function computes from the case. It is cached, because several metrics need it."""
+        """Return the value of a function of the case. It is cached, because several metrics need it."""
         if compute not in self._computed:
             self._computed[compute] = compute(self)
         return self._computed[compute]  # type: ignore[no-any-return]
 
     def forget(self) -> None:
-        """Drop the cached results of metrics. They are computed again when needed."""
+        """Drop the cached results of metrics. They are recomputed when needed."""
         for kept in (self._computed, self._depths):
             kept.clear()
 

@@ -38,10 +38,10 @@ def wilson_interval(k: npt.ArrayLike, n: npt.ArrayLike, effect: npt.ArrayLike = 
 def proportion_interval(k: npt.ArrayLike, n: npt.ArrayLike) -> tuple[Floats, Floats]:
     """Return Wilson's interval of a share of n independent cases, modified near 0 and 1; NaN if n is 0.
 
-    Wilson's interval is too narrow if all cases but one to three are equal: with n = 50, it contains a share
-    of 0.99 in only 91 % of data sets. For k up to 3, the lower end is therefore at most the limit of a
-    Poisson mean divided by n. This limit is half the 5 % quantile of chi-squared with 2 k degrees of freedom.
-    For n - k up to 3, the upper end is modified in the same way.
+    Wilson's interval is too narrow if all but one to three cases are equal: with n = 50, it contains a share
+    of 0.99 in only 91 % of data sets. For k up to 3 and n / 2, the lower end is therefore at most the limit
+    of a Poisson mean divided by n. This limit is half the 5 % quantile of chi-squared with 2 k degrees of
+    freedom. For n - k up to 3, the upper end is modified in the same way.
 
     References
     ----------
@@ -147,7 +147,7 @@ def effective_interval(
 ) -> tuple[Floats, Floats]:
     """Return Wilson's interval of k / n with counts divided by the design effect; see `clustered_interval`.
 
-    `alike` is the design effect if the cases of an image are equal.
+    `alike` is the design effect if all cases of an image are equal.
     """
     return wilson_interval(k, n, _design_effect(k, n, variance, images, alike))
 

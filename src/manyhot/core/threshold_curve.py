@@ -44,7 +44,7 @@ class Curve:
     precision, recall : ndarray of float64
         NaN if undefined.
     precision_lo, precision_hi, recall_lo, recall_hi : ndarray of float64
-        Ends of 95 % intervals over images, see `curve`.
+        Ends of 95 % intervals over images; see `curve`.
     n_above, n_right : ndarray of int64
         Number of golden questions at or above the threshold, and number of these questions whose truth is
         yes.
@@ -132,9 +132,9 @@ def curve(
 
     Notes
     -----
-    Intervals are computed by `manyhot.core.share_intervals.clustered_interval`. Percentile intervals over
-    resampled images contain the precision in only 50 to 90 % of simulated data sets if it is based on few
-    questions.
+    Intervals are computed by `manyhot.core.share_intervals.clustered_interval`. If the precision is based on
+    few questions, percentile intervals over resampled images contain it in only 50 to 90 % of simulated data
+    sets.
     """
     threshold = _grid(p, thresholds)
     images, row = np.unique(image, return_inverse=True)
@@ -197,7 +197,7 @@ def cross_fit(
     rng: np.random.Generator,
     folds: int = GOLDEN_PARTS,
 ) -> CrossFitted:
-    """Return the precision and recall of the rule by which a threshold is chosen.
+    """Return the precision and recall of the rule that chooses the threshold.
 
     Parameters
     ----------
@@ -221,9 +221,9 @@ def cross_fit(
     precision and recall at these thresholds are computed on all golden questions. The variance therefore
     accounts for the fact that the images of one fold determine the thresholds of the other folds.
 
-    If the goal is a precision or recall at which fewer than `FEWEST_ERRORS` errors are expected, it has no
-    interval, because thresholds chosen on golden questions would vary too much. For example, a precision of
-    0.95 means 2 errors among 40 questions above the threshold.
+    If the goal is a precision or recall at which fewer than `FEWEST_ERRORS` errors are expected, that value
+    has no interval, because thresholds chosen on golden questions would vary too much. For example, a
+    precision of 0.95 means 2 errors among 40 questions above the threshold.
     """
     images, row = np.unique(image, return_inverse=True)
     n, threshold = len(images), _grid(p)

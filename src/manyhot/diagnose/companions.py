@@ -143,7 +143,7 @@ def diagnose_companions(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    k: Count = 5,
+    k: Count | None = None,
     probability: Probability | None = None,
     min_images: Annotated[int, AtLeast(1), Was("--least")] = MIN_IMAGES,
     labelled: bool = False,
@@ -164,8 +164,8 @@ def diagnose_companions(
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
     k
-        A class counts as found if it is among the top k classes. If k is smaller than a label set, a class is
-        harder to find in images with a companion.
+        A class counts as found if it is among the top k classes; by default 5, or all but one of fewer
+        classes. If k is smaller than a label set, a class is harder to find in images with a companion.
     probability
         Minimum probability at which a class counts as found, used instead of k, for example for sigmoid
         outputs. Models without probabilities of all classes are skipped.
@@ -193,11 +193,13 @@ def diagnose_companions(
     The same k is used for all images. If k were the size of each image's label set, classes would be easier
     to find in images with companions.
     """
-    parts, inputs, found_if = [], dict[str, str](), FoundIf(k, probability)
+    parts, inputs, found = [], dict[str, str](), list[str]()
     for source in open_inputs(labels, predictions, reading=reading, run=run):
         sets = labels_of(source)
         classes = source.classes or class_list_of(sets.class_hash)
         names = list(classes.names) if classes else [str(i) for i in range(sets.n_classes)]
+        found_if = FoundIf(k or max(1, min(_K, sets.n_classes - 1)), probability)
+        found.append(str(found_if))
         judge = _Judge(
             sets,
             names,
@@ -209,7 +211,7 @@ def diagnose_companions(
         )
         parts.append(judge.judged(source, reading.trust_order, run))
         inputs |= source.inputs
-    metadata = {"least": str(min_images), "found": str(found_if)}
+    metadata = {"least": str(min_images), "found": "; ".join(dict.fromkeys(found))}
     metadata |= {"labelled": json.dumps(labelled), "unasked": json.dumps(unasked)}
     metadata["unmatched"] = json.dumps({name: n for part in parts for name, n in part.metadata.items()})
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
@@ -221,6 +223,10 @@ ONE_FOUND = (
     "only one of two valid classes can be the top class, so a lower recall with the companion is to be "
     "expected"
 )
+
+
+_K = 5
+"""Classes among which a class counts as found, by default."""
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ class ProposalBalance:
         self._found: dict[str, tuple[float, str]] = {}
 
     def add(self, model: str, metric: str, ratio: Ratio) -> None:
-        """Compare a model's first metric, by the proposed label sets, between the audited and all images."""
+        """Compare a model's first metric on proposed label sets between the audited images and all images."""
         if model in self._found or ratio.stratum is not None or not ratio.den.any():
             return
         value, sample = ratio.value(), self._sample

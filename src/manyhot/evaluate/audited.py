@@ -76,8 +76,8 @@ class Audit(Flattened):
         The table audit_sample, which contains the images that were drawn and their probabilities; by default,
         the table of the campaign.
     proposed
-        Proposed label sets of all images, if they are not those of DATASET, in any format of label sets. In a
-        labels table, the column p can be the probability of each class.
+        Proposed label sets of all images, if they differ from those of DATASET, in any format of label sets.
+        In a labels table, the column p can be the probability of each class.
     proposed_by
         Where the proposed label sets come from: labels (those of DATASET, such as original labels, or those
         in `proposed`), or models (for each model, the classes that most of the other models predict). The

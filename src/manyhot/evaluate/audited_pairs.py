@@ -58,7 +58,7 @@ class AuditedPairs:
         self._top: dict[str, Ints] = {}
 
     def count(self, model: str, metric: str, scored: Bools, top: Ints | None = None) -> None:
-        """Add the images that may count for a model, shape (N,), and its top classes on audited images."""
+        """Add the images that may be counted for a model, shape (N,), and its top classes on audited ones."""
         self._counted.add(model, metric, scored)
         if top is not None and len(top) == len(self._images.sample):
             self._top[model] = np.array(top)

@@ -220,7 +220,7 @@ class AskedClasses:
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def is_judged(self, model: str, metric: Entry, case: Case, weights: Floats) -> bool:
-        """Return whether people's answers suffice for a metric of a model. If not, store it in `shares`.
+        """Return whether people's answers suffice for a metric of a model. If not, record it in `shares`.
 
         Parameters
         ----------

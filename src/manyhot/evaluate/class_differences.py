@@ -169,7 +169,7 @@ HEADS = ("difference", "95 %", "p (Holm)")
 
 
 def class_lines(table: pa.Table) -> Iterator[str]:
-    """Yield a table of classes, and sentences on which models differ, on untested classes, and on wins."""
+    """Yield a table of classes, and sentences about differences, untested classes and wins."""
     found = class_verdict(table)
     if found is None:
         return

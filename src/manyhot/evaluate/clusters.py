@@ -40,7 +40,7 @@ def clusters_of(clusters: ClustersLike | None, labels: Labels, images: Images | 
     InputError
         If there is no such column, or if an image has no cluster.
     MatchError
-        If an array does not have a value for each image, or if its order is not that of the images.
+        If an array does not have a value for each image, or if its order differs from that of the images.
     """
     if clusters is None:
         return None
@@ -125,7 +125,7 @@ def cluster_text(
     slices : Mapping of str to ndarray of bool, shape (n,)
         The requested slices.
     by_image : iterable of str
-        The values whose intervals do not allow for clusters.
+        The values whose intervals do not account for clusters.
     """
     n, counts = clusters.count(judged), {s: clusters.count(judged & mask) for s, mask in slices.items()}
     of = f" of {name}" if name else ""
@@ -174,7 +174,7 @@ def cluster_notes(
     seen: Bools,
     by_image: Iterable[str] = (),
 ) -> Iterator[Note]:
-    """Yield a note that says over how many clusters of the predicted images `seen` intervals are computed.
+    """Yield a note on how many clusters of the predicted images `seen` the intervals are based on.
 
     Without clusters, yield a note on a column that may contain clusters.
     """

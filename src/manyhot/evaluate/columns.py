@@ -153,8 +153,8 @@ class PooledValue:
     n : int
         Number of images that count.
     changes : ndarray of float64
-        For each image that counts, or each cluster with such images, the change of the value if it is left
-        out; NaN if this gives no interval, and empty if there are no changes.
+        For each image that is counted, or each cluster with such images, the change in the value if it is
+        left out; NaN if this gives no interval, and empty if there are no changes.
     interval : str
         How the interval is computed; empty if there is none.
     doubts : tuple of str
@@ -393,7 +393,7 @@ class Sampler:
         Parameters
         ----------
         changes : ndarray of float64, shape (m,)
-            For each scored image, the change of the value if the image is left out; NaN if the metric has no
+            For each scored image, the change in the value if the image is left out; NaN if the metric has no
             interval. With clusters, there is one change per cluster, in the order of cluster numbers.
         rows : ndarray of int64, shape (m,)
             The rows of these images in the labels table.

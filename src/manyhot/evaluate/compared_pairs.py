@@ -85,7 +85,7 @@ class ComparedPairs:
     Attributes
     ----------
     pairs : {"all", "none", "reference", "some"}
-        *some* if several results were joined, because models of different results are not compared.
+        *some* if several results were joined, because models from different results are not compared.
     reference : str
         The model that all others are compared with; empty unless `pairs` is *reference*.
     """

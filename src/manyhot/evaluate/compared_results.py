@@ -153,9 +153,9 @@ class Comparison(Result):
     def to_polars(self) -> Any:
         """Return the printed comparison of models as a polars.DataFrame, with one row per pair and metric.
 
-        The columns are those of ``differences`` in `to_json`: `difference` is the value of model_b minus that
-        of model_a, with its 95 % interval (lo, hi), p and n. With more than two models, each model is
-        compared with the best, and p is adjusted by Holm's method. Differences by class are in the table
+        The columns are the same as in ``differences`` in `to_json`: `difference` is the value of model_b
+        minus that of model_a, with its 95 % interval (lo, hi), p and n. With more than two models, each model
+        is compared with the best, and p is adjusted by Holm's method. Differences by class are in the table
         `classes`.
         """
         import polars as pl
@@ -331,7 +331,7 @@ def join_results(
 ) -> JoinedResults:
     """Read results, and leave models out.
 
-    `several_models` is as in `join`, and errors are those of `manyhot.compare`.
+    `several_models` is as in `join`, and errors are raised as in `manyhot.compare`.
     """
     arguments = [read_source(argument, run) for argument in flattened(passed)]
     parts = [part for argument in arguments for part in argument]

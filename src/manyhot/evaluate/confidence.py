@@ -67,7 +67,7 @@ class Conformal:
     coverage, lo, hi : float
         Coverage on the images used for evaluation, with its 95 % Wilson interval.
     mean_size, mean_size_lo, mean_size_hi : float
-        Mean number of classes in a set, with its 95 % interval of Student's t; NaN if all sets are equally
+        Mean number of classes in a set, with its 95 % Student's t interval; NaN if all sets are equally
         large.
     share_empty, share_empty_lo, share_empty_hi : float
         Share of empty sets, with its 95 % Wilson interval.
@@ -341,7 +341,7 @@ def choose_sets(
 ) -> Conformal:
     """Choose prediction sets on some images of a case, and measure their coverage on the other images.
 
-    Parameters and errors are those of `conformal`; `parts` is what `split_for_sets` returns.
+    Parameters and errors are as in `conformal`; `parts` is the return value of `split_for_sets`.
     """
     case, chosen = parts
     counts, fitted = countable(case, cover), np.flatnonzero(chosen)

@@ -113,8 +113,8 @@ class Entrants:
         Raises
         ------
         InputError
-            If none of the user's own models has results. The error is the first that was raised for one of
-            them.
+            If none of the user's own models has results. The error is the first one that was raised for any
+            of them.
         """
         names = set(results["model"].to_pylist())
         judged = [p for p in self.own if p.model in names]

@@ -150,7 +150,7 @@ def judge_consistency(
 ) -> ConsistencyTables:
     """Return how consistent the errors of models are.
 
-    If there are both original labels and label sets, only images with both count, so that the results by
+    If there are both original labels and label sets, only images with both are used, so that the results by
     original labels and by label sets can be compared.
 
     Parameters
@@ -279,7 +279,7 @@ def _has_two(row: Row) -> bool:
 
 
 def shown_pairs(rows: Sequence[Row], most: int) -> list[Row]:
-    """Return the most and least similar pairs by the last metric, most similar first; if few, all pairs."""
+    """Return the most and least similar pairs by the last metric, most similar first; all if few."""
     defined = [r for r in rows if r["metric"] == rows[-1]["metric"] and not math.isnan(r["kappa"])]
     ordered = sorted(defined, key=lambda r: -r["kappa"])
     return ordered if len(ordered) <= 2 * most else [*ordered[:most], *ordered[-most:]]

@@ -74,7 +74,7 @@ class _Values:
 
 
 def error_ratios(results: Results, whole: str) -> pa.Table:
-    """Return the table ``error_ratios``: for each slice by the column of `whole`, the mean and each model.
+    """Return the table ``error_ratios``: the mean and each model, on each slice by the column of `whole`.
 
     Parameters
     ----------

@@ -283,7 +283,7 @@ def _check_auditable(benchmark: Benchmark | None, call: EvaluateCall) -> None:
 
 @dataclass
 class Shows:
-    """Shows the models of each data set once it is judged, and imports the code that draws after the first.
+    """Shows the models of each data set once it is judged, and imports the drawing code after the first one.
 
     Attributes
     ----------

@@ -109,11 +109,11 @@ def build_gallery(
         Files or folders of predictions, used instead of the published predictions or the predictions in the
         campaign or folder.
     embeddings
-        Folder with embeddings of the same images, written by manyhot predict --embeddings, in which to search
-        for similar images; by default the folder of the predictions.
+        Folder with embeddings of the same images, written by manyhot predict --embeddings, for finding
+        similar images; by default the folder of the predictions.
     findings
-        Findings by which the images can be filtered: the folder or the tables findings and class_errors
-        written by diagnose errors, or a table with the columns image_id and finding, or image_id and group.
+        Findings for filtering the images: the folder written by diagnose errors, its tables findings and
+        class_errors, or a table with the columns image_id and finding, or image_id and group.
     title
         Title of the gallery; by default the name of the data set.
     out
@@ -128,7 +128,7 @@ def build_gallery(
     InputError
         If a file cannot be read, no photograph can be shown, or `out` is an input folder.
     MatchError
-        If a model has no predictions for these images, or has another class list.
+        If a model has no predictions for these images, or has a different class list.
     MissingExtraError
         If Pillow is not installed.
     """
@@ -411,7 +411,7 @@ def _similar(
 def find_photographs(uris: Sequence[str | None]) -> Iterator[tuple[int, Opener]]:
     """Yield the position of each image in `uris`, and a function that reads its bytes.
 
-    Photographs in files of their own come first. Each archive or table is then listed once and read in its
+    Photographs stored as single files come first. Each archive or table is then listed once and read in its
     own order, up to the last photograph that is needed. If a photograph cannot be found, calling its function
     raises an error with the reason.
     """

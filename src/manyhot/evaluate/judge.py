@@ -154,7 +154,8 @@ class Judge:
     def add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
         """Evaluate one model that was matched to the labels.
 
-        BLAS uses one thread, because with several, the order of additions depends on the number of cores.
+        BLAS uses one thread, because with several threads, the order of additions depends on the number of
+        cores.
         """
         with one_blas_thread():
             self._add(predictions, case, alignment)
@@ -217,7 +218,7 @@ class Judge:
 
     @property
     def can_be_kept(self) -> bool:
-        """Whether batches can be kept: not with audits, label-set draws, tables by class, or own metrics."""
+        """Whether batches can be kept: not with audits, drawn sets, tables by class or plug-in metrics."""
         by_class = self._per_class is not None and not self._sets.labelled.any()
         return not (self._auditor or self._posterior or by_class or has_own_metrics())
 

@@ -17,7 +17,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -311,8 +311,14 @@ def error_from_json(stored: Sequence[Any]) -> InputError:
 _DIGITS = 16
 """Hexadecimal digits of a hash."""
 
-_OPTIONS = ("resamples", "seed", "map_resamples", "posterior", "compare_with")
-"""Options on which results depend, besides metrics and slices."""
+_RECORDED_APART = {"metrics", "slices", "clusters", "thresholds"}
+_NOT_RECORDED = {"gallery"}
+"""Options that change no result; all others, also new ones, are compared before results are joined."""
+
+
+def _recorded() -> list[str]:
+    """Return the options that are recorded as they are."""
+    return [f.name for f in fields(EvaluateOptions) if f.name not in _RECORDED_APART | _NOT_RECORDED]
 
 
 def clusters_key(clusters: Clusters | None) -> str:
@@ -356,7 +362,7 @@ class JudgedOn:
             "label sets": hash_of_arrays(_arrays_of(sets), flags)[:_DIGITS],
             "slices": hash_of_arrays(masks, names)[:_DIGITS],
             "metrics": "default" if metrics is None else ", ".join(sorted(m.name for m in metrics)),
-            **{name: str(getattr(self.options, name)) for name in _OPTIONS},
+            **{name: str(getattr(self.options, name)) for name in _recorded()},
             "clusters": clusters_key(self.clusters),
             **({} if self.thresholds is None else {"thresholds": self.thresholds.key}),
             "version": __version__,

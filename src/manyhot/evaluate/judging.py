@@ -54,7 +54,7 @@ OpenJudging = Callable[[Judge, JudgeOptions, Source, KeptBatches | None], Abstra
 
 @dataclass(frozen=True)
 class InTurn:
-    """Judges each model in this process, when it is added."""
+    """Judges each model in this process as soon as it is added."""
 
     judge: Judge
     cache: KeptBatches | None

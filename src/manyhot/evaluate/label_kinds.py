@@ -63,8 +63,8 @@ class LabelKinds(Result):
         0 if no rater counted objects.
     synonyms : list of (str, str, int, int)
         For each pair of near-synonyms: the names of the two classes, the number of images with both, and the
-        number of images with either. Only images on which raters were asked about both classes count. Pairs
-        are sorted by the number of images with both, largest first.
+        number of images with either. Only images on which raters were asked about both classes are counted.
+        Pairs are sorted by the number of images with both, largest first.
     check : ndarray of int64, shape (2, 2)
         Number of images with two or more labels in which raters counted objects. Rows are one and several
         objects by the raters' count, and columns are one and several objects by the labels.
@@ -169,8 +169,8 @@ def find_label_kinds(
     rules
         Thresholds of the kinds; see `manyhot.core.label_kinds.Rules`.
     reading
-        How files are read. The class list provides the hierarchy. Without a hierarchy, labels are taken for
-        those of one object only if models confuse them.
+        How files are read. The class list provides the hierarchy. Without a hierarchy, labels are assumed to
+        belong to one object only if models confuse them.
 
     Returns
     -------

@@ -56,7 +56,8 @@ def answer_notes(
     metrics : sequence of str
         The metrics that count such pairs.
     unlabelled : collection of int
-        Classes that only the predictions have. Their pairs are not counted, because another note names them.
+        Classes that occur only in the predictions. Their pairs are not counted, because another note names
+        them.
     instead : str
         How to leave these pairs out, with ``{}`` in place of the first metric.
     """
@@ -104,7 +105,7 @@ def _counts_unclear(name: str) -> bool:
 
 
 def best_classes_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> Iterator[Note]:
-    """Yield a note if label sets have no mAP and F1 because predictions contain only the top classes.
+    """Yield a note if label sets have no mAP or F1 because predictions contain only the top classes.
 
     With scores of all classes, these are the default metrics of label sets without original labels. If only
     some models have such scores, another note says so.

@@ -106,9 +106,8 @@ def leaderboard(
     Parameters
     ----------
     results
-        Folders or files of results, or timm-results, as for compare; by default timm-results. Models that
-        different folders contain are ranked together if they were evaluated on the same labels with the same
-        options.
+        Folders or files of results, or timm-results, as for compare; by default timm-results. Models from
+        different folders are ranked together if they were evaluated on the same labels with the same options.
     by
         Metric to rank by; by default real1 or, if most models have no real1, the first metric that most have.
     dataset
@@ -130,7 +129,7 @@ def leaderboard(
     InputError
         If the file has none of these suffixes.
     MatchError
-        If there are no results for the metric on the data set, or if models of different results were not
+        If there are no results for the metric on the data set, or if models from different results were not
         evaluated in the same way.
     ManyhotError
         If results cannot be read or downloaded.

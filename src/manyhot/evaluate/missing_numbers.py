@@ -54,7 +54,7 @@ def no_interval_text(
     ----------
     metrics : sequence of str
     reason : str
-        As `manyhot.core.jackknife.doubt_of` or `why_no_interval` returns it.
+        The reason, as returned by `manyhot.core.jackknife.doubt_of` or `why_no_interval`.
     names : sequence of str, length C
         The names of the classes.
     sets : LabelSets, optional

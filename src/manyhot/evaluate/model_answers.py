@@ -46,8 +46,8 @@ class ModelAnswers:
     def of(cls, source: Source, *, trust_order: bool = False, run: Run = QUIET) -> ModelAnswers:
         """Read the models of a data set.
 
-        Only images that all models predict count. If there are both original labels and label sets, only
-        images with both count, so that top1 and real1 can be compared.
+        Only images that all models predict are used. If there are both original labels and label sets, only
+        images with both are used, so that top1 and real1 can be compared.
 
         Raises
         ------

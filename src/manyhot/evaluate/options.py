@@ -45,8 +45,8 @@ class EvaluateOptions:
     seed
         Seed for the bootstrap.
     map_resamples
-        Number of bootstrap resamples, at most 200, for metrics that are computed again on each resample, such
-        as mAP, AUROC and AURC. Their intervals then come from the bootstrap instead of the jackknife. 0 for
+        Number of bootstrap resamples, at most 200, for metrics that are recomputed on each resample, such as
+        mAP, AUROC and AURC. Their intervals then come from the bootstrap instead of the jackknife. 0 for
         none.
     clusters
         A column of the images table that says which images depend on each other, such as patient_id.

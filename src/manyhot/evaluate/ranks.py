@@ -157,10 +157,10 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
 def image_groups(results: Results, end: End) -> list[list[str]]:
     """Return the models of a data set in groups that were evaluated on the same images.
 
-    Resampled values come with a hash of the images that count. Models without resampled values are assumed to
-    be evaluated on the same images if they have the same number of images, including skipped images. Results
-    of earlier versions have no hashes. In these, models with resampled values but without a pair were
-    evaluated on different images.
+    Resampled values come with a hash of the images that are counted. Models without resampled values are
+    assumed to be evaluated on the same images if they have the same number of images, including skipped
+    images. Results of earlier versions have no hashes. In such results, models with resampled values but
+    without a pair were evaluated on different images.
 
     Parameters
     ----------
@@ -368,8 +368,8 @@ def sensitivity(results: Results, thresholds: Results | None, family: Callable[[
     that weight set sizes also leave out these images, so compare them with *not empty*. *sizes of y* weights
     the values at x for each set size by the frequency of that size at y, and *sizes of x* does the reverse.
     *rated at x* uses only images that raters checked, and *rated, sizes of y* combines *rated at x* with
-    *sizes of y*. *threshold at x* uses another threshold of the labels' probability. Metrics on label sets
-    always leave out images with an empty set, so they have no row *not empty*.
+    *sizes of y*. *threshold at x* uses a different threshold for the probability in the labels. Metrics on
+    label sets always leave out images with an empty set, so they have no row *not empty*.
     """
     values = results.values_at | (thresholds.values_at if thresholds is not None else {})
     first, *others = results.datasets

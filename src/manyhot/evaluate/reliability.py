@@ -85,7 +85,7 @@ def events_of(case: Case) -> tuple[str, ...]:
 
 
 def both_events(case: Case) -> dict[str, Outcomes]:
-    """Return confidence and correctness for each event, on the images that count for all of them.
+    """Return confidence and correctness for each event, on the images that are counted for all of them.
 
     All events use the same images, so only the labels differ. The result is empty if there are no such
     images or no confidences.
@@ -203,12 +203,12 @@ _EDGES = np.array([(0.0, 1.0), *((b / BINS, (b + 1) / BINS) for b in range(BINS)
 def audited_reliability(images: AuditedImages, dataset: str, model: str, case: AuditedCase) -> Iterator[Row]:
     """Yield rows of the reliability table: all images, then each bin of confidence.
 
-    A bin is left out if fewer than `FEWEST_CASES` audited images count in it, unless all images were audited.
-    In the remaining bins, accuracies on label sets have an interval even if people and proposals hardly ever
-    disagree (`reserve` of `manyhot.core.audited.estimate`). The exception is a bin in which fewer than
-    `FEWEST_LEFT` images were not audited, because its estimates are not approximately normal. If all images
-    were audited, accuracies are exact and have no interval. For original labels, the only uncertainty is
-    which images count, so accuracies often have no interval.
+    A bin is left out if fewer than `FEWEST_CASES` audited images are counted in it, or if some of its images,
+    but fewer than `FEWEST_LEFT`, were not audited: its estimates are then not approximately normal (unless
+    intervals are for the population). In the remaining bins, accuracies on label sets have an interval even
+    if people and proposals hardly ever disagree (`reserve` of `manyhot.core.audited.estimate`). If all images
+    were audited, only empty bins are left out, and accuracies are exact and have no interval. For original
+    labels, the only uncertainty is which images are counted, so accuracies often have no interval.
 
     Parameters
     ----------

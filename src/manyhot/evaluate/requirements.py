@@ -224,7 +224,7 @@ def entries_of(specs: Sequence[str]) -> list[Entry]:
     Raises
     ------
     InputError
-        If `specs` is empty, or if a metric lacks an option that has no default.
+        If `specs` is empty, or if a required option of a metric is not set.
     UnknownNameError
         If a metric is not registered.
     """
@@ -249,7 +249,7 @@ def entries_of(specs: Sequence[str]) -> list[Entry]:
 def masks_classes(metrics: Sequence[str] | None) -> bool:
     """Return whether tables of classes leave out pairs without a clear answer.
 
-    They follow the first requested metric that has this option. This metric also decides which model is
+    The tables follow the first requested metric that has this option. This metric also decides which model is
     better.
     """
     return next(iter(_masks(metrics).values()), False)

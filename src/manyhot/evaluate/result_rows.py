@@ -15,7 +15,7 @@ from manyhot.tables import Alignment, schema
 
 @dataclass(slots=True)
 class Number:
-    """A row of the results table. It is not frozen, because that would take three times as long."""
+    """A row of the results table. It is not frozen, because creating it would take three times as long."""
 
     dataset: str
     model: str

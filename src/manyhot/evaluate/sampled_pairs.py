@@ -45,7 +45,7 @@ _NO_VALUES = np.empty(0, np.float32)
 
 
 class CountedImages:
-    """The images that count for each metric of each model; many of these sets are equal.
+    """The images that each metric of each model counts; many of these sets are equal.
 
     Parameters
     ----------
@@ -81,14 +81,14 @@ class CountedImages:
             )
 
     def bits(self, metric: str, model: str) -> bytes | None:
-        """Return whether each image counts, eight images per byte; None if it is not known."""
+        """Return whether each image is counted, eight images per byte; None if it is not known."""
         key = self._keys.get((metric, model))
         if key is None:
             return None
         return self._bits.setdefault(key, np.packbits(self._masks[key]).tobytes())
 
     def groups(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.intp]:
-        """Return a number for each model, the same for models that count the same images, shape (M,)."""
+        """Return a number for each model, shape (M,), equal for models with the same counted images."""
         keys = [self._keys[metric, m] for m in models]
         groups: npt.NDArray[np.intp] = np.unique(keys, return_inverse=True)[1]
         return groups
@@ -100,7 +100,7 @@ class CountedImages:
     def n_shared(
         self, metric: str, models: Sequence[str], a: Ints, b: Ints, weights: Floats | None = None
     ) -> Ints:
-        """Return the number of images that the metric counts for both models of each pair, shape (P,).
+        """Return the number of images that are counted for both models of each pair, shape (P,).
 
         With weights of the images, shape (n,), it is the rounded sum of the weights.
         """
@@ -112,7 +112,7 @@ class CountedImages:
         return np.asarray(shared[at[a], at[b]])
 
     def digest(self, metric: str, model: str) -> str | None:
-        """Return a hash of the ids of the images that count, in any order; None if they are not known."""
+        """Return a hash of the ids of the counted images, in any order; None if they are not known."""
         key = self._keys.get((metric, model))
         if key is None:
             return None
@@ -271,7 +271,7 @@ class SampledPairs:
             self._right[metric, model] = np.packbits(right)
 
     def add_changes(self, model: str, metric: str, changes: Floats) -> None:
-        """Add the change of a value when leaving out each image that counts, or each cluster, shape (m,)."""
+        """Add the change in a value from leaving out each counted image, or each cluster, shape (m,)."""
         if not self.is_collecting:
             return
         self._changes[metric, model] = changes.astype(np.float32)
@@ -297,7 +297,7 @@ class SampledPairs:
         self._changes.sort(lambda pair: order[(*pair[::-1], ALL)])
 
     def samples(self, dataset: str) -> pa.Table:
-        """Return the samples table, with what `of_samples` needs to compare the models with further ones."""
+        """Return the samples table, with the data that `of_samples` needs to compare models with others."""
         if not self.is_collecting or sum(c.nbytes for c in self._changes.values()) > MOST_STORED:
             return samples_table(dataset, self._samples, self._counted)
         by_changes = ((model, metric, ALL) for metric, model in self._changes)

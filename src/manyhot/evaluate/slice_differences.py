@@ -44,7 +44,7 @@ def sliced(results: Results, dataset: str) -> list[str]:
 
 
 def by_slice(results: Results, dataset: str) -> list[Difference]:
-    """Return the differences of the leading metric between the second model and the first on each slice.
+    """Return the differences in the leading metric between the second model and the first on each slice.
 
     The p-values are adjusted by Holm's method for the number of slices. The list is empty unless there are
     two models that are compared on slices.

@@ -62,7 +62,7 @@ class Slices:
         Ids of the classes that have a slice by original label, ``class=KEY``. There can be thousands of them,
         so they have no masks.
     standing : int
-        Number of slices that are made without being requested. They come first in `names`.
+        Number of slices that are created without being requested. They come first in `names`.
     """
 
     names: tuple[str, ...]
@@ -99,7 +99,7 @@ def make_slices(
     requested : iterable of str
         Slices by original label: ``class=KEY``, or ``class`` for all classes. Slices by a column of the
         images table: ``COLUMN`` for all its values, ``COLUMN=VALUE``, ``COLUMN=*`` for images with a value,
-        ``COLUMN>=NUMBER`` or ``COLUMN<=NUMBER``. Default slices, such as ``n_labels``, are not made again.
+        ``COLUMN>=NUMBER`` or ``COLUMN<=NUMBER``. Default slices, such as ``n_labels``, are not created twice.
 
     Raises
     ------
@@ -372,7 +372,7 @@ def model_cases(
     Parameters
     ----------
     source : Source
-        A data set, as `manyhot.data.inputs.open_inputs` yields it.
+        A data set, as yielded by `manyhot.data.inputs.open_inputs`.
     depth : int
         Number of top classes per image, for models with scores of all classes.
     trust_order : bool

@@ -135,7 +135,7 @@ class Evaluator:
         InputError
             If the batch is malformed, or if a name is not in the class list. The batch is then not added.
         MatchError
-            If the classes of a table or the columns of a frame are not those of the evaluator.
+            If the classes of a table or the columns of a frame differ from those of the evaluator.
         """
         labels, listed = self._read_table(labels)
         is_table = isinstance(labels, Labels)

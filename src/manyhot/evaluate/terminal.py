@@ -327,7 +327,7 @@ def change_lines(drops: Sequence[Row]) -> Iterator[str]:
 
 
 def apart_lines(results: Results, ranks: pa.Table) -> Iterator[str]:
-    """Yield sentences about data sets that share too few models with the first to be compared with it."""
+    """Yield sentences about data sets with too few models in common with the first to be compared with it."""
     ends = zip(ranks["dataset_x"].to_pylist(), ranks["dataset_y"].to_pylist(), strict=True)
     compared = {name for x, y in ends if x != y for name in (x, y)}
     models: dict[str, set[str]] = {}

@@ -171,7 +171,7 @@ def read_diagnosis(folder: Path) -> dict[str, pa.Table]:
 
 
 def picture(folder: Path, file: str | None, title: str, text: str = "", mark: str = "") -> StripPicture:
-    """Return a picture from a file; `uri` is empty if this is missing, too large or outside the folder."""
+    """Return a picture from a file; `uri` is empty if the file is absent, too large or outside the folder."""
     data = _bytes(folder, file) if file else b""
     kind = next((kind for head, kind in _KINDS.items() if data.startswith(head)), "")
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}" if kind else ""
@@ -207,8 +207,8 @@ def listing(
 ) -> Listing:
     """Return a table of the first `MOST_ROWS` rows, whose first cells link to the addresses from `link`.
 
-    Empty columns and text columns of dashes are left out. A text column with the same value in all rows
-    becomes a sentence above the table.
+    Empty columns, and text columns that contain only dashes, are left out. A text column with the same value
+    in all rows becomes a sentence above the table.
     """
     all_rows = list(rows)
     shown = [cells(row) for row in all_rows[:MOST_ROWS]]
@@ -302,9 +302,9 @@ OF_IMAGES = (
 class NextStep(NamedTuple):
     """What to do after a diagnosis: a sentence, and the command.
 
-    A chapter registers its step as `next`. In the command, DATASET stands for labels, IMAGES stands for
-    images, OUT stands for the folder of the diagnosis, and a word in capital letters after an option stands
-    for the value of that option.
+    A chapter registers its step as `next`. In the command, DATASET stands for the labels, IMAGES for the
+    images, OUT for the folder of the diagnosis, and a word in capital letters after an option for the value
+    of that option.
     """
 
     text: str

@@ -17,7 +17,7 @@ from manyhot.report.text import counted, listed, metric, ordinal, title_of
 
 
 class Anchors:
-    """Creates readable anchors that are unique in a page and do not change when the report is made again.
+    """Creates readable anchors that are unique in a page and do not change when the report is regenerated.
 
     Examples
     --------

@@ -379,7 +379,7 @@ class Renderer:
 
     @property
     def is_mine(self) -> bool:
-        """Whether the renderer runs and was started by this process, not by one from which it was forked."""
+        """Whether the renderer runs and was started by this process, not by its parent before a fork."""
         return self._owner == os.getpid() and self._process.poll() is None
 
     def draw(self, panels: Sequence[str]) -> list[str] | None:

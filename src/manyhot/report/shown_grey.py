@@ -48,15 +48,15 @@ _SIXTEEN_BITS = 65535.0
 def display_window(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     """Return the values of an image as greys, scaled between two percentiles of the values.
 
-    Values up to the lower percentile become 0, values from the upper percentile on become 255, and those in
-    between are scaled linearly. If the percentiles are equal, the minimum and the maximum are used instead;
-    if these are equal, too, the range of 16 bits is used.
+    Values at or below the lower percentile become 0, values at or above the upper percentile become 255, and
+    those in between are scaled linearly. If the percentiles are equal, the minimum and the maximum are used
+    instead; if these are equal, too, the range of 16 bits is used.
 
     Parameters
     ----------
     values : array-like, shape (height, width) or (height, width, channels)
         All colour channels share the percentiles, so that hues are preserved. Values that are not finite
-        become black and do not count.
+        become black and do not affect the percentiles.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def show_colours(image: Image) -> None:
 
 
 def is_misread(image: Image) -> bool:
-    """Return whether Pillow alone would read noise from the image, because it takes bytes for values.
+    """Return whether Pillow alone would read noise from the image, because it mistakes bytes for values.
 
     This concerns uncompressed TIFFs that store one channel after the other.
     """

@@ -176,7 +176,7 @@ def claim_places(claim: Claim, study: Study) -> list[Place]:
 def differences_table(study: Study, measurements: Measurements) -> pa.Table:
     """Return the difference of each claim and its variances, over all pairs and for each pair.
 
-    From this table and the values of ``runs``, `effects_table` can be computed again without resamples.
+    From this table and the values of ``runs``, `effects_table` can recompute the effects without resamples.
     """
     made = []
     for claim in study.claims:

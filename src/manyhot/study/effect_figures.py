@@ -181,7 +181,7 @@ def _either(test: str, yes: Any, no: Any) -> Any:
 def draw_seeds(
     runs: pa.Table, means: pa.Table, shown: Sequence[str], metrics: Mapping[str, Metric]
 ) -> list[Figure]:
-    """Return one figure per data set and network. It shows the metrics `shown` for every arm and seed."""
+    """Return one figure per data set and network. Each shows the metrics `shown` for every arm and seed."""
     of_all = [r for r in means.to_pylist() if r["slice"] == "all" and r["arm"] != "all"]
     wanted = [r for r in of_all if r["metric"] in shown]
     points = [r for r in runs.to_pylist() if r["slice"] == "all" and r["value"] == r["value"]]

@@ -84,7 +84,7 @@ class StudyDataSet:
     settings : Mapping
         Settings of the recipe for this data set.
     version : int
-        Version of `make`. If it changes, the data set and its results are made again.
+        Version of `make`. If it changes, the data set and its results are regenerated.
     planted : tuple of str
         Metrics of an effect that was planted in the images of this data set, such as a companion. Claims do
         not average them with the same metrics of a data set without a planted effect.
@@ -118,7 +118,7 @@ class Arm:
         Arms on which this arm depends. They are trained first, with all seeds on the same data set and
         network. ``run.of(arm, seed)`` returns their runs.
     version : int
-        Version of `labels`. If it changes, the labels are made again.
+        Version of `labels`. If it changes, the labels are regenerated.
     """
 
     name: str
@@ -284,7 +284,7 @@ class Claim:
         the main claims, and the p-value of another claim over all claims.
     called : (str, str)
         Names of the verdicts *better* and *worse* on the page. Rankings, for example, are not better or
-        worse, but more or less alike.
+        worse, but more or less similar.
     """
 
     name: str

@@ -50,8 +50,8 @@ def accuracy_measure(
     Parameters
     ----------
     *metrics : str
-        Names or call strings, such as ``map_macro`` or ``map_macro(masked=True)``. By default, the accuracy
-        by label and by label set, and mean average precision.
+        Names or call strings, such as ``map_macro`` or ``map_macro(masked=True)``. By default, accuracy on
+        original labels and on label sets, and mean average precision.
     name : str
     split : str
         ``test`` or ``val``.
@@ -77,7 +77,7 @@ def calibration_measure(
     Parameters
     ----------
     *metrics : str
-        By default, the calibration error by label and by label set, and the Brier score.
+        By default, the calibration error on original labels and on label sets, and the Brier score.
     name, split, engine, version
         As in `accuracy_measure`.
     """

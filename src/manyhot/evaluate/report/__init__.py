@@ -137,7 +137,7 @@ def build_report(
     figures: Sequence[Figure] = (),
     undrawn: str = "",
 ) -> Report:
-    """Collect the contents of a report; the parameters are those of `manyhot.evaluate.report.write_report`.
+    """Collect the contents of a report; the parameters are as in `manyhot.evaluate.report.write_report`.
 
     Raises
     ------

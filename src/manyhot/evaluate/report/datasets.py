@@ -63,7 +63,7 @@ class Model:
     own : bool
         Whether the model is one of the user's own models, which are highlighted.
     look : int, optional
-        Number of the colour of the model, from 0 to `LOOKS` - 1; None if it has no colour of its own.
+        Index of the model's colour, from 0 to `LOOKS` - 1; None if it has no colour of its own.
     images : int
         Number of images that the model was evaluated on, including skipped images.
     is_ranked : bool
@@ -146,8 +146,8 @@ class Rank:
 class Standing:
     """The ranks of one of the user's own models.
 
-    `same` contains the models that do not differ from it beyond noise by the metric `compared`. This metric
-    is None if there are no pairs. `n_untested` is the number of models whose difference from it has
+    `same` contains the models that do not differ from this model beyond noise by the metric `compared`, which
+    is None if there are no pairs. `n_untested` is the number of models whose difference from this model has
     no p-value.
     """
 
@@ -162,7 +162,7 @@ class Standing:
 class DataSet:
     """The contents of the report about one data set.
 
-    `models` are sorted by the metric `primary`, the best first. `decimals` is the number of decimals of
+    `models` are sorted by the metric `primary`, the best first. `decimals` is the number of decimal places of
     percentages. `anchors` are the anchors of the rows of the user's own models, by model index. `compared`
     says which pairs of models are compared.
     """

@@ -287,7 +287,7 @@ def test_robustness_names_the_extremes(by_name):
     assert found["alpha"]["y"] == -0.1
     named = [r["model"] for r in rows(figure, "above-top1-names")]
     assert named[:2] == [given.MODELS[-1], "alpha"]
-    assert "alpha lowest with −0.1" in figure.alt
+    assert "alpha is lowest (−0.1" in figure.alt
 
 
 def test_what_is_named_is_on_the_axes_and_inside_the_panel():

@@ -185,8 +185,9 @@ def label_errors(frames: Frames, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         f"How many of the remaining errors are label errors, {title_of(dataset)}",
-        f"{points_said(both.height, 'the 95 % intervals')} In a label error, the top class is in the "
-        "label set: the label, not the model, is wrong or incomplete." + beyond_said([panel]),
+        f"{points_said(both.height, 'the 95 % intervals')} If the top class is in the label set, "
+        "the error is due to the label, which is wrong or incomplete, and not to the model."
+        + beyond_said([panel]),
         f"In {100 * best['y']:.1f} % of the errors of {best['model']}, the most accurate model "
         f"({100 * best['x']:.1f} %), the top class is in the label set.",
         compose([panel], frames.own),
@@ -317,7 +318,7 @@ def draw_trust(frames: Frames) -> list[Figure]:
     """Return the figures of the section, one per model.
 
     If a data set has no original labels, there is nothing to compare label sets with, so only audits are
-    drawn. In an audit, a model without a bin of enough audited images has no figure.
+    drawn. In an audit, a model without a bin that contains enough audited images has no figure.
     """
     table, drawn = frames["reliability"], list[Figure]()
     compared = pl.col("event") == "label"

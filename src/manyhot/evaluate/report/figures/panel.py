@@ -101,7 +101,7 @@ def compose(panels: Sequence[Panel], own: Iterable[str] = (), *, columns: int = 
 
 
 def plain(sheet: Sheet, *ends: str) -> Sheet:
-    """Return a sheet, without intervals if there are many models: these would double the size of the page."""
+    """Return a sheet, without intervals if there are many models: they would double the size of the page."""
     if len(set(sheet.get("model", ()))) <= CROSSES:
         return sheet
     return {name: values for name, values in sheet.items() if name not in ends}
@@ -113,7 +113,12 @@ def beyond_said(panels: Sequence[Panel]) -> str:
     if not names:
         return ""
     which = listed(names, 5) if len(names) <= 5 else counted(len(names), "model")
-    return f" {which} {'is' if len(names) == 1 else 'are'} beyond the axes of a panel and not drawn there."
+    lies = (
+        "lies outside the axes of a panel and is"
+        if len(names) == 1
+        else "lie outside the axes of a panel and are"
+    )
+    return f" {which} {lies} not drawn in it."
 
 
 def line_said(panel: Panel) -> Panel:
@@ -235,7 +240,7 @@ def _hoisted(layers: list[Spec]) -> Spec:
 
 
 class Frames:
-    """The tables as frames, each of which is made once, and the queries that several figures share.
+    """The tables as frames, each of which is created once, and the queries that several figures share.
 
     Parameters
     ----------

@@ -85,7 +85,9 @@ def order_agreement(frames: Frames) -> Figure | None:
     panel = _square(rows, ends, columns) if dense else _list(rows[:ORDERS], ends[:ORDERS])
     least = rows.sort("tau").row(0, named=True)
     n = rows.height
-    left_out = f" {ORDERS} of {n:,} pairs of orders are drawn; all are in the table." if n > ORDERS else ""
+    left_out = (
+        f" Only {ORDERS} of {n:,} pairs of orders are shown; the table contains all." if n > ORDERS else ""
+    )
     return Figure(
         "rank-agreement",
         "ranks",

@@ -178,7 +178,7 @@ def typical(values: Iterable[float | None]) -> list[float]:
 
 
 def shown(values: Iterable[float | None]) -> list[float]:
-    """Return the values that an axis shows: all, or only `typical` ones if outliers would squeeze these."""
+    """Return the values that an axis shows: all, or only `typical` ones if outliers would compress these."""
     known = [v for v in values if v is not None]
     near = typical(known)
     squeezed = near and max(near) - min(near) < SQUEEZED * (max(known) - min(known))

@@ -113,7 +113,7 @@ def _metrics(rows: pl.DataFrame) -> list[str]:
 def accuracy_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
     """Plot accuracy on the second data set against accuracy on the first, with one panel per metric.
 
-    The axes are those on which the points come closest to straight lines.
+    The axes are chosen so that the points come closest to straight lines.
     """
     each = rows.filter(pl.col("model").is_not_null())
     used = _metrics(each)[:PANELS]
@@ -314,8 +314,8 @@ def robustness_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Fig
 def _extremes_said(rows: pl.DataFrame, metric: str) -> str:
     top, *_, low = _extremes(rows) * 2
     values = dict(zip(rows["model"], rows["above_fit"], strict=True))
-    said = f"By {short(metric)}, {top} is highest with {signed(100 * values[top])} points"
-    return said + (f" and {low} lowest with {signed(100 * values[low])}." if low != top else ".")
+    said = f"{short(metric)}: {top} is highest ({signed(100 * values[top])} points)"
+    return said + (f" and {low} is lowest ({signed(100 * values[low])})." if low != top else ".")
 
 
 def _above(rows: pl.DataFrame, metric: str, x: str, own: tuple[str, ...]) -> Panel:

@@ -24,7 +24,7 @@ PARKED = 0
 
 
 # Built once, because each page that is assigned needs them: to build one takes as long as to run it.
-_PAGE = sa.bindparam("page")
+_PAGE: sa.BindParameter[int] = sa.bindparam("page")
 _COUNT_SLOTS = sa.select(sa.func.count()).where(_SLOTS.c.page_id == _PAGE)
 _ASKED = (
     sa.select(_QUESTIONS.c.class_id)

@@ -355,7 +355,7 @@ def _left(connection: sa.Connection, rater: Rater) -> list[Visit]:
 
 
 # Built once: to build a statement takes as long as to run it.
-_RATER = sa.bindparam("rater")
+_RATER: sa.BindParameter[int] = sa.bindparam("rater")
 _LEFT = (
     sa.select(_VISITS.c.id)
     .outerjoin(_SLOTS, _SLOTS.c.id == _VISITS.c.slot_id)

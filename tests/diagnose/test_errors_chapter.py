@@ -74,8 +74,8 @@ def test_several_models_and_a_minimum_confidence(tmp_path):
     said = words(found(["model-failure"], *models, min_confidence=0.9, event="set").write(tmp_path)[-1])
     assert said.startswith(
         "What the errors are net1 makes 10 errors on 40 images of pets (25 %), by the label set: the 1 with "
-        "a confidence above 0.9 are 100 % model-failure. 6 models were compared. The figure shows the 3 with "
-        "the fewest errors, and the table all of them."
+        "a confidence above 0.9 are 100 % model-failure. 6 models were compared. The figure shows the 3 "
+        "models with the fewest errors; the table shows all models."
     )
     assert (
         "Next: find groups of images on which the model fails. manyhot diagnose groups DATASET "

@@ -126,7 +126,9 @@ def test_what_the_label_sets_record_is_kept(sets, tmp_path):
 
 def test_bad_input(sets):
     votes = answers([("x.jpg", "Hund", ("no",))])
-    with pytest.raises(MatchError, match="Raters answered about images that are not in the label sets"):
+    with pytest.raises(
+        MatchError, match="Raters answered questions about images that are not in the label sets"
+    ):
         aggregate(votes, labels=sets)
     with pytest.raises(InputError, match="not in the class list"):
         aggregate(answers([("a.jpg", "Maus", ("no",))]), labels=sets)

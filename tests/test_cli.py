@@ -159,7 +159,7 @@ def test_wrong_usage(run, small, arguments, text):
 
 def test_options_that_exclude_each_other(run, small):
     done = run("predict", ".", "--model", "x", "--top", "3", "--dense", code=2)
-    assert done.stderr.startswith("Error: --top and --dense exclude each other.")
+    assert done.stderr.startswith("Error: --top and --dense cannot be combined.")
 
 
 def test_convert(run, small):
@@ -304,7 +304,7 @@ def test_own_model_of_another_data_set(run, small, mirror):
         "  got:     ids such as a.jpg\n"
         "  allowed: ILSVRC2012_val_00000001.JPEG (imagenet-val) or "
         "f4603db396353d99a52840da512a04c1f79b1fef.jpeg (imagenetv2-matched-frequency)\n"
-        "  do:      pass the row order with --rows, or predict one of these data sets\n"
+        "  do:      pass the row order with --rows, or run predict on one of these data sets\n"
     )
 
 

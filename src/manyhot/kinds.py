@@ -61,7 +61,7 @@ def _required(key: Key) -> Key:
 
 _FLAG = Key("True or False", lambda v: isinstance(v, bool))
 _TEXT = Key("a text", lambda v: isinstance(v, str))
-_TEXTS = _texts_among("a tuple of texts", lambda text: True)
+_TEXTS = _texts_among("a tuple of strings", lambda text: True)
 _SHARE = Key("a number above 0, up to 1", lambda v: is_number(v) and 0 < v <= 1)
 _NUMBER = Key("a number", is_number)
 _FUNCTION = Key("a function", callable)

@@ -515,7 +515,7 @@ def test_the_original_label_is_one_more_rater():
         ),
         (
             lambda: golden_bayes(votes(BY_HAND)),
-            "This method needs golden answers: answers of experts to questions that raters also answered.\n"
+            "This method needs golden answers: experts' answers to questions that raters also answered.\n"
             "  got:     none\n"
             "  do:      pass golden answers with `golden`, or use dawid-skene, which needs no golden answers",
         ),
@@ -531,8 +531,8 @@ def test_the_original_label_is_one_more_rater():
             lambda: golden_bayes(votes(BY_HAND), golden_questions([0, 0, 0, 0, 5], GOLDEN)),
             "No rater answered a golden question with the truth yes.\n"
             "  got:     8 answers, all to golden questions with the other truth\n"
-            "  allowed: answers of raters to golden questions of both kinds, with the truth yes and with the "
-            "truth no\n"
+            "  allowed: raters' answers to golden questions with the truth yes and to others with the truth "
+            "no\n"
             "  do:      ask raters golden questions with the truth yes, too, or use dawid-skene, which "
             "needs no golden answers",
         ),
@@ -572,7 +572,7 @@ def test_golden_questions_that_no_rater_answered():
     with pytest.raises(InputError) as error:
         golden_bayes(votes(BY_HAND), golden)
     assert str(error.value) == (
-        "This method needs golden answers: answers of experts to questions that raters also answered.\n"
+        "This method needs golden answers: experts' answers to questions that raters also answered.\n"
         "  got:     2, which no rater answered\n"
         "  do:      pass golden answers with `golden`, or use dawid-skene, which needs no golden answers"
     )

@@ -131,7 +131,8 @@ def test_a_sample_that_was_not_drawn_by_the_probabilities_is_refused():
         "The audited images were not drawn with the recorded probabilities.\n"
         "  got:     3 audited images\n"
         "  allowed: 5, the sum of the probabilities\n"
-        "  do:      answer all images of the sample, or keep only the first images of its random order, "
+        "  do:      answer the questions about all images of the sample, or keep only the first images of "
+        "its random order, "
         "provided that people answered all of them"
     )
     stratified = stratified_design(np.repeat([4, 9], 5), 4)
@@ -150,7 +151,7 @@ def test_a_sample_that_was_not_drawn_by_the_probabilities_is_refused():
         "The audited images were not drawn with the recorded probabilities.\n"
         f"  got:     groups of images are over- or underrepresented (p = {p:.1g})\n"
         "  allowed: p of at least 0.0001\n"
-        "  do:      answer the images that were drawn, in the order in which they were drawn"
+        "  do:      answer the questions about the drawn images, in the order in which they were drawn"
     )
 
 

@@ -355,7 +355,7 @@ def test_infinite_logits(row, name):
         "  where:   row 1\n"
         "  got:     1 of 2 rows\n"
         "  allowed: finite logits; minus infinity for a class that is ruled out\n"
-        "  do:      predict these images again; half precision overflows in some models"
+        "  do:      run predict on these images again; half precision overflows in some models"
     )
 
 

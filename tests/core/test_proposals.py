@@ -252,13 +252,13 @@ def test_nothing_known():
     assert error_of("real-search", ensemble()) == (
         "The rule real-search needs known label sets.\n"
         "  got:     none\n"
-        "  allowed: label sets or golden answers of some of the images\n"
+        "  allowed: label sets or golden answers for some of the images\n"
         "  do:      pass them with `known_labels`"
     )
     assert error_of("mean-probability", ensemble()) == (
         "The rule mean-probability needs known label sets.\n"
         "  got:     none\n"
-        "  allowed: label sets or golden answers of some of the images\n"
+        "  allowed: label sets or golden answers for some of the images\n"
         "  do:      pass a threshold: mean-probability(threshold=0.05)"
     )
 
@@ -289,7 +289,7 @@ def test_nothing_to_fit_temperatures_on():
     assert error_of("mean-probability(threshold=0.1)", ensemble(label=(-1, -1, -1))) == (
         "There are no labels for fitting temperatures.\n"
         "  got:     no known label set and no original label\n"
-        "  allowed: known label sets or original labels of some of the images"
+        "  allowed: known label sets or original labels for some of the images"
     )
 
 

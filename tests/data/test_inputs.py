@@ -103,7 +103,7 @@ def test_a_file_that_declares_another_kind_of_scores(tmp_path):
     with pytest.raises(InputError) as error:
         list(source.models())
     assert str(error.value) == (
-        "The predictions declare another kind of scores.\n"
+        "The predictions declare a different kind of scores.\n"
         f"  where:   {tmp_path / 'net.parquet'}\n"
         "  got:     probability\n"
         "  allowed: logit\n"

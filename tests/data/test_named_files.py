@@ -55,7 +55,7 @@ def test_a_text_is_no_class_and_a_name_is_one_model():
 
     missing = (
         "There is no such predictions file.\n  where:   model m\n  got:     {}\n"
-        "  allowed: the path of a file or a folder; or classes as a list, with one for each image"
+        "  allowed: the path of a file or folder; or a list of classes, one for each image"
     )
     assert message({"m": "cat"}) == missing.format("cat")
     for models in ({"m": "alone/others.csv"}, {"n": SCORES["p"], "m": "alone/others.csv"}):

@@ -85,7 +85,7 @@ def test_several_splits_and_streams_are_refused():
     with pytest.raises(InputError) as error:
         map_macro(data_set().to_iterable_dataset())
     assert str(error.value) == (
-        "The rows of this data set can only be read one after the other.\n  got:     IterableDataset\n"
+        "This data set can only be read sequentially.\n  got:     IterableDataset\n"
         "  allowed: a data set in memory or on disk\n"
         "  do:      load it without streaming=True, or pass Dataset.from_list(list(dataset), "
         "features=dataset.features)"

@@ -156,4 +156,4 @@ def test_classes_that_nobody_was_asked_about_need_no_scores(tmp_path):
     pd.DataFrame(TRUTH, IDS, NAMES).assign(remark2=None).to_csv(path, index_label="image")
     found = evaluate(path, SCORES, scores="probability", metrics=["map_macro"])
     assert found.value("map_macro") == pytest.approx(average_precision_score(TRUTH, SCORES), abs=1e-9)
-    assert any("nobody was asked about: remark2" in note for note in found.notes)
+    assert any("no rater was asked about: remark2" in note for note in found.notes)

@@ -46,7 +46,8 @@ def test_the_terminal_judges_classes_and_not_the_top_class(found):
     mean = np.mean([r["ece"] for r in found.class_calibration.to_pylist()])
     assert lines[0].startswith(
         f"The class probabilities of net are wrong by {mean:.3f} on average over 3 classes (class-wise ECE), "
-        "measured per class on the 600 images of rays for which its label is known, including images without "
+        "measured per class on the 600 images of rays for which the label of the class is known, including "
+        "images without "
         "any valid class; "
     )
     assert (

@@ -46,8 +46,8 @@ def test_the_first_sentence_counts_pairs_on_all_images(rays, found):
     wrong, missed = kinds.count("false positive"), kinds.count("miss")
     absent, present, empty = np.sum(valid == 0), valid.sum(), np.sum(~valid.any(axis=1))
     assert lines[0].startswith(
-        f"net makes {wrong:,} of {absent:,} possible false positives and misses {missed:,} of {present:,} "
-        f"valid classes, on 500 images of rays, of which {empty:,} have no valid class. "
+        f"net makes {wrong:,} of the {absent:,} possible false positives, and misses {missed:,} of the "
+        f"{present:,} valid classes, on 500 images of rays, of which {empty:,} have no valid class. "
     )
     assert f"first 10 of {len(kinds):,} false positives and misses, the most confident of each first" in lines
     head = next(line for line in lines if "confidence" in line and line.startswith("image"))

@@ -320,7 +320,7 @@ def test_what_is_refused():
     labels = write_labels(range(20, 30))
     assert labels.image_id[0].as_py() == "20.png"
     assert refused(MatchError) == (
-        "The labels are for other images.\n"
+        "The labels are for different images.\n"
         "  where:   tints\n"
         "  got:     labels of 20.png\n"
         "  allowed: images such as 00.png"

@@ -176,8 +176,9 @@ def test_nothing_is_together():
         "no rater was asked about a class other than the original labels"
     )
     assert (
-        "an error may be a wrong or missing label, whatever its kind: the kinds cannot show it, because only "
-        "the original labels are known. To list the labels that may be wrong or missing: manyhot diagnose "
+        "an error may be due to a wrong or missing label, whatever its kind: the kinds cannot show this, "
+        "because only the original labels are known. To list the labels that may be wrong or missing: "
+        "manyhot diagnose "
         "labels DATASET --predictions FOLDER"
     ) in found.notes
     assert list(found.models[0].counts) == ["model-failure"]
@@ -421,7 +422,7 @@ def test_infinite_logits_are_refused(labels):
         "  where:   m, image 1.jpg\n"
         "  got:     1 of 3 rows\n"
         "  allowed: finite logits; minus infinity for a class that is ruled out\n"
-        "  do:      predict these images again; half precision overflows in some models"
+        "  do:      run predict on these images again; half precision overflows in some models"
     )
 
 

@@ -74,8 +74,8 @@ def test_several_models_and_a_minimum_confidence(tmp_path):
     said = words(found(["model-failure"], *models, min_confidence=0.9, event="set").write(tmp_path)[-1])
     assert said.startswith(
         "What the errors are net1 makes 10 errors on 40 images of pets (25 %), by the label set: the 1 with "
-        "a confidence above 0.9 are 100 % model-failure. 6 models were compared. The figure shows the 3 with "
-        "the fewest errors, and the table all of them."
+        "a confidence above 0.9 are 100 % model-failure. 6 models were compared. The figure shows the 3 "
+        "models with the fewest errors; the table shows all models."
     )
     assert (
         "Next: find groups of images on which the model fails. manyhot diagnose groups DATASET "
@@ -90,8 +90,9 @@ def test_errors_on_single_labels_may_be_wrong_labels(tmp_path):
     call = "manyhot diagnose errors labels.csv --predictions net.parquet --min-confidence 0.9"
     said = words(replace(result, metadata=about).write(tmp_path, run=Run(call))[-1])
     assert (
-        "100 % model-failure. An error with a confidence above 0.9 may be a wrong or missing label, whatever "
-        "its kind: the kinds cannot show it, because only the original labels are known. The kind" in said
+        "100 % model-failure. An error with a confidence above 0.9 may be due to a wrong or missing label, "
+        "whatever its kind: the kinds cannot show this, because only the original labels are known. The "
+        "kind" in said
     )
     assert "Next: list the labels that may be wrong or missing. manyhot diagnose labels labels.csv" in said
 

@@ -43,7 +43,7 @@ def test_the_note_says_which_names_are_known():
     assert tree.source == "WordNet"
     assert tree.n_counted == 1000
     assert note == (
-        "superclasses are taken from WordNet, which has the names of 19 of 20 classes; no superclass is "
+        "superclasses are taken from WordNet, which contains 19 of the 20 class names; no superclass is "
         "known for pottedplant"
     )
     assert size(tree, VOC, "pottedplant", "chair") > 1000

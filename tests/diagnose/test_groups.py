@@ -253,9 +253,9 @@ def test_what_nearly_all_images_of_a_class_have_cannot_be_tested():
     about = {"models": "1", "min_images": "25"}
     _, bound, _ = groups_result.groups_answer([row], about)
     assert bound == (
-        "Whether a model predicts a class because of 1 of these properties cannot be tested, because fewer "
-        "than 25 images of other classes have the property: tag (dog, 14). Add such images, or paste the "
-        "mark into images with manyhot mitigate, as in the command below."
+        "For 1 of these properties, it cannot be tested whether a model predicts the class because of the "
+        "property, since fewer than 25 images of other classes have it: tag (dog, 14). Add such images, or "
+        "paste the mark into images with manyhot mitigate, as in the command below."
     )
     assert len([*groups_result.groups_answer([row | {"n_other": 25}], about)]) == 2
     assert len([*groups_result.groups_answer([row], {"min_images": "25"})]) == 2

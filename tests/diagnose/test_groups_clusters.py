@@ -99,7 +99,7 @@ def test_many_images_in_clusters_unlike_all_others_are_mentioned():
     table = metadata(2, case=["large"] * 80 + ["small"] * 40 + rest)
     found = diagnose_groups(labels(0), metadata=table, clusters="case", permutations=100)
     assert found.notes[0].endswith(
-        "; 120 images are in clusters with a number of images that no other cluster has, so their outcomes "
+        "; 120 images are in clusters of a size that no other cluster has, so their outcomes "
         "are permuted only within their cluster"
     )
 

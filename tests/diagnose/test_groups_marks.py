@@ -122,8 +122,9 @@ def test_too_few_images_of_other_classes_are_counted_and_the_way_out_is_named(pi
     assert n < 25
     found = ask(images_with(tagged, pictures, tmp_path), LABEL)
     (line,) = [line for line in found.lines() if "cannot be tested" in line]
-    assert line.startswith("Whether a model predicts a class because of ")
-    assert " of these properties cannot be tested, because fewer than 25 images of other classes have" in line
+    assert line.startswith("For ")
+    assert " of these properties, it cannot be tested whether a model predicts the class because of" in line
+    assert ", since fewer than 25 images of other classes have it: " in line
     assert f"yellow tag in the bottom right corner (dog, {n})" in line
     assert line.endswith(
         ". Add such images, or paste the mark into images with manyhot mitigate, as in the command below."

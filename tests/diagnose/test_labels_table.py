@@ -224,8 +224,8 @@ def test_data_sets_are_joined(images):
 
 def test_bad_input(images):
     assert message(InputError, lambda: find(images, [])) == (
-        "Finding label issues needs predictions, and there are none.\n  do:      predict the images with a "
-        "model"
+        "Finding label issues needs predictions, and there are none.\n  do:      run manyhot predict on the "
+        "images"
     )
     blank = Predictions(IDS, "net", np.array(LABEL)[:, None])
     assert message(InputError, lambda: find(images, [blank])) == (
@@ -247,7 +247,7 @@ def test_bad_input(images):
         "Predictions of net are missing for some images.\n"
         "  got:     no prediction for 2 of 6 images, such as e.jpg\n"
         "  allowed: predictions of every model for every image\n"
-        "  do:      predict the other images, or leave out the model or these images"
+        "  do:      run predict on the other images, or leave out the model or these images"
     )
     other = as_labels([[0]] * 6, n_classes=9)
     assert message(MatchError, lambda: find(images, [dense()], confirmed_labels=other)).splitlines()[0] == (
@@ -308,8 +308,8 @@ def test_by_default_what_confident_learning_suspects_in_label_sets():
     assert told(found.table, *names) == issues
     assert len(issues) == 2
     assert found.notes[1] == (
-        "only labels that confident learning suspects are listed; to list all labels from a minimum score "
-        "up, pass `min_doubtful`, such as 0.5"
+        "only the labels suspected by confident learning are listed; to list all labels with at least a "
+        "given score, pass `min_doubtful`, such as 0.5"
     )
 
 

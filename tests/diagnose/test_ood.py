@@ -182,7 +182,7 @@ def test_models_must_predict_both(data):
             ood_predictions=[predictions(ood, theirs, "other")],
         )
     assert str(error.value) == (
-        "No model with confidences predicts both kinds of images.\n"
+        "No model with confidences has predictions for both kinds of images.\n"
         "  got:     net; out-of-distribution: other\n"
         "  allowed: the same models, with probabilities or logits"
     )

@@ -124,9 +124,9 @@ def test_the_answer_comes_first_on_the_terminal_and_the_page(found, tmp_path):
     assert first.startswith("ours, theirs: 16.7 % (")
     assert first.endswith(") of 60 images have the same label set in both protocols.")
     assert (
-        " of the predictions that ours calls wrong are right by theirs, on average over models (n 50).\n"
-        in str(found)
-    )
+        " of the predictions that ours calls wrong are right according to theirs, on average over models "
+        "(n 50).\n"
+    ) in str(found)
     assert (
         "0 of 1 pairs of models change places, none of them beyond noise (p < 0.05 for both differences, "
         "with Holm's correction).\n"

@@ -258,10 +258,7 @@ def test_nothing_in_common_is_refused_or_told():
         "  allowed: models with the same name, and the metric top1 or real1 or mla or map_macro"
     )
     third = results("z", 30, 3, 1.0, "z", ("a",), resamples=0)
-    assert (
-        "y: left out, because no model of x was evaluated on it"
-        in diagnose_robustness([one, other, third]).notes
-    )
+    assert "y: left out, because it shares no model with x" in diagnose_robustness([one, other, third]).notes
 
 
 # Corrupted copies of one data set
@@ -384,7 +381,8 @@ def test_pictures_as_they_are_and_others(copies, got):
     with pytest.raises(InputError) as found:
         judge_corruptions(data(10, 1, 1.0)[0], copies)
     assert str(found.value) == (
-        "Losses to corruption need predictions for the original images and for corrupted images.\n"
+        "Measuring the loss due to corruption requires predictions for the original and for the corrupted "
+        "images.\n"
         f"  got:     {got}\n"
         "  allowed: predictions with the key ('clean', 0), and with the key of a corruption, such as "
         "('fog', 3)"

@@ -201,8 +201,8 @@ def test_a_sure_loss_below_the_threshold_is_no_all_clear():
     row = {"model": "net", "main": 0, "main_name": "dog", "companion_name": "tag", "mark": None, "n": 69}
     row |= {"skipped": None, "lost": 0.12, "lost_hi": 0.2, "control_lost": 0.0, "n_control": 69, "lo": 0.04}
     said = (
-        "lose{} predictions beyond the control, but on fewer than 40 % of the images; most clearly, without "
-        "tag, dog is no longer predicted on 12 % of 69 images, and on 0 % in the control."
+        "lose{} predictions beyond the control, but on fewer than 40 % of the images; in the clearest case, "
+        "without tag, dog is no longer predicted on 12 % of 69 images, compared with 0 % in the control."
     )
     assert conclusion([row | {"companion": 1}], 0.4) == [
         "Marked as shortcuts: 0 of 1 pair.",

@@ -277,7 +277,7 @@ def test_intervals_of_an_audit_that_stopped_early_hold_at_all_numbers_of_answers
     )
     assert found.notes[0].endswith(
         "with answers taken as they are; because the audit stopped early, the intervals are "
-        f"{quantile / 1.959964:.1f} times as wide, so that they are valid at any number of answers; pass "
+        f"{quantile / 1.959964:.1f} times as wide, so that they are valid after any number of answers; pass "
         "`blind_stop` if the stop did not depend on results"
     )
     (pair,) = (r for r in found.pairs.to_pylist() if r["metric"] == "real1")
@@ -500,8 +500,8 @@ def test_a_class_that_the_sample_missed_counts_and_is_noted():
     found = evaluate(proposed, models, audited=world.audited(drawn.drawn), **options)
     assert found.results["lo"].null_count == 0
     text = (
-        "proposed: 1 of 6 classes have no positives in the sample; map_macro assumes that, as models "
-        "predict, other images show these classes; leave out classes that no image shows"
+        "proposed: 1 of 6 classes have no positives in the sample; map_macro assumes that other images show "
+        "these classes, as models predict; leave out classes that no image shows"
     )
     assert text in found.notes
 

@@ -205,13 +205,14 @@ def test_only_images_that_all_models_predict_count(tmp_path):
     made = compare(part, labels=labels, metrics=["real1"], reading=Reading(trust_order=True))
     assert made.results.values_at["mine", "real1", "all"]["a"].n == 20
     assert made.notes == (
-        "mine: 20 of 40 labelled images are compared: those that all models predict "
-        "(10 have no prediction by a, 10 have no prediction by b)",
+        "mine: 20 of 40 labelled images are compared: those with predictions from all models (10 have no "
+        "prediction by a, 10 have no prediction by b)",
     )
     with pytest.raises(MatchError) as error:
         compare([part[0], Predictions(pa.array(ids[30:]), "c", top[:10], n_classes=3)], labels=labels)
     assert str(error.value) == (
-        "No labelled image is predicted by all models.\n  where:   mine\n  got:     a: 30 of 40, c: 10 of 40"
+        "No labelled image has predictions from all models.\n  where:   mine\n  got:     a: 30 of 40, c: 10 "
+        "of 40"
     )
 
 

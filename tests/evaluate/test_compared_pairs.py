@@ -391,7 +391,7 @@ def parse_rows(found, folder):
 def test_the_page_says_what_is_not_compared(judged, data, tmp_path, monkeypatch):
     own = replace(judged["mid"], own=("near", "first"))
     text = page(own, tmp_path / "mid")
-    assert "Models are compared only with mid." in text
+    assert "The other models are compared only with mid." in text
     assert "near on Mine is 3rd of 5" in text or "near on mine is 3rd of 5" in text
     assert "it does not differ beyond noise from mid, and was not compared with 3 other models." in text
     apart = "from every other model that it was compared with, and was not compared with 3 other models."

@@ -53,7 +53,7 @@ def test_original_labels_without_answers_are_left_out(labels):
     told = "\n".join(found.lines())
     assert "original label not valid" in told
     assert "of 3 (33.3%" in told
-    seen = "images that raters have seen, without an answer about the original label"
+    seen = "images that raters have seen but that have no answer about the original label"
     assert any(line.split() == ["left", "out", "of", "both", "2", *seen.split()] for line in found.lines())
 
 

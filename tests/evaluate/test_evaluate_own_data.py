@@ -61,7 +61,7 @@ def test_the_columns_of_scores_without_names_are_in_the_sorted_order_which_is_no
     assert found.notes == (
         "labels: the columns of scores have no names, so they are assumed to be in the sorted order of "
         "their names: "
-        "boat, car, cat and 2 more; pass `classes` if the columns are in another order",
+        "boat, car, cat and 2 more; pass `classes` if the columns are in a different order",
         "labels: a ranking at random has map_macro 40.3%",
     )
 

@@ -518,7 +518,8 @@ def test_links_of_some_models_are_declared_and_not_comparable_with_others():
     assert found.value("ece_set", model="b") == pytest.approx(p.value("ece_set"), abs=1e-5)
     assert found.value("ece_set", model="a") != found.value("ece_set", model="b")
     assert found.notes[0] == (
-        "labels: metrics of probabilities are not comparable across links: the probabilities of 1 model are "
+        "labels: metrics based on probabilities are not comparable across links: the probabilities of 1 "
+        "model are "
         "sigmoids, and those of 1 a softmax; to declare how networks were trained, pass `links`"
     )
 

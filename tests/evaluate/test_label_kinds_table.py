@@ -92,7 +92,7 @@ def test_without_hierarchy_confusion_alone_joins_labels():
         (
             lambda: find_label_kinds(LABELS, [model_of([[1], [2]])]),
             InputError,
-            "Confusion of classes is measured between the first and the second class of a model.\n  where: "
+            "Confusion of classes is measured between a model's top two classes.\n  where: "
             "  model\n"
             "  got:     one class per image\n  allowed: at least the top two classes",
         ),

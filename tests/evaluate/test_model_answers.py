@@ -32,5 +32,5 @@ def test_only_images_of_all_models_with_a_label_set_count():
 def test_models_without_common_images_are_an_error():
     first = Predictions(pa.array(["0"]), "first", classes=np.array([[2]]))
     second = Predictions(pa.array(["3"]), "second", classes=np.array([[1]]))
-    with pytest.raises(MatchError, match="No labelled image is predicted by all models"):
+    with pytest.raises(MatchError, match="No labelled image has predictions from all models"):
         ModelAnswers.of(source_of([first, second]))

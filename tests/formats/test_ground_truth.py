@@ -75,7 +75,7 @@ def test_manifests_that_are_refused(tmp_path):
         "The numbers and the names of classes differ between lines, as if two jobs were mixed.\n"
         f"  where:   {path}, image voc/b.jpg\n"
         "  got:     class 1 is zebra; it is ant on another line\n"
-        "  do:      read the manifest of each job by itself"
+        "  do:      read the manifest of each job separately"
     )
     path = write(tmp_path, one("a.jpg", 1, "ant") | several("a.jpg", {"0": "x"}, {}))
     assert refused(path) == (

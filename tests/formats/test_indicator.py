@@ -104,7 +104,7 @@ def test_chexpert(tmp_path):
     # A class that no report mentions is a class, too; if it is a column of notes, a note names it.
     assert labels.class_list.keys == ("No Finding", "Cardiomegaly", "Lung Lesion", "Edema")
     assert labels.notes == (
-        "the labels have empty columns, for classes that nobody was asked about: Lung Lesion",
+        "the labels have empty columns, for classes that no rater was asked about: Lung Lesion",
     )
     assert sets(labels) == [{"No Finding"}, {"Cardiomegaly"}]
     assert sets(labels, "no") == [{"Cardiomegaly"}, set()]
@@ -365,7 +365,7 @@ def test_scores_that_leave_it_open(tmp_path, message):
         f"  where:   {path}, image b\n"
         "  got:     1 of 4\n"
         "  allowed: finite numbers\n"
-        "  do:      predict these images again; half precision overflows to NaN in some models"
+        "  do:      run predict on these images again; half precision overflows to NaN in some models"
     )
     path.write_text("image_id,cat\na,x\n")
     assert message(lambda: read_predictions(path, format="score-columns")) == (

@@ -272,14 +272,14 @@ BROKEN = {
     "nobody": (
         lambda content: first(content).pop("completed_by"),
         f"An annotation has no rater.\n  where:   {ONE}\n  got:     completed_by absent\n"
-        "  allowed: the number of a user, or an object with an id\n"
+        "  allowed: the id of a user, or an object with an id\n"
         "  do:      export the project again, with its annotators",
     ),
     "somebody without an id": (
         put("completed_by", {"email": "r@example.org"}),
         f"An annotation has no rater.\n  where:   {ONE}\n"
         "  got:     completed_by {'email': 'r@example.org'}\n"
-        "  allowed: the number of a user, or an object with an id\n"
+        "  allowed: the id of a user, or an object with an id\n"
         "  do:      export the project again, with its annotators",
     ),
     "a task twice": (

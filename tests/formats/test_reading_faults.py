@@ -79,7 +79,7 @@ def test_columns_that_are_not_texts(tmp_path, message, columns):
     path = tmp_path / "t.json"
     path.write_text(json.dumps({"columns": columns, "data": [["a", 1, 0.5]]}))
     assert message(lambda: read_predictions(path)) == (
-        f"The columns of the table are not texts.\n  where:   {path}\n  got:     {columns!r}\n"
+        f"The columns of the table do not contain text.\n  where:   {path}\n  got:     {columns!r}\n"
         "  do:      create or download it again"
     )
 

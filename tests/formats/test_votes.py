@@ -192,15 +192,15 @@ BAD = {
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"answer": ["yes", "1", "dunno", "no"]})),
         "A value is not an answer.\n  where:   {folder}/v.csv\n  got:     '1' in 1, 'dunno' in 1 of 4 rows\n"
         "  allowed: no, maybe, yes\n"
-        "  do:      use these words; true and false are also read, and so are 1 and 0 if both occur and no "
-        "other value does",
+        "  do:      use these words; true and false are also accepted, and so are 1 and 0 if both occur and "
+        "there is no other value",
     ),
     "answers as numbers": (
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"answer": [1, 0, 2, 1]})),
         "A value is not an answer.\n  where:   {folder}/v.csv\n  got:     "
         "'1' in 2, '0' in 1, '2' in 1 of 4 rows\n  allowed: no, maybe, yes\n"
-        "  do:      use these words; true and false are also read, and so are 1 and 0 if both occur and no "
-        "other value does",
+        "  do:      use these words; true and false are also accepted, and so are 1 and 0 if both occur and "
+        "there is no other value",
     ),
     "an unknown class": (
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"class_id": [3, 1000, 3, 3]})),
@@ -256,8 +256,8 @@ BAD = {
         ),
         "A value is not an answer.\n  where:   {folder}/k.csv\n  got:     'cat' in 1 of 2 rows\n"
         "  allowed: no, maybe, yes\n"
-        "  do:      use these words; true and false are also read, and so are 1 and 0 if both occur and no "
-        "other value does",
+        "  do:      use these words; true and false are also accepted, and so are 1 and 0 if both occur and "
+        "there is no other value",
     ),
     "no votes": (
         lambda p: read_votes(as_csv(p / "v.csv", {k: [] for k in ROWS})),

@@ -155,7 +155,7 @@ def test_unknown_classes_remain_blank_without_a_no(tmp_path, through):
     converted = convert(path, tmp_path / "back.csv", to="indicator")
     assert (tmp_path / "back.csv").read_text() == written
     assert converted.notes[-1] == (
-        "back.csv has 2 empty cells, for classes that nobody was asked about; "
+        "back.csv has 2 empty cells, for classes that no rater was asked about; "
         "`to`=\"indicator(not_asked='no')\" writes them as 0"
     )
     (tmp_path / "lists.csv").write_text("image,label\na.jpg,cat\nb.jpg,dog\n")

@@ -242,6 +242,6 @@ def test_embeddings_are_not_added_to_predictions(ours, some, tmp_path):
     assert str(error.value) == (
         "The predictions in the folder have no embeddings.\n"
         f"  where:   {tmp_path / 'out/python--ours.good.parquet'}\n"
-        "  do:      choose another `out`, in which all images are predicted again, or run the command "
+        "  do:      choose another `out` to run predict on all images again, or run the command "
         "without `embeddings`"
     )

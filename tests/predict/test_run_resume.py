@@ -318,7 +318,7 @@ def test_labels_in_two_class_lists(folder, tint, tmp_path):
     with pytest.raises(MatchError) as error:
         run(open_source(folder), other, tmp_path / "out", PredictSettings())
     assert str(error.value) == (
-        "The labels of the images in the folder use another class list.\n"
+        "The labels of the images in the folder use a different class list.\n"
         f"  where:   {tmp_path / 'out' / 'images.parquet'}\n"
         f"  got:     that of other: {other.classes.hash}\n"
         f"  allowed: {COLOURS.hash}\n"
@@ -436,7 +436,7 @@ def test_two_shards_of_a_stream_that_name_an_image_alike(few, tint, tmp_path):
         f"  where:   {tmp_path}/{{0..1}}.tar.gz\n"
         f"  got:     {tmp_path}/0.tar.gz/photo.jpg and {tmp_path}/1.tar.gz/photo.jpg\n"
         "  allowed: unique base names, which are the ids of images in compressed or remote archives\n"
-        "  do:      predict the archives one by one, each with its own `out`, or unpack them: images in "
+        "  do:      run predict on each archive separately, with its own `out`, or unpack them: images in "
         "folders and in local .tar files are named by their paths"
     )
     for shard in ("0.tar.gz", "1.tar.gz"):
@@ -455,7 +455,7 @@ def test_two_of_one_name_are_found_in_the_end(few, tint, tmp_path):
         f"  where:   {few}\n"
         f"  got:     {few}/00000.jpg and {few}/00000.jpg\n"
         "  allowed: unique base names, which are the ids of images in compressed or remote archives\n"
-        "  do:      predict the archives one by one, each with its own `out`, or unpack them: images in "
+        "  do:      run predict on each archive separately, with its own `out`, or unpack them: images in "
         "folders and in local .tar files are named by their paths"
     )
 

@@ -185,7 +185,7 @@ ERRORS = {
         "  where:   folder\n"
         "  got:     timm/one: 3 rows\n"
         "  allowed: 4 rows, one per row of the predictions\n"
-        "  do:      predict these images again with manyhot predict --embeddings",
+        "  do:      run manyhot predict --embeddings on these images",
     ),
     "no matrix": (
         lambda: Embedded(INDEX.predictions, INDEX.vectors.ravel()),
@@ -193,7 +193,7 @@ ERRORS = {
         "The number of embeddings differs from the number of predictions.\n"
         "  got:     timm/one: an array of shape (32,)\n"
         "  allowed: 4 rows, one per row of the predictions\n"
-        "  do:      predict these images again with manyhot predict --embeddings",
+        "  do:      run manyhot predict --embeddings on these images",
     ),
     "model": (
         lambda: similar(INDEX, make(4, name="queries", model="timm/two")),

@@ -131,7 +131,7 @@ def test_no_embeddings(write):
         "The folder contains no embeddings.\n"
         "  where:   a\n"
         "  allowed: files in embeddings/ with the names of the predictions\n"
-        "  do:      predict these images again with manyhot predict --embeddings"
+        "  do:      run manyhot predict --embeddings on these images"
     )
 
 
@@ -198,7 +198,7 @@ def test_lengths_differ(write):
         "  where:   a\n"
         "  got:     timm/one: 11 rows\n"
         "  allowed: 12 rows, one per row of the predictions\n"
-        "  do:      predict these images again with manyhot predict --embeddings"
+        "  do:      run manyhot predict --embeddings on these images"
     )
 
 
@@ -224,7 +224,7 @@ def test_broken_embeddings(write, content):
         "The file is not a complete array of embeddings.",
         "  where:   a/embeddings/timm--one.npy",
     ]
-    assert lines[3:] == ["  do:      predict these images again with manyhot predict --embeddings"]
+    assert lines[3:] == ["  do:      run manyhot predict --embeddings on these images"]
 
 
 def test_the_command(write):

@@ -337,14 +337,14 @@ BAD = [
     (
         {"method": "golden-bayes"},
         InputError,
-        "This method needs golden answers: answers of experts to questions that raters also answered.\n"
+        "This method needs golden answers: experts' answers to questions that raters also answered.\n"
         "  got:     none\n"
         "  do:      pass golden answers with `golden`, or use dawid-skene, which needs no golden answers",
     ),
     (
         {"min_precision": 0.9},
         InputError,
-        "`min_precision` needs golden answers: the answers of experts to some of the questions.\n"
+        "`min_precision` needs golden answers: experts' answers to some of the questions.\n"
         "  do:      pass golden answers (`golden`) or a threshold",
     ),
     (

@@ -30,8 +30,8 @@ ALONE = (
 )
 TWO = ALONE.replace("there is only one rater", "there are only two raters")
 SPLIT = (
-    "the raters disagree on 2 of the 3 questions that both answered. There, p is 0.5, and the class is not "
-    "valid; to make it unclear, set `unclear_from` to 0.5"
+    "the raters disagree on 2 of the 3 questions that both answered. For these questions, p is 0.5, and the "
+    "class is not valid; to make it unclear, set `unclear_from` to 0.5"
 )
 UNCOMPARED = (
     "no question was answered by two raters, so the quality of raters cannot be estimated; answers are taken "

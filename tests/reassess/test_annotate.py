@@ -412,7 +412,7 @@ def test_changed_names_of_classes_are_refused_or_recorded(campaign):
     with pytest.raises(MatchError) as error:
         init_campaign("camp", images="images.parquet", classes="swap.csv", add=True)
     assert str(error.value) == (
-        "A class of the campaign gets the name of another, so answers would change their meaning.\n"
+        "A class of the campaign gets the name of another, so the meaning of answers would change.\n"
         "  where:   camp/classes.parquet\n"
         "  got:     goldfish as the name of class 0 (n0), which is the name of class 1 (n1)\n"
         "  allowed: the names of the campaign, or names that no other class of the campaign has\n"
@@ -522,7 +522,7 @@ def test_other_examples_come_too_late(campaign):
     pq.write_table(others, "others.parquet")
     with open_annotation(campaign, examples="others.parquet") as annotation:
         assert annotation.notes == (
-            "the examples that were passed have no effect, because annotation began with different ones. "
+            "the examples that were passed have no effect, because annotation began with different examples. "
             "To use the new examples, export the votes, move annotation.sqlite away and start again",
         )
         assert annotation.store.examples([0, 1, 2]) == before

@@ -100,6 +100,6 @@ def test_only_texts_are_divided():
     with pytest.raises(InputError) as error:
         mh.aggregate(frame().assign(**{"class": 0}), classes=NAMES, format="choices(separator='|')")
     assert str(error.value) == (
-        "Only texts can be divided into classes.\n  where:   votes, column class\n"
+        "Only text can be split into classes.\n  where:   votes, column class\n"
         "  got:     separator='|', and a column of type Int64\n  do:      leave out `separator`"
     )

@@ -204,7 +204,7 @@ def test_a_folder_of_pictures(photos):
         "  where:   pictures\n"
         "  got:     no images.parquet in it\n"
         "  allowed: a folder written by manyhot predict, or a table with the columns image_id and label\n"
-        "  do:      predict the images first: manyhot predict pictures --out predictions"
+        "  do:      run this first: manyhot predict pictures --out predictions"
     )
 
 
@@ -306,7 +306,7 @@ KEYS = "classes, class_hash, n_classes, n_images, call, inputs, version, campaig
         (
             {"inputs": []},
             "The key 'inputs' of a campaign has the wrong type.\n"
-            "  got:     []\n  allowed: an object of texts",
+            "  got:     []\n  allowed: an object of strings",
         ),
         (
             {"campaign": 2, "version": "9.0"},
@@ -351,7 +351,7 @@ def test_the_way_of_a_campaign(photos):
     nothing = {"predictions": 0, "proposals": None, "votes": None, "labels": None}
     assert told() == (
         {"images": 4} | nothing,
-        "predict the images with a model of these classes; without one, ask raters about all 5 classes",
+        "run predict with a model of these classes; without one, ask raters about all 5 classes",
         "manyhot predict IMAGES --model NAME --classes camp/classes.parquet --out camp/predictions\n"
         "manyhot propose camp --rule all-classes",
     )
@@ -500,7 +500,7 @@ def test_no_predictions_yet(photos):
         "The campaign contains no predictions.\n"
         "  where:   camp/predictions\n"
         "  allowed: one table of predictions per model, as manyhot predict writes them\n"
-        "  do:      predict its images: manyhot predict IMAGES --model NAME --out camp/predictions. To ask "
+        "  do:      run: manyhot predict IMAGES --model NAME --out camp/predictions. To ask "
         "raters about all classes, propose with the `rule` all-classes, which needs no predictions"
     )
 

@@ -69,7 +69,7 @@ def test_answers_of_two_raters(sets):
     ]
     text = "\n".join(found.lines())
     assert "1  removed, 1 added, 1 unclear, of 5 asked about" in text
-    assert "2  valid classes of labels, which raters were not asked about" in text
+    assert "2  valid classes in labels that raters were not asked about" in text
     assert "original label" not in text
 
 
@@ -126,7 +126,9 @@ def test_what_the_label_sets_record_is_kept(sets, tmp_path):
 
 def test_bad_input(sets):
     votes = answers([("x.jpg", "Hund", ("no",))])
-    with pytest.raises(MatchError, match="Raters answered about images that are not in the label sets"):
+    with pytest.raises(
+        MatchError, match="Raters answered questions about images that are not in the label sets"
+    ):
         aggregate(votes, labels=sets)
     with pytest.raises(InputError, match="not in the class list"):
         aggregate(answers([("a.jpg", "Maus", ("no",))]), labels=sets)

@@ -210,7 +210,8 @@ def test_status_suggests_it_once_there_are_label_sets(campaign):
     run("aggregate", campaign, "--resamples", "0")
     found = campaign_status(campaign)
     assert found.next_step == (
-        "evaluate models on the label sets, or ask raters again where this is likely to change most"
+        "evaluate models on the label sets, or ask raters again where this is most likely to change the "
+        "states"
     )
     assert found.command.splitlines() == [
         f"manyhot evaluate {campaign} --out {campaign}/results",

@@ -332,7 +332,7 @@ def test_a_pilot_may_have_stopped_early(pilot, tmp_path):
         "without a pilot"
     )
     assert message(InputError, plan, "pilot", width=0.02) == (
-        "The pilot has too few answered images to plan from.\n"
+        "The pilot has too few images with answers to plan from.\n"
         "  where:   pilot\n"
         "  got:     20 of 400 images of the sample\n"
         "  allowed: at least 30\n"

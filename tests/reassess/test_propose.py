@@ -198,7 +198,7 @@ def test_a_label_that_does_not_exist():
 def test_no_predictions():
     assert error_of(images(), []) == (
         "There are no predictions from which to propose labels.\n"
-        "  do:      predict the images with at least one model, or use the `rule` all-classes"
+        "  do:      run manyhot predict with at least one model, or use the `rule` all-classes"
     )
 
 
@@ -246,7 +246,7 @@ def test_images_without_predictions_of_a_model():
         "  where:   two.parquet\n"
         "  got:     no prediction for 2 of 4 images, such as a.jpg\n"
         "  allowed: predictions of every model for every image\n"
-        "  do:      predict the other images, or leave out the model or these images"
+        "  do:      run predict on the other images, or leave out the model or these images"
     )
 
 

@@ -96,7 +96,7 @@ def matrices_of(**changes):
     return pa.table(columns | changes)
 
 
-OTHER_KIND = "The earlier campaign has another kind of votes.\n  where:   `history`\n"
+OTHER_KIND = "The earlier campaign has a different kind of votes.\n  where:   `history`\n"
 SAME_KIND = "\n  do:      omit `history`, or pass a campaign with the same kind of votes"
 REFUSED = {
     "start": (
@@ -147,7 +147,7 @@ REFUSED = {
     ),
     "three truths": (
         lambda: mh.aggregate(answers(5)[1], history=matrices_of(), method="dawid-skene(truth='answers')"),
-        "Using raters' history requires two truths.\n  got:     history and truth='answers'\n"
+        "Using raters' history requires binary truths.\n  got:     history and truth='answers'\n"
         "  allowed: truth='binary'",
     ),
 }
@@ -169,7 +169,7 @@ def test_labels_without_the_table(tmp_path):
     with pytest.raises(InputError) as error:
         mh.aggregate(frame, history=path)
     assert str(error.value) == (
-        f"The table matrices of these labels is missing.\n  where:   {path}\n"
+        f"The table `matrices` that belongs to these labels is missing.\n  where:   {path}\n"
         f"  got:     no {path.stem}-matrices.parquet next to it\n"
         "  do:      aggregate the votes of this campaign again"
     )

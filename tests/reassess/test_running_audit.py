@@ -191,8 +191,8 @@ def test_a_value_without_an_interval_says_why(folder):
     assert np.isnan(found.intervals[2].lo)
     assert not found.intervals[2].decided
     assert found.notes == (
-        "There is no interval (–) while the variance comes from fewer than 10 answered images, or a single "
-        "image could double it.",
+        "There is no interval (–) while the variance comes from fewer than 10 images with answers, or a "
+        "single image could double it.",
     )
 
 

@@ -220,7 +220,7 @@ def test_filters(visit, filters, found):
 def test_nothing_fits(visit):
     page = visit("#show=wrong&above=0.99")
     assert page.locator("#position").text_content() == "0 images"
-    assert page.get_by_text("No image fits these filters.").is_visible()
+    assert page.get_by_text("No image matches these filters.").is_visible()
     page.get_by_role("button", name="clear").click()
     assert page.locator("#position").text_content() == "1 of 12"
 

@@ -211,8 +211,8 @@ def test_two_models_image_by_image(visit, outcome):
     page = visit("#view=pair")
     told = page.locator("#pair-said").text_content()
     assert told == (
-        "On 10 images, first/<b>model is right on 7 and second on 8. A prediction is right if it is in "
-        "the label set or, for images that no rater has seen, if it is the label."
+        "On 10 images, first/<b>model is right on 7 and second on 8. A prediction is right if it is in the "
+        "label set. On images that no rater has seen, it is right if it is the original label."
     )
     named = {
         "both": "both right",
@@ -348,7 +348,7 @@ def test_the_grid_on_paper(visit, many):
     page = visit("#view=grid", many)
     in_sight = page.locator(CELLS).count()
     n_pages, (n_images, text) = pages_of(page)
-    assert (n_images, text) == (240, "The first 240 of 1,000 images that fit the filters.")
+    assert (n_images, text) == (240, "The first 240 of 1,000 images that match the filters.")
     assert 10 <= n_pages <= 20, "four images a line, and no empty pages for the others"
     assert page.locator(CELLS).count() == in_sight, "as before"
 

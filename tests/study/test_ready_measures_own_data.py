@@ -78,7 +78,7 @@ def test_label_sets_and_class_folders_are_joined():
 
 def test_labels_of_images_that_are_not_there():
     next(Path("photos/test").rglob("*.png")).unlink()
-    with pytest.raises(InputError, match="Labelled images are not in the source"):
+    with pytest.raises(InputError, match="Some labelled images are not in the source"):
         made()
 
 

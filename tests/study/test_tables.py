@@ -286,7 +286,7 @@ def test_the_page_tells_what_the_tables_hold_and_is_the_same_each_time(given, tr
     for told in (
         "Do sets help?",
         "Nothing was trained.",
-        "The training of 18 networks took 0 s on ",
+        "Training 18 networks took 0 s on ",
         "Seeds: 0, 1, 2.",
         "It is a toy.",
         "With 3 seeds, intervals are rough",

@@ -123,7 +123,7 @@ def test_samples_from_before_are_drawn_by_numpy(tmp_path):
 def test_random_numbers_of_an_unknown_kind(tmp_path):
     path = rewritten(tmp_path / "s.parquet", random="sha3")
     assert message(InputError, lambda: read_audit_sample(path)) == (
-        "The random numbers of the draw are of an unknown kind.\n"
+        "The kind of random numbers that was used for the draw is unknown.\n"
         f"  where:   {path}\n"
         "  got:     sha3\n"
         "  allowed: sha256 or numpy\n"

@@ -122,7 +122,7 @@ def test_nan_scores():
         "  where:   m, image b\n"
         "  got:     2 of 12\n"
         "  allowed: finite numbers\n"
-        "  do:      predict these images again; half precision overflows to NaN in some models"
+        "  do:      run predict on these images again; half precision overflows to NaN in some models"
     )
 
 

@@ -65,7 +65,7 @@ def test_columns_without_names_are_in_the_sorted_order_of_seen_names_which_is_no
     assert joined.classes.keys == ("car", "dog")
     assert joined.note_on(scores([[1, 2]])) == (
         "the columns of scores have no names, so they are assumed to be in the sorted order of their "
-        "names: car, dog; pass `classes` if the columns are in another order"
+        "names: car, dog; pass `classes` if the columns are in a different order"
     )
     assert joined.note_on(scores([[1, 2]], from_keys(["car", "dog"]))) == ""
 
@@ -80,7 +80,7 @@ def test_columns_without_names_are_in_the_order_of_a_complete_list_beside_a_mode
     assert joined.of_predictions(top).classes.tolist() == [[0, 1], [1, -1]]
     assert joined.note_on(top) == (
         "the columns of scores have no names, so they are assumed to be in the order of the labels' "
-        "classes: dog, car; pass `classes` if the columns are in another order"
+        "classes: dog, car; pass `classes` if the columns are in a different order"
     )
 
 
@@ -136,8 +136,8 @@ def test_classes_that_are_passed_select_scores_in_any_file(tmp_path):
         (model,) = source.models()
         np.testing.assert_array_equal(model.scores, frame.select("car", "dog").to_numpy().astype(np.float32))
         assert source.misfits.remarks == [
-            "net: the scores of ufo were left out, because the class list does not contain them; the other "
-            "scores are unchanged, so probabilities may not add up to 1"
+            "net: the scores of ufo were left out, because these classes are not in the class list; the "
+            "other scores are unchanged, so probabilities may not add up to 1"
         ]
 
 

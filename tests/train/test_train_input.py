@@ -167,7 +167,7 @@ def test_training_starts_from_an_own_checkpoint(train, tmp_path):
     for name in ("conv1.0.weight", "fc.weight"):  # a step this small changes nothing that float32 shows
         torch.testing.assert_close(made[name], own[name], atol=1e-6, rtol=0)
     _, told = train(weights=str(tmp_path / "nine.pth"), out="nine", **settings)
-    assert told == ["nine.pth has another number of classes, so the head is initialised again"]
+    assert told == ["nine.pth has a different number of classes, so the head is reinitialised"]
 
 
 def test_a_checkpoint_of_another_network(train, tmp_path):
@@ -183,7 +183,8 @@ def test_pairs_that_nobody_was_asked_about_are_counted(train, folder):
     trainings.labels(folder / "asked.parquet", 16, classes=asked, state=rows)
     _, told = train("asked.parquet", out="asked", loss="bce")
     assert told == [
-        "16 of 48 (image, class) pairs, which nobody was asked about, are trained as absent; set `not_asked` "
+        "16 of 48 (image, class) pairs, which no rater was asked about, are trained as absent; set "
+        "`not_asked` "
         "to 'mask' to leave them out"
     ]
     assert train("asked.parquet", out="masked", loss="bce", not_asked="mask")[1] == []
@@ -209,7 +210,7 @@ def test_images_with_only_answers_of_no(train, folder):
         [
             "3 images are left out, because no class was answered yes, and not all were answered no; set "
             "`not_asked` to 'mask' to train on their answers",
-            "11 of 39 (image, class) pairs, which nobody was asked about, are trained as absent; set "
+            "11 of 39 (image, class) pairs, which no rater was asked about, are trained as absent; set "
             "`not_asked` to 'mask' to leave them out",
         ],
     )
@@ -228,7 +229,7 @@ def test_single_positives_say_what_is_trained_as_absent(train, folder):
     labels = read_labels(folder / "single.csv")
     plan = recipe_of({"teach": "sets"})
     expected = (
-        "16 of 32 (image, class) pairs, which nobody was asked about, are trained as absent; the labels "
+        "16 of 32 (image, class) pairs, which no rater was asked about, are trained as absent; the labels "
         "contain no negatives, so 'mask' would leave no class absent: set `loss` to one that expects further "
         "classes, such as epr, role or em"
     )
@@ -477,7 +478,7 @@ def test_a_head_of_other_classes_begins_anew(train, folder, tmp_path):
         settings={**trainings.TINY, "epochs": 1, "lr": 1e-12, "weights": str(path)},
         run=Run(on_event=lambda kind, about: told.append(about["text"]) if kind == "note" else None),
     ).network
-    assert told == ["model.safetensors has other classes, so the head is initialised again"]
+    assert told == ["model.safetensors has different classes, so the head is reinitialised"]
     old, new = load_file(path), load_file(other)
     assert new["fc.weight"].shape[0] == 2
     trunk = [name for name in old if name.endswith("weight") and not name.startswith("fc.")]

@@ -260,7 +260,7 @@ def _original_matrix(golden: GoldenAnswers, share: float, smoothing: float) -> F
 def _checked(golden: GoldenAnswers | None) -> GoldenAnswers:
     if golden is None or not len(golden) or not len(golden.answers):
         raise InputError(
-            "This method needs golden answers: answers of experts to questions that raters also answered.",
+            "This method needs golden answers: experts' answers to questions that raters also answered.",
             got="none" if golden is None or not len(golden) else f"{len(golden):,}, which no rater answered",
             do="pass golden answers with `golden`, or use dawid-skene, which needs no golden answers",
         )
@@ -278,8 +278,7 @@ def _checked(golden: GoldenAnswers | None) -> GoldenAnswers:
         raise InputError(
             f"No rater answered a golden question with the truth {kind}.",
             got=f"{len(golden.answers):,} answers, all to golden questions with the other truth",
-            allowed="answers of raters to golden questions of both kinds, with the truth yes and with the "
-            "truth no",
+            allowed="raters' answers to golden questions with the truth yes and to others with the truth no",
             do=f"ask raters golden questions with the truth {kind}, too, or use dawid-skene, which needs no "
             "golden answers",
         )

@@ -173,7 +173,8 @@ class AuditSample:
                 where=None if self.design.stratum is None else f"stratum {self.design._strata[0][h]}",
                 got=f"{counts[h]:,} audited images",
                 allowed=f"{expected[h]:,}, the sum of the probabilities",
-                do="answer all images of the sample, or keep only the first images of its random order, "
+                do="answer the questions about all images of the sample, or keep only the first images of "
+                "its random order, "
                 "provided that people answered all of them",
             )
 
@@ -399,7 +400,7 @@ def check_sample(sample: AuditSample) -> None:
             "The audited images were not drawn with the recorded probabilities.",
             got=f"groups of images are over- or underrepresented (p = {p:.1g})",
             allowed=f"p of at least {IMPLAUSIBLE:g}",
-            do="answer the images that were drawn, in the order in which they were drawn",
+            do="answer the questions about the drawn images, in the order in which they were drawn",
         )
 
 

@@ -203,7 +203,7 @@ def _temperatures(ensemble: Ensemble) -> Floats:
         raise InputError(
             "There are no labels for fitting temperatures.",
             got="no known label set and no original label",
-            allowed="known label sets or original labels of some of the images",
+            allowed="known label sets or original labels for some of the images",
         )
     models = zip((part.tail(m) for m in range(len(part.names))), part.top, strict=True)
     return np.array([fit_temperature(tail, set_target(tail, top, sets)) for tail, top in models])

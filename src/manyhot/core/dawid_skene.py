@@ -93,7 +93,7 @@ def dawid_skene(
     hard : bool
         Whether to model hard questions, for which answers do not depend on the truth. If false, disagreement
         on hard questions lowers the estimated quality of raters on all other questions. Modelling hard
-        questions requires two truths.
+        questions requires binary truths.
     smoothing : float, optional
         Number of pseudo-answers, distributed like the answers of all raters, that are added for each rater
         and truth. A rater with few answers is therefore treated as an average rater. By default, the number
@@ -119,13 +119,13 @@ def dawid_skene(
     check_one_of(truth, ("binary", "answers"), "There is no such truth.")
     if hard and truth != "binary":
         raise InputError(
-            "Modelling hard questions requires two truths.",
+            "Modelling hard questions requires binary truths.",
             got=f"hard=True and truth={truth!r}",
             allowed="truth='binary'",
         )
     if answers.history is not None and truth != "binary":
         raise InputError(
-            "Using raters' history requires two truths.",
+            "Using raters' history requires binary truths.",
             got=f"history and truth={truth!r}",
             allowed="truth='binary'",
         )

@@ -167,7 +167,7 @@ def check_known(ensemble: Ensemble, rule: str, do: str = "") -> None:
         raise InputError(
             f"The rule {rule} needs known label sets.",
             got="none",
-            allowed="label sets or golden answers of some of the images",
+            allowed="label sets or golden answers for some of the images",
             do=do or "pass them with `known_labels`",
         )
 

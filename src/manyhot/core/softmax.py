@@ -52,7 +52,7 @@ def log_totals(scores: AnyFloats, shift: AnyFloats, name: Name) -> Floats:
             where=name(int(np.argmax(bad))),
             got=f"{np.count_nonzero(bad):,} of {len(bad):,} rows",
             allowed="finite logits; minus infinity for a class that is ruled out",
-            do="predict these images again; half precision overflows in some models",
+            do="run predict on these images again; half precision overflows in some models",
         )
     return totals
 

@@ -202,7 +202,7 @@ def _named(content: _Content, model: str, source: Path, target: Path) -> _Conten
         is_default = content.model == normal_name(source.stem) and not declared(source)
         return replace(content, model=model or (target.stem if is_default else content.model))
     if model:
-        raise UsageError("Only predictions have the name of a model.", where=source, got=f"`model`={model}")
+        raise UsageError("Only predictions have a model name.", where=source, got=f"`model`={model}")
     return content
 
 

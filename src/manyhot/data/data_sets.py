@@ -207,7 +207,7 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
             "The campaign contains no predictions.",
             where=own,
             allowed="one table of predictions per model, as manyhot predict writes them",
-            do=f"predict its images: manyhot predict IMAGES --model NAME --out {own}. To ask raters about "
+            do=f"run: manyhot predict IMAGES --model NAME --out {own}. To ask raters about "
             "all classes, propose with the `rule` all-classes, which needs no predictions",
         )
     rows = asked.reading.row_images(classes)

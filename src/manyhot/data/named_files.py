@@ -43,7 +43,7 @@ def file_of_model(name: object, path: PathLike) -> Path:
             "There is no such predictions file.",
             where=f"model {name}",
             got=path,
-            allowed="the path of a file or a folder; or classes as a list, with one for each image",
+            allowed="the path of a file or folder; or a list of classes, one for each image",
             do=f"did you mean {near[0]!r}?" if near else None,
         )
     files = prediction_files([path])

@@ -111,7 +111,7 @@ class Reading(Flattened):
             check_one_of(
                 spec.rpartition("=")[2],
                 ("softmax", "sigmoid"),
-                "There is no such way to turn logits into probabilities.",
+                "There is no such link from logits to probabilities.",
                 where="`links`",
             )
 

@@ -329,7 +329,7 @@ def is_hugging_face(values: Any) -> bool:
         )
     if not hasattr(values, "__len__") or not hasattr(values, "features"):
         raise InputError(
-            "The rows of this data set can only be read one after the other.",
+            "This data set can only be read sequentially.",
             got=kind,
             allowed="a data set in memory or on disk",
             do="load it without streaming=True, or pass Dataset.from_list(list(dataset), "

@@ -79,7 +79,8 @@ def calibration_answer(
     if len(rows) < len(every):
         yield (
             "Top classes are not judged here, because an image without a valid class has no right top class. "
-            "Results of top classes on the other images, and of recalibration, are in the table calibration."
+            "Results for top classes on the other images, and for recalibration, are in the table "
+            "calibration."
         )
     judged = list(judged_models(rows))
     if len(judged) > MOST_DRAWN:

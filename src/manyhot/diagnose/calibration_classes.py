@@ -234,8 +234,8 @@ def classes_answer(rows: Sequence[Row]) -> Iterator[str]:
         yield (
             f"The class probabilities of {model} are wrong by {ece:.3f} on average over {len(own):,} classes "
             f"(class-wise ECE), measured per class on the {images} images of {title_of(dataset)} for which "
-            "its label "
-            "is known, including images without any valid class; calibrated probabilities would be wrong by "
+            f"the label of the class is known, including images without any valid class; calibrated "
+            f"probabilities would be wrong by "
             f"{chance:.3f} by chance."
         )
         clear = [r for r in least_calibrated_first(own) if r["ece"] > r["ece_chance_hi"]]

@@ -111,17 +111,19 @@ def class_errors_answer(counts: Sequence[Row]) -> Iterator[str]:
         where = f"{c['n']:,} images of {title_of(c['dataset'])}"
         images = f", on {where}, of which {c['n_empty']:,} have no valid class"
         yield (
-            f"{c['model']} makes {wrong:,} of {negatives:,} possible false positives and misses {misses:,} "
-            f"of {positives:,} valid classes{images * (images != before)}."
+            f"{c['model']} makes {wrong:,} of the {negatives:,} possible false positives, and misses "
+            f"{misses:,} of the {positives:,} valid classes{images * (images != before)}."
         )
         before = images
         if c["not_judged"]:
-            yield f"Not judged, as too few images show them: {listed(c['not_judged'], 5)}."
+            not_judged = listed(c["not_judged"], 5)
+            yield f"Classes that are not judged, because too few images show them: {not_judged}."
     if counts:
         call = "manyhot diagnose classes --masked" if counts[0]["masked"] else "manyhot diagnose classes"
         yield (
-            "A class is predicted at or above its threshold with the largest F1, chosen on other images "
-            f"({call}). Pairs that are unclear or were not asked about are not judged. Only errors of the "
+            "A class is predicted if its probability reaches its threshold, which was chosen for the "
+            f"largest F1 on other images ({call}). Pairs that are unclear or were not asked about are not "
+            "judged. Only errors of the "
             "top class, on images with a valid class, are sorted into kinds; pairs are not."
         )
 

@@ -183,7 +183,8 @@ def judge_corruptions(
     """
     if NOT_CORRUPTED not in copies or len(copies) < 2:
         raise InputError(
-            "Losses to corruption need predictions for the original images and for corrupted images.",
+            "Measuring the loss due to corruption requires predictions for the original and for the "
+            "corrupted images.",
             got=", ".join(f"{kind} {severity}" for kind, severity in copies) or "nothing",
             allowed=f"predictions with the key {NOT_CORRUPTED}, and with the key of a corruption, such as "
             "('fog', 3)",

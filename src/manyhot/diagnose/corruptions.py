@@ -238,7 +238,7 @@ class _JudgingLabels:
         listed_here = [name for name in listed if name in labelled]
         if not listed_here:
             raise MatchError(
-                "The labels are for other images.",
+                "The labels are for different images.",
                 where=self.labels.name or None,
                 got=f"labels of {next(iter(alike.image_id.to_pylist()), 'none')}",
                 allowed=f"images such as {next(iter(listed), 'none')}",

@@ -79,7 +79,7 @@ def _answer(models: Sequence[Row], about: Mapping[str, str]) -> str:
     if len(models) <= MOST_MODELS:
         return " ".join(errors_sentence(m, about) for m in models)
     n = len({m["model"] for m in models})
-    where = f"The figure shows the {MOST_MODELS} with the fewest errors, and the table all of them."
+    where = f"The figure shows the {MOST_MODELS} models with the fewest errors; the table shows all models."
     return f"{errors_sentence(models[0], about)} {counted(n, 'model')} were compared. {where}"
 
 

@@ -433,7 +433,7 @@ def class_tree(classes: ClassList | None) -> tuple[Hierarchy | None, str]:
     n = len(classes) - len(lacking)
     if n < max(MIN_NAMED * len(classes), 2):
         return None, ""
-    note = f"superclasses are taken from WordNet, which has the names of {n:,} of {len(classes):,} classes"
+    note = f"superclasses are taken from WordNet, which contains {n:,} of the {len(classes):,} class names"
     if lacking:
         note += f"; no superclass is known for {first_names(lacking, _SHOWN)}"
     own = [path or (f"own {i}",) for i, path in enumerate(paths)]

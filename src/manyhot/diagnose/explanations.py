@@ -104,7 +104,8 @@ declare_table(
         *_of_maps("energy", "share of the sum of positive values that lies on the object"),
         *_of_maps(
             "overlap",
-            "share of the k highest pixels that lie on the object, where k is the object's number of pixels",
+            "share of the k pixels with the highest values that lie on the object, where k is the number of "
+            "pixels of the object",
         ),
         *_of_maps(
             "auroc", "probability that a pixel of the object has a higher value than a pixel outside it"

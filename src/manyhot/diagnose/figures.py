@@ -67,7 +67,7 @@ def _flips(model: str, fill: str, rows: Sequence[Row], threshold: float) -> Figu
         f"predicted if the second is covered by {FILL_NAMES[fill]}. Hollow dots show the same share if, "
         "instead, a region of the same shape elsewhere is covered. Bars are 95 % intervals, and "
         f"numbers at the right count images. The dashed line is the threshold, {100 * threshold:.0f} %. "
-        f"Losses up to the hollow dots are not due to the companion.{rest}",
+        f"Losses no larger than those at the hollow dots are not due to the companion.{rest}",
         f"{counted(len(rows), 'pair')}. First: {first['main_name']} without {first['companion_name']}, "
         f"{100 * first['lost']:.0f} % of {first['n']:,} images are lost.",
         compose([_pairs(name, sheet, threshold)]),

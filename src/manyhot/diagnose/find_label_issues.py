@@ -249,7 +249,7 @@ def _ensemble(
     if not predictions:
         raise InputError(
             "Finding label issues needs predictions, and there are none.",
-            do="predict the images with a model",
+            do="run manyhot predict on the images",
         )
     classes = source.classes
     n_classes = len(classes) if classes else source.labels.n_classes if source.labels else n_classes
@@ -405,8 +405,8 @@ GIVEN_SETS = (
 """The note on label sets that are checked although original labels are known."""
 
 SUSPECTED = (
-    "only labels that confident learning suspects are listed; to list all labels from a minimum score up, "
-    "pass `min_doubtful`, such as 0.5"
+    "only the labels suspected by confident learning are listed; to list all labels with at least a given "
+    "score, pass `min_doubtful`, such as 0.5"
 )
 
 LIKELIER_WRONG = 0.5

@@ -230,7 +230,7 @@ def _embedded(folder: PathLike | None, labels: LabelsLike) -> Embedded | None:
             "The folder contains no embeddings.",
             where=folder,
             allowed="a folder written by manyhot predict --embeddings",
-            do="predict these images again with manyhot predict --embeddings",
+            do="run manyhot predict --embeddings on these images",
         )
     return found
 

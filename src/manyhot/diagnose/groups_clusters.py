@@ -40,8 +40,8 @@ class ImageClusters:
         fixed = n - n_exchangeable(self.number, np.zeros(n, np.int64))
         if fixed > _FIXED * n:
             text += (
-                f"; {fixed:,} images are in clusters with a number of images that no other cluster has, so "
-                "their outcomes are permuted only within their cluster"
+                f"; {fixed:,} images are in clusters of a size that no other cluster has, so their outcomes "
+                f"are permuted only within their cluster"
             )
         return text
 

@@ -314,8 +314,9 @@ def _untested(rows: Sequence[Row], least: int) -> str:
     marks = any(r["kind"] in ("frame", "mark") for r in rows)
     instead = ", or paste the mark into images with manyhot mitigate, as in the command below" * marks
     return (
-        f"Whether a model predicts a class because of {len(rows):,} of these properties cannot be tested, "
-        f"because fewer than {least} images of other classes have the property: {listed(list(each), 3)}. Add "
+        f"For {len(rows):,} of these properties, it cannot be tested whether a model predicts the class "
+        f"because of the property, since fewer than {least} images of other classes have it: "
+        f"{listed(list(each), 3)}. Add "
         f"such images{instead}."
     )
 
@@ -348,7 +349,8 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
         corrected,
         "Errors in a group are compared with errors on other images of the same classes. In multi-label "
         "data, false positives of a class are compared on images without it, and misses on images with it. "
-        "There, a class is predicted at its threshold with the largest F1 (by cross-fitting) or, if the "
+        "In such data, a class is predicted if its score reaches its threshold with the largest F1 (chosen "
+        "by cross-fitting) or, if the "
         "probabilities of an image add up to 1, if it is the top class. Properties of images with a label "
         "are compared "
         "with properties of all other images. A p-value is the share of random permutations in which any "
@@ -366,7 +368,7 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     return Chapter(
         "groups",
         "Groups",
-        "Which groups of images a model is worse on" if has_models else _TITLES[True],
+        "Groups of images on which a model is worse" if has_models else _TITLES[True],
         tuple(lead),
         figures,
         tuple(listings),
@@ -486,8 +488,8 @@ def draw_group_differences(rows: Sequence[Row]) -> tuple[Figure, ...]:
         "",
         "How much groups differ from other images",
         "A dot is the share of images with the event inside the group minus the share outside. For "
-        "labels, it is the share of images with the label that are in the group minus the share of "
-        "the other images that are. Bars are 95 % intervals, not corrected for the search."
+        "labels, it is the share of images with the label that are in the group minus the share of other "
+        "images that are in the group. Bars are 95 % intervals, not corrected for the search."
         f"{rest}",
         f"First: {labels[0]}, {middle['text'][0]}.",
         compose([panel]),

@@ -181,7 +181,7 @@ def diagnose_ood(
     ]
     if not rows:
         raise InputError(
-            "No model with confidences predicts both kinds of images.",
+            "No model with confidences has predictions for both kinds of images.",
             got=f"{_names(inside)}; out-of-distribution: {_names(outside)}",
             allowed="the same models, with probabilities or logits",
         )
@@ -313,7 +313,7 @@ def ood_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     )
     table = listing("ood-by-score", "Separation by score", heads, _by_measure(rows), _listed)
     figures = _draw(rows) if draw else ()
-    title = "Is the model less sure of classes that it does not have?"
+    title = "Is the model less confident on images of classes that it does not have?"
     return Chapter("ood", "Out of distribution", title, lead, figures, (table,))
 
 

@@ -78,7 +78,8 @@ def _model_sentences(rows: TableRows, group: str) -> Iterator[str]:
     for row in two:
         share = with_ends(row["right"], row["right_lo"], row["right_hi"], 1)
         yield (
-            f"{share} of the predictions that {row['by_a']} calls wrong are right by {row['by_b']}, on "
+            f"{share} of the predictions that {row['by_a']} calls wrong are right according to "
+            f"{row['by_b']}, on "
             f"average over models (n {row['n']:,})."
         )
     for row in ranks:

@@ -96,7 +96,7 @@ declare_table(
         *_TWO,
         INT("class_id", "a class that only the first protocol considers valid on an image"),
         TEXT("class_name", "its name"),
-        INT("beside_id", "a class that is valid on the same image by the second protocol"),
+        INT("beside_id", "a class that is valid on the same image under the second protocol"),
         TEXT("beside_name", "its name"),
         COUNT("images", "number of such images"),
     ),
@@ -125,14 +125,17 @@ declare_table(
         TEXT.nullable("model", "the model; null for the mean over models"),
         *interval(
             "difference",
-            "accuracy by the second protocol minus accuracy by the first protocol",
+            "accuracy under the second protocol minus accuracy under the first protocol",
             _OVER,
             value=REAL,
         ),
         REAL(
-            "errors", "number of errors by the first protocol; in the row of the mean, the mean over models"
+            "errors",
+            "number of errors under the first protocol; in the row of the mean, the mean over models",
         ),
-        *interval("right", "share of these errors that are right by the second protocol", _OVER, value=REAL),
+        *interval(
+            "right", "share of these errors that are right under the second protocol", _OVER, value=REAL
+        ),
         COUNT("n", "number of images"),
     ),
 )
@@ -154,10 +157,10 @@ declare_table(
     "protocol_swaps",
     (
         *_BY_TWO,
-        TEXT("model_a", "the model that is better by the first protocol"),
-        TEXT("model_b", "the model that is better by the second protocol"),
-        REAL("difference_a", "value of model_b minus value of model_a by the first protocol"),
-        REAL("difference_b", "the same by the second protocol"),
+        TEXT("model_a", "the model that is better under the first protocol"),
+        TEXT("model_b", "the model that is better under the second protocol"),
+        REAL("difference_a", "value of model_b minus value of model_a under the first protocol"),
+        REAL("difference_b", "the same under the second protocol"),
         REAL("p_adjusted", "p-value of the swap, with Holm's correction over all pairs of models"),
         COUNT("n", "number of images"),
     ),

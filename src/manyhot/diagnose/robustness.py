@@ -130,7 +130,7 @@ declare_table(
         ),
         COUNT("n_kinds", "number of kinds averaged; 1 for a single kind"),
         COUNT("n_severities", "number of severities averaged"),
-        COUNT("n", "number of images that count, the minimum over kinds and severities"),
+        COUNT("n", "number of images that the metric counts; the minimum over kinds and severities"),
     ),
 )
 
@@ -379,7 +379,7 @@ def _notes(pairs: Sequence[tuple[Place, Place]], rows: Sequence[Row]) -> Iterato
     shared = {(r["base"], r["dataset"]) for r in rows if r["metric"] in MULTI}
     for base, place in pairs:
         if (base.dataset, place.dataset) not in there:
-            yield f"{place.dataset}: left out, because no model of {base.dataset} was evaluated on it"
+            yield f"{place.dataset}: left out, because it shares no model with {base.dataset}"
     every = list(dict.fromkeys(p for pair in pairs for p in pair))
     without = [p.dataset for p in every if not set(MULTI) & set(p.scores)]
     if without:

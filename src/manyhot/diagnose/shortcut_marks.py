@@ -124,8 +124,9 @@ def _smaller(rows: Sequence[Row], n_marked: int, min_lost: float) -> str:
     which = f"{len(rows):,} {more}pair{'s lose' if len(rows) > 1 else ' loses'}"
     return (
         f"{which} predictions beyond the control, but on fewer than {100 * min_lost:.3g} % of the images; "
-        f"most clearly, without {r['companion_name']}, {r['main_name']} is no longer predicted on "
-        f"{100 * r['lost']:.0f} % of {counted(r['n'], 'image')}, and on {100 * r['control_lost']:.0f} % in "
+        f"in the clearest case, without {r['companion_name']}, {r['main_name']} is no longer predicted on "
+        f"{100 * r['lost']:.0f} % of {counted(r['n'], 'image')}, compared with "
+        f"{100 * r['control_lost']:.0f} % in "
         "the control."
     )
 

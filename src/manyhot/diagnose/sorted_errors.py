@@ -34,8 +34,8 @@ def wrong_labels_sentence(skipped_rules: Collection[str], min_confidence: float 
         return ""
     which = "An error" if min_confidence is None else f"An error with a confidence above {min_confidence:g}"
     return (
-        f"{which} may be a wrong or missing label, whatever its kind: the kinds cannot show it, because only "
-        "the original labels are known."
+        f"{which} may be due to a wrong or missing label, whatever its kind: the kinds cannot show this, "
+        f"because only the original labels are known."
     )
 
 

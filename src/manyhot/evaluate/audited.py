@@ -261,7 +261,7 @@ class AuditedImages:
         if self.quantile is not None:
             text += (
                 f"; because the audit stopped early, the intervals are {self.quantile / QUANTILE:.1f} times "
-                "as wide, so that they are valid at any number of answers; pass `blind_stop` if the stop "
+                "as wide, so that they are valid after any number of answers; pass `blind_stop` if the stop "
                 "did not depend on results"
             )
         return Note(dataset, "", "audit", n, text)
@@ -301,7 +301,7 @@ class AuditedImages:
         if unseen := self.people.n_classes - len(np.unique(self.people.classes[self.people.state == YES])):
             text = (
                 f"{unseen:,} of {self.people.n_classes:,} classes have no positives in the sample; "
-                f"{MAP_MACRO} assumes that, as models predict, other images show these classes; leave out "
+                f"{MAP_MACRO} assumes that other images show these classes, as models predict; leave out "
                 "classes that no image shows"
             )
             yield Note(dataset, "", "unseen", unseen, text)

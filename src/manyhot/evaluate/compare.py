@@ -395,7 +395,7 @@ class SharedImages:
             )
         if not pc.any(shared).as_py():
             raise MatchError(
-                "No labelled image is predicted by all models.",
+                "No labelled image has predictions from all models.",
                 where=source.name,
                 got=", ".join(f"{m}: {n:,} of {len(labels):,}" for m, n in zip(names, counts, strict=True)),
             )
@@ -423,8 +423,8 @@ class SharedImages:
             each = ", ".join(f"{k:,} have no prediction by {m}" for m, k in lacking[:5])
             more = f", and others lack one by {len(lacking) - 5} more models" if len(lacking) > 5 else ""
             yield (
-                f"{self.source.name}: {n:,} of {n_labelled:,} labelled images are compared: those that all "
-                f"models predict ({each}{more})"
+                f"{self.source.name}: {n:,} of {n_labelled:,} labelled images are compared: those with "
+                f"predictions from all models ({each}{more})"
             )
 
     def counted(self, notes: Iterable[Note]) -> Iterator[Note]:

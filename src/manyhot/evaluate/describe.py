@@ -71,8 +71,8 @@ declare_table(
         COUNT("labelled", "number of usable images with an original label"),
         COUNT(
             "rejected",
-            "number of images with an original label that is not valid, including images without any valid "
-            "class, but not those whose original label no rater was asked about",
+            "number of images whose original label is not valid, including images without any valid class "
+            "and excluding images on which no rater was asked about the original label",
         ),
         COUNT.optional(
             "label_unasked",
@@ -472,7 +472,7 @@ def _card_lines(card: dict[str, Any]) -> Iterator[str]:
         facts.append(("original label not valid", f"{card['rejected']:,}", total))
         facts.append(("original label valid", *_valid_cells(card)))
         if unasked:
-            seen = "images that raters have seen, without an answer about the original label"
+            seen = "images that raters have seen but that have no answer about the original label"
             facts.append(("left out of both", f"{unasked:,}", seen))
     if card["rated"] is not None:
         facts.append(("checked by raters", f"{card['rated']:,}", ""))

@@ -182,7 +182,7 @@ def _check_own(predictions: Predictions, sets: Sequence[Fetched], match: str) ->
             where=predictions.source,
             got=f"ids such as {predictions.image_id[0]}",
             allowed=" or ".join(f"{f.labels.image_id[0]} ({f.name})" for f in sets),
-            do="pass the row order with `rows`, or predict one of these data sets",
+            do="pass the row order with `rows`, or run predict on one of these data sets",
         )
 
 

@@ -51,7 +51,7 @@ declare_table(
             "difference", "value_b minus value_a", "its 95 % interval over families of models", value=REAL
         ),
         REAL("from_x", "lowest value at x at which both groups have models"),
-        REAL("to_x", "highest value of x at which both groups have models"),
+        REAL("to_x", "highest value at x at which both groups have models"),
         COUNT("n_a", "number of models of the first group that are used"),
         COUNT("n_b", "number of models of the second group that are used"),
         COUNT("families_a", "number of families of the n_a models"),

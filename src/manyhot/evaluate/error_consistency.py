@@ -32,7 +32,8 @@ declare_table(
         TEXT("model_b", "the second model"),
         *interval(
             "kappa",
-            "error consistency: Cohen's kappa of being right; NaN if both models are right on all images, "
+            "error consistency: Cohen's kappa between the correctness of the two models; NaN if both models "
+            "are right on all images, "
             "or both are wrong on all",
             f"{ITS} by the bootstrap over images; null if there is none",
             value=REAL,

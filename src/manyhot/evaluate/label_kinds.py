@@ -284,7 +284,7 @@ def _two_best(labels: Labels, model: Predictions) -> npt.NDArray[np.integer]:
         top = top_k(model.scores, 2)
     if top.shape[1] < 2:
         raise InputError(
-            "Confusion of classes is measured between the first and the second class of a model.",
+            "Confusion of classes is measured between a model's top two classes.",
             where=model.source or model.model,
             got="one class per image",
             allowed="at least the top two classes",

@@ -71,7 +71,7 @@ class ModelAnswers:
             top.append(own)
         rows = np.flatnonzero(kept)
         if not len(rows):
-            raise MatchError("No labelled image is predicted by all models.", where=source.name)
+            raise MatchError("No labelled image has predictions from all models.", where=source.name)
         chosen, found = sets.take(rows), np.stack(top, axis=1)[rows]
         right = {"top1": found == chosen.label[:, None], "real1": chosen.hits(np.asfortranarray(found))}
         ids = labels.image_id.take(pa.array(rows))

@@ -52,7 +52,7 @@ declare_table(
         *bounds("lo", "hi", _BOTH),
         *bounds("lo_raters", "hi_raters", "the 95 % interval over raters alone, on these images"),
         COUNT("draws", "number of draws of label sets"),
-        COUNT("n", "number of images that count, averaged over the draws"),
+        COUNT("n", "number of images that the metric counts, averaged over the draws"),
     ),
 )
 

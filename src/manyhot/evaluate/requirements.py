@@ -182,7 +182,7 @@ def _across_links(notes: Iterable[tuple[str, str]]) -> Iterator[str]:
                 names[model] = None
     if all(models.values()) and models["sigmoid"] != models["softmax"]:
         yield (
-            "metrics of probabilities are not comparable across links: the probabilities of "
+            "metrics based on probabilities are not comparable across links: the probabilities of "
             f"{counted(len(models['sigmoid']), 'model')} are sigmoids, and those of "
             f"{len(models['softmax']):,} a softmax; to declare how networks were trained, pass `links`"
         )

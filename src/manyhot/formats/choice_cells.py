@@ -24,7 +24,7 @@ def with_sets(
         return frame, isinstance(cells.dtype, pl.List)
     if not isinstance(cells.dtype, pl.String | pl.Categorical | pl.Enum | pl.Null):
         raise InputError(
-            "Only texts can be divided into classes.",
+            "Only text can be split into classes.",
             where=f"{path}, column {name}",
             got=f"separator={separator!r}, and a column of type {cells.dtype}",
             do="leave out `separator`",

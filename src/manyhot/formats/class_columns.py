@@ -85,7 +85,7 @@ def write_indicator(
         else:
             frame.write_parquet(part)
     number = f"{n_empty:,} empty cell{'s' * (n_empty > 1)}"
-    note = f"{path.name} has {number}, for classes that nobody was asked about; "
+    note = f"{path.name} has {number}, for classes that no rater was asked about; "
     note += "`to`=\"indicator(not_asked='no')\" writes them as 0"
     return Saved((path,), lost_keys(own), (note,) if n_empty else ())
 

@@ -201,7 +201,7 @@ def _names(lines: Sequence[_Line], path: Path) -> dict[int, str]:
                     got=f"class {number} is {name}; it is {names[number]} on another line"
                     if names[number] != name
                     else f"{name} is class {number}; it is {numbers[name]} on another line",
-                    do="read the manifest of each job by itself",
+                    do="read the manifest of each job separately",
                 )
     return names
 

@@ -333,7 +333,7 @@ def _as_texts(names: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
             "The column does not contain names.",
             where=where,
             got=names.type,
-            allowed="texts or whole numbers",
+            allowed="strings or whole numbers",
         )
     return names.cast(pa.string())
 

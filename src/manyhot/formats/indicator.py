@@ -217,7 +217,7 @@ def _notes(
     names = {c.name for c in chosen}
     rest = [c for c in columns if c.name not in names and not (c.is_text or is_metadata(c.name))]
     if empty := [c.name for c in (chosen if classes is None else ()) if c.is_empty]:
-        yield f"the labels have empty columns, for classes that nobody was asked about: {_several(empty)}"
+        yield f"the labels have empty columns, for classes that no rater was asked about: {_several(empty)}"
     if classes is None and (others := [c.name for c in rest if not c.is_empty]):
         yield (
             "columns of the labels with numbers other than 0, 1 and -1 are not read as classes: "

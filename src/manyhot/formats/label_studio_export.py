@@ -365,7 +365,7 @@ def _rater(annotation: _Annotation) -> str:
             "An annotation has no rater.",
             where=annotation.where,
             got=f"completed_by {'absent' if by is None else cut_for_message(repr(by))}",
-            allowed="the number of a user, or an object with an id",
+            allowed="the id of a user, or an object with an id",
             do="export the project again, with its annotators",
         )
     return str(number)

@@ -131,7 +131,7 @@ def _of_json(content: Any, path: Path) -> pl.DataFrame:
         columns = content["columns"]
         if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
             raise InputError(
-                "The columns of the table are not texts.",
+                "The columns of the table do not contain text.",
                 where=path,
                 got=cut_for_message(repr(columns)),
                 do="create or download it again",

@@ -162,7 +162,7 @@ def _check_ids(frame: pl.DataFrame, path: Path) -> None:
                 f"The column {name!r} does not contain names.",
                 where=path,
                 got=kind,
-                allowed="texts or whole numbers",
+                allowed="strings or whole numbers",
             )
 
 
@@ -198,8 +198,8 @@ def _check_answers(answer: pl.Series, path: Path) -> None:
         where=path,
         got=f"{', '.join(shown)}{', …' * (len(counts) > len(shown))} of {len(answer):,} rows",
         allowed=", ".join(ANSWERS),
-        do="use these words; true and false are also read, and so are 1 and 0 if both occur and no other "
-        "value does",
+        do="use these words; true and false are also accepted, and so are 1 and 0 if both occur and there "
+        "is no other value",
     )
 
 

@@ -289,7 +289,7 @@ def _range(values: npt.NDArray[Any], bits: int | str) -> tuple[float, float]:
     if lowest < 0 or highest > white:
         value = lowest if lowest < 0 else highest
         raise _UnfitError(
-            f"a pixel has the value {value:,}, which is outside the {bits} bits from 0 to {white:,}"
+            f"a pixel has the value {value:,}, which is outside the range of {bits} bits, 0 to {white:,}"
         )
     return 0.0, float(white)
 

@@ -59,7 +59,7 @@ class Embedded:
                 where=self.name or None,
                 got=f"{self.predictions.model}: {_shape(self.vectors)}",
                 allowed=f"{len(self):,} rows, one per row of the predictions",
-                do="predict these images again with manyhot predict --embeddings",
+                do="run manyhot predict --embeddings on these images",
             )
 
     def __len__(self) -> int:
@@ -155,7 +155,7 @@ def _chosen(folder: Path, files: list[EmbeddingFiles], model: str) -> EmbeddingF
             "The folder contains no embeddings.",
             where=folder,
             allowed=f"files in {EMBEDDINGS_FOLDER}/ with the names of the predictions",
-            do="predict these images again with manyhot predict --embeddings",
+            do="run manyhot predict --embeddings on these images",
         )
     if not model and len(files) > 1:
         raise InputError(
@@ -191,7 +191,7 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
             "The file is not a complete array of embeddings.",
             where=path,
             got=str(error).partition("\n")[0],
-            do="predict these images again with manyhot predict --embeddings",
+            do="run manyhot predict --embeddings on these images",
         ) from error
     return vectors
 

@@ -87,7 +87,7 @@ class Identity:
                 "The predictions in the folder "
                 f"{'have no embeddings' if self.embeddings else 'were stored with embeddings'}.",
                 where=path,
-                do="choose another `out`, in which all images are predicted again, or run the command "
+                do="choose another `out` to run predict on all images again, or run the command "
                 f"{'without' if self.embeddings else 'with'} `embeddings`",
             )
         if what:
@@ -325,7 +325,7 @@ def check_output_folder(out: Path, identity: Identity) -> None:
             )
         if "label" in schema.names and about.get("classes") != identity.classes:
             raise MatchError(
-                "The labels of the images in the folder use another class list.",
+                "The labels of the images in the folder use a different class list.",
                 where=path,
                 got=f"that of {identity.model}: {identity.classes}",
                 allowed=about.get("classes"),
@@ -436,7 +436,7 @@ def _check_once(images: pa.Table, where: str) -> None:
         where=where,
         got=f"{places[0]} and {places[1]}{more}",
         allowed="unique base names, which are the ids of images in compressed or remote archives",
-        do="predict the archives one by one, each with its own `out`, or unpack them: images in folders "
+        do="run predict on each archive separately, with its own `out`, or unpack them: images in folders "
         "and in local .tar files are named by their paths",
     )
 

@@ -166,7 +166,7 @@ def predict(
         If the disk is full, or the folder cannot be written to.
     """
     if dense and top is not None:
-        raise UsageError("`top` and `dense` exclude each other.", got=f"top={top} and dense")
+        raise UsageError("`top` and `dense` cannot be combined.", got=f"top={top} and dense")
     names = distinct_models(names_of([model] if isinstance(model, str) else model))
     class_list = open_class_list(classes)
     on_ray = engine_of(engine)
@@ -234,7 +234,7 @@ def _sentences(names: Sequence[str], templates: PathLike | Sequence[str] | None)
         return {}
     if not any(name.strip().startswith("open_clip/") for name in names):
         raise UsageError(
-            "None of the models compares images with sentences.",
+            "None of the models compares images with text.",
             got=", ".join(names),
             allowed="`templates` for models named open_clip/ARCH/PRETRAINED",
         )

@@ -221,7 +221,7 @@ def aggregate(
         asked.check_known(source.images)
     if source.golden is None and named and named != ["threshold"]:
         raise InputError(
-            f"`{named[0]}` needs golden answers: the answers of experts to some of the questions.",
+            f"`{named[0]}` needs golden answers: experts' answers to some of the questions.",
             do="pass golden answers (`golden`) or a threshold",
         )
     entry = aggregator_of(SOURCE_METHOD if merged and method == METHOD else method, asked)

@@ -95,7 +95,8 @@ def _at_face_value(answers: Answers, threshold: float) -> Iterator[str]:
     if n_split and threshold > 0.5:
         yield (
             f"the raters disagree on {n_split:,} of the {np.count_nonzero(counts.sum(1) > 1):,} questions "
-            "that both answered. There, p is 0.5, and the class is not valid; to make it unclear, set "
+            "that both answered. For these questions, p is 0.5, and the class is not valid; to make it "
+            "unclear, set "
             "`unclear_from` to 0.5"
         )
 

@@ -169,8 +169,8 @@ def _on_earlier_votes(campaign: Campaign) -> Iterator[str]:
     if path.is_file():
         n = pq.read_metadata(path).num_rows
         yield (
-            f"{path.name} contains {n:,} earlier votes, which `manyhot export` keeps. The app asks all "
-            "questions nevertheless, because it does not know these votes"
+            f"{path.name} contains {n:,} earlier votes, which `manyhot export` keeps. The app still asks "
+            f"all questions, because it does not know these votes"
         )
 
 
@@ -195,7 +195,7 @@ def _notes(store: Store, *, too_late: bool) -> Iterator[str]:
     again = f"move {DATABASE} away and start again"
     if too_late:
         yield (
-            "the examples that were passed have no effect, because annotation began with different ones. "
+            "the examples that were passed have no effect, because annotation began with different examples. "
             f"To use the new examples, export the votes, {again}"
         )
     asked, with_examples = store.count_examples()

@@ -373,7 +373,7 @@ def _classes(source: Source, read: Sequence[Predictions]) -> ClassList:
     if not read:
         raise InputError(
             "There are no predictions from which to choose the classes to ask about.",
-            do="predict the images with at least one model",
+            do="run manyhot predict with at least one model",
         )
     hashes = [p.class_hash for p in read]
     lists = (source.classes, *(p.class_list for p in read), *map(class_list_of, hashes))

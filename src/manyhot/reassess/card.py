@@ -354,7 +354,9 @@ def _counts(card: Mapping[str, Any], sizes: pa.Table) -> str:
         "images with an original label that is not in the label set": card["rejected"],
     }
     if card["label_unasked"]:
-        facts["images seen by raters without an answer about the original label"] = card["label_unasked"]
+        facts["images that raters have seen but that have no answer about the original label"] = card[
+            "label_unasked"
+        ]
     rows = [(k, _UNKNOWN if v is None else f"{v:,}") for k, v in facts.items()]
     shares = [(str(r["size"]), f"{r['images']:,}", f"{r['share']:.2%}") for r in sizes.to_pylist()]
     sizes_table = markdown_table(("labels per image", "images", "share"), shares)

@@ -66,7 +66,7 @@ def _check_exchanged(campaign: Campaign, before: ClassList, after: ClassList) ->
         other = owner.get(new.casefold(), place)
         if old != new and other != place:
             raise MatchError(
-                "A class of the campaign gets the name of another, so answers would change their meaning.",
+                "A class of the campaign gets the name of another, so the meaning of answers would change.",
                 where=campaign.path("classes"),
                 got=f"{new} as the name of class {place} ({before.keys[place]}), which is the name of class "
                 f"{other} ({before.keys[other]})",

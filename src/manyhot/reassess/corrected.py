@@ -69,7 +69,7 @@ class CorrectedLabels(Aggregated):
         what = (
             f"removed, {n['added']:,} added, {n['unclear']:,} unclear, of {len(self.changes):,} asked about"
         )
-        kept = f"valid classes of {self.corrected}, which raters were not asked about"
+        kept = f"valid classes in {self.corrected} that raters were not asked about"
         yield from fact_lines(
             [("corrections", f"{n['removed']:,}", what), ("kept", f"{self.n_kept:,}", kept)]
         )
@@ -132,7 +132,7 @@ def correct_labels(aggregated: Aggregated, labels: Labels) -> CorrectedLabels:
     other = asked.join(images, on="image_id", how="anti")["image_id"].unique(maintain_order=True)
     if len(other):
         raise MatchError(
-            "Raters answered about images that are not in the label sets.",
+            "Raters answered questions about images that are not in the label sets.",
             where=labels.name or None,
             got=f"{len(other):,} images, such as {examples(other.to_arrow().cast(pa.string()))}",
             allowed=f"ids such as {examples(labels.image_id)}",

@@ -279,7 +279,7 @@ def _arrays(
             where=p.source or None,
             got=f"no prediction for {len(absent):,} of {len(images):,} images, such as {example}",
             allowed="predictions of every model for every image",
-            do="predict the other images, or leave out the model or these images",
+            do="run predict on the other images, or leave out the model or these images",
         )
     top, scores, probabilities = p.classes, p.scores, p.confidence()
     if top is None:

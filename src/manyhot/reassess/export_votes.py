@@ -173,7 +173,7 @@ def _votes_of_others(path: Path, store: Store, campaign: Campaign) -> tuple[pa.T
     classes = tables.metadata(table.schema).get("classes", campaign.class_hash)
     if classes != campaign.class_hash:
         raise MatchError(
-            "The votes that were not given in this app have another class list.",
+            "The votes that were not given in this app have a different class list.",
             where=path,
             got=f"{len(others):,} votes with class list {classes[:12]}",
             allowed=f"class list {campaign.class_hash[:12]}",

@@ -268,7 +268,7 @@ def _read_images(place: ImagesTableLike, classes: ClassList) -> tuple[Images, di
                 where=path,
                 got="no images.parquet in it",
                 allowed="a folder written by manyhot predict, or a table with the columns image_id and label",
-                do=f"predict the images first: manyhot predict {shlex.quote(str(path))} --out predictions",
+                do=f"run this first: manyhot predict {shlex.quote(str(path))} --out predictions",
             )
         path = path / "images.parquet"
     return read_images(path, classes=classes), {f"images/{path.name}": sha256(path)}

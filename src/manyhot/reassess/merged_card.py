@@ -31,7 +31,7 @@ _USES = (
     "models disagreed, and only about classes that models proposed. Classes that no model proposed are "
     "missing.\n"
     "- Not for ranking a model above those that proposed the classes if the difference is small.\n"
-    "- Not as training labels without a check: an image that nobody was asked about has only its original "
+    "- Not as training labels without a check: an image that no rater was asked about has only its original "
     "label."
 )
 
@@ -89,7 +89,8 @@ def _sources(sources: Sequence[Row]) -> str:
 def _protocol(about: Mapping[str, str]) -> str:
     rows = [(text, cell_text(about.get(name) or _UNKNOWN)) for name, text in _RULE.items()]
     return (
-        "With the method source-share, `p` is the share of the sources asked about a class that say yes. The "
+        "With the method source-share, `p` is the share of sources that say yes, among the sources asked "
+        "about the class. The "
         "version is a hash of the sources' answers and of the rule: label sets of the same version are "
         f"identical.\n\n{markdown_table(('what', 'how'), rows)}"
     )

@@ -303,7 +303,7 @@ class _Answered:
         weights = drawn.sample.weights[place.take(pa.array(rows)).to_numpy()]
         if len(rows) < FEWEST_PILOT:
             raise InputError(
-                "The pilot has too few answered images to plan from.",
+                "The pilot has too few images with answers to plan from.",
                 where=where,
                 got=f"{len(rows):,} of {len(drawn):,} images of the sample",
                 allowed=f"at least {FEWEST_PILOT}",

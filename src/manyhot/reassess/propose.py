@@ -253,7 +253,7 @@ def _class_list(
     if uses_models and not models:
         raise InputError(
             "There are no predictions from which to propose labels.",
-            do="predict the images with at least one model, or use the `rule` all-classes",
+            do="run manyhot predict with at least one model, or use the `rule` all-classes",
         )
     if classes is not None:
         return len(classes), classes.hash

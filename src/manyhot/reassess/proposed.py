@@ -166,8 +166,8 @@ class Proposals(Result):
             yield "no image has questions; to ask about all images, set `leave_out` to 'nothing'"
         if self.expected is None and self.rule not in (FINDINGS_RULE, ONLY_WITHDRAWN):
             yield (
-                "recall and precision are unknown; to estimate them, pass label sets of some images with "
-                "`known_labels`"
+                "recall and precision are unknown; to estimate them, pass label sets for some of the images "
+                "with `known_labels`"
             )
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:

@@ -146,7 +146,7 @@ def _check_kind(table: pa.Table, votes: Votes, argument: str) -> None:
     of_answers = values <= set(ANSWERS)
     if of_answers or not votes.kind:
         raise InputError(
-            "The earlier campaign has another kind of votes.",
+            "The earlier campaign has a different kind of votes.",
             where=f"`{argument}`",
             got=_KINDS[0] if of_answers else f"{_KINDS[1]}, such as {min(values)}",
             allowed=_KINDS[bool(votes.kind)],
@@ -177,7 +177,7 @@ def _matrices(source: TableLike, argument: str) -> pa.Table:
     with reading(path):
         if declared(path) == "labels":
             raise InputError(
-                "The table matrices of these labels is missing.",
+                "The table `matrices` that belongs to these labels is missing.",
                 where=path,
                 got=f"no {path.stem}-matrices.parquet next to it",
                 do="aggregate the votes of this campaign again",

@@ -37,8 +37,8 @@ FEWEST_SHOWN = 50
 """Answered images from which intervals are shown: asymptotic sequences hold from a few dozen images on."""
 
 _WITHOUT_INTERVAL = (
-    f"There is no interval (–) while the variance comes from fewer than {FEWEST_EFFECTIVE} answered images, "
-    "or a single image could double it."
+    f"There is no interval (–) while the variance comes from fewer than {FEWEST_EFFECTIVE} images with "
+    f"answers, or a single image could double it."
 )
 
 MOST_SHOWN = 10

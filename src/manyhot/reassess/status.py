@@ -198,8 +198,8 @@ def _next(campaign: Campaign, stages: dict[str, Stage], new: int, *, can_ask: bo
         if is_own:
             ask = f"without one, ask raters about all {campaign.n_classes:,} classes"
             every = f"manyhot propose {folder} --rule all-classes"
-            return f"predict the images with a model of these classes; {ask}", f"{predict}\n{every}"
-        return "predict the images with several models", predict
+            return f"run predict with a model of these classes; {ask}", f"{predict}\n{every}"
+        return "run predict with several models", predict
     if not stages["proposals"].done:
         return "propose the classes to ask about", f"manyhot propose {folder}"
     if new:
@@ -229,7 +229,8 @@ def _next(campaign: Campaign, stages: dict[str, Stage], new: int, *, can_ask: bo
         return "look at the report", f"python -m webbrowser {folder}/results/report/index.html"
     judge = f"manyhot evaluate {folder} --out {folder}/results"
     if can_ask:
-        return "evaluate models on the label sets, or ask raters again where this is likely to change most", (
+        again = "or ask raters again where this is most likely to change the states"
+        return f"evaluate models on the label sets, {again}", (
             f"{judge}\nmanyhot next {folder} --budget 1000 --ask"
         )
     return "evaluate models on the label sets", judge

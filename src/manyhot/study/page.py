@@ -138,7 +138,7 @@ def _compute(study: Study, runs: Sequence[StudyRun]) -> str:
     measuring = sum(made[name]["seconds"] for made in told for name in names & set(made))
     machines = Counter(made["machine"] for made in trained)
     return (
-        f"The training of {counted(len(trained), 'network')} took "
+        f"Training {counted(len(trained), 'network')} took "
         f"{_time(sum(made['seconds'] for made in trained))} on "
         f"{listed([name for name, _ in machines.most_common()], 3)}, and the measurements took "
         f"{_time(measuring)}. Seeds: {', '.join(map(str, study.grid.seeds))}. Studies with the same grid "

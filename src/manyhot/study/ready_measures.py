@@ -260,9 +260,9 @@ class JudgedRun:
         at = align(found.image_id, predictions.image_id, left_name="the labels", right_name="the images")
         if at.left_only:
             raise InputError(
-                "Labelled images were not predicted.",
+                "Some labelled images have no prediction.",
                 got=f"{at.left_only:,} of {len(found):,}",
-                do="leave images that cannot be decoded out of the labels",
+                do="remove images that cannot be decoded from the labels",
             )
         scores = predictions.scores.astype(np.float32)[at.right]
         return cls(label_sets(found).take(at.left), scores, predictions.score_kind)
@@ -398,7 +398,7 @@ def _write_images(source: ImageSource, labels: Labels, path: Path) -> None:
         writer.write_table(_table(rows, schema))
     if wanted:
         raise InputError(
-            "Labelled images are not in the source.",
+            "Some labelled images are not in the source.",
             where=source.uri,
             got=f"{len(wanted):,} of {len(labels):,}, such as {min(wanted)}",
             do="remove their labels, or pass the folder that contains them",

@@ -301,7 +301,7 @@ def _drawn(
 def _check_random(random: str, name: str) -> RandomNumbers:
     if random not in get_args(RandomNumbers):
         raise InputError(
-            "The random numbers of the draw are of an unknown kind.",
+            "The kind of random numbers that was used for the draw is unknown.",
             where=name,
             got=random,
             allowed=" or ".join(get_args(RandomNumbers)),

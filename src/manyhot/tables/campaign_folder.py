@@ -159,7 +159,7 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
 }
 """Functions that return whether a value has the type of an attribute of `Campaign`."""
 
-_ALLOWED = {"str": "text", "int": "an integer of at least 1", "Mapping[str, str]": "an object of texts"}
+_ALLOWED = {"str": "text", "int": "an integer of at least 1", "Mapping[str, str]": "an object of strings"}
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -90,7 +90,9 @@ _NULL_WITHOUT = "95 % interval, null without one"
 
 AUDITED = (
     TEXT.optional("estimator", "in an audit: ppi++, difference or sample; null if no label sets are used"),
-    COUNT.optional("n_audited", "in an audit: number of counted images that people answered"),
+    COUNT.optional(
+        "n_audited", "in an audit: number of counted images about which people answered questions"
+    ),
     REAL.optional("alone", "in an audit: the value on the proposed label sets alone"),
 )
 """Columns of results and pairs that only audits have."""
@@ -198,7 +200,7 @@ _declared: dict[str, tuple[Column, ...]] = {
         REAL("probability", "probability that the image is drawn, above 0 and at most 1"),
         TEXT.nullable("stratum", "group with a fixed number of drawn images; null without groups"),
         INT.nullable(
-            "place", "position in the order in which drawn images are answered, from 0; null if not drawn"
+            "place", "position of the drawn image in the order of annotation, from 0; null if not drawn"
         ),
     ),
     "results": (
@@ -208,7 +210,7 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("slice", "the slice of images"),
         REAL("value", "the value; NaN if undefined"),
         *bounds("lo", "hi", f"the {_NULL_WITHOUT}"),
-        COUNT("n", "number of images that count"),
+        COUNT("n", "number of images that the metric counts"),
         COUNT(
             "n_skipped",
             "number of skipped images; n + n_skipped is the number of aligned images in the slice",
@@ -234,7 +236,7 @@ _declared: dict[str, tuple[Column, ...]] = {
         REAL.nullable(
             "p_adjusted", "p with Holm's correction over all compared pairs of the data set, metric and slice"
         ),
-        COUNT("n", "number of images that count for both models"),
+        COUNT("n", "number of images that the metric counts for both models"),
         *AUDITED,
     ),
     "models": (
@@ -257,7 +259,7 @@ _declared: dict[str, tuple[Column, ...]] = {
         ),
         TEXT.optional(
             "images",
-            "hash of the ids of the images that count, which is the same for models evaluated on the same "
+            "hash of the ids of the images that the metric counts; equal for models evaluated on the same "
             "images; null for slices, and if unknown",
         ),
         BYTES.optional(
@@ -271,7 +273,8 @@ _declared: dict[str, tuple[Column, ...]] = {
         ),
         FLOATS32.optional(
             "changes",
-            "change of the value if each image that counts is left out; null unless pairs are compared by "
+            "change of the value when each counted image in turn is left out; null unless pairs are "
+            "compared by "
             "the jackknife",
         ),
     ),

@@ -157,8 +157,9 @@ class JoinedClasses:
             absent += tuple(own.keys[i] for i in range(len(own)) if find_class(own, i, listed) is None)
         if absent:
             return (
-                f"{predictions.model}: the scores of {first_names(absent, _EXAMPLES)} were left out, because "
-                "the class list does not contain them; the other scores are unchanged, so probabilities may "
+                f"{predictions.model}: the scores of {first_names(absent, _EXAMPLES)} were left out, "
+                f"because these classes are not in the class list; the other scores are unchanged, so "
+                f"probabilities may "
                 "not add up to 1"
             )
         if self.numbered and self.classes is not None:
@@ -172,7 +173,8 @@ class JoinedClasses:
         order = "order of the labels' classes" if self.columns.is_complete else "sorted order of their names"
         return (
             f"the columns of scores have no names, so they are assumed to be in the {order}: "
-            f"{first_names(self.columns.keys, _EXAMPLES)}; pass `classes` if the columns are in another order"
+            f"{first_names(self.columns.keys, _EXAMPLES)}; pass `classes` if the columns are in a different "
+            f"order"
         )
 
     def _in_columns(self, model: Predictions, columns: ClassList) -> Predictions:

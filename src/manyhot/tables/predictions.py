@@ -147,7 +147,7 @@ class Predictions:
             return self
         if self.score_kind not in ("score", "none") and not self.scores_assumed:
             raise InputError(
-                "The predictions declare another kind of scores.",
+                "The predictions declare a different kind of scores.",
                 where=self.source or self.model,
                 got=kind,
                 allowed=self.score_kind,
@@ -440,7 +440,7 @@ def _check_scores(scores: AnyFloats, classes: Ints | None, p: Predictions, where
             where=f"{where}, image {p.image_id[row]}",
             got=f"{np.count_nonzero(bad):,} of {scores.size:,}",
             allowed="finite numbers",
-            do="predict these images again; half precision overflows to NaN in some models",
+            do="run predict on these images again; half precision overflows to NaN in some models",
         )
 
 

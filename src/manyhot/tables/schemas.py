@@ -308,7 +308,7 @@ def _check_conversion(actual: pa.DataType, column: Column, name: str, where: obj
     elif pa.types.is_integer(kind) and pa.types.is_boolean(actual):
         do = "write integers"
     elif column.name in ID_COLUMNS and (pa.types.is_floating(actual) or pa.types.is_nested(actual)):
-        do = "write texts or integers"
+        do = "write strings or integers"
     if do is not None:
         raise InputError(
             f"The column {column.name!r} of the {name} table has the wrong type.",

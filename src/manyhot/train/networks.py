@@ -143,7 +143,7 @@ def _continued(start: Start, trained: Trained, recipe: Recipe, classes: ClassLis
         own = start.module.state_dict()
         head = _head_names(start.module)
         weights = {k: own[k] if k.startswith(head) else v for k, v in weights.items()}
-        notes = (*notes, f"{Path(recipe.weights).name} has other classes, so the head is initialised again")
+        notes = (*notes, f"{Path(recipe.weights).name} has different classes, so the head is reinitialised")
     try:
         start.module.load_state_dict(weights)
     except RuntimeError as error:
@@ -168,7 +168,7 @@ def _from_checkpoint(start: Start, recipe: Recipe, timm: Any) -> Start:
             got=error_line(error),
             allowed=f"a file of an earlier run, or a state dict of {start.architecture}",
         ) from error
-    text = f"{name} has another number of classes, so the head is initialised again"
+    text = f"{name} has a different number of classes, so the head is reinitialised"
     return replace(start, notes=(*start.notes, text)) if other else start
 
 

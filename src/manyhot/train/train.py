@@ -375,7 +375,7 @@ def _not_asked(labels: LabelSets, recipe: Recipe, ends: str, positives_only: boo
                 "that expects further classes, such as epr, role or em"
             )
         pairs = f"{n:,} of {len(labels) * labels.n_classes:,} (image, class) pairs"
-        yield f"{pairs}, which nobody was asked about, are trained as absent; {do}"
+        yield f"{pairs}, which no rater was asked about, are trained as absent; {do}"
 
 
 def _empty(labels: LabelSets, recipe: Recipe, ends: str) -> npt.NDArray[np.bool_]:

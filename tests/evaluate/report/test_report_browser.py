@@ -142,7 +142,7 @@ def test_shows_further_columns_and_intervals_as_text(view):
     assert not view.locator("#menu > div").is_visible()
 
 
-INVITATION = "Click a model to pin it, and to see which other models differ from it beyond noise."
+INVITATION = "Click a model to pin it and to see which other models differ from it beyond noise."
 
 
 def test_tells_which_models_differ_beyond_noise(view):
@@ -391,7 +391,7 @@ def test_further_rows_come_when_asked_for(visit, many):
     assert (
         page.locator(".more >> nth=0")
         .text_content()
-        .startswith("101 models of 1,556 are shown. All models are in results.csv.")
+        .startswith("101 of 1,556 models are shown. All models are in results.csv.")
     )
     page.click(".dataset .more >> nth=0 >> button:text-is('Show more')")
     assert models(page) == [*names[:200], names[700]]

@@ -484,7 +484,7 @@ def test_many_models_leave_columns_to_the_csv(write, monkeypatch):
     rows = some_rows() + [number("val", m, k, "all", 0.5, 10) for m in MODELS for k in ("top5", "real5")]
     page = parse(write(results_table(rows)))
     assert (
-        "Metrics that are not shown for lack of space, but are in results.csv: ReaL top-5."
+        "Metrics that are in results.csv but not shown here, for lack of space: ReaL top-5."
         in page.one("section", "dataset").one("p", "about").text
     )
     assert not page.all("th", data_k="real5")

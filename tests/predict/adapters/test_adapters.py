@@ -619,7 +619,7 @@ def test_a_size_that_a_file_does_not_take(onnx_file):
     with pytest.raises(InputError) as error:
         find_model(f"onnx:{onnx_file}(size=96)")
     assert str(error.value) == (
-        f"The network takes images of another size.\n  where:   {onnx_file}\n"
+        f"The network takes images of a different size.\n  where:   {onnx_file}\n"
         "  got:     (96, 96)\n  allowed: (64, 64)"
     )
 
@@ -820,7 +820,7 @@ def test_a_module_that_needs_another_package_says_how_to_install_it(tmp_path, mo
             "python:mine:fixed",
             "The network fails on a black image of 224 × 224 pixels.\n  where:   python/mine.fixed\n"
             "  got:     RuntimeError: mat1 and mat2 shapes cannot be multiplied (1x150528 and 12288x7)\n"
-            "  do:      if it takes images of another size, pass this size, such as …(size=224)",
+            "  do:      if it takes images of a different size, pass this size, such as …(size=224)",
         ),
         (
             "python:mine:net(sise=96)",

@@ -276,7 +276,7 @@ def test_templates_for_other_models(photos):
     with pytest.raises(UsageError) as error:
         predict(photos, "efficientnet-lite0", templates="simple")
     assert str(error.value) == (
-        "None of the models compares images with sentences.\n  got:     efficientnet-lite0\n"
+        "None of the models compares images with text.\n  got:     efficientnet-lite0\n"
         "  allowed: `templates` for models named open_clip/ARCH/PRETRAINED"
     )
 

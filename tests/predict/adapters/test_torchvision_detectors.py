@@ -56,7 +56,7 @@ def test_the_classes_are_cocos_80_with_other_names():
     assert len(detector.classes) == 80
     assert detector.classes.keys[detector.classes.index("tvmonitor")] == "tv"
     assert detector.notes == (
-        "torchvision/ssdlite320_mobilenet_v3_large has random weights: its boxes mean nothing",
+        "torchvision/ssdlite320_mobilenet_v3_large has random weights: its boxes are meaningless",
     )
 
 

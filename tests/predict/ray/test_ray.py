@@ -166,7 +166,7 @@ def test_a_part_that_kills_its_workers(cluster, source, tmp_path, monkeypatch):
             engine_options=EngineOptions(workers=1),
         )
     assert str(error.value) == (
-        "A part of the source kills each worker that predicts it.\n"
+        "Each worker that processes one part of the source dies.\n"
         "  where:   part 00000 of in, from in/00000.jpg on\n"
         "  got:     1 workers died while running deadly on own\n"
         "  do:      reduce `workers`, so that each has more memory; to see the failure without Ray, "

@@ -69,7 +69,7 @@ def test_without_bits_the_file_format_decides(radiographs):
 
 def test_a_value_that_needs_more_bits_is_a_reason(radiographs):
     images = seen(open_source(radiographs, decoding=Decoding(11)))
-    assert images["0.tif"] == "a pixel has the value 4,000, which is outside the 11 bits from 0 to 2,047"
+    assert images["0.tif"] == "a pixel has the value 4,000, which is outside the range of 11 bits, 0 to 2,047"
 
 
 def test_bits_are_for_greyscale_of_more_than_8_bits_alone(tmp_path):
@@ -148,10 +148,11 @@ def test_colours_of_16_bits_are_scaled_as_by_numpy(tmp_path, options):
     assert np.array_equal(colours(tmp_path, "minmax"), stretched)
     assert np.array_equal(colours(tmp_path), REFLECTANCES >> 8)
     assert colours(tmp_path, 13) == (
-        f"a pixel has the value {high:,}, which is outside the 13 bits from 0 to 8,191"
+        f"a pixel has the value {high:,}, which is outside the range of 13 bits, 0 to 8,191"
     )
     assert note(tmp_path) == (
-        f"all 1 images of more than 8 bits in a sample use at most {high:,} of 65,535 levels, and are dark: "
+        f"the only image with more than 8 bits per sample uses at most {high:,} of 65,535 levels and is "
+        "therefore dark: "
         "pass `bits` 14, or minmax",
     )
 
@@ -164,7 +165,7 @@ def test_transparent_colours_of_16_bits_are_scaled_on_white(tmp_path, options):
     shown = colours(tmp_path, 14)
     assert (shown[:3] == 255).all()
     assert np.array_equal(shown[3:], np.round(REFLECTANCES[3:] / 16383 * 255))
-    assert note(tmp_path)[0].startswith("all 1 images of more than 8 bits")  # although they are opaque
+    assert note(tmp_path)[0].startswith("the only image with more than 8 bits")  # although they are opaque
 
 
 def test_channels_that_are_compressed_one_by_one_have_no_lower_bytes(tmp_path):
@@ -222,7 +223,8 @@ def test_bits_that_do_not_exist(radiographs, bits):
 
 def test_a_note_on_images_that_are_dark(radiographs):
     assert note(radiographs) == (
-        "all 4 images of more than 8 bits in a sample use at most 4,060 of 65,535 levels, and are dark: "
+        "all 4 images with more than 8 bits per sample use at most 4,060 of 65,535 levels and are "
+        "therefore dark: "
         "pass `bits` 12, or minmax",
     )
     assert note(radiographs, 12) == note(radiographs, "minmax") == ()
@@ -231,7 +233,8 @@ def test_a_note_on_images_that_are_dark(radiographs):
 def test_a_note_if_only_some_are_dark(radiographs):
     Image.fromarray(RAMP * 15).save(radiographs / "bright.png")
     assert note(radiographs) == (
-        "4 of 5 images of more than 8 bits in a sample use at most 4,060 of 65,535 levels, and are dark: "
+        "4 of 5 images with more than 8 bits per sample use at most 4,060 of 65,535 levels and are "
+        "therefore dark: "
         "others use up to 60,000, so pass `bits` minmax",
     )
 
@@ -249,14 +252,14 @@ def test_a_few_dark_images_among_many_folders_are_noticed(tmp_path):
     for i in range(100):
         (tmp_path / f"{i:03}").mkdir()
         Image.fromarray(RAMP[::3, ::3] * (1 if i % 4 == 1 else 15)).save(tmp_path / f"{i:03}" / f"{i}.png")
-    assert note(tmp_path)[0].startswith("16 of 64 images of more than 8 bits in a sample use at most ")
+    assert note(tmp_path)[0].startswith("16 of 64 images with more than 8 bits per sample use at most ")
 
 
 def test_images_in_an_archive(radiographs, tmp_path):
     with tarfile.open(tmp_path / "in.tar", "w") as tar:
         for path in sorted(radiographs.iterdir()):
             tar.add(path, path.name)
-    assert note(tmp_path / "in.tar")[0].startswith("all 4 images of more than 8 bits in a sample")
+    assert note(tmp_path / "in.tar")[0].startswith("all 4 images with more than 8 bits per sample")
     files, packed = (seen(open_source(p, decoding=Decoding(12))) for p in (radiographs, tmp_path / "in.tar"))
     assert {name: image.tolist() for name, image in files.items()} == {
         name: image.tolist() for name, image in packed.items()
@@ -317,7 +320,7 @@ def test_predict_says_so_before_it_begins_and_in_the_result(radiographs, tmp_pat
     noted = manyhot.predict(
         "in", "python:own_grey:model", out="dark", run=Run(on_event=lambda *event: events.append(event))
     )
-    assert noted.notes[0].startswith("all 4 images of more than 8 bits in a sample")
+    assert noted.notes[0].startswith("all 4 images with more than 8 bits per sample")
     assert events[0] == ("note", {"model": "", "text": noted.notes[0]})
     bright = manyhot.predict("in", "python:own_grey:model", out="bright", bits=12)
     assert not any("8 bits" in text for text in bright.notes)

@@ -276,7 +276,7 @@ def test_a_list_in_the_folder_of_the_process(tmp_path, monkeypatch):
             "  where:   {}\n"
             "  got:     {folder}/a/x.jpg and {folder}/./a/x.jpg\n"
             "  allowed: unique ids\n"
-            "  do:      rename one of them, or predict the folders one by one",
+            "  do:      rename one of them, or run predict on each folder separately",
         ),
     ],
     ids=["empty", "twice", "same-name"],

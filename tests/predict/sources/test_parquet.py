@@ -217,7 +217,7 @@ def test_two_images_of_one_id(tmp_path):
         f"  where:   {path}\n"
         f"  got:     {path}#0 and {path}#2\n"
         "  allowed: unique ids\n"
-        "  do:      add a column 'image_id', or predict the files one by one"
+        "  do:      add a column 'image_id', or run predict on each file separately"
     )
 
 

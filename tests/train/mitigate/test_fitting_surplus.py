@@ -140,12 +140,12 @@ def test_the_note_says_what_was_chosen():
     one, other = surplus_notes({"dog:tag, softmax": 1.5, "dog:tag, label sets": None})
     assert one == (
         "dog:tag, softmax, without caps: altered images with the companion alone count 1.5 times as often "
-        "as balance requires, the smallest factor that suffices on images that heads were not fitted on"
+        "as balance requires, the smallest factor that suffices on images to which no head was fitted"
     )
     assert other == (
         "dog:tag, label sets, without caps: altered images with the companion alone count as often as "
-        "balance requires, because even 6 times as often would not suffice on images that heads were not "
-        "fitted on"
+        "balance requires, because even 6 times as often would not suffice on images to which no head was "
+        "fitted"
     )
 
 

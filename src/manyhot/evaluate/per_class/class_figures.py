@@ -72,8 +72,9 @@ def _average_precision(dataset: str, best: str, results: Models) -> Figure:
         "classes",
         dataset,
         f"Average precision of classes, {best}, {title_of(dataset)}",
-        f"Black dots show {which} average precision, with 95 % intervals for classes on {FEWEST_POSITIVES} "
-        "images or more. Red marks show the share of images with the class, which is about the AP of a "
+        f"Black dots show {which} average precision, with 95 % intervals for classes that "
+        f"{FEWEST_POSITIVES} or more images show. Red marks show the share of images with the class, which "
+        f"is about the AP of a "
         f"random ranking. The number of images of each class is at the right.{rest}",
         f"The lowest average precision is that of {worst['name']}, {percent(worst['ap'], 1)} on "
         f"{counted(worst['n_positives'], 'image')}; the mean over {len(every):,} classes is "
@@ -158,7 +159,7 @@ def _curves(dataset: str, model: str, results: Sequence[Row], curves: Sequence[R
         "Precision-recall curves show the precision at each recall, for all thresholds. The area under the "
         "steps is the average precision, and the dashed line is the share of images with the class, which "
         "is the precision of a random ranking. ROC curves show the shares of the images with the class "
-        "(recall) and without the class (false positive rate) on which the class is predicted. Dots are "
+        "(recall) and without the class (false positive rate) on which the class is predicted. Dots show "
         "precision, recall and false positive rate as in the table. If thresholds were chosen by "
         "cross-fitting, they may be off the curve.",
         "The worst classes that have a threshold: "

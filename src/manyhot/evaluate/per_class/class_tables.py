@@ -143,7 +143,7 @@ declare_table(
         TEXT("model", "the model"),
         TEXT("metric", "a registered name", values=CLASS_MEANS),
         *interval("value", "the value; NaN if undefined", f"{ITS} (jackknife)", value=REAL),
-        COUNT("n", "number of images that count"),
+        COUNT("n", "number of images that the metric counts"),
         COUNT("n_skipped", "number of images that do not count"),
         COUNT("n_unmatched", "number of images with labels for which the model has no prediction"),
         COUNT("n_classes", "number of classes in the mean, and in the ranking of all classes"),

@@ -45,8 +45,8 @@ from manyhot.report.text import (
 from manyhot.tables import Row
 
 EXPLANATION = (
-    "Error consistency is Cohen's kappa of being right: 1 if two models fail on the same images, 0 if their "
-    "errors are independent. Models that fail on different images can correct one another."
+    "Error consistency is Cohen's kappa between the correctness of two models: 1 if they fail on the same "
+    "images, 0 if their errors are independent. Models that fail on different images can correct one another."
 )
 
 

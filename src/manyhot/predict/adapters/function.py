@@ -26,7 +26,7 @@ from manyhot.registry import register
     "model",
     "python",
     form="python:MODULE:FUNCTION",
-    classes="the class list that is passed, or ImageNet-1k for 1,000",
+    classes="the class list that is passed, or ImageNet-1k for 1,000 outputs",
 )
 def python_network(
     name: str, *, classes: ClassList | None = None, scores: str = "", preprocessing: Mapping[str, Any]
@@ -226,7 +226,7 @@ def _logits(model: Any, name: str, preprocessing: Preprocessing) -> Any:
     except Exception as error:
         height, width = preprocessing.size
         what = f"The network fails on a black image of {height} × {width} pixels."
-        do = "if it takes images of another size, pass this size, such as …(size=224)"
+        do = "if it takes images of a different size, pass this size, such as …(size=224)"
         first = next((m for m in model.modules() if isinstance(m, torch.nn.Conv2d)), None)
         if first is not None and first.in_channels != 3:
             do = f"its first convolution takes {first.in_channels} channels, but images are decoded to RGB: "

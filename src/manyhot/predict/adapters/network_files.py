@@ -103,7 +103,7 @@ _FLOATS = ("tensor(float)", "tensor(float16)", "f32", "f16")
     "model",
     "onnx",
     form="onnx:FILE",
-    classes="the class list that is passed, or ImageNet-1k for 1,000",
+    classes="the class list that is passed, or ImageNet-1k for 1,000 outputs",
     place=file_without_suffix,
 )
 def onnx_network(
@@ -145,7 +145,7 @@ def onnx_network(
     "model",
     "openvino",
     form="openvino:FILE",
-    classes="the class list that is passed, or ImageNet-1k for 1,000",
+    classes="the class list that is passed, or ImageNet-1k for 1,000 outputs",
     place=file_without_suffix,
 )
 def openvino_network(
@@ -217,7 +217,7 @@ def _network(
     wanted = Preprocessing().with_options(defaults | dict(options))
     if len(sides) == 2 and wanted.size != sides:
         raise InputError(
-            "The network takes images of another size.", where=path, got=wanted.size, allowed=sides
+            "The network takes images of a different size.", where=path, got=wanted.size, allowed=sides
         )
     network = Network(
         f"{kind}/{file_without_suffix(path).name}",

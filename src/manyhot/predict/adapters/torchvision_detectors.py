@@ -81,7 +81,7 @@ def torchvision_detector(
         return _detections(found, class_of, len(classes), *pixels.shape[1:])
 
     is_random = weights == "none" and not checkpoint
-    notes = (f"torchvision/{name} has random weights: its boxes mean nothing",) if is_random else ()
+    notes = (f"torchvision/{name} has random weights: its boxes are meaningless",) if is_random else ()
     about = {"weights": "random" if is_random else checkpoint or published.url}
     return ObjectDetector(
         f"torchvision/{name}", classes, detect, TORCHVISION_DETECTORS[name][1], 1, about, notes

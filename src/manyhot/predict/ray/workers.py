@@ -280,7 +280,7 @@ class WorkerPool:
         part, names = task.part, [part.name for part in self._source.parts]
         first = next((item.uri for item, _ in part.items()), "no images")
         return InputError(
-            "A part of the source kills each worker that predicts it.",
+            "Each worker that processes one part of the source dies.",
             where=f"part {part.name} of {self._source.uri}, from {first} on",
             got=f"{task.deaths} workers died while running {model.network.name} on {model.engine}",
             do="reduce `workers`, so that each has more memory; to see the failure without Ray, run the part"

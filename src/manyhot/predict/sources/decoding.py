@@ -90,12 +90,16 @@ def levels_note(source: ImageSource) -> str:
         return ""
     most = max(dark)
     if len(dark) == n:
-        which, do = f"all {n:,}", f"pass `bits` {max(8, most.bit_length())}, or {MINMAX}"
+        which, do = (
+            f"all {n:,} images" if n > 1 else "the only image",
+            f"pass `bits` {max(8, most.bit_length())}, or {MINMAX}",
+        )
     else:
-        which, do = f"{len(dark):,} of {n:,}", f"others use up to {highest:,}, so pass `bits` {MINMAX}"
+        which, do = f"{len(dark):,} of {n:,} images", f"others use up to {highest:,}, so pass `bits` {MINMAX}"
+    use, are = ("uses", "is") if len(dark) == 1 else ("use", "are")
     return (
-        f"{which} images of more than 8 bits in a sample use at most {most:,} of {white:,} levels, "
-        f"and are dark: {do}"
+        f"{which} with more than 8 bits per sample {use} at most {most:,} of {white:,} levels and {are} "
+        f"therefore dark: {do}"
     )
 
 

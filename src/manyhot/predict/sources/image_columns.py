@@ -241,7 +241,9 @@ def source_of(
         blocks = blocks_of(replace(columns, whole=True))
         ids = [name for block in blocks for name in block.ids]
     places = functools.partial(_place_of, blocks)
-    check_ids(ids, where, places, do=f"add a column {IMAGE_ID_COLUMNS[0]!r}, or predict the files one by one")
+    check_ids(
+        ids, where, places, do=f"add a column {IMAGE_ID_COLUMNS[0]!r}, or run predict on each file separately"
+    )
     parts = tuple(
         block.part(
             name, short_hash(f"{image} {label}" for image, label in zip(block.ids, block.labels, strict=True))

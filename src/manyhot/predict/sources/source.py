@@ -188,7 +188,7 @@ def check_ids(
     ids: Sequence[str],
     where: object,
     place: Callable[[int], str],
-    do: str = "rename one of them, or predict the folders one by one",
+    do: str = "rename one of them, or run predict on each folder separately",
 ) -> None:
     """Raise an error if several images would have the same id.
 

@@ -47,7 +47,7 @@
     const rated = judgedBy(found);
     $("pair-said").replaceChildren(judged
       ? `On ${n(judged)} image${judged === 1 ? "" : "s"}, ${page.data.models[a]} is right on ${n(counts.both + counts.a)} and ${page.data.models[b]} on ${n(counts.both + counts.b)}. `
-      : "Whether these models are right on these images is unknown. ", make("small", { textContent: rated }));
+      : "It is unknown whether these models are right on these images. ", make("small", { textContent: rated }));
     $("pair-counts").replaceChildren(...Object.entries(told).filter(([key]) => counts[key] || key !== "open").map(([key, text]) => {
       const button = make("button", { type: "button" }, `${text} `, make("b", { textContent: n(counts[key]) }));
       button.ariaPressed = String(page.state.outcome === key);
@@ -59,9 +59,9 @@
   // What right means on these images.
   function judgedBy(found) {
     const rated = found.filter((i) => page.data.known[i]).length;
-    if (!rated) return "A prediction is right if it is the label.";
+    if (!rated) return "A prediction is right if it is the original label.";
     if (rated === found.length) return "A prediction is right if it is in the label set.";
-    return "A prediction is right if it is in the label set or, for images that no rater has seen, if it is the label.";
+    return "A prediction is right if it is in the label set. On images that no rater has seen, it is right if it is the original label.";
   }
 
   // Drawing of what is in sight.
@@ -129,7 +129,7 @@
     fill(0, PRINTED);
     list.querySelectorAll("img").forEach((img) => { img.loading = "eager"; });
     const n = page.fitting.length, images = `${n.toLocaleString("en")} image${n === 1 ? "" : "s"}`;
-    $("printed").textContent = n > PRINTED ? `The first ${PRINTED} of ${images} that fit the filters.` : `${images} that ${n === 1 ? "fits" : "fit"} the filters.`;
+    $("printed").textContent = n > PRINTED ? `The first ${PRINTED} of ${images} that match the filters.` : `${images} that ${n === 1 ? "matches" : "match"} the filters.`;
   }
 
   function printed() {

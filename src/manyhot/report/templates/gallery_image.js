@@ -97,7 +97,7 @@
     const start = label !== null ? ["The label says ", name(label, "labelled")] : single ? ["No label"] : [];
     const found = (data.found[i] ?? []).map((f) => data.findings[f]).join(", ");
     if (found && !start.length) start.push(make("b", { textContent: found[0].toUpperCase() + found.slice(1) }));
-    if (c === null) return start.length ? [...start, ". No model predicted it."] : ["No model predicted this image."];
+    if (c === null) return start.length ? [...start, ". No model has a prediction for this image."] : ["No model has a prediction for this image."];
     const said = shownModels().filter((m) => data.top[i][m] === c);
     const who = said.map((m) => data.models[m]), n = shownModels().length;
     const models = who.length === 1 ? who[0] : who.length === n ? `${n === 2 ? "both" : `all ${n}`} models` : `${who.length}\u00a0of\u00a0${n} models`;
@@ -143,7 +143,7 @@
     if (!data.known[i] && label === null) return told.remark || "No rater has seen this image.";
     if (!data.known[i]) return told.remark || (c === label ? "" : "No rater looked for other classes.");
     return {
-      valid: data.sets[i].includes(label) ? "Both are valid." : "It is valid, the label is not.",
+      valid: data.sets[i].includes(label) ? "Both are valid." : "It is valid; the label is not.",
       refuted: "Raters found it not valid.",
       unclear: data.voted ? "Raters disagree about it." : "The label is uncertain.",
       unasked: "No rater was asked about it.",

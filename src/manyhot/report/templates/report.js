@@ -280,7 +280,7 @@
     if (set.status) tellCompared(set, model, key, signs);
     stops(set.table);
   };
-  const invitation = "Click a model to pin it, and to see which other models differ from it beyond noise.";
+  const invitation = "Click a model to pin it and to see which other models differ from it beyond noise.";
   const tellCompared = (set, model, key, signs) => {
     if (model < 0) {
       set.status.textContent = invitation;

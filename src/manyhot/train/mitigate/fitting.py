@@ -431,7 +431,7 @@ def surplus_notes(surpluses: Mapping[str, float | None]) -> Iterator[str]:
     """Yield a note on the factor that was chosen for each pair and kind of labels."""
     for name, surplus in surpluses.items():
         count = f"{name}, without caps: altered images with the companion alone count"
-        judged = "on images that heads were not fitted on"
+        judged = "on images to which no head was fitted"
         if surplus is None:
             tried = f"even {SURPLUSES[-1]:g} times as often would not suffice"
             yield f"{count} as often as balance requires, because {tried} {judged}"

@@ -396,7 +396,7 @@ def _notes(images: ImageFeatures, states: States) -> Iterator[str]:
     """Yield what was skipped."""
     lost = len(states.image_id) - len(images.labels.names)
     if lost:
-        yield f"{lost:,} images with labels or objects were not predicted and are not counted"
+        yield f"{lost:,} images with labels or objects have no prediction and are not counted"
     if not images.labels.labelled:
         yield "there are no original labels, so heads are fitted to label sets only"
     yield from images.predict.skipped

@@ -104,7 +104,7 @@ declare_table(
             value=REAL.optional,
             ends=REAL.optional,
         ),
-        COUNT("n", "number of held-out images that count"),
+        COUNT("n", "number of held-out images that the metric counts"),
         COUNT("n_skipped", "number of held-out images that the metric does not count"),
         TEXT("head", "file of the head, relative to the folder of the table"),
     ),

@@ -362,9 +362,9 @@ def test_saturation_has_a_panel_a_fit(by_name):
 def test_label_errors(by_name):
     figure = by_name["label-errors-val"]
     assert row(figure, "errors", model="alpha")["y"] == 35.0
-    assert (
-        figure.alt
-        == "Among the errors of alpha, the most accurate model (70.0 %), 35.0 % are in the label set."
+    assert figure.alt == (
+        "In 35.0 % of the errors of alpha, the most accurate model (70.0 %), the top class is in the label "
+        "set."
     )
 
 

@@ -305,7 +305,7 @@ def test_single_characters_can_be_switched_off(campaign, visit):
     ann = visit(campaign.link())
     ann.settle()
     ann.press("?")
-    ann.page.get_by_label("Use single letters, digits and signs as shortcuts").uncheck()
+    ann.page.get_by_label("Use single letters, digits and symbols as keyboard shortcuts").uncheck()
     ann.page.keyboard.press("Escape")
     ann.press(*"1234ymnsexabcufjkz/?", "Shift+Digit1", "0")
     assert ann.page.locator("dialog[open]").count() == 0
@@ -320,7 +320,7 @@ def test_single_characters_can_be_switched_off(campaign, visit):
     ann.sent()
     assert len(campaign.votes()) == 3
     ann.page.get_by_role("button", name="Help and shortcuts").click()
-    ann.page.get_by_label("Use single letters, digits and signs as shortcuts").check()
+    ann.page.get_by_label("Use single letters, digits and symbols as keyboard shortcuts").check()
     ann.page.keyboard.press("Escape")
     ann.settle()
     ann.press("1")

@@ -106,8 +106,8 @@ def test_a_clock_that_is_set_by_a_day_while_answers_wait(campaign, visit):
     ("stopped_for", "said"),
     [
         ("too fast", "You answered faster than this campaign allows."),
-        ("golden pages", "Your answers to the latest test images differ too much from those of experts."),
-        (None, "The owner of the campaign has stopped your work."),
+        ("golden pages", "Your answers to the latest test images differ too much from the experts' answers."),
+        (None, "The owner of the campaign has ended your participation."),
     ],
 )
 def test_who_is_stopped_reads_why(campaign, visit, stopped_for, said):

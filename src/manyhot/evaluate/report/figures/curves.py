@@ -184,12 +184,12 @@ def label_errors(frames: Frames, dataset: str) -> Figure | None:
         f"label-errors-{slug(dataset)}",
         "saturation",
         dataset,
-        f"How many of the remaining errors are errors of the labels, {title_of(dataset)}",
+        f"How many of the remaining errors are label errors, {title_of(dataset)}",
         f"{points_said(both.height, 'the 95 % intervals')} If the top class is in the label set, "
         "the error is due to the label, which is wrong or incomplete, and not to the model."
         + beyond_said([panel]),
-        f"Among the errors of {best['model']}, the most accurate model ({100 * best['x']:.1f} %), "
-        f"{100 * best['y']:.1f} % are in the label set.",
+        f"In {100 * best['y']:.1f} % of the errors of {best['model']}, the most accurate model "
+        f"({100 * best['x']:.1f} %), the top class is in the label set.",
         compose([panel], frames.own),
         both.drop("x_n").to_arrow(),
     )

@@ -67,8 +67,9 @@ def _difference_figure(dataset: str, verdict: ClassVerdict) -> Figure:
         dataset,
         f"Difference of average precision by class, {minus}, {title_of(dataset)}",
         f"To the right of the line, {model} has the higher average precision. Black dots show {which} "
-        f"differences on {FEWEST_POSITIVES} images or more, with 95 % intervals, not corrected for the "
-        f"number of classes. The number of images of each class is at the right.{grey}",
+        f"differences, with 95 % intervals that are not corrected for the number of classes. Only classes "
+        f"that {FEWEST_POSITIVES} or more images show are tested. The number of images of each class is at "
+        f"the right.{grey}",
         f"The largest difference is that of {largest['key']}, "
         f"{with_minus(100 * largest['difference'], 2)} points on "
         f"{counted(largest['n_positives'], 'image')}.",

@@ -69,7 +69,7 @@ def by_set_size(frames: Frames, dataset: str) -> Figure | None:
         f"set-size-accuracy-{slug(dataset)}",
         "groups",
         dataset,
-        f"Accuracy by number of labels of an image, {title_of(dataset)}",
+        f"Accuracy by number of labels per image, {title_of(dataset)}",
         "Each thin line is a model"
         + (", and the bold line connects the medians of all models" * frames.tables.has_trends)
         + ". The number of images is below each number of labels."
@@ -154,8 +154,9 @@ def by_objects(frames: Frames, dataset: str) -> Figure | None:
         dataset,
         f"Accuracy on images with several objects, {title_of(dataset)}",
         f"Left: each thin line is a model, and the bold line is the mean over {_compared_said(mean, rows)}. "
-        f"The number of images is below each group.{_examined_said(rows)} Right: each point shows how "
-        "much a model loses from all examined images to those with two or more objects. The bar of each "
+        f"The number of images is below each group.{_examined_said(rows)} Right: each point shows how much "
+        f"lower the accuracy of a model is on images with two or more objects than on all examined images. "
+        f"The bar of each "
         "point is its 95 % interval over images, and the line is the mean over models." + beyond_said(panels),
         said or f"Top-1 accuracy of {counted(rows['model'].n_unique(), 'model')} by number of objects.",
         compose(panels, frames.own, columns=2),

@@ -467,8 +467,8 @@ def top1_against_real(frames: Frames, dataset: str) -> Figure | None:
         f"{points_said(both.height, 'the 95 % intervals')} On the dashed line, both accuracies are equal. A "
         "model above this line has a higher accuracy under label sets." + beyond_said([panel]),
         f"{gains:,} of {counted(both.height, 'model')} have a higher accuracy under label sets than under "
-        f"original labels. Top-1 accuracy is {min(sheet['x']):.1f} to {max(sheet['x']):.1f} %, and ReaL "
-        "accuracy is "
+        f"original labels. Top-1 accuracy ranges from {min(sheet['x']):.1f} to {max(sheet['x']):.1f} %, and "
+        f"ReaL accuracy from "
         f"{min(sheet['y']):.1f} to {max(sheet['y']):.1f} %.",
         compose([panel], frames.own),
         both.drop("x_n", "y_n").to_arrow(),

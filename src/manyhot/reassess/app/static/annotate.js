@@ -430,7 +430,7 @@ for (const [id, action] of Object.entries({
 
 async function leave() {
   const count = outbox.size;
-  if (count && !confirm(`Answers that have not been sent yet: ${count}. This browser keeps them and sends them when you log in again. Log out anyway?`)) return;
+  if (count && !confirm(`Answers that have not been sent yet: ${count}. This browser keeps them and will send them when you return. Log out anyway?`)) return;
   try { localStorage.removeItem(QUEUE); } catch { /* forbidden */ }
   await ask("/leave", {}).catch(() => {});
   location.assign("/");

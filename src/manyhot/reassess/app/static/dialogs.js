@@ -100,7 +100,7 @@ export function missing(page, onChosen, onUnlisted) {
   function other(text) {
     const item = document.importNode($("class-match").content, true).firstElementChild;
     item.querySelector("b").textContent = "None of these";
-    item.querySelector("p").textContent = `Add a comment that “${text}” is in the image, but not among the classes found.`;
+    item.querySelector("p").textContent = `Add a comment that “${text}” is in the image but was not found among the classes.`;
     return choice(item, () => onUnlisted(text));
   }
 

@@ -5,7 +5,7 @@ const SHORTLY_MS = 2500;
 const HINT = "manyhot-hint";
 
 const TROUBLES = {
-  offline: "No connection. Your answers are kept in this browser and will be sent when the connection is back.",
+  offline: "No connection. Your answers are kept in this browser and will be sent when the connection is restored.",
   server: "The server is not working properly. Your answers are kept in this browser and will be sent later.",
   busy: "The server is busy. Your answers are kept in this browser and will be sent shortly.",
   shut: "The campaign is closed. Answers that have not been sent yet are kept in this browser, and will be sent if the campaign is reopened.",
@@ -18,11 +18,11 @@ const EMPTY = {
   paused: ["Paused", "The campaign is paused. This page will continue automatically when the campaign is resumed."],
   closed: ["Closed", "The campaign is closed. Thank you for your answers."],
   limit: ["All done", "You have rated all the images assigned to you. Thank you."],
-  stopped: ["Stopped", "The owner of the campaign has stopped your work. Your answers are stored."],
-  "not qualified": ["Stopped", "Your answers to the first test images differ too much from those of experts. Your answers are stored. Ask the owner of the campaign whether you can continue."],
-  "golden pages": ["Stopped", "Your answers to the latest test images differ too much from those of experts. Your answers are stored. Ask the owner of the campaign whether you can continue."],
+  stopped: ["Stopped", "The owner of the campaign has ended your participation. Your answers are stored."],
+  "not qualified": ["Stopped", "Your answers to the first test images differ too much from the experts' answers. Your answers are stored. Ask the owner of the campaign whether you can continue."],
+  "golden pages": ["Stopped", "Your answers to the latest test images differ too much from the experts' answers. Your answers are stored. Ask the owner of the campaign whether you can continue."],
   "too fast": ["Stopped", "You answered faster than this campaign allows. Your answers are stored. Ask the owner of the campaign whether you can continue."],
-  offline: ["No connection", "More images will load when the connection is back."],
+  offline: ["No connection", "More images will load when the connection is restored."],
   server: ["The server is not responding", "More images will load when the server responds again."],
   busy: ["The server is busy", "More images will load shortly."],
   session: ["Your session has ended", "Open your invitation link again in this browser to continue."],

@@ -111,7 +111,7 @@ class CampaignSettings:
     show_label: bool = _asks(False, "Show raters the original label", "this biases their answers")
     instructions: str = _asks("", "Instructions", "shown on the first page and in the help (?)", 0, 20_000)
     consent: str = _asks("", "Consent", "raters agree to this text before they begin", 0, 10_000)
-    contact: str = _asks("", "Contact", "whom raters can ask, such as a name and an address", 0, 500)
+    contact: str = _asks("", "Contact", "how raters can reach you, such as a name and an address", 0, 500)
     places: int = _asks(
         100,
         "Places for the crowd",

@@ -207,7 +207,9 @@ def test_label_sets_of_one_name_are_numbered(tmp_path):
         "labels (2)",
         "labels (1), labels (2)",
     ]
-    same = "labels (1) and labels (2) are the same: benchmarks can share label sets"
+    same = (
+        "labels (1) and labels (2) contain identical label sets; different benchmarks may use the same ones"
+    )
     assert any(note.endswith(same) for note in found.notes)
 
 

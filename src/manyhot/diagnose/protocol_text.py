@@ -252,7 +252,7 @@ _SEVERAL = "Share of the non-empty label sets that have two or more classes, wit
 
 
 def draw_protocols(sets: Sequence[Row], accuracy: Sequence[Row]) -> tuple[Figure, ...]:
-    """Plot label sets with several classes, and accuracies, on the images that all label sets share."""
+    """Plot the share of label sets with several classes, and accuracies, on the images of all protocols."""
     from manyhot.evaluate.report.figures.panel import compose
 
     groups = [r["group"] for r in sets if r["slice"] == "all"]

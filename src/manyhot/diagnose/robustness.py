@@ -58,13 +58,13 @@ _OVER_IMAGES = f"{ITS} over images"
 _COPY = (
     TEXT.nullable(
         "kind",
-        "the kind of corruption, or clean for the original images; null for a data set "
-        "and for the mean over kinds",
+        "the kind of corruption, or clean for the original images; null in means over kinds, and for data "
+        "sets that were not corrupted",
     ),
     INT.nullable(
         "severity",
-        "severity from 1 to 5, or 0 for the original images; null for a data set and "
-        "for the mean over severities",
+        "severity from 1 to 5, or 0 for the original images; null in means over severities, and for data "
+        "sets that were not corrupted",
     ),
 )
 

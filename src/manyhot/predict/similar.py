@@ -31,7 +31,7 @@ declare_table(
     "similar",
     (
         TEXT("image_id", "as in images"),
-        INT.nullable("class_id", "class of the neighbours; null if neighbours of any class were searched"),
+        INT.nullable("class_id", "class of the neighbours; null if the search was not restricted to a class"),
         TEXTS("neighbours", "ids of the nearest images, nearest first; empty if there are none"),
         FLOATS32("similarity", "cosine similarity of the embeddings of the image and each neighbour"),
     ),

@@ -333,8 +333,8 @@ def _about(archive: zipfile.ZipFile, file: Path) -> Manifest:
         raise InputError(
             "The backup was made by a later version of manyhot.",
             where=file,
-            got=f"backup {content['backup']} of manyhot {content.get('version')}",
-            allowed=f"backup {BACKUP_VERSION} and earlier",
+            got=f"backup format {content['backup']}, written by manyhot {content.get('version')}",
+            allowed=f"backup format {BACKUP_VERSION} or earlier",
             do="upgrade manyhot",
         )
     if not fine:

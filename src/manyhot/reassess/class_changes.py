@@ -109,7 +109,7 @@ def change_notes(changes: Sequence[Change]) -> Iterator[str]:
 
 
 def change_text(change: Change) -> str:
-    """Return a change with the number of answers that were given under the old wording."""
+    """Return a change as text, with the number of answers given under the old wording."""
     old, new = (change[end] or "none" for end in ("before", "after"))
     answers = f"{change['n_answers']:,} answers under the old wording"
     return f"{change['column']} of {change['key']}: {old} -> {new} ({answers})"

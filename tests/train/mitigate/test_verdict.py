@@ -397,8 +397,8 @@ def test_what_is_missing_if_the_head_without_treatment_is_not_judged():
     assert removal_verdict(measured, None, ALL) == "not judged"
     assert removal_verdict(measured, measured, ALL) == "not judged"  # nor is the treated one: none was there
     assert reason_of("not judged", measured, None, ALL, ("dog", "frame")) == (
-        "images without dog are called dog 1.33 times as often with frame as without it (4.0 % and 3.0 %), "
-        "and at most 1.2 times as often is allowed. Add images, or hold out more (--held-out)."
+        "images without dog are called dog 1.33 times as often with frame as without it (4.0 % and 3.0 %); "
+        "the limit is 1.2 times. Add images, or hold out more (--held-out)."
     )
 
 

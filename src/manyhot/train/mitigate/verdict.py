@@ -377,7 +377,7 @@ def _often(metrics: Mapping[str, HeldOutMetric], called: Sequence[str], main: st
         return f"{said} on {percent(one, 1)} with {with_it}, and on none {without}"
     return (
         f"{said} {one / other:.3g} times as often with {with_it} as {without} "
-        f"({percent(one, 1)} and {percent(other, 1)}), and at most {RATIO:g} times as often is allowed"
+        f"({percent(one, 1)} and {percent(other, 1)}); the limit is {RATIO:g} times"
     )
 
 

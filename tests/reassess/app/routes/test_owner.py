@@ -198,7 +198,7 @@ def test_numbers_while_it_runs(store, owner):
     assert "answers 12 changed answers 1" in said
     assert "12 answers by 2 raters in the last hour." in said
     assert (
-        "2 pages to decide Raters disagree on 5 classes (only classes with at least 2 answers are "
+        "2 pages to decide Raters disagree on 5 questions (only questions with at least 2 answers are "
         "considered). Disagreements decided so far: 0." in said
     )
     assert "about 1 min at the pace of the last 1 min (12 answers)" in said

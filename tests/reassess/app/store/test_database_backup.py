@@ -325,8 +325,8 @@ def test_of_a_later_manyhot(backup, tmp_path):
     assert restored(file, tmp_path) == (
         "The backup was made by a later version of manyhot.\n"
         f"  where:   {file}\n"
-        "  got:     backup 2 of manyhot 9.0\n"
-        "  allowed: backup 1 and earlier\n"
+        "  got:     backup format 2, written by manyhot 9.0\n"
+        "  allowed: backup format 1 or earlier\n"
         "  do:      upgrade manyhot"
     )
     assert restored(rewritten(backup, with_about(revision="9999")), tmp_path) == (

@@ -183,7 +183,7 @@ def peer_quality(answers: Answers, image: Ints | None = None) -> Quality:
 
 
 def golden_measures(golden: GoldenAnswers, *, resamples: int, rng: np.random.Generator) -> list[VoteMeasure]:
-    """Return raters' mean accuracy, sensitivity and specificity on golden questions, and the accuracy of *no*.
+    """Return raters' mean accuracy, sensitivity and specificity on golden questions, and the accuracy of no.
 
     Parameters
     ----------

@@ -293,7 +293,7 @@ def _arrow_table(
 
 
 def with_whole_ids(table: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """Return the table with float ids converted to integers; pandas stores ids as floats if any are missing."""
+    """Return the table with float ids as integers; pandas stores ids as floats if any are missing."""
     for name in set(columns) & set(table.column_names):
         if pa.types.is_floating(table[name].type):
             with suppress(pa.ArrowInvalid):  # fractions remain, and are refused

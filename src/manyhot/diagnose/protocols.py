@@ -304,6 +304,7 @@ def _notes(top: TopClasses | None, protocols: Sequence[LabelProtocol]) -> list[s
     for a, b in itertools.combinations(protocols, 2):
         if a.labels.table.select(said).equals(b.labels.table.select(said)):
             notes.append(
-                f"{a.name} and {b.name} contain identical label sets; different benchmarks may use the same ones"
+                f"{a.name} and {b.name} contain identical label sets; different benchmarks may use the same "
+                "ones"
             )
     return notes

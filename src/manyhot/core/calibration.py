@@ -17,7 +17,7 @@ imports of this file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -108,12 +108,27 @@ def fit_temperature(tail: Tail, target: Target) -> float:
     ----------
     Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv 1706.04599.
     """
+    return fit_in_blocks(lambda: [tail], target)
+
+
+def fit_in_blocks(tails: Callable[[], Iterable[Tail]], target: Target) -> float:
+    """Return the temperature as `fit_temperature` does, for tails that are too large to be kept.
+
+    Parameters
+    ----------
+    tails : callable
+        Returns the tails of consecutive images. It is called about ten times.
+    target : ndarray of float64, shape (n,), or callable
+        For all images.
+    """
 
     def slope(b: float) -> float:
-        p, share = calibrated(tail, 1 / b)
-        logs = np.where(np.isfinite(tail.listed), tail.listed, 0)
-        mean = (p * logs).sum(1) + (tail.n_other * share * tail.other)[:, 0]
-        return float((mean - (target(b) if callable(target) else target)).mean())
+        means = []
+        for tail in tails():
+            p, share = calibrated(tail, 1 / b)
+            logs = np.where(np.isfinite(tail.listed), tail.listed, 0)
+            means.append((p * logs).sum(1) + (tail.n_other * share * tail.other)[:, 0])
+        return float((np.concatenate(means) - (target(b) if callable(target) else target)).mean())
 
     return 1 / sloping_root(slope, 1 / RANGE[1], 1 / RANGE[0])
 

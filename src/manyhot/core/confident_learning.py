@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from manyhot.core.array_types import Floats, Ints, Ints32, Ints64
-from manyhot.core.calibration import calibrated, fit_temperature, set_target
-from manyhot.core.ensembles import Ensemble, Pairs, count_models, mean_probabilities
-from manyhot.core.proposals import RECALL, check_known, label_is_valid, states
+from manyhot.core.calibration import fit_in_blocks, fit_temperature, set_target
+from manyhot.core.ensembles import Ensemble, Pairs, at_pairs, count_reaching, listed_means, mean_probabilities
+from manyhot.core.proposals import RECALL, check_known, label_is_valid
 from manyhot.core.sets import NO_LABEL, YES, LabelSets
 from manyhot.errors import InputError
 from manyhot.parameters import check_share
@@ -38,22 +36,25 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
 
     Notes
     -----
-    Only classes listed by at least one model are proposed. `n_models` is the number of models that give the
-    class a probability of at least the threshold.
+    Only classes listed by at least one model are proposed; dense scores list all classes. `n_models` is the
+    number of models that give the class a probability of at least the threshold.
     """
     check_share(recall, "The recall is not a share.", allowed="above 0, at most 1")
     temperatures = _temperatures(ensemble)
     if threshold is None:
         check_known(ensemble, "mean-probability", "pass a threshold: mean-probability(threshold=0.05)")
         threshold = _threshold_for(ensemble.take(ensemble.known_images), temperatures, recall)
-    listed = count_models(ensemble.top, ensemble.n_classes)
-    score = _scores_of(ensemble, temperatures, listed)
-    alone = _count_alone(ensemble, temperatures, listed, threshold)
+    parts = []
+    for start, mean in listed_means(ensemble, temperatures):
+        rows, classes = np.nonzero(mean >= max(threshold, 0))
+        alone = count_reaching(ensemble, temperatures, threshold, slice(start, start + len(mean)))
+        parts.append((start + rows, classes.astype(np.int32), mean[rows, classes], alone[rows, classes]))
+    image, class_id, score, n_models = (np.concatenate(column) for column in zip(*parts, strict=True))
     about = {
         "threshold": threshold,
         "temperatures": dict(zip(ensemble.names, map(float, temperatures), strict=True)),
     }
-    return replace(listed, score=score, n_models=alone, about=about).where(score >= threshold)
+    return Pairs(image, class_id, score, n_models, about)
 
 
 @register("proposer", "label-errors")
@@ -205,20 +206,27 @@ def _temperatures(ensemble: Ensemble) -> Floats:
             got="no known label set and no original label",
             allowed="known label sets or original labels for some of the images",
         )
-    models = zip((part.tail(m) for m in range(len(part.names))), part.top, strict=True)
-    return np.array([fit_temperature(tail, set_target(tail, top, sets)) for tail, top in models])
+    return np.array([_temperature(part, m, sets) for m in range(len(part.names))])
+
+
+def _temperature(part: Ensemble, m: int, sets: LabelSets) -> float:
+    target = []
+    for images, top, tail in part.tails(m):
+        those = np.arange(images.start, images.stop)
+        target.append(set_target(tail, top, sets.take(those)))
+        if len(tail) == len(sets):  # the only block
+            return fit_temperature(tail, target[0])
+    return fit_in_blocks(lambda: (tail for *_, tail in part.tails(m)), np.concatenate(target))
 
 
 def _threshold_for(sub: Ensemble, temperatures: Floats, recall: float) -> float:
     """Return the highest threshold that reaches the recall on images with known label sets."""
     assert sub.label_sets is not None
-    listed = count_models(sub.top, sub.n_classes)
-    score = _scores_of(sub, temperatures, listed)
-    right = (states(sub.label_sets, listed.keys(sub.n_classes)) == YES) & (
-        listed.class_id != sub.label[listed.image]
-    )
-    n_labels, n_original = int(sub.label_sets.size.sum()), int(label_is_valid(sub).sum())
-    ranked = np.sort(score[right])[::-1]
+    sets = sub.label_sets
+    other = (sets.state == YES) & (sets.classes != sub.label[sets.rows])
+    score = at_pairs(listed_means(sub, temperatures), sets.rows[other], sets.classes[other])
+    n_labels, n_original = int(sets.size.sum()), int(label_is_valid(sub).sum())
+    ranked = np.sort(score[score >= 0])[::-1]
     needed = int(np.ceil(recall * n_labels - 1e-9)) - n_original
     if needed > len(ranked):
         raise InputError(
@@ -230,28 +238,6 @@ def _threshold_for(sub: Ensemble, temperatures: Floats, recall: float) -> float:
         )
     # Sums over all images and over these may differ by rounding.
     return float(ranked[needed - 1]) * (1 - 1e-9) if needed > 0 else 1.0
-
-
-def _scores_of(ensemble: Ensemble, temperatures: Floats, pairs: Pairs) -> Floats:
-    """Return the mean probability of each pair."""
-    score = np.empty(len(pairs))
-    for start, mean in mean_probabilities(ensemble, temperatures):
-        a, b = np.searchsorted(pairs.image, [start, start + len(mean)])
-        score[a:b] = mean[pairs.image[a:b] - start, pairs.class_id[a:b]]
-    return score
-
-
-def _count_alone(ensemble: Ensemble, temperatures: Floats, pairs: Pairs, threshold: float) -> Ints32:
-    """Return the number of models whose own probability of each pair reaches the threshold."""
-    chosen = []
-    for m, t in enumerate(temperatures):
-        p, _ = calibrated(ensemble.tail(m), float(t))
-        chosen.append(np.where(p >= threshold, ensemble.top[m], NO_LABEL))
-    counted = count_models(chosen, ensemble.n_classes)
-    counts = np.zeros(len(pairs), np.int32)
-    at = np.searchsorted(pairs.keys(ensemble.n_classes), counted.keys(ensemble.n_classes))
-    counts[at] = counted.n_models
-    return counts
 
 
 def _single(label: Ints32, n_classes: int) -> LabelSets:

@@ -12,7 +12,7 @@ import numpy as np
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints, Ints32
 from manyhot.core.confident_learning import cleanlab_classes
-from manyhot.core.ensembles import Ensemble, mean_probabilities
+from manyhot.core.ensembles import DenseScores, Ensemble, mean_probabilities
 from manyhot.core.rater_weights import combined_evidence, corrected_evidence, rater_evidence
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.core.softmax import SLACK, not_a_probability
@@ -424,10 +424,12 @@ def check_least(**least: float) -> None:
 def _cut(ensemble: Ensemble, name: Callable[[int], str]) -> Ensemble:
     """Return the ensemble with probabilities clipped to 1, which rounding may exceed."""
     cut: list[Floats32 | None] = []
-    for model, probability in zip(ensemble.names, ensemble.probabilities, strict=True):
+    for m, (model, probability) in enumerate(zip(ensemble.names, ensemble.probabilities, strict=True)):
         if probability is None:
             cut.append(None)
             continue
+        if (dense := ensemble.dense_of(m)) is not None and dense.link == "probability":
+            _check_lowest(dense, model, name)
         bad = (probability < 0) | (probability > 1 + SLACK)
         bad &= ~np.isneginf(probability)  # fills short lists
         if bad.any():
@@ -435,3 +437,12 @@ def _cut(ensemble: Ensemble, name: Callable[[int], str]) -> Ensemble:
             raise not_a_probability(float(probability[row, place]), f"{model}, {name(int(row))}")
         cut.append(np.minimum(probability, 1))
     return replace(ensemble, probabilities=tuple(cut))
+
+
+def _check_lowest(dense: DenseScores, model: str, name: Callable[[int], str]) -> None:
+    """Raise an error if a probability is negative; the highest ones are in the lists of top classes."""
+    lowest = dense.scores.min(1)[dense.rows]
+    bad = (lowest < 0) & ~np.isneginf(lowest)
+    if bad.any():
+        row = int(bad.argmax())
+        raise not_a_probability(float(lowest[row]), f"{model}, {name(row)}")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.array_types import AnyFloats, Bools, Bytes, Ints, Ints64, Positions
+from manyhot.core.array_types import Bools, Bytes, Ints, Ints64, Positions
 from manyhot.core.ensembles import Ensemble, Pairs, count_models
 from manyhot.core.real_search import ModelChoice, Proposing, search
 from manyhot.core.sets import NO_LABEL, YES, LabelSets
@@ -197,10 +197,11 @@ def union(
     """
     _check_depth(ensemble, range(len(ensemble.names)), k)
     if threshold is None:
-        return count_models([top[:, :k] for top in ensemble.top], ensemble.n_classes)
+        tops = (ensemble.deeper(m, k).top[m] for m in range(len(ensemble.names)))
+        return count_models([top[:, :k] for top in tops], ensemble.n_classes)
     chosen = []
     for m, limit in enumerate(_thresholds(ensemble, threshold)):
-        chosen.append(_from(ensemble, m, k, ensemble.values(by, m), limit))
+        chosen.append(_from(ensemble, m, k, by, limit))
     return count_models(chosen, ensemble.n_classes)
 
 
@@ -264,6 +265,7 @@ def propose_top_k(ensemble: Ensemble, *, k: int = 20, model: str = "") -> Pairs:
     """
     m = _one_model(ensemble, model)
     _check_depth(ensemble, [m], k)
+    ensemble = ensemble.deeper(m, k)
     top = ensemble.top[m][:, :k]
     values = next((v for v in (ensemble.probabilities[m], ensemble.scores[m]) if v is not None), None)
     score = np.broadcast_to(1 / np.arange(1, k + 1), top.shape) if values is None else values[:, :k]
@@ -292,7 +294,7 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
         Minimum recall of the known labels.
     by : {"probability", "score", "rank"}
         The quantity that is compared with thresholds. With ranks, thresholds are depths from 1 to the length
-        of the list.
+        of the list, or to 20 for dense scores: with all classes, the search would be about every cell.
 
     Raises
     ------
@@ -316,6 +318,10 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
     ranked = ensemble.only(order)
     sub = ranked.take(ranked.known_images)
     limits = _limits(sub, by)
+    if by != "rank":  # the lists may end above the lowest thresholds, which then are higher with all scores
+        for m, each in enumerate(limits):
+            sub = sub.down_to(m, by, each[-1])
+        limits = _limits(sub, by)
     proposing = _proposing(sub, limits, by)
     choice = search(proposing, recall)
     if choice is None:
@@ -334,7 +340,7 @@ def _check_depth(ensemble: Ensemble, models: Iterable[int], k: int) -> None:
     if not isinstance(k, int) or k < 1:
         raise InputError("The number of classes k is invalid.", got=k, allowed="integers of at least 1")
     for m in models:
-        depth = ensemble.top[m].shape[1]
+        depth = ensemble.depth(m)
         if depth < k:
             raise InputError(
                 f"The lists of {ensemble.names[m]} are too short.",
@@ -372,9 +378,10 @@ def _thresholds(ensemble: Ensemble, threshold: float | Mapping[str, float]) -> l
     return [float(threshold[name]) for name in ensemble.names]
 
 
-def _from(ensemble: Ensemble, m: int, k: int, values: AnyFloats, limit: float) -> Ints:
+def _from(ensemble: Ensemble, m: int, k: int, by: str, limit: float) -> Ints:
     """Return the top k classes of a model and all others of at least the limit, shape (n, k or more)."""
-    top = ensemble.top[m]
+    ensemble = ensemble.deeper(m, k).down_to(m, by, limit)
+    top, values = ensemble.top[m], ensemble.values(by, m)
     keep = values >= limit
     keep[:, :k] = True
     # Values descend, so that only the first places are selected.
@@ -400,7 +407,7 @@ def _limits(sub: Ensemble, by: str) -> list[list[float]]:
 def _up_to(ensemble: Ensemble, m: int, by: str, limit: float) -> Ints:
     if by == "rank":
         return ensemble.top[m][:, : int(limit)]
-    return _from(ensemble, m, 1, ensemble.values(by, m), limit)
+    return _from(ensemble, m, 1, by, limit)
 
 
 def _proposing(sub: Ensemble, limits: list[list[float]], by: str) -> Proposing:

@@ -15,11 +15,10 @@ from pyarrow import compute as pc
 from scipy.special import expit
 
 from manyhot.classes import ClassList
-from manyhot.core.ensembles import Ensemble
+from manyhot.core.ensembles import DenseScores, Ensemble
 from manyhot.core.order_check import ALL_PREDICTED, are_all_predicted
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
-from manyhot.core.top_classes import top_k
 from manyhot.data.benchmarks import data_set
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError, MatchError
@@ -41,7 +40,7 @@ from manyhot.tables.arrays import label_sets, single_labels
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 DEPTH = 20
-"""Number of top classes taken from scores over all classes."""
+"""Number of top classes listed for scores of all classes; rules that need more take them from the scores."""
 
 
 def only_source(sources: Iterator[Source], what: str) -> Source:
@@ -149,9 +148,9 @@ def ensemble_of(
 
     fitted = fitting_models(predictions, lambda p: _arrays(images, p, n_classes, class_hash, link), misfits)
     arrays = {p.model: columns for p, columns in fitted}
-    columns = zip(*arrays.values(), strict=True) if arrays else [()] * 3
-    top, scores, probabilities = (tuple(column) for column in columns)
-    return Ensemble(n_classes, tuple(arrays), top, scores, probabilities, label, sets)
+    columns = zip(*arrays.values(), strict=True) if arrays else [()] * 4
+    top, scores, probabilities, dense = (tuple(column) for column in columns)
+    return Ensemble(n_classes, tuple(arrays), top, scores, probabilities, label, sets, dense)
 
 
 _TRAINED = "if the network was trained with a softmax, pass `links`"
@@ -264,8 +263,8 @@ def _original_labels(images: Images, n_classes: int) -> npt.NDArray[np.int32]:
 
 def _arrays(
     images: Images, p: Predictions, n_classes: int, class_hash: str, link: Callable[[Predictions], str]
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
-    """Return a model's best classes, scores and probabilities, in the order of the images."""
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, npt.NDArray[Any] | None, DenseScores | None]:
+    """Return a model's best classes, scores and probabilities, in the order of the images, and all scores."""
     check_class_list(p, n_classes, class_hash, images.name or "the images")
     p = p if p.n_classes else replace(p, n_classes=n_classes)  # which checks that its classes exist
     rows = align(
@@ -281,20 +280,26 @@ def _arrays(
             allowed="predictions of every model for every image",
             do="run predict on the other images, or leave out the model or these images",
         )
-    top, scores, probabilities = p.classes, p.scores, p.confidence()
+    kind = p.score_kind if p.scores is not None else "none"
+    found = "probability" if kind == "probability" else ""
+    if kind == "logit":
+        found = "sigmoid" if link(p) == "sigmoid" else "softmax"
+    top, scores = p.classes, p.scores
     if top is None:
         assert scores is not None
-        top = top_k(scores, min(DEPTH, n_classes))
-        scores = np.take_along_axis(scores, top, axis=1)
-        probabilities = None if probabilities is None else np.take_along_axis(probabilities, top, axis=1)
-    if scores is not None and p.score_kind == "logit" and link(p) == "sigmoid":
+        dense = DenseScores(scores, rows.right, found, p.totals() if found == "softmax" else None)
+        return *dense.top(DEPTH), dense if n_classes > DEPTH else None
+    probabilities = p.confidence()
+    if found == "sigmoid":
+        assert scores is not None
         probabilities = expit(scores, dtype=np.float32)
     if np.array_equal(rows.right, np.arange(len(top))):
-        return top, scores, probabilities
+        return top, scores, probabilities, None
     return (
         np.asfortranarray(top[rows.right]),
         None if scores is None else scores[rows.right],
         None if probabilities is None else probabilities[rows.right],
+        None,
     )
 
 

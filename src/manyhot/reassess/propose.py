@@ -197,7 +197,7 @@ def propose(
         ensemble.names,
         expected=None if coverage is None else _expected(coverage, entry, resamples, seed),
         about=dict(proposed.pairs.about),
-        notes=tuple(source.misfits.notes()),
+        notes=(*source.misfits.notes(), *_left_out_ranks(ensemble, entry)),
         inputs=inputs | {k: v for k, v in source.inputs.items() if k != "labels.parquet"},
         metadata=_about_classes(n_classes, class_hash, listed),
     )
@@ -212,6 +212,18 @@ def _with_class_ids(entry: Entry, classes: ClassList | None) -> tuple[Entry, boo
     listed = [given] if isinstance(given, int | str) else list(given)
     ids = [c if classes is None or not isinstance(c, str) else classes.index(c) for c in listed]
     return dataclasses.replace(entry, function=functools.partial(entry.function, classes=ids)), True
+
+
+def _left_out_ranks(ensemble: Ensemble, entry: Entry) -> list[str]:
+    """Return a note if a search over ranks ends before the last rank of dense scores."""
+    depth, models = max((top.shape[1] for top in ensemble.top), default=0), range(len(ensemble.names))
+    deepest = max((ensemble.depth(m) for m in models), default=0)
+    if getattr(entry.function, "keywords", {}).get("by") != "rank" or deepest <= depth:
+        return []
+    return [
+        f"{entry.name} searches ranks 1 to {depth} of {deepest:,}; the other {deepest - depth:,} ranks of "
+        "dense scores are left out"
+    ]
 
 
 def _check_alone(need: str, **inputs: Any) -> None:

@@ -165,14 +165,22 @@ class Predictions:
         scores = self.scores.astype(np.float32)
         if self.score_kind == "probability":
             return scores
-        total = self.logsumexp
-        if total is None and self.is_dense:
-            total = np.logaddexp.reduce(scores, axis=1)
+        total = self.totals()
         if total is None:
             return None
         with np.errstate(invalid="ignore", over="ignore"):  # infinite logits give NaN
-            # An infinite total would give zeros, which look like probabilities.
-            return np.exp(scores - np.where(np.isposinf(total), np.nan, total)[:, None])
+            return np.asarray(np.exp(scores - total[:, None]), np.float32)
+
+    def totals(self) -> Floats32 | None:
+        """Return the logarithm of the summed exponentials of logits; None if unknown, NaN if infinite."""
+        total = self.logsumexp
+        if total is None and self.is_dense:
+            assert self.scores is not None
+            total = np.logaddexp.reduce(self.scores, axis=1, dtype=np.float32)
+        if total is None:
+            return None
+        # An infinite total would give zeros, which look like probabilities.
+        return np.asarray(np.where(np.isposinf(total), np.nan, total), np.float32)
 
     def to_table(self) -> pa.Table:
         """Return the predictions table."""

@@ -282,6 +282,45 @@ def test_splits_and_repeated_images(tmp_path):
     )
 
 
+@pytest.mark.parametrize("form", ["{}", "{}/{}", "photos/{}/{}"])
+def test_leaks_are_found_if_splits_have_other_folders(tmp_path, form):
+    """Three of six pairs are between splits, however the table writes the ids of the class folders."""
+    files = {f"{'ab'[i % 2]}/{i}.jpg": saved(photograph(i)) for i in range(6)}
+    files |= {f"{'ab'[i % 2]}/{i}-copy.jpg": files[f"{'ab'[i % 2]}/{i}.jpg"] for i in range(6)}
+    for name in "ab":
+        (tmp_path / "photos" / name).mkdir(parents=True)
+    folder = write(tmp_path / "photos", files)
+    rows = []
+    for name in sorted(files):
+        split = "val" if "copy" in name and name[2] in "012" else "train"
+        parts = name.split("/") if "/" in form else [name.rpartition("/")[2]]
+        rows.append(f"{form.format(*parts)},{split}")
+    splits = tmp_path / "splits.csv"
+    splits.write_text("\n".join(["filename,split", *rows]) + "\n")
+    found = diagnose_duplicates(folder, splits=splits, out=tmp_path / "out", pictures=0)
+    assert found.summary["groups_between"] == 3
+    assert found.duplicate_pairs["between"].to_pylist().count(True) == 3
+    assert found.images["split"].to_pylist().count("val") == 3
+    ways = [note for note in found.notes if note.startswith("splits.csv: ")]
+    text = "splits.csv: 12 images are matched without regard to leading folders, such as "
+    assert [note.startswith(text) for note in ways] == [True] * (form != "{}")
+    # A table of some of the images, and one of none of them.
+    splits.write_text("\n".join(["filename,split", *rows[:5]]) + "\n")
+    found = diagnose_duplicates(folder, splits=splits, out=tmp_path / "out", pictures=0)
+    assert found.notes[-1] == (
+        "splits.csv: 7 of 12 images are not in the table of splits, so their split is unknown"
+    )
+    splits.write_text("filename,split\nq.jpg,train\nr.jpg,val\n")
+    with pytest.raises(MatchError) as error:
+        diagnose_duplicates(folder, splits=splits, out=tmp_path / "new", pictures=0)
+    assert lines_of(error.value) == (
+        f"None of the images is in the table of splits.\n  where: {splits}\n  got: splits of images such as "
+        "q.jpg, r.jpg\n  allowed: images such as 0-copy.jpg, 0.jpg\n  do: pass the table of these images, "
+        "with their ids"
+    )
+    assert not (tmp_path / "new").exists()  # before any image is read
+
+
 def embed(folder, ids, vectors, model="net"):
     """Write embeddings as manyhot predict --embeddings does."""
     (folder / EMBEDDINGS_FOLDER).mkdir(parents=True)
@@ -330,6 +369,28 @@ def test_only_images_with_similar_embeddings_are_read(folders, found, tmp_path, 
     assert lines_of(error.value) == (
         "The data sets are embedded by different models.\n  got: net, other\n  allowed: one model\n  "
         "do: embed all data sets with the same model, or choose one with `embeddings_model`"
+    )
+
+
+def test_embeddings_with_other_folders(tmp_path):
+    image = photograph(0)
+    files = {"0.jpg": saved(image), "1.jpg": saved(image, quality=60), "2.jpg": saved(photograph(2))}
+    folder = write(tmp_path / "in", files)
+    alike = np.array([[1, 0], [1, 0.1], [0, 1]])
+    embedded = embed(tmp_path / "e", [f"a/{name}" for name in files], alike)
+    result = diagnose_duplicates(folder, embeddings=[embedded], out=tmp_path / "out", pictures=0)
+    (pair,) = result.duplicate_pairs.to_pylist()
+    assert (pair["image_a"], pair["image_b"]) == ("0.jpg", "1.jpg")
+    assert result.notes[0] == (
+        "e: 3 images are matched without regard to leading folders, such as a/0.jpg with 0.jpg"
+    )
+    other = embed(tmp_path / "f", ["x.jpg", "y.jpg"], alike[:2])
+    with pytest.raises(MatchError) as error:
+        diagnose_duplicates(folder, embeddings=[other], out=tmp_path / "out")
+    assert lines_of(error.value) == (
+        f"None of the images has an embedding.\n  where: {other}\n  got: embeddings of images such as x.jpg, "
+        "y.jpg\n  allowed: images such as 0.jpg, 1.jpg\n  do: pass the folders of embeddings in the order "
+        "of the data sets"
     )
 
 

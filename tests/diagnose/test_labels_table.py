@@ -39,8 +39,8 @@ def dense(scores=P, kind="probability", model="net", ids=IDS):
     return Predictions(ids, model, scores=scores, score_kind=kind, n_classes=scores.shape[1])
 
 
-def ranks(*best, model="ranks"):
-    return Predictions(IDS, model, np.array(best)[:, None], n_classes=3)
+def ranks(*best, model="ranks", ids=IDS):
+    return Predictions(ids, model, np.array(best)[:, None], n_classes=3)
 
 
 def find(images, predictions, *, dataset="", **options):
@@ -222,6 +222,31 @@ def test_data_sets_are_joined(images):
     assert LabelIssues.concat(parts[:1], {}).notes == parts[0].notes
 
 
+def test_images_without_predictions_are_left_out(images):
+    """As if the table did not contain them, and as `evaluate` does, with the same note."""
+    part = find(images, [dense(P[1:5], ids=IDS[1:5])])
+    of_part = Images(images.table.slice(1, 4), "six")
+    whole = find(of_part, [dense(P[1:5], ids=IDS[1:5])])
+    assert part.table.equals(whole.table)
+    assert told(part.of_kind("doubtful-label"), "image_id", "class_a", "class_b") == [("b.jpg", 0, 1)]
+    note = "2 of 6 labelled images have no prediction and were left out"
+    assert (part.notes[0], whole.notes) == (note, part.notes[1:])
+    evaluated = manyhot.evaluate(images, dense(P[1:5], ids=IDS[1:5]), resamples=0)
+    assert note in {n.text for n in evaluated.model_notes}
+
+
+def test_label_sets_without_predictions_are_left_out():
+    given = as_labels([[0], [0, 1], [1], [1, 2], [2], [0, 2]], n_classes=3)
+    ids = given.image_id.take(pa.array([0, 1, 3, 5]))
+    p = np.array([[0.9, 0.1, 0.1], [0.9, 0.9, 0.1], [0.9, 0.9, 0.9], [0.1, 0.1, 0.9]], np.float32)
+    found = find(given, [dense(p, ids=ids)], min_doubtful=0.5)
+    pairs = ("image_id", "class_a", "class_b")
+    # By hand: class 0 of the last image has 0.1, and class 0 is missing in the one before with 0.9.
+    assert told(found.of_kind("doubtful-label"), *pairs) == [("5", 0, None)]
+    assert told(found.of_kind("missing-label"), *pairs) == [("3", None, 0)]
+    assert found.notes[0] == "2 of 6 labelled images have no prediction and were left out"
+
+
 def test_bad_input(images):
     assert message(InputError, lambda: find(images, [])) == (
         "Finding label issues needs predictions, and there are none.\n  do:      run manyhot predict on the "
@@ -243,8 +268,8 @@ def test_bad_input(images):
         "  do:      declare the kind with `scores`: logit, probability or none; a list of logits needs "
         "logsumexp over all classes"
     )
-    assert message(MatchError, lambda: find(images, [dense(P[:4], ids=IDS[:4])])) == (
-        "Predictions of net are missing for some images.\n"
+    assert message(MatchError, lambda: find(images, [dense(), ranks(1, 1, 1, 1, ids=IDS[:4])])) == (
+        "Predictions of ranks are missing for some images.\n"
         "  got:     no prediction for 2 of 6 images, such as e.jpg\n"
         "  allowed: predictions of every model for every image\n"
         "  do:      run predict on the other images, or leave out the model or these images"

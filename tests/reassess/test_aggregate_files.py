@@ -17,8 +17,11 @@ from manyhot.core.dawid_skene import dawid_skene
 from manyhot.data import catalog
 from manyhot.data.convert import convert
 from manyhot.errors import InputError, MatchError, UnknownNameError
+from manyhot.reassess.answers import VotesReading
 from manyhot.run import Run
+from manyhot.tables import Predictions, votes_from_table
 from manyhot.tables.vote_labels import answers_of
+from manyhot.tables.votes import votes_with_ids_like
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +216,80 @@ def test_a_campaign_by_hand(campaign):
         "1 golden questions with the true answer yes have no votes and are left out of recall",
     )
     assert [r["n_above"] for r in done.curve.to_pylist()] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("longer", ["images", "votes"])
+def test_ids_are_those_of_the_images_if_votes_write_them_with_other_folders(campaign, longer):
+    """As in the same campaign whose ids are all alike, which another test checks by hand."""
+    proposals = {"image_id": ["a.jpg", "a.jpg", "b.jpg", "c.jpg"], "class_id": [0, 1, 2, 3]}
+    more = {"score": [0.5] * 4, "n_models": pa.array([1] * 4, pa.int32()), "source": ["top1"] * 4}
+    tables.write(pa.table(proposals | more), campaign / "proposals.parquet", "proposals")
+    alike = mh.aggregate(campaign, method="yes-share")
+
+    def moved(table):
+        return table | {"image_id": [f"cat/{name}" for name in table["image_id"]]}
+
+    votes, golden, images = VOTES, GOLDEN, IMAGES
+    if longer == "votes":
+        votes, golden = moved(VOTES), moved(GOLDEN)
+    else:
+        images = moved(IMAGES)
+        tables.write(pa.table(moved(proposals) | more), campaign / "proposals.parquet", "proposals")
+    about = {"n_classes": "5"}
+    tables.write(pa.table(votes), campaign / "votes.parquet", "votes", about=about)
+    tables.write(pa.table(golden), campaign / "golden.parquet", "golden", about=about)
+    tables.write(pa.table(images), campaign / "images.parquet", "images")
+    done = mh.aggregate(campaign, method="yes-share")
+    assert done.labels.image_id.to_pylist() == images["image_id"]
+    assert done.votes.images.to_pylist() == sorted(images["image_id"])[:2]
+    # Of the four questions, only that about c.jpg has no answer, and c.jpg is not rated.
+    unanswered = "1 of 4 proposed questions have no answers; 0 of 2 rated images have such questions"
+    assert any(note.startswith(unanswered) for note in done.notes)
+    example = "b.jpg with cat/b.jpg" if longer == "images" else "cat/b.jpg with b.jpg"
+    assert done.notes[0] == (
+        f"votes: 2 images are matched without regard to leading folders, such as {example}"
+    )
+    ids = alike.labels.table.column_names.index("image_id")
+    assert done.labels.table.remove_column(ids).equals(alike.labels.table.remove_column(ids))
+    counts = ["threshold", "n_above", "n_right", "n_yes"]
+    assert len(done.curve)  # golden answers are matched, too
+    assert done.curve.select(counts).equals(alike.curve.select(counts))
+
+
+def test_rated_images_are_evaluated_if_votes_write_ids_with_folders():
+    """By hand: the first of eight images is a dog by its votes, and a cat by its label."""
+    names = [f"{'cat' if i < 4 else 'dog'}/{i}.jpg" for i in range(8)]
+    images = pa.table(
+        {
+            "image_id": [name[4:] for name in names],
+            "label": pa.array([0] * 4 + [1] * 4, pa.int32()),
+        }
+    )
+    votes = pa.table(
+        {
+            "image_id": [names[0]] * 4,
+            "class_id": [0, 0, 1, 1],
+            "rater_id": ["x", "y"] * 2,
+            "answer": ["no", "no", "yes", "yes"],
+        }
+    )
+    labels = mh.aggregate(votes, images=images, reading=VotesReading(classes=["cat", "dog"])).labels
+    predicted = np.array([[0.2, 0.8] if i == 0 or i >= 4 else [0.9, 0.1] for i in range(8)], np.float32)
+    net = Predictions(pa.array(names), "net", scores=predicted, score_kind="probability", n_classes=2)
+    rows = mh.evaluate(labels, net, metrics=["real1"], resamples=0).results.to_pylist()
+    found = {row["slice"]: (row["value"], row["n"]) for row in rows}
+    assert found["all"] == (1.0, 8)  # by its original label alone, the first would be wrong
+    assert (found["rated=true"], found["rated=false"]) == ((1.0, 1), (1.0, 7))
+
+
+def test_decisions_have_the_ids_of_the_images():
+    votes = VOTES | {"image_id": [f"x/{name}" for name in VOTES["image_id"]], "round": [0] * 8 + [1]}
+    read = votes_from_table(pa.table(votes), name="votes", n_classes=5)
+    renamed, like = votes_with_ids_like(read, pa.array(["b.jpg", "a.jpg"]), other_name="images")
+    assert (like.n, renamed.images.to_pylist()) == (2, ["a.jpg", "b.jpg"])
+    assert renamed.refined.rows["image_id"].to_pylist() == ["b.jpg"]
+    again = read.with_refined().image_id.to_pylist()
+    assert renamed.with_refined().image_id.to_pylist() == [name.removeprefix("x/") for name in again]
 
 
 def test_tables_of_any_library_and_files(campaign):

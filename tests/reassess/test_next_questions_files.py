@@ -61,6 +61,24 @@ def test_campaign(campaign):
     assert frame["score"].is_sorted(descending=True)
 
 
+def test_proposals_with_other_folders(campaign):
+    """The same questions are next, whichever of the files writes ids with a folder."""
+    expected = next_questions(campaign, budget=10, settled=0.05)
+    votes = pl.read_parquet(campaign / "votes.parquet")
+    images = votes.select(pl.col("image_id").unique().sort())
+    prefixed = pl.concat_str(pl.lit("cat/"), "image_id").alias("image_id")
+    images.write_parquet(campaign / "images.parquet")
+    for name in ("votes", "proposals"):
+        pl.read_parquet(campaign / f"{name}.parquet").with_columns(prefixed).write_parquet(
+            campaign / f"{name}.parquet"
+        )
+    found = next_questions(campaign, budget=10, settled=0.05)
+    assert found.questions.equals(expected.questions)
+    assert found.notes[0] == (
+        "the proposals: 1 image is matched without regard to leading folders, such as cat/1.jpg with 1.jpg"
+    )
+
+
 def test_parquet_tells_how_it_was_made(campaign):
     found = next_questions(campaign, budget=2, by="entropy")
     (written,) = found.write(campaign / "next.parquet", run=Run("made so"))

@@ -8,7 +8,7 @@ import itertools
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
-from pyarrow import compute as pc
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
 from manyhot.core.duplicates import (
@@ -43,6 +42,9 @@ from manyhot.predict.scoring import read_image
 from manyhot.predict.sources import ImageReader, ImageSource, Item, SourcePart
 from manyhot.predict.sources.source import short_hash
 from manyhot.run import Run
+from manyhot.tables import count_shared
+from manyhot.tables.frames import examples
+from manyhot.tables.image_ids import ids_like, without_option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -442,7 +444,28 @@ def check_embedded(sources: Sequence[ImageSource], folders: Sequence[object]) ->
         )
 
 
-def not_embedded(items: Sequence[Item], embedded: Embedded) -> int:
-    """Return the number of images of a source that have no embedding."""
+def embedded_images(items: Sequence[Item], embedded: Embedded) -> tuple[Embedded, int, str]:
+    """Return embeddings with the ids of a source, the number of its images without one, and a note.
+
+    The note says how the ids were matched.
+
+    Raises
+    ------
+    MatchError
+        If none of the images has an embedding, or if their ids are ambiguous.
+    """
     ids = pa.array([item.image_id for item in items], pa.string())
-    return int(np.count_nonzero(~pc.is_in(ids, embedded.image_id).to_numpy(zero_copy_only=False)))
+    with without_option():
+        like = ids_like(embedded.image_id, ids, name=embedded.name, other_name="the source")
+    n = len(ids) - count_shared(ids, like.ids)
+    if n == len(ids) > 0:
+        raise MatchError(
+            "None of the images has an embedding.",
+            where=embedded.name or None,
+            got=f"embeddings of images such as {examples(embedded.image_id)}",
+            allowed=f"images such as {examples(ids)}",
+            do="pass the folders of embeddings in the order of the data sets",
+        )
+    if like.n:
+        embedded = replace(embedded, predictions=replace(embedded.predictions, image_id=like.ids))
+    return embedded, n, f"{Path(embedded.name).name}: {like.text}" if like.n else ""

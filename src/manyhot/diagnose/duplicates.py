@@ -29,8 +29,8 @@ from manyhot.diagnose.duplicate_images import (
     SimilarImages,
     check_embedded,
     draw_pictures,
+    embedded_images,
     find_duplicate_pairs,
-    not_embedded,
     pairs_by_embedding,
     read_signatures,
 )
@@ -42,7 +42,7 @@ from manyhot.diagnose.duplicates_result import (
     accuracy_without_duplicates,
 )
 from manyhot.diagnose.page import forget_pictures
-from manyhot.errors import InputError
+from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.model_answers import ModelAnswers
 from manyhot.evaluate.slices import labels_of
 from manyhot.files import sha256
@@ -51,10 +51,12 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import Address, AtLeast, OptionName, Probability, Shown
 from manyhot.predict.embeddings import read_embeddings
 from manyhot.predict.sources import ImageSource, Item, open_source
-from manyhot.predict.sources.label_ids import labels_of_source
+from manyhot.predict.sources.label_ids import ids_of_source, labels_of_source
 from manyhot.run import QUIET, Run
-from manyhot.tables import Labels, Row, RowDict, schema
+from manyhot.tables import Labels, Row, RowDict, count_shared, schema
 from manyhot.tables.arrays import label_sets
+from manyhot.tables.frames import examples
+from manyhot.tables.image_ids import ids_like, without_option
 
 MIN_SIMILARITY = 0.7
 """Minimum similarity of the details of near duplicates. Images of 32 × 32 pixels that were halved, or saved
@@ -101,7 +103,8 @@ def diagnose_duplicates(
     out
         Folder to write to. It is created if it does not exist.
     splits
-        Table with a column of image names and the column split, if the images belong to several splits.
+        Table with a column of image names and the column split, if the images belong to several splits. A
+        note gives the number of images that it does not contain.
     embeddings
         Folders written by 'manyhot predict --embeddings': first the folder for `images`, then those for
         `others`, in the same order. If they are passed, only images with similar embeddings are read and
@@ -148,6 +151,9 @@ def diagnose_duplicates(
         found, None if similar is None else similar.rows_of(found), min_similarity, run
     )
     grouped = Grouped.of(found, pairs, facts)
+    if splits is not None:
+        read = pa.array([item.image_id for item in listed[0]], pa.string())
+        notes += _check_splits(facts.split, read, splits)
     forget_pictures(out, "duplicates", ("picture",), DUPLICATES_FOLDER)
     table = _image_rows(grouped, pictures)
     draw_pictures(sources, [(int(found.source[r["row"]]), r["image_id"], r["picture"]) for r in table], out)
@@ -192,12 +198,14 @@ def _read(
         ]
         return found, own, None, []
     check_embedded(sources, folders)
-    embedded = [read_embeddings(folder, model) for folder in folders]
     listed = [[item for part in source.parts for item, _ in part.items()] for source in sources]
-    missing = sum(not_embedded(items, e) for items, e in zip(listed, embedded, strict=True))
+    read = (read_embeddings(folder, model) for folder in folders)
+    matched = [embedded_images(items, e) for items, e in zip(listed, read, strict=True)]
+    embedded, missing = [e for e, _, _ in matched], sum(n for _, n, _ in matched)
     similar = pairs_by_embedding(embedded, run)
     found = read_signatures(sources, cache, run, chosen=similar.chosen(len(sources)))
-    notes = [f"{missing:,} images have no embedding and are not compared"] if missing else []
+    notes = [text for _, _, text in matched if text]
+    notes += [f"{missing:,} images have no embedding and are not compared"] if missing else []
     name = embedded[0].predictions.model
     notes.append(f"only images whose {name} embeddings are similar were read: {len(found):,}")
     return found, listed, similar, notes
@@ -350,6 +358,7 @@ def _number(item: Item) -> int | None:
 
 
 Names = Mapping[str, str]
+Splits = Mapping[str, str | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -360,8 +369,8 @@ class Facts:
     ----------
     names : list of str
         Names of the data sets.
-    split : Mapping of str to str
-        The split of each image of the first data set, for images that have one.
+    split : Mapping of str to str or None
+        The split of each image of the first data set that is in the table of splits, if there is one.
     label : Mapping of str to str, optional
         The label of each image of the first data set. If None, the labels of the source are used.
     class_id : Mapping of str to int
@@ -376,7 +385,7 @@ class Facts:
     """
 
     names: list[str]
-    split: Names
+    split: Splits
     label: Names | None
     class_id: Mapping[str, int]
     class_names: Names | None
@@ -426,13 +435,14 @@ def read_facts(
         If a file cannot be read, or predictions are passed without labels.
     """
     names, notes, inputs = _names(sources), list[str](), dict[str, str]()
-    split = {} if splits is None else _splits(splits)
+    split: Splits = {}
     if splits is not None:
+        split, notes = _splits(splits, sources[0])
         inputs[Path(splits).name] = sha256(splits)
     class_list = open_class_list(reading.classes)
     reading = replace(reading, classes=class_list)
     if labels is None:
-        return Facts(names, split, None, {}, _class_names(class_list), None, (), inputs)
+        return Facts(names, split, None, {}, _class_names(class_list), None, tuple(notes), inputs)
     is_file = isinstance(labels, str | Path) and Path(labels).is_file()
     if is_file and not predictions:
         (source,) = open_labels(labels, reading=reading, run=run)
@@ -456,8 +466,41 @@ def _answers(source: Source, run: Run) -> RightAnswers:
     return RightAnswers(source.name, found.models, found.image_id, found.right)
 
 
-def _splits(path: PathLike) -> Names:
-    return {image_id: split for image_id, split in read_splits(path).items() if split is not None}
+def _splits(path: PathLike, source: ImageSource) -> tuple[Splits, list[str]]:
+    """Return the split of each image in a table, by its id in a source, and how the ids were matched.
+
+    The ids of streams, such as remote archives, are unknown before they are read, so those of the table
+    must be equal to them.
+    """
+    split = read_splits(path)
+    if source.n is None:
+        return split, []
+    own, ids = pa.array(split, pa.string()), ids_of_source(source)
+    with without_option():
+        like = ids_like(own, ids, name=str(path), other_name="the source")
+    split = dict(zip(like.ids.to_pylist(), split.values(), strict=True))
+    _check_splits(split, ids, path)  # before all images are read
+    return split, [f"{Path(path).name}: {like.text}"] if like.n else []
+
+
+def _check_splits(split: Splits, ids: pa.Array, path: PathLike) -> list[str]:
+    """Return a note on images that are not in a table of splits, and raise an error if none is in it."""
+    listed = pa.array(split, pa.string())
+    n = count_shared(ids, listed)
+    if not n and len(ids):
+        raise MatchError(
+            "None of the images is in the table of splits.",
+            where=path,
+            got=f"splits of images such as {examples(listed)}",
+            allowed=f"images such as {examples(ids)}",
+            do="pass the table of these images, with their ids",
+        )
+    if n == len(ids):
+        return []
+    return [
+        f"{Path(path).name}: {len(ids) - n:,} of {len(ids):,} images are not in the table of splits, so "
+        "their split is unknown"
+    ]
 
 
 def _class_ids(labels: Labels) -> Mapping[str, int]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, TypeGuard
+from typing import Annotated, TypeGuard, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ from manyhot.diagnose.evidence import ErrorEvidence
 from manyhot.diagnose.label_issues_table import LabelIssues, issues_table
 from manyhot.errors import InputError, first_names
 from manyhot.evaluate.gallery import with_photographs
+from manyhot.evaluate.result_rows import unmatched_note
 from manyhot.files import sha256
 from manyhot.formats import read_labels
 from manyhot.formats.writing import PathLike
@@ -33,9 +34,11 @@ from manyhot.parameters import PythonOnly, Share, Shown, Was
 from manyhot.predict.similar import similar_images
 from manyhot.reassess.ensemble import ensemble_of, known_sets
 from manyhot.run import QUIET, Run
-from manyhot.tables import Images, Labels, Predictions, metadata
+from manyhot.tables import Images, Labels, Predictions, count_shared, metadata
 from manyhot.tables.arrays import label_sets, single_labels
 from manyhot.tables.labels import with_ids_like
+
+_Table = TypeVar("_Table", Labels, Images)
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ def find_label_issues(
         predict, a file of label sets, or an images table.
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
+        Images without predictions are left out, and a note gives their number.
     confirmed_labels
         Label sets from raters, used instead of the label sets of the data set. Raters' answers are combined
         with the evidence from models. If label sets are checked, a class whose state raters confirm is not an
@@ -128,8 +132,8 @@ def find_label_issues(
     InputError
         If there are no predictions or no labels, or scores do not match their declared kind.
     MatchError
-        If predictions have a different class list or are missing for some images, or none of the confirmed
-        label sets belongs to these images.
+        If predictions have a different class list, if no image has predictions of all models, or if none of
+        the confirmed label sets belongs to these images.
 
     Notes
     -----
@@ -207,11 +211,18 @@ def _find(
         predictions.append(model)
         if run.on_progress:
             run.on_progress(f"reading predictions on {source.name}", done, source.n)
-    images = None if _are_given_sets(source) else original_images(source)
+    what = GIVEN_SETS if _are_given_sets(source) else ONLY_SETS
+    images = None if what is GIVEN_SETS else original_images(source)
+    ids, left_out = _predicted(source.labels if images is None else images, predictions)
+    if ids is not None:
+        of_source = votes is source.labels
+        source = replace(source, labels=_with_ids(source.labels, ids), images=_with_ids(source.images, ids))
+        images, votes = _with_ids(images, ids), source.labels if of_source else votes
     if images is None:
-        return _find_in_sets(source, predictions, votes, neighbours, thresholds, n_classes)
+        options = thresholds, n_classes
+        return _find_in_sets(source, predictions, votes, neighbours, *options, what=what, left_out=left_out)
     ensemble = _ensemble(source, images, predictions, n_classes, votes)
-    notes = [*source.misfits.notes(), *_notes(ensemble)]
+    notes = [*left_out, *source.misfits.notes(), *_notes(ensemble)]
     near, alone = None, None
     if neighbours.similar is not None:
         near, alone, more = _near(images, neighbours.similar, neighbours.searched, ensemble.n_classes)
@@ -235,6 +246,28 @@ def _find(
     return LabelIssues(
         table, ensemble.names, issues.n, issues.n_skipped, sources=(source,), notes=tuple(notes)
     )
+
+
+def _predicted(
+    table: Labels | Images | None, predictions: Sequence[Predictions]
+) -> tuple[pa.Array | None, list[str]]:
+    """Return the ids of the images to check, and a note, if some images have no prediction.
+
+    They are the images of the model that has the most. Other models that lack some of them are misfits.
+    """
+    if table is None or not predictions:
+        return None, []
+    own = table.image_id
+    ids = max((p.image_id for p in predictions), key=lambda other: count_shared(own, other))
+    n = count_shared(own, ids)
+    if n in (0, len(own)):
+        return None, []
+    return ids, [unmatched_note("", "", "labels_unmatched", len(own) - n, n).text]
+
+
+def _with_ids(table: _Table | None, ids: pa.Array) -> _Table | None:
+    """Return the rows of these images."""
+    return None if table is None else replace(table, table=table.table.filter(pc.is_in(table.image_id, ids)))
 
 
 def _ensemble(
@@ -352,6 +385,9 @@ def _find_in_sets(
     neighbours: _Neighbours,
     thresholds: _Thresholds,
     n_classes: int,
+    *,
+    what: str,
+    left_out: Sequence[str],
 ) -> LabelIssues:
     """Return wrong and missing classes of the label sets of a data set without original labels."""
     assert source.labels is not None
@@ -375,7 +411,7 @@ def _find_in_sets(
         name=lambda row: f"image {images.image_id[row]}",
     )
     merges = find_merges(ensemble, together=thresholds.together, confused=thresholds.confused)
-    notes = [*source.misfits.notes(), *_notes(ensemble), GIVEN_SETS if _are_given_sets(source) else ONLY_SETS]
+    notes = [*left_out, *source.misfits.notes(), *_notes(ensemble), what]
     if is_suspicion:
         notes.append(SUSPECTED if answers is None else f"where no rater was asked, {SUSPECTED}")
     if neighbours.similar is not None:

@@ -125,7 +125,7 @@ def aggregate(
     images
         Images table with original labels; by default, that of the campaign. Images without votes keep their
         original label, and their `rated` is false. Rated images also keep it if raters were not asked about
-        it.
+        it. The label sets have the ids of this table.
     sources
         Label sets of the same images, to be merged instead of votes: files in any format, campaigns,
         benchmarks, imagenet-real, imagenet-multilabel, tsipras or imagenet-mistakes. Each source has one vote

@@ -42,7 +42,7 @@ from manyhot.tables.campaign_folder import campaign_file
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like
 from manyhot.tables.vote_labels import golden_of_labels, original_answers
-from manyhot.tables.votes import COUNTED_CLASS
+from manyhot.tables.votes import COUNTED_CLASS, votes_with_ids_like
 
 VotesLike = Annotated[Any, Shown("VOTES")]
 """Votes as a table or a frame, or their location: a file, a campaign, or ``imagenet-real``."""
@@ -221,27 +221,48 @@ def open_votes(
     notes += _kind_notes(read)
     listed = read.class_list if listed is None else listed
     shown = None if images is None else images_like(images, listed)
+    ids, name = read.images, read.name or "the votes"
     if shown is not None:
+        ids, name = shown.image_id, shown.name or "the images"
         with without_option():
-            shown, like = with_ids_like(shown, read.images, other_name=read.name or "the votes")
-        notes += (f"{shown.name or 'images'}: {like.text}",) if like.n else ()
-    if (sets := _golden_labels(golden, listed)) is not None:
-        with without_option():
-            sets, like = with_ids_like(sets, read.images, other_name=read.name or "the votes")
-        sets = replace(sets, table=sets.table.filter(pc.is_in(sets.image_id, read.images)))
-        golden = golden_of_labels(sets)
-        notes += (f"{sets.name or 'golden'}: {like.text}",) if like.n else ()
-        notes += () if sets.asked_known else (_UNLISTED_NOTE,)
+            read, like = votes_with_ids_like(read, ids, other_name=name)
+        notes += (f"{read.name or 'votes'}: {like.text}",) if like.n else ()
+    answered, more = _golden(golden, listed, read.images, ids, name)
     return VotesSource(
         read,
-        None if golden is None else golden_like(golden, listed),
+        answered,
         shown,
         listed if isinstance(listed, ClassList) else None,
         {file.name: sha256(file) for file in files if file.is_file()},
         folder,
         folder.resolve().name if folder and (folder / tables.DESCRIPTION).is_file() else "",
-        notes=notes,
+        notes=notes + more,
     )
+
+
+def _golden(
+    golden: TableLike, classes: ClassList | int | None, asked: pa.Array, ids: pa.Array, name: str
+) -> tuple[Golden | None, tuple[str, ...]]:
+    """Return golden answers with the ids of a table called `name`, and notes.
+
+    Golden label sets are those of images that raters were asked about, `asked`.
+    """
+    if golden is None:
+        return None, ()
+    if (sets := _golden_labels(golden, classes)) is not None:
+        with without_option():
+            sets, like = with_ids_like(sets, ids, other_name=name)
+        answers = golden_of_labels(replace(sets, table=sets.table.filter(pc.is_in(sets.image_id, asked))))
+    else:
+        answers = golden_like(golden, classes)
+        raters = answers.raters
+        with without_option():
+            experts, like = votes_with_ids_like(answers.experts, ids, other_name=name)
+            if raters is not None:
+                raters, _ = votes_with_ids_like(raters, ids, other_name=name)
+        answers = Golden(experts, raters)
+    notes = (f"{answers.experts.name or 'golden'}: {like.text}",) if like.n else ()
+    return answers, notes if sets is None or sets.asked_known else (*notes, _UNLISTED_NOTE)
 
 
 def _published(name: str, golden: TableLike, images: TableLike, report: OnProgress | None) -> VotesSource:

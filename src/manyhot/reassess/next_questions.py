@@ -16,7 +16,7 @@ from pyarrow import compute as pc
 from scipy.special import logit
 
 from manyhot import tables
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.console import fact_lines
 from manyhot.core.array_types import Floats
@@ -45,6 +45,7 @@ from manyhot.reassess.answers import (
     TableLike,
     VotesLike,
     VotesReading,
+    VotesSource,
     golden_of,
     open_votes,
 )
@@ -55,6 +56,7 @@ from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import STATES, Golden, Votes, check, find_questions, one_chunk, schema
 from manyhot.tables.definitions import INT, REAL, TEXT, declare_table
+from manyhot.tables.image_ids import ids_like, without_option
 from manyhot.tables.vote_labels import METHOD, answers_of
 
 WITH_GOLDEN = "golden-bayes"
@@ -261,10 +263,11 @@ def next_questions(
         check_can_ask(votes, rater, database)
     source = open_votes(votes, golden, images, reading=reading, on_progress=run.on_progress)
     inputs, proposals = dict(source.inputs), source.proposals() if proposals is None else proposals
-    asked = source.votes
+    asked, matched = source.votes, tuple[str, ...]()
     _check_about_questions(asked, source.name)
     if proposals is not None:
-        asked = _with_proposals(asked, _proposals(proposals, asked, source.classes))
+        proposed, matched = _proposals(proposals, source)
+        asked = _with_proposals(asked, proposed)
         if isinstance(proposals, str | os.PathLike):
             inputs[Path(proposals).name] = sha256(proposals)
     aggregated = aggregate(
@@ -302,7 +305,7 @@ def next_questions(
         max_answers,
         0 if free.all() else int(counts.sum(1)[~free].min()),
         can_ask=home is not None,
-        notes=tuple(_notes(matrix, rater, aggregated.method, source.golden, asked)),
+        notes=(*matched, *_notes(matrix, rater, aggregated.method, source.golden, asked)),
         metadata={"method": aggregated.method, "by": by},
         inputs=inputs,
     )
@@ -429,10 +432,17 @@ def _table(
     )
 
 
-def _proposals(proposals: TableLike, votes: Votes, classes: ClassList | None) -> pa.Table:
-    """Return proposals; raise an error if their class list differs from that of the votes."""
+def _proposals(proposals: TableLike, source: VotesSource) -> tuple[pa.Table, tuple[str, ...]]:
+    """Return proposals with the ids of the images, or of the votes, and a note if their ids differ.
+
+    Raises
+    ------
+    MatchError
+        If their class list differs from that of the votes.
+    """
+    votes, images = source.votes, source.images
     is_file = isinstance(proposals, str | os.PathLike)
-    table = read_proposals(proposals, classes=classes) if is_file else as_arrow(proposals, "proposals")
+    table = read_proposals(proposals, classes=source.classes) if is_file else as_arrow(proposals, "proposals")
     theirs = tables.metadata(table).get("classes", "")
     if theirs and votes.class_hash and theirs != votes.class_hash:
         raise MatchError(
@@ -442,4 +452,15 @@ def _proposals(proposals: TableLike, votes: Votes, classes: ClassList | None) ->
             allowed=f"class list {votes.class_hash}",
             do="pass the proposals that the votes answer",
         )
-    return check(table, "proposals")
+    table = check(table, "proposals")
+    encoded = pc.dictionary_encode(one_chunk(table["image_id"]))  # several questions an image
+    with without_option():
+        like = ids_like(
+            encoded.dictionary,
+            votes.images if images is None else images.image_id,
+            name="the proposals",
+            other_name=votes.name or "the votes" if images is None else images.name or "the images",
+        )
+    column = table.column_names.index("image_id")
+    table = table.set_column(column, "image_id", like.ids.take(encoded.indices))
+    return table, (f"the proposals: {like.text}",) if like.n else ()

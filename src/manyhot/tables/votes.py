@@ -19,6 +19,7 @@ from manyhot.core.array_types import Bools, Ints8, Ints32, Ints64, Positions
 from manyhot.errors import MatchError, and_more
 from manyhot.parameters import check_one_of
 from manyhot.tables.frames import check_range, examples, one_chunk
+from manyhot.tables.image_ids import Renamed, ids_like
 from manyhot.tables.labels import Images, class_list_from_metadata, class_list_in_metadata, keys_in_metadata
 from manyhot.tables.schemas import check, metadata, write
 
@@ -284,6 +285,33 @@ def count_app_answers(path: Path) -> dict[str, int]:
         return {}
     counts = pages.drop_null().value_counts().to_pylist()
     return {row["values"]: row["counts"] for row in counts}
+
+
+def votes_with_ids_like(votes: Votes, ids: pa.Array, *, other_name: str) -> tuple[Votes, Renamed]:
+    """Return votes with the ids that another table gives to the same images.
+
+    Parameters
+    ----------
+    votes : Votes
+    ids : pyarrow.Array of string
+        The ids of the other table.
+    other_name : str
+        As in `manyhot.tables.image_ids.ids_like`.
+
+    Raises
+    ------
+    MatchError
+        As in `manyhot.tables.image_ids.match_ids`.
+    """
+    like = ids_like(votes.images, ids, name=votes.name or "the votes", other_name=other_name)
+    if not like.n:
+        return votes, like
+    refined = votes.refined
+    if refined is not None:
+        column = refined.rows.column_names.index("image_id")
+        at = pc.index_in(one_chunk(refined.rows["image_id"]), votes.images)
+        refined = replace(refined, rows=refined.rows.set_column(column, "image_id", like.ids.take(at)))
+    return replace(votes, image_id=like.ids.take(pa.array(votes.image)), refined=refined), like
 
 
 def find_questions(asked: Votes, among: Votes) -> Ints64:

@@ -23,13 +23,14 @@ def labels_of_source(labels: Labels, source: ImageSource) -> tuple[Labels, Renam
     """
     if source.n is None:
         return labels, Renamed(labels.image_id)
-    first = _ids(source, 1)
+    first = ids_of_source(source, 1)
     if count_shared(first, labels.image_id) >= EXACT_SHARE * max(len(first), 1):
         return labels, Renamed(labels.image_id)  # without listing a million images
     with without_option():
-        return with_ids_like(labels, _ids(source, len(source.parts)), other_name="the source")
+        return with_ids_like(labels, ids_of_source(source), other_name="the source")
 
 
-def _ids(source: ImageSource, parts: int) -> pa.Array:
+def ids_of_source(source: ImageSource, parts: int | None = None) -> pa.Array:
+    """Return the ids of the images in the first parts of a source, or in all of them."""
     listed = (item.image_id for part in source.parts[:parts] for item, _ in part.items())
     return pa.array(listed, pa.string())

@@ -427,10 +427,10 @@ def order_check_of(source: Source) -> Callable[[Predictions], object]:
     labelled = replace(source, campaign=None) if source.labels is None else source
 
     @cache
-    def known() -> tuple[Labels, LabelSets]:
+    def read_sets() -> tuple[Labels, LabelSets]:
         return (labels := labels_of(labelled)), label_sets(labels)
 
-    return lambda predictions: _beside(*known(), predictions, 1, source.misfits)
+    return lambda predictions: _beside(*read_sets(), predictions, 1, source.misfits)
 
 
 def _beside(

@@ -116,7 +116,7 @@ def test_the_former_name_of_the_kind_of_scores():
         assert Reading(score_kind="logit") == Reading(scores="logit")
 
 
-def traps(tmp_path, known=("coyote", "deer", "empty")):
+def traps(tmp_path, known=("coyote", "deer", "empty"), column="label"):
     """Write 40 images of two species and 20 that show nothing, and a softmax that knows 'empty'."""
     rng, names = np.random.default_rng(0), ["coyote", "deer", "empty"]
     truth = np.repeat([0, 1, 2], 20)
@@ -125,7 +125,7 @@ def traps(tmp_path, known=("coyote", "deer", "empty")):
     table = pl.DataFrame({"image_id": ids, **dict(zip(names, scores.T / 2, strict=True))})
     table.write_csv(tmp_path / "softmax.csv")
     labels = [names[t] if names[t] in known else "" for t in truth]
-    pl.DataFrame({"filename": ids, "label": labels}).write_csv(tmp_path / "labels.csv")
+    pl.DataFrame({"filename": ids, column: labels}).write_csv(tmp_path / "labels.csv")
     return tmp_path / "labels.csv", tmp_path / "softmax.csv"
 
 
@@ -138,7 +138,7 @@ def remarks(files, **reading):
 
 def test_a_class_for_nothing_that_no_label_names(tmp_path):
     # On a stranger's camera traps, mAP (micro) was 8 % instead of 43 %, without a word.
-    files = traps(tmp_path, known=("coyote", "deer"))
+    files = traps(tmp_path, known=("coyote", "deer"), column="labels")
     (note,) = remarks(files)
     assert note == (
         "labels: no image has the label 'empty', which is a class of the predictions, but 20 of 60 images "
@@ -148,4 +148,10 @@ def test_a_class_for_nothing_that_no_label_names(tmp_path):
     )
     made = diagnose_classes(*files, reading=Reading(scores="probability"))
     assert made.notes.count(note) == 1
+    # In a column of single labels, an empty cell may also stand for an image that nobody has labelled yet.
+    (note,) = remarks(traps(tmp_path, known=("coyote", "deer")))
+    assert note == (
+        "labels: 20 of 60 images have an empty cell instead of a label and are left out; if these images "
+        "have none of the classes, call the column 'labels', or write a class such as 'empty' into the cells"
+    )
     assert remarks(traps(tmp_path)) == []

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import sys
 
 import numpy as np
 import polars as pl
@@ -19,7 +20,7 @@ import manyhot
 from manyhot import cli, tables
 from manyhot.diagnose import duplicate_images
 from manyhot.diagnose.duplicates import diagnose_duplicates
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, MissingExtraError
 from manyhot.predict.embeddings import EMBEDDINGS_FOLDER
 from manyhot.tables.predictions_files import write_predictions as write_table
 from report_pages import parse
@@ -536,3 +537,15 @@ def test_the_command(folders, tmp_path):
     assert printed["summary"]["groups"] == 6
     assert len(printed["duplicate_pairs"]) == 6
     assert not printed["notes"]
+
+
+def test_without_torch_the_extra_is_named_instead_of_unreadable_images(tmp_path, monkeypatch):
+    write(tmp_path / "photos", {"a.jpg": saved(photograph(0))})
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError) as error:
+        diagnose_duplicates(str(tmp_path / "photos"), out=tmp_path / "out")
+    assert str(error.value) == (
+        "Decoding images needs torch, which cannot be imported.\n"
+        "  got:     import of torch halted; None in sys.modules\n"
+        '  do:      pip install "manyhot[models]"'
+    )

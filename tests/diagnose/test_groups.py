@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -364,3 +365,20 @@ def test_the_answer_is_what_images_are_called_and_not_which_are_missed():
     )
     assert groups_result._to_mitigate([found("label", "dog")]) == step
     assert groups_result._to_mitigate([found("label", "dog", name="no green frame")]) is None
+
+
+def test_class_folders_without_predictions_are_as_the_same_labels_in_a_file(photographs, tmp_path):
+    folder, framed = photographs
+    labels = tmp_path / "labels.csv"
+    for name, is_framed in zip(IDS, framed, strict=True):
+        place = tmp_path / "classes" / CLASSES[int(is_framed)]
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / name, place)
+    rows = [f"{name},{CLASSES[int(is_framed)]}" for name, is_framed in zip(IDS, framed, strict=True)]
+    labels.write_text("\n".join(["image_id,label", *rows]))
+    both = [
+        diagnose_groups(place, reading=Reading(images=tmp_path / "classes"))
+        for place in (tmp_path / "classes", labels)
+    ]
+    assert "images of dog are images with a green frame" in " ".join(both[0].lines())
+    assert [*both[0].lines()] == [*both[1].lines()]

@@ -11,6 +11,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 from manyhot import read_images, read_labels
 from manyhot.classes import class_list, from_keys
+from manyhot.data.table_inputs import labels_of_table
 from manyhot.errors import MatchError
 from manyhot.formats import detect
 from manyhot.tables.arrays import label_sets
@@ -346,3 +347,77 @@ def test_commas_between_names_or_numbers_of_the_class_list(tmp_path):
     assert read_labels(path).table["classes"].to_pylist() == [[0, 1], [7]]
     path.write_text('image,label\na.jpg,"1, 2"\nb.jpg,3\n')
     assert read_labels(path).table["classes"].to_pylist() == [[1, 2], [3]]
+
+
+ROWS = [(f"{i:02}.jpg", "abc"[i % 3]) for i in range(30)]
+
+
+def table_of(tmp_path, rows, column="label"):
+    path = tmp_path / "sets.csv"
+    pd.DataFrame(rows, columns=["filename", column]).to_csv(path, index=False)
+    return path
+
+
+def original(labels):
+    """Return the original label of each image by name, or None if there are no original labels."""
+    if "label" not in labels.table.column_names:
+        return None
+    names = [None if c is None else labels.class_list.keys[c] for c in labels.table["label"].to_pylist()]
+    return dict(zip(labels.image_id.to_pylist(), names, strict=True))
+
+
+def test_an_empty_cell_among_single_labels_is_an_image_without_a_label(tmp_path):
+    labels = read_labels(table_of(tmp_path, [*ROWS, ("30.jpg", None)]))
+    assert original(labels) == {**dict(ROWS), "30.jpg": None}
+    assert labels.table["usable"].to_pylist() == [True] * 30 + [False]
+    assert labels.notes == (
+        "1 of 31 images have an empty cell instead of a label and are left out; if these images have none of "
+        "the classes, call the column 'labels', or write a class such as 'empty' into the cells",
+    )
+    frame = pd.DataFrame({"filename": [*dict(ROWS), "30.jpg"], "label": [*dict(ROWS).values(), None]})
+    assert original(labels_of_table(frame, None)) == original(labels)
+
+
+@pytest.mark.parametrize(
+    ("column", "options"), [("labels", ""), ("label", "label-lists(unlisted='no')")], ids=["plural", "no"]
+)
+def test_an_empty_cell_among_lists_is_an_empty_set(tmp_path, column, options):
+    labels = read_labels(table_of(tmp_path, [*ROWS, ("30.jpg", None)], column), format=options or None)
+    assert original(labels) is None
+    assert sets(labels) == [*({label} for _, label in ROWS), set()]
+    assert all(labels.table["usable"].to_pylist())
+    assert labels.notes == ()
+
+
+def test_repeated_rows_count_once(tmp_path):
+    labels = read_labels(table_of(tmp_path, [*ROWS, ROWS[5], ROWS[5], ROWS[7]]))
+    assert original(labels) == dict(ROWS)
+    assert labels.notes == (
+        "the column 'label' has 33 rows for 30 images: rows that repeat a label count once",
+    )
+
+
+def test_an_image_with_a_label_and_an_empty_cell_has_the_label(tmp_path):
+    labels = read_labels(table_of(tmp_path, [*ROWS, ("05.jpg", None)]))
+    assert original(labels) == dict(ROWS)
+    assert all(labels.table["usable"].to_pylist())
+
+
+def test_a_few_images_with_different_labels_are_counted(tmp_path):
+    labels = read_labels(table_of(tmp_path, [*ROWS, ("00.jpg", "b"), ("03.jpg", "c")]))
+    assert original(labels) is None
+    assert sets(labels)[:4] == [{"a", "b"}, {"b"}, {"c"}, {"a", "c"}]
+    assert labels.notes == (
+        "2 of 30 images have rows with different labels in the column 'label', so the labels are read as "
+        "label sets, and there are no original labels; if each image has one label, remove the other rows",
+    )
+
+
+def test_data_in_which_many_images_have_several_labels_are_label_sets_without_a_note(tmp_path):
+    more = [(f"{i:02}.jpg", "abc"[(i + 1) % 3]) for i in range(10)]
+    labels = read_labels(table_of(tmp_path, [*ROWS, *more, ("30.jpg", None)]))
+    assert original(labels) is None
+    assert sets(labels)[:2] == [{"a", "b"}, {"b", "c"}]
+    assert sets(labels)[-1] == set()
+    assert all(labels.table["usable"].to_pylist())
+    assert labels.notes == ()

@@ -136,6 +136,13 @@ def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
         raise no_such_data(source)
 
 
+def brings_predictions(source: PathLike) -> bool:
+    """Return whether a data set has its own predictions: published, of a campaign, or written by predict."""
+    path = Path(source)
+    is_published = benchmark_named(source) is not None or data_set(source) is not None
+    return is_published or is_campaign(path) or images_file(path) != path
+
+
 def no_such_data(name: PathLike) -> InputError:
     """Return the error for a name that is not a data set, campaign or file."""
     published = list(dict.fromkeys([*BENCHMARKS, *(d.name for b in BENCHMARKS.values() for d in b.datasets)]))

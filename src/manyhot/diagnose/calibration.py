@@ -59,7 +59,7 @@ from manyhot.evaluate.judging import judge_models
 from manyhot.evaluate.options import MAX_MAP_RESAMPLES
 from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.results import Evaluation
-from manyhot.evaluate.slices import labels_of, model_cases
+from manyhot.evaluate.slices import labels_of, model_cases, order_check_of
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
 from manyhot.report.chapter import rows_by
@@ -278,7 +278,8 @@ class _Judge:
 
     def judged(self, source: Source) -> Calibration:
         """Return the tables of all models of a data set."""
-        for _ in fitting_models(source.models(), self.add, source.misfits):
+        check = None if self.options.trust_order else order_check_of(source)
+        for _ in fitting_models(source.models(), partial(self.add, check=check), source.misfits):
             pass
         self.check_any()
         about = (f"{self.dataset}: {note.text}" for note in self.about(self._seen))
@@ -290,8 +291,10 @@ class _Judge:
             notes=(*self._all_notes(), *about, *source.misfits.notes(self.dataset)),
         )
 
-    def add(self, model: Predictions) -> None:
+    def add(self, model: Predictions, check: Callable[[Predictions], object] | None = None) -> None:
         parts = self.split(model)
+        if check is not None:
+            check(model)
         if (link := link_of(parts.rest)) == "sigmoid":
             # As if the file contained these probabilities: scaling needs a softmax.
             assert model.scores is not None  # for the type checker
@@ -317,7 +320,7 @@ class _Judge:
         versions = partial(self._versions, parts, about, refused)
         judged = judge_models(
             Source(self.dataset, self.labels, models=versions),
-            replace(self.options, metrics=_metrics(parts.rest, refused)),
+            replace(self.options, metrics=_metrics(parts.rest, refused), trust_order=True),
         )
         self._models.append(model.model)
         self._seen |= np.asarray(pc.is_in(self.labels.image_id, model.image_id))

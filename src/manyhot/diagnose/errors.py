@@ -46,7 +46,7 @@ from manyhot.diagnose.first_findings import with_names
 from manyhot.diagnose.sorted_errors import LIST_LABEL_ISSUES, ModelErrors, SortedErrors, wrong_labels_sentence
 from manyhot.errors import InputError
 from manyhot.evaluate.gallery import with_photographs
-from manyhot.evaluate.slices import case_of, check_order
+from manyhot.evaluate.slices import case_of, check_and_note_order
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Between, PythonOnly, Shown, Was
 from manyhot.predict.similar import similar_images
@@ -54,7 +54,7 @@ from manyhot.registry import Entry, get
 from manyhot.run import QUIET, Run
 from manyhot.tables import STATES, Alignment, Images, Labels, Predictions, align, check_same_classes
 from manyhot.tables.arrays import label_sets
-from manyhot.tables.skipped_files import fitting_models
+from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 UNSORTED = "unsorted"
 """The kind of an error that no rule matches."""
@@ -183,7 +183,7 @@ def _sort_source(source: Source, settings: _Settings, files: EvidenceFiles, run:
     classes = source.classes or labels.class_list or class_list_of(labels.class_hash)
     evidence = ErrorEvidence(labels, sets, classes)
     context, missing = evidence.context(files, source)
-    sorter = _Sorter(labels, sets, context, settings, source.name, classes)
+    sorter = _Sorter(labels, sets, context, settings, source.name, source.misfits, classes)
     for done, (model, fitted) in enumerate(fitting_models(source.models(), sorter.fit, source.misfits), 1):
         sorter.add(model, *fitted)
         if run.on_progress:
@@ -230,6 +230,7 @@ class _Sorter:
     context: ErrorContext
     settings: _Settings
     dataset: str
+    misfits: SkippedFiles
     classes: ClassList | None = None
     _unsorted: list[tuple[ModelErrors, Errors]] = field(default_factory=list)
     _notes: list[str] = field(default_factory=list)
@@ -260,7 +261,7 @@ class _Sorter:
         alignment, sets = self._align(predictions)
         case = case_of(sets, predictions, alignment, 1)
         if not self.settings.trust_order:
-            check_order(case, predictions, alignment)
+            check_and_note_order(case, predictions, alignment, self.misfits)
         if self.settings.min_confidence is not None and case.confidence is None:
             raise _no_confidence(predictions)
         return case, alignment

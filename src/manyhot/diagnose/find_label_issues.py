@@ -27,6 +27,7 @@ from manyhot.diagnose.label_issues_table import LabelIssues, issues_table
 from manyhot.errors import InputError, first_names
 from manyhot.evaluate.gallery import with_photographs
 from manyhot.evaluate.result_rows import unmatched_note
+from manyhot.evaluate.slices import order_check_of
 from manyhot.files import sha256
 from manyhot.formats import read_labels
 from manyhot.formats.writing import PathLike
@@ -134,6 +135,8 @@ def find_label_issues(
     MatchError
         If predictions have a different class list, if no image has predictions of all models, or if none of
         the confirmed label sets belongs to these images.
+    OrderError
+        As in `manyhot.evaluate`.
 
     Notes
     -----
@@ -169,7 +172,7 @@ def find_label_issues(
         votes = None if no_confirmed_labels or is_original else source.labels
         if confirmed_labels is not None:
             votes = _read(confirmed_labels, source, reading.match)
-        part = _find(source, votes, _Neighbours(similar, neighbours), thresholds, reading.n_classes, run)
+        part = _find(source, votes, _Neighbours(similar, neighbours), thresholds, reading, run)
         parts.append(part)
         inputs |= source.inputs
     if isinstance(confirmed_labels, str | os.PathLike) and Path(confirmed_labels).is_file():
@@ -202,7 +205,7 @@ def _find(
     votes: Labels | None,
     neighbours: _Neighbours,
     thresholds: _Thresholds,
-    n_classes: int,
+    reading: Reading,
     run: Run,
 ) -> LabelIssues:
     """Return the issues of a data set."""
@@ -219,9 +222,9 @@ def _find(
         source = replace(source, labels=_with_ids(source.labels, ids), images=_with_ids(source.images, ids))
         images, votes = _with_ids(images, ids), source.labels if of_source else votes
     if images is None:
-        options = thresholds, n_classes
+        options = thresholds, reading
         return _find_in_sets(source, predictions, votes, neighbours, *options, what=what, left_out=left_out)
-    ensemble = _ensemble(source, images, predictions, n_classes, votes)
+    ensemble = _ensemble(source, images, predictions, reading, votes)
     notes = [*left_out, *source.misfits.notes(), *_notes(ensemble)]
     near, alone = None, None
     if neighbours.similar is not None:
@@ -274,7 +277,7 @@ def _ensemble(
     source: Source,
     images: Images,
     predictions: Sequence[Predictions],
-    n_classes: int,
+    reading: Reading,
     votes: Labels | None,
     *,
     labelled: bool = True,
@@ -285,14 +288,14 @@ def _ensemble(
             do="run manyhot predict on the images",
         )
     classes = source.classes
-    n_classes = len(classes) if classes else source.labels.n_classes if source.labels else n_classes
+    n_classes = len(classes) if classes else source.labels.n_classes if source.labels else reading.n_classes
     n_classes = n_classes or max(p.n_classes for p in predictions)
     if not n_classes:
         raise InputError("The number of classes is not known.", do="pass the class list")
     class_hash = classes.hash if classes else _class_hash(predictions)
-    return _without_fillers(
-        ensemble_of(images, predictions, n_classes, class_hash, votes, source.misfits, labelled=labelled)
-    )
+    check = None if reading.trust_order else order_check_of(source)
+    about = images, predictions, n_classes, class_hash, votes, source.misfits
+    return _without_fillers(ensemble_of(*about, labelled=labelled, check=check))
 
 
 def _notes(ensemble: Ensemble) -> list[str]:
@@ -384,7 +387,7 @@ def _find_in_sets(
     votes: Labels | None,
     neighbours: _Neighbours,
     thresholds: _Thresholds,
-    n_classes: int,
+    reading: Reading,
     *,
     what: str,
     left_out: Sequence[str],
@@ -395,7 +398,7 @@ def _find_in_sets(
     images = Images(labels.table.select(["image_id"]), labels.name)
     unrated = [c for c in ("rated",) if c in labels.table.column_names]
     given = replace(labels, table=labels.table.drop_columns(unrated))
-    ensemble = _ensemble(source, images, predictions, n_classes, given, labelled=False)
+    ensemble = _ensemble(source, images, predictions, reading, given, labelled=False)
     _check_probabilities(ensemble, source)
     least = LIKELIER_WRONG if thresholds.doubtful is None else thresholds.doubtful
     # 1: only what confident learning suspects, whatever the calibration of the models

@@ -17,7 +17,7 @@ from manyhot.command import command, takes_fields
 from manyhot.core.array_types import Bools, Ints
 from manyhot.core.operating_points import OperatingPoints
 from manyhot.core.sets import LabelSets
-from manyhot.data.data_sets import Source
+from manyhot.data.data_sets import Source, brings_predictions
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs, open_labels
 from manyhot.diagnose.classes import in_order_of_ids
 from manyhot.diagnose.groups_attributes import (
@@ -176,9 +176,8 @@ def _sources(
     labels: LabelsLike, predictions: PredictionsLike, reading: Reading, run: Run
 ) -> Iterator[Source]:
     """Yield the data sets; label sets without predictions will do."""
-    is_file = isinstance(labels, str | os.PathLike) and Path(labels).is_file()
     has_no_models = isinstance(predictions, list | tuple) and not predictions
-    if has_no_models and (is_file or not isinstance(labels, str | os.PathLike)):
+    if has_no_models and not (isinstance(labels, str | os.PathLike) and brings_predictions(labels)):
         return open_labels(labels, reading=reading, run=run)
     return open_inputs(labels, predictions, reading=reading, run=run)
 

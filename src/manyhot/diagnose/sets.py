@@ -21,7 +21,7 @@ from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, o
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.confidence import NO_PROBABILITIES, Division, drawn_share, split_for_sets
-from manyhot.evaluate.slices import labels_of
+from manyhot.evaluate.slices import labels_of, order_check_of
 from manyhot.parameters import Seed
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, NextStep, Tables, listing, percent, rows_of, with_ends
@@ -169,7 +169,8 @@ def diagnose_sets(
     rows, notes, inputs = list[Row](), list[str](), dict[str, str]()
     for source in open_inputs(labels, predictions, reading=reading, run=run):
         parts = partial(split_for_sets, labels_of(source), division=Division(fit, seed))
-        chooser = _Chooser(parts, source.name, precision, delta, seed, rows, notes)
+        check = None if reading.trust_order else order_check_of(source)
+        chooser = _Chooser(parts, check, source.name, precision, delta, seed, rows, notes)
         for _ in fitting_models(source.models(), chooser.add, source.misfits):
             pass
         notes += source.misfits.notes(source.name)
@@ -191,6 +192,7 @@ class _Chooser:
     """Collects rows and notes, model by model; the settings are those of `diagnose_sets`."""
 
     split: Callable[[Predictions], tuple[Case, Bools]]
+    check: Callable[[Predictions], object] | None
     dataset: str
     precision: float
     delta: float
@@ -206,6 +208,8 @@ class _Chooser:
                 raise
             self.notes.append(f"{model.model} was left out, because it has no probabilities")
             return
+        if self.check is not None:
+            self.check(model)
         fitted = np.flatnonzero(chosen)
         rng = np.random.default_rng([self.seed, len(fitted)])
         found = certify_precision(case, fitted, precision=self.precision, delta=self.delta, rng=rng)

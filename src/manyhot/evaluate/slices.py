@@ -6,7 +6,7 @@ Also predictions with the label sets of their images, the input of metrics, and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -41,7 +41,7 @@ from manyhot.tables.image_conditions import (
     parse_condition,
     some_values,
 )
-from manyhot.tables.skipped_files import fitting_models
+from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 ALL = "all"
 _SIZES = (("n_labels=1", 1, 1), ("n_labels=2", 2, 2), ("n_labels=3", 3, 3), ("n_labels>=4", 4, None))
@@ -290,6 +290,25 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
         )
 
 
+def check_and_note_order(
+    case: Case, predictions: Predictions, alignment: Alignment, misfits: SkippedFiles
+) -> None:
+    """Check the order as `check_order` does, and note scores that are not related to the labels."""
+    check_order(case, predictions, alignment)
+    remarks = (f"{predictions.model}: {doubt}" for doubt in _order_doubts(case))
+    misfits.remarks += [remark for remark in remarks if remark not in misfits.remarks]
+
+
+def _order_doubts(case: Case) -> Iterator[str]:
+    relation = relate(case, {})
+    if relation is not None and relation.is_chance:
+        yield (
+            "the scores are no more closely related to the labels than if the images were in random order "
+            f"(mean correlation {relation.correlation:.3f} over {relation.n_classes:,} classes): check the "
+            "order of rows and classes"
+        )
+
+
 TIES_MATTER = 0.0005
 """Minimum effect of the order of tied classes on an accuracy that a note reports."""
 
@@ -306,13 +325,7 @@ def score_doubts(case: Case, classes: ClassList | None, *, has_top: bool = True)
             f"the first of them is taken: real1 is {ties.real1:.1%}, but would be {ties.expected:.1%} on "
             "average if one of them were drawn at random"
         )
-    relation = relate(case, {})
-    if relation is not None and relation.is_chance:
-        yield (
-            "the scores are no more closely related to the labels than if the images were in random order "
-            f"(mean correlation {relation.correlation:.3f} over {relation.n_classes:,} classes): check the "
-            "order of rows and classes"
-        )
+    yield from _order_doubts(case)
     constant = constant_scores(case)
     if len(constant):
         names = first_names([f"class {c}" if classes is None else classes.names[c] for c in constant])
@@ -390,7 +403,7 @@ def model_cases(
     sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
 
     def beside(predictions: Predictions) -> ModelCase:
-        found = _beside(labels, sets, predictions, depth, trust_order)
+        found = _beside(labels, sets, predictions, depth, None if trust_order else source.misfits)
         if thresholds is None:
             return found
         of_classes = thresholds.of(predictions.model, classes, sets.n_classes)
@@ -408,9 +421,22 @@ def labels_of(source: Source) -> Labels:
     return source.sets() if source.images is None else source.sets().with_labels(source.images)
 
 
+def order_check_of(source: Source) -> Callable[[Predictions], object]:
+    """Return a function that checks the order of a model's predictions as `model_cases` does."""
+    # A campaign without label sets still has original labels.
+    labelled = replace(source, campaign=None) if source.labels is None else source
+
+    @cache
+    def read_sets() -> tuple[Labels, LabelSets]:
+        return (labels := labels_of(labelled)), label_sets(labels)
+
+    return lambda predictions: _beside(*read_sets(), predictions, 1, source.misfits)
+
+
 def _beside(
-    labels: Labels, sets: LabelSets, predictions: Predictions, depth: int, trust_order: bool
+    labels: Labels, sets: LabelSets, predictions: Predictions, depth: int, checked: SkippedFiles | None
 ) -> ModelCase:
+    """Return predictions with the label sets of their images; `checked` collects doubts about their order."""
     check_same_classes(labels, predictions)
     alignment = align(
         labels.image_id,
@@ -420,6 +446,6 @@ def _beside(
     )
     aligned = sets if not alignment.left_only else sets.take(alignment.left)
     case = case_of(aligned, predictions, alignment, depth)
-    if not trust_order:
-        check_order(case, predictions, alignment)
+    if checked is not None:
+        check_and_note_order(case, predictions, alignment, checked)
     return ModelCase(predictions.model, case, np.asarray(alignment.left))

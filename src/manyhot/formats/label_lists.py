@@ -75,9 +75,11 @@ class NamedLabels:
         The names, image by image.
     usable : ndarray of bool, shape (n,)
     is_single : bool
-        Whether each image has a single label.
+        Whether a name is meant to be the only one of its image.
     is_complete : bool
         Whether classes that are not listed were answered no.
+    notes : tuple of str
+        What was assumed when the names were read.
     """
 
     image_id: pa.Array
@@ -86,6 +88,7 @@ class NamedLabels:
     usable: Bools
     is_single: bool = False
     is_complete: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def labels_of_names(
@@ -126,8 +129,13 @@ def labels_of_names(
     }
     if p is not None:
         columns["p"] = ragged(named.lengths, p)
-    if named.is_single and (named.lengths == 1).all():
-        columns |= {"label": pa.array(flat), "rated": constant(False, len(flat), pa.bool_())}
+    if named.is_single and (named.lengths == named.usable).all():
+        label = np.zeros(len(named.usable), np.int32)
+        label[named.usable] = flat
+        columns |= {
+            "label": pa.array(label, mask=~named.usable),
+            "rated": constant(False, len(label), pa.bool_()),
+        }
     return Labels(
         pa.table(columns),
         found.n_classes,
@@ -136,6 +144,7 @@ def labels_of_names(
         name=path.stem,
         class_list=(declared if classes is None else None) or found.class_list,
         assumed=found.assumed,
+        notes=named.notes,
     )
 
 
@@ -194,6 +203,8 @@ def read_label_lists(
     is_json = path.suffix.lower() in (".json", ".jsonl")
     named = _named_in_json(path) if is_json else _named_in_table(path, classes, separator)
     unlisted = "no" if named.is_complete else unlisted
+    if named.is_single and unlisted != "no":
+        named = _without_blanks(named)
     return with_unlisted(labels_of_names(named, classes, path), unlisted, path)
 
 
@@ -241,7 +252,20 @@ def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> Na
     split = splitter(label, cells.unique().to_pylist(), classes, separator, f"{path}, column {label}")
     lengths, flat = _split_cells(cells, split)
     named = NamedLabels(image_id, lengths, flat, usable, not is_plural(label))
-    return _grouped(named) if (lengths <= 1).all() else named
+    return _grouped(named, f"the column {label!r}") if (lengths <= 1).all() else named
+
+
+def _without_blanks(named: NamedLabels) -> NamedLabels:
+    """Return single labels in which images with an empty cell are not usable, and count them in a note."""
+    n, usable = len(named.usable), named.lengths > 0
+    if usable.all() or not usable.any():
+        return named
+    note = (
+        f"{n - int(usable.sum()):,} of {n:,} images have an empty cell instead of a label and are left out; "
+        "if these images have none of the classes, call the column 'labels', or write a class such as "
+        "'empty' into the cells"
+    )
+    return replace(named, usable=usable, notes=(*named.notes, note))
 
 
 def _has_path(kind: pa.DataType) -> bool:
@@ -287,8 +311,15 @@ def _items(cell: str, split: Splitter) -> Iterable[str]:
     return dict.fromkeys(name for part in parts if (name := part.strip()))
 
 
-def _grouped(named: NamedLabels) -> NamedLabels:
-    """Return the names of a table in which an image has one row per name, with each image once."""
+_FEW = 0.1
+"""Share of images below which several labels are the exception, which a note counts."""
+
+
+def _grouped(named: NamedLabels, where: str) -> NamedLabels:
+    """Return the names of a table in which an image has one row per name, with each image once.
+
+    If no image has two different names, they remain single labels.
+    """
     encoded = named.image_id.dictionary_encode()
     if len(encoded.dictionary) == len(named.image_id) or encoded.null_count:
         return named
@@ -298,13 +329,25 @@ def _grouped(named: NamedLabels) -> NamedLabels:
     _, first = np.unique(image * max(1, len(texts.dictionary)) + texts.indices.to_numpy(), return_index=True)
     order = np.sort(first)
     order = order[np.argsort(image[order], kind="stable")]
+    lengths = np.bincount(image[order], minlength=n).astype(np.int64)
+    n_several, notes = int(np.count_nonzero(lengths > 1)), named.notes
+    if named.is_single and not n_several:
+        n_rows = len(named.image_id)
+        notes += (f"{where} has {n_rows:,} rows for {n:,} images: rows that repeat a label count once",)
+    elif named.is_single and n_several < _FEW * n:
+        notes += (
+            f"{n_several:,} of {n:,} images have rows with different labels in {where}, so the labels are "
+            "read as label sets, and there are no original labels; if each image has one label, remove the "
+            "other rows",
+        )
     return replace(
         named,
         image_id=encoded.dictionary,
-        lengths=np.bincount(image[order], minlength=n).astype(np.int64),
+        lengths=lengths,
         names=named.names.take(pa.array(order)),
         usable=np.ones(n, bool),
-        is_single=False,
+        is_single=named.is_single and not n_several,
+        notes=notes,
     )
 
 

@@ -88,6 +88,7 @@ def decode(data: bytes) -> Tensor | str:
         The image, or a reason such as ``not an image of a known format``.
     """
     pil = required("PIL.Image", "Decoding images")
+    required("torch", "Decoding images")  # or each image would be called unreadable
     if not data:
         return "the file is empty"
     bits = getattr(data, "bits", None)

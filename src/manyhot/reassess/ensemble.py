@@ -43,6 +43,10 @@ DEPTH = 20
 """Number of top classes listed for scores of all classes; rules that need more take them from the scores."""
 
 
+_Columns = tuple[npt.NDArray[Any], npt.NDArray[Any] | None, npt.NDArray[Any] | None, DenseScores | None]
+"""The best classes of a model, their scores and their probabilities, and all scores."""
+
+
 def only_source(sources: Iterator[Source], what: str) -> Source:
     """Return the only data set of a call."""
     source, *more = sources
@@ -102,6 +106,7 @@ def ensemble_of(
     misfits: SkippedFiles | None = None,
     *,
     labelled: bool | None = None,
+    check: Callable[[Predictions], object] | None = None,
 ) -> Ensemble:
     """Return the predictions of all models that are not skipped, with a row for each image.
 
@@ -122,6 +127,9 @@ def ensemble_of(
         Whether images need original labels. If True, classes exclude one another, so probabilities are the
         softmax of logits. If False, labels are ignored. By default, labels are needed if any image has one.
         Unless `labelled` is True, the link of logits is that of `manyhot.core.score_threshold.link_of`.
+    check : callable, optional
+        Raises an `InputError` if predictions that match the images are doubtful for another reason, such as
+        their order.
 
     Raises
     ------
@@ -146,7 +154,13 @@ def ensemble_of(
             misfits.remarks += [remark for remark in remarks if remark not in misfits.remarks]
         return found
 
-    fitted = fitting_models(predictions, lambda p: _arrays(images, p, n_classes, class_hash, link), misfits)
+    def columns_of(p: Predictions) -> _Columns:
+        found = _arrays(images, p, n_classes, class_hash, link)
+        if check is not None:
+            check(p)
+        return found
+
+    fitted = fitting_models(predictions, columns_of, misfits)
     arrays = {p.model: columns for p, columns in fitted}
     columns = zip(*arrays.values(), strict=True) if arrays else [()] * 4
     top, scores, probabilities, dense = (tuple(column) for column in columns)
@@ -263,7 +277,7 @@ def _original_labels(images: Images, n_classes: int) -> npt.NDArray[np.int32]:
 
 def _arrays(
     images: Images, p: Predictions, n_classes: int, class_hash: str, link: Callable[[Predictions], str]
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, npt.NDArray[Any] | None, DenseScores | None]:
+) -> _Columns:
     """Return a model's best classes, scores and probabilities, in the order of the images, and all scores."""
     check_class_list(p, n_classes, class_hash, images.name or "the images")
     p = p if p.n_classes else replace(p, n_classes=n_classes)  # which checks that its classes exist

@@ -35,7 +35,7 @@ from manyhot.tables.class_values import (
 )
 from manyhot.tables.frames import BY_POSITION
 from manyhot.tables.label_values import LabelValues, columns_of_values, values_kind
-from manyhot.tables.own_classes import own_list
+from manyhot.tables.own_classes import are_numbers, note_on_columns, own_list
 from manyhot.tables.score_columns import with_scores
 
 
@@ -148,6 +148,7 @@ def as_tables(
     read = [] if is_table else [read_frame_part(labels, "labels"), read_label(label)]
     lists = [classes, *map(_list_of, [labels] * is_table + tables)]
     parts = [_in_rows(part, rows) for part in with_scores(parts, read, lists)]
+    unnamed = [not _has_names(part) for part in parts] if classes is None else []
     if isinstance(labels, Labels):
         if label is not None:
             raise InputError("`label` is only for label sets in lists or arrays.", do="pass `images` instead")
@@ -160,7 +161,7 @@ def as_tables(
         parts, own, _ = with_ids(parts, classes or columns)
         size = 0 if is_open else labels.n_classes
         made = [prediction_of(p, size, score_kind, own, ids if p.ids is None else None) for p in parts]
-        return labels, tables + made
+        return _with_note(labels, made, unnamed), tables + made
     classes = classes or next((c for t in tables if (c := _list_of(t))), None)
     own_parts = [_in_rows(part, rows) for part in read]
     parts = align_models(own_parts, parts)
@@ -178,7 +179,16 @@ def as_tables(
     made = [replace(model, by_name=model.by_name and _has_names(own_parts[0])) for model in made]
     by_position = [m for m, part in zip(made, models, strict=True) if part.ids is None]
     _check_lengths(by_position if sets.ids is not None else tables + by_position, table)
-    return table, tables + made
+    return _with_note(table, made, unnamed) if own_parts[0].names is not None else table, tables + made
+
+
+def _with_note(labels: Labels, models: Sequence[Predictions], unnamed: Sequence[bool]) -> Labels:
+    """Return label sets with a note if scores without names are taken for those of their own classes."""
+    own = labels.class_list
+    is_assumed = any(m.is_dense for m, is_unnamed in zip(models, unnamed, strict=False) if is_unnamed)
+    if not is_assumed or own is None or not own.is_complete or are_numbers(own.keys):
+        return labels
+    return replace(labels, notes=(*labels.notes, note_on_columns(own)))
 
 
 def _in_rows(part: FramePart, rows: pa.Array | None) -> FramePart:

@@ -170,12 +170,7 @@ class JoinedClasses:
             )
         if self.columns is None or _list_of(predictions) is not None:
             return ""
-        order = "order of the labels' classes" if self.columns.is_complete else "sorted order of their names"
-        return (
-            f"the columns of scores have no names, so they are assumed to be in the {order}: "
-            f"{first_names(self.columns.keys, _EXAMPLES)}; pass `classes` if the columns are in a different "
-            f"order"
-        )
+        return note_on_columns(self.columns)
 
     def _in_columns(self, model: Predictions, columns: ClassList) -> Predictions:
         """Return predictions without names over the classes of the columns."""
@@ -233,6 +228,15 @@ class JoinedClasses:
                 do="predict these classes, too, or leave them out of the labels; if labels have a column for "
                 "each class, `classes` selects columns: pass the list of the predicted classes",
             )
+
+
+def note_on_columns(columns: ClassList) -> str:
+    """Return a note on columns of scores without names, which are taken for those of the labels' classes."""
+    order = "order of the labels' classes" if columns.is_complete else "sorted order of their names"
+    return (
+        f"the columns of scores have no names, so they are assumed to be in the {order}: "
+        f"{first_names(columns.keys, _EXAMPLES)}; pass `classes` if the columns are in a different order"
+    )
 
 
 def scored_classes(model: Predictions | None) -> ClassList | None:

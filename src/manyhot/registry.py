@@ -161,8 +161,7 @@ class Entry:
     also : tuple of str
         Other names of the entry.
     is_checked : bool
-        Whether a call checks what a function of another package returns. `manyhot.testing` has its own
-        messages.
+        Whether a call checks the results of other packages. `manyhot.testing` has its own messages.
     """
 
     kind: str

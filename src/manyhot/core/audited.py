@@ -260,8 +260,7 @@ class AuditedEstimate:
     n : int
         Number of audited images.
     n_left : int
-        Number of images that are not audited; 0 if errors refer to the population, which contains further
-        images.
+        Number of images that are not audited; 0 if errors refer to a population with further images.
     checked : bool
         Whether to omit the interval of a value if its effective number of images is too small or a single
         image is too heavy.

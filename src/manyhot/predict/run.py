@@ -55,8 +55,7 @@ ALTERED_AT_ONCE = 8
 class PredictSettings:
     """The checked settings of `manyhot.predict`.
 
-    If `top` is None, the scores of all classes are kept. `model_options` are passed to models that have such
-    options.
+    If `top` is None, the scores of all classes are kept. `model_options` are for models that have them.
     """
 
     top: int | None = TOP_CLASSES

@@ -148,8 +148,8 @@ class BoxRemoval(Removal):
     """A `Removal` that fills the whole boxes of a class if only its boxes are known.
 
     A tag or a text lies on other objects. `Removal` does not change the pixels of other objects, so a part of
-    the companion would remain in the images that a head is fitted on. If a box covers more than half of
-    another object, only the pixels beside that object are filled.
+    the companion would remain in images to fit on. If a box covers over half of another object, only the
+    pixels beside that object are filled.
     """
 
     @property

@@ -206,7 +206,7 @@ def test_a_declared_link_is_used_for_the_models_it_names():
     in_file = diagnose_calibration(labels, [replace(net, link="softmax")], **options)
     declared = [r for r in found.calibration.to_pylist() if r["model"] == "net"]
     assert repr(in_file.calibration.to_pylist()) == repr(declared)
-    with pytest.raises(InputError, match="There is no such way to turn logits into probabilities"):
+    with pytest.raises(InputError, match="There is no such link from logits to probabilities"):
         Reading(links="net=logistic")
 
 

@@ -305,8 +305,8 @@ def test_lines_in_the_docs(mirror, monkeypatch):
     assert f"are {float(a[80]):.0f} points apart at 80 %, and {float(a[84]):.0f} at 84 %" in text
     shares = [f"{100 * means[d]['n_swapped'] / means[d]['n_pairs']:.1f} %" for d in (V2, "imagenet-r")]
     pairs = f"There are {means[V2]['n_pairs']:,} pairs of a trained and a zero-shot model"
-    assert f"{pairs}: {shares[0]} have a different order on V2 than on ImageNet" in text
-    assert f"and {shares[1]} on ImageNet-R" in text
+    assert f"{pairs}. Compared with ImageNet, {shares[0]} of these pairs have a different order on V2" in text
+    assert f"and {shares[1]} do on ImageNet-R" in text
 
     models = compare("timm-results").results.models.to_pylist()
     data = {"ImageNet": ("in-1k",), "CLIP": ("clip", "laion-2b")}
@@ -316,7 +316,8 @@ def test_lines_in_the_docs(mirror, monkeypatch):
         for r in compare("timm-results", groups=groups).equal.means
         if (r["metric_y"], r["method"], r["n_b"]) == ("top1", "local regression", 20)
     }
-    assert f"{tuned['imagenet-a']} less on ImageNet-A, and {tuned['imagenet-r']} more on ImageNet-R" in text
+    worse, better = tuned["imagenet-a"], tuned["imagenet-r"]
+    assert f"{worse} points worse on ImageNet-A, and {better} points better on ImageNet-R" in text
     only = {m: "zero-shot" for m, g in found.groups.items() if g == "openclip-results"}
     only = {m: "ImageNet" for m, g in groups.items() if g == "ImageNet"} | only
     (row,) = (

@@ -191,6 +191,8 @@ def test_what_cannot_be_asked():
     assert refused(labels, given, k=6) == (
         "With this k, either every class is found or none is.\n  got:     6\n  allowed: 1 to 5"
     )
+    said = "A class can only have a companion among other classes.\n  got:     1 class"
+    assert refused(np.ones((4, 1)), np.ones((4, 1))) == said
     assert refused(labels, given, probability=1.5) == (
         "`probability` is out of range.\n  got:     1.5\n  allowed: above 0 to 1"
     )

@@ -258,6 +258,8 @@ class _Judge:
     _parts: list[Columns] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if self.labels.n_classes < 2:
+            raise InputError("A class can only have a companion among other classes.", got="1 class")
         if self.found_if.k >= self.labels.n_classes:
             allowed = f"1 to {self.labels.n_classes - 1:,}"
             raise InputError(

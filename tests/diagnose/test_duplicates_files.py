@@ -118,6 +118,7 @@ def test_each_kind_of_copy_is_found_and_nothing_else(found):
         "groups": 6,
         "images_in_groups": 12,
         "groups_between": 6,
+        "groups_unknown": 0,
         "groups_with_conflict": 3,
         "repeated": 0,
         "labelled": 12,
@@ -283,6 +284,66 @@ def test_splits_and_repeated_images(tmp_path):
     )
 
 
+def test_folders_named_test_and_train_are_no_labels(tmp_path):
+    """Only with a class list that contains them are the names of the folders themselves labels."""
+    files = {f"{i}.jpg": saved(photograph(i)) for i in range(3)}
+    test, train = (write(tmp_path / name, files) for name in ("test", "train"))
+    found = diagnose_duplicates(test, others=[train], out=tmp_path / "out")
+    assert found.summary["groups"] == 3
+    assert found.duplicates["label"].null_count == 6
+    assert "labels are unknown" in next(found.lines())
+    (tmp_path / "classes.txt").write_text("test\ntrain\n")
+    found = diagnose_duplicates(test, others=[train], classes=tmp_path / "classes.txt", out=tmp_path / "out")
+    assert found.summary["groups_with_conflict"] == 3
+
+
+def test_a_pair_of_which_a_split_is_unknown_is_neither_within_nor_between(tmp_path):
+    """Of four pairs, one is between splits, one within one, and two have one or two unknown splits."""
+    files = {f"{i}.jpg": saved(photograph(i)) for i in range(5)}
+    copies = {f"{i}-copy.jpg": files[f"{i}.jpg"] for i in range(4)}
+    folder = write(tmp_path / "photos", files | copies)
+    splits = tmp_path / "splits.csv"
+    known = {"0": "train", "0-copy": "val", "1": "train", "1-copy": "train", "2": "train", "3": ""}
+    splits.write_text("image_id,split\n" + "".join(f"{name}.jpg,{split}\n" for name, split in known.items()))
+    found = diagnose_duplicates(folder, splits=splits, out=tmp_path / "out")
+    pairs = {r["image_a"].removesuffix(".jpg")[0]: r["between"] for r in found.duplicate_pairs.to_pylist()}
+    assert pairs == {"0": True, "1": False, "2": None, "3": None}
+    by_image = {r["image_id"].removesuffix(".jpg"): r for r in found.images.to_pylist()}
+    assert {name: row["between"] for name, row in by_image.items()} == {
+        **{"0": True, "0-copy": True, "1": False, "1-copy": False},
+        **{"2": None, "2-copy": None, "3": None, "3-copy": None, "4": False},
+    }
+    # Of each pair, the later image is repeated, or may be.
+    repeated = [
+        (row["image_a"][0], by_image[row["image_b"].removesuffix(".jpg")]["repeated"])
+        for row in found.duplicate_pairs.to_pylist()
+    ]
+    assert dict(repeated) == {"0": False, "1": True, "2": None, "3": None}
+    assert not any(
+        by_image[row["image_a"].removesuffix(".jpg")]["repeated"] for row in found.duplicate_pairs.to_pylist()
+    )
+    sentence = (
+        "8 of 9 images (88.9 %) are in 4 groups of duplicates (1 group between splits or data sets, 2 groups "
+        "of which some splits are unknown, labels are unknown)."
+    )
+    lines = list(found.lines())
+    assert lines[0] == sentence
+    assert [line.split() for line in lines[2:4]] == [
+        ["pairs", "within", "between", "unknown", "mirrored", "cropped"],
+        ["equal", "files", "1", "1", "2", "0", "0"],
+    ]
+    assert found.notes[-1].startswith("splits.csv has no split for 4 of 9 images, ")
+    page = (tmp_path / "out/report/index.html").read_text(encoding="utf-8")
+    assert sentence in " ".join(page.split())
+    assert "Groups whose splits are unknown" in page
+    # With the rest of the splits unknown, no group is known to be between splits, nor to be within one.
+    splits.write_text("image_id,split\n4.jpg,train\n")
+    found = diagnose_duplicates(folder, splits=splits, out=tmp_path / "out")
+    assert (found.summary["groups_between"], found.summary["groups_unknown"]) == (0, 4)
+    page = parse((tmp_path / "out/report/index.html").read_text(encoding="utf-8"))
+    assert "--slice between=false" in page.text
+
+
 @pytest.mark.parametrize("form", ["{}", "{}/{}", "photos/{}/{}"])
 def test_leaks_are_found_if_splits_have_other_folders(tmp_path, form):
     """Three of six pairs are between splits, however the table writes the ids of the class folders."""
@@ -309,7 +370,8 @@ def test_leaks_are_found_if_splits_have_other_folders(tmp_path, form):
     splits.write_text("\n".join(["filename,split", *rows[:5]]) + "\n")
     found = diagnose_duplicates(folder, splits=splits, out=tmp_path / "out", pictures=0)
     assert found.notes[-1] == (
-        "splits.csv: 7 of 12 images are not in the table of splits, so their split is unknown"
+        "splits.csv has no split for 7 of 12 images, so it is unknown whether their duplicates are in "
+        "another split"
     )
     splits.write_text("filename,split\nq.jpg,train\nr.jpg,val\n")
     with pytest.raises(MatchError) as error:

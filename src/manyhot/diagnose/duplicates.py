@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
-from manyhot.core.array_types import Bools, Ints
+from manyhot.core.array_types import Ints
 from manyhot.core.duplicates import connected_groups
 from manyhot.core.nearest import NOBODY
 from manyhot.core.sets import NO_LABEL, YES
@@ -51,6 +51,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import Address, AtLeast, OptionName, Probability, Shown
 from manyhot.predict.embeddings import read_embeddings
 from manyhot.predict.sources import ImageSource, Item, open_source
+from manyhot.predict.sources.image_files import folder_label
 from manyhot.predict.sources.label_ids import ids_of_source, labels_of_source
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Row, RowDict, count_shared, schema
@@ -153,7 +154,7 @@ def diagnose_duplicates(
     grouped = Grouped.of(found, pairs, facts)
     if splits is not None:
         read = pa.array([item.image_id for item in listed[0]], pa.string())
-        notes += _check_splits(facts.split, read, splits)
+        notes += _check_splits(facts.split or {}, read, splits)
     forget_pictures(out, "duplicates", ("picture",), DUPLICATES_FOLDER)
     table = _image_rows(grouped, pictures)
     draw_pictures(sources, [(int(found.source[r["row"]]), r["image_id"], r["picture"]) for r in table], out)
@@ -234,48 +235,70 @@ class Grouped:
         Names of the data sets.
     group : ndarray of int
         Number of the group, from 1; 0 for images without duplicates.
-    repeated, between, conflict : ndarray of bool
+    repeated, between, conflict : list of bool or None
         As in the table ``duplicates``.
     """
 
     images: ImageSignatures
     names: list[str]
     group: Ints
-    split: list[str | None]
+    places: list[ImageSplit]
     label: list[str | None]
-    repeated: Bools
-    between: Bools
-    conflict: Bools
+    repeated: list[bool | None]
+    between: list[bool | None]
+    conflict: list[bool]
 
     @classmethod
     def of(cls, images: ImageSignatures, pairs: DuplicatePairs, facts: Facts) -> Grouped:
         """Number the groups, first those whose labels differ, then those that span splits or data sets."""
-        split, label = facts.of(images)
+        places, label = facts.of(images)
         group = connected_groups(len(images), pairs.rows)
-        sets = _codes(list(zip(images.source.tolist(), split, strict=True)))
-        named = _codes(label, none=NOBODY)
-        repeated, between, conflict = (np.zeros(len(images), bool) for _ in range(3))
-        order = []
+        repeated, between = (list[bool | None]([False]) * len(images) for _ in range(2))
+        conflict, order = [False] * len(images), []
         for number in range(group.max(initial=NOBODY) + 1):
-            rows = np.flatnonzero(group == number)
-            repeated[rows] = [s in sets[rows[:i]] for i, s in enumerate(sets[rows])]
-            between[rows] = len(set(sets[rows])) > 1
-            conflict[rows] = len(set(named[rows]) - {NOBODY}) > 1
-            order.append((not conflict[rows[0]], not between[rows[0]], number))
+            rows = np.flatnonzero(group == number).tolist()
+            of = {places[row] for row in rows}
+            spans = _any(a.differs(b) for a, b in itertools.combinations_with_replacement(of, 2))
+            differ = len({label[row] for row in rows} - {None}) > 1
+            earlier = set[ImageSplit]()
+            for row in rows:
+                repeated[row] = _any(map(places[row].equals, earlier))
+                earlier.add(places[row])
+                between[row], conflict[row] = spans, differ
+            order.append((not differ, (True, None, False).index(spans), number))
         rank = np.zeros(len(order) + 1, np.int64)
         rank[[number for *_, number in sorted(order)]] = np.arange(1, len(order) + 1)
-        return cls(images, facts.names, rank[group], split, label, repeated, between, conflict)
+        return cls(images, facts.names, rank[group], places, label, repeated, between, conflict)
 
     def side(self, row: int) -> tuple[str, str, str | None, str | None]:
         """Return the data set of an image, its id, its split and its label."""
-        item = self.images.items[row]
-        return self.names[int(self.images.source[row])], item.image_id, self.split[row], self.label[row]
+        place = self.places[row]
+        return self.names[place.source], self.images.items[row].image_id, place.split, self.label[row]
 
 
-def _codes(values: Sequence[object], none: int = 0) -> Ints:
-    """Return a number for each value; that of None is `none`."""
-    codes: dict[object, int] = {}
-    return np.array([none if v is None else codes.setdefault(v, len(codes)) for v in values], np.int64)
+class ImageSplit(NamedTuple):
+    """The number of an image's data set and its split, which is None if it has none or if it is unknown."""
+
+    source: int
+    split: str | None
+    is_known: bool
+
+    def differs(self, other: ImageSplit) -> bool | None:
+        """Return whether two images are in different data sets or splits, or None if this is unknown."""
+        if self.source != other.source:
+            return True
+        return self.split != other.split if self.is_known and other.is_known else None
+
+    def equals(self, other: ImageSplit) -> bool | None:
+        """Return the opposite of `differs`."""
+        differs = self.differs(other)
+        return None if differs is None else not differs
+
+
+def _any(values: Iterable[bool | None]) -> bool | None:
+    """Return whether any value is True, or None if none is but some are unknown."""
+    found = set(values)
+    return True if True in found else None if None in found else False
 
 
 def _image_rows(grouped: Grouped, pictures: int) -> list[RowDict]:
@@ -302,9 +325,9 @@ def _image_row(grouped: Grouped, row: int) -> RowDict:
         "label": label,
         "width": width,
         "height": height,
-        "repeated": bool(grouped.repeated[row]),
-        "between": bool(grouped.between[row]),
-        "conflict": None if label is None else bool(grouped.conflict[row]),
+        "repeated": grouped.repeated[row],
+        "between": grouped.between[row],
+        "conflict": None if label is None else grouped.conflict[row],
     }
 
 
@@ -313,8 +336,9 @@ def _pair_rows(grouped: Grouped, pairs: DuplicatePairs) -> Iterator[Row]:
     names = ("dataset", "image", "split", "label")
     group = grouped.group[pairs.first]
     for i in np.lexsort((pairs.second, pairs.first, group)).tolist():
-        sides = [grouped.side(int(end[i])) for end in (pairs.first, pairs.second)]
-        (set_a, _, split_a, label_a), (set_b, _, split_b, label_b) = sides
+        a, b = int(pairs.first[i]), int(pairs.second[i])
+        sides = [grouped.side(row) for row in (a, b)]
+        label_a, label_b = (label for *_, label in sides)
         known = label_a is not None and label_b is not None
         yield {
             "group": int(group[i]),
@@ -322,7 +346,7 @@ def _pair_rows(grouped: Grouped, pairs: DuplicatePairs) -> Iterator[Row]:
             "mirrored": bool(pairs.mirrored[i]),
             "overlap": float(pairs.overlap[i]),
             "similarity": float(pairs.similarity[i]),
-            "between": (set_a, split_a) != (set_b, split_b),
+            "between": grouped.places[a].differs(grouped.places[b]),
             "conflict": label_a != label_b if known else None,
             **{
                 f"{n}_{e}": v
@@ -336,9 +360,9 @@ def _own_images(items: Sequence[Item], grouped: Grouped, facts: Facts) -> pa.Tab
     """Return the images of the first data set, with flags for slices."""
     of = zip(grouped.images.items, grouped.images.source.tolist(), strict=True)
     row = {item.image_id: i for i, (item, source) in enumerate(of) if source == 0}
-    at = np.array([row.get(item.image_id, NOBODY) for item in items], np.int64)
+    at = [row.get(item.image_id) for item in items]
     known = {
-        "split": pa.array([facts.split.get(item.image_id) for item in items], pa.string()),
+        "split": pa.array([(facts.split or {}).get(item.image_id) for item in items], pa.string()),
         "label": pa.array([facts.class_id.get(item.image_id, _number(item)) for item in items], pa.int32()),
     }
     return pa.table(
@@ -347,7 +371,7 @@ def _own_images(items: Sequence[Item], grouped: Grouped, facts: Facts) -> pa.Tab
             "uri": [item.uri for item in items],
             **{name: column for name, column in known.items() if column.null_count < len(column)},
             # Images that were not read are in no group.
-            **{name: (at != NOBODY) & getattr(grouped, name)[at] for name in WITHOUT},
+            **{name: [r is not None and getattr(grouped, name)[r] for r in at] for name in WITHOUT},
         }
     )
 
@@ -369,8 +393,12 @@ class Facts:
     ----------
     names : list of str
         Names of the data sets.
-    split : Mapping of str to str or None
-        The split of each image of the first data set that is in the table of splits, if there is one.
+    own_names : list of str or None
+        The label of the images directly in each folder, which is the folder's own name: *test* and *train*
+        are not labels unless a class list says so. None for other sources.
+    split : Mapping of str to str or None, optional
+        The split of each image of the first data set that is in the table of splits. If None, there is no
+        such table.
     label : Mapping of str to str, optional
         The label of each image of the first data set. If None, the labels of the source are used.
     class_id : Mapping of str to int
@@ -385,7 +413,8 @@ class Facts:
     """
 
     names: list[str]
-    split: Splits
+    own_names: list[str | None]
+    split: Splits | None
     label: Names | None
     class_id: Mapping[str, int]
     class_names: Names | None
@@ -393,22 +422,27 @@ class Facts:
     notes: tuple[str, ...]
     inputs: Mapping[str, str]
 
-    def of(self, images: ImageSignatures) -> tuple[list[str | None], list[str | None]]:
-        """Return the split and the label of each image.
+    def of(self, images: ImageSignatures) -> tuple[list[ImageSplit], list[str | None]]:
+        """Return the place and the label of each image.
 
         Labels of sources are keys, names or numbers in the class list. Without a class list, labels whose
         type differs from that of the first label are ignored, because a number is not a name.
         """
-        split, label, kinds = list[str | None](), list[str | None](), list[type]()
+        places, label, kinds = list[ImageSplit](), list[str | None](), list[type]()
         for item, source in zip(images.items, images.source.tolist(), strict=True):
-            split.append(self.split.get(item.image_id) if source == 0 else None)
+            has_splits = self.split is not None and source == 0
+            split = (self.split or {}).get(item.image_id) if has_splits else None
+            places.append(ImageSplit(source, split, is_known=not has_splits or split is not None))
             if source == 0 and self.label is not None:
                 label.append(self.label.get(item.image_id))
                 continue
-            name = item.label if self.class_names is None else self.class_names.get(str(item.label))
+            is_own_name = "/" not in item.image_id and item.label == self.own_names[source]
+            name = None if is_own_name else item.label
+            if self.class_names is not None:
+                name = self.class_names.get(str(item.label))
             kinds += [] if name is None or kinds else [type(name)]
             label.append(str(name) if name is not None and type(name) is kinds[0] else None)
-        return split, label
+        return places, label
 
 
 def _class_names(classes: ClassList | None) -> Names | None:
@@ -435,14 +469,15 @@ def read_facts(
         If a file cannot be read, or predictions are passed without labels.
     """
     names, notes, inputs = _names(sources), list[str](), dict[str, str]()
-    split: Splits = {}
+    own_names = [folder_label("", s.uri) if Path(s.uri).is_dir() else None for s in sources]
+    split: Splits | None = None
     if splits is not None:
         split, notes = _splits(splits, sources[0])
         inputs[Path(splits).name] = sha256(splits)
     class_list = open_class_list(reading.classes)
     reading = replace(reading, classes=class_list)
     if labels is None:
-        return Facts(names, split, None, {}, _class_names(class_list), None, tuple(notes), inputs)
+        return Facts(names, own_names, split, None, {}, _class_names(class_list), None, tuple(notes), inputs)
     is_file = isinstance(labels, str | Path) and Path(labels).is_file()
     if is_file and not predictions:
         (source,) = open_labels(labels, reading=reading, run=run)
@@ -458,7 +493,7 @@ def read_facts(
     class_list = class_list or sets.class_list or class_list_of(sets.class_hash)
     label, class_id = _label_names(sets, class_list), _class_ids(sets)
     class_names = _class_names(class_list)
-    return Facts(names, split, label, class_id, class_names, answers, tuple(notes), inputs)
+    return Facts(names, own_names, split, label, class_id, class_names, answers, tuple(notes), inputs)
 
 
 def _answers(source: Source, run: Run) -> RightAnswers:
@@ -484,10 +519,9 @@ def _splits(path: PathLike, source: ImageSource) -> tuple[Splits, list[str]]:
 
 
 def _check_splits(split: Splits, ids: pa.Array, path: PathLike) -> list[str]:
-    """Return a note on images that are not in a table of splits, and raise an error if none is in it."""
+    """Return a note on images without a split, and raise an error if no image is in the table."""
     listed = pa.array(split, pa.string())
-    n = count_shared(ids, listed)
-    if not n and len(ids):
+    if not count_shared(ids, listed) and len(ids):
         raise MatchError(
             "None of the images is in the table of splits.",
             where=path,
@@ -495,11 +529,12 @@ def _check_splits(split: Splits, ids: pa.Array, path: PathLike) -> list[str]:
             allowed=f"images such as {examples(ids)}",
             do="pass the table of these images, with their ids",
         )
-    if n == len(ids):
+    n = sum(split.get(image_id) is None for image_id in ids.to_pylist())
+    if not n:
         return []
     return [
-        f"{Path(path).name}: {len(ids) - n:,} of {len(ids):,} images are not in the table of splits, so "
-        "their split is unknown"
+        f"{Path(path).name} has no split for {n:,} of {len(ids):,} images, so it is unknown whether their "
+        "duplicates are in another split"
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,8 @@ PRINTED_PAIRS = 12
 
 _ACCURACY = ("model", "metric", "without", "all images", "the rest", "difference in points", "n", "rest")
 
-_BETWEEN = "whether the images are in different splits or data sets"
+_UNKNOWN = "null if the table of splits lacks the split of an image on which this depends"
+_BETWEEN = f"whether the images are in different splits or data sets; {_UNKNOWN}"
 _CONFLICT = "whether the labels differ; null without labels"
 
 
@@ -76,7 +77,7 @@ declare_table(
             "area that both images show divided by the area that either shows; below 1 if one was cropped",
         ),
         REAL("similarity", "correlation of the details where the images overlap; 1 if pixels are equal"),
-        FLAG("between", _BETWEEN),
+        FLAG.nullable("between", _BETWEEN),
         FLAG.nullable("conflict", _CONFLICT),
         *_side("a", "first"),
         *_side("b", "second"),
@@ -94,8 +95,10 @@ declare_table(
         TEXT.nullable("label", "original label or label set of the image; null if unknown"),
         COUNT("width", "its width in pixels"),
         COUNT("height", "its height in pixels"),
-        FLAG("repeated", "whether the group has an earlier image of the same split and data set"),
-        FLAG("between", "whether the group has an image in another split or data set"),
+        FLAG.nullable(
+            "repeated", f"whether the group has an earlier image of the same split and data set; {_UNKNOWN}"
+        ),
+        FLAG.nullable("between", f"whether the group spans several splits or data sets; {_UNKNOWN}"),
         FLAG.nullable("conflict", "whether the group has an image with another label; null without labels"),
         TEXT.optional("picture", "path of a picture, relative to the folder of the table"),
     ),
@@ -150,9 +153,7 @@ class Duplicates(DiagnosisResult):
         yield duplicates_sentence(self.summary)
         if pairs:
             yield ""
-            yield from table_lines(
-                ("pairs", "within", "between", "mirrored", "cropped"), list(_by_kind(pairs))
-            )
+            yield from table_lines(("pairs", *_counted(pairs)), list(_by_kind(pairs)))
             yield ""
             head = ("group", "image", "label", "duplicate", "its label", "equal", "similarity")
             yield from table_lines(head, [_pair_cells(row) for row in pairs[:PRINTED_PAIRS]])
@@ -175,8 +176,9 @@ def count_groups(rows: Sequence[Row]) -> dict[str, int]:
         "groups": len({r["group"] for r in rows}),
         "images_in_groups": len(rows),
         "groups_between": len({r["group"] for r in rows if r["between"]}),
+        "groups_unknown": len({r["group"] for r in rows if r["between"] is None}),
         "groups_with_conflict": len({r["group"] for r in rows if r["conflict"]}),
-        "repeated": sum(r["repeated"] for r in rows),
+        "repeated": sum(r["repeated"] is True for r in rows),
         "labelled": sum(r["label"] is not None for r in rows),
     }
 
@@ -189,27 +191,39 @@ def duplicates_sentence(counts: dict[str, int]) -> str:
     n, share = counts["images_in_groups"], percent(counts["images_in_groups"] / counts["images"], 1)
     conflicts = counted(counts["groups_with_conflict"], "group")
     labels = f"{conflicts} with different labels" if counts["labelled"] else "labels are unknown"
+    unknown = counts["groups_unknown"]
+    splits = f", {counted(unknown, 'group')} of which some splits are unknown" if unknown else ""
     return (
         f"{n:,} of {of} ({share}) are in {counted(counts['groups'], 'group')} of duplicates ("
-        f"{counted(counts['groups_between'], 'group')} between splits or data sets, {labels})."
+        f"{counted(counts['groups_between'], 'group')} between splits or data sets{splits}, {labels})."
     )
+
+
+def _is_cropped(row: Row) -> bool:
+    return bool(row["overlap"] < 0.95)
+
+
+_COUNTS: dict[str, tuple[str, Callable[[Row], bool]]] = {
+    "within": ("Within a split", lambda row: row["between"] is False),
+    "between": ("Between splits or data sets", lambda row: row["between"] is True),
+    "unknown": ("Splits unknown", lambda row: row["between"] is None),
+    "mirrored": ("Mirrored", lambda row: row["mirrored"]),
+    "cropped": ("Cropped", _is_cropped),
+}
+
+
+def _counted(pairs: Sequence[Row]) -> dict[str, str]:
+    """Return the names of the columns of `_by_kind`, without unknown splits if there are none."""
+    return {
+        name: title for name, (title, is_in) in _COUNTS.items() if name != "unknown" or any(map(is_in, pairs))
+    }
 
 
 def _by_kind(pairs: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     names = {"bytes": "equal files", "pixels": "equal pixels", "near": "near"}
     for kind in DUPLICATE_KINDS:
         of = [r for r in pairs if r["kind"] == kind]
-        counts = (
-            sum(not r["between"] for r in of),
-            sum(r["between"] for r in of),
-            sum(r["mirrored"] for r in of),
-            sum(_is_cropped(r) for r in of),
-        )
-        yield names[kind], *(f"{n:,}" for n in counts)
-
-
-def _is_cropped(row: Row) -> bool:
-    return bool(row["overlap"] < 0.95)
+        yield names[kind], *(f"{sum(map(_COUNTS[name][1], of)):,}" for name in _counted(pairs))
 
 
 def _what(row: Row) -> str:
@@ -261,7 +275,9 @@ _REPEATED = NextStep(
 
 def _next(counts: dict[str, int]) -> NextStep | None:
     """Return the next step if there are duplicates; None for that of the chapter."""
-    return _LEAKS if counts["groups_between"] else _REPEATED if counts["repeated"] else None
+    if counts["groups_between"] or counts["groups_unknown"]:
+        return _LEAKS
+    return _REPEATED if counts["repeated"] else None
 
 
 def _on_splits(rows: Sequence[Row], accuracy: Sequence[Row]) -> list[str]:
@@ -320,7 +336,7 @@ def _accuracy(rows: Sequence[Row]) -> Listing:
 def _kinds(pairs: Sequence[Row]) -> Listing:
     heads = (
         ColumnHead("Pairs", number=False),
-        *number_heads("Within a split", "Between splits or data sets", "Mirrored", "Cropped"),
+        *number_heads(*_counted(pairs).values()),
     )
     cells = map(ListingRow, _by_kind(pairs)) if pairs else ()
     return Listing("duplicate-kinds", "Pairs by kind", heads, tuple(cells))
@@ -342,6 +358,11 @@ _ALBUMS = (
         "Groups between splits or data sets",
         "A model trained on one split or data set has seen images of the other.",
     ),
+    (
+        "unknown",
+        "Groups whose splits are unknown",
+        "The table of splits lacks some of these images, so they may be in different splits.",
+    ),
     ("others", "Other groups", ""),
 )
 
@@ -353,8 +374,8 @@ def _albums(rows: Sequence[Row], pairs: Sequence[Row], folder: Path) -> Iterator
     for group, of in itertools.groupby(rows, key=lambda row: int(row["group"])):
         images = list(of)
         shown = tuple(_picture(row, folder) for row in images if row.get("picture"))
-        conflict, between = (any(row[name] for row in images) for name in ("conflict", "between"))
-        anchor = "conflicts" if conflict else "leaks" if between else "others"
+        between = {True: "leaks", None: "unknown", False: "others"}[images[0]["between"]]
+        anchor = "conflicts" if any(row["conflict"] for row in images) else between
         rest = f", {len(shown):,} of {len(images):,} images" if len(shown) < len(images) else ""
         title = f"Group {group:,}{', mirrored' if group in mirrored else ''}{rest}"
         strips[anchor] += [Strip(title, shown)] if shown else []
@@ -373,8 +394,8 @@ def _picture(row: Row, folder: Path) -> StripPicture:
 
 
 WITHOUT = {
-    "between": "images with a duplicate in another split or data set",
-    "repeated": "images that are duplicates of an earlier image",
+    "between": "images with a duplicate that is, or may be, in another split or data set",
+    "repeated": "images that are, or may be, duplicates of an earlier image of their split",
     "conflict": "images with a duplicate of another label",
 }
 """What is left out."""
@@ -389,7 +410,7 @@ declare_table(
         TEXT("metric", "top1 (original label) or real1 (label set)"),
         TEXT(
             "without",
-            "which images are left out: those for which this column of images.parquet is true",
+            "which images are left out: those for which this column of images.parquet is true or null",
             values=tuple(WITHOUT),
         ),
         *interval("value", "accuracy on all images", _SHARE, value=REAL),
@@ -473,7 +494,8 @@ def _rows(answers: RightAnswers, images: pa.Table) -> Iterator[Row]:
     like = ids_like(answers.image_id, own, name="the labels", other_name="the images").ids
     at = pc.index_in(like, own)
     known = np.flatnonzero(at.is_valid().to_numpy(zero_copy_only=False))
-    flags = {name: images[name].to_numpy()[at.drop_null().to_numpy()] for name in WITHOUT}
+    of = images.take(at.drop_null())
+    flags = {name: of[name].fill_null(True).to_numpy() for name in WITHOUT}
     for metric, right in answers.right.items():
         for i, model in enumerate(answers.models):
             for name, out in flags.items():

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -474,3 +475,16 @@ def test_parts_of_another_user_that_may_not_be_read(few, tint, tmp_path, monkeyp
         "  do:      let all users set umask 002, and give the folder a group to which all of them belong, "
         "with chmod g+rws"
     )
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_all_scores_must_fit_on_the_disk(few, tint, tmp_path, monkeypatch, lacking):
+    """The score of a class takes four bytes."""
+    n, classes = len(list(few.iterdir())), len(tint.classes)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4 * n * classes - lacking))
+    go(few, tint, tmp_path / "tops", top=2)
+    if not lacking:
+        go(few, tint, tmp_path / "out", top=None)
+        return
+    with pytest.raises(OutputError, match=f"got:     {n} images × {classes} classes, 0.0 GB"):
+        go(few, tint, tmp_path / "out", top=None)

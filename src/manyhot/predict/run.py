@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -292,6 +293,7 @@ def prepare_run(
     if not missing:
         return job
     _check_labels(job)
+    _check_space(out, replace(job, missing=missing))
     if choice is None or name not in ("auto", choice.engine.name):
         tell("engines", {"model": network.name})
         choice = choose_for(source, network, replace(settings, engine=name))
@@ -323,6 +325,20 @@ def _check_labels(job: ModelRun) -> None:
     for part in job.source.parts:
         if isinstance(stored := stored_part(part), Labelled):
             job.labels.all(dict.fromkeys(stored.labels.values()))
+
+
+def _check_space(out: Path, job: ModelRun) -> None:
+    """Raise an error if the scores of all classes do not fit on the disk, rather than after hours of work."""
+    images, free = job.to_do or 0, shutil.disk_usage(out).free
+    size = images * len(job.classes) * np.dtype(np.float32).itemsize
+    if job.keep.top is None and size > free:
+        raise OutputError(
+            "The scores of all classes do not fit on the disk.",
+            where=out,
+            got=f"{images:,} images × {len(job.classes):,} classes, {size / 1e9:,.1f} GB",
+            allowed=f"at most {free / 1e9:,.1f} GB, which are free",
+            do="leave out `dense`, to keep only the top classes, or choose another `out`",
+        )
 
 
 def _check_apart(source: ImageSource, out: Path) -> None:

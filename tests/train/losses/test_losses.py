@@ -12,6 +12,7 @@ from manyhot import registry  # noqa: E402
 from manyhot.errors import InputError, UnknownNameError  # noqa: E402
 from manyhot.registry import Entry  # noqa: E402
 from manyhot.testing.losses import check_loss  # noqa: E402
+from manyhot.train import losses  # noqa: E402
 from manyhot.train.losses import loss_of, made_memory  # noqa: E402
 from manyhot.train.targets import Targets, Teacher  # noqa: E402
 
@@ -376,3 +377,18 @@ def test_a_needed_option_is_asked_for(monkeypatch):
 def test_near_misses_are_named():
     with pytest.raises(UnknownNameError, match="did you mean 'softmax'"):
         loss_of("sofmax")
+
+
+@pytest.mark.parametrize(("loss", "bytes_of_a_cell"), [("role", 4), ("em_apl", 2), ("ll_cp(delta=0.1)", 1)])
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_what_a_loss_keeps_of_images_must_fit_in_memory(monkeypatch, loss, bytes_of_a_cell, lacking):
+    entry, n, classes = loss_of(loss), 5, 7
+    size = n * classes * bytes_of_a_cell
+    lists = torch.arange(n + 1), torch.zeros(n, dtype=torch.int64), torch.ones(n), torch.ones(n)
+    taught = Teacher(classes, *lists, 1.0)
+    monkeypatch.setattr(losses, "free_memory", lambda: size - lacking)
+    if not lacking:
+        assert sum(values.nbytes for values in made_memory(entry, taught, 0).values()) == size
+        return
+    with pytest.raises(InputError, match="more memory than is free"):
+        made_memory(entry, taught, 0)

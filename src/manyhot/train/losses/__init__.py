@@ -33,6 +33,7 @@ The functions below are shared by the losses: the mean over cells, their terms, 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -40,6 +41,7 @@ from torch.nn.functional import softplus
 
 from manyhot.errors import InputError
 from manyhot.registry import Entry, get, missing_options
+from manyhot.tables.unpacked import free_memory
 from manyhot.train.targets import Targets, Teacher
 
 
@@ -65,9 +67,28 @@ def loss_of(spec: str) -> Entry:
 
 
 def made_memory(loss: Entry, taught: Teacher, seed: int) -> dict[str, Tensor]:
-    """Return the initial memory of a loss, which is empty for most losses."""
+    """Return the initial memory of a loss, which is empty for most losses.
+
+    Raises
+    ------
+    InputError
+        If it needs more memory than is free.
+    """
     make = loss.about.get("memory")
-    return {} if make is None else make(taught, torch.Generator().manual_seed(seed))
+    if make is None:
+        return {}
+    generator, n = torch.Generator(), len(taught)
+    none = {name: getattr(taught, name)[:0] for name in ("classes", "p", "weight")}
+    one = replace(taught, indptr=torch.zeros(2, dtype=torch.int64), **none)
+    size = n * sum(values.nbytes for values in make(one, generator.manual_seed(seed)).values())
+    if size > (free := free_memory()):
+        raise InputError(
+            "The values that the loss keeps for each image need more memory than is free.",
+            got=f"{n:,} images × {taught.n_classes:,} classes, {size / 1e9:,.1f} GB",
+            allowed=f"at most {free / 1e9:,.1f} GB, which are free",
+            do="use another loss, or fewer images or classes",
+        )
+    return make(taught, generator.manual_seed(seed))
 
 
 def check_options(name: str, **options: tuple[float, float, float]) -> None:

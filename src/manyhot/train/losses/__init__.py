@@ -88,7 +88,8 @@ def made_memory(loss: Entry, taught: Teacher, seed: int) -> dict[str, Tensor]:
             allowed=f"at most {free / 1e9:,.1f} GB, which are free",
             do="use another loss, or fewer images or classes",
         )
-    return make(taught, generator.manual_seed(seed))
+    made: dict[str, Tensor] = make(taught, generator.manual_seed(seed))
+    return made
 
 
 def check_options(name: str, **options: tuple[float, float, float]) -> None:

@@ -15,6 +15,8 @@ from manyhot.errors import InputError
 _BYTES = {"BOOLEAN": 0, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 8, "BYTE_ARRAY": 4}
 """Bytes of a value in memory by its physical type; of a text at least, of which only the place is counted."""
 
+_ROOT = Path("/")
+
 
 def check_parquet(path: Path, file: pq.ParquetFile) -> None:
     """Raise an error if the values of a Parquet file need more memory than is available.
@@ -84,17 +86,44 @@ def check_dense(path: Path, scores: str, needed: int) -> None:
 
 
 def free_memory() -> int:
-    """Return the free memory of the machine or the container, in bytes."""
-    about = Path("/proc/meminfo")
+    """Return the free memory of the machine, or of the container or job if it has a limit, in bytes."""
+    about = _ROOT / "proc/meminfo"
     if not about.is_file():
         if not hasattr(os, "sysconf"):
             return sys.maxsize
         return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
     lines = (line.split() for line in about.read_text().splitlines())
     free = next(int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else "max"
-    return min(free, int(text)) if text.isdecimal() else free
+    return max(0, min(free, *_left_by_limits()))
+
+
+def _left_by_limits() -> Iterator[int]:
+    """Yield what the limits of Linux's control groups leave, of this process's group and those above it.
+
+    Inactive cached files count as used there, but make room when memory is needed.
+    """
+    yield sys.maxsize
+    own = _ROOT / "proc/self/cgroup"
+    for line in own.read_text().splitlines() if own.is_file() else ():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:  # version 2
+            top, names = _ROOT / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            top = _ROOT / "sys/fs/cgroup/memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        group = top / path.lstrip("/")
+        while group.is_relative_to(top):  # a container may see its own group at the top
+            limit, used = (_content(group / name) for name in names[:2])
+            if limit.isdecimal() and used.isdecimal():
+                stat = dict(row.split() for row in _content(group / "memory.stat").splitlines())
+                yield int(limit) - int(used) + int(stat.get(names[2], 0))
+            group = group.parent
+
+
+def _content(path: Path) -> str:
+    return path.read_text().strip() if path.is_file() else ""
 
 
 def _check(path: Path, needed: int) -> None:

@@ -1,7 +1,7 @@
 """How often 95 % intervals contain the expected value, with rare classes: of metrics, and pairs of models.
 
     python benchmarks/coverage_rare_classes.py [--images 100 500 2000] [--simulations 2000] [--seed 0]
-        [--classes 20] [--rarest 0.01] [--commonest 0.3] [--separation 1.5] [--out FILE]
+        [--classes 20] [--rarest 0.01] [--commonest 0.3] [--separation 1.5] [--metrics NAME …] [--out FILE]
 
 With `--out`, each cell is a line that is appended to the file when it is done; a later call continues there.
 ``coverage.py`` covers every interval; this one has the classes with few positives that it lacks.
@@ -41,6 +41,7 @@ METRICS = (
     "auroc_micro",
     "f1_macro(threshold=1.0, link='identity')",
     "f1_micro(threshold=1.0, link='identity')",
+    "f1_of_averages(threshold=1.0, link='identity')",
     "precision_macro(threshold=1.0, link='identity')",
     "precision_micro(threshold=1.0, link='identity')",
     "recall_macro(threshold=1.0, link='identity')",
@@ -159,7 +160,7 @@ def show(cells, out):
 def metric_rows(options, design, limits):
     """Yield the key and the row of each number of images and metric."""
     for n in options.images:
-        for name in METRICS:
+        for name in (name for name in METRICS if name.partition("(")[0] in options.metrics):
             yield (
                 f"{design} {options.simulations} {options.seed} {n} {name}",
                 lambda n=n, name=name: row(
@@ -179,6 +180,8 @@ def main():
     parser.add_argument("--rarest", type=float, default=0.01, help="prevalence of the rarest class")
     parser.add_argument("--commonest", type=float, default=0.3)
     parser.add_argument("--separation", type=float, default=1.5, help="of the first model")
+    every = [name.partition("(")[0] for name in METRICS]
+    parser.add_argument("--metrics", nargs="+", default=every, choices=every, metavar="NAME")
     parser.add_argument("--out", help="file to which each cell is appended, and from which a call continues")
     options = parser.parse_args()
     design = Design(options.classes, options.rarest, options.commonest, options.separation)

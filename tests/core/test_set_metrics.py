@@ -20,7 +20,7 @@ from sklearn.metrics import (
 )
 
 from manyhot.core.estimates import Estimate, Ratio
-from manyhot.core.macro_metrics import f1_macro, precision_macro, recall_macro
+from manyhot.core.macro_metrics import f1_macro, f1_of_averages, precision_macro, recall_macro
 from manyhot.core.set_metrics import (
     f1_micro,
     f1_samples,
@@ -40,7 +40,7 @@ METRICS: dict[str, Callable[..., Estimate]] = {
     f.__name__: f
     for f in (
         *(subset_accuracy, jaccard, f1_samples, hamming, f1_micro, precision_micro, recall_micro),
-        *(f1_macro, precision_macro, recall_macro),
+        *(f1_macro, precision_macro, recall_macro, f1_of_averages),
     )
 }
 each_metric = pytest.mark.parametrize("name", METRICS)
@@ -113,6 +113,10 @@ def brute_force(name: str, problem: Problem, threshold: float, masked: bool) -> 
         return share(name, tp, fp, fn)
     if name == "hamming":
         return float((fp + fn) / cells[account].sum()) if cells[account].sum() > 0 else np.nan
+    if name == "f1_of_averages":
+        names = ("precision_macro", "recall_macro")
+        precision, recall = (brute_force(part, problem, threshold, masked) for part in names)
+        return 2 * precision * recall / (precision + recall) if precision + recall != 0 else 0.0
     columns = zip(account.T, yes.T, said.T, strict=True)
     values = np.array([share(name, *counts(y[a], p[a], w[a])) for a, y, p in columns])
     return float(np.mean(values[~np.isnan(values)])) if not np.isnan(values).all() else np.nan
@@ -139,6 +143,12 @@ def same(a: float, b: float) -> bool:
     return bool(np.isclose(a, b, rtol=1e-12, atol=1e-12, equal_nan=True))
 
 
+def cf1(yes: Array, said: Array, **options: Any) -> float:
+    options |= {"average": "macro", "zero_division": np.nan}
+    precision, recall = (score(yes, said, **options) for score in (precision_score, recall_score))
+    return 2 * precision * recall / (precision + recall)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(
@@ -156,6 +166,7 @@ def same(a: float, b: float) -> bool:
         ("recall_micro", recall_score, {"average": "micro"}),
         ("precision_macro", precision_score, {"average": "macro", "zero_division": np.nan}),
         ("recall_macro", recall_score, {"average": "macro", "zero_division": np.nan}),
+        ("f1_of_averages", cf1, {}),
     ],
 )
 def test_equals_scikit_learn(
@@ -259,6 +270,7 @@ def test_by_hand() -> None:
     assert at["recall_micro"].value(None) == 2 / 3
     assert at["precision_macro"].value(None) == (1 + 0) / 2
     assert at["recall_macro"].value(None) == (1 + 0) / 2
+    assert at["f1_of_averages"].value(None) == 1 / 2
     never = case_of(np.array([[YES, YES, NO]], np.uint8), np.array([[9, 0, 0]], np.float32))
     assert precision_macro(never, threshold=1, link="identity").value(None) == (1 + 0) / 2  # never predicted
     assert isinstance(at["subset_accuracy"], Ratio)

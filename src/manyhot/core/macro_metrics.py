@@ -6,7 +6,7 @@ Which classes are predicted, and which cells count, is determined as in `manyhot
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -103,6 +103,43 @@ def recall_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", mask
     return _macro(_recall, case, threshold, link, masked=masked)
 
 
+@register(
+    "metric",
+    "f1_of_averages",
+    also=("cf1",),
+    better="higher",
+    label="F1 of averages (CF1)",
+    needs="scores",
+    each_class=True,
+)
+def f1_of_averages(
+    case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False
+) -> Estimate:
+    """Harmonic mean of `precision_macro` and `recall_macro`: CF1, which is not the mean of F1 scores.
+
+    References
+    ----------
+    Opitz & Burst 2019, Macro F1 and Macro F1, arXiv 1911.03347: "F1 of averages". They show that it is never
+    below `f1_macro` and can exceed it by up to 0.5, so the two should not be compared.
+    """
+    precision = _predicted(_precision, case, threshold, link, masked=masked)
+    if precision is None:
+        return undefined(len(case.labels))
+    parts = (precision, replace(precision, share=_recall))
+
+    def value(weights: Weights | None = None) -> float:
+        return float(_harmonic(*(np.asarray(part.value(weights)) for part in parts)))
+
+    def left_out(inside: Weights | None) -> Floats:
+        return _harmonic(*(part.value(inside) + part.left_out(inside) for part in parts)) - value(inside)
+
+    return Pooled(value, precision.scored, left_out, precision.doubt)
+
+
+def _harmonic(a: Floats, b: Floats) -> Floats:
+    return np.divide(2 * a * b, a + b, out=np.zeros_like(a), where=a + b != 0)
+
+
 _Share = Callable[[Floats, Floats, Floats], tuple[Floats, Floats, Bools]]
 """Numerators and denominators of classes, and which classes count, from hits, predicted and positives."""
 
@@ -123,17 +160,25 @@ def _recall(hits: Floats, predicted: Floats, positives: Floats) -> tuple[Floats,
 
 def _macro(share: _Share, case: Case, threshold: float, link: str, *, masked: bool) -> Estimate:
     """Return the mean share of the classes that count."""
+    cells = _predicted(share, case, threshold, link, masked=masked)
+    if cells is None:
+        return undefined(len(case.labels))
+    return Pooled(cells.value, cells.scored, cells.left_out, cells.doubt)
+
+
+def _predicted(
+    share: _Share, case: Case, threshold: float, link: str, *, masked: bool
+) -> _PredictedCells | None:
+    """Return the predicted cells and the positives; None if the model has no such scores."""
     least = least_predicted(case, threshold, link, masked=masked)
     if least is None:
-        return undefined(len(case.labels))
+        return None
     masked = case.labels.leaves_out_cells(masked)
     answered = answered_cells(case)
     reached = answered.score >= least_of(least, answered.image, answered.classes)
     hit, positive = _where(answered, answered.yes & reached), _where(answered, answered.yes)
     predicted = [_where(answered, reached)] if masked else _predicted_cells(case, least)
-
-    cells = _PredictedCells(case, share, hit, positive, predicted)
-    return Pooled(cells.value, counted_cells(case, answered, masked) > 0, cells.left_out, cells.doubt)
+    return _PredictedCells(case, share, hit, positive, predicted, counted_cells(case, answered, masked) > 0)
 
 
 _HIT, _FALSE, _MISS = (np.array(ones)[:, None] for ones in ((1, 1, 1), (0, 1, 0), (0, 0, 1)))
@@ -151,6 +196,8 @@ class _PredictedCells:
         The images and the classes of the predicted positives, and of all positives.
     predicted : list of such tuples
         All predicted cells.
+    scored : ndarray of bool, shape (n,)
+        Whether any cell of the image counts.
     """
 
     case: Case
@@ -158,6 +205,7 @@ class _PredictedCells:
     hit: _Places
     positive: _Places
     predicted: list[_Places]
+    scored: Bools
 
     def value(self, weights: Weights | None = None) -> float:
         """Return the mean of the shares over the classes that are counted."""

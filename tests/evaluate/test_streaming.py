@@ -341,3 +341,36 @@ def test_flipped_bytes_are_refused_or_read_as_something_valid():
         except InputError:
             continue
         evaluator.compute()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "scores", "what"),
+    [
+        (
+            ["f1_macro", "map_macro"],
+            None,
+            "f1_macro cannot be computed: the predictions are scores of unknown kind",
+        ),
+        (["ece"], None, "ece cannot be computed: the predictions are scores of unknown kind"),
+        (["map_macro", "f1_macro"], "logit", None),
+        (["map_macro", "real1", "f1_macro(link='identity', threshold=0.5)"], None, None),
+    ],
+)
+def test_scores_of_the_wrong_kind_are_refused_in_the_first_batch(metrics, scores, what):
+    """An epoch is not evaluated in vain; metrics that depend on the labels wait for all batches."""
+    evaluator = Evaluator(n_classes=3, metrics=metrics, scores=scores)
+    rows = np.array([[2.0, -1.0, 0.5], [0.1, 3.0, -2.0]])
+    if what is None:
+        evaluator.update(rows, [[0], [1, 2]])
+        assert len(evaluator.compute().results)
+        return
+    with pytest.raises(InputError, match=what):
+        evaluator.update(rows, [[0], [1, 2]])
+    with pytest.raises(InputError, match="no batches"):
+        evaluator.compute()
+
+
+def test_lists_of_classes_are_refused_for_metrics_of_scores_in_the_first_batch():
+    evaluator = Evaluator(n_classes=3, metrics=["real1", "lrap"])
+    with pytest.raises(InputError, match="lrap cannot be computed: the predictions are ranks"):
+        evaluator.update(np.array([[0, 1], [1, 2]]), [[0], [1, 2]])

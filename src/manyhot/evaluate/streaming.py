@@ -7,15 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of
+from manyhot.core.sets import Case
 from manyhot.core.top_classes import top_k
 from manyhot.data.inputs import Reading
 from manyhot.data.table_inputs import labels_of_table
 from manyhot.errors import InputError, first_names
 from manyhot.evaluate.evaluate import evaluate
-from manyhot.evaluate.requirements import depth_of
+from manyhot.evaluate.requirements import NEEDS, depth_of, unmet
 from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.streamed_images import StreamedImages, read_ids, some_names
@@ -32,6 +34,7 @@ from manyhot.tables.array_inputs import (
     read_label,
     read_model,
 )
+from manyhot.tables.arrays import label_sets
 from manyhot.tables.class_values import with_ids
 from manyhot.tables.own_classes import JoinedClasses, own_list
 from manyhot.tables.result_tables import default_metrics
@@ -133,7 +136,8 @@ class Evaluator:
         Raises
         ------
         InputError
-            If the batch is malformed, or if a name is not in the class list. The batch is then not added.
+            If the batch is malformed, if a name is not in the class list, or if the scores do not have the
+            kind that a metric needs. The batch is then not added.
         MatchError
             If the classes of a table or the columns of a frame differ from those of the evaluator.
         """
@@ -150,6 +154,8 @@ class Evaluator:
         # Ids may repeat within a batch, while those of a table may not.
         batch = labels if is_table else labels_as_table(replace(parts[0], ids=None), parts[1], self.n_classes)
         predicted = prediction_of(parts[2], self.n_classes, self.scores, ids=batch.image_id)
+        if not self._images.tables:
+            self._check_scores(batch, predicted)
         images = StreamedImages.of(batch, self._to_keep(predicted), image_id)
         self._images.add(images.over(listed, is_own=self.classes is None), "this batch")
 
@@ -317,6 +323,14 @@ class Evaluator:
                 do="create the evaluator with this metric in `metrics`",
             )
         return name
+
+    def _check_scores(self, batch: Labels, predicted: Predictions) -> None:
+        """Raise an error on metrics that need another kind of scores, before all batches have passed."""
+        ranked = self._to_keep(predicted) if predicted.classes is not None else np.empty((len(batch), 0))
+        case = Case(label_sets(batch), ranked, predicted.scores, predicted.score_kind)
+        for lack in unmet([get("metric", name) for name in self.metrics], case, predicted):
+            if lack.kind.removeprefix("needs_") in NEEDS:
+                raise lack.error(self.model)
 
     def _read_table(self, labels: Any) -> tuple[Any, ClassList | None]:
         """Return labels, those with a class list over the list of the evaluator, and this list if known."""

@@ -326,7 +326,9 @@ class Evaluator:
 
     def _check_scores(self, batch: Labels, predicted: Predictions) -> None:
         """Raise an error on metrics that need another kind of scores, before all batches have passed."""
-        ranked = self._to_keep(predicted) if predicted.classes is not None else np.empty((len(batch), 0))
+        ranked = (
+            self._to_keep(predicted) if predicted.classes is not None else np.empty((len(batch), 0), np.int32)
+        )
         case = Case(label_sets(batch), ranked, predicted.scores, predicted.score_kind)
         for lack in unmet([get("metric", name) for name in self.metrics], case, predicted):
             if lack.kind.removeprefix("needs_") in NEEDS:

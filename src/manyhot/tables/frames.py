@@ -89,6 +89,11 @@ def one_chunk(values: pa.ChunkedArray) -> pa.Array:
     return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
 
 
+def with_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """Return a table with other values in one of its columns."""
+    return table.set_column(table.column_names.index(name), name, values)
+
+
 def examples(ids: pa.Array, count: int = 2) -> str:
     """Return the first ids, for a message."""
     return ", ".join(map(str, ids[:count].to_pylist()))

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import InputError, MatchError, and_more
 from manyhot.tables.definitions import STATES
-from manyhot.tables.frames import check_range, check_unique, one_chunk
+from manyhot.tables.frames import check_range, check_unique, one_chunk, with_column
 from manyhot.tables.image_ids import AUTO, Renamed, ids_like
 from manyhot.tables.schemas import check, metadata, metadata_number, write
 
@@ -214,8 +214,7 @@ def with_ids_like(
     like = ids_like(table.image_id, ids, name=name, other_name=other_name, match=match)
     if not like.n:
         return table, like
-    column = table.table.column_names.index("image_id")
-    return replace(table, table=table.table.set_column(column, "image_id", like.ids)), like
+    return replace(table, table=with_column(table.table, "image_id", like.ids)), like
 
 
 def sorted_by_id(table: _Table) -> _Table:
@@ -253,7 +252,7 @@ def zeros_listed(table: pa.Table, c: int) -> pa.Table:
         ),
     }
     for name, column in columns.items():
-        table = table.set_column(table.column_names.index(name), name, column)
+        table = with_column(table, name, column)
     return table
 
 
@@ -400,8 +399,7 @@ def _with_labels(table: _HasIds, images: Images) -> _HasIds:
         return replace(table, table=table.table.append_column("label", theirs))
     own = one_chunk(table.table["label"])
     _check_same_label(table, own, theirs)
-    column = table.table.column_names.index("label")
-    return replace(table, table=table.table.set_column(column, "label", pc.coalesce(own, theirs)))
+    return replace(table, table=with_column(table.table, "label", pc.coalesce(own, theirs)))
 
 
 def _check_same_label(labels: Labels | Images, own: pa.Array, theirs: pa.Array) -> None:

@@ -209,12 +209,6 @@ class HeadFitter:
         shared = without / max(sum(kind in ("alone", "pasted") for kind in kinds), 1)
         return [{"without": with_class, "filled": without}.get(kind, shared) for kind in kinds]
 
-    def pasted(self, pair: Pair) -> bool:
-        """Return whether heads for a pair are fitted on images with the companion pasted in."""
-        return any(
-            p == pair and kind == "pasted" and len(g.altered.rows) for (p, kind), g in self._made.items()
-        )
-
     def _pasted(self, pair: Pair) -> list[_Group]:
         known = self.images.labels
         return [

@@ -458,7 +458,7 @@ def family_of(model: str) -> str:
     >>> family_of("timm/seresnext50_32x4d.racm_in1k@288"), family_of("convnextv2_tiny"), family_of("xcit_s12")
     ('resnet', 'convnext', 'xcit')
     """
-    name = _architecture(model)
+    name = normal_name(model).partition("@")[0].partition(".")[0].lower()
     bare = name
     while (shorter := _PREFIX.sub("", bare)) != bare:
         bare = shorter
@@ -484,7 +484,3 @@ def pretraining_of(model: str) -> str:
     if not dot:
         return ""
     return next(data for data, pattern in _PRETRAINING if re.search(pattern, tag.lower()))
-
-
-def _architecture(model: str) -> str:
-    return normal_name(model).partition("@")[0].partition(".")[0].lower()

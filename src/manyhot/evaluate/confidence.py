@@ -211,7 +211,8 @@ class Split:
         """
         if not self.n_fitted(to):
             raise nothing_to_fit("an original label" if to == "labels" else "a label set")
-        new = replace(self.predictions, model=f"{self.predictions.model}, {method} ({to})", logsumexp=None)
+        name = f"{self.predictions.model}, {method} ({to})"
+        new = replace(self.predictions, model=name, logsumexp=None, uncertainty=None)
         if method == "isotonic":
             return replace(new, **_isotonic(self.fitted, self.rest, to)), None
         if method == "temperature" and self.fitted.listed is not None:
@@ -282,7 +283,7 @@ def split(labels: Labels, predictions: Predictions, division: Division) -> Split
     rows, chosen = found.right, division.chosen(found.left)
     parts = (np.flatnonzero(part) for part in (chosen, ~chosen))
     fitted, rest = (case.take(part, case.labels.take(part)) for part in parts)
-    return Split(fitted, rest, replace(predictions, uncertainty=None).take(rows[~chosen]))
+    return Split(fitted, rest, predictions.take(rows[~chosen]))
 
 
 @takes_fields

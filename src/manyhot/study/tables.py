@@ -99,25 +99,6 @@ class Measurements:
         return {seed: m for seed, m in found.items() if math.isfinite(m.value)}
 
 
-def values_of(runs: pa.Table) -> Measurements:
-    """Return the values of the table ``runs``, which has no resamples."""
-    return Measurements(
-        [
-            (
-                row["measure"],
-                RunMeasurement(
-                    row["dataset"],
-                    row["network"],
-                    row["arm"],
-                    row["seed"],
-                    Measurement(row["metric"], row["value"], row["n"], row["slice"]),
-                ),
-            )
-            for row in runs.to_pylist()
-        ]
-    )
-
-
 def collect_measurements(
     study: Study, runs: Sequence[StudyRun], undone: Sequence[Undone]
 ) -> tuple[Measurements, list[Undone]]:

@@ -94,6 +94,11 @@ def with_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) 
     return table.set_column(table.column_names.index(name), name, values)
 
 
+def null_if_nan(value: float | None) -> float | None:
+    """Return a number for a table: null if it is undefined."""
+    return None if value is None or np.isnan(value) else float(value)
+
+
 def examples(ids: pa.Array, count: int = 2) -> str:
     """Return the first ids, for a message."""
     return ", ".join(map(str, ids[:count].to_pylist()))

@@ -318,7 +318,7 @@ class Sampler:
         if clusters is not None:
             return self._add_clustered(column, percentiles, clusters)
         if is_share(ratio):
-            self._pairs.add_right(model, metric, ratio.num)
+            self._pairs.add_right(model, metric, ratio.num.astype(bool, copy=False))
         if percentiles[0]:
             return "bootstrap"
         if is_share(ratio):

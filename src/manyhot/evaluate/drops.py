@@ -218,7 +218,7 @@ class Comparer:
         are_all = all(ComparedPairs.of(self.results.about, end[0]).are_all for end in (both.x, both.y))
         if both.x not in self._tested or both.y not in self._tested or not are_all:
             return None
-        p = [_p_matrix(self._tested[end], both.models) for end in (both.x, both.y)]
+        p = [p_matrix(self._tested[end], both.models) for end in (both.x, both.y)]
         return both.swaps(*p)
 
     def tables(self) -> dict[str, pa.Table]:
@@ -365,7 +365,7 @@ def _where(table: pa.Table, end: End) -> pa.Table:
     return table.filter(mask)
 
 
-def _p_matrix(pairs: pa.Table, models: Sequence[str]) -> Floats:
+def p_matrix(pairs: pa.Table, models: Sequence[str]) -> Floats:
     """Return p_adjusted of all pairs of models, NaN where unknown, shape (M, M)."""
     names = pa.array(models, pa.string())
     ends = [pc.index_in(pairs[c], names) for c in ("model_a", "model_b")]

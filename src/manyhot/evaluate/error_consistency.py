@@ -16,7 +16,7 @@ from manyhot.data.data_sets import Source
 from manyhot.evaluate.model_answers import ModelAnswers
 from manyhot.tables import Row, schema
 from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, declare_table, interval
-from manyhot.tables.frames import null_if_nan
+from manyhot.tables.frames import concat_by_name, null_if_nan
 
 Naming = Callable[[str], str]
 
@@ -140,7 +140,7 @@ class ConsistencyTables:
     @classmethod
     def concat(cls, parts: Sequence[ConsistencyTables]) -> ConsistencyTables:
         """Return the tables of several data sets as one."""
-        return cls(*(pa.concat_tables(p.tables[name] for p in parts) for name in CONSISTENCY_TABLES))
+        return cls(**concat_by_name(part.tables for part in parts))
 
 
 CONSISTENCY_TABLES = ("error_consistency", "consistency_means", "model_map", "majority_votes")
@@ -317,15 +317,12 @@ def vote_sentences(rows: Sequence[Row], label: Naming = str) -> Iterator[str]:
 
 def gain_text(row: Row) -> str:
     """Return the gain of a majority vote in points, with its interval if there is one."""
-    gain, lo, hi = (
-        None if row[c] is None else f"{100 * row[c]:+.2f}" for c in ("gain", "gain_lo", "gain_hi")
-    )
-    return f"{gain} ({lo} to {hi})" if lo else f"{gain}"
+    return _text(row, "gain", "+.2f", 100)
 
 
-def _text(row: Row, name: str, form: str = ".3f") -> str:
+def _text(row: Row, name: str, form: str = ".3f", scale: int = 1) -> str:
     """Return a value with its interval, if it has one."""
     value, lo, hi = (
-        None if row[c] is None else f"{row[c]:{form}}" for c in (name, f"{name}_lo", f"{name}_hi")
+        None if row[c] is None else f"{scale * row[c]:{form}}" for c in (name, f"{name}_lo", f"{name}_hi")
     )
     return f"{value} ({lo} to {hi})" if lo else f"{value}"

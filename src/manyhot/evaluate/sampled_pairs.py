@@ -164,7 +164,8 @@ class _CompactValues(UserDict[_Pair, Any]):
 
     def __getitem__(self, pair: _Pair) -> Floats32:
         kept = self.data[pair]
-        return kept[0].take(kept[1]) if isinstance(kept, tuple) else kept
+        values: Floats32 = kept[0].take(kept[1]) if isinstance(kept, tuple) else kept
+        return values
 
     def __setitem__(self, pair: _Pair, values: Floats32) -> None:
         self.data[pair] = values

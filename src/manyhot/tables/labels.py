@@ -24,8 +24,28 @@ from manyhot.tables.schemas import check, metadata, metadata_number, write
 _Table = TypeVar("_Table", "Labels", "Images")
 
 
+class _OfImages:
+    """A table with a row for each image."""
+
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def image_id(self) -> pa.Array:
+        """The ids, one per image."""
+        return one_chunk(self.table["image_id"])
+
+    def to_polars(self) -> Any:
+        """Return the table as a polars.DataFrame."""
+        import polars as pl
+
+        return pl.from_arrow(self.table)
+
+
 @dataclass(frozen=True, eq=False)
-class Labels:
+class Labels(_OfImages):
     """The label sets of a data set: a labels table with its metadata.
 
     Attributes
@@ -77,16 +97,8 @@ class Labels:
         check_unique(self.image_id, self.name or "labels")
         _check_lists(self)
 
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
-
     def __repr__(self) -> str:
         return f"Labels({self.name!r}, {len(self):,} images, {self.n_classes:,} classes)"
-
-    @cached_property
-    def image_id(self) -> pa.Array:
-        """The ids, one per image."""
-        return one_chunk(self.table["image_id"])
 
     @property
     def are_original(self) -> bool:
@@ -100,12 +112,6 @@ class Labels:
         return bool(pc.all(pc.equal(lengths, has_label)).as_py()) and flat.equals(
             label.drop_null().cast(pa.int32())
         )
-
-    def to_polars(self) -> Any:
-        """Return the table as a polars.DataFrame."""
-        import polars as pl
-
-        return pl.from_arrow(self.table)
 
     def with_labels(self, images: Images, match: str = AUTO) -> Labels:
         """Return the labels with missing original labels filled in from an images table.
@@ -142,7 +148,7 @@ class Labels:
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
+class Images(_OfImages):
     """An images table, or the row order of a predictions array: ids, and original labels if known.
 
     `class_list` is the class list of the original labels in the file, as in `Labels`.
@@ -156,16 +162,8 @@ class Images:
         object.__setattr__(self, "table", check(self.table, "images", where=self.name or None))
         check_unique(self.image_id, self.name or "images")
 
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
-
     def __repr__(self) -> str:
         return f"Images({self.name!r}, {len(self):,} images)"
-
-    @cached_property
-    def image_id(self) -> pa.Array:
-        """The ids, one per image."""
-        return one_chunk(self.table["image_id"])
 
     @cached_property
     def label(self) -> pa.Array | None:
@@ -181,12 +179,6 @@ class Images:
             If an image has a different original label in the other table.
         """
         return _with_labels(self, images)
-
-    def to_polars(self) -> Any:
-        """Return the table as a polars.DataFrame."""
-        import polars as pl
-
-        return pl.from_arrow(self.table)
 
 
 _HasIds = TypeVar("_HasIds", Labels, Images)

@@ -95,9 +95,7 @@ class JoinedClasses:
         if at is not None:
             lists = one_chunk(table["classes"])
             self._check_listed(at, lists.flatten().to_numpy(), labels)
-            flat = pa.array(at[lists.flatten().to_numpy()], pa.int32())
-            offsets = pc.subtract(lists.offsets, lists.offsets[0])
-            table = with_column(table, "classes", pa.ListArray.from_arrays(offsets, flat))
+            table = with_column(table, "classes", _renumbered(lists, at))
             table = _with_label(table, at)
             table = _with_conflicts(table, at)
         return replace(
@@ -396,11 +394,13 @@ def list_of_table(table: Labels | Predictions) -> ClassList | None:
 def _with_conflicts(table: pa.Table, at: Ints32) -> pa.Table:
     if "conflicts" not in table.column_names:
         return table
-    lists = one_chunk(table["conflicts"])
+    return with_column(table, "conflicts", _renumbered(one_chunk(table["conflicts"]), at))
+
+
+def _renumbered(lists: pa.ListArray, at: Ints32) -> pa.ListArray:
     flat = pa.array(at[lists.flatten().to_numpy()], pa.int32())
     offsets = pc.subtract(lists.offsets, lists.offsets[0])
-    column = pa.ListArray.from_arrays(offsets, flat, mask=lists.is_null())
-    return with_column(table, "conflicts", column)
+    return pa.ListArray.from_arrays(offsets, flat, mask=lists.is_null())
 
 
 def _with_label(table: pa.Table, at: Ints32) -> pa.Table:

@@ -410,7 +410,7 @@ def test_an_option_that_went_to_another_command(join):
 
 
 def test_count_is_a_whole_number_from_one():
-    assert command.metadata_of(Count) == (AtLeast(1),)
+    assert command.metadata_of(Count, AtLeast) == (AtLeast(1),)
 
 
 @pytest.fixture
@@ -474,7 +474,7 @@ def test_a_listing_is_a_list_for_programs(capsys):
         def to_json(self):
             return ["a"]
 
-    _show(Listed(), (), True)
+    _show(Listed(), (), True, {}, streamed=False)
     assert capsys.readouterr().out == '["a"]\n'
 
 

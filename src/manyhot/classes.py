@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.resources import files
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -174,12 +175,12 @@ class ClassList:
         …``, and timm's detailed labels add the definition after a colon. The two classes named *crane* have
         the same text.
         """
-        by_text: dict[str, set[int]] = {}
-        for i, (name, synonyms) in enumerate(zip(self.names, self.synonyms, strict=True)):
-            for line in {", ".join((name, *synonyms)), ", ".join(synonyms), name, self.keys[i]} - {""}:
-                for text in (line, f"{line}: {self.definitions[i]}"):
-                    by_text.setdefault(text, set()).add(i)
-        return by_text
+        lines = (
+            (i, line)
+            for i, (name, synonyms) in enumerate(zip(self.names, self.synonyms, strict=True))
+            for line in {", ".join((name, *synonyms)), ", ".join(synonyms), name, self.keys[i]} - {""}
+        )
+        return _group((i, text) for i, line in lines for text in (line, f"{line}: {self.definitions[i]}"))
 
     def _lookup(self, text: str) -> Collection[int]:
         keys, names, folded_names, folded_all = self._by_name
@@ -248,19 +249,9 @@ def _load(name: str) -> ClassList:
 
 
 def _part_of(whole: ClassList, name: str, keys: Sequence[str]) -> ClassList:
-    at = [whole.keys.index(key) for key in keys]
-
-    def part(column: tuple[_T, ...]) -> tuple[_T, ...]:
-        return tuple(column[i] for i in at)
-
-    return ClassList(
-        name,
-        part(whole.keys),
-        part(whole.names),
-        part(whole.synonyms),
-        part(whole.definitions),
-        part(whole.hypernyms),
-    )
+    part: Any = itemgetter(*map(whole.keys.index, keys))
+    columns = (whole.keys, whole.names, whole.synonyms, whole.definitions, whole.hypernyms)
+    return ClassList(name, *map(part, columns))
 
 
 def of_outputs(n: int, name: str) -> ClassList:
@@ -458,7 +449,7 @@ def family_of(model: str) -> str:
     >>> family_of("timm/seresnext50_32x4d.racm_in1k@288"), family_of("convnextv2_tiny"), family_of("xcit_s12")
     ('resnet', 'convnext', 'xcit')
     """
-    name = _architecture(model)
+    name = normal_name(model).partition("@")[0].partition(".")[0].lower()
     bare = name
     while (shorter := _PREFIX.sub("", bare)) != bare:
         bare = shorter
@@ -484,7 +475,3 @@ def pretraining_of(model: str) -> str:
     if not dot:
         return ""
     return next(data for data, pattern in _PRETRAINING if re.search(pattern, tag.lower()))
-
-
-def _architecture(model: str) -> str:
-    return normal_name(model).partition("@")[0].partition(".")[0].lower()

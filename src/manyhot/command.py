@@ -272,7 +272,7 @@ def check_fields(options: Any) -> None:
 
 
 def _check_range(name: str, hint: Any, value: Any) -> None:
-    limits = [m for m in metadata_of(hint) if isinstance(m, AtLeast | Between)]
+    limits = metadata_of(hint, AtLeast, Between)
     kinds = _kinds(hint)
     if not limits or (value is None and None in kinds):
         return
@@ -305,13 +305,13 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     return typing.get_type_hints(inspect.unwrap(function), include_extras=True)
 
 
-def metadata_of(hint: Any) -> tuple[Any, ...]:
-    """Return the metadata that ``Annotated`` adds to a type or to its parts."""
+def metadata_of(hint: Any, *kinds: type) -> tuple[Any, ...]:
+    """Return the metadata of some kinds that ``Annotated`` adds to a type or to its parts."""
     if typing.get_origin(hint) is Annotated:
         inner, *more = typing.get_args(hint)
-        return (*metadata_of(inner), *more)
+        return (*metadata_of(inner, *kinds), *(m for m in more if isinstance(m, kinds)))
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return tuple(m for part in typing.get_args(hint) for m in metadata_of(part))
+        return tuple(m for part in typing.get_args(hint) for m in metadata_of(part, *kinds))
     return ()
 
 
@@ -397,4 +397,4 @@ def parameters_of(function: Callable[..., Any]) -> Iterator[Parameter]:
 
 
 def _is_python_only(hint: Any) -> bool:
-    return any(isinstance(m, PythonOnly) for m in metadata_of(hint))
+    return bool(metadata_of(hint, PythonOnly))

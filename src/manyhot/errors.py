@@ -23,7 +23,7 @@ import functools
 import itertools
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 
 class ManyhotError(Exception):
@@ -119,6 +119,16 @@ def first_names(names: Collection[object], most: int = 5) -> str:
 def and_more(n: int) -> str:
     """Return ``and 3 more`` after a space; nothing for 0."""
     return f" and {n:,} more" if n > 0 else ""
+
+
+def did_you_mean(
+    name: str, names: Iterable[str], n: int = 3, *, show: Callable[[str], str] = repr
+) -> str | None:
+    """Return the question whether one of the most similar names was meant; None if none is similar."""
+    import difflib  # not for all of this package, which is imported in less time
+
+    near = difflib.get_close_matches(name, [*names], n=n)
+    return f"did you mean {' or '.join(map(show, near))}?" if near else None
 
 
 def printable(text: str) -> str:

@@ -313,7 +313,7 @@ def get(kind: str, spec: str) -> Entry:
     typed, options = _parse(kind, spec)
     entry = _find(kind, typed)
     name = entry.name
-    allowed = _options(entry.function)
+    allowed = options_of(entry)
     unknown = sorted(set(options) - set(allowed))
     if unknown:
         raise InputError(
@@ -375,7 +375,8 @@ def _plain(name: str) -> str:
 
 def options_of(entry: Entry) -> list[str]:
     """Return the names of the keyword-only options of an entry."""
-    return _options(entry.function)
+    parameters = _parameters(innermost(entry.function)).values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
 
 
 def missing_options(entry: Entry) -> list[str]:
@@ -488,10 +489,6 @@ def _check_of(kind: str) -> Callable[[Entry, Any, tuple[Any, ...]], Any]:
 def _origin(function: Callable[..., Any]) -> tuple[str, str]:
     inner = innermost(function)
     return inner.__module__, inner.__qualname__
-
-
-def _options(function: Callable[..., Any]) -> list[str]:
-    return [p.name for p in _parameters(innermost(function)).values() if p.kind is p.KEYWORD_ONLY]
 
 
 @functools.cache

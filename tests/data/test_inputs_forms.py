@@ -40,7 +40,7 @@ OPTIONS = {"size": 4, "resamples": 4, "min_images": 2, "k": 2, "scores": "probab
 def takes_labels(function) -> bool:
     """Return whether a parameter of a function is label sets in any form."""
     hints = hints_of(function).values() if inspect.isfunction(function) else ()
-    return any(isinstance(m, Shown) and m.name == "DATASET" for hint in hints for m in metadata_of(hint))
+    return any(m.name == "DATASET" for hint in hints for m in metadata_of(hint, Shown))
 
 
 # The labels of duplicates are beside photographs, which have no rows.

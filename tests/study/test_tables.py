@@ -17,8 +17,9 @@ from manyhot.report.prerender import draw_panels
 from manyhot.study import Measurement, RunMeasure, StudyMetric
 from manyhot.study.claims import difference, effects_table, evidence, fixed_sentence, format_value, p_value
 from manyhot.study.effect_figures import draw_effects, draw_seeds
+from manyhot.study.plan import RunMeasurement
 from manyhot.study.study import keep_answer
-from manyhot.study.tables import values_of
+from manyhot.study.tables import Measurements
 from toys import claim, study
 
 POINTS, PLAIN = StudyMetric("map", "mAP", percent=True), StudyMetric("nll", "NLL", "lower")
@@ -160,6 +161,25 @@ def test_main_claims_are_adjusted_among_themselves(given, trainer):
     assert [r["p_adjusted"] for r in rows[2:]] == pytest.approx(list(holm(np.array(p))[2:]))
     assert "adjusted for 2 main claims" in answer.sentences[0]
     assert "adjusted for 4 claims" in answer.sentences[3]
+
+
+def values_of(runs):
+    """Return the values of the table ``runs``, which has no resamples."""
+    return Measurements(
+        [
+            (
+                row["measure"],
+                RunMeasurement(
+                    row["dataset"],
+                    row["network"],
+                    row["arm"],
+                    row["seed"],
+                    Measurement(row["metric"], row["value"], row["n"], row["slice"]),
+                ),
+            )
+            for row in runs.to_pylist()
+        ]
+    )
 
 
 def test_effects_can_be_recomputed_from_the_values_and_the_table_of_variances(given, trainer):

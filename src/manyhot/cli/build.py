@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from importlib.abc import MetaPathFinder
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import typer
@@ -72,9 +71,8 @@ def _read_type(hint: Any) -> tuple[Any, bool]:
 def _kind(parameter: Parameter) -> tuple[Any, bool]:
     """Return what one value is, and whether several may be given."""
     kind, repeated = _read_type(parameter.hint)
-    metadata = metadata_of(parameter.hint)
-    kind = str if any(isinstance(m, Address) for m in metadata) else kind
-    return kind, repeated or parameter.several or any(isinstance(m, Repeated) for m in metadata)
+    kind = str if metadata_of(parameter.hint, Address) else kind
+    return kind, repeated or parameter.several or bool(metadata_of(parameter.hint, Repeated))
 
 
 def _declared(parameter: Parameter, options: Mapping[str, str]) -> inspect.Parameter:
@@ -82,8 +80,7 @@ def _declared(parameter: Parameter, options: Mapping[str, str]) -> inspect.Param
     kind, repeated = _kind(parameter)
     more: dict[str, Any] = {"help": _on_terminal(_help(parameter), options)}
     if not (isinstance(kind, type) and issubclass(kind, bool | StrEnum)):
-        shown = (m.name for m in metadata_of(parameter.hint) if isinstance(m, Shown))
-        more["metavar"] = next(shown, _METAVARS.get(kind))
+        more["metavar"] = _named(parameter, Shown, _METAVARS.get(kind))
     hint = list[kind] if repeated else kind  # type: ignore[valid-type]
     if _is_argument(parameter):
         can_be_absent = parameter.several or _former([parameter])
@@ -95,27 +92,28 @@ def _declared(parameter: Parameter, options: Mapping[str, str]) -> inspect.Param
         info = typer.Argument(**more, show_default=str(parameter.default) if has_default else False)
         return _parameter(parameter.name, hint | None, info, None)
     is_required = parameter.default is inspect.Parameter.empty and not _former([parameter])
-    default = parameter.default if is_required or not repeated else None
-    default = None if default is inspect.Parameter.empty and not is_required else default
-    for metadata in metadata_of(parameter.hint):
-        more |= {"envvar": metadata.name} if isinstance(metadata, FromEnvironment) else {}
+    is_absent = repeated or parameter.default is inspect.Parameter.empty
+    default = None if is_absent and not is_required else parameter.default
+    more["envvar"] = _named(parameter, FromEnvironment, None)
     info = typer.Option(_option(parameter), **more)
     return _parameter(parameter.name, hint | None if default is None else hint, info, default)
 
 
 def _is_argument(parameter: Parameter) -> bool:
     """Return whether a parameter is an argument of the command, not an option."""
-    metadata = metadata_of(parameter.hint)
-    if any(isinstance(m, OptionName) for m in metadata):
+    if parameter.group or metadata_of(parameter.hint, OptionName):
         return False
-    positional = any(isinstance(m, Positional) for m in metadata)
     is_required = parameter.default is inspect.Parameter.empty and not parameter.keyword_only
-    return not parameter.group and (positional or is_required)
+    return is_required or bool(metadata_of(parameter.hint, Positional))
+
+
+def _named(parameter: Parameter, kind: type, default: Any) -> Any:
+    """Return the name in the metadata of this kind."""
+    return next((m.name for m in metadata_of(parameter.hint, kind)), default)
 
 
 def _option(parameter: Parameter) -> str:
-    own = (m.name for m in metadata_of(parameter.hint) if isinstance(m, OptionName))
-    return next(own, "--" + parameter.name.rstrip("_").replace("_", "-"))
+    return str(_named(parameter, OptionName, "--" + parameter.name.rstrip("_").replace("_", "-")))
 
 
 def _shown_name(parameter: Parameter) -> str:
@@ -125,8 +123,7 @@ def _shown_name(parameter: Parameter) -> str:
 
 def _word(parameter: Parameter) -> str:
     """Return the word for an argument in the usage of a command."""
-    shown = (m.name for m in metadata_of(parameter.hint) if isinstance(m, Shown))
-    return next(shown, parameter.name.upper())
+    return str(_named(parameter, Shown, parameter.name.upper()))
 
 
 def _parameter(name: str, hint: Any, info: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
@@ -155,13 +152,13 @@ def _help(parameter: Parameter) -> str:
     parts = [parameter.text]
     if _kind(parameter)[1] and not _is_argument(parameter):
         parts.append("Repeat for more.")
-    parts += [f"Allowed: {m}." for m in metadata_of(parameter.hint) if isinstance(m, AtLeast | Between)]
+    parts += [f"Allowed: {m}." for m in metadata_of(parameter.hint, AtLeast, Between)]
     return " ".join(parts)
 
 
 def _former(parameters: Sequence[Parameter]) -> dict[str, tuple[str, Parameter]]:
     """Return, by name in the signature, the former name of each option that has one, and the option."""
-    found = ((m.name, p) for p in parameters for m in metadata_of(p.hint) if isinstance(m, Was))
+    found = ((m.name, p) for p in parameters for m in metadata_of(p.hint, Was))
     return {f"former_{n.lstrip('-').replace('-', '_')}": (n, p) for n, p in found}
 
 
@@ -328,11 +325,8 @@ def _places(parameters: Sequence[Parameter], values: Mapping[str, Any]) -> Itera
         value = values.get(parameter.name)
         if not _is_text(parameter.hint):
             listed = value if isinstance(value, list) else [value]
-            yield from (v for v in listed if not (_names_data(parameter) and _is_published_name(v)))
-
-
-def _names_data(parameter: Parameter) -> bool:
-    return any(isinstance(m, Shown) and m.name == "DATASET" for m in metadata_of(parameter.hint))
+            is_data = _named(parameter, Shown, "") == "DATASET"
+            yield from (v for v in listed if not (is_data and _is_published_name(v)))
 
 
 def _is_published_name(value: object) -> bool:
@@ -347,8 +341,7 @@ def _is_published_name(value: object) -> bool:
 def _is_text(hint: Any) -> bool:
     """Return whether a parameter takes text, and neither a path nor what may be one."""
     if typing.get_origin(hint) is Annotated:
-        is_address = any(isinstance(m, Address) for m in metadata_of(hint))
-        return not is_address and _is_text(typing.get_args(hint)[0])
+        return not metadata_of(hint, Address) and _is_text(typing.get_args(hint)[0])
     if typing.get_origin(hint) is os.PathLike:
         return False
     parts = [part for part in typing.get_args(hint) if part is not type(None)]
@@ -356,12 +349,7 @@ def _is_text(hint: Any) -> bool:
 
 
 def _show(
-    result: Result,
-    written: Sequence[Path],
-    as_json: bool,
-    options: Mapping[str, str] = MappingProxyType({}),
-    *,
-    streamed: bool = False,
+    result: Result, written: Sequence[Path], as_json: bool, options: Mapping[str, str], *, streamed: bool
 ) -> None:
     """Print a result; one whose events were shown as they came leaves the files to say."""
     if as_json:

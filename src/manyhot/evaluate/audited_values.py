@@ -178,7 +178,7 @@ class Auditor:
             cases = ((of_audited.with_labels(drawn), inside) for drawn, inside in every)
             draws = [self._linearised(metric(c), column, audited.rows, inside)[1] for c, inside in cases]
             estimated = self._over_draws(column.metric, draws, estimated)
-        doubts = self._doubts(estimated, own.ratio, column.ratio)
+        doubts = self._doubts(estimated, own, column.ratio)
         if not is_known:
             self.balance.add(column.model, column.metric, column.ratio)
         if not is_known and own.scored.any():
@@ -200,12 +200,12 @@ class Auditor:
 
     def _linearised(
         self, estimate: Estimate, column: ImageValues, rows: npt.NDArray[np.int64], inside: Bools
-    ) -> tuple[ImageValues, LinearisedValues]:
+    ) -> tuple[Ratio, LinearisedValues]:
         """Return the values of a metric on the audited images, and what each image contributes to slices."""
         assert isinstance(estimate, Ratio)
         sample = self.images.sample
-        own = ImageValues.spread(column.model, column.metric, estimate, rows, len(sample))
-        return own, linearised_slices(own.ratio, column.ratio, sample, inside, self._bootstrap.cells)
+        own = ImageValues.spread(column.model, column.metric, estimate, rows, len(sample)).ratio
+        return own, linearised_slices(own, column.ratio, sample, inside, self._bootstrap.cells)
 
     def _over_draws(
         self, metric: str, draws: Sequence[LinearisedValues], fixed: AuditedEstimate

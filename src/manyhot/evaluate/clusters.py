@@ -18,8 +18,9 @@ from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.result_rows import Note
 from manyhot.parameters import Shown
 from manyhot.report.text import listed
-from manyhot.tables import Images, Labels, one_chunk
+from manyhot.tables import Images, Labels
 from manyhot.tables.frames import examples, read_frame_part, rows_like
+from manyhot.tables.image_conditions import column_values, own_columns
 from manyhot.tables.image_ids import fold_name
 
 ClustersLike = Annotated[Any, Shown("COLUMN")]
@@ -69,7 +70,7 @@ def number_clusters(values: pa.Array, where: str, image_id: pa.Array) -> Cluster
 
 
 def _column(column: str, labels: Labels, images: Images | None) -> pa.Array:
-    columns = [] if images is None else _columns(images)
+    columns = own_columns(images)
     folded = [name for name in columns if fold_name(name) == fold_name(column)]
     if column not in columns and len(folded) == 1:
         column = folded[0]
@@ -80,13 +81,7 @@ def _column(column: str, labels: Labels, images: Images | None) -> pa.Array:
             allowed=", ".join(columns) or "a column of the images table",
             do=None if images else f"pass an images table with the column {column!r} with `images`",
         )
-    names = labels.name or "the labels", images.name or "the images table"
-    rows = rows_like(labels.image_id, images.image_id, left_name=names[0], right_name=names[1])
-    return one_chunk(images.table[column]).take(rows)
-
-
-def _columns(images: Images) -> list[str]:
-    return [name for name in images.table.column_names if name not in ("image_id", "uri", "label")]
+    return column_values(column, labels.image_id, images, left_name=labels.name)
 
 
 def _passed(clusters: Any, labels: Labels) -> pa.Array:
@@ -188,9 +183,7 @@ def cluster_notes(
 
 def likely_cluster_notes(dataset: str, labels: Labels, images: Images | None) -> Iterator[Note]:
     """Yield a note if a column of the images may contain clusters."""
-    if column := likely_column(
-        (name, _column(name, labels, images)) for name in ([] if images is None else _columns(images))
-    ):
+    if column := likely_column((name, _column(name, labels, images)) for name in own_columns(images)):
         yield Note(
             dataset,
             "",

@@ -63,10 +63,7 @@ class ImageValues:
 
     model: str
     metric: str
-    num: npt.NDArray[Any]
-    den: npt.NDArray[Any]
-    scored: npt.NDArray[np.bool_]
-    stratum: npt.NDArray[np.integer] | None
+    ratio: Ratio
     by_wilson: bool = False
     scale: Scale = "logit"
 
@@ -82,14 +79,13 @@ class ImageValues:
         scale: Scale = "logit",
     ) -> ImageValues:
         """Spread an estimate on the aligned images over the rows of the labels table."""
-        if len(rows) == n:
-            return cls(model, metric, e.num, e.den, e.scored, e.stratum, by_wilson, scale)
-        arrays = [e.num, e.den, e.scored] + ([] if e.stratum is None else [e.stratum])
-        full: list[npt.NDArray[Any]] = [np.zeros(n, a.dtype) for a in arrays]
-        for target, array in zip(full, arrays, strict=True):
-            target[rows] = array
-        stratum = full[3] if len(full) == 4 else None
-        return cls(model, metric, full[0], full[1], full[2], stratum, by_wilson, scale)
+        if len(rows) < n:
+            arrays = [e.num, e.den, e.scored] + ([] if e.stratum is None else [e.stratum])
+            full: list[npt.NDArray[Any]] = [np.zeros(n, a.dtype) for a in arrays]
+            for target, array in zip(full, arrays, strict=True):
+                target[rows] = array
+            e = Ratio(*full)
+        return cls(model, metric, e, by_wilson, scale)
 
     def in_slices(
         self, dataset: str, slices: Slices, bootstrap: Bootstrap, sets: LabelSets, rows: npt.NDArray[np.int64]
@@ -97,7 +93,7 @@ class ImageValues:
         """Yield the metric's value in every slice; `rows` are the aligned images."""
         cells, clusters = bootstrap.cells, bootstrap.clusters
         values = cells.value(self.ratio)
-        n = cells.count(self.scored)
+        n = cells.count(self.ratio.scored)
         ends: list[tuple[float | None, float | None]] = [(None, None)] * len(n)
         if self.by_wilson and clusters is None:
             ends = _known_ends(*proportion_interval(values * n, n), n)
@@ -111,31 +107,19 @@ class ImageValues:
         if slices.classes:
             yield from self._class_numbers(dataset, slices, sets, rows)
 
-    @property
-    def ratio(self) -> Ratio:
-        """The values as an estimate."""
-        return Ratio(self.num, self.den, self.scored, self.stratum)
-
-    @property
-    def is_share(self) -> bool:
-        """Whether the metric is a plain share of the scored images."""
-        return is_share(self.ratio)
-
-    def stratum_is_class(self, label: npt.NDArray[np.integer]) -> bool:
-        """Whether the metric is a plain proportion within each class, because its only strata are classes."""
-        return self.stratum is None or bool((self.stratum == label)[self.scored].all())
-
     def _class_numbers(
         self, dataset: str, slices: Slices, sets: LabelSets, rows: npt.NDArray[np.int64]
     ) -> Iterable[Number]:
         label = np.where(sets.label == NO_LABEL, sets.n_classes, sets.label)
         c = sets.n_classes + 1
         value = _means_by_class(self.ratio, label, c)
-        n = np.bincount(label, self.scored, c)
+        n = np.bincount(label, self.ratio.scored, c)
         skipped = np.bincount(label[rows], minlength=c) - n
         lo = hi = np.full(c, np.nan)
-        if self.num.dtype == bool and self.stratum_is_class(label):
-            lo, hi = proportion_interval(np.bincount(label, self.num, c), np.bincount(label, self.den, c))
+        num, den, stratum = self.ratio.num, self.ratio.den, self.ratio.stratum
+        is_by_class = stratum is None or bool((stratum == label)[self.ratio.scored].all())
+        if num.dtype == bool and is_by_class:  # a plain proportion within each class
+            lo, hi = proportion_interval(np.bincount(label, num, c), np.bincount(label, den, c))
         for i, name in zip(slices.classes, slices.class_names, strict=True):
             low, high = (float(e) if np.isfinite(e) else None for e in (lo[i], hi[i]))
             counts = (int(n[i]), int(skipped[i]))
@@ -322,25 +306,25 @@ class Sampler:
         """
         if column.by_wilson:
             return "wilson"
-        model, metric = column.model, column.metric
-        self._pairs.count(model, metric, column.scored)
+        model, metric, ratio = column.model, column.metric, column.ratio
+        self._pairs.counted.add(model, metric, ratio.scored)
         clusters = self._bootstrap.clusters
         if clusters is None:
-            percentiles = have_percentiles(column.ratio, self._bootstrap.cells, column.scale)
+            percentiles = have_percentiles(ratio, self._bootstrap.cells, column.scale)
         else:
-            percentiles = have_cluster_percentiles(column.ratio, self._slices.masks, clusters, column.scale)
-        if column.scored.any():
+            percentiles = have_cluster_percentiles(ratio, self._slices.masks, clusters, column.scale)
+        if ratio.scored.any():
             self._wait(self._to_resample(column, percentiles))
         if clusters is not None:
             return self._add_clustered(column, percentiles, clusters)
-        if column.is_share:
-            self._pairs.add_right(model, metric, column.num)
+        if is_share(ratio):
+            self._pairs.add_right(model, metric, ratio.num.astype(bool, copy=False))
         if percentiles[0]:
             return "bootstrap"
-        if column.is_share:
+        if is_share(ratio):
             return "score"
-        if column.scored.any() and self._pairs.is_collecting:
-            self._pairs.add_changes(model, metric, changes_without(column.ratio))
+        if ratio.scored.any() and self._pairs.is_collecting:
+            self._pairs.add_changes(model, metric, changes_without(ratio))
         return "jackknife"
 
     def _add_clustered(
@@ -350,12 +334,13 @@ class Sampler:
 
         McNemar's errors of shares assume independent images.
         """
-        if column.scored.any() and self._pairs.is_collecting:
-            changes = changes_without_clusters(column.ratio, clusters)
+        ratio = column.ratio
+        if ratio.scored.any() and self._pairs.is_collecting:
+            changes = changes_without_clusters(ratio, clusters)
             self._pairs.add_changes(column.model, column.metric, changes)
         if percentiles[0]:
             return "bootstrap"
-        return "score" if column.is_share else "jackknife"
+        return "score" if is_share(ratio) else "jackknife"
 
     def _wait(self, column: _Waiting) -> None:
         self._waiting.append(column)
@@ -372,9 +357,9 @@ class Sampler:
         return _Waiting(
             column.model,
             column.metric,
-            self._compacted(column.num),
-            self._shared(column.den),
-            None if column.stratum is None else self._strata(column.stratum),
+            self._compacted(ratio.num),
+            self._shared(ratio.den),
+            None if ratio.stratum is None else self._strata(ratio.stratum),
             np.array(ends),
             percentiles,
         )
@@ -399,7 +384,7 @@ class Sampler:
             The rows of these images in the labels table.
         """
         scored = np.bincount(rows, minlength=self._slices.masks.shape[1]) > 0
-        self._pairs.count(model, metric, scored)
+        self._pairs.counted.add(model, metric, scored)
         if self._bootstrap.clusters is None:
             # In the order of the labels, which is the same for all models.
             changes = changes[np.argsort(rows, kind="stable")]

@@ -35,7 +35,7 @@ from manyhot.evaluate.result_rows import Note, unmatched_note
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slice_differences import markdown
 from manyhot.evaluate.slices import model_cases
-from manyhot.files import atomic_write
+from manyhot.files import write_text
 from manyhot.formats import detect
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import RESAMPLES, AtLeast, Between, OptionName, PythonOnly, Resamples, Seed, Shown
@@ -220,8 +220,7 @@ def compare(
 def _with_summary(comparison: Comparison, path: Path) -> Comparison:
     """Write the Markdown of a comparison."""
     check_apart(comparison.sources, path)
-    with atomic_write(path) as part:
-        part.write_text(markdown(comparison.results, comparison.margin, comparison.notes), encoding="utf-8")
+    write_text(path, markdown(comparison.results, comparison.margin, comparison.notes))
     return replace(comparison, written=(path,))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
@@ -13,7 +12,7 @@ from typing import Annotated, Literal
 import pyarrow as pa
 
 from manyhot.core.resampling import Bootstrap
-from manyhot.errors import UnknownNameError
+from manyhot.errors import UnknownNameError, did_you_mean
 from manyhot.parameters import Shown
 
 CompareWith = Annotated[str | None, Shown("MODEL")]
@@ -68,13 +67,12 @@ def check_reference(compare_with: str | None, models: Sequence[str]) -> None:
     """Raise an error if none of the models is the reference."""
     reference = reference_of(compare_with)
     if reference and reference not in models:
-        near = difflib.get_close_matches(reference, models, n=1)
         others = f"and {len(models) - _LISTED:,} more" if len(models) > _LISTED else ""
         raise UnknownNameError(
             f"There is no model {reference!r} to compare with.",
             where="`compare_with`",
             allowed=", ".join(filter(None, (*sorted(models)[:_LISTED], others))),
-            do=f"did you mean {near[0]!r}?" if near else f"pass {ALL_PAIRS} to compare all pairs",
+            do=did_you_mean(reference, models, n=1) or f"pass {ALL_PAIRS} to compare all pairs",
         )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
-import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.command import takes_fields
@@ -39,8 +38,8 @@ from manyhot.core.sets import Case, LabelSets
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import InputError
-from manyhot.evaluate.slices import case_of, labels_of
-from manyhot.tables import Alignment, Labels, Predictions, align, check_same_classes
+from manyhot.evaluate.slices import aligned_case, labels_of
+from manyhot.tables import Labels, Predictions
 from manyhot.tables.arrays import label_sets
 
 Recalibration = Literal["temperature", "vector", "isotonic"]
@@ -212,7 +211,8 @@ class Split:
         """
         if not self.n_fitted(to):
             raise nothing_to_fit("an original label" if to == "labels" else "a label set")
-        new = replace(self.predictions, model=f"{self.predictions.model}, {method} ({to})", logsumexp=None)
+        name = f"{self.predictions.model}, {method} ({to})"
+        new = replace(self.predictions, model=name, logsumexp=None, uncertainty=None)
         if method == "isotonic":
             return replace(new, **_isotonic(self.fitted, self.rest, to)), None
         if method == "temperature" and self.fitted.listed is not None:
@@ -279,10 +279,11 @@ def split(labels: Labels, predictions: Predictions, division: Division) -> Split
     MatchError
         As in `calibrate`.
     """
-    case, found = _matched(labels, predictions)
+    case, found = aligned_case(labels, label_sets(labels), predictions)
     rows, chosen = found.right, division.chosen(found.left)
-    fitted, rest = (_take(case, np.flatnonzero(part)) for part in (chosen, ~chosen))
-    return Split(fitted, rest, _rows_of(predictions, rows[~chosen]))
+    parts = (np.flatnonzero(part) for part in (chosen, ~chosen))
+    fitted, rest = (case.take(part, case.labels.take(part)) for part in parts)
+    return Split(fitted, rest, predictions.take(rows[~chosen]))
 
 
 @takes_fields
@@ -396,7 +397,7 @@ def split_for_sets(
     InputError, MatchError
         As in `conformal`.
     """
-    case, found = _matched(labels, predictions)
+    case, found = aligned_case(labels, label_sets(labels), predictions)
     if case.listed is None and not case.has_probabilities:
         raise InputError(
             NO_PROBABILITIES,
@@ -405,35 +406,6 @@ def split_for_sets(
             allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
         )
     return case, division.chosen(found.left)
-
-
-def _matched(labels: Labels, predictions: Predictions) -> tuple[Case, Alignment]:
-    """Return the images that labels and predictions share, as a case and as rows of both."""
-    check_same_classes(labels, predictions)
-    found = align(
-        labels.image_id,
-        predictions.image_id,
-        left_name=labels.name or "the labels",
-        right_name=predictions.model,
-    )
-    sets = label_sets(labels).take(found.left)
-    return case_of(sets, predictions, found, 1), found
-
-
-def _take(case: Case, rows: npt.NDArray[np.intp]) -> Case:
-    scores, listed = (None if a is None else a[rows] for a in (case.scores, case.listed))
-
-    def name(row: int) -> str:
-        return case.name(int(rows[row]))
-
-    return Case(case.labels.take(rows), case.top[rows], scores, case.kind, listed, name, link=case.link)
-
-
-def _rows_of(predictions: Predictions, rows: npt.NDArray[np.int64]) -> Predictions:
-    arrays = {name: getattr(predictions, name) for name in ("classes", "scores", "logsumexp")}
-    kept = {name: a[rows] for name, a in arrays.items() if a is not None}
-    ids = predictions.image_id.take(pa.array(rows))
-    return replace(predictions, image_id=ids, uncertainty=None, **kept)
 
 
 def _cooled_lists(new: Predictions, fitted: Case, rest: Case, to: str) -> tuple[Predictions, float]:

@@ -33,6 +33,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, one_chunk, schema
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.definitions import COUNT, INT, INTS, ITS, REAL, TEXT, TEXTS, bounds, declare_table
+from manyhot.tables.frames import concat_by_name
 
 LISTED_PAIRS = 200
 """Number of pairs of classes that are listed, the most frequent first."""
@@ -153,8 +154,7 @@ class Description(Result):
     @classmethod
     def concat(cls, parts: Sequence[Description], *, inputs: dict[str, str] | None = None) -> Description:
         """Join the descriptions of several data sets."""
-        tables = (pa.concat_tables([part.tables[name] for part in parts]) for name in cls.NAMES)
-        return cls(*tables, inputs=inputs or {})
+        return cls(**concat_by_name(part.tables for part in parts), inputs=inputs or {})
 
     def to_json(self) -> dict[str, Any]:
         """Return the rows of all tables except `rejected`, which has one row per image. NaN becomes null."""

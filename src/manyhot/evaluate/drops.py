@@ -25,6 +25,7 @@ from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.compared_pairs import DRAWN_IMAGES, ComparedPairs
 from manyhot.tables import End, ModelValue, Results, list_matrix, schema
 from manyhot.tables.definitions import COUNT, FLAG, ITS, REAL, TEXT, bounds, declare_table, interval
+from manyhot.tables.frames import null_if_nan
 from manyhot.tables.result_tables import accuracies
 
 SCALES = ("plain", "logit", "probit")
@@ -217,7 +218,7 @@ class Comparer:
         are_all = all(ComparedPairs.of(self.results.about, end[0]).are_all for end in (both.x, both.y))
         if both.x not in self._tested or both.y not in self._tested or not are_all:
             return None
-        p = [_p_matrix(self._tested[end], both.models) for end in (both.x, both.y)]
+        p = [p_matrix(self._tested[end], both.models) for end in (both.x, both.y)]
         return both.swaps(*p)
 
     def tables(self) -> dict[str, pa.Table]:
@@ -272,10 +273,10 @@ class _Both:
         if spread is not None:
             images = _over_images(float(drop.mean()), spread.mean(0), int(min(nx.min(), ny.min())))
         mean = (x.mean(), y.mean(), drop.mean(), *images, *self.families.mean_interval(drop), None)
-        rows: list[tuple[Any, ...]] = [(None, *map(_null, mean), int(nx.min()), int(ny.min()), len(x))]
+        rows: list[tuple[Any, ...]] = [(None, *map(null_if_nan, mean), int(nx.min()), int(ny.min()), len(x))]
         lo, hi = self._intervals(spread)
         for i, model in enumerate(self.models):
-            row = map(_null, (x[i], y[i], drop[i], lo[i], hi[i], *NO_INTERVAL, above[i]))
+            row = map(null_if_nan, (x[i], y[i], drop[i], lo[i], hi[i], *NO_INTERVAL, above[i]))
             rows.append((model, *row, int(nx[i]), int(ny[i]), 1))
         return [self.ends | dict(zip(_DROP, row, strict=True)) for row in rows]
 
@@ -296,11 +297,11 @@ class _Both:
         samples, n = self.samples or (None, None), min(self.at_x[3].min(), self.at_y[3].min())
         order = compare_orders(self.at_x[0], self.at_y[0], self.families, *samples, n=n)
         return self.ends | {
-            "tau": _null(order.tau),
-            "lo": _null(order.images[0]),
-            "hi": _null(order.images[1]),
-            "lo_models": _null(order.models[0]),
-            "hi_models": _null(order.models[1]),
+            "tau": null_if_nan(order.tau),
+            "lo": null_if_nan(order.images[0]),
+            "hi": null_if_nan(order.images[1]),
+            "lo_models": null_if_nan(order.models[0]),
+            "hi_models": null_if_nan(order.models[1]),
             "n_models": len(self.models),
             "n_pairs": order.n_pairs,
             "n_swapped": order.n_swapped,
@@ -346,12 +347,12 @@ _DROP = (
 def _line_columns(line: FittedLine) -> dict[str, Any]:
     return {
         "slope": line.slope,
-        "slope_lo": _null(line.slope_interval[0]),
-        "slope_hi": _null(line.slope_interval[1]),
+        "slope_lo": null_if_nan(line.slope_interval[0]),
+        "slope_hi": null_if_nan(line.slope_interval[1]),
         "intercept": line.intercept,
-        "intercept_lo": _null(line.intercept_interval[0]),
-        "intercept_hi": _null(line.intercept_interval[1]),
-        "r2": _null(line.r2),
+        "intercept_lo": null_if_nan(line.intercept_interval[0]),
+        "intercept_hi": null_if_nan(line.intercept_interval[1]),
+        "r2": null_if_nan(line.r2),
         "n": line.n,
         "n_families": line.n_families,
     }
@@ -364,7 +365,7 @@ def _where(table: pa.Table, end: End) -> pa.Table:
     return table.filter(mask)
 
 
-def _p_matrix(pairs: pa.Table, models: Sequence[str]) -> Floats:
+def p_matrix(pairs: pa.Table, models: Sequence[str]) -> Floats:
     """Return p_adjusted of all pairs of models, NaN where unknown, shape (M, M)."""
     names = pa.array(models, pa.string())
     ends = [pc.index_in(pairs[c], names) for c in ("model_a", "model_b")]
@@ -373,8 +374,3 @@ def _p_matrix(pairs: pa.Table, models: Sequence[str]) -> Floats:
     p = np.full((len(models),) * 2, np.nan)
     p[a, b] = p[b, a] = pc.fill_null(pairs["p_adjusted"], np.nan).filter(known).to_numpy()
     return p
-
-
-def _null(value: float | None) -> float | None:
-    """Return a value for a table: null if it is not a number."""
-    return None if value is None or not np.isfinite(value) else float(value)

@@ -16,6 +16,7 @@ from manyhot.data.data_sets import Source
 from manyhot.evaluate.model_answers import ModelAnswers
 from manyhot.tables import Row, schema
 from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, declare_table, interval
+from manyhot.tables.frames import concat_by_name, null_if_nan
 
 Naming = Callable[[str], str]
 
@@ -139,7 +140,7 @@ class ConsistencyTables:
     @classmethod
     def concat(cls, parts: Sequence[ConsistencyTables]) -> ConsistencyTables:
         """Return the tables of several data sets as one."""
-        return cls(*(pa.concat_tables(p.tables[name] for p in parts) for name in CONSISTENCY_TABLES))
+        return cls(**concat_by_name(part.tables for part in parts))
 
 
 CONSISTENCY_TABLES = ("error_consistency", "consistency_means", "model_map", "majority_votes")
@@ -202,15 +203,11 @@ def _pair_rows(
             "model_a": models[a],
             "model_b": models[b],
             "kappa": kappa,
-            "kappa_lo": _or_null(low),
-            "kappa_hi": _or_null(high),
+            "kappa_lo": null_if_nan(low),
+            "kappa_hi": null_if_nan(high),
             **dict(zip(("both_right", "only_a", "only_b", "both_wrong"), counts, strict=True)),
             "n": consistency.n,
         }
-
-
-def _or_null(end: float) -> float | None:
-    return None if math.isnan(end) else end
 
 
 def _mean_row(consistency: ErrorConsistency, first: ErrorConsistency | None) -> Row:
@@ -227,7 +224,7 @@ def _mean_row(consistency: ErrorConsistency, first: ErrorConsistency | None) -> 
     if first is not None:
         compared["difference"] = consistency.difference_from(first)
     for name, (value, lo, hi) in compared.items():
-        row |= {name: value, f"{name}_lo": _or_null(lo), f"{name}_hi": _or_null(hi)}
+        row |= {name: value, f"{name}_lo": null_if_nan(lo), f"{name}_hi": null_if_nan(hi)}
     return row
 
 
@@ -252,8 +249,8 @@ def _vote_rows(models: Sequence[str], votes: Sequence[MajorityVote]) -> Iterator
             "kappa": vote.kappa,
             "chosen_gain": vote.chosen_gain,
             "gain": vote.gain,
-            "gain_lo": _or_null(vote.interval[0]),
-            "gain_hi": _or_null(vote.interval[1]),
+            "gain_lo": null_if_nan(vote.interval[0]),
+            "gain_hi": null_if_nan(vote.interval[1]),
             "n": vote.n,
         }
 
@@ -320,15 +317,12 @@ def vote_sentences(rows: Sequence[Row], label: Naming = str) -> Iterator[str]:
 
 def gain_text(row: Row) -> str:
     """Return the gain of a majority vote in points, with its interval if there is one."""
-    gain, lo, hi = (
-        None if row[c] is None else f"{100 * row[c]:+.2f}" for c in ("gain", "gain_lo", "gain_hi")
-    )
-    return f"{gain} ({lo} to {hi})" if lo else f"{gain}"
+    return _text(row, "gain", "+.2f", 100)
 
 
-def _text(row: Row, name: str, form: str = ".3f") -> str:
+def _text(row: Row, name: str, form: str = ".3f", scale: int = 1) -> str:
     """Return a value with its interval, if it has one."""
     value, lo, hi = (
-        None if row[c] is None else f"{row[c]:{form}}" for c in (name, f"{name}_lo", f"{name}_hi")
+        None if row[c] is None else f"{scale * row[c]:{form}}" for c in (name, f"{name}_lo", f"{name}_hi")
     )
     return f"{value} ({lo} to {hi})" if lo else f"{value}"

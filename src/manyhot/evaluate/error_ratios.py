@@ -18,6 +18,7 @@ from manyhot.core.jackknife import Scale
 from manyhot.core.ratio_intervals import FEWEST_CASES, sampled_intervals
 from manyhot.tables import End, Results, Row, list_matrix, schema
 from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table, interval
+from manyhot.tables.frames import null_if_nan
 
 _OVER_IMAGES = f"{ITS} over images"
 
@@ -70,7 +71,7 @@ class _Values:
         some = (images >= FEWEST_CASES) & (lo < hi)  # the error of all images relative to itself is always 1
         for value, low, high, has_interval in zip(values, lo, hi, some, strict=True):
             ends = (float(low), float(high)) if has_interval else (None, None)
-            yield {name: _none_if_nan(float(value)), f"{name}_lo": ends[0], f"{name}_hi": ends[1]}
+            yield {name: null_if_nan(float(value)), f"{name}_lo": ends[0], f"{name}_hi": ends[1]}
 
 
 def error_ratios(results: Results, whole: str) -> pa.Table:
@@ -127,8 +128,8 @@ def _rows(results: Results, dataset: str, name: str, whole: str) -> Iterator[dic
             | {"model": model, "accuracy_x": acc_x, "accuracy_y": acc_y}
             | {column: value for each in intervals for column, value in each.items()}
             | {
-                "lo_models": _none_if_nan(lo),
-                "hi_models": _none_if_nan(hi),
+                "lo_models": null_if_nan(lo),
+                "hi_models": null_if_nan(hi),
                 "n_x": images_x,
                 "n_y": images_y,
                 "n_models": n_models,
@@ -152,10 +153,6 @@ def _ratio(part: _Values, whole: _Values) -> _Values:
 
 def _minus(y: _Values, x: _Values) -> _Values:
     return _Values(y.values - x.values, y.samples - x.samples)
-
-
-def _none_if_nan(value: float) -> float | None:
-    return None if np.isnan(value) else value
 
 
 def ratio_lines(rows: Sequence[Row]) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +27,7 @@ from manyhot.data.benchmarks import (
 )
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
-from manyhot.errors import UnknownNameError, UsageError
+from manyhot.errors import UnknownNameError, UsageError, did_you_mean
 from manyhot.evaluate.audited import NO_AUDIT, Audit, AuditedImages, open_audit
 from manyhot.evaluate.clusters import likely_cluster_notes
 from manyhot.evaluate.compared_pairs import check_reference, reference_of
@@ -74,8 +73,7 @@ def benchmark_of(labels: object, predictions: object) -> Benchmark | None:
     if published is not None:
         return Benchmark((published,))
     if not (Path(labels).exists() or predictions or Path(labels).suffix):
-        near = difflib.get_close_matches(name, BENCHMARKS, n=1)
-        do = f"did you mean {near[0]!r}?" if near else None
+        do = did_you_mean(name, BENCHMARKS, n=1)
         if name.startswith("timm-results"):
             do = f"these are results already: manyhot compare {name}"
         raise UnknownNameError(f"There is no benchmark {name!r}.", allowed=", ".join(BENCHMARKS), do=do)

@@ -88,23 +88,17 @@ def check_alike(models: Sequence[ShownModel]) -> None:
 def _few(p: Predictions, shown: Images) -> Predictions:
     """Return a model's top classes for the images that are shown: a file may hold 50,000 × 1,000 scores."""
     matched = align(shown.image_id, p.image_id, left_name="the images", right_name=p.model)
-    rows = np.sort(matched.right)
-    scores = None if p.scores is None else p.scores[rows]
-    total = None if p.logsumexp is None else p.logsumexp[rows]
-    classes: npt.NDArray[np.integer]
-    if p.classes is None:
+    few = p.take(np.sort(matched.right))
+    classes, scores, total = few.classes, few.scores, few.logsumexp
+    if classes is None:
         assert scores is not None
         if p.score_kind == "logit" and total is None:
             total = np.logaddexp.reduce(scores.astype(np.float32), axis=1)
         classes = np.argsort(-scores, axis=1, kind="stable")[:, :SHOWN_CLASSES]
         scores = np.take_along_axis(scores, classes, axis=1)
     else:
-        classes, scores = (
-            p.classes[rows, :SHOWN_CLASSES],
-            None if scores is None else scores[:, :SHOWN_CLASSES],
-        )
-    image_id = p.image_id.take(pa.array(rows))
-    return replace(p, image_id=image_id, classes=classes, scores=scores, logsumexp=total, uncertainty=None)
+        classes, scores = classes[:, :SHOWN_CLASSES], None if scores is None else scores[:, :SHOWN_CLASSES]
+    return replace(few, classes=classes, scores=scores, logsumexp=total, uncertainty=None)
 
 
 def classes_to_show(image_id: pa.Array, models: Sequence[ShownModel], shown: Images) -> npt.NDArray[np.int32]:

@@ -21,6 +21,7 @@ from manyhot.evaluate.result_rows import Note, pairs_table
 from manyhot.evaluate.sampled_pairs import SampledPairs
 from manyhot.evaluate.slices import ALL
 from manyhot.tables import End, ModelValue, Results, one_chunk
+from manyhot.tables.frames import with_column
 
 _SAME = 1e-6
 """Relative difference up to which two values are the same: intervals are computed from float32."""
@@ -224,8 +225,7 @@ def adjusted(pairs: pa.Table) -> pa.Table:
     adjusted = np.full(len(p), np.nan)
     for i in range(int(family.max()) + 1):
         adjusted[family.ravel() == i] = holm(p[family.ravel() == i])
-    at = pairs.column_names.index("p_adjusted")
-    return pairs.set_column(at, "p_adjusted", pa.array(adjusted, pa.float64(), from_pandas=True))
+    return with_column(pairs, "p_adjusted", pa.array(adjusted, pa.float64(), from_pandas=True))
 
 
 def join(results: Sequence[Results], *, several_models: bool = False) -> Results:

@@ -372,22 +372,12 @@ class JudgedOn:
 
     def key(self) -> str:
         """Return the hash under which judged batches are stored and looked up."""
-        labels, sets, slices, metrics = self.labels, self.sets, self.slices, self.metrics
         own = replace(self.options, metrics=None, gallery=None, clusters=None, thresholds=None)
-        about = {
-            "dataset": self.dataset,
-            "classes": (sets.n_classes, labels.class_hash, getattr(labels.class_list, "hash", "")),
-            "flags": (sets.asked_known, sets.exclusive, sets.complete),
-            "slices": (slices.names, slices.standing, slices.class_names),
-            "metrics": None if metrics is None else [metric.name for metric in metrics],
-            "options": asdict(own),
-            "thresholds": None if self.thresholds is None else self.thresholds.by_model,
-            "clusters": clusters_key(self.clusters),
-        }
-        versions = {"manyhot": __version__, "numpy": np.__version__}
-        masks = (np.packbits(slices.masks), np.asarray(slices.classes))
-        content = json.dumps([about, versions], sort_keys=True, default=str)
-        return hash_of_arrays((*_arrays_of(sets), *masks), hash_of_ids(labels.image_id), content)
+        metrics = None if self.metrics is None else [metric.name for metric in self.metrics]  # in order
+        lists = (self.labels.class_hash, self.slices.standing, np.__version__)
+        content = [self.dataset, self.about(), metrics, asdict(own), lists]
+        text = json.dumps(content, sort_keys=True, default=str)
+        return hash_of_arrays([np.asarray(self.slices.classes)], text)
 
 
 def _arrays_of(sets: LabelSets) -> tuple[npt.NDArray[Any] | None, ...]:

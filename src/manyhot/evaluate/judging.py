@@ -30,6 +30,7 @@ from manyhot.evaluate.slices import ALL, column_of, is_requested, labels_of, mak
 from manyhot.run import QUIET, Run
 from manyhot.tables import Alignment, Predictions
 from manyhot.tables.arrays import label_sets
+from manyhot.tables.frames import with_column
 from manyhot.tables.result_tables import ORIGINAL_LABELS, accuracies
 from manyhot.tables.skipped_files import fitting_models
 
@@ -199,7 +200,7 @@ def with_slice_pairs(evaluation: Evaluation, source: Source, options: JudgeOptio
     for name, judge in judges.items():
         table = judge.finish().pairs
         column = pa.repeat(pa.scalar(name, pa.string()), len(table))
-        pairs.append(table.set_column(table.column_names.index("slice"), "slice", column))
+        pairs.append(with_column(table, "slice", column))
     about = {**evaluation.metadata, DISJOINT: json.dumps({source.name: _disjoint(masks)})}
     return replace(evaluation, pairs=pa.concat_tables(pairs), metadata=about)
 

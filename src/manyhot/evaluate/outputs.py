@@ -10,7 +10,7 @@ import pyarrow as pa
 from manyhot import tables
 from manyhot.classes import ClassList
 from manyhot.errors import InputError, MissingExtraError, first_names
-from manyhot.files import atomic_write
+from manyhot.files import write_text
 from manyhot.formats.writing import PathLike
 from manyhot.tables import Results
 from manyhot.tables.own_classes import own_list
@@ -42,8 +42,7 @@ def write_tables(
         path = Path(out) / f"{name}.parquet"
         written.append(tables.write(table, path, name, call=call, inputs=inputs, about=run))
         path = Path(out) / f"{name}.csv"
-        with atomic_write(path) as part:
-            part.write_text(to_csv(table), encoding="utf-8", newline="\n")
+        write_text(path, to_csv(table))
         written.append(path)
     _remove(out, set(MADE) - set(filled))
     return written
@@ -62,8 +61,7 @@ def write_own_classes(lists: Iterable[ClassList | None], out: PathLike) -> list[
     written = []
     for i, classes in enumerate(own.values()):
         path = Path(out) / ("classes.txt" if len(own) == 1 else f"classes-{i + 1}.txt")
-        with atomic_write(path) as part:
-            part.write_text("".join(f"{key}\n" for key in classes.keys), encoding="utf-8", newline="\n")
+        write_text(path, "".join(f"{key}\n" for key in classes.keys))
         written.append(path)
     return written
 

@@ -23,6 +23,7 @@ from manyhot.evaluate.slices import ALL
 from manyhot.evaluate.terminal import spaced
 from manyhot.report.text import Metric, metrics_of
 from manyhot.tables import End, ModelValue, Results
+from manyhot.tables.frames import null_if_nan
 
 NOISE = 0.05
 """Minimum p, after Holm's correction, for a model to be within noise of the best."""
@@ -162,7 +163,7 @@ def _difference(
     (dataset, metric, name), values = end, results.values_at[end]
     a, b = values[reference], values[model]
     row = pairs.get(frozenset((reference, model)), {})
-    lo, hi, p = (_defined(row.get(name)) for name in ("lo", "hi", "p"))
+    lo, hi, p = (null_if_nan(row.get(name)) for name in ("lo", "hi", "p"))
     difference = b.value - a.value if same else math.nan
     reverse = bool(row) and _is_reversed(row, reference, difference)
     if row.get("estimator"):  # of an audit: estimated from paired differences, not from the two values
@@ -184,10 +185,6 @@ def _is_reversed(row: Mapping[str, Any], reference: str, difference: float) -> b
     """
     product = row["difference"] * difference
     return bool(product < 0 or (product == 0 and row["model_a"] != reference))
-
-
-def _defined(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else float(value)
 
 
 def _pairs_at(results: Results, end: End, model: str) -> Mapping[frozenset[str], Mapping[str, Any]]:

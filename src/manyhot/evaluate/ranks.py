@@ -139,8 +139,6 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     }
     without = [m for m in dataset_models(results, end[0]) if m not in at]
     instead = leading_metric(results, end[0], without) if without else ""
-    without = [m for m in dataset_models(results, end[0]) if m not in at]
-    instead = leading_metric(results, end[0], without) if without else ""
     tested = at_end(results.pairs, end)["p_adjusted"]
     about = {
         "images": images,

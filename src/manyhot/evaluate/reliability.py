@@ -24,6 +24,7 @@ from manyhot.evaluate.audited_case import AuditedCase
 from manyhot.evaluate.requirements import case_for, entries_of
 from manyhot.tables import schema
 from manyhot.tables.definitions import AUDITED, COUNT, ITS, REAL, TEXT, bounds, declare_table
+from manyhot.tables.frames import null_if_nan
 
 EVENTS = ("label", "set")
 """What makes the top class right: being the original label, or in the label set."""
@@ -234,12 +235,12 @@ def audited_reliability(images: AuditedImages, dataset: str, model: str, case: A
                 "to": _EDGES[i, 1],
                 "confidence": float(np.clip(confidence.value[i], *_EDGES[i])),
                 "right": float(np.clip(right.value[i], 0, 1)),
-                "lo": _or_none(lo[i]),
-                "hi": _or_none(hi[i]),
+                "lo": null_if_nan(lo[i]),
+                "hi": null_if_nan(hi[i]),
                 "n": int(n[i]),
                 "estimator": images.audit.estimator,
                 "n_audited": int(n_audited[i]),
-                "alone": _or_none(right.alone[i]),
+                "alone": null_if_nan(right.alone[i]),
             }
 
 
@@ -304,7 +305,3 @@ class _Bins:
         total = (self.inside & audited.scored) @ sample.weights
         size = 1 / np.where(total > 0, total, np.inf)
         return reserve_of(size, self._masks, sample, population=self._images.audit.population)
-
-
-def _or_none(x: float) -> float | None:
-    return None if np.isnan(x) else float(x)

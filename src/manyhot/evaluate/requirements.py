@@ -170,11 +170,6 @@ def what_differs(results: pa.Table, notes: Iterable[tuple[str, str]], *, is_defa
     """
     if is_default and (text := _different_defaults(results)):
         yield text
-    yield from _across_links(notes)
-
-
-def _across_links(notes: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Yield a note if probabilities of some models are sigmoids and those of others a softmax."""
     models: dict[str, dict[str, None]] = {"sigmoid": {}, "softmax": {}}
     for model, text in notes:
         for link, names in models.items():

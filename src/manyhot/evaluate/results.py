@@ -61,6 +61,7 @@ from manyhot.report.text import counted
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Results, schema
+from manyhot.tables.frames import concat_by_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,9 +145,9 @@ class Evaluation(Result):
             pa.concat_tables([p.results for p in parts]),
             pa.concat_tables([p.pairs for p in parts]),
             pa.concat_tables([p.samples for p in parts]),
-            confidence=_concat([p.confidence for p in parts]),
-            per_class=_concat([p.per_class for p in parts]),
-            posterior=_concat([p.posterior for p in parts]),
+            confidence=concat_by_name(p.confidence for p in parts),
+            per_class=concat_by_name(p.per_class for p in parts),
+            posterior=concat_by_name(p.posterior for p in parts),
             judged=tuple(j for p in parts for j in p.judged),
             _shown=frozenset().union(*(p._shown for p in parts)),
             metadata={
@@ -325,7 +326,7 @@ class Evaluation(Result):
         if not self.judged:
             return written
         comparison = self.comparison
-        made = {name: pa.concat_tables(parts) for name, parts in _described(self.judged)}
+        made = concat_by_name(j.describe().tables for j in self.judged if not j.is_proposed)
         made |= comparison.tables | {"models": comparison.results.models} | dict(self.confidence)
         made |= {**self.per_class, **self.posterior, "error_ratios": self.error_ratios}
         written += write_tables(made, out, call=run.call, inputs=self.inputs, results=self.results)
@@ -351,19 +352,6 @@ class Evaluation(Result):
         if not pictured:
             (out / CLASS_PICTURES).unlink(missing_ok=True)
         return [*write_pictures(pictures, out / PICTURES), *pictured, *gallery]
-
-
-def _concat(parts: Sequence[Mapping[str, pa.Table]]) -> dict[str, pa.Table]:
-    """Join tables by name."""
-    names = dict.fromkeys(name for part in parts for name in part)
-    return {name: pa.concat_tables([part[name] for part in parts if name in part]) for name in names}
-
-
-def _described(judged: Sequence[JudgedData]) -> Iterator[tuple[str, list[pa.Table]]]:
-    """Yield the tables of label sets by name, of each data set."""
-    described = [j.describe().tables for j in judged if not j.is_proposed]
-    for name in described[0] if described else ():
-        yield name, [tables[name] for tables in described]
 
 
 _SHOWN = 8

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections import UserDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
-from manyhot.core.array_types import Bools, Bytes, Floats, Floats32, Ints
+from manyhot.core.array_types import Bools, Floats, Floats32, Ints
 from manyhot.core.model_pairs import (
     PairTable,
     compare_pairs,
@@ -131,8 +132,13 @@ class CountedImages:
         return self._image_id.take(pa.array(self._order))
 
 
-def samples_table(dataset: str, samples: Mapping[Key, Floats32], counted: CountedImages) -> pa.Table:
-    """Return the samples table of resampled values by model, metric and slice."""
+def samples_table(
+    dataset: str,
+    samples: Mapping[Key, Floats32],
+    counted: CountedImages,
+    more: Mapping[str, Sequence[Any]] | None = None,
+) -> pa.Table:
+    """Return the samples table of resampled values by model, metric and slice, with more columns if any."""
     models, metrics, slices = zip(*samples, strict=True) if samples else ((), (), ())
     offsets = np.cumsum([0, *map(len, samples.values())], dtype=np.int32)
     flat = np.concatenate([np.empty(0, np.float32), *samples.values()])
@@ -146,48 +152,31 @@ def samples_table(dataset: str, samples: Mapping[Key, Floats32], counted: Counte
         "images": pa.array(images, pa.string()),
     }
     every = schema("samples")
+    columns |= {name: pa.array(values, every.field(name).type) for name, values in (more or {}).items()}
     return pa.table({f.name: columns.get(f.name, pa.nulls(len(samples), f.type)) for f in every}, every)
 
 
-def _as_bytes(bits: npt.NDArray[np.uint8] | None) -> bytes | None:
-    return None if bits is None else bits.tobytes()
-
-
-class _CompactValues(MutableMapping[_Pair, Floats32]):
+class _CompactValues(UserDict[_Pair, Any]):
     """Values of the images by metric and model, kept in a byte each where few of them differ.
 
     For 1.28 million images, that is 1.3 instead of 5.1 MB.
     """
 
-    def __init__(self) -> None:
-        self._kept: dict[_Pair, Floats32 | tuple[Floats32, Bytes]] = {}
-
     def __getitem__(self, pair: _Pair) -> Floats32:
-        kept = self._kept[pair]
-        return kept[0].take(kept[1]) if isinstance(kept, tuple) else kept
+        kept = self.data[pair]
+        values: Floats32 = kept[0].take(kept[1]) if isinstance(kept, tuple) else kept
+        return values
 
     def __setitem__(self, pair: _Pair, values: Floats32) -> None:
-        self._kept[pair] = values
+        self.data[pair] = values
         if len(values) > MANY_IMAGES:
             distinct, number = distinct_values(values)
             if len(distinct) <= FEW_VALUES:
-                self._kept[pair] = distinct, number.astype(np.uint8)
-
-    def __delitem__(self, pair: _Pair) -> None:
-        del self._kept[pair]
-
-    def __contains__(self, pair: object) -> bool:
-        return pair in self._kept
-
-    def __iter__(self) -> Iterator[_Pair]:
-        return iter(self._kept)
-
-    def __len__(self) -> int:
-        return len(self._kept)
+                self.data[pair] = distinct, number.astype(np.uint8)
 
     def sort(self, key: Callable[[_Pair], int]) -> None:
         """Put the pairs in order."""
-        self._kept = {pair: self._kept[pair] for pair in sorted(self._kept, key=key)}
+        self.data = {pair: self.data[pair] for pair in sorted(self.data, key=key)}
 
 
 class SampledPairs:
@@ -205,13 +194,15 @@ class SampledPairs:
     ----------
     is_collecting : bool
         Whether pairs may be compared.
+    counted : CountedImages
+        The images that each metric of each model counts.
     """
 
     def __init__(self, image_id: pa.Array, reference: str = "") -> None:
         self._reference = reference
         self._accuracies = frozenset(accuracies())
         self.is_collecting = True
-        self._counted = CountedImages(image_id)
+        self.counted = CountedImages(image_id)
         self._samples: dict[Key, Floats32] = {}
         self._right: dict[_Pair, npt.NDArray[np.uint8]] = {}
         self._changes = _CompactValues()
@@ -226,7 +217,7 @@ class SampledPairs:
 
     def of_models(self, models: Collection[str]) -> JudgedBatch:
         """Return what was collected for some models, for `restore`."""
-        keys, masks = self._counted.of_models(models)
+        keys, masks = self.counted.of_models(models)
         samples = {key: values for key, values in self._samples.items() if key[0] in models}
         right, changes = (
             {k: v for k, v in of.items() if k[1] in models} for of in (self._right, self._changes)
@@ -249,7 +240,7 @@ class SampledPairs:
         """Add what `of_models` returned."""
         about, arrays = batch.about, batch.arrays
         masks = {n.removeprefix("mask-"): bits for n, bits in arrays.items() if n.startswith("mask-")}
-        self._counted.restore(about["counted"], masks)
+        self.counted.restore(about["counted"], masks)
         for i, (model, metric, name) in enumerate(about["samples"]):
             self._samples[model, metric, name] = arrays["samples"][i]
         for i, (metric, model) in enumerate(about["right"]):
@@ -260,10 +251,6 @@ class SampledPairs:
             self._errors[metric, model] = error, df
         for metric in {metric for metric, _ in self._changes}:
             self._compare_waiting(metric)
-
-    def count(self, model: str, metric: str, scored: Bools) -> None:
-        """Add the images that count, shape (n,)."""
-        self._counted.add(model, metric, scored)
 
     def add_right(self, model: str, metric: str, right: Bools) -> None:
         """Add the images in the numerator of a share, shape (n,)."""
@@ -299,20 +286,17 @@ class SampledPairs:
     def samples(self, dataset: str) -> pa.Table:
         """Return the samples table, with the data that `of_samples` needs to compare models with others."""
         if not self.is_collecting or sum(c.nbytes for c in self._changes.values()) > MOST_STORED:
-            return samples_table(dataset, self._samples, self._counted)
+            return samples_table(dataset, self._samples, self.counted)
         by_changes = ((model, metric, ALL) for metric, model in self._changes)
         samples = self._samples | {key: self._samples.get(key, _NO_VALUES) for key in by_changes}
         stored = [(metric, model) if name == ALL else ("", "") for model, metric, name in samples]
-        table = samples_table(dataset, samples, self._counted)
-        columns: dict[str, list[Any]] = {
-            "counted": [self._counted.bits(*pair) for pair in stored],
-            "right": [_as_bytes(self._right.get(pair)) for pair in stored],
+        right = (self._right.get(pair) for pair in stored)
+        columns = {
+            "counted": [self.counted.bits(*pair) for pair in stored],
+            "right": [None if bits is None else bits.tobytes() for bits in right],
             "changes": [self._changes.get(pair) for pair in stored],
         }
-        for name, values in columns.items():
-            at = table.column_names.index(name)
-            table = table.set_column(at, table.field(at), pa.array(values, table.field(at).type))
-        return table
+        return samples_table(dataset, samples, self.counted, columns)
 
     @classmethod
     def of_samples(cls, samples: pa.Table) -> SampledPairs:
@@ -325,7 +309,7 @@ class SampledPairs:
         names = zip(*(table[name].to_pylist() for name in ("model", "metric")), strict=True)
         for i, ((model, metric), (counted, right)) in enumerate(zip(names, bits, strict=True)):
             scored = np.unpackbits(np.frombuffer(counted, np.uint8)).astype(bool)
-            pairs._counted.add(model, metric, scored)
+            pairs.counted.add(model, metric, scored)
             if len(values[i].values):
                 pairs._samples[model, metric, ALL] = values[i].values.to_numpy()
             if right is not None:
@@ -353,7 +337,7 @@ class SampledPairs:
             if compared.reference and compared.reference not in models:
                 continue
             # Where all models count other images, such as their own errors, no two can be compared.
-            group = self._counted.groups(metric, models)
+            group = self.counted.groups(metric, models)
             if len(np.unique(group)) == len(models):
                 continue
             reference = compared.index_in(models)
@@ -364,7 +348,7 @@ class SampledPairs:
                 table = compare_pairs(point, reference=reference, group=group, errors=errors, df=df)
             else:
                 table = self._sampled(metric, models, point, group, reference)
-            n = self._counted.n_shared(metric, models, a, b)
+            n = self.counted.n_shared(metric, models, a, b)
             if describe_metric(metric).get("unit") == "share":
                 table = with_none_apart(table, np.minimum(n, self._n_changes(metric)))
             yield pair_rows(dataset, metric, ALL, models, table, n)
@@ -382,7 +366,7 @@ class SampledPairs:
     def _error_to_reference(self, metric: str, model: str) -> tuple[float, float]:
         """Return the standard error of the difference to the reference, and its df; NaN on other images."""
         names = (self._reference, model)
-        if len(set(self._counted.groups(metric, names).tolist())) > 1:
+        if len(set(self.counted.groups(metric, names).tolist())) > 1:
             return np.nan, np.nan
         errors, df = jackknife_errors(np.stack([self._changes[metric, m] for m in names]))
         return float(errors[0, 1]), float(df[0, 1])
@@ -410,7 +394,7 @@ class SampledPairs:
         samples = np.stack([self._samples[m, metric, ALL] for m in models])
         if len(np.unique(group)) > 1 or not all((metric, m) in self._right for m in models):
             return compare_pairs(point, samples, reference=reference, group=group)
-        n = self._counted.n_counted(metric, models[0])
+        n = self.counted.n_counted(metric, models[0])
         apart = only_one_right(np.stack([self._right[metric, m] for m in models]), reference)
         errors = paired_errors(*apart, n)
         table = compare_pairs(point, samples, reference=reference, group=group, errors=errors)

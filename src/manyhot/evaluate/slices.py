@@ -232,6 +232,17 @@ def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, dep
     return Case(sets, top, None, kind, listed, name, uncertainty)
 
 
+def aligned_case(
+    labels: Labels, sets: LabelSets, predictions: Predictions, depth: int = 1
+) -> tuple[Case, Alignment]:
+    """Return the images that labels and predictions share, as a case and as rows of both."""
+    check_same_classes(labels, predictions)
+    name = labels.name or "the labels"
+    found = align(labels.image_id, predictions.image_id, left_name=name, right_name=predictions.model)
+    aligned = sets if not found.left_only else sets.take(found.left)
+    return case_of(aligned, predictions, found, depth), found
+
+
 def ascends(rows: npt.NDArray[np.int64]) -> bool:
     """Return whether the rows are in ascending order."""
     return bool((rows[1:] > rows[:-1]).all())
@@ -437,15 +448,7 @@ def _beside(
     labels: Labels, sets: LabelSets, predictions: Predictions, depth: int, checked: SkippedFiles | None
 ) -> ModelCase:
     """Return predictions with the label sets of their images; `checked` collects doubts about their order."""
-    check_same_classes(labels, predictions)
-    alignment = align(
-        labels.image_id,
-        predictions.image_id,
-        left_name=labels.name or "the labels",
-        right_name=predictions.model,
-    )
-    aligned = sets if not alignment.left_only else sets.take(alignment.left)
-    case = case_of(aligned, predictions, alignment, depth)
+    case, alignment = aligned_case(labels, sets, predictions, depth)
     if checked is not None:
         check_and_note_order(case, predictions, alignment, checked)
     return ModelCase(predictions.model, case, np.asarray(alignment.left))

@@ -447,7 +447,7 @@ def order_lines(ranks: Sequence[Row]) -> Iterator[str]:
             *_ends(r),
             _number(r["tau"]),
             f"{r['n_swapped']:,} of {r['n_pairs']:,}",
-            _beyond(r["n_beyond_noise"]),
+            "–" if r["n_beyond_noise"] is None else str(r["n_beyond_noise"]),
         )
         for r in ranks
     ]
@@ -457,10 +457,6 @@ def order_lines(ranks: Sequence[Row]) -> Iterator[str]:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _beyond(n: int | None) -> str:
-    return "–" if n is None else str(n)
 
 
 def _ends(row: Row) -> tuple[str, str]:

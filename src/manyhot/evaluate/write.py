@@ -297,13 +297,9 @@ def _paper_tables(report_tables: ReportTables) -> dict[str, pa.Table]:
     made["swaps"] = report_tables["swaps"].filter(pc.fill_null(report_tables["swaps"]["beyond_noise"], False))
     if report_tables["datasets"].num_rows:
         made["datasets"] = report_tables["datasets"].drop(
-            [c for c in ("citation", "home") if c in _columns(report_tables)]
+            [c for c in ("citation", "home") if c in report_tables["datasets"].column_names]
         )
     return {name: _without_constants(table) for name, table in made.items() if table.num_rows}
-
-
-def _columns(report_tables: ReportTables) -> list[str]:
-    return list(report_tables["datasets"].column_names)
 
 
 def _without_constants(table: pa.Table) -> pa.Table:

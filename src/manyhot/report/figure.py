@@ -124,10 +124,6 @@ class Axis:
         """Return the position of a value on an axis drawn from `start` to `stop`."""
         return start + (value - self.lo) / (self.hi - self.lo) * (stop - start)
 
-    def nearest(self, value: float) -> float:
-        """Return the value, clipped to the axis."""
-        return min(max(value, self.lo), self.hi)
-
 
 def fences(values: Sequence[float], fewest: int = 8) -> tuple[float, float]:
     """Return Tukey's outer fences, beyond which values need not be shown: quartiles ± 3 interquartile ranges.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -60,21 +60,10 @@ def label_places(images: Images, labels: Sequence[int | None], p: Predictions) -
     places: list[LabelPlace | None] = [None] * len(images)
     for start in range(0, len(label), _PART):
         part = slice(start, start + _PART)
-        ranked = _ranked(_rows(p, matched.right[part]), label[part])
+        ranked = _ranked(p.take(matched.right[part]), label[part])
         for i, place in zip(matched.left[part].tolist(), ranked, strict=True):
             places[i] = place
     return places
-
-
-def _rows(p: Predictions, rows: Ints64) -> Predictions:
-    return replace(
-        p,
-        image_id=p.image_id.take(rows),
-        classes=None if p.classes is None else p.classes[rows],
-        scores=None if p.scores is None else p.scores[rows],
-        logsumexp=None if p.logsumexp is None else p.logsumexp[rows],
-        uncertainty=None,
-    )
 
 
 def _ranked(p: Predictions, label: Ints64) -> list[LabelPlace | None]:

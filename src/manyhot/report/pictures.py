@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from manyhot.classes import ClassList
-from manyhot.core.array_types import Ints, Ints64
+from manyhot.core.array_types import Ints
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.files import write_text
 from manyhot.report.shown_grey import is_negative, show_colours, shown_grey
@@ -341,7 +339,8 @@ def class_name(classes: ClassList | None, class_id: int) -> str:
 def best_classes(images: Images, p: Predictions) -> list[list[tuple[int, float | None]]]:
     """Return at most `TOP` top classes of each image, with their confidence."""
     matched = align(images.image_id, p.image_id, left_name="the images", right_name=p.model)
-    few = _rows(p, matched.right)
+    # Before `confidence`: a file may hold dense scores of 50,000 images, few of which are shown.
+    few = p.take(matched.right)
     confidence = few.confidence()
     classes: Ints
     if few.classes is None:
@@ -355,18 +354,6 @@ def best_classes(images: Images, p: Predictions) -> list[list[tuple[int, float |
         sure = [None] * TOP if confidence is None else confidence[row, :TOP].tolist()
         best[i] = [(c, s) for c, s in zip(classes[row].tolist(), sure, strict=False) if c >= 0]
     return best
-
-
-def _rows(p: Predictions, rows: Ints64) -> Predictions:
-    # Before `confidence`: a file may hold dense scores of 50,000 images, few of which are shown.
-    return replace(
-        p,
-        image_id=pc.take(p.image_id, pa.array(rows)),
-        classes=None if p.classes is None else p.classes[rows],
-        scores=None if p.scores is None else p.scores[rows],
-        logsumexp=None if p.logsumexp is None else p.logsumexp[rows],
-        uncertainty=None,
-    )
 
 
 def _guesses(

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from importlib.util import find_spec
 from itertools import groupby
 from typing import Any
@@ -30,6 +29,7 @@ from manyhot.files import cache_folder, write_text
 from manyhot.report import figure as theme
 from manyhot.report import svg as letters
 from manyhot.report.figure import Figure, Spec
+from manyhot.report.page import asset
 from manyhot.report.svg import lean
 
 DATA_ID = "figure-data"
@@ -147,7 +147,7 @@ def _width(figure: Figure) -> float:
 
 def style() -> str:
     """Return the CSS of figures."""
-    return theme.style() + _asset("figures.css")
+    return theme.style() + asset("figures.css")
 
 
 def start_drawing(figure: Figure) -> None:
@@ -317,7 +317,7 @@ class _Pool:
 def _script() -> str:
     # The bundle declares names of one letter, which a function keeps local. It is neither run nor fully
     # compiled before a figure becomes interactive.
-    return f"function manyhotVega() {{\n{_bundle()}\nreturn window.vegaEmbed;\n}}\n{_asset('figures.js')}"
+    return f"function manyhotVega() {{\n{_bundle()}\nreturn window.vegaEmbed;\n}}\n{asset('figures.js')}"
 
 
 def _bundle() -> str:
@@ -332,11 +332,6 @@ def _bundle() -> str:
     with contextlib.suppress(OutputError):  # without a writable cache, it is built each time
         write_text(cached, f"{hashlib.sha256(bundle.encode()).hexdigest()}\n{bundle}")
     return bundle
-
-
-@cache
-def _asset(name: str) -> str:
-    return (files("manyhot.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 _SERVE = """

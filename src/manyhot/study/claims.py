@@ -195,15 +195,15 @@ def _difference(
     claim: Claim, pairs: Sequence[PairedValues], place: tuple[str | None, str | None]
 ) -> dict[str, Any]:
     cells = [pair.cell for pair in pairs]
-    over_seeds, over_images = sum_of(seed_variances(cells)), images_variance(cells)
+    over_seeds, over_images = seed_variances(cells), images_variance(cells)
     resampled = any(cell.replicates is not None for cell in cells)
     return {
         "claim": claim.name,
         "dataset": place[0],
         "network": place[1],
         "difference": float(np.mean([cell.values.mean() for cell in cells])),
-        "variance_seeds": or_null(sum(v.variance for v in seed_variances(cells))),
-        "df_seeds": or_null(over_seeds.df),
+        "variance_seeds": or_null(sum(v.variance for v in over_seeds)),
+        "df_seeds": or_null(sum_of(over_seeds).df),
         "n_seeds": sum(len(cell.values) for cell in cells),
         "variance_images": over_images.variance if resampled else None,
         "df_images": or_null(over_images.df),

@@ -83,7 +83,12 @@ def write_study_page(
         "further": [v for v, main in verdicts if not main],
         "rule": RULE,
         "about": list(filter(None, (study.about, _compute(study, runs)))),
-        "setup": _setup(study),
+        "setup": {
+            "Arms": study.grid.arms,
+            "Data sets": study.grid.data_sets,
+            "Networks": study.grid.networks,
+            "Measures": study.measures,
+        },
         "effects": _effects(study, effects, metrics),
         "results": _results(means, table, metrics),
         "across": _across(study, means, metrics),
@@ -152,16 +157,6 @@ def _time(seconds: float) -> str:
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def _setup(study: Study) -> tuple[Terms, ...]:
-    grid = study.grid
-    return (
-        Terms("Arms", tuple(Term(a.name, a.about) for a in grid.arms)),
-        Terms("Data sets", tuple(Term(d.name, d.about) for d in grid.data_sets)),
-        Terms("Networks", tuple(Term(n.name, n.about) for n in grid.networks)),
-        Terms("Measures", tuple(Term(m.name, m.about) for m in study.measures)),
-    )
 
 
 _HEADS = (
@@ -311,22 +306,6 @@ class PageVerdict:
     word: str
     sentence: str
     evidence: str
-
-
-@dataclass(frozen=True)
-class Term:
-    """A name and its description."""
-
-    name: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Terms:
-    """Names under a title, such as the arms."""
-
-    title: str
-    terms: tuple[Term, ...]
 
 
 def _draw(

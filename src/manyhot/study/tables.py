@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -85,37 +86,20 @@ class Measurements:
 
     rows: list[tuple[str, RunMeasurement]]
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def of_seeds(self) -> dict[tuple[str, str, str, str, str], dict[int, Measurement]]:
+        """The measurement at each seed, by data set, network, arm, metric and slice."""
         found: dict[tuple[str, str, str, str, str], dict[int, Measurement]] = {}
         for _, row in self.rows:
             m = row.measurement
             key = (row.data_set, row.network, row.arm, m.metric, m.slice)
             found.setdefault(key, {})[row.seed] = m
-        object.__setattr__(self, "_by_seed", found)
+        return found
 
     def by_seed(self, place: Place, arm: str, metric: str, images: str) -> dict[int, Measurement]:
         """Return the value of an arm's metric at each seed for which it is defined."""
-        found: Mapping[int, Measurement] = self._by_seed.get((*place, arm, metric, images), {})  # type: ignore[attr-defined]
+        found = self.of_seeds.get((*place, arm, metric, images), {})
         return {seed: m for seed, m in found.items() if math.isfinite(m.value)}
-
-
-def values_of(runs: pa.Table) -> Measurements:
-    """Return the values of the table ``runs``, which has no resamples."""
-    return Measurements(
-        [
-            (
-                row["measure"],
-                RunMeasurement(
-                    row["dataset"],
-                    row["network"],
-                    row["arm"],
-                    row["seed"],
-                    Measurement(row["metric"], row["value"], row["n"], row["slice"]),
-                ),
-            )
-            for row in runs.to_pylist()
-        ]
-    )
 
 
 def collect_measurements(
@@ -212,12 +196,8 @@ def _error(measured: Measurement) -> float | None:
 def means_table(study: Study, measurements: Measurements) -> pa.Table:
     """Return the mean of each value over seeds, with its interval over seeds and images."""
     better = study_metrics(study)
-    slices: dict[tuple[str, str, str, str, str], None] = {}
-    for _, row in measurements.rows:
-        m = row.measurement
-        slices.setdefault((row.data_set, row.network, row.arm, m.metric, m.slice))
     made = []
-    for data_set, network, arm, metric, images in slices:
+    for data_set, network, arm, metric, images in measurements.of_seeds:
         found = measurements.by_seed((data_set, network), arm, metric, images)
         if not found:
             continue

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list, class_list_of, from_keys
+from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.array_types import Ints, Ints32
 from manyhot.core.sets import NO
 from manyhot.errors import InputError, MatchError
@@ -35,7 +35,7 @@ from manyhot.tables.class_values import (
 )
 from manyhot.tables.frames import BY_POSITION
 from manyhot.tables.label_values import LabelValues, columns_of_values, values_kind
-from manyhot.tables.own_classes import are_numbers, note_on_columns, own_list
+from manyhot.tables.own_classes import are_numbers, list_of_table, note_on_columns, own_list
 from manyhot.tables.score_columns import with_scores
 
 
@@ -119,7 +119,9 @@ def as_predictions(
         If data frames have different classes.
     """
     tables, parts = read_models(predictions)
-    parts = [_in_rows(part, rows) for part in with_scores(parts, lists=[classes, *map(_list_of, tables)])]
+    parts = [
+        _in_rows(part, rows) for part in with_scores(parts, lists=[classes, *map(list_of_table, tables)])
+    ]
     if ids is not None:
         _, *parts = align_models([FramePart(None, "ids", ids)], parts)
     parts, columns = in_class_order(parts, classes)
@@ -146,14 +148,14 @@ def as_tables(
     tables, parts = read_models(predictions)
     is_table = isinstance(labels, Labels)
     read = [] if is_table else [read_frame_part(labels, "labels"), read_label(label)]
-    lists = [classes, *map(_list_of, [labels] * is_table + tables)]
+    lists = [classes, *map(list_of_table, [labels] * is_table + tables)]
     parts = [_in_rows(part, rows) for part in with_scores(parts, read, lists)]
     unnamed = [not _has_names(part) for part in parts] if classes is None else []
     if isinstance(labels, Labels):
         if label is not None:
             raise InputError("`label` is only for label sets in lists or arrays.", do="pass `images` instead")
         is_open = labels.assumed or (labels.class_list is not None and not labels.class_list.is_complete)
-        classes = classes or (None if is_open else _list_of(labels))
+        classes = classes or (None if is_open else list_of_table(labels))
         all_named = labels.class_list is not None and all(map(_has_names, parts))
         parts, columns = in_class_order(parts, classes, sort=all_named)
         if not is_open:
@@ -162,7 +164,7 @@ def as_tables(
         size = 0 if is_open else labels.n_classes
         made = [prediction_of(p, size, score_kind, own, ids if p.ids is None else None) for p in parts]
         return _with_note(labels, made, unnamed), tables + made
-    classes = classes or next((c for t in tables if (c := _list_of(t))), None)
+    classes = classes or next((c for t in tables if (c := list_of_table(t))), None)
     own_parts = [_in_rows(part, rows) for part in read]
     parts = align_models(own_parts, parts)
     # What has no names refers to the order of the columns beside it.
@@ -228,10 +230,6 @@ def _has_images(own: pa.Array, ids: pa.Array) -> bool:
 def _has_names(part: FramePart) -> bool:
     """Return whether classes are names, so that the order of columns does not matter."""
     return part.values is None or part.names is not None or has_texts(part.values)
-
-
-def _list_of(table: Labels | Predictions) -> ClassList | None:
-    return table.class_list or class_list_of(table.class_hash)
 
 
 def _has_list(table: Predictions) -> bool:

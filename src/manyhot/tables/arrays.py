@@ -20,6 +20,7 @@ from manyhot.tables import (
     Objects,
     one_chunk,
 )
+from manyhot.tables.frames import with_column
 
 
 def label_sets(labels: Labels) -> LabelSets:
@@ -130,8 +131,7 @@ def at_threshold(labels: Labels, threshold: float) -> Labels:
     decided = ~np.isnan(values)
     state[decided] = np.where(values[decided] >= np.float32(threshold), "yes", "no")
     column = pa.ListArray.from_arrays(lists.offsets, pa.array(state, pa.string()))
-    table = labels.table.set_column(labels.table.column_names.index("state"), "state", column)
-    return replace(labels, table=table)
+    return replace(labels, table=with_column(labels.table, "state", column))
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from manyhot._version import __version__
-from manyhot.errors import InputError
+from manyhot.errors import InputError, did_you_mean
 from manyhot.files import write_text
 
 DESCRIPTION = "campaign.json"
@@ -186,12 +185,11 @@ def _check_version(content: Mapping[str, Any], path: Path) -> None:
 def _check_keys(content: Mapping[str, Any], keys: Mapping[str, str], path: Path) -> None:
     unknown = sorted(set(content) - set(keys))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], keys, n=1)
         raise InputError(
             f"A campaign has no key {unknown[0]!r}.",
             where=path,
             allowed=", ".join(keys),
-            do=f"did you mean {near[0]!r}?" if near else "drop it",
+            do=did_you_mean(unknown[0], keys, n=1) or "drop it",
         )
     missing = [key for key in keys if key not in content]
     if missing:

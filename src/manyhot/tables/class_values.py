@@ -190,16 +190,13 @@ def has_texts(values: Any) -> bool:
     kind = getattr(getattr(values, "dtype", None), "kind", "")
     if kind in ("b", "i", "u", "f", "U") or is_sparse(values) or hasattr(values, "detach"):
         return kind == "U"
-    first = next((v for v in _listed(values) if v is not None and (isinstance(v, str) or np.size(v))), None)
+    rows = values if hasattr(values, "__iter__") else ()
+    first = next((v for v in rows if v is not None and (isinstance(v, str) or np.size(v))), None)
     if isinstance(first, set | frozenset):
         first = next(iter(first), None)
     elif first is not None and not isinstance(first, str) and np.ndim(first) == 1:
         first = first[0]
     return isinstance(first, str)
-
-
-def _listed(values: Any) -> Iterator[Any]:
-    return iter(values if hasattr(values, "__iter__") else ())
 
 
 def with_ids(

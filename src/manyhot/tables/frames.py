@@ -6,7 +6,7 @@ are used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import ReferenceType, ref
@@ -87,6 +87,24 @@ def one_chunk(values: pa.ChunkedArray) -> pa.Array:
     """Return a column as one array."""
     combined = values.combine_chunks()
     return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
+
+
+def with_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """Return a table with other values in one of its columns."""
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+def concat_by_name(parts: Iterable[Mapping[str, pa.Table]]) -> dict[str, pa.Table]:
+    """Join the tables of several parts by name."""
+    found: dict[str, list[pa.Table]] = {}
+    for name, table in (item for part in parts for item in part.items()):
+        found.setdefault(name, []).append(table)
+    return {name: pa.concat_tables(tables) for name, tables in found.items()}
+
+
+def null_if_nan(value: float | None) -> float | None:
+    """Return a number for a table: null if it is undefined."""
+    return None if value is None or np.isnan(value) else float(value)
 
 
 def examples(ids: pa.Array, count: int = 2) -> str:

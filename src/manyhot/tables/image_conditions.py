@@ -139,16 +139,13 @@ def _compared(spec: str, values: pa.Array, what: str) -> Bools:
     return mask
 
 
-def _flat(values: pa.Array) -> pa.Array:
-    return pc.list_flatten(values) if _is_list(values) else values
-
-
 def _is_list(values: pa.Array) -> bool:
     return bool(pa.types.is_list(values.type) or pa.types.is_large_list(values.type))
 
 
 def _texts(values: pa.Array) -> pa.Array:
-    return _flat(values).cast(pa.string())
+    flat = pc.list_flatten(values) if _is_list(values) else values
+    return flat.cast(pa.string())
 
 
 def natural_order(value: str) -> tuple[tuple[str, float], ...]:

@@ -346,10 +346,8 @@ def _pairs(left: pa.Array, right: pa.Array, *, by_end: bool = False) -> Matching
     if by_end:
         rest = [np.flatnonzero(at < 0) for at in (own, theirs)]
         keys = [side.take(pa.array(rows)) for side, rows in zip((left, right), rest, strict=True)]
-        for a, b in _by_end(keys[0], keys[1]):
-            found.append((rest[0][a], rest[1][b]))
-        for b, a in _by_end(keys[1], keys[0]):
-            found.append((rest[0][a], rest[1][b]))
+        found += [(rest[0][a], rest[1][b]) for a, b in _by_end(keys[0], keys[1])]
+        found += [(rest[0][a], rest[1][b]) for b, a in _by_end(keys[1], keys[0])]
     width = max(len(right), 1)
     pairs = np.unique(np.concatenate([a * width + b for a, b in found]))
     return Matching(pairs // width, pairs % width)

@@ -141,10 +141,6 @@ def _lists(p: Floats, valid: Bools, there: Bools) -> dict[str, pa.Array]:
     return {name: pa.ListArray.from_arrays(offsets, column) for name, column in flat.items()}
 
 
-def _add_up(values: Floats) -> Bools:
-    return np.asarray(np.abs(values.sum(axis=1) - 1) <= SLACK)
-
-
 def _check_counts(values: Floats, ids: pa.Array, where: object) -> None:
     wrong = ~((values >= 0) & (values == np.rint(values)) & np.isfinite(values) & (values < 2**31))
     _refuse(wrong, values, ids, where, "A count of votes is not a whole number of at least 0.", "0, 1, 2, …")
@@ -153,7 +149,7 @@ def _check_counts(values: Floats, ids: pa.Array, where: object) -> None:
 def _check_shares(values: Floats, ids: pa.Array, where: object) -> None:
     wrong = ~((values >= 0) & (values <= 1 + SLACK))
     _refuse(wrong, values, ids, where, "A vote share is not between 0 and 1.", "0 to 1")
-    off = ~_add_up(values)
+    off = ~(np.abs(values.sum(axis=1) - 1) <= SLACK)
     if off.any():
         row = int(np.argmax(off))
         raise InputError(

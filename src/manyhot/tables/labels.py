@@ -17,15 +17,35 @@ import pyarrow.compute as pc
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import InputError, MatchError, and_more
 from manyhot.tables.definitions import STATES
-from manyhot.tables.frames import check_range, check_unique, one_chunk
+from manyhot.tables.frames import check_range, check_unique, one_chunk, with_column
 from manyhot.tables.image_ids import AUTO, Renamed, ids_like
 from manyhot.tables.schemas import check, metadata, metadata_number, write
 
 _Table = TypeVar("_Table", "Labels", "Images")
 
 
+class _OfImages:
+    """A table with a row for each image."""
+
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def image_id(self) -> pa.Array:
+        """The ids, one per image."""
+        return one_chunk(self.table["image_id"])
+
+    def to_polars(self) -> Any:
+        """Return the table as a polars.DataFrame."""
+        import polars as pl
+
+        return pl.from_arrow(self.table)
+
+
 @dataclass(frozen=True, eq=False)
-class Labels:
+class Labels(_OfImages):
     """The label sets of a data set: a labels table with its metadata.
 
     Attributes
@@ -77,16 +97,8 @@ class Labels:
         check_unique(self.image_id, self.name or "labels")
         _check_lists(self)
 
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
-
     def __repr__(self) -> str:
         return f"Labels({self.name!r}, {len(self):,} images, {self.n_classes:,} classes)"
-
-    @cached_property
-    def image_id(self) -> pa.Array:
-        """The ids, one per image."""
-        return one_chunk(self.table["image_id"])
 
     @property
     def are_original(self) -> bool:
@@ -100,12 +112,6 @@ class Labels:
         return bool(pc.all(pc.equal(lengths, has_label)).as_py()) and flat.equals(
             label.drop_null().cast(pa.int32())
         )
-
-    def to_polars(self) -> Any:
-        """Return the table as a polars.DataFrame."""
-        import polars as pl
-
-        return pl.from_arrow(self.table)
 
     def with_labels(self, images: Images, match: str = AUTO) -> Labels:
         """Return the labels with missing original labels filled in from an images table.
@@ -142,7 +148,7 @@ class Labels:
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
+class Images(_OfImages):
     """An images table, or the row order of a predictions array: ids, and original labels if known.
 
     `class_list` is the class list of the original labels in the file, as in `Labels`.
@@ -156,16 +162,8 @@ class Images:
         object.__setattr__(self, "table", check(self.table, "images", where=self.name or None))
         check_unique(self.image_id, self.name or "images")
 
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
-
     def __repr__(self) -> str:
         return f"Images({self.name!r}, {len(self):,} images)"
-
-    @cached_property
-    def image_id(self) -> pa.Array:
-        """The ids, one per image."""
-        return one_chunk(self.table["image_id"])
 
     @cached_property
     def label(self) -> pa.Array | None:
@@ -181,12 +179,6 @@ class Images:
             If an image has a different original label in the other table.
         """
         return _with_labels(self, images)
-
-    def to_polars(self) -> Any:
-        """Return the table as a polars.DataFrame."""
-        import polars as pl
-
-        return pl.from_arrow(self.table)
 
 
 _HasIds = TypeVar("_HasIds", Labels, Images)
@@ -214,8 +206,7 @@ def with_ids_like(
     like = ids_like(table.image_id, ids, name=name, other_name=other_name, match=match)
     if not like.n:
         return table, like
-    column = table.table.column_names.index("image_id")
-    return replace(table, table=table.table.set_column(column, "image_id", like.ids)), like
+    return replace(table, table=with_column(table.table, "image_id", like.ids)), like
 
 
 def sorted_by_id(table: _Table) -> _Table:
@@ -253,7 +244,7 @@ def zeros_listed(table: pa.Table, c: int) -> pa.Table:
         ),
     }
     for name, column in columns.items():
-        table = table.set_column(table.column_names.index(name), name, column)
+        table = with_column(table, name, column)
     return table
 
 
@@ -400,8 +391,7 @@ def _with_labels(table: _HasIds, images: Images) -> _HasIds:
         return replace(table, table=table.table.append_column("label", theirs))
     own = one_chunk(table.table["label"])
     _check_same_label(table, own, theirs)
-    column = table.table.column_names.index("label")
-    return replace(table, table=table.table.set_column(column, "label", pc.coalesce(own, theirs)))
+    return replace(table, table=with_column(table.table, "label", pc.coalesce(own, theirs)))
 
 
 def _check_same_label(labels: Labels | Images, own: pa.Array, theirs: pa.Array) -> None:

@@ -13,7 +13,7 @@ from manyhot.classes import ClassList, class_list, class_list_of, classes_seen
 from manyhot.core.array_types import Ints, Ints32
 from manyhot.errors import MatchError, first_names
 from manyhot.tables.class_list_unions import find_class, followed_by, keys_not_in, sorted_by_key, union_of
-from manyhot.tables.frames import one_chunk
+from manyhot.tables.frames import one_chunk, with_column
 from manyhot.tables.labels import Images, Labels, with_zeros
 from manyhot.tables.predictions import Predictions
 from manyhot.tables.schemas import metadata
@@ -82,7 +82,7 @@ class JoinedClasses:
             If an image has a class that is not in the list. If the caller passed the list, only if none of
             the classes is in it.
         """
-        own = _list_of(labels)
+        own = list_of_table(labels)
         if own is None and labels.class_hash not in ("", self._hash):
             return labels  # another list, of which only the hash is known
         at = self._positions(own)
@@ -95,10 +95,7 @@ class JoinedClasses:
         if at is not None:
             lists = one_chunk(table["classes"])
             self._check_listed(at, lists.flatten().to_numpy(), labels)
-            flat = pa.array(at[lists.flatten().to_numpy()], pa.int32())
-            position = table.column_names.index("classes")
-            offsets = pc.subtract(lists.offsets, lists.offsets[0])
-            table = table.set_column(position, "classes", pa.ListArray.from_arrays(offsets, flat))
+            table = with_column(table, "classes", _renumbered(lists, at))
             table = _with_label(table, at)
             table = _with_conflicts(table, at)
         return replace(
@@ -124,7 +121,7 @@ class JoinedClasses:
         MatchError
             If the model has no scores for a class, or predicts classes that are not in the list.
         """
-        own = _list_of(predictions)
+        own = list_of_table(predictions)
         if own is None and self.columns is not None:
             own, predictions = self.columns, self._in_columns(predictions, self.columns)
         if self.classes is None or own is None or own.hash == self._hash:
@@ -151,7 +148,7 @@ class JoinedClasses:
 
     def note_on(self, predictions: Predictions) -> str:
         """Return what is assumed about classes without names, or left out of a model; empty if nothing is."""
-        own, listed = _list_of(predictions), self.classes
+        own, listed = list_of_table(predictions), self.classes
         absent = predictions.unlisted
         if self.selects and predictions.is_dense and own is not None and listed is not None:
             absent += tuple(own.keys[i] for i in range(len(own)) if find_class(own, i, listed) is None)
@@ -168,7 +165,7 @@ class JoinedClasses:
                 f"among the classes of the predictions: {first_names(self.classes.keys, _EXAMPLES)}; write "
                 "the names into the labels, or pass `classes` in the order of the numbers"
             )
-        if self.columns is None or _list_of(predictions) is not None:
+        if self.columns is None or list_of_table(predictions) is not None:
             return ""
         return note_on_columns(self.columns)
 
@@ -205,7 +202,7 @@ class JoinedClasses:
         return np.array([-1 if i is None else i for i in at], np.int32)
 
     def _check_listed(self, at: Ints, flat: Ints, labels: Labels) -> None:
-        own = _list_of(labels)
+        own = list_of_table(labels)
         absent = np.unique(flat[at[flat] < 0])
         if own is not None and self.classes is not None and len(absent):
             raise MatchError(
@@ -241,7 +238,7 @@ def note_on_columns(columns: ClassList) -> str:
 
 def scored_classes(model: Predictions | None) -> ClassList | None:
     """Return the classes for which a model has scores; None if they have no names or are not all scored."""
-    return _list_of(model) if model is not None and model.is_dense else None
+    return list_of_table(model) if model is not None and model.is_dense else None
 
 
 def join_classes(
@@ -274,7 +271,7 @@ def join_classes(
         occur only in the predictions are appended, sorted.
     """
     lists = [t.class_list for t in (labels, images) if t is not None and t.class_list is not None]
-    model = _list_of(first) if first is not None else None
+    model = list_of_table(first) if first is not None else None
     width = 0 if first is None or first.assumed else first.n_classes
     if not lists and labels is not None and labels.assumed:
         if not labels.class_hash:
@@ -365,14 +362,14 @@ def selected_labels(labels: Labels, classes: ClassList | None) -> Labels:
     MatchError
         As in `JoinedClasses.of_labels`.
     """
-    if classes is None or _list_of(labels) is None or labels.class_hash == classes.hash:
+    if classes is None or list_of_table(labels) is None or labels.class_hash == classes.hash:
         return labels
     return JoinedClasses(len(classes), classes, selects=True).of_labels(labels)
 
 
 def shares_classes(labels: Labels, classes: ClassList) -> bool:
     """Return whether labels name their classes, and a list contains some of these."""
-    own = _list_of(labels)
+    own = list_of_table(labels)
     return own is not None and len(keys_not_in(own, classes)) < len(own)
 
 
@@ -381,7 +378,7 @@ def over_list_of(labels: Labels, other: Labels) -> Labels:
 
     Otherwise, they are unchanged. A list of names that occur in a file may lack classes of the other list.
     """
-    own, target = _list_of(labels), _list_of(other)
+    own, target = list_of_table(labels), list_of_table(other)
     if own is None or target is None or own.hash == target.hash or keys_not_in(own, target):
         return labels
     if own.is_complete and keys_not_in(target, own):
@@ -389,22 +386,25 @@ def over_list_of(labels: Labels, other: Labels) -> Labels:
     return JoinedClasses(len(target), target).of_labels(labels)
 
 
-def _list_of(table: Labels | Predictions) -> ClassList | None:
+def list_of_table(table: Labels | Predictions) -> ClassList | None:
+    """Return the class list of label sets or predictions; None if it is not known."""
     return table.class_list or class_list_of(table.class_hash)
 
 
 def _with_conflicts(table: pa.Table, at: Ints32) -> pa.Table:
     if "conflicts" not in table.column_names:
         return table
-    lists = one_chunk(table["conflicts"])
+    return with_column(table, "conflicts", _renumbered(one_chunk(table["conflicts"]), at))
+
+
+def _renumbered(lists: pa.ListArray, at: Ints32) -> pa.ListArray:
     flat = pa.array(at[lists.flatten().to_numpy()], pa.int32())
     offsets = pc.subtract(lists.offsets, lists.offsets[0])
-    column = pa.ListArray.from_arrays(offsets, flat, mask=lists.is_null())
-    return table.set_column(table.column_names.index("conflicts"), "conflicts", column)
+    return pa.ListArray.from_arrays(offsets, flat, mask=lists.is_null())
 
 
 def _with_label(table: pa.Table, at: Ints32) -> pa.Table:
     if "label" not in table.column_names:
         return table
     label = pa.array(at, pa.int32()).take(one_chunk(table["label"]).cast(pa.int32()))
-    return table.set_column(table.column_names.index("label"), "label", label)
+    return with_column(table, "label", label)

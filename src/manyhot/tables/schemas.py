@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manyhot._version import __version__
-from manyhot.errors import InputError
+from manyhot.errors import InputError, did_you_mean
 from manyhot.files import atomic_write
 from manyhot.tables.definitions import AUDITED, OPEN_ENDED, TABLES, Column, rename_columns
 from manyhot.tables.unpacked import check_parquet
@@ -245,12 +244,11 @@ def _check_names(table: pa.Table, name: str, columns: Mapping[str, Column], wher
         )
     unknown = [n for n in table.column_names if n not in columns]
     if unknown and name not in OPEN_ENDED:
-        near = difflib.get_close_matches(unknown[0], columns, n=1)
         raise InputError(
             f"The {name} table has no column {unknown[0]!r}.",
             where=where,
             allowed=", ".join(columns),
-            do=f"did you mean {near[0]!r}?" if near else "drop or rename it",
+            do=did_you_mean(unknown[0], columns, n=1) or "drop or rename it",
         )
     if len(set(table.column_names)) < len(table.column_names):
         raise InputError(

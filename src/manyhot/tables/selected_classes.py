@@ -12,7 +12,7 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Ints
 from manyhot.errors import first_names
-from manyhot.tables.frames import one_chunk
+from manyhot.tables.frames import one_chunk, with_column
 from manyhot.tables.labels import Labels
 
 _LISTS = ("classes", "state", "p", "n_votes")
@@ -37,18 +37,17 @@ def _labels_of_positions(labels: Labels, at: Ints) -> Labels:
     rows = pc.list_parent_indices(lists).to_numpy()
     for name in _LISTS:
         if name in table.column_names:
-            column = _filtered(one_chunk(table[name]), keep, rows)
-            table = table.set_column(table.column_names.index(name), name, column)
+            table = with_column(table, name, _filtered(one_chunk(table[name]), keep, rows))
     if "label" in table.column_names:
         label = one_chunk(table["label"])
         is_kept = pc.take(pa.array(at >= 0), label.cast(pa.int32()))
         label = pc.if_else(pc.fill_null(is_kept, False), label, pa.scalar(None, label.type))
-        table = table.set_column(table.column_names.index("label"), "label", label)
+        table = with_column(table, "label", label)
     if "conflicts" in table.column_names:
         conflicts = one_chunk(table["conflicts"])
         among = at[conflicts.flatten().to_numpy()] >= 0
         column = _filtered(conflicts, among, pc.list_parent_indices(conflicts).to_numpy(), is_own=True)
-        table = table.set_column(table.column_names.index("conflicts"), "conflicts", column)
+        table = with_column(table, "conflicts", column)
     return replace(labels, table=table)
 
 

@@ -101,10 +101,6 @@ class SkippedFiles:
             self.add_matched(name, model.model, last[1])
             yield replace(model, image_id=last[1].ids) if last[1].n else model
 
-    def left(self, files: Iterable[Path]) -> list[Path]:
-        """Return the files that are not skipped."""
-        return [file for file in files if str(file) not in self.errors]
-
     def new(self) -> list[tuple[str, str]]:
         """Return the files skipped since the last call, each with the text of its note."""
         since = list(self.errors.items())[self._noted :]

@@ -18,7 +18,7 @@ from manyhot.core.answers import ANSWERS
 from manyhot.core.array_types import Bools, Ints8, Ints32, Ints64, Positions
 from manyhot.errors import MatchError, and_more
 from manyhot.parameters import check_one_of
-from manyhot.tables.frames import check_range, examples, one_chunk
+from manyhot.tables.frames import check_range, examples, one_chunk, with_column
 from manyhot.tables.image_ids import Renamed, ids_like
 from manyhot.tables.labels import Images, class_list_from_metadata, class_list_in_metadata, keys_in_metadata
 from manyhot.tables.schemas import check, metadata, write
@@ -308,9 +308,8 @@ def votes_with_ids_like(votes: Votes, ids: pa.Array, *, other_name: str) -> tupl
         return votes, like
     refined = votes.refined
     if refined is not None:
-        column = refined.rows.column_names.index("image_id")
         at = pc.index_in(one_chunk(refined.rows["image_id"]), votes.images)
-        refined = replace(refined, rows=refined.rows.set_column(column, "image_id", like.ids.take(at)))
+        refined = replace(refined, rows=with_column(refined.rows, "image_id", like.ids.take(at)))
     return replace(votes, image_id=like.ids.take(pa.array(votes.image)), refined=refined), like
 
 

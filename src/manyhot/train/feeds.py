@@ -16,7 +16,7 @@ import torch
 from numpy import typing as npt
 from torch import Tensor
 
-from manyhot.files import atomic_write
+from manyhot.files import atomic_write, write_text
 from manyhot.predict.network import Preprocessing
 from manyhot.predict.sources import ImageReader
 from manyhot.train.augment import Mix, drawn
@@ -230,8 +230,7 @@ def computed(
                 reasons += why
                 on_progress(len(reasons))
             out.flush()
-        with atomic_write(text) as part:
-            part.write_text("\n".join(reasons), encoding="utf-8")
+        write_text(text, "\n".join(reasons))
     reasons = text.read_text(encoding="utf-8").split("\n")
     return np.load(array, mmap_mode="r"), reasons
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import itertools
 import json
 import math
@@ -24,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from manyhot.errors import InputError, ManyhotError, UnknownNameError
+from manyhot.errors import InputError, ManyhotError, UnknownNameError, did_you_mean
 from manyhot.extras import required
 from manyhot.files import alone, atomic_write
 from manyhot.predict.weights import Trained, write_trained
@@ -435,11 +434,10 @@ def optimiser_of(recipe: Recipe, module: Any, memory: Mapping[str, Tensor], loss
     timm: Any = required("timm.optim", "Training", '"manyhot[train]"')
     known = timm.list_optimizers()
     if recipe.optimiser not in known:
-        near = difflib.get_close_matches(recipe.optimiser, known, n=3)
         raise UnknownNameError(
             f"timm has no optimiser {recipe.optimiser!r}.",
             allowed=", ".join(known),
-            do=f"did you mean {' or '.join(near)}?" if near else None,
+            do=did_you_mean(recipe.optimiser, known, show=str),
         )
     optimiser = timm.create_optimizer_v2(
         module, recipe.optimiser, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum

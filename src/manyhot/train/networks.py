@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, cast
 from torch import Tensor, fx, nn
 
 from manyhot.classes import ClassList
-from manyhot.errors import InputError
+from manyhot.errors import InputError, did_you_mean
 from manyhot.extras import required
 from manyhot.predict.adapters.timm import RANDOM, check_network
 from manyhot.predict.models import find_model
@@ -267,13 +266,12 @@ def stages_of(module: Any, first: str) -> Stages:
     """
     names = [name for name, _ in module.named_modules() if name]
     if first and first not in names:
-        near = difflib.get_close_matches(first, names, n=3)
         raise InputError(
             "The network does not have this layer.",
             where="`trained_from` of the recipe",
             got=first,
             allowed=", ".join(dict.fromkeys(n.partition(".")[0] for n in names)) + ", and their layers",
-            do=f"did you mean {' or '.join(near)}?" if near else None,
+            do=did_you_mean(first, names, show=str),
         )
     return Stages(module, first)
 

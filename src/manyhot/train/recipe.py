@@ -6,7 +6,6 @@ Importing it needs no PyTorch.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import os
 import tomllib
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manyhot.errors import InputError
+from manyhot.errors import InputError, did_you_mean
 
 NOT_ASKED = ("no", "mask")
 """Treatment of classes that were not asked about: absent or unknown."""
@@ -187,12 +186,11 @@ class Recipe:
     def __post_init__(self) -> None:
         for what, allowed in CHOICES.items():
             if getattr(self, what) not in allowed:
-                near = difflib.get_close_matches(str(getattr(self, what)), allowed, n=1)
                 raise InputError(
                     f"`{what}` of the recipe is unknown.",
                     got=getattr(self, what),
                     allowed=", ".join(allowed),
-                    do=f"did you mean {near[0]}?" if near else None,
+                    do=did_you_mean(str(getattr(self, what)), allowed, n=1, show=str),
                 )
         for what, (fits, range_) in _RANGES.items():
             value = getattr(self, what)
@@ -247,13 +245,12 @@ def recipe_of(settings: Mapping[str, Any], where: object = None) -> Recipe:
     fields = {f.name: f for f in dataclasses.fields(Recipe)}
     for name, value in settings.items():
         if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=3)
             raise InputError(
                 f"A recipe has no setting {name!r}.",
                 where=where,
                 got=value,
                 allowed=", ".join(fields),
-                do=f"did you mean {' or '.join(near)}?" if near else None,
+                do=did_you_mean(name, fields, show=str),
             )
         default = fields[name].default
         kind = type(default) if default is not None else int

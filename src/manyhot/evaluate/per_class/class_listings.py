@@ -24,7 +24,7 @@ from manyhot.evaluate.gallery import find_photographs
 from manyhot.evaluate.per_class.class_tables import MASKED_ROWS, best_first, mean_ap, of_models, worst_first
 from manyhot.files import write_text
 from manyhot.report.chapter import Album, Strip, StripPicture, Tables, listing, percent, with_ends
-from manyhot.report.listings import NONE, ColumnHead, Listing
+from manyhot.report.listings import NONE, ColumnHead, Listing, number_heads, text_heads
 from manyhot.report.page import Anchors
 from manyhot.report.pictures import load_pillow, thumbnail
 from manyhot.report.text import counted, metric, title_of
@@ -223,13 +223,9 @@ def _without_interval(means: Sequence[Row]) -> str:
 
 _HEADS = (
     ColumnHead("Class", number=False),
-    ColumnHead("Images with it"),
-    ColumnHead("AP"),
-    ColumnHead("AUROC"),
+    *number_heads("Images with it", "AP", "AUROC"),
     ColumnHead("Threshold", title="Chosen on all images, on the scale of the scores"),
-    ColumnHead("Precision"),
-    ColumnHead("Recall"),
-    ColumnHead("F1"),
+    *number_heads("Precision", "Recall", "F1"),
 )
 
 
@@ -252,8 +248,7 @@ def _threshold(r: Row) -> str:
 
 
 _PAIR_HEADS = (
-    ColumnHead("Predicted wrongly", number=False),
-    ColumnHead("Present", number=False),
+    *text_heads("Predicted wrongly", "Present"),
     ColumnHead("Images with both"),
     ColumnHead("Present is missed", title="Images that show the class but on which it is not predicted"),
     ColumnHead("Wrong in all", title="Images on which the first class is a false positive"),

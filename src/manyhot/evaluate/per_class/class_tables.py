@@ -28,8 +28,10 @@ from manyhot.core.operating_points import (
 )
 from manyhot.core.ranking import class_precision, curve_means
 from manyhot.core.sets import NOT_ASKED, YES, Case
+from manyhot.report.chapter import rows_by
 from manyhot.tables import Row, schema
 from manyhot.tables.definitions import COUNT, FLAG, INT, ITS, REAL, TEXT, declare_table, interval
+from manyhot.tables.frames import concat_by_name
 
 CURVES = 4
 """Number of classes with curves, those with the lowest average precision."""
@@ -219,9 +221,7 @@ class ClassTables:
 
     def tables(self) -> dict[str, pa.Table]:
         """Return the tables by name; empty if no model was added."""
-        if not self.parts:
-            return {}
-        return {name: pa.concat_tables([part[name] for part in self.parts]) for name in CLASS_TABLES}
+        return concat_by_name(self.parts)
 
     def _results(self, case: Case, points: OperatingPoints, clusters: Clusters | None) -> dict[str, Any]:
         precision = class_precision(case, masked=points.masked, clusters=clusters)
@@ -349,10 +349,7 @@ def _table(name: str, columns: Mapping[str, Any]) -> pa.Table:
 
 def of_models(table: pa.Table) -> dict[tuple[str, str], list[Row]]:
     """Return the rows by data set and model, in the order of the table."""
-    parts: dict[tuple[str, str], list[Row]] = {}
-    for row in table.to_pylist():
-        parts.setdefault((row["dataset"], row["model"]), []).append(row)
-    return parts
+    return rows_by(table.to_pylist(), "dataset", "model")
 
 
 def worst_first(rows: Sequence[Row]) -> list[Row]:

@@ -17,7 +17,7 @@ from pyarrow import compute as pc
 
 from manyhot.errors import InputError
 from manyhot.evaluate.compared_pairs import ComparedPairs
-from manyhot.evaluate.drops import BEYOND_NOISE
+from manyhot.evaluate.drops import BEYOND_NOISE, p_matrix
 from manyhot.evaluate.ranks import first_of_most, image_groups
 from manyhot.report.page import Anchors
 from manyhot.report.text import Metric, Named, is_defined, metrics_of
@@ -361,13 +361,8 @@ def _comparisons(
 
 
 def _comparison(rows: pa.Table, column: MetricColumn, models: Sequence[Model]) -> Differences:
-    names = pa.array([m.name for m in models], pa.string())
-    ends = [pc.index_in(rows[c], names) for c in ("model_a", "model_b")]
-    judged_too = pc.and_(*(e.is_valid() for e in ends))
-    a, b = (e.filter(judged_too).to_numpy() for e in ends)
-    p = pc.fill_null(rows["p_adjusted"], math.nan).filter(judged_too).to_numpy()
-    states = np.zeros((len(models), len(models)), np.uint8)
-    states[a, b] = states[b, a] = np.where(np.isnan(p), UNKNOWN, np.where(p < BEYOND_NOISE, DIFFERENT, SAME))
+    p = p_matrix(rows, [m.name for m in models])
+    states = np.where(np.isnan(p), UNKNOWN, np.where(p < BEYOND_NOISE, DIFFERENT, SAME)).astype(np.uint8)
     judged = [i for i, v in enumerate(column.values) if v is not None and v.finite]
     order = sorted(judged, key=lambda i: _badness(column.metric, column.values[i]))
     return Differences(tuple(order), states)

@@ -50,7 +50,22 @@ class DrawnColumn:
 
     def cell(self, index: int) -> Cell:
         """Return the cell of a model."""
-        return _cell(self.column.values[index], self.column, self.axis)
+        value, column, axis = self.column.values[index], self.column, self.axis
+        if value is None:
+            return Cell("–", "not evaluated")
+        if not value.finite:
+            return Cell("–", f"undefined: n {value.n:,}, {value.n_skipped:,} skipped")
+        m = column.metric
+        places = [("v", value.value)]
+        note = "no interval"
+        if value.lo is not None and value.hi is not None:
+            places += [("l", value.lo), ("h", value.hi)]
+            note = f"{m.text(value.lo, column.decimals)} to {m.text(value.hi, column.decimals)}"
+        side = "below" if m.draw(value.value) < axis.lo else "above" if m.draw(value.value) > axis.hi else ""
+        # Three digits are a third of a pixel.
+        # Beyond the axis there is nothing to draw, and Chromium would print it black.
+        style = ";".join(f"--{name}:{axis.at(m.draw(v), 0, 100):.3g}" for name, v in places if not side)
+        return Cell(m.text(value.value, column.decimals), f"{note}, n {value.n:,}", style, side)
 
     def packed(self) -> dict[str, Any]:
         """Return the column for the page's script, with rounded values and the rank of each model."""
@@ -129,21 +144,3 @@ def _typical(values: Sequence[Value | None], models: Sequence[Model]) -> list[Va
     known = [(v, m) for v, m in zip(values, models, strict=True) if v is not None and v.finite]
     low, high = fences([v.value for v, _ in known])
     return [v for v, m in known if low <= v.value <= high or m.own]
-
-
-def _cell(value: Value | None, column: MetricColumn, axis: Axis) -> Cell:
-    if value is None:
-        return Cell("–", "not evaluated")
-    if not value.finite:
-        return Cell("–", f"undefined: n {value.n:,}, {value.n_skipped:,} skipped")
-    m = column.metric
-    places = [("v", value.value)]
-    note = "no interval"
-    if value.lo is not None and value.hi is not None:
-        places += [("l", value.lo), ("h", value.hi)]
-        note = f"{m.text(value.lo, column.decimals)} to {m.text(value.hi, column.decimals)}"
-    side = "below" if m.draw(value.value) < axis.lo else "above" if m.draw(value.value) > axis.hi else ""
-    # Three digits are a third of a pixel.
-    # Beyond the axis there is nothing to draw, and Chromium would print it black.
-    style = ";".join(f"--{name}:{axis.at(m.draw(v), 0, 100):.3g}" for name, v in places if not side)
-    return Cell(m.text(value.value, column.decimals), f"{note}, n {value.n:,}", style, side)

@@ -21,6 +21,7 @@ from manyhot.evaluate.error_consistency import (
 from manyhot.evaluate.posterior import decided_lines, headline_rows, posterior_ends, posterior_interval
 from manyhot.evaluate.report.datasets import DataSet, MetricColumn
 from manyhot.evaluate.report.report_tables import ReportTables
+from manyhot.report.chapter import rows_by
 from manyhot.report.listings import (
     ColumnHead,
     Listing,
@@ -30,6 +31,7 @@ from manyhot.report.listings import (
     list_drops,
     picked,
     span,
+    text_heads,
 )
 from manyhot.report.text import (
     Metric,
@@ -50,10 +52,8 @@ EXPLANATION = (
 )
 
 
-def consistency_part(
-    tables: ReportTables, shared: Shared
-) -> tuple[tuple[str, ...], str, tuple[Listing, ...]]:
-    """Return sentences, an empty warning, and tables of pairs and of majority votes for each data set."""
+def consistency_part(tables: ReportTables, shared: Shared) -> tuple[tuple[str, ...], tuple[Listing, ...]]:
+    """Return sentences, and tables of pairs and of majority votes for each data set."""
 
     def label(metric: str) -> str:
         return shared.named(metric).label
@@ -67,7 +67,7 @@ def consistency_part(
         sentences = (*mean_sentences(title_of(dataset), means, label), *vote_sentences(votes, label))
         lead += map(_typeset, sentences)
         listings += [*_pairs(dataset, pairs, shared), *_votes(dataset, votes, shared)]
-    return ((*lead, EXPLANATION) if lead else ()), "", tuple(listings)
+    return ((*lead, EXPLANATION) if lead else ()), tuple(listings)
 
 
 def _rows(table: pa.Table, dataset: str) -> list[Row]:
@@ -81,8 +81,7 @@ def _pairs(dataset: str, rows: Sequence[Row], shared: Shared) -> Iterator[Listin
     if not shown:
         return
     heads = (
-        ColumnHead("Model", number=False),
-        ColumnHead("Model", number=False),
+        *text_heads("Model", "Model"),
         ColumnHead("Kappa"),
         ColumnHead("95 % interval", title="By the bootstrap over images"),
         ColumnHead("Both wrong", title="Images"),
@@ -106,10 +105,7 @@ def _votes(dataset: str, rows: Sequence[Row], shared: Shared) -> Iterator[Listin
     if not rows:
         return
     heads = (
-        ColumnHead("Metric", number=False),
-        ColumnHead("Best model", number=False),
-        ColumnHead("with", number=False),
-        ColumnHead("and", number=False),
+        *text_heads("Metric", "Best model", "with", "and"),
         ColumnHead("Kappa", title="Mean error consistency of the three models"),
         ColumnHead(
             "Chosen by",
@@ -155,16 +151,15 @@ ABOUT = (
 )
 
 
-def posterior_part(tables: ReportTables, shared: Shared) -> tuple[tuple[str, ...], str, tuple[Listing, ...]]:
-    """Return the first sentences, an empty warning, and a table for each data set."""
+def posterior_part(tables: ReportTables, shared: Shared) -> tuple[tuple[str, ...], tuple[Listing, ...]]:
+    """Return the first sentences, and a table for each data set."""
     rows = headline_rows(tables["posterior"])
     if not rows:
-        return (), "", ()
+        return (), ()
     pairs = {"posterior_pairs": tables["posterior_pairs"]}
     first = [f"{line[0].upper()}{line[1:]}." for line in decided_lines(pairs)]
     lead = (*(first or _alone(rows, shared)), ABOUT)
-    names = dict.fromkeys(row["dataset"] for row in rows)
-    return lead, "", tuple(_table(name, [r for r in rows if r["dataset"] == name], shared) for name in names)
+    return lead, tuple(_table(name, own, shared) for (name,), own in rows_by(rows, "dataset").items())
 
 
 def _alone(rows: Sequence[Row], shared: Shared) -> Iterator[str]:
@@ -181,8 +176,7 @@ def _alone(rows: Sequence[Row], shared: Shared) -> Iterator[str]:
 
 def _table(dataset: str, rows: Sequence[Row], shared: Shared) -> Listing:
     heads = (
-        ColumnHead("Model", number=False),
-        ColumnHead("Metric", number=False),
+        *text_heads("Model", "Metric"),
         ColumnHead("As they are", title="Value on the label sets as they are"),
         ColumnHead("Posterior", title="Mean over the draws, with the interval over raters and images"),
         ColumnHead("Raters alone", title="Interval over the draws, on these images"),
@@ -216,8 +210,8 @@ def _entry(row: Row, shared: Shared) -> ListingRow:
 
 def groups_part(
     tables: ReportTables, datasets: Sequence[DataSet], shared: Shared, *, is_drawn: bool
-) -> tuple[tuple[str, ...], str, tuple[Listing, ...]]:
-    """Return the lead, the warning and the tables of the part."""
+) -> tuple[tuple[str, ...], tuple[Listing, ...]]:
+    """Return the lead and the tables of the part."""
     drops = [
         r
         for r in picked(tables["drops"], shared.own)
@@ -227,28 +221,20 @@ def groups_part(
         list_drops(rows, shared, title=f"From some images to others, {name}", section="groups")
         for name, rows in group_by_dataset(drops).items()
     ]
-    listings += _ratios(tables["error_ratios"], shared)
+    ratios = (r for r in picked(tables["error_ratios"], shared.own) if r["slice"] != r["whole"])
+    listings += [_ratios_of(dataset, rows, shared) for (dataset,), rows in rows_by(ratios, "dataset").items()]
     results = tables["results"]
     sliced = results.filter(pc.not_equal(results["slice"], "all"))
     listings += filter(None, (_group(data, sliced, shared) for data in datasets))
     lead = () if is_drawn else tuple(_range_of(data, sliced) for data in datasets)
-    return tuple(filter(None, lead)), "", tuple(listings)
-
-
-def _ratios(table: pa.Table, shared: Shared) -> list[Listing]:
-    """Return the error ratios of each data set: the mean over models, then the user's own models."""
-    found: dict[str, list[Row]] = {}
-    for row in picked(table, shared.own):
-        if row["slice"] != row["whole"]:
-            found.setdefault(row["dataset"], []).append(row)
-    return [_ratios_of(dataset, rows, shared) for dataset, rows in found.items()]
+    return tuple(filter(None, lead)), tuple(listings)
 
 
 def _ratios_of(dataset: str, rows: Sequence[Row], shared: Shared) -> Listing:
+    """Return the error ratios of a data set: the mean over models, then the user's own models."""
     x, y = (shared.named(rows[0][f"metric_{end}"]).label for end in "xy")
     heads = (
-        ColumnHead("Images", number=False),
-        ColumnHead("Model", number=False),
+        *text_heads("Images", "Model"),
         ColumnHead("n", title=f"Images that count for {x}, and for {y}"),
         *(ColumnHead(f"Error ratio, {label}") for label in (x, y)),
         ColumnHead("Difference", title="Second error ratio minus the first"),

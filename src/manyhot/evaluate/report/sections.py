@@ -14,7 +14,7 @@ from manyhot.evaluate.report.optional_sections import consistency_part, groups_p
 from manyhot.evaluate.report.overview import PROTOCOLS, TITLES
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.evaluate.slices import ALL
-from manyhot.report.chapter import Album
+from manyhot.report.chapter import Album, rows_by
 from manyhot.report.figure import Figure
 from manyhot.report.gallery import LARGEST
 from manyhot.report.gallery_files import CONFIDENT
@@ -30,7 +30,9 @@ from manyhot.report.listings import (
     list_ranks,
     list_sensitivity,
     list_swaps,
+    number_heads,
     picked,
+    text_heads,
 )
 from manyhot.report.text import counted, ends, slice_label, title_of, with_minus
 from manyhot.tables import Row
@@ -93,10 +95,10 @@ def build_sections(
         "labels": _labels(tables, shared, are_pairs_drawn=any(f.name == "class-pairs" for f in figures)),
         "groups": groups_part(tables, datasets, shared, is_drawn=any(f.section == "groups" for f in figures)),
         "shift": _shift(tables, shared),
-        "models": ((), "", _seen(shared)),
+        "models": ((), _seen(shared)),
         "consistency": consistency_part(tables, shared),
         "classes": _classes(tables, shared, is_drawn=any(f.section == "classes" for f in figures)),
-        "trust": ((), "", _confident(shared)),
+        "trust": ((), _confident(shared)),
         "posterior": posterior_part(tables, shared),
     }
     if tables.has_trends:
@@ -109,10 +111,10 @@ def build_sections(
         short, title = TITLES[anchor]
         if anchor == "classes" and not tables["class_results"].num_rows:
             title = short  # differences of two models, which have their own order
-        lead, warning, listings = text.get(anchor, ((), "", ()))
+        lead, listings = text.get(anchor, ((), ()))
         own = tuple(f for f in figures if f.section == anchor)
         pictured = tuple(albums) if anchor == "classes" else ()
-        sections.append(Section(anchor, short, title, lead, warning, listings, own, pictured))
+        sections.append(Section(anchor, short, title, lead, "", listings, own, pictured))
     shown = tuple(section for section in sections if section)
     needing = set() if is_cautioned else _mixing_protocols(tables)
     first = next((section for section in shown if section.anchor in needing), None)
@@ -139,13 +141,13 @@ _SAID = {
     "wrong": "Wrong",
 }
 
-_Part = tuple[tuple[str, ...], str, tuple[Listing, ...]]
+_Part = tuple[tuple[str, ...], tuple[Listing, ...]]
 
 
 def _classes(tables: ReportTables, shared: Shared, *, is_drawn: bool) -> _Part:
     if not tables["class_results"].num_rows:
-        return (), "", ()
-    return chapter_lead(tables.beside), "", chapter_listings(tables.beside, shared.anchors, folded=is_drawn)
+        return (), ()
+    return chapter_lead(tables.beside), chapter_listings(tables.beside, shared.anchors, folded=is_drawn)
 
 
 def _labels(tables: ReportTables, shared: Shared, *, are_pairs_drawn: bool) -> _Part:
@@ -154,7 +156,7 @@ def _labels(tables: ReportTables, shared: Shared, *, are_pairs_drawn: bool) -> _
     listings += [] if are_pairs_drawn else _class_pairs(tables["class_pairs"], shared)
     listings += _rejected(tables["rejected"], shared)
     lead = tuple(_asked(card) + _evaluated(card, tables.results) for card in cards)
-    return lead, "", tuple(listings)
+    return lead, tuple(listings)
 
 
 def _evaluated(card: Row, results: pa.Table) -> str:
@@ -262,14 +264,11 @@ def _sizes(table: pa.Table, shared: Shared) -> list[Listing]:
 
 def _class_pairs(table: pa.Table, shared: Shared) -> list[Listing]:
     heads = (
-        ColumnHead("Class", number=False),
-        ColumnHead("With", number=False),
-        ColumnHead("Images with both"),
-        ColumnHead("With the first"),
-        ColumnHead("With the second"),
+        *text_heads("Class", "With"),
+        *number_heads("Images with both", "With the first", "With the second"),
     )
     listings = []
-    for name, rows in _by_dataset(table).items():
+    for (name,), rows in rows_by(table.to_pylist(), "dataset").items():
         ordered = sorted(rows, key=lambda r: (-r["images"], r["class_a"], r["class_b"]))
         entries = tuple(
             ListingRow((r["name_a"], r["name_b"], *(f"{r[c]:,}" for c in ("images", "images_a", "images_b"))))
@@ -285,11 +284,7 @@ def _class_pairs(table: pa.Table, shared: Shared) -> list[Listing]:
 
 
 def _rejected(table: pa.Table, shared: Shared) -> list[Listing]:
-    heads = (
-        ColumnHead("Image", number=False),
-        ColumnHead("Original label", number=False),
-        ColumnHead("Label set", number=False),
-    )
+    heads = (*text_heads("Image", "Original label", "Label set"),)
     listings = []
     counts = {r["values"]: r["counts"] for r in pc.value_counts(table["dataset"]).to_pylist()}
     for name, n in counts.items():
@@ -356,13 +351,6 @@ def _by_kind(
     return (Listing(shared.anchors(section, "gallery"), title, heads, tuple(entries), note),)
 
 
-def _by_dataset(table: pa.Table) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for row in table.to_pylist():
-        found.setdefault(row["dataset"], []).append(row)
-    return found
-
-
 def _shift(tables: ReportTables, shared: Shared) -> _Part:
     drops = [r for r in picked(tables["drops"], shared.own) if r["dataset_x"] != r["dataset_y"]]
     fits = [r for r in tables["fits"].to_pylist() if r["dataset_x"] != r["dataset_y"]]
@@ -380,7 +368,7 @@ def _shift(tables: ReportTables, shared: Shared) -> _Part:
         list_sensitivity(rows, shared, title=f"What set sizes do to the drop, {name}")
         for name, rows in sensitivity.items()
     ]
-    return (), "", tuple(listings)
+    return (), tuple(listings)
 
 
 def _saturation(tables: ReportTables, shared: Shared) -> _Part:
@@ -393,24 +381,21 @@ def _saturation(tables: ReportTables, shared: Shared) -> _Part:
         list_fits(rows, shared, title=f"Lines through the models, {name}", section="saturation")
         for name, rows in group_by_dataset(fits).items()
     ]
-    return (), "", tuple(listings)
+    return (), tuple(listings)
 
 
 def _ranks(tables: ReportTables, shared: Shared) -> _Part:
     ranks = tables["ranks"].to_pylist()
     if not ranks:
-        return (), "", ()
+        return (), ()
     swaps = tables["swaps"]
     beyond = swaps.filter(pc.fill_null(swaps["beyond_noise"], False)).to_pylist()
-    by_ends: dict[tuple[str, ...], list[Row]] = {}
-    for row in beyond:
-        key = (row["metric_x"], row["metric_y"], row["slice_x"], row["slice_y"], between(row))
-        by_ends.setdefault(key, []).append(row)
+    ends_of = [f"{what}_{end}" for what in ("metric", "slice", "dataset") for end in "xy"]
     listings = [list_ranks(ranks, shared)]
-    for rows in by_ends.values():
+    for rows in rows_by(beyond, *ends_of).values():
         title = f"Swapped beyond noise by {_orders(rows[0], shared)}: {counted(len(rows), 'pair')}"
         listings.append(list_swaps(rows, shared, title=title, most=MOST_SWAPS))
-    return (), "", tuple(listings)
+    return (), tuple(listings)
 
 
 def _orders(row: Row, shared: Shared) -> str:
@@ -433,11 +418,8 @@ def equal_listings(table: pa.Table, shared: Shared) -> list[Listing]:
         return []
     first, second, x = (rows[0][c] for c in ("group_a", "group_b", "dataset_x"))
     heads = (
-        ColumnHead("Data set", number=False),
-        ColumnHead("Metric", number=False),
-        ColumnHead("Method", number=False),
-        ColumnHead(first),
-        ColumnHead(second),
+        *text_heads("Data set", "Metric", "Method"),
+        *number_heads(first, second),
         ColumnHead("Difference", title="With its 95 % interval over families of models"),
         ColumnHead("Models", title="In the first and in the second group"),
         ColumnHead("Accuracy", title=f"Range on {title_of(x)} in which both groups have models, in percent"),

@@ -209,12 +209,6 @@ class HeadFitter:
         shared = without / max(sum(kind in ("alone", "pasted") for kind in kinds), 1)
         return [{"without": with_class, "filled": without}.get(kind, shared) for kind in kinds]
 
-    def pasted(self, pair: Pair) -> bool:
-        """Return whether heads for a pair are fitted on images with the companion pasted in."""
-        return any(
-            p == pair and kind == "pasted" and len(g.altered.rows) for (p, kind), g in self._made.items()
-        )
-
     def _pasted(self, pair: Pair) -> list[_Group]:
         known = self.images.labels
         return [
@@ -295,7 +289,7 @@ class HeadFitter:
         self, fit: Callable[..., Head], target: object, start: Head, treatment: Treatment, inside: Bools
     ) -> Head:
         return fit(
-            self._joined(treatment.groups),
+            np.concatenate([self._x, *(a.features for _, a in treatment.groups)]),
             target,
             self.images.labels.classes,
             self.backbone,
@@ -357,9 +351,6 @@ class HeadFitter:
             )
             found.append(Invariance(pair[0], after - before, STRENGTH))
         return found
-
-    def _joined(self, groups: TreatedGroups) -> Features:
-        return np.concatenate([self._x, *(a.features for _, a in groups)])
 
     def weights(self, treatment: Treatment, inside: Bools | None = None) -> npt.NDArray[np.float64]:
         """Return the weights of images and altered images; 0 for images that are not `inside`.

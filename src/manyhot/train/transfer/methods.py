@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from manyhot.errors import InputError, UnknownNameError
+from manyhot.errors import InputError, UnknownNameError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -150,11 +149,10 @@ def settings_of(method: str, settings: Mapping[str, Any]) -> MethodSettings:
         If a setting does not exist, or if its value is out of range.
     """
     if method not in TRANSFER_METHODS:
-        near = difflib.get_close_matches(method, TRANSFER_METHODS, n=3)
         raise UnknownNameError(
             f"There is no method of transfer {method!r}.",
             allowed=", ".join(TRANSFER_METHODS),
-            do=f"did you mean {' or '.join(near)}?" if near else None,
+            do=did_you_mean(method, TRANSFER_METHODS, show=str),
         )
     kind: Any = TRANSFER_METHODS[method]
     if kind is dict:
@@ -170,12 +168,11 @@ def settings_of(method: str, settings: Mapping[str, Any]) -> MethodSettings:
 
 def _checked(method: str, name: str, value: Any, fields: Mapping[str, Any]) -> Any:
     if name not in fields:
-        near = difflib.get_close_matches(name, fields, n=3)
         raise InputError(
             f"{method} has no setting {name!r}.",
             got=value,
             allowed=", ".join(fields),
-            do=f"did you mean {' or '.join(near)}?" if near else None,
+            do=did_you_mean(name, fields, show=str),
         )
     usual = fields[name]
     if isinstance(usual, tuple):

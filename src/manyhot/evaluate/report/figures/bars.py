@@ -364,25 +364,24 @@ def lines(
         axis=alt.Axis(labelAngle=0, labelExpr="split(datum.value, '|')", grid=False, labelLimit=width),
     )
     models, beyond = _inside_lines(plain(models, "lo", "hi"), y.domain)
-    layers = _models(name, x, y, models)
+    base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"))
+    numbers: Any = alt.Chart(data(f"{name}-middle")).encode(x, y.channel(alt.Y, "y"))
+    layers = _models(base, len(set(models["model"])))
     sheets = {name: models}
     if middle.get("y"):
         sheets[f"{name}-middle"] = middle
-        layers += _middle_of_line(f"{name}-middle", x, y)
-    layers += _on_top(name, x, y, intervals="lo" in models)
+        layers.append(numbers.mark_line(strokeWidth=3, color=ink("ink")))
+        layers.append(numbers.mark_point(size=50, color=ink("ink"), opacity=1))
+    layers += _on_top(base, x, y, intervals="lo" in models)
     sheets[f"{name}-own"] = _ends(models, list(named), steps[-1], 14 * (y.domain[1] - y.domain[0]) / height)
     layers.append(_own_names(f"{name}-own", x, y))
-    layers += _badges(name, x, y, steps, left=bool(named))
+    # Numbers of pinned models are beside the ends of their lines, where no other text is.
+    at_end = base.transform_filter({"field": "step", "equal": steps[0 if named else -1]})
+    layers += badges(at_end, dx=-LINE_BESIDE if named else LINE_BESIDE)
     if middle.get("y"):
-        layers.append(_numbers_on_lines(f"{name}-middle", x, y))
+        text = numbers.mark_text(dy=-13, fontSize=13, fontWeight="bold", **halo())
+        layers.append(text.encode(text_of("text")))
     return Panel(layers, sheets, width, height, title, tips, beyond)
-
-
-def _badges(name: str, x: Any, y: Side, steps: Sequence[str], *, left: bool) -> list[Any]:
-    """Return the numbers of pinned models beside the ends of their lines, where no other text is."""
-    base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"))
-    at_end = base.transform_filter({"field": "step", "equal": steps[0 if left else -1]})
-    return badges(at_end, dx=-LINE_BESIDE if left else LINE_BESIDE)
 
 
 def _inside_lines(models: Sheet, domain: tuple[float, float]) -> tuple[Sheet, tuple[str, ...]]:
@@ -407,10 +406,9 @@ def _own_names(name: str, x: Any, y: Side) -> Any:
     return text.encode(x, y.channel(alt.Y, "y"), text_of("model"), colour)
 
 
-def _models(name: str, x: Any, y: Side, models: Sheet) -> list[Any]:
-    n = len(set(models["model"]))
+def _models(base: Any, n: int) -> list[Any]:
     width, opacity = (1.0, 0.4) if n <= CROSSES else (0.6, 0.16)
-    base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"), detail())
+    base = base.encode(detail())
     shown = base.mark_line(strokeWidth=width, opacity=dimmed(opacity), color=ink("mark"))
     if n > CROSSES:
         return [shown]
@@ -418,21 +416,7 @@ def _models(name: str, x: Any, y: Side, models: Sheet) -> list[Any]:
     return [shown, base.mark_line(strokeWidth=7, opacity=0.001, color=ink("mark"))]
 
 
-def _middle_of_line(name: str, x: Any, y: Side) -> list[Any]:
-    base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"))
-    return [
-        base.mark_line(strokeWidth=3, color=ink("ink")),
-        base.mark_point(size=50, color=ink("ink"), opacity=1),
-    ]
-
-
-def _numbers_on_lines(name: str, x: Any, y: Side) -> Any:
-    base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"))
-    return base.mark_text(dy=-13, fontSize=13, fontWeight="bold", **halo()).encode(text_of("text"))
-
-
-def _on_top(name: str, x: Any, y: Side, *, intervals: bool) -> list[Any]:
-    base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"))
+def _on_top(base: Any, x: Any, y: Side, *, intervals: bool) -> list[Any]:
     layers = []
     for chosen, hue in ((OWN, ink("own")), (FOCUS, ink("purple")), (PINNED, pinned())):
         rows = base.transform_filter(chosen)

@@ -85,14 +85,14 @@ def real_by_top1(frames: Frames, dataset: str) -> Figure | None:
     """Plot ReaL accuracy against top-1 accuracy, with lines fitted to all models and to the best."""
     both = frames.both((dataset, "top1"), (dataset, "real1"))
     fits = frames["fits"].filter(
-        (pl.col("dataset_x") == dataset)
-        & (pl.col("dataset_y") == dataset)
-        & (pl.col("metric_x") == "top1")
-        & (pl.col("metric_y") == "real1")
-        & (pl.col("slice_x") == "all")
-        & (pl.col("slice_y") == "all")
-        & (pl.col("scale") == "plain")
-        & pl.col("slope").is_finite()
+        pl.col("slope").is_finite(),
+        dataset_x=dataset,
+        dataset_y=dataset,
+        metric_x="top1",
+        metric_y="real1",
+        slice_x="all",
+        slice_y="all",
+        scale="plain",
     )
     best = max(column(both, "x"), default=0.0)
     found = [
@@ -325,8 +325,7 @@ def draw_trust(frames: Frames) -> list[Figure]:
     compared |= pl.col("estimator").is_not_null() if "estimator" in table.columns else False
     table = table.filter(compared.any().over("dataset"))
     for dataset in table["dataset"].unique(maintain_order=True).to_list():
-        bins = table.filter((pl.col("dataset") == dataset) & ~_WHOLE)
-        models = bins["model"].unique(maintain_order=True).to_list()
+        models = table.filter(~_WHOLE, dataset=dataset)["model"].unique(maintain_order=True).to_list()
         chosen = sorted(models, key=lambda m: m not in frames.own)[:MOST]
         drawn += [_confidence(frames, dataset, model, len(models)) for model in chosen]
     return drawn
@@ -334,9 +333,8 @@ def draw_trust(frames: Frames) -> list[Figure]:
 
 def _confidence(frames: Frames, dataset: str, model: str, n_models: int) -> Figure:
     """Return reliability and risk by coverage of one model."""
-    of = (pl.col("dataset") == dataset) & (pl.col("model") == model)
-    rows = frames["reliability"].filter(of)
-    curve = frames["risk_coverage"].filter(of)
+    rows = frames["reliability"].filter(dataset=dataset, model=model)
+    curve = frames["risk_coverage"].filter(dataset=dataset, model=model)
     overall = {r["event"]: r for r in rows.filter(_WHOLE).iter_rows(named=True)}
     bins = rows.filter(~_WHOLE)
     name = f"trust-{slug(dataset)}-{slug(model)}"

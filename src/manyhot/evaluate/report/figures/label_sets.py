@@ -52,16 +52,15 @@ def draw_groups(frames: Frames) -> list[Figure]:
 
 def by_set_size(frames: Frames, dataset: str) -> Figure | None:
     """Plot accuracy by size of the label set, with one panel per metric and one line per model."""
-    rows = frames.results.filter(
-        (pl.col("dataset") == dataset) & pl.col("metric").is_in(_METRICS) & pl.col("slice").is_in(list(SIZES))
-    )
-    used = [m for m in _METRICS if rows.filter(pl.col("metric") == m)["slice"].n_unique() > 1]
+    is_shown = pl.col("metric").is_in(_METRICS) & pl.col("slice").is_in(list(SIZES))
+    rows = frames.results.filter(is_shown, dataset=dataset)
+    used = [m for m in _METRICS if rows.filter(metric=m)["slice"].n_unique() > 1]
     # Two data sets stand side by side; the third metric of each is in the table.
     used = used[:2] if len(frames.datasets) > 1 else used
     if not used:
         return None
     y_values = shown(column(rows, "value", 100))
-    panels = [_sizes(frames, rows.filter(pl.col("metric") == m), m, y_values) for m in used]
+    panels = [_sizes(frames, rows.filter(metric=m), m, y_values) for m in used]
     said = [
         f"{axis(m).removesuffix(' (%)')}: {_medians_said(rows.filter(pl.col('metric') == m))}" for m in used
     ]
@@ -120,7 +119,7 @@ def _sheet(rows: pl.DataFrame, steps: Mapping[str, str]) -> dict[str, list[Any]]
 
 
 def _medians(rows: pl.DataFrame) -> dict[str, float]:
-    values = {s: rows.filter(pl.col("slice") == s)["value"].to_list() for s in SIZES}
+    values = {s: rows.filter(slice=s)["value"].to_list() for s in SIZES}
     return {s: median(v) for s, v in values.items() if v}
 
 
@@ -130,18 +129,11 @@ def _medians_said(rows: pl.DataFrame) -> str:
 
 def by_objects(frames: Frames, dataset: str) -> Figure | None:
     """Plot the effect of several objects on top-1 accuracy, as lines and as the drop of each model."""
-    rows = frames.results.filter(
-        (pl.col("dataset") == dataset) & (pl.col("metric") == "top1") & pl.col("slice").is_in(list(OBJECTS))
-    )
+    rows = frames.results.filter(pl.col("slice").is_in(list(OBJECTS)), dataset=dataset, metric="top1")
     if not {"annotation=*", "n_objects>=2"} <= set(rows["slice"]):
         return None
-    drops = frames["drops"].filter(
-        (pl.col("dataset_x") == dataset)
-        & (pl.col("dataset_y") == dataset)
-        & (pl.col("metric_x") == "top1")
-        & (pl.col("metric_y") == "top1")
-    )
-    several = drops.filter((pl.col("slice_x") == "annotation=*") & (pl.col("slice_y") == "n_objects>=2"))
+    drops = frames["drops"].filter(dataset_x=dataset, dataset_y=dataset, metric_x="top1", metric_y="top1")
+    several = drops.filter(slice_x="annotation=*", slice_y="n_objects>=2")
     mean = several.filter(pl.col("model").is_null())
     said = _drop_said(mean)
     panels = [_object_lines(rows, drops, frames.own)]
@@ -166,7 +158,7 @@ def by_objects(frames: Frames, dataset: str) -> Figure | None:
 
 def _examined_said(rows: pl.DataFrame) -> str:
     """Return on how many of the examined images objects were counted, as a sentence to follow others."""
-    n = {s: int(rows.filter(pl.col("slice") == s)["n"].max() or 0) for s in OBJECTS}  # type: ignore[arg-type]
+    n = {s: int(rows.filter(slice=s)["n"].max() or 0) for s in OBJECTS}  # type: ignore[arg-type]
     counted_on, examined = n["n_objects=1"] + n["n_objects>=2"], n["annotation=*"]
     if counted_on >= examined:
         return ""
@@ -267,7 +259,7 @@ def set_sizes(frames: Frames) -> Figure | None:
     if table.is_empty():
         return None
     names = table["dataset"].unique(maintain_order=True).to_list()
-    drawn = {name: _set_sizes(table.filter(pl.col("dataset") == name)) for name in names}
+    drawn = {name: _set_sizes(table.filter(dataset=name)) for name in names}
     top = 100 * max(max(column(sheet, "share")) for sheet in drawn.values())
     panels = [_sizes_panel(i, name, sheet, 1.2 * top) for i, (name, sheet) in enumerate(drawn.items())]
     several = [f"{_several(table, name):.1f} % in {title_of(name)}" for name in names]
@@ -316,9 +308,7 @@ def class_pairs(frames: Frames) -> Figure | None:
     if table.is_empty():
         return None
     names = table["dataset"].unique(maintain_order=True).to_list()
-    best = {
-        n: table.filter(pl.col("dataset") == n).sort("images", descending=True).head(PAIRS) for n in names
-    }
+    best = {n: table.filter(dataset=n).sort("images", descending=True).head(PAIRS) for n in names}
     panels = [_pairs_panel(i, name, rows) for i, (name, rows) in enumerate(best.items())]
     said = [_most_said(name, rows) for name, rows in best.items()]
     return Figure(
@@ -373,8 +363,7 @@ def _size(size: int) -> str:
 
 
 def _several(table: pl.DataFrame, name: str) -> float:
-    rows = table.filter((pl.col("dataset") == name) & (pl.col("size") >= 2))
-    return 100 * float(rows["share"].sum())
+    return 100 * float(table.filter(pl.col("size") >= 2, dataset=name)["share"].sum())
 
 
 def _share(share: float) -> str:

@@ -267,7 +267,7 @@ class Frames:
     @cached_property
     def whole(self) -> pl.DataFrame:
         """The results over all images."""
-        return self.results.filter(pl.col("slice") == "all")
+        return self.results.filter(slice="all")
 
     @cached_property
     def datasets(self) -> list[str]:
@@ -276,15 +276,11 @@ class Frames:
 
     def metrics(self, dataset: str) -> list[str]:
         """Return the metrics of a data set that have values over all images, in reading order."""
-        found = self.whole.filter(pl.col("dataset") == dataset)["metric"].unique().to_list()
-        return sorted(found, key=reading_order)
+        return sorted(self.whole.filter(dataset=dataset)["metric"].unique(), key=reading_order)
 
     def of(self, dataset: str, metric: str, slice: str = "all") -> pl.DataFrame:
         """Return the values of a metric, one row per model, sorted by model."""
-        rows = self.results.filter(
-            (pl.col("dataset") == dataset) & (pl.col("metric") == metric) & (pl.col("slice") == slice)
-        )
-        return rows.sort("model")
+        return self.results.filter(dataset=dataset, metric=metric, slice=slice).sort("model")
 
     def both(self, x: tuple[str, ...], y: tuple[str, ...]) -> pl.DataFrame:
         """Return models with values at x and y: ``model``, ``x``, ``x_lo``, ``x_hi``, ``x_n`` and those of y.
@@ -302,16 +298,17 @@ class Frames:
 
     def fit(self, x: tuple[str, str], y: tuple[str, str], scale: str, models: str) -> dict[str, Any] | None:
         """Return the fit on a scale between two data sets and metrics over all images; None if missing."""
+        (dataset_x, metric_x), (dataset_y, metric_y) = x, y
         rows = self["fits"].filter(
-            (pl.col("dataset_x") == x[0])
-            & (pl.col("metric_x") == x[1])
-            & (pl.col("dataset_y") == y[0])
-            & (pl.col("metric_y") == y[1])
-            & (pl.col("slice_x") == "all")
-            & (pl.col("slice_y") == "all")
-            & (pl.col("scale") == scale)
-            & (pl.col("models") == models)
-            & pl.col("slope").is_finite()
+            pl.col("slope").is_finite(),
+            dataset_x=dataset_x,
+            metric_x=metric_x,
+            dataset_y=dataset_y,
+            metric_y=metric_y,
+            slice_x="all",
+            slice_y="all",
+            scale=scale,
+            models=models,
         )
         return first(rows)
 

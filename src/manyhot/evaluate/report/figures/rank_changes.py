@@ -72,9 +72,7 @@ def draw_ranks(frames: Frames) -> list[Figure]:
 
 def order_agreement(frames: Frames) -> Figure | None:
     """Plot Kendall's tau between columns: as a matrix if most pairs are known, otherwise as a list."""
-    rows = frames["ranks"].filter(
-        (pl.col("slice_x") == "all") & (pl.col("slice_y") == "all") & pl.col("tau").is_finite()
-    )
+    rows = frames["ranks"].filter(pl.col("tau").is_finite(), slice_x="all", slice_y="all")
     if rows.is_empty():
         return None
     ends = [

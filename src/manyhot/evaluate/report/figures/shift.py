@@ -97,13 +97,8 @@ def _pairs(frames: Frames) -> list[tuple[str, str]]:
 
 def _rows(frames: Frames, x: str, y: str) -> pl.DataFrame:
     """Return the drops of the pair by one metric on all images."""
-    return frames["drops"].filter(
-        (pl.col("dataset_x") == x)
-        & (pl.col("dataset_y") == y)
-        & (pl.col("metric_x") == pl.col("metric_y"))
-        & (pl.col("slice_x") == "all")
-        & (pl.col("slice_y") == "all")
-    )
+    rows = frames["drops"].filter(dataset_x=x, dataset_y=y, slice_x="all", slice_y="all")
+    return rows.filter(pl.col("metric_x") == pl.col("metric_y"))
 
 
 def _metrics(rows: pl.DataFrame) -> list[str]:
@@ -140,7 +135,9 @@ def _straightest(
     frames: Frames, x: str, y: str, used: Sequence[str]
 ) -> tuple[str, dict[str, dict[str, Any] | None]]:
     """Return the scale of the axes on which lines explain most, probit among equals, with its lines."""
-    fits = {scale: {m: _fit(frames, x, y, m, scale) for m in used} for scale in ("probit", "plain")}
+    fits = {
+        scale: {m: frames.fit((x, m), (y, m), scale, "all") for m in used} for scale in ("probit", "plain")
+    }
     best = max(fits, key=lambda scale: sum((fit or {}).get("r2") or 0.0 for fit in fits[scale].values()))
     return best, fits[best]
 
@@ -162,10 +159,6 @@ def _table(rows: pl.DataFrame, used: Sequence[str], *columns: str) -> pa.Table:
     return drawn.select("metric", "model", *columns).to_arrow()
 
 
-def _fit(frames: Frames, x: str, y: str, metric: str, scale: str) -> dict[str, Any] | None:
-    return frames.fit((x, metric), (y, metric), scale, "all")
-
-
 def _fits_said(fits: dict[str, dict[str, Any] | None]) -> str:
     known = [f"{short(m)}: {slope_said(fit)}" for m, fit in fits.items() if fit]
     return f"Fitted lines. {'; '.join(known)}." if known else ""
@@ -174,7 +167,7 @@ def _fits_said(fits: dict[str, dict[str, Any] | None]) -> str:
 def _accuracy(
     frames: Frames, each: pl.DataFrame, x: str, y: str, metric: str, scale: str, fit: dict[str, Any] | None
 ) -> Panel:
-    own = each.filter(pl.col("metric_x") == metric).sort("model")
+    own = each.filter(metric_x=metric).sort("model")
     both = frames.both((x, metric), (y, metric)).select("model", "x_lo", "x_hi", "y_lo", "y_hi")
     joined = own.join(both, on="model", how="left", maintain_order="left")
     shares = {"x": "value_x", "y": "value_y"} | {c: c for c in ("x_lo", "x_hi", "y_lo", "y_hi")}
@@ -294,7 +287,7 @@ def robustness_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Fig
     if each.is_empty():
         return None
     used = _metrics(each)[:2]
-    rows_of = {m: each.filter(pl.col("metric_x") == m).sort("model") for m in used}
+    rows_of = {m: each.filter(metric_x=m).sort("model") for m in used}
     panels = [_above(own, m, x, frames.own) for m, own in rows_of.items()]
     return Figure(
         f"robustness-{slug(x)}-{slug(y)}",
@@ -349,12 +342,12 @@ def _extremes(rows: pl.DataFrame) -> list[str]:
 
 def sensitivity_figure(frames: Frames, x: str, y: str) -> Figure | None:
     """Plot the mean drop under each sensitivity analysis."""
-    rows = frames["sensitivity"].filter((pl.col("dataset_x") == x) & (pl.col("dataset_y") == y))
+    rows = frames["sensitivity"].filter(dataset_x=x, dataset_y=y)
     if rows.is_empty():
         return None
     used = sorted(rows["metric"].unique().to_list(), key=reading_order)[:2]
     rows = rows.filter(pl.col("metric").is_in(used))
-    found = [_analyses(rows.filter(pl.col("metric") == m), m) for m in used]
+    found = [_analyses(rows.filter(metric=m), m) for m in used]
     values = [v for name in ("drop", "lo_models", "hi_models") for v in column(rows, name, 100)]
     panel = groups(
         "sensitivity",

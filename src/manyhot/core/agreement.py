@@ -128,8 +128,7 @@ def _alpha(coincidences: Floats, distance: Floats) -> Floats:
 def _ordinal(each: Floats) -> Floats:
     """Return squared distances of ranks: the number of answers between two, counting both ends half."""
     up_to = np.cumsum(each, -1) - each / 2
-    distance: Floats = (up_to[..., :, None] - up_to[..., None, :]) ** 2
-    return distance
+    return (up_to[..., :, None] - up_to[..., None, :]) ** 2
 
 
 def measure_sets(

@@ -462,5 +462,4 @@ def _column_sums(case: Case, w: Floats) -> Floats:
 
 
 def _sum_rows(block: AnyFloats, w: Floats) -> Floats:
-    total: Floats = w @ block.astype(np.float64)
-    return total
+    return w @ block.astype(np.float64)

@@ -199,8 +199,7 @@ def are_same(alignment: ImageAlignment, min_similarity: float) -> Bools:
     other, the similarity must therefore be higher by `_MARGIN`. The overlap must be at least `MIN_OVERLAP`.
     """
     margin = np.where(alignment.overlap >= _WHOLE, 0, _MARGIN)
-    same: Bools = (alignment.similarity >= min_similarity + margin) & (alignment.overlap >= MIN_OVERLAP)
-    return same
+    return (alignment.similarity >= min_similarity + margin) & (alignment.overlap >= MIN_OVERLAP)
 
 
 MIN_OVERLAP, _WHOLE, _MARGIN = 0.5, 0.9, 0.05

@@ -176,8 +176,7 @@ class Cells:
             self._split.append((ratio, stratum * k + self.cell, int(stratum.max(initial=0)) + 1))
         _, at, n = self._split[0]
         n_strata = max(n, n_strata)
-        sums: Floats = np.bincount(at, values, n_strata * k).reshape(n_strata, k) @ self.member.T
-        return sums
+        return np.bincount(at, values, n_strata * k).reshape(n_strata, k) @ self.member.T
 
     @cached_property
     def _split(self) -> deque[tuple[Ratio, Positions, int]]:

@@ -276,8 +276,7 @@ class _Shortlist:
     def places(self) -> RowNumbers:
         """Return the rank (from 0) of each candidate among its query's candidates, in the current order."""
         counts = np.bincount(self.query, minlength=len(self.floor))
-        place: RowNumbers = np.arange(len(self.query)) - (np.cumsum(counts) - counts)[self.query]
-        return place
+        return np.arange(len(self.query)) - (np.cumsum(counts) - counts)[self.query]
 
     def add(self, scores: Floats32, rows: RowNumbers) -> None:
         """Add the rows of a block whose scores reach the `floor` of their query, and raise the floor."""

@@ -37,6 +37,7 @@ from manyhot.formats.object_files import (
 )
 from manyhot.formats.reading import (
     FOLDER,
+    check_threshold,
     constant,
     cut_for_message,
     image_ids,
@@ -47,7 +48,6 @@ from manyhot.formats.reading import (
 )
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame
 from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names
-from manyhot.parameters import check_share
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Objects
 from manyhot.tables.arrays import states_of_labels, states_of_objects
@@ -308,14 +308,7 @@ def read_open_images(
     ----------
     Kuznetsova et al. 2020, arXiv 1811.00982.
     """
-    check_share(
-        threshold,
-        "The threshold is not a probability.",
-        zero=True,
-        where=path,
-        got=repr(threshold),
-        allowed="0 to 1",
-    )
+    check_threshold(threshold, path)
     pairs = _verifications(_open_images(path), threshold)
     found = ids_of_values(pairs["name"].unique().to_list(), classes, path)
     images = pairs.group_by("image_id", maintain_order=True).agg(

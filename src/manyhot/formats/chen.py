@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.formats.reading import base_names, constant, cut_for_message, head, ragged
-from manyhot.parameters import check_share
+from manyhot.formats.reading import base_names, check_threshold, constant, cut_for_message, head, ragged
 from manyhot.registry import register
 from manyhot.tables import Labels
 
@@ -46,7 +45,7 @@ def read_chen(path: Path, *, classes: ClassList | None, threshold: float = 0.5) 
     Chen, Harun & Kanan 2026, arXiv 2603.05729; jchen175/MultiLabel-ImageNet, ``multilabel/README.md``.
     """
     classes = classes or class_list()
-    _check_threshold(threshold, path)
+    check_threshold(threshold, path)
     _check_last_line(path)
     frame = _rows(path)
     lengths = _lengths(frame, path)
@@ -68,17 +67,6 @@ def read_chen(path: Path, *, classes: ClassList | None, threshold: float = 0.5) 
         }
     )
     return Labels(table, len(classes), classes.hash, asked_known=True, name="Chen et al.")
-
-
-def _check_threshold(threshold: object, path: Path) -> None:
-    check_share(
-        threshold,
-        "The threshold is not a probability.",
-        zero=True,
-        where=path,
-        got=repr(threshold),
-        allowed="0 to 1",
-    )
 
 
 def _check_last_line(path: Path) -> None:

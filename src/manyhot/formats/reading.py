@@ -27,6 +27,7 @@ from manyhot import kinds
 from manyhot.core.array_types import Bytes, Ints64
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, ManyhotError
+from manyhot.parameters import check_share
 from manyhot.tables import STATES, Labels, metadata, one_chunk
 from manyhot.tables.image_ids import check_columns_once, normal_ids
 from manyhot.tables.unpacked import check_parquet
@@ -264,10 +265,7 @@ def _no_classes(where: str, got: str, allowed: str) -> InputError:
 
 def states_of_values(values: npt.NDArray[Any], minus_one: int = UNCLEAR, empty: int = NOT_ASKED) -> Bytes:
     """Return the states *yes* for 1, *no* for 0, `minus_one` for -1, and `empty` for anything else."""
-    states: Bytes = np.select([values == 1, values == 0, values == -1], [YES, NO, minus_one], empty).astype(
-        np.uint8
-    )
-    return states
+    return np.select([values == 1, values == 0, values == -1], [YES, NO, minus_one], empty).astype(np.uint8)
 
 
 def records_no(state: Bytes) -> bool:
@@ -328,6 +326,12 @@ def with_unlisted(labels: Labels, unlisted: str, where: object) -> Labels:
             allowed="labels without confidences",
         )
     return replace(labels, asked_known=True, complete=True)
+
+
+def check_threshold(threshold: object, path: Path) -> None:
+    """Raise an error for a threshold of probabilities that is not between 0 and 1."""
+    what = "The threshold is not a probability."
+    check_share(threshold, what, zero=True, where=path, got=repr(threshold), allowed="0 to 1")
 
 
 def only_by_name(path: Path) -> bool:

@@ -29,7 +29,7 @@ from manyhot.formats.format_detection import holds_images_alone as holds_images_
 from manyhot.formats.format_detection import holds_photographs as holds_photographs
 from manyhot.formats.format_detection import suffixes_of as suffixes_of
 from manyhot.formats.headers import check_encoding
-from manyhot.formats.reading import check_whole, reading
+from manyhot.formats.reading import check_whole, not_utf8, reading
 from manyhot.kinds import FOLDER
 from manyhot.parameters import Shown
 from manyhot.registry import options_of
@@ -414,12 +414,7 @@ def _check_text(content: Any) -> None:
 
 def _check_there(path: Path, holds: str) -> None:
     if not is_utf8(path):
-        raise InputError(
-            "The name of a file or folder is not UTF-8.",
-            where=path,
-            got=repr(os.fsencode(path)),
-            do="rename it",
-        )
+        raise not_utf8(path, path)
     if path.is_dir() and FOLDER not in suffixes_of(holds):
         raise InputError("This is a folder, not a file.", where=path)
     if path.exists():

@@ -293,15 +293,9 @@ def read_choice_arrays(path: Path, *, classes: ClassList | None) -> Votes:
     columns = sorted((n for n in arrays if _RANDOM.fullmatch(n)), key=lambda n: int(re.findall(r"\d+", n)[0]))
     name = next((n for n in _ARRAYS if n in arrays), None)
     chosen = np.stack([arrays[n] for n in columns], 1) if name is None else arrays[name]
-    raters = arrays.get("raters")
-    return _of_matrix(
-        chosen, raters, arrays.get("image_id"), _own_list(arrays, path) if classes is None else classes, path
-    )
-
-
-def _own_list(arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> ClassList | None:
-    names = arrays.get("class_names")
-    return None if names is None else from_keys([str(n) for n in names], path.stem)
+    if classes is None and "class_names" in arrays:
+        classes = from_keys([str(n) for n in arrays["class_names"]], path.stem)
+    return _of_matrix(chosen, arrays.get("raters"), arrays.get("image_id"), classes, path)
 
 
 _LARGEST = 1e15

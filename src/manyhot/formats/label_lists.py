@@ -274,17 +274,14 @@ def _has_path(kind: pa.DataType) -> bool:
 
 def _texts(values: pl.Series, where: str) -> pa.Array:
     """Return names or numbers of classes as texts."""
-    if values.dtype.is_float():
+    kind = values.dtype
+    fits = kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum, pl.Null)
+    if kind.is_float():
         whole = values.cast(pl.Int64, strict=False)
-        if (whole.cast(pl.Float64) != values).any() or (whole.is_null() & values.is_not_null()).any():
-            raise InputError(
-                "These are not classes.", where=where, got=values.dtype, allowed="names or whole numbers"
-            )
+        fits = whole.null_count() == values.null_count() and not (whole.cast(pl.Float64) != values).any()
         values = whole
-    if not (values.dtype.is_integer() or values.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
-        raise InputError(
-            "These are not classes.", where=where, got=values.dtype, allowed="names or whole numbers"
-        )
+    if not fits:
+        raise InputError("These are not classes.", where=where, got=kind, allowed="names or whole numbers")
     return values.cast(pl.String).to_arrow().cast(pa.string())
 
 

@@ -7,6 +7,7 @@ bytes.
 from __future__ import annotations
 
 import json
+import os
 import re
 import zipfile
 import zlib
@@ -130,6 +131,12 @@ def _check_type(kind: pa.DataType, path: Path) -> None:
     for inner in (kind.field(i) for i in range(kind.num_fields)):
         inner.name.encode()  # Arrow decodes a name only when it is accessed.
         _check_type(inner.type, path)
+
+
+def not_utf8(name: str | Path, where: Path) -> InputError:
+    """Return the error for the name of a file or folder that is not UTF-8."""
+    what = "The name of a file or folder is not UTF-8."
+    return InputError(what, where=where, got=repr(os.fsencode(name)), do="rename it")
 
 
 def check_whole(path: Path) -> None:

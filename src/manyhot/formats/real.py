@@ -88,17 +88,16 @@ def labels_of_sets(
         s if all(type(c) is int and 0 <= c < n for c in s) else _indices(s, index, f"{path}, image {i}")
         for i, s in zip(ids, sets, strict=True)
     ]
-    lengths = np.fromiter(map(len, checked), np.int32, len(checked))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    lengths = list(map(len, checked))
     flat = pa.array([c for s in checked for c in s], pa.int32())
     table = pa.table(
         {
             "image_id": pa.array(ids, pa.string()),
-            "rated": pa.array([rated] * len(ids), pa.bool_()),
-            "usable": pa.array(np.ones(len(ids), bool)),
-            "classes": pa.ListArray.from_arrays(offsets, flat),
-            "state": pa.ListArray.from_arrays(offsets, pa.array(["yes"] * len(flat), pa.string())),
-            "method": pa.array([method] * len(ids)),
+            "rated": constant(rated, len(ids), pa.bool_()),
+            "usable": constant(True, len(ids), pa.bool_()),
+            "classes": ragged(lengths, flat),
+            "state": ragged(lengths, constant("yes", len(flat), pa.string())),
+            "method": constant(method, len(ids), pa.string()),
         }
     )
     return Labels(table, n, classes.hash, asked_known=False, name=name)
@@ -209,7 +208,7 @@ def _table(rated: Bools, lengths: npt.NDArray[Any], columns: dict[str, Any]) -> 
     lists = {"state": states.cast(pa.string())} | {name: pa.array(v) for name, v in columns.items()}
     return pa.table(
         {
-            "image_id": pa.array([f"{_PREFIX}{i:08d}{_SUFFIX}" for i in range(1, N_IMAGES + 1)]),
+            "image_id": pa.array(_ids()),
             "rated": pa.array(rated),
             "usable": constant(True, N_IMAGES, pa.bool_()),
             **{name: ragged(lengths, values) for name, values in lists.items()},

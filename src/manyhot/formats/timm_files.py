@@ -220,8 +220,16 @@ def _index(text: str, class_list: ClassList, described: Mapping[str, Collection[
     ids = described.get(text) or described.get(text.strip("'\""), ())
     if len(ids) == 1:
         return min(ids)
+    if ids:
+        raise InputError(
+            "Several classes have this label.",
+            where=path,
+            got=text,
+            allowed=", ".join(f"{class_list.names[i]} (class {i})" for i in sorted(ids)),
+            do="run inference.py with --include-index or --label-type name",
+        )
     try:
-        return class_list.index(text.strip("'\"")) if not ids else _ambiguous(text, ids, class_list, path)
+        return class_list.index(text.strip("'\""))
     except LookupError as error:
         raise InputError(
             "A label is not in the class list.",
@@ -230,16 +238,6 @@ def _index(text: str, class_list: ClassList, described: Mapping[str, Collection[
             allowed=f"keys, names and descriptions of {class_list.name}",
             do="run inference.py with --include-index, or pass the class list of the model",
         ) from error
-
-
-def _ambiguous(text: str, ids: Collection[int], class_list: ClassList, path: Path) -> int:
-    raise InputError(
-        "Several classes have this label.",
-        where=path,
-        got=text,
-        allowed=", ".join(f"{class_list.names[i]} (class {i})" for i in sorted(ids)),
-        do="run inference.py with --include-index or --label-type name",
-    )
 
 
 def _lists(frame: pl.DataFrame, columns: list[str], item: str) -> pl.Series:

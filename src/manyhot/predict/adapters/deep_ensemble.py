@@ -70,7 +70,8 @@ def ensemble_network(
         _check_alike(network, first)
     is_multilabel = first.multilabel if multilabel is None else multilabel
     members = _members(networks, is_multilabel)
-    digest = hashlib.sha256("".join(_weights(n) for n in networks).encode()).hexdigest()[:16]
+    weights = (f"{network.name} {network.about.get('weights', '')};" for network in networks)
+    digest = hashlib.sha256("".join(weights).encode()).hexdigest()[:16]
     codes = dict.fromkeys(filter(None, (network.about.get("code") for network in networks)))
     about = {"weights": f"{len(networks)} models {digest}", "code": ", ".join(codes)}
     own = name or f"{first.name}+{len(networks) - 1}"
@@ -236,10 +237,6 @@ def _on_backbone(key: Hashable, engine: Engine, network: Network) -> Scorer:
 
 def _batches(images: Bytes, engine: Engine) -> Iterator[Bytes]:
     return (images[i : i + engine.batch] for i in range(0, len(images), engine.batch))
-
-
-def _weights(network: Network) -> str:
-    return f"{network.name} {network.about.get('weights', '')};"
 
 
 def _same(networks: Sequence[Network]) -> Iterator[str]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from manyhot.classes import ClassList, from_keys
-from manyhot.errors import FetchError, InputError
+from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.formats import read_classes
-from manyhot.predict.adapters.torchvision import with_checkpoint
+from manyhot.predict.adapters.torchvision import with_checkpoint, with_fetched
 from manyhot.predict.detector import LOWEST_SCORE, Detections, ObjectDetector
-from manyhot.predict.weights import error_line
 from manyhot.registry import register
 
 TORCHVISION_DETECTORS = {
@@ -106,23 +106,13 @@ def _module(models: Any, name: str, published: Any, n_outputs: int, *, random: b
             return module
         allowed = f"a state dict of torchvision's {name}; categories='FILE' for classes other than COCO's"
         return with_checkpoint(module, checkpoint, "detector", allowed)
-    try:
-        return models.get_model(name, weights=published, **options)
-    except Exception as error:
-        raise FetchError(
-            "The weights cannot be fetched.",
-            where=published.url,
-            got=error_line(error),
-            do="check the internet connection and the cache folder TORCH_HOME, or pass checkpoint='FILE'",
-        ) from error
+    return with_fetched(models, name, published, **options)
 
 
 def _classes(outputs: list[str], name: str) -> tuple[ClassList, Any]:
     """Return the class list, and the class of each output; -1 for the background and unused numbers."""
     keys = [key for key in outputs if key not in _UNUSED]
-    plain = from_keys(keys, name)
-    synonyms = tuple(_SYNONYMS.get(key, ()) for key in keys)
-    classes = ClassList(name, plain.keys, plain.names, synonyms, plain.definitions, plain.hypernyms)
+    classes = replace(from_keys(keys, name), synonyms=tuple(_SYNONYMS.get(key, ()) for key in keys))
     at = {key: i for i, key in enumerate(keys)}
     return classes, np.array([at.get(key, -1) for key in outputs])
 

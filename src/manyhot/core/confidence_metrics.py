@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Positions
+from manyhot.core.array_types import Bools, Floats, Ints, Positions
 from manyhot.core.class_calibration import class_outcomes
 from manyhot.core.estimates import Estimate, Pooled, Weights, mean_over, undefined
 from manyhot.core.reliability import (
@@ -448,7 +448,7 @@ def _above(case: Case, scored: Bools, bins: int) -> tuple[Positions, Positions, 
         rows.append(start + image)
         at.append(place * c + classes)
         p.append(probability)
-        sums += _sum_rows(block, scored[start : start + len(block)].astype(np.float64))
+        sums += scored[start : start + len(block)].astype(np.float64) @ block.astype(np.float64)
     nothing = np.empty(0, np.intp)
     return np.concatenate([nothing, *rows]), np.concatenate([nothing, *at]), np.concatenate([[], *p]), sums
 
@@ -457,9 +457,5 @@ def _column_sums(case: Case, w: Floats) -> Floats:
     """Return the weighted sum of the probabilities of each class, shape (C,)."""
     total = np.zeros(case.labels.n_classes)
     for start, block in case.probability_blocks():
-        total += _sum_rows(block, w[start : start + len(block)])
+        total += w[start : start + len(block)] @ block.astype(np.float64)
     return total
-
-
-def _sum_rows(block: AnyFloats, w: Floats) -> Floats:
-    return w @ block.astype(np.float64)

@@ -242,13 +242,9 @@ def _best_of(
 def _changes(p: Proposing, codes: Codes) -> Iterator[tuple[Codes, Bits]]:
     """Yield, model by model, all its thresholds with the other models unchanged."""
     for m, others in enumerate(_without_each(p, codes)):
-        yield _with_every_level(p, codes, m), others | p.bits[m]
-
-
-def _with_every_level(p: Proposing, codes: Codes, m: int) -> Codes:
-    changed = np.repeat(codes[None], p.bits.shape[1], axis=0)
-    changed[:, m] = np.arange(p.bits.shape[1])
-    return changed
+        changed = np.repeat(codes[None], p.bits.shape[1], axis=0)
+        changed[:, m] = np.arange(p.bits.shape[1])
+        yield changed, others | p.bits[m]
 
 
 def _without_each(p: Proposing, codes: Codes) -> Iterator[Bits]:

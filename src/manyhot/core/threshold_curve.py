@@ -138,7 +138,7 @@ def curve(
     """
     threshold = _grid(p, thresholds)
     images, row = np.unique(image, return_inverse=True)
-    n_above, n_right = (_at_or_above(p[flags], threshold) for flags in (np.full(len(p), True), truth))
+    n_above, n_right = (len(q) - np.searchsorted(np.sort(q), threshold) for q in (p, p[truth]))
     n_yes = int(np.count_nonzero(truth))
     ends = np.full((4, len(threshold)), np.nan)
     for start in range(0, len(threshold) if intervals else 0, _CHUNK):
@@ -315,10 +315,6 @@ class _Questions:
         else:
             place = last - reached[..., ::-1].argmax(axis=-1)
         return np.where(reached.any(axis=-1), place, -1)
-
-
-def _at_or_above(p: Floats, threshold: Floats) -> Ints64:
-    return len(p) - np.searchsorted(np.sort(p), threshold)
 
 
 def _by_image(p: Floats, row: Positions, threshold: Floats, n: int) -> Floats32:

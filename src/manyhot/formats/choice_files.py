@@ -243,7 +243,9 @@ def read_rater_columns(path: Path, *, classes: ClassList | None) -> Votes:
     frame = read_frame(path)
     image = column_of_images(frame, path)
     long = frame.unpivot(index=image, variable_name="rater_id", value_name="class_id")
-    return _votes(_answered(long.rename({image: "image_id"})), classes, path)
+    long = long.rename({image: "image_id"}).filter(pl.col("class_id").is_not_null())
+    no_answer = -1 if long["class_id"].dtype.is_numeric() else ""
+    return _votes(long.filter(pl.col("class_id") != no_answer), classes, path)
 
 
 def column_of_images(frame: pl.DataFrame, path: Path) -> str:
@@ -264,13 +266,6 @@ def column_of_images(frame: pl.DataFrame, path: Path) -> str:
             do="rename the column with the names of the images to image_id",
         )
     return column
-
-
-def _answered(long: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows with an answer."""
-    long = long.filter(pl.col("class_id").is_not_null())
-    numeric = long["class_id"].dtype.is_numeric()
-    return long.filter(pl.col("class_id") != -1) if numeric else long.filter(pl.col("class_id") != "")
 
 
 @register(

@@ -234,7 +234,8 @@ def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> Na
             got=", ".join(names[:8]),
             allowed=f"{ID_NEEDS}, and {LABEL_NEEDS}",
         )
-    is_image = path.suffix.lower() == ".parquet" and _has_path(pq.read_schema(path).field(ids).type)
+    kind = pq.read_schema(path).field(ids).type if path.suffix.lower() == ".parquet" else pa.null()
+    is_image = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
     # Only the path is read from an image column of Hugging Face.
     frame = read_frame(path, [f"{ids}.path" if is_image else ids, label])
     image_names = frame[ids].struct.field("path") if is_image else frame[ids]
@@ -266,10 +267,6 @@ def _without_blanks(named: NamedLabels) -> NamedLabels:
         "'empty' into the cells"
     )
     return replace(named, usable=usable, notes=(*named.notes, note))
-
-
-def _has_path(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_struct(kind)) and kind.get_field_index("path") >= 0
 
 
 def _texts(values: pl.Series, where: str) -> pa.Array:

@@ -316,7 +316,9 @@ def _row(
     left, top, width, height = map(float, about["bbox"])
     box = (np.array([left, top, left + width, top + height]) / np.tile(size, 2)).tolist()
     outlines = about.get("segmentation")
-    polygons = [_fractions(p, size) for p in outlines] if isinstance(outlines, list) and outlines else None
+    polygons = None
+    if isinstance(outlines, list) and outlines:
+        polygons = [(np.reshape(np.asarray(p, float), (-1, 2)) / size).ravel().tolist() for p in outlines]
     return (
         image["file_name"],
         category,
@@ -329,11 +331,6 @@ def _row(
 def image_of_coco(image: dict[str, Any]) -> str:
     """Return the name of an image. In LVIS, the name is the end of an address."""
     return str(image["file_name"]) if "file_name" in image else PurePosixPath(str(image["coco_url"])).name
-
-
-def _fractions(outline: list[float], size: np.ndarray[Any, Any]) -> list[float]:
-    flat: list[float] = (np.reshape(np.asarray(outline, float), (-1, 2)) / size).ravel().tolist()
-    return flat
 
 
 VOC = (

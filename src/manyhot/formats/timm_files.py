@@ -415,9 +415,17 @@ def _check_percent(frame: pl.DataFrame, path: Path) -> None:
         whole = frame[column] + frame[f"{column}_err"].cast(pl.Float64, strict=False)
         near = _is_near(whole, 100)
         if not near.all():
-            row = int(near.arg_min() or 0)
-            fractions = bool(_is_near(whole, 1)[row])
-            raise _not_percent(frame.row(row, named=True), column, path, fractions)
+            at = int(near.arg_min() or 0)
+            row, fractions = frame.row(at, named=True), _is_near(whole, 1)[at]
+            raise InputError(
+                "These look like fractions, not percents."
+                if fractions
+                else "The accuracy and the error of a model do not add up to 100 percent.",
+                where=f"{path}, model {row['row']}",
+                got=f"{column} {row[column]}, {column}_err {row[f'{column}_err']}",
+                allowed=f"{column} and {column}_err that add up to 100",
+                do="multiply accuracies and errors by 100" if fractions else "create or download it again",
+            )
     bad = frame.filter(pl.col("top5") < pl.col("top1"))
     if len(bad):
         raise InputError(
@@ -432,18 +440,6 @@ def _is_near(values: pl.Series, whole: float) -> pl.Series:
     """Return whether each value is `whole` up to rounding; a null is not."""
     # Accuracy and error are rounded separately: published ones miss 100 by 0.001, two decimals by 0.01.
     return ((values - whole).abs() <= 1.1e-4 * whole).fill_null(False)
-
-
-def _not_percent(row: dict[str, object], column: str, path: Path, fractions: bool) -> InputError:
-    return InputError(
-        "These look like fractions, not percents."
-        if fractions
-        else "The accuracy and the error of a model do not add up to 100 percent.",
-        where=f"{path}, model {row['row']}",
-        got=f"{column} {row[column]}, {column}_err {row[f'{column}_err']}",
-        allowed=f"{column} and {column}_err that add up to 100",
-        do="multiply accuracies and errors by 100" if fractions else "create or download it again",
-    )
 
 
 def _result_numbers(frame: pl.DataFrame, column: str, metric: str, of: _Set) -> pa.Table:

@@ -78,7 +78,12 @@ def torchvision_detector(
     def detect(pixels: Any) -> Detections:
         with torch.inference_mode():
             (found,) = module([pixels.to(device).float() / 255])
-        return _detections(found, class_of, len(classes), *pixels.shape[1:])
+        boxes, label, score = (found[key].cpu().numpy() for key in ("boxes", "labels", "scores"))
+        of, (height, width) = class_of[label], pixels.shape[1:]  # boxes are in pixels, by descending score
+        boxes, of, score = boxes[of >= 0], of[of >= 0], score[of >= 0].astype(np.float64)
+        presence = np.zeros(len(classes), np.float32)
+        np.maximum.at(presence, of, score.astype(np.float32))
+        return Detections(boxes / np.array([width, height] * 2, np.float64), of, score, presence)
 
     is_random = weights == "none" and not checkpoint
     notes = (f"torchvision/{name} has random weights: its boxes are meaningless",) if is_random else ()
@@ -115,17 +120,6 @@ def _classes(outputs: list[str], name: str) -> tuple[ClassList, Any]:
     classes = replace(from_keys(keys, name), synonyms=tuple(_SYNONYMS.get(key, ()) for key in keys))
     at = {key: i for i, key in enumerate(keys)}
     return classes, np.array([at.get(key, -1) for key in outputs])
-
-
-def _detections(output: Any, class_of: Any, n_classes: int, height: int, width: int) -> Detections:
-    """Return the boxes of torchvision, which are in pixels and by descending score."""
-    boxes, label, score = (output[key].cpu().numpy() for key in ("boxes", "labels", "scores"))
-    classes = class_of[label]
-    used = classes >= 0
-    boxes, classes, score = boxes[used], classes[used], score[used].astype(np.float64)
-    presence = np.zeros(n_classes, np.float32)
-    np.maximum.at(presence, classes, score.astype(np.float32))
-    return Detections(boxes / np.array([width, height] * 2, np.float64), classes, score, presence)
 
 
 for _name in TORCHVISION_DETECTORS:

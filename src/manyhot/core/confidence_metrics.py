@@ -290,10 +290,9 @@ def _binned(
 def _squared(case: Case, outcomes: Outcomes | None) -> Estimate:
     if outcomes is None:
         return undefined(len(case.labels))
-    squares, scored = np.zeros(len(case.labels)), np.zeros(len(case.labels), bool)
+    squares = np.zeros(len(case.labels))
     squares[outcomes.image] = (outcomes.confidence - outcomes.right) ** 2
-    scored[outcomes.image] = True
-    return mean_over(squares, scored)
+    return mean_over(squares, outcomes.among(len(squares)))
 
 
 def _set_likelihood(case: Case, *, mass: bool) -> Estimate:

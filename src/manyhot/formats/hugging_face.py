@@ -170,10 +170,11 @@ def _features_of_parquet(path: Path) -> dict[str, Any]:
         info = (pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
     except (pa.ArrowException, OSError):
         return {}
-    return _features(parse_json(info, f"{path}, schema metadata 'huggingface'"))
+    return features_in(parse_json(info, f"{path}, schema metadata 'huggingface'"))
 
 
-def _features(content: Any) -> dict[str, Any]:
+def features_in(content: Any) -> dict[str, Any]:
+    """Return the description of the columns from JSON that was written by Hugging Face."""
     info = content.get("info", content) if isinstance(content, dict) else {}
     features = info.get("features") if isinstance(info, dict) else None
     return features if isinstance(features, dict) else {}
@@ -193,7 +194,7 @@ def _features_of_folder(path: Path) -> dict[str, Any]:
     for name in ("dataset_info.json", "state.json"):
         if not (path / name).is_file():
             raise InputError("The folder is not a complete saved data set.", where=path, got=f"no {name}")
-    return _features(load_json(path / "dataset_info.json"))
+    return features_in(load_json(path / "dataset_info.json"))
 
 
 def _label_features(features: dict[str, Any]) -> list[_Feature]:

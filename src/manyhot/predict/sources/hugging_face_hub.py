@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from manyhot.errors import FetchError, InputError
 from manyhot.extras import required
+from manyhot.formats.hugging_face import features_in
 from manyhot.predict.sources.image_columns import (
     Columns,
     RowBlock,
     RowPosition,
-    features_in,
     features_of,
     find_columns,
     has_paths,

@@ -14,6 +14,7 @@ from pyarrow import compute as pc
 from manyhot.classes import class_list
 from manyhot.errors import InputError
 from manyhot.files import is_utf8
+from manyhot.formats.hugging_face import features_in
 from manyhot.predict.sources.image_labels import base_name, with_labels
 from manyhot.predict.sources.remote import fetch_bytes
 from manyhot.predict.sources.source import (
@@ -114,13 +115,6 @@ def features_of(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return features_in(content)
-
-
-def features_in(content: Any) -> dict[str, Any]:
-    """Return the description of the columns from JSON that was written by Hugging Face."""
-    info = content.get("info", content) if isinstance(content, dict) else {}
-    found = info.get("features") if isinstance(info, dict) else None
-    return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True)

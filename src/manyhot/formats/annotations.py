@@ -38,10 +38,9 @@ from manyhot.formats.object_files import (
 from manyhot.formats.reading import (
     FOLDER,
     check_threshold,
-    constant,
     cut_for_message,
     image_ids,
-    ragged,
+    label_table,
     records_no,
     short_ids,
     state_columns,
@@ -318,17 +317,14 @@ def read_open_images(
     lengths = images["n"].to_numpy().astype(np.int64)
     flat = pairs["name"].replace_strict(found.ids, return_dtype=pl.Int32)
     ids = short_ids(pl.Series(images["image_id"]).to_arrow(), path)
-    table = {
-        "image_id": pc.binary_join_element_wise(ids, suffix, ""),
-        "rated": images["rated"].to_arrow(),
-        "usable": constant(True, len(images), pa.bool_()),
-        "classes": ragged(lengths, flat.to_arrow()),
-        "state": ragged(lengths, pairs["state"].to_arrow().cast(pa.string())),
-        "p": ragged(lengths, pairs["p"].cast(pl.Float32).to_arrow()),
-        "method": constant("Open Images", len(images), pa.string()),
-    }
+    table = label_table(
+        *(pc.binary_join_element_wise(ids, suffix, ""), lengths, flat.to_arrow(), "Open Images"),
+        rated=images["rated"].to_arrow(),
+        state=pairs["state"].to_arrow().cast(pa.string()),
+        p=pairs["p"].cast(pl.Float32).to_arrow(),
+    )
     return Labels(
-        pa.table(table),
+        table,
         found.n_classes,
         found.class_hash,
         asked_known=True,

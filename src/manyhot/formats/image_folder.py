@@ -12,7 +12,7 @@ import pyarrow as pa
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.errors import InputError, ManyhotError
 from manyhot.files import is_utf8
-from manyhot.formats.reading import FOLDER, as_numbers, constant, not_utf8, ragged
+from manyhot.formats.reading import FOLDER, as_numbers, label_table, not_utf8
 from manyhot.registry import register
 from manyhot.tables import DESCRIPTION, Images, Labels
 from manyhot.tables.image_ids import first_unique
@@ -51,18 +51,8 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
     names, sizes, paths = _class_images(path)
     ids, class_hash, n_classes, own = _class_ids(names, classes, path)
     label = np.repeat(np.array(ids, np.int32), sizes)
-    n = len(label)
-    table = pa.table(
-        {
-            "image_id": pa.array(_ids(paths), pa.string()),
-            "label": pa.array(label),
-            "rated": constant(False, n, pa.bool_()),
-            "usable": constant(True, n, pa.bool_()),
-            "classes": ragged(np.ones(n, np.int64), pa.array(label)),
-            "state": ragged(np.ones(n, np.int64), constant("yes", n, pa.string())),
-            "method": constant("ImageFolder", n, pa.string()),
-        }
-    )
+    image_id, flat, one = pa.array(_ids(paths), pa.string()), pa.array(label), np.ones(len(label), np.int64)
+    table = label_table(image_id, one, flat, "ImageFolder", rated=False, label=flat)
     return Labels(table, n_classes, class_hash, asked_known=False, name=path.resolve().name, class_list=own)
 
 

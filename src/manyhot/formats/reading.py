@@ -171,6 +171,35 @@ def ragged(lengths: npt.ArrayLike, values: pa.Array) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, values)
 
 
+def label_table(
+    image_id: pa.Array,
+    lengths: npt.ArrayLike,
+    classes: pa.Array,
+    method: str,
+    *,
+    rated: bool | pa.Array,
+    usable: bool | pa.Array = True,
+    label: pa.Array | None = None,
+    state: str | pa.Array = "yes",
+    **lists: pa.Array,
+) -> pa.Table:
+    """Return a table of label sets, from the values of all images one after another, or from one for all."""
+    n = len(image_id)
+    rated, usable = (constant(v, n, pa.bool_()) if isinstance(v, bool) else v for v in (rated, usable))
+    state = constant(state, len(classes), pa.string()) if isinstance(state, str) else state
+    lists = {"classes": classes, "state": state, **lists}
+    return pa.table(
+        {
+            "image_id": image_id,
+            **({} if label is None else {"label": label}),
+            "rated": rated,
+            "usable": usable,
+            **{name: ragged(lengths, values) for name, values in lists.items()},
+            "method": constant(method, n, pa.string()),
+        }
+    )
+
+
 def image_ids(names: pa.Array, where: object) -> pa.Array:
     """Return the names of images as ids: unchanged, with folders and slashes.
 

@@ -177,7 +177,7 @@ def label_table(
     classes: pa.Array,
     method: str,
     *,
-    rated: bool | pa.Array,
+    rated: bool | pa.Array | None,
     usable: bool | pa.Array = True,
     label: pa.Array | None = None,
     state: str | pa.Array = "yes",
@@ -185,7 +185,7 @@ def label_table(
 ) -> pa.Table:
     """Return a table of label sets, from the values of all images one after another, or from one for all."""
     n = len(image_id)
-    rated, usable = (constant(v, n, pa.bool_()) if isinstance(v, bool) else v for v in (rated, usable))
+    rated, usable = (constant(v, n, pa.bool_()) if isinstance(v, bool | None) else v for v in (rated, usable))
     state = constant(state, len(classes), pa.string()) if isinstance(state, str) else state
     lists = {"classes": classes, "state": state, **lists}
     return pa.table(

@@ -339,8 +339,7 @@ def asma_unasked(case: Case) -> Estimate:
 
 def size_group(size: Ints) -> Positions:
     """Return 0, 1, 2 or 3 for label sets of 1, 2, 3 or at least 4 classes, and 0 for empty sets."""
-    group: Positions = np.clip(size, 1, SIZE_GROUPS).astype(np.intp) - 1
-    return group
+    return np.clip(size, 1, SIZE_GROUPS).astype(np.intp) - 1
 
 
 def _errors(case: Case) -> Bools:

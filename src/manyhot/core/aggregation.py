@@ -183,6 +183,13 @@ def normalise_logs(scores: Floats) -> tuple[Floats, Floats]:
     return posterior, most + np.log(total)
 
 
+def with_added(rows: Floats, added: Floats) -> Floats:
+    """Return matrices, shape (R, K, A), from expected counts and the counts added to each rater's."""
+    counts = rows + added
+    total = counts.sum(2, keepdims=True)
+    return np.asarray(np.where(total > 0, counts / np.maximum(total, TINY), 1 / rows.shape[-1]))
+
+
 def vote_blocks(n_votes: npt.NDArray[Any], columns: int = 1) -> list[tuple[slice, slice]]:
     """Return blocks of questions with at most `BLOCK_SIZE` values per block, and the votes of each block.
 

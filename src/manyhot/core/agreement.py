@@ -10,7 +10,7 @@ not asked. *Not asked is not no*: a pair about which a source was not asked says
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +60,13 @@ class VoteMeasure:
     n_skipped: int
 
 
+def _measured(
+    names: Sequence[str], columns: tuple[Floats, Floats, Floats], n: int, n_skipped: int
+) -> list[VoteMeasure]:
+    rows = zip(names, *(column.tolist() for column in columns), strict=True)
+    return [VoteMeasure(name, value, lo, hi, n, n_skipped) for name, value, lo, hi in rows]
+
+
 def measure_answers(answers: Answers, image: Ints, *, intervals: bool = True) -> list[VoteMeasure]:
     """Return `VOTE_MEASURES` of the three answers.
 
@@ -87,10 +94,7 @@ def measure_answers(answers: Answers, image: Ints, *, intervals: bool = True) ->
     values = _of_sums(sums.sum(0)[None])[:, 0]
     lo, hi = _intervals(sums, _of_sums, values if intervals else np.full_like(values, np.nan))
     n, skipped = int(np.count_nonzero(several)), int(np.count_nonzero(total == 1))
-    return [
-        VoteMeasure(name, float(value), float(low), float(high), n, skipped)
-        for name, value, low, high in zip(VOTE_MEASURES, values, lo, hi, strict=True)
-    ]
+    return _measured(VOTE_MEASURES, (values, lo, hi), n, skipped)
 
 
 def _features(counts: Ints64) -> Floats:
@@ -128,8 +132,7 @@ def _alpha(coincidences: Floats, distance: Floats) -> Floats:
 def _ordinal(each: Floats) -> Floats:
     """Return squared distances of ranks: the number of answers between two, counting both ends half."""
     up_to = np.cumsum(each, -1) - each / 2
-    distance: Floats = (up_to[..., :, None] - up_to[..., None, :]) ** 2
-    return distance
+    return (up_to[..., :, None] - up_to[..., None, :]) ** 2
 
 
 def measure_sets(
@@ -167,10 +170,7 @@ def measure_sets(
 
     values = alpha(sums.sum(0)[None])[:, 0] if total else np.full(len(SET_MEASURES), np.nan)
     lo, hi = _intervals(sums, alpha, values if intervals else np.full_like(values, np.nan))
-    return [
-        VoteMeasure(name, float(value), float(low), float(high), len(n), sheets.n_skipped)
-        for name, value, low, high in zip(SET_MEASURES, values, lo, hi, strict=True)
-    ]
+    return _measured(SET_MEASURES, (values, lo, hi), len(n), sheets.n_skipped)
 
 
 @dataclass(frozen=True)
@@ -218,21 +218,18 @@ class _Sheets:
 
     def observed(self) -> tuple[Floats, Ints64]:
         """Return, per sheet, the sum of its sets' mean distances to other sets, and the number of sets."""
-        total = np.zeros((len(self.start), len(SET_MEASURES)))
+        total, size = np.zeros((len(self.start), len(SET_MEASURES))), self.sets.sum(1)
         for count in np.unique(self.raters):
             sheets = np.flatnonzero(self.raters == count)
             pairs = np.stack(np.triu_indices(count, 1))
             n_blocks = min(pairs.shape[1], 1 + pairs.shape[1] * len(sheets) // _PAIRS)
             for block in np.array_split(pairs, n_blocks, axis=1):
                 a, b = (self.start[sheets, None] + block[:, None]).reshape(2, -1)
-                distances = self._distances(a, b).reshape(len(sheets), -1, len(SET_MEASURES))
-                total[sheets] += 2 * distances.sum(1) / (count - 1)
+                both = self.sets[a].multiply(self.sets[b]).sum(1)
+                distances = 1 - _similarity(both, size[a], size[b])
+                by_sheet = distances.reshape(len(sheets), -1, len(SET_MEASURES)).sum(1)
+                total[sheets] += 2 * by_sheet / (count - 1)
         return total, self.raters
-
-    def _distances(self, a: Ints64, b: Ints64) -> Floats:
-        both = self.sets[a].multiply(self.sets[b]).sum(1)
-        size = self.sets.sum(1)
-        return 1 - _similarity(both, size[a], size[b])
 
     def expected(self) -> Floats:
         """Return the mean distance over all pairs of sets, within and across sheets."""
@@ -345,10 +342,7 @@ def measure_choices(choices: Choices, *, intervals: bool = True) -> list[VoteMea
     if intervals:
         lo, hi = agreement_ends(values, _measures(sums - np.column_stack([rows, squares])))
     skipped = int(np.count_nonzero(n_votes == 1))
-    return [
-        VoteMeasure(name, float(value), float(low), float(high), len(total), skipped)
-        for name, value, low, high in zip(VOTE_MEASURES, values, lo, hi, strict=True)
-    ]
+    return _measured(VOTE_MEASURES, (values, lo, hi), len(total), skipped)
 
 
 def _measures(sums: Floats) -> Floats:

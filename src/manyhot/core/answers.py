@@ -132,8 +132,7 @@ class GoldenAnswers:
 
     def truth(self, share: float = MAJORITY) -> Bools:
         """Return whether more than `share` of the experts answered yes, shape (G,)."""
-        truth: Bools = self.yes > share * self.experts
-        return truth
+        return self.yes > share * self.experts
 
 
 def check_numbers(what: str, values: Ints, n: int) -> None:

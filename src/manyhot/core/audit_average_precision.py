@@ -120,7 +120,10 @@ def audited_average_precision(
     """
     check_rows(len(audited), len(proposed), sample)
     chances = sample.probability[:, None] * (np.ones(audited.shape) if asked is None else asked)
-    weights = np.where(chances > 0, 1.0 if asked is None else _weights(chances), 0.0)
+    weights = np.where(chances > 0, 1.0, 0.0)
+    if asked is not None:  # with the mean 1 over the questions
+        weights = np.divide(1, np.sqrt(chances), out=weights, where=chances > 0)
+        weights *= np.count_nonzero(weights) / weights.sum()
     least = 0.0 if asked is None else chances.min(where=chances > 0, initial=1)
     features = (scores, proposed) if features is None else features
     rows, n_classes = sample.images, audited.shape[1]
@@ -184,12 +187,6 @@ def _class_precision(
     residual = more * change * sample.probability * slope / rest
     error, excess = rare.errors(slope, max(curve.total, _LEAST_REST * p.sum()))
     return _ClassPrecision(curve.precision - excess / 2, residual, curve.influence(p), error, excess)
-
-
-def _weights(chances: Floats) -> Floats:
-    """Return the weights of answers in the regression, with the mean 1 over the questions."""
-    weights = np.divide(1, np.sqrt(chances), out=np.zeros(chances.shape), where=chances > 0)
-    return np.asarray(weights * (np.count_nonzero(weights) / weights.sum()))
 
 
 @dataclass(frozen=True)

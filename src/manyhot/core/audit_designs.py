@@ -185,8 +185,7 @@ def count_apart(n: Floats | float, same: float) -> Floats:
         Number of images on which the two models agree, divided by the number on which they differ.
     """
     root = (np.sqrt((SAFETY * same) ** 2 + 4 * n) - SAFETY * same) / 2
-    apart: Floats = np.maximum(root**2, n / (1 + MOST_SAME))
-    return apart
+    return np.maximum(root**2, n / (1 + MOST_SAME))
 
 
 def count_audited(n_apart: Floats, same: float) -> Floats:

@@ -349,14 +349,11 @@ def _apportion(sizes: Floats, n: int, least: Ints, most: Ints) -> Ints:
     return np.asarray(counts)
 
 
-def sample_p(sample: AuditSample, groups: Ints | None = None) -> float:
+def sample_p(sample: AuditSample) -> float:
     """Return the probability that a sample deviates from its design at least as much as this one.
 
-    Parameters
-    ----------
-    groups : ndarray of int, shape (N,), optional
-        Groups of images to compare, such as classes or files. By default, ten groups of images with
-        consecutive row numbers. Groups with fewer than five expected audited images are merged.
+    Ten groups of images with consecutive row numbers are compared. Groups with fewer than five expected
+    audited images are merged.
 
     Returns
     -------
@@ -372,8 +369,7 @@ def sample_p(sample: AuditSample, groups: Ints | None = None) -> float:
     stratified sample, the statistic is smaller.
     """
     p = sample.design.probability
-    groups = np.arange(len(p)) * _GROUPS // len(p) if groups is None else groups
-    _, places = np.unique(groups, return_inverse=True)
+    _, places = np.unique(np.arange(len(p)) * _GROUPS // len(p), return_inverse=True)
     expected, spread = np.bincount(places, p), np.bincount(places, p * (1 - p))
     drawn = np.bincount(places[sample.images], minlength=len(expected))
     few = (expected < _LEAST_EXPECTED) | (spread < 1)

@@ -93,11 +93,8 @@ def subtract_products(
     n = len(weights)
     factor = (1 - 1 / n_images) / (1 - 1 / n)
     weighted = [weights[:, None] * x for x in (first_order, error)]
-    others = [_stratum_sums(x, stratum, n_strata)[stratum] - x for x in weighted]
+    sums = [np.stack([np.bincount(stratum, c, n_strata) for c in x.T], axis=1) for x in weighted]
+    others = [total[stratum] - x for total, x in zip(sums, weighted, strict=True)]
     pairs = factor * (first_order * others[1] + error * others[0])
     shift = factor * np.einsum("is,is->s", weighted[0], others[1])
     return first_order - pairs - first_order * error / n_images, shift
-
-
-def _stratum_sums(values: Floats, stratum: Ints, n_strata: int) -> Floats:
-    return np.stack([np.bincount(stratum, column, n_strata) for column in values.T], axis=1)

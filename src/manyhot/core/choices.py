@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from manyhot.core.aggregation import TINY, vote_blocks
+from manyhot.core.aggregation import vote_blocks, with_added
 from manyhot.core.answers import History, check_numbers
 from manyhot.core.array_types import Floats, Ints, Ints64
 from manyhot.core.choice_candidates import (
@@ -384,9 +384,7 @@ def _matrices(counts: Floats, smoothing: float | None) -> Floats:
     pooled /= pooled.sum(1, keepdims=True)
     if smoothing is None:
         return RaterPrior.of(counts, pooled).matrices(counts)
-    rows = counts + smoothing * pooled
-    total = rows.sum(2, keepdims=True)
-    return np.asarray(np.where(total > 0, rows / np.maximum(total, TINY), 1 / counts.shape[1]))
+    return with_added(counts, smoothing * pooled)
 
 
 def _vote_counts(choices: Choices) -> Ints:

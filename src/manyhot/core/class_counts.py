@@ -106,8 +106,7 @@ def _slice_of(ascending: Ints, value: int) -> slice:
 
 
 def _edges(fold: Ints, n_folds: int) -> Ints:
-    edges: Ints = np.append(0, np.cumsum(np.bincount(fold, minlength=n_folds)))
-    return edges
+    return np.append(0, np.cumsum(np.bincount(fold, minlength=n_folds)))
 
 
 def _count(scores: AnyFloats, edges: Ints, positive: AnyFloats, positive_fold: Ints) -> ClassCounts:

@@ -153,23 +153,21 @@ def balancing(splits: Ints8, counts: AnyFloats) -> AnyFloats:
     return np.asarray(counts * np.where(splits >= 0, factor[:, splits], 0))
 
 
-def independent(splits: Sequence[Ints8], weights: Floats, rounds: int = 50) -> Floats:
+def independent(splits: Sequence[Ints8], weights: Floats) -> Floats:
     """Return weights under which each of several companions is independent of its class.
 
-    The weights are found by iterative proportional fitting (Deming and Stephan 1940). One pair at a time, the
-    four splits are reweighted so that the two classes are independent and keep their numbers of images. A
-    pair with an empty split is unchanged.
+    The weights are found by 50 rounds of iterative proportional fitting (Deming and Stephan 1940). One pair
+    at a time, the four splits are reweighted so that the two classes are independent and keep their numbers
+    of images. A pair with an empty split is unchanged.
 
     Parameters
     ----------
     splits : sequence of ndarray of int8, shape (n,)
         The split of each image, for each pair; see `split_by_pair`.
     weights : ndarray of float, shape (n,)
-    rounds : int
-        Number of times that the weights are fitted to each pair.
     """
     weights = weights.copy()
-    for own in [*splits] * rounds:
+    for own in [*splits] * 50:
         known = own >= 0
         sums = np.bincount(own[known], weights[known], minlength=4).reshape(2, 2)
         if sums.all():

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Positions
+from manyhot.core.array_types import Bools, Floats, Ints, Positions
 from manyhot.core.class_calibration import class_outcomes
 from manyhot.core.estimates import Estimate, Pooled, Weights, mean_over, undefined
 from manyhot.core.reliability import (
@@ -290,10 +290,9 @@ def _binned(
 def _squared(case: Case, outcomes: Outcomes | None) -> Estimate:
     if outcomes is None:
         return undefined(len(case.labels))
-    squares, scored = np.zeros(len(case.labels)), np.zeros(len(case.labels), bool)
+    squares = np.zeros(len(case.labels))
     squares[outcomes.image] = (outcomes.confidence - outcomes.right) ** 2
-    scored[outcomes.image] = True
-    return mean_over(squares, scored)
+    return mean_over(squares, outcomes.among(len(squares)))
 
 
 def _set_likelihood(case: Case, *, mass: bool) -> Estimate:
@@ -448,7 +447,7 @@ def _above(case: Case, scored: Bools, bins: int) -> tuple[Positions, Positions, 
         rows.append(start + image)
         at.append(place * c + classes)
         p.append(probability)
-        sums += _sum_rows(block, scored[start : start + len(block)].astype(np.float64))
+        sums += scored[start : start + len(block)].astype(np.float64) @ block.astype(np.float64)
     nothing = np.empty(0, np.intp)
     return np.concatenate([nothing, *rows]), np.concatenate([nothing, *at]), np.concatenate([[], *p]), sums
 
@@ -457,10 +456,5 @@ def _column_sums(case: Case, w: Floats) -> Floats:
     """Return the weighted sum of the probabilities of each class, shape (C,)."""
     total = np.zeros(case.labels.n_classes)
     for start, block in case.probability_blocks():
-        total += _sum_rows(block, w[start : start + len(block)])
-    return total
-
-
-def _sum_rows(block: AnyFloats, w: Floats) -> Floats:
-    total: Floats = w @ block.astype(np.float64)
+        total += w[start : start + len(block)] @ block.astype(np.float64)
     return total

@@ -23,6 +23,7 @@ from scipy.special import bdtr, expit, xlogy
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Ints64
 from manyhot.core.sets import NO_LABEL, YES, Case, LabelSets
 from manyhot.core.softmax import check_lists
+from manyhot.core.threshold_curve import count_reached
 from manyhot.errors import InputError
 from manyhot.parameters import check_count, check_one_of, check_share
 
@@ -299,24 +300,15 @@ def count_in_sets(case: Case, thresholds: Floats) -> tuple[Ints, Ints]:
     n, sets = len(case.labels), case.labels
     yes = sets.state == YES
     rows, p = sets.rows[yes], case.probability_of(sets.rows[yes], sets.classes[yes])
-    valid = _at_least(rows, p, n, thresholds)
+    valid = count_reached(rows, p, n, thresholds)
     if case.listed is not None:
         row, place = np.nonzero(case.top != NO_LABEL)
-        return _at_least(row, case.listed[row, place], n, thresholds), valid
+        return count_reached(row, case.listed[row, place], n, thresholds), valid
     size = np.empty_like(valid)
     for start, block in case.probability_blocks():
         row, place = np.nonzero(block >= thresholds[0])
-        part = _at_least(row, block[row, place], len(block), thresholds)
-        size[start : start + len(block)] = part
+        size[start : start + len(block)] = count_reached(row, block[row, place], len(block), thresholds)
     return size, valid
-
-
-def _at_least(rows: Ints, p: AnyFloats, n: int, thresholds: Floats) -> Ints64:
-    """Return for each row how many of its values are at least each threshold, shape (n, T)."""
-    width = len(thresholds) + 1
-    passed = np.searchsorted(thresholds, p, side="right")
-    counts = np.bincount(rows * width + passed, minlength=n * width).reshape(n, width)
-    return counts[:, :0:-1].cumsum(axis=1)[:, ::-1]
 
 
 def _precisions(size: Ints, valid: Ints) -> tuple[Floats, Ints]:

@@ -359,8 +359,7 @@ def _ranks(values: HeatMap) -> Floats:
     """Return ranks, from 1; equal values have the mean of their ranks."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    ranks: Floats = (last - (counts - 1) / 2)[place]
-    return ranks
+    return (last - (counts - 1) / 2)[place]
 
 
 _LOWEST = 0.1

@@ -199,8 +199,7 @@ def are_same(alignment: ImageAlignment, min_similarity: float) -> Bools:
     other, the similarity must therefore be higher by `_MARGIN`. The overlap must be at least `MIN_OVERLAP`.
     """
     margin = np.where(alignment.overlap >= _WHOLE, 0, _MARGIN)
-    same: Bools = (alignment.similarity >= min_similarity + margin) & (alignment.overlap >= MIN_OVERLAP)
-    return same
+    return (alignment.similarity >= min_similarity + margin) & (alignment.overlap >= MIN_OVERLAP)
 
 
 MIN_OVERLAP, _WHOLE, _MARGIN = 0.5, 0.9, 0.05
@@ -322,7 +321,13 @@ def candidates_by_hash(
         found.append(np.column_stack([query, row, np.full(len(query), frame), similarity]))
         if progress is not None:
             progress(done, len(frames))
-    return _best(np.concatenate(found))
+    rows = np.concatenate(found)
+    # The most similar row of each pair; rows are first, second, frame and similarity.
+    pair = np.sort(rows[:, :2], axis=1)
+    order = np.lexsort((-rows[:, 3], pair[:, 1], pair[:, 0]))
+    pair = pair[order]
+    is_new = np.append(True, (pair[1:] != pair[:-1]).any(axis=1))[: len(pair)]
+    return _with_frames(*rows[order[is_new], :3].astype(np.int64).T)
 
 
 def _similar_hashes(queries: Floats32, hashes: Floats32) -> tuple[Ints, Ints, Floats32]:
@@ -382,15 +387,6 @@ def candidates_among(thumbnails: GreyImages, pairs: Ints) -> DuplicateCandidates
             best[better], frame[better], swapped[better] = similarity[better], i, bool(other_way)
     first, second = np.where(swapped, pairs.T[::-1], pairs.T)
     return _with_frames(first, second, frame)
-
-
-def _best(rows: Floats) -> DuplicateCandidates:
-    """Return the most similar row of each pair; rows are first, second, frame and similarity."""
-    pair = np.sort(rows[:, :2], axis=1)
-    order = np.lexsort((-rows[:, 3], pair[:, 1], pair[:, 0]))
-    pair = pair[order]
-    is_new = np.append(True, (pair[1:] != pair[:-1]).any(axis=1))[: len(pair)]
-    return _with_frames(*rows[order[is_new], :3].astype(np.int64).T)
 
 
 def _with_frames(first: Ints, second: Ints, frame: Ints) -> DuplicateCandidates:

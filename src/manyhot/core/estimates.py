@@ -133,7 +133,7 @@ class Cells:
         edges = np.concatenate([[0], np.cumsum(size)])
         # Few numbers of 16 bits are sorted in linear time.
         narrow = cell.astype(np.uint16) if len(size) <= 65_536 else cell
-        return cls(cell, np.argsort(narrow, kind="stable"), edges, member, _pack(masks))
+        return cls(cell, np.argsort(narrow, kind="stable"), edges, member, packed_bits(masks))
 
     def count(self, flags: Bools) -> Ints64:
         """Return how many of the n flags are set in each slice, shape (S,)."""
@@ -142,7 +142,7 @@ class Cells:
             if counted is flags:
                 return cached
         # Counting bits of 64 images at a time is twenty times faster than adding them by cell.
-        counts: Ints64 = np.bitwise_count(self.packed & _pack(flags)).sum(1, dtype=np.int64)
+        counts: Ints64 = np.bitwise_count(self.packed & packed_bits(flags)).sum(1, dtype=np.int64)
         self._counted.append((flags, counts))
         return counts
 
@@ -176,8 +176,7 @@ class Cells:
             self._split.append((ratio, stratum * k + self.cell, int(stratum.max(initial=0)) + 1))
         _, at, n = self._split[0]
         n_strata = max(n, n_strata)
-        sums: Floats = np.bincount(at, values, n_strata * k).reshape(n_strata, k) @ self.member.T
-        return sums
+        return np.bincount(at, values, n_strata * k).reshape(n_strata, k) @ self.member.T
 
     @cached_property
     def _split(self) -> deque[tuple[Ratio, Positions, int]]:
@@ -185,7 +184,7 @@ class Cells:
         return deque(maxlen=1)
 
 
-def _pack(flags: Bools) -> npt.NDArray[np.uint64]:
+def packed_bits(flags: Bools) -> npt.NDArray[np.uint64]:
     """Return flags of shape (…, n) as bits, shape (…, ceil(n / 64)), padded with 0."""
     packed = np.packbits(flags, axis=-1)
     padded = np.zeros((*packed.shape[:-1], -(-packed.shape[-1] // 8) * 8), np.uint8)

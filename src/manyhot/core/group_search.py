@@ -208,7 +208,7 @@ def search_groups(
         for at, of in groups.parts(outcome):
             some = at[able[at]]
             if len(some) and of.event[of.counts].any():
-                own_counts = _only(count, some)
+                own_counts = Counts(**{name: values[some] for name, values in vars(count).items()})
                 largest = _largest(groups.inside[some], of, own_counts, groups.cluster, permutations, rng)
                 most = np.maximum(most, largest)
     ordered = np.sort(most)
@@ -216,10 +216,6 @@ def search_groups(
     p = np.where(np.isfinite(statistic), (1 + above) / (permutations + 1), np.nan)
     critical = float(np.quantile(most, 1 - FAMILY_WISE, method="higher")) if permutations else np.inf
     return GroupSearch(counts, statistic, p, critical)
-
-
-def _only(count: Counts, groups: Ints) -> Counts:
-    return Counts(**{name: values[groups] for name, values in vars(count).items()})
 
 
 def _largest(

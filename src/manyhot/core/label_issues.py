@@ -162,7 +162,7 @@ def find_issues(
     keep_missing = possible | (lack.people >= max(missing, 0.5))
     n = int(np.count_nonzero(labelled & has_evidence))
     return IssueLists(
-        _ranked(ensemble, doubt, keep), _ranked(ensemble, lack, keep_missing), n, len(ensemble) - n
+        ranked(ensemble, doubt, keep), ranked(ensemble, lack, keep_missing), n, len(ensemble) - n
     )
 
 
@@ -382,7 +382,7 @@ def raters_evidence(rows: LabelSets, classes: Ints) -> tuple[Floats, Floats]:
     return np.where(asked, yes, np.nan), n_votes
 
 
-def _ranked(ensemble: Ensemble, issues: Issues, keep: Bools) -> Issues:
+def ranked(ensemble: Ensemble, issues: Issues, keep: Bools) -> Issues:
     """Select issues by descending score; equal scores are in the order of images and classes."""
     rows = np.flatnonzero(keep)
     rows = rows[np.lexsort((issues.class_id[rows], issues.image[rows], -issues.score[rows]))]
@@ -404,25 +404,6 @@ def _ranked(ensemble: Ensemble, issues: Issues, keep: Bools) -> Issues:
 def checked_input(ensemble: Ensemble, name: Callable[[int], str], **least: float) -> Ensemble:
     """Check probabilities and minimum scores; return the ensemble with probabilities of at most 1."""
     check_least(**least)
-    return _cut(ensemble, name)
-
-
-def check_least(**least: float) -> None:
-    """Check minimum scores. Each is passed under the name of its parameter.
-
-    Raises
-    ------
-    InputError
-        If one is not between 0 and 1.
-    """
-    for name, value in least.items():
-        check_share(
-            value, "This is not a score or share.", zero=True, where=name, got=f"{value:g}", allowed="0 to 1"
-        )
-
-
-def _cut(ensemble: Ensemble, name: Callable[[int], str]) -> Ensemble:
-    """Return the ensemble with probabilities clipped to 1, which rounding may exceed."""
     cut: list[Floats32 | None] = []
     for m, (model, probability) in enumerate(zip(ensemble.names, ensemble.probabilities, strict=True)):
         if probability is None:
@@ -437,6 +418,20 @@ def _cut(ensemble: Ensemble, name: Callable[[int], str]) -> Ensemble:
             raise not_a_probability(float(probability[row, place]), f"{model}, {name(int(row))}")
         cut.append(np.minimum(probability, 1))
     return replace(ensemble, probabilities=tuple(cut))
+
+
+def check_least(**least: float) -> None:
+    """Check minimum scores. Each is passed under the name of its parameter.
+
+    Raises
+    ------
+    InputError
+        If one is not between 0 and 1.
+    """
+    for name, value in least.items():
+        check_share(
+            value, "This is not a score or share.", zero=True, where=name, got=f"{value:g}", allowed="0 to 1"
+        )
 
 
 def _check_lowest(dense: DenseScores, model: str, name: Callable[[int], str]) -> None:

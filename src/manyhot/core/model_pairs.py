@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +79,8 @@ def compare_pairs(
         errors = _sampled_errors(samples)[a, b] if reference is None else _errors_to(samples, reference)[b]
     se = errors
     freedom = np.full(len(a), np.inf) if df is None else df
-    lo, hi = _difference_ends(diff, se, freedom) if samples is None else _sampled_ends(samples, a, b)
+    half = np.where(np.isinf(freedom), QUANTILE, stdtrit(freedom, (1 + LEVEL) / 2)) * se
+    lo, hi = (diff - half, diff + half) if samples is None else _sampled_ends(samples, a, b)
     with np.errstate(invalid="ignore", divide="ignore"):
         z = -np.abs(diff) / se
         p = np.where(diff == 0, 1.0, 2 * np.where(np.isinf(freedom), ndtr(z), stdtr(freedom, z)))
@@ -92,18 +92,13 @@ def compare_pairs(
     return PairTable(a, b, diff, lo, hi, p, holm(p))
 
 
-def _difference_ends(difference: Floats, errors: Floats, df: Floats) -> tuple[Floats, Floats]:
-    half = np.where(np.isinf(df), QUANTILE, stdtrit(df, (1 + LEVEL) / 2)) * errors
-    return difference - half, difference + half
-
-
 def _sampled_ends(samples: AnyFloats, a: Positions, b: Positions) -> tuple[Floats, Floats]:
     lo, hi = np.empty(len(a)), np.empty(len(a))
 
     def fill(block: slice) -> None:
         lo[block], hi[block] = percentile_interval(samples[b[block]] - samples[a[block]])
 
-    each_in_threads(fill, _blocks(len(a)))
+    each_in_threads(fill, (slice(start, start + 512) for start in range(0, len(a), 512)))
     return lo, hi
 
 
@@ -225,8 +220,3 @@ def holm(p: Floats) -> Floats:
     factor = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factor), 1)
     return adjusted
-
-
-def _blocks(n_pairs: int, size: int = 512) -> Iterator[slice]:
-    for start in range(0, n_pairs, size):
-        yield slice(start, min(start + size, n_pairs))

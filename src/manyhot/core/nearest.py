@@ -226,7 +226,10 @@ class _Search:
         near = _Shortlist(len(raw), min(self.k, max(1, len(rows))), _margin(unit.shape[1]))
         near.floor[blank] = np.inf
         for block, scores in self._scores(unit, rows):
-            _mask_own(scores, self.own[query], block)
+            own = self.own[query]
+            column = np.minimum(np.searchsorted(block, own), len(block) - 1)
+            here = np.flatnonzero(block[column] == own)
+            scores[here, column[here]] = -np.inf
             near.add(scores, block)
             if near.is_long:
                 near.settle(raw, self.index)
@@ -276,8 +279,7 @@ class _Shortlist:
     def places(self) -> RowNumbers:
         """Return the rank (from 0) of each candidate among its query's candidates, in the current order."""
         counts = np.bincount(self.query, minlength=len(self.floor))
-        place: RowNumbers = np.arange(len(self.query)) - (np.cumsum(counts) - counts)[self.query]
-        return place
+        return np.arange(len(self.query)) - (np.cumsum(counts) - counts)[self.query]
 
     def add(self, scores: Floats32, rows: RowNumbers) -> None:
         """Add the rows of a block whose scores reach the `floor` of their query, and raise the floor."""
@@ -370,12 +372,6 @@ def _to_directions(vectors: Floats32) -> Bools:
         vectors[strange], squares[strange] = exact / norms[:, None], 1
     vectors *= (1 / np.sqrt(squares))[:, None]
     return blank
-
-
-def _mask_own(scores: Floats32, own: RowNumbers, rows: RowNumbers) -> None:
-    at = np.searchsorted(rows, own)
-    here = np.flatnonzero(rows[np.minimum(at, len(rows) - 1)] == own)
-    scores[here, at[here]] = -np.inf
 
 
 def _read(index: Vectors, rows: RowNumbers, out: Floats32) -> None:

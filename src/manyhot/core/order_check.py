@@ -93,8 +93,7 @@ def _trials(
 
 def _mapped(meaning: Ints, classes: Ints) -> Ints:
     inside = (classes >= 0) & (classes < len(meaning))
-    mapped: Ints = np.where(inside, meaning[np.where(inside, classes, 0)], -2)
-    return mapped
+    return np.where(inside, meaning[np.where(inside, classes, 0)], -2)
 
 
 def _share(right: Bools, rows: Bools) -> float:

@@ -81,11 +81,14 @@ def apply_rule(
         If `leave_out` is not one of `LEFT_OUT`, and as in the rule.
     """
     check_one_of(leave_out, LEFT_OUT, "Such images cannot be left out.")
+    pairs = rule(ensemble)
     if not add_labels:
-        pairs = rule(ensemble)
         left_out = np.bincount(pairs.image, minlength=len(ensemble)) == 0
         return Proposed(pairs, np.zeros(len(pairs), bool), left_out)
-    pairs, added = _with_labels(ensemble, rule(ensemble))
+    images = np.flatnonzero(ensemble.label != NO_LABEL)
+    labels = images * ensemble.n_classes + ensemble.label[images]
+    n_own = len(pairs)
+    pairs, _, order = _joined(pairs, labels, ensemble.n_classes)
     others = pairs.class_id != ensemble.label[pairs.image]
     if leave_out == "proposals":
         left_out = np.bincount(pairs.image[others], minlength=len(ensemble)) == 0
@@ -95,35 +98,13 @@ def apply_rule(
     else:
         left_out = np.bincount(pairs.image, minlength=len(ensemble)) == 0
     keep = ~left_out[pairs.image]
-    return Proposed(pairs.where(keep), added[keep], left_out)
+    return Proposed(pairs.where(keep), (order >= n_own)[keep], left_out)
 
 
-def _with_labels(ensemble: Ensemble, pairs: Pairs) -> tuple[Pairs, Bools]:
-    """Return the pairs with all original labels, and which of them were added."""
-    images = np.flatnonzero(ensemble.label != NO_LABEL)
-    label_keys = images * ensemble.n_classes + ensemble.label[images]
-    keys = pairs.keys(ensemble.n_classes)
-    more = images[~among(label_keys, keys)]
-    nothing = np.zeros(len(more))
-    image = np.concatenate([pairs.image, more])
-    class_id = np.concatenate([pairs.class_id, ensemble.label[more]]).astype(np.int32)
-    order = np.argsort(image * ensemble.n_classes + class_id, kind="stable")
-    joined = Pairs(
-        image[order],
-        class_id[order],
-        np.concatenate([pairs.score, nothing])[order],
-        np.concatenate([pairs.n_models, nothing]).astype(np.int32)[order],
-        pairs.about,
-    )
-    return joined, order >= len(pairs)
-
-
-def with_pairs(proposed: Proposed, image: Ints, class_id: Ints, n_classes: int) -> Proposed:
-    """Return the questions, plus additional (image, class) pairs with a score of 0 and 0 models."""
-    pairs = proposed.pairs
+def _joined(pairs: Pairs, asked: Ints64, n_classes: int) -> tuple[Pairs, Ints64, Positions]:
+    """Return the pairs with those of some keys, with a score of 0; the new keys, and the order."""
     keys = pairs.keys(n_classes)
-    more = np.unique(image.astype(np.int64) * n_classes + class_id)
-    more = more[~among(more, keys)]
+    more = asked[~among(asked, keys)]
     order = np.argsort(np.concatenate([keys, more]), kind="stable")
     joined = Pairs(
         np.concatenate([pairs.image, more // n_classes])[order],
@@ -132,6 +113,13 @@ def with_pairs(proposed: Proposed, image: Ints, class_id: Ints, n_classes: int) 
         np.append(pairs.n_models, np.zeros(len(more)))[order].astype(np.int32),
         pairs.about,
     )
+    return joined, more, order
+
+
+def with_pairs(proposed: Proposed, image: Ints, class_id: Ints, n_classes: int) -> Proposed:
+    """Return the questions, plus additional (image, class) pairs with a score of 0 and 0 models."""
+    asked = np.unique(image.astype(np.int64) * n_classes + class_id)
+    joined, more, order = _joined(proposed.pairs, asked, n_classes)
     label_only = np.append(proposed.label_only, np.zeros(len(more), bool))[order]
     left_out = proposed.left_out & (np.bincount(more // n_classes, minlength=len(proposed.left_out)) == 0)
     return Proposed(joined, label_only, left_out)

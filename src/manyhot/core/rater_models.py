@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from scipy.special import logsumexp
 
-from manyhot.core.aggregation import TINY, Aggregate
+from manyhot.core.aggregation import TINY, Aggregate, with_added
 from manyhot.core.answers import MAYBE, N_ANSWERS, NO, YES, Answers
 from manyhot.core.array_types import AnyFloats, Floats, Floats32, Ints
 from manyhot.core.dirichlet_priors import CENTRE, RaterPrior, log_marginal
@@ -194,7 +194,7 @@ class RaterModel:
         if smoothing is None:
             matrices = RaterPrior.of(rows, pooled, opposite).matrices(rows)
         else:
-            matrices = _smoothed(rows, smoothing * pooled)
+            matrices = with_added(rows, smoothing * pooled)
         if self.tied:
             matrices = np.concatenate([matrices, matrices[..., ::-1]], 1)
         if self.hard is None:
@@ -271,10 +271,3 @@ def _before(n_truths: int, n_answers: int) -> Floats:
     cells = np.full((n_truths, n_answers), _WRONG)
     cells[np.arange(n_truths), np.linspace(0, n_answers - 1, n_truths).astype(int)] = _RIGHT
     return cells
-
-
-def _smoothed(rows: Floats, added: Floats) -> Floats:
-    """Return matrices, shape (R, K, A), from expected counts and the counts added to each rater's."""
-    counts = rows + added
-    total = counts.sum(2, keepdims=True)
-    return np.asarray(np.where(total > 0, counts / np.maximum(total, TINY), 1 / rows.shape[-1]))

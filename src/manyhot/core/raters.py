@@ -250,8 +250,7 @@ def informedness_of(quality: Floats) -> Floats:
 def _net_share_below(shares: Floats) -> Floats:
     """Return, for each answer, the share of answers below it minus the share above, shape (R, 3)."""
     up_to = np.cumsum(shares, 1)
-    net: Floats = up_to - shares - (up_to[:, -1:] - up_to)
-    return net
+    return up_to - shares - (up_to[:, -1:] - up_to)
 
 
 @dataclass(frozen=True)

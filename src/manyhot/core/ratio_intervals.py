@@ -17,7 +17,7 @@ Davison and Hinkley 1997, Bootstrap Methods and their Application, section 3.8. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 
@@ -286,8 +286,11 @@ def _values_and_changes(num: Floats, den: Floats, group: Ints, counts: Floats) -
     values : list of float, length S
     changes : ndarray of float64, shape (S, k)
     """
-    member = _sums_by(group)
-    above, below = member(counts * num), member(counts * den)
+    n_groups = int(group.max(initial=-1)) + 1
+    above, below = (
+        np.array([np.bincount(group, of_slice, n_groups) for of_slice in counts * values])
+        for values in (num, den)
+    )
     filled = below > 0
     n_filled = np.count_nonzero(filled, axis=1)[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -301,12 +304,6 @@ def _values_and_changes(num: Floats, den: Floats, group: Ints, counts: Floats) -
     # By rounding, the sum without the only image of a stratum is not exactly 0.
     changes = np.where(rest <= 1e-12 * sums, dropped[:, group], changes)
     return values, changes
-
-
-def _sums_by(group: Ints) -> Callable[[Floats], Floats]:
-    """Return what adds up values, shape (S, k), by group, shape (S, G)."""
-    n = int(group.max(initial=-1)) + 1
-    return lambda values: np.array([np.bincount(group, of_slice, n) for of_slice in values])
 
 
 def with_few_apart(pairs: PairTable, first: Ints, second: Ints, n: int) -> PairTable:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import Bools, Floats, Ints64
+from manyhot.core.estimates import packed_bits
 
 Bits = npt.NDArray[np.uint64]
 
@@ -65,7 +65,7 @@ class Proposing:
         """
         bits, edges = [], (0, 0)
         for parts in models:
-            packed = [_packed(part) for part in parts]
+            packed = [packed_bits(part) for part in parts]
             edges = (packed[0].shape[1], packed[0].shape[1] + packed[1].shape[1])
             words = np.concatenate(packed, axis=1)
             bits.append(np.concatenate([np.zeros_like(words[:1]), words]))
@@ -242,13 +242,9 @@ def _best_of(
 def _changes(p: Proposing, codes: Codes) -> Iterator[tuple[Codes, Bits]]:
     """Yield, model by model, all its thresholds with the other models unchanged."""
     for m, others in enumerate(_without_each(p, codes)):
-        yield _with_every_level(p, codes, m), others | p.bits[m]
-
-
-def _with_every_level(p: Proposing, codes: Codes, m: int) -> Codes:
-    changed = np.repeat(codes[None], p.bits.shape[1], axis=0)
-    changed[:, m] = np.arange(p.bits.shape[1])
-    return changed
+        changed = np.repeat(codes[None], p.bits.shape[1], axis=0)
+        changed[:, m] = np.arange(p.bits.shape[1])
+        yield changed, others | p.bits[m]
 
 
 def _without_each(p: Proposing, codes: Codes) -> Iterator[Bits]:
@@ -274,11 +270,3 @@ def _chosen(p: Proposing, codes: Codes, how: str) -> ModelChoice:
 def _union(rows: Bits) -> Bits:
     union: Bits = np.bitwise_or.reduce(rows, axis=0)
     return union
-
-
-def _packed(flags: Bools) -> Bits:
-    """Return flags as words of 64 bits along the last axis, padded with 0."""
-    packed: npt.NDArray[Any] = np.packbits(flags, axis=-1)
-    padded = np.zeros((*packed.shape[:-1], -(-packed.shape[-1] // 8) * 8), np.uint8)
-    padded[..., : packed.shape[-1]] = packed
-    return padded.view(np.uint64)

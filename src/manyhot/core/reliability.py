@@ -146,8 +146,7 @@ class Outcomes:
         """Return the weights of the m images, from weights of all n."""
         if weights is None:
             return np.ones(len(self.image))
-        own: Floats = np.asarray(weights, np.float64)[self.image]
-        return own
+        return np.asarray(weights, np.float64)[self.image]
 
     def among(self, n: int) -> Bools:
         """Return which of all n images these are."""

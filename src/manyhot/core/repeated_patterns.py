@@ -201,10 +201,7 @@ class _Shared:
     def in_all(self, thumbnails: Thumbnails, stretch: Floats) -> FixedPattern:
         """Return the pattern with its score on all images."""
         score = [
-            _match(
-                keep_pixels(thumbnails[rows], stretch[rows]),
-                *(self.where, self.typical, self.coloured, self.sign),
-            )
+            self._match(keep_pixels(thumbnails[rows], stretch[rows]))
             for rows in np.array_split(np.arange(len(thumbnails)), len(thumbnails) // 512 + 1)
         ]
         coloured, where = self.coloured, self.where
@@ -212,6 +209,13 @@ class _Shared:
         near = np.abs(self.typical[where] - colour).max(axis=-1) <= 2 * _SAME
         is_flat = bool(coloured.sum() > where.sum() / 2 and near.mean() > 0.8)
         return FixedPattern(where, colour, is_flat, np.concatenate(score), stretch)
+
+    def _match(self, part: Thumbnails) -> Floats:
+        """Return the share of pixels on which each image agrees with the pattern."""
+        same = np.abs(part.astype(np.int16) - self.typical).max(axis=-1) <= _SAME
+        edge = (_gradients(part) * self.sign > _STEP).sum(axis=1) * self.where
+        agree = (same & self.coloured).sum(axis=(1, 2)) + edge.sum(axis=(1, 2))
+        return np.asarray(agree / max(int(self.coloured.sum() + np.abs(self.sign * self.where).sum()), 1))
 
 
 def _shared(own: Thumbnails, other: Thumbnails) -> _Shared | None:
@@ -254,15 +258,6 @@ def _edges(own: Thumbnails, other: Thumbnails) -> tuple[Ints8, Floats]:
     falling = (mine < -_STEP).mean(axis=0) - (others < -_STEP).mean(axis=0)
     sign = np.where(rising >= falling, 1, -1) * (np.maximum(rising, falling) > AGREEING)
     return sign.astype(np.int8), np.maximum(rising, falling).max(axis=0)
-
-
-def _match(part: Thumbnails, where: Bools, typical: Floats, coloured: Bools, sign: Ints8) -> Floats:
-    """Return the share of pixels on which each image agrees with a pattern."""
-    same = np.abs(part.astype(np.int16) - typical).max(axis=-1) <= _SAME
-    steps = _gradients(part) * sign
-    edge = (steps > _STEP).sum(axis=1) * where
-    agree = (same & coloured).sum(axis=(1, 2)) + edge.sum(axis=(1, 2))
-    return np.asarray(agree / max(int(coloured.sum() + np.abs(sign * where).sum()), 1))
 
 
 @dataclass(frozen=True, eq=False)

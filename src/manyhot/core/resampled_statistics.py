@@ -150,11 +150,6 @@ def _whole(column: npt.NDArray[Any] | FixedPoint) -> npt.NDArray[Any]:
     return column.integers() if isinstance(column, FixedPoint) else column
 
 
-def _blocks(start: int, stop: int) -> Iterator[slice]:
-    for first in range(start, stop, _IMAGES):
-        yield slice(first, min(first + _IMAGES, stop))
-
-
 class MeansOf(NamedTuple):
     """Ratios of some numerators and denominators, or their means over few strata.
 
@@ -224,7 +219,11 @@ class Ratios:
         """Return the sums of numerators and denominators within each cell, shape (K, resamples, ·)."""
         values, shape = (self.num, self.den), (len(self.edges) - 1, counts.shape[1])
         by_cell = [np.zeros((*shape, v.width)) for v in values]
-        cells = [(k, b) for k, ends in enumerate(pairwise(self.edges)) for b in _blocks(*ends)]
+        cells = [
+            (k, slice(first, min(first + _IMAGES, stop)))
+            for k, (start, stop) in enumerate(pairwise(self.edges))
+            for first in range(start, stop, _IMAGES)
+        ]
 
         def products(cell: tuple[int, slice]) -> list[Floats]:
             drawn = _Drawn(counts[self.images[cell[1]]])

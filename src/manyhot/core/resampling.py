@@ -107,7 +107,9 @@ class Bootstrap:
         clusters = self.clusters
         n = self.masks.shape[1] if clusters is None else clusters.n
         rng = np.random.default_rng([self.seed, n])
-        for rows in _chunks(self.resamples, self.masks.shape[1]):
+        size = min(_CHUNK, max(1, _CHUNK_BYTES // max(self.masks.shape[1], 1)))
+        for start in range(0, self.resamples, size):
+            rows = slice(start, min(start + size, self.resamples))
             drawn = _drawn_by_image(n, rows.stop - rows.start, rng)
             yield rows, drawn if clusters is None else drawn[clusters.number]
 
@@ -280,12 +282,6 @@ def student_interval(values: npt.ArrayLike) -> tuple[float, float, float]:
         return mean, float("nan"), float("nan")
     half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * error
     return mean, mean - half, mean + half
-
-
-def _chunks(resamples: int, n: int) -> Iterator[slice]:
-    size = min(_CHUNK, max(1, _CHUNK_BYTES // max(n, 1)))
-    for start in range(0, resamples, size):
-        yield slice(start, min(start + size, resamples))
 
 
 def _nan_quantiles(samples: AnyFloats, tails: Floats) -> Floats:

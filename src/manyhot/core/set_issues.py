@@ -18,6 +18,7 @@ from manyhot.core.label_issues import (
     Issues,
     beliefs,
     checked_input,
+    ranked,
     raters_evidence,
     uses_probabilities,
 )
@@ -208,19 +209,6 @@ def _issues(
         (score >= np.where(asked, *least)) | (people >= max(least[0], 0.5)) | (suspected & ~(people <= 0.5))
     )
     keep &= ~(agree & settled)
-    at = np.flatnonzero(keep)
-    at = at[np.lexsort((class_id[at], row[at], -score[at]))]
-    best = sum(
-        ((top[row[at], 0] == class_id[at]).astype(np.int64) for top in ensemble.top), np.zeros(len(at))
-    )
-    return Issues(
-        row[at],
-        class_id[at],
-        score[at],
-        models[at],
-        np.full(len(at), np.nan),
-        people[at],
-        q[at],
-        np.asarray(best, np.int64),
-        np.where(suspected[at], class_id[at], NO_LABEL),
-    )
+    nobody, none = np.full(len(row), np.nan), np.zeros(len(row), np.int64)
+    confident = np.where(suspected, class_id, NO_LABEL)
+    return ranked(ensemble, Issues(row, class_id, score, models, nobody, people, q, none, confident), keep)

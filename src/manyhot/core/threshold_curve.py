@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from manyhot.core.array_types import Bools, Floats, Floats32, Ints, Ints64, Positions
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints, Ints64, Positions
 from manyhot.core.share_intervals import clustered_interval, effective_interval
 from manyhot.errors import InputError
 from manyhot.parameters import check_share
@@ -138,13 +138,13 @@ def curve(
     """
     threshold = _grid(p, thresholds)
     images, row = np.unique(image, return_inverse=True)
-    n_above, n_right = (_at_or_above(p[flags], threshold) for flags in (np.full(len(p), True), truth))
+    n_above, n_right = (len(q) - np.searchsorted(np.sort(q), threshold) for q in (p, p[truth]))
     n_yes = int(np.count_nonzero(truth))
     ends = np.full((4, len(threshold)), np.nan)
     for start in range(0, len(threshold) if intervals else 0, _CHUNK):
         part = slice(start, start + _CHUNK)
         above, right = (
-            _by_image(p[flags], row[flags], threshold[part], len(images))
+            count_reached(row[flags], p[flags], len(images), threshold[part]).astype(np.float32)
             for flags in (np.full(len(p), True), truth)
         )
         yes = np.bincount(row[truth], minlength=len(images)).astype(np.float32)[:, None]
@@ -228,7 +228,10 @@ def cross_fit(
     images, row = np.unique(image, return_inverse=True)
     n, threshold = len(images), _grid(p)
     fold = rng.permutation(np.arange(n) % folds)
-    above, right = (_by_image(p[flags], row[flags], threshold, n) for flags in (np.full(len(p), True), truth))
+    above, right = (
+        count_reached(row[flags], p[flags], n, threshold).astype(np.float32)
+        for flags in (np.full(len(p), True), truth)
+    )
     yes = np.bincount(row[truth], minlength=n).astype(np.float32)
     questions = _Questions(above, right, yes, fold, min(folds, n), goal, least)
     k, of, _ = questions.cross_fitted(np.ones((1, n), np.float32))
@@ -317,15 +320,10 @@ class _Questions:
         return np.where(reached.any(axis=-1), place, -1)
 
 
-def _at_or_above(p: Floats, threshold: Floats) -> Ints64:
-    return len(p) - np.searchsorted(np.sort(p), threshold)
-
-
-def _by_image(p: Floats, row: Positions, threshold: Floats, n: int) -> Floats32:
-    """Return the number of questions of each image at or above each threshold, shape (n, T)."""
-    size = len(threshold) + 1
-    level = np.searchsorted(threshold, p, side="right")
-    counts = np.bincount(row * size + level, minlength=n * size).reshape(n, size)
-    # A question at level l is at or above the first l thresholds.
-    above = counts[:, ::-1].cumsum(1)[:, ::-1][:, 1:]
-    return np.asarray(above, np.float32)
+def count_reached(rows: Ints, p: AnyFloats, n: int, thresholds: Floats) -> Ints64:
+    """Return for each row how many of its values are at least each threshold, shape (n, T)."""
+    size = len(thresholds) + 1
+    level = np.searchsorted(thresholds, p, side="right")
+    counts = np.bincount(rows * size + level, minlength=n * size).reshape(n, size)
+    # A value at level l reaches the first l thresholds.
+    return counts[:, :0:-1].cumsum(axis=1)[:, ::-1]

@@ -162,7 +162,8 @@ def convert(
     _check_target(target, to, long)
     classes = classes or _of_campaign("classes", source, source.parent, target.parent)
     # A folder that is written may hold what is read, however deep.
-    check_apart([source, rows, classes, images, *_around(source, to)], target)
+    around = source.resolve().parents if to is not None and source.exists() else ()
+    check_apart([source, rows, classes, images, *around], target)
     if source.is_dir() and target.exists():
         check_apart([target], source, {target.stem})
     class_list = open_class_list(classes)
@@ -261,12 +262,6 @@ def _list_of(content: _Content, classes: ClassList | None) -> ClassList | None:
     return own.class_list or class_list_of(own.class_hash)
 
 
-def _around(source: Path, to: str | None) -> list[Path]:
-    if to is None or not source.exists():
-        return []
-    return list(source.resolve().parents)
-
-
 def _check_target(target: Path, to: str | None, long: bool) -> None:
     suffix = target.suffix.lower()
     if to is None and suffix not in (".parquet", ".csv"):
@@ -290,18 +285,11 @@ def _read_any(source: Path, reading: Reading, format: str | None) -> tuple[str, 
         return holds, read_predictions(
             source, rows=reading.rows, classes=classes, scores=reading.scores, format=format
         )
-    if holds == "images":
-        return holds, read_images(source, classes=classes, format=format)
-    if holds == "results":
-        return holds, read_results(source, format=format)
-    if holds == "findings":
-        return holds, read_findings(source, format=format)
-    if holds == "proposals":
-        return holds, read_proposals(source, classes=classes, format=format)
-    if holds == "votes":
-        return holds, read_votes(source, classes=classes, format=format)
-    if holds == "golden":
-        return holds, read_golden(source, classes=classes, format=format)
+    if holds in ("results", "findings"):
+        return holds, (read_results if holds == "results" else read_findings)(source, format=format)
+    readers = {"images": read_images, "proposals": read_proposals, "votes": read_votes, "golden": read_golden}
+    if (read := readers.get(holds)) is not None:
+        return holds, read(source, classes=classes, format=format)
     return "labels", labels_of_file(source, classes, format=format)
 
 

@@ -247,7 +247,9 @@ def _files(path: Path, asked: Asked) -> Source:
             do="pass the folder written by manyhot predict, or label sets and `predictions`",
         )
     if not given:
-        raise UsageError("There are no predictions.", where=path, do=_to_predict(path))
+        first = f", or make them first: manyhot predict {path} --model efficientnet-lite0"
+        do = "pass them with `predictions`" + first * (path.is_dir() and holds_images_alone(path))
+        raise UsageError("There are no predictions.", where=path, do=do)
     rows = asked.reading.row_images(classes)
     labels = None
     if table == sets or (table == path and not holds_images_alone(path)):
@@ -300,13 +302,6 @@ def data_file(path: Path) -> Path:
     # A folder with label sets is judged on them, never in silence on the original labels beside them.
     sets = path / "labels.parquet"
     return sets if sets.is_file() else images_file(path)
-
-
-def _to_predict(path: Path) -> str:
-    """Return what to do if there are no predictions."""
-    do = "pass them with `predictions`"
-    first = f", or make them first: manyhot predict {path} --model efficientnet-lite0"
-    return do + first * (path.is_dir() and holds_images_alone(path))
 
 
 def own_models(

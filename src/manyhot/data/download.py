@@ -503,7 +503,8 @@ def respond(url: str, begin: int) -> HTTPResponse:
         raise FailureError(str(error.reason), passing=_is_passing(error.reason)) from error
     except (OSError, HTTPException) as error:
         raise FailureError(str(error) or type(error).__name__, passing=True) from error
-    if begin and response.status == 206 and not _begins_at(response, begin):
+    first = response.headers.get("Content-Range", "")
+    if begin and response.status == 206 and not first.startswith(f"bytes {begin}-"):
         response.close()
         return respond(url, 0)
     return response
@@ -550,10 +551,6 @@ def _is_passing(reason: object) -> bool:
     if isinstance(reason, socket.gaierror | ssl.SSLCertVerificationError):
         return False
     return isinstance(reason, OSError) and reason.errno != errno.ENETUNREACH
-
-
-def _begins_at(response: HTTPResponse, begin: int) -> bool:
-    return response.headers.get("Content-Range", "").startswith(f"bytes {begin}-")
 
 
 def body(response: HTTPResponse) -> Iterator[bytes]:

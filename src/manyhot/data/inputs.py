@@ -138,7 +138,7 @@ def _selected(source: Source, passed: LabelsLike, reading: Reading) -> Source:
     listed = None if labels is None or reading.images is None or not _is_list(images) else images
     if table is None or not (reading.where or listed):
         return source
-    chosen, which = pa.array([True] * len(table), pa.bool_()), list[str]()
+    chosen, which = pa.repeat(True, len(table)), list[str]()
     if listed is not None:
         chosen = _listed(listed, table)
         which.append(f"those listed in {listed.name or '`images`'}")

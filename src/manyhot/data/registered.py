@@ -29,25 +29,18 @@ class Registered(Result):
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return name, options and summary of each."""
-        return [
-            {
-                "name": entry.name,
-                **({self.fact: entry.about[self.fact]} if self.fact else {}),
-                "options": _options(entry),
-                "summary": entry.summary,
-            }
-            for entry in self.entries
-        ]
+        rows = []
+        for entry in self.entries:
+            row = {"name": entry.name} | ({self.fact: entry.about[self.fact]} if self.fact else {})
+            needed = missing_options(entry)
+            options = [f"{name} (needed)" if name in needed else name for name in options_of(entry)]
+            rows.append(row | {"options": ", ".join(options), "summary": entry.summary})
+        return rows
 
     def lines(self) -> Iterator[str]:
         """Yield them as a table."""
         head = ("name", *((self.fact,) if self.fact else ()), "options", "what it is")
         yield from table_lines(head, [tuple(row.values()) for row in self.to_json()])
-
-
-def _options(entry: Entry) -> str:
-    needed = missing_options(entry)
-    return ", ".join(f"{name} (needed)" if name in needed else name for name in options_of(entry))
 
 
 def _registered(kind: str, fact: str = "") -> Registered:

@@ -35,9 +35,7 @@ _OF_PREDICTIONS = ("score", "scores", "rank")
 """Columns that mark a table of predictions."""
 
 
-def labels_of_file(
-    path: PathLike, classes: ClassList | None, read: Callable[..., Labels] = read_labels, **options: Any
-) -> Labels:
+def labels_of_file(path: PathLike, classes: ClassList | None, **options: Any) -> Labels:
     """Return the label sets in a file, restricted to the classes of a class list.
 
     Raises
@@ -46,12 +44,12 @@ def labels_of_file(
         As in `read_labels`, or if none of the classes is in the list.
     """
     try:
-        return read(path, classes=classes, **options)
+        return read_labels(path, classes=classes, **options)
     except (InputError, UnknownNameError):
         if classes is None:
             raise
         try:
-            labels = read(path, classes=None, **options)
+            labels = read_labels(path, classes=None, **options)
         except InputError:
             labels = None
         if labels is None or not shares_classes(labels, classes):

@@ -29,7 +29,7 @@ from manyhot.formats.format_detection import holds_images_alone as holds_images_
 from manyhot.formats.format_detection import holds_photographs as holds_photographs
 from manyhot.formats.format_detection import suffixes_of as suffixes_of
 from manyhot.formats.headers import check_encoding
-from manyhot.formats.reading import check_whole, reading
+from manyhot.formats.reading import check_whole, not_utf8, reading
 from manyhot.kinds import FOLDER
 from manyhot.parameters import Shown
 from manyhot.registry import options_of
@@ -86,8 +86,7 @@ def read_labels(
         labels table.
     """
     rows = None if rows is None else read_rows(rows, classes=classes)
-    labels = _read(path, "labels", format, classes=classes, rows=rows, label_values=label_values)
-    assert isinstance(labels, Labels)
+    labels: Labels = _read(path, "labels", format, classes=classes, rows=rows, label_values=label_values)
     return _with_list(labels, classes, path)
 
 
@@ -123,8 +122,7 @@ def read_images(
     """
     from manyhot.formats.campaign_labels import with_campaign_list
 
-    images = _read(path, "images", format, classes=classes)
-    assert isinstance(images, Images)
+    images: Images = _read(path, "images", format, classes=classes)
     return images if classes is not None else with_campaign_list(images, Path(path))
 
 
@@ -156,8 +154,7 @@ def read_predictions(
         a different kind of scores.
     """
     rows = None if rows is None else read_rows(rows, classes=classes)
-    predictions = _read(path, "predictions", format, classes=classes, rows=rows, scores=scores)
-    assert isinstance(predictions, Predictions)
+    predictions: Predictions = _read(path, "predictions", format, classes=classes, rows=rows, scores=scores)
     return _with_list(predictions if scores is None else predictions.declared(scores), classes, path)
 
 
@@ -222,8 +219,7 @@ def read_results(path: PathLike, *, dataset: str | None = None, format: str | No
     InputError
         As in `read_labels`, or if the data set or its number of images is unknown.
     """
-    results = _read(path, "results", format, dataset=dataset)
-    assert isinstance(results, Results)
+    results: Results = _read(path, "results", format, dataset=dataset)
     return replace(results, name=str(path))
 
 
@@ -258,8 +254,7 @@ def read_votes(path: PathLike, *, classes: ClassNamesLike | None = None, format:
     MatchError
         If a rater answers a question twice and it is unknown which answer is later.
     """
-    votes = _read(path, "votes", format, classes=classes)
-    assert isinstance(votes, Votes)
+    votes: Votes = _read(path, "votes", format, classes=classes)
     return _with_list(votes, classes, path)
 
 
@@ -273,8 +268,7 @@ def read_golden(
     InputError, MatchError
         As in `read_votes`.
     """
-    golden = _read(path, "golden", format, classes=classes)
-    assert isinstance(golden, Golden)
+    golden: Golden = _read(path, "golden", format, classes=classes)
     return replace(golden, experts=_with_list(golden.experts, classes, path))
 
 
@@ -307,8 +301,7 @@ def read_objects(
     """
     from manyhot.formats.object_files import with_masks
 
-    objects = _read(path, "objects", format, classes=classes)
-    assert isinstance(objects, Objects)
+    objects: Objects = _read(path, "objects", format, classes=classes)
     return objects if masks is None else with_masks(objects, Path(masks))
 
 
@@ -353,8 +346,7 @@ def read_classes(name_or_path: PathLike) -> ClassList:
     """
     if str(name_or_path) in BUILT_IN_CLASSES:
         return class_list(str(name_or_path))
-    classes = _read(name_or_path, "classes", None)
-    assert isinstance(classes, ClassList)
+    classes: ClassList = _read(name_or_path, "classes", None)
     return classes
 
 
@@ -422,12 +414,7 @@ def _check_text(content: Any) -> None:
 
 def _check_there(path: Path, holds: str) -> None:
     if not is_utf8(path):
-        raise InputError(
-            "The name of a file or folder is not UTF-8.",
-            where=path,
-            got=repr(os.fsencode(path)),
-            do="rename it",
-        )
+        raise not_utf8(path, path)
     if path.is_dir() and FOLDER not in suffixes_of(holds):
         raise InputError("This is a folder, not a file.", where=path)
     if path.exists():

@@ -37,17 +37,16 @@ from manyhot.formats.object_files import (
 )
 from manyhot.formats.reading import (
     FOLDER,
-    constant,
+    check_threshold,
     cut_for_message,
     image_ids,
-    ragged,
+    label_table,
     records_no,
     short_ids,
     state_columns,
 )
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame
 from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names
-from manyhot.parameters import check_share
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Objects
 from manyhot.tables.arrays import states_of_labels, states_of_objects
@@ -308,14 +307,7 @@ def read_open_images(
     ----------
     Kuznetsova et al. 2020, arXiv 1811.00982.
     """
-    check_share(
-        threshold,
-        "The threshold is not a probability.",
-        zero=True,
-        where=path,
-        got=repr(threshold),
-        allowed="0 to 1",
-    )
+    check_threshold(threshold, path)
     pairs = _verifications(_open_images(path), threshold)
     found = ids_of_values(pairs["name"].unique().to_list(), classes, path)
     images = pairs.group_by("image_id", maintain_order=True).agg(
@@ -325,17 +317,14 @@ def read_open_images(
     lengths = images["n"].to_numpy().astype(np.int64)
     flat = pairs["name"].replace_strict(found.ids, return_dtype=pl.Int32)
     ids = short_ids(pl.Series(images["image_id"]).to_arrow(), path)
-    table = {
-        "image_id": pc.binary_join_element_wise(ids, suffix, ""),
-        "rated": images["rated"].to_arrow(),
-        "usable": constant(True, len(images), pa.bool_()),
-        "classes": ragged(lengths, flat.to_arrow()),
-        "state": ragged(lengths, pairs["state"].to_arrow().cast(pa.string())),
-        "p": ragged(lengths, pairs["p"].cast(pl.Float32).to_arrow()),
-        "method": constant("Open Images", len(images), pa.string()),
-    }
+    table = label_table(
+        *(pc.binary_join_element_wise(ids, suffix, ""), lengths, flat.to_arrow(), "Open Images"),
+        rated=images["rated"].to_arrow(),
+        state=pairs["state"].to_arrow().cast(pa.string()),
+        p=pairs["p"].cast(pl.Float32).to_arrow(),
+    )
     return Labels(
-        pa.table(table),
+        table,
         found.n_classes,
         found.class_hash,
         asked_known=True,

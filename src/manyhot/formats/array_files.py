@@ -267,11 +267,14 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise
     except damages() as error:
         if isinstance(error, ValueError) and "pickle" in str(error).lower():
+            dtype = "str" if name in (*ID_ARRAYS, *CLASS_ARRAYS) else "float"
             raise InputError(
                 "The file was not read, because it contains Python objects (a pickle), which can run code.",
                 where=f"{path}, array {name}" if name else path,
                 allowed="arrays of numbers, and of text for ids",
-                do=_without_objects(name) if name else "save it again with numpy.save(…, allow_pickle=False)",
+                do=f"save it again with numpy.savez(FILE, {name}=numpy.array({name}, dtype={dtype}), …)"
+                if name
+                else "save it again with numpy.save(…, allow_pickle=False)",
             ) from error
         raise incomplete(path, error) from error
     arrays = {name: array for name, array in named.items() if isinstance(array, np.ndarray)}
@@ -279,12 +282,6 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
         if array.dtype.kind == "U" and not is_text(array):
             raise incomplete(path, ValueError(f"characters in {name!r} that do not exist"))
     return arrays
-
-
-def _without_objects(name: str) -> str:
-    """Return how to save an array of objects, such as the strings of a pandas column, without a pickle."""
-    dtype = "str" if name in (*ID_ARRAYS, *CLASS_ARRAYS) else "float"
-    return f"save it again with numpy.savez(FILE, {name}=numpy.array({name}, dtype={dtype}), …)"
 
 
 def is_text(array: npt.NDArray[np.str_]) -> bool:

@@ -55,7 +55,8 @@ def read_celeba_attributes(path: Path, *, classes: ClassList | None) -> Labels:
     ----------
     Liu et al. 2015, Deep Learning Face Attributes in the Wild, ICCV, arXiv 1411.7766.
     """
-    count, names, rows = _lines(path)
+    count, _, rest = path.read_bytes().partition(b"\n")
+    names, _, rows = rest.partition(b"\n")
     attributes = names.decode("utf-8").split()
     frame = spaced_frame(rows, ("image_id", *attributes), path)
     if count.strip() != str(len(frame)).encode():
@@ -105,9 +106,3 @@ def read_celeba_partition(path: Path, *, classes: ClassList | None) -> Images:
         split=pl.col("partition").replace_strict(parts, return_dtype=pl.String),
     )
     return Images(with_small_offsets(frame.to_arrow()), path.stem)
-
-
-def _lines(path: Path) -> tuple[bytes, bytes, bytes]:
-    count, _, rest = path.read_bytes().partition(b"\n")
-    names, _, rows = rest.partition(b"\n")
-    return count, names, rows

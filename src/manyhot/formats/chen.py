@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.formats.reading import base_names, constant, cut_for_message, head, ragged
-from manyhot.parameters import check_share
+from manyhot.formats.reading import base_names, check_threshold, cut_for_message, head, label_table
 from manyhot.registry import register
 from manyhot.tables import Labels
 
@@ -46,7 +45,7 @@ def read_chen(path: Path, *, classes: ClassList | None, threshold: float = 0.5) 
     Chen, Harun & Kanan 2026, arXiv 2603.05729; jchen175/MultiLabel-ImageNet, ``multilabel/README.md``.
     """
     classes = classes or class_list()
-    _check_threshold(threshold, path)
+    check_threshold(threshold, path)
     _check_last_line(path)
     frame = _rows(path)
     lengths = _lengths(frame, path)
@@ -55,30 +54,10 @@ def read_chen(path: Path, *, classes: ClassList | None, threshold: float = 0.5) 
     states = pa.DictionaryArray.from_arrays(
         (p.to_numpy() >= np.float32(threshold)).astype(np.int8), ["no", "yes"]
     )
-    table = pa.table(
-        {
-            "image_id": base_names(frame["filename"].to_arrow(), path),
-            "label": frame["gt_index"].to_arrow(),
-            "rated": constant(False, len(frame), pa.bool_()),
-            "usable": constant(True, len(frame), pa.bool_()),
-            "classes": ragged(lengths, indices),
-            "state": ragged(lengths, states.cast(pa.string())),
-            "p": ragged(lengths, p),
-            "method": constant("Chen et al.", len(frame), pa.string()),
-        }
-    )
+    ids, label = base_names(frame["filename"].to_arrow(), path), frame["gt_index"].to_arrow()
+    state = states.cast(pa.string())
+    table = label_table(ids, lengths, indices, "Chen et al.", rated=False, label=label, state=state, p=p)
     return Labels(table, len(classes), classes.hash, asked_known=True, name="Chen et al.")
-
-
-def _check_threshold(threshold: object, path: Path) -> None:
-    check_share(
-        threshold,
-        "The threshold is not a probability.",
-        zero=True,
-        where=path,
-        got=repr(threshold),
-        allowed="0 to 1",
-    )
 
 
 def _check_last_line(path: Path) -> None:

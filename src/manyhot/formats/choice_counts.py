@@ -72,7 +72,7 @@ def read_counts(path: Path, *, classes: ClassList | None, votes: int = 0) -> Vot
     listed = _list_of_columns(keys, counts.shape[1], classes, path)
     # Without a class list, each column is a class, whatever its name: "1" is not the second of "1", "2", "3".
     own = keys is None or classes is None
-    at = np.arange(counts.shape[1]) if own else _places(keys or [], listed, path)
+    at = np.arange(counts.shape[1]) if own else class_indices(pl.Series(keys), listed, path).to_numpy()
     row, column = np.nonzero(counts)
     n = counts[row, column]
     chosen = np.repeat(at[column], n)
@@ -162,7 +162,3 @@ def _list_of_columns(keys: list[str] | None, n: int, classes: ClassList | None, 
             allowed=f"{len(classes):,}, the classes of {classes.name}",
         )
     return classes
-
-
-def _places(keys: list[str], classes: ClassList, path: Path) -> Ints64:
-    return class_indices(pl.Series(keys), classes, path).to_numpy().astype(np.int64)

@@ -243,7 +243,9 @@ def read_rater_columns(path: Path, *, classes: ClassList | None) -> Votes:
     frame = read_frame(path)
     image = column_of_images(frame, path)
     long = frame.unpivot(index=image, variable_name="rater_id", value_name="class_id")
-    return _votes(_answered(long.rename({image: "image_id"})), classes, path)
+    long = long.rename({image: "image_id"}).filter(pl.col("class_id").is_not_null())
+    no_answer = -1 if long["class_id"].dtype.is_numeric() else ""
+    return _votes(long.filter(pl.col("class_id") != no_answer), classes, path)
 
 
 def column_of_images(frame: pl.DataFrame, path: Path) -> str:
@@ -266,13 +268,6 @@ def column_of_images(frame: pl.DataFrame, path: Path) -> str:
     return column
 
 
-def _answered(long: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows with an answer."""
-    long = long.filter(pl.col("class_id").is_not_null())
-    numeric = long["class_id"].dtype.is_numeric()
-    return long.filter(pl.col("class_id") != -1) if numeric else long.filter(pl.col("class_id") != "")
-
-
 @register(
     "format",
     "choice-arrays",
@@ -293,15 +288,9 @@ def read_choice_arrays(path: Path, *, classes: ClassList | None) -> Votes:
     columns = sorted((n for n in arrays if _RANDOM.fullmatch(n)), key=lambda n: int(re.findall(r"\d+", n)[0]))
     name = next((n for n in _ARRAYS if n in arrays), None)
     chosen = np.stack([arrays[n] for n in columns], 1) if name is None else arrays[name]
-    raters = arrays.get("raters")
-    return _of_matrix(
-        chosen, raters, arrays.get("image_id"), _own_list(arrays, path) if classes is None else classes, path
-    )
-
-
-def _own_list(arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> ClassList | None:
-    names = arrays.get("class_names")
-    return None if names is None else from_keys([str(n) for n in names], path.stem)
+    if classes is None and "class_names" in arrays:
+        classes = from_keys([str(n) for n in arrays["class_names"]], path.stem)
+    return _of_matrix(chosen, arrays.get("raters"), arrays.get("image_id"), classes, path)
 
 
 _LARGEST = 1e15

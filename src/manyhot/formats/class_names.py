@@ -160,15 +160,12 @@ def classes_of_names(names: Sequence[str], classes: ClassList | None, path: Path
     """
     if classes is None:
         imagenet = class_list()
-        same = len(names) == len(imagenet) and _share(names, imagenet) >= _SAME
+        described = imagenet.descriptions
+        n_same = sum(i in described.get(name, ()) for i, name in enumerate(names))
+        same = len(names) == len(imagenet) and n_same >= _SAME * len(names)
         return imagenet if same else from_keys(names, path.name), np.arange(len(names), dtype=np.int32)
     described = classes.descriptions
     return classes, np.array([_index(name, classes, described, path) for name in names], np.int32)
-
-
-def _share(names: Sequence[str], classes: ClassList) -> float:
-    described = classes.descriptions
-    return sum(i in described.get(name, ()) for i, name in enumerate(names)) / len(names)
 
 
 def _index(name: str, classes: ClassList, described: Mapping[str, Collection[int]], path: Path) -> int:

@@ -82,8 +82,9 @@ def read_fiftyone(
     place = {text: i for i, text in enumerate(texts)}
     flat = [] if position is None else position[[place[text] for text, _ in all_pairs]].tolist()
     lengths = [len(pairs or ()) for pairs in asked]
+    full = [key if Path(key).is_absolute() else f"{key}{suffix}" for key in targets]
     columns = {
-        "image_id": _ids(list(targets), suffix, path),
+        "image_id": located_ids(pa.array(full, pa.string()), path),
         "usable": pa.array([pairs is not None for pairs in asked]),
         "classes": ragged(lengths, pa.array(flat, pa.int32())),
         "state": ragged(lengths, constant("yes", len(flat), pa.string())),
@@ -139,11 +140,6 @@ def _target(one: Any, names: list[str], where: str) -> tuple[str, float]:
     got = cut_for_message(repr(p))
     check_share(p, "This is not a confidence.", zero=True, where=where, got=got, allowed="0 to 1")
     return label, float(p)
-
-
-def _ids(keys: list[str], suffix: str, path: Path) -> pa.Array:
-    full = [key if Path(key).is_absolute() else f"{key}{suffix}" for key in keys]
-    return located_ids(pa.array(full, pa.string()), path)
 
 
 @register(

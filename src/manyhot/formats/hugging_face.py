@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ from manyhot.tables.image_ids import check_columns_once
 from manyhot.tables.own_classes import own_list
 
 _LISTS = ("Sequence", "List", "LargeList")
+
+_NAME_TYPES = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string, pa.types.is_null)
 
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.parquet")
 """Names of the files in ``data/`` on the hub: split, number, and the number of files."""
@@ -160,15 +162,7 @@ def _shards(path: Path, split: str) -> list[Path]:
         )
     files, n = [file for file, _ in splits[name]], splits[name][0][1]
     complete = [path / "data" / f"{name}-{i:05d}-of-{n:05d}.parquet" for i in range(n)]
-    absent = [file.name for file in complete if file not in files]
-    if absent:
-        raise InputError(
-            "The data set is not complete.",
-            where=path,
-            got=f"no {absent[0]}",
-            do="create or download it again",
-        )
-    return complete
+    return _all_there(complete, set(files), path)
 
 
 def _features_of_parquet(path: Path) -> dict[str, Any]:
@@ -176,10 +170,11 @@ def _features_of_parquet(path: Path) -> dict[str, Any]:
         info = (pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
     except (pa.ArrowException, OSError):
         return {}
-    return _features(parse_json(info, f"{path}, schema metadata 'huggingface'"))
+    return features_in(parse_json(info, f"{path}, schema metadata 'huggingface'"))
 
 
-def _features(content: Any) -> dict[str, Any]:
+def features_in(content: Any) -> dict[str, Any]:
+    """Return the description of the columns from JSON that was written by Hugging Face."""
     info = content.get("info", content) if isinstance(content, dict) else {}
     features = info.get("features") if isinstance(info, dict) else None
     return features if isinstance(features, dict) else {}
@@ -199,7 +194,7 @@ def _features_of_folder(path: Path) -> dict[str, Any]:
     for name in ("dataset_info.json", "state.json"):
         if not (path / name).is_file():
             raise InputError("The folder is not a complete saved data set.", where=path, got=f"no {name}")
-    return _features(load_json(path / "dataset_info.json"))
+    return features_in(load_json(path / "dataset_info.json"))
 
 
 def _label_features(features: dict[str, Any]) -> list[_Feature]:
@@ -274,7 +269,12 @@ def _data_files(path: Path) -> list[Path]:
     if state.get("_indices_data_files"):
         raise _not_saved(path, "rows selected by an index")
     files = [path / Path(str(f["filename"])).name for f in listed]
-    absent = [file.name for file in files if not file.is_file()]
+    return _all_there(files, {f for f in files if f.is_file()}, path)
+
+
+def _all_there(listed: list[Path], present: Collection[Path], path: Path) -> list[Path]:
+    """Return the listed files, after checking that all are present."""
+    absent = [file.name for file in listed if file not in present]
     if absent:
         raise InputError(
             "The data set is not complete.",
@@ -282,7 +282,7 @@ def _data_files(path: Path) -> list[Path]:
             got=f"no {absent[0]}",
             do="create or download it again",
         )
-    return files
+    return listed
 
 
 def _not_saved(path: Path, got: str) -> InputError:
@@ -313,8 +313,13 @@ def _named(
         names = pa.chunked_array([pa.nulls(len(table), pa.string())])
     else:
         names = _paths(table[column], f"{path}, column {column}") if is_image else table[column]
-    if not (pa.types.is_integer(names.type) or pa.types.is_string(names.type)):
-        names = _as_texts(names, f"{path}, column {column}")
+    if not any(is_kind(names.type) for is_kind in _NAME_TYPES):
+        raise InputError(
+            "The column does not contain names.",
+            where=f"{path}, column {column}",
+            got=names.type,
+            allowed="strings or whole numbers",
+        )
     table = table.select(list(dict.fromkeys(columns))).append_column("image_id", names.cast(pa.string()))
     table.validate(full=True)
     if 0 < names.null_count < len(names) or (names.null_count and not is_image and column is not None):
@@ -325,17 +330,6 @@ def _named(
             do="add a column 'image_id'",
         )
     return table
-
-
-def _as_texts(names: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
-    if not any(is_kind(names.type) for is_kind in (pa.types.is_large_string, pa.types.is_null)):
-        raise InputError(
-            "The column does not contain names.",
-            where=where,
-            got=names.type,
-            allowed="strings or whole numbers",
-        )
-    return names.cast(pa.string())
 
 
 def _ids(names: pa.ChunkedArray, rows: Images | None, path: Path) -> pa.Array:

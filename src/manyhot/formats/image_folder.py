@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.errors import InputError, ManyhotError
-from manyhot.formats.reading import FOLDER, as_numbers, constant, ragged
+from manyhot.files import is_utf8
+from manyhot.formats.reading import FOLDER, as_numbers, label_table, not_utf8
 from manyhot.registry import register
 from manyhot.tables import DESCRIPTION, Images, Labels
 from manyhot.tables.image_ids import first_unique
@@ -47,21 +48,11 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
     ----------
     ``torchvision.datasets.ImageFolder``. For the order of numbers: modestyachts/ImageNetV2, issues 4 and 10.
     """
-    names, by_folder = _class_images(path)
+    names, sizes, paths = _class_images(path)
     ids, class_hash, n_classes, own = _class_ids(names, classes, path)
-    label = np.repeat(np.array(ids, np.int32), [len(images) for images in by_folder])
-    n = len(label)
-    table = pa.table(
-        {
-            "image_id": pa.array(_ids(names, by_folder), pa.string()),
-            "label": pa.array(label),
-            "rated": constant(False, n, pa.bool_()),
-            "usable": constant(True, n, pa.bool_()),
-            "classes": ragged(np.ones(n, np.int64), pa.array(label)),
-            "state": ragged(np.ones(n, np.int64), constant("yes", n, pa.string())),
-            "method": constant("ImageFolder", n, pa.string()),
-        }
-    )
+    label = np.repeat(np.array(ids, np.int32), sizes)
+    image_id, flat, one = pa.array(_ids(paths), pa.string()), pa.array(label), np.ones(len(label), np.int64)
+    table = label_table(image_id, one, flat, "ImageFolder", rated=False, label=flat)
     return Labels(table, n_classes, class_hash, asked_known=False, name=path.resolve().name, class_list=own)
 
 
@@ -97,15 +88,13 @@ def read_photographs(path: Path, *, classes: ClassList | None) -> Images:
 
 def _photographs(path: Path, paths: list[str]) -> pa.Table:
     """Return the ids and addresses of images in a folder from their paths in it."""
-    ids = first_unique([image.rpartition("/")[2] for image in paths], paths)
     uris = [os.path.join(path, image) for image in paths]  # noqa: PTH118
-    return pa.table({"image_id": pa.array(ids, pa.string()), "uri": pa.array(uris, pa.string())})
+    return pa.table({"image_id": pa.array(_ids(paths), pa.string()), "uri": pa.array(uris, pa.string())})
 
 
 def _labelled_photographs(path: Path, classes: ClassList | None) -> Images:
     """Return the images of class folders."""
-    names, by_folder = _class_images(path)
-    paths = [f"{name}/{image}" for name, images in zip(names, by_folder, strict=True) for image in images]
+    names, sizes, paths = _class_images(path)
     table, name = _photographs(path, paths), path.resolve().name
     if (
         classes is not None
@@ -114,7 +103,7 @@ def _labelled_photographs(path: Path, classes: ClassList | None) -> Images:
     ):
         return Images(table, name)  # such as folders of days or cameras
     ids, class_hash, _, own = _class_ids(names, classes, path)
-    label = np.repeat(np.array(ids, np.int32), [len(images) for images in by_folder])
+    label = np.repeat(np.array(ids, np.int32), sizes)
     table = table.append_column("label", pa.array(label))
     if class_hash:
         table = table.replace_schema_metadata({"manyhot.classes": class_hash})
@@ -136,8 +125,8 @@ def _class_folders(path: Path) -> list[str]:
     return [name for _, name in sorted(zip(counted, names, strict=True))]
 
 
-def _class_images(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Return the names of the folders in a folder, and the paths of the images in each of them."""
+def _class_images(path: Path) -> tuple[list[str], list[int], list[str]]:
+    """Return the names of the folders in a folder, their numbers of images, and the images' paths."""
     names = _class_folders(path)
     above = (os.path.realpath(path),)
     by_folder = [sorted(_images(os.path.join(path, name), "", above)) for name in names]  # noqa: PTH118
@@ -150,12 +139,12 @@ def _class_images(path: Path) -> tuple[list[str], list[list[str]]]:
             where=path,
             allowed=f"one folder per class, with {', '.join(SUFFIXES)}",
         )
-    return names, by_folder
-
-
-def _ids(names: list[str], by_folder: list[list[str]]) -> Sequence[str]:
-    """Return the ids of images from their folders and the paths in them."""
     paths = [f"{name}/{image}" for name, images in zip(names, by_folder, strict=True) for image in images]
+    return names, list(map(len, by_folder)), paths
+
+
+def _ids(paths: list[str]) -> Sequence[str]:
+    """Return the ids of images from their paths."""
     return first_unique([path.rpartition("/")[2] for path in paths], paths)
 
 
@@ -184,15 +173,8 @@ def _images(folder: str, inside: str = "", above: tuple[str, ...] = ()) -> Itera
 
 
 def _check_utf8(name: str, path: Path) -> None:
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            "The name of a file or folder is not UTF-8.",
-            where=path,
-            got=repr(os.fsencode(name)),
-            do="rename it",
-        ) from error
+    if not is_utf8(name):
+        raise not_utf8(name, path)
 
 
 def _check_no_splits(path: Path, names: list[str]) -> None:

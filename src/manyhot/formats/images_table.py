@@ -60,7 +60,11 @@ def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     if path.suffix.lower() == ".parquet" and is_own and not _has_texts(path, "label"):
         own = read_own(path, "images")
         return Images(own, path.stem, class_list_from_metadata(metadata(own), path.stem))
-    return images_of_frame(_with_images_columns(read_frame(path)), classes, path)
+    frame = read_frame(path)
+    renamed = _renamed_columns(frame.columns)
+    columns = [pl.col(column).cast(pl.String).alias(name) for name, column in renamed.items()]
+    frame = frame.select(*columns, pl.exclude(*renamed.values()) if renamed else pl.all())
+    return images_of_frame(frame, classes, path)
 
 
 def images_of_frame(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> Images:
@@ -105,12 +109,6 @@ def _renamed_columns(names: Sequence[str]) -> dict[str, str]:
     ids, address = image_name_column(names), first_column(names, _ADDRESS_COLUMNS)
     found = {"image_id": ids, "uri": address}
     return {name: column for name, column in found.items() if column is not None and name not in names}
-
-
-def _with_images_columns(frame: pl.DataFrame) -> pl.DataFrame:
-    renamed = _renamed_columns(frame.columns)
-    columns = [pl.col(column).cast(pl.String).alias(name) for name, column in renamed.items()]
-    return frame.select(*columns, pl.exclude(*renamed.values()) if renamed else pl.all())
 
 
 def _has_texts(path: Path, column: str) -> bool:

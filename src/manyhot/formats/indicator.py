@@ -178,9 +178,7 @@ def labels_of_columns(
     kind = label_values or ("counts" if _hold_counts(named) else "states")
     if classes is None:
         chosen = _label_columns(columns, prefix, path) if kind == "states" else _number_columns(columns)
-        names = _without_prefix([c.name for c in chosen], prefix)
-        own = ids_of_columns(names, path)
-        at = [own.ids[name] for name in names]
+        own, at = _own_classes(chosen, prefix, path)
     else:
         chosen, at = _columns_of_classes(columns, classes, path)
         own = ClassIds({}, len(classes), classes.hash)
@@ -283,10 +281,12 @@ def _label_columns(columns: Sequence[NumberColumn], prefix: str, path: Path) -> 
     return [c for c in columns if c.holds_states or c.name in empty]
 
 
-def _without_prefix(names: Sequence[str], prefix: str = "") -> list[str]:
-    """Return the names of columns without a prefix that all have."""
-    shared = _prefix(names, prefix)
-    return [name.removeprefix(shared) for name in names]
+def _own_classes(columns: Sequence[NumberColumn], prefix: str, path: Path) -> tuple[ClassIds, list[int]]:
+    """Return the classes after which columns are named, without a prefix that all have, and each one's."""
+    shared = _prefix([c.name for c in columns], prefix)
+    names = [c.name.removeprefix(shared) for c in columns]
+    own = ids_of_columns(names, path)
+    return own, [own.ids[name] for name in names]
 
 
 def _prefix(names: Sequence[str], prefix: str) -> str:
@@ -377,9 +377,7 @@ def read_score_columns(
     chosen = numbers = [c for c in columns if not c.is_text and not is_metadata(c.name)]
     if classes is None:
         _check_scores(numbers, path)
-        names = _without_prefix([c.name for c in chosen])
-        own = ids_of_columns(names, path)
-        at = [own.ids[name] for name in names]
+        own, at = _own_classes(chosen, "", path)
     else:
         chosen, at = _columns_of_classes(columns, classes, path)
         _check_all(at, classes, path)

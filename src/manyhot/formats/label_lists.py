@@ -234,7 +234,8 @@ def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> Na
             got=", ".join(names[:8]),
             allowed=f"{ID_NEEDS}, and {LABEL_NEEDS}",
         )
-    is_image = path.suffix.lower() == ".parquet" and _has_path(pq.read_schema(path).field(ids).type)
+    kind = pq.read_schema(path).field(ids).type if path.suffix.lower() == ".parquet" else pa.null()
+    is_image = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
     # Only the path is read from an image column of Hugging Face.
     frame = read_frame(path, [f"{ids}.path" if is_image else ids, label])
     image_names = frame[ids].struct.field("path") if is_image else frame[ids]
@@ -268,23 +269,16 @@ def _without_blanks(named: NamedLabels) -> NamedLabels:
     return replace(named, usable=usable, notes=(*named.notes, note))
 
 
-def _has_path(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_struct(kind)) and kind.get_field_index("path") >= 0
-
-
 def _texts(values: pl.Series, where: str) -> pa.Array:
     """Return names or numbers of classes as texts."""
-    if values.dtype.is_float():
+    kind = values.dtype
+    fits = kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum, pl.Null)
+    if kind.is_float():
         whole = values.cast(pl.Int64, strict=False)
-        if (whole.cast(pl.Float64) != values).any() or (whole.is_null() & values.is_not_null()).any():
-            raise InputError(
-                "These are not classes.", where=where, got=values.dtype, allowed="names or whole numbers"
-            )
+        fits = whole.null_count() == values.null_count() and not (whole.cast(pl.Float64) != values).any()
         values = whole
-    if not (values.dtype.is_integer() or values.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
-        raise InputError(
-            "These are not classes.", where=where, got=values.dtype, allowed="names or whole numbers"
-        )
+    if not fits:
+        raise InputError("These are not classes.", where=where, got=kind, allowed="names or whole numbers")
     return values.cast(pl.String).to_arrow().cast(pa.string())
 
 

@@ -308,7 +308,8 @@ def _pages_of_votes(
         untimed += len(pairs) if shown is not None and seconds is None else 0
         one = _annotation(rater, result, golden)
         one |= {"id": _number(page)} if page is not None and unique else {}
-        one |= {"created_at": _iso(answered)} if answered is not None else {}
+        if answered is not None:
+            one["created_at"] = answered.isoformat().removesuffix("+00:00") + "Z"
         one |= {"lead_time": seconds} if seconds is not None else {}
         pages.setdefault((image, asked), _Page(image, asked)).annotations.append(one)
     lost = [n for n in ("main", "round") if n in table.column_names and table[n].null_count < len(table)]
@@ -350,10 +351,6 @@ def _annotation(rater: str, result: list[dict[str, Any]], golden: bool = False) 
 def _number(text: str) -> int | str:
     """Return an id as a number, as in Label Studio, if the number has the same text."""
     return int(text) if re.fullmatch(r"0|[1-9]\d{0,17}", text, re.ASCII) else text
-
-
-def _iso(at: datetime) -> str:
-    return at.isoformat().removesuffix("+00:00") + "Z"
 
 
 def names_of_proposals(table: pa.Table, classes: ClassList | None, path: Path) -> Sequence[str]:

@@ -95,8 +95,7 @@ def _as_floats(column: pl.Series) -> Floats | None:
         column = column.replace_strict(texts, values, return_dtype=pl.Float64)
     elif not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
         return None
-    array: Floats = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
-    return array
+    return column.cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
 def describe_columns(path: Path) -> list[str]:

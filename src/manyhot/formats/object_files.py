@@ -232,7 +232,17 @@ def objects_of_coco(
         If an entry does not have COCO's format.
     """
     with entries_of_coco(path):
-        return _objects(content, classes, path, ids)
+        own = classes or categories_of_coco(content, path)
+        number = numbers_of_coco(content, own)
+        names = ids(pa.array([image_of_coco(i) for i in content["images"]], pa.string()), path).to_pylist()
+        pairs = zip(content["images"], names, strict=True)
+        images = {id_of_coco(i["id"]): i | {"file_name": name} for i, name in pairs}
+        rows = [_row(a, images, number, path) for a in content["annotations"]]
+        types = (pa.string(), pa.int32(), *[pa.float32()] * 4, pa.bool_(), pa.list_(pa.list_(pa.float32())))
+        columns = list(zip(*rows, strict=True)) or [()] * len(types)
+        arrays = [pa.array(list(c), t) for c, t in zip(columns, types, strict=True)]
+        table = pa.table(arrays, names=["image_id", "class_id", *BOX, "ignore", "polygons"])
+        return objects_of_table(table, own, path)
 
 
 @contextmanager
@@ -264,25 +274,6 @@ def categories_of_coco(content: dict[str, Any], path: Path) -> ClassList:
 def numbers_of_coco(content: dict[str, Any], classes: ClassList) -> dict[str, int]:
     """Return the class of each category by its id."""
     return {id_of_coco(c["id"]): classes.index(str(c["name"])) for c in content["categories"]}
-
-
-def _objects(
-    content: dict[str, Any],
-    classes: ClassList | None,
-    path: Path,
-    ids: Callable[[pa.Array, object], pa.Array],
-) -> Objects:
-    own = classes or categories_of_coco(content, path)
-    number = numbers_of_coco(content, own)
-    names = ids(pa.array([image_of_coco(i) for i in content["images"]], pa.string()), path).to_pylist()
-    pairs = zip(content["images"], names, strict=True)
-    images = {id_of_coco(i["id"]): i | {"file_name": name} for i, name in pairs}
-    rows = [_row(a, images, number, path) for a in content["annotations"]]
-    columns_of_row = ("image_id", "class_id", "x1", "y1", "x2", "y2", "ignore", "polygons")
-    types = (pa.string(), pa.int32(), *[pa.float32()] * 4, pa.bool_(), pa.list_(pa.list_(pa.float32())))
-    columns = list(zip(*rows, strict=True)) or [()] * len(types)
-    arrays = [pa.array(list(c), t) for c, t in zip(columns, types, strict=True)]
-    return objects_of_table(pa.table(arrays, names=list(columns_of_row)), own, path)
 
 
 def named_in_coco(about: dict[str, Any], key: str, among: Mapping[str, _T], path: Path) -> _T:
@@ -325,7 +316,9 @@ def _row(
     left, top, width, height = map(float, about["bbox"])
     box = (np.array([left, top, left + width, top + height]) / np.tile(size, 2)).tolist()
     outlines = about.get("segmentation")
-    polygons = [_fractions(p, size) for p in outlines] if isinstance(outlines, list) and outlines else None
+    polygons = None
+    if isinstance(outlines, list) and outlines:
+        polygons = [(np.reshape(np.asarray(p, float), (-1, 2)) / size).ravel().tolist() for p in outlines]
     return (
         image["file_name"],
         category,
@@ -340,11 +333,6 @@ def image_of_coco(image: dict[str, Any]) -> str:
     return str(image["file_name"]) if "file_name" in image else PurePosixPath(str(image["coco_url"])).name
 
 
-def _fractions(outline: list[float], size: np.ndarray[Any, Any]) -> list[float]:
-    flat: list[float] = (np.reshape(np.asarray(outline, float), (-1, 2)) / size).ravel().tolist()
-    return flat
-
-
 VOC = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),
     *("dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
@@ -356,7 +344,7 @@ BoxRow = tuple[str, str, float, float, float, float, bool]
 
 def matches_voc(path: Path) -> bool:
     """Return whether a folder contains a folder ``Annotations``, as in PASCAL VOC."""
-    return path.is_dir() and (path / "Annotations").is_dir()
+    return (path / "Annotations").is_dir()
 
 
 @register("format", "voc-folder", holds="objects", suffixes=(FOLDER,), matches=matches_voc)

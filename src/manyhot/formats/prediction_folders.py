@@ -60,7 +60,8 @@ def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        inside = _inside(path)
+        with reading(path):
+            inside = [p for p in sorted(path.iterdir()) if p.is_file() and detect(p, ("predictions",))]
         if not inside:
             detected = path / "predictions"  # as manyhot detect writes them
             raise InputError(
@@ -94,11 +95,6 @@ def unread_notes(
     """
     folders, files = [path for path in map(Path, paths) if path.is_dir()], frozenset(files)
     return [f"{folder}: {note}" for folder in folders for note in _notes(folder, files, others)]
-
-
-def _inside(folder: Path) -> list[Path]:
-    with reading(folder):
-        return [p for p in sorted(folder.iterdir()) if p.is_file() and detect(p, ("predictions",))]
 
 
 def _notes(folder: Path, inside: Collection[Path], others: Collection[str] = ()) -> list[str]:

@@ -7,6 +7,7 @@ bytes.
 from __future__ import annotations
 
 import json
+import os
 import re
 import zipfile
 import zlib
@@ -27,6 +28,7 @@ from manyhot import kinds
 from manyhot.core.array_types import Bytes, Ints64
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, ManyhotError
+from manyhot.parameters import check_share
 from manyhot.tables import STATES, Labels, metadata, one_chunk
 from manyhot.tables.image_ids import check_columns_once, normal_ids
 from manyhot.tables.unpacked import check_parquet
@@ -131,6 +133,12 @@ def _check_type(kind: pa.DataType, path: Path) -> None:
         _check_type(inner.type, path)
 
 
+def not_utf8(name: str | Path, where: Path) -> InputError:
+    """Return the error for the name of a file or folder that is not UTF-8."""
+    what = "The name of a file or folder is not UTF-8."
+    return InputError(what, where=where, got=repr(os.fsencode(name)), do="rename it")
+
+
 def check_whole(path: Path) -> None:
     """Check that a JSON, Parquet or ``.npz`` file is complete.
 
@@ -161,6 +169,35 @@ def ragged(lengths: npt.ArrayLike, values: pa.Array) -> pa.ListArray:
     """Return a column of lists. The first list contains the first ``lengths[0]`` values, and so on."""
     offsets = np.concatenate([[0], np.cumsum(np.asarray(lengths, np.int64))]).astype(np.int32)
     return pa.ListArray.from_arrays(offsets, values)
+
+
+def label_table(
+    image_id: pa.Array,
+    lengths: npt.ArrayLike,
+    classes: pa.Array,
+    method: str,
+    *,
+    rated: bool | pa.Array | None,
+    usable: bool | pa.Array = True,
+    label: pa.Array | None = None,
+    state: str | pa.Array = "yes",
+    **lists: pa.Array,
+) -> pa.Table:
+    """Return a table of label sets, from the values of all images one after another, or from one for all."""
+    n = len(image_id)
+    rated, usable = (constant(v, n, pa.bool_()) if isinstance(v, bool | None) else v for v in (rated, usable))
+    state = constant(state, len(classes), pa.string()) if isinstance(state, str) else state
+    lists = {"classes": classes, "state": state, **lists}
+    return pa.table(
+        {
+            "image_id": image_id,
+            **({} if label is None else {"label": label}),
+            "rated": rated,
+            "usable": usable,
+            **{name: ragged(lengths, values) for name, values in lists.items()},
+            "method": constant(method, n, pa.string()),
+        }
+    )
 
 
 def image_ids(names: pa.Array, where: object) -> pa.Array:
@@ -264,10 +301,7 @@ def _no_classes(where: str, got: str, allowed: str) -> InputError:
 
 def states_of_values(values: npt.NDArray[Any], minus_one: int = UNCLEAR, empty: int = NOT_ASKED) -> Bytes:
     """Return the states *yes* for 1, *no* for 0, `minus_one` for -1, and `empty` for anything else."""
-    states: Bytes = np.select([values == 1, values == 0, values == -1], [YES, NO, minus_one], empty).astype(
-        np.uint8
-    )
-    return states
+    return np.select([values == 1, values == 0, values == -1], [YES, NO, minus_one], empty).astype(np.uint8)
 
 
 def records_no(state: Bytes) -> bool:
@@ -328,6 +362,12 @@ def with_unlisted(labels: Labels, unlisted: str, where: object) -> Labels:
             allowed="labels without confidences",
         )
     return replace(labels, asked_known=True, complete=True)
+
+
+def check_threshold(threshold: object, path: Path) -> None:
+    """Raise an error for a threshold of probabilities that is not between 0 and 1."""
+    what = "The threshold is not a probability."
+    check_share(threshold, what, zero=True, where=path, got=repr(threshold), allowed="0 to 1")
 
 
 def only_by_name(path: Path) -> bool:

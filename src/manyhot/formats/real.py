@@ -20,11 +20,11 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list
-from manyhot.core.array_types import Bools, Floats, Ints8, Ints32, Ints64
+from manyhot.core.array_types import Floats, Ints8, Ints32, Ints64
 from manyhot.errors import InputError, ManyhotError
 from manyhot.files import write_text
 from manyhot.formats.array_files import damages, is_text, load_array, members
-from manyhot.formats.reading import class_index, constant, head, incomplete, load_json, ragged
+from manyhot.formats.reading import class_index, head, incomplete, label_table, load_json
 from manyhot.formats.writing import Saved, classes_of_table, lists_of, usable, with_state
 from manyhot.registry import register
 from manyhot.tables import ANSWERS, Golden, Labels, Votes, one_chunk
@@ -88,19 +88,9 @@ def labels_of_sets(
         s if all(type(c) is int and 0 <= c < n for c in s) else _indices(s, index, f"{path}, image {i}")
         for i, s in zip(ids, sets, strict=True)
     ]
-    lengths = np.fromiter(map(len, checked), np.int32, len(checked))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    lengths = list(map(len, checked))
     flat = pa.array([c for s in checked for c in s], pa.int32())
-    table = pa.table(
-        {
-            "image_id": pa.array(ids, pa.string()),
-            "rated": pa.array([rated] * len(ids), pa.bool_()),
-            "usable": pa.array(np.ones(len(ids), bool)),
-            "classes": pa.ListArray.from_arrays(offsets, flat),
-            "state": pa.ListArray.from_arrays(offsets, pa.array(["yes"] * len(flat), pa.string())),
-            "method": pa.array([method] * len(ids)),
-        }
-    )
+    table = label_table(pa.array(ids, pa.string()), lengths, flat, method, rated=rated)
     return Labels(table, n, classes.hash, asked_known=False, name=name)
 
 
@@ -193,29 +183,17 @@ def read_real_scores(path: Path, *, classes: ClassList | None) -> Labels:
     row = np.concatenate([row, real_row[unrated]])
     order = np.argsort(row, kind="stable")
     more = int(np.count_nonzero(unrated))
-    columns = {
+    columns: dict[str, npt.NDArray[Any]] = {
         "classes": np.concatenate([asked, real_class[unrated]]).astype(np.int32),
-        "state": np.concatenate([yes, np.ones(more, bool)]),
+        "state": np.concatenate([yes, np.ones(more, bool)]).astype(np.int8),
         "p": np.concatenate([score, np.ones(more)]).astype(np.float32),
         "n_votes": np.repeat([VOTES, 0], [len(asked), more]).astype(np.int32),
     }
     lengths = np.bincount(row, minlength=N_IMAGES)
-    table = _table(rated, lengths, {name: values[order] for name, values in columns.items()})
+    listed = {name: pa.array(values[order]) for name, values in columns.items()}
+    listed["state"] = pa.DictionaryArray.from_arrays(listed["state"], ["no", "yes"]).cast(pa.string())
+    table = label_table(pa.array(_ids()), lengths, method="ReaL", rated=pa.array(rated), **listed)
     return Labels(table, len(classes), classes.hash, asked_known=True, name="ReaL")
-
-
-def _table(rated: Bools, lengths: npt.NDArray[Any], columns: dict[str, Any]) -> pa.Table:
-    states = pa.DictionaryArray.from_arrays(pa.array(columns.pop("state").astype(np.int8)), ["no", "yes"])
-    lists = {"state": states.cast(pa.string())} | {name: pa.array(v) for name, v in columns.items()}
-    return pa.table(
-        {
-            "image_id": pa.array([f"{_PREFIX}{i:08d}{_SUFFIX}" for i in range(1, N_IMAGES + 1)]),
-            "rated": pa.array(rated),
-            "usable": constant(True, N_IMAGES, pa.bool_()),
-            **{name: ragged(lengths, values) for name, values in lists.items()},
-            "method": constant("ReaL", N_IMAGES, pa.string()),
-        }
-    )
 
 
 def _questions(path: Path, n_classes: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:

@@ -29,6 +29,7 @@ from manyhot.formats.reading import (
     constant,
     cut_for_message,
     head,
+    label_table,
     load_json,
     only_by_name,
     ragged,
@@ -110,7 +111,8 @@ def _annotations(path: Path, classes: ClassList, images: str) -> pa.Table:
     ids = [image_id(n) for n in names]
     usable = pa.array([n not in problematic for n in names])
     states = pa.array([state for states in per_image for state in states.values()], pa.string())
-    return _table(pa.array(ids), usable, list(map(len, per_image)), indices_of(keys, classes, path), states)
+    flat, lengths = indices_of(keys, classes, path), list(map(len, per_image))
+    return label_table(pa.array(ids), lengths, flat, _METHOD, rated=True, usable=usable, state=states)
 
 
 def _parts(path: Path, content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -210,12 +212,14 @@ def _table_of_rows(rows: pa.Table, path: Path, n_classes: int) -> pa.Table:
         for states, length in zip(per_image, lengths, strict=True):
             for class_id in islice(ids, int(length)):
                 states.setdefault(class_id, state)
-    table = _table(
+    table = label_table(
         base_names(one_chunk(rows["file_name"]), f"{path}, column file_name"),
-        _usable(rows, path),
         list(map(len, per_image)),
         pa.array([class_id for states in per_image for class_id in states], pa.int32()),
-        pa.array([state for states in per_image for state in states.values()], pa.string()),
+        _METHOD,
+        rated=True,
+        usable=_usable(rows, path),
+        state=pa.array([state for states in per_image for state in states.values()], pa.string()),
     )
     if "original_label" in rows.column_names:
         original, where = one_chunk(rows["original_label"]), f"{path}, column original_label"
@@ -235,22 +239,6 @@ def _usable(rows: pa.Table, path: Path) -> pa.Array:
             allowed="bool",
         )
     return pc.invert(problematic)
-
-
-def _table(
-    ids: pa.Array, usable: pa.Array, lengths: list[int], classes: pa.Array, states: pa.Array
-) -> pa.Table:
-    n = len(lengths)
-    return pa.table(
-        {
-            "image_id": ids,
-            "rated": pa.array(np.ones(n, bool)),
-            "usable": usable,
-            "classes": ragged(lengths, classes),
-            "state": ragged(lengths, states),
-            "method": constant(_METHOD, n, pa.string()),
-        }
-    )
 
 
 @register(
@@ -372,17 +360,11 @@ def read_imagenet_mistakes_labels(path: Path, *, classes: ClassList | None) -> L
     """
     classes = classes or class_list()
     findings = read_imagenet_mistakes(path)
-    n, one = len(findings), np.ones(len(findings), np.int64)
-    columns = {
-        "image_id": findings["image_id"],
-        "rated": constant(True, n, pa.bool_()),
-        "usable": constant(True, n, pa.bool_()),
-        "classes": ragged(one, one_chunk(findings["class_b"])),
-        "state": ragged(one, constant("no", n, pa.string())),
-        "method": constant("Vasudevan et al.", n, pa.string()),
-    }
+    ids, wrong = findings["image_id"], one_chunk(findings["class_b"])
+    one = np.ones(len(findings), np.int64)
+    table = label_table(ids, one, wrong, "Vasudevan et al.", rated=True, state="no")
     name = f"mistakes of {path.stem.removesuffix('_mistakes')}"
-    return Labels(pa.table(columns), len(classes), classes.hash, asked_known=True, name=name)
+    return Labels(table, len(classes), classes.hash, asked_known=True, name=name)
 
 
 def _row(name: str, mistake: Any, where: str) -> dict[str, Any]:

@@ -23,7 +23,8 @@ def spaced_frame(rows: bytes, columns: tuple[str, ...], path: Path) -> pl.DataFr
     kinds = {c: pl.String if c == "image_id" else pl.Int8 for c in columns}
     try:
         frame = pl.read_csv(BytesIO(bare), separator=" ", has_header=False, quote_char=None, schema=kinds)
-        got = next((f"{frame['image_id'][i]} …" for i in _with_gaps(frame)), "")
+        gaps = frame.select(pl.any_horizontal(pl.all().is_null())).to_series()
+        got = next((f"{frame['image_id'][i]} …" for i in gaps.arg_true()), "")
     except pl.exceptions.PolarsError as error:
         frame, got = pl.DataFrame(), str(error).partition("\n")[0]
     if got:
@@ -35,7 +36,3 @@ def spaced_frame(rows: bytes, columns: tuple[str, ...], path: Path) -> pl.DataFr
             do="create or download it again",
         )
     return frame
-
-
-def _with_gaps(frame: pl.DataFrame) -> list[int]:
-    return frame.select(pl.any_horizontal(pl.all().is_null())).to_series().arg_true().to_list()

@@ -155,13 +155,8 @@ def predictions_of_frame(
     about |= {b"manyhot.n_classes": b"%d" % n_classes, b"manyhot.classes": key.encode()}
     arrow = arrow.replace_schema_metadata(about)
     predictions = predictions_from_table(arrow, model=path.stem, source=str(path))
-    own, is_named = classes and own_list(classes), _holds_names(table)
+    own, is_named = classes and own_list(classes), table.schema.get("classes") == pl.List(pl.String)
     return replace(predictions, class_list=own, assumed=classes is None, by_name=is_named)
-
-
-def _holds_names(table: pl.DataFrame) -> bool:
-    """Return whether the classes in lists are names, and not numbers."""
-    return "classes" in table.columns and table.schema["classes"] == pl.List(pl.String)
 
 
 @register(

@@ -220,8 +220,16 @@ def _index(text: str, class_list: ClassList, described: Mapping[str, Collection[
     ids = described.get(text) or described.get(text.strip("'\""), ())
     if len(ids) == 1:
         return min(ids)
+    if ids:
+        raise InputError(
+            "Several classes have this label.",
+            where=path,
+            got=text,
+            allowed=", ".join(f"{class_list.names[i]} (class {i})" for i in sorted(ids)),
+            do="run inference.py with --include-index or --label-type name",
+        )
     try:
-        return class_list.index(text.strip("'\"")) if not ids else _ambiguous(text, ids, class_list, path)
+        return class_list.index(text.strip("'\""))
     except LookupError as error:
         raise InputError(
             "A label is not in the class list.",
@@ -230,16 +238,6 @@ def _index(text: str, class_list: ClassList, described: Mapping[str, Collection[
             allowed=f"keys, names and descriptions of {class_list.name}",
             do="run inference.py with --include-index, or pass the class list of the model",
         ) from error
-
-
-def _ambiguous(text: str, ids: Collection[int], class_list: ClassList, path: Path) -> int:
-    raise InputError(
-        "Several classes have this label.",
-        where=path,
-        got=text,
-        allowed=", ".join(f"{class_list.names[i]} (class {i})" for i in sorted(ids)),
-        do="run inference.py with --include-index or --label-type name",
-    )
 
 
 def _lists(frame: pl.DataFrame, columns: list[str], item: str) -> pl.Series:
@@ -417,9 +415,17 @@ def _check_percent(frame: pl.DataFrame, path: Path) -> None:
         whole = frame[column] + frame[f"{column}_err"].cast(pl.Float64, strict=False)
         near = _is_near(whole, 100)
         if not near.all():
-            row = int(near.arg_min() or 0)
-            fractions = bool(_is_near(whole, 1)[row])
-            raise _not_percent(frame.row(row, named=True), column, path, fractions)
+            at = int(near.arg_min() or 0)
+            row, fractions = frame.row(at, named=True), _is_near(whole, 1)[at]
+            raise InputError(
+                "These look like fractions, not percents."
+                if fractions
+                else "The accuracy and the error of a model do not add up to 100 percent.",
+                where=f"{path}, model {row['row']}",
+                got=f"{column} {row[column]}, {column}_err {row[f'{column}_err']}",
+                allowed=f"{column} and {column}_err that add up to 100",
+                do="multiply accuracies and errors by 100" if fractions else "create or download it again",
+            )
     bad = frame.filter(pl.col("top5") < pl.col("top1"))
     if len(bad):
         raise InputError(
@@ -434,18 +440,6 @@ def _is_near(values: pl.Series, whole: float) -> pl.Series:
     """Return whether each value is `whole` up to rounding; a null is not."""
     # Accuracy and error are rounded separately: published ones miss 100 by 0.001, two decimals by 0.01.
     return ((values - whole).abs() <= 1.1e-4 * whole).fill_null(False)
-
-
-def _not_percent(row: dict[str, object], column: str, path: Path, fractions: bool) -> InputError:
-    return InputError(
-        "These look like fractions, not percents."
-        if fractions
-        else "The accuracy and the error of a model do not add up to 100 percent.",
-        where=f"{path}, model {row['row']}",
-        got=f"{column} {row[column]}, {column}_err {row[f'{column}_err']}",
-        allowed=f"{column} and {column}_err that add up to 100",
-        do="multiply accuracies and errors by 100" if fractions else "create or download it again",
-    )
 
 
 def _result_numbers(frame: pl.DataFrame, column: str, metric: str, of: _Set) -> pa.Table:

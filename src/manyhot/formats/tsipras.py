@@ -21,7 +21,7 @@ from manyhot.classes import ClassList, class_list
 from manyhot.core.array_types import Ints64
 from manyhot.errors import InputError
 from manyhot.formats.pandas_pickle import Frame, load_frame, load_groups
-from manyhot.formats.reading import class_index, constant, cut_for_message, load_json, only_by_name, ragged
+from manyhot.formats.reading import class_index, cut_for_message, label_table, load_json, only_by_name
 from manyhot.parameters import check_share
 from manyhot.registry import register
 from manyhot.tables import Images, Labels
@@ -101,18 +101,12 @@ def read_tsipras_main(path: Path, *, classes: ClassList | None) -> Labels:
     table = _counts(
         load_frame(path), path, len(classes), allowed=f"the columns of {_CLASSIFY}", do="pass that file"
     )
-    n, one = len(table), np.ones(len(table), np.int64)
-    table = pa.table(
-        {
-            "image_id": table["image_id"],
-            "label": table["label"],
-            "rated": constant(True, n, pa.bool_()),
-            "usable": constant(True, n, pa.bool_()),
-            "classes": ragged(one, table["main_label"].combine_chunks()),
-            "state": ragged(one, constant("yes", n, pa.string())),
-            "n_votes": ragged(one, table["n_raters"].combine_chunks()),
-            "method": constant("main object by most raters", n, pa.string()),
-        }
+    main, n_votes = (table[name].combine_chunks() for name in ("main_label", "n_raters"))
+    table = label_table(
+        *(table["image_id"], np.ones(len(table), np.int64), main, "main object by most raters"),
+        rated=True,
+        label=table["label"],
+        n_votes=n_votes,
     )
     return Labels(table, len(classes), classes.hash, name="Tsipras et al., main object")
 
@@ -288,18 +282,14 @@ def read_tsipras_selected(path: Path, *, classes: ClassList | None, share: float
     states = np.where(np.array(p, np.float64) >= share - 1e-9, "yes", "no").astype(str)
     n_raters = [len(raters) for raters in frame.columns["selected"]]
     label = [class_index(int(one), n, f"{path}, imagenet_label") for one in frame.columns["imagenet_label"]]
-    table = pa.table(
-        {
-            "image_id": frame.index,
-            "label": pa.array(label, pa.int32()),
-            "rated": constant(True, len(label), pa.bool_()),
-            "usable": constant(True, len(label), pa.bool_()),
-            "classes": ragged(lengths, pa.array([c for one in shares for c in one], pa.int32())),
-            "state": ragged(lengths, pa.array(states, pa.string())),
-            "p": ragged(lengths, pa.array(p, pa.float32())),
-            "n_votes": ragged(lengths, pa.array(np.repeat(n_raters, lengths), pa.int32())),
-            "method": constant("selected by raters", len(label), pa.string()),
-        }
+    flat = pa.array([c for one in shares for c in one], pa.int32())
+    table = label_table(
+        *(frame.index, lengths, flat, "selected by raters"),
+        rated=True,
+        label=pa.array(label, pa.int32()),
+        state=pa.array(states, pa.string()),
+        p=pa.array(p, pa.float32()),
+        n_votes=pa.array(np.repeat(n_raters, lengths), pa.int32()),
     )
     return Labels(table, n, classes.hash, name="Tsipras et al., selected classes")
 

@@ -98,7 +98,8 @@ def read_crowd_kit(path: Path, *, classes: ClassList | None, separator: str = ":
     """
     frame = read_frame(path).rename(_CROWD_KIT)
     question = frame["question"].cast(pl.String)
-    parts = question.str.extract_groups(f"^(?s)(.+){_escaped(separator)}(.+)$").struct
+    escaped = "".join(f"\\x{{{ord(c):x}}}" for c in separator)
+    parts = question.str.extract_groups(f"^(?s)(.+){escaped}(.+)$").struct
     image, class_name = parts.field("1"), parts.field("2")
     if class_name.null_count() > question.null_count():
         raise InputError(
@@ -201,7 +202,3 @@ def _check_answers(answer: pl.Series, path: Path) -> None:
         do="use these words; true and false are also accepted, and so are 1 and 0 if both occur and there "
         "is no other value",
     )
-
-
-def _escaped(text: str) -> str:
-    return "".join(f"\\x{{{ord(c):x}}}" for c in text)

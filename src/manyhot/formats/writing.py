@@ -114,10 +114,11 @@ def save(
     path = Path(path)
     entry = registry.get("writer", to)
     if holds not in entry.about["holds"]:
+        others = [e.name for e in registry.entries("writer") if holds in e.about["holds"]]
         raise InputError(
             f"The format {entry.name!r} does not contain {holds}.",
             where=path,
-            allowed=f"{holds} as {', '.join(_writers_of(holds)) or '.parquet or .csv, without `to`'}",
+            allowed=f"{holds} as {', '.join(others) or '.parquet or .csv, without `to`'}",
         )
     _check_suffix(entry, path)
     content = with_zeros(content) if isinstance(content, Labels) else content
@@ -131,10 +132,6 @@ def save(
         if fact not in entry.about.get("keeps", ()) and there(content)
     ]
     return replace(saved, left_out=(*lost, *saved.left_out))
-
-
-def _writers_of(holds: str) -> list[str]:
-    return [entry.name for entry in registry.entries("writer") if holds in entry.about["holds"]]
 
 
 def _check_suffix(entry: registry.Entry, path: Path) -> None:

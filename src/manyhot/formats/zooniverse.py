@@ -129,7 +129,7 @@ def _answers(frame: pl.DataFrame, task: str, image: str, path: Path) -> Iterator
             chosen = [_choices(value) for value in values]
             flat = [c for part in chosen if part is not None for c in part]
             is_given = any(part is not None for part in chosen)
-            is_single = all(map(_is_single, values))
+            is_single = all(isinstance(value, str | None) for value in values)
             yield GivenAnswer(str(name), rater, flat if is_given else None, is_single, order)
 
 
@@ -158,10 +158,6 @@ def _choices(value: Any) -> list[str] | None:
         return None
     found = [v.get("choice") if isinstance(v, Mapping) else v for v in value]
     return [c for c in found if isinstance(c, str)] if all(isinstance(c, str) for c in found) else None
-
-
-def _is_single(value: Any) -> bool:
-    return isinstance(value, str) or value is None
 
 
 def _only_task(tasks: Iterable[list[tuple[str, Any]]], path: Path) -> str:

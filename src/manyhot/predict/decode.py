@@ -255,7 +255,7 @@ def _to_rgb(image: Image, bits: GreyBits) -> Callable[[Image], Image]:
             raise _UnfitError(f"pixels of mode {image.mode}, which has no known white level")
         low, white = _range(np.asarray(image), bits)
         return functools.partial(_from_grey, low=low, white=white, inverted=False)
-    return _on_white if image.has_transparency_data else _converted
+    return _on_white if image.has_transparency_data else lambda shown: shown.convert("RGB")
 
 
 def _eight_bits(colours: npt.NDArray[np.uint16], bits: GreyBits) -> Image:
@@ -293,10 +293,6 @@ def _range(values: npt.NDArray[Any], bits: int | str) -> tuple[float, float]:
             f"a pixel has the value {value:,}, which is outside the range of {bits} bits, 0 to {white:,}"
         )
     return 0.0, float(white)
-
-
-def _converted(image: Image) -> Image:
-    return image.convert("RGB")
 
 
 def _from_grey(image: Image, low: float, white: float, inverted: bool) -> Image:

@@ -22,13 +22,14 @@ from manyhot.predict.detected_parts import (
     DetectedFiles,
     DetectSettings,
     detect_source,
-    read_detected,
 )
 from manyhot.predict.detector import LOWEST_SCORE, find_detector
 from manyhot.predict.matched_classes import MatchedClasses, match_classes
+from manyhot.predict.parts import read_skipped
 from manyhot.predict.sources import DECODING, Decoding, ImagesLike, open_source
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
+from manyhot.tables import read
 
 MIN_SCORE = 0.4
 """Default score from which a box is an object.
@@ -186,15 +187,15 @@ def find_objects(
     files = DetectedFiles(Path(out), detector.name)
     settings = DetectSettings(matched, min_score, min_unclear)
     seconds = detect_source(source, detector, files, settings, run)
-    found = read_detected(files)
+    objects, found = read(files.objects, "objects"), read(files.labels, "labels")
     inputs = hashes_of((classes, class_map))
     return DetectedObjects(
         detector.name,
         matched.classes,
-        found.objects,
-        found.labels,
-        len(found.labels),
-        found.n_skipped,
+        objects,
+        found,
+        len(found),
+        sum(1 for _ in read_skipped(files.out)),
         seconds,
         notes=(*source.notes, *detector.notes, *matched.notes()),
         inputs=inputs,

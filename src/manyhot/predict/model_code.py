@@ -22,7 +22,7 @@ _CALLED = ("torch", "numpy")
 
 
 @contextlib.contextmanager
-def failures_of(model: str, images: str = "") -> Iterator[None]:
+def failures_of(model: str, images: str = "", what: str = "The model fails.") -> Iterator[None]:
     """Turn an exception in a model's code into an error of this model, so that other models can continue.
 
     Parameters
@@ -30,6 +30,8 @@ def failures_of(model: str, images: str = "") -> Iterator[None]:
     model : str
     images : str
         The images that were passed to the model.
+    what : str
+        The message of the error.
 
     Raises
     ------
@@ -40,7 +42,7 @@ def failures_of(model: str, images: str = "") -> Iterator[None]:
     except ManyhotError:
         raise
     except (Exception, SystemExit) as error:
-        raise model_error("The model fails.", model, error, images) from error
+        raise model_error(what, model, error, images) from error
 
 
 def model_error(

@@ -71,7 +71,8 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     entry = _entry(family or name, spec)
     taken = registry.options_of(entry)
     if "preprocessing" in taken:
-        options = _with_preprocessing(options)
+        shared = {o: options.pop(o) for o in PREPROCESSING_OPTIONS if o in options}
+        options["preprocessing"] = shared
     title = "" if "name" in taken else _checked_name(options.pop("name", None), spec)
     own = open_class_list(options.pop("classes", None))
     unknown = [option for option in options if option not in taken]
@@ -184,19 +185,16 @@ def published_names() -> list[str]:
     ]
 
 
-def _with_preprocessing(options: dict[str, Any]) -> dict[str, Any]:
-    """Gather the options of preprocessing, which several families take, in one."""
-    own = {name: value for name, value in options.items() if name not in PREPROCESSING_OPTIONS}
-    return own | {"preprocessing": {name: options[name] for name in PREPROCESSING_OPTIONS if name in options}}
-
-
 def _marked(network: Network) -> Network:
     """Record a hash of the weights: others are another run. 0.03 s for Lite0, a second for a ViT-L/16."""
     digest = hashlib.sha256()
     if network.module is not None:
         _add_weights(digest, network.module)
     elif network.file:
-        _add_file(digest, Path(network.file))
+        path = Path(network.file)
+        for part in (path, path.with_suffix(".bin")):  # OpenVINO's weights are beside its graph
+            if part.is_file():
+                digest.update(sha256(part).encode())
     else:
         return network
     weights = f"{network.about.get('weights', '')} {digest.hexdigest()[:16]}".strip()
@@ -210,12 +208,6 @@ def _add_weights(digest: Any, module: Any) -> None:
         if isinstance(value, torch.Tensor):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-
-
-def _add_file(digest: Any, path: Path) -> None:
-    for part in (path, path.with_suffix(".bin")):  # OpenVINO's weights are beside its graph
-        if part.is_file():
-            digest.update(sha256(part).encode())
 
 
 def families() -> dict[str, str]:

@@ -68,10 +68,8 @@ class PredictResult(Result):
         """Return the counts and times of each model, as in the event ``result``, and the notes."""
         models = [model.to_json() for model in self.models]
         answers = [one.to_json() for one in self.answers]
-        return {"models": models, "answers": answers, "failed": self._reasons(), "notes": self.notes}
-
-    def _reasons(self) -> dict[str, str]:
-        return {model: error.in_a_line() for model, error in self.failed.items()}
+        failed = {model: error.in_a_line() for model, error in self.failed.items()}
+        return {"models": models, "answers": answers, "failed": failed, "notes": self.notes}
 
 
 @command(

@@ -292,7 +292,9 @@ def prepare_run(
         missing = parts.missing(own, identity)
     if not missing:
         return job
-    _check_labels(job)
+    for part in source.parts:  # a wrong label ends the run before it starts
+        if isinstance(stored := stored_part(part), Labelled):
+            job.labels.all(dict.fromkeys(stored.labels.values()))
     _check_space(out, replace(job, missing=missing))
     if choice is None or name not in ("auto", choice.engine.name):
         tell("engines", {"model": network.name})
@@ -312,19 +314,6 @@ def _first_part(parts: PartFiles) -> tuple[Path, Mapping[str, Any]] | None:
             do="let all users set umask 002, and give the folder a group to which all of them belong, with "
             "chmod g+rws",
         ) from error
-
-
-def _check_labels(job: ModelRun) -> None:
-    """Convert the labels of tables to classes, so that a wrong label ends the run before it starts.
-
-    Raises
-    ------
-    InputError
-        If a label is not a class.
-    """
-    for part in job.source.parts:
-        if isinstance(stored := stored_part(part), Labelled):
-            job.labels.all(dict.fromkeys(stored.labels.values()))
 
 
 def _check_space(out: Path, job: ModelRun) -> None:

@@ -352,7 +352,8 @@ def _with_scores(
     network, keep = scorer.network, scorer.keep
     kept = select_scores(scores, network, keep, [i.item.uri for i in batch.images if not i.reason])
     if network.members is None or features is None:
-        return _Batch(batch.seconds, batch.images, *kept, features=_half(features))
+        half = None if features is None else features.astype(np.float16)
+        return _Batch(batch.seconds, batch.images, *kept, features=half)
     return _Batch(batch.seconds, batch.images, *kept, _uncertainty(scores, features, network, keep, kept[0]))
 
 
@@ -415,10 +416,6 @@ def _logsumexp(logits: Float32Array) -> Float32Array:
     best = exact.max(axis=1)
     total: npt.NDArray[np.float64] = best + np.log(np.exp(exact - best[:, None]).sum(axis=1))
     return total.astype(np.float32)
-
-
-def _half(features: Float32Array | None) -> npt.NDArray[np.float16] | None:
-    return None if features is None else features.astype(np.float16)
 
 
 def _joined(part: SourcePart, batches: Sequence[_Batch]) -> Scored:

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.command import command
@@ -154,20 +153,15 @@ def _search(
     else:
         labels = index.labels()
         _check_labels(index, queries, labels, among)
-        pairs = _query_pairs(queries, among, top)
-        query, class_ids = pairs[:, 0], pairs[:, 1]
+        asked = queries.labels()[:, None] if among == "label" else queries.best(top)
+        query, place = np.nonzero(asked != NO_LABEL)
+        class_ids = asked[query, place].astype(np.int64)
+        pairs = np.stack([query, class_ids], axis=1)
         found = nearest_by_class(queries.vectors, pairs, index.vectors, labels, k, own=own, progress=progress)
         notes = _class_notes(queries, labels, pairs, own, found)
     table = _table(index, queries, query, class_ids, found)
     n_empty = int(np.count_nonzero(found.rows[:, 0] == NOBODY))
     return Similar(table, len(queries), n_empty, notes=(*notes, *_blank_notes(index, queries, found)))
-
-
-def _query_pairs(queries: Embedded, classes: str, top: int) -> npt.NDArray[np.int64]:
-    """Return the (query, class) pairs to search for, shape (p, 2)."""
-    asked = queries.labels()[:, None] if classes == "label" else queries.best(top)
-    query, place = np.nonzero(asked != NO_LABEL)
-    return np.stack([query, asked[query, place].astype(np.int64)], axis=1)
 
 
 def _table(

@@ -95,8 +95,7 @@ class Head:
 
     def logits(self, features: npt.ArrayLike) -> Float32Array:
         """Return the logits of images, shape (n, C), from their features, shape (n, D)."""
-        logits: Float32Array = np.asarray(features, np.float32) @ self.weight.T + self.bias
-        return logits
+        return np.asarray(features, np.float32) @ self.weight.T + self.bias
 
     def probabilities(self, features: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Return the probabilities of classes, which sum to 1 for each image only with a softmax."""

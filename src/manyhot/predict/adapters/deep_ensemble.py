@@ -15,7 +15,7 @@ from manyhot.classes import ClassList
 from manyhot.core.array_types import AnyFloats
 from manyhot.core.uncertainty import Average, member_probabilities
 from manyhot.errors import InputError
-from manyhot.predict.engines import Engine, EngineOptions, build_engine, installed
+from manyhot.predict.engines import Engine, EngineOptions, build_engine, installed, scores_of
 from manyhot.predict.network import Bytes, Float32Array, Network
 from manyhot.registry import register
 
@@ -70,7 +70,8 @@ def ensemble_network(
         _check_alike(network, first)
     is_multilabel = first.multilabel if multilabel is None else multilabel
     members = _members(networks, is_multilabel)
-    digest = hashlib.sha256("".join(_weights(n) for n in networks).encode()).hexdigest()[:16]
+    weights = (f"{network.name} {network.about.get('weights', '')};" for network in networks)
+    digest = hashlib.sha256("".join(weights).encode()).hexdigest()[:16]
     codes = dict.fromkeys(filter(None, (network.about.get("code") for network in networks)))
     about = {"weights": f"{len(networks)} models {digest}", "code": ", ".join(codes)}
     own = name or f"{first.name}+{len(networks) - 1}"
@@ -212,7 +213,7 @@ def _engine(network: Network, *, features: bool = False) -> Engine:
 
 
 def _alone(engine: Engine) -> Scorer:
-    return lambda images, _: np.concatenate([engine(part)[0] for part in _batches(images, engine)])
+    return lambda images, _: scores_of(engine, images)
 
 
 def _on_backbone(key: Hashable, engine: Engine, network: Network) -> Scorer:
@@ -226,20 +227,13 @@ def _on_backbone(key: Hashable, engine: Engine, network: Network) -> Scorer:
 
     def scores(images: Bytes, features: BackboneFeatures) -> Float32Array:
         if key not in features:
-            parts = (engine(part)[1] for part in _batches(images, engine))
+            batches = (images[i : i + engine.batch] for i in range(0, len(images), engine.batch))
+            parts = (engine(batch)[1] for batch in batches)
             features[key] = [part for part in parts if part is not None]
         with torch.inference_mode():
             return np.concatenate([layer(torch.from_numpy(x).to(on)).cpu().numpy() for x in features[key]])
 
     return scores
-
-
-def _batches(images: Bytes, engine: Engine) -> Iterator[Bytes]:
-    return (images[i : i + engine.batch] for i in range(0, len(images), engine.batch))
-
-
-def _weights(network: Network) -> str:
-    return f"{network.name} {network.about.get('weights', '')};"
 
 
 def _same(networks: Sequence[Network]) -> Iterator[str]:

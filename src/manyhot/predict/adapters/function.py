@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from manyhot.classes import ClassList, of_outputs
-from manyhot.errors import InputError, ManyhotError, MissingExtraError
+from manyhot.errors import InputError, MissingExtraError
 from manyhot.extras import missing_extra, required
 from manyhot.predict.adapters.network_files import with_assumptions
-from manyhot.predict.model_code import code_hash, model_error
+from manyhot.predict.model_code import code_hash, failures_of, model_error
 from manyhot.predict.network import CROP_PCT, Network, Preprocessing, as_scores, from_timm
 from manyhot.predict.score_kinds import assumed_scores, checked_scores
 from manyhot.registry import register
@@ -57,7 +57,8 @@ def python_network(
         If the function does not exist or fails, or its return value is not a model.
     """
     function = _function(name)
-    made = _made(function, name)
+    with failures_of(f"python:{name}", what="The function fails."):
+        made = function()
     if isinstance(made, Network):
         return _with_code(made, function, made.module or made.forward)
     network = as_network(made, f"python/{name.replace(':', '.')}", classes, scores, preprocessing)
@@ -97,7 +98,9 @@ def as_network(
     kind, about = checked_scores(scores), assumed_scores(scores)
     if isinstance(model, torch.nn.Module):
         known = _classes(_logits(model.eval(), name, preprocessing), name, classes)
-        return Network(name, known, preprocessing, model, _head(model), score_kind=kind, about=about)
+        modules = reversed(list(model.named_modules()))
+        head = next((n for n, m in modules if n and type(m).__name__ == "Linear"), "")
+        return Network(name, known, preprocessing, model, head, score_kind=kind, about=about)
     forward = _guarded(model, name)
     known = _classes(forward(np.zeros((1, 3, *preprocessing.size), np.uint8)), name, classes)
     return Network(name, known, preprocessing, forward=forward, score_kind=kind, about=about)
@@ -157,15 +160,6 @@ def _function(name: str) -> Any:
     return found
 
 
-def _made(function: Any, name: str) -> Any:
-    try:
-        return function()
-    except ManyhotError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise model_error("The function fails.", f"python:{name}", error) from error
-
-
 def _not_installed(name: str, module: str, error: ModuleNotFoundError) -> InputError:
     """Return the error for a module that does not exist, or that needs a package that is not installed."""
     package = (error.name or "").partition(".")[0]
@@ -205,12 +199,8 @@ def _guarded(model: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
     """Return a callable whose failures are reported as errors of the model."""
 
     def forward(images: Any) -> Any:
-        try:
+        with failures_of(name):
             return as_scores(model(images), name)
-        except ManyhotError:
-            raise
-        except Exception as error:
-            raise model_error("The model fails.", name, error) from error
 
     return forward
 
@@ -232,9 +222,3 @@ def _logits(model: Any, name: str, preprocessing: Preprocessing) -> Any:
             do = f"its first convolution takes {first.in_channels} channels, but images are decoded to RGB: "
             do += _LOADER
         raise model_error(what, name, error, do=do) from error
-
-
-def _head(model: Any) -> str:
-    return next(
-        (n for n, m in reversed(list(model.named_modules())) if n and type(m).__name__ == "Linear"), ""
-    )

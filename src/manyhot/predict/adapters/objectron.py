@@ -36,7 +36,7 @@ from manyhot.files import atomic_write, cache_folder, sha256
 from manyhot.parameters import check_share
 from manyhot.predict.detector import LOWEST_SCORE, Detections, ObjectDetector, best_boxes
 from manyhot.predict.engines.engine import EnginePrecision
-from manyhot.predict.engines.openvino import cpu_config, import_openvino
+from manyhot.predict.engines.openvino import cpu_config, import_openvino, with_normalisation
 from manyhot.predict.network import Preprocessing
 from manyhot.registry import register
 
@@ -158,12 +158,8 @@ def _runner(path: Path, workers: int) -> Callable[[Any], tuple[AnyFloats, AnyFlo
             got=" and ".join(map(str, shapes)),
             allowed=f"boxes [{n}, 4] and logits [{n}, {1 + len(CLASSES)}] of each image",
         )
-    how = ov.preprocess.PrePostProcessor(graph)
-    how.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NCHW"))
-    how.input().model().set_layout(ov.Layout("NHWC"))
-    mean, std = ([255 * v for v in values] for values in (_PREPROCESSING.mean, _PREPROCESSING.std))
-    how.input().preprocess().convert_element_type(ov.Type.f32).mean(mean).scale(std)
-    compiled = ov.Core().compile_model(how.build(), "CPU", cpu_config(EnginePrecision.f32, workers))
+    graph = with_normalisation(graph, _PREPROCESSING, "NHWC")
+    compiled = ov.Core().compile_model(graph, "CPU", cpu_config(EnginePrecision.f32, workers))
     own = threading.local()  # each thread has a request of its own
 
     def run(pixels: Any) -> tuple[AnyFloats, AnyFloats]:

@@ -76,17 +76,22 @@ def _weights(models: Any, base: str, tag: str) -> Any:
 
 def _loaded(models: Any, base: str, weights: Any, checkpoint: str) -> Any:
     if not checkpoint:
-        try:
-            return models.get_model(base, weights=weights)
-        except Exception as error:
-            raise FetchError(
-                "The weights cannot be fetched.",
-                where=weights.url,
-                got=error_line(error),
-                do="check the internet connection and the cache folder TORCH_HOME, or pass checkpoint='FILE'",
-            ) from error
+        return with_fetched(models, base, weights)
     module = models.get_model(base, weights=None, num_classes=len(weights.meta["categories"]))
     return with_checkpoint(module, checkpoint, "network", f"a state dict of torchvision's {base}")
+
+
+def with_fetched(models: Any, name: str, weights: Any, **options: Any) -> Any:
+    """Build a module, such as a detector, with published weights."""
+    try:
+        return models.get_model(name, weights=weights, **options)
+    except Exception as error:
+        raise FetchError(
+            "The weights cannot be fetched.",
+            where=weights.url,
+            got=error_line(error),
+            do="check the internet connection and the cache folder TORCH_HOME, or pass checkpoint='FILE'",
+        ) from error
 
 
 def with_checkpoint(module: Any, checkpoint: str, kind: str, allowed: str) -> Any:

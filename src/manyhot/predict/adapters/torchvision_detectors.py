@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from manyhot.classes import ClassList, from_keys
-from manyhot.errors import FetchError, InputError
+from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.formats import read_classes
-from manyhot.predict.adapters.torchvision import with_checkpoint
+from manyhot.predict.adapters.torchvision import with_checkpoint, with_fetched
 from manyhot.predict.detector import LOWEST_SCORE, Detections, ObjectDetector
-from manyhot.predict.weights import error_line
 from manyhot.registry import register
 
 TORCHVISION_DETECTORS = {
@@ -78,7 +78,12 @@ def torchvision_detector(
     def detect(pixels: Any) -> Detections:
         with torch.inference_mode():
             (found,) = module([pixels.to(device).float() / 255])
-        return _detections(found, class_of, len(classes), *pixels.shape[1:])
+        boxes, label, score = (found[key].cpu().numpy() for key in ("boxes", "labels", "scores"))
+        of, (height, width) = class_of[label], pixels.shape[1:]  # boxes are in pixels, by descending score
+        boxes, of, score = boxes[of >= 0], of[of >= 0], score[of >= 0].astype(np.float64)
+        presence = np.zeros(len(classes), np.float32)
+        np.maximum.at(presence, of, score.astype(np.float32))
+        return Detections(boxes / np.array([width, height] * 2, np.float64), of, score, presence)
 
     is_random = weights == "none" and not checkpoint
     notes = (f"torchvision/{name} has random weights: its boxes are meaningless",) if is_random else ()
@@ -106,36 +111,15 @@ def _module(models: Any, name: str, published: Any, n_outputs: int, *, random: b
             return module
         allowed = f"a state dict of torchvision's {name}; categories='FILE' for classes other than COCO's"
         return with_checkpoint(module, checkpoint, "detector", allowed)
-    try:
-        return models.get_model(name, weights=published, **options)
-    except Exception as error:
-        raise FetchError(
-            "The weights cannot be fetched.",
-            where=published.url,
-            got=error_line(error),
-            do="check the internet connection and the cache folder TORCH_HOME, or pass checkpoint='FILE'",
-        ) from error
+    return with_fetched(models, name, published, **options)
 
 
 def _classes(outputs: list[str], name: str) -> tuple[ClassList, Any]:
     """Return the class list, and the class of each output; -1 for the background and unused numbers."""
     keys = [key for key in outputs if key not in _UNUSED]
-    plain = from_keys(keys, name)
-    synonyms = tuple(_SYNONYMS.get(key, ()) for key in keys)
-    classes = ClassList(name, plain.keys, plain.names, synonyms, plain.definitions, plain.hypernyms)
+    classes = replace(from_keys(keys, name), synonyms=tuple(_SYNONYMS.get(key, ()) for key in keys))
     at = {key: i for i, key in enumerate(keys)}
     return classes, np.array([at.get(key, -1) for key in outputs])
-
-
-def _detections(output: Any, class_of: Any, n_classes: int, height: int, width: int) -> Detections:
-    """Return the boxes of torchvision, which are in pixels and by descending score."""
-    boxes, label, score = (output[key].cpu().numpy() for key in ("boxes", "labels", "scores"))
-    classes = class_of[label]
-    used = classes >= 0
-    boxes, classes, score = boxes[used], classes[used], score[used].astype(np.float64)
-    presence = np.zeros(n_classes, np.float32)
-    np.maximum.at(presence, classes, score.astype(np.float32))
-    return Detections(boxes / np.array([width, height] * 2, np.float64), classes, score, presence)
 
 
 for _name in TORCHVISION_DETECTORS:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,7 @@ from manyhot.predict.engines.engine import (
     EnginePrecision,
     build_engine,
     installed,
+    scores_of,
 )
 from manyhot.predict.model_code import failures_of
 from manyhot.predict.network import Bytes, Float32Array, Network
@@ -143,7 +144,7 @@ def choose_engine(
             return short
         reference = None
         if network.module is not None:
-            reference = np.concatenate(_outputs(made("torch", EnginePrecision.f32), images))
+            reference = scores_of(made("torch", EnginePrecision.f32), images)
         if name != "auto":
             return _single(made(name), images, reference)
         return _fastest(made, network, images, reference, n)
@@ -270,14 +271,10 @@ def _compared(engine: Engine, images: Bytes, reference: Float32Array | None, sta
         return Trial(engine.name, NAN, None, None, startup)
     if engine.name == "torch" and engine.precision is EnginePrecision.f32:  # the reference
         return Trial(engine.name, NAN, 0.0, 0.0, startup)
-    out = np.concatenate(_outputs(engine, images))
+    out = scores_of(engine, images)
     difference = float(np.abs(out - reference).max())
     disagreement = float((out.argmax(1) != reference.argmax(1)).mean())
     return Trial(engine.name, NAN, difference, disagreement, startup)
-
-
-def _outputs(engine: Engine, images: Bytes) -> Sequence[Float32Array]:
-    return [engine(images[i : i + engine.batch])[0] for i in range(0, len(images), engine.batch)]
 
 
 def _rate(engine: Engine, images: Bytes) -> float:

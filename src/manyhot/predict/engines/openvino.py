@@ -13,7 +13,7 @@ import numpy as np
 
 from manyhot.errors import InputError
 from manyhot.predict.engines.engine import Engine, EngineOptions, EnginePrecision
-from manyhot.predict.network import Bytes, Float32Array, Network, normalised
+from manyhot.predict.network import Bytes, Float32Array, Network, Preprocessing, normalised
 
 _BATCH = 2
 """Each stream computes on one core, whose cache holds a small batch: ResNet-50 has 19 images/s in batches of
@@ -84,11 +84,16 @@ def _from_file(ov: Any, network: Network, batch: int) -> Any:
     """Read a file, and add the normalisation to a network that takes normalised images."""
     graph = ov.Core().read_model(Path(network.file))
     graph.reshape([batch, 3, *network.preprocessing.size])
+    return with_normalisation(graph, network.preprocessing, "NCHW")
+
+
+def with_normalisation(graph: Any, preprocessing: Preprocessing, layout: str) -> Any:
+    """Return a graph that takes images of 8 bits, NCHW, from one that takes normalised images in a layout."""
+    ov = import_openvino()
     how = ov.preprocess.PrePostProcessor(graph)
     how.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NCHW"))
-    how.input().model().set_layout(ov.Layout("NCHW"))
-    mean = [255 * v for v in network.preprocessing.mean]
-    std = [255 * v for v in network.preprocessing.std]
+    how.input().model().set_layout(ov.Layout(layout))
+    mean, std = ([255 * v for v in values] for values in (preprocessing.mean, preprocessing.std))
     how.input().preprocess().convert_element_type(ov.Type.f32).mean(mean).scale(std)
     return how.build()
 

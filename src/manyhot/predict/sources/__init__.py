@@ -142,13 +142,9 @@ def is_one_image(where: str | os.PathLike[str]) -> bool:
 def _check(path: Path) -> None:
     """Raise an error if a path does not exist, or is a file of an unknown kind."""
     if not path.exists():
-        raise InputError("The source does not exist.", where=path, do=_near(path))
+        near = near_paths(path, n=3)
+        do = f"did you mean {' or '.join(near)}?" if near else None
+        raise InputError("The source does not exist.", where=path, do=do)
     if not path.is_dir() and not _is_file(str(path)):
         do = "unpack it" if path.suffix.lower() in (".zip", ".7z", ".rar") else None
         raise InputError("This kind of source cannot be read.", where=path, allowed=_KINDS, do=do)
-
-
-def _near(path: Path) -> str | None:
-    """Return a question that suggests similar names."""
-    near = near_paths(path, n=3)
-    return f"did you mean {' or '.join(near)}?" if near else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import re
@@ -16,11 +15,11 @@ import pyarrow as pa
 
 from manyhot.errors import FetchError, InputError
 from manyhot.extras import required
+from manyhot.formats.hugging_face import features_in
 from manyhot.predict.sources.image_columns import (
     Columns,
     RowBlock,
     RowPosition,
-    features_in,
     features_of,
     find_columns,
     has_paths,
@@ -226,11 +225,7 @@ def _blocks(file: str, columns: Columns) -> Iterator[RowBlock]:
         place = RowPosition(file, _stem(file), start)
         ids, labels = ids_and_labels(table.slice(start, end - start), columns, place)
         part = ArrowRows("", place, columns, end - start, version)
-        yield RowBlock(place, ids, labels, functools.partial(_marked, part))
-
-
-def _marked(part: ArrowRows, name: str, mark: str) -> ArrowRows:
-    return replace(part, name=name, mark=f"{part.mark} {mark}")
+        yield RowBlock(place, ids, labels, part)
 
 
 def _loaded(where: str, name: str, split: str) -> Any:
@@ -262,11 +257,7 @@ def _hub_blocks(dataset: Any, columns: Columns, where: str, stem: str) -> Iterat
         place = RowPosition(where, stem, start)
         ids, labels = ids_and_labels(dataset[start:end], columns, place)
         part = HubRows("", dataset, place, columns, end - start, "")
-        yield RowBlock(place, ids, labels, functools.partial(_marked_hub, part))
-
-
-def _marked_hub(part: HubRows, name: str, mark: str) -> HubRows:
-    return replace(part, name=name, mark=mark)
+        yield RowBlock(place, ids, labels, part)
 
 
 def _stem(file: str) -> str:

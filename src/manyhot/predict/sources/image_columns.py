@@ -14,6 +14,7 @@ from pyarrow import compute as pc
 from manyhot.classes import class_list
 from manyhot.errors import InputError
 from manyhot.files import is_utf8
+from manyhot.formats.hugging_face import features_in
 from manyhot.predict.sources.image_labels import base_name, with_labels
 from manyhot.predict.sources.remote import fetch_bytes
 from manyhot.predict.sources.source import (
@@ -116,13 +117,6 @@ def features_of(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
     return features_in(content)
 
 
-def features_in(content: Any) -> dict[str, Any]:
-    """Return the description of the columns from JSON that was written by Hugging Face."""
-    info = content.get("info", content) if isinstance(content, dict) else {}
-    found = info.get("features") if isinstance(info, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
 @dataclass(frozen=True)
 class RowPosition:
     """Rows of a table.
@@ -196,14 +190,14 @@ class RowBlock:
     place : RowPosition
     ids : list of str
     labels : list of str or int or None
-    part : callable
-        A function that builds the part from its name and a text that differs if ids or labels differ.
+    part : SourcePart
+        The part without its name; its mark gets a text that differs if ids or labels differ.
     """
 
     place: RowPosition
     ids: list[str]
     labels: list[Label]
-    part: Callable[[str, str], SourcePart]
+    part: Any
 
 
 def source_of(
@@ -244,13 +238,14 @@ def source_of(
     check_ids(
         ids, where, places, do=f"add a column {IMAGE_ID_COLUMNS[0]!r}, or run predict on each file separately"
     )
-    parts = tuple(
-        block.part(
-            name, short_hash(f"{image} {label}" for image, label in zip(block.ids, block.labels, strict=True))
-        )
-        for name, block in zip(part_names(len(blocks)), blocks, strict=True)
-    )
+    parts = tuple(map(_named_part, part_names(len(blocks)), blocks))
     return with_labels(ImageSource(where, parts, strict=strict), labels, [block.ids for block in blocks])
+
+
+def _named_part(name: str, block: RowBlock) -> SourcePart:
+    mark = short_hash(f"{image} {label}" for image, label in zip(block.ids, block.labels, strict=True))
+    part: SourcePart = replace(block.part, name=name, mark=f"{block.part.mark} {mark}".lstrip())
+    return part
 
 
 def has_paths(table: pa.Table, columns: Columns) -> bool:

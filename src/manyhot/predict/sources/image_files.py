@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from manyhot.errors import InputError
+from manyhot.files import is_utf8
 from manyhot.predict.sources.image_labels import ListedImage, base_name, with_labels
 from manyhot.predict.sources.remote import fetch_bytes, is_remote, unquoted, walk_remote
 from manyhot.predict.sources.source import (
@@ -348,25 +349,15 @@ def _key(folder: str, by_number: Sequence[bool]) -> str:
 
 def _check_text(paths: Sequence[str], where: object) -> None:
     # Tables hold UTF-8: a name in another encoding would end the run when it is written.
-    try:
-        "\n".join(paths).encode()
-    except UnicodeEncodeError as error:
-        bad = next(path for path in paths if not _is_text(path))
+    if not is_utf8("\n".join(paths)):
+        bad = next(path for path in paths if not is_utf8(path))
         raise InputError(
             "The name of a file is not UTF-8.",
             where=where,
             got=ascii(bad)[1:-1],
             allowed="UTF-8",
             do="rename it",
-        ) from error
-
-
-def _is_text(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        )
 
 
 def _whole(path: str, base: str) -> str:

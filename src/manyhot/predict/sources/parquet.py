@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -167,19 +166,11 @@ def _blocks(path: str, columns: Columns) -> Iterator[RowBlock]:
         for part in _cuts_of(file, path, columns, version_of(path)):
             if part.start == 0:
                 table = file.read_row_group(part.group, columns=columns.without_bytes(), use_threads=False)
-                ids, labels = ids_and_labels(_with_rows(table, file, part.group), columns, part.place)
+                if not table.num_columns:  # as many rows as the group, even if no column was read
+                    table = pa.table({"": pa.nulls(file.metadata.row_group(part.group).num_rows)})
+                ids, labels = ids_and_labels(table, columns, part.place)
             own = slice(part.start, part.end)
-            yield RowBlock(part.place, ids[own], labels[own], functools.partial(_marked, part))
-
-
-def _marked(part: ParquetRows, name: str, mark: str) -> ParquetRows:
-    return replace(part, name=name, mark=f"{part.mark} {mark}")
-
-
-def _with_rows(table: pa.Table, file: pq.ParquetFile, group: int) -> pa.Table:
-    """Return a table with as many rows as the group, even if no column was read."""
-    count = file.metadata.row_group(group).num_rows
-    return table if table.num_columns else pa.table({"": pa.nulls(count)})
+            yield RowBlock(part.place, ids[own], labels[own], part)
 
 
 def _cuts(path: str, columns: Columns, mark: str) -> list[ParquetRows]:

@@ -89,7 +89,7 @@ def walk_remote(root: str) -> dict[str, int]:
         return {
             name: -1 if size is None else size
             for path, size in walk(filesystem, base)
-            if (name := path.removeprefix(base)) and not name.endswith("/") and not _is_hidden(name)
+            if (name := path.removeprefix(base)) and not name.endswith("/") and not is_hidden(name)
         }
     except Exception as error:
         raise InputError(
@@ -243,7 +243,8 @@ def _storage(path: str) -> str:
     return scheme if scheme in _HTTP else "/".join(path.split("/")[:3])
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Return whether a file or a folder above it has a name that begins with a dot."""
     return name.startswith(".") or "/." in name
 
 
@@ -339,7 +340,6 @@ def _is_there(root: str) -> bool:
 
 def _s3_keys(filesystem: Any, base: str) -> Iterator[tuple[str, int]]:
     """Yield keys and sizes page by page: s3fs makes a dictionary of 1.5 kB per object, 2 GB for ImageNet."""
-    # Folder by folder, so that details of all files are never in memory together. Unless it is told to raise,
     bucket, _, prefix = base.partition("/")
     more: dict[str, str] = {}
     while True:
@@ -351,7 +351,6 @@ def _s3_keys(filesystem: Any, base: str) -> Iterator[tuple[str, int]]:
 
 
 def _walked(filesystem: Any, base: str) -> Iterator[tuple[str, int | None]]:
-    # Folder by folder, so that details of all files are never in memory together. Unless it is told to raise,
     # Folder by folder, so that details of all files are never in memory together. Unless it is told to raise,
     # fsspec ignores folders that it may not read, and finds nothing on a server that does not answer.
     for parent, _, files in filesystem.walk(base, detail=True, on_error="raise"):

@@ -21,6 +21,7 @@ from manyhot.predict.sources.image_labels import base_name, with_labels
 from manyhot.predict.sources.remote import (
     expand,
     first_line,
+    is_hidden,
     is_remote,
     lost,
     open_stream,
@@ -354,7 +355,7 @@ def _members(tar: tarfile.TarFile, with_data: bool) -> Iterator[Member]:
     while (member := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # it would come to hold all headers, 1 kB each
         name = member.name.removeprefix("./")
-        if not (member.isreg() or member.islnk() or member.issym()) or _is_hidden(name):
+        if not (member.isreg() or member.islnk() or member.issym()) or is_hidden(name):
             continue
         member.name = name
         small = name.lower().endswith((".cls", ".json")) and member.size <= _LABEL_BYTES
@@ -367,10 +368,6 @@ def _whole(data: bytes, member: tarfile.TarInfo) -> bytes:
     if len(data) < member.size:
         raise tarfile.ReadError("unexpected end of data")
     return data
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or "/." in name
 
 
 def _sample(name: str) -> str:

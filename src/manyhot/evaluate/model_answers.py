@@ -47,7 +47,8 @@ class ModelAnswers:
         """Read the models of a data set.
 
         Only images that all models predict are used. If there are both original labels and label sets, only
-        images with both are used, so that top1 and real1 can be compared.
+        images with both are used, so that top1 and real1 can be compared. Label sets that nobody rated, and
+        that contain only the original labels, do not count: real1 would be top1 again.
 
         Raises
         ------
@@ -58,7 +59,8 @@ class ModelAnswers:
         """
         labels = labels_of(source)
         sets = label_sets(labels)
-        counted = {m: c for m, c in (("top1", sets.labelled), ("real1", sets.scored)) if c.any()}
+        counted = {"top1": sets.labelled} | ({} if labels.are_original else {"real1": sets.scored})
+        counted = {metric: images for metric, images in counted.items() if images.any()}
         if not counted:
             raise InputError("No image has a label or a label set.", where=source.name)
         kept, models = np.logical_and.reduce(list(counted.values())), list[str]()

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import InputError, MatchError, and_more
@@ -87,6 +88,13 @@ class Labels:
     def image_id(self) -> pa.Array:
         """The ids, one per image."""
         return one_chunk(self.table["image_id"])
+
+    @cached_property
+    def rated(self) -> npt.NDArray[np.bool_]:
+        """The images that raters saw, shape (n,); true where this is unknown."""
+        if "rated" not in self.table.column_names:
+            return np.ones(len(self), bool)
+        return np.asarray(pc.fill_null(one_chunk(self.table["rated"]), True).to_numpy(zero_copy_only=False))
 
     @property
     def are_original(self) -> bool:

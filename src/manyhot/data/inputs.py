@@ -413,7 +413,8 @@ def over_one_list(
     images = images and joined.of_images(images)
     if labels is not None and not alone and (note := note_on_empty(labels, joined.classes)):
         source.misfits.remarks.append(note)
-    if joined.classes is not None and own_list(joined.classes) is not None and source.campaign is None:
+    is_own = joined.classes is not None and own_list(joined.classes) is not None
+    if is_own and source.campaign is None and not alone:
         # The same numbers to the last digit, whatever the order of the rows.
         labels, images = labels and sorted_by_id(labels), images and sorted_by_id(images)
     return replace(

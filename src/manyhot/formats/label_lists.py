@@ -291,7 +291,7 @@ def _texts(values: pl.Series, where: str) -> pa.Array:
 def _split_cells(cells: pa.Array, split: Splitter) -> tuple[Ints64, pa.Array]:
     """Return the number of names of each cell, and the names. A name that a cell repeats counts once."""
     encoded = cells.dictionary_encode()
-    items = [list(_items(cell, split)) for cell in encoded.dictionary.to_pylist()]
+    items = [list(names_of_cell(cell, split)) for cell in encoded.dictionary.to_pylist()]
     n_items = np.array([len(names) for names in items], np.int64)
     starts = np.concatenate([[0], np.cumsum(n_items)]).astype(np.int64)
     cell = encoded.indices.to_numpy()
@@ -302,7 +302,8 @@ def _split_cells(cells: pa.Array, split: Splitter) -> tuple[Ints64, pa.Array]:
     return lengths, flat.take(pa.array(np.repeat(starts[cell], lengths) + at))
 
 
-def _items(cell: str, split: Splitter) -> Iterable[str]:
+def names_of_cell(cell: str, split: Splitter) -> Iterable[str]:
+    """Return the names in a cell, each once; `split` divides cells that are not lists."""
     text = cell.strip()
     if text.startswith("[") and text.endswith("]"):
         parts = [next(filter(None, item.groups()), "") for item in _ITEM.finditer(text[1:-1])]

@@ -48,6 +48,7 @@ from manyhot.registry import register
 from manyhot.tables import Labels
 from manyhot.tables.class_values import check_no_lists
 from manyhot.tables.frames import check_unique
+from manyhot.tables.unshared_classes import note_on_blanks
 
 _OTHER_TABLES = frozenset(
     (
@@ -257,15 +258,9 @@ def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> Na
 
 def _without_blanks(named: NamedLabels) -> NamedLabels:
     """Return single labels in which images with an empty cell are not usable, and count them in a note."""
-    n, usable = len(named.usable), named.lengths > 0
-    if usable.all() or not usable.any():
-        return named
-    note = (
-        f"{n - int(usable.sum()):,} of {n:,} images have an empty cell instead of a label and are left out; "
-        "if these images have none of the classes, call the column 'labels', or write a class such as "
-        "'empty' into the cells"
-    )
-    return replace(named, usable=usable, notes=(*named.notes, note))
+    usable = named.lengths > 0
+    note = note_on_blanks(usable)
+    return replace(named, usable=usable, notes=(*named.notes, note)) if note else named
 
 
 def _has_path(kind: pa.DataType) -> bool:

@@ -198,6 +198,18 @@ def test_what_nobody_was_asked_about_is_not_refuted(tmp_path):
     assert answers_of(found) == {"0": "refuted", "1": "valid"}
 
 
+def test_of_wrong_answers_the_surest_come_first():
+    p = np.array([[0.4, 0.6, 0], [0.1, 0.9, 0], [0.05, 0.95, 0], [0.3, 0.7, 0]], np.float32)
+    reading = Reading(scores="probability", trust_order=True)
+    one = diagnose_difficulty([0, 0, 1, 0], {"net": p}, reading=reading).difficulty
+    assert one["image_id"].to_pylist() == ["1", "3", "0", "2"]
+    assert one["margin"].to_pylist() == pytest.approx([-0.8, -0.4, -0.2, 0.9], abs=1e-6)
+    both = diagnose_difficulty([0, 0, 1, 0], {"net": p, "other": p[:, [1, 0, 2]]}, reading=reading).difficulty
+    assert both["margin"].to_pylist() == pytest.approx([0] * 4, abs=1e-6)
+    ranks = diagnose_difficulty([0, 0, 1, 0], {"net": p.argmax(axis=1)[:, None]}, reading=READING).difficulty
+    assert ranks["entropy"].null_count == ranks["margin"].null_count == 4
+
+
 def answers_of(found):
     table = found.difficulty
     return dict(zip(table["image_id"].to_pylist(), table["answer_is"].to_pylist(), strict=True))

@@ -15,7 +15,7 @@ from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.array_types import Bools
-from manyhot.core.difficulty import DIFFICULTIES, CommonAnswers, difficulty_of, typical_images
+from manyhot.core.difficulty import DIFFICULTIES, CommonAnswers, difficulty_of, hardness, typical_images
 from manyhot.core.error_kinds import NOTHING, ORDER, Errors, sort_errors
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
 from manyhot.core.share_intervals import proportion_interval, wilson_interval
@@ -55,6 +55,8 @@ ANSWER_STATES = ("valid", "unclear", "refuted", "not asked", "unrecorded")
 ERROR = "error="
 """Begins the name of a group of images whose most frequent wrong answer is an error of a kind."""
 
+_OVER_MODELS = "mean over models with probabilities that add up to 1; null if there are none"
+
 declare_table(
     "difficulty",
     (
@@ -77,6 +79,11 @@ declare_table(
             "the answer of raters about this class: valid, unclear or refuted; `not asked` if no rater was "
             "asked; `unrecorded` if raters saw the image and the labels record only valid classes",
             values=ANSWER_STATES,
+        ),
+        REAL.optional("entropy", f"entropy of the class probabilities in nats, {_OVER_MODELS}"),
+        REAL.optional(
+            "margin",
+            f"probability of the original label minus that of the most probable other class, {_OVER_MODELS}",
         ),
     ),
 )
@@ -208,7 +215,7 @@ def diagnose_difficulty(
     opened = open_inputs(labels, predictions, reading=reading, run=run)
     sources = [with_photographs(source, predictions, reading) for source in opened]
     for source in sources:
-        answers = ModelAnswers.of(source, trust_order=reading.trust_order, run=run)
+        answers = ModelAnswers.of(source, measure=hardness, trust_order=reading.trust_order, run=run)
         classes = source.classes or class_list_of(labels_of(source).class_hash)
         images.append(_image_table(source.name, answers, classes, labels_of(source).rated[answers.rows]))
         groups += _group_rows(source, answers, classes, slices)
@@ -224,13 +231,15 @@ def diagnose_difficulty(
 
 
 def _image_table(dataset: str, answers: ModelAnswers, classes: ClassList | None, rated: Bools) -> pa.Table:
-    """Return a row for each image: those first on which most models agree on a class that is not valid."""
+    """Return a row for each image: first those on which most models surely agree on an invalid class."""
     sets, common = answers.sets, CommonAnswers.of(answers.top)
     state = sets.state_of(common.classes[:, None])[:, 0]
     is_unrecorded = rated & (not sets.asked_known)
     is_state = [state == YES, state == UNCLEAR, state == NO, ~is_unrecorded, is_unrecorded]
     what = np.select(is_state, ANSWER_STATES, default="")
-    order = np.lexsort((-common.share, state == YES))
+    assert answers.measures is not None  # for the type checker
+    entropy, margin = answers.measures.T
+    order = np.lexsort((entropy, -common.share, state == YES))
     names = np.array([*(classes.names if classes else map(str, range(sets.n_classes))), None], dtype=object)
     valid = np.flatnonzero(sets.state == YES)
     valid = valid[np.lexsort((sets.classes[valid], sets.rows[valid]))]
@@ -251,6 +260,8 @@ def _image_table(dataset: str, answers: ModelAnswers, classes: ClassList | None,
         "answer": names[common.classes],
         "answer_share": common.share,
         "answer_is": what,
+        "entropy": pa.array(entropy, from_pandas=True),
+        "margin": pa.array(margin, from_pandas=True),
     }
     return pa.table(columns).cast(schema("difficulty")).take(pa.array(order))
 
@@ -358,8 +369,8 @@ def _group_cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 def first_to_reassess(table: pa.Table, most: int = MOST_LISTED) -> list[Row]:
     """Return the images on which most models agree on a class that is not valid, highest agreement first."""
-    chosen = table.filter(_is_disputed(table))
-    rows: list[Row] = chosen.sort_by([("answer_share", "descending")]).slice(0, most).to_pylist()
+    chosen = table.filter(_is_disputed(table)).sort_by([("answer_share", "descending")])
+    rows: list[Row] = chosen.slice(0, most).to_pylist()
     return rows
 
 

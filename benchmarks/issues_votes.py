@@ -43,7 +43,7 @@ class Doubts:
 
     def scores(self, valid, n):
         """Return the column `score` of each image, given the share of n answers that accept its label."""
-        votes = None
+        labels = self.images
         if n is not None:
             asked = n > 0
             counts = pa.array(np.cumsum([0, *asked]), pa.int32())
@@ -56,11 +56,11 @@ class Doubts:
             columns = {name: pa.ListArray.from_arrays(counts, values) for name, values in lists.items()}
             flags = {"rated": pa.array(asked), "usable": pa.array(np.ones(len(n), bool))}
             rows = pa.table({"image_id": self.ids, **flags, **columns})
-            votes = manyhot.Labels(rows, self.reading.n_classes, asked_known=True)
+            # Not as confirmed labels, which settle what they confirm.
+            labels = manyhot.Labels(rows, self.reading.n_classes, asked_known=True).with_labels(self.images)
         found = manyhot.find_label_issues(
-            self.images,
+            labels,
             self.predictions,
-            confirmed_labels=votes,
             min_doubtful=0,
             min_missing=1,
             reading=self.reading,

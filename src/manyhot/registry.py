@@ -84,6 +84,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.label_lists",
         "manyhot.formats.indicator",
         "manyhot.formats.class_columns",
+        "manyhot.formats.corrected_csv",
         "manyhot.formats.tabular",
         "manyhot.formats.images_table",
         "manyhot.formats.class_lists",

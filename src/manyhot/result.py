@@ -18,7 +18,7 @@ from manyhot import tables
 from manyhot.console import TableLine
 from manyhot.errors import InputError, MissingExtraError, rename_parameters
 from manyhot.formats.writing import PathLike, check_apart, check_place
-from manyhot.run import QUIET, Run
+from manyhot.run import QUIET, Run, split_notes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -86,6 +86,7 @@ class Result:
 
     def stream(self, run: Run) -> Self:
         """Report as events what should be seen before the result is written; `lines` then leaves it out."""
+        run.doubts(self.notes)
         return self
 
     def to_json(self) -> Any:
@@ -159,10 +160,16 @@ class Result:
 
     def __str__(self) -> str:
         """Return what a terminal shows, and the notes."""
-        return "\n".join([*self.lines(), *(f"Note: {note}." for note in self.notes)])
+        return "\n".join(self._lines_and_notes())
 
     def _repr_html_(self) -> str:
-        return "".join(_html_parts([*self.lines(), *(f"Note: {note}." for note in self.notes)]))
+        return "".join(_html_parts(self._lines_and_notes()))
+
+    def _lines_and_notes(self) -> Iterator[str]:
+        doubts, others = split_notes(self.notes)
+        yield from (f"Note: {note}." for note in doubts)
+        yield from self.lines()
+        yield from (f"Note: {note}." for note in others)
 
 
 _LONGEST = 110

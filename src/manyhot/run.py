@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,15 @@ Progress = Callable[[str, int, int], None]
 
 OnEvent = Callable[[str, dict[str, Any]], None]
 """Called with the kind of an event, such as ``epoch``, and its values."""
+
+CHECK_ORDER = "check the order of rows and classes"
+"""How a note ends that questions all numbers of a result: it is shown before them."""
+
+
+def split_notes(notes: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the notes that question the whole result, and all others."""
+    listed = list(notes)
+    return [n for n in listed if CHECK_ORDER in n], [n for n in listed if CHECK_ORDER not in n]
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,11 @@ class Run:
         """Report a step to whoever listens."""
         if self.on_event is not None:
             self.on_event(kind, values)
+
+    def doubts(self, notes: Iterable[str]) -> None:
+        """Report the notes that question the whole result, before its numbers are shown."""
+        for note in split_notes(notes)[0]:
+            self.event("doubt", {"text": f"Note: {note}."})
 
 
 QUIET = Run()

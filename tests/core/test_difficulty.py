@@ -3,11 +3,37 @@
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import special, stats
 
-from manyhot.core.difficulty import DIFFICULTIES, CommonAnswers, difficulty_of, typical_images
+from manyhot.core.difficulty import DIFFICULTIES, CommonAnswers, difficulty_of, hardness, typical_images
+from manyhot.core.sets import Case, LabelSets
+
+
+def test_hardness_is_the_entropy_and_the_margin_of_the_label():
+    """SciPy's entropy; and cleanlab's normalized margin, (1 + margin) / 2, where it is installed."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(50, 7)).astype(np.float32) * 3
+    p, label = special.softmax(logits.astype(float), axis=1), rng.integers(-1, 7, 50)
+    sets = LabelSets.from_lists([[0]] * 50, 7, label=label)
+    others = [np.delete(row, y).max() for row, y in zip(p, label, strict=True)]
+    margin = np.where(label < 0, np.nan, p[np.arange(50), label] - others)
+    for scores, kind in ((logits, "logit"), (p.astype(np.float32), "probability")):
+        found = hardness(Case.from_scores(sets, scores, kind=kind))
+        np.testing.assert_allclose(found[:, 0], stats.entropy(p, axis=1), atol=2e-5)
+        np.testing.assert_allclose(found[:, 1], margin, atol=2e-6)
+    sigmoids = Case.from_scores(sets, special.expit(logits), kind="probability")
+    assert np.isnan(hardness(sigmoids)).all()
+    assert np.isnan(hardness(Case(sets, sigmoids.top))).all()
+    known = label >= 0
+    rank = pytest.importorskip("cleanlab.rank")
+    normalized = rank.get_label_quality_scores(label[known], p[known], method="normalized_margin")
+    np.testing.assert_allclose(
+        (1 + hardness(Case.from_scores(sets, p, kind="probability"))[known, 1]) / 2, normalized, atol=2e-6
+    )
 
 
 def kind(right):

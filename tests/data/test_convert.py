@@ -147,7 +147,7 @@ def test_targets_that_are_refused(files):
         "  where:   x.xml\n"
         "  allowed: .parquet, .csv; with --to: real, multilabelfy, fiftyone, fiftyone-samples, label-studio, "
         "label-studio-golden, tfds-multilabel, hf-labels, coco-labels, indicator, label-lists, "
-        "zooniverse-manifest\n"
+        "corrected-csv, zooniverse-manifest\n"
     )
     for long, to in ((True, "hf-labels"), (True, None)):
         assert message(lambda t=to, o=long: convert("labels.parquet", "x.parquet", to=t, long=o)) == (

@@ -154,4 +154,9 @@ def test_a_class_for_nothing_that_no_label_names(tmp_path):
         "labels: 20 of 60 images have an empty cell instead of a label and are left out; if these images "
         "have none of the classes, call the column 'labels', or write a class such as 'empty' into the cells"
     )
+    # An images table is the same file with other names of columns.
+    labels, softmax = traps(tmp_path, known=("coyote", "deer"))
+    images = tmp_path / "labels.csv"
+    images.write_text(labels.read_text().replace("filename,", "image_id,"), encoding="utf-8")
+    assert remarks((images, softmax)) == [note]
     assert remarks(traps(tmp_path)) == []

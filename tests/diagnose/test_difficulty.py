@@ -2,11 +2,13 @@
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from manyhot import Reading, diagnose_difficulty, diagnose_errors
 from manyhot.diagnose.difficulty import typical_rows
 from manyhot.diagnose.page import write_diagnosis_page
+from manyhot.tables import Labels
 from manyhot.tables.array_inputs import as_labels
 from report_pages import parse
 
@@ -45,7 +47,10 @@ def test_images_have_counts_and_the_common_answer(found):
 
 def test_images_to_reassess_come_first(found):
     assert found.difficulty["image_id"].to_pylist() == ["2", "4", "5", "0", "1", "3"]
-    head = "to re-assess first, because most models agree on a class that is not valid:\n"
+    head = (
+        "to re-assess first: on 2 images, most models agree on a class that is not in the label set "
+        "(the labels do not record whether raters were asked about it on 2)\n"
+    )
     assert [line.split()[0] for line in str(found).split(head)[1].splitlines()] == ["image", "2", "4"]
 
 
@@ -151,6 +156,63 @@ def test_without_label_sets_what_they_explain_is_unknown():
     assert made.difficulty["right_real1"].null_count == 6
     assert "no model is right by the original label" in str(made)
     assert "label sets" not in str(made)
+
+
+def test_what_nobody_was_asked_about_is_not_refuted(tmp_path):
+    """A file of single labels is not rated; voted labels list the answers, and a matrix every answer."""
+    (tmp_path / "labels.csv").write_text("filename,label\n0.jpg,x\n1.jpg,y\n2.jpg,x\n", encoding="utf-8")
+    (tmp_path / "scores.csv").write_text(
+        "filename,x,y,z\n0.jpg,.2,.7,.1\n1.jpg,.1,.8,.1\n2.jpg,.1,.7,.2\n", encoding="utf-8"
+    )
+    reading = Reading(scores="probability")
+    single = diagnose_difficulty(tmp_path / "labels.csv", tmp_path / "scores.csv", reading=reading)
+    assert answers_of(single) == {"0.jpg": "not asked", "1.jpg": "valid", "2.jpg": "not asked"}
+    assert "on 2 images, most models agree on" in str(single)
+    assert "(no rater was asked about it on 2)" in str(single)
+    # The label sets are the labels, so nothing is said by label sets.
+    assert "label sets" not in str(single)
+    assert set(single.difficulty_groups["metric"].to_pylist()) == {"top1"}
+
+    columns = ("image_id", "rated", "usable", "classes", "state")
+    rows = [
+        ("0", True, True, [0, 1], ["yes", "no"]),
+        ("1", True, True, [0, 1], ["yes", "unclear"]),
+        ("2", True, True, [0], ["yes"]),
+        ("3", False, True, [0], ["yes"]),
+        ("4", True, True, [1], ["yes"]),
+    ]
+    table = pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows])
+    for asked_known, unlisted in ((True, "not asked"), (False, "unrecorded")):
+        labels = Labels(table, 3, asked_known=asked_known)
+        found = diagnose_difficulty(labels, {"net": np.ones((5, 1), np.int32)}, reading=READING)
+        expected = {"0": "refuted", "1": "unclear", "2": unlisted, "3": "not asked", "4": "valid"}
+        assert answers_of(found) == expected
+    assert (
+        "(raters refuted it on 1, it is unclear on 1, no rater was asked about it on 1, "
+        "the labels do not record whether raters were asked about it on 1)"
+    ) in str(found)
+
+    last_two = table.slice(3).set_column(0, "image_id", pa.array(["0", "1"]))
+    matrix = Labels(last_two, 3, asked_known=True, complete=True)
+    found = diagnose_difficulty(matrix, {"net": np.ones((2, 1), np.int32)}, reading=READING)
+    assert answers_of(found) == {"0": "refuted", "1": "valid"}
+
+
+def test_of_wrong_answers_the_surest_come_first():
+    p = np.array([[0.4, 0.6, 0], [0.1, 0.9, 0], [0.05, 0.95, 0], [0.3, 0.7, 0]], np.float32)
+    reading = Reading(scores="probability", trust_order=True)
+    one = diagnose_difficulty([0, 0, 1, 0], {"net": p}, reading=reading).difficulty
+    assert one["image_id"].to_pylist() == ["1", "3", "0", "2"]
+    assert one["margin"].to_pylist() == pytest.approx([-0.8, -0.4, -0.2, 0.9], abs=1e-6)
+    both = diagnose_difficulty([0, 0, 1, 0], {"net": p, "other": p[:, [1, 0, 2]]}, reading=reading).difficulty
+    assert both["margin"].to_pylist() == pytest.approx([0] * 4, abs=1e-6)
+    ranks = diagnose_difficulty([0, 0, 1, 0], {"net": p.argmax(axis=1)[:, None]}, reading=READING).difficulty
+    assert ranks["entropy"].null_count == ranks["margin"].null_count == 4
+
+
+def answers_of(found):
+    table = found.difficulty
+    return dict(zip(table["image_id"].to_pylist(), table["answer_is"].to_pylist(), strict=True))
 
 
 @pytest.mark.slow

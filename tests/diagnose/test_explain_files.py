@@ -142,6 +142,19 @@ def test_maps_point_at_the_squares():
     assert found.notes == ("1 images cannot be read: not an image of a known format",)
 
 
+def test_ids_of_objects_may_be_written_differently():
+    exact, _ = explained()
+    boxes = pl.read_parquet("boxes.parquet")
+    boxes.with_columns(image_id="train/" + pl.col("image_id").str.replace(".png", ".jpg")).write_parquet(
+        "other.parquet"
+    )
+    found, _ = explained(objects="other.parquet")
+    assert found.maps.equals(exact.maps)
+    assert found.notes[0].startswith("3 images are matched without regard to")
+    boxes.with_columns(image_id="x" + pl.col("image_id")).write_parquet("others.parquet")
+    assert refused(MatchError, objects="others.parquet").startswith("None of the images has objects.")
+
+
 def test_the_means_over_maps():
     found, _ = explained()
     rows = {(r["slice"], r["metric"]): r for r in found.localisation.to_pylist()}

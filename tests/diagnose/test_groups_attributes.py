@@ -49,6 +49,25 @@ def test_grey_photographs_have_no_tint_and_constant_columns_no_groups(tmp_path):
     assert not list(metadata_groups(thirds))
 
 
+def test_groups_of_measurements_are_compared_with_the_rest(tmp_path):
+    """The limits are quantiles: here, all images are bright, sharp and yellow, and none is dark or blue."""
+    rng = np.random.default_rng(0)
+    uris = [str(tmp_path / f"{i}.png") for i in range(20)]
+    for i, uri in enumerate(uris):
+        pixels = rng.integers(200, 256, (40, 30, 3), dtype=np.uint8)
+        pixels[..., 2] = 40 + i
+        Image.fromarray(pixels).save(uri)
+    measured = measure_images(pa.array(uris), uris, None)
+    phrases = {
+        g.name: g.phrase for g in measured_groups(measured) if g.kind in ("tint", "brightness", "sharpness")
+    }
+    half = next(name for name in phrases if name.startswith("tint blue ≥ −"))
+    assert phrases[half] == f"with a tint that is closer to blue ({half})"
+    named = {phrase.partition(" (")[0] for name, phrase in phrases.items() if "border" not in name}
+    assert {"that are darker", "that are brighter", "that are less sharp", "that are sharper"} <= named
+    assert all(" closer " in phrase or phrase.startswith("that are ") for phrase in named)
+
+
 def test_whole_numbers_above_those_of_floats_are_measurements():
     column = pa.table({"taken": 2**53 + 1 + 10**15 * np.arange(100)})
     lowest = [np.flatnonzero(g.inside) for g in metadata_groups(column) if "≤" in g.name]

@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import manyhot as mh
+from manyhot import cli
 from manyhot.errors import OrderError
 
 N, CLASSES = 300, list("abcde")
@@ -92,3 +94,28 @@ def test_of_several_models_one_in_a_wrong_order_is_skipped(tmp_path):
     found = mh.find_label_issues(tmp_path / "l.csv", files, reading=reading)
     assert found.models == ("good",)
     assert any("reversed.npy" in note and "reverse order of the classes" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("command", "first"), [("diagnose labels", "doubtful-label"), ("evaluate", "map_macro")]
+)
+def test_doubts_about_the_order_come_before_the_findings_that_they_explain(
+    tmp_path, monkeypatch, command, first
+):
+    monkeypatch.chdir(tmp_path)
+    FRAME.rename_axis("image_id").reset_index().to_csv("l.csv", index=False)
+    np.save("net.npy", SCORES[::-1])
+    words = [*command.split(), "l.csv", "--predictions", "net.npy", "--rows", "l.csv", "--out", "out"]
+    shown = CliRunner().invoke(cli.app, [*words, "--scores", "probability"])
+    assert shown.exit_code == 0
+    assert shown.output.count("random order") == 1
+    assert shown.output.index("random order") < shown.output.index(first)
+    if command == "diagnose labels":
+        page = (tmp_path / "out" / "report" / "index.html").read_text(encoding="utf-8")
+        assert page.index("random order") < page.index("<section")
+    reading = mh.Reading(scores="probability", rows="l.csv")
+    function = mh.evaluate if command == "evaluate" else mh.find_label_issues
+    found = function("l.csv", "net.npy", reading=reading)
+    for text in (str(found), found._repr_html_()):
+        assert text.count("random order") == 1
+        assert text.index("random order") < text.index(first)

@@ -227,10 +227,11 @@ def test_objects_of_other_images():
             engine="torch",
         )
     assert str(error.value) == (
-        "None of the images has objects or a label set.\n"
+        "None of the images has objects.\n"
         "  where:   photos\n"
-        "  got:     images such as 000.png\n"
-        "  allowed: images such as other-000.png"
+        "  got:     images such as 000.png, 001.png\n"
+        "  allowed: images with objects, such as other-000.png, other-001.png\n"
+        "  do:      check that both belong to the same data set"
     )
 
 

@@ -163,6 +163,16 @@ def test_masks_in_a_table_or_a_folder(tmp_path):
     assert read_objects(path, masks=tmp_path / "masks").semantic == {"a.jpg": tmp_path / "masks" / "a.png"}
 
 
+def test_masks_may_be_named_with_other_folders(tmp_path):
+    path, mask = parquet(tmp_path / "o.parquet"), png([[1, 0], [2, 255]])
+    images = parquet(tmp_path / "m.parquet", {"image_id": ["masks/a.png"], "mask": [mask]})
+    assert read_objects(path, masks=images).semantic == {"a.jpg": mask}
+    (tmp_path / "masks" / "train").mkdir(parents=True)
+    (tmp_path / "masks" / "train" / "a.png").write_bytes(mask)
+    found = read_objects(path, masks=tmp_path / "masks").semantic
+    assert found == {"a.jpg": tmp_path / "masks" / "train" / "a.png"}
+
+
 def test_bad_input(tmp_path, voc):
     def error(path, **options):
         with pytest.raises(InputError) as caught:

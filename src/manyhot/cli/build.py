@@ -39,7 +39,7 @@ from manyhot.parameters import (
     Was,
 )
 from manyhot.result import Result
-from manyhot.run import OnEvent, Run
+from manyhot.run import OnEvent, Run, split_notes
 
 
 def call() -> str:
@@ -362,7 +362,7 @@ def _show(
     if not streamed:
         for line in result.lines():
             console.say(rename_parameters(line, options))
-        for note in result.notes:
+        for note in split_notes(result.notes)[1]:  # the others were shown before
             console.say(f"Note: {rename_parameters(note, options)}.", err=True)
     for line in console.written_lines(written):
         console.say(line)

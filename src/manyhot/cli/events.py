@@ -21,7 +21,7 @@ from manyhot.run import Progress as OnProgress
 EVERY_S = 1.0
 """Seconds between two events of progress for programs."""
 
-FOR_THE_LOG = ("step", "failures")
+FOR_THE_LOG = ("step", "failures", "doubt")
 """Events whose lines go to stderr: the answer of a study is apart from its log."""
 
 LINE_EVERY_S = 10.0
@@ -135,7 +135,7 @@ def _lines(kind: str, values: dict[str, Any]) -> Iterator[str]:
         yield from _chosen(values)
     elif kind in ("done", "answer"):
         yield from values[kind].lines()
-    elif kind in ("note", "failures", "line"):
+    elif kind in ("note", "failures", "doubt", "line"):
         yield values["text"]
     elif kind == "step":
         yield _step(values)

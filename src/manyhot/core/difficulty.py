@@ -1,6 +1,7 @@
 """How difficult images are for many models: how many of them are right, and what they answer most often.
 
-Also the images on which a model ranks a class worst: the highest of the wrong, and the lowest of the valid.
+Also how unsure a model is of each image, and the images on which a model ranks a class worst: the highest of
+the wrong, and the lowest of the valid.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import entr
 
 from manyhot.core.array_types import Bools, Floats, Ints, Positions
+from manyhot.core.score_threshold import adds_up_to_one
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, Case
 
 DIFFICULTIES = {
@@ -102,6 +105,34 @@ class CommonAnswers:
         order = np.lexsort((classes, -lengths, rows))
         first = order[np.searchsorted(rows[order], np.arange(n))]
         return cls(np.where(lengths[first] > 0, classes[first], NO_LABEL), lengths[first] / m)
+
+
+def hardness(case: Case) -> Floats:
+    """Return how unsure a model is of each image, and how clearly it prefers the label, shape (n, 2).
+
+    Returns
+    -------
+    ndarray of float64
+        The entropy of the class probabilities, in nats, which FiftyOne calls hardness; and the margin, the
+        probability of the original label minus the highest probability of any other class. cleanlab's
+        normalized margin is (1 + margin) / 2. NaN without the label, or without probabilities of all classes
+        that add up to 1.
+
+    References
+    ----------
+    Shannon 1948, doi 10.1002/j.1538-7305.1948.tb01338.x. Kuan & Mueller 2022, arXiv 2210.03920.
+    """
+    found = np.full((len(case.labels), 2), np.nan)
+    if not (case.has_probabilities and adds_up_to_one(case)):
+        return found
+    for start, p in case.probability_blocks():
+        found[start : start + len(p), 0] = entr(p).sum(axis=1, dtype=np.float64)
+        label = case.labels.label[start : start + len(p)]
+        rows = np.flatnonzero(label != NO_LABEL)
+        own, others = (rows, label[rows]), p.copy()
+        others[own] = -np.inf
+        found[start + rows, 1] = p[own].astype(np.float64) - others[rows].max(axis=1)
+    return found
 
 
 def extreme_images(case: Case, class_id: int, n: int) -> tuple[Ints, Ints]:

@@ -14,7 +14,7 @@ from manyhot.core.array_types import Bools, Floats, Floats32, Ints, Ints32
 from manyhot.core.confident_learning import cleanlab_classes
 from manyhot.core.ensembles import DenseScores, Ensemble, mean_probabilities
 from manyhot.core.rater_weights import combined_evidence, corrected_evidence, rater_evidence
-from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
+from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.core.softmax import SLACK, not_a_probability
 from manyhot.parameters import check_share
 
@@ -93,6 +93,7 @@ def find_issues(
     *,
     doubtful: float = 0.5,
     missing: float = 0.2,
+    settled: bool = False,
     name: Callable[[int], str] = "row {}".format,
 ) -> IssueLists:
     """Rank doubtful original labels and missing labels.
@@ -110,6 +111,9 @@ def find_issues(
         Minimum score of each kind of issue. Issues with this much evidence from raters are also listed.
         Errors that confident learning suspects are listed regardless of their score, unless raters contradict
         them.
+    settled : bool
+        Whether answers decide: if true, labels that raters confirmed are not doubtful, and classes that they
+        rejected are not missing.
     name : callable
         Returns the name of the image in a row, for error messages.
 
@@ -160,6 +164,9 @@ def find_issues(
     keep |= (doubt.confident != NO_LABEL) & ~(doubt.people <= 0.5)
     possible = (_strength(lack) >= missing) & (lack.likely >= _POSSIBLE)
     keep_missing = possible | (lack.people >= max(missing, 0.5))
+    if settled and ensemble.label_sets is not None:
+        keep &= ~_agree(ensemble.label_sets, doubt, ensemble.label[doubt.image], YES)
+        keep_missing &= ~_agree(ensemble.label_sets, lack, lack.class_id, NO)
     n = int(np.count_nonzero(labelled & has_evidence))
     return IssueLists(
         ranked(ensemble, doubt, keep), ranked(ensemble, lack, keep_missing), n, len(ensemble) - n
@@ -380,6 +387,12 @@ def raters_evidence(rows: LabelSets, classes: Ints) -> tuple[Floats, Floats]:
     n_votes = rows.values_of(rows.n_votes, classes).astype(np.float64)
     asked = (state > 0) & rows.usable & (n_votes != 0)
     return np.where(asked, yes, np.nan), n_votes
+
+
+def _agree(answers: LabelSets, issues: Issues, classes: Ints, state: int) -> Bools:
+    """Return for which issues raters answered that a class of the image has this state."""
+    given: Bools = answers.take(issues.image).state_of(classes[:, None])[:, 0] == state
+    return given & ~np.isnan(issues.people)
 
 
 def ranked(ensemble: Ensemble, issues: Issues, keep: Bools) -> Issues:

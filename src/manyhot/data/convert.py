@@ -94,6 +94,7 @@ class Converted(Result):
         "manyhot convert real.json labels.parquet",
         "manyhot convert labels.parquet hub --to hf-labels",
         "manyhot convert votes.parquet export.json --to label-studio",
+        "manyhot convert corrected.parquet corrected.csv --to \"corrected-csv(original='labels.csv')\"",
     ),
     moved={"--card": "manyhot card LABELS --out README.md"},
 )
@@ -133,10 +134,10 @@ def convert(
     format
         Format of the source, or a call string such as 'chen(threshold=0.9)'. By default, it is detected.
     to
-        Format of another tool to write: indicator, label-lists, coco-labels, real, tfds-multilabel,
-        multilabelfy, hf-labels, label-studio, label-studio-golden, fiftyone, fiftyone-samples or
-        zooniverse-manifest, a writer of a plug-in (the command doctor lists them), or a call string such as
-        'hf-labels(split="validation")'.
+        Format of another tool to write: indicator, label-lists, corrected-csv, coco-labels, real,
+        tfds-multilabel, multilabelfy, hf-labels, label-studio, label-studio-golden, fiftyone,
+        fiftyone-samples or zooniverse-manifest, a writer of a plug-in (the command doctor lists them), or a
+        call string such as 'hf-labels(split="validation")'.
     long
         Write CSV with one row for each (image, class) pair. Without this option, predictions with scores of
         all classes get one column per class.

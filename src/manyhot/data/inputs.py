@@ -66,6 +66,7 @@ from manyhot.tables.own_classes import (
     selected_labels,
 )
 from manyhot.tables.unshared_classes import (
+    note_on_blanks,
     note_on_empty,
     note_on_unlabelled,
     unlabelled_classes,
@@ -213,6 +214,10 @@ def _in_files(labels: PathLike, asked: Asked) -> Iterator[Source]:
         part.inputs.update(inputs)
         if number == 0 and (note := same_name_note(labels)):
             part.misfits.remarks.append(note)
+        label = None if part.images is None or part.labels is not None else part.images.label
+        if label is not None and part.campaign is None and not asked.unlabelled:
+            note = note_on_blanks(label.is_valid().to_numpy(zero_copy_only=False))
+            part.misfits.remarks += [note] if note else []
         yield over_one_list(replace(part, name=reading.dataset or part.name))
 
 
@@ -413,7 +418,8 @@ def over_one_list(
     images = images and joined.of_images(images)
     if labels is not None and not alone and (note := note_on_empty(labels, joined.classes)):
         source.misfits.remarks.append(note)
-    if joined.classes is not None and own_list(joined.classes) is not None and source.campaign is None:
+    is_own = joined.classes is not None and own_list(joined.classes) is not None
+    if is_own and source.campaign is None and not alone:
         # The same numbers to the last digit, whatever the order of the rows.
         labels, images = labels and sorted_by_id(labels), images and sorted_by_id(images)
     return replace(

@@ -15,9 +15,9 @@ from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.array_types import Bools
-from manyhot.core.difficulty import DIFFICULTIES, CommonAnswers, difficulty_of, typical_images
+from manyhot.core.difficulty import DIFFICULTIES, CommonAnswers, difficulty_of, hardness, typical_images
 from manyhot.core.error_kinds import NOTHING, ORDER, Errors, sort_errors
-from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES
+from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
 from manyhot.core.share_intervals import proportion_interval, wilson_interval
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
@@ -33,8 +33,8 @@ from manyhot.registry import get, register
 from manyhot.report.chapter import Chapter, NextStep, Tables, rows_by, rows_of
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing, ListingRow, text_heads
+from manyhot.report.text import counted, slice_label, title_of
 from manyhot.report.text import metric as metric_text
-from manyhot.report.text import slice_label, title_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Row, schema
 from manyhot.tables.arrays import label_sets
@@ -49,8 +49,13 @@ EXAMPLES = 8
 GALLERY = "gallery-difficulty"
 """Folder of the gallery; other diagnoses in the same folder write theirs to ``gallery``."""
 
+ANSWER_STATES = ("valid", "unclear", "refuted", "not asked", "unrecorded")
+"""What raters answered about a class, or that they were not asked."""
+
 ERROR = "error="
 """Begins the name of a group of images whose most frequent wrong answer is an error of a kind."""
+
+_OVER_MODELS = "mean over models with probabilities that add up to 1; null if there are none"
 
 declare_table(
     "difficulty",
@@ -71,8 +76,14 @@ declare_table(
         REAL("answer_share", "share of models with this top class"),
         TEXT(
             "answer_is",
-            "whether this class is valid, was not asked about, or is refuted",
-            values=("valid", "not asked", "refuted"),
+            "the answer of raters about this class: valid, unclear or refuted; `not asked` if no rater was "
+            "asked; `unrecorded` if raters saw the image and the labels record only valid classes",
+            values=ANSWER_STATES,
+        ),
+        REAL.optional("entropy", f"entropy of the class probabilities in nats, {_OVER_MODELS}"),
+        REAL.optional(
+            "margin",
+            f"probability of the original label minus that of the most probable other class, {_OVER_MODELS}",
         ),
     ),
 )
@@ -145,7 +156,7 @@ class Difficulty(DiagnosisResult):
         first = first_to_reassess(self.difficulty)
         if first:
             yield ""
-            yield "to re-assess first, because most models agree on a class that is not valid:"
+            yield f"to re-assess first: {reassess_sentence(self.difficulty)}"
             yield from table_lines(
                 ("image", "answer", "models", "which is", "label"), [_image_cells(row) for row in first]
             )
@@ -204,9 +215,9 @@ def diagnose_difficulty(
     opened = open_inputs(labels, predictions, reading=reading, run=run)
     sources = [with_photographs(source, predictions, reading) for source in opened]
     for source in sources:
-        answers = ModelAnswers.of(source, trust_order=reading.trust_order, run=run)
+        answers = ModelAnswers.of(source, measure=hardness, trust_order=reading.trust_order, run=run)
         classes = source.classes or class_list_of(labels_of(source).class_hash)
-        images.append(_image_table(source.name, answers, classes))
+        images.append(_image_table(source.name, answers, classes, labels_of(source).rated[answers.rows]))
         groups += _group_rows(source, answers, classes, slices)
         notes += source.misfits.notes(source.name)
         inputs |= source.inputs
@@ -219,13 +230,16 @@ def diagnose_difficulty(
     )
 
 
-def _image_table(dataset: str, answers: ModelAnswers, classes: ClassList | None) -> pa.Table:
-    """Return a row for each image: those first on which most models agree on a class that is not valid."""
+def _image_table(dataset: str, answers: ModelAnswers, classes: ClassList | None, rated: Bools) -> pa.Table:
+    """Return a row for each image: first those on which most models surely agree on an invalid class."""
     sets, common = answers.sets, CommonAnswers.of(answers.top)
     state = sets.state_of(common.classes[:, None])[:, 0]
-    is_known = sets.asked_known or sets.complete
-    what = np.where(state == YES, "valid", np.where((state == NOT_ASKED) & is_known, "not asked", "refuted"))
-    order = np.lexsort((-common.share, state == YES))
+    is_unrecorded = rated & (not sets.asked_known)
+    is_state = [state == YES, state == UNCLEAR, state == NO, ~is_unrecorded, is_unrecorded]
+    what = np.select(is_state, ANSWER_STATES, default="")
+    assert answers.measures is not None  # for the type checker
+    entropy, margin = answers.measures.T
+    order = np.lexsort((entropy, -common.share, state == YES))
     names = np.array([*(classes.names if classes else map(str, range(sets.n_classes))), None], dtype=object)
     valid = np.flatnonzero(sets.state == YES)
     valid = valid[np.lexsort((sets.classes[valid], sets.rows[valid]))]
@@ -246,6 +260,8 @@ def _image_table(dataset: str, answers: ModelAnswers, classes: ClassList | None)
         "answer": names[common.classes],
         "answer_share": common.share,
         "answer_is": what,
+        "entropy": pa.array(entropy, from_pandas=True),
+        "margin": pa.array(margin, from_pandas=True),
     }
     return pa.table(columns).cast(schema("difficulty")).take(pa.array(order))
 
@@ -322,7 +338,7 @@ def difficulty_sentences(rows: Sequence[Row], *, title: Callable[[str], str] = t
         assert row is not None
         what = "the original label" if by_label else "the label set"
         first = (
-            f"{title(dataset)}: on {row['images']:,} of {row['n']:,} images "
+            f"{title(dataset)}: on {row['images']:,} of {counted(row['n'], 'image')} "
             f"({_share(row['share'], row['lo'], row['hi'])}), no model is right by {what}"
         )
         if by_label and by_set and by_label["images"]:
@@ -332,11 +348,11 @@ def difficulty_sentences(rows: Sequence[Row], *, title: Callable[[str], str] = t
         yield f"{first}."
         last = _METRICS[1] if by_set else _METRICS[0]
         split, every = whole[last, "split"], whole[last, "all"]
-        none = f"no model is right on {by_set['images']:,} images, " if by_label and by_set else ""
+        none = f"no model is right on {counted(by_set['images'], 'image')}, " if by_label and by_set else ""
         yield (
             f"By {'label sets' if by_set else 'original labels'}, {none}all models are right on "
-            f"{every['images']:,} images, and a quarter to three quarters of the models on "
-            f"{split['images']:,} images."
+            f"{counted(every['images'], 'image')}, and a quarter to three quarters of the models on "
+            f"{counted(split['images'], 'image')}."
         )
 
 
@@ -353,10 +369,30 @@ def _group_cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 def first_to_reassess(table: pa.Table, most: int = MOST_LISTED) -> list[Row]:
     """Return the images on which most models agree on a class that is not valid, highest agreement first."""
-    is_open = pc.and_(pc.not_equal(table["answer_is"], "valid"), pc.greater(table["answer_share"], 0.5))
-    chosen = table.filter(is_open)
-    rows: list[Row] = chosen.sort_by([("answer_share", "descending")]).slice(0, most).to_pylist()
+    chosen = table.filter(_is_disputed(table)).sort_by([("answer_share", "descending")])
+    rows: list[Row] = chosen.slice(0, most).to_pylist()
     return rows
+
+
+def reassess_sentence(table: pa.Table) -> str:
+    """Say on how many images most models agree on a class that is not valid, by what raters answered."""
+    chosen = table.filter(_is_disputed(table))
+    n = {answer: pc.sum(pc.equal(chosen["answer_is"], answer)).as_py() or 0 for answer in ANSWER_STATES}
+    texts = {
+        "refuted": "raters refuted it on {}",
+        "unclear": "it is unclear on {}",
+        "not asked": "no rater was asked about it on {}",
+        "unrecorded": "the labels do not record whether raters were asked about it on {}",
+    }
+    parts = [text.format(f"{n[answer]:,}") for answer, text in texts.items() if n[answer]]
+    return (
+        f"on {counted(len(chosen), 'image')}, most models agree on a class that is not in the label set "
+        f"({', '.join(parts)})"
+    )
+
+
+def _is_disputed(table: pa.Table) -> pa.ChunkedArray:
+    return pc.and_(pc.not_equal(table["answer_is"], "valid"), pc.greater(table["answer_share"], 0.5))
 
 
 def _image_cells(row: Row) -> tuple[str, ...]:
@@ -415,7 +451,10 @@ def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
         (title_of(d), metric_text(m).label, slice_label(g), *rest) for d, m, g, *rest in _group_cells(rows)
     )
     listings = [_table("difficulty-by-group", "Images by how many models are right", heads, groups)]
+    lists = list[str]()
     if "difficulty" in named:
+        sentence = reassess_sentence(named["difficulty"])
+        lists.append(f"{sentence[0].upper()}{sentence[1:]}. All images are in difficulty.csv.")
         first = first_to_reassess(named["difficulty"])
         image_heads = (
             *text_heads("Image", "Most models answer"),
@@ -430,9 +469,8 @@ def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     lead = (
         " ".join(difficulty_sentences(rows)),
         "If all models are wrong on an image according to its label, the label itself is often wrong, or is "
-        "only one of several valid classes. The list shows images on which more than half of the models "
-        "agree "
-        "on a class that is not in the label set; all images are in difficulty.csv.",
+        "only one of several valid classes.",
+        *lists,
         *([f"The gallery is {GALLERY}/index.html."] if (folder / GALLERY / "index.html").is_file() else []),
     )
     figures = _draw(rows) if draw else ()

@@ -28,7 +28,7 @@ from manyhot.formats.tsipras import read_superclasses
 from manyhot.formats.writing import PathLike
 from manyhot.predict.network import Network
 from manyhot.predict.sources import ImageSource
-from manyhot.predict.sources.label_ids import labels_of_source
+from manyhot.predict.sources.label_ids import labels_of_source, objects_of_source
 from manyhot.tables import Images, Labels, Objects, one_chunk
 from manyhot.tables.arrays import States, label_sets, states_of_labels, states_of_objects
 from manyhot.tables.frames import list_matrix
@@ -341,7 +341,7 @@ class ImageFacts:
         InputError
             If there are masks but no objects, or a file cannot be read.
         MatchError
-            If the model has none of the classes.
+            If the model has none of the classes, or no image has objects.
         """
         if masks is not None and objects is None:
             raise InputError(
@@ -349,14 +349,16 @@ class ImageFacts:
                 got=masks,
                 do="also pass the objects with `objects`",
             )
-        found = None if objects is None else read_objects(objects, classes=class_list, masks=masks)
+        found, notes = None, list[str]()
+        if objects is not None:
+            found, like = objects_of_source(read_objects(objects, classes=class_list, masks=masks), source)
+            notes += [like.text] if like.n else []
         classes = class_list or (network.classes if found is None else from_keys(found.keys, found.name))
         states = None if found is None else states_of_objects(found, classes)
-        notes: tuple[str, ...] = ()
         if labels is not None:
             sets, like = labels_of_source(read_labels(labels, classes=classes), source)
-            states, notes = states_of_labels(sets, classes), (like.text,) if like.n else ()
-        facts = cls(network, states, found, notes)
+            states, notes = states_of_labels(sets, classes), [*notes, *([like.text] if like.n else [])]
+        facts = cls(network, states, found, tuple(notes))
         if states is not None and not facts.common:
             raise MatchError(
                 "The model has none of the classes.",

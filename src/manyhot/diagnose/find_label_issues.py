@@ -92,9 +92,10 @@ def find_label_issues(
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
         Images without predictions are left out, and a note gives their number.
     confirmed_labels
-        Label sets from raters, used instead of the label sets of the data set. Raters' answers are combined
-        with the evidence from models. If label sets are checked, a class whose state raters confirm is not an
-        issue, and images without confirmed labels are checked as if this argument were not passed.
+        Label sets from raters, used instead of the label sets of the data set, such as the corrected label
+        sets of an earlier round. A label that raters confirm is not an issue. Their other answers are
+        combined with the evidence from models. Images without confirmed labels are checked as if this
+        argument were not passed.
     no_confirmed_labels
         Ignore the raters' answers.
     min_doubtful
@@ -236,6 +237,7 @@ def _find(
         alone,
         doubtful=LIKELIER_WRONG if thresholds.doubtful is None else thresholds.doubtful,
         missing=thresholds.missing,
+        settled=votes is not source.labels,
         name=lambda row: f"image {images.image_id[row]}",
     )
     merges = find_merges(ensemble, together=thresholds.together, confused=thresholds.confused)

@@ -176,28 +176,32 @@ def _a(word: str) -> str:
 
 
 def _measurements(images: MeasuredImages) -> Iterator[tuple[str, str, str, str, Floats]]:
-    """Yield kind, name, and the phrases for low and high values, of each measurement."""
+    """Yield kind, name, and the phrases for low and high values, of each measurement.
+
+    The phrases compare, because the limits are quantiles of the images: half of all images need not be dark.
+    """
     value = images.values
-    yield "brightness", "brightness", "that are dark", "that are bright", value("brightness")
+    yield "brightness", "brightness", "that are darker", "that are brighter", value("brightness")
     border = value("border_brightness")
-    yield "brightness", "border brightness", "with a dark border", "with a bright border", border
-    yield "contrast", "contrast", "of low contrast", "of high contrast", value("contrast")
-    yield "saturation", "saturation", "with pale colours", "with strong colours", value("saturation")
-    yield "sharpness", "sharpness", "that are blurred", "that are sharp", value("sharpness")
+    yield "brightness", "border brightness", "with a darker border", "with a brighter border", border
+    yield "contrast", "contrast", "of lower contrast", "of higher contrast", value("contrast")
+    yield "saturation", "saturation", "with paler colours", "with stronger colours", value("saturation")
+    yield "sharpness", "sharpness", "that are less sharp", "that are sharper", value("sharpness")
     for place, before in (("", ""), ("border_", "border ")):
         for hue in TINTS:
             towards = tint_towards(hue, value(f"{place}blue"), value(f"{place}red"))
             towards = np.where(np.abs(towards) < _GREY, 0.0, towards)
-            phrase = f"whose border is tinted {hue}" if place else f"tinted {hue}"
+            tint = f"a tint that is closer to {hue}"
+            phrase = f"whose border has {tint}" if place else f"with {tint}"
             yield "tint", f"{before}tint {hue}", "", phrase, towards
     width, height = value("width"), value("height")
-    yield "size", "aspect ratio", "that are tall", "that are wide", width / height
-    yield "size", "pixels", "that are small", "that are large", width * height
+    yield "size", "aspect ratio", "that are narrower", "that are wider", width / height
+    yield "size", "pixels", "that are smaller", "that are larger", width * height
     yield (
         "file",
         "bytes per pixel",
-        "in strongly compressed files",
-        "in weakly compressed files",
+        "in more strongly compressed files",
+        "in less strongly compressed files",
         value("bytes_per_pixel"),
     )
 
@@ -263,7 +267,7 @@ def metadata_groups(table: pa.Table) -> Iterator[ImageGroup]:
         column = table[name]
         if is_measure(column):
             values = np.asarray(pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy())
-            yield from _by_share("metadata", name, "with a low value", "with a high value", values)
+            yield from _by_share("metadata", name, "with a lower value", "with a higher value", values)
         elif not pa.types.is_nested(column.type):
             yield from value_groups(column, "metadata", name, f"with {name} {{}}")
 

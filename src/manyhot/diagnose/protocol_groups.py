@@ -51,13 +51,6 @@ class LabelProtocol:
     source: Source
 
     @cached_property
-    def rated(self) -> Bools:
-        """The images that raters saw, shape (n,); all images if this is unknown."""
-        if "rated" not in self.labels.table.column_names:
-            return np.ones(len(self.labels), bool)
-        return np.asarray(pc.fill_null(one_chunk(self.labels.table["rated"]), True).to_numpy(False), bool)
-
-    @cached_property
     def sets(self) -> LabelSets:
         """The label sets as arrays."""
         return label_sets(self.labels)
@@ -109,7 +102,7 @@ class ProtocolGroup:
             tuple(p.name for p in protocols),
             shared,
             tuple(p.sets.take(at) for p, at in zip(protocols, rows, strict=True)),
-            tuple(p.rated[at] for p, at in zip(protocols, rows, strict=True)),
+            tuple(p.labels.rated[at] for p, at in zip(protocols, rows, strict=True)),
         )
 
     @property

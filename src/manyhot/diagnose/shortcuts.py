@@ -32,7 +32,7 @@ from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.run import PredictSettings
 from manyhot.predict.sources import DECODING, Decoding, ImageSource, open_source
-from manyhot.predict.sources.label_ids import labels_of_source
+from manyhot.predict.sources.label_ids import labels_of_source, objects_of_source
 from manyhot.run import QUIET, Run
 from manyhot.tables import Objects, Predictions
 from manyhot.tables.arrays import States, states_of_labels, states_of_objects
@@ -113,7 +113,9 @@ def diagnose_shortcuts(
     found = read_objects(objects, classes=class_list, masks=masks)
     known = class_list or from_keys(found.keys, found.name)
     source = open_source(images, decoding=decoding)
+    found, like = objects_of_source(found, source)
     states, matched = _states(found, labels, known, source)
+    matched = (*([like.text] if like.n else []), *matched)
     only = named_pairs(pair, known)
     network = find_model(model, class_list)
     dense = PredictSettings(None, engine)

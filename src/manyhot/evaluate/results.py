@@ -59,7 +59,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.registry import canonical
 from manyhot.report.text import counted
 from manyhot.result import Result
-from manyhot.run import QUIET, Run
+from manyhot.run import CHECK_ORDER, QUIET, Run, split_notes
 from manyhot.tables import Results, schema
 from manyhot.tables.frames import concat_by_name
 
@@ -221,8 +221,8 @@ class Evaluation(Result):
         below = [*conclusions(self.as_results()).values()]
         below += [FARTHER_END] if any(map(has_interval, blocks)) else []
         paragraphs = "".join(f"<p>{html.escape(line)}</p>" for line in below)
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
-        return f"{''.join(map(block_html, blocks))}{paragraphs}<ul>{notes}</ul>"
+        first, notes = (f"<ul>{''.join(map(_item, part))}</ul>" for part in split_notes(self.notes))
+        return f"{first}{''.join(map(block_html, blocks))}{paragraphs}{notes}"
 
     def as_results(self, name: str = "") -> Results:
         """Return the results in the form that comparisons read; messages call the results `name`."""
@@ -267,6 +267,7 @@ class Evaluation(Result):
 
     def show_models(self, run: Run) -> Evaluation:
         """Report the models of each data set, which `lines` then leaves out."""
+        run.doubts(self.notes)
         for line in headline_lines(self._blocks, conclusions(self.as_results())):
             run.event("line", {"text": line})
         return replace(self, _shown=frozenset(self.results["dataset"].unique().to_pylist()))
@@ -275,6 +276,7 @@ class Evaluation(Result):
         """Report the models not shown yet, before files are written; `lines` then leaves them out."""
         if run.on_event is None:
             return self
+        run.doubts(_grouped([note for note in self.model_notes if note.dataset not in self._shown]))
         for line in self._model_lines():
             run.event("line", {"text": line})
         datasets = self.results["dataset"].unique().to_pylist()
@@ -358,12 +360,16 @@ _SHOWN = 8
 """Notes on models that are shown; those on data sets are all shown."""
 
 
+def _item(note: str) -> str:
+    return f"<li>{html.escape(note)}</li>"
+
+
 def _grouped(notes: Sequence[Note]) -> Iterator[str]:
     """Yield notes for a terminal: a note on several models of a data set once, skipped ones last."""
     models: dict[tuple[str, str], list[str]] = {}
-    # What models differ in comes first: only the first notes on models are shown.
+    # Doubts about the order and what models differ in come first: only the first notes on models are shown.
     shown = (n for n in notes if n.kind != "skipped")
-    for note in sorted(shown, key=lambda n: n.kind != "models"):
+    for note in sorted(shown, key=lambda n: (CHECK_ORDER not in n.text, n.kind != "models")):
         models.setdefault((note.dataset, note.text), []).append(note.model)
     n_models = 0
     for (dataset, text), names in models.items():

@@ -31,7 +31,7 @@ from manyhot.core.top_classes import top_k
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError, OrderError, first_names
 from manyhot.evaluate.class_thresholds import ClassThresholds
-from manyhot.run import QUIET, Run
+from manyhot.run import CHECK_ORDER, QUIET, Run
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes, one_chunk
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.image_conditions import (
@@ -315,8 +315,8 @@ def _order_doubts(case: Case) -> Iterator[str]:
     if relation is not None and relation.is_chance:
         yield (
             "the scores are no more closely related to the labels than if the images were in random order "
-            f"(mean correlation {relation.correlation:.3f} over {relation.n_classes:,} classes): check the "
-            "order of rows and classes"
+            f"(mean correlation {relation.correlation:.3f} over {relation.n_classes:,} classes): "
+            f"{CHECK_ORDER}"
         )
 
 

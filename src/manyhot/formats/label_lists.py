@@ -48,6 +48,7 @@ from manyhot.registry import register
 from manyhot.tables import Labels
 from manyhot.tables.class_values import check_no_lists
 from manyhot.tables.frames import check_unique
+from manyhot.tables.unshared_classes import note_on_blanks
 
 _OTHER_TABLES = frozenset(
     (
@@ -258,15 +259,9 @@ def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> Na
 
 def _without_blanks(named: NamedLabels) -> NamedLabels:
     """Return single labels in which images with an empty cell are not usable, and count them in a note."""
-    n, usable = len(named.usable), named.lengths > 0
-    if usable.all() or not usable.any():
-        return named
-    note = (
-        f"{n - int(usable.sum()):,} of {n:,} images have an empty cell instead of a label and are left out; "
-        "if these images have none of the classes, call the column 'labels', or write a class such as "
-        "'empty' into the cells"
-    )
-    return replace(named, usable=usable, notes=(*named.notes, note))
+    usable = named.lengths > 0
+    note = note_on_blanks(usable)
+    return replace(named, usable=usable, notes=(*named.notes, note)) if note else named
 
 
 def _texts(values: pl.Series, where: str) -> pa.Array:
@@ -285,7 +280,7 @@ def _texts(values: pl.Series, where: str) -> pa.Array:
 def _split_cells(cells: pa.Array, split: Splitter) -> tuple[Ints64, pa.Array]:
     """Return the number of names of each cell, and the names. A name that a cell repeats counts once."""
     encoded = cells.dictionary_encode()
-    items = [list(_items(cell, split)) for cell in encoded.dictionary.to_pylist()]
+    items = [list(names_of_cell(cell, split)) for cell in encoded.dictionary.to_pylist()]
     n_items = np.array([len(names) for names in items], np.int64)
     starts = np.concatenate([[0], np.cumsum(n_items)]).astype(np.int64)
     cell = encoded.indices.to_numpy()
@@ -296,7 +291,8 @@ def _split_cells(cells: pa.Array, split: Splitter) -> tuple[Ints64, pa.Array]:
     return lengths, flat.take(pa.array(np.repeat(starts[cell], lengths) + at))
 
 
-def _items(cell: str, split: Splitter) -> Iterable[str]:
+def names_of_cell(cell: str, split: Splitter) -> Iterable[str]:
+    """Return the names in a cell, each once; `split` divides cells that are not lists."""
     text = cell.strip()
     if text.startswith("[") and text.endswith("]"):
         parts = [next(filter(None, item.groups()), "") for item in _ITEM.finditer(text[1:-1])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -33,6 +33,7 @@ from manyhot.formats.tabular import class_indices, read_own
 from manyhot.formats.xml_files import parse_xml
 from manyhot.registry import register
 from manyhot.tables import Objects, check, metadata
+from manyhot.tables.image_ids import ids_like, without_option
 from manyhot.tables.labels import class_list_from_metadata
 from manyhot.tables.objects import BOX
 
@@ -152,7 +153,17 @@ def masks_of(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
     with reading(path):
         if not path.exists():
             raise InputError("The file does not exist.", where=path)
-        return _folder(path, images) if path.is_dir() else _table(path)
+        return _folder(path, images) if path.is_dir() else _matched(_table(path), list(images))
+
+
+def _matched(masks: Mapping[str, bytes | Path], images: Sequence[str]) -> dict[str, bytes | Path]:
+    """Return masks with the ids that images with objects have, if not even one is the same."""
+    own, others = pa.array(masks, pa.string()), pa.array(images, pa.string())
+    if not masks or masks.keys() & set(images):
+        return dict(masks)
+    with without_option():
+        like = ids_like(own, others, name="the masks", other_name="the objects")
+    return dict(zip(like.ids.to_pylist(), masks.values(), strict=True))
 
 
 def _folder(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
@@ -160,7 +171,8 @@ def _folder(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
     names = [p.relative_to(path).with_suffix("").as_posix() for p in found]
     files = dict(zip(names, found, strict=True))
     stems = {i: i.rpartition(".")[0] or i for i in images}
-    return {i: files[stem] for i, stem in stems.items() if stem in files}
+    same = {i: files[stem] for i, stem in stems.items() if stem in files}
+    return same or _matched(files, list(stems))
 
 
 def _table(path: Path) -> dict[str, bytes | Path]:

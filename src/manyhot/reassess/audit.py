@@ -45,7 +45,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, Count, Positive, Seed, Shown
 from manyhot.reassess.additions import class_table
 from manyhot.reassess.class_questions import DrawnQuestions, class_design_of
-from manyhot.reassess.ensemble import ensemble_of, only_source, source_images, source_predictions
+from manyhot.reassess.ensemble import ensemble_of, only_source, order_check, source_images, source_predictions
 from manyhot.reassess.init import create_campaign, standing_campaign
 from manyhot.reassess.propose import RATERS, SECONDS, proposals_table
 from manyhot.registry import Entry, get
@@ -229,6 +229,8 @@ def audit(
         label sets, or the folder contains other files.
     MatchError
         If predictions have a different class list or lack images.
+    OrderError
+        As in `manyhot.evaluate`, if there are labels.
     """
     entry = None if rule is None else _rule(rule)
     if questions is not None and design != "classes":
@@ -242,7 +244,8 @@ def audit(
     source = only_source(opened, "An audit is drawn for")
     images, read = source_images(source), source_predictions(source, run)
     classes = _classes(source, read)
-    ensemble = ensemble_of(images, read, len(classes), classes.hash, None, source.misfits)
+    check = order_check(source, reading)
+    ensemble = ensemble_of(images, read, len(classes), classes.hash, None, source.misfits, check=check)
     depth = 1 if design == "classes" else min(N_ASKED, *(top.shape[1] for top in ensemble.top))
     entry = entry or _rule("union" if depth == 1 else f"union(k={depth})")
     drawn, asked = _draw(images, ensemble, design, size, *_randomness(Path(out), seed), read, questions)

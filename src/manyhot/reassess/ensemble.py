@@ -21,7 +21,9 @@ from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.data.benchmarks import data_set
 from manyhot.data.data_sets import Source
+from manyhot.data.reading_options import Reading
 from manyhot.errors import InputError, MatchError
+from manyhot.evaluate.slices import order_check_of
 from manyhot.files import sha256
 from manyhot.formats import detect, read_golden, read_labels
 from manyhot.run import Run
@@ -81,6 +83,17 @@ def source_predictions(source: Source, run: Run) -> list[Predictions]:
 def has_labels(images: Images) -> bool:
     """Return whether any image has an original label."""
     return images.label is not None and images.label.null_count < len(images.label)
+
+
+def order_check(
+    source: Source, reading: Reading, known_labels: Labels | None = None
+) -> Callable[[Predictions], object] | None:
+    """Return the check of a model's order of rows and classes; None without labels, or if it is trusted."""
+    if reading.trust_order:
+        return None
+    if source.labels is None and not (source.images is not None and has_labels(source.images)):
+        return None if known_labels is None else order_check_of(replace(source, labels=known_labels))
+    return order_check_of(source)
 
 
 def _check_described(home: Campaign, images: Images, classes: ClassList) -> None:

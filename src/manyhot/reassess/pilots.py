@@ -33,7 +33,7 @@ from manyhot.errors import InputError
 from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
 from manyhot.formats import holds_images_alone, read_images
 from manyhot.formats.writing import PathLike, images_file
-from manyhot.reassess.ensemble import ensemble_of, has_labels, only_source, source_images
+from manyhot.reassess.ensemble import ensemble_of, has_labels, only_source, order_check, source_images
 from manyhot.run import Run
 from manyhot.tables import Campaign, Labels
 from manyhot.tables.audit_samples import DrawnSample, read_audit_sample
@@ -152,7 +152,8 @@ class UnansweredImages:
         images, read = source_images(source), list(source.models())
         size = len(source.classes) if source.classes else max(p.n_classes for p in read)
         labelled = has_labels(images)
-        ensemble = ensemble_of(images, read, size, read[0].class_hash, None, source.misfits)
+        check = order_check(source, reading)
+        ensemble = ensemble_of(images, read, size, read[0].class_hash, None, source.misfits, check=check)
         best = np.stack([top[:, 0] for top in ensemble.top], axis=1)
         pairs = zip(*np.triu_indices(best.shape[1], 1), strict=True)
         shares = [float((best[:, a] != best[:, b]).mean()) for a, b in pairs]

@@ -46,6 +46,7 @@ from manyhot.reassess.ensemble import (
     ensemble_of,
     only_source,
     open_known_sets,
+    order_check,
     source_images,
     source_predictions,
 )
@@ -152,6 +153,8 @@ def propose(
         If an original label is out of range, there are no predictions, or the rule cannot use them.
     MatchError
         If predictions have a different class list or lack images, or no label set belongs to these images.
+    OrderError
+        As in `manyhot.evaluate`, if there are labels.
     """
     if without is not None and not add:
         need = "Questions are withdrawn from the campaign's proposals without applying a rule."
@@ -180,7 +183,8 @@ def propose(
         images, read = source_images(source), []
     n_classes, class_hash = _class_list(classes, read, reading.n_classes, uses_models=uses_models)
     known, inputs = open_known_sets(source, known_labels, n_classes, class_hash)
-    ensemble = ensemble_of(images, read, n_classes, class_hash, known, source.misfits)
+    check = order_check(source, reading, known)
+    ensemble = ensemble_of(images, read, n_classes, class_hash, known, source.misfits, check=check)
     entry, is_of_classes = _with_class_ids(entry, classes)
     proposed = apply_rule(ensemble, entry, leave_out=leave_out, add_labels=not is_of_classes)
     coverage = None

@@ -24,6 +24,7 @@ from manyhot.plug_ins import ReturnError
 from manyhot.registry import Entry, get, names
 from manyhot.report.figure import Figure
 from manyhot.report.listings import NONE, ColumnHead, Listing, ListingRow
+from manyhot.run import split_notes
 from manyhot.tables import Row
 from manyhot.tables.definitions import CONTROLS
 
@@ -140,6 +141,11 @@ class Diagnosis:
     chapters: tuple[Chapter, ...]
     notes: tuple[str, ...] = ()
     undrawn: str = field(default="")
+
+    @property
+    def doubts(self) -> list[str]:
+        """The notes that question all numbers of the page."""
+        return split_notes(self.notes)[0]
 
     @property
     def figures(self) -> tuple[Figure, ...]:

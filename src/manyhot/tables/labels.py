@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import InputError, MatchError, and_more
@@ -99,6 +100,13 @@ class Labels(_OfImages):
 
     def __repr__(self) -> str:
         return f"Labels({self.name!r}, {len(self):,} images, {self.n_classes:,} classes)"
+
+    @cached_property
+    def rated(self) -> npt.NDArray[np.bool_]:
+        """The images that raters saw, shape (n,); true where this is unknown."""
+        if "rated" not in self.table.column_names:
+            return np.ones(len(self), bool)
+        return np.asarray(pc.fill_null(one_chunk(self.table["rated"]), True).to_numpy(zero_copy_only=False))
 
     @property
     def are_original(self) -> bool:

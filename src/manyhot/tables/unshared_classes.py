@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from manyhot.classes import ClassList
+from manyhot.core.array_types import Bools
 from manyhot.core.sets import YES
 from manyhot.errors import first_names
 from manyhot.tables.arrays import label_sets
@@ -40,6 +41,18 @@ def note_on_empty(labels: Labels, classes: ClassList | None) -> str:
         f"images have an empty label set: metrics of the top class skip these images, and all other metrics "
         f"count the prediction of {name!r} there as wrong; write {name!r} as the label of these images, or "
         "leave the class out of the predictions"
+    )
+
+
+def note_on_blanks(labelled: Bools) -> str:
+    """Return a note on images with an empty cell in a column of single labels; an empty text if all have."""
+    if labelled.all() or not labelled.any():
+        return ""
+    n = np.count_nonzero(~labelled)
+    return (
+        f"{n:,} of {len(labelled):,} images have an empty cell instead of a label and are left out; if these "
+        "images have none of the classes, call the column 'labels', or write a class such as 'empty' into "
+        "the cells"
     )
 
 

@@ -324,8 +324,9 @@ def test_what_cannot_be_asked_for(options, text):
 def test_images_without_objects_and_objects_that_are_all_ignored(photographs):
     write_objects([row(f"other{i}.png", i % 5) for i in range(10)])
     assert refused() == (
-        "None of the images has objects.\n  where:   photos\n  got:     images such as 0.png\n"
-        "  allowed: images with objects, such as other0.png"
+        "None of the images has objects.\n  where:   photos\n  got:     images such as 0.png, 1.png\n"
+        "  allowed: images with objects, such as other0.png, other1.png\n"
+        "  do:      check that both belong to the same data set"
     )
     write_objects([{**r, "ignore": True} for r in photographs])
     assert refused() == (

@@ -1,12 +1,12 @@
-"""Label sets of the images of a source, whose ids are written differently."""
+"""Label sets and objects of the images of a source, whose ids are written differently."""
 
 import pyarrow as pa
 import pytest
 
 from manyhot.errors import MatchError
 from manyhot.predict.sources import open_source
-from manyhot.predict.sources.label_ids import labels_of_source
-from manyhot.tables import Labels
+from manyhot.predict.sources.label_ids import labels_of_source, objects_of_source
+from manyhot.tables import Labels, Objects
 from source_kinds import write_tar
 
 
@@ -49,6 +49,38 @@ def test_ambiguous_ids(folder):
         "  got:     a/1.jpg and b/1.jpg for 1.jpg\n"
         "  allowed: ids that differ in more than leading folders\n"
         "  do:      in both files, include in each id the folders that distinguish the images"
+    )
+
+
+def objects(ids, **semantic):
+    n = len(ids)
+    boxes = {name: [float(name.endswith("2"))] * n for name in ("x1", "y1", "x2", "y2")}
+    columns = {"image_id": ids, "class_id": range(n), "ignore": [False] * n, **boxes}
+    return Objects(pa.table(columns), tuple("abcd"), semantic=semantic, name="boxes")
+
+
+def test_objects_and_masks_are_of_their_images(folder):
+    written = ["data/b/1.png", "data/a/1.png", "data/c/9.png", "data/b/1.png"]
+    own = objects(written)
+    own.semantic.update({"data/a/1.png": b"mask of a/1", "data/c/9.png": b"none"})
+    matched, like = objects_of_source(own, open_source(folder))
+    assert matched.table["image_id"].to_pylist() == ["b/1.jpg", "a/1.jpg", "data/c/9.png", "b/1.jpg"]
+    assert matched.class_id.tolist() == [0, 1, 2, 3]
+    assert matched.semantic == {"a/1.jpg": b"mask of a/1", "data/c/9.png": b"none"}
+    assert like.n == 2
+    equal = objects(["a/1.jpg", "a/2.jpg", "b/1.jpg"])
+    assert objects_of_source(equal, open_source(folder))[0] is equal
+
+
+def test_objects_of_other_images_are_refused(folder):
+    with pytest.raises(MatchError) as error:
+        objects_of_source(objects(["x.jpg"]), open_source(folder))
+    assert str(error.value) == (
+        "None of the images has objects.\n"
+        f"  where:   {folder.as_posix()}\n"
+        "  got:     images such as a/1.jpg, a/2.jpg\n"
+        "  allowed: images with objects, such as x.jpg\n"
+        "  do:      check that both belong to the same data set"
     )
 
 

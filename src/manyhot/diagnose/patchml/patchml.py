@@ -45,6 +45,8 @@ from manyhot.files import hashes_of
 from manyhot.formats import ClassNamesLike, open_class_list, read_objects
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import NO_SETTINGS, Address, Count, Settings, Shown
+from manyhot.predict.sources import open_source
+from manyhot.predict.sources.label_ids import objects_of_source
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 
@@ -164,7 +166,9 @@ def patchml(
     check_apart([images, *files], out)
     check_folder(out)
     table = read_objects(objects, classes=open_class_list(classes), masks=masks)
+    table, like = objects_of_source(table, open_source(images))
     material = Material(chosen, table, workers or 0, run.on_progress)
+    material.notes += [like.text] if like.n else []
     material.read(images)
     dealt = _deal(material)
     with beside(out) as part:

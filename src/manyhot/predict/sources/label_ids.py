@@ -1,12 +1,17 @@
-"""Label sets with the ids of the images of a source."""
+"""Label sets and objects with the ids of the images of a source."""
 
 from __future__ import annotations
 
-import pyarrow as pa
+from dataclasses import replace
 
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot.errors import MatchError
 from manyhot.predict.sources.source import ImageSource
-from manyhot.tables import Labels, count_shared
-from manyhot.tables.image_ids import EXACT_SHARE, Renamed, without_option
+from manyhot.tables import Labels, Objects, count_shared
+from manyhot.tables.frames import examples
+from manyhot.tables.image_ids import EXACT_SHARE, Renamed, ids_like, without_option
 from manyhot.tables.labels import with_ids_like
 
 
@@ -21,13 +26,48 @@ def labels_of_source(labels: Labels, source: ImageSource) -> tuple[Labels, Renam
     MatchError
         If several images match one label set; see `manyhot.tables.image_ids.match_ids`.
     """
-    if source.n is None:
+    if _is_exact(labels.image_id, source):
         return labels, Renamed(labels.image_id)
-    first = ids_of_source(source, 1)
-    if count_shared(first, labels.image_id) >= EXACT_SHARE * max(len(first), 1):
-        return labels, Renamed(labels.image_id)  # without listing a million images
     with without_option():
         return with_ids_like(labels, ids_of_source(source), other_name="the source")
+
+
+def objects_of_source(objects: Objects, source: ImageSource) -> tuple[Objects, Renamed]:
+    """Return objects and masks with the image ids of a source, as `labels_of_source` does.
+
+    Raises
+    ------
+    MatchError
+        If no image of the source has objects, or several images match one image with objects.
+    """
+    own = pa.array({**objects.images, **objects.semantic}, pa.string())
+    if _is_exact(own, source):
+        return objects, Renamed(own)
+    ids = ids_of_source(source)
+    with without_option():
+        like = ids_like(own, ids, name=objects.name or "the objects", other_name="the source")
+    if not count_shared(like.ids, ids):
+        raise MatchError(
+            "None of the images has objects.",
+            where=source.uri,
+            got=f"images such as {examples(ids)}" if len(ids) else "no images",
+            allowed=f"images with objects, such as {examples(own)}" if len(own) else "images with objects",
+            do="check that both belong to the same data set",
+        )
+    column = objects.table.column_names.index("image_id")
+    renamed = like.ids.take(pc.index_in(objects.table["image_id"].combine_chunks(), own))
+    names = dict(zip(own.to_pylist(), like.ids.to_pylist(), strict=True))
+    masks = {names[image]: mask for image, mask in objects.semantic.items()}
+    table = objects.table.set_column(column, "image_id", renamed)
+    return replace(objects, table=table, semantic=masks), like
+
+
+def _is_exact(ids: pa.Array, source: ImageSource) -> bool:
+    """Return whether ids need not be matched with those of a source: its first images have them."""
+    if source.n is None:
+        return True
+    first = ids_of_source(source, 1)  # without listing a million images
+    return count_shared(first, ids) >= EXACT_SHARE * max(len(first), 1)
 
 
 def ids_of_source(source: ImageSource, parts: int | None = None) -> pa.Array:

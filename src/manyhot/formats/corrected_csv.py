@@ -1,0 +1,237 @@
+"""A CSV file of labels, written again with corrected labels: the same columns, rows and ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from manyhot.classes import ClassList, class_list_of
+from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
+from manyhot.errors import InputError, MatchError
+from manyhot.files import atomic_write
+from manyhot.formats.class_cells import SEPARATORS, splitter
+from manyhot.formats.class_names import ids_of_values
+from manyhot.formats.headers import class_name_column, image_name_column, is_plural, separator_of
+from manyhot.formats.indicator import read_indicator
+from manyhot.formats.label_lists import names_of_cell
+from manyhot.formats.reading import image_ids
+from manyhot.formats.writing import Saved, check_apart, unique_names, usable, with_state
+from manyhot.registry import register
+from manyhot.tables import Labels
+from manyhot.tables.arrays import states_of_labels
+from manyhot.tables.frames import examples
+from manyhot.tables.image_ids import without_option
+from manyhot.tables.labels import with_ids_like
+
+_TEXTS = {YES: "1", NO: "0", UNCLEAR: "-1"}
+"""Cells of states that do not occur in the file."""
+
+
+@register(
+    "writer",
+    "corrected-csv",
+    holds=("labels",),
+    suffixes=(".csv", ".tsv"),
+    keeps=("original labels", "unusable images"),
+)
+def write_corrected_csv(
+    labels: Labels, path: Path, classes: ClassList | None, *, original: str = ""
+) -> Saved:
+    """Write a CSV file of labels again, with the same columns, ids and order of rows, and with these labels.
+
+    Only the labels of images whose label set has changed are replaced. If the file has one row for each
+    label of an image, rows are removed and added. Images without label sets keep their labels.
+
+    Parameters
+    ----------
+    original : str
+        The CSV file: a column of class names, or one column of zeros and ones per class.
+
+    Raises
+    ------
+    InputError
+        If `original` is not passed, or is not such a file.
+    MatchError
+        If none of its images has a label set.
+    """
+    file = Path(original)
+    if not original or file.suffix.lower() not in (".csv", ".tsv") or not file.is_file():
+        raise InputError(
+            "Corrected labels are written in the form of a CSV file that exists.",
+            where=path,
+            got=original or "no file",
+            allowed="a .csv or .tsv file with the labels before the correction",
+            do="pass it in `to`: \"corrected-csv(original='labels.csv')\"",
+        )
+    check_apart([file], path)
+    separator = separator_of(file)
+    frame = pl.read_csv(file, separator=separator, encoding="utf8", infer_schema=False)
+    ids = image_name_column(frame.columns)
+    if ids is None:
+        raise InputError("The table has no column of image names.", where=file, got=", ".join(frame.columns))
+    own = classes or labels.class_list or class_list_of(labels.class_hash)
+    image_id = image_ids(frame[ids].to_arrow(), f"{file}, column {ids}")
+    name = labels.name or "the label sets"
+    with without_option():
+        labels, _ = with_ids_like(labels, image_id.unique(), other_name=str(file))
+    images = image_id.to_pylist()
+    is_used = dict(zip(labels.image_id.to_pylist(), usable(labels), strict=True))
+    shared = is_used.keys() & set(images)
+    if not shared:
+        raise MatchError(
+            "None of the images of the CSV file has a label set.",
+            where=file,
+            got=f"images such as {examples(image_id)}",
+            allowed=f"images such as {examples(labels.image_id)}",
+        )
+    column = class_name_column(frame.columns)
+    if column is None:
+        written, notes = _with_cells(frame, image_id, labels, own, file), list[str]()
+    else:
+        written, notes = _with_names(frame, column, images, labels, own, file)
+    with atomic_write(path) as part:
+        written.write_csv(part, separator=separator)
+    if absent := len(set(images) - shared):
+        notes.append(f"images of {file.name} that are not in {name}: {absent:,}; they keep their labels")
+    lost = len(is_used) - len(shared)
+    left_out = (f"label sets of {lost:,} image{'s' * (lost > 1)} that {file.name} does not list",)
+    return Saved((path,), left_out if lost else (), tuple(notes))
+
+
+def _with_cells(
+    frame: pl.DataFrame, image_id: pa.Array, labels: Labels, own: ClassList | None, file: Path
+) -> pl.DataFrame:
+    """Return a table with one column per class, in which the cells of changed states are replaced."""
+    found = {c: k for c in frame.columns if own is not None and (k := own.find(c.strip())) is not None}
+    if own is None or not found:
+        raise InputError(
+            "The file has no column of class names, and no column of one of the classes.",
+            where=file,
+            got=", ".join(frame.columns[:8]),
+            do="pass the class list as `classes`" if own is None else "pass the file that was corrected",
+        )
+    before = states_of_labels(read_indicator(file, classes=own), own).state
+    after = states_of_labels(labels, own).state
+    place = dict(zip(labels.image_id.to_pylist(), range(len(labels)), strict=True))
+    rows = np.array([place.get(image, -1) for image in image_id.to_pylist()])
+    at = np.where(rows >= 0, rows, 0)
+    texts = dict(_TEXTS)
+    for column, k in found.items():
+        states, first = np.unique(before[:, k], return_index=True)
+        texts |= {s: frame[column][i] for s, i in zip(states.tolist(), first.tolist(), strict=True) if s}
+    for column, k in found.items():
+        new = np.where(rows >= 0, after[at, k], NOT_ASKED)
+        cells = frame[column].to_list()
+        for i in np.flatnonzero((new != NOT_ASKED) & (new != before[:, k])).tolist():
+            cells[i] = texts[int(new[i])]
+        frame = frame.with_columns(pl.Series(column, cells, pl.String))
+    return frame
+
+
+def _with_names(
+    frame: pl.DataFrame,
+    column: str,
+    images: Sequence[str],
+    labels: Labels,
+    own: ClassList | None,
+    file: Path,
+) -> tuple[pl.DataFrame, list[str]]:
+    """Return a table with a column of class names, in which the names of changed label sets are new."""
+    cells = frame[column].fill_null("").to_list()
+    lists = _Cells.of(column, cells, own, file)
+    lengths, classes, _ = with_state(labels)
+    ends = np.cumsum(lengths)
+    valid = {
+        image: classes[end - n : end].tolist()
+        for image, end, n, used in zip(
+            labels.image_id.to_pylist(), ends.tolist(), lengths.tolist(), usable(labels), strict=True
+        )
+        if used
+    }
+    rows_of: dict[str, list[int]] = {}
+    for row, image in enumerate(images):
+        rows_of.setdefault(image, []).append(row)
+    is_long = len(rows_of) < len(images) and all(len(ids) <= 1 for ids in lists.ids)
+    new = {row: [(row, cell)] for row, cell in enumerate(cells)}
+    n_several = n_empty = 0
+    for image, rows in rows_of.items():
+        sets = valid.get(image)
+        if sets is None or {c for row in rows for c in lists.ids[row]} == set(sets):
+            continue
+        n_empty += not sets
+        n_several += len(sets) > 1
+        new |= lists.changed(rows, sets, is_long=is_long)
+    order, texts = zip(*(pair for row in range(len(cells)) for pair in new[row]), strict=True)
+    written = frame[list(order)].with_columns(pl.Series(column, texts, pl.String).replace("", None))
+    notes = []
+    if n_empty:
+        notes.append(
+            f"corrected images without a valid class: {n_empty:,}; their cells in {column!r} are empty"
+        )
+    if n_several and not (is_plural(column) or is_long):
+        notes.append(
+            f"corrected images with several valid classes: {n_several:,}; their cells in {column!r} list "
+            f"them, separated by {lists.separator!r}"
+        )
+    return written, notes
+
+
+class _Cells:
+    """The cells of a column of class names: their classes, and how names are written in them.
+
+    Attributes
+    ----------
+    ids : list of list of int
+        The classes of each cell.
+    separator : str
+        What separates names; empty for lists as Python or JSON writes them.
+    """
+
+    def __init__(self, ids: list[list[int]], names: Mapping[int, str], separator: str, quote: str) -> None:
+        self.ids, self.names, self.separator, self.quote = ids, names, separator, quote
+
+    @classmethod
+    def of(cls, column: str, cells: Sequence[str], own: ClassList | None, file: Path) -> _Cells:
+        """Return the cells of a column."""
+        split = splitter(column, set(cells), own, "", f"{file}, column {column}")
+        parts = [list(names_of_cell(cell, split)) for cell in cells]
+        texts = list(dict.fromkeys(name for names in parts for name in names))
+        found = ids_of_values(texts, own, file).ids
+        names = dict(enumerate(unique_names(own))) if own is not None else {}
+        names |= {found[text]: text for text in reversed(texts)}
+        several = [cell for cell, own_names in zip(cells, parts, strict=True) if len(own_names) > 1]
+        quoted = next((cell for cell in several or cells if cell.strip().startswith("[")), "")
+        marks = (s for s in SEPARATORS if any(s in cell for cell in several))
+        separator = "" if quoted else next(marks, " " if several else SEPARATORS[0])
+        return cls([[found[n] for n in p] for p in parts], names, separator, '"' if '"' in quoted else "'")
+
+    def changed(
+        self, rows: Sequence[int], valid: Sequence[int], *, is_long: bool
+    ) -> dict[int, list[tuple[int, str]]]:
+        """Return the rows that replace each row of an image: the row to copy, and the new cell."""
+        listed = {c for row in rows for c in self.ids[row]}
+        more = iter([c for c in valid if c not in listed])
+        new: dict[int, list[tuple[int, str]]] = {}
+        for row in rows:
+            kept = [c for c in self.ids[row] if c in valid]
+            if is_long:
+                kept = kept or list(islice(more, 1))
+            elif row == rows[0]:
+                kept += more
+            new[row] = [(row, self._text(kept))] if kept or not is_long else []
+        new[rows[-1]] += [(rows[-1], self._text([c])) for c in more]
+        if not any(new.values()):
+            new[rows[0]] = [(rows[0], "")]
+        return new
+
+    def _text(self, classes: Sequence[int]) -> str:
+        names = [self.names.get(c, str(c)) for c in classes]
+        if self.separator:
+            return self.separator.join(names)
+        return json.dumps(names, ensure_ascii=False) if self.quote == '"' else str(names)

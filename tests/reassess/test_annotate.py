@@ -191,8 +191,8 @@ def test_golden_answers_that_come_after_their_questions_are_noted(campaign):
     with open_annotation(campaign) as annotation:
         assert annotation.notes[0] == (
             "2 golden answers were added or changed after the app had their questions, so it does not use "
-            "them; `manyhot agreement` does. To use them in the app, export the votes, move annotation.sqlite "
-            "away and start again"
+            "them; `manyhot agreement` does. To use them in the app, export the votes, move "
+            "annotation.sqlite away and start again"
         )
         assert annotation.store.golden_truths() == {("0.png", 0): True, ("0.png", 1): False}
 

@@ -175,9 +175,26 @@ def test_golden_answers_that_are_not_proposed_are_noted(campaign):
     propose(campaign, rule="top-k(k=1)").write(campaign)
     with open_annotation(campaign) as annotation:
         assert annotation.notes[0] == (
-            "2 of 6 golden questions are not among the proposals, so the app does not ask them. It uses the "
-            "other 4"
+            "2 of 6 golden questions are not among the proposals, so the app does not ask them. It uses 4"
         )
+
+
+def test_golden_answers_that_come_after_their_questions_are_noted(campaign):
+    def golden(*rows):
+        lines = [f"{n}.png,{c},me,{answer}" for n, c, answer in rows]
+        (campaign / "golden.csv").write_text("\n".join(["image_id,class_id,expert_id,answer", *lines]))
+
+    golden((0, 0, "yes"), (0, 1, "no"))
+    with open_annotation(campaign) as annotation:
+        assert not any("golden" in note for note in annotation.notes)
+    golden((0, 0, "yes"), (0, 1, "yes"), (1, 0, "no"))  # one as it was, one changed, one new
+    with open_annotation(campaign) as annotation:
+        assert annotation.notes[0] == (
+            "2 golden answers were added or changed after the app had their questions, so it does not use "
+            "them; `manyhot agreement` does. To use them in the app, export the votes, move "
+            "annotation.sqlite away and start again"
+        )
+        assert annotation.store.golden_truths() == {("0.png", 0): True, ("0.png", 1): False}
 
 
 def test_status_counts_by_rater(campaign, tmp_path):

@@ -35,7 +35,7 @@ from manyhot.reassess.begin_annotation import (
     differ,
     example_images,
     follow_proposals,
-    unasked_golden_note,
+    unused_golden_notes,
 )
 from manyhot.reassess.export_votes import write_answers
 from manyhot.reassess.init import find_images
@@ -136,7 +136,7 @@ def open_annotation(
                 notes.append(
                     f"{left:,} example images are not in the image folder; their locations are unchanged"
                 )
-        notes += unasked_golden_note(campaign, classes)
+        notes += unused_golden_notes(store, campaign, classes)
         notes += _on_moved(store)
         store.fit_slots()  # if the app ended before all pages had as many as raters are wanted
         audit = AuditInProgress.read(campaign, classes)
@@ -321,7 +321,7 @@ def annotate(
         notes = [*annotation.notes, *_too_late(annotation.store, changes.pop("per_page", None))]
         if changes:
             annotation.store.change_settings(**changes)
-        notes += _on_qualifying(annotation.store)
+        notes += annotation.store.qualification_notes()
 
         def ready(at: str) -> None:
             reached = _reached(address or at).rstrip("/")
@@ -344,16 +344,6 @@ def _too_late(store: Store, per_page: int | None) -> Iterator[str]:
             f"the number of classes per page is still {fixed}, because it was set when annotation began. To "
             f"change it, export the votes, move {DATABASE} away and start again"
         )
-
-
-def _on_qualifying(store: Store) -> Iterator[str]:
-    """Yield notes if golden pages are too few, or of one truth only, to find out who qualifies."""
-    qualify, (pages, truths) = store.settings().qualify, store.count_golden_pages()
-    if 0 < pages < qualify:
-        several = "s" if pages > 1 else ""
-        yield f"raters qualify on {pages} golden page{several} instead of {qualify}: there are no more"
-    if qualify and truths == 1:
-        yield "all raters qualify, because all golden questions have the same true answer"
 
 
 def _ready_lines(campaign: Campaign, notes: Sequence[str], host: str, address: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import read_golden, read_images
 from manyhot.formats.writing import PathLike
+from manyhot.reassess.app.server import DATABASE
 from manyhot.reassess.ensemble import golden_labels
 from manyhot.tables import Campaign, Images
 from manyhot.tables.audit_samples import read_audit_sample
@@ -247,20 +248,27 @@ def _golden(campaign: Campaign, classes: ClassList) -> dict[str, dict[int, bool]
     return truths
 
 
-def unasked_golden_note(campaign: Campaign, classes: ClassList) -> Iterator[str]:
-    """Yield a note on golden answers that the app cannot use, because their questions are not proposed."""
+def unused_golden_notes(store: Store, campaign: Campaign, classes: ClassList) -> Iterator[str]:
+    """Yield notes on golden answers that the app does not use: not proposed, or later than questions."""
     golden = _golden(campaign, classes)
     if not golden or not campaign.path("proposals").is_file():
         return
     ids = pa.array(golden, pa.string())
     proposals = _proposals(campaign)
     there = proposals.filter(pc.is_in(proposals["image_id"], ids)).to_pylist()
-    used = sum(row["class_id"] in golden[row["image_id"]] for row in there)
-    n = sum(map(len, golden.values()))
-    if used < n:
+    questions = [(row["image_id"], row["class_id"]) for row in there]
+    proposed = {(i, c): golden[i][c] for i, c in questions if c in golden[i]}
+    used, n = len(proposed.items() & store.golden_truths().items()), sum(map(len, golden.values()))
+    if len(proposed) < n:
         yield (
-            f"{n - used:,} of {n:,} golden questions are not among the proposals, so the app does not ask "
-            f"them. It uses the other {used:,}"
+            f"{n - len(proposed):,} of {n:,} golden questions are not among the proposals, so the app does "
+            f"not ask them. It uses {used:,}"
+        )
+    if used < len(proposed):
+        yield (
+            f"{len(proposed) - used:,} golden answers were added or changed after the app had their "
+            "questions, so it does not use them; `manyhot agreement` does. To use them in the app, export "
+            f"the votes, move {DATABASE} away and start again"
         )
 
 

@@ -500,6 +500,46 @@ def test_what_takes_too_much_memory_is_not_decoded(tmp_path, mode, name, fine):
         pictures.read(str(tmp_path / name), "small")
 
 
+@pytest.mark.parametrize(
+    ("mode", "more", "needed"),
+    [
+        ("RGB", {"subsampling": 0}, 2 * 6000 * 6000 * 3),
+        ("RGB", {"subsampling": 1}, 2 * 6000 * 6000 * 2),
+        ("RGB", {"subsampling": 2}, None),  # as most encoders write it
+        ("CMYK", {"subsampling": 0}, 2 * 6000 * 6000 * 4),
+        ("L", {}, None),
+        ("RGB", {"subsampling": 0, "progressive": False}, None),
+    ],
+    ids=["4:4:4", "4:2:2", "4:2:0", "CMYK", "grey", "baseline"],
+)
+def test_a_progressive_jpeg_that_takes_too_much_memory_is_not_decoded(
+    made, tmp_path, monkeypatch, mode, more, needed
+):
+    monkeypatch.setattr(picture_cache, "MAX_COEFFICIENTS", 3 * 6000 * 6000)
+    path = tmp_path / "a.jpg"
+    PIL.Image.new(mode, (6000, 6000)).save(path, **{"progressive": True} | more)
+    if needed is None:
+        assert made.read(str(path), "small")
+        return
+    with pytest.raises(
+        InputError, match=f"{needed:,} bytes to decode a progressive JPEG, at most 108,000,000"
+    ):
+        made.read(str(path), "small")
+
+
+@pytest.mark.parametrize(("side", "alone"), [(5000, True), (1000, False)])
+def test_large_images_are_decoded_one_at_a_time(made, tmp_path, monkeypatch, side, alone):
+    smaller, found = picture_cache._smaller, []
+
+    def look(*args):
+        found.append(picture_cache._DECODING_LARGE.locked())
+        return smaller(*args)
+
+    monkeypatch.setattr(picture_cache, "_smaller", look)
+    made.read(str(saved(tmp_path / "a.png", plain(size=(side, side)))), "small")
+    assert found == [alone]
+
+
 def test_images_that_were_never_made_are_limited(tmp_path):
     """One rater who asks for the examples of all classes would take most of a core."""
     PIL.Image.new("RGB", (40, 40)).save(tmp_path / "a.png")

@@ -42,7 +42,7 @@ def create_app(
     cache : Path
         Folder for resized images.
     title : str
-        The name of the campaign.
+        The title of the campaign, unless its settings contain one.
     callbacks : AppCallbacks, optional
         Functions that the caller provides to the app.
     reach : Reach, optional

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import hmac
@@ -24,6 +25,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from manyhot.classes import ClassList
+from manyhot.errors import OutputError
 from manyhot.reassess.app.access import Limits, Reach
 from manyhot.reassess.app.picture_cache import TILES, PictureCache
 from manyhot.reassess.app.progress import AppCallbacks, CachedValue, JudgedCampaign
@@ -70,8 +72,8 @@ class Context:
     store : Store
     classes : ClassList
     pictures : PictureCache
-    title : str
-        The name of the campaign.
+    folder_name : str
+        The title of the campaign, unless its settings contain one.
     callbacks : AppCallbacks
     reach : Reach
     limits : Limits
@@ -91,7 +93,7 @@ class Context:
     store: Store
     classes: ClassList
     pictures: PictureCache
-    title: str
+    folder_name: str
     callbacks: AppCallbacks = field(default_factory=AppCallbacks)
     reach: Reach = field(default_factory=Reach)
     limits: Limits = field(default_factory=Limits)
@@ -111,6 +113,13 @@ class Context:
         self.ready = CachedValue(self.store.write_something)  # anyone may ask
         self.settings = CachedValue(self.store.settings)
         self.status = CachedValue(lambda: JudgedCampaign.of(self.store, self.classes, self.callbacks), 2)
+
+    @property
+    def title(self) -> str:
+        """The title of the campaign."""
+        with contextlib.suppress(OutputError):  # messages have a title without a database, too
+            return self.store.settings().title or self.folder_name
+        return self.folder_name
 
     @property
     def static_folder(self) -> Path:

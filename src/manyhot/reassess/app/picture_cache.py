@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import PIL.ImageCms
@@ -39,8 +40,16 @@ one more is there because an image is no example beside itself."""
 MAX_FILE_BYTES = 100 << 20
 MAX_PIXELS = 90_000_000
 MAX_DECODED = 100_000_000
-"""Bytes of a decoded image: two at once, with their copies, take up to 0.6 GB. JPEG files are decoded at a
-fraction of their size; two progressive ones of 90 megapixels take up to 1.4 GB."""
+"""Bytes of a decoded image. JPEG files are decoded at a fraction of their size."""
+
+
+MAX_COEFFICIENTS = 3 * MAX_PIXELS
+"""Bytes of the coefficients of a progressive JPEG, all of which the decoder holds, however small the result:
+those of `MAX_PIXELS` in colour as most encoders write it (4:2:0)."""
+
+
+LARGE = MAX_DECODED // 2
+"""Bytes of an image above which it is decoded alone: with copies, decoders take up to 0.6 GB (JPEG 2000)."""
 
 
 # Others run programs (EPS: Ghostscript) or are read by code that nobody has attacked for years.
@@ -49,7 +58,7 @@ _SCHEMES = ("http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "a
 """What fsspec may open: others run programs (git, ssh), chain or interpret what they read (reference)."""
 
 
-_DECODING, _INDEXING = threading.Semaphore(2), threading.Lock()
+_DECODING, _DECODING_LARGE, _INDEXING = threading.Semaphore(2), threading.Lock(), threading.Lock()
 _VERSION = 2
 """The version of the encoding: a new one makes all files again. Version 1 kept comments of the originals."""
 
@@ -274,12 +283,18 @@ def _shrink(data: bytes, uri: str, side: int) -> bytes:
         with PIL.Image.open(io.BytesIO(data), formats=_readable()) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise ValueError(f"{opened.width} × {opened.height} pixels, at most {MAX_PIXELS:,}")
+            if (needed := _coefficient_bytes(opened)) > MAX_COEFFICIENTS:
+                raise ValueError(
+                    f"{needed:,} bytes to decode a progressive JPEG, at most {MAX_COEFFICIENTS:,}; save it "
+                    "as a baseline JPEG"
+                )
             profile = opened.info.get("icc_profile")
             opened.draft("RGB", (side, side))
             decoded = opened.width * opened.height * _bytes_per_pixel(opened)
             if decoded > MAX_DECODED:
                 raise ValueError(f"{decoded:,} bytes when decoded, at most {MAX_DECODED:,}")
-            image = _smaller(opened, side)
+            with _DECODING_LARGE if max(decoded, needed) > LARGE else contextlib.nullcontext():
+                image = _smaller(opened, side)
         made = io.BytesIO()
         # What a camera meant by its colours stays; all else of its notes, places included, goes.
         image.info = {}  # Pillow writes a comment that is in it, and version 11.0 writes XMP, unasked
@@ -314,6 +329,15 @@ def _bytes_per_pixel(image: PIL.Image.Image) -> int:
     if image.mode[0] in "IF":
         return 4 * len(image.getbands())
     return len(image.getbands()) if image.mode == "L" else max(3, len(image.getbands()))
+
+
+def _coefficient_bytes(image: Any) -> int:
+    """Return the bytes of the coefficients of a progressive JPEG; 0 for other images."""
+    if "progressive" not in image.info:
+        return 0
+    across, down = ([part[place] for part in image.layer] for place in (1, 2))
+    values = sum(a * b for a, b in zip(across, down, strict=True)) / (max(across) * max(down))
+    return int(2 * image.width * image.height * values)
 
 
 def _smaller(image: PIL.Image.Image, side: int) -> PIL.Image.Image:

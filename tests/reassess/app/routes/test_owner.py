@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
-from manyhot.reassess.app import AppCallbacks, Reach, create_app
+from manyhot.reassess.app import AppCallbacks, CampaignSettings, ImageQuestions, Reach, Store, create_app
 from manyhot.reassess.app.store import NewRemark, accounts
 from stores import NO, YES, answer, classes, filled, key, rater
 
@@ -485,9 +485,37 @@ def test_links_as_a_file(store, owner):
     assert made.headers["content-type"] == "text/csv; charset=utf-8"
     assert made.headers["content-disposition"] == 'attachment; filename="links.csv"'
     rows = list(csv.DictReader(io.StringIO(made.text)))
-    assert [row["rater"] for row in rows] == ["cem", '"d", e', "ann"]
-    assert rows[2]["link"] == ""  # she keeps the one that she has
+    assert [row["rater"] for row in rows] == ["cem", '"d", e']  # ann keeps the one that she has
     assert TestClient(owner.app).get(rows[1]["link"]).status_code == 200
+    none = send(owner, "/owner/invite", names="ann", file="true")
+    assert "These raters were invited before and keep their earlier links: ann." in text_of(none)
+
+
+def test_a_qualification_that_all_raters_pass_is_noted(tmp_path):
+    store = Store(f"sqlite:///{tmp_path}/other.sqlite")
+    asked = [ImageQuestions(f"{n}.jpg", "", 0, (0, 1), {0: True, 1: True}) for n in range(3)]
+    store.fill(asked, [], CampaignSettings(raters=1, qualify=2), "x")
+    app = create_app(store, classes(), tmp_path / "cache", title="x", callbacks=AppCallbacks(alone=True))
+    note = "Note: all raters qualify, because all golden questions have the same true answer."
+    with TestClient(app) as client:
+        client.post(f"/join/{store.invite('me', role='owner')}")
+        assert note in client.get("/owner").text
+        store.change_settings(qualify=0)
+        assert "Note:" not in client.get("/owner").text
+    store.close()
+
+
+def test_a_campaign_has_a_title(store, owner):
+    page = owner.get("/owner")
+    fields = dict(re.findall(r'<input type="number" name="(\w+)" value="([^"]*)"', page.text))
+    assert "<h1>fish &lt;b&gt;</h1>" in page.text  # its folder
+    link = f"/join/{store.invite('ann')}"
+    shown = send(owner, "/owner/settings", **fields | {"title": "Fish & <i>birds</i>"})
+    for page in (shown, TestClient(owner.app).get(link), TestClient(owner.app).get("/")):
+        assert "<h1>Fish &amp; &lt;i&gt;birds&lt;/i&gt;</h1>" in page.text
+    assert "<title>Fish &amp;" in TestClient(owner.app).get(link).text
+    send(owner, "/owner/settings", **fields | {"title": " "})
+    assert "<h1>fish &lt;b&gt;</h1>" in TestClient(owner.app).get(link).text
 
 
 def test_without_golden_questions_nobody_qualifies(tmp_path):

@@ -117,5 +117,6 @@ def test_who_is_stopped_reads_why(campaign, visit, stopped_for, said):
     campaign.store._database.write(lambda c: pages.stop(c, rater.id, stopped_for))
     ann.page.reload()
     until(lambda: ann.page.inner_text("#reason").startswith(said))
+    assert "write to the person who sent you your link" in ann.page.inner_text("#reason")
     assert ann.page.inner_text("#empty-title") == "Stopped"
     assert ann.page.inner_text("#progress-text") == "0 of 0"

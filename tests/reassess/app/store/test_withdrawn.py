@@ -162,6 +162,9 @@ def test_withdrawn_golden_pages_are_not_shown(url, pass_time):
     pass_time(100)  # the page is given back
     store.ask_only(table(left))
     assert store.count_golden_pages() == (2, 2)
+    store.ask_only(table({(name, c) for name, c in left if (name, c) == ("0.jpg", 0) or c == 1}))
+    assert store.count_golden_pages() == (2, 1)  # what is no longer asked has no truth to tell
+    store.ask_only(table(left))
     names = set()
     while visits := store.queue(ann).visits:  # as the experts
         names.add(visits[0].name)

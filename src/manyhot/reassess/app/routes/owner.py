@@ -188,8 +188,7 @@ def post_invitations(
 ) -> Response:
     """Invite raters, one name per line, and show the links, which the database does not store.
 
-    Raters who already have a link keep it. With `file`, the new links are returned as a CSV file, in which
-    raters who keep their link are listed without one.
+    Raters who already have a link keep it. With `file`, the new links, if any, are returned as a CSV file.
     """
     unique = list(dict.fromkeys(line.strip() for line in names.splitlines() if line.strip()))
     if len(unique) > MOST_INVITED:
@@ -208,9 +207,9 @@ def post_invitations(
             continue
         links.append((name, _link(request, context, token)))
     kept = [name for name in unique if name in known]
-    if file and not wrong:
+    if file and links and not wrong:
         text = io.StringIO()
-        csv.writer(text).writerows([("rater", "link"), *links, *((name, "") for name in kept)])
+        csv.writer(text).writerows([("rater", "link"), *links])
         return _download("links.csv", text.getvalue())
     return _overview(request, context, owner, links=links, already_invited=kept, wrong=wrong)
 
@@ -323,6 +322,7 @@ def _overview(
         **_chosen(people, request.query_params),
         "links": links,
         "already_invited": already_invited,
+        "notes": context.store.qualification_notes(),
         "wrong": wrong,
         "width": width,
         "remarks": context.store.count_remarks(),

@@ -135,7 +135,7 @@ PARTICIPANT = ("PROLIFIC_PID", "workerId", "participant")
 
 
 _AGREE = "Please agree before you begin."
-_INVALID = "This invitation is no longer valid. Ask the owner of the campaign for a new one."
+_INVALID = "This invitation is no longer valid. Ask the person who sent it for a new one."
 
 
 def _invited(context: Context, token: str) -> Rater:

@@ -77,6 +77,7 @@ function makeRow(page, shown, index, on) {
   const also = shown.synonyms.filter((s) => s !== shown.name).join(", ");
   find(".also").textContent = also;
   find(".definition").textContent = shown.definition;
+  find(".definition").addEventListener("click", () => on.enlarge(index)); // where it is cut
   find(".text").title = [shown.name + (also ? ` (${also})` : ""), shown.definition].filter(Boolean).join(": ");
   find(".answers").setAttribute("aria-labelledby", name.id);
   for (const [at, input] of [...item.querySelectorAll("input")].entries()) {

@@ -438,6 +438,14 @@ class Store:
         """Return the number of golden pages, and the number of distinct true answers on them."""
         return self._database.read(golden.count_golden_pages)
 
+    def qualification_notes(self) -> list[str]:
+        """Return notes for the owner if golden pages are too few, or of one truth only, to judge raters."""
+        return self._database.read(golden.qualification_notes)
+
+    def golden_truths(self) -> dict[tuple[str, int], bool]:
+        """Return whether the truth is yes of each golden question, by image_id and class."""
+        return self._database.read(golden.golden_truths)
+
     def source(self) -> str:
         """Return the SHA-256 hash of the proposals."""
         return str(self._database.read(lambda c: settings.get_value(c, "source")))

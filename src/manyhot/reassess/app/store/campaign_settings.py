@@ -71,8 +71,9 @@ class CampaignSettings:
         Number of answers that a question needs before it can be decided; 0 means `raters`.
     show_label : bool
         Whether raters see the original label.
-    instructions, consent, contact : str
-        Texts for raters: how to answer, what they agree to before they begin, and whom they can ask.
+    title, instructions, consent, contact : str
+        Texts for raters: what the campaign is called if not like its folder, how to answer, what they agree
+        to before they begin, and whom they can ask.
     places : int
         Maximum number of raters who join through the link for a crowd; 0 for no limit.
     completion_code, completion_address : str
@@ -109,6 +110,7 @@ class CampaignSettings:
     )
     refine_from: int = _asks(0, "Answers before a decision", "0: the number of raters per question", 0, 1000)
     show_label: bool = _asks(False, "Show raters the original label", "this biases their answers")
+    title: str = _asks("", "Title", "shown on all pages; if empty, the name of the folder", 0, 100)
     instructions: str = _asks("", "Instructions", "shown on the first page and in the help (?)", 0, 20_000)
     consent: str = _asks("", "Consent", "raters agree to this text before they begin", 0, 10_000)
     contact: str = _asks("", "Contact", "how raters can reach you, such as a name and an address", 0, 500)

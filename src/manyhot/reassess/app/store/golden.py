@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from manyhot.errors import InputError
 from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.accounts import Rater, change
-from manyhot.reassess.app.store.campaign_settings import CampaignSettings
+from manyhot.reassess.app.store.campaign_settings import CampaignSettings, read_settings
 from manyhot.reassess.app.store.database import SECOND
 
 _VISITS = schema.visits
@@ -79,7 +79,28 @@ def count_golden_pages(connection: sa.Connection) -> tuple[int, int]:
     """Return the number of golden pages, and the number of distinct true answers on them."""
     pages = sa.select(sa.func.count()).select_from(_GOLDEN_PAGES)
     truths = sa.select(sa.func.count(sa.distinct(schema.golden.c.truth)))
-    return connection.execute(pages).scalar_one(), connection.execute(truths).scalar_one()
+    asked = truths.where(schema.golden.c.question_id.in_(_GOLDEN))
+    return connection.execute(pages).scalar_one(), connection.execute(asked).scalar_one()
+
+
+def qualification_notes(connection: sa.Connection) -> list[str]:
+    """Return notes for the owner if golden pages are too few, or of one truth only, to judge raters."""
+    qualify, (pages, truths) = read_settings(connection).qualify, count_golden_pages(connection)
+    notes = []
+    if 0 < pages < qualify:
+        there = f"{pages} golden page{'s' if pages > 1 else ''}"
+        notes.append(f"raters qualify on {there} instead of {qualify}: there are no more")
+    if qualify and truths == 1:
+        notes.append("all raters qualify, because all golden questions have the same true answer")
+    return notes
+
+
+def golden_truths(connection: sa.Connection) -> dict[tuple[str, int], bool]:
+    """Return whether the truth is yes of each golden question, by image_id and class."""
+    tables = schema.golden.join(schema.questions).join(schema.pages).join(schema.images)
+    columns = (schema.images.c.name, schema.questions.c.class_id, schema.golden.c.truth)
+    query = sa.select(*columns).select_from(tables)
+    return {(name, class_id): truth for name, class_id, truth in connection.execute(query)}
 
 
 def judge_rater(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool | None:

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from manyhot.classes import CLASS_ORDERS
 from manyhot.core.order_check import (
+    accuracy_by_chance,
     are_all_predicted,
     are_probabilities,
     constant_scores,
@@ -225,3 +228,46 @@ def test_logits_that_predict_every_class(weak):
     assert not are_all_predicted(above[:50])
     above[-1, 0] = 0
     assert not are_all_predicted(above)
+
+
+@pytest.fixture
+def lists():
+    """Label sets of 400 images over 50 classes, and lists of which 2 in 5 begin with a valid class."""
+    rng = np.random.default_rng(8)
+    hot = rng.random((400, 50)) < 0.03
+    hot[np.arange(400), rng.integers(50, size=400)] = True
+    top = np.argsort(rng.random((400, 50)), axis=1)[:, :3].astype(np.int32)
+    right = np.flatnonzero(rng.random(400) < 0.4)
+    top[right, 0] = hot[right].argmax(1)
+    return hot, top
+
+
+def listed(hot, top):
+    return replace(scored(hot, np.zeros(hot.shape, np.float32)), scores=None, top=top)
+
+
+def test_lists_that_are_related_to_the_labels_are_not_chance(lists):
+    hot, top = lists
+    assert accuracy_by_chance(listed(hot, top)) is None
+
+
+def test_lists_in_random_orders_are_chance(lists):
+    hot, top = lists
+    rng = np.random.default_rng(9)
+    found = []
+    for _ in range(100):
+        rows = top[rng.permutation(400)]
+        found.append(accuracy_by_chance(listed(hot, rows)))
+        assert found[-1] in (None, hot[np.arange(400), rows[:, 0]].mean())
+    assert found.count(None) < 5  # one in a hundred is expected, and five have a probability of 0.4 %
+
+
+def test_lists_of_few_images_or_with_scores_of_all_classes_are_not_tried(lists):
+    hot, top = (part[:99] for part in lists)
+    assert accuracy_by_chance(listed(hot, top[::-1])) is None
+    assert accuracy_by_chance(scored(lists[0], np.zeros(lists[0].shape, np.float32))) is None
+
+
+def test_one_class_for_all_images_is_chance(lists):
+    hot, _ = lists
+    assert accuracy_by_chance(listed(hot, np.full((400, 1), 7, np.int32))) == hot[:, 7].mean()

@@ -4,10 +4,10 @@ import pyarrow as pa
 import pytest
 
 from manyhot import describe, read_images, read_labels
-from manyhot.classes import from_keys
+from manyhot.classes import class_list, from_keys
 from manyhot.errors import InputError
 from manyhot.evaluate.describe import describe_tables
-from manyhot.tables import Labels
+from manyhot.tables import Labels, write
 from manyhot.tables.arrays import at_threshold, label_sets
 from proportions import proportion_ends
 
@@ -177,3 +177,17 @@ def test_other_thresholds(labels):
         "  where:   mine\n"
         "  allowed: a labels table with the column 'p'"
     )
+
+
+@pytest.mark.parametrize("class_hash", [class_list("imagenet1k").hash, "0123456789abcdef"])
+def test_a_folder_that_predict_wrote_needs_no_predictions(tmp_path, class_hash):
+    """Its images table names the class list of the labels; a list that is not built in has to be passed."""
+    table = pa.table({"image_id": ["a", "b"], "label": pa.array([3, 999], pa.int32())})
+    write(table, tmp_path / "images.parquet", "images", about={"classes": class_hash})
+    options = {}
+    if class_hash != class_list("imagenet1k").hash:
+        with pytest.raises(InputError, match="The number of classes is not known"):
+            describe(tmp_path)
+        options["classes"] = tmp_path / "keys.txt"
+        options["classes"].write_text("".join(f"k{i}\n" for i in range(1000)))
+    assert next(describe(tmp_path, **options).lines()).endswith(": 2 images, 2 labels")

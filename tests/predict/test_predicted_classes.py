@@ -1,6 +1,7 @@
 """A folder that predict wrote names its classes: later commands are not told them."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 import manyhot
-from manyhot.classes import from_keys
+from manyhot.classes import class_list, from_keys
 from manyhot.data.inputs import Reading, open_inputs, open_labels
 from manyhot.errors import InputError, MatchError
 from manyhot.formats import read_predictions
@@ -205,3 +206,35 @@ def test_the_option_also_names_the_outputs_that_imagenet_would(place):
     predict("photos", spec, out="named", engine="torch")
     found = read_predictions(f"named/{FILE}")
     assert found.class_list.keys[:2] == ("thing 0", "thing 1")
+
+
+@pytest.mark.parametrize(
+    ("folders", "options", "noted"),
+    [
+        (("0", "1", "11"), {}, True),
+        (("0", "1", "150"), {}, False),
+        (("0", "1", "11"), {"classes": "imagenet-r"}, False),
+        (("n01443537", "n01484850"), {}, False),
+    ],
+)
+def test_labels_that_are_numbers_of_other_classes_get_a_note(place, folders, options, noted):
+    """Labels of 12 classes are read as the first 12 of the model's 200, unless a class list is passed."""
+    for name in folders:
+        (place / "val" / name).mkdir(parents=True)
+        shutil.copy(place / "photos/0.png", place / "val" / name / f"of-{name}.png")
+    (place / "backbones_of_pets.py").write_text(
+        "import numpy as np\n"
+        "from manyhot.classes import class_list\n"
+        "from manyhot.predict.network import Network, Preprocessing\n"
+        "SEEN = Preprocessing((8, 8), (8, 8), mean=(0.0,) * 3, std=(1.0,) * 3)\n"
+        "def net():\n"
+        "    forward = lambda images: np.zeros((len(images), 200), np.float32)\n"
+        "    return Network('r', class_list('imagenet-r'), SEEN, forward=forward)\n"
+    )
+    found = predict("val", "python:backbones_of_pets:net", engine="own", **options)
+    names = class_list("imagenet-r").names
+    note = (
+        "the labels are numbers from 0 to 11, which are read as numbers of the 200 classes of imagenet-r, "
+        f"such as 0 for {names[0]}; if they number other classes, pass the list of these with `classes`"
+    )
+    assert [text for text in found.notes if "numbers" in text] == [note] * noted

@@ -107,6 +107,8 @@ _SAMPLE = 2_000
 
 _SHUFFLES, _ORDERS = 99, 5
 _FEWEST_POSITIVES = 5
+_CLEARLY = 3
+"""Factor over the agreement expected by chance from which predictions are related to the labels."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,32 @@ def relate(case: Case, class_orders: Mapping[str, Ints]) -> Relation | None:
     return Relation(own, by_chance, int(np.count_nonzero(tested)), order if explains else None)
 
 
+def accuracy_by_chance(case: Case) -> float | None:
+    """Return the share of valid top classes if lists of top classes are as random orders of the rows are.
+
+    Compared are the mean weights of the valid classes, 1 / rank. The return value is None if the weight is
+    higher than in 99 random orders of the rows, if there are scores of all classes, or too few images.
+    """
+    labelled = _labelled(case.labels)
+    if case.scores is not None or labelled is None:
+        return None
+    sets, top = case.labels.take(labelled), case.top[labelled]
+    weight = 1 / np.arange(1, top.shape[1] + 1)
+
+    def agreement(rows: Ints) -> float:
+        return float((sets.state_of(rows) == YES).mean(0) @ weight)
+
+    valid = np.bincount(sets.classes[sets.state == YES], minlength=sets.n_classes) / len(sets)
+    expected = np.where(top >= 0, valid[top], 0).mean(0) @ weight
+    own, rng = agreement(top), np.random.default_rng(0)
+    # Most models need no random orders.
+    if own > _CLEARLY * expected or own > max(
+        agreement(top[rng.permutation(len(sets))]) for _ in range(_SHUFFLES)
+    ):
+        return None
+    return float((sets.state_of(top[:, :1]) == YES).mean())
+
+
 def _best_order(standard: Floats32, sets: LabelSets, tested: Ints, rng: np.random.Generator) -> float:
     """Return the highest mean correlation of scores and labels over the orders of the columns.
 
@@ -248,13 +276,21 @@ def are_all_predicted(scores: AnyFloats | None) -> bool:
 
 def _sampled(case: Case) -> tuple[LabelSets, Floats32] | None:
     """Return the label sets and scores of a sample of the images; None if few, or if scores are infinite."""
-    labelled = np.flatnonzero(case.labels.size > 0)
-    if case.scores is None or len(labelled) < _FEW:
+    labelled = _labelled(case.labels)
+    if case.scores is None or labelled is None:
+        return None
+    scores = case.scores[labelled].astype(np.float32)
+    return (case.labels.take(labelled), scores) if np.isfinite(scores).all() else None
+
+
+def _labelled(labels: LabelSets) -> Ints | None:
+    """Return a sample of the images with valid classes; None if there are few."""
+    labelled = np.flatnonzero(labels.size > 0)
+    if len(labelled) < _FEW:
         return None
     if len(labelled) > _SAMPLE:
         labelled = np.sort(np.random.default_rng(0).choice(labelled, _SAMPLE, replace=False))
-    scores = case.scores[labelled].astype(np.float32)
-    return (case.labels.take(labelled), scores) if np.isfinite(scores).all() else None
+    return labelled
 
 
 def _standard(scores: Floats32) -> Floats32:

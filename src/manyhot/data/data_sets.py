@@ -33,7 +33,7 @@ from manyhot.formats import (
 from manyhot.formats.prediction_folders import prediction_files, unread_notes
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.run import Progress
-from manyhot.tables import Campaign, Images, Labels, Predictions
+from manyhot.tables import Campaign, Images, Labels, Predictions, metadata
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.campaign_folder import is_campaign, no_label_sets
 from manyhot.tables.labels import with_ids_like
@@ -106,7 +106,19 @@ class Source:
             raise no_label_sets(self.campaign.folder)
         assert self.images is not None
         images = Images(self.images.table, self.name)
-        return original_alone(images, self.classes, lambda: next(self.models()))
+        if self.classes is not None:
+            return single_labels(images, len(self.classes), self.classes.hash)
+        predicted = next(self.models(), None)
+        if predicted is not None and predicted.n_classes:
+            return single_labels(images, predicted.n_classes, predicted.class_hash)
+        labelled_over = class_list_of(metadata(images.table).get("classes", ""))
+        if labelled_over is None:
+            raise InputError(
+                "The number of classes is not known.",
+                where=self.name or None,
+                do="pass the class list as `classes`",
+            )
+        return single_labels(images, len(labelled_over), labelled_over.hash)
 
 
 def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
@@ -154,32 +166,6 @@ def no_such_data(name: PathLike) -> InputError:
         "in a file",
         do=f"did you mean {near[0]!r}?" if near else None,
     )
-
-
-def original_alone(images: Images, classes: ClassList | None, first: Callable[[], Predictions]) -> Labels:
-    """Return the original labels of images as label sets without ratings.
-
-    Parameters
-    ----------
-    classes : ClassList, optional
-    first : callable
-        Function that returns predictions. They determine the number of classes if there is no class list.
-
-    Raises
-    ------
-    InputError
-        If the number of classes is unknown. See also `manyhot.tables.arrays.single_labels`.
-    """
-    if classes is not None:
-        return single_labels(images, len(classes), classes.hash)
-    predicted = first()
-    if not predicted.n_classes:
-        raise InputError(
-            "The number of classes is not known.",
-            where=images.name or None,
-            do="pass the class list as `classes`",
-        )
-    return single_labels(images, predicted.n_classes, predicted.class_hash)
 
 
 def published_source(dataset: BenchmarkData, asked: Asked) -> Source:

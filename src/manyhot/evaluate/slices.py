@@ -19,6 +19,7 @@ from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList, class_list_of
 from manyhot.core.accuracy import tied_tops
 from manyhot.core.order_check import (
     ALL_PREDICTED,
+    accuracy_by_chance,
     are_all_predicted,
     are_probabilities,
     constant_scores,
@@ -317,6 +318,12 @@ def _order_doubts(case: Case) -> Iterator[str]:
             "the scores are no more closely related to the labels than if the images were in random order "
             f"(mean correlation {relation.correlation:.3f} over {relation.n_classes:,} classes): "
             f"{CHECK_ORDER}"
+        )
+    accuracy = accuracy_by_chance(case)
+    if accuracy is not None:
+        yield (
+            "the top classes agree with the labels no more than if the images were in random order (the "
+            f"first is valid on {accuracy:.1%} of them): {CHECK_ORDER}, and the class list"
         )
 
 

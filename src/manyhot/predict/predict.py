@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.errors import ManyhotError, UsageError
 from manyhot.formats import ClassNamesLike, open_class_list
@@ -194,14 +195,18 @@ def predict(
                 run.event("failures", {"model": outcome.model, "text": _failure(outcome)})
                 continue
             done.append(outcome)
-            for note in _unlabelled(source, done) if len(done) == 1 else ():
+            for note in _label_notes(source, done, class_list) if len(done) == 1 else ():
                 run.event("note", {"model": outcome.model, "text": note})
             run.event("done", {"model": outcome.model, "done": outcome})
     written = dict.fromkeys(path for one in done for path in one.files)
     # The tables that the models share come last.
     shared = [path for path in written if path in done[0].shared]
     notes = dict.fromkeys(
-        (*source.notes, *(note for one in done for note in one.notes), *_unlabelled(source, done))
+        (
+            *source.notes,
+            *(note for one in done for note in one.notes),
+            *_label_notes(source, done, class_list),
+        )
     )
     notes |= dict.fromkeys(_failure(FailedModel(*one)) for one in failed.items())
     written_last = (*(p for p in written if p not in shared), *shared)
@@ -239,20 +244,28 @@ def _sentences(names: Sequence[str], templates: PathLike | Sequence[str] | None)
     return {"templates": read_templates(templates)}
 
 
-def _unlabelled(source: ImageSource, done: Sequence[PredictedModel]) -> Iterator[str]:
-    """Yield a note if the images table that was written has no labels."""
+def _label_notes(
+    source: ImageSource, done: Sequence[PredictedModel], classes: ClassList | None
+) -> Iterator[str]:
+    """Yield a note if the images table that was written has no labels, or may have those of other classes."""
     import pyarrow.parquet as pq
 
-    written = {path for one in done for path in one.files}
-    if not any("label" not in pq.read_schema(p).names for p in written if p.name == IMAGES):
+    images = next((path for one in done for path in one.files if path.name == IMAGES), None)
+    if images is None:
+        return
+    is_labelled = "label" in pq.read_schema(images).names
+    small = list(_small_numbers(images)) if is_labelled and classes is None else []
+    if is_labelled and not small:
         return
     first = next((item.label for part in source.parts[:1] for item, _ in part.items()), None)
-    if first in (None, Path(source.uri).name):  # a folder without folders of classes
+    if is_labelled:
+        yield from small if str(first).isdigit() else ()
+    elif first in (None, Path(source.uri).name):  # a folder without folders of classes
         yield "the images have no labels; manyhot audit draws a sample of them for people to label"
     else:
         tables = [path for path in done[0].files if path.suffix == ".parquet"]
         own = (class_list_from_metadata(metadata(pq.read_schema(p)), p.name) for p in tables)
-        unnamed = any(classes is not None and are_numbers(classes.keys) for classes in own)
+        unnamed = any(known is not None and are_numbers(known.keys) for known in own)
         do = (
             "if the model predicts these classes, name them with `classes`, in the order of its outputs"
             if unnamed
@@ -261,6 +274,23 @@ def _unlabelled(source: ImageSource, done: Sequence[PredictedModel]) -> Iterator
         yield (
             f"the images have labels, such as {first}, but these are not "
             f"{'names' if unnamed else 'classes'} of the model and are not written; {do}"
+        )
+
+
+def _small_numbers(images: Path) -> Iterator[str]:
+    """Yield a note if labels that are numbers reach less than half of the model's classes."""
+    import pyarrow.parquet as pq
+    from pyarrow import compute as pc
+
+    table = pq.read_table(images, columns=["label"])
+    ends = pc.min_max(table["label"])
+    low, high = ends["min"].as_py(), ends["max"].as_py()
+    known = class_list_of(metadata(table).get("classes", ""))
+    if known is not None and high is not None and 2 * (high + 1) <= len(known):
+        yield (
+            f"the labels are numbers from {low} to {high}, which are read as numbers of the {len(known):,} "
+            f"classes of {known.name}, such as {low} for {known.names[low]}; if they number other classes, "
+            "pass the list of these with `classes`"
         )
 
 

@@ -155,6 +155,32 @@ def test_rankings_have_the_jackknife_over_clusters(metric, reference):
     assert expit((logit(row["hi"]) + logit(row["lo"])) / 2) == pytest.approx(value)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_cluster_with_many_of_the_images_and_classes_of_its_own_is_left_out_exactly(seed):
+    """Almost half of the images are of one of 36 cameras, which alone shows half of the classes."""
+    rng, n, n_classes = np.random.default_rng(seed), 600, 20
+    camera = np.where(np.arange(n) < 270, 0, 1 + np.arange(n) % 35)
+    label = np.where(camera == 0, rng.integers(0, 10, n), rng.integers(10, 20, n))
+    y = np.eye(n_classes, dtype=int)[label]
+    scores = rng.normal(size=(n, n_classes)) + 1.5 * y
+    found = manyhot.evaluate(
+        y, scores, clusters=camera, metrics=["map_macro"], reading=Reading(scores="logit")
+    )
+    (row,) = (r for r in found.results.to_pylist() if r["slice"] == "all")
+
+    def value(at):
+        seen = np.flatnonzero(y[at].any(0))
+        return np.mean([average_precision_score(y[at, c], scores[at, c]) for c in seen])
+
+    everything = value(np.arange(n))
+    assert row["value"] == pytest.approx(everything)
+    _, error, df = cluster_jackknife(camera, value)
+    half = t.ppf(0.975, df) * error / (everything * (1 - everything))
+    assert logit(row["hi"]) - logit(row["lo"]) == pytest.approx(2 * half, rel=0.05)
+    (note,) = (note.text for note in found.model_notes if "computed over 36 clusters" in note.text)
+    assert "; one of them has 45 % of the images, so intervals may be far too narrow or too wide" in note
+
+
 def test_map_resamples_draws_clusters():
     found, s = evaluate(metrics=["auroc_macro"], map_resamples=200), DATA.score["first"]
     row = rows(found, "auroc_macro")["first"]

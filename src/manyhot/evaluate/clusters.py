@@ -30,6 +30,9 @@ _LIKELY = re.compile(r"(patient|subject|person)s?([ _-]?(id|key|nr|no|num|number
 """Names of columns whose values are likely to be clusters."""
 
 _SHOWN = 5
+
+_DOMINANT = 0.25
+"""Share of the images from which a note names the largest cluster."""
 """Slices or classes in a note."""
 
 
@@ -132,6 +135,12 @@ def cluster_text(
     if n < FEWEST_CLUSTERS or few:
         where = f", such as {listed(few, _SHOWN)}" if few else ""
         text += f"; with fewer than {FEWEST_CLUSTERS} clusters{where}, intervals may be too narrow"
+    sizes = clusters.sizes(judged)
+    if n > 1 and sizes.max() > _DOMINANT * sizes.sum():
+        share = 100 * sizes.max() / sizes.sum()
+        text += (
+            f"; one of them has {share:.0f} % of the images, so intervals may be far too narrow or too wide"
+        )
     if exceptions := " and of ".join(by_image):
         text += f"; intervals of {exceptions} are still computed over images, and are too narrow"
     return text

@@ -169,7 +169,7 @@ class PooledValue:
         value, r = estimate.value(inside) if n else float("nan"), options.map_resamples if may_draw else 0
         changes, reason = _left_out(estimate, inside, value) if options.resamples else (np.empty(0), "")
         if clusters is not None and len(changes):
-            changes = clusters.summed(changes, estimate.scored & inside)
+            changes = _without_clusters(estimate, inside, value, changes, clusters)
         ends = jackknife_interval(value, changes, scale=scale)
         doubts = [reason or UNVARYING] if len(changes) and np.isnan(ends[0]) else []
         interval = "" if np.isnan(ends[0]) else "jackknife"
@@ -193,6 +193,31 @@ def _drawn(
     if clusters is None:
         return draw_counts(len(inside), resamples, rng), int(np.count_nonzero(inside))
     return draw_counts(clusters.n, resamples, rng)[:, clusters.number], clusters.count(inside)
+
+
+LARGE_CLUSTER = 0.1
+"""Share of the images from which the value without a cluster is computed instead of estimated."""
+
+
+def _without_clusters(
+    estimate: Pooled,
+    inside: npt.NDArray[np.bool_],
+    value: float,
+    changes: npt.NDArray[np.float64],
+    clusters: Clusters,
+) -> npt.NDArray[np.float64]:
+    """Return the change if each cluster is left out, from the changes of single images.
+
+    Added up over a large part of the images, these are far from the change, such as if all images of some
+    classes are in one cluster.
+    """
+    scored = estimate.scored & inside
+    by_cluster, sizes = clusters.summed(changes, scored), clusters.sizes(scored)
+    counted = np.flatnonzero(sizes)
+    for i in np.flatnonzero(sizes[counted] > LARGE_CLUSTER * len(changes)):
+        if not np.isnan(by_cluster[i]):
+            by_cluster[i] = estimate.value(inside & (clusters.number != counted[i])) - value
+    return by_cluster
 
 
 def _left_out(

@@ -26,7 +26,7 @@ from manyhot.evaluate.compared_pairs import DRAWN_IMAGES, ComparedPairs
 from manyhot.tables import End, ModelValue, Results, list_matrix, schema
 from manyhot.tables.definitions import COUNT, FLAG, ITS, REAL, TEXT, bounds, declare_table, interval
 from manyhot.tables.frames import null_if_nan
-from manyhot.tables.result_tables import accuracies
+from manyhot.tables.result_tables import END, accuracies, at_end
 
 SCALES = ("plain", "logit", "probit")
 """Scales on which lines are fitted."""
@@ -124,10 +124,6 @@ declare_table(
 )
 
 
-END = ("dataset", "metric", "slice")
-"""Columns that name a place where models have values."""
-
-
 class Comparer:
     """Compares pairs of places, and collects the rows of the tables of the comparison.
 
@@ -149,7 +145,7 @@ class Comparer:
         """The pairs table of each end."""
         table = self.results.pairs
         ends = dict.fromkeys(zip(*(table[c].to_pylist() for c in END), strict=True)) if len(table) else {}
-        return {end: _where(table, end) for end in ends}
+        return {end: at_end(table, end) for end in ends}
 
     def add(self, x: End, y: End) -> None:
         """Compare the models that have a value at both places."""
@@ -356,13 +352,6 @@ def _line_columns(line: FittedLine) -> dict[str, Any]:
         "n": line.n,
         "n_families": line.n_families,
     }
-
-
-def _where(table: pa.Table, end: End) -> pa.Table:
-    mask = pc.equal(table[END[0]], end[0])
-    for column, value in zip(END[1:], end[1:], strict=True):
-        mask = pc.and_(mask, pc.equal(table[column], value))
-    return table.filter(mask)
 
 
 def p_matrix(pairs: pa.Table, models: Sequence[str]) -> Floats:

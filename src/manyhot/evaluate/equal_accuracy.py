@@ -25,11 +25,11 @@ from manyhot.core.equal_accuracy import (
     shared_models,
 )
 from manyhot.errors import InputError, MatchError, UsageError, first_names
-from manyhot.evaluate.drops import END, END_COLUMNS
+from manyhot.evaluate.drops import END_COLUMNS
 from manyhot.formats.writing import PathLike
 from manyhot.tables import End, Results, Row, one_chunk, schema
 from manyhot.tables.definitions import COUNT, REAL, TEXT, declare_table, interval
-from manyhot.tables.result_tables import accuracies
+from manyhot.tables.result_tables import END, accuracies
 
 BY_ARGUMENT = "results"
 """The value of `groups` for which each of two arguments is a group."""

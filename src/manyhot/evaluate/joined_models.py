@@ -16,12 +16,12 @@ from pyarrow import compute as pc
 from manyhot.core.model_pairs import holm
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.compared_pairs import ALL_PAIRS, JUDGED_ON, KEY, NO_PAIRS, ComparedPairs, joined_about
-from manyhot.evaluate.drops import END
 from manyhot.evaluate.result_rows import Note, pairs_table
 from manyhot.evaluate.sampled_pairs import SampledPairs
 from manyhot.evaluate.slices import ALL
 from manyhot.tables import End, ModelValue, Results, one_chunk
 from manyhot.tables.frames import with_column
+from manyhot.tables.result_tables import END
 
 _SAME = 1e-6
 """Relative difference up to which two values are the same: intervals are computed from float32."""

@@ -18,12 +18,13 @@ from manyhot.console import table_lines
 from manyhot.core.model_pairs import holm
 from manyhot.errors import InputError, UsageError, first_names
 from manyhot.evaluate.compared_pairs import ComparedPairs
-from manyhot.evaluate.ranks import at_end, image_groups, leading_metric, shown_metrics
+from manyhot.evaluate.ranks import image_groups, leading_metric, shown_metrics
 from manyhot.evaluate.slices import ALL
 from manyhot.evaluate.terminal import spaced
 from manyhot.report.text import Metric, metrics_of
 from manyhot.tables import End, ModelValue, Results
 from manyhot.tables.frames import null_if_nan
+from manyhot.tables.result_tables import at_end
 
 NOISE = 0.05
 """Minimum p, after Holm's correction, for a model to be within noise of the best."""

@@ -8,7 +8,6 @@ correction. Nor are rated images a random sample: ReaL asked about those on whic
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import re
@@ -27,7 +26,7 @@ from manyhot.evaluate.drops import BEYOND_NOISE
 from manyhot.report.text import metrics_of
 from manyhot.tables import End, ModelValue, Results, one_chunk, schema
 from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table
-from manyhot.tables.result_tables import accuracies, headline
+from manyhot.tables.result_tables import accuracies, at_end, headline
 
 
 def shown_metrics(results: Results, dataset: str = "", models: Collection[str] | None = None) -> list[str]:
@@ -263,13 +262,6 @@ def _best_ranks(
     a, b = a[apart], b[apart]
     worse = np.where(cost[a] > cost[b], a, b)
     return [1 + int(n) for n in np.bincount(worse, minlength=len(models))]
-
-
-def at_end(table: pa.Table, end: End) -> pa.Table:
-    """Return the rows of a table of values or pairs on a data set, under a metric and on a slice."""
-    columns = zip(("dataset", "metric", "slice"), end, strict=True)
-    at = (pc.equal(table[column], name) for column, name in columns)
-    return table.filter(functools.reduce(pc.and_, at))
 
 
 def _models_columns(results: Results, models: list[str]) -> dict[str, pa.Array]:

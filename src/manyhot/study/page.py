@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +78,8 @@ def write_study_page(
         "title": study.title,
         "question": study.question,
         "warning": _SMOKE if smoke else "",
-        "verdicts": [v for v, main in verdicts if main],
-        "further": [v for v, main in verdicts if not main],
+        "verdicts": [v for v in verdicts if v["main"]],
+        "further": [v for v in verdicts if not v["main"]],
         "rule": RULE,
         "about": list(filter(None, (study.about, _compute(study, runs)))),
         "setup": {
@@ -111,7 +110,8 @@ _SMOKE = "This was a smoke run with the smallest possible settings. Its numbers 
 
 def _page_verdicts(
     study: Study, effects: Sequence[EffectRow], metrics: Mapping[str, StudyMetric]
-) -> list[tuple[PageVerdict, bool]]:
+) -> list[dict[str, Any]]:
+    """Return the name, sentence and evidence of each verdict, its kind, and whether its claim is main."""
     found = []
     for claim in study.claims:
         rows = [r for r in effects if r["claim"] == claim.name]
@@ -122,7 +122,8 @@ def _page_verdicts(
         tone = kind.removesuffix(PERHAPS_LITTLE).replace(" ", "-")
         if kind not in _VERDICT_NAMES and claim.called != BETTER_WORSE:
             tone = "told"
-        found.append((PageVerdict(tone, _word(claim, kind), text, told and f"({told})"), claim.main))
+        said = {"word": _word(claim, kind), "sentence": text, "evidence": told and f"({told})"}
+        found.append({"kind": tone, "main": claim.main, **said})
     return found
 
 
@@ -296,16 +297,6 @@ def _not_run(undone: Sequence[Undone]) -> list[str]:
     for one in undone:
         reasons.setdefault((one.step, one.reason), []).append(one.what)
     return [f"{listed(names, 6)}: {step}: {reason}" for (step, reason), names in reasons.items()]
-
-
-@dataclass(frozen=True)
-class PageVerdict:
-    """A verdict: its kind, its name, its sentence, and its evidence."""
-
-    kind: str
-    word: str
-    sentence: str
-    evidence: str
 
 
 def _draw(

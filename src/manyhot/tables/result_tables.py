@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,15 @@ from manyhot.tables.schemas import check, metadata, read, schema
 
 End = tuple[str, str, str]
 """One end of a comparison: data set, metric and slice."""
+
+END = ("dataset", "metric", "slice")
+"""The columns of an end."""
+
+
+def at_end(table: pa.Table, end: End) -> pa.Table:
+    """Return the rows of a table of values or pairs on a data set, under a metric and on a slice."""
+    masks = (pc.equal(table[column], value) for column, value in zip(END, end, strict=True))
+    return table.filter(reduce(pc.and_, masks))
 
 
 class ModelValue(NamedTuple):

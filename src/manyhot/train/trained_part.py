@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,12 +35,8 @@ ValidationLogits = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 """Logits of shape (n, C), and which images could be decoded."""
 
 
-class Validator(Protocol):
-    """Computes the logits of the validation images."""
-
-    def __call__(self, module: Any) -> ValidationLogits:
-        """Return the logits of a network."""
-        ...
+Validator = Callable[[Any], ValidationLogits]
+"""Computes the logits of a network for the validation images."""
 
 
 @dataclass(eq=False)

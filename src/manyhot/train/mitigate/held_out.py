@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -294,27 +294,20 @@ def _margin(p: Floats, main: int, best: bool) -> Floats:
     return np.asarray(np.log(p[:, main]) - np.log(other))
 
 
-@dataclass
-class MitigationRows:
-    """Collects the rows of a data set."""
-
-    n: int
-    rows: list[Row] = field(default_factory=list)
-
-    def add(
-        self,
-        columns: dict[str, Any],
-        measured: Mapping[str, HeldOutMetric],
-        untreated: Mapping[str, HeldOutMetric] | None,
-    ) -> None:
-        """Add the metrics of a head, and their differences from the metrics of the untreated head."""
-        for metric, m in measured.items():
-            row = columns | {"metric": metric, "n": m.estimated.n}
-            row |= {"value": m.estimated.value, "lo": m.estimated.lo, "hi": m.estimated.hi}
-            row["n_skipped"] = self.n - m.estimated.n
-            if untreated is not None and metric in untreated:
-                row["change"], row["change_lo"], row["change_hi"] = m.less(untreated[metric])
-            self.rows.append({k: None if v != v else v for k, v in row.items()})
+def mitigation_rows(
+    columns: dict[str, Any],
+    n: int,
+    measured: Mapping[str, HeldOutMetric],
+    untreated: Mapping[str, HeldOutMetric] | None,
+) -> Iterator[Row]:
+    """Yield the metrics of a head on n images, and their differences from those of the untreated head."""
+    for metric, m in measured.items():
+        row = columns | {"metric": metric, "n": m.estimated.n}
+        row |= {"value": m.estimated.value, "lo": m.estimated.lo, "hi": m.estimated.hi}
+        row["n_skipped"] = n - m.estimated.n
+        if untreated is not None and metric in untreated:
+            row["change"], row["change_lo"], row["change_hi"] = m.less(untreated[metric])
+        yield {k: None if v != v else v for k, v in row.items()}
 
 
 Pair = tuple[int, int]

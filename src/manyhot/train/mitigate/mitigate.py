@@ -45,8 +45,8 @@ from manyhot.train.mitigate.held_out import (
     HeldOutImages,
     HeldOutMetric,
     MitigationLabels,
-    MitigationRows,
     Pair,
+    mitigation_rows,
     states_and_labels,
 )
 from manyhot.train.mitigate.mitigation_result import (
@@ -299,8 +299,7 @@ def _judged(
     about: dict[str, Any],
 ) -> tuple[list[Row], list[str], list[Compared]]:
     """Fit heads of all pairs, losses and treatments, save them, and return metrics, notes and pictures."""
-    known, rows, notes = images.labels, MitigationRows(int(images.labels.held.sum())), list[str]()
-    compared: list[Compared] = []
+    known, rows, notes, compared = images.labels, list[Row](), list[str](), list[Compared]()
     for pair in pairs:
         treatments = fitter.treatments(pairs, pair)
         notes.append(fitter.added(pair, fitter.capped)[1])
@@ -308,7 +307,7 @@ def _judged(
         of = dict(zip(("main", "companion", "main_name", "companion_name"), (*pair, *names), strict=True))
         for loss in losses:
             untreated: dict[str, dict[str, HeldOutMetric]] = {}
-            made, first = dict[str, Head](), len(rows.rows)
+            made, first = dict[str, Head](), len(rows)
             for treatment, head in fitter.heads(loss, treatments):
                 stem = _stem(loss, treatment, [known.classes.keys[c] for c in pair])
                 save(head, stem)
@@ -319,9 +318,10 @@ def _judged(
                 pasted = added is not None and bool(added.pasted)
                 named |= _verdict(fitter, pair, measured, untreated.get(base_of(treatment)), pasted)
                 named["head"] = f"heads/{stem}.safetensors"
-                rows.add(about | of | named, measured, next(iter(untreated.values()), None))
+                before = next(iter(untreated.values()), None)
+                rows += mitigation_rows(about | of | named, int(known.held.sum()), measured, before)
                 untreated.setdefault(base_of(treatment), measured)
-            if best := best_treatment(rows.rows[first:]):
+            if best := best_treatment(rows[first:]):
                 start = made[base_of(best)]
                 compared.append(Compared(pair, f"{about['model']}, {loss}", best, start, made[best]))
     if "sigmoid" in losses and (n := fitter.one_sided):
@@ -329,7 +329,7 @@ def _judged(
             f"no head is fitted to label sets, because they never record {n:,} of the classes as absent; "
             "heads are fitted to original labels"
         )
-    return [*rows.rows], [*notes, *surplus_notes(fitter.surpluses)], compared
+    return rows, [*notes, *surplus_notes(fitter.surpluses)], compared
 
 
 def _verdict(

@@ -72,9 +72,7 @@ SEEN = {
 
 def draw_saturation(frames: Frames) -> list[Figure]:
     """Return the figures of the section."""
-    drawn: list[Figure | None] = []
-    for dataset in frames.datasets:
-        drawn.append(real_by_top1(frames, dataset))
+    drawn = [real_by_top1(frames, dataset) for dataset in frames.datasets]
     drawn += [label_errors(frames, dataset) for dataset in frames.datasets]
     for dataset in frames.datasets[:1]:
         drawn += [by_parameters(frames, dataset), by_groups(frames, dataset)]

@@ -117,7 +117,7 @@ def effect(lo, hi, **given):
         "error_images": 0,
         "df": 4,
     }
-    return Effect(**{**values, "error_seeds": 1, "n_seeds": 3, "n_cells": 1, **given})
+    return Effect(**{**values, "error_seeds": 1, "n_seeds": 3, **given})
 
 
 LITTLE = ", perhaps by less than matters"

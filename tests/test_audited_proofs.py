@@ -65,7 +65,7 @@ def drawn():
 
 def estimate_of(value, error):
     n = np.full(len(value), 60.0)
-    return AuditedEstimate(value, error, n, np.ones(len(value)), np.zeros(len(value)), value, 500)
+    return AuditedEstimate(value, error, n, np.ones(len(value)), np.zeros(len(value)), value)
 
 
 def test_the_order_of_models_is_compared_by_kendalls_tau(drawn):

@@ -70,7 +70,7 @@ def test_sizes_are_kept_and_every_image_has_a_chance(prefer, m):
     made = design_by_models(prefer, best, 60, confidence)
     p = made.design.probability
     assert 0 < p.min() <= p.max() <= 1
-    assert made.design.n == 60
+    assert made.design.n_by_stratum.sum() == 60
     assert (made.design.stratum is None) is (made.names() is None)
     sample = made.design.draw(np.random.default_rng(0))
     assert len(sample) == 60

@@ -27,7 +27,7 @@ def test_one_cell_without_replicates_is_the_paired_t_test():
     interval = wanted.confidence_interval(0.95)
     assert found.p == pytest.approx(wanted.pvalue)
     assert (found.lo, found.hi) == pytest.approx(tuple(interval))
-    assert (found.df, found.n_seeds, found.n_cells) == (pytest.approx(4), 5, 1)
+    assert (found.df, found.n_seeds) == (pytest.approx(4), 5)
     assert found.error_seeds == pytest.approx(stats.sem(a - b))
     assert found.error_images == 0
 
@@ -117,7 +117,7 @@ def effect(lo, hi, **given):
         "error_images": 0,
         "df": 4,
     }
-    return Effect(**{**values, "error_seeds": 1, "n_seeds": 3, "n_cells": 1, **given})
+    return Effect(**{**values, "error_seeds": 1, "n_seeds": 3, **given})
 
 
 LITTLE = ", perhaps by less than matters"

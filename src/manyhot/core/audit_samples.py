@@ -102,11 +102,6 @@ class AuditDesign:
         """The number of audited images in each stratum, shape (H,)."""
         return np.rint(np.bincount(self.places, self.probability)).astype(np.intp)
 
-    @cached_property
-    def n(self) -> int:
-        """The number of audited images."""
-        return int(self.n_by_stratum.sum())
-
     def draw(self, rng: np.random.Generator) -> AuditSample:
         """Draw a sample with its images in random order."""
         images = self.systematic(rng.permutation(len(self)), rng.random(len(self.n_by_stratum)))

@@ -257,8 +257,6 @@ class AuditedEstimate:
         divided by the variance.
     alone : ndarray of float64, shape (M,)
         The values computed from the proposed label sets alone.
-    n : int
-        Number of audited images.
     n_left : int
         Number of images that are not audited; 0 if errors refer to a population with further images.
     checked : bool
@@ -277,7 +275,6 @@ class AuditedEstimate:
     power: Floats
     heaviest: Floats
     alone: Floats
-    n: int
     n_left: int = 0
     checked: bool = True
     sample_df: Floats | None = None
@@ -392,9 +389,7 @@ def estimate(
         heaviest = np.zeros(len(heaviest))
     value = values.base + weight * values.mean + weighted
     n_left = 0 if population else len(sample.design) - len(sample)
-    return AuditedEstimate(
-        value, np.sqrt(total), df, weight, heaviest, values.alone, len(sample), n_left, reserve is None
-    )
+    return AuditedEstimate(value, np.sqrt(total), df, weight, heaviest, values.alone, n_left, reserve is None)
 
 
 def reserve_of(size: Floats, members: Bools, sample: AuditSample, *, population: bool = False) -> Floats:

@@ -68,10 +68,6 @@ class Tail:
     def __len__(self) -> int:
         return len(self.other)
 
-    def take(self, images: Ints) -> Tail:
-        """Return the tail of the selected images."""
-        return Tail(self.listed[images], self.other[images], self.n_other[images])
-
 
 def calibrated(tail: Tail, temperature: float) -> tuple[Floats, Floats]:
     """Return the probability at T of each listed class, shape (n, k), and of each other class, shape (n, 1).

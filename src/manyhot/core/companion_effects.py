@@ -351,15 +351,12 @@ class BalancePlan:
         Number of altered images to add to each of two splits. If objects are removed, the two splits are the
         images with only the class and with only the companion. If the companion is added, they are the images
         with both and with only the companion.
-    uncapped : float
-        The number without caps, at which the two classes would be independent.
     before, after : float
         The companion's share of the images with the class minus its share of the images without it.
     """
 
     adds: bool
     amount: float
-    uncapped: float
     before: float
     after: float
 
@@ -400,7 +397,7 @@ def plan(
     if math.isinf(amount):
         amount = 0.0
     to = (b + amount, m, s + amount, n) if adds else (b, m + amount, s + amount, n)
-    return BalancePlan(adds, amount, solution, dependence((b, m, s, n)), dependence(to))
+    return BalancePlan(adds, amount, dependence((b, m, s, n)), dependence(to))
 
 
 def balanced_amounts(

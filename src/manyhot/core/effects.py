@@ -79,8 +79,8 @@ class Effect:
         replicates.
     df : float
         Degrees of freedom.
-    n_seeds, n_cells : int
-        Total number of seeds, and number of cells.
+    n_seeds : int
+        Total number of seeds.
     """
 
     value: float
@@ -93,7 +93,6 @@ class Effect:
     error_images: float
     df: float
     n_seeds: int
-    n_cells: int
 
 
 class Variance(NamedTuple):
@@ -159,7 +158,6 @@ def effect_of(cells: Sequence[SeedValues], over_images: Variance | None = None) 
         float(np.sqrt(over_images.variance)),
         df,
         len(seeds),
-        len(cells),
     )
 
 

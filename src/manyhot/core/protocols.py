@@ -7,7 +7,7 @@ sets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -338,8 +338,3 @@ def without_noise(value: Floats, samples: Floats) -> tuple[Floats, Floats]:
     """
     added = samples.mean(axis=1) - value
     return np.maximum(value - added, 0), np.maximum(samples - 2 * added[:, None], 0)
-
-
-def ordered_pairs(n: int) -> Iterator[tuple[int, int]]:
-    """Yield every ordered pair of n numbers."""
-    yield from ((a, b) for a in range(n) for b in range(n) if a != b)

@@ -78,15 +78,11 @@ def is_share(ratio: Ratio) -> bool:
     return ratio.num.dtype == bool and ratio.den.dtype == bool and ratio.stratum is None
 
 
-def ratio_interval(
-    ratio: Ratio, inside: Bools | None = None, *, scale: Scale = "logit"
-) -> tuple[float, float]:
-    """Return the interval of a ratio, or of a mean over strata, on some images; NaN if there is none.
+def ratio_interval(ratio: Ratio, *, scale: Scale = "logit") -> tuple[float, float]:
+    """Return the interval of a ratio, or of a mean over strata; NaN if there is none.
 
     Parameters
     ----------
-    inside : ndarray of bool, shape (n,), optional
-        The images of a slice; all images by default.
     scale
         As in `manyhot.core.jackknife.jackknife_ends`; ignored for a share of images.
 
@@ -97,8 +93,7 @@ def ratio_interval(
     in all strata are correct, there is no jackknife interval. On the log scale, for skewed values such as the
     cross-entropy, there is no interval with fewer than `FEWEST_CASES` images.
     """
-    masks = (np.ones(len(ratio.num), bool) if inside is None else inside)[None]
-    (lo,), (hi,) = ratio_intervals(ratio, masks, scale=scale)
+    (lo,), (hi,) = ratio_intervals(ratio, np.ones((1, len(ratio.num)), bool), scale=scale)
     return float(lo), float(hi)
 
 
@@ -221,23 +216,17 @@ def sampled_intervals(
     return ends[:, 0], ends[:, 1]
 
 
-def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:
+def changes_without(ratio: Ratio) -> Floats:
     """Return, for each scored image, the change in a ratio if the image is left out, shape (m,).
-
-    Parameters
-    ----------
-    inside : ndarray of bool, shape (n,), optional
-        The images of a slice; all images by default.
 
     Notes
     -----
     Leaving out the only image of a stratum removes the stratum from the mean. If an image is the only one
     that is counted, its change is NaN.
     """
-    scored = ratio.scored if inside is None else ratio.scored & inside
-    stratum = np.zeros(len(scored), np.intp) if ratio.stratum is None else ratio.stratum
-    num, den = _floats(ratio, scored)
-    _, (changes,) = _values_and_changes(num, den, stratum[scored], np.ones((1, len(num))))
+    num, den = _floats(ratio, ratio.scored)
+    stratum = np.zeros(len(num), np.intp) if ratio.stratum is None else ratio.stratum[ratio.scored]
+    _, (changes,) = _values_and_changes(num, den, stratum, np.ones((1, len(num))))
     return np.asarray(changes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 
 import numpy as np
 from numpy import typing as npt
@@ -21,7 +22,6 @@ from manyhot.core.protocols import (
     SetOverlap,
     SharedAnswers,
     missed_beside,
-    ordered_pairs,
     records_noes,
     states_by_other,
     swaps_between,
@@ -79,7 +79,7 @@ class ProtocolTables:
             measures = [*_rater_rows(part)] if name == "all" else []
             if len(part.sets) == 2:
                 measures = [*_relation_rows(part), *measures]
-                for pair in ordered_pairs(2):
+                for pair in permutations(range(2), 2):
                     self.rows["protocol_missing"] += [{**of, **row} for row in _missing_rows(part, *pair)]
                 if name == "all":
                     self.rows["protocol_pairs"] += [
@@ -217,7 +217,7 @@ def _rater_rows(part: ProtocolGroup) -> Iterator[Row]:
 def _pair_rows(part: ProtocolGroup, classes: ClassList | None) -> Iterator[Row]:
     """Yield the most frequent pairs of a label that one protocol misses, and a label that it has."""
     name = classes.names.__getitem__ if classes else str
-    for a, b in ordered_pairs(2):
+    for a, b in permutations(range(2), 2):
         found = missed_beside(part.sets[a], part.sets[b])
         for missed, beside, images in zip(*(column.tolist() for column in found), strict=True):
             yield {
@@ -242,7 +242,7 @@ def _accuracy_rows(right: RightBy, names: Sequence[str], models: Sequence[str]) 
 
 
 def _error_rows(right: RightBy, names: Sequence[str], models: Sequence[str]) -> Iterator[Row]:
-    for a, b in ordered_pairs(len(names)):
+    for a, b in permutations(range(len(names)), 2):
         shares, samples = right.errors_right_by(a, b)
         apart, moved = right.values[b] - right.values[a], right.samples[b] - right.samples[a]
         errors = right.n * (1 - right.values[a])
@@ -275,7 +275,7 @@ def _interval_of(name: str, value: float, ends: tuple[float | None, float | None
 
 def _rank_rows(right: RightBy, names: Sequence[str], models: Sequence[str]) -> Iterator[Row]:
     families = Families.of([family_of(model) for model in models])
-    for a, b in ordered_pairs(len(names)):
+    for a, b in permutations(range(len(names)), 2):
         if a > b or len(models) < 2:
             continue
         samples = (right.samples[a], right.samples[b]) if right.resamples else (None, None)
@@ -294,7 +294,7 @@ def _rank_rows(right: RightBy, names: Sequence[str], models: Sequence[str]) -> I
 
 
 def _swap_rows(right: RightBy, names: Sequence[str], models: Sequence[str]) -> Iterator[Row]:
-    for a, b in ordered_pairs(len(names)):
+    for a, b in permutations(range(len(names)), 2):
         if a > b:
             continue
         swaps = swaps_between(right, a, b)

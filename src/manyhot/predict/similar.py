@@ -158,7 +158,7 @@ def _search(
         class_ids = asked[query, place].astype(np.int64)
         pairs = np.stack([query, class_ids], axis=1)
         found = nearest_by_class(queries.vectors, pairs, index.vectors, labels, k, own=own, progress=progress)
-        notes = _class_notes(queries, labels, pairs, own, found)
+        notes = _class_notes(queries, labels, pairs, found)
     table = _table(index, queries, query, class_ids, found)
     n_empty = int(np.count_nonzero(found.rows[:, 0] == NOBODY))
     return Similar(table, len(queries), n_empty, notes=(*notes, *_blank_notes(index, queries, found)))
@@ -181,9 +181,7 @@ def _table(
     )
 
 
-def _class_notes(
-    queries: Embedded, labels: ClassIds, pairs: ClassIds, own: ClassIds, neighbours: Neighbours
-) -> list[str]:
+def _class_notes(queries: Embedded, labels: ClassIds, pairs: ClassIds, neighbours: Neighbours) -> list[str]:
     notes = []
     without = len(queries) - len(np.unique(pairs[:, 0]))
     if without:

@@ -15,7 +15,7 @@ from manyhot.classes import ClassList
 from manyhot.core.array_types import AnyFloats
 from manyhot.core.uncertainty import Average, member_probabilities
 from manyhot.errors import InputError
-from manyhot.predict.engines import Engine, EngineOptions, build_engine, installed, scores_of
+from manyhot.predict.engines import Engine, EngineOptions, build_engine, installed, score_images
 from manyhot.predict.network import Bytes, Float32Array, Network
 from manyhot.registry import register
 
@@ -213,7 +213,7 @@ def _engine(network: Network, *, features: bool = False) -> Engine:
 
 
 def _alone(engine: Engine) -> Scorer:
-    return lambda images, _: scores_of(engine, images)
+    return lambda images, _: score_images(engine, images)
 
 
 def _on_backbone(key: Hashable, engine: Engine, network: Network) -> Scorer:

@@ -14,4 +14,4 @@ from manyhot.predict.engines.engine import build_engine as build_engine
 from manyhot.predict.engines.engine import check_outputs as check_outputs
 from manyhot.predict.engines.engine import installed as installed
 from manyhot.predict.engines.engine import precision_of as precision_of
-from manyhot.predict.engines.engine import scores_of as scores_of
+from manyhot.predict.engines.engine import score_images as score_images

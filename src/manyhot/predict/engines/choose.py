@@ -23,7 +23,7 @@ from manyhot.predict.engines.engine import (
     EnginePrecision,
     build_engine,
     installed,
-    scores_of,
+    score_images,
 )
 from manyhot.predict.model_code import failures_of
 from manyhot.predict.network import Bytes, Float32Array, Network
@@ -144,7 +144,7 @@ def choose_engine(
             return short
         reference = None
         if network.module is not None:
-            reference = scores_of(made("torch", EnginePrecision.f32), images)
+            reference = score_images(made("torch", EnginePrecision.f32), images)
         if name != "auto":
             return _single(made(name), images, reference)
         return _fastest(made, network, images, reference, n)
@@ -271,7 +271,7 @@ def _compared(engine: Engine, images: Bytes, reference: Float32Array | None, sta
         return Trial(engine.name, NAN, None, None, startup)
     if engine.name == "torch" and engine.precision is EnginePrecision.f32:  # the reference
         return Trial(engine.name, NAN, 0.0, 0.0, startup)
-    out = scores_of(engine, images)
+    out = score_images(engine, images)
     difference = float(np.abs(out - reference).max())
     disagreement = float((out.argmax(1) != reference.argmax(1)).mean())
     return Trial(engine.name, NAN, difference, disagreement, startup)

@@ -199,7 +199,7 @@ class _Own:
         return scores, information
 
 
-def scores_of(engine: Engine, images: Bytes) -> Float32Array:
+def score_images(engine: Engine, images: Bytes) -> Float32Array:
     """Return the scores of any number of images."""
     parts = range(0, len(images), engine.batch)
     return np.concatenate([engine(images[i : i + engine.batch])[0] for i in parts])

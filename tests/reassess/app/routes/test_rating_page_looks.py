@@ -258,6 +258,7 @@ def test_the_hint_covers_nothing(campaign, visit, options):
         ann.page.locator(s).first.bounding_box() for s in ("#hint", "#frame", ".row", ".actions")
     )
     assert ann.page.locator("#hint").evaluate(UNCOVERED)
+    assert options is DESK or image["y"] + image["height"] <= last["y"]
     for other in (image, first, last):
         beside = hint["x"] + hint["width"] <= other["x"] or other["x"] + other["width"] <= hint["x"]
         assert beside or hint["y"] + hint["height"] <= other["y"] or other["y"] + other["height"] <= hint["y"]

@@ -1,6 +1,6 @@
 """The golden pages that come first are not got around by skipping them."""
 
-from manyhot.reassess.app.store import NewRemark
+from manyhot.reassess.app.store import CampaignSettings, ImageQuestions, NewRemark, Store
 from stores import NO, YES, answer, filled, key, rater
 
 
@@ -58,6 +58,23 @@ def test_each_rater_has_an_order_of_golden_pages(url):
     assert len(set(first)) > 3  # of 1,320 orders, six are hardly ever the same
     ann = rater(store, "ann")
     assert [v.page for v in store.queue(ann).visits] == [v.page for v in store.queue(ann).visits]
+    store.close()
+
+
+def test_who_always_says_no_does_not_qualify_on_pages_without_a_yes(url):
+    """Of eight golden pages, one has a class that is there: two at random hardly ever include it."""
+    store = Store(url)
+    asked = [ImageQuestions(f"golden{n}", "", 0, (0,), {0: n == 0}) for n in range(8)]
+    store.fill([*asked, ImageQuestions("a", "", 0, (0,))], [], CampaignSettings(raters=9, qualify=2), "x")
+    for name in "abcdef":
+        who = rater(store, name)
+        visits = store.queue(who).visits
+        assert "golden0" in [visit.name for visit in visits]
+        assert len(visits) == 2
+        for visit in visits:
+            answer(store, who, visit, value=NO)
+        assert store.queue(who).reason == "stopped"
+        assert qualified(store, name) is False
     store.close()
 
 

@@ -152,12 +152,32 @@ def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings) 
 def next_golden_page(connection: sa.Connection, rater: Rater) -> int | None:
     """Return a rater's next golden page; None if none is left. The order differs from rater to rater.
 
-    If the order were the same for all, raters could tell each other which pages come first.
+    If the order were the same for all, raters could tell each other which pages come first. Pages with a
+    truth that the rater has not had yet come before others: on one truth alone, nobody fails to qualify.
     """
     page_id = _GOLDEN_PAGES.c.page_id
     seen = sa.exists().where(_VISITS.c.page_id == page_id, _VISITS.c.rater_id == rater.id)
     pages = connection.scalars(sa.select(page_id).where(~seen)).all()
-    return min(pages, key=lambda page: sha256(f"{rater.seed}/{page}".encode()).digest(), default=None)
+    had, new = connection.scalars(_TRUTHS_HAD, {"rater": rater.id}).all(), set[int]()
+    if len(had) == 1:
+        new.update(connection.scalars(_PAGES_OF_TRUTH, {"truth": not had[0]}))
+    return min(
+        pages, key=lambda p: (p not in new, sha256(f"{rater.seed}/{p}".encode()).digest()), default=None
+    )
+
+
+_WITH_TRUTHS = schema.golden.join(schema.questions)
+_PAGES_OF_TRUTH = (
+    sa.select(schema.questions.c.page_id)
+    .select_from(_WITH_TRUTHS)
+    .where(schema.golden.c.truth == sa.bindparam("truth"), schema.golden.c.question_id.in_(_GOLDEN))
+)
+_TRUTHS_HAD = (
+    sa.select(schema.golden.c.truth)
+    .select_from(_WITH_TRUTHS.join(_VISITS, _VISITS.c.page_id == schema.questions.c.page_id))
+    .where(_VISITS.c.rater_id == sa.bindparam("rater"), _VISITS.c.round == 0, _VISITS.c.slot_id.is_(None))
+    .distinct()
+)
 
 
 FAST_PAGES = 20

@@ -426,39 +426,60 @@ def test_a_full_disk(few, tint, tmp_path, monkeypatch):
     assert go(few, tint, out).merged.n == 45
 
 
-def test_two_shards_of_a_stream_that_name_an_image_alike(few, tint, tmp_path):
-    for shard in ("0.tar.gz", "1.tar.gz"):
-        with tarfile.open(tmp_path / shard, "w:gz") as tar:
-            tar.add(few / "00000.jpg", "photo.jpg")
+def shards(folder, name, ending, photos):
+    """Write two archives with two images each; the second image of each has the same name."""
+    kind = "w:gz" if ending == "tar.gz" else "w"
+    for i in range(2):
+        with tarfile.open(folder / f"{i}.{ending}", kind) as tar:
+            tar.add(photos / f"{i + 1:05}.jpg", f"{i}/first-{i}.jpg")
+            tar.add(photos / f"{i + 5:05}.jpg", name)
+    return f"{folder}/{{0..1}}.{ending}"
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "0/photo.jpg"])
+def test_shards_of_a_stream_that_name_images_alike_have_the_ids_of_local_shards(few, tint, tmp_path, name):
+    found = {}
+    for ending in ("tar", "tar.gz"):
+        source = open_source(shards(tmp_path, name, ending, few))
+        run(source, tint, tmp_path / ending, PredictSettings())
+        names = [pq.read_table(tmp_path / ending / file) for file in ("tint.parquet", "images.parquet")]
+        assert names[0]["image_id"].to_pylist() == names[1]["image_id"].to_pylist()
+        rows = zip(names[0]["image_id"].to_pylist(), names[0]["scores"].to_pylist(), strict=True)
+        found[ending] = {image_id.replace("tar.gz", "tar"): scores for image_id, scores in rows}
+    assert found["tar"] == found["tar.gz"]
+    assert set(found["tar"]) == {
+        f"0.tar/{name}",
+        f"1.tar/{name}",
+        "0.tar/0/first-0.jpg",
+        "1.tar/1/first-1.jpg",
+    }
+
+
+def test_a_stream_with_one_path_twice_is_refused_and_so_are_labels_by_base_name(few, tint, tmp_path):
+    with tarfile.open(tmp_path / "0.tar.gz", "w:gz") as tar:
+        tar.add(few / "00001.jpg", "photo.jpg")
+        tar.add(few / "00002.jpg", "photo.jpg")
     with pytest.raises(InputError) as error:
-        run(open_source(f"{tmp_path}/{{0..1}}.tar.gz"), tint, tmp_path / "out", PredictSettings())
+        run(open_source(tmp_path / "0.tar.gz"), tint, tmp_path / "out", PredictSettings())
     assert str(error.value) == (
-        "Two images have the same base name.\n"
-        f"  where:   {tmp_path}/{{0..1}}.tar.gz\n"
-        f"  got:     {tmp_path}/0.tar.gz/photo.jpg and {tmp_path}/1.tar.gz/photo.jpg\n"
-        "  allowed: unique base names, which are the ids of images in compressed or remote archives\n"
-        "  do:      run predict on each archive separately, with its own `out`, or unpack them: images in "
-        "folders and in local .tar files are named by their paths"
+        "Two images have the same name.\n"
+        f"  where:   {tmp_path}/0.tar.gz\n"
+        f"  got:     {tmp_path}/0.tar.gz/photo.jpg and {tmp_path}/0.tar.gz/photo.jpg\n"
+        "  allowed: unique names, which are the ids of the images; those of labels in a file are base names\n"
+        "  do:      run predict on each archive separately, with its own `out`"
     )
-    for shard in ("0.tar.gz", "1.tar.gz"):
-        done = run(open_source(tmp_path / shard), tint, tmp_path / shard[0], PredictSettings())
-        assert done.merged.n == 1
+    (tmp_path / "labels.csv").write_text("image_id,label\nphoto.jpg,red\n")
+    source = open_source(shards(tmp_path, "photo.jpg", "tar.gz", few), labels=tmp_path / "labels.csv")
+    with pytest.raises(InputError, match="Two images have the same name"):
+        run(source, tint, tmp_path / "labelled", PredictSettings())
 
 
 def test_two_of_one_name_are_found_in_the_end(few, tint, tmp_path):
     """Where a source cannot know in advance."""
     source = opened(few)
     part = replace(source.parts[1], paths=(source.parts[0].paths[0], *source.parts[1].paths[1:]))
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=f"{few}/00000.jpg and {few}/00000.jpg\n"):
         run(replace(source, parts=(source.parts[0], part)), tint, tmp_path / "out", PredictSettings())
-    assert str(error.value) == (
-        "Two images have the same base name.\n"
-        f"  where:   {few}\n"
-        f"  got:     {few}/00000.jpg and {few}/00000.jpg\n"
-        "  allowed: unique base names, which are the ids of images in compressed or remote archives\n"
-        "  do:      run predict on each archive separately, with its own `out`, or unpack them: images in "
-        "folders and in local .tar files are named by their paths"
-    )
 
 
 def test_parts_of_another_user_that_may_not_be_read(few, tint, tmp_path, monkeypatch):

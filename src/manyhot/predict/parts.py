@@ -9,6 +9,7 @@ import contextlib
 import csv
 import glob
 import io
+import itertools
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,9 @@ from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.files import atomic_write, write_refused, write_text
 from manyhot.predict.scoring import Scored
 from manyhot.predict.sources import ImageSource, LabelLookup, NoneLeftError, SourcePart
+from manyhot.predict.sources.tar import TarStream
 from manyhot.tables import metadata, predictions_file_name, read, schema, write, write_stream
+from manyhot.tables.image_ids import first_unique
 
 PARTS_FOLDER = ".parts"
 """The folder of parts, beside the predictions until these are complete."""
@@ -357,14 +360,15 @@ def merge(
     clean(parts)
     check_output_folder(parts.out, identity)
     paths = [parts.path(part.name) for part in source.parts]
-    images, skipped = _images(paths, source)
+    ids = _ids(paths, source)
+    images, skipped = _images(paths, ids, source)
     if identity.embeddings:
         _write_features(paths, parts.features, len(images))
     _update_images(parts.out / IMAGES, images, identity, about, call)
     _update_skipped(parts.out / SKIPPED, skipped, parts.model)
     run = {"run": json.dumps(identity.__dict__, sort_keys=True)}
     run["difference_from_torch"] = largest_difference(paths)
-    pieces = (_predicted(path) for path in paths)
+    pieces = (_predicted(path, own) for path, own in zip(paths, ids, strict=True))
     write_stream(pieces, parts.final, "predictions", call=call, about={**about, **run})
     remove(parts)
     return merged(parts, identity)
@@ -410,34 +414,69 @@ def _leavings(parts: PartFiles) -> Iterator[Path]:
         yield from path.parent.glob(f".{glob.escape(path.name)}.*.part")
 
 
-def _images(paths: Sequence[Path], source: ImageSource) -> tuple[pa.Table, pa.Table]:
+def _ids(paths: Sequence[Path], source: ImageSource) -> list[pa.ChunkedArray]:
+    """Return the ids of the images of each part.
+
+    Images of archives that are read as streams are named as those of other archives: by their base names or,
+    if two have the same, by their paths. Only now are all names known.
+
+    Raises
+    ------
+    InputError
+        If two images have the same id.
+    """
+    tables = [read_part_file(path, ["image_id", "uri"]) for path in paths]
+    every = pa.concat_tables(tables)
+    streams = [part.archive for part in source.parts if isinstance(part, TarStream)]
+    if pc.count_distinct(every["image_id"]).as_py() < len(every):
+        if len(streams) < len(tables) or source.labelled_by:  # labels were looked up by base names
+            raise _same_id(every, source.uri)
+        inner = [
+            [uri.removeprefix(f"{archive}/") for uri in table["uri"].to_pylist()]
+            for table, archive in zip(tables, streams, strict=True)
+        ]
+        shards = zip(streams, inner, strict=True)
+        in_shards = [f"{archive.rpartition('/')[2]}/{name}" for archive, own in shards for name in own]
+        ids = pa.array(first_unique([name for own in inner for name in own], in_shards))
+        if len(ids.unique()) < len(ids):
+            raise _same_id(every.set_column(0, "image_id", ids), source.uri)
+        starts = np.cumsum([0, *map(len, tables)]).tolist()
+        return [pa.chunked_array([ids[a:b]]) for a, b in itertools.pairwise(starts)]
+    return [table["image_id"] for table in tables]
+
+
+def _part_table(path: Path, ids: pa.ChunkedArray, columns: Sequence[str] | None = None) -> pa.Table:
+    table = read_part_file(path, columns)
+    at = table.column_names.index("image_id")
+    return table.set_column(at, "image_id", ids)
+
+
+def _images(
+    paths: Sequence[Path], ids: Sequence[pa.ChunkedArray], source: ImageSource
+) -> tuple[pa.Table, pa.Table]:
     columns = ["image_id", "uri", "label", "width", "height", "reason"]
-    every = pa.concat_tables([read_part_file(path, columns) for path in paths])
+    every = pa.concat_tables([_part_table(path, own, columns) for path, own in zip(paths, ids, strict=True)])
     good = pc.equal(every["reason"], "")
     images, skipped = every.filter(good).drop(["reason"]), every.filter(pc.invert(good))
-    _check_once(every, source.uri)
     if not len(images):
         rows = skipped.select(["image_id", "uri", "reason"]).to_pylist()
         raise NoneLeftError.of(source.uri, rows)
     return images, skipped
 
 
-def _check_once(images: pa.Table, where: str) -> None:
-    """Raise an error if two images of a stream have the same id; other sources look earlier."""
+def _same_id(images: pa.Table, where: str) -> InputError:
+    """Return the error for two images of a stream with the same id; other sources look earlier."""
     ids = images["image_id"]
-    if len(pc.unique(ids)) == len(ids):
-        return
     counts = pc.value_counts(ids)
     twice = [row["values"] for row in counts.to_pylist() if row["counts"] > 1]
     places = images["uri"].filter(pc.equal(ids, twice[0])).to_pylist()
     more = f", and {len(twice) - 1:,} more names" if len(twice) > 1 else ""
-    raise InputError(
-        "Two images have the same base name.",
+    return InputError(
+        "Two images have the same name.",
         where=where,
         got=f"{places[0]} and {places[1]}{more}",
-        allowed="unique base names, which are the ids of images in compressed or remote archives",
-        do="run predict on each archive separately, with its own `out`, or unpack them: images in folders "
-        "and in local .tar files are named by their paths",
+        allowed="unique names, which are the ids of the images; those of labels in a file are base names",
+        do="run predict on each archive separately, with its own `out`",
     )
 
 
@@ -461,8 +500,8 @@ def _write_features(paths: Sequence[Path], target: Path, n: int) -> None:
             file.write(np.ascontiguousarray(rows, "<f2").data)
 
 
-def _predicted(path: Path) -> pa.Table:
-    table = read_part_file(path)
+def _predicted(path: Path, ids: pa.ChunkedArray) -> pa.Table:
+    table = _part_table(path, ids)
     table = table.filter(pc.equal(table["reason"], ""))
     return table.select([c for c in schema("predictions").names if c in table.column_names])
 

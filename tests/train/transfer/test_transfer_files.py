@@ -94,6 +94,21 @@ def test_label_sets_are_judged_by_macro_average_precision(features):
 
 
 @pytest.mark.parametrize("method", ["probe", "multilabel"])
+@pytest.mark.parametrize("seed", range(2))
+def test_images_of_classes_that_would_all_be_held_out_are_used_for_fitting(method, seed):
+    """Half of the classes of this long tail have one image."""
+    names = [*shapes.KEYS] * (shapes.N // 2 - 10) + [f"rare{i}" for i in range(20)]
+    pl.DataFrame({"image_id": [f"{i:02}.png" for i in range(shapes.N)], "label": names}).write_csv("tail.csv")
+    options = {"labels": "tail.csv", "classes": None, "split": None, "seed": seed}
+    found = judged(f"tail-{method}-{seed}", method, resamples=0, **options)
+    rows = pl.read_csv(f"tail-{method}-{seed}/split.csv").rows(named=True)
+    parts = {s: {names[int(r["image_id"][:2])] for r in rows if r["split"] == s} for s in ("test", "train")}
+    assert parts == {"test": {*shapes.KEYS}, "train": {*names}}
+    (note,) = (note for note in found.model_notes if note.kind == "rare_classes")
+    assert f"{note.n} images of {note.n} classes (rare" in note.text
+
+
+@pytest.mark.parametrize("method", ["probe", "multilabel"])
 def test_the_head_is_a_model_with_the_classes_of_the_labels(method):
     """From a file of labels to a model, and to its accuracy on the images that were held out."""
     pl.DataFrame(

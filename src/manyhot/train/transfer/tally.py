@@ -125,10 +125,13 @@ class TransferLabels(SplitLabels):
 
     def counts(self, by_label: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return the number of images of each class for fitting and for evaluation, both of shape (C,)."""
-        there = self.state == YES
-        if by_label:
-            there = self.label[:, None] == np.arange(len(self.classes))
+        there = self.shown(by_label)
         return there[~self.held].sum(0), there[self.held].sum(0)
+
+    def shown(self, by_label: bool) -> npt.NDArray[np.bool_]:
+        """Return which images show which classes, or have them as original labels, shape (n, C)."""
+        classes = np.arange(len(self.classes))
+        return np.asarray(self.label[:, None] == classes if by_label else self.state == YES)
 
 
 def check_classes(fitted: npt.NDArray[np.int64], judged: npt.NDArray[np.int64], keys: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.command import command
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.files import hashes_of
 from manyhot.formats import ClassNamesLike, read_predictions
 from manyhot.formats.writing import PathLike, check_apart, check_place
@@ -26,6 +26,7 @@ from manyhot.predict.run import run as predict_source
 from manyhot.predict.sources import DECODING, Decoding, ImagesLike, open_source
 from manyhot.predict.sources.source import select_images
 from manyhot.predict.weights import Head
+from manyhot.report.text import counted
 from manyhot.run import QUIET, Run
 from manyhot.tables import predictions_file_name
 from manyhot.tables.arrays import States
@@ -111,7 +112,8 @@ def transfer(
         Table with a column of image names and the column split. Images of the split test are evaluated, and
         all others are used for fitting.
     held_out
-        Share of the images that is evaluated, chosen by the seed, if there is no split.
+        Share of the images that is evaluated, chosen by the seed, if there is no split. Images of classes of
+        which all images would be evaluated are used for fitting.
     settings
         Setting of the method, as NAME=VALUE. For fine-tune, it is a setting of a recipe.
     train_backbone
@@ -224,8 +226,26 @@ def _labels(
             "The labels contain no original label.",
             do="evaluate label sets with the method multilabel, or fine-tune with teach=sets",
         )
+    if request.held.test is None:
+        labels = _with_rare_classes(request, labels, by_label)
     check_classes(*labels.counts(by_label), labels.classes.keys)
     return labels
+
+
+def _with_rare_classes(request: TransferRequest, labels: TransferLabels, by_label: bool) -> TransferLabels:
+    """Return a random split without the held-out images of classes that are in no image to fit on."""
+    fitted, judged = labels.counts(by_label)
+    rare = np.flatnonzero((judged > 0) & (fitted == 0))
+    moved = labels.held & labels.shown(by_label)[:, rare].any(1)
+    if not len(rare) or moved.sum() == labels.held.sum():
+        return labels
+    n, names = int(moved.sum()), first_names([labels.classes.keys[c] for c in rare])
+    text = (
+        f"{counted(n, 'image')} of {counted(len(rare), 'class')} ({names}) of which all images were held out "
+        "are used for fitting, so these classes are not evaluated"
+    )
+    request.note("rare_classes", n, text)
+    return replace(labels, held=labels.held & ~moved)
 
 
 Scored = Mapping[str, Sequence[npt.NDArray[np.floating]]]

@@ -171,7 +171,7 @@ def _folder(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
     names = [p.relative_to(path).with_suffix("").as_posix() for p in found]
     files = dict(zip(names, found, strict=True))
     stems = {i: i.rpartition(".")[0] or i for i in images}
-    same = {i: files[stem] for i, stem in stems.items() if stem in files}
+    same: dict[str, bytes | Path] = {i: files[stem] for i, stem in stems.items() if stem in files}
     return same or _matched(files, list(stems))
 
 

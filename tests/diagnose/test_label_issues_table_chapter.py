@@ -36,14 +36,14 @@ def page(tmp_path):
     return words(tmp_path, [*rows, issue("merge-classes", None, 5, 6, 0.8)])
 
 
-def test_the_answer_and_the_next_step_come_first(page):
+def test_the_answer_and_the_next_step_come_first(page, tmp_path):
     assert page.startswith(
         "Which labels may be wrong or missing On 50 labelled images of pets, 5 labels may be wrong (10.0 %) "
         "and 1 may be missing, and 1 pair of classes may be one class, according to net. These are "
         "suggestions, with the strongest evidence first. A model that was trained on these images repeats "
-        "their wrong labels. Next: let people decide about these images. "
-        "manyhot init campaign --images IMAGES --predictions FOLDER Labels that may be wrong, and the "
-        "classes suggested instead"
+        "their wrong labels. Next: write the questions about these labels, and let people answer them. "
+        f"manyhot propose DATASET --findings {tmp_path.name}/findings.parquet --out questions.csv Labels "
+        "that may be wrong, and the classes suggested instead"
     )
 
 

@@ -305,9 +305,13 @@ def _notes(ensemble: Ensemble) -> list[str]:
         return []
     ranks = [m for m, known in zip(ensemble.names, ensemble.probabilities, strict=True) if known is None]
     who = f"{first_names(ranks, 3)} {'has' if len(ranks) == 1 else 'have'}"
+    scored = any(s is not None for m, s in zip(ensemble.names, ensemble.scores, strict=True) if m in ranks)
+    declare = (
+        "; if the scores are probabilities or logits, declare their kind with `scores`" if scored else ""
+    )
     return [
         f"{who} no probabilities, so only the top class of each model is used, and confident learning is "
-        "skipped"
+        f"skipped{declare}"
     ]
 
 
@@ -352,14 +356,10 @@ def _near(
         searched, _ = with_ids_like(searched, images.image_id, other_name="the images")
     alone = _alone(images, images if searched is None else searched)
     n = int(np.count_nonzero(alone))
-    if nearest is None or not n:
-        return None if nearest is None else nearest.classes, alone, evidence.notes
-    note = f"{n:,} of {len(alone):,} images have a label that no other searched image has"
-    return (
-        nearest.classes,
-        alone,
-        [*evidence.notes, f"{note}, so neighbours provide no evidence about this label"],
-    )
+    if nearest is not None and n:
+        note = f"{n:,} of {len(alone):,} images have a label that no other searched image has"
+        evidence.notes.append(f"{note}, so neighbours provide no evidence about this label")
+    return None if nearest is None else nearest.classes, alone, evidence.notes
 
 
 def _alone(images: Images, searched: Images) -> npt.NDArray[np.bool_]:

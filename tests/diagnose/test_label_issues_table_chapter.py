@@ -4,8 +4,11 @@ import re
 
 import pyarrow as pa
 import pytest
+from pyarrow import parquet as pq
 
 from manyhot.diagnose.label_issues_table import LabelIssues
+from manyhot.diagnose.page import write_diagnosis_page
+from manyhot.errors import InputError
 
 REALS = ("score", "models", "neighbours", "people")
 COLUMNS = {
@@ -45,6 +48,15 @@ def test_the_answer_and_the_next_step_come_first(page, tmp_path):
         f"manyhot propose DATASET --findings {tmp_path.name}/findings.parquet --out questions.csv Labels "
         "that may be wrong, and the classes suggested instead"
     )
+
+
+@pytest.mark.parametrize("column", ["image_id", "class_a", "class_b", "score"])
+def test_a_missing_column_is_named(page, tmp_path, column):
+    path = tmp_path / "findings.parquet"
+    pq.write_table(pq.read_table(path).drop_columns([column]), path)
+    with pytest.raises(InputError, match=column) as error:
+        write_diagnosis_page(tmp_path)
+    assert str(error.value).startswith("A column that the page needs is missing from a table.")
 
 
 def test_the_figure_counts_pairs_of_classes(page):

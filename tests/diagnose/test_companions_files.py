@@ -152,3 +152,5 @@ def test_label_sets_without_any_valid_class_have_no_pairs():
     done = run("--classes", "classes.txt", "--out", "none")
     assert done.exit_code == 0, done.output
     assert pl.read_parquet("none/companions.parquet").height == 0
+    page = Path("none/report/index.html").read_text(encoding="utf-8")
+    assert "Nothing was found: companions.csv has no rows that this page could show." in page

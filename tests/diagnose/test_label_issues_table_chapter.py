@@ -4,8 +4,11 @@ import re
 
 import pyarrow as pa
 import pytest
+from pyarrow import parquet as pq
 
 from manyhot.diagnose.label_issues_table import LabelIssues
+from manyhot.diagnose.page import write_diagnosis_page
+from manyhot.errors import InputError
 
 REALS = ("score", "models", "neighbours", "people")
 COLUMNS = {
@@ -36,15 +39,24 @@ def page(tmp_path):
     return words(tmp_path, [*rows, issue("merge-classes", None, 5, 6, 0.8)])
 
 
-def test_the_answer_and_the_next_step_come_first(page):
+def test_the_answer_and_the_next_step_come_first(page, tmp_path):
     assert page.startswith(
         "Which labels may be wrong or missing On 50 labelled images of pets, 5 labels may be wrong (10.0 %) "
         "and 1 may be missing, and 1 pair of classes may be one class, according to net. These are "
         "suggestions, with the strongest evidence first. A model that was trained on these images repeats "
-        "their wrong labels. Next: let people decide about these images. "
-        "manyhot init campaign --images IMAGES --predictions FOLDER Labels that may be wrong, and the "
-        "classes suggested instead"
+        "their wrong labels. Next: write the questions about these labels, and let people answer them. "
+        f"manyhot propose DATASET --findings {tmp_path.name}/findings.parquet --out questions.csv Labels "
+        "that may be wrong, and the classes suggested instead"
     )
+
+
+@pytest.mark.parametrize("column", ["image_id", "class_a", "class_b", "score"])
+def test_a_missing_column_is_named(page, tmp_path, column):
+    path = tmp_path / "findings.parquet"
+    pq.write_table(pq.read_table(path).drop_columns([column]), path)
+    with pytest.raises(InputError, match=column) as error:
+        write_diagnosis_page(tmp_path)
+    assert str(error.value).startswith("A column that the page needs is missing from a table.")
 
 
 def test_the_figure_counts_pairs_of_classes(page):

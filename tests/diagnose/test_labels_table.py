@@ -116,6 +116,13 @@ def test_ranks_speak_alone_where_a_model_has_nothing_more(images):
     assert three.notes[0].startswith("m0, m1, m2 have no probabilities, so only ")
 
 
+def test_scores_of_unknown_kind_are_no_probabilities_until_declared(images):
+    found = find(images, [dense(kind="score")])
+    assert found.notes[0].endswith(
+        "; if the scores are probabilities or logits, declare their kind with `scores`"
+    )
+
+
 def test_logits_and_short_lists(images):
     with np.errstate(divide="ignore"):
         logits = np.log(np.maximum(P, 1e-30))

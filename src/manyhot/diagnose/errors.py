@@ -124,7 +124,8 @@ def diagnose_errors(
     non_prototypical
         Table of findings or list of images that raters called unusual views of their class.
     embeddings
-        Folder with embeddings of the images, written by manyhot predict --embeddings.
+        Folder with embeddings of the images, written by manyhot predict --embeddings; or a .npy file with one
+        row for each image of `rows`.
     index
         Folder with the embeddings of labelled images among which to search for similar images, written in the
         same way; by default the folder of `embeddings`.
@@ -162,7 +163,7 @@ def diagnose_errors(
         raise InputError("There is no such event.", got=event, allowed="label, set")
     settings = _Settings(event or "", min_confidence, _entries(rules), reading.trust_order, run.call)
     if similar is None:
-        nearest = similar_images(embeddings, index, embeddings_model, run.on_progress)
+        nearest = similar_images(embeddings, index, embeddings_model, run.on_progress, reading.row_images())
         similar, neighbours = nearest.get("similar"), nearest.get("neighbours", neighbours)
     files = EvidenceFiles(
         superclasses, collapsed_pairs, cooccurrence_labels, non_prototypical, (similar, neighbours)

@@ -27,6 +27,7 @@ from manyhot.formats import detect, read_findings, read_images, read_labels, rea
 from manyhot.formats.tsipras import read_superclasses
 from manyhot.formats.writing import PathLike
 from manyhot.predict.network import Network
+from manyhot.predict.similar import labels_of_searched
 from manyhot.predict.sources import ImageSource
 from manyhot.predict.sources.label_ids import labels_of_source, objects_of_source
 from manyhot.tables import Images, Labels, Objects, one_chunk
@@ -275,7 +276,10 @@ class ErrorEvidence:
                 allowed="one row per image, with the nearest images of any class",
                 do="search again with manyhot similar --among any",
             )
-        ids, label = (self.labels.image_id, self.sets.label) if images is None else _labels_of(images)
+        images = labels_of_searched(images, self.labels.image_id, self.labels.class_hash)
+        ids, label = self.labels.image_id, self.sets.label
+        if images is not None and images.label is not None:
+            ids, label = images.image_id, pc.fill_null(images.label, NO_LABEL).to_numpy().astype(np.int32)
         name = "the similar images"
         own = self._like(one_chunk(similar["image_id"]), self.labels.image_id, name)
         rows = pc.index_in(self.labels.image_id, own)
@@ -305,14 +309,6 @@ class ErrorEvidence:
             without = len(self.labels) - len(there)
             self.notes.append(f"{without:,} of {len(self.labels):,} images have no similar images")
         return NeighbourLabels(classes, rarity_of(closest))
-
-
-def _labels_of(images: Images) -> tuple[pa.Array, npt.NDArray[np.int64]]:
-    if images.label is None:
-        raise InputError(
-            "The similar images have no original labels.", where=images.name or None, allowed="a column label"
-        )
-    return images.image_id, np.asarray(pc.fill_null(images.label, NO_LABEL).to_numpy(), np.int64)
 
 
 @dataclass(frozen=True, eq=False)

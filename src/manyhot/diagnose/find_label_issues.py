@@ -32,7 +32,7 @@ from manyhot.files import sha256
 from manyhot.formats import read_labels
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import PythonOnly, Share, Shown, Was
-from manyhot.predict.similar import similar_images
+from manyhot.predict.similar import labels_of_searched, similar_images
 from manyhot.reassess.ensemble import ensemble_of, known_sets
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, Predictions, count_shared, metadata
@@ -93,9 +93,8 @@ def find_label_issues(
         Images without predictions are left out, and a note gives their number.
     confirmed_labels
         Label sets from raters, used instead of the label sets of the data set, such as the corrected label
-        sets of an earlier round. A label that raters confirm is not an issue. Their other answers are
-        combined with the evidence from models. Images without confirmed labels are checked as if this
-        argument were not passed.
+        sets of an earlier round. A label that raters confirm is not an issue; other answers are combined with
+        the evidence from models. Images without confirmed labels are checked as without this argument.
     no_confirmed_labels
         Ignore the raters' answers.
     min_doubtful
@@ -110,7 +109,8 @@ def find_label_issues(
         Two classes are proposed for merging if at least this share of the images of each class is predicted
         as the other class.
     embeddings
-        Folder with embeddings of the images, written by manyhot predict --embeddings.
+        Folder with embeddings of the images, written by manyhot predict --embeddings; or a .npy file with one
+        row for each image of `rows`.
     index
         Folder with the embeddings of labelled images among which to search for similar images, written in the
         same way; by default the folder of `embeddings`.
@@ -144,9 +144,8 @@ def find_label_issues(
     A model that was trained on these images has learned their labels, including the wrong ones. This function
     cannot check whether a model was trained on them.
 
-    Without original labels, the label sets are checked. A doubtful label is a class of a label set that may
-    be wrong; it is in ``class_a``. A missing label is a class that may be missing from a label set; it is in
-    ``class_b``.
+    Without original labels, the label sets are checked. A doubtful label, in ``class_a``, is a class of a
+    label set that may be wrong. A missing label, in ``class_b``, is a class that a label set may lack.
 
     Examples
     --------
@@ -164,7 +163,7 @@ def find_label_issues(
         )
     thresholds = _Thresholds(min_doubtful, min_missing, min_together, min_confused)
     if similar is None:
-        nearest = similar_images(embeddings, index, embeddings_model, run.on_progress)
+        nearest = similar_images(embeddings, index, embeddings_model, run.on_progress, reading.row_images())
         similar, neighbours = nearest.get("similar"), nearest.get("neighbours", neighbours)
     parts, inputs = [], dict[str, str]()
     for opened in open_inputs(labels, predictions, reading=reading, run=run):
@@ -229,7 +228,8 @@ def _find(
     notes = [*left_out, *source.misfits.notes(), *_notes(ensemble)]
     near, alone = None, None
     if neighbours.similar is not None:
-        near, alone, more = _near(images, neighbours.similar, neighbours.searched, ensemble.n_classes)
+        class_hash = source.classes.hash if source.classes else _class_hash(predictions)
+        near, alone, more = _near(images, neighbours, ensemble.n_classes, class_hash)
         notes += more
     issues = find_issues(
         ensemble,
@@ -305,9 +305,13 @@ def _notes(ensemble: Ensemble) -> list[str]:
         return []
     ranks = [m for m, known in zip(ensemble.names, ensemble.probabilities, strict=True) if known is None]
     who = f"{first_names(ranks, 3)} {'has' if len(ranks) == 1 else 'have'}"
+    scored = any(s is not None for m, s in zip(ensemble.names, ensemble.scores, strict=True) if m in ranks)
+    declare = (
+        "; if the scores are probabilities or logits, declare their kind with `scores`" if scored else ""
+    )
     return [
         f"{who} no probabilities, so only the top class of each model is used, and confident learning is "
-        "skipped"
+        f"skipped{declare}"
     ]
 
 
@@ -340,24 +344,22 @@ def _without_fillers(ensemble: Ensemble) -> Ensemble:
 
 
 def _near(
-    images: Images, similar: pa.Table, searched: Images | None, n_classes: int
+    images: Images, neighbours: _Neighbours, n_classes: int, class_hash: str
 ) -> tuple[npt.NDArray[np.integer] | None, npt.NDArray[np.bool_], list[str]]:
     """Return labels of similar images, which images they are no evidence about, and notes."""
-    labels = single_labels(images, n_classes)
+    labels = single_labels(images, n_classes, class_hash)
     evidence = ErrorEvidence(labels, label_sets(labels), None)
-    nearest = evidence.neighbours(similar, searched)
+    assert neighbours.similar is not None  # for the type checker
+    searched = labels_of_searched(neighbours.searched, images.image_id, class_hash)
+    nearest = evidence.neighbours(neighbours.similar, searched)
     if searched is not None:
         searched, _ = with_ids_like(searched, images.image_id, other_name="the images")
     alone = _alone(images, images if searched is None else searched)
     n = int(np.count_nonzero(alone))
-    if nearest is None or not n:
-        return None if nearest is None else nearest.classes, alone, evidence.notes
-    note = f"{n:,} of {len(alone):,} images have a label that no other searched image has"
-    return (
-        nearest.classes,
-        alone,
-        [*evidence.notes, f"{note}, so neighbours provide no evidence about this label"],
-    )
+    if nearest is not None and n:
+        note = f"{n:,} of {len(alone):,} images have a label that no other searched image has"
+        evidence.notes.append(f"{note}, so neighbours provide no evidence about this label")
+    return None if nearest is None else nearest.classes, alone, evidence.notes
 
 
 def _alone(images: Images, searched: Images) -> npt.NDArray[np.bool_]:

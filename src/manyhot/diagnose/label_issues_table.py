@@ -269,7 +269,8 @@ MOST_NAMED = 3
     "label-issues",
     tables=("findings",),
     next=NextStep(
-        "let people decide about these images.", "manyhot init campaign --images IMAGES --predictions FOLDER"
+        "write the questions about these labels, and let people answer them.",
+        "manyhot propose DATASET --findings OUT/findings.parquet --out questions.csv",
     ),
 )
 def label_issues_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from manyhot import tables
 from manyhot.command import command
-from manyhot.errors import ManyhotError, PlugInError
+from manyhot.errors import InputError, ManyhotError, PlugInError
 from manyhot.evaluate.outputs import clear_report
 from manyhot.evaluate.write import write_page, write_paper_tables
 from manyhot.files import write_text
@@ -26,6 +26,7 @@ from manyhot.report.chapter import Chapter, Diagnosis, read_diagnosis
 from manyhot.report.export import check_no_file
 from manyhot.report.page import asset, environment, policy
 from manyhot.report.prerender import DATA_ID, FigurePage, prepare
+from manyhot.report.text import listed
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 
@@ -46,6 +47,7 @@ def write_diagnosis_page(folder: Path, title: str = "") -> Path:
     """
     found = read_diagnosis(folder)
     chapters, undrawn = _build(found, folder)
+    chapters = chapters or (_without_results(found),)
     figures = tuple(f for chapter in chapters for f in chapter.figures)
     page = prepare(figures) if figures else None
     about = [tables.metadata(table) for table in found.values()]
@@ -60,6 +62,14 @@ def write_diagnosis_page(folder: Path, title: str = "") -> Path:
     path = folder / "report" / "index.html"
     write_text(path, render_diagnosis(diagnosis, page))
     return path
+
+
+def _without_results(named: Mapping[str, pa.Table]) -> Chapter:
+    """Return what a page says if its tables have nothing to show."""
+    files = listed([f"{name}.csv" for name in named], len(named))
+    lacks = "has" if len(named) == 1 else "have"
+    text = f"Nothing was found: {files} {lacks} no rows that this page could show."
+    return Chapter("nothing", "Nothing found", "Nothing was found", (text,))
 
 
 def _title(chapters: Sequence[Chapter]) -> str:
@@ -198,6 +208,11 @@ def build_chapters(named: Mapping[str, pa.Table], folder: Path, draw: bool) -> t
     """Return the chapters for which there are tables, with figures if `draw` is set.
 
     If a chapter of a plug-in fails, the page shows the error in its place.
+
+    Raises
+    ------
+    InputError
+        If a table lacks a column.
     """
     found, failed = [], list[Chapter]()
     for entry in (get("chapter", name) for name in names("chapter")):
@@ -206,6 +221,16 @@ def build_chapters(named: Mapping[str, pa.Table], folder: Path, draw: bool) -> t
         except PlugInError as error:
             failed.append(Chapter(entry.name, entry.name, entry.name, (f"{error.in_a_line()}.",)))
             continue
+        except (
+            KeyError,
+            pa.ArrowInvalid,
+        ) as error:  # the columns of some tables, such as findings, are optional
+            raise InputError(
+                "A column that the page needs is missing from a table.",
+                where=folder / f"{next(iter(entry.about.get('tables', (entry.name,))))}.parquet",
+                got=str(error.args[0]).partition("\n")[0][:100],
+                do="run the diagnosis again",
+            ) from error
         if chapter is not None:
             step, call = chapter.next or entry.about.get("next"), _call(named, entry)
             found.append(replace(chapter, next=step and step.after(call, folder.name)))

@@ -196,6 +196,27 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
     return vectors
 
 
+def embedded_rows(path: Path, rows: Images | None) -> Embedded:
+    """Return the embeddings in an array, which has one row for each of the images `rows`.
+
+    Raises
+    ------
+    InputError
+        If the file does not exist or is not such an array, or if the images are unknown.
+    """
+    if not path.is_file():
+        raise InputError("The file does not exist.", where=path)
+    if rows is None:
+        raise InputError(
+            "The rows of an array of embeddings have no image ids.",
+            where=path,
+            do="pass the images in the order of the rows as `rows`",
+        )
+    # Predictions only name the images: they list no class.
+    none = np.full((len(rows), 1), NO_LABEL, np.int32)
+    return Embedded(Predictions(rows.image_id, path.stem, classes=none), _mapped(path), None, str(path))
+
+
 def embedded_in(folder: PathLike) -> Embedded | None:
     """Return the embeddings of the first model in a folder, or None if the folder contains none."""
     found = _with_embeddings(Path(folder))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -17,11 +18,12 @@ from manyhot.core.sets import NO_LABEL
 from manyhot.errors import InputError, MatchError, first_names
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, Count, Shown, Was
-from manyhot.predict.embeddings import ClassIds, Embedded, EmbeddingFiles
+from manyhot.predict.embeddings import ClassIds, Embedded, EmbeddingFiles, embedded_rows
 from manyhot.result import Result
 from manyhot.run import QUIET, Progress, Run
-from manyhot.tables import Images, metadata
+from manyhot.tables import Images, count_shared, metadata
 from manyhot.tables.definitions import FLOATS32, INT, TEXT, TEXTS, declare_table
+from manyhot.tables.labels import with_ids_like
 
 CLASS_CHOICES = ("predicted", "label", "any")
 """Which images are searched: those of the predicted classes, of the original label, or of any class."""
@@ -271,7 +273,12 @@ def _label_hash(side: Embedded) -> str:
 
 
 def neighbours_of(
-    queries: PathLike, index: PathLike | None, progress: Progress | None = None, *, model: str = ""
+    queries: PathLike,
+    index: PathLike | None,
+    progress: Progress | None = None,
+    *,
+    model: str = "",
+    rows: Images | None = None,
 ) -> tuple[pa.Table, Images | None]:
     """Return the ten nearest images in the index for each query image, and the images of the index.
 
@@ -279,22 +286,60 @@ def neighbours_of(
     ----------
     queries, index : path-like
         Folders written by ``manyhot predict --embeddings`` with the same model. By default, the index is the
-        folder of the queries.
+        folder of the queries. The queries can also be a .npy file, if they are the index.
     model : str
         Name of the model that computed the embeddings, if `queries` contains embeddings of several models.
+    rows : Images, optional
+        The images of the rows of a .npy file.
 
     Raises
     ------
     InputError
         As in `similar`.
     """
-    asked = EmbeddingFiles.of(queries, model).read()
+    is_array = Path(queries).suffix.lower() == ".npy" and not Path(queries).is_dir()
+    asked = embedded_rows(Path(queries), rows) if is_array else EmbeddingFiles.of(queries, model).read()
     searched = asked if index is None else EmbeddingFiles.of(index, asked.predictions.model).read()
     return _search(searched, asked, "any", 1, 10, progress).table, searched.images
 
 
+def labels_of_searched(images: Images | None, ids: pa.Array, class_hash: str) -> Images | None:
+    """Return the searched images with labels, or None if the labels of the call must be used instead.
+
+    Parameters
+    ----------
+    images : Images, optional
+        The searched images. Their labels are not used if they are of another class list, such as that of the
+        network that computed the embeddings.
+    ids : pyarrow.Array of string
+        The ids of the labelled images of the call.
+    class_hash : str
+        The hash of their class list; empty if unknown.
+
+    Raises
+    ------
+    InputError
+        If the searched images are others, and have no labels of these classes.
+    """
+    if images is None:
+        return None
+    is_labelled = images.label is not None and images.label.null_count < len(images.label)
+    own = metadata(images.table).get("classes", "")
+    is_same = not own or not class_hash or own == class_hash
+    if is_labelled and is_same:
+        return images
+    if count_shared(with_ids_like(images, ids, other_name="the labels")[0].image_id, ids):
+        return None
+    what = "no original labels" if not is_labelled else "labels of a different class list"
+    raise InputError(f"The similar images have {what}.", where=images.name or None, allowed="a column label")
+
+
 def similar_images(
-    embeddings: PathLike | None, index: PathLike | None, model: str, progress: Progress | None
+    embeddings: PathLike | None,
+    index: PathLike | None,
+    model: str,
+    progress: Progress | None,
+    rows: Images | None = None,
 ) -> dict[str, Any]:
     """Return the most similar images, as the arguments `similar` and `neighbours` of other functions.
 
@@ -304,6 +349,8 @@ def similar_images(
         As in `manyhot.diagnose_errors`.
     model : str
         Name of the model that computed the embeddings.
+    rows : Images, optional
+        The images of the rows of an array of embeddings.
 
     Raises
     ------
@@ -311,7 +358,7 @@ def similar_images(
         As in `similar`, or if an index or a model is passed without embeddings.
     """
     if embeddings is not None:
-        table, images = neighbours_of(embeddings, index, progress, model=model)
+        table, images = neighbours_of(embeddings, index, progress, model=model, rows=rows)
         return {"similar": table, "neighbours": images}
     if index is not None or model:
         raise InputError(

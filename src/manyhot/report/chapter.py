@@ -291,6 +291,7 @@ TO_SHARE = {
     "manyhot aggregate ": ("classes",),
     "manyhot init ": ("classes", "match", "rows", "scores"),
     "manyhot mitigate ": TO_FIT,
+    "manyhot propose ": ("classes", "images", "match"),
 }
 """The same for commands with fewer or other options; for images, only how they are decoded."""
 

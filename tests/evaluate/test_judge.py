@@ -347,7 +347,14 @@ IMAGES = Images(
 
 @pytest.mark.parametrize(
     ("spec", "n"),
-    [("objects=*", 2), ("objects>=2", 1), ("objects>=0.5", 2), ("objects<=1", 1), ("objects=3", 1)],
+    [
+        ("objects=*", 2),
+        ("objects=", 1),
+        ("objects>=2", 1),
+        ("objects>=0.5", 2),
+        ("objects<=1", 1),
+        ("objects=3", 1),
+    ],
 )
 def test_slices_by_numbers_and_by_what_is_known(spec, n):
     labels = small_labels()
@@ -362,6 +369,35 @@ def test_slices_by_numbers_and_by_what_is_known(spec, n):
     samples = pl.DataFrame(pl.from_arrow(found.samples)).filter(metric="top1")
     assert samples["slice"].to_list() == ["all", spec]
     assert samples["values"].list.len().to_list() == [10, 10]
+
+
+@pytest.mark.parametrize(
+    ("values", "n_without"),
+    [(["a", "b", None], 1), (["a", "", None], 2), ([["a"], [], None], 2), (["a", "b", "a"], 0)],
+)
+def test_images_without_a_value_are_counted_and_are_a_slice_on_request(values, n_without):
+    labels, images = (
+        small_labels(),
+        Images(pa.table({"image_id": ["0.jpg", "1.jpg", "2.jpg"], "group": values})),
+    )
+    ask = lambda *slices: evaluate(  # noqa: E731
+        labels,
+        [model(["0.jpg", "1.jpg", "2.jpg"])],
+        slices=slices,
+        resamples=0,
+        reading=Reading(images=images),
+    )
+    found = ask("group")
+    assert (
+        sum(row(found, metric="top1", slice=f"group={v}")["n"] for v in "ab" if v in str(values))
+        == 3 - n_without
+    )
+    remark = f"{n_without} of 3 images have no value of group, and are in none of its slices: "
+    assert any(remark in note.text for note in found.model_notes) == bool(n_without)
+    if n_without:
+        both = ask("group", "group=")
+        assert row(both, metric="top1", slice="group=")["n"] == n_without
+        assert not any("no value of group" in note.text for note in both.model_notes)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, f1_score
 
 from manyhot import evaluate, read_images, read_labels, read_predictions
-from manyhot.classes import class_list
+from manyhot.classes import class_list, from_keys
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, OrderError, UnknownNameError, UsageError
 from manyhot.evaluate import columns
@@ -711,6 +711,14 @@ def test_class_list_is_known_by_its_hash():
     labels = Labels(small_labels().table, 1000, known.hash, name="L")
     found = evaluate(labels, [model(["0.jpg"])], resamples=0)
     assert "superclass=organism" in found.to_polars()["slice"].to_list()
+
+
+def test_lists_with_hypernyms_that_are_not_wordnets_have_no_superclass_slices():
+    """All classes would be in superclass=other."""
+    taxa = replace(from_keys(["lion", "cat", "dog"]), hypernyms=(("Felidae",), ("Felidae",), ("Canidae",)))
+    scores = np.eye(3, dtype=np.float32)
+    found = evaluate(np.array([0, 1, 2]), scores, resamples=0, reading=Reading(classes=taxa))
+    assert not [name for name in found.to_polars()["slice"].unique() if name.startswith("superclass=")]
 
 
 UNCERTAIN = ("ece", "ece_set", "brier", "aurc_set")

@@ -165,7 +165,7 @@ def _sizes_of_rated(
 
 def _superclasses(sets: LabelSets, classes: ClassList | None) -> dict[str, npt.NDArray[np.bool_]]:
     known = sets.label != NO_LABEL
-    if classes is None or not any(classes.hypernyms) or not known.any():
+    if classes is None or not known.any() or (classes.superclass == len(SUPERCLASSES) - 1).all():
         return {}
     superclass = np.where(known, classes.superclass[np.where(known, sets.label, 0)], -1)
     return {f"superclass={name}": superclass == i for i, name in enumerate(SUPERCLASSES)}

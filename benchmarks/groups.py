@@ -455,7 +455,7 @@ def chances(data: str, part: str, out: Path, searches: int = 200) -> list[dict]:
         outcomes = label_outcomes(rng.permutation(some.label), len(some.classes), 25)
         unseen = np.zeros(len(ids), bool)
         settings = GroupSettings(25, min_difference=0.0, min_confidence=0.9, permutations=100, seed=seed)
-        found += bool(find_groups(groups, unseen, outcomes, some.classes.names, settings))
+        found += bool(find_groups(groups, unseen, outcomes, some.classes.names, settings)[0])
     lo, hi = (float(end) for end in wilson_interval(found, searches))
     print(
         f"\n{data}: {found} of {searches} searches with permuted labels found anything ({lo:.1%} to {hi:.1%})"

@@ -55,7 +55,7 @@ def found(of: str, related: bool, seed: list[int]) -> list[bool]:
     names = [f"finding {i}" for i in range(FINDINGS)]
     settings = GroupSettings(permutations=200, seed=seed[1])
     unseen = np.zeros(len(sets), bool)
-    return [bool(find_groups(groups, unseen, outcomes, names, settings, c)) for c in (None, patient)]
+    return [bool(find_groups(groups, unseen, outcomes, names, settings, c)[0]) for c in (None, patient)]
 
 
 def main() -> None:

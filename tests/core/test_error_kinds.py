@@ -267,6 +267,22 @@ def test_unclear(errors):
     assert np.array_equal(get("rule", "unclear")(errors).fits, errors.state == UNCLEAR)
 
 
+def test_classes_of_different_roots_are_as_far_apart_as_with_one_more_root():
+    """The highest errors of all, and not unknown; a class without ancestors has no place in the tree."""
+    paths = [
+        ("lion", "cats", "mammals"),
+        ("dog", "dogs", "mammals"),
+        ("owl", "owls", "birds"),
+        ("eel", "fish"),
+    ]
+    a, b = np.triu_indices(4)
+    rooted = Hierarchy.of([(*path, "animals") for path in paths])
+    assert Hierarchy.of(paths).height(a, b).tolist() == rooted.height(a, b).tolist()
+    assert rooted.height(np.array([0, 0, 2]), np.array([1, 2, 3])).tolist() == [2, 3, 3]
+    unknown = Hierarchy.of([*paths, ("stone",)])
+    assert unknown.height(np.array([0, 4]), np.array([4, 4])).tolist() == [NOTHING, 0]
+
+
 def test_severity_is_the_height_of_the_lowest_common_ancestor():
     """By hand: a terrier and a hound are dogs; a cat is an animal, as dogs are; a stone is none of these."""
     paths = [

@@ -1,9 +1,13 @@
 """WordNet's tree for classes that are known by their names only."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from manyhot import diagnose_errors
 from manyhot.classes import class_list, from_keys
+from manyhot.data.inputs import Reading
 from manyhot.diagnose.evidence import class_tree
 
 VOC = [
@@ -66,3 +70,28 @@ def test_the_list_of_imagenet_has_its_own():
     tree, note = class_tree(class_list())
     assert (note, tree.source, tree.n_counted) == ("", "", 1000)
     assert tree.group_size(np.array([151]), np.array([268])) == 118  # chihuahua, Mexican hairless: dogs
+
+
+def test_severity_of_taxa_is_the_same_in_either_order_and_counts_errors_without_a_place():
+    """Lion for cat is 2, tit for cat 4: one level above both roots. The robot has no hypernyms."""
+    taxa = {"cat": "Felis Felidae Mammalia", "lion": "Panthera Felidae Mammalia", "tit": "Parus Paridae Aves"}
+    taxa |= {"owl": "Strix Strigidae Aves", "robot": ""}
+    labels, predicted = np.array([0, 0, 2, 0]), np.eye(5, dtype=np.float32)[[1, 2, 2, 4]]
+    notes = []
+    for step in (1, -1):
+        paths = tuple(tuple(path.split())[::step] for path in taxa.values())
+        classes = replace(from_keys(list(taxa), "taxa"), hypernyms=paths)
+        found = diagnose_errors(labels, predicted, reading=Reading(classes=classes))
+        (model,) = found.models
+        assert (model.severity, model.n_severity, model.n_sorted) == ((2 + 4) / 2, 2, 3)
+        assert (
+            f"{model.model}: mean severity 3.00 over 2 errors (height of the lowest common ancestor; without "
+            "1 error of classes that have no hypernyms)" in found.lines()
+        )
+        notes.append([note for note in found.notes if "hypernyms" in note])
+    (up,), (down,) = notes
+    assert up.startswith("the hypernyms of taxa have 2 roots (Mammalia, Aves): ")
+    assert down == (
+        f"the hypernyms of taxa start at the root (Mammalia; Felidae; Felis), and are read in this order; "
+        f"{up}"
+    )

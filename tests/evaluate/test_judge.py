@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, f1_score
 
 from manyhot import evaluate, read_images, read_labels, read_predictions
-from manyhot.classes import class_list
+from manyhot.classes import class_list, from_keys
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, OrderError, UnknownNameError, UsageError
 from manyhot.evaluate import columns
@@ -347,7 +347,14 @@ IMAGES = Images(
 
 @pytest.mark.parametrize(
     ("spec", "n"),
-    [("objects=*", 2), ("objects>=2", 1), ("objects>=0.5", 2), ("objects<=1", 1), ("objects=3", 1)],
+    [
+        ("objects=*", 2),
+        ("objects=", 1),
+        ("objects>=2", 1),
+        ("objects>=0.5", 2),
+        ("objects<=1", 1),
+        ("objects=3", 1),
+    ],
 )
 def test_slices_by_numbers_and_by_what_is_known(spec, n):
     labels = small_labels()
@@ -362,6 +369,35 @@ def test_slices_by_numbers_and_by_what_is_known(spec, n):
     samples = pl.DataFrame(pl.from_arrow(found.samples)).filter(metric="top1")
     assert samples["slice"].to_list() == ["all", spec]
     assert samples["values"].list.len().to_list() == [10, 10]
+
+
+@pytest.mark.parametrize(
+    ("values", "n_without"),
+    [(["a", "b", None], 1), (["a", "", None], 2), ([["a"], [], None], 2), (["a", "b", "a"], 0)],
+)
+def test_images_without_a_value_are_counted_and_are_a_slice_on_request(values, n_without):
+    labels, images = (
+        small_labels(),
+        Images(pa.table({"image_id": ["0.jpg", "1.jpg", "2.jpg"], "group": values})),
+    )
+    ask = lambda *slices: evaluate(  # noqa: E731
+        labels,
+        [model(["0.jpg", "1.jpg", "2.jpg"])],
+        slices=slices,
+        resamples=0,
+        reading=Reading(images=images),
+    )
+    found = ask("group")
+    assert (
+        sum(row(found, metric="top1", slice=f"group={v}")["n"] for v in "ab" if v in str(values))
+        == 3 - n_without
+    )
+    remark = f"{n_without} of 3 images have no value of group, and are in none of its slices: "
+    assert any(remark in note.text for note in found.model_notes) == bool(n_without)
+    if n_without:
+        both = ask("group", "group=")
+        assert row(both, metric="top1", slice="group=")["n"] == n_without
+        assert not any("no value of group" in note.text for note in both.model_notes)
 
 
 @pytest.mark.parametrize(
@@ -675,6 +711,14 @@ def test_class_list_is_known_by_its_hash():
     labels = Labels(small_labels().table, 1000, known.hash, name="L")
     found = evaluate(labels, [model(["0.jpg"])], resamples=0)
     assert "superclass=organism" in found.to_polars()["slice"].to_list()
+
+
+def test_lists_with_hypernyms_that_are_not_wordnets_have_no_superclass_slices():
+    """All classes would be in superclass=other."""
+    taxa = replace(from_keys(["lion", "cat", "dog"]), hypernyms=(("Felidae",), ("Felidae",), ("Canidae",)))
+    scores = np.eye(3, dtype=np.float32)
+    found = evaluate(np.array([0, 1, 2]), scores, resamples=0, reading=Reading(classes=taxa))
+    assert not [name for name in found.to_polars()["slice"].unique() if name.startswith("superclass=")]
 
 
 UNCERTAIN = ("ece", "ece_set", "brier", "aurc_set")

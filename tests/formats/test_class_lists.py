@@ -30,6 +30,31 @@ def test_categories_of_coco(tmp_path):
     )
 
 
+def test_the_ranks_of_inaturalist_are_hypernyms(tmp_path):
+    """As in the categories of its 2021 competition; a rank may be missing."""
+    lion = {
+        "id": 0,
+        "name": "Panthera leo",
+        "supercategory": "Mammals",
+        "kingdom": "Animalia",
+        "class": "Mammalia",
+    }
+    lion |= {"phylum": "Chordata", "order": "Carnivora", "family": "Felidae", "genus": "Panthera"}
+    moss = {
+        "id": 1,
+        "name": "Bryum argenteum",
+        "supercategory": "Plants",
+        "kingdom": "Plantae",
+        "family": None,
+    }
+    path = tmp_path / "train2021.json"
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": [lion, moss]}))
+    assert read_classes(path).hypernyms == (
+        ("Panthera", "Felidae", "Carnivora", "Mammalia", "Chordata", "Animalia"),
+        ("Plantae",),
+    )
+
+
 def test_categories_in_another_order_than_their_numbers(tmp_path):
     path = coco(tmp_path, (3, "car"), (1, "person"))
     with pytest.raises(InputError) as error:

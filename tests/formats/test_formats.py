@@ -497,6 +497,22 @@ def test_class_list_with_synonyms_and_definitions(tmp_path):
         assert known.hypernyms == ((), ("n9 animal", "n8 thing"))
 
 
+@pytest.mark.parametrize("sign", [" | ", "|", " > "])
+def test_hypernyms_with_another_separator_are_refused(tmp_path, sign):
+    """They would be one long name each, and no two classes would have a common ancestor."""
+    path = tmp_path / "c.csv"
+    path.write_text(f"key,hypernyms\nlion,Panthera{sign}Felidae\ncat,Felis{sign}Felidae\n")
+    with pytest.raises(InputError) as error:
+        read_classes(path)
+    assert str(error.value) == (
+        f"Hypernyms seem to be separated by {sign.strip()!r}.\n"
+        f"  where:   {path}\n"
+        f"  got:     Panthera{sign}Felidae\n"
+        "  allowed: semicolons: parent; grandparent; root\n"
+        f"  do:      replace {sign.strip()!r} by ';'"
+    )
+
+
 def test_class_list_in_another_order_than_it_says(tmp_path):
     path = tmp_path / "c.csv"
     path.write_text("class_id,key\n1,a\n0,b\n")

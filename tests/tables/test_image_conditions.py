@@ -43,6 +43,8 @@ CASES = {
     "split=test cloud<=50": lambda t: (t["split"] == "test") & (t["cloud"] <= 50),
     "split=val split=test cloud>=20 cloud<=80": lambda t: t["split"].ne("train") & t["cloud"].between(20, 80),
     "site=*": lambda t: t["site"] == "a",
+    "site=": lambda t: t["site"] == "",
+    "site=a site=": lambda t: t["site"].isin(["a", ""]),
 }
 
 
@@ -110,7 +112,8 @@ def test_slices_and_clusters_of_the_file_of_label_sets_need_it_as_images(data):
             "cloud>50",
             "There is no condition 'cloud>50' on images.\n  where:   `where`\n"
             "  got:     the columns split, labels, cloud, site\n"
-            "  allowed: COLUMN=VALUE, COLUMN=*, COLUMN>=NUMBER or COLUMN<=NUMBER\n  do:      write cloud>=50",
+            "  allowed: COLUMN=VALUE, COLUMN=*, COLUMN=, COLUMN>=NUMBER or COLUMN<=NUMBER\n"
+            "  do:      write cloud>=50",
         ),
         ("split>=4", "The condition 'split>=4' compares values that are not numbers.\n"),
     ],

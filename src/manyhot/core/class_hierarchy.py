@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,21 @@ FAR = 255
 """Distance of classes without a common ancestor."""
 
 NO_ANCESTOR = -1
-"""The height of the lowest common ancestor of classes that have none."""
+"""The height of the lowest common ancestor of classes of which one has no place in the tree."""
+
+
+def ambiguous_parents(paths: Sequence[Sequence[str]]) -> list[str]:
+    """Return the steps that are followed by different steps in different paths, in order of occurrence.
+
+    In a tree, each step has a single parent. If paths start at the root, most steps have several followers.
+    """
+    parents: dict[str, str] = {}
+    several = dict[str, None]()
+    for path in paths:
+        for step, parent in itertools.pairwise(path):
+            if parents.setdefault(step, parent) != parent:
+                several[step] = None
+    return list(several)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,15 +95,17 @@ class Hierarchy:
         """Return the height of the lowest common ancestor of two classes above the lower of them, shape (p,).
 
         The height is 0 for the same class, 1 if one class is the parent of the other or both have the same
-        parent, and `NO_ANCESTOR` if there is no common ancestor.
+        parent. Classes without a common ancestor get one: a root above the roots of both. The height is
+        `NO_ANCESTOR` if one of the classes has no ancestors at all, so that its place in the tree is unknown.
 
         References
         ----------
         L. Bertinetto et al. Making Better Mistakes: Leveraging Class Hierarchies with Deep Networks. CVPR
-        2020, arXiv 1912.09393. In their tree, all classes are leaves at the same depth.
+        2020, arXiv 1912.09393. Their tree has one root, and all classes are leaves at the same depth.
         """
         depth, shared = self._shared(a, b)
-        apart = np.where(shared > 0, np.maximum(depth[a], depth[b]) - shared, NO_ANCESTOR)
+        is_known = (shared > 0) | (np.minimum(depth[a], depth[b]) > 1)
+        apart = np.where(is_known, np.maximum(depth[a], depth[b]) - shared, NO_ANCESTOR)
         return np.asarray(np.where(a == b, 0, apart), np.int64)
 
     def distance(self, a: Ints, b: Ints) -> Ints64:

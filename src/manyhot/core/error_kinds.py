@@ -267,7 +267,7 @@ def severity_of(errors: Errors) -> Ints64:
     """Return the distance of the predicted class from the closest valid class, shape (e,).
 
     The distance is the height of the lowest common ancestor (`Hierarchy.height`): 0 if the prediction is
-    valid, and `NOTHING` if there is no hierarchy or no common ancestor.
+    valid, and `NOTHING` without a hierarchy, or if a class has no place in it.
     """
     severity = np.full(len(errors), NOTHING, np.int64)
     if errors.context.hierarchy is None:

@@ -15,8 +15,8 @@ controls the family-wise error rate.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -129,6 +129,8 @@ class GroupSearch:
     p : ndarray of float, shape (outcomes, m)
         Probability that the largest statistic of the whole search is at least as large when outcomes are
         permuted.
+    tested : ndarray of bool, shape (outcomes, m)
+        Whether enough images are inside and outside each group.
     critical : float
         The value that the largest statistic of the whole search exceeds with probability `FAMILY_WISE`.
     """
@@ -136,6 +138,7 @@ class GroupSearch:
     counts: tuple[Counts, ...]
     statistic: Floats
     p: Floats
+    tested: Bools
     critical: float
 
 
@@ -154,17 +157,30 @@ class Groups:
     cluster : ndarray of int, shape (n,), optional
         The cluster of each image, if images depend on each other. Outcomes are then permuted as in
         `manyhot.core.clusters.permuted_in_clusters`.
+    among : sequence of ndarray of bool, shape (n,), or None, optional
+        For each group, the images that are compared: its own and those with which they are compared; None
+        for all images. Groups with the same images have the same array.
     """
 
     inside: Bools
     searched: Bools
     seen: Bools
     cluster: Ints | None = None
+    among: Sequence[Bools | None] = ()
 
-    def parts(self, outcome: Outcome) -> tuple[tuple[Ints, Outcome], tuple[Ints, Outcome]]:
-        """Return the groups to test on all images and on unseen images, with the outcomes."""
-        unseen = Outcome(outcome.event, outcome.counts & ~self.seen, outcome.stratum)
-        return (np.flatnonzero(~self.searched), outcome), (np.flatnonzero(self.searched), unseen)
+    def parts(self, outcome: Outcome) -> Iterator[tuple[Ints, Outcome]]:
+        """Yield the groups that are tested on the same images, with the outcome on these images."""
+        among = self.among or (None,) * len(self.inside)
+        keys = [(bool(searched), id(own)) for searched, own in zip(self.searched, among, strict=True)]
+        for key in sorted(dict.fromkeys(keys), key=lambda key: key[0]):
+            at = np.array([i for i, own in enumerate(keys) if own == key])
+            yield at, replace(outcome, counts=self.counted(at[0], outcome))
+
+    def counted(self, group: int, outcome: Outcome) -> Bools:
+        """Return the images on which a group is tested, shape (n,)."""
+        counts = outcome.counts & ~self.seen if self.searched[group] else outcome.counts
+        among = self.among[group] if self.among else None
+        return counts if among is None else counts & among
 
     def count(self, outcome: Outcome) -> Counts:
         """Return the counts of an outcome in each group, on the images on which it is tested."""
@@ -215,7 +231,7 @@ def search_groups(
     above = permutations - np.searchsorted(ordered, statistic, side="left")
     p = np.where(np.isfinite(statistic), (1 + above) / (permutations + 1), np.nan)
     critical = float(np.quantile(most, 1 - FAMILY_WISE, method="higher")) if permutations else np.inf
-    return GroupSearch(counts, statistic, p, critical)
+    return GroupSearch(counts, statistic, p, large, critical)
 
 
 def _largest(
@@ -284,7 +300,7 @@ def explain_away(groups: Groups, outcome: Outcome, order: Ints, critical: float)
     found = []
     stratum = outcome.stratum
     for group in order.tolist():
-        counts = outcome.counts & ~groups.seen if groups.searched[group] else outcome.counts
+        counts = groups.counted(group, outcome)
         within = count_in_groups(groups.inside[group : group + 1], Outcome(outcome.event, counts, stratum))
         if not first or within.statistic()[0] > critical:
             first.append(group)

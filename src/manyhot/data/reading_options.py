@@ -45,10 +45,10 @@ class Reading(Flattened):
         with one image name per line selects these images.
     where
         Conditions on columns of the images table or of the file of label sets: COLUMN=VALUE, such as
-        split=test, COLUMN=*, 'COLUMN>=NUMBER' or 'COLUMN<=NUMBER'. If several values of a column are given,
-        any of them may match; all other conditions must be met. By default, all images are included. Slices
-        and clusters are defined only by columns of the images table; if the file of label sets has these
-        columns, pass it as `images` too.
+        split=test, COLUMN=*, COLUMN= (no value), 'COLUMN>=NUMBER' or 'COLUMN<=NUMBER'. If several values of a
+        column are given, any of them may match; all other conditions must be met. By default, all images are
+        included. Slices and clusters are defined only by columns of the images table; if the file of label
+        sets has these columns, pass it as `images` too.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. In Python, also a list of names. By default, the names in the files.

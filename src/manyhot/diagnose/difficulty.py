@@ -275,7 +275,12 @@ def _group_rows(
     """Yield, for each slice and metric, how many images are of each kind."""
     labels = labels_of(source)
     slices = make_slices(
-        labels, label_sets(labels), images=source.images, classes=classes, requested=list(requested)
+        labels,
+        label_sets(labels),
+        images=source.images,
+        classes=classes,
+        requested=list(requested),
+        misfits=source.misfits,
     )
     groups = [(name, mask[answers.rows]) for name, mask in zip(slices.names, slices.masks, strict=False)]
     groups += _error_groups(source, answers, classes)

@@ -32,6 +32,7 @@ from manyhot.predict.sources import ImageSource
 from manyhot.predict.sources.label_ids import labels_of_source, objects_of_source
 from manyhot.tables import Images, Labels, Objects, one_chunk
 from manyhot.tables.arrays import States, label_sets, states_of_labels, states_of_objects
+from manyhot.tables.class_paths import class_paths
 from manyhot.tables.frames import list_matrix
 from manyhot.tables.image_ids import ids_like
 
@@ -425,7 +426,7 @@ def class_tree(classes: ClassList | None) -> tuple[Hierarchy | None, str]:
     if classes is None:
         return None, ""
     if any(classes.hypernyms):
-        return Hierarchy.of(_own_paths(classes)), ""
+        return _own_tree(classes)
     paths = [_wordnet_path(classes, i) for i in range(len(classes))]
     lacking = [name for name, path in zip(classes.names, paths, strict=True) if not path]
     n = len(classes) - len(lacking)
@@ -441,13 +442,20 @@ def class_tree(classes: ClassList | None) -> tuple[Hierarchy | None, str]:
 @lru_cache(maxsize=16)
 def _in_wordnet(own: tuple[Synsets, ...]) -> Hierarchy:
     """Return the tree of these paths with WordNet's sizes of groups, which take 20 ms to count."""
-    return Hierarchy.of(own, _own_paths(class_list()), "WordNet")
+    return Hierarchy.of(own, class_paths(class_list())[0], "WordNet")
 
 
-def _own_paths(classes: ClassList) -> list[Synsets]:
-    """Return the path of each class to the root, starting with its key."""
-    ups = [[step.partition(" ")[0] for step in path] for path in classes.hypernyms]
-    return [(key, *up) for key, up in zip(classes.keys, ups, strict=True)]
+def _own_tree(classes: ClassList) -> tuple[Hierarchy, str]:
+    """Return the tree of the hypernyms of a class list, and a note on their order and on several roots."""
+    paths, note = class_paths(classes)
+    roots = list(dict.fromkeys(path[-1] for path in paths if len(path) > 1))
+    if len(roots) > 1:
+        more = (
+            f"the hypernyms of {classes.name} have {len(roots):,} roots ({first_names(roots, _SHOWN)}): for "
+            "the severity of errors, classes of different roots are taken as below one more root"
+        )
+        note = f"{note}; {more}" if note else more
+    return Hierarchy.of(paths), note
 
 
 def _wordnet_path(classes: ClassList, i: int) -> Synsets | None:
@@ -471,7 +479,7 @@ def _wordnet() -> tuple[Mapping[str, Synsets], Mapping[str, str]]:
     paths: dict[str, Synsets] = {}
     sizes: Counter[str] = Counter()
     names: dict[str, set[str]] = defaultdict(set)
-    for i, path in enumerate(_own_paths(imagenet)):
+    for i, path in enumerate(class_paths(imagenet)[0]):
         steps = zip(path[1:], imagenet.hypernyms[i], strict=True)
         for key, name in steps:
             names[_plain(name.partition(" ")[2])].add(key)

@@ -53,7 +53,7 @@ from manyhot.diagnose.groups_outcomes import (
     stratum_of,
     threshold_outcomes,
 )
-from manyhot.diagnose.groups_rates import describing, error_counts, rate_rows
+from manyhot.diagnose.groups_rates import describing, error_counts, rate_rows, untested_values
 from manyhot.diagnose.groups_result import WeakGroups, groups_result
 from manyhot.diagnose.image_statistics import STATISTICS, MeasuredImages, measure_images
 from manyhot.errors import InputError
@@ -141,7 +141,7 @@ def diagnose_groups(
         clusters,
         reading,
     )
-    n_clusters = 0
+    n_clusters, n_tested, n_tested_labels, n_untested = 0, 0, 0, 0
     findings, measured, notes, inputs = list[GroupFinding](), list[pa.Table](), list[str](), dict[str, str]()
     models, rates = list[str](), list[Row]()
     opened = _sources(labels, predictions, reading, run)
@@ -153,6 +153,9 @@ def diagnose_groups(
         findings += own
         models += search.models
         rates += search.rates
+        n_tested += search.n_tested(of_labels=False)
+        n_tested_labels += search.n_tested(of_labels=True)
+        n_untested += search.n_untested
         n_clusters += 0 if search.clusters is None else search.clusters.n
         notes += [*search.notes, *source.misfits.notes(source.name)]
         inputs |= source.inputs
@@ -166,7 +169,11 @@ def diagnose_groups(
         sources,
         tuple(dict.fromkeys(notes)),
         inputs,
-        {**vars(settings), "models": len(models), "images": sum(map(len, measured)), "clusters": n_clusters},
+        {
+            **vars(settings),
+            **{"models": len(models), "images": sum(map(len, measured)), "clusters": n_clusters},
+            **{"tested": n_tested, "tested_labels": n_tested_labels, "untested": n_untested},
+        },
         marks,
         rates,
     )
@@ -252,6 +259,8 @@ class _Search:
     clusters: ImageClusters | None = None
     columns: pa.Table = field(default_factory=lambda: pa.table({}))
     rates: list[Row] = field(default_factory=list)
+    tested: dict[str | None, set[str]] = field(default_factory=dict)
+    n_untested: int = 0
 
     @classmethod
     def of(
@@ -396,13 +405,23 @@ class _Search:
                 self.notes.append(f"{model.model}: {reason}")
             outcomes = self._outcomes(model, points, associated)
             of = {"dataset": self.source.name, "model": model.model}
-            counts = error_counts(model.case, points)
-            self.rates += rate_rows(of, counts, model.rows, self.columns, self._cluster_of_image)
             self.models.append(model.model)
             called = [o.outcome for o in outcomes if o.kind == "called"]
             patterns = self._patterns([(o.event, o.counts & ~o.event) for o in called], run)
             found += self._find(model.model, outcomes, [*by_label, *patterns])
+            counts, tested = error_counts(model.case, points), self.tested[model.model]
+            self.rates += rate_rows(of, counts, model.rows, self.columns, self._cluster_of_image, tested)
+        searches: list[str | None] = [*self.models] or [None]
+        by_all = set.intersection(*(self.tested[model] for model in searches))
+        untested = untested_values(self.columns, by_all, least)
+        self.n_untested = untested.n
+        self.notes += [f"{self.source.name}: {note}" for note in untested.notes]
         return found
+
+    def n_tested(self, *, of_labels: bool) -> int:
+        """Return how many groups were tested, on labels or on at least one model."""
+        models = [None] if of_labels else self.models
+        return len(set[str]().union(*(self.tested[model] for model in models)))
 
     def _outcomes(
         self, model: ModelCase, points: OperatingPoints | None, associated: Collection[int]
@@ -429,7 +448,7 @@ class _Search:
     ) -> list[GroupFinding]:
         if model is None:
             self._patterns_of_labels = list(patterns)
-        found = find_groups(
+        found, self.tested[model] = find_groups(
             [*self.groups, *patterns],
             self.seen,
             outcomes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -101,6 +101,8 @@ class ImageGroup:
     class_id : int
         The class that all images of the group show, or that all of them lack; -2 for groups that are not
         defined by label sets.
+    among : ndarray of bool, shape (n,), optional
+        The images that are compared, with and without the property; None for all images.
     """
 
     kind: str
@@ -110,6 +112,7 @@ class ImageGroup:
     is_searched: bool = False
     mark: Mark | None = None
     class_id: int = -2
+    among: Bools | None = None
 
 
 def without(group: ImageGroup, among: Bools) -> ImageGroup:
@@ -262,14 +265,31 @@ def source_groups(uris: Sequence[str | None], label: Ints) -> Iterator[ImageGrou
 
 
 def metadata_groups(table: pa.Table) -> Iterator[ImageGroup]:
-    """Yield groups that are defined by the columns of a table with one row per image."""
+    """Yield groups that are defined by the columns of a table with one row per image.
+
+    Images without a value are a group of their own, and are left out where values are compared.
+    """
     for name in table.column_names:
         column = table[name]
+        if pa.types.is_nested(column.type):
+            continue
         if is_measure(column):
             values = np.asarray(pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy())
-            yield from _by_share("metadata", name, "with a lower value", "with a higher value", values)
-        elif not pa.types.is_nested(column.type):
-            yield from value_groups(column, "metadata", name, f"with {name} {{}}")
+            found = _by_share("metadata", name, "with a lower value", "with a higher value", values)
+        else:
+            found = value_groups(column, "metadata", name, f"with {name} {{}}")
+        has_value = has_values(column)
+        if has_value.all():
+            yield from found
+        elif has_value.any():
+            yield from (replace(group, among=has_value) for group in found)
+            yield ImageGroup("metadata", f"without {name}", f"without a value of {name}", ~has_value)
+
+
+def has_values(column: pa.ChunkedArray) -> Bools:
+    """Return whether each image has a value of a column, shape (n,)."""
+    found: Bools = pc.invert(column.is_null(nan_is_null=True)).to_numpy()
+    return found
 
 
 def is_measure(column: pa.ChunkedArray) -> bool:

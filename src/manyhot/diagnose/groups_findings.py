@@ -107,8 +107,10 @@ def find_groups(
     names: Sequence[str],
     settings: GroupSettings,
     cluster: Ints | None = None,
-) -> list[GroupFinding]:
-    """Return the groups in which an outcome is more frequent, clearest difference first.
+) -> tuple[list[GroupFinding], set[str]]:
+    """Return the groups in which an outcome is more frequent, clearest difference first, and what was tested.
+
+    The second is the names of the groups that are large enough to be tested for at least one outcome.
 
     Parameters
     ----------
@@ -120,12 +122,13 @@ def find_groups(
         The cluster of each image, if images depend on each other.
     """
     if not groups or not outcomes:
-        return []
+        return [], set()
     inside = np.stack([group.inside for group in groups])
-    tested = Groups(inside, np.array([group.is_searched for group in groups]), seen, cluster)
+    searched = np.array([group.is_searched for group in groups])
+    compared = Groups(inside, searched, seen, cluster, [group.among for group in groups])
     rng = np.random.default_rng(settings.seed)
     search = search_groups(
-        tested,
+        compared,
         [o.outcome for o in outcomes],
         rng,
         permutations=settings.permutations,
@@ -136,10 +139,11 @@ def find_groups(
         table = _Table(groups, search, at, outcome)
         candidates = table.candidates(settings.min_difference)
         for group, also in _explained(
-            [g.name for g in groups], explain_away(tested, outcome.outcome, candidates, search.critical)
+            [g.name for g in groups], explain_away(compared, outcome.outcome, candidates, search.critical)
         ):
             findings.append(_finding(table, group, also, names, settings, seen))
-    return sorted(_without_opposites(findings), key=lambda f: -f.row["difference_lo"])
+    tested = {groups[at].name for at in np.flatnonzero(search.tested.any(axis=0)).tolist()}
+    return sorted(_without_opposites(findings), key=lambda f: -f.row["difference_lo"]), tested
 
 
 def _without_opposites(findings: Sequence[GroupFinding]) -> Iterator[GroupFinding]:

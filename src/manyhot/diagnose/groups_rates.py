@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +15,12 @@ from manyhot.core.array_types import Bools, Ints
 from manyhot.core.operating_points import OperatingPoints
 from manyhot.core.sets import UNCLEAR, Case
 from manyhot.core.share_intervals import clustered_interval
-from manyhot.diagnose.groups_attributes import is_measure, short_number
+from manyhot.diagnose.groups_attributes import has_values, is_measure, short_number
 from manyhot.report.chapter import listing, with_ends
 from manyhot.report.listings import ColumnHead, Listing
-from manyhot.report.text import title_of
+from manyhot.report.text import counted, listed, title_of
 from manyhot.tables import Row
-from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table
+from manyhot.tables.definitions import COUNT, FLAG, ITS, REAL, TEXT, bounds, declare_table
 from manyhot.tables.image_conditions import MAX_VALUES, natural_order
 
 NOT_PROPERTIES = ("label", "labels", "split")
@@ -27,6 +28,7 @@ NOT_PROPERTIES = ("label", "labels", "split")
 
 _OUTCOMES = ("error", "called", "missed")
 _PRINTED = 5
+_NAMED = 10  # values of a note
 
 declare_table(
     "group_rates",
@@ -40,9 +42,10 @@ declare_table(
             values=_OUTCOMES,
         ),
         TEXT("column", "a column of the metadata or of the images table, with up to 200 values"),
-        TEXT(
+        TEXT.nullable(
             "value",
-            "a value of the column or, for a measurement, one of four ranges with about equally many images",
+            "a value of the column or, for a measurement, one of four ranges with about equally many images; "
+            "null for images without a value",
         ),
         COUNT("n_images", "images with the value that count"),
         COUNT("n", "images or pairs that count"),
@@ -53,6 +56,11 @@ declare_table(
             "hi",
             f"{ITS} (Wilson, with the design effect of images or of clusters)",
             column=REAL.nullable,
+        ),
+        FLAG.optional(
+            "tested",
+            "whether the search for groups on which the model is worse tested the value (for a measurement, "
+            "its lowest or highest values); false if there are too few images with it, or with another value",
         ),
     ),
 )
@@ -88,7 +96,12 @@ def error_counts(case: Case, points: OperatingPoints | None) -> ErrorCounts:
 
 
 def rate_rows(
-    of: Row, counts: ErrorCounts, rows: Ints, columns: pa.Table, cluster: Ints | None
+    of: Row,
+    counts: ErrorCounts,
+    rows: Ints,
+    columns: pa.Table,
+    cluster: Ints | None,
+    tested: Collection[str] = (),
 ) -> Iterator[Row]:
     """Yield the rows of ``group_rates`` of a model.
 
@@ -102,6 +115,8 @@ def rate_rows(
         A row for each image of the data set.
     cluster : ndarray of int, optional
         The cluster of each image, if images depend on each other.
+    tested : collection of str
+        The names of the groups that were tested.
     """
     unit = rows if cluster is None else cluster[rows]
     for name in columns.column_names:
@@ -117,13 +132,81 @@ def rate_rows(
                         **{"outcome": outcome, "column": name, "value": value},
                         **{"n_images": int((cases[here] > 0).sum()), "n": n, "events": k, "share": k / n},
                         **{"lo": None if lo != lo else float(lo), "hi": None if hi != hi else float(hi)},
+                        "tested": was_tested(name, value, columns[name], tested),
                     }
 
 
-def _values(column: pa.ChunkedArray) -> Iterator[tuple[str, Bools]]:
-    """Yield the values of a column, or ranges of a measurement, and the images that have each."""
+def was_tested(name: str, value: str | None, column: pa.ChunkedArray, tested: Collection[str]) -> bool:
+    """Return whether the group of a value, or a group of a measurement, is among the names of groups."""
+    if value is None:
+        return f"without {name}" in tested
+    if is_measure(column):
+        return any(group.startswith((f"{name} ≤ ", f"{name} ≥ ")) for group in tested)
+    return f"{name} {value}" in tested
+
+
+@dataclass(frozen=True)
+class Untested:
+    """The values of the metadata that were not tested, and notes on them and on images without a value."""
+
+    n: int
+    notes: tuple[str, ...]
+
+
+def untested_values(columns: pa.Table, tested: Collection[str], min_images: int) -> Untested:
+    """Return which values of each column are not among the names of the groups that were tested."""
+    few, notes = list[tuple[int, str]](), list[str]()
+    for name in columns.column_names:
+        column = columns[name]
+        if pa.types.is_nested(column.type):
+            continue
+        has_value = has_values(column)
+        n, n_without = int(has_value.sum()), int((~has_value).sum())
+        if n_without and n:
+            notes.append(
+                f"{n_without:,} of {len(column):,} images have no value of {name}: images with a value are "
+                "compared only with images that have another one"
+            )
+            if not was_tested(name, None, column, tested):
+                few.append((n_without, f"images without {name}"))
+        if is_measure(column):
+            if n and not was_tested(name, "", column, tested):
+                few.append((n, name))
+            continue
+        counts = pc.value_counts(column.cast(pa.string()).drop_null()).to_pylist()
+        if sum(c["counts"] > 1 for c in counts) > MAX_VALUES:
+            notes.append(
+                f"{name} defines no groups: more than {MAX_VALUES} of its {len(counts):,} values belong to "
+                "several images"
+            )
+        elif len(counts) < n or n <= MAX_VALUES:  # otherwise, the values identify images
+            own = ((c["counts"], c["values"]) for c in counts if c["counts"] < len(column))
+            few += [(k, f"{name} {v}") for k, v in own if not was_tested(name, v, column, tested)]
+    if few:
+        named = listed([f"{value} ({k:,})" for k, value in sorted(few, key=lambda f: -f[0])], _NAMED)
+        notes.append(
+            f"{counted(len(few), 'value')} of the metadata {'was' if len(few) == 1 else 'were'} not tested, "
+            f"because fewer than {min_images} images (`min_images`) have the value, or have another value of "
+            f"the same column: {named}"
+        )
+    return Untested(len(few), tuple(notes))
+
+
+def _values(column: pa.ChunkedArray) -> Iterator[tuple[str | None, Bools]]:
+    """Yield the values of a column, or ranges of a measurement, and the images that have each.
+
+    The last, None, stands for images without a value, if there are any.
+    """
     if pa.types.is_nested(column.type):
         return
+    has_value = has_values(column)
+    if has_value.any():
+        yield from _known_values(column)
+        if not has_value.all():
+            yield None, ~has_value
+
+
+def _known_values(column: pa.ChunkedArray) -> Iterator[tuple[str, Bools]]:
     if is_measure(column):
         values = np.asarray(pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy())
         edges = np.unique(np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1]))
@@ -147,7 +230,9 @@ _HEADS = ("column", "value", "errors", "error rate", "images", "model")
 def _cells(r: Row) -> tuple[str, ...]:
     what = {"error": "top class", "called": "false positives", "missed": "misses"}[r["outcome"]]
     rate = f"{with_ends(r['share'], r['lo'], r['hi'])} of {r['n']:,}"
-    return r["column"], r["value"], what, rate, f"{r['n_images']:,}", r["model"]
+    mark = ", not tested" if r.get("tested") is False else ""
+    value = "(no value)" if r["value"] is None else r["value"]
+    return r["column"], value, what, f"{rate}{mark}", f"{r['n_images']:,}", r["model"]
 
 
 def rate_lines(rows: Sequence[Row]) -> Iterator[str]:
@@ -158,9 +243,8 @@ def rate_lines(rows: Sequence[Row]) -> Iterator[str]:
     by_kind = [[r for r in _largest_first(rows) if r["outcome"] == kind][:_PRINTED] for kind in _OUTCOMES]
     yield from table_lines(_HEADS, [_cells(r) for part in by_kind for r in part])
     yield (
-        f"all {len(rows):,} rates are in group_rates.csv; the findings above say which differences are "
-        "beyond "
-        "chance"
+        f"all {len(rows):,} rates are in group_rates.csv; the findings above say which differences of "
+        "tested values are beyond chance"
     )
 
 

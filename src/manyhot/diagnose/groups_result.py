@@ -282,10 +282,16 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
     n_models, least, n_images = (int(about.get(name, "0")) for name in ("models", "min_images", "images"))
     worse = sum(row["model"] is not None for row in rows)
     n = len(rows) - worse
+    n_untested = int(about.get("untested", "0"))
+    rest = f"; {counted(n_untested, 'value')} of the metadata could not be tested" if n_untested else ""
     judged = (
-        f"{counted(worse, 'group') if worse else 'no groups'} on which a model is worse" if n_models else ""
+        f"{counted(worse, 'group') if worse else 'no groups'} on which a model is worse"
+        f"{_of_tested(about, 'tested', rest)}"
+        if n_models
+        else ""
     )
     associated = f"{n or 'no'} {'property' if n == 1 else 'properties'} of images associated with labels"
+    associated += _of_tested(about, "tested_labels", "" if n_models else rest)
     counts = ", and ".join(filter(None, (judged, associated)))
     among = f" among {n_images:,} images" if n_images else ""
     found = f"Found{among}: {counts}."
@@ -306,6 +312,11 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
         "The lists are corrected for the search: if nothing were related, each list would be empty in "
         f"{1 - FAMILY_WISE:.0%} of searches (Westfall and Young){over}."
     )
+
+
+def _of_tested(about: Mapping[str, str], name: str, rest: str) -> str:
+    """Return how many groups were tested, if that is known."""
+    return f" (of {int(about[name]):,} tested{rest})" if name in about else ""
 
 
 def _untested(rows: Sequence[Row], least: int) -> str:

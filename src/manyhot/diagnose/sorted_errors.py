@@ -21,6 +21,7 @@ from manyhot.errors import InputError
 from manyhot.formats.csv_tables import write_csv
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.report.chapter import NextStep
+from manyhot.report.text import counted
 from manyhot.tables import Row, schema
 
 LIST_LABEL_ISSUES = NextStep(
@@ -262,9 +263,11 @@ class SortedErrors(Findings):
 
 
 def _severity_line(model: ModelErrors) -> str:
+    n_without = model.n_sorted - model.n_severity
+    rest = f"; without {counted(n_without, 'error')} of classes that have no hypernyms" if n_without else ""
     return (
         f"{model.model}: mean severity {model.severity:.2f} over {model.n_severity:,} errors (height of the "
-        "lowest common ancestor)"
+        f"lowest common ancestor{rest})"
     )
 
 

@@ -93,7 +93,14 @@ class Judge:
         if audit is not None and "rated" in labels.table.column_names:
             labels = replace(labels, table=labels.table.drop(["rated"]))  # whoever rated the proposals
         sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
-        slices = make_slices(labels, sets, images=source.images, classes=classes, requested=options.slices)
+        slices = make_slices(
+            labels,
+            sets,
+            images=source.images,
+            classes=classes,
+            requested=options.slices,
+            misfits=source.misfits,
+        )
         self._dataset, self._labels, self._sets, self._classes = source.name, labels, sets, classes
         own = options.thresholds
         self._thresholds = None if own is None else ClassThresholds.read(own)

@@ -209,7 +209,10 @@ def _masks(source: Source, requested: Sequence[str]) -> dict[str, Bools]:
     """Return the mask of each requested slice that contains images."""
     labels = labels_of(source)
     sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
-    made = make_slices(labels, sets, images=source.images, classes=classes, requested=requested)
+    misfits = source.misfits
+    made = make_slices(
+        labels, sets, images=source.images, classes=classes, requested=requested, misfits=misfits
+    )
     made = made.with_class_masks(sets)
     named = enumerate(zip(made.names, made.masks, strict=True))
     return {

@@ -39,6 +39,7 @@ from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, Predictions, check_same_classes, one_chunk
 from manyhot.tables.arrays import label_sets
+from manyhot.tables.class_paths import class_paths
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 COUNTED = "n_objects"
@@ -203,7 +204,8 @@ def _kinds(source: Source, without: Iterable[str], rules: Rules | None, run: Run
     models = (m for m in source.models() if not any(fnmatch.fnmatch(m.model, p) for p in without))
     tops = _tops(labels, _watched(models, source.n, run), source.misfits)
     confusion = mutual_confusion(tops, labels.n_classes)
-    kinds = image_kinds(sets, confusion, _paths(classes, labels.n_classes), n_objects=n_objects, rules=rules)
+    paths, note = _paths(classes, labels.n_classes)
+    kinds = image_kinds(sets, confusion, paths, n_objects=n_objects, rules=rules)
     several = (sets.size > 1) & sets.usable & (n_objects != UNKNOWN)
     check = np.bincount((n_objects > 1)[several] * 2 + (kinds.apart > 1)[several], minlength=4)
     annotated = pc.sum(pc.is_in(images.image_id, labels.image_id)) if is_counted and images else None
@@ -214,7 +216,7 @@ def _kinds(source: Source, without: Iterable[str], rules: Rules | None, run: Run
         int(np.count_nonzero(n_objects > 1)),
         _named(classes, sets.n_classes, near_synonyms(sets, confusion, rules)),
         check.reshape(2, 2),
-        notes=tuple(source.misfits.notes(labels.name)),
+        notes=(*source.misfits.notes(labels.name), *[note] * bool(note)),
         inputs=source.inputs,
     )
 
@@ -254,11 +256,8 @@ def _named(
     ]
 
 
-def _paths(classes: ClassList | None, n_classes: int) -> list[tuple[str, ...]]:
-    if classes is None:
-        return [(str(i),) for i in range(n_classes)]
-    ups = [[step.partition(" ")[0] for step in path] for path in classes.hypernyms]
-    return [(key, *up) for key, up in zip(classes.keys, ups, strict=True)]
+def _paths(classes: ClassList | None, n_classes: int) -> tuple[list[tuple[str, ...]], str]:
+    return class_paths(classes) if classes else ([(str(i),) for i in range(n_classes)], "")
 
 
 def _tops(

@@ -86,6 +86,7 @@ def make_slices(
     images: Images | None = None,
     classes: ClassList | None = None,
     requested: Iterable[str] = (),
+    misfits: SkippedFiles | None = None,
 ) -> Slices:
     """Return the default slices for which the tables have data, and the requested slices.
 
@@ -100,13 +101,17 @@ def make_slices(
     requested : iterable of str
         Slices by original label: ``class=KEY``, or ``class`` for all classes. Slices by a column of the
         images table: ``COLUMN`` for all its values, ``COLUMN=VALUE``, ``COLUMN=*`` for images with a value,
-        ``COLUMN>=NUMBER`` or ``COLUMN<=NUMBER``. Default slices, such as ``n_labels``, are not created twice.
+        ``COLUMN=`` for images without one, ``COLUMN>=NUMBER`` or ``COLUMN<=NUMBER``. Default slices, such as
+        ``n_labels``, are not created twice.
+    misfits : SkippedFiles, optional
+        Collects remarks about images that are in none of the slices of a column.
 
     Raises
     ------
     InputError
         If a requested slice cannot be made.
     """
+    requested = list(requested)
     found = {ALL: np.ones(len(sets), bool)}
     found |= slices_by_size(sets)
     rated = _rated(labels)
@@ -119,7 +124,15 @@ def make_slices(
         if column == "class" and sign in ("", "="):
             class_ids += _class_ids(value, sets, classes)
         else:
-            found |= _column(spec, labels, images)
+            own = _column(spec, labels, images)
+            n_without = int((~np.logical_or.reduce(list(own.values()))).sum()) if own and not sign else 0
+            if n_without and misfits is not None and f"{column}=" not in requested:
+                remark = (
+                    f"{n_without:,} of {len(sets):,} images have no value of {column}, and are in none of "
+                    f"its slices: to evaluate them, too, add {column}= to `slices`"
+                )
+                misfits.remarks += [remark] * (remark not in misfits.remarks)
+            found |= own
     ids = tuple(dict.fromkeys(class_ids))
     keys = classes.keys if classes else tuple(map(str, range(sets.n_classes)))
     names = tuple(f"class={keys[c]}" for c in ids)
@@ -153,7 +166,7 @@ def _sizes_of_rated(
 
 def _superclasses(sets: LabelSets, classes: ClassList | None) -> dict[str, npt.NDArray[np.bool_]]:
     known = sets.label != NO_LABEL
-    if classes is None or not any(classes.hypernyms) or not known.any():
+    if classes is None or not known.any() or (classes.superclass == len(SUPERCLASSES) - 1).all():
         return {}
     superclass = np.where(known, classes.superclass[np.where(known, sets.label, 0)], -1)
     return {f"superclass={name}": superclass == i for i, name in enumerate(SUPERCLASSES)}

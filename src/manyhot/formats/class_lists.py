@@ -46,8 +46,8 @@ def read_class_list(path: Path) -> ClassList:
     """A class list: a text file with one key per line, or a table with ``key``.
 
     Optional columns are ``name``, ``synonyms``, ``definition`` and ``hypernyms``. In a CSV file, semicolons
-    separate several values in a cell. The class id is the position, from 0. If there is a column
-    ``class_id``, it must contain these positions.
+    separate several values in a cell. ``hypernyms`` start with the parent of the class and end with the root.
+    The class id is the position, from 0. If there is a column ``class_id``, it must contain these positions.
     """
     if path.suffix.lower() == ".txt":
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -65,6 +65,7 @@ def read_class_list(path: Path) -> ClassList:
             got=", ".join(map(str, frame["class_id"][:5])),
             allowed="0, 1, 2, …",
         )
+    _check_separator(frame, path)
     keys = [str(key) for key in frame["key"]]
     names = tuple(str(name) for name in frame["name"]) if "name" in frame.columns else tuple(keys)
     return ClassList(
@@ -118,6 +119,23 @@ def _several(frame: pl.DataFrame, column: str) -> tuple[tuple[str, ...], ...]:
     if column not in frame.columns:
         return ((),) * len(frame)
     return tuple(tuple(_split(cell)) for cell in frame[column].to_list())
+
+
+def _check_separator(frame: pl.DataFrame, path: Path) -> None:
+    """Raise an error if another sign than a semicolon seems to separate hypernyms."""
+    if "hypernyms" not in frame.columns or frame["hypernyms"].dtype != pl.String:
+        return
+    cells = frame["hypernyms"].drop_nulls().to_list()
+    for sign in "|>":
+        cell = next((cell for cell in cells if sign in cell), None)
+        if cell is not None and not any(";" in cell for cell in cells):
+            raise InputError(
+                f"Hypernyms seem to be separated by {sign!r}.",
+                where=path,
+                got=cell,
+                allowed="semicolons: parent; grandparent; root",
+                do=f"replace {sign!r} by ';'",
+            )
 
 
 def _split(cell: object) -> Iterator[str]:

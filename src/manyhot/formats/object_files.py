@@ -275,12 +275,19 @@ def id_of_coco(value: Any) -> str:
     return value if isinstance(value, str) else str(int(value))
 
 
+_RANKS = ("genus", "family", "order", "class", "phylum", "kingdom")
+
+
 def categories_of_coco(content: dict[str, Any], path: Path) -> ClassList:
-    """Return the categories in COCO's format as a class list, sorted by id if all ids are numbers."""
+    """Return the categories in COCO's format as a class list, sorted by id if all ids are numbers.
+
+    The taxonomic ranks of iNaturalist's categories are hypernyms.
+    """
     categories = content["categories"]
     if all(id_of_coco(c["id"]).removeprefix("-").isdecimal() for c in categories):
         categories = sorted(categories, key=lambda c: int(c["id"]))
-    return from_keys([str(c["name"]) for c in categories], path.stem)
+    hypernyms = tuple(tuple(str(c[rank]) for rank in _RANKS if c.get(rank)) for c in categories)
+    return replace(from_keys([str(c["name"]) for c in categories], path.stem), hypernyms=hypernyms)
 
 
 def numbers_of_coco(content: dict[str, Any], classes: ClassList) -> dict[str, int]:

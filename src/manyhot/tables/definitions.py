@@ -310,7 +310,7 @@ _declared: dict[str, tuple[Column, ...]] = {
         INT.optional(
             "ancestor_height",
             "for an error: height of the lowest common ancestor of the predicted class and the closest valid "
-            "class; null without a hierarchy",
+            "class, or of a root above both; null without a hierarchy, or if one of them is not in it",
         ),
     ),
 }

@@ -17,7 +17,7 @@ from manyhot.tables.labels import Images
 MAX_VALUES = 200
 """Values of a column of the images table above which it is no grouping but a measurement."""
 
-FORMS = "COLUMN=VALUE, COLUMN=*, COLUMN>=NUMBER or COLUMN<=NUMBER"
+FORMS = "COLUMN=VALUE, COLUMN=*, COLUMN=, COLUMN>=NUMBER or COLUMN<=NUMBER"
 """How a condition is written."""
 
 
@@ -53,9 +53,17 @@ def images_with(spec: str, values: pa.Array, *, what: str = "condition") -> dict
     column, sign, value = parse_condition(spec)
     if sign in (">=", "<="):
         return {spec: _compared(spec, values, what)}
-    if value == "*":
-        return {spec: pc.invert(values.is_null(nan_is_null=True)).to_numpy(zero_copy_only=False)}
+    if sign and value in ("*", ""):
+        return {spec: _lack_value(values) != (value == "*")}
     return _equal(column, value, values)
+
+
+def _lack_value(values: pa.Array) -> Bools:
+    """Return whether each value is missing: null, NaN, an empty text or an empty list."""
+    missing: Bools = values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+    size = pc.list_value_length(values) if _is_list(values) else pc.utf8_length(_texts(values))
+    is_empty = pc.equal(size, 0)
+    return np.asarray(missing | pc.fill_null(is_empty, False).to_numpy(zero_copy_only=False))
 
 
 def some_values(values: pa.Array) -> str:
@@ -85,7 +93,7 @@ def selected_images(conditions: Sequence[str], ids: pa.Array, images: Images | N
     by_column: dict[tuple[str, str], list[Bools]] = {}
     for spec in conditions:
         column, sign, value = parse_condition(spec)
-        if images is None or column not in columns or not value:
+        if images is None or column not in columns or not sign or (sign != "=" and not value):
             raise InputError(
                 f"There is no condition {spec!r} on images.",
                 where="`where`",
@@ -156,7 +164,7 @@ def natural_order(value: str) -> tuple[tuple[str, float], ...]:
 
 def _equal(column: str, value: str, values: pa.Array) -> dict[str, Bools]:
     text = _texts(values)
-    wanted = [value] if value else sorted(pc.unique(text.drop_null()).to_pylist(), key=natural_order)
+    wanted = [value] if value else sorted(filter(None, pc.unique(text).to_pylist()), key=natural_order)
     if len(wanted) > MAX_VALUES:
         raise InputError(
             f"The column {column!r} has too many values to slice by.",

@@ -15,6 +15,7 @@ from manyhot.evaluate.per_class.class_tables import (
     ClassTables,
     PointSettings,
     best_first,
+    first_of,
     mean_ap,
     of_models,
     worst_first,
@@ -145,7 +146,13 @@ def test_orders_of_classes_and_models(drawn):
     assert list(best_first(models, "mine")) == ["net 1", "net 0"]
     rows = worst_first(models["mine", "net 1"])
     known = [r["ap"] for r in rows[:-1]]
-    assert known == sorted(known)
+    rare = [r["n_positives"] < 30 for r in rows[:-1]]
+    assert rare == sorted(rare)
+    assert 0 < (k := rare.index(True)) < 19
+    assert known == sorted(known[:k]) + sorted(known[k:])
+    assert min(known[k:]) < known[0]  # it would be the first
+    assert first_of(rows) == " of classes with 30 images or more"
+    assert first_of(rows[:k]) == first_of(rows[k:]) == ""
     assert math.isnan(rows[-1]["ap"])
     assert mean_ap(rows) == (pytest.approx(np.mean(known)), 19)
     assert mean_ap([])[1] == 0

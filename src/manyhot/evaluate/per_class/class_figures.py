@@ -11,7 +11,14 @@ import altair as alt
 import pyarrow as pa
 
 from manyhot.core.jackknife import FEWEST_POSITIVES
-from manyhot.evaluate.per_class.class_tables import CURVE_KINDS, best_first, mean_ap, of_models, worst_first
+from manyhot.evaluate.per_class.class_tables import (
+    CURVE_KINDS,
+    best_first,
+    first_of,
+    mean_ap,
+    of_models,
+    worst_first,
+)
 from manyhot.evaluate.report.figures.bars import strips
 from manyhot.evaluate.report.figures.panel import Panel, Sheet, compose, data, ink, slug, text_of
 from manyhot.evaluate.report.figures.scatter import Side
@@ -63,6 +70,7 @@ def _average_precision(dataset: str, best: str, results: Models) -> Figure:
     x = Side(["Average precision (%)"], (0, 100))
     panel = strips(name, models, middles, x, tips=_STRIP_TIPS, width=400, row=_ROW)
     which = f"the {len(rows)} of {len(every):,} classes with the lowest" if len(every) > len(rows) else "the"
+    before = f" (those{first_of(every).removeprefix(' of classes')} first)" if first_of(every) else ""
     others = list(dict.fromkeys(models["model"]))
     of_whom = f"of {others[0]}" if len(others) == 1 else f"of the other {len(others):,} models"
     rest = f" Thin blue marks are those {of_whom}." if others else ""
@@ -72,13 +80,13 @@ def _average_precision(dataset: str, best: str, results: Models) -> Figure:
         "classes",
         dataset,
         f"Average precision of classes, {best}, {title_of(dataset)}",
-        f"Black dots show {which} average precision, with 95 % intervals for classes that "
+        f"Black dots show {which} average precision{before}, with 95 % intervals for classes that "
         f"{FEWEST_POSITIVES} or more images show. Red marks show the share of images with the class, which "
         f"is about the AP of a "
         f"random ranking. The number of images of each class is at the right.{rest}",
-        f"The lowest average precision is that of {worst['name']}, {percent(worst['ap'], 1)} on "
-        f"{counted(worst['n_positives'], 'image')}; the mean over {len(every):,} classes is "
-        f"{percent(mean_ap(every)[0], 1)}.",
+        f"The lowest average precision{first_of(every)} is that of {worst['name']}, "
+        f"{percent(worst['ap'], 1)} on {counted(worst['n_positives'], 'image')}; the mean over "
+        f"{len(every):,} classes is {percent(mean_ap(every)[0], 1)}.",
         compose([_with_prevalence(panel, name, x)]),
         pa.Table.from_pylist(rows),
     )

@@ -21,7 +21,14 @@ from manyhot.core.jackknife import FEWEST_POSITIVES
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
 from manyhot.evaluate.gallery import find_photographs
-from manyhot.evaluate.per_class.class_tables import MASKED_ROWS, best_first, mean_ap, of_models, worst_first
+from manyhot.evaluate.per_class.class_tables import (
+    MASKED_ROWS,
+    best_first,
+    first_of,
+    mean_ap,
+    of_models,
+    worst_first,
+)
 from manyhot.files import write_text
 from manyhot.report.chapter import Album, Strip, StripPicture, Tables, listing, percent, with_ends
 from manyhot.report.listings import NONE, ColumnHead, Listing, number_heads, text_heads
@@ -72,7 +79,8 @@ def chapter_lead(named: Tables) -> tuple[str, ...]:
     """Return the introductory paragraphs of the chapter."""
     results = named["class_results"]
     lead = (
-        "Classes with the lowest average precision (AP) come first. The AP of a random ranking is about "
+        "Classes with the lowest average precision (AP) come first; classes with fewer than "
+        f"{FEWEST_POSITIVES} images follow those with more. The AP of a random ranking is about "
         "the share of images with the class. The AP of rare classes is therefore lower and, because they "
         "have few images, less certain."
     )
@@ -91,7 +99,7 @@ def _worst_in_short(results: pa.Table) -> Iterator[str]:
         worst = worst_first(rows)[0]
         yield (
             f"On {title_of(dataset)}, the mean average precision of {model} is {percent(value, 1)} over "
-            f"{n:,} classes. The lowest average precision is that of {worst['name']}: "
+            f"{n:,} classes. The lowest average precision{first_of(rows)} is that of {worst['name']}: "
             f"{with_ends(worst['ap'], worst['ap_lo'], worst['ap_hi'])} on "
             f"{counted(worst['n_positives'], 'image')} with the class."
         )

@@ -17,7 +17,7 @@ from manyhot.core.class_counts import class_curves
 from manyhot.core.clusters import Clusters
 from manyhot.core.confused_classes import NOTHING, confused_classes
 from manyhot.core.estimates import Estimate, Pooled
-from manyhot.core.jackknife import UNVARYING, jackknife_interval
+from manyhot.core.jackknife import FEWEST_POSITIVES, UNVARYING, jackknife_interval
 from manyhot.core.operating_points import (
     FOLDS,
     GOALS,
@@ -34,7 +34,7 @@ from manyhot.tables.definitions import COUNT, FLAG, INT, ITS, REAL, TEXT, declar
 from manyhot.tables.frames import concat_by_name
 
 CURVES = 4
-"""Number of classes with curves, those with the lowest average precision."""
+"""Number of classes with curves, the first of `worst_first`."""
 
 CLASS_MEANS = ("map_macro", "map_11point", "auroc_macro", "auroc_micro")
 """Metrics of rankings that are reported above the classes."""
@@ -279,7 +279,8 @@ class ClassTables:
         }
 
     def _curves(self, case: Case, points: OperatingPoints) -> dict[str, Any]:
-        worst = points.fitted[np.argsort(points.ap[points.fitted], kind="stable")][: self.curves]
+        few = points.n_positives < FEWEST_POSITIVES
+        worst = points.fitted[np.lexsort((points.ap[points.fitted], few[points.fitted]))][: self.curves]
         parts = [
             (class_id, kind, curve)
             for class_id, *curves in class_curves(case, worst, masked=self.settings.masked)
@@ -353,10 +354,24 @@ def of_models(table: pa.Table) -> dict[tuple[str, str], list[Row]]:
 
 
 def worst_first(rows: Sequence[Row]) -> list[Row]:
-    """Return classes by average precision, lowest first; classes without positives come last."""
-    return sorted(
-        rows, key=lambda r: (r["ap"] != r["ap"], r["ap"] if r["ap"] == r["ap"] else 0, r["class_id"])
-    )
+    """Return classes by average precision, lowest first; then rare classes, and those without positives.
+
+    Rare classes are those with fewer than `FEWEST_POSITIVES` images. In a long tail, the lowest values would
+    be those of single images.
+    """
+
+    def place(r: Row) -> tuple[bool, bool, float, int]:
+        is_known = r["ap"] == r["ap"]
+        return not is_known, r["n_positives"] < FEWEST_POSITIVES, r["ap"] if is_known else 0.0, r["class_id"]
+
+    return sorted(rows, key=place)
+
+
+def first_of(rows: Sequence[Row]) -> str:
+    """Return of which classes the first of `worst_first` has the lowest value; empty if of all."""
+    n = [r["n_positives"] for r in rows if r["ap"] == r["ap"]]
+    is_part = min(n) < FEWEST_POSITIVES <= max(n)
+    return f" of classes with {FEWEST_POSITIVES} images or more" if is_part else ""
 
 
 def mean_ap(rows: Sequence[Row]) -> tuple[float, int]:

@@ -45,6 +45,7 @@ from manyhot.report.text import (
     with_minus,
 )
 from manyhot.tables import Row
+from manyhot.tables.image_conditions import parse_condition
 
 EXPLANATION = (
     "Error consistency is Cohen's kappa between the correctness of two models: 1 if they fail on the same "
@@ -300,6 +301,10 @@ MOST_NAMED = 3
 """Number of models up to which the values of each are shown by group."""
 
 
+_STANDING = ("n_labels", "rated", "superclass", "class")
+"""Columns of slices that are no properties of images."""
+
+
 def _group(data: DataSet, sliced: pa.Table, shared: Shared) -> Listing | None:
     """Return the values by group, of each model or, for many models, the median and the range in brackets."""
     shown = [c for c in data.columns if c.shown]
@@ -336,7 +341,14 @@ def _group(data: DataSet, sliced: pa.Table, shared: Shared) -> Listing | None:
     has_ends = any("(" in cell for entry in entries for cell in entry.cells[2:])
     single = "95 % intervals are in brackets." if has_ends else ""
     note = single if is_few else many
-    note = " ".join(filter(None, (note, _left_out([c.metric for c in shown if c not in columns]))))
+    is_own = any(parse_condition(group)[0] not in _STANDING for group in groups)
+    tested = (
+        "Whether a model is worse on some group than on the images of other groups is tested by manyhot "
+        "diagnose groups --metadata."
+        if is_own
+        else ""
+    )
+    note = " ".join(filter(None, (note, _left_out([c.metric for c in shown if c not in columns]), tested)))
     title = f"By group of images, {title_of(data.name)}"
     return Listing(shared.anchors("groups", data.name), title, heads, tuple(entries), note, folded=True)
 

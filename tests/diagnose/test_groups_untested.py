@@ -1,0 +1,119 @@
+"""Values that are too rare to be tested, and images without a value: neither is reported as no difference."""
+
+import csv
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from manyhot import diagnose_groups
+from manyhot.core.group_search import Groups, Outcome, search_groups
+from manyhot.tables import Images, Predictions
+
+N = 300
+IDS = [f"{i}.jpg" for i in range(N)]
+CLASSES = [f"sp{i}" for i in range(5)]
+GROUP = ["A"] * 220 + ["B"] * 30 + ["C"] * 9 + [None] * 41
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory):
+    """All images of C are wrong, and one in ten of the others."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(5, size=N)
+    wrong = (np.array(GROUP) == "C") | (rng.random(N) < 0.1)
+    predicted = np.where(wrong, (label + 1) % 5, label)
+    path = tmp_path_factory.mktemp("audited") / "labels.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [("image_id", "label"), *zip(IDS, (CLASSES[c] for c in label), strict=True)]
+        )
+    scores = (np.eye(5)[predicted] * 0.8 + 0.04).astype(np.float32)
+    return (
+        path,
+        Predictions(pa.array(IDS), "net", scores=scores, score_kind="probability", n_classes=5),
+        wrong,
+    )
+
+
+def asked(audited, group, **options):
+    path, predictions, _ = audited
+    metadata = Images(pa.table({"image_id": IDS, "group": group}))
+    return diagnose_groups(path, [predictions], metadata=metadata, permutations=200, **options)
+
+
+def test_values_that_were_not_tested_are_counted_and_named(audited):
+    found = asked(audited, GROUP)
+    (first, *_), note = found.lines(), "labels: 1 value of the metadata was not tested, "
+    assert first.startswith(
+        "Found among 300 images: no groups on which a model is worse (of 3 tested; 1 value of the metadata "
+        "could not be tested), and no properties"
+    )
+    assert (
+        f"{note}because fewer than 25 images (`min_images`) have the value, or have another value of the "
+        "same column: group C (9)" in found.notes
+    )
+    rows = {r["value"]: r for r in found.group_rates.to_pylist()}
+    assert {value: r["tested"] for value, r in rows.items()} == {"A": True, "B": True, "C": False, None: True}
+    assert (rows["C"]["n"], rows["C"]["share"]) == (9, 1.0)
+    assert any("100 % (63 to 100) of 9, not tested" in line for line in found.lines())
+
+    few = asked(audited, GROUP, min_images=5)
+    assert few.groups["name"][0].as_py() == "group C"
+    assert not any("not tested" in line for line in [*few.lines(), *few.notes])
+
+
+def test_images_without_a_value_have_a_rate_and_are_not_among_the_others(audited):
+    *_, wrong = audited
+    missing = np.array([value is None for value in GROUP])
+    found = asked(audited, GROUP, min_images=5)
+    assert (
+        "labels: 41 of 300 images have no value of group: images with a value are compared only with images "
+        in (" ".join(found.notes))
+    )
+    rows = {r["value"]: r for r in found.group_rates.to_pylist()}
+    assert (rows[None]["n"], rows[None]["events"]) == (41, wrong[missing].sum())
+    row = next(r for r in found.groups.to_pylist() if (r["name"], r["outcome"]) == ("group C", "error"))
+    others = ~missing & (np.array(GROUP) != "C")
+    assert (row["n_outside"], row["events_outside"]) == (others.sum(), wrong[others].sum())
+
+
+def test_no_group_large_enough_is_no_group_tested(audited):
+    found = asked(audited, ["A"] * 290 + ["B"] * 10)
+    assert "(of 0 tested; 2 values of the metadata could not be tested)" in next(iter(found.lines()))
+    assert any(note.endswith("column: group A (290) and group B (10)") for note in found.notes)
+
+
+def test_columns_with_too_many_values_are_named_and_identifiers_are_not(audited):
+    many = [f"place {i // 2}" for i in range(N)]
+    wide = asked(audited, many)
+    assert "(of 0 tested; 150 values" in next(iter(wide.lines()))
+    path, predictions, _ = audited
+    table = Images(pa.table({"image_id": IDS, "group": GROUP, "serial": [f"s{i}" for i in range(N)]}))
+    found = diagnose_groups(path, [predictions], metadata=table, permutations=200)
+    assert not any("serial" in note for note in found.notes)
+
+
+def test_a_missing_group_on_which_a_model_is_worse_is_found(audited):
+    *_, wrong = audited
+    group = [None if w else "A" for w in wrong]
+    found = asked(audited, group)
+    row = found.groups.to_pylist()[0]
+    assert (row["name"], row["n"], row["share"], row["share_outside"]) == ("without group", wrong.sum(), 1, 0)
+
+
+def test_groups_are_compared_only_among_their_images():
+    """As if the other images did not exist: counts, moments and p are those of a search without them."""
+    rng = np.random.default_rng(1)
+    n, known = 400, rng.random(400) < 0.7
+    inside = rng.random((3, n)) < 0.3
+    event, stratum = rng.random(n) < 0.3, rng.integers(3, size=n)
+    none = np.zeros(3, bool)
+    some = Groups(inside & known, none, np.zeros(n, bool), None, [known] * 3)
+    own = search_groups(some, [Outcome(event, np.ones(n, bool), stratum)], np.random.default_rng(2))
+    alone = Groups(inside[:, known], none, np.zeros(known.sum(), bool))
+    of = Outcome(event[known], np.ones(known.sum(), bool), stratum[known])
+    expected = search_groups(alone, [of], np.random.default_rng(2))
+    assert (own.p == expected.p).all()
+    for name, values in vars(expected.counts[0]).items():
+        assert getattr(own.counts[0], name) == pytest.approx(values)

@@ -483,8 +483,8 @@ def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
 
 
 def _examples(table: pa.Table) -> Listing:
-    heads = ("Image", "Kind", "Most models answer", "Label set", "Original label")
-    columns = (*(ColumnHead(head, number=False) for head in heads), ColumnHead("Models that are right"))
+    columns = text_heads("Image", "Kind", "Most models answer", "Label set", "Original label")
+    columns = (*columns, ColumnHead("Models that are right"))
     title = "Images that no model, half of the models, or all models get right"
     return _table("difficulty-examples", title, columns, map(_example_cells, typical_rows(table)))
 

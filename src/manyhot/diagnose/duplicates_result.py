@@ -38,6 +38,7 @@ from manyhot.report.text import counted
 from manyhot.report.text import metric as metric_text
 from manyhot.tables import Row, one_chunk, schema
 from manyhot.tables.definitions import COUNT, FLAG, REAL, TEXT, bounds, declare_table, interval
+from manyhot.tables.frames import null_if_nan
 from manyhot.tables.image_ids import ids_like
 
 DUPLICATES_FOLDER = "duplicate_examples"
@@ -443,7 +444,7 @@ def accuracy_without(right: Bools, left_out: Bools) -> Row:
     return {
         **_share("value", k, n),
         **_share("value_without", rest, n - out),
-        **{name: _or_none(float(value[0]) * out / n) for name, value in ends},
+        **{name: null_if_nan(float(value[0]) * out / n) for name, value in ends},
         "n": n,
         "n_without": n - out,
     }
@@ -452,11 +453,7 @@ def accuracy_without(right: Bools, left_out: Bools) -> Row:
 def _share(name: str, hits: int, images: int) -> Row:
     lo, hi = (float(end) for end in proportion_interval(hits, images))
     share = hits / images if images else float("nan")
-    return {name: _or_none(share), f"{name}_lo": _or_none(lo), f"{name}_hi": _or_none(hi)}
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else value
+    return {name: null_if_nan(share), f"{name}_lo": null_if_nan(lo), f"{name}_hi": null_if_nan(hi)}
 
 
 @dataclass(frozen=True, eq=False)

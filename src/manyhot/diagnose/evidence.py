@@ -480,8 +480,7 @@ def _wordnet() -> tuple[Mapping[str, Synsets], Mapping[str, str]]:
     sizes: Counter[str] = Counter()
     names: dict[str, set[str]] = defaultdict(set)
     for i, path in enumerate(class_paths(imagenet)[0]):
-        steps = zip(path[1:], imagenet.hypernyms[i], strict=True)
-        for key, name in steps:
+        for key, name in zip(path[1:], imagenet.hypernyms[i], strict=True):
             names[_plain(name.partition(" ")[2])].add(key)
         for name in (imagenet.names[i], *imagenet.synonyms[i]):
             names[_plain(name)].add(path[0])

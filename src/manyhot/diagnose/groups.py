@@ -449,12 +449,7 @@ class _Search:
         if model is None:
             self._patterns_of_labels = list(patterns)
         found, self.tested[model] = find_groups(
-            [*self.groups, *patterns],
-            self.seen,
-            outcomes,
-            self.names,
-            self.settings,
-            self._cluster_of_image,
+            [*self.groups, *patterns], self.seen, outcomes, self.names, self.settings, self._cluster_of_image
         )
         return of_model(found, self.source.name, model)
 

@@ -383,9 +383,8 @@ class ImageFeatures:
         """Return objects of a class in images to fit on, or in held-out ones."""
         objects = self.predict.objects
         there = set(objects.table["image_id"].filter(pa.array(objects.class_id == class_id)).to_pylist())
-        own = [
-            n for n, h in zip(self.labels.names, self.labels.held, strict=True) if n in there and h == held
-        ]
+        images = zip(self.labels.names, self.labels.held, strict=True)
+        own = [name for name, is_held in images if name in there and is_held == held]
         order = np.random.default_rng([self.seed, class_id]).permutation(len(own)).tolist()
         return self.predict.cut_out(class_id, frozenset(own[i] for i in order[:DONORS]))
 

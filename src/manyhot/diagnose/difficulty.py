@@ -444,12 +444,10 @@ def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     rows = rows_of(named, "difficulty_groups")
     if not rows:
         return None
+    shares = ((kind.capitalize(), f"Share of images: {about}") for kind, about in DIFFICULTIES.items())
     heads = (
         *text_heads("Data set", "Metric", "Images"),
-        *(
-            ColumnHead(kind.capitalize(), title=f"Share of images: {about}")
-            for kind, about in DIFFICULTIES.items()
-        ),
+        *(ColumnHead(kind, title=title) for kind, title in shares),
         ColumnHead("n"),
     )
     groups = (

@@ -190,14 +190,12 @@ def duplicates_sentence(counts: dict[str, int]) -> str:
     if not counts["groups"]:
         return f"No duplicates were found among {of}."
     n, share = counts["images_in_groups"], percent(counts["images_in_groups"] / counts["images"], 1)
-    conflicts = counted(counts["groups_with_conflict"], "group")
-    labels = f"{conflicts} with different labels" if counts["labelled"] else "labels are unknown"
-    unknown = counts["groups_unknown"]
-    splits = f", {counted(unknown, 'group')} of which some splits are unknown" if unknown else ""
-    return (
-        f"{n:,} of {of} ({share}) are in {counted(counts['groups'], 'group')} of duplicates ("
-        f"{counted(counts['groups_between'], 'group')} between splits or data sets{splits}, {labels})."
-    )
+    kinds = ("", "_between", "_unknown", "_with_conflict")
+    groups, between, unknown, differ = (counted(counts[f"groups{kind}"], "group") for kind in kinds)
+    splits = f", {unknown} of which some splits are unknown" if counts["groups_unknown"] else ""
+    labels = f"{differ} with different labels" if counts["labelled"] else "labels are unknown"
+    all_groups = f"{n:,} of {of} ({share}) are in {groups} of duplicates"
+    return f"{all_groups} ({between} between splits or data sets{splits}, {labels})."
 
 
 def _is_cropped(row: Row) -> bool:

@@ -363,7 +363,7 @@ def _check_minus_one(state: Bytes, columns: Sequence[NumberColumn], path: Path) 
     holds="predictions",
     suffixes=_SUFFIXES,
     matches=_recognised(_hold_scores, damaged=False),
-    explicit=_recognised(_may_hold_scores, damaged=False),
+    explicit=_recognised(_may_hold_scores, damaged=True),
     needs=f"{ID_NEEDS}, and one column of scores per class",
 )
 def read_score_columns(

@@ -19,7 +19,7 @@ from manyhot.data.benchmarks import (
     same_name_note,
 )
 from manyhot.data.reading_options import READING, ImagesTableLike, Reading
-from manyhot.data.table_inputs import images_of_table, labels_of_file
+from manyhot.data.table_inputs import images_of_table, labels_of_file, selected_single_labels
 from manyhot.errors import InputError, UsageError
 from manyhot.files import near_paths, sha256
 from manyhot.formats import (
@@ -255,6 +255,8 @@ def _files(path: Path, asked: Asked) -> Source:
     if table == sets or (table == path and not holds_images_alone(path)):
         labels = labels_of_file(table, classes, rows=rows, label_values=asked.reading.label_values)
         labels = labels if rows is None else labels.with_labels(rows, asked.reading.match)
+    elif table == path:
+        labels = selected_single_labels(table, classes)
     own = shown or (table if labels is None else None)
     images = open_images(own if asked.reading.images is None else asked.reading.images, classes, labels)
     if labels is None and asked.reading.images is not None:

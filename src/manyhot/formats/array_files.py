@@ -312,7 +312,8 @@ def _predictions(
         )
     check_row_count(path, len(array), len(ids))
     if array.dtype.kind == "f":
-        kind = scores or SCORES.get(name, "score")
+        kind = SCORES.get(name, "score")
+        kind = (scores or kind) if kind == "score" else kind
         if any(map(_names_classes, arrays.keys(), arrays.values())):
             own, at = _column_classes(path, arrays, array.shape[1], classes)
             found = _dense(path, ids, array[:, at], kind, own)

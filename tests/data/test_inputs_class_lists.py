@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from manyhot import evaluate, init_campaign
+from manyhot.errors import MatchError
 
 N, NAMES = 240, [f"sp{i}" for i in range(6)]
 RNG = np.random.default_rng(0)
@@ -112,3 +113,49 @@ def test_a_list_selects_classes_of_single_labels():
         assert found.value("map_macro") == pytest.approx(ap, abs=1e-6)
         told = f"{N - chosen.sum():,} of {N:,} images with valid classes keep none"
         assert [note.text for note in found.model_notes if told in note.text]
+
+
+def test_files_of_several_processes_are_recognised():
+    for rank in range(3):
+        rows = np.arange(rank, N, 3)
+        np.savez(f"rank{rank}.npz", logits=LOGITS[rows], ids=np.array(IDS)[rows], class_names=np.array(NAMES))
+    _, notes = read_files(["rank0.npz", "rank1.npz", "rank2.npz"])
+    part = (
+        "rank0 and rank{} are predictions of different images; if their files are parts of the predictions "
+        "of one model, such as those of several processes, join them to one file, as the page 'Your own "
+        "data' shows"
+    )
+    assert [note for note in notes if "are parts" in note] == [part.format(1), part.format(2)]
+    np.savez("net2.npz", logits=LOGITS, ids=np.array(IDS), class_names=np.array(NAMES))
+    assert not [note for note in read_files(["rank0.npz", "net2.npz"])[1] if "are parts" in note]
+
+
+@pytest.mark.parametrize("form", ["npz", "csv"])
+def test_equal_rows_of_an_image_count_once(form):
+    rows = np.r_[np.arange(N), :4]
+    wide, ids = LOGITS[rows], np.array(IDS)[rows]
+
+    def write_rows(scores):
+        if form == "npz":
+            np.savez("net.npz", logits=scores, ids=ids, class_names=np.array(NAMES))
+        else:
+            columns = dict(zip(NAMES, scores.T, strict=True))
+            pl.DataFrame({"image_id": ids, **columns}).write_csv("net.csv")
+
+    write_rows(wide)
+    found, notes = read_files([f"net.{form}"])
+    assert found["net", "top1"] == (pytest.approx(np.mean(LOGITS.argmax(1) == TRUTH)), N)
+    told = "net: 4 of 244 rows repeat an image with the same values, as in padded data, and were left out"
+    assert told in notes
+    wide[-1, 0] += 1
+    write_rows(wide)
+    with pytest.raises(MatchError, match="An image is listed more than once"):
+        read_files([f"net.{form}"])
+
+
+def read_files(files):
+    found = evaluate("labels.csv", files, scores="logit", metrics=["top1"], resamples=0)
+    rows = [r for r in found.results.to_pylist() if r["slice"] == "all"]
+    return {(r["model"], r["metric"]): (r["value"], r["n"]) for r in rows}, [
+        n.text for n in found.model_notes
+    ]

@@ -181,7 +181,7 @@ def convert(
         saved = _write(holds, content, source, target, Reading(rows=rows, classes=class_list), long, run.call)
     left_out = (*_left_out(content), *saved.left_out)
     notes = [f"{target.name} does not contain {', '.join(left_out)}"] if left_out else []
-    notes += [*(content.notes if isinstance(content, tables.Labels) else ())]
+    notes += [*(content.notes if isinstance(content, tables.Labels | tables.Predictions) else ())]
     notes += reading.overruled(content) if isinstance(content, tables.Predictions) else ()
     notes += _states_note(content, target) if to is None else saved.notes
     return Converted(holds, left_out, _what(content), notes=tuple(notes), written=saved.files)

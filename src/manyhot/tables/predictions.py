@@ -66,6 +66,8 @@ class Predictions:
         Whether the kind of the scores is only assumed, because nobody declared it.
     unlisted : tuple of str
         Columns of numbers in the file that are not classes of the list with which it was read.
+    notes : tuple of str
+        What was changed when the file was read.
     by_name : bool
         Whether the file itself, or the columns of a frame, name the class of each score. If so, the order of
         classes cannot be wrong.
@@ -87,6 +89,7 @@ class Predictions:
     link: str = ""
     scores_assumed: bool = False
     unlisted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     by_name: bool = False
 
     def __post_init__(self) -> None:

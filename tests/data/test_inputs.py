@@ -7,10 +7,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from manyhot.classes import from_keys
 from manyhot.data import catalog
 from manyhot.data.inputs import Reading, open_inputs
 from manyhot.diagnose.classes import diagnose_classes
-from manyhot.errors import InputError
 from manyhot.tables import Predictions, write, write_labels, write_predictions
 from manyhot.tables.array_inputs import as_labels
 
@@ -99,16 +99,37 @@ def test_a_file_that_declares_another_kind_of_scores(tmp_path):
     labels = as_labels(SETS, n_classes=3)
     (source,) = open_inputs(labels, tmp_path / "net.parquet", reading=Reading(scores="logit"))
     assert [m.score_kind for m in source.models()] == ["logit"]
-    (source,) = open_inputs(labels, tmp_path / "net.parquet", reading=Reading(scores="probability"))
-    with pytest.raises(InputError) as error:
-        list(source.models())
-    assert str(error.value) == (
-        "The predictions declare a different kind of scores.\n"
-        f"  where:   {tmp_path / 'net.parquet'}\n"
-        "  got:     probability\n"
-        "  allowed: logit\n"
-        "  do:      leave out `scores`, which is for files that do not declare it"
-    )
+
+
+@pytest.mark.parametrize("form", ["rows", "npz", "lists", "parquet"])
+def test_the_kind_that_a_file_declares_applies_to_this_file(tmp_path, form):
+    """`scores` is one value for all models, so it cannot be wrong for a file that declares its kind."""
+    p = np.array([[0.5, 0.25, 0.25], [0.125, 0.125, 0.75]], np.float32)
+    net = tmp_path / ("net.csv" if form == "rows" else f"net.{'npz' if form == 'npz' else 'parquet'}")
+    if form == "rows":
+        cells = [(str(i), "abc"[c], p[i, c]) for i in range(2) for c in range(3)]
+        pl.DataFrame(cells, ["image", "class", "probability"], orient="row").write_csv(net)
+    elif form == "npz":
+        np.savez(net, probabilities=p, ids=np.array(["0", "1"]), class_names=np.array(list("abc")))
+    elif form == "lists":
+        lists = {"image": ["0", "1"], "classes": [list("abc")] * 2, "probabilities": p.tolist()}
+        pl.DataFrame(lists).write_parquet(net)
+    else:
+        own = from_keys(list("abc"))
+        kind = {"score_kind": "probability", "link": "softmax", "class_list": own, "class_hash": own.hash}
+        write_predictions(Predictions(pa.array(["0", "1"]), "net", scores=p, n_classes=3, **kind), net)
+    pl.DataFrame({"id": ["0", "1"], **dict(zip("abc", p.T * 8, strict=True))}).write_csv(tmp_path / "a.csv")
+    (tmp_path / "labels.csv").write_text("image_id,label\n0,a\n1,c\n")
+    reading = Reading(scores="logit", links="sigmoid")
+    (source,) = open_inputs(tmp_path / "labels.csv", [net, tmp_path / "a.csv"], reading=reading)
+    models = {m.model: m for m in source.models()}
+    assert {name: m.score_kind for name, m in models.items()} == {"net": "probability", "a": "logit"}
+    links = {"parquet": "softmax"}
+    assert models["net"].link == links.get(form, "sigmoid")
+    notes = source.misfits.notes()
+    told = "net: the predictions declare {} themselves, so {}, passed as `{}`, does not apply to them"
+    assert notes.count(told.format("probability", "logit", "scores")) == 1
+    assert notes.count(told.format("softmax", "sigmoid", "links")) == (form in links)
 
 
 def test_the_former_name_of_the_kind_of_scores():

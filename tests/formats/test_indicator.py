@@ -374,6 +374,15 @@ def test_scores_that_leave_it_open(tmp_path, message):
     )
 
 
+def test_two_columns_of_scores_with_the_same_name(tmp_path, message):
+    path = tmp_path / "p.csv"
+    path.write_text("image_id,crow,sparrow,sparrow\na.jpg,.1,.7,.2\nb.jpg,.3,.3,.4\n")
+    assert message(lambda: read_predictions(path)) == (
+        f"The table has two columns with the same name.\n  where:   {path}\n  got:     'sparrow'\n"
+        "  do:      drop or rename one of them"
+    )
+
+
 def test_very_wide_tables(tmp_path, message):
     path = tmp_path / "w.csv"
     names = ",".join(f"c{i}" for i in range(5000))

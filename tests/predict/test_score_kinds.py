@@ -99,8 +99,7 @@ def test_declared_kinds_are_not_assumed(photos):
     read, about = stored()
     assert (read.score_kind, read.scores_assumed) == ("probability", False)
     assert "scores_assumed" not in about
-    with pytest.raises(InputError, match="declare a different kind of scores"):
-        read.declared("logit")
+    assert read.declared("logit").score_kind == "probability"
 
 
 def test_logits_have_no_note_and_stay_as_they_are(photos):

@@ -105,8 +105,8 @@ def test_scores_for_all_classes_are_needed():
         "net has no scores for some classes.\n"
         "  got:     car\n"
         "  allowed: scores for the 2 classes of own classes\n"
-        "  do:      predict these classes, too, or leave them out of the labels; if labels have a column for "
-        "each class, `classes` selects columns: pass the list of the predicted classes"
+        "  do:      predict these classes, too, or evaluate all models on the classes that this one "
+        "predicts: pass their list as `classes`, which leaves all other classes out of the labels"
     )
 
 

@@ -242,11 +242,12 @@ def _best_order(standard: Floats32, sets: LabelSets, tested: Ints, rng: np.rando
 
 
 def constant_scores(case: Case) -> Ints:
-    """Return the classes whose score is constant over all images, if there are at least 100 images."""
+    """Return the valid classes whose score is constant over all images, if there are at least 100 images."""
     if case.scores is None or len(case.labels) < _FEW:
         return np.zeros(0, np.intp)
     first = case.scores[0]
     candidates = np.flatnonzero((case.scores[:_FEW] == first).all(0))
+    candidates = np.intersect1d(candidates, case.labels.classes[case.labels.state == YES])
     return np.asarray(candidates[(case.scores[:, candidates] == first[candidates]).all(0)])
 
 

@@ -100,14 +100,32 @@ def sigmoids_fit(case: Case) -> bool:
     than one class, or if the logits are the logarithms of probabilities that add up to 1, as those of a
     softmax do.
     """
-    sets, scores = case.labels, case.scores
-    size = sets.size[sets.usable]
-    if scores is None or not (size > 1).any():
+    sets = case.labels
+    if case.scores is None or not (sets.size[sets.usable] > 1).any():
         return False
-    seen = scores[:: max(1, len(scores) // IMAGES_SEEN)]
-    total = float(expit(seen, dtype=np.float32).sum(axis=1, dtype=np.float64).mean())
-    fit = total <= min(MOST_SIGMOIDS * float(size.mean()), sets.n_classes / 8)
-    return fit and not np.allclose(logsumexp(seen.astype(np.float64), axis=1), 0, atol=1e-3)
+    fit = sum_of_sigmoids(case) <= min(_most_sigmoids(case), sets.n_classes / 8)
+    return fit and not np.allclose(logsumexp(_seen(case).astype(np.float64), axis=1), 0, atol=1e-3)
+
+
+def sum_of_sigmoids(case: Case) -> float:
+    """Return the mean over images of the sum of the sigmoids of all scores."""
+    return float(expit(_seen(case), dtype=np.float32).sum(axis=1, dtype=np.float64).mean())
+
+
+def sigmoids_are_unlikely(case: Case) -> bool:
+    """Return whether the sigmoids of an image add up to more than both limits in `sigmoids_fit`."""
+    if case.scores is None or case.kind != "logit" or not case.labels.usable.any():
+        return False
+    return sum_of_sigmoids(case) > max(_most_sigmoids(case), case.labels.n_classes / 8)
+
+
+def _seen(case: Case) -> AnyFloats:
+    scores = scores_of(case)
+    return scores[:: max(1, len(scores) // IMAGES_SEEN)]
+
+
+def _most_sigmoids(case: Case) -> float:
+    return MOST_SIGMOIDS * float(case.labels.size[case.labels.usable].mean())
 
 
 MOST_SIGMOIDS = 3

@@ -168,7 +168,8 @@ def convert(
     if source.is_dir() and target.exists():
         check_apart([target], source, {target.stem})
     class_list = open_class_list(classes)
-    holds, content = _read_any(source, Reading(rows=rows, classes=class_list, scores=scores), format)
+    reading = Reading(rows=rows, classes=class_list, scores=scores)
+    holds, content = _read_any(source, reading, format)
     content = _named(content, model, source, target)
     if to is not None:
         images = images or _of_campaign("images", source, source.parent, target.parent)
@@ -180,7 +181,8 @@ def convert(
         saved = _write(holds, content, source, target, Reading(rows=rows, classes=class_list), long, run.call)
     left_out = (*_left_out(content), *saved.left_out)
     notes = [f"{target.name} does not contain {', '.join(left_out)}"] if left_out else []
-    notes += [*(content.notes if isinstance(content, tables.Labels) else ())]
+    notes += [*(content.notes if isinstance(content, tables.Labels | tables.Predictions) else ())]
+    notes += reading.overruled(content) if isinstance(content, tables.Predictions) else ()
     notes += _states_note(content, target) if to is None else saved.notes
     return Converted(holds, left_out, _what(content), notes=tuple(notes), written=saved.files)
 

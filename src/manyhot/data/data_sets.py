@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list, class_list_of, normal_name
 from manyhot.data.benchmarks import (
@@ -19,7 +23,7 @@ from manyhot.data.benchmarks import (
     same_name_note,
 )
 from manyhot.data.reading_options import READING, ImagesTableLike, Reading
-from manyhot.data.table_inputs import images_of_table, labels_of_file
+from manyhot.data.table_inputs import images_of_table, labels_of_file, selected_single_labels
 from manyhot.errors import InputError, UsageError
 from manyhot.files import near_paths, sha256
 from manyhot.formats import (
@@ -241,6 +245,8 @@ def _files(path: Path, asked: Asked) -> Source:
     if table == sets or (table == path and not holds_images_alone(path)):
         labels = labels_of_file(table, classes, rows=rows, label_values=asked.reading.label_values)
         labels = labels if rows is None else labels.with_labels(rows, asked.reading.match)
+    elif table == path:
+        labels = selected_single_labels(table, classes)
     own = shown or (table if labels is None else None)
     images = open_images(own if asked.reading.images is None else asked.reading.images, classes, labels)
     if labels is None and asked.reading.images is not None:
@@ -314,13 +320,17 @@ def own_models(
     )
 
     def read() -> Iterator[Predictions]:
-        named, fitting = [], []
+        named, fitting, alike = [], [], dict[str, tuple[str, pa.Array]]()
         one = partial(read_predictions, rows=rows, classes=classes, scores=reading.scores)
         for found in misfits.reading(files, one):
             if found.model == normal_name(Path(found.source).stem):
                 found = replace(found, model=default_names.get(found.source, found.model))
             found = replace(found, model=passed.get(found.source, found.model))
             named.append(found.model)
+            remarks = [f"{found.model}: {note}" for note in found.notes]
+            same = found.model, found.image_id  # not the scores, which are large
+            remarks += _note_on_parts(same, alike.setdefault(re.sub(r"\d+", "0", found.model), same))
+            misfits.remarks += [note for note in remarks if note not in misfits.remarks]
             if reading.fits(found.model):
                 file = Path(found.source)
                 fitting.append(file)
@@ -329,6 +339,17 @@ def own_models(
         reading.check_some(fitting, named)
 
     return read, len(files), misfits
+
+
+def _note_on_parts(model: tuple[str, pa.Array], other: tuple[str, pa.Array]) -> list[str]:
+    """Return a note if models, whose names differ only in numbers, have no image in common."""
+    if pc.any(pc.is_in(model[1], value_set=other[1])).as_py():
+        return []
+    return [
+        f"{other[0]} and {model[0]} are predictions of different images; if their files are parts of the "
+        "predictions of one model, such as those of several processes, join them to one file, as the page "
+        "'Your own data' shows"
+    ]
 
 
 def open_images(

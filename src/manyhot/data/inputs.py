@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import class_list_of
+from manyhot.classes import ClassList, class_list_of
 from manyhot.data.benchmarks import benchmark_named, data_set, same_name_note
 from manyhot.data.data_sets import (
     Asked,
@@ -36,6 +36,7 @@ from manyhot.data.table_inputs import (
     labels_in,
     labels_of_file,
     labels_of_table,
+    selected_single_labels,
     tables_of_frames,
 )
 from manyhot.errors import InputError
@@ -61,6 +62,7 @@ from manyhot.tables.own_classes import (
     JoinedClasses,
     are_numbers,
     join_classes,
+    list_of_table,
     own_list,
     scored_classes,
     selected_labels,
@@ -70,6 +72,7 @@ from manyhot.tables.unshared_classes import (
     note_on_empty,
     note_on_unlabelled,
     unlabelled_classes,
+    without_nothing,
     without_unpredicted,
 )
 
@@ -283,9 +286,14 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
 
 def _linked(source: Source, reading: Reading) -> Source:
     """Return a data set whose predictions have the links that the call declares."""
-    if not reading.links:
-        return source
-    return replace(source, models=lambda: map(reading.linked, source.models()))
+
+    def models() -> Iterator[Predictions]:
+        for model in source.models():
+            remarks = source.misfits.remarks
+            remarks += [note for note in reading.overruled(model) if note not in remarks]
+            yield reading.linked(model)
+
+    return replace(source, models=models) if reading.links or reading.scores else source
 
 
 def _matched(source: Source, match: str) -> Source:
@@ -317,6 +325,9 @@ def _labels_alone(path: Path, reading: Reading) -> Source:
     read = read_labels if campaign else labels_of_file
     read = partial(read, classes=classes, rows=reading.rows, label_values=reading.label_values)
     labels = read(file) if file.exists() and not is_images else None
+    if is_images and not campaign:
+        labels = selected_single_labels(file, classes)
+    is_images = is_images and labels is None
     own = campaign.path("images") if campaign else file if is_images else None
     images = open_images(own if reading.images is None else reading.images, classes, labels)
     if is_images and reading.images is not None:
@@ -399,20 +410,21 @@ def over_one_list(
     else:
         is_open = labels is not None and (labels.assumed or labels.class_list is not None)
         is_open = is_open or (images is not None and images.class_list is not None)
-        peek = partial(next, source.models(), None) if in_memory else partial(_first_with_classes, source)
-        first = peek() if is_open else None
+        first, predicted = _classes_of_models(source, in_memory=in_memory) if is_open else (None, ())
         labels = labels and without_unpredicted(labels, scored_classes(first))
         sort = alone or not in_memory
-        joined = join_classes(labels, images, first, sort=sort, alone=alone, in_order=from_file)
+        joined = join_classes(labels, images, first, predicted, sort=sort, alone=alone, in_order=from_file)
         if joined is None and labels is None and not alone:
-            joined = _of_first_model(images, peek)
+            joined = _of_first_model(images, lambda: _classes_of_models(source, in_memory=in_memory)[0])
     if joined is None:
         source.misfits.remarks += [] if labels is None else labels.notes
         return source
     if labels is not None and first is not None:
         only = unlabelled_classes(labels, images, joined)
-    if only and joined.classes is not None and first is not None:
-        source.misfits.remarks.append(note_on_unlabelled(joined.classes, only, first))
+    if joined.classes is not None and first is not None:
+        unnamed = only or (without_nothing(joined.classes, joined.unnamed) if first.is_dense else ())
+        if unnamed:
+            source.misfits.remarks.append(note_on_unlabelled(joined.classes, unnamed, first))
     labels = labels and joined.of_labels(labels)
     source.misfits.remarks += [] if labels is None else labels.notes
     images = images and joined.of_images(images)
@@ -456,13 +468,21 @@ def _of_first_model(images: Images | None, peek: Callable[[], Predictions | None
     return JoinedClasses(len(own), own)
 
 
-def _first_with_classes(source: Source) -> Predictions | None:
-    """Return the first model that determines the number of classes; if none does, the first."""
-    models = source.models()
-    first = next(models, None)
-    if first is None or not first.assumed:
-        return first
-    return next((model for model in models if not model.assumed), first)
+def _classes_of_models(
+    source: Source, *, in_memory: bool = False
+) -> tuple[Predictions | None, list[ClassList]]:
+    """Return the model to which columns without names are compared, and the class lists of all models.
+
+    This model is the first whose classes have names, or else the first with a known number of classes. A
+    generator in memory can be read only once, so only its first model is read here.
+    """
+    first, lists = None, list[ClassList]()
+    for model in itertools.islice(source.models(), 1 if in_memory and not source.n else None):
+        own = list_of_table(model)
+        if first is None or (own and not lists) or (first.assumed and not model.assumed):
+            first = model
+        lists += [own] if own else []
+    return first, lists
 
 
 def _joined(source: Source, joined: JoinedClasses) -> Iterator[Predictions]:

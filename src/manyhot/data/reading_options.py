@@ -6,7 +6,7 @@ import difflib
 import fnmatch
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -121,12 +121,27 @@ class Reading(Flattened):
         return not self.models or any(fnmatch.fnmatchcase(name, normal_name(p)) for p in self.models)
 
     def linked(self, predictions: Predictions) -> Predictions:
-        """Return the predictions with the link that was declared for them."""
-        for spec in self.links:
-            pattern, _, link = spec.rpartition("=")
-            if fnmatch.fnmatchcase(predictions.model, pattern or "*"):
-                return replace(predictions, link=link)
-        return predictions
+        """Return the predictions with the link that was passed for them, unless they declare a link."""
+        return replace(predictions, link=predictions.link or self._link_for(predictions.model))
+
+    def _link_for(self, model: str) -> str:
+        """Return the link that was passed for a model; empty if none was."""
+        specs = (spec.rpartition("=") for spec in self.links)
+        return next((link for p, _, link in specs if fnmatch.fnmatchcase(model, p or "*")), "")
+
+    def overruled(self, predictions: Predictions) -> Iterator[str]:
+        """Yield notes on options that do not apply to predictions, because these declare something else."""
+        kind = "" if predictions.scores is None else predictions.score_kind
+        passed = {
+            "scores": (kind, self.scores),
+            "links": (predictions.link, self._link_for(predictions.model)),
+        }
+        for option, (own, other) in passed.items():
+            if own and other and own != other:
+                yield (
+                    f"{predictions.model}: the predictions declare {own} themselves, so {other}, passed as "
+                    f"`{option}`, does not apply to them"
+                )
 
     def check_some(self, files: Sequence[object], names: Sequence[str]) -> None:
         """Raise an error if no model matches the patterns."""

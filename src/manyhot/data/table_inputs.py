@@ -23,6 +23,7 @@ from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_colu
 from manyhot.formats.reading import image_ids, reading
 from manyhot.formats.writing import PathLike
 from manyhot.tables import Images, Labels, Predictions, Votes, one_chunk
+from manyhot.tables.arrays import single_labels
 from manyhot.tables.frames import check_unique
 from manyhot.tables.own_classes import selected_labels, shares_classes
 
@@ -57,6 +58,25 @@ def labels_of_file(path: PathLike, classes: ClassList | None, **options: Any) ->
         return selected_labels(labels, classes)
 
 
+def selected_single_labels(path: PathLike, classes: ClassList | None) -> Labels | None:
+    """Return the single labels in a file as label sets over a list of some of their classes.
+
+    As in label sets, images of all other classes then have an empty label set. None if the list contains all
+    classes in the file, or none of them.
+    """
+    if classes is None or not Path(path).is_file():
+        return None
+    try:
+        read_images(path, classes=classes)
+    except (InputError, UnknownNameError):
+        with suppress(InputError):
+            images = read_images(path)
+            if (own := images.class_list) is not None and images.label is not None:
+                labels = replace(single_labels(images, len(own), own.hash), class_list=own)
+                return selected_labels(labels, classes) if shares_classes(labels, classes) else None
+    return None
+
+
 def labels_of_table(
     labels: Any, classes: ClassList | None, rows: Images | None = None
 ) -> Labels | Images | None:
@@ -82,8 +102,9 @@ def labels_of_table(
         return _labels_beside_texts(labels, classes)
 
     def read(path: Path) -> Labels | Images:
-        read = read_images if holds_images_alone(path) else labels_of_file
-        return read(path, classes=classes)
+        if not holds_images_alone(path):
+            return labels_of_file(path, classes)
+        return selected_single_labels(path, classes) or read_images(path, classes=classes)
 
     return through_file(table, "labels", read)
 

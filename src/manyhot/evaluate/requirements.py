@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.core.jackknife import Scale
-from manyhot.core.score_threshold import link_of
+from manyhot.core.score_threshold import link_of, sigmoids_are_unlikely, sum_of_sigmoids
 from manyhot.core.sets import Case
 from manyhot.core.softmax import ROWS, SLACK
 from manyhot.errors import InputError
@@ -149,9 +149,22 @@ def link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
         names = [m.name for m in metrics if m not in thresholds and _need(m) in needs]
         by_link[own] = by_link.get(own, []) + names
     for link, names in by_link.items():
-        why = _WHY_LINK.get(link, "") if is_open and case.labels.labelled.any() and not case.link else ""
+        why = "" if case.link else _why_link(case, link, is_open=is_open)
         if names:
             yield f"{', '.join(names)}: the probability of a class is the {link} of its logit{why}"
+
+
+def _why_link(case: Case, link: str, *, is_open: bool) -> str:
+    """Return why logits are converted in this way, or why this cannot be right."""
+    if case.labels.labelled.any():
+        return _WHY_LINK.get(link, "") if is_open else ""
+    if link != "sigmoid" or not case.once(sigmoids_are_unlikely):
+        return ""
+    return (
+        f", although the sigmoids of an image add up to {case.once(sum_of_sigmoids):,.0f} of the "
+        f"{case.labels.n_classes:,} classes, as those of a network that was trained with a softmax do; in "
+        "this case, pass `links` softmax"
+    )
 
 
 _WHY_LINK = {

@@ -364,7 +364,8 @@ def score_doubts(case: Case, classes: ClassList | None, *, has_top: bool = True)
     if are_probabilities(case):
         yield (
             "the scores are declared as logits, but all are between 0 and 1, as probabilities are: pass "
-            "their kind as `scores`"
+            "their kind as `scores`; if other models have logits, run this first: manyhot convert FILE "
+            "NEW.parquet --scores probability"
         )
     elif case.kind == "logit" and are_all_predicted(case.scores) and link_of(case) == "sigmoid":
         yield ALL_PREDICTED

@@ -150,8 +150,7 @@ def read_predictions(
     Raises
     ------
     InputError
-        As in `read_labels`, or if a file contains only arrays and `rows` is missing, or if the file declares
-        a different kind of scores.
+        As in `read_labels`, or if a file contains only arrays and `rows` is missing.
     """
     rows = None if rows is None else read_rows(rows, classes=classes)
     predictions: Predictions = _read(path, "predictions", format, classes=classes, rows=rows, scores=scores)

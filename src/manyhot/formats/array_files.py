@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.array_types import Ints32, Ints64
@@ -311,13 +312,15 @@ def _predictions(
             allowed="(n, k) integers: classes, best first; or (n, C) floats: scores over all classes",
         )
     check_row_count(path, len(array), len(ids))
+    ids, array, notes = first_of_equal_rows(ids, array)
     if array.dtype.kind == "f":
-        kind = scores or SCORES.get(name, "score")
+        kind = SCORES.get(name, "score")
+        kind = (scores or kind) if kind == "score" else kind
         if any(map(_names_classes, arrays.keys(), arrays.values())):
             own, at = _column_classes(path, arrays, array.shape[1], classes)
             found = _dense(path, ids, array[:, at], kind, own)
-            return replace(found, class_list=None if classes else own, by_name=True)
-        return _dense(path, ids, array, kind, classes)
+            return replace(found, class_list=None if classes else own, by_name=True, notes=notes)
+        return replace(_dense(path, ids, array, kind, classes), notes=notes)
     return Predictions(
         ids,
         path.stem,
@@ -327,6 +330,7 @@ def _predictions(
         class_hash=classes.hash if classes else "",
         source=str(path),
         assumed=classes is None,
+        notes=notes,
     )
 
 
@@ -391,6 +395,28 @@ def _text(path: Path, name: str | bytes | int) -> str:
         return name.decode("utf-8") if isinstance(name, bytes) else str(name)
     except UnicodeDecodeError as error:
         raise InputError("An image id is not UTF-8.", where=path, got=repr(name)) from error
+
+
+def first_of_equal_rows(
+    ids: pa.Array, values: npt.NDArray[Any]
+) -> tuple[pa.Array, npt.NDArray[Any], tuple[str, ...]]:
+    """Return ids and values without further rows of an image that have the same values, and a note on them.
+
+    The samplers of distributed training repeat images, so that all processes have equally many. If the values
+    of an image differ, all rows are returned.
+    """
+    if pc.count_distinct(ids).as_py() == len(ids):
+        return ids, values, ()
+    codes = ids.dictionary_encode().indices.to_numpy()
+    _, first, at = np.unique(codes, return_index=True, return_inverse=True)
+    if not np.array_equal(values, values[first[at]]):
+        return ids, values, ()
+    rows = np.sort(first)
+    note = (
+        f"{len(ids) - len(rows):,} of {len(ids):,} rows repeat an image with the same values, as in padded "
+        "data, and were left out"
+    )
+    return ids.take(pa.array(rows)), values[rows], (note,)
 
 
 def check_row_order(path: Path, n_rows: int, rows: Images | None) -> None:

@@ -45,7 +45,7 @@ def read_speciesnet(
     ----------
     Gadot et al. 2024, doi 10.1049/cvi2.12318 (SpeciesNet).
     """
-    return _read(path, "SpeciesNet", classes, scores or "probability")
+    return _read(path, "SpeciesNet", classes, "probability")
 
 
 @register(

@@ -130,7 +130,7 @@ def read_fiftyone_predictions(
     """
     samples = _read(path)
     name = _field_of(samples, field, "predictions", path)
-    kind = scores or "probability"
+    kind = "probability"
     places = [f"{path}, sample {i}" for i in range(len(samples.image_id))]
     values = list(map(_labels_in, samples.fields[name], places))
     there = pa.array([value is not None for value in values])

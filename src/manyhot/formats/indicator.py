@@ -17,6 +17,7 @@ from manyhot.classes import ClassList
 from manyhot.core.array_types import Bytes, Floats
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, first_names
+from manyhot.formats.array_files import first_of_equal_rows
 from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in
 from manyhot.formats.headers import ID_NEEDS, class_name_column, fold_name, image_name_column, is_metadata
 from manyhot.formats.number_columns import NumberColumn, describe_columns, read_flat_frame, value_columns
@@ -363,7 +364,7 @@ def _check_minus_one(state: Bytes, columns: Sequence[NumberColumn], path: Path) 
     holds="predictions",
     suffixes=_SUFFIXES,
     matches=_recognised(_hold_scores, damaged=False),
-    explicit=_recognised(_may_hold_scores, damaged=False),
+    explicit=_recognised(_may_hold_scores, damaged=True),
     needs=f"{ID_NEEDS}, and one column of scores per class",
 )
 def read_score_columns(
@@ -386,6 +387,7 @@ def read_score_columns(
     with np.errstate(over="ignore"):
         for i, column in zip(at, chosen, strict=True):
             values[:, i] = column.values
+    image_id, values, notes = first_of_equal_rows(image_id, values)
     return Predictions(
         image_id,
         path.stem,
@@ -396,6 +398,7 @@ def read_score_columns(
         source=str(path),
         class_list=own.class_list,
         unlisted=tuple(c.name for c in numbers if c not in chosen),
+        notes=notes,
         by_name=True,
     )
 

@@ -195,7 +195,7 @@ def read_prediction_lists(
         found, kind = _of_table(path)
     ids = image_ids(found["image_id"].cast(pl.String).to_arrow(), f"{path}, the names of the images")
     found = found.with_columns(image_id=pl.Series(ids))
-    kind = scores or kind
+    kind = (scores or kind) if kind == "score" else kind
     if "class_id" not in found.columns:
         return _dense(found, path, classes, kind)
     if found["class_id"].null_count():

@@ -19,7 +19,7 @@ from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list, class_list_
 from manyhot.command import command
 from manyhot.data.benchmarks import Fetched, data_set
 from manyhot.data.data_sets import open_images
-from manyhot.data.reading_options import ImagesTableLike
+from manyhot.data.reading_options import ImagesTableLike, Reading
 from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.files import hashes_of, sha256, write_refused
 from manyhot.formats import (
@@ -39,6 +39,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Campaign, Images, Predictions, ScoreKind
 from manyhot.tables.frames import check_range
 from manyhot.tables.image_ids import AUTO, check_match, ids_like
+from manyhot.tables.own_classes import note_on_left_out
 
 _PART = ".part"
 """What the name of a folder that is not complete ends with; a killed run may leave one."""
@@ -189,6 +190,7 @@ class _Inputs:
     images: Images
     predictions: tuple[tuple[Predictions, Path | None], ...]
     inputs: dict[str, str]
+    reading: Reading
 
     @classmethod
     def of(
@@ -211,7 +213,7 @@ class _Inputs:
                 read = read_predictions(path, rows=order, classes=classes, scores=scores)
                 own.append((read, path))
                 inputs[f"predictions/{path.name}"] = sha256(path)
-        return cls(table, tuple(own), inputs)
+        return cls(table, tuple(own), inputs, Reading(scores=scores))
 
 
 def _class_list(
@@ -349,7 +351,8 @@ def _fill(campaign: Campaign, sources: _Inputs, classes: ClassList, match: str) 
     for read, source in sources.predictions:
         _check_predictions(read, classes, written)
         predictions, note = _of_campaign(read, sources.images, match)
-        notes += [note] if note else []
+        notes += filter(None, (note, note_on_left_out(read, read.unlisted)))
+        notes += sources.reading.overruled(read)
         target = campaign.path("predictions") / tables.predictions_file_name(predictions.model)
         is_same = predictions is read and source is not None
         if is_same and source and file_metadata(source).get("classes") == classes.hash:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list, class_list_of, classes_seen
-from manyhot.core.array_types import Ints, Ints32
+from manyhot.core.array_types import AnyFloats, Ints, Ints32
 from manyhot.errors import MatchError, first_names
 from manyhot.tables.class_list_unions import find_class, followed_by, keys_not_in, sorted_by_key, union_of
 from manyhot.tables.frames import one_chunk, with_column
@@ -55,6 +56,8 @@ class JoinedClasses:
         Whether the labels are numbers, which are assumed to be positions in the list of the first model.
     selects : bool
         Whether the caller passed the list, so that scores of all other classes are left out.
+    unnamed : tuple of int
+        The classes that no label can have, because only models have them. A model may lack them.
     """
 
     n_classes: int
@@ -62,6 +65,7 @@ class JoinedClasses:
     columns: ClassList | None = None
     numbered: bool = False
     selects: bool = False
+    unnamed: tuple[int, ...] = ()
 
     @property
     def _hash(self) -> str:
@@ -136,7 +140,7 @@ class JoinedClasses:
         elif scores is not None:
             listed = np.flatnonzero(at >= 0)
             self._check_covered(at[listed], predictions)
-            scores = scores[:, listed[np.argsort(at[listed])]]
+            scores = _spread(scores[:, listed], at[listed], self.n_classes, predictions.score_kind)
         return replace(
             predictions,
             classes=classes,
@@ -153,12 +157,14 @@ class JoinedClasses:
         if self.selects and predictions.is_dense and own is not None and listed is not None:
             absent += tuple(own.keys[i] for i in range(len(own)) if find_class(own, i, listed) is None)
         if absent:
-            return (
-                f"{predictions.model}: the scores of {first_names(absent, _EXAMPLES)} were left out, "
-                f"because these classes are not in the class list; the other scores are unchanged, so "
-                f"probabilities may "
-                "not add up to 1"
-            )
+            return note_on_left_out(predictions, absent)
+        if self.unnamed and predictions.is_dense and own is not None and listed is not None:
+            lacking = [listed.keys[i] for i in self.unnamed if find_class(listed, i, own) is None]
+            if lacking:
+                return (
+                    f"{predictions.model} has no scores for {first_names(lacking, _EXAMPLES)}, which only "
+                    "other models predict; these classes count as never predicted"
+                )
         if self.numbered and self.classes is not None:
             return (
                 "the labels contain numbers of classes and no names, so they are assumed to be positions "
@@ -215,16 +221,44 @@ class JoinedClasses:
 
     def _check_covered(self, at: Ints32, model: Predictions) -> None:
         assert self.classes is not None
-        missing = sorted(set(range(self.n_classes)) - set(at.tolist()))
-        if missing or len(at) != self.n_classes:
+        missing = sorted({*range(self.n_classes)} - {*at.tolist(), *self.unnamed})
+        if missing or len(set(at.tolist())) != len(at):
             raise MatchError(
                 f"{model.model} has no scores for some classes.",
                 where=model.source or None,
                 got=first_names([self.classes.keys[i] for i in missing], _EXAMPLES),
                 allowed=f"scores for the {self.n_classes:,} classes of {self.classes.name}",
-                do="predict these classes, too, or leave them out of the labels; if labels have a column for "
-                "each class, `classes` selects columns: pass the list of the predicted classes",
+                do="predict these classes, too, or evaluate all models on the classes that this one "
+                "predicts: pass their list as `classes`, which leaves all other classes out of the labels",
             )
+
+
+def _spread(scores: AnyFloats, at: Ints32, n: int, kind: str) -> AnyFloats:
+    """Return scores, shape (n, n_classes), with columns at the positions `at`.
+
+    Other columns have a score that is below all others, so that their classes are never predicted.
+    """
+    if len(at) == n:
+        return scores[:, np.argsort(at)]
+    lowest = {"probability": 0.0, "cosine": -1.0}.get(kind, float(scores.min(initial=0)) - _BELOW)
+    found = np.full((len(scores), n), lowest, scores.dtype)
+    found[:, at] = scores
+    return found
+
+
+_BELOW = 100
+"""How far the logit of a class that is never predicted is below all others: its probability is 4e-44."""
+
+
+def note_on_left_out(predictions: Predictions, absent: Sequence[str]) -> str:
+    """Return a note on classes of a model that are not in a class list; empty without such classes."""
+    if not absent:
+        return ""
+    return (
+        f"{predictions.model}: the scores of {first_names(absent, _EXAMPLES)} were left out, because these "
+        "classes are not in the class list; the other scores are unchanged, so probabilities may not add up "
+        "to 1"
+    )
 
 
 def note_on_columns(columns: ClassList) -> str:
@@ -245,6 +279,7 @@ def join_classes(
     labels: Labels | None,
     images: Images | None,
     first: Predictions | None,
+    predicted: Sequence[ClassList] = (),
     *,
     sort: bool = True,
     alone: bool = False,
@@ -260,7 +295,9 @@ def join_classes(
     ----------
     labels, images : Labels, Images, optional
     first : Predictions, optional
-        The first model.
+        The model that determines the classes of columns without names.
+    predicted : sequence of ClassList
+        The class lists of all models, in any order; by default, of the first model.
     sort : bool
         Whether names are sorted if the model has the same names in a different order.
     alone : bool
@@ -283,7 +320,7 @@ def join_classes(
         declared = class_list_of(labels.class_hash) if labels is not None else None
         return JoinedClasses(len(declared), declared) if declared else None
     if first is not None and model is not None:
-        _check_common(lists, model, first)
+        model = _union_of_common(lists, predicted or (model,), first)
     in_order = in_order and all(own.is_complete for own in lists)
     keep = any("keys" in metadata(t.table) for t in (labels, images) if t is not None)
     keep = keep or not (sort or any(model is None or t.hash != model.hash for t in lists))
@@ -291,12 +328,24 @@ def join_classes(
     return _of_names(lists, model, width, sort=sort, in_order=in_order)
 
 
-def _check_common(lists: Sequence[ClassList], model: ClassList, predictions: Predictions) -> None:
-    """Raise an error for predictions that have no class in common with the labels."""
-    if any(
-        len(keys_not_in(model, own)) < len(model) or len(keys_not_in(own, model)) < len(own) for own in lists
-    ):
-        return
+def _union_of_common(
+    lists: Sequence[ClassList], predicted: Sequence[ClassList], predictions: Predictions
+) -> ClassList:
+    """Return the classes of all models that have a class in common with the labels.
+
+    Raises
+    ------
+    MatchError
+        If there is no such model.
+    """
+    common = [
+        model
+        for model in predicted
+        if any(len(keys_not_in(a, b)) < len(a) for own in lists for a, b in ((model, own), (own, model)))
+    ]
+    if common:
+        return reduce(union_of, common)
+    model = predicted[0]
     raise MatchError(
         f"{predictions.model} has no class in common with the labels.",
         where=predictions.source or None,
@@ -343,7 +392,8 @@ def _of_names(
         # The same numbers to the last digit, whatever the order of the model's columns. Declared classes keep
         # their ids, by which ties are broken.
         both = replace(sorted_by_key(both), is_complete=model is not None or both.is_complete)
-    return JoinedClasses(len(both), both, own)
+    unnamed = () if own_list(both) is None else tuple(map(both.keys.index, keys_not_in(both, own)))
+    return JoinedClasses(len(both), both, own, unnamed=unnamed)
 
 
 def _seen(labels: Labels) -> ClassList:

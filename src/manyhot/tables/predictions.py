@@ -66,6 +66,8 @@ class Predictions:
         Whether the kind of the scores is only assumed, because nobody declared it.
     unlisted : tuple of str
         Columns of numbers in the file that are not classes of the list with which it was read.
+    notes : tuple of str
+        What was changed when the file was read.
     by_name : bool
         Whether the file itself, or the columns of a frame, name the class of each score. If so, the order of
         classes cannot be wrong.
@@ -87,6 +89,7 @@ class Predictions:
     link: str = ""
     scores_assumed: bool = False
     unlisted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     by_name: bool = False
 
     def __post_init__(self) -> None:
@@ -134,25 +137,13 @@ class Predictions:
         return replace(self, classes=None, scores=scores, logsumexp=None, uncertainty=unsure)
 
     def declared(self, kind: str) -> Predictions:
-        """Return the predictions with the kind of their scores set. Rank-only predictions are unchanged.
+        """Return the predictions with the kind of their scores set, unless they declare a kind themselves.
 
-        The kind ``score`` declares nothing.
-
-        Raises
-        ------
-        InputError
-            If the file declares another kind.
+        Rank-only predictions are unchanged. The kind ``score`` declares nothing.
         """
-        if self.scores is None or kind in (self.score_kind, "score"):
+        is_open = self.score_kind in ("score", "none") or self.scores_assumed
+        if self.scores is None or kind == "score" or not is_open:
             return self
-        if self.score_kind not in ("score", "none") and not self.scores_assumed:
-            raise InputError(
-                "The predictions declare a different kind of scores.",
-                where=self.source or self.model,
-                got=kind,
-                allowed=self.score_kind,
-                do="leave out `scores`, which is for files that do not declare it",
-            )
         return replace(self, score_kind=kind, scores_assumed=False)
 
     def confidence(self) -> Floats32 | None:

@@ -66,7 +66,8 @@ class SkippedFiles:
         """
         n = 0
         for file in files:
-            if str(file) in self.errors:
+            if (known := self.errors.get(str(file))) is not None:
+                self.skip(str(file), known)  # which raises it if the caller has decided to skip none
                 continue
             try:
                 predictions = read(file)

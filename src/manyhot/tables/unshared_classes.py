@@ -89,6 +89,11 @@ def unlabelled_classes(labels: Labels, images: Images | None, joined: JoinedClas
     return tuple(i for i, key in enumerate(joined.classes.keys) if key in only)
 
 
+def without_nothing(classes: ClassList, ids: Sequence[int]) -> list[int]:
+    """Return classes without those that mean "nothing", on which `note_on_empty` may be."""
+    return [i for i in ids if classes.names[i].strip().casefold() not in _EMPTY_NAMES]
+
+
 def note_on_unlabelled(classes: ClassList, only: Sequence[int], model: Predictions) -> str:
     """Return a note on classes, or other columns, of the predictions that are not in the labels."""
     names = first_names([classes.keys[i] for i in only], _MOST_UNLABELLED)

@@ -1,0 +1,161 @@
+"""Models with different class lists: the same results in any order, and a note on what only models have."""
+
+from itertools import permutations
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import average_precision_score
+
+from manyhot import evaluate, init_campaign
+from manyhot.errors import MatchError
+
+N, NAMES = 240, [f"sp{i}" for i in range(6)]
+RNG = np.random.default_rng(0)
+TRUTH = RNG.integers(6, size=N)
+LOGITS = RNG.normal(size=(N, 6)) + 2 * np.eye(6)[TRUTH]
+MORE = RNG.normal(size=(N, 3)) + 1
+IDS = [f"{i:03}.jpg" for i in range(N)]
+UNNAMED = (
+    "the labels do not have {} of the classes or other columns of the predictions: {}; they count as "
+    "not valid on all images, except in metrics with masked=True; to leave them out, pass the list of the "
+    "labels' classes as `classes`"
+)
+
+LACKING = (
+    "six has no scores for extra0, extra1, new and 1 more, which only other models predict; these classes "
+    "count as never predicted"
+)
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path, monkeypatch):
+    """Labels, and models: all classes, three more classes, two more, and one class too few."""
+    monkeypatch.chdir(tmp_path)
+    pl.DataFrame({"image_id": IDS, "label": [NAMES[c] for c in TRUTH]}).write_csv("labels.csv")
+    matrix = dict(zip(NAMES, np.eye(6, dtype=int)[TRUTH].T, strict=True))
+    pl.DataFrame({"image_id": IDS, **matrix}).write_csv("matrix.csv")
+    write("six", LOGITS, NAMES)
+    write("more", np.hstack([MORE, LOGITS]), ["extra0", "extra1", "new", *NAMES])
+    write("two", np.hstack([LOGITS, MORE[:, 1:] - 2]), [*NAMES, "new", "other"])
+    write("five", LOGITS[:, 1:], NAMES[1:])
+
+
+def write(name, scores, columns):
+    pl.DataFrame({"image_id": IDS, **dict(zip(columns, scores.T, strict=True))}).write_csv(f"{name}.csv")
+
+
+def values(names, labels="labels.csv", **options):
+    metrics = ["top1", "map_macro", "ece"] if labels == "labels.csv" else ["map_macro", "real1"]
+    found = evaluate(
+        labels, [f"{n}.csv" for n in names], scores="logit", metrics=metrics, resamples=0, **options
+    )
+    rows = found.results.to_pylist()
+    return {(r["model"], r["metric"]): (r["value"], r["n"]) for r in rows if r["slice"] == "all"}, [
+        n.text for n in found.model_notes
+    ]
+
+
+@pytest.mark.parametrize("labels", ["labels.csv", "matrix.csv"])
+def test_results_do_not_depend_on_the_order_or_the_other_models(labels):
+    alone = {name: values([name], labels)[0] for name in ("six", "more", "two")}
+    for names in permutations(("six", "more", "two", "five")):
+        found, notes = values(names, labels)
+        assert {model for model, _ in found} == {"six", "more", "two"}
+        for name, expected in alone.items():
+            for key, (value, n) in expected.items():
+                assert found[key] == (pytest.approx(value, abs=1e-12), n), (name, key)
+        assert [note for note in notes if "skipped" in note and "no scores for some classes" in note]
+        assert UNNAMED.format(4, "extra0, extra1, new, other") in notes
+        assert LACKING in notes
+        assert not [note for note in notes if "same for all images" in note]
+
+
+def test_values_are_those_of_scikit_learn():
+    found, _ = values(["more", "six"])
+    wide = np.hstack([MORE, LOGITS])
+    assert found["six", "top1"][0] == pytest.approx(np.mean(LOGITS.argmax(1) == TRUTH))
+    assert found["more", "top1"][0] == pytest.approx(np.mean(wide.argmax(1) - 3 == TRUTH))
+    own = np.mean([average_precision_score(c == TRUTH, LOGITS[:, c]) for c in range(6)])
+    assert found["six", "map_macro"][0] == pytest.approx(own, abs=1e-6)
+    assert found["more", "map_macro"][0] == pytest.approx(own, abs=1e-6)
+
+
+def test_one_model_with_more_classes_has_a_note():
+    assert UNNAMED.format(3, "extra0, extra1, new") in values(["more"])[1]
+    assert not [note for note in values(["six"])[1] if "do not have" in note]
+
+
+def test_init_names_the_classes_that_it_leaves_out():
+    found = init_campaign(
+        "camp", images="labels.csv", predictions=["more.csv"], classes=NAMES, scores="logit"
+    )
+    assert found.notes == (
+        "more: the scores of extra0, extra1, new were left out, because these classes are not in the class "
+        "list; the other scores are unchanged, so probabilities may not add up to 1",
+    )
+
+
+def test_a_list_selects_classes_of_single_labels():
+    """The images of other classes have an empty label set, as if each image had several rows."""
+    metrics = {
+        "scores": "logit",
+        "metrics": ["real1", "map_macro"],
+        "resamples": 0,
+        "classes": ["sp1", "sp4"],
+    }
+    chosen = np.isin(TRUTH, (1, 4))
+    right = (LOGITS[:, 4] > LOGITS[:, 1])[chosen] == (TRUTH == 4)[chosen]
+    ap = np.mean([average_precision_score(c == TRUTH, LOGITS[:, c]) for c in (1, 4)])
+    for labels in ("labels.csv", pl.read_csv("labels.csv")):
+        found = evaluate(labels, ["six.csv"], **metrics)
+        assert found.value("real1") == pytest.approx(right.mean())
+        assert found.value("map_macro") == pytest.approx(ap, abs=1e-6)
+        told = f"{N - chosen.sum():,} of {N:,} images with valid classes keep none"
+        assert [note.text for note in found.model_notes if told in note.text]
+
+
+def test_files_of_several_processes_are_recognised():
+    for rank in range(3):
+        rows = np.arange(rank, N, 3)
+        np.savez(f"rank{rank}.npz", logits=LOGITS[rows], ids=np.array(IDS)[rows], class_names=np.array(NAMES))
+    _, notes = read_files(["rank0.npz", "rank1.npz", "rank2.npz"])
+    part = (
+        "rank0 and rank{} are predictions of different images; if their files are parts of the predictions "
+        "of one model, such as those of several processes, join them to one file, as the page 'Your own "
+        "data' shows"
+    )
+    assert [note for note in notes if "are parts" in note] == [part.format(1), part.format(2)]
+    np.savez("net2.npz", logits=LOGITS, ids=np.array(IDS), class_names=np.array(NAMES))
+    assert not [note for note in read_files(["rank0.npz", "net2.npz"])[1] if "are parts" in note]
+
+
+@pytest.mark.parametrize("form", ["npz", "csv"])
+def test_equal_rows_of_an_image_count_once(form):
+    rows = np.r_[np.arange(N), :4]
+    wide, ids = LOGITS[rows], np.array(IDS)[rows]
+
+    def write_rows(scores):
+        if form == "npz":
+            np.savez("net.npz", logits=scores, ids=ids, class_names=np.array(NAMES))
+        else:
+            columns = dict(zip(NAMES, scores.T, strict=True))
+            pl.DataFrame({"image_id": ids, **columns}).write_csv("net.csv")
+
+    write_rows(wide)
+    found, notes = read_files([f"net.{form}"])
+    assert found["net", "top1"] == (pytest.approx(np.mean(LOGITS.argmax(1) == TRUTH)), N)
+    told = "net: 4 of 244 rows repeat an image with the same values, as in padded data, and were left out"
+    assert told in notes
+    wide[-1, 0] += 1
+    write_rows(wide)
+    with pytest.raises(MatchError, match="An image is listed more than once"):
+        read_files([f"net.{form}"])
+
+
+def read_files(files):
+    found = evaluate("labels.csv", files, scores="logit", metrics=["top1"], resamples=0)
+    rows = [r for r in found.results.to_pylist() if r["slice"] == "all"]
+    return {(r["model"], r["metric"]): (r["value"], r["n"]) for r in rows}, [
+        n.text for n in found.model_notes
+    ]

@@ -343,7 +343,9 @@ def own_models(
 
 def _note_on_parts(model: tuple[str, pa.Array], other: tuple[str, pa.Array]) -> list[str]:
     """Return a note if models, whose names differ only in numbers, have no image in common."""
-    if pc.any(pc.is_in(model[1], value_set=other[1])).as_py():
+    ids, others = model[1], other[1]
+    # Most models list the same images: for a million, that takes 4 ms to see, and half a second to look up.
+    if ids.equals(others) or pc.any(pc.is_in(ids, value_set=others)).as_py():
         return []
     return [
         f"{other[0]} and {model[0]} are predictions of different images; if their files are parts of the "

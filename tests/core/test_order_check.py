@@ -268,6 +268,12 @@ def test_lists_of_few_images_or_with_scores_of_all_classes_are_not_tried(lists):
     assert accuracy_by_chance(scored(lists[0], np.zeros(lists[0].shape, np.float32))) is None
 
 
+def test_labels_that_are_the_same_for_all_images_say_nothing(lists):
+    same = np.zeros((400, 50), bool)
+    same[:, 7] = True
+    assert accuracy_by_chance(listed(same, np.full((400, 1), 7, np.int32))) is None
+
+
 def test_one_class_for_all_images_is_chance(lists):
     hot, _ = lists
     assert accuracy_by_chance(listed(hot, np.full((400, 1), 7, np.int32))) == hot[:, 7].mean()

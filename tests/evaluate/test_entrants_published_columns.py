@@ -39,7 +39,11 @@ def test_the_factors_of_ones_own_label_sets(installed):
     found = judged(slices=["factor"])
     assert values(found, "top1") == {"factor=average": (1, 3), "factor=color": (1, 1), "factor=pose": (1, 2)}
     assert values(found, "real1")["factor=pose"] == (0.5, 2)
-    assert found.notes == ("mine: the column 'factor' is that of imagenet-x (licence CC-BY-NC-4.0)",)
+    assert found.notes == (
+        "mine: the column 'factor' is that of imagenet-x (licence CC-BY-NC-4.0)",
+        "mine: 1 of 4 images have no value of factor, and are in none of its slices: to evaluate them, too, "
+        "add factor= to `slices`",
+    )
     assert [name for name in found.inputs if "imagenet-x" in name] == [
         "imagenet-x/imagenet_x_val_top_factor.jsonl",
         "imagenet-x/prototypical_paths.csv",

@@ -210,14 +210,17 @@ def test_classes_that_only_the_predictions_have(tmp_path):
     assert selected.value("map_macro") == pytest.approx(average_precision_score(YES, MODEL, average="macro"))
 
 
-def test_classes_of_lists_are_those_that_occur(tmp_path):
-    # A class that no image shows may be missing in lists of classes, so nothing follows from that.
+def test_classes_that_are_in_no_list_are_named(tmp_path):
+    """Lists may lack a class because no image shows it, or because nobody looked for it: its scores count."""
     lists = [[NAMES[c] for c in np.flatnonzero(row[:2])] or ["c0"] for row in YES]
     rows = [f"{name},{' '.join(one)}" for name, one in zip(IMAGES, lists, strict=True)]
     (tmp_path / "labels.csv").write_text("\n".join(["image,labels", *rows]), encoding="utf-8")
     model_file = csv(tmp_path / "m.csv", MODEL, NAMES)
     result = evaluate(tmp_path / "labels.csv", [model_file], scores="probability", resamples=0)
-    assert notes_of(result, "classes") == []
+    (note,) = notes_of(result, "classes")
+    assert note.startswith(
+        "the labels do not have 2 of the classes or other columns of the predictions: c2, c3; "
+    )
 
 
 def test_the_classes_of_a_model_are_counted_in_each_ranking(tmp_path):

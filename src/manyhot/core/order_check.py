@@ -193,7 +193,8 @@ def accuracy_by_chance(case: Case) -> float | None:
     """Return the share of valid top classes if lists of top classes are as random orders of the rows are.
 
     Compared are the mean weights of the valid classes, 1 / rank. The return value is None if the weight is
-    higher than in 99 random orders of the rows, if there are scores of all classes, or too few images.
+    higher than in 99 random orders of the rows, if there are scores of all classes or too few images, or if
+    all images have the same classes.
     """
     labelled = _labelled(case.labels)
     if case.scores is not None or labelled is None:
@@ -205,6 +206,8 @@ def accuracy_by_chance(case: Case) -> float | None:
         return float((sets.state_of(rows) == YES).mean(0) @ weight)
 
     valid = np.bincount(sets.classes[sets.state == YES], minlength=sets.n_classes) / len(sets)
+    if not ((valid > 0) & (valid < 1)).any():  # all orders of the rows are the same
+        return None
     expected = np.where(top >= 0, valid[top], 0).mean(0) @ weight
     own, rng = agreement(top), np.random.default_rng(0)
     # Most models need no random orders.

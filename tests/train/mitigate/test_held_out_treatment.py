@@ -61,7 +61,7 @@ def test_images_that_are_held_out_are_not_counted(labels):
 
 
 def test_what_is_told():
-    names, plan = ("horse", "person"), BalancePlan(False, 20.0, 31.6, 0.25, 0.125)
+    names, plan = ("horse", "person"), BalancePlan(False, 20.0, 0.25, 0.125)
     assert (
         treatment_note(names, plan, [])
         == "horse:person: the frequency of the companion with the class minus its frequency without the "

@@ -1,6 +1,9 @@
 """Free memory, read from a made-up machine: its own, and what control groups leave."""
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet as pq
 
 from manyhot.tables import unpacked
 
@@ -64,3 +67,15 @@ def test_the_path_of_a_container_that_is_not_there(machine):
     machine("sys/fs/cgroup/memory/memory.limit_in_bytes", 4 * GIB)
     machine("sys/fs/cgroup/memory/memory.usage_in_bytes", GIB)
     assert unpacked.free_memory() == 3 * GIB
+
+
+def test_checking_a_file_reads_no_column(tmp_path):
+    """Arrow would otherwise hold all values of the file as long as it is open."""
+    values = np.random.default_rng(0).random((2_000, 500)).astype(np.float32)
+    table = pa.table({"scores": pa.FixedSizeListArray.from_arrays(values.ravel(), 500)})
+    pq.write_table(table, tmp_path / "t.parquet")
+    before = pa.total_allocated_bytes()
+    with unpacked.open_parquet(tmp_path / "t.parquet") as file:
+        (group,) = unpacked.row_groups(file)
+        assert group.num_rows == 2_000
+        assert pa.total_allocated_bytes() - before < values.nbytes / 3

@@ -18,6 +18,18 @@ _BYTES = {"BOOLEAN": 0, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96"
 _ROOT = Path("/")
 
 
+def open_parquet(path: str | os.PathLike[str]) -> pq.ParquetFile:
+    """Open a Parquet file of which first the metadata, or always few rows, are read.
+
+    By default, Arrow reads the whole of a column even for no row.
+    """
+    return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+
+
+_BUFFER = 2**20
+"""Bytes of a column that are read at a time."""
+
+
 def check_parquet(path: Path, file: pq.ParquetFile) -> None:
     """Raise an error if the values of a Parquet file need more memory than is available.
 
@@ -39,7 +51,8 @@ def row_groups(file: pq.ParquetFile) -> Iterator[pq.RowGroupMetaData]:
     """Yield the metadata of each row group of a Parquet file, after checking that they can be read safely.
 
     If the metadata of a column contradict the schema, accessing them would crash the process inside pyarrow.
-    The reader detects the same contradiction and raises an error, even if no rows are requested.
+    The reader detects the same contradiction and raises an error, even if no rows are requested. Open the
+    file with `open_parquet`.
 
     Raises
     ------

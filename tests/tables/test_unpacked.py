@@ -75,7 +75,7 @@ def test_checking_a_file_reads_no_column(tmp_path):
     table = pa.table({"scores": pa.FixedSizeListArray.from_arrays(values.ravel(), 500)})
     pq.write_table(table, tmp_path / "t.parquet")
     before = pa.total_allocated_bytes()
-    with unpacked.open_parquet(tmp_path / "t.parquet") as file:
+    with unpacked.open_parquet_lazily(tmp_path / "t.parquet") as file:
         (group,) = unpacked.row_groups(file)
         assert group.num_rows == 2_000
         assert pa.total_allocated_bytes() - before < values.nbytes / 3

@@ -31,7 +31,7 @@ from manyhot.errors import InputError, ManyhotError
 from manyhot.parameters import check_share
 from manyhot.tables import STATES, Labels, metadata, one_chunk
 from manyhot.tables.image_ids import check_columns_once, normal_ids
-from manyhot.tables.unpacked import check_parquet, open_parquet
+from manyhot.tables.unpacked import check_parquet, open_parquet_lazily
 
 _KINDS = {".parquet": "Parquet", ".npy": "NumPy", ".npz": "NumPy"}
 
@@ -114,7 +114,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         If the file is truncated or damaged, if two columns have the same name, or if a number is too large.
     """
     with reading(path):
-        with open_parquet(path) as file:
+        with open_parquet_lazily(path) as file:
             check_parquet(path, file)
             check_columns_once(file.schema_arrow.names, path)
         table = pq.ParquetFile(path).read(columns=columns)

@@ -20,7 +20,7 @@ from manyhot.tables.predictions import (
     uncertainty_from_columns,
 )
 from manyhot.tables.schemas import metadata, read_in_blocks, whole_file, write
-from manyhot.tables.unpacked import check_dense, open_parquet, row_groups
+from manyhot.tables.unpacked import check_dense, open_parquet_lazily, row_groups
 
 
 def write_predictions(predictions: Predictions, path: str | os.PathLike[str], *, call: str = "") -> Path:
@@ -45,7 +45,7 @@ def read_dense(path: str | os.PathLike[str], *, model: str) -> Predictions | Non
     InputError
         As in `manyhot.tables.read`.
     """
-    with whole_file(path), open_parquet(path) as file:
+    with whole_file(path), open_parquet_lazily(path) as file:
         schema, n = file.schema_arrow, file.metadata.num_rows
         is_list = "scores" in schema.names and pa.types.is_list(schema.field("scores").type)
         if set(schema.names) != {"image_id", "scores"} or not (n and is_list):

@@ -17,7 +17,7 @@ from manyhot._version import __version__
 from manyhot.errors import InputError, did_you_mean
 from manyhot.files import atomic_write
 from manyhot.tables.definitions import AUDITED, OPEN_ENDED, TABLES, Column, rename_columns
-from manyhot.tables.unpacked import check_parquet, open_parquet
+from manyhot.tables.unpacked import check_parquet, open_parquet_lazily
 
 SCHEMA_VERSION = 1
 
@@ -139,7 +139,7 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
     """
     with whole_file(path):
         # Without partitioning: a folder named a=1 is not a column.
-        with open_parquet(path) as file:
+        with open_parquet_lazily(path) as file:
             check_parquet(Path(path), file)
         table = pq.read_table(path, partitioning=None)
         about = metadata(table)
@@ -155,7 +155,7 @@ def read_in_blocks(path: str | os.PathLike[str], name: str, rows: int) -> Iterat
     InputError
         As in `read`.
     """
-    with whole_file(path), open_parquet(path) as file:
+    with whole_file(path), open_parquet_lazily(path) as file:
         check_parquet(Path(path), file)
         _check_about(metadata(file.schema_arrow), name, path)
         for batch in file.iter_batches(rows, use_threads=False):

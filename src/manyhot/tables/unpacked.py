@@ -18,7 +18,7 @@ _BYTES = {"BOOLEAN": 0, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96"
 _ROOT = Path("/")
 
 
-def open_parquet(path: str | os.PathLike[str]) -> pq.ParquetFile:
+def open_parquet_lazily(path: str | os.PathLike[str]) -> pq.ParquetFile:
     """Open a Parquet file of which first the metadata, or always few rows, are read.
 
     By default, Arrow reads the whole of a column even for no row.
@@ -52,7 +52,7 @@ def row_groups(file: pq.ParquetFile) -> Iterator[pq.RowGroupMetaData]:
 
     If the metadata of a column contradict the schema, accessing them would crash the process inside pyarrow.
     The reader detects the same contradiction and raises an error, even if no rows are requested. Open the
-    file with `open_parquet`.
+    file with `open_parquet_lazily`.
 
     Raises
     ------

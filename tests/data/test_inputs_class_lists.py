@@ -23,8 +23,8 @@ UNNAMED = (
 )
 
 LACKING = (
-    "six has no scores for extra0, extra1, new and 1 more, which only other models predict; these classes "
-    "count as never predicted"
+    "six has no scores for extra0, extra1, new and 1 more, which only other models predict, and counts as "
+    "never predicting these classes"
 )
 
 

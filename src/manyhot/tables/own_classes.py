@@ -163,7 +163,8 @@ class JoinedClasses:
             if lacking:
                 return (
                     f"{predictions.model} has no scores for {first_names(lacking, _EXAMPLES)}, which only "
-                    "other models predict; these classes count as never predicted"
+                    "other models predict, and counts as never predicting "
+                    f"{'this class' if len(lacking) == 1 else 'these classes'}"
                 )
         if self.numbered and self.classes is not None:
             return (

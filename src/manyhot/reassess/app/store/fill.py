@@ -119,6 +119,8 @@ def add(
         columns.add(about)
     for table, rows in columns.tables():
         engines.insert_rows(connection, table, rows)
+        del rows  # before those of the next table are made
+        pa.default_memory_pool().release_unused()
     shown = set(connection.scalars(sa.select(schema.examples.c.class_id).distinct()))
     fresh = (example for example in examples if example.class_id not in shown)
     engines.insert_rows(connection, schema.examples, _rows_of(fresh))
@@ -257,9 +259,8 @@ class _Columns:
         questions = _segments(size, pages)
         known = np.array(self._known, np.int64)[mixed]
         new = known == 0
-        images = pa.Table.from_batches(self._images, _IMAGES)
         fresh = self._count_up(schema.images, int(new.sum()))
-        yield schema.images, pa.table({"id": fresh, **_taken(images, mixed[new])})
+        yield schema.images, pa.table({"id": fresh, **self._take_images(mixed[new])})
         known[new] = fresh
         numbers = self._count_up(schema.pages, len(pages))
         yield (
@@ -280,6 +281,12 @@ class _Columns:
         truth = np.array(self._truth, np.int8)[questions]
         rated = truth >= 0
         yield schema.golden, pa.table({"question_id": numbers[rated], "truth": truth[rated] == 1})
+
+    def _take_images(self, rows: _Ints) -> dict[str, pa.ChunkedArray]:
+        """Return the columns of some images, and forget those of all: of a training set, 150 MB."""
+        images = pa.Table.from_batches(self._images, _IMAGES)
+        self._images.clear()
+        return {name: images[name].take(pa.array(rows)) for name in images.column_names}
 
     def _count_up(self, table: sa.Table, n: int) -> _Ints:
         """Return the next numbers of a table; pages are asked about in the order of their numbers."""
@@ -304,10 +311,6 @@ def _segments(lengths: _Ints, order: _Ints) -> _Ints:
     chosen = lengths[order]
     shift = starts[order] - (np.cumsum(chosen) - chosen)
     return np.repeat(shift, chosen) + np.arange(chosen.sum())
-
-
-def _taken(table: pa.Table, rows: _Ints) -> dict[str, pa.ChunkedArray]:
-    return {name: table[name].take(pa.array(rows)) for name in table.column_names}
 
 
 def _pages_of(about: ImageQuestions, most: int) -> Iterator[Sequence[int]]:

@@ -126,7 +126,7 @@ class Server:
         self._arguments = [str(folder), *(["--database", database] if database else [])]
         self._more = more
         self._port, self._process = 0, subprocess.Popen(["true"])
-        self.spent = self._began = 0.0
+        self._ended = self._began = 0.0
 
     def start(self) -> str:
         """Start it and return its address."""
@@ -141,10 +141,15 @@ class Server:
         return address[0]
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End it; the CPU seconds since it was ready are counted."""
-        self.spent += self._cpu() - self._began
+        """End it."""
+        self._ended = self.spent
         self._process.send_signal(how)
         self._process.wait()
+
+    @property
+    def spent(self) -> float:
+        """CPU seconds of all starts, each since it was ready."""
+        return self._ended + (self._cpu() - self._began if self._process.poll() is None else 0)
 
     def _cpu(self) -> float:
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()

@@ -234,13 +234,13 @@ def size(folder: Path, database: str | None) -> int:
 def load(links: list[str], folder: Path, database: str | None, server: annotate.Server, options) -> None:
     """Let raters answer while the server is killed, and compare what is stored with what was acknowledged."""
     before = {key for key, *_ in annotate.stored(folder, database)}
-    begun, cpu = time.monotonic(), time.process_time()
+    begun, cpu, spent = time.monotonic(), time.process_time(), server.spent
     pause = annotate.SECONDS_A_PAGE / 10
     seen = asyncio.run(annotate.load(links, options.seconds, pause, server, options.kills, images=False))
     took, cpu = time.monotonic() - begun, time.process_time() - cpu
     there = [row for row in annotate.stored(folder, database) if row[0] not in before]
     about = argparse.Namespace(**vars(options) | {"raters": len(links)})
-    annotate.report(about, seen, took, cpu, server.spent, len(before))
+    annotate.report(about, seen, took, cpu, server.spent - spent, len(before))
     print(annotate.compare(seen, there) or f"each of the {len(there):,} acknowledged answers is there once")
     print(*seen.errors[:5], sep="\n")
 

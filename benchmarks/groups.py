@@ -7,12 +7,10 @@ held-out images, and about the labels of the training images, with no model at a
 
     python benchmarks/groups.py out                       # all, resumable; 40 CPU minutes
     python benchmarks/groups.py out --only plant --data voc
-    python benchmarks/groups.py out --part dev            # the images and classes that thresholds were
-    chosen on
+    python benchmarks/groups.py out --part dev            # images and classes that thresholds were chosen on
 
 - plant: each kind of shortcut: its rank among the findings, and what the first finding says. It is named if
-it is
-  among the first three findings of either question;
+  it is among the first three findings of either question;
 - clean: heads without planting, on other draws of the images: findings, and what is never to be named there;
 - chance: labels permuted within classes: how often anything is found, beside the stated 5 %.
 

@@ -15,6 +15,7 @@ from manyhot.data.inputs import Reading
 from manyhot.errors import InputError
 from manyhot.tables import check
 from manyhot.tables.array_inputs import as_labels
+from manyhot.tables.labels import write_labels
 from manyhot.tables.predictions_files import write_predictions
 
 C = 5
@@ -219,3 +220,40 @@ def test_a_chapter_without_values(data, tmp_path):
     found.write(tmp_path)
     page = (tmp_path / "report" / "index.html").read_text()
     assert "There are too few in-distribution or out-of-distribution images to compute the AUROC." in page
+
+
+def test_images_without_labels_are_out_of_distribution_as_a_whole(data, tmp_path):
+    labels, logits, ood, theirs = data
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    tables.write(pa.table({"image_id": ood.image_id}), folder / "images.parquet", "images")
+    write_predictions(predictions(ood, theirs), folder / "net.parquet")
+    ours = write_predictions(predictions(labels, logits), tmp_path / "ours.parquet")
+    known = write_labels(labels, tmp_path / "labels.parquet")
+
+    found = diagnose_ood(known, ours, ood=folder)
+    with_labels = diagnose_ood(
+        labels, [predictions(labels, logits)], ood=ood, ood_predictions=folder / "net.parquet"
+    )
+    assert set(found.ood["slice"].to_pylist()) == {"all"}
+    of_all = [r for r in with_labels.ood.to_pylist() if r["slice"] == "all"]
+    names = ("score", "measure", "value", "lo", "hi", "n", "n_ood")
+    assert [[r[n] for n in names] for r in found.ood.to_pylist()] == [[r[n] for n in names] for r in of_all]
+    assert found.notes[-1] == (
+        "photographs: without label sets, images that show a class of the model could not be left out; if "
+        "there are some, pass them as `ood`"
+    )
+    found.write(tmp_path / "out")
+    page = (tmp_path / "out" / "report" / "index.html").read_text()
+    assert "They could not be left out, because the images have no label sets." in page
+    assert "no class" not in page
+
+
+def test_in_distribution_images_need_labels(data, tmp_path):
+    labels, logits, ood, theirs = data
+    for name, of, scores in (("ours", labels, logits), ("theirs", ood, theirs)):
+        (tmp_path / name).mkdir()
+        tables.write(pa.table({"image_id": of.image_id}), tmp_path / name / "images.parquet", "images")
+        write_predictions(predictions(of, scores), tmp_path / name / "net.parquet")
+    with pytest.raises(InputError, match="no original labels"):
+        diagnose_ood(tmp_path / "ours", ood=tmp_path / "theirs")

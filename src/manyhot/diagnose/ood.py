@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
+from manyhot.evaluate.audit_proposals import has_no_labels
 from manyhot.evaluate.slices import model_cases
 from manyhot.parameters import Seed
 from manyhot.registry import register
@@ -26,7 +27,8 @@ from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, number_heads, text_heads
 from manyhot.report.text import title_of
 from manyhot.run import QUIET, Run
-from manyhot.tables import Row, schema
+from manyhot.tables import Images, Row, schema
+from manyhot.tables.arrays import unasked_labels
 from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table
 
 SLICES = ("all", "no class", "some class")
@@ -135,7 +137,8 @@ def diagnose_ood(
 
     In-distribution images are those whose label set has at least one class. Out-of-distribution images may
     also show a class of the model according to their label sets. Confidence in such a class is not an error,
-    so the measures are computed with and without these images.
+    so the measures are computed with and without these images. Without label sets, they are computed for all
+    out-of-distribution images only.
 
     Parameters
     ----------
@@ -146,7 +149,7 @@ def diagnose_ood(
         Files or folders of predictions of the in-distribution images. Models without confidences are skipped.
     ood
         Label sets of the out-of-distribution images, over the classes of the model. A set is empty if the
-        image shows none of them.
+        image shows none of them. Images without labels, such as a folder written by predict, are accepted.
     ood_predictions
         Files or folders of predictions of the out-of-distribution images, from the same models.
     seed
@@ -167,10 +170,10 @@ def diagnose_ood(
     inside, outside = (
         [
             (source.name, *scored)
-            for source in open_inputs(sets, files, reading=reading, run=run)
-            for scored in _scored(source, reading, notes, inputs, run)
+            for source in open_inputs(sets, files, unlabelled=is_ood, reading=reading, run=run)
+            for scored in _scored(_with_labels(source) if is_ood else source, reading, notes, inputs, run)
         ]
-        for sets, files in ((labels, predictions), (ood, ood_predictions))
+        for sets, files, is_ood in ((labels, predictions, False), (ood, ood_predictions, True))
     )
     rows = [
         row
@@ -197,6 +200,15 @@ ScoredModel = tuple[str, str, dict[str, Floats], LabelSets]
 
 def _names(scored: list[ScoredModel]) -> str:
     return ", ".join(model for _, model, *_ in scored[:5]) or "no model"
+
+
+def _with_labels(source: Source) -> Source:
+    """Return a data set in which nobody was asked about images without any labels."""
+    first = next(source.models(), None) if has_no_labels(source) else None
+    if first is None or not first.n_classes or source.images is None:
+        return source
+    images = Images(source.images.table, source.name)
+    return replace(source, labels=unasked_labels(images, first.n_classes, first.class_hash))
 
 
 def _scored(
@@ -232,12 +244,21 @@ def _scores(case: Case, model: str, notes: list[str]) -> dict[str, Floats]:
 
 
 def _slices(sets: LabelSets) -> dict[str, Bools]:
-    """Return which images belong to each of `SLICES`; an unclear class is neither some class nor none."""
+    """Return which images belong to each of `SLICES`; an unclear class is neither some class nor none.
+
+    If nobody was asked about any image, there is only the slice of all images.
+    """
+    if not _are_asked(sets):
+        return {"all": sets.usable}
     return {
         "all": sets.usable,
         "no class": sets.usable & (sets.accepted == 0),
         "some class": sets.scored,
     }
+
+
+def _are_asked(sets: LabelSets) -> bool:
+    return bool(len(sets.rows)) or sets.complete or not sets.asked_known
 
 
 def _rows(
@@ -268,6 +289,12 @@ def _rows(
 def _notes_on_sets(outside: list[ScoredModel]) -> Iterator[str]:
     """Yield what label sets do not tell about out-of-distribution images."""
     for name, _, _, sets in outside:
+        if not _are_asked(sets):
+            yield (
+                f"{name}: without label sets, images that show a class of the model could not be left out; "
+                "if there are some, pass them as `ood`"
+            )
+            continue
         unclear = int(np.count_nonzero(sets.usable & (sets.accepted > 0) & (sets.size == 0)))
         if unclear:
             yield f"{name}: {unclear:,} images show only unclear classes, so they are only in the slice all"
@@ -285,7 +312,7 @@ def _notes_on_sets(outside: list[ScoredModel]) -> Iterator[str]:
     "ood",
     next=NextStep(
         "let raters decide which of the out-of-distribution images show a class of the model.",
-        "manyhot init campaign --images IMAGES --predictions FOLDER",
+        "manyhot init campaign --images OOD_IMAGES --predictions OOD_FOLDER",
     ),
 )
 def ood_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
@@ -307,9 +334,14 @@ def ood_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     )
     lead = (
         *_separation_in_short(rows),
-        "Some out-of-distribution images may show a class of the model according to their label sets. A high "
-        "confidence on these images is not an error. The rows “no class” leave these images out. The rows "
-        "“all” are those that a benchmark without label sets would report.",
+        "Some out-of-distribution images may show a class of the model. A high confidence on these images is "
+        "not an error. "
+        + (
+            "The rows “no class” leave out the images whose label sets have a class. The rows “all” are "
+            "those that a benchmark without label sets would report."
+            if any(row["slice"] == "no class" for row in rows)
+            else "They could not be left out, because the images have no label sets."
+        ),
     )
     table = listing("ood-by-score", "Separation by score", heads, _by_measure(rows), _listed)
     figures = _draw(rows) if draw else ()

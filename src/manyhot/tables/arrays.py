@@ -109,6 +109,20 @@ def single_labels(images: Images, n_classes: int, class_hash: str = "") -> Label
     return Labels(pa.table(columns), n_classes, class_hash, asked_known=False, name=images.name)
 
 
+def unasked_labels(images: Images, n_classes: int, class_hash: str = "") -> Labels:
+    """Return the label sets of images for which nobody was asked about any class."""
+    n = len(images)
+    nothing = pa.array(np.zeros(n + 1, np.int32))
+    columns = {
+        "image_id": images.image_id,
+        "rated": pa.repeat(False, n),
+        "usable": pa.repeat(True, n),
+        "classes": pa.ListArray.from_arrays(nothing, pa.array([], pa.int32())),
+        "state": pa.ListArray.from_arrays(nothing, pa.array([], pa.string())),
+    }
+    return Labels(pa.table(columns), n_classes, class_hash, asked_known=True, name=images.name)
+
+
 def at_threshold(labels: Labels, threshold: float) -> Labels:
     """Return the labels with label sets that consist of the classes with at least this probability.
 

@@ -176,6 +176,13 @@ def test_help_says_what_the_docstring_says(run):
         assert words not in text, text
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_help_shows_types_of_a_programming_language(name):
+    shown = CliRunner().invoke(cli.app, [*name.split(), "--help"], env={"COLUMNS": "250"})
+    assert shown.exit_code == 0
+    assert re.findall(r"<[\w\[\]|,. -]+>|\b(?:list|int|str|float|bool|tuple|dict)\b[\[>]", shown.output) == []
+
+
 def test_ranges_hold_in_python_and_on_the_command_line(add, run):
     for bad in (0, -1):
         with pytest.raises(InputError) as error:

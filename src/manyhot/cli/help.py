@@ -80,3 +80,6 @@ def name_values(parameter: Any) -> None:
     elif not parameter.type_descriptor.is_choice:
         word = parameter.metavar or _WORDS.get(kind, "TEXT")
         parameter.display_type_rich = lambda ctx: word
+    else:  # Typer shows <list[a|b]> for an option that can be repeated
+        choices = "|".join(str(getattr(c, "value", c)) for c in parameter.type_descriptor.choices)
+        parameter.display_type_rich = lambda ctx: f"[{choices}]"

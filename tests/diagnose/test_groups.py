@@ -1,8 +1,8 @@
 """Groups of images, end to end: what is planted is named, whatever defines it."""
 
 import csv
-import re
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path

@@ -405,15 +405,17 @@ def test_images_without_a_value_are_counted_and_are_a_slice_on_request(values, n
     [
         (
             "camera>=2",
-            "The slice 'camera>=2' compares values that are not numbers.\n"
-            "  got:     a column of string\n"
-            "  allowed: a column of numbers and a number",
+            "The slice 'camera>=2' compares values that are neither numbers nor dates.\n"
+            "  got:     a column of string, such as a\n"
+            "  allowed: a column of numbers and a number, or a column of dates or times and a date such as "
+            "2026-11-08",
         ),
         (
             "objects>=many",
-            "The slice 'objects>=many' compares values that are not numbers.\n"
-            "  got:     a column of int32\n"
-            "  allowed: a column of numbers and a number",
+            "The slice 'objects>=many' compares values that are neither numbers nor dates.\n"
+            "  got:     a column of int32, such as 1\n"
+            "  allowed: a column of numbers and a number, or a column of dates or times and a date such as "
+            "2026-11-08",
         ),
         ("objects>=7", "No image is in the slice 'objects>=7'.\n  allowed: 1, 3"),
     ],

@@ -1,5 +1,7 @@
 """Conditions on the columns of an images table select the images that pandas selects."""
 
+from datetime import date, datetime
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -112,10 +114,10 @@ def test_slices_and_clusters_of_the_file_of_label_sets_need_it_as_images(data):
             "cloud>50",
             "There is no condition 'cloud>50' on images.\n  where:   `where`\n"
             "  got:     the columns split, labels, cloud, site\n"
-            "  allowed: COLUMN=VALUE, COLUMN=*, COLUMN=, COLUMN>=NUMBER or COLUMN<=NUMBER\n"
+            "  allowed: COLUMN=VALUE, COLUMN=*, COLUMN=, COLUMN>=VALUE or COLUMN<=VALUE\n"
             "  do:      write cloud>=50",
         ),
-        ("split>=4", "The condition 'split>=4' compares values that are not numbers.\n"),
+        ("split>=4", "The condition 'split>=4' compares values that are neither numbers nor dates.\n"),
     ],
 )
 def test_what_is_refused(data, where, message):
@@ -169,3 +171,29 @@ def test_values_in_messages_are_written_as_in_conditions(column):
     for value in some_values(COLUMNS[column]).split(", "):
         (mask,) = images_with(f"{column}={value}", COLUMNS[column]).values()
         assert mask.any(), value
+
+
+DAY, NEXT = datetime(2026, 11, 8, 23, 59), datetime(2026, 11, 9)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["2026-11-07", "2026-11-08", "2026-11-09T00:00:00Z", "", None],
+        pa.array([date(2026, 11, 7), date(2026, 11, 8), date(2026, 11, 9), None, None]),
+        pa.array([datetime(2026, 11, 7), DAY, NEXT, None, None]),
+        pa.array([datetime(2026, 11, 7), DAY, NEXT, None, None], pa.timestamp("ms", "UTC")),
+    ],
+)
+def test_dates_are_compared_by_day(values):
+    values = pa.array(values)
+    (later,) = images_with("taken>=2026-11-08", values).values()
+    (earlier,) = images_with("taken<=2026-11-08", values).values()
+    assert later.tolist() == [False, True, True, False, False]
+    assert earlier.tolist() == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize("values", [["08.11.2026"], [20261108], [["2026-11-08"]], ["2026-11-08", "later"]])
+def test_what_is_no_date_is_refused(values):
+    with pytest.raises(InputError, match="neither numbers nor dates"):
+        images_with("taken>=2026-11-08", pa.array(values))

@@ -45,7 +45,8 @@ class Reading(Flattened):
         with one image name per line selects these images.
     where
         Conditions on columns of the images table or of the file of label sets: COLUMN=VALUE, such as
-        split=test, COLUMN=*, COLUMN= (no value), 'COLUMN>=NUMBER' or 'COLUMN<=NUMBER'. If several values of a
+        split=test, COLUMN=*, COLUMN= (no value), 'COLUMN>=VALUE' or 'COLUMN<=VALUE', with a number or a date
+        such as 2026-11-08. If several values of a
         column are given, any of them may match; all other conditions must be met. By default, all images are
         included. Slices and clusters are defined only by columns of the images table; if the file of label
         sets has these columns, pass it as `images` too.

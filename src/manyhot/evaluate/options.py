@@ -37,7 +37,7 @@ class EvaluateOptions:
         thresholds. By default, the threshold is a probability of 0.5.
     slices
         Additional subsets of images to evaluate: by original label (class=KEY, or class for all classes), or
-        by a column of the images table (COLUMN for all its values, COLUMN=VALUE, 'COLUMN>=NUMBER', COLUMN=*
+        by a column of the images table (COLUMN for all its values, COLUMN=VALUE, 'COLUMN>=VALUE', COLUMN=*
         for images with a value, or COLUMN= for those without one).
     resamples
         Number of bootstrap resamples; 0 for no intervals and no pairs, even for metrics that need no

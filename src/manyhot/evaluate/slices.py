@@ -101,7 +101,7 @@ def make_slices(
     requested : iterable of str
         Slices by original label: ``class=KEY``, or ``class`` for all classes. Slices by a column of the
         images table: ``COLUMN`` for all its values, ``COLUMN=VALUE``, ``COLUMN=*`` for images with a value,
-        ``COLUMN=`` for images without one, ``COLUMN>=NUMBER`` or ``COLUMN<=NUMBER``. Default slices, such as
+        ``COLUMN=`` for images without one, ``COLUMN>=VALUE`` or ``COLUMN<=VALUE``. Default slices, such as
         ``n_labels``, are not created twice.
     misfits : SkippedFiles, optional
         Collects remarks about images that are in none of the slices of a column.
@@ -208,7 +208,7 @@ def _column(spec: str, labels: Labels, images: Images | None) -> dict[str, npt.N
     if images is None or column not in columns:
         do = None if images else f"pass an images table with the column {column!r} with `images`"
         if re.search("[<>]", spec) and column == spec:
-            do = "compare numbers as in COLUMN>=NUMBER or COLUMN<=NUMBER"
+            do = "compare as in COLUMN>=VALUE or COLUMN<=VALUE"
         allowed = ", ".join(["class", "class=KEY", *columns])
         raise InputError(f"There is no slice {spec!r}.", allowed=allowed, do=do)
     values = column_values(column, labels.image_id, images, left_name=labels.name)

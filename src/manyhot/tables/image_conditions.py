@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +18,8 @@ from manyhot.tables.labels import Images
 MAX_VALUES = 200
 """Values of a column of the images table above which it is no grouping but a measurement."""
 
-FORMS = "COLUMN=VALUE, COLUMN=*, COLUMN=, COLUMN>=NUMBER or COLUMN<=NUMBER"
-"""How a condition is written."""
+FORMS = "COLUMN=VALUE, COLUMN=*, COLUMN=, COLUMN>=VALUE or COLUMN<=VALUE"
+"""How a condition is written; compared values are numbers or dates, such as 2026-11-08."""
 
 
 def parse_condition(spec: str) -> tuple[str, str, str]:
@@ -48,7 +49,7 @@ def images_with(spec: str, values: pa.Array, *, what: str = "condition") -> dict
     Raises
     ------
     InputError
-        If a compared value is not a number, or if the column has too many values.
+        If a compared value is neither a number nor a date, or if the column has too many values.
     """
     column, sign, value = parse_condition(spec)
     if sign in (">=", "<="):
@@ -132,19 +133,36 @@ def _how_to_write(spec: str, columns: Sequence[str]) -> str:
 def _compared(spec: str, values: pa.Array, what: str) -> Bools:
     _, sign, value = parse_condition(spec)
     try:
-        # Floats cannot tell whole numbers above 2**53 apart.
-        is_whole = pa.types.is_signed_integer(values.type) and re.fullmatch(r"-?\d{1,18}", value)
-        number = int(value) if is_whole else float(value)
-        numbers = values if is_whole else values.cast(pa.float64(), safe=False)
+        bound, compared = _dates(value, values) if _DATE.fullmatch(value) else _numbers(value, values)
     except (ValueError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(
-            f"The {what} {spec!r} compares values that are not numbers.",
-            got=f"a column of {values.type}",
-            allowed="a column of numbers and a number",
+            f"The {what} {spec!r} compares values that are neither numbers nor dates.",
+            got=f"a column of {values.type}, such as {some_values(values).partition(', ')[0]}",
+            allowed="a column of numbers and a number, or a column of dates or times and a date such as "
+            "2026-11-08",
         ) from error
     compare = pc.greater_equal if sign == ">=" else pc.less_equal
-    mask: Bools = pc.fill_null(compare(numbers, number), False).to_numpy(zero_copy_only=False)
+    mask: Bools = pc.fill_null(compare(compared, bound), False).to_numpy(zero_copy_only=False)
     return mask
+
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+def _numbers(value: str, values: pa.Array) -> tuple[float, pa.Array]:
+    # Floats cannot tell whole numbers above 2**53 apart.
+    if pa.types.is_signed_integer(values.type) and re.fullmatch(r"-?\d{1,18}", value):
+        return int(value), values
+    return float(value), values.cast(pa.float64(), safe=False)
+
+
+def _dates(value: str, values: pa.Array) -> tuple[date, pa.Array]:
+    """Return a date, and the dates of dates and times as they are written: a day ends at its midnight."""
+    if _is_list(values):
+        raise ValueError(values.type)
+    text = _texts(values)
+    days = pc.utf8_slice_codeunits(pc.if_else(pc.equal(text, ""), None, text), 0, 10)
+    return date.fromisoformat(value), days.cast(pa.date32())
 
 
 def _is_list(values: pa.Array) -> bool:

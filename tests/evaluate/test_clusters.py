@@ -398,7 +398,9 @@ def test_an_unknown_column_is_refused():
     assert str(caught.value) == (
         "There is no column 'patient' of clusters.\n  where:   `clusters`\n  allowed: patient_id, view"
     )
-    with pytest.raises(InputError, match="pass an images table with the column 'patient' with `images`"):
+    with pytest.raises(
+        InputError, match="pass a table with the column 'patient' as `images`; it can be the file"
+    ):
         evaluate(clusters="patient")
 
 

@@ -316,7 +316,7 @@ def test_unknown_slice():
     assert message(made, InputError) == (
         "There is no slice 'camera'.\n"
         "  allowed: class, class=KEY\n"
-        "  do:      pass an images table with the column 'camera' with `images`"
+        "  do:      pass a table with the column 'camera' as `images`; it can be the file of label sets"
     )
 
 
@@ -406,7 +406,7 @@ def test_images_without_a_value_are_counted_and_are_a_slice_on_request(values, n
         (
             "camera>=2",
             "The slice 'camera>=2' compares values that are neither numbers nor dates.\n"
-            "  got:     a column of string, such as a\n"
+            "  got:     a column of string, such as x\n"
             "  allowed: a column of numbers and a number, or a column of dates or times and a date such as "
             "2026-11-08",
         ),

@@ -91,7 +91,7 @@ def test_every_command_takes_conditions(data):
 def test_slices_and_clusters_of_the_file_of_label_sets_need_it_as_images(data):
     table, _, _ = data
     options = {"slices": ["cloud>=20"], "clusters": "split", "metrics": ["f1_macro"]}
-    with pytest.raises(InputError, match="pass an images table with the column"):
+    with pytest.raises(InputError, match="pass a table with the column"):
         evaluate("meta.csv", ["net.csv"], reading=Reading(scores="logit"), **options)
     reading = Reading(images="meta.csv", scores="logit")
     found = evaluate("meta.csv", ["net.csv"], reading=reading, **options)

@@ -20,7 +20,7 @@ from manyhot.parameters import Shown
 from manyhot.report.text import listed
 from manyhot.tables import Images, Labels
 from manyhot.tables.frames import examples, read_frame_part, rows_like
-from manyhot.tables.image_conditions import column_values, own_columns
+from manyhot.tables.image_conditions import column_values, own_columns, pass_column
 from manyhot.tables.image_ids import fold_name
 
 ClustersLike = Annotated[Any, Shown("COLUMN")]
@@ -82,7 +82,7 @@ def _column(column: str, labels: Labels, images: Images | None) -> pa.Array:
             f"There is no column {column!r} of clusters.",
             where="`clusters`",
             allowed=", ".join(columns) or "a column of the images table",
-            do=None if images else f"pass an images table with the column {column!r} with `images`",
+            do=None if images else pass_column(column),
         )
     return column_values(column, labels.image_id, images, left_name=labels.name)
 

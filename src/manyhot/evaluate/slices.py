@@ -40,6 +40,7 @@ from manyhot.tables.image_conditions import (
     images_with,
     own_columns,
     parse_condition,
+    pass_column,
     some_values,
 )
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
@@ -206,7 +207,7 @@ def _column(spec: str, labels: Labels, images: Images | None) -> dict[str, npt.N
     column, _, _ = parse_condition(spec)
     columns = own_columns(images)
     if images is None or column not in columns:
-        do = None if images else f"pass an images table with the column {column!r} with `images`"
+        do = None if images else pass_column(column)
         if re.search("[<>]", spec) and column == spec:
             do = "compare as in COLUMN>=VALUE or COLUMN<=VALUE"
         allowed = ", ".join(["class", "class=KEY", *columns])

@@ -127,7 +127,12 @@ def _how_to_write(spec: str, columns: Sequence[str]) -> str:
     column, sign, value = re.fullmatch(r"([^<>=]*)([<>]?)(.*)", spec, re.DOTALL).groups()  # type: ignore[union-attr]
     if column in columns:
         return f"write {column}{sign}={value}" if sign and value else f"write {column}=VALUE or {column}=*"
-    return f"pass an images table with the column {column!r} with `images`"
+    return pass_column(column)
+
+
+def pass_column(column: str) -> str:
+    """Return what to do if there is no images table with a column."""
+    return f"pass a table with the column {column!r} as `images`; it can be the file of label sets"
 
 
 def _compared(spec: str, values: pa.Array, what: str) -> Bools:

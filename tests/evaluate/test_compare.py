@@ -266,11 +266,12 @@ def test_models_may_be_left_out():
     assert str(error.value) == "A pattern matches no model.\n  where:   a.csv and b.csv\n  got:     resnett*"
 
 
-def test_fewer_than_two_models_are_no_comparison():
+def test_one_model_has_a_drop_but_neither_rank_nor_line():
     made = compare(
         [results("a", values=(0.6,), models=("one",)), results("b", values=(0.5,), models=("one",))]
     )
-    assert [t.num_rows for t in made.tables.values()] == [0] * 5
+    assert {name: t.num_rows for name, t in made.tables.items() if t.num_rows} == {"drops": 2}
+    assert [row["drop"] for row in made.drops.to_pylist()] == pytest.approx([0.1, 0.1])
 
 
 def test_undefined_values_are_left_out():

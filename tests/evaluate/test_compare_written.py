@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
@@ -131,9 +132,34 @@ def test_nothing_to_compare_writes_nothing(tmp_path):
         "There is nothing to compare.\n"
         f"  where:   {alone}\n"
         "  got:     data sets a\n"
-        "  allowed: two models on one data set, or two data sets with a metric and two models in common"
+        "  allowed: two models on one data set, or two data sets with an accuracy and a model in common"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_one_model_on_two_data_sets_has_a_drop(tmp_path):
+    """As two weeks of one camera; the interval is that of two independent shares (Newcombe 1998)."""
+    rng = np.random.default_rng(0)
+    made = []
+    for name, n, wrong in (("before", 800, 62), ("after", 600, 103)):
+        truth = rng.integers(0, 3, n)
+        scores = np.full((n, 3), 0.1, np.float32)
+        scores[np.arange(n), np.where(np.arange(n) < wrong, (truth + 1) % 3, truth)] = 0.8
+        reading = Reading(scores="probability", dataset=name)
+        evaluate(truth, {"net": scores}, reading=reading).write(tmp_path / name)
+        made.append(tmp_path / name)
+    found = compare(*made)
+    mean, alone = (r for r in found.drops.to_pylist() if r["metric_x"] == r["metric_y"] == "top1")
+    assert (mean["model"], alone["model"], mean["n_models"]) == (None, "net", 1)
+    share_x, share_y = 738 / 800, 497 / 600
+    assert mean["drop"] == alone["drop"] == pytest.approx(share_x - share_y)
+    half = 1.96 * np.sqrt(share_x * (1 - share_x) / 800 + share_y * (1 - share_y) / 600)
+    assert (alone["hi"] - alone["lo"]) / 2 == pytest.approx(half, rel=0.1)
+    assert (mean["lo_models"], found.ranks.num_rows, found.fits.num_rows) == (None, 0, 0)
+    lines = [*found.lines()]
+    assert lines[0] == "before → after: points lost"
+    assert not any("in common" in line for line in lines)
+    assert found.write(tmp_path / "both")
 
 
 def test_families_from_a_file(two, tmp_path):
@@ -318,10 +344,12 @@ def test_an_order_of_equals_is_printed(tmp_path):
     ]
 
 
-def test_data_sets_with_one_model_in_common(two, tmp_path):
+def test_data_sets_with_one_or_no_model_in_common(two, tmp_path):
     write(tmp_path / "c.csv", "c", {"resnet50": 0.3, "other": 0.2})
-    done = manyhot("compare", "a.csv", "b.csv", "c.csv", "--out", "out", cwd=tmp_path)
-    assert "a and c have 1 model in common and are not compared.\n" in done.stdout
+    write(tmp_path / "d.csv", "d", {"other": 0.2, "another": 0.1})
+    done = manyhot("compare", "a.csv", "b.csv", "c.csv", "d.csv", "--out", "out", cwd=tmp_path)
+    assert "a → c: points lost\n" in done.stdout
+    assert "a and d have no models in common and are not compared.\n" in done.stdout
 
 
 def test_a_file_where_the_report_would_be(two, tmp_path):

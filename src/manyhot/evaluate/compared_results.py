@@ -214,7 +214,7 @@ class Comparison(Result):
         if self._is_pair:
             yield from answered
             return
-        drops = [*drop_lines(self.mean_drops), *apart_lines(self.results, self.ranks)]
+        drops = [*drop_lines(self.mean_drops), *apart_lines(self.results, self.drops)]
         fits = fit_lines([r for r in self.fits.to_pylist() if r["scale"] == "plain"])
         orders, tried = order_lines(self.ranks.to_pylist()), sensitivity_lines(self.sensitivity.to_pylist())
         yield from spaced(answered, equal, drops, fits, orders, tried)
@@ -244,12 +244,12 @@ class Comparison(Result):
             If a file cannot be written. Each file is written completely or not at all.
         """
         check_apart(self.sources, out, self.NAMES)
-        if not self.ranks.num_rows and all(len(m) < 2 for m in self.results.values_at.values()):
+        if not self.drops.num_rows and all(len(m) < 2 for m in self.results.values_at.values()):
             raise InputError(
                 "There is nothing to compare.",
                 where=self.results.name,
                 got=f"data sets {', '.join(self.results.datasets)}",
-                allowed="two models on one data set, or two data sets with a metric and two models in common",
+                allowed="two models on one data set, or two data sets with an accuracy and a model in common",
             )
         written = write_numbers(
             self.results,

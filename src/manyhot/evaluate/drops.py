@@ -148,18 +148,23 @@ class Comparer:
         return {end: at_end(table, end) for end in ends}
 
     def add(self, x: End, y: End) -> None:
-        """Compare the models that have a value at both places."""
+        """Compare the models that have a value at both places.
+
+        A single model has no order and no line, but a drop from one data set to another.
+        """
         at_x, at_y = self._at(x), self._at(y)
         models = [m for m in at_x if m in at_y]
-        if len(models) < 2:
+        if len(models) < (2 if x[0] == y[0] else 1):
             return
         families = Families.of([self.family(m) for m in models])
         nx, ny = (np.array([at[m] for m in models], np.float64).T for at in (at_x, at_y))
         paired = self._are_paired(x, y)
         both = _Both(x, y, models, nx, ny, families, self._samples(x, y, models, paired), paired)
+        self._rows["drops"] += both.drops()
+        if len(models) < 2:
+            return
         for scale in SCALES:
             self._rows["fits"] += both.fits(scale, self.best_from)
-        self._rows["drops"] += both.drops()
         swaps = self._swapped(both)
         if swaps is not None:
             self._swaps.append(swaps)

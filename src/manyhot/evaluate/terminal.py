@@ -326,9 +326,9 @@ def change_lines(drops: Sequence[Row]) -> Iterator[str]:
         yield ""
 
 
-def apart_lines(results: Results, ranks: pa.Table) -> Iterator[str]:
-    """Yield sentences about data sets with too few models in common with the first to be compared with it."""
-    ends = zip(ranks["dataset_x"].to_pylist(), ranks["dataset_y"].to_pylist(), strict=True)
+def apart_lines(results: Results, drops: pa.Table) -> Iterator[str]:
+    """Yield sentences about data sets that have no model or no accuracy in common with the first."""
+    ends = zip(drops["dataset_x"].to_pylist(), drops["dataset_y"].to_pylist(), strict=True)
     compared = {name for x, y in ends if x != y for name in (x, y)}
     models: dict[str, set[str]] = {}
     for dataset, model in zip(*(results.table[c].to_pylist() for c in ("dataset", "model")), strict=True):
@@ -338,7 +338,7 @@ def apart_lines(results: Results, ranks: pa.Table) -> Iterator[str]:
         if dataset not in compared:
             n = len(models[first] & models[dataset])
             shared = f"{n or 'no'} model{'' if n == 1 else 's'}"
-            why = ", because no accuracy, such as real1, is known for both" if n > 1 else ""
+            why = ", because no accuracy, such as real1, is known for both" if n else ""
             yield f"{first} and {dataset} have {shared} in common and are not compared{why}."
 
 
@@ -375,12 +375,15 @@ def sensitivity_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 def drop_lines(drops: Sequence[Row]) -> Iterator[str]:
     """Yield the points that models lose on average between data sets, and differences between metrics."""
-    places = dict.fromkeys((r["dataset_x"], r["dataset_y"], _is_of_metrics(r)) for r in drops)
-    for i, (x, y, of_metrics) in enumerate(places):
+    places: dict[tuple[str, str, bool], list[Row]] = {}
+    for r in drops:
+        places.setdefault((r["dataset_x"], r["dataset_y"], _is_of_metrics(r)), []).append(r)
+    for i, ((x, y, of_metrics), alike) in enumerate(places.items()):
         if i:
             yield ""
         what = "differences in points" if of_metrics else "points lost"
-        yield f"{x if x == y else f'{x} → {y}'}: {what}, means over models"
+        means = ", means over models" if any(r["n_models"] > 1 for r in alike) else ""
+        yield f"{x if x == y else f'{x} → {y}'}: {what}{means}"
         rows = [
             (
                 _between(r),
@@ -388,8 +391,7 @@ def drop_lines(drops: Sequence[Row]) -> Iterator[str]:
                 str(r["n_models"]),
                 f"{r['n_x']:,} → {r['n_y']:,}",
             )
-            for r in drops
-            if (r["dataset_x"], r["dataset_y"], _is_of_metrics(r)) == (x, y, of_metrics)
+            for r in alike
         ]
         change = "difference" if of_metrics else "drop"
         head = ("metric", change, "95 % over images", "95 % over families", "models", "images")

@@ -63,6 +63,7 @@ from manyhot.tables.own_classes import (
     are_numbers,
     join_classes,
     list_of_table,
+    note_on_lacking,
     own_list,
     scored_classes,
     selected_labels,
@@ -494,4 +495,6 @@ def _joined(source: Source, joined: JoinedClasses) -> Iterator[Predictions]:
         except InputError as error:
             source.misfits.skip(model.source or model.model, error)
             continue
+        if named.lacking and (note := note_on_lacking(named)) not in source.misfits.remarks:
+            source.misfits.remarks.append(note)
         yield named

@@ -115,6 +115,20 @@ def test_confidence_of_a_model_that_lacks_a_class_is_its_own():
     assert found["five", "ece"][0] == pytest.approx(ece, abs=1e-6)
 
 
+def test_names_that_differ_only_in_case_are_noted():
+    write("loud", LOGITS, [*NAMES[:4], "SP4", "Sp5"])
+    told = (
+        "{}: 2 of 6 classes are matched although they are written differently (upper and lower case, or "
+        "underscores): {}; if they are different classes, rename them"
+    )
+    found, notes = values(["loud"])
+    assert found["loud", "top1"][0] == pytest.approx(np.mean(LOGITS.argmax(1) == TRUTH))
+    assert told.format("labels", "sp4 as SP4, sp5 as Sp5") in notes
+    _, notes = values(["loud"], "matrix.csv")
+    assert told.format("loud", "SP4 as sp4, Sp5 as sp5") in notes
+    assert not [note for note in values(["six"])[1] if "written differently" in note]
+
+
 def test_other_classes_instead_of_missing_ones_are_refused():
     """The same class may only be called differently."""
     write("misnamed", LOGITS, ["sp_0", *NAMES[1:]])

@@ -300,8 +300,9 @@ def note_on_left_out(predictions: Predictions, absent: Sequence[str]) -> str:
 
 
 def note_on_lacking(model: Predictions) -> str:
-    """Return a note on classes of the labels for which a model has no scores."""
-    n = len(model.lacking)
+    """Return a note on classes of the labels for which a model has no scores; empty without any."""
+    if not (n := len(model.lacking)):
+        return ""
     return (
         f"{model.model} has no scores for {first_names(model.lacking, _EXAMPLES)} ({n:,} of the "
         f"{model.n_classes:,} classes): it counts as never predicting {'this class' if n == 1 else 'them'}, "

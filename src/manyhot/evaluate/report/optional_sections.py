@@ -220,7 +220,7 @@ def groups_part(
     ]
     listings = [
         list_drops(rows, shared, title=f"From some images to others, {name}", section="groups")
-        for name, rows in group_by_dataset(drops).items()
+        for name, rows in group_by_dataset(drops)
     ]
     ratios = (r for r in picked(tables["error_ratios"], shared.own) if r["slice"] != r["whole"])
     listings += [_ratios_of(dataset, rows, shared) for (dataset,), rows in rows_by(ratios, "dataset").items()]

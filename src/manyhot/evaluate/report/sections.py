@@ -356,17 +356,17 @@ def _shift(tables: ReportTables, shared: Shared) -> _Part:
     fits = [r for r in tables["fits"].to_pylist() if r["dataset_x"] != r["dataset_y"]]
     listings = [
         list_drops(rows, shared, title=f"Drops, {name}", section="shift", folded=True)
-        for name, rows in group_by_dataset(drops).items()
+        for name, rows in group_by_dataset(drops)
     ]
     listings += [
         list_fits(rows, shared, title=f"Lines through the models, {name}", section="shift")
-        for name, rows in group_by_dataset(fits).items()
+        for name, rows in group_by_dataset(fits)
     ]
     listings += equal_listings(tables["equal_accuracy"], shared)
     sensitivity = group_by_dataset(tables["sensitivity"].to_pylist())
     listings += [
         list_sensitivity(rows, shared, title=f"What set sizes do to the drop, {name}")
-        for name, rows in sensitivity.items()
+        for name, rows in sensitivity
     ]
     return (), tuple(listings)
 
@@ -379,7 +379,7 @@ def _saturation(tables: ReportTables, shared: Shared) -> _Part:
     ]
     listings = [
         list_fits(rows, shared, title=f"Lines through the models, {name}", section="saturation")
-        for name, rows in group_by_dataset(fits).items()
+        for name, rows in group_by_dataset(fits)
     ]
     return (), tuple(listings)
 

@@ -422,7 +422,8 @@ def over_one_list(
         unnamed = only or (without_nothing(joined.classes, joined.unnamed) if first.is_dense else ())
         if unnamed:
             source.misfits.remarks.append(note_on_unlabelled(joined.classes, unnamed, first))
-    for table in filter(None, (labels, images)):
+    tables: tuple[Labels | Images | None, ...] = labels, images
+    for table in [t for t in tables if t is not None]:
         note = note_on_case(table.class_list, joined.classes, table.name or "labels")
         source.misfits.remarks += [note] if note else []
     labels = labels and joined.of_labels(labels)

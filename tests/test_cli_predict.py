@@ -273,7 +273,8 @@ def test_shards_say_what_is_left(photos):
             "Error: The model lacks some classes of the data set.\n  where:   tint\n"
             "  got:     200 of 200 unknown, such as n01498041\n"
             "  allowed: the 3 keys of own classes, such as red\n"
-            "  do:      choose a model that has them\n",
+            "  do:      leave out --classes to predict the model's own classes; manyhot transfer --method "
+            "probe fits a model of these classes\n",
         ),
     ],
 )

@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
         "twice": pd.concat([labels, labels[:1]]),
         "folders": pd.concat([labels.rename(lambda i: f"a/{i}"), labels.rename(lambda i: f"b/{i}")]),
         "scores": scores,
-        "missing_class": scores[CLASSES[:2]],
+        "other_class": scores.rename(columns={"dog": "dogs"}),
         "published": pd.DataFrame(
             {"name": IDS, "pretrained": "web", "ImageNet 1k": 0.6, "ImageNet v2": [0.5] * 11 + [None]}
         ),

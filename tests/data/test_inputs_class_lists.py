@@ -5,10 +5,11 @@ from itertools import permutations
 import numpy as np
 import polars as pl
 import pytest
+from scipy.special import softmax
 from sklearn.metrics import average_precision_score
 
 from manyhot import evaluate, init_campaign
-from manyhot.errors import MatchError
+from manyhot.errors import InputError, MatchError
 
 N, NAMES = 240, [f"sp{i}" for i in range(6)]
 RNG = np.random.default_rng(0)
@@ -25,6 +26,12 @@ UNNAMED = (
 LACKING = (
     "six has no scores for extra0, extra1, new and 1 more, which only other models predict, and counts as "
     "never predicting these classes"
+)
+
+NO_SP0 = (
+    "five has no scores for sp0 (1 of the {} classes): it counts as never predicting this class, and has no "
+    "values of metrics that need scores of all classes; to evaluate all models on the classes that this one "
+    "predicts, pass their list as `classes`"
 )
 
 
@@ -47,9 +54,8 @@ def write(name, scores, columns):
 
 def values(names, labels="labels.csv", **options):
     metrics = ["top1", "map_macro", "ece"] if labels == "labels.csv" else ["map_macro", "real1"]
-    found = evaluate(
-        labels, [f"{n}.csv" for n in names], scores="logit", metrics=metrics, resamples=0, **options
-    )
+    options = {"scores": "logit", "metrics": metrics, "resamples": 0, **options}
+    found = evaluate(labels, [f"{n}.csv" for n in names], **options)
     rows = found.results.to_pylist()
     return {(r["model"], r["metric"]): (r["value"], r["n"]) for r in rows if r["slice"] == "all"}, [
         n.text for n in found.model_notes
@@ -61,11 +67,11 @@ def test_results_do_not_depend_on_the_order_or_the_other_models(labels):
     alone = {name: values([name], labels)[0] for name in ("six", "more", "two")}
     for names in permutations(("six", "more", "two", "five")):
         found, notes = values(names, labels)
-        assert {model for model, _ in found} == {"six", "more", "two"}
+        assert {model for model, _ in found} == {"six", "more", "two", "five"}
         for name, expected in alone.items():
             for key, (value, n) in expected.items():
                 assert found[key] == (pytest.approx(value, abs=1e-12), n), (name, key)
-        assert [note for note in notes if "skipped" in note and "no scores for some classes" in note]
+        assert NO_SP0.format(10) in notes
         assert UNNAMED.format(4, "extra0, extra1, new, other") in notes
         assert LACKING in notes
         assert not [note for note in notes if "same for all images" in note]
@@ -84,6 +90,64 @@ def test_values_are_those_of_scikit_learn():
 def test_one_model_with_more_classes_has_a_note():
     assert UNNAMED.format(3, "extra0, extra1, new") in values(["more"])[1]
     assert not [note for note in values(["six"])[1] if "do not have" in note]
+
+
+@pytest.mark.parametrize("names", [["five"], ["five", "six"], ["six", "five"]])
+@pytest.mark.parametrize("labels", ["labels.csv", "matrix.csv"])
+def test_a_class_that_a_model_lacks_is_never_predicted(labels, names):
+    metrics = ["real1", "map_macro"][: len(names)]
+    found, notes = values(names, labels, metrics=metrics)
+    right = np.mean(LOGITS[:, 1:].argmax(1) + 1 == TRUTH)
+    assert found["five", "real1"] == (pytest.approx(right), N)
+    assert ("five", "map_macro") not in found
+    assert NO_SP0.format(6) in notes
+    if len(names) > 1:
+        assert [note for note in notes if note.startswith("map_macro skipped: the predictions are scores of")]
+
+
+def test_confidence_of_a_model_that_lacks_a_class_is_its_own():
+    """The softmax is over the classes that it has."""
+    found, _ = values(["five"], metrics=["ece"])
+    p = softmax(LOGITS[:, 1:], axis=1)
+    right, top = p.argmax(1) + 1 == TRUTH, p.max(1)
+    bins = np.clip(np.ceil(top * 15).astype(int) - 1, 0, 14)
+    ece = sum(abs(right[bins == b].sum() - top[bins == b].sum()) for b in range(15)) / N
+    assert found["five", "ece"][0] == pytest.approx(ece, abs=1e-6)
+
+
+def test_names_that_differ_only_in_case_are_noted():
+    write("loud", LOGITS, [*NAMES[:4], "SP4", "Sp5"])
+    told = (
+        "{}: 2 of 6 classes are matched although they are written differently (upper and lower case, or "
+        "underscores): {}; if they are different classes, rename them"
+    )
+    found, notes = values(["loud"])
+    assert found["loud", "top1"][0] == pytest.approx(np.mean(LOGITS.argmax(1) == TRUTH))
+    assert told.format("labels", "sp4 as SP4, sp5 as Sp5") in notes
+    _, notes = values(["loud"], "matrix.csv")
+    assert told.format("loud", "SP4 as sp4, Sp5 as sp5") in notes
+    assert not [note for note in values(["six"])[1] if "written differently" in note]
+
+
+def test_other_classes_instead_of_missing_ones_are_refused():
+    """The same class may only be called differently."""
+    write("misnamed", LOGITS, ["sp_0", *NAMES[1:]])
+    with pytest.raises(MatchError, match="misnamed has no scores for some classes"):
+        values(["misnamed"])
+    with pytest.raises(InputError, match="A class has no column of scores"):
+        values(["misnamed"], classes=NAMES)
+
+
+def test_the_error_names_the_classes_that_a_model_lacks():
+    with pytest.raises(InputError) as error:
+        evaluate("labels.csv", ["five.csv"], scores="logit", metrics=["map_macro"])
+    assert str(error.value) == (
+        "map_macro cannot be computed: the predictions are scores of classes other than sp0, without scores "
+        "over all classes.\n"
+        "  where:   five.csv\n"
+        "  do:      pass the list of the classes that the model predicts as `classes`, or predict the "
+        "others, too"
+    )
 
 
 def test_init_names_the_classes_that_it_leaves_out():

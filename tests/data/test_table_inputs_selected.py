@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from manyhot import convert, diagnose_classes, evaluate, read_labels
-from manyhot.errors import MatchError
+from manyhot.errors import InputError
 from manyhot.tables.labels import write_labels
 
 NAMES = ["bird", "cat", "dog"]
@@ -147,7 +147,7 @@ def test_classes_for_nothing_need_no_scores(tmp_path, form):
         found = evaluate(path, SCORES, scores="probability", metrics=["map_macro"], classes=classes)
         assert found.value("map_macro") == pytest.approx(expected, abs=1e-9)
         assert any("No Finding" in note and "left out" in note for note in found.notes)
-    with pytest.raises(MatchError, match="No Finding"):
+    with pytest.raises(InputError, match="No Finding"):
         evaluate(path, SCORES[["bird", "dog"]], scores="probability", metrics=["map_macro"])
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from manyhot import Reading, diagnose_errors, find_label_issues, tables
+from manyhot import Reading, diagnose_errors, diagnose_groups, find_label_issues, tables
 from manyhot.classes import class_list
 from manyhot.errors import InputError
 
@@ -76,6 +76,20 @@ def test_an_array_of_embeddings():
         issues("short.npy", rows="l.csv")
     with pytest.raises(InputError, match="The file does not exist"):
         issues("none.npy", rows="l.csv")
+
+
+def test_groups_read_the_same_arrays(monkeypatch):
+    monkeypatch.setattr("manyhot.diagnose.groups_attributes._OWN_CLUSTERS", 20)  # images per cluster
+
+    def groups(path, rows):
+        reading = Reading(scores="probability", rows=rows)
+        return diagnose_groups("l.csv", "s.csv", embeddings=path, min_images=5, reading=reading)
+
+    found = [groups("pred", None), groups("E.npy", "l.csv")]
+    assert found[0].groups.equals(found[1].groups)
+    assert found[1].metadata["tested"] != "0"
+    with pytest.raises(InputError, match="The rows of an array of embeddings have no image ids"):
+        groups("E.npy", None)
 
 
 def test_other_images_without_labels_are_refused():

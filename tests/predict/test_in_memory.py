@@ -69,7 +69,7 @@ def test_labels_of_a_table(folder, tint, tmp_path):
     (tmp_path / "labels.csv").write_text("file_name,class\nb.png,red\nr.png,2\n")
     images = predict_in_memory(folder, tint, labels=tmp_path / "labels.csv").images
     assert images.label.to_pylist() == [0, None, 2]
-    (tmp_path / "labels.csv").write_text("file_name,class\nb.png,mauve\n")
+    (tmp_path / "labels.csv").write_text("file_name,class\nb.png,mauve\nr.png,red\n")
     with pytest.raises(InputError) as error:
         predict_in_memory(folder, tint, labels=tmp_path / "labels.csv")
     assert str(error.value) == (

@@ -155,6 +155,18 @@ def test_labels_that_are_no_classes_of_the_model_are_noted(place):
     )
 
 
+def test_labels_of_other_classes_in_a_table_are_noted(place):
+    """The run was refused, so that own images could not even get embeddings."""
+    rows = "".join(f"{i}.png,{'wolf' if i % 2 else 'lynx'}\n" for i in range(1, 9))  # 0.png has no label
+    (place / "labels.csv").write_text("image_id,label\n" + rows)
+    spec, options = trained()
+    assert predict("photos", spec, labels="labels.csv", out="predictions", **options).notes == (
+        "the images have labels, such as wolf, but these are not classes of the model and are not written; "
+        "manyhot transfer --method probe fits a model of these classes",
+    )
+    assert "label" not in pq.read_schema("predictions/images.parquet").names
+
+
 @pytest.fixture
 def unnamed(place):
     """A checkpoint of timm, which contains no class names, and class folders of what it predicts."""

@@ -72,6 +72,29 @@ def test_queries_from_another_folder(write):
     assert len(json.loads(tables.metadata(tables.read(path, "similar"))["inputs"])) == 6
 
 
+def test_arrays_with_the_images_of_their_rows(write):
+    index, queries = write("a"), write("b", n=5, seed=1)
+    for name, side in (("index", index), ("queries", queries)):
+        np.save(f"{name}.npy", side.vectors)
+    label = index.images.label.to_pylist()
+    rows = "".join(f"{i},{c}\n" for i, c in zip(index.image_id.to_pylist(), label, strict=True))
+    Path("rows.csv").write_text("image_id,label\n" + rows)
+    arrays = {"rows": "rows.csv", "query_rows": queries.image_id.to_pylist()}
+    found = similar("index.npy", "queries.npy", among="any", neighbours=2, **arrays)
+    assert found.table.equals(similar(index, queries, among="any", neighbours=2).table)
+    assert found.inputs == {name: sha256(name) for name in ("index.npy", "rows.csv")} | {
+        "queries/queries.npy": sha256("queries.npy")
+    }
+    own = similar("index.npy", among="label", rows="rows.csv")
+    assert own.table.equals(similar(index, among="label").table)
+    mixed = similar("a", "queries.npy", among="any", query_rows=arrays["query_rows"])
+    assert mixed.table.equals(similar(index, queries, among="any").table)
+    with pytest.raises(InputError, match="The embeddings have no predicted classes"):
+        similar("index.npy", rows="rows.csv")
+    with pytest.raises(InputError, match="The rows of an array of embeddings have no image ids"):
+        similar("index.npy", among="any")
+
+
 def test_the_same_files_give_the_same_bytes(write):
     write("a")
     for out in ("1.parquet", "2.parquet"):

@@ -98,13 +98,14 @@ def test_as_many_columns_as_names_are_needed():
 
 def test_scores_for_all_classes_are_needed():
     own = classes_seen(["dog", "car"])
-    joined = join_classes(labels([[0], [1]], own), None, scores([[1]], from_keys(["dog"])))
+    model = scores([[1, 2]], from_keys(["dog", "automobile"]))
+    joined = join_classes(labels([[0], [1]], own), None, model)
     with pytest.raises(MatchError) as error:
-        joined.of_predictions(scores([[1]], from_keys(["dog"])))
+        joined.of_predictions(model)
     assert str(error.value) == (
         "net has no scores for some classes.\n"
         "  got:     car\n"
-        "  allowed: scores for the 2 classes of own classes\n"
+        "  allowed: scores for the 3 classes of own classes\n"
         "  do:      predict these classes, too, or evaluate all models on the classes that this one "
         "predicts: pass their list as `classes`, which leaves all other classes out of the labels"
     )

@@ -493,6 +493,31 @@ def test_a_head_of_other_classes_begins_anew(train, folder, tmp_path):
     )
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_class_list_selects_some_of_the_classes(folder, tmp_path, several):
+    """It was refused: "A class is not in the class list"."""
+    names = (folder / "classes.txt").read_text().split()
+    some, other = names[:2], names[2]
+    (folder / "some.txt").write_text("\n".join(some))
+    both = [[some[i % 2], other] for i in range(15)] + [[other]]
+    text = "".join(f"{i:03}.png,{';'.join(own) if several else own[0]}\n" for i, own in enumerate(both))
+    (folder / "all.csv").write_text(f"image_id,{'labels' if several else 'label'}\n" + text)
+    told = []
+    found = train_module.train(
+        folder / "images",
+        folder / "all.csv",
+        out=tmp_path / "some",
+        classes=folder / "some.txt",
+        settings={**trainings.TINY, "epochs": 1, "teach": "sets", "loss": "bce" if several else "softmax"},
+        run=Run(on_event=lambda kind, about: told.append(about["text"]) if kind == "note" else None),
+    ).network
+    assert read_trained(found).classes.keys == tuple(some)
+    assert [
+        note for note in told if "1 class of the labels is not in the class list, and is left out" in note
+    ]
+    assert f": {other}; 1 of 16 images with valid classes keep none" in told[0]
+
+
 def test_the_best_epoch_needs_images_to_judge_by(train):
     assert message(InputError, train, best="real1") == (
         "There are no validation labels by which to choose the best epoch.\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -294,6 +295,12 @@ def data_file(path: Path) -> Path:
     # A folder with label sets is judged on them, never in silence on the original labels beside them.
     sets = path / "labels.parquet"
     return sets if sets.is_file() else images_file(path)
+
+
+def first_again(models: Iterator[Predictions]) -> Callable[[], Iterator[Predictions]]:
+    """Return a function that yields the first model each time, and the others once."""
+    first = list(itertools.islice(models, 1))
+    return lambda: itertools.chain(first, models)
 
 
 def own_models(

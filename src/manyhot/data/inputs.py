@@ -20,6 +20,7 @@ from manyhot.data.data_sets import (
     Asked,
     Source,
     data_file,
+    first_again,
     labelled_like,
     no_such_data,
     open_images,
@@ -54,6 +55,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Campaign, Images, Labels, Predictions, metadata
 from manyhot.tables.array_inputs import as_predictions, as_tables
 from manyhot.tables.campaign_folder import is_campaign
+from manyhot.tables.class_list_unions import note_on_case
 from manyhot.tables.frames import examples
 from manyhot.tables.image_conditions import conditions_text, own_columns, selected_images
 from manyhot.tables.image_ids import check_match
@@ -63,6 +65,7 @@ from manyhot.tables.own_classes import (
     are_numbers,
     join_classes,
     list_of_table,
+    note_on_lacking,
     own_list,
     scored_classes,
     selected_labels,
@@ -371,7 +374,7 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     table = images if labels is None else labels
     name = reading.dataset or found.name or (table.name if table is not None else "") or "labels"
     n = len(models) if isinstance(models, list) else 0
-    again = _first_again(models) if isinstance(models, Iterator) else lambda: iter(models)
+    again = first_again(models) if isinstance(models, Iterator) else lambda: iter(models)
     return Source(name, labels, images, classes, again, n, campaign=campaign)
 
 
@@ -379,12 +382,6 @@ def _are_tables(models: Any) -> bool:
     if isinstance(models, Iterator):
         return True
     return isinstance(models, list | tuple) and all(isinstance(p, Predictions) for p in models)
-
-
-def _first_again(models: Iterator[Predictions]) -> Callable[[], Iterator[Predictions]]:
-    """Return a function that yields the first model each time, and the others once."""
-    first = list(itertools.islice(models, 1))
-    return lambda: itertools.chain(first, models)
 
 
 def over_one_list(
@@ -425,6 +422,10 @@ def over_one_list(
         unnamed = only or (without_nothing(joined.classes, joined.unnamed) if first.is_dense else ())
         if unnamed:
             source.misfits.remarks.append(note_on_unlabelled(joined.classes, unnamed, first))
+    tables: tuple[Labels | Images | None, ...] = labels, images
+    for table in [t for t in tables if t is not None]:
+        note = note_on_case(table.class_list, joined.classes, table.name or "labels")
+        source.misfits.remarks += [note] if note else []
     labels = labels and joined.of_labels(labels)
     source.misfits.remarks += [] if labels is None else labels.notes
     images = images and joined.of_images(images)
@@ -494,4 +495,6 @@ def _joined(source: Source, joined: JoinedClasses) -> Iterator[Predictions]:
         except InputError as error:
             source.misfits.skip(model.source or model.model, error)
             continue
+        notes = note_on_lacking(named), note_on_case(list_of_table(model), joined.classes, model.model)
+        source.misfits.remarks += [n for n in notes if n and n not in source.misfits.remarks]
         yield named

@@ -17,7 +17,14 @@ from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError, UnknownNameError
-from manyhot.formats import detect, holds_images_alone, read_images, read_labels, read_predictions
+from manyhot.formats import (
+    detect,
+    holds_images_alone,
+    read_images,
+    read_labels,
+    read_labels_or_originals,
+    read_predictions,
+)
 from manyhot.formats.array_files import check_row_count
 from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_column
 from manyhot.formats.reading import image_ids, reading
@@ -56,6 +63,23 @@ def labels_of_file(path: PathLike, classes: ClassList | None, **options: Any) ->
         if labels is None or not shares_classes(labels, classes):
             raise
         return selected_labels(labels, classes)
+
+
+def labels_or_originals_of_file(path: PathLike, classes: ClassList | None) -> Labels:
+    """Return label sets or original labels in a file or folder, restricted to the classes of a class list.
+
+    Raises
+    ------
+    InputError
+        As in `read_labels_or_originals`, or if none of the classes is in the list.
+    """
+    try:
+        return read_labels_or_originals(path, classes=classes)
+    except (InputError, UnknownNameError):
+        with suppress(InputError, UnknownNameError):
+            single = selected_single_labels(path, classes)
+            return labels_of_file(path, classes) if single is None else single
+        raise
 
 
 def selected_single_labels(path: PathLike, classes: ClassList | None) -> Labels | None:

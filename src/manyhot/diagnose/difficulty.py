@@ -384,12 +384,12 @@ def reassess_sentence(table: pa.Table) -> str:
     chosen = table.filter(_is_disputed(table))
     n = {answer: pc.sum(pc.equal(chosen["answer_is"], answer)).as_py() or 0 for answer in ANSWER_STATES}
     texts = {
-        "refuted": "raters refuted it on {}",
-        "unclear": "it is unclear on {}",
-        "not asked": "no rater was asked about it on {}",
-        "unrecorded": "the labels do not record whether raters were asked about it on {}",
+        "refuted": "raters refuted it",
+        "unclear": "it is unclear",
+        "not asked": "no rater was asked about it",
+        "unrecorded": "the labels do not record whether raters were asked about it",
     }
-    parts = [text.format(f"{n[answer]:,}") for answer, text in texts.items() if n[answer]]
+    parts = [t if n[a] == len(chosen) else f"{t} on {n[a]:,}" for a, t in texts.items() if n[a]]
     return (
         f"on {counted(len(chosen), 'image')}, most models agree on a class that is not in the label set "
         f"({', '.join(parts)})"

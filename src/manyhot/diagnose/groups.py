@@ -63,7 +63,7 @@ from manyhot.files import hashes_of
 from manyhot.formats import read_images, read_objects
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Shown
-from manyhot.predict.embeddings import Embedded, embedded_in
+from manyhot.predict.embeddings import Embedded, embedded_in, is_array, read_embeddings
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, Objects, Row
 from manyhot.tables.arrays import boxes_that_fit, label_sets
@@ -116,8 +116,8 @@ def diagnose_groups(
         Objects in the images, from annotations or from a detector, as for diagnose shortcuts. For each
         object, the images with it and the images without it are two groups.
     embeddings
-        Folder with embeddings of the images, written by manyhot predict --embeddings; by default, the folder
-        of the labels, if it contains embeddings.
+        Folder with embeddings of the images, written by manyhot predict --embeddings, or a .npy file with one
+        row for each image of `rows`; by default, the folder of the labels, if it contains embeddings.
     clusters
         Column of the metadata or of the images table that identifies images that depend on each other, such
         as patient_id. To compute p-values, outcomes are then permuted within clusters, and between clusters
@@ -137,7 +137,7 @@ def diagnose_groups(
     evidence = _Evidence(
         read_images(metadata) if isinstance(metadata, str | os.PathLike) else metadata,
         read_objects(objects) if isinstance(objects, str | os.PathLike) else objects,
-        _embedded(embeddings, labels),
+        _embedded(embeddings, labels, reading),
         clusters,
         reading,
     )
@@ -226,19 +226,13 @@ class _Evidence:
         return pc.index_in(labels.image_id, like.ids)
 
 
-def _embedded(folder: PathLike | None, labels: LabelsLike) -> Embedded | None:
-    """Return the embeddings in a folder, or those beside the labels, if there are any."""
+def _embedded(folder: PathLike | None, labels: LabelsLike, reading: Reading) -> Embedded | None:
+    """Return the embeddings in a folder or an array, or those beside the labels, if there are any."""
     if folder is None:
         is_folder = isinstance(labels, str | os.PathLike) and Path(labels).is_dir()
         return embedded_in(labels) if is_folder else None
-    if (found := embedded_in(folder)) is None:
-        raise InputError(
-            "The folder contains no embeddings.",
-            where=folder,
-            allowed="a folder written by manyhot predict --embeddings",
-            do="run manyhot predict --embeddings on these images",
-        )
-    return found
+    found = None if is_array(folder) else embedded_in(folder)
+    return found or read_embeddings(folder, rows=reading.row_images())
 
 
 @dataclass(eq=False)

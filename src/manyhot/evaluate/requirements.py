@@ -14,7 +14,7 @@ from manyhot.core.jackknife import Scale
 from manyhot.core.score_threshold import link_of, sigmoids_are_unlikely, sum_of_sigmoids
 from manyhot.core.sets import Case
 from manyhot.core.softmax import ROWS, SLACK
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.registry import Entry, get, missing_options, options_of
 from manyhot.report.text import counted
 from manyhot.tables import Predictions
@@ -38,6 +38,8 @@ def _kind_of_scores(predictions: Predictions) -> str:
         )
     if predictions.is_dense:
         return "dense scores"
+    if predictions.lacking:
+        return f"scores of classes other than {first_names(predictions.lacking)}"
     known = predictions.score_kind == "probability" or predictions.logsumexp is not None
     return "lists of top classes" if known else "lists of logits without logsumexp"
 
@@ -83,6 +85,8 @@ def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Ite
     }
     kind = _kind_of_scores(predictions)
     do = "declare their kind with `scores`" if kind == "scores of unknown kind" else ""
+    if predictions.lacking:
+        do = "pass the list of the classes that the model predicts as `classes`, or predict the others, too"
     if kind == "cosines" or "only rank" in kind:
         do = "use link='identity' for a threshold on the scores as they are stored"
     chosen = by_class_thresholds(metrics, case)
@@ -91,7 +95,7 @@ def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Ite
         names = tuple(m.name for m, own in needs if own == need and not has[need])
         if names:
             has_link = any(m.name in names and _has_link(m) for m in metrics)
-            shown = do if has_link or "unknown" in kind else ""
+            shown = do if has_link or predictions.lacking or "unknown" in kind else ""
             yield Unmet(f"needs_{need}", names, f"the predictions are {kind}, without {text}", shown)
     if has["probabilities"] and link_of(case) == "sigmoid":
         names = tuple(m.name for m in metrics if m.about.get("exclusive"))

@@ -309,7 +309,13 @@ class Evaluation(Result):
         if self.judged:  # while tables are written
             prepare_renderer()
             load_figures()
-        notes = json.dumps([dataclasses.asdict(n) for n in self.model_notes])
+        about = {
+            **self.metadata,
+            "own": json.dumps(self.own),
+            "notes": json.dumps([dataclasses.asdict(n) for n in self.model_notes]),
+        }
+        if self.options.slices:
+            about["slices"] = json.dumps(list(self.options.slices))
         replaced = note_on_replaced(self.results, out)
         self._page_notes[:] = [replaced] if replaced else []
         with ThreadPoolExecutor(1) as pool:  # Arrow and Polars write without Python's lock
@@ -319,7 +325,7 @@ class Evaluation(Result):
                 out,
                 call=run.call,
                 inputs=self.inputs,
-                about={**self.metadata, "own": json.dumps(self.own), "notes": notes},
+                about=about,
                 thresholds=None if self.thresholds is None else self.thresholds.results,
             )
             if self.judged:

@@ -196,14 +196,13 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
     return vectors
 
 
-def embedded_rows(path: Path, rows: Images | None) -> Embedded:
-    """Return the embeddings in an array, which has one row for each of the images `rows`.
+def is_array(path: PathLike) -> bool:
+    """Return whether a path is that of an array of embeddings, not that of a folder."""
+    return Path(path).suffix.lower() == ".npy" and not Path(path).is_dir()
 
-    Raises
-    ------
-    InputError
-        If the file does not exist or is not such an array, or if the images are unknown.
-    """
+
+def _embedded_rows(path: Path, rows: Images | None) -> Embedded:
+    """Return the embeddings in an array, which has one row for each of the images `rows`."""
     if not path.is_file():
         raise InputError("The file does not exist.", where=path)
     if rows is None:
@@ -223,18 +222,21 @@ def embedded_in(folder: PathLike) -> Embedded | None:
     return found[0].read() if found else None
 
 
-def read_embeddings(folder: PathLike, model: str = "") -> Embedded:
-    """Return the embeddings in a folder written by ``manyhot predict --embeddings``.
+def read_embeddings(path: PathLike, model: str = "", rows: Images | None = None) -> Embedded:
+    """Return the embeddings in a folder written by ``manyhot predict --embeddings``, or in a .npy file.
 
     Parameters
     ----------
-    folder : path-like
+    path : path-like
     model : str
         Name of the model that computed the embeddings, if the folder contains embeddings of several models.
+    rows : Images, optional
+        The images of the rows of an array.
 
     Raises
     ------
     InputError
-        As in `similar`.
+        As in `similar`; for a .npy file, if it does not exist or is no array of embeddings, or if its images
+        are unknown.
     """
-    return EmbeddingFiles.of(folder, model).read()
+    return _embedded_rows(Path(path), rows) if is_array(path) else EmbeddingFiles.of(path, model).read()

@@ -340,6 +340,9 @@ class Network:
                 do = f"its {len(known):,} outputs have no names: pass as many classes, in their order"
             elif len(missing) < len(classes):
                 do += f", or pass a class list without {'it' if len(missing) == 1 else 'them'} as `classes`"
+            else:
+                do = "leave out `classes` to predict the model's own classes; manyhot transfer --method "
+                do += "probe fits a model of these classes"
             raise MatchError(
                 "The model lacks some classes of the data set.",
                 where=self.name,

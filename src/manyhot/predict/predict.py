@@ -23,6 +23,7 @@ from manyhot.predict.ray import engine_of, run_on_ray
 from manyhot.predict.run import TOP_CLASSES, PredictSettings
 from manyhot.predict.several import FailedModel, names_of, predict_models
 from manyhot.predict.sources import DECODING, Decoding, ImagesLike, ImageSource, is_one_image, open_source
+from manyhot.predict.sources.image_labels import Labelled
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import metadata
@@ -117,8 +118,8 @@ def predict(
         Folder to write to, by default predictions. It is created if it does not exist. For one image, the top
         classes are printed; they are written only if a folder is given.
     labels
-        CSV file with one original label for each image. Label sets, such as those of COCO, are passed to
-        evaluate instead.
+        CSV file with one original label for each image. If none of them is a class of the model, they are not
+        written, and a note says so. Label sets, such as those of COCO, are passed to evaluate instead.
     classes
         Class list of the data set, if it differs from the class list of the model. It can be a COCO JSON
         file, whose categories are then the classes.
@@ -257,7 +258,7 @@ def _label_notes(
     small = list(_small_numbers(images)) if is_labelled and classes is None else []
     if is_labelled and not small:
         return
-    first = next((item.label for part in source.parts[:1] for item, _ in part.items()), None)
+    first = next(_labels_of_first_part(source), None)
     if is_labelled:
         yield from small if str(first).isdigit() else ()
     elif first in (None, Path(source.uri).name):  # a folder without folders of classes
@@ -275,6 +276,12 @@ def _label_notes(
             f"the images have labels, such as {first}, but these are not "
             f"{'names' if unnamed else 'classes'} of the model and are not written; {do}"
         )
+
+
+def _labels_of_first_part(source: ImageSource) -> Iterator[str | int | None]:
+    """Yield the label of the first image, or the labels of a table, in which this image may be missing."""
+    for part in source.parts[:1]:
+        yield from part.labels.values() if isinstance(part, Labelled) else (i.label for i, _ in part.items())
 
 
 def _small_numbers(images: Path) -> Iterator[str]:

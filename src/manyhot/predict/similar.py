@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -16,9 +16,11 @@ from manyhot.command import command
 from manyhot.core.nearest import NOBODY, Neighbours, nearest, nearest_by_class
 from manyhot.core.sets import NO_LABEL
 from manyhot.errors import InputError, MatchError, first_names
+from manyhot.files import hashes_of
+from manyhot.formats import RowsLike, read_rows
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, Count, Shown, Was
-from manyhot.predict.embeddings import ClassIds, Embedded, EmbeddingFiles, embedded_rows
+from manyhot.predict.embeddings import ClassIds, Embedded, EmbeddingFiles, is_array, read_embeddings
 from manyhot.result import Result
 from manyhot.run import QUIET, Progress, Run
 from manyhot.tables import Images, count_shared, metadata
@@ -90,6 +92,8 @@ def similar(
     among: Annotated[Literal["predicted", "label", "any"], Was("--classes")] = "predicted",
     top: Count = 5,
     neighbours: Annotated[int, AtLeast(1), Was("-k")] = 10,
+    rows: RowsLike | None = None,
+    query_rows: RowsLike | None = None,
     run: Run = QUIET,
 ) -> Similar:
     """For each class that an image may show, find that class's images with the most similar embeddings.
@@ -99,10 +103,11 @@ def similar(
     Parameters
     ----------
     index
-        Folder to search, written by 'manyhot predict --embeddings'. In Python, it can also be an `Embedded`.
+        Folder to search, written by 'manyhot predict --embeddings', or a .npy file with one row for each
+        image of `rows`. In Python, it can also be an `Embedded`.
     queries
-        Folder of the query images, written in the same way. By default, the images of the index are the
-        queries.
+        Folder or .npy file of the query images, of the same model. By default, the images of the index are
+        the queries.
     embeddings_model
         Name of the model that computed the embeddings, if the folder contains embeddings of several models.
     among
@@ -111,6 +116,9 @@ def similar(
         Number of predicted classes to search per image. If fewer classes are stored, all are searched.
     neighbours
         Number of neighbours for each image and class.
+    rows, query_rows
+        File that lists the image of each row of a .npy file, and its label if it is known: of the index, and
+        of the queries.
 
     Returns
     -------
@@ -128,17 +136,28 @@ def similar(
         raise InputError("This choice does not exist.", got=among, allowed=", ".join(CLASS_CHOICES))
     inputs = dict[str, str]()
     if not isinstance(index, Embedded):
-        files = EmbeddingFiles.of(index, embeddings_model)
-        inputs = files.hashes()
-        index, embeddings_model = files.read(), files.model
+        index, inputs = _opened(index, embeddings_model, rows)
     if queries is None:
         queries = index
     elif not isinstance(queries, Embedded):
-        asked = EmbeddingFiles.of(queries, embeddings_model or index.predictions.model)
-        inputs = asked.hashes("queries/") | inputs
-        queries = asked.read()
+        own = "" if is_array(index.name) else index.predictions.model
+        queries, more = _opened(queries, embeddings_model or own, query_rows, "queries/")
+        inputs = more | inputs
     found = _search(index, queries, among, top, neighbours, run.on_progress)
     return replace(found, metadata={"model": index.predictions.model}, inputs=inputs)
+
+
+def _opened(
+    path: PathLike, model: str, rows: RowsLike | None, before: str = ""
+) -> tuple[Embedded, dict[str, str]]:
+    """Return the embeddings in a folder or an array, and the hashes of the files by name."""
+    if not is_array(path):
+        files = EmbeddingFiles.of(path, model)
+        return files.read(), files.hashes(before)
+    images = None if rows is None else read_rows(rows)
+    found = replace(read_embeddings(path, rows=images), images=images)
+    files_of_rows = [rows] if isinstance(rows, str | os.PathLike) else []
+    return found, {before + name: digest for name, digest in hashes_of([path, *files_of_rows]).items()}
 
 
 def _search(
@@ -226,7 +245,7 @@ def _blank_notes(index: Embedded, queries: Embedded, neighbours: Neighbours) -> 
 
 def _check_same_model(index: Embedded, queries: Embedded) -> None:
     ours, theirs = index.predictions.model, queries.predictions.model
-    if ours != theirs:
+    if ours != theirs and not (is_array(index.name) or is_array(queries.name)):  # whose models are unknown
         raise MatchError(
             "The queries and the index were embedded with different models.",
             where=queries.name or None,
@@ -253,6 +272,12 @@ def _check_labels(index: Embedded, queries: Embedded, labels: ClassIds, classes:
                 allowed="a column 'label' in images.parquet",
                 do="predict again with manyhot predict --labels, or search among all images with `among`=any",
             )
+    if classes == "predicted" and queries.best(1).max(initial=NO_LABEL) == NO_LABEL:
+        raise InputError(
+            "The embeddings have no predicted classes.",
+            where=queries.name or None,
+            do="search among images of the same label or all images: `among`=label or `among`=any",
+        )
     asked = queries.predictions.class_hash if classes == "predicted" else _label_hash(queries)
     own = _label_hash(index)
     if asked and own and asked != own:
@@ -286,7 +311,7 @@ def neighbours_of(
     ----------
     queries, index : path-like
         Folders written by ``manyhot predict --embeddings`` with the same model. By default, the index is the
-        folder of the queries. The queries can also be a .npy file, if they are the index.
+        folder of the queries. The queries can also be a .npy file.
     model : str
         Name of the model that computed the embeddings, if `queries` contains embeddings of several models.
     rows : Images, optional
@@ -297,9 +322,9 @@ def neighbours_of(
     InputError
         As in `similar`.
     """
-    is_array = Path(queries).suffix.lower() == ".npy" and not Path(queries).is_dir()
-    asked = embedded_rows(Path(queries), rows) if is_array else EmbeddingFiles.of(queries, model).read()
-    searched = asked if index is None else EmbeddingFiles.of(index, asked.predictions.model).read()
+    asked = read_embeddings(queries, model, rows)
+    own = model if is_array(queries) else asked.predictions.model
+    searched = asked if index is None else read_embeddings(index, own, rows)
     return _search(searched, asked, "any", 1, 10, progress).table, searched.images
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -106,12 +107,15 @@ def between(row: Row) -> str:
     return _arrow(title_of(row["dataset_x"]), title_of(row["dataset_y"]))
 
 
-def group_by_dataset(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Return the rows of each pair of data sets, by the pair's title."""
+def group_by_dataset(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """Yield the title of each pair of data sets, and its rows. Names tell pairs of the same title apart."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["dataset_x"], row["dataset_y"]), []).append(row)
-    return {between(rows[0]): rows for rows in groups.values()}
+    titles = Counter(between(own[0]) for own in groups.values())
+    for own in groups.values():
+        title = between(own[0])
+        yield title if titles[title] == 1 else f"{title} ({_places(own[0])})", own
 
 
 def _places(row: Row) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from manyhot.classes import ClassList, classes_seen
+from manyhot.classes import ClassList, class_list_of, classes_seen, normal_name
+from manyhot.errors import first_names
 
 _T = TypeVar("_T")
 
@@ -15,6 +16,32 @@ def find_class(own: ClassList, i: int, target: ClassList) -> int | None:
     """Return the class of another list with the key, name or a synonym of class i; None if there is none."""
     names = dict.fromkeys((own.keys[i], own.names[i], *own.synonyms[i]))
     return next((at for name in names if (at := target.find(name)) is not None), None)
+
+
+def note_on_case(own: ClassList | None, target: ClassList | None, name: str) -> str:
+    """Return a note on classes that are only the same regardless of case and underscores; empty without any.
+
+    `name` is the name of the table with the first list. The names of ImageNet are written in many ways, and
+    not noted.
+    """
+    if own is None or target is None or own.hash == target.hash or class_list_of(target.hash):
+        return ""
+    alike = list[str]()
+    for i in range(len(own)):
+        at = find_class(own, i, target)
+        if at is not None and not _names_at(own, i) & _names_at(target, at):
+            alike.append(f"{own.names[i]} as {target.names[at]}")
+    if not alike:
+        return ""
+    return (
+        f"{name}: {len(alike):,} of {len(own):,} classes are matched although they are written differently "
+        f"(upper and lower case, or underscores): {first_names(alike, 3)}; if they are different classes, "
+        "rename them"
+    )
+
+
+def _names_at(classes: ClassList, i: int) -> set[str]:
+    return set(map(normal_name, (classes.keys[i], classes.names[i], *classes.synonyms[i])))
 
 
 def followed_by(own: ClassList, model: ClassList) -> ClassList:

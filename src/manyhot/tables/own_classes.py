@@ -12,6 +12,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list, class_list_of, classes_seen
 from manyhot.core.array_types import AnyFloats, Ints, Ints32
+from manyhot.core.top_classes import top_k
 from manyhot.errors import MatchError, first_names
 from manyhot.tables.class_list_unions import find_class, followed_by, keys_not_in, sorted_by_key, union_of
 from manyhot.tables.frames import one_chunk, with_column
@@ -123,7 +124,8 @@ class JoinedClasses:
         Raises
         ------
         MatchError
-            If the model has no scores for a class, or predicts classes that are not in the list.
+            If the model predicts classes that are not in the list, or if it lacks classes of the labels and
+            has others instead.
         """
         own = list_of_table(predictions)
         if own is None and self.columns is not None:
@@ -139,8 +141,13 @@ class JoinedClasses:
             classes = np.where(classes < 0, -1, at[classes])
         elif scores is not None:
             listed = np.flatnonzero(at >= 0)
-            self._check_covered(at[listed], predictions)
-            scores = _spread(scores[:, listed], at[listed], self.n_classes, predictions.score_kind)
+            missing = self._check_covered(at, predictions)
+            if missing:
+                predictions = _ranked(predictions, [self.classes.keys[i] for i in missing])
+                assert predictions.classes is not None
+                classes, scores = at[predictions.classes], predictions.scores
+            else:
+                scores = _spread(scores[:, listed], at[listed], self.n_classes, predictions.score_kind)
         return replace(
             predictions,
             classes=classes,
@@ -220,10 +227,14 @@ class JoinedClasses:
                 do="pass the list of all classes as `classes`",
             )
 
-    def _check_covered(self, at: Ints32, model: Predictions) -> None:
+    def _check_covered(self, at: Ints32, model: Predictions) -> list[int]:
+        """Return the classes of the labels that a model lacks, if each of its own is one of theirs."""
         assert self.classes is not None
-        missing = sorted({*range(self.n_classes)} - {*at.tolist(), *self.unnamed})
-        if missing or len(set(at.tolist())) != len(at):
+        own = at[at >= 0].tolist()
+        missing = sorted({*range(self.n_classes)} - {*own, *self.unnamed})
+        is_subset = not self.selects and 0 < len(own) == len(at) and not {*own} & {*self.unnamed}
+        # A model with other classes instead may only call the same classes by other names.
+        if (missing and not is_subset) or len(set(own)) != len(own):
             raise MatchError(
                 f"{model.model} has no scores for some classes.",
                 where=model.source or None,
@@ -232,6 +243,32 @@ class JoinedClasses:
                 do="predict these classes, too, or evaluate all models on the classes that this one "
                 "predicts: pass their list as `classes`, which leaves all other classes out of the labels",
             )
+        return missing
+
+
+def _ranked(model: Predictions, lacking: Sequence[str]) -> Predictions:
+    """Return dense predictions as lists of all of their own classes, best first.
+
+    A score of classes that a model lacks would be made up, and metrics of all scores would depend on it.
+    """
+    scores, kind, total, unsure = model.scores, model.score_kind, model.logsumexp, model.uncertainty
+    assert scores is not None
+    if kind == "logit" and model.link == "sigmoid":
+        from scipy.special import expit  # predicting does without SciPy
+
+        scores, kind = expit(scores.astype(np.float32)), "probability"
+    elif kind == "logit":
+        total = model.totals()
+    top = top_k(scores, scores.shape[1])
+    return replace(
+        model,
+        classes=top,
+        scores=np.take_along_axis(scores, top, axis=1),
+        score_kind=kind,
+        logsumexp=total,
+        uncertainty=unsure and unsure.of_classes(top),
+        lacking=tuple(lacking),
+    )
 
 
 def _spread(scores: AnyFloats, at: Ints32, n: int, kind: str) -> AnyFloats:
@@ -259,6 +296,18 @@ def note_on_left_out(predictions: Predictions, absent: Sequence[str]) -> str:
         f"{predictions.model}: the scores of {first_names(absent, _EXAMPLES)} were left out, because these "
         "classes are not in the class list; the other scores are unchanged, so probabilities may not add up "
         "to 1"
+    )
+
+
+def note_on_lacking(model: Predictions) -> str:
+    """Return a note on classes of the labels for which a model has no scores; empty without any."""
+    if not (n := len(model.lacking)):
+        return ""
+    return (
+        f"{model.model} has no scores for {first_names(model.lacking, _EXAMPLES)} ({n:,} of the "
+        f"{model.n_classes:,} classes): it counts as never predicting {'this class' if n == 1 else 'them'}, "
+        "and has no values of metrics that need scores of all classes; to evaluate all models on the classes "
+        "that this one predicts, pass their list as `classes`"
     )
 
 

@@ -68,6 +68,8 @@ class Predictions:
         Columns of numbers in the file that are not classes of the list with which it was read.
     notes : tuple of str
         What was changed when the file was read.
+    lacking : tuple of str
+        Classes of the labels for which the model has no scores. They are in none of its lists.
     by_name : bool
         Whether the file itself, or the columns of a frame, name the class of each score. If so, the order of
         classes cannot be wrong.
@@ -90,6 +92,7 @@ class Predictions:
     scores_assumed: bool = False
     unlisted: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
     by_name: bool = False
 
     def __post_init__(self) -> None:

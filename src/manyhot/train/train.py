@@ -19,9 +19,10 @@ from numpy import typing as npt
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.command import command
 from manyhot.core.sets import NO, NO_LABEL, LabelSets
+from manyhot.data.table_inputs import labels_or_originals_of_file
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
-from manyhot.formats import ClassNamesLike, open_class_list, read_labels_or_originals
+from manyhot.formats import ClassNamesLike, open_class_list
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import NO_SETTINGS, Address, AtLeast, OptionName, Settings, Shown
 from manyhot.predict.sources import DECODING, Decoding, ImagesLike, open_source
@@ -146,7 +147,7 @@ def train(
     check_identity(out, {"recipe": plan.to_dict()})  # before images are listed
     class_list = open_class_list(classes)
     source = open_source(images, decoding=decoding)
-    found, matched = labels_of_source(read_labels_or_originals(labels, classes=class_list), source)
+    found, matched = labels_of_source(labels_or_originals_of_file(labels, class_list), source)
     sets, names = label_sets(found), _classes(found, class_list)
     loss = loss_of(plan.named_loss)
     ends = loss.about["ends"]
@@ -192,7 +193,7 @@ def train(
         identity=identity,
         save_every=save_every,
         run=run,
-        notes=[*filter(None, (matched.text, matched_val)), *source.notes, *notes, *missing],
+        notes=[*filter(None, (matched.text, matched_val)), *found.notes, *source.notes, *notes, *missing],
     )
     network = fit(job)
     log = network.with_name("log.csv")
@@ -269,10 +270,10 @@ def _labels_to_judge_by(
     """Return the labels to evaluate with, over the class list of the labels to train on."""
     if path is None:
         return None
-    found = read_labels_or_originals(path, classes=classes)
+    found = labels_or_originals_of_file(path, classes)
     listed = found.class_list or class_list_of(found.class_hash)
     if found.class_hash != trained.class_hash and listed and sorted(listed.keys) == sorted(names.keys):
-        found = read_labels_or_originals(path, classes=names)  # another order of the same names
+        found = labels_or_originals_of_file(path, names)  # another order of the same names
     if found.class_hash != trained.class_hash or found.n_classes != trained.n_classes:
         raise MatchError(
             "The labels for evaluation and for training have different classes.",

@@ -180,11 +180,17 @@ def test_many_folders_that_are_no_class_are_looked_up_at_once():
     assert time.process_time() - begun < 2
 
 
-@pytest.mark.parametrize("label", ["goldfisch", 1000, "1000", -2, "-2"])
-def test_labels_that_are_no_class(label):
+def test_labels_of_which_none_is_a_class_are_those_of_another_data_set():
+    labels = LabelLookup(class_list(), strict=True, where="here")
+    assert labels.all(["jellyfisch", "-1", None, "my cat"]) == [None] * 4
+
+
+@pytest.mark.parametrize("labels", [["goldfisch", "tench"], ["tench", "goldfisch"], [1000], ["1000"], ["-2"]])
+def test_labels_that_are_no_class(labels):
+    label = next(name for name in labels if name != "tench")
     assert LabelLookup(class_list(), strict=False, where="here")(label) is None
     with pytest.raises(InputError) as error:
-        LabelLookup(class_list(), strict=True, where="here")(label)
+        LabelLookup(class_list(), strict=True, where="here").all(labels)
     assert str(error.value) == (
         "A label is not in the class list.\n"
         "  where:   here\n"

@@ -430,13 +430,24 @@ def test_objects_of_other_images():
     objects.assign(image_id="x" + objects["image_id"]).to_csv("elsewhere.csv", index=False)
     with pytest.raises(MatchError) as error:
         mitigate("photos", "elsewhere.csv", out="none", pairs=["red:square"], **GIVEN)
-    first = "x" + objects["image_id"][0]
+    first = ", ".join("x" + objects["image_id"].drop_duplicates()[:2])
     assert str(error.value) == (
-        "None of the objects belongs to any of the images.\n  where:   photos\n"
-        f"  got:     images such as 0000.png\n  allowed: objects of images such as {first}\n"
+        "None of the images has objects.\n  where:   photos\n"
+        f"  got:     images such as 0000.png, 0001.png\n  allowed: images with objects, such as {first}\n"
         "  do:      check that both belong to the same data set"
     )
     assert not Path("none").exists()
+
+
+def test_objects_whose_ids_are_paths():
+    """The images of diagnose shortcuts and of other commands were matched, and these were refused."""
+    objects = tables.read(Path("objects.parquet"), "objects").to_pandas()
+    objects.assign(image_id="photos/" + objects["image_id"]).to_csv("paths.csv", index=False)
+    pair = {"pairs": ["red:square"], "losses": ["softmax"], **GIVEN | NO_ENDS}
+    found, same = (mitigate("photos", f, out=f"of-{f}", **pair) for f in ("paths.csv", "objects.parquet"))
+    assert str(found.mitigation.to_pylist()) == str(same.mitigation.to_pylist())
+    (note,) = [note for note in found.notes if "path" in note]
+    assert note not in same.notes
 
 
 def test_the_command(treated):

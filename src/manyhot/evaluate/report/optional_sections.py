@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from statistics import median
@@ -21,6 +22,7 @@ from manyhot.evaluate.error_consistency import (
 from manyhot.evaluate.posterior import decided_lines, headline_rows, posterior_ends, posterior_interval
 from manyhot.evaluate.report.datasets import DataSet, MetricColumn
 from manyhot.evaluate.report.report_tables import ReportTables
+from manyhot.evaluate.slices import is_requested
 from manyhot.report.chapter import rows_by
 from manyhot.report.listings import (
     ColumnHead,
@@ -220,13 +222,15 @@ def groups_part(
     ]
     listings = [
         list_drops(rows, shared, title=f"From some images to others, {name}", section="groups")
-        for name, rows in group_by_dataset(drops).items()
+        for name, rows in group_by_dataset(drops)
     ]
     ratios = (r for r in picked(tables["error_ratios"], shared.own) if r["slice"] != r["whole"])
     listings += [_ratios_of(dataset, rows, shared) for (dataset,), rows in rows_by(ratios, "dataset").items()]
     results = tables["results"]
     sliced = results.filter(pc.not_equal(results["slice"], "all"))
-    listings += filter(None, (_group(data, sliced, shared) for data in datasets))
+    requested = json.loads(tables.about.get("slices", "[]"))
+    by_group = [own for data in datasets if (own := _group(data, sliced, shared, requested))]
+    listings = [*by_group, *listings] if requested else [*listings, *by_group]
     lead = () if is_drawn else tuple(_range_of(data, sliced) for data in datasets)
     return tuple(filter(None, lead)), tuple(listings)
 
@@ -305,8 +309,11 @@ _STANDING = ("n_labels", "rated", "superclass", "class")
 """Columns of slices that are no properties of images."""
 
 
-def _group(data: DataSet, sliced: pa.Table, shared: Shared) -> Listing | None:
-    """Return the values by group, of each model or, for many models, the median and the range in brackets."""
+def _group(data: DataSet, sliced: pa.Table, shared: Shared, requested: Sequence[str]) -> Listing | None:
+    """Return the values by group, of each model or, for many models, the median and the range in brackets.
+
+    Slices that were requested come first, and the table is then not folded.
+    """
     shown = [c for c in data.columns if c.shown]
     columns = [c for c in shown if _is_comparable(c.metric)]
     where = pc.and_(
@@ -322,7 +329,8 @@ def _group(data: DataSet, sliced: pa.Table, shared: Shared) -> Listing | None:
             found.setdefault(key, {}).setdefault(row["metric"], []).append(row)
     if not found:
         return None
-    groups = {group: at for at, group in enumerate(dict.fromkeys(group for group, _ in found))}
+    names = sorted(dict.fromkeys(group for group, _ in found), key=lambda g: not is_requested(g, requested))
+    groups = {group: at for at, group in enumerate(names)}
     models = {model.name: at for at, model in enumerate(data.models)}
     entries = []
     for group, model in sorted(found, key=lambda key: (groups[key[0]], models.get(key[1], 0))):
@@ -350,7 +358,8 @@ def _group(data: DataSet, sliced: pa.Table, shared: Shared) -> Listing | None:
     )
     note = " ".join(filter(None, (note, _left_out([c.metric for c in shown if c not in columns]), tested)))
     title = f"By group of images, {title_of(data.name)}"
-    return Listing(shared.anchors("groups", data.name), title, heads, tuple(entries), note, folded=True)
+    is_folded = not any(is_requested(group, requested) for group in groups)
+    return Listing(shared.anchors("groups", data.name), title, heads, tuple(entries), note, folded=is_folded)
 
 
 def _in_cell(rows: Sequence[Row], column: MetricColumn, has_ends: bool) -> str:

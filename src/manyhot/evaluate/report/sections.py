@@ -89,7 +89,7 @@ def build_sections(
 
     The warning about protocols is shown once, in the first part that needs it. It is not repeated if the page
     already shows it (`is_cautioned`). The page of a comparison (`is_comparison`) begins with the comparison,
-    and a page about classes begins with the classes.
+    and a page about classes begins with the classes. Slices that were requested come before all of these.
     """
     text = {
         "labels": _labels(tables, shared, are_pairs_drawn=any(f.name == "class-pairs" for f in figures)),
@@ -106,7 +106,8 @@ def build_sections(
     sections = []
     is_by_class = tables.is_by_class or tables["class_differences"].num_rows
     first_parts = (*(COMPARED if is_comparison else ()), *(("classes",) if is_by_class else ()))
-    order = sorted(TITLES, key=lambda anchor: anchor not in first_parts)
+    is_sliced = "slices" in tables.about  # what was asked for comes first
+    order = sorted(TITLES, key=lambda a: (not (is_sliced and a == "groups"), a not in first_parts))
     for anchor in order:
         short, title = TITLES[anchor]
         if anchor == "classes" and not tables["class_results"].num_rows:
@@ -356,17 +357,17 @@ def _shift(tables: ReportTables, shared: Shared) -> _Part:
     fits = [r for r in tables["fits"].to_pylist() if r["dataset_x"] != r["dataset_y"]]
     listings = [
         list_drops(rows, shared, title=f"Drops, {name}", section="shift", folded=True)
-        for name, rows in group_by_dataset(drops).items()
+        for name, rows in group_by_dataset(drops)
     ]
     listings += [
         list_fits(rows, shared, title=f"Lines through the models, {name}", section="shift")
-        for name, rows in group_by_dataset(fits).items()
+        for name, rows in group_by_dataset(fits)
     ]
     listings += equal_listings(tables["equal_accuracy"], shared)
     sensitivity = group_by_dataset(tables["sensitivity"].to_pylist())
     listings += [
         list_sensitivity(rows, shared, title=f"What set sizes do to the drop, {name}")
-        for name, rows in sensitivity.items()
+        for name, rows in sensitivity
     ]
     return (), tuple(listings)
 
@@ -379,7 +380,7 @@ def _saturation(tables: ReportTables, shared: Shared) -> _Part:
     ]
     listings = [
         list_fits(rows, shared, title=f"Lines through the models, {name}", section="saturation")
-        for name, rows in group_by_dataset(fits).items()
+        for name, rows in group_by_dataset(fits)
     ]
     return (), tuple(listings)
 

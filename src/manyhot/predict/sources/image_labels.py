@@ -276,13 +276,16 @@ class LabelLookup:
     ----------
     classes : ClassList
     strict : bool
-        Whether a label that is not a class is an error.
+        Whether a label that is not a class is an error. Names of which none is a class are not: they are
+        those of another data set, and the images have no label, as in folders.
     where : object
         For messages.
     """
 
     def __init__(self, classes: ClassList, strict: bool, where: object) -> None:
         self._classes, self._strict, self._where = classes, strict, where
+        self._names_class = False
+        self._other: str | None = None
         self._keys = {key: i for i, key in enumerate(classes.keys)}
         self._classes_of: dict[str | int, int | None] = {}
 
@@ -292,7 +295,7 @@ class LabelLookup:
         Raises
         ------
         InputError
-            If the labels are strict, and this is not a class.
+            If the labels are strict, and some but not all of them are classes, or this number is not.
         """
         if label is None:
             return None
@@ -305,22 +308,27 @@ class LabelLookup:
         return [self(label) for label in labels]
 
     def _class_of(self, label: str | int) -> int | None:
-        if isinstance(label, str) and label in self._keys:
-            return self._keys[label]
         number = _number(label)
-        found = self._classes.find(str(label)) if number is None else number
-        if found is not None and found < len(self._classes):
-            return found
-        if self._strict and str(label) != _UNLABELLED:
+        found = self._keys.get(str(label)) if isinstance(label, str) else None
+        if found is None:
+            found = self._classes.find(str(label)) if number is None else number
+        if found is not None and found >= len(self._classes):
+            found = None
+        if found is not None:
+            self._names_class = True
+        elif str(label) != _UNLABELLED:
+            self._other = self._other or str(label)
+        is_number = self._other is not None and self._other.lstrip("-").isdigit()
+        if self._strict and self._other is not None and (self._names_class or is_number):
             raise InputError(
                 "A label is not in the class list.",
                 where=self._where,
-                got=label,
+                got=self._other,
                 allowed=f"keys, names and numbers of the {len(self._classes):,} classes"
                 f" of {self._classes.name}",
                 do="pass the class list of these labels as `classes`",
             )
-        return None
+        return found
 
 
 def _number(label: str | int) -> int | None:

@@ -33,7 +33,7 @@ from manyhot.predict.engines import EngineOptions
 from manyhot.predict.models import find_model, is_published
 from manyhot.predict.run import PredictSettings
 from manyhot.predict.sources import DECODING, Decoding, ImagesLike, ImageSource, open_source
-from manyhot.predict.sources.label_ids import labels_of_source
+from manyhot.predict.sources.label_ids import labels_of_source, objects_of_source
 from manyhot.predict.weights import Head, with_backbone, write_head
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Objects, Row, schema, write_labels
@@ -165,7 +165,9 @@ def mitigate(
     found = read_objects(objects, classes=given, masks=masks)
     class_list = given or from_keys(found.keys, found.name)
     source = open_source(images, decoding=decoding)
+    found, like = objects_of_source(found, source)
     given_labels, matched = _labels_read(labels, class_list, source)
+    matched = (*filter(None, [like.text]), *matched)
     states, label = states_and_labels(found, given_labels, class_list)
     asked = named_pairs(pairs, class_list)
     for listed in _listed_ids(source):  # before features are computed

@@ -152,7 +152,9 @@ class Judge:
             sets = audit.models.without(predictions.model).take(alignment.left)
         case = case_of(sets, predictions, alignment, depth)
         if self._thresholds is not None:
-            thresholds = self._thresholds.of(predictions.model, self._classes, sets.n_classes)
+            thresholds = self._thresholds.of(
+                predictions.model, self._classes, sets.n_classes, predictions.score_kind
+            )
             case = replace(case, thresholds=thresholds)
         if not self._options.trust_order:
             check_order(case, predictions, alignment)

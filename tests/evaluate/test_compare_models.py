@@ -146,13 +146,33 @@ def test_a_model_is_worse_if_its_whole_interval_is(models, names, margin, code, 
     assert (code == 7) == (found.loss[0] > margin)
 
 
-def test_without_an_interval_it_is_not_decided(models):
-    with pytest.raises(InputError) as error:
-        compared(models, "new", "old", fail_if_worse=1, resamples=0)
-    assert str(error.value).splitlines()[0] == (
-        "Whether old is worse than new cannot be decided: the difference of real1 has no interval."
+def test_without_an_interval_it_is_not_decided(models, tmp_path):
+    made = compared(models, "new", "old", fail_if_worse=1, resamples=0, summary=tmp_path / "pr.md")
+    assert (made.is_worse, made.exit_code, made.to_json()["is_worse"]) == (None, 3, None)
+    line = (
+        "Not decided: whether old loses more than 1.00 points of real1, because the difference has no "
+        "interval, as without resamples."
     )
-    assert error.value.details["do"] == "evaluate both models on the same images with `resamples` above 0"
+    assert list(made.lines())[-1] == line
+    assert f"\n\n{line}\n\n| metric | new | old |" in (tmp_path / "pr.md").read_text()
+
+
+def test_a_gate_that_cannot_decide_names_the_reason_and_shows_the_classes():
+    rng = np.random.default_rng(0)
+    hot = np.zeros((300, 2), int)
+    hot[:20, 0] = hot[50:55, 1] = 1
+    a, b = (np.clip(hot * gain + rng.uniform(0, 0.5, hot.shape), 0, 1) for gain in (0.6, 0.3))
+    options = {"metrics": ["f1_macro"], "classes": ["cat", "dog"]}
+    made = compare(
+        {"a": a, "b": b}, labels=hot, fail_if_worse=5, reading=Reading(scores="probability"), **options
+    )
+    assert made.exit_code == 3
+    (line,) = [line for line in made.lines() if line.startswith("Not decided: ")]
+    assert line == (
+        "Not decided: whether b loses more than 5.00 points of f1_macro, because the difference has no "
+        "interval: too few positives (2 of 2 classes have fewer than 30)."
+    )
+    assert any(line.startswith("cat") for line in made.lines())
 
 
 def test_a_verdict_needs_two_models(models):

@@ -112,8 +112,9 @@ class Comparison(Result):
         Files and folders that were read; `write` does not overwrite them.
     margin : float, optional
         The margin of `fail_if_worse`, if it was passed.
-    is_worse : bool
-        Whether the second of two models is worse than the first by more than `margin`.
+    is_worse : bool, optional
+        Whether the second of two models is worse than the first by more than `margin`; None if this cannot be
+        decided, because the difference has no interval.
     classes : pyarrow.Table, optional
         The table ``class_differences``, for two models with scores over all classes.
     consistency : ConsistencyTables, optional
@@ -136,7 +137,7 @@ class Comparison(Result):
     described: Mapping[str, pa.Table] = field(default_factory=dict)
     sources: tuple[Path, ...] = ()
     margin: float | None = None
-    is_worse: bool = False
+    is_worse: bool | None = False
     classes: pa.Table | None = None
     consistency: ConsistencyTables | None = None
     equal: EqualAccuracy | None = None
@@ -193,8 +194,8 @@ class Comparison(Result):
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]
-        """7 if the second model is worse by more than the margin, else 0."""
-        return WORSE if self.is_worse else 0
+        """7 if the second model is worse by more than the margin, 3 if this is not decided, else 0."""
+        return InputError.exit_code if self.is_worse is None else WORSE if self.is_worse else 0
 
     @property
     def _is_pair(self) -> bool:
@@ -204,7 +205,8 @@ class Comparison(Result):
     def lines(self) -> Iterator[str]:
         """Yield the comparison of models, then the mean drops, the slopes and the rankings."""
         margin = self.margin
-        verdicts = [] if margin is None else [verdict_line(d, margin) for d in check_two(self.results)]
+        pairs = [] if margin is None else check_two(self.results)
+        verdicts = [verdict_line(pair, margin, self.notes) for pair in pairs if margin is not None]
         by_class = [] if self.classes is None else class_lines(self.classes)
         consistent = [] if self.consistency is None else ["", *self.consistency.lines()]
         equal = [] if self.equal is None else list(self.equal.lines())

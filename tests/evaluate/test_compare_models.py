@@ -535,6 +535,30 @@ def test_the_page_does_not_subtract_values_on_different_images(tmp_path):
     assert [cell.text for cell in topk.all("td")] == ["66.67 %", "80.00 %", "–", "–", "–", "60 / 100"]
 
 
+def test_models_without_a_common_metric_name_the_way_out(tmp_path):
+    ids = [f"{i}.jpg" for i in range(40)]
+    labels = tmp_path / "l.csv"
+    pl.DataFrame({"image": ids, "labels": ["cat", "dog"] * 20}).write_csv(labels)
+    pl.DataFrame({"image": ids, "cat": [0.6, 0.1] * 20, "dog": [0.4, 0.9] * 20}).write_csv(
+        tmp_path / "dense.csv"
+    )
+    top = ["cat"] * 39 + ["dog"]
+    tags = [json.dumps({"image": i, "tags": [t], "scores": [0.9]}) for i, t in zip(ids, top, strict=True)]
+    (tmp_path / "tags.jsonl").write_text("\n".join(tags))
+    files = [tmp_path / "dense.csv", tmp_path / "tags.jsonl"]
+    with pytest.raises(InputError, match="There is nothing to compare") as error:
+        compare(*files, labels=labels).write(tmp_path / "out")
+    assert error.value.details["where"] is None
+    do = error.value.details["do"]
+    assert do.startswith(
+        "pass `metrics` that all models have, such as real1, which needs only the top class ("
+    )
+    assert "dense has map_" in do
+    assert "tags has real1" in do
+    found = compare(*files, labels=labels, metrics=["real1"])
+    assert differences(found.results, "l")[0].difference == pytest.approx(21 / 40 - 1)
+
+
 def test_predictions_and_results_of_predicting_are_named_by_the_caller():
     class Result:
         predictions = Predictions(pa.array(["0", "1"]), "net", scores=np.eye(2, dtype=np.float32))

@@ -17,7 +17,7 @@ from pyarrow import compute as pc
 
 from manyhot import tables
 from manyhot.data.benchmarks import ResultsLike, flattened, open_thresholds, read_source
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.evaluate.class_differences import class_lines
 from manyhot.evaluate.compared_pairs import DISJOINT, DRAWN_IMAGES, JUDGED_ON, KEY
 from manyhot.evaluate.drops import Comparer
@@ -222,6 +222,16 @@ class Comparison(Result):
         yield from spaced(answered, equal, drops, fits, orders, tried)
         yield "To draw figures from these tables: manyhot report FOLDER"
 
+    def _without_common_metric(self) -> str | None:
+        """Return what to do if models of a data set have no metric in common; None if there is only one."""
+        if len(self.results.table["model"].unique()) < 2:
+            return None
+        metrics: dict[str, list[str]] = {}
+        for row in self.results.table.group_by(["model", "metric"]).aggregate([]).to_pylist():
+            metrics.setdefault(row["model"], []).append(row["metric"])
+        each = "; ".join(f"{model} has {first_names(names, 3)}" for model, names in metrics.items())
+        return f"pass `metrics` that all models have, such as real1, which needs only the top class ({each})"
+
     def to_json(self) -> dict[str, Any]:
         """Return the rows of the tables. For drops, only the means over models are returned."""
         rows = {name: getattr(self, name).to_pylist() for name in ("fits", "ranks", "sensitivity")}
@@ -249,9 +259,10 @@ class Comparison(Result):
         if not self.ranks.num_rows and all(len(m) < 2 for m in self.results.values_at.values()):
             raise InputError(
                 "There is nothing to compare.",
-                where=self.results.name,
+                where=self.results.name or None,
                 got=f"data sets {', '.join(self.results.datasets)}",
                 allowed="two models on one data set, or two data sets with a metric and two models in common",
+                do=self._without_common_metric(),
             )
         written = write_numbers(
             self.results,

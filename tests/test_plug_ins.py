@@ -276,6 +276,29 @@ def test_the_functions_of_pooled_estimates_are_named():
     assert "ZeroDivisionError" in message(PlugInError, lambda: raising.value(None))
 
 
+def fails_on_few(weights):
+    """Raise an exception on a slice, after a value for all images."""
+    return 0.5 if weights is None or np.sum(weights) > 0.9 * len(Y) else 1 / 0
+
+
+@pytest.mark.parametrize(
+    "function", [fails, lambda case: Pooled(fails_on_few, case.labels.scored)], ids=["all", "slice"]
+)
+def test_a_metric_that_fails_is_left_out_of_an_evaluation(function):
+    labels = Y.copy()
+    labels[:30, 0] = labels[:30, 1] = 1  # a slice of label sets with two or three classes
+    expected = mh.evaluate(labels, SCORES, metrics=["map_macro"], resamples=20)
+    failing(function)
+    found = mh.evaluate(labels, SCORES, metrics=["mine", "map_macro"], resamples=20)
+    assert str(found.results.to_pylist()) == str(expected.results.to_pylist())  # NaN differs from itself
+    (note,) = [n.text for n in found.model_notes if "mine" in n.text]
+    assert note.startswith("mine left out: The metric 'mine' fails (where: ")
+    assert f"{__file__}, line " in note
+    assert "got: ZeroDivisionError: division by zero" in note
+    text = message(PlugInError, lambda: mh.evaluate(labels, SCORES, metrics=["mine"], resamples=0))
+    assert text.startswith("The metric 'mine' fails.")
+
+
 def test_a_metric_cannot_change_its_input():
     def sorts(case):
         case.scores.sort(axis=1)

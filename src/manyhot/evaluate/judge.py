@@ -16,7 +16,7 @@ from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.sets import Case, LabelSets
 from manyhot.core.threads import one_blas_thread
 from manyhot.data.data_sets import Source
-from manyhot.errors import InputError
+from manyhot.errors import InputError, PlugInError
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudited
 from manyhot.evaluate.class_thresholds import ClassThresholds
@@ -187,19 +187,15 @@ class Judge:
         if self._thresholds is not None:
             names = [metric.name for metric in by_class_thresholds(metrics, case)]
             self._note(model, "thresholds", len(names), self._thresholds.note(model, names))
-        pooled = dict[str, str]()
+        pooled, failed = dict[str, str](), set[str]()
         for metric in metrics:
-            estimate = metric(case_for(metric, case))
-            needs_answers = isinstance(estimate, Pooled) and depends_on_sets(metric)
-            if self._auditor is None or not (needs_answers or metric.name == MAP_MACRO):
-                self._judged.rows += self._judge(model, metric, estimate, case, rows)
-            elif metric.name != MAP_MACRO:
-                pooled[metric.name] = NO_SUMS
-            elif number := self._auditor.average_precision(self._dataset, model, case, rows):
-                self._judged.rows.append(number)
-                self._judged.intervals[MAP_MACRO] = "audit"
-            else:
-                pooled[metric.name] = NOT_WHOLE
+            try:
+                self._judged.rows += self._values(model, metric, case, rows, pooled)
+            except PlugInError as error:
+                failed.add(metric.name)
+                self._judged.skipped.setdefault(metric.name, error)
+                self._note(model, "failed", 1, f"{metric.name} left out: {error.in_a_line()}")
+        metrics = [metric for metric in metrics if metric.name not in failed]
         self._leave_out(model, pooled)
         if self._posterior:
             self._posterior.add(model, case, metrics, rows)
@@ -215,6 +211,23 @@ class Judge:
         self._judged.models.append(model)
         if not may_compare(self._options.compare_with, len(self._judged.models)):
             self._pairs.stop()
+
+    def _values(
+        self, model: str, metric: Entry, case: Case, rows: npt.NDArray[np.int64], pooled: dict[str, str]
+    ) -> list[Number]:
+        """Return the values of a metric; `pooled` collects why there are none in an audit."""
+        estimate = metric(case_for(metric, case))
+        needs_answers = isinstance(estimate, Pooled) and depends_on_sets(metric)
+        if self._auditor is None or not (needs_answers or metric.name == MAP_MACRO):
+            return [*self._judge(model, metric, estimate, case, rows)]
+        if metric.name != MAP_MACRO:
+            pooled[metric.name] = NO_SUMS
+        elif number := self._auditor.average_precision(self._dataset, model, case, rows):
+            self._judged.intervals[MAP_MACRO] = "audit"
+            return [number]
+        else:
+            pooled[metric.name] = NOT_WHOLE
+        return []
 
     def resample(self) -> None:
         """Compute the intervals of the models added since the last call, which then form a batch."""
@@ -389,13 +402,15 @@ class Judge:
     def _check_complete(self) -> None:
         """Raise an error if no model has a requested metric; leave out defaults that count no image.
 
-        Without original labels, the metrics that need them count none.
+        Without original labels, the metrics that need them count none. A metric of another package that fails
+        is only noted if there are values of others.
         """
         if self._requested is not None:
             found = {row.metric for row in self._judged.rows}
             for metric in self._requested:
-                if metric.name not in found:
-                    raise self._judged.skipped[metric.name]
+                error = None if metric.name in found else self._judged.skipped[metric.name]
+                if error is not None and not (found and isinstance(error, PlugInError)):
+                    raise error
         elif not self._sets.labelled.any():
             counted = {row.metric for row in self._judged.rows if row.n}
             self._judged.rows = [row for row in self._judged.rows if row.metric in counted]
@@ -439,23 +454,23 @@ class Judge:
         self, model: str, metric: Entry, estimate: Pooled, rows: npt.NDArray[np.int64]
     ) -> Iterator[Number]:
         scale, own = scale_of(metric, "plain"), self._bootstrap.clusters_at(rows)
-        for name, mask in zip(self._slices.names, self._slices.masks, strict=True):
-            if self._auditor is not None and name in BY_SIZE:
-                continue  # people decide which images are inside
-            inside = mask[rows]
-            found = PooledValue.of(estimate, inside, self._options, scale, may_draw=name == ALL, clusters=own)
+        of = partial(PooledValue.of, estimate, options=self._options, scale=scale, clusters=own)
+        values = [  # all of them before one counts: a function of another package may fail on a slice
+            (name, int(np.count_nonzero(mask[rows])), of(inside=mask[rows], may_draw=name == ALL))
+            for name, mask in zip(self._slices.names, self._slices.masks, strict=True)
+            if self._auditor is None or name not in BY_SIZE  # people decide which images are inside
+        ]
+        for name, n, found in values:
             if name == ALL and len(found.changes):
-                self._sampler.add_changes(model, metric.name, found.changes, rows[estimate.scored & inside])
+                self._sampler.add_changes(model, metric.name, found.changes, rows[estimate.scored])
             for doubt in found.doubts if name == ALL else ():
                 self._doubts.setdefault(doubt, []).append(metric.name)
             if found.interval == "resampled":
                 self._judged.intervals[metric.name] = found.interval
             elif found.interval:
                 self._judged.intervals.setdefault(metric.name, found.interval)
-            skipped = int(np.count_nonzero(inside)) - found.n
-            yield Number(
-                self._dataset, model, metric.name, name, found.value, found.lo, found.hi, found.n, skipped
-            )
+            ends = found.value, found.lo, found.hi
+            yield Number(self._dataset, model, metric.name, name, *ends, found.n, n - found.n)
 
     def _note_doubts(self, model: str, n: int, notes: list[Note], sets: LabelSets | None = None) -> None:
         """Note why metrics have no interval, and the rare classes of `sets` if these are the reason."""

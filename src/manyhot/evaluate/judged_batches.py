@@ -29,7 +29,7 @@ from numpy import typing as npt
 from manyhot._version import __version__
 from manyhot.core.clusters import Clusters
 from manyhot.core.sets import LabelSets
-from manyhot.errors import InputError, MatchError, OrderError, OutputError, UsageError
+from manyhot.errors import InputError, MatchError, OrderError, OutputError, PlugInError, UsageError
 from manyhot.evaluate.class_thresholds import ClassThresholds
 from manyhot.evaluate.compared_pairs import JUDGED_ON
 from manyhot.evaluate.options import EvaluateOptions
@@ -49,7 +49,7 @@ _DAYS = 7
 
 Restored = TypeVar("Restored")
 
-_ERRORS = {kind.__name__: kind for kind in (InputError, MatchError, OrderError, UsageError)}
+_ERRORS = {kind.__name__: kind for kind in (InputError, MatchError, OrderError, PlugInError, UsageError)}
 
 
 @dataclass

@@ -146,13 +146,34 @@ def test_lists_of_different_lengths_are_judged_as_far_as_they_go():
         m: get("metric", m)(case).scored.tolist()
         for m in ("top1", "real1", "mla", "variable_topk", "recall@2")
     }
+    # The third list is empty: the model says that nothing is there, which is wrong.
     assert scored == {
-        "top1": [True, True, False, True],
-        "real1": [True, True, False, True],
-        "mla": [True, True, False, True],
-        "variable_topk": [True, False, False, True],
+        "top1": [True, True, True, True],
+        "real1": [True, True, True, True],
+        "mla": [True, True, True, True],
+        "variable_topk": [True, False, True, True],
         "recall@2": [True, False, False, True],
     }
+    right = {m: get("metric", m)(case).num.tolist() for m in ("top1", "real1", "mla", "variable_topk")}
+    first = [True, True, False, False]
+    assert right == {
+        "top1": [True, False, False, False],
+        "real1": first,
+        "mla": first,
+        "variable_topk": [1, 0, 0, 0],
+    }
+
+
+def test_an_empty_list_is_a_miss_but_not_of_a_class_that_nobody_asked_about():
+    labels = replace(LabelSets.from_lists([[0], [1], [1]], 9, label=[0, 1, 1]), asked_known=True)
+    case = Case(labels, np.array([[0], [2], [-1]]))
+    for name in ("real1_unasked", "mla_unasked", "variable_topk_unasked"):
+        estimate = get("metric", name)(case)
+        assert estimate.scored.tolist() == [False, True, True]
+        assert estimate.value() == pytest.approx(1 / 2)
+    # Without a top class, there is nothing that could be valid or asked about.
+    for name in ("valid_errors", "errors_asked"):
+        assert get("metric", name)(case).scored.tolist() == [False, True, False]
 
 
 def test_known_by_hand():

@@ -82,6 +82,27 @@ def test_each_class_equals_scikit_learn(splits):
     assert "thresholds: those of val/thresholds.csv" in list(found.lines())
 
 
+def test_thresholds_of_logits_are_refused_for_probabilities(splits):
+    chosen()  # on logits
+    table = pd.read_csv("net.csv", index_col="image_id")
+    Path("p").mkdir()
+    (1 / (1 + np.exp(-table))).to_csv("p/net.csv")
+    reading = Reading(scores="probability")
+    for apply in (evaluate, diagnose_classes):
+        with pytest.raises(MatchError, match="chosen on scores of another kind") as error:
+            apply("test.csv", ["p/net.csv"], thresholds="val", reading=reading)
+        assert error.value.details["got"] == "thresholds of logits, and scores that are probabilities"
+    # A table without the column applies to any scores, as do scores whose kind nobody declares.
+    pd.read_csv("val/thresholds.csv").drop(columns="scores").to_csv("own.csv", index=False)
+    options = {"metrics": ["f1_macro"], "resamples": 0}
+    evaluate("test.csv", ["p/net.csv"], thresholds="own.csv", reading=reading, **options)
+    by_kind, by_none = (
+        evaluate("test.csv", ["net.csv"], thresholds="val", reading=r, **options)
+        for r in (READING, Reading())
+    )
+    assert by_kind.value("f1_macro") == by_none.value("f1_macro")
+
+
 def test_the_report_says_that_thresholds_were_passed(splits, tmp_path):
     chosen()
     evaluate("test.csv", ["net.csv"], thresholds="val", reading=READING).write(tmp_path / "out")

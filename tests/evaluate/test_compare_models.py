@@ -146,13 +146,33 @@ def test_a_model_is_worse_if_its_whole_interval_is(models, names, margin, code, 
     assert (code == 7) == (found.loss[0] > margin)
 
 
-def test_without_an_interval_it_is_not_decided(models):
-    with pytest.raises(InputError) as error:
-        compared(models, "new", "old", fail_if_worse=1, resamples=0)
-    assert str(error.value).splitlines()[0] == (
-        "Whether old is worse than new cannot be decided: the difference of real1 has no interval."
+def test_without_an_interval_it_is_not_decided(models, tmp_path):
+    made = compared(models, "new", "old", fail_if_worse=1, resamples=0, summary=tmp_path / "pr.md")
+    assert (made.is_worse, made.exit_code, made.to_json()["is_worse"]) == (None, 3, None)
+    line = (
+        "Not decided: whether old loses more than 1.00 points of real1, because the difference has no "
+        "interval, as without resamples."
     )
-    assert error.value.details["do"] == "evaluate both models on the same images with `resamples` above 0"
+    assert list(made.lines())[-1] == line
+    assert f"\n\n{line}\n\n| metric | new | old |" in (tmp_path / "pr.md").read_text()
+
+
+def test_a_gate_that_cannot_decide_names_the_reason_and_shows_the_classes():
+    rng = np.random.default_rng(0)
+    hot = np.zeros((300, 2), int)
+    hot[:20, 0] = hot[50:55, 1] = 1
+    a, b = (np.clip(hot * gain + rng.uniform(0, 0.5, hot.shape), 0, 1) for gain in (0.6, 0.3))
+    options = {"metrics": ["f1_macro"], "classes": ["cat", "dog"]}
+    made = compare(
+        {"a": a, "b": b}, labels=hot, fail_if_worse=5, reading=Reading(scores="probability"), **options
+    )
+    assert made.exit_code == 3
+    (line,) = [line for line in made.lines() if line.startswith("Not decided: ")]
+    assert line == (
+        "Not decided: whether b loses more than 5.00 points of f1_macro, because the difference has no "
+        "interval: too few positives (2 of 2 classes have fewer than 30)."
+    )
+    assert any(line.startswith("cat") for line in made.lines())
 
 
 def test_a_verdict_needs_two_models(models):
@@ -248,7 +268,8 @@ def test_results_of_other_images_are_not_compared():
         list(made.lines())[-1]
         == "a and b were evaluated on different images (30 and 30) and are not compared."
     )
-    assert made.results.pairs.num_rows == 0
+    (row,) = made.results.pairs.to_pylist()  # a page, drawn without samples, sees there that none is defined
+    assert np.isnan([row["difference"], row["lo"], row["hi"], row["p"]]).all()
 
 
 @pytest.fixture(scope="module")
@@ -499,6 +520,43 @@ def test_the_page_says_on_which_classes_and_how_intervals_are_computed(tmp_path)
     made = page.one("section", id="made").text
     assert " of mAP (macro) and mAP (micro) are computed by the jackknife" in made
     assert "mAP (images) are percentiles of a bootstrap" in made
+
+
+def test_the_page_does_not_subtract_values_on_different_images(tmp_path):
+    # One list has one class per image, so that variable top-k skips its 40 images with two labels.
+    long = np.where(np.arange(100)[:, None] % 3 > 0, [0, 1], [1, 0])
+    sets = [[0]] * 60 + [[0, 1]] * 40
+    names = ["real1", "variable_topk"]
+    reading = Reading(n_classes=2)
+    compare({"short": long[:, :1], "long": long}, labels=sets, metrics=names, reading=reading).write(tmp_path)
+    page = parse(write_page(tmp_path, beside=False).read_text(encoding="utf-8"))
+    real1, topk = page.one("div", "verdict").one("tbody").all("tr")
+    assert [cell.text for cell in real1.all("td")][:3] == ["80.00 %", "80.00 %", "+0.00"]
+    assert [cell.text for cell in topk.all("td")] == ["66.67 %", "80.00 %", "–", "–", "–", "60 / 100"]
+
+
+def test_models_without_a_common_metric_name_the_way_out(tmp_path):
+    ids = [f"{i}.jpg" for i in range(40)]
+    labels = tmp_path / "l.csv"
+    pl.DataFrame({"image": ids, "labels": ["cat", "dog"] * 20}).write_csv(labels)
+    pl.DataFrame({"image": ids, "cat": [0.6, 0.1] * 20, "dog": [0.4, 0.9] * 20}).write_csv(
+        tmp_path / "dense.csv"
+    )
+    top = ["cat"] * 39 + ["dog"]
+    tags = [json.dumps({"image": i, "tags": [t], "scores": [0.9]}) for i, t in zip(ids, top, strict=True)]
+    (tmp_path / "tags.jsonl").write_text("\n".join(tags))
+    files = [tmp_path / "dense.csv", tmp_path / "tags.jsonl"]
+    with pytest.raises(InputError, match="There is nothing to compare") as error:
+        compare(*files, labels=labels).write(tmp_path / "out")
+    assert error.value.details["where"] is None
+    do = error.value.details["do"]
+    assert do.startswith(
+        "pass `metrics` that all models have, such as real1, which needs only the top class ("
+    )
+    assert "dense has map_" in do
+    assert "tags has real1" in do
+    found = compare(*files, labels=labels, metrics=["real1"])
+    assert differences(found.results, "l")[0].difference == pytest.approx(21 / 40 - 1)
 
 
 def test_predictions_and_results_of_predicting_are_named_by_the_caller():

@@ -3,6 +3,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import f1_score
 
 from manyhot import Evaluator, diagnose_errors, evaluate
 from manyhot.data.inputs import Reading
@@ -218,3 +219,18 @@ def test_errors_of_arrays_above_a_confidence():
     )
     assert found.table["image_id"].to_pylist() == ["0"]
     assert found.table["confidence"].to_pylist() == pytest.approx([1 / (1 + np.exp(-3.0))], abs=1e-6)
+
+
+def test_a_metric_that_does_not_fit_is_named_and_the_others_are_computed():
+    rng = np.random.default_rng(0)
+    hot = (rng.random((200, 4)) < 0.4).astype(int)
+    sigmoids = 1 / (1 + np.exp(1.5 - 3 * hot - rng.normal(size=hot.shape)))  # whose sums are not 1
+    options = {"resamples": 0, "reading": Reading(scores="probability")}
+    found = evaluate(hot, {"net": sigmoids}, metrics=["nll_mass", "f1_micro"], **options)
+    assert found.value("f1_micro") == pytest.approx(f1_score(hot, sigmoids >= 0.5, average="micro"))
+    assert set(found.results["metric"].to_pylist()) == {"f1_micro"}
+    assert any(
+        "nll_mass left out: The probabilities of an image do not add up to 1" in n for n in found.notes
+    )
+    with pytest.raises(InputError, match="do not add up to 1"):
+        evaluate(hot, {"net": sigmoids}, metrics=["nll_mass"], **options)

@@ -459,16 +459,23 @@ def test_without_original_labels_only_metrics_of_label_sets_are_computed():
 
 @pytest.mark.parametrize("metric", ["map_macro", "jaccard(threshold=0.5)"])
 def test_dense_metrics_cannot_be_computed_from_ranks(metric):
-    made = lambda: evaluate(small_labels(), [model(["0.jpg"])], metrics=["real1", metric])  # noqa: E731
+    made = lambda: evaluate(small_labels(), [model(["0.jpg"])], metrics=[metric])  # noqa: E731
     needs = "scores over all classes" if metric == "map_macro" else "probabilities or logits of all classes"
     assert message(made, InputError) == (
         f"{metric} cannot be computed: the predictions are ranks, without {needs}.\n  where:   m"
+    )
+    beside = evaluate(
+        small_labels(), [model(["0.jpg"])], metrics=["real1", metric]
+    )  # one of two is only noted
+    assert set(beside.results["metric"].to_pylist()) == {"real1"}
+    assert any(
+        f"{metric} skipped: the predictions are ranks, without {needs}" in note for note in beside.notes
     )
 
 
 def test_metrics_of_unknown_scores_are_refused():
     labels, models = scored_models()
-    made = lambda: evaluate(labels, [models["scores"]], metrics=["ece", "top1"], resamples=0)  # noqa: E731
+    made = lambda: evaluate(labels, [models["scores"]], metrics=["ece"], resamples=0)  # noqa: E731
     assert message(made, InputError) == (
         "ece cannot be computed: the predictions are scores of unknown kind, without the probability of the "
         "top class.\n"

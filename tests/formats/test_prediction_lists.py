@@ -9,7 +9,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from manyhot import read_labels, read_predictions
+from manyhot import evaluate, read_labels, read_predictions
 from manyhot.classes import family_of, from_keys
 from manyhot.data.table_inputs import tables_of_frames
 from manyhot.errors import InputError
@@ -134,6 +134,46 @@ def test_entries_that_cannot_be_read(tmp_path, entry, message):
     with pytest.raises(InputError, match=message) as error:
         read_predictions(path)
     assert "line 2" in str(error.value)
+
+
+NOTHING = {
+    "lists.jsonl": '{"image":"a","tags":["cat"],"scores":[0.9]}\n{"image":"b","tags":[],"scores":[]}',
+    "null.jsonl": '{"image":"a","tags":["cat"],"scores":[0.9]}\n{"image":"b","tags":null,"scores":null}',
+    "one.jsonl": '{"image":"a","label":"cat","score":0.9}\n{"image":"b","label":null,"score":null}',
+    "nested.jsonl": '{"image":"a","preds":[{"label":"cat","score":0.9}]}\n{"image":"b","preds":[]}',
+    "objects.json": '{"a": {"cat": 0.9}, "b": {}}',
+    "rows.csv": "image,class,score\na,cat,0.9\nb,,\n",
+    "ranks.csv": "image,class,rank\na,cat,1\nb,,\n",
+}
+
+
+@pytest.mark.parametrize("name", [*NOTHING, "lists.parquet", "null.parquet", "structs.parquet"])
+def test_an_image_without_classes_is_answered_with_nothing(tmp_path, name):
+    path, nothing = tmp_path / name, None if name.startswith("null") else []
+    if name in NOTHING:
+        path.write_text(NOTHING[name])
+    elif name == "structs.parquet":
+        cat = [{"label": "cat", "score": 0.9}]
+        pl.DataFrame({"image": ["a", "b"], "predictions": [cat, []]}).write_parquet(path)
+    else:
+        columns = {"image": ["a", "b"], "tags": [["cat"], nothing], "scores": [[0.9], nothing]}
+        pl.DataFrame(columns).write_parquet(path)
+    found = read_predictions(path)
+    assert found.image_id.to_pylist() == ["a", "b"]
+    assert found.classes.tolist() == [[0], [-1]]
+    # Image c has no row, and thus no prediction: 1 of 2 answers is right, and not 1 of 1 or 1 of 3.
+    labels = tmp_path / "labels.csv"
+    labels.write_text("image,labels\na,cat\nb,cat\nc,cat\n")
+    made = evaluate(labels, path, metrics=["real1"], resamples=0)
+    assert made.value("real1") == 1 / 2
+    assert any("lists no class for 1 of 2 images" in note for note in made.notes)
+
+
+def test_a_score_without_a_class_is_refused(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("image,class,score\na,cat,0.9\nb,,0.5\n")
+    with pytest.raises(InputError, match="A row has no class"):
+        read_predictions(path)
 
 
 def test_label_sets_and_votes_are_no_predictions(tmp_path):

@@ -211,7 +211,7 @@ def valid_errors(case: Case) -> Estimate:
     Images without an original label, or with an empty label set, are skipped.
     """
     labels = case.labels
-    wrong = case.reaching(1, labels.labelled & labels.scored) & ~case.to_depth(1).is_label[:, 0]
+    wrong = _errors(case) & labels.scored
     return mean_over(case.to_depth(1).hit[:, 0], wrong)
 
 
@@ -326,7 +326,8 @@ def _unasked_in_variable_top(case: Case) -> Ratio:
     hits, scored = case.once(_hits_in_variable_top)
     listed = case.to_depth(_largest(case))
     misses = np.where(scored, case.labels.size - hits, 0).astype(np.float64)
-    unasked = _count((listed.state == NOT_ASKED) & case.labels.within_depth(listed.top.shape[1])[0])
+    k = listed.top.shape[1]
+    unasked = _count(_not_asked(listed, k) & case.labels.within_depth(k)[0])
     return Ratio(np.where(scored, unasked, 0).astype(np.float64), misses, scored & (misses > 0))
 
 
@@ -343,7 +344,8 @@ def size_group(size: Ints) -> Positions:
 
 
 def _errors(case: Case) -> Bools:
-    return case.reaching(1, case.labels.labelled) & ~case.to_depth(1).is_label[:, 0]
+    """Return the images whose top class is not the original label; without a top class, nothing is judged."""
+    return case.labels.labelled & (case.top[:, 0] >= 0) & ~case.to_depth(1).is_label[:, 0]
 
 
 def _label_in_top(case: Case, k: int) -> Estimate:
@@ -374,7 +376,7 @@ def _hits_in_variable_top(case: Case) -> tuple[Ints, Bools]:
     k = case.top.shape[1]
     scored = case.labels.within_depth(k)[1]
     if case.length is not None:
-        scored = scored & (case.labels.size <= case.length)
+        scored = scored & (case.labels.size <= np.maximum(case.length, 1))  # an empty list is wrong
     listed = case.to_depth(_largest(case))
     return _count(listed.hit & case.labels.within_depth(listed.top.shape[1])[0]), scored
 
@@ -393,7 +395,13 @@ def _largest(case: Case) -> int:
 def _unasked(case: Case, miss: Bools, k: int) -> Estimate:
     if not case.labels.asked_known:
         return undefined(len(case.labels))
-    return mean_over(np.logical_or.reduce(case.to_depth(k).state[:, :k] == NOT_ASKED, axis=1), miss)
+    return mean_over(np.logical_or.reduce(_not_asked(case.to_depth(k), k), axis=1), miss)
+
+
+def _not_asked(case: Case, k: int) -> Bools:
+    """Return whether each of the top k classes is one that nobody asked about, shape (n, k)."""
+    unasked: Bools = case.state[:, :k] == NOT_ASKED
+    return unasked if case.length is None else unasked & (case.top[:, :k] >= 0)
 
 
 @dataclass(frozen=True)

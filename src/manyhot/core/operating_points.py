@@ -247,7 +247,7 @@ def _by_top(points: OperatingPoints, case: Case, answered: AnsweredCells) -> Ope
     top, n_classes = case.top[:, 0], case.labels.n_classes
     hit = answered[top[answered.image] == answered.classes]
     points.n_right[:] = np.bincount(hit.classes[hit.yes], minlength=n_classes)
-    predicted = hit.classes if points.masked else top[case.labels.usable]
+    predicted = hit.classes if points.masked else top[case.labels.usable & (top >= 0)]
     points.n_predicted[:] = np.bincount(predicted, minlength=n_classes)
     return replace(points, top=top)
 

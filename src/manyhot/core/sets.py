@@ -218,10 +218,13 @@ class Case:
         return None if filled.all() else read_only(np.count_nonzero(filled, axis=1))
 
     def reaching(self, k: int, scored: Bools) -> Bools:
-        """Return the scored images with at least k predicted classes; `scored` itself if all have them."""
+        """Return the scored images with at least k predicted classes; `scored` itself if all have them.
+
+        An image for which the model lists no class has an answer, *nothing*: it counts with k = 1, as wrong.
+        """
         if self.top.shape[1] < k:
             return np.zeros(len(scored), bool)
-        return scored if self.length is None else scored & (self.length >= k)
+        return scored if self.length is None else scored & (np.maximum(self.length, 1) >= k)
 
     @cached_property
     def is_label(self) -> Bools:

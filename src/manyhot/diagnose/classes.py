@@ -20,7 +20,7 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError, UsageError
-from manyhot.evaluate.class_thresholds import THRESHOLDS_FILE, ClassThresholds, ThresholdsLike
+from manyhot.evaluate.class_thresholds import ON_A_SCALE, THRESHOLDS_FILE, ClassThresholds, ThresholdsLike
 from manyhot.evaluate.clusters import ClustersLike, cluster_notes, clusters_of
 from manyhot.evaluate.label_notes import answer_notes
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings, terminal_lines
@@ -105,6 +105,9 @@ class ClassResults(DiagnosisResult):
         chosen = self.class_results.filter(pc.not_equal(goals, "top"))
         chosen = chosen.select(["dataset", "model", "class_id", "key", "threshold"])
         chosen = chosen.rename_columns(["dataset", "model", "class_id", "class", "threshold"])
+        kinds = json.loads(self.metadata.get("score_kinds", "{}"))
+        scores = pa.array([kinds.get(model) for model in chosen["model"].to_pylist()], pa.string())
+        chosen = chosen.append_column("scores", scores)  # thresholds of probabilities are none of logits
         return [*super().write(out, run=run), write_csv(chosen, Path(out) / THRESHOLDS_FILE)]
 
     def _about(self) -> dict[str, str]:
@@ -198,9 +201,10 @@ def diagnose_classes(
         )
     settings = PointSettings(goal, at, folds, seed, masked)
     parts, notes, inputs, skipped = list[dict[str, pa.Table]](), list[str](), dict[str, str](), list[str]()
+    kinds = dict[str, str]()
     for source in open_inputs(labels, predictions, reading=reading, run=run):
         cases = partial(model_cases, trust_order=reading.trust_order, thresholds=chosen, run=run)
-        parts += _judged(source, settings, curves, clusters, cases, skipped, notes)
+        parts += _judged(source, settings, curves, clusters, cases, skipped, notes, kinds)
         notes += source.misfits.notes(source.name)
         inputs |= source.inputs
     if not parts:
@@ -223,6 +227,7 @@ def diagnose_classes(
         inputs |= chosen.inputs
         applied = {row["model"]: None for row in made["class_results"].to_pylist()}
         notes += [f"{model}: {chosen.note(model, _AT_THRESHOLDS)}" for model in applied]
+    metadata |= {"score_kinds": json.dumps(kinds)} if kinds else {}
     return ClassResults(**made, notes=tuple(dict.fromkeys(notes)), metadata=metadata, inputs=inputs)
 
 
@@ -240,8 +245,12 @@ def _judged(
     cases: Callable[[Source], Iterable[ModelCase]],
     skipped: list[str],
     notes: list[str],
+    kinds: dict[str, str],
 ) -> list[dict[str, pa.Table]]:
-    """Return the tables of a data set; add models that are left out to `skipped`, and to `notes`."""
+    """Return the tables of a data set; add models that are left out to `skipped`, and to `notes`.
+
+    The kinds of the models' scores are added to `kinds`, as far as thresholds can be compared with them.
+    """
     # Folds are drawn by position: in the order of ids, they do not depend on the order of the rows.
     labels = in_order_of_ids(labels_of(source))
     of_images = clusters_of(clusters, labels, source.images)
@@ -261,6 +270,7 @@ def _judged(
             skipped.append(model.model)
         else:
             seen[model.rows] = True
+            kinds |= {model.model: model.case.kind} if model.case.kind in ON_A_SCALE else {}
     about = [*cluster_notes(clusters, source.name, labels, images, seen)]
     if not settings.masked and source.published is None and found.parts:
         judged = replace(labels, table=labels.table.filter(pa.array(seen)))

@@ -275,7 +275,11 @@ class _Sorter:
                 f"{predictions.model}: the confidence is the sigmoid of the top logit; if the network was "
                 "trained with a softmax, pass `links`"
             )
-        judged = self._judged[alignment.left] & (case.top[:, 0] >= 0)
+        judged, has_top = self._judged[alignment.left], case.top[:, 0] >= 0
+        if n_without := int(np.count_nonzero(judged & ~has_top)):
+            text = f"{n_without:,} images, for which it lists no class, have no predicted class to sort by"
+            self._notes.append(f"{predictions.model}: {text}")
+        judged = judged & has_top
         wrong = judged & ~(case.is_label if self.settings.event == "label" else case.hit)[:, 0]
         if self._confusions is not None:
             self._confusions.add(case)

@@ -26,6 +26,9 @@ ThresholdsLike = Annotated[Any, Shown("FILE")]
 
 THRESHOLDS_FILE = "thresholds.csv"
 
+ON_A_SCALE = {"logit": "logits", "probability": "probabilities", "cosine": "cosines"}
+"""Kinds of scores that can be compared with thresholds only of the same kind, and their plural."""
+
 _SHOWN = 5
 """Names in a message."""
 
@@ -43,11 +46,14 @@ class ClassThresholds:
         Their file, or the parameter.
     inputs : Mapping of str to str
         The sha256 of the file, by its name.
+    kinds : Mapping of str to str
+        The kind of the scores on which the thresholds of a model were chosen, as far as it is known.
     """
 
     by_model: Mapping[str, Mapping[str, float]]
     name: str
     inputs: Mapping[str, str] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, thresholds: ThresholdsLike) -> Self:
@@ -72,14 +78,26 @@ class ClassThresholds:
         path = Path(thresholds)
         return cls(*_read(path / THRESHOLDS_FILE if path.is_dir() else path))
 
-    def of(self, model: str, classes: ClassList | None, n_classes: int) -> Floats:
+    def of(self, model: str, classes: ClassList | None, n_classes: int, kind: str = "") -> Floats:
         """Return the threshold of each class of a list for a model, shape (C,); NaN if it is never predicted.
+
+        `kind` is the kind of the model's scores.
 
         Raises
         ------
         MatchError
-            If there are no thresholds for the model, if a class has none, or if a class is not in the list.
+            If there are no thresholds for the model, if a class has none or is not in the list, or if the
+            thresholds were chosen on scores of another kind.
         """
+        own = self.kinds.get(self.model_for(model), "")
+        if own in ON_A_SCALE and kind in ON_A_SCALE and own != kind:
+            raise MatchError(
+                f"The thresholds for {model} were chosen on scores of another kind.",
+                where=self.name,
+                got=f"thresholds of {ON_A_SCALE[own]}, and scores that are {ON_A_SCALE[kind]}",
+                allowed=f"scores that are {ON_A_SCALE[own]}",
+                do="choose thresholds on scores of this kind, or declare another kind with `scores`",
+            )
         lookup = (lambda name: _place(name, n_classes)) if classes is None else classes.find
         found, unknown = dict[int, float](), list[str]()
         for name, value in self.by_model[self.model_for(model)].items():
@@ -147,7 +165,9 @@ class ClassThresholds:
         )
 
 
-def _read(path: Path) -> tuple[Mapping[str, Mapping[str, float]], str, Mapping[str, str]]:
+def _read(
+    path: Path,
+) -> tuple[Mapping[str, Mapping[str, float]], str, Mapping[str, str], Mapping[str, str]]:
     from manyhot.formats.table_files import read_frame  # brings polars
 
     if not path.is_file():
@@ -159,7 +179,7 @@ def _read(path: Path) -> tuple[Mapping[str, Mapping[str, float]], str, Mapping[s
             "The table has no thresholds of classes.",
             where=path,
             got=", ".join(frame.columns),
-            allowed="the columns class and threshold, and optionally model",
+            allowed="the columns class and threshold, and optionally model and scores",
         )
     by_model: dict[str, dict[str, float]] = {}
     models = frame["model"].to_list() if "model" in frame.columns else [""] * len(frame)
@@ -170,7 +190,9 @@ def _read(path: Path) -> tuple[Mapping[str, Mapping[str, float]], str, Mapping[s
         if name in of_model:
             raise _repeated(str(path), name, model)
         of_model[name] = _number(value, str(path))
-    return by_model, str(path), {path.name: sha256(path)}
+    kinds = frame["scores"].to_list() if "scores" in frame.columns else [""] * len(frame)
+    of_models = {model or "": kind or "" for model, kind in zip(models, kinds, strict=True)}
+    return by_model, str(path), {path.name: sha256(path)}, of_models
 
 
 def _repeated(where: str, name: str, model: str | None) -> InputError:

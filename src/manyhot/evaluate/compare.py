@@ -107,8 +107,9 @@ def compare(
         n_labels, class=KEY, or a column of the images table.
     fail_if_worse
         Exit with code 7 if the second of two models is worse than the first by more than this margin, that
-        is, if the whole 95 % interval of its loss is above the margin. The margin is in points if the
-        deciding metric is a share, and otherwise in the unit of this metric.
+        is, if the whole 95 % interval of its loss is above the margin, and with code 3 if the loss has no
+        interval. The margin is in points if the deciding metric is a share, and otherwise in the unit of this
+        metric.
     summary
         File to write with the comparison of the models as Markdown, for a pull request.
     without
@@ -212,8 +213,9 @@ def compare(
         if error_consistency:
             found = replace(found, consistency=_consistency(shared, found, options))
     if fail_if_worse is not None:
-        worse = [is_worse(difference, fail_if_worse) for difference in check_two(found.results)]
-        found = replace(found, margin=fail_if_worse, is_worse=any(worse))
+        worse = [is_worse(pair, fail_if_worse) for pair in check_two(found.results)]
+        undecided = None in worse and True not in worse
+        found = replace(found, margin=fail_if_worse, is_worse=None if undecided else any(worse))
     return found if summary is None else _with_summary(found, Path(summary))
 
 

@@ -17,7 +17,7 @@ from pyarrow import compute as pc
 
 from manyhot import tables
 from manyhot.data.benchmarks import ResultsLike, flattened, open_thresholds, read_source
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.evaluate.class_differences import class_lines
 from manyhot.evaluate.compared_pairs import DISJOINT, DRAWN_IMAGES, JUDGED_ON, KEY
 from manyhot.evaluate.drops import Comparer
@@ -112,8 +112,9 @@ class Comparison(Result):
         Files and folders that were read; `write` does not overwrite them.
     margin : float, optional
         The margin of `fail_if_worse`, if it was passed.
-    is_worse : bool
-        Whether the second of two models is worse than the first by more than `margin`.
+    is_worse : bool, optional
+        Whether the second of two models is worse than the first by more than `margin`; None if this cannot be
+        decided, because the difference has no interval.
     classes : pyarrow.Table, optional
         The table ``class_differences``, for two models with scores over all classes.
     consistency : ConsistencyTables, optional
@@ -136,7 +137,7 @@ class Comparison(Result):
     described: Mapping[str, pa.Table] = field(default_factory=dict)
     sources: tuple[Path, ...] = ()
     margin: float | None = None
-    is_worse: bool = False
+    is_worse: bool | None = False
     classes: pa.Table | None = None
     consistency: ConsistencyTables | None = None
     equal: EqualAccuracy | None = None
@@ -193,8 +194,8 @@ class Comparison(Result):
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]
-        """7 if the second model is worse by more than the margin, else 0."""
-        return WORSE if self.is_worse else 0
+        """7 if the second model is worse by more than the margin, 3 if this is not decided, else 0."""
+        return InputError.exit_code if self.is_worse is None else WORSE if self.is_worse else 0
 
     @property
     def _is_pair(self) -> bool:
@@ -204,7 +205,8 @@ class Comparison(Result):
     def lines(self) -> Iterator[str]:
         """Yield the comparison of models, then the mean drops, the slopes and the rankings."""
         margin = self.margin
-        verdicts = [] if margin is None else [verdict_line(d, margin) for d in check_two(self.results)]
+        pairs = [] if margin is None else check_two(self.results)
+        verdicts = [verdict_line(pair, margin, self.notes) for pair in pairs if margin is not None]
         by_class = [] if self.classes is None else class_lines(self.classes)
         consistent = [] if self.consistency is None else ["", *self.consistency.lines()]
         equal = [] if self.equal is None else list(self.equal.lines())
@@ -219,6 +221,16 @@ class Comparison(Result):
         orders, tried = order_lines(self.ranks.to_pylist()), sensitivity_lines(self.sensitivity.to_pylist())
         yield from spaced(answered, equal, drops, fits, orders, tried)
         yield "To draw figures from these tables: manyhot report FOLDER"
+
+    def _without_common_metric(self) -> str | None:
+        """Return what to do if models of a data set have no metric in common; None if there is only one."""
+        if len(self.results.table["model"].unique()) < 2:
+            return None
+        metrics: dict[str, list[str]] = {}
+        for row in self.results.table.group_by(["model", "metric"]).aggregate([]).to_pylist():
+            metrics.setdefault(row["model"], []).append(row["metric"])
+        each = "; ".join(f"{model} has {first_names(names, 3)}" for model, names in metrics.items())
+        return f"pass `metrics` that all models have, such as real1, which needs only the top class ({each})"
 
     def to_json(self) -> dict[str, Any]:
         """Return the rows of the tables. For drops, only the means over models are returned."""
@@ -247,9 +259,10 @@ class Comparison(Result):
         if not self.drops.num_rows and all(len(m) < 2 for m in self.results.values_at.values()):
             raise InputError(
                 "There is nothing to compare.",
-                where=self.results.name,
+                where=self.results.name or None,
                 got=f"data sets {', '.join(self.results.datasets)}",
                 allowed="two models on one data set, or two data sets with an accuracy and a model in common",
+                do=self._without_common_metric(),
             )
         written = write_numbers(
             self.results,

@@ -152,7 +152,9 @@ class Judge:
             sets = audit.models.without(predictions.model).take(alignment.left)
         case = case_of(sets, predictions, alignment, depth)
         if self._thresholds is not None:
-            thresholds = self._thresholds.of(predictions.model, self._classes, sets.n_classes)
+            thresholds = self._thresholds.of(
+                predictions.model, self._classes, sets.n_classes, predictions.score_kind
+            )
             case = replace(case, thresholds=thresholds)
         if not self._options.trust_order:
             check_order(case, predictions, alignment)
@@ -189,7 +191,9 @@ class Judge:
         for metric in metrics:
             try:
                 self._judged.rows += self._values(model, metric, case, rows, pooled)
-            except PlugInError as error:
+            except InputError as error:
+                if self._requested is None and not isinstance(error, PlugInError):
+                    raise  # something is wrong with the data, and not with the choice of metrics
                 failed.add(metric.name)
                 self._judged.skipped.setdefault(metric.name, error)
                 self._note(model, "failed", 1, f"{metric.name} left out: {error.in_a_line()}")
@@ -400,15 +404,12 @@ class Judge:
     def _check_complete(self) -> None:
         """Raise an error if no model has a requested metric; leave out defaults that count no image.
 
-        Without original labels, the metrics that need them count none. A metric of another package that fails
-        is only noted if there are values of others.
+        Without original labels, the metrics that need them count none. If there are values of other requested
+        metrics, one that does not fit is only noted.
         """
         if self._requested is not None:
-            found = {row.metric for row in self._judged.rows}
-            for metric in self._requested:
-                error = None if metric.name in found else self._judged.skipped[metric.name]
-                if error is not None and not (found and isinstance(error, PlugInError)):
-                    raise error
+            if self._requested and not self._judged.rows:
+                raise self._judged.skipped[self._requested[0].name]
         elif not self._sets.labelled.any():
             counted = {row.metric for row in self._judged.rows if row.n}
             self._judged.rows = [row for row in self._judged.rows if row.metric in counted]

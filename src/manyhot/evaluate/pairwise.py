@@ -7,6 +7,7 @@ models share, so that it is narrower than the intervals of the two values sugges
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +17,7 @@ from pyarrow import compute as pc
 
 from manyhot.console import table_lines
 from manyhot.core.model_pairs import holm
-from manyhot.errors import InputError, UsageError, first_names
+from manyhot.errors import UsageError, first_names
 from manyhot.evaluate.compared_pairs import ComparedPairs
 from manyhot.evaluate.ranks import image_groups, leading_metric, shown_metrics
 from manyhot.evaluate.slices import ALL
@@ -267,10 +268,18 @@ def _has_better(pairs: Sequence[Difference]) -> bool:
     return any(sign * (d.values[1].value - d.values[0].value) > 0 for d in pairs)
 
 
-def verdict_line(pair: Difference, margin: float) -> str:
-    """Return one sentence that says whether a model is worse than the reference by more than a margin."""
-    loss = _loss(pair)
-    size, span = _number(pair.metric, margin), f"95 % interval {_span(pair.metric, *loss)}"
+def verdict_line(pair: Difference, margin: float, notes: Sequence[str] = ()) -> str:
+    """Return one sentence that says whether a model is worse than the reference by more than a margin.
+
+    Without an interval, it says why this is not decided; `notes` are those of the comparison.
+    """
+    size, loss = _number(pair.metric, margin), pair.loss
+    if loss is None:
+        why = _why_no_interval(pair, notes)
+        return (
+            f"Not decided: whether {pair.model} loses more than {size} of {pair.metric.name}, because {why}."
+        )
+    span = f"95 % interval {_span(pair.metric, *loss)}"
     if loss[0] > margin:
         return f"Failed: {pair.model} loses more than {size} of {pair.metric.name} ({span})."
     if loss[1] <= margin:
@@ -278,31 +287,24 @@ def verdict_line(pair: Difference, margin: float) -> str:
     return f"Passed: a loss of more than {size} of {pair.metric.name} is possible but not shown ({span})."
 
 
-def is_worse(pair: Difference, margin: float) -> bool:
-    """Return whether the whole interval of the model's loss is above a margin.
+def _why_no_interval(pair: Difference, notes: Sequence[str]) -> str:
+    if not pair.same_images:
+        return "the models were evaluated on different images"
+    name = re.escape(pair.metric.name)
+    found = (re.search(rf"no interval of (?:[^:]*, )?{name}(?:, [^:]*)?(: [^;]*)", note) for note in notes)
+    reason = next((match[1] for match in found if match), ", as without resamples")
+    return f"the difference has no interval{reason}"
+
+
+def is_worse(pair: Difference, margin: float) -> bool | None:
+    """Return whether the whole interval of the model's loss is above a margin; None without an interval.
 
     Parameters
     ----------
     margin : float
         The margin in points or, for a metric that is not a share, in the metric's unit.
-
-    Raises
-    ------
-    InputError
-        If the difference has no interval.
     """
-    return _loss(pair)[0] > margin
-
-
-def _loss(pair: Difference) -> tuple[float, float]:
-    if pair.loss is None:
-        raise InputError(
-            f"Whether {pair.model} is worse than {pair.reference} cannot be decided: the difference of "
-            f"{pair.metric.name} has no interval.",
-            got=answer(pair),
-            do="evaluate both models on the same images with `resamples` above 0",
-        )
-    return pair.loss
+    return None if pair.loss is None else pair.loss[0] > margin
 
 
 def check_two(results: Results) -> list[Difference]:

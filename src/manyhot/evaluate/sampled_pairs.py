@@ -336,9 +336,10 @@ class SampledPairs:
             models = [m for m in judged if self._is_compared(metric, m)]
             if compared.reference and compared.reference not in models:
                 continue
-            # Where all models count other images, such as their own errors, no two can be compared.
+            # Where all models count other images, such as their own errors, no two can be compared. Of two
+            # models, the row with an undefined difference says so to a page, which is drawn without samples.
             group = self.counted.groups(metric, models)
-            if len(np.unique(group)) == len(models):
+            if len(np.unique(group)) == len(models) != 2:
                 continue
             reference = compared.index_in(models)
             point = np.array([values[m, metric, ALL] for m in models])

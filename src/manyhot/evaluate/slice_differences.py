@@ -151,7 +151,7 @@ def markdown(results: Results, margin: float | None, notes: Sequence[str] = ()) 
             continue
         leading = leading_of(found)
         lines += [f"### {_escaped(dataset)}: {_escaped(answer(leading))}", ""]
-        lines += [_escaped(verdict_line(leading, margin)), ""] if margin is not None else []
+        lines += [_escaped(verdict_line(leading, margin, notes)), ""] if margin is not None else []
         minus = f"difference ({leading.model} − {leading.reference})"
         head = ("metric", leading.reference, leading.model, minus, "95 %", "p", "n")
         lines += [_row(head), _RULE]

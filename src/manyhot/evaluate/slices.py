@@ -439,7 +439,7 @@ def model_cases(
         found = _beside(labels, sets, predictions, depth, None if trust_order else source.misfits)
         if thresholds is None:
             return found
-        of_classes = thresholds.of(predictions.model, classes, sets.n_classes)
+        of_classes = thresholds.of(predictions.model, classes, sets.n_classes, predictions.score_kind)
         return replace(found, case=replace(found.case, thresholds=of_classes))
 
     models = fitting_models(source.models(), beside, source.misfits)

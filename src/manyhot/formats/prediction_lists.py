@@ -187,7 +187,9 @@ def read_prediction_lists(
     In JSON and Parquet, the classes and scores of an image are two lists, a list of objects with a class and
     a score, an object of scores by class, or a list of the scores of all classes. In JSON, the images may be
     the keys of an object or, if each entry is only a list of objects, those of `rows`. If all classes of each
-    image have scores, the scores are dense. The model is named after the file.
+    image have scores, the scores are dense. The model is named after the file. An image with an empty list,
+    null or an empty cell is one for which the model predicts nothing; an image without a row has no
+    prediction.
     """
     if path.suffix.lower() in (".json", ".jsonl"):
         found, kind = _of_json(path, rows)
@@ -198,11 +200,21 @@ def read_prediction_lists(
     kind = (scores or kind) if kind == "score" else kind
     if "class_id" not in found.columns:
         return _dense(found, path, classes, kind)
-    if found["class_id"].null_count():
-        raise InputError("A row has no class.", where=path, allowed=_NEEDS)
+    images, found = found.select("image_id").unique(maintain_order=True), _listed_classes(found, path)
     found = found.with_columns(class_id=keys_of_numbers(found["class_id"], classes, path))
-    predictions = predictions_of_frame(predictions_long(found, path), path, classes, kind)
+    lists = images.join(predictions_long(found, path), on="image_id", how="left", maintain_order="left")
+    lists = lists.with_columns(pl.exclude("image_id").fill_null([]))
+    predictions = predictions_of_frame(lists, path, classes, kind)
     return predictions if predictions.assumed else in_full(predictions)
+
+
+def _listed_classes(found: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Return the rows with a class; a row with neither class nor score lists nothing for its image."""
+    value = pl.col("scores" if "scores" in found.columns else "rank")
+    unnamed = pl.col("class_id").is_null()
+    if found.select((unnamed & value.is_not_null()).any()).item() or found["class_id"].is_null().all():
+        raise InputError("A row has no class.", where=path, allowed=_NEEDS)
+    return found.filter(~unnamed)
 
 
 def in_full(predictions: Predictions) -> Predictions:
@@ -280,7 +292,7 @@ def _unnested(
                 got=", ".join(map(cut_for_message, fields)),
                 allowed="a class, in a field such as 'label', and a score",
             )
-        rows = named.explode("scores", empty_as_null=False).select(
+        rows = named.explode("scores", empty_as_null=True).select(
             "image_id",
             pl.col("scores").struct.field(own).alias("class_id"),
             pl.col("scores").struct.field(score).alias("scores"),
@@ -289,10 +301,10 @@ def _unnested(
     if label is None or not isinstance(frame.schema[label], pl.List):
         return named.select("image_id", "scores"), kind
     lists = named.rename({label: "class_id"})
-    if not (lists["class_id"].list.len() == lists["scores"].list.len()).all():
+    if not lists["class_id"].list.len().eq_missing(lists["scores"].list.len()).all():
         raise _lengths(path)
     return lists.select("image_id", "class_id", "scores").explode(
-        "class_id", "scores", empty_as_null=False
+        "class_id", "scores", empty_as_null=True
     ), kind
 
 
@@ -311,10 +323,11 @@ def _of_json(path: Path, rows: Images | None) -> tuple[pl.DataFrame, str]:
             ids.append(image)
             dense.append([_number(value, where) for value in found])
             continue
-        for name, value in _pairs(entry, found, where):
+        pairs = [(_class(name, where), _number(value, where)) for name, value in _pairs(entry, found, where)]
+        for name, value in pairs or [(None, None)]:  # the model predicts nothing for the image
             ids.append(image)
-            names.append(_class(name, where))
-            values.append(_number(value, where))
+            names.append(name)
+            values.append(value)
     kind = kinds.pop() if len(kinds) == 1 else "score"
     if dense and names:
         raise InputError("Some entries name the classes of their scores, but others do not.", where=path)
@@ -322,7 +335,8 @@ def _of_json(path: Path, rows: Images | None) -> tuple[pl.DataFrame, str]:
         return pl.DataFrame({"image_id": ids, "scores": dense}), kind
     # Numbers are ids or keys, as in a table; with texts among them, all are names.
     texts = any(isinstance(name, str) for name in names)
-    column = pl.Series([str(n) for n in names] if texts else names, dtype=pl.String if texts else pl.Int64)
+    keys = [n if n is None else str(n) for n in names] if texts else names
+    column = pl.Series(keys, dtype=pl.String if texts else pl.Int64)
     return pl.DataFrame({"image_id": ids, "class_id": column, "scores": values}), kind
 
 
@@ -386,7 +400,10 @@ def _image_and_scores(entry: Mapping[str, Any], where: str) -> tuple[str, str]:
 
 
 def _pairs(entry: Mapping[str, Any], scores: Any, where: str) -> Iterator[tuple[Any, Any]]:
-    """Yield the classes of an entry with their scores."""
+    """Yield the classes of an entry with their scores; none if they are null or empty."""
+    label = first_column(entry, _CLASS_COLUMNS)
+    if scores in (None, []) and (label is None or entry[label] in (None, "", [])):
+        return
     if isinstance(scores, dict):
         yield from scores.items()
         return
@@ -402,7 +419,6 @@ def _pairs(entry: Mapping[str, Any], scores: Any, where: str) -> Iterator[tuple[
                 )
             yield one[name], one[score]
         return
-    label = first_column(entry, _CLASS_COLUMNS)
     names = None if label is None else entry[label]
     if not isinstance(names, list) and not isinstance(scores, list):
         names, scores = [names], [scores]

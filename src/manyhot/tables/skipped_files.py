@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from manyhot.errors import InputError, MatchError
@@ -90,6 +91,8 @@ class SkippedFiles:
         """
         last: tuple[pa.Array, Renamed] | None = None
         for model in models:
+            note = _note_on_nothing(model)
+            self.remarks += [note] * (bool(note) and note not in self.remarks)
             if last is None or not last[0].equals(model.image_id):
                 try:
                     if match == AUTO:
@@ -129,6 +132,17 @@ class SkippedFiles:
         """Return the remarks since the last call."""
         remarks, self.remarks = self.remarks, []
         return remarks
+
+
+def _note_on_nothing(model: Predictions) -> str:
+    """Return how many images a model lists no class for; empty if there are none."""
+    n = 0 if model.classes is None else int(np.count_nonzero(model.classes[:, 0] < 0))
+    if not n:
+        return ""
+    return (
+        f"{model.model} lists no class for {n:,} of {len(model):,} images; an empty list is an answer, "
+        "which metrics of the top class count as wrong"
+    )
 
 
 def _check_named(model: Predictions, ids: pa.Array, name: str) -> None:

@@ -53,13 +53,18 @@ def _difference_figure(dataset: str, verdict: ClassVerdict) -> Figure:
     name, (reference, model) = f"class-differences-{slug(dataset)}", verdict.names
     tested = sorted(verdict.tested, key=lambda r: -abs(r["difference"]))[:DRAWN_DIFFERENCES]
     minus = f"{model} − {reference}"
+    untested = verdict.untested[: DRAWN_DIFFERENCES - len(tested)]  # those on the most images first
     ends = [100 * r[f"difference{end}"] for r in tested for end in ("", "_lo", "_hi")]
+    ends += [100 * r["difference"] for r in untested]
     x = plain_side(["Difference of average precision (points)"], [0.0, *ends], percent=False)
-    untested = _with_room(verdict.untested, x, DRAWN_DIFFERENCES - len(tested))
     rows = sorted([*tested, *untested], key=lambda r: -r["difference"])
     n = len(verdict.tested)
     which = f"the {len(tested)} of {n:,} classes with the largest" if n > len(tested) else "the"
     grey = " Grey circles are classes that were not tested." if untested else ""
+    if n_more := len(verdict.untested) - len(untested):
+        grey += (
+            f" {counted(n_more, 'class')} that could not be tested {'is' if n_more == 1 else 'are'} left out."
+        )
     largest = tested[0]
     return Figure(
         name,
@@ -76,12 +81,6 @@ def _difference_figure(dataset: str, verdict: ClassVerdict) -> Figure:
         compose([_with_untested(name, _difference_sheet(rows, tested), x)]),
         pa.Table.from_pylist(rows),
     )
-
-
-def _with_room(untested: Sequence[Row], x: Side, most: int) -> Sequence[Row]:
-    """Return classes that were not tested, within the axis, those on the most images first."""
-    inside = [r for r in untested if x.domain[0] <= 100 * r["difference"] <= x.domain[1]]
-    return inside[:most]
 
 
 def _difference_sheet(rows: Sequence[Row], tested: Sequence[Row]) -> Sheet:

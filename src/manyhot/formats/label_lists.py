@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Ints64
 from manyhot.errors import InputError
-from manyhot.formats.class_cells import Splitter, splitter
+from manyhot.formats.class_cells import Splitter, note_on_commas, splitter
 from manyhot.formats.class_names import ids_of_values
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
@@ -251,9 +251,13 @@ def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> Na
         flat = _texts(values.explode(empty_as_null=False, keep_nulls=False), f"{path}, column {label}")
         return NamedLabels(image_id, lengths, flat, usable, is_complete=is_complete)
     cells = _texts(values, f"{path}, column {label}").fill_null("")
-    split = splitter(label, cells.unique().to_pylist(), classes, separator, f"{path}, column {label}")
+    texts = cells.unique().to_pylist()
+    split = splitter(label, texts, classes, separator, f"{path}, column {label}")
     lengths, flat = _split_cells(cells, split)
     named = NamedLabels(image_id, lengths, flat, usable, not is_plural(label))
+    divided = [text for text in texts if len(split(text)) > text.count(",")]
+    if not (classes or separator) and (note := note_on_commas(divided, f"the column {label!r}")):
+        named = replace(named, notes=(note,))
     return _grouped(named, f"the column {label!r}") if (lengths <= 1).all() else named
 
 

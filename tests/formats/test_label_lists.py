@@ -464,3 +464,24 @@ def test_names_that_only_occur_side_by_side_are_noted(tmp_path):
     )
     assert not read_labels(tmp_path / "l.csv", format="label-lists(separator=',')").notes
     assert not read_labels(tmp_path / "l.csv", classes=from_keys(LAND)).notes
+
+
+@pytest.mark.parametrize("columns", [("patch_id", "label", "annotator"), ("image_id", "label", "Rater")])
+def test_labels_of_several_raters_are_noted(tmp_path, columns):
+    rows = [
+        ("a", "cat", "ann"),
+        ("a", "cat", "bob"),
+        ("b", "dog", "ann"),
+        ("b", "cat", "bob"),
+        ("c", "cat", "ann"),
+    ]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "l.csv", index=False)
+    labels = read_labels(tmp_path / "l.csv")
+    assert labels.notes[-1] == (
+        f"2 of 3 images have labels of several raters (column '{columns[2]}'): their label sets contain what "
+        "any of them chose; to decide between raters, use manyhot aggregate"
+    )
+    assert [len(own) for own in labels.table["classes"].to_pylist()] == [1, 2, 1]
+    one = [(image, label, "ann") for image, label, _ in rows]  # one rater who gives an image several labels
+    pd.DataFrame(one, columns=columns).to_csv(tmp_path / "l.csv", index=False)
+    assert not any("raters" in note for note in read_labels(tmp_path / "l.csv").notes)

@@ -23,7 +23,9 @@ from manyhot.formats.headers import (
     ID_NEEDS,
     IMAGE_NAME_COLUMNS,
     LABEL_NEEDS,
+    RATER_NAMES,
     class_name_column,
+    first_column,
     fold_name,
     image_name_column,
     is_plural,
@@ -238,7 +240,8 @@ def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> Na
     kind = pq.read_schema(path).field(ids).type if path.suffix.lower() == ".parquet" else pa.null()
     is_image = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
     # Only the path is read from an image column of Hugging Face.
-    frame = read_frame(path, [f"{ids}.path" if is_image else ids, label])
+    rater = first_column(names, RATER_NAMES)
+    frame = read_frame(path, [f"{ids}.path" if is_image else ids, label, *([rater] if rater else [])])
     image_names = frame[ids].struct.field("path") if is_image else frame[ids]
     image_id = image_ids(image_names.cast(pl.String).to_arrow(), f"{path}, column {ids}")
     values = frame[label]
@@ -258,7 +261,19 @@ def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> Na
     divided = [text for text in texts if len(split(text)) > text.count(",")]
     if not (classes or separator) and (note := note_on_commas(divided, f"the column {label!r}")):
         named = replace(named, notes=(note,))
-    return _grouped(named, f"the column {label!r}") if (lengths <= 1).all() else named
+    named = _grouped(named, f"the column {label!r}") if (lengths <= 1).all() else named
+    return named if rater is None else _with_note_on_raters(named, image_id, frame[rater])
+
+
+def _with_note_on_raters(named: NamedLabels, image_id: pa.Array, rater: pl.Series) -> NamedLabels:
+    """Return names with a note if a column names several raters of an image, whose labels are combined."""
+    rows = pl.DataFrame({"image": image_id, "rater": rater})
+    n = (rows.group_by("image").agg(pl.col("rater").drop_nulls().n_unique())["rater"] > 1).sum()
+    note = (
+        f"{n:,} of {len(named.lengths):,} images have labels of several raters (column {rater.name!r}): "
+        "their label sets contain what any of them chose; to decide between raters, use manyhot aggregate"
+    )
+    return replace(named, notes=(*named.notes, note)) if n else named
 
 
 def _without_blanks(named: NamedLabels) -> NamedLabels:

@@ -485,3 +485,18 @@ def test_labels_of_several_raters_are_noted(tmp_path, columns):
     one = [(image, label, "ann") for image, label, _ in rows]  # one rater who gives an image several labels
     pd.DataFrame(one, columns=columns).to_csv(tmp_path / "l.csv", index=False)
     assert not any("raters" in note for note in read_labels(tmp_path / "l.csv").notes)
+
+
+def test_confidences_of_labels_are_not_dropped_in_silence(tmp_path, message):
+    path = tmp_path / "l.csv"
+    path.write_text("patch_id,label,confidence\na,cat,0.9\na,dog,0.2\nb,cat,0.7\n")
+    text = message(lambda: read_labels(path))
+    assert text.endswith(
+        "do:      pass it as predictions; if these are labels, remove the rows that do not count, and "
+        "convert the file with the `format` label-lists"
+    )
+    labels = read_labels(path, format="label-lists")
+    assert [len(own) for own in labels.table["classes"].to_pylist()] == [2, 1]
+    assert labels.notes[-1] == (
+        "the column 'confidence' was not read: all labels of the file count, also uncertain ones"
+    )

@@ -309,3 +309,19 @@ def test_no_answers_of_complete_label_sets_are_written(files):
     table = read_labels("hot.parquet").table
     assert table["classes"].to_pylist() == [[0, 1], [0, 1]]
     assert table["state"].to_pylist() == [["yes", "no"], ["no", "no"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "format"), [("y.npy", "npy-labels(label_values='states')"), ("y.npz", None)]
+)
+def test_rows_of_label_arrays(files, name, format):
+    valid = np.eye(3, dtype=np.int64)[[0, 1, 2, 0]]
+    np.save("y.npy", valid)
+    np.savez("y.npz", y=valid)
+    (files / "rows.txt").write_text("b\na\nd\nc\n")
+    convert(name, "converted.parquet", rows="rows.txt", classes="classes.txt", format=format)
+    labels = read_labels("converted.parquet", classes="classes.txt")
+    assert labels.image_id.to_pylist() == ["b", "a", "d", "c"]
+    pairs = zip(labels.table["classes"].to_pylist(), labels.table["state"].to_pylist(), strict=True)
+    yes = [[c for c, s in zip(*row, strict=True) if s == "yes"] for row in pairs]
+    assert yes == [[0], [1], [2], [0]]

@@ -157,3 +157,20 @@ def test_classes_that_nobody_was_asked_about_need_no_scores(tmp_path):
     found = evaluate(path, SCORES, scores="probability", metrics=["map_macro"])
     assert found.value("map_macro") == pytest.approx(average_precision_score(TRUTH, SCORES), abs=1e-9)
     assert any("no rater was asked about: remark2" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("n_fewest", [0, 2])
+def test_names_with_commas_among_some_of_the_classes(tmp_path, n_fewest):
+    """All cells are lists, or some are single names; each name of the class list is one class."""
+    names = ["Arable land", "Beaches, dunes, sands", "Pastures", "Water"]
+    hot = np.random.default_rng(1).random((60, 4)) < 0.5
+    hot[hot.sum(1) < n_fewest] = True
+    cells = [", ".join(n for n, is_valid in zip(names, row, strict=True) if is_valid) for row in hot]
+    pd.DataFrame({"patch_id": range(60), "labels": cells}).to_csv(tmp_path / "l.csv", index=False)
+    chosen = ["Pastures", "Beaches, dunes, sands"]
+    (tmp_path / "c.txt").write_text("\n".join(chosen))
+    convert(tmp_path / "l.csv", tmp_path / "l.parquet", classes=tmp_path / "c.txt")
+    sets = read_labels(tmp_path / "l.parquet", classes=tmp_path / "c.txt").table["classes"].to_pylist()
+    assert [sorted(own) for own in sets] == [
+        [i for i, name in enumerate(chosen) if row[names.index(name)]] for row in hot
+    ]

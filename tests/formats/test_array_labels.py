@@ -53,6 +53,16 @@ def test_scores_with_names(tmp_path):
     assert len(read_labels(path)) == 2
 
 
+@pytest.mark.parametrize("name", ["predictions", "preds", "logits"])
+@pytest.mark.parametrize("ids", ["patch_id", "patch_ids", "filename"])
+def test_what_a_test_loop_dumps(tmp_path, name, ids):
+    path, scores = tmp_path / "m.npz", np.array([[0.25, 1], [-0.5, 0]], np.float32)
+    np.savez(path, **{name: scores, ids: IDS, "labels": np.eye(2)})
+    found = read_predictions(path, scores="logit")
+    assert (found.image_id.to_pylist(), found.scores.tolist()) == (list(IDS), scores.tolist())
+    assert read_labels(path).table["classes"].to_pylist() == [[0], [1]]
+
+
 @pytest.mark.parametrize(
     ("arrays", "classes", "said"),
     [

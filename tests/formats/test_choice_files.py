@@ -38,7 +38,13 @@ def long(path, columns=("task", "worker", "label"), chosen=CHOSEN):
 
 @pytest.mark.parametrize(
     "columns",
-    [("task", "worker", "label"), ("image_id", "rater_id", "class_id"), ("image", "annotator", "class")],
+    [
+        ("task", "worker", "label"),
+        ("image_id", "rater_id", "class_id"),
+        ("image", "annotator", "class"),
+        ("patch_id", "Annotator", "label"),
+        ("Filename", "rater", "label"),
+    ],
 )
 def test_one_vote_per_row(columns, tmp_path):
     votes = read_votes(long(tmp_path / "c.csv", columns))

@@ -421,3 +421,82 @@ def test_data_in_which_many_images_have_several_labels_are_label_sets_without_a_
     assert sets(labels)[-1] == set()
     assert all(labels.table["usable"].to_pylist())
     assert labels.notes == ()
+
+
+LAND = ("Arable land", "Beaches, dunes, sands", "Marine waters", "sands")
+
+
+@pytest.mark.parametrize("separator", [", ", "; ", "|"])
+@pytest.mark.parametrize("has_single", [True, False])
+def test_names_of_the_class_list_are_not_divided_at_separators(tmp_path, has_single, separator):
+    names = [name.replace(", ", separator) for name in LAND]
+    sets = [[0, 1], [1, 2], [0, 1, 2], [0, 2, 3], [1, 3], *([[0], [1]] if has_single else [])]
+    cells = [separator.join(names[i] for i in own) for own in sets]
+    for columns in (["patch_id", "labels"], ["image_id", "classes", "state"][:2]):
+        table = pd.DataFrame({columns[0]: [f"t{i}" for i in range(len(sets))], columns[1]: cells})
+        table.to_csv(tmp_path / "l.csv", index=False)
+        if columns[1] == "classes" and separator != ", ":
+            continue
+        labels = read_labels(tmp_path / "l.csv", classes=from_keys(names))
+        assert [sorted(own) for own in labels.table["classes"].to_pylist()] == sets
+
+
+def test_commas_of_names_that_overlap_leave_no_part_unknown(tmp_path):
+    (tmp_path / "l.csv").write_text('image,labels\na,"A, B, C"\nb,"B, C, A"\nc,"A, B, A"\n')
+    labels = read_labels(tmp_path / "l.csv", classes=from_keys(("A", "A, B", "B, C")))
+    assert labels.table["classes"].to_pylist() == [[0, 2], [2, 0], [1, 0]]
+
+
+def test_a_name_that_is_not_in_the_class_list_is_named_although_there_are_commas(tmp_path, message):
+    (tmp_path / "l.csv").write_text('image,labels\na,"Beaches, dunes, sands, Bog"\nb,Arable land\n')
+    text = message(lambda: read_labels(tmp_path / "l.csv", classes=from_keys(LAND[:3])))
+    assert text.startswith("A class is not in the class list.\n")
+    assert "got:     Bog\n" in text
+
+
+def test_names_that_only_occur_side_by_side_are_noted(tmp_path):
+    sets = [LAND[:2], LAND[1:3], LAND[:3], (LAND[0], LAND[2])]
+    table = pd.DataFrame({"patch_id": range(4), "labels": [", ".join(own) for own in sets]})
+    table.to_csv(tmp_path / "l.csv", index=False)
+    assert read_labels(tmp_path / "l.csv").notes == (
+        "the column 'labels' is divided at commas, but 'Beaches' and 'dunes' only occur side by side; if "
+        "commas are part of names, pass the list of all classes as `classes`",
+    )
+    assert not read_labels(tmp_path / "l.csv", format="label-lists(separator=',')").notes
+    assert not read_labels(tmp_path / "l.csv", classes=from_keys(LAND)).notes
+
+
+@pytest.mark.parametrize("columns", [("patch_id", "label", "annotator"), ("image_id", "label", "Rater")])
+def test_labels_of_several_raters_are_noted(tmp_path, columns):
+    rows = [
+        ("a", "cat", "ann"),
+        ("a", "cat", "bob"),
+        ("b", "dog", "ann"),
+        ("b", "cat", "bob"),
+        ("c", "cat", "ann"),
+    ]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "l.csv", index=False)
+    labels = read_labels(tmp_path / "l.csv")
+    assert labels.notes[-1] == (
+        f"2 of 3 images have labels of several raters (column '{columns[2]}'): their label sets contain what "
+        "any of them chose; to decide between raters, use manyhot aggregate"
+    )
+    assert [len(own) for own in labels.table["classes"].to_pylist()] == [1, 2, 1]
+    one = [(image, label, "ann") for image, label, _ in rows]  # one rater who gives an image several labels
+    pd.DataFrame(one, columns=columns).to_csv(tmp_path / "l.csv", index=False)
+    assert not any("raters" in note for note in read_labels(tmp_path / "l.csv").notes)
+
+
+def test_confidences_of_labels_are_not_dropped_in_silence(tmp_path, message):
+    path = tmp_path / "l.csv"
+    path.write_text("patch_id,label,confidence\na,cat,0.9\na,dog,0.2\nb,cat,0.7\n")
+    text = message(lambda: read_labels(path))
+    assert text.endswith(
+        "do:      pass it as predictions; if these are labels, remove the rows that do not count, and "
+        "convert the file with the `format` label-lists"
+    )
+    labels = read_labels(path, format="label-lists")
+    assert [len(own) for own in labels.table["classes"].to_pylist()] == [2, 1]
+    assert labels.notes[-1] == (
+        "the column 'confidence' was not read: all labels of the file count, also uncertain ones"
+    )

@@ -93,6 +93,27 @@ def test_one_name_in_two_folders(tmp_path):
     ]
 
 
+def test_folders_with_their_labels_in_json_are_no_classes(tmp_path, message):
+    """BigEarthNet v1: a folder per image, with a file per band and a JSON with the labels."""
+    names = [f"S2A_{i:02}" for i in range(3)]
+    tree(tmp_path, **{name: [f"{name}_B02.tif", f"{name}_B03.tif"] for name in names})
+    for i, name in enumerate(names):
+        content = {"corresponding_s1": "", "labels": [["Sea and ocean"], ["Pastures", "Water bodies"]][i % 2]}
+        (tmp_path / name / f"{name}_labels_metadata.json").write_text(json.dumps(content))
+    assert message(lambda: read_labels(tmp_path)) == (
+        "The labels of each folder are in a JSON file beside its images, so the folders are not classes.\n"
+        f"  where:   {tmp_path}\n  got:     3 folders with one JSON file each, such as "
+        "S2A_00/S2A_00_labels_metadata.json\n  allowed: one folder of images per class, or label sets in one "
+        "file\n  do:      write the labels of all images to one file, such as a table with the columns "
+        'image_id and labels, or JSON such as {"S2A_00": ["sea", "beach"]}'
+    )
+    images = read_images(tmp_path)
+    assert len(images) == 6
+    assert images.label is None
+    (tmp_path / names[0] / f"{names[0]}_labels_metadata.json").write_text('{"note": "no labels"}')
+    assert read_labels(tmp_path).class_list.keys == tuple(names)
+
+
 def test_folder_of_no_kind(tmp_path, message):
     tree(tmp_path, docs=["readme.md"])
     text = message(lambda: read_labels(tmp_path))

@@ -41,6 +41,10 @@ def test_one_table_in_every_form(tmp_path):
     assert rows(own) == EXPECTED
     assert (own.n_classes, own.class_hash, own.name) == (1000, votes.class_hash, "v")
     assert rows(read_votes(tmp_path)) == EXPECTED  # a campaign folder
+    for image, rater in (("patch_id", "rater_id"), ("filename", "annotator"), ("Image", "worker")):
+        own = [image, "class_id", rater, "answer"]
+        hand = as_csv(tmp_path / "hand.csv", dict(zip(own, ROWS.values(), strict=True)))
+        assert rows(read_votes(hand)) == EXPECTED
     pq.write_table(pa.table(ROWS), tmp_path / "foreign.parquet")
     assert rows(read_votes(tmp_path / "foreign.parquet")) == EXPECTED
     tasks = {"task": ["./a.jpg:3", "a.jpg:tench", "b.jpg:n01484850", "a.jpg:3"]}

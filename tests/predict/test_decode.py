@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from manyhot.predict.decode import _ONE_AT_A_TIME, decode
 
@@ -250,6 +250,40 @@ def test_an_animation_is_its_first_picture(ending):
     options = {"lossless": True} if ending == "webp" else {}
     data = encoded(first, ending, save_all=True, append_images=[second], **options)
     assert pixels(data, (0, 0)) == [(255, 0, 0)]
+
+
+@pytest.mark.parametrize("mode", ["L", "I;16"])
+def test_grey_pages_may_be_channels(mode):
+    white = 65535 if mode == "I;16" else 255
+    first, *others = (Image.new(mode, (4, 4), value) for value in (white, 50, 60))
+    data = encoded(first, "tif", save_all=True, append_images=others)
+    assert decode(data) == (
+        "a TIFF of several greyscale pages of the same size, which may be the channels of one image; save "
+        "three of them as RGB or one of them alone, or pass all to manyhot.predict_loader"
+    )
+    broken = data[: len(encoded(first, "tif")) + 2]  # in the second page
+    preview = encoded(first, "tif", save_all=True, append_images=[Image.new(mode, (2, 2))])  # as of GDAL
+    for one in (broken, preview):
+        assert pixels(one, (0, 0)) == [(255, 255, 255)]
+
+
+LOCATED = TiffImagePlugin.ImageFileDirectory_v2()
+LOCATED[33550] = (10.0, 10.0, 0.0)  # the size of a pixel on the ground
+
+
+@pytest.mark.parametrize("tags", [None, LOCATED])
+@pytest.mark.parametrize(
+    ("fourth", "is_opacity"), [([0, 0, 255, 255], True), ([25, 90, 13, 255], False), ([0, 0, 0, 7], None)]
+)
+def test_a_fourth_band_is_not_opacity(tags, fourth, is_opacity):
+    """GDAL declares the fourth band of 8 bits as opacity, also if it is infrared."""
+    image = Image.new("RGB", (4, 1), (100, 100, 100))
+    image.putalpha(Image.frombytes("L", (4, 1), bytes(fourth)))
+    data = encoded(image, "tif", **({} if tags is None else {"tiffinfo": tags}))
+    is_opacity = tags is None if is_opacity is None else is_opacity
+    shown = [round(100 * a / 255 + 255 * (255 - a) / 255) for a in fourth] if is_opacity else [100] * 4
+    seen = [red for red, *_ in pixels(data, *((x, 0) for x in range(4)))]
+    assert np.abs(np.subtract(seen, shown)).max() <= 1  # Pillow rounds by itself
 
 
 # Where the top left corner of the upright picture lies in the stored one, and whether the sides are swapped.

@@ -146,6 +146,7 @@ COLUMNS = {
     "seen": pa.array([True, False, None, True]),
     "zero": pa.array([65.0, 0.5, None, float("nan")]),
     "size": pa.array([65.0, 0.5, None, 1e6], pa.float32()),
+    "snow": pa.array([True, False, None, True]),
 }
 
 
@@ -159,6 +160,9 @@ COLUMNS = {
         ("huge<=999.5", [2]),
         ("zero=*", [0, 1]),
         ("size>=1e6", [3]),
+        ("snow=true", [0, 3]),
+        ("snow=True", [0, 3]),
+        ("snow=False", [1]),
     ],
 )
 def test_columns_of_any_type(spec, rows):

@@ -96,6 +96,13 @@ def test_as_many_columns_as_names_are_needed():
     )
 
 
+def test_classes_that_only_the_model_has_are_not_counted_as_those_of_the_labels():
+    own, model = classes_seen(["dog", "car"]), from_keys(["dog", "cat", "cow"])
+    joined = join_classes(labels([[0], [1]], own), None, scores([[1, 2, 3]], model))
+    with pytest.raises(MatchError, match="allowed: scores for the 2 classes of own classes"):
+        joined.of_predictions(scores([[1, 2, 3]], model))
+
+
 def test_scores_for_all_classes_are_needed():
     own = classes_seen(["dog", "car"])
     model = scores([[1, 2]], from_keys(["dog", "automobile"]))

@@ -293,7 +293,7 @@ def _read_any(source: Path, reading: Reading, format: str | None) -> tuple[str, 
     readers = {"images": read_images, "proposals": read_proposals, "votes": read_votes, "golden": read_golden}
     if (read := readers.get(holds)) is not None:
         return holds, read(source, classes=classes, format=format)
-    return "labels", labels_of_file(source, classes, format=format)
+    return "labels", labels_of_file(source, classes, rows=reading.rows, format=format)
 
 
 def _table_of(content: _Content) -> tuple[pa.Table, Mapping[str, str]]:

@@ -56,13 +56,13 @@ def labels_of_file(path: PathLike, classes: ClassList | None, **options: Any) ->
     except (InputError, UnknownNameError):
         if classes is None:
             raise
-        try:
-            labels = read_labels(path, classes=None, **options)
-        except InputError:
-            labels = None
-        if labels is None or not shares_classes(labels, classes):
-            raise
-        return selected_labels(labels, classes)
+        # Some of the classes: their names are not divided at commas, although the file has other names, too.
+        for some in (replace(classes, is_complete=False), None):
+            with suppress(InputError, UnknownNameError):
+                labels = read_labels(path, classes=some, **options)
+                if shares_classes(labels, classes):
+                    return selected_labels(labels, classes)
+        raise
 
 
 def labels_or_originals_of_file(path: PathLike, classes: ClassList | None) -> Labels:

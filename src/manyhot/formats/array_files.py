@@ -35,11 +35,14 @@ SCORES = {
 }
 ID_ARRAYS = (
     *("image_id", "image_ids", "ids", "filenames", "file_names", "files", "names"),
-    *("images", "paths", "image_paths", "filepaths"),
+    *("images", "paths", "image_paths", "filepaths", "filename", "file_name", "patch_id", "patch_ids"),
 )
 LABEL_ARRAYS = ("labels", "y", "y_true")
 CLASS_ARRAYS = ("classes", "class_names", "classes_")
 """Names of arrays in an ``.npz`` file and their meaning."""
+
+_PREDICTED = {*RANKS, *SCORES} - {*CLASS_ARRAYS}
+"""Arrays that only predictions have, also beside labels."""
 
 
 def damages() -> tuple[type[Exception], ...]:
@@ -66,7 +69,7 @@ def members(path: Path) -> frozenset[str]:
 def _npz_matches(path: Path) -> bool:
     # ReaL's files of raters' answers and scores are also archives of a tensor.
     names = members(path)
-    return not names >= {"tensor", "info"} and not (names & set(LABEL_ARRAYS) and not names & set(SCORES))
+    return not names >= {"tensor", "info"} and not (names & set(LABEL_ARRAYS) and not names & _PREDICTED)
 
 
 @register("format", "npy", holds="predictions", suffixes=(".npy",), matches=_always)

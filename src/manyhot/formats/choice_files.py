@@ -19,7 +19,13 @@ from manyhot.errors import InputError, first_names
 from manyhot.formats.array_files import load_array, members
 from manyhot.formats.choice_cells import check_joined, check_sets_once, with_sets
 from manyhot.formats.choice_times import WHEN, kept_times, order_of, vote_times
-from manyhot.formats.headers import first_column, fold_name, image_name_column
+from manyhot.formats.headers import (
+    IMAGE_NAME_COLUMNS,
+    RATER_NAMES,
+    first_column,
+    fold_name,
+    image_name_column,
+)
 from manyhot.formats.prediction_lists import are_scores_by_class
 from manyhot.formats.reading import cut_for_message, declared, head, load_json, only_by_name, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame
@@ -30,8 +36,10 @@ from manyhot.tables import Votes
 from manyhot.tables.choices import ChoiceColumns
 from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS
 
-IMAGE_NAMES = ("image_id", "task", "image", "item")
-RATER_NAMES = ("rater_id", "worker", "rater", "annotator", "worker_id", "annotator_id")
+IMAGE_NAMES = (
+    *("image_id", "task", "image", "item"),
+    *IMAGE_NAME_COLUMNS[: IMAGE_NAME_COLUMNS.index("id")],  # in votes, id may be the number of the row
+)
 CHOSEN_NAMES = ("class_id", "label", "class", "chosen")
 """Names of the columns of choices, with one vote per row."""
 
@@ -58,12 +66,9 @@ def _is_peerannot(path: Path) -> bool:
 
 def choice_columns(columns: Iterable[str]) -> tuple[str, str, str] | None:
     """Return the columns of the image, the rater and the class; None if there are no choices."""
-    by_name = {fold_name(c): c for c in columns}
-    found = [
-        next((by_name[n] for n in names if n in by_name), None)
-        for names in (IMAGE_NAMES, RATER_NAMES, CHOSEN_NAMES)
-    ]
-    if None in found or "answer" in by_name:
+    columns = list(columns)
+    found = [first_column(columns, names) for names in (IMAGE_NAMES, RATER_NAMES, CHOSEN_NAMES)]
+    if None in found or first_column(columns, ("answer",)):
         return None
     return str(found[0]), str(found[1]), str(found[2])
 

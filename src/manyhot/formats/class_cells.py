@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -41,25 +42,53 @@ def splitter(
         return lambda cell: [cell]  # such as 'great white shark, white shark'
     parts = plain if classes is None else unknown
     chosen = next((s for s in SEPARATORS if any(s in cell for cell in parts)), None)
+    if classes is not None and chosen:
+        return dividing_between_names(classes, chosen)
     if chosen == ",":
-        check_commas(plain, classes, where)
+        check_commas(plain, where)
     if chosen or is_plural(column) or all(re.fullmatch(r"[\d\s]*", cell) for cell in plain):
-        if classes is None:
-            return lambda cell: cell.split(chosen)
-        return lambda cell: [cell] if lookup(cell) is not None else cell.split(chosen)
+        return lambda cell: [cell] if classes is not None and lookup(cell) is not None else cell.split(chosen)
     return lambda cell: [cell]
 
 
-def check_commas(cells: Iterable[str], classes: ClassList | None, where: str) -> None:
+def dividing_between_names(classes: ClassList, separator: str) -> Splitter:
+    """Return a function that divides a cell at separators, except within names of `classes`.
+
+    Among the ways to divide a cell, the one with the fewest parts that are no classes is chosen, and then the
+    one with the fewest parts, so that *Beaches, dunes, sands* is not divided although *sands* is a class.
+    """
+    lookup = lookup_in(classes)
+    widest = 1 + max((name.count(separator) for name in (*classes.descriptions, *classes.keys)), default=0)
+
+    def divide(cell: str) -> list[str]:
+        if lookup(cell.strip()) is not None:
+            return [cell]
+        pieces = cell.split(separator)
+        best: list[tuple[int, int, list[str]]] = [(0, 0, [])]
+        for end in range(1, len(pieces) + 1):
+            ways = []
+            for start in range(max(0, end - widest), end):
+                name = separator.join(pieces[start:end])
+                is_class = lookup(name.strip()) is not None
+                if is_class or end - start == 1:
+                    n_unknown, n_parts, names = best[start]
+                    ways.append((n_unknown + (not is_class), n_parts + 1, [*names, name]))
+            best.append(min(ways))
+        return best[-1][2]
+
+    return divide
+
+
+def check_commas(cells: Iterable[str], where: str) -> None:
     """Raise an error if commas in cells may be part of names, such as *Transport, road*.
 
-    Commas separate names if all cells are lists, or if each name in a list is also a cell or a class of the
-    class list. Commas in names are followed by a space. If no comma is followed by a space, it is enough that
-    one name in a list is a cell or a class, or also occurs in another list.
+    Commas separate names if all cells are lists, or if each name in a list is also a cell or a class of
+    ImageNet-1k. Commas in names are followed by a space. If no comma is followed by a space, it is enough
+    that one name in a list is a cell or a class, or also occurs in another list.
     """
-    lookup = lookup_in(classes or class_list())
+    lookup = lookup_in(class_list())
     texts = [cell.strip() for cell in cells]
-    lists = [t for t in texts if "," in t and (classes is None or lookup(t) is None)]
+    lists = [text for text in texts if "," in text]
     single = {text for text in texts if text and "," not in text}
     names = Counter(name for text in lists for part in set(text.split(",")) if (name := part.strip()))
     unseen = {n for n in names if n not in single and not n.isdigit() and lookup(n) is None}
@@ -79,6 +108,25 @@ def check_commas(cells: Iterable[str], classes: ClassList | None, where: str) ->
         "convert or read_labels and a `format`: label-lists(separator=',') divides the cells, and "
         "label-lists(separator='|') keeps them whole",
     )
+
+
+_N_SIDE_BY_SIDE = 3
+"""Number of different cells from which names that are only found side by side may be parts of one name."""
+
+
+def note_on_commas(cells: Iterable[str], where: str) -> str:
+    """Return a note on names that lists with commas only contain side by side; empty if there are none."""
+    lists = [[part.strip() for part in cell.split(",")] for cell in cells if re.search(r",\s", cell)]
+    n_names = Counter(name for names in lists for name in names)
+    pairs = Counter(pair for names in lists for pair in pairwise(names))
+    for (first, second), n in pairs.items():
+        if n >= _N_SIDE_BY_SIDE and n == n_names[first] == n_names[second]:
+            return (
+                f"{where} is divided at commas, but {cut_for_message(first)!r} and "
+                f"{cut_for_message(second)!r} only occur side by side; if commas are part of names, pass the "
+                "list of all classes as `classes`"
+            )
+    return ""
 
 
 LIST_COLUMNS = {
@@ -114,14 +162,17 @@ def with_lists(
 
 
 def _whole_names(text: pl.Series, items: pl.Series, classes: ClassList | None, path: Path) -> pl.Series:
-    """Return lists of names in which a cell that is a class of the list is one name."""
+    """Return lists of names in which names of the class list are not divided at commas."""
     cells = text.unique().to_list()
-    if not any(mark in cell for cell in cells for mark in ";|[\"'"):
-        check_commas(cells, classes, f"{path}, column {text.name}")
-    whole = [] if classes is None else [cell for cell in cells if classes.find(cell.strip()) is not None]
-    is_whole = text.is_in(whole)
-    return (
-        items
-        if not whole
-        else items.zip_with(~is_whole, text.str.strip_chars().reshape((-1, 1)).arr.to_list())
-    )
+    has_marks = any(mark in cell for cell in cells for mark in ";|[\"'")
+    if classes is None:
+        if not has_marks:
+            check_commas(cells, f"{path}, column {text.name}")
+        return items
+    if has_marks or not any("," in cell for cell in cells):
+        names = {cell: [cell.strip()] for cell in cells if classes.find(cell.strip()) is not None}
+    else:
+        divide = dividing_between_names(classes, ",")
+        names = {cell: [name for part in divide(cell) if (name := part.strip())] for cell in cells}
+    whole = pl.Series(text.name, [names.get(cell, []) for cell in text.to_list()], pl.List(pl.String))
+    return items.zip_with(~text.is_in(list(names)), whole)

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list, from_keys
+from manyhot.classes import ClassList, class_list, classes_seen, from_keys
 from manyhot.core.array_types import Ints32
 from manyhot.errors import InputError
 from manyhot.formats.reading import as_numbers, cut_for_message
+from manyhot.tables.class_list_unions import followed_by
 from manyhot.tables.own_classes import list_of_names, own_list
 
 Lookup = Callable[[str], int | None]
@@ -71,18 +72,23 @@ def ids_of_values(names: Collection[str], classes: ClassList | None, path: Path)
 
     Without `classes`, the class list is ImageNet-1k if all names are its keys, names or descriptions.
     Otherwise, it consists of the sorted names in the file. If all names are numbers, they are class ids, and
-    the class list is unknown.
+    the class list is unknown. If `classes` is not complete, further names follow its classes.
 
     Raises
     ------
     InputError
-        If a name is not in `classes`.
+        If a name is not in `classes`, or none is if the list is not complete.
     """
     imagenet = class_list()
     if classes is not None:
         lookup = lookup_in(classes)
+        others = [] if classes.is_complete else [name for name in names if lookup(name) is None]
+        extends = 0 < len(others) < len(names)
+        if extends:
+            classes = followed_by(classes, classes_seen(others))
+            lookup = lookup_in(classes)
         ids = {name: _required(name, lookup, classes, path) for name in names}
-        return ClassIds(ids, len(classes), classes.hash)
+        return ClassIds(ids, len(classes), classes.hash, classes if extends else None)
     if as_numbers(list(names)) is not None:
         return ClassIds({name: int(name) for name in names}, len(imagenet), "", assumed=True)
     lookup = lookup_in(imagenet)

@@ -77,6 +77,9 @@ def unknown_format(path: Path, holds: str) -> InputError:
                 "; if 0 and 1 are the states of each class, pass `label_values`=states, or convert the file "
             )
             do += "with the `format` npy-labels(label_values='states')"
+        if do and holds == "labels" and other.name == "prediction-lists" and _lists_labels(path):
+            do += "; if these are labels, remove the rows that do not count, and convert the file with the "
+            do += "`format` label-lists"
         if do and holds == "labels" and other.name == "score-columns":
             file, values = shlex.quote(path.name), "indicator(label_values='p')"
             do += "; if the numbers are the share of people who see a class, convert the file: "
@@ -93,6 +96,15 @@ def unknown_format(path: Path, holds: str) -> InputError:
         allowed=_needs(path, holds),
         do=do,
     )
+
+
+def _lists_labels(path: Path) -> bool:
+    """Return whether a table names images and classes, as label lists do."""
+    from manyhot.formats.headers import class_name_column, image_name_column
+    from manyhot.formats.table_files import TABLE_SUFFIXES, column_names
+
+    names = column_names(path) if path.suffix.lower() in TABLE_SUFFIXES else []
+    return image_name_column(names) is not None and class_name_column(names) is not None
 
 
 def _holds_states(path: Path) -> bool:

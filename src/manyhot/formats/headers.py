@@ -32,6 +32,9 @@ CLASS_NAME_COLUMNS = (
 )
 """Columns with the names of classes, by preference. Those that end in s may contain several names."""
 
+RATER_NAMES = ("rater_id", "worker", "rater", "annotator", "worker_id", "annotator_id")
+"""Columns with the names of raters, by preference."""
+
 ID_NEEDS = "image_id, filename, path or id"
 LABEL_NEEDS = "labels, tags, classes or label"
 """What a message asks for; the reference lists all names."""

@@ -12,7 +12,8 @@ import pyarrow as pa
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.errors import InputError, ManyhotError
 from manyhot.files import is_utf8
-from manyhot.formats.reading import FOLDER, as_numbers, label_table, not_utf8
+from manyhot.formats.headers import class_name_column
+from manyhot.formats.reading import FOLDER, as_numbers, label_table, load_json, not_utf8
 from manyhot.registry import register
 from manyhot.tables import DESCRIPTION, Images, Labels
 from manyhot.tables.image_ids import first_unique
@@ -49,6 +50,15 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
     ``torchvision.datasets.ImageFolder``. For the order of numbers: modestyachts/ImageNetV2, issues 4 and 10.
     """
     names, sizes, paths = _class_images(path)
+    if (beside := _labels_beside(path, names)) is not None:
+        raise InputError(
+            "The labels of each folder are in a JSON file beside its images, so the folders are not classes.",
+            where=path,
+            got=f"{len(names):,} folders with one JSON file each, such as {beside.relative_to(path)}",
+            allowed="one folder of images per class, or label sets in one file",
+            do="write the labels of all images to one file, such as a table with the columns image_id and "
+            f'labels, or JSON such as {{"{names[0]}": ["sea", "beach"]}}',
+        )
     ids, class_hash, n_classes, own = _class_ids(names, classes, path)
     label = np.repeat(np.array(ids, np.int32), sizes)
     image_id, flat, one = pa.array(_ids(paths), pa.string()), pa.array(label), np.ones(len(label), np.int64)
@@ -96,11 +106,8 @@ def _labelled_photographs(path: Path, classes: ClassList | None) -> Images:
     """Return the images of class folders."""
     names, sizes, paths = _class_images(path)
     table, name = _photographs(path, paths), path.resolve().name
-    if (
-        classes is not None
-        and not any(classes.find(name) is not None for name in names)
-        and as_numbers(names) is None
-    ):
+    others = classes is not None and not any(classes.find(name) is not None for name in names)
+    if (others and as_numbers(names) is None) or _labels_beside(path, names) is not None:
         return Images(table, name)  # such as folders of days or cameras
     ids, class_hash, _, own = _class_ids(names, classes, path)
     label = np.repeat(np.array(ids, np.int32), sizes)
@@ -189,6 +196,19 @@ def _check_no_splits(path: Path, names: list[str]) -> None:
             allowed="one folder per class",
             do=f"pass the folder of a split, such as {path / names[0]}",
         )
+
+
+def _labels_beside(path: Path, names: list[str]) -> Path | None:
+    """Return a JSON file with labels if each folder has one: a folder is an image, as in BigEarthNet v1."""
+    first = None
+    for name in names:
+        with os.scandir(path / name) as entries:
+            files = [entry.path for entry in entries if entry.name.lower().endswith(".json")]
+        if len(files) != 1:
+            return None
+        first = first or Path(files[0])
+    content = load_json(first) if first is not None and len(names) > 1 else None
+    return first if isinstance(content, dict) and class_name_column(content) is not None else None
 
 
 def _class_ids(

@@ -16,14 +16,16 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Ints64
 from manyhot.errors import InputError
-from manyhot.formats.class_cells import Splitter, splitter
+from manyhot.formats.class_cells import Splitter, note_on_commas, splitter
 from manyhot.formats.class_names import ids_of_values
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
     ID_NEEDS,
     IMAGE_NAME_COLUMNS,
     LABEL_NEEDS,
+    RATER_NAMES,
     class_name_column,
+    first_column,
     fold_name,
     image_name_column,
     is_plural,
@@ -58,6 +60,9 @@ _OTHER_TABLES = frozenset(
     )
 )
 """Columns of votes, predictions, and objects."""
+
+_SCORE_COLUMNS = ("score", "scores", "prob", "probability", "confidence")
+"""Columns of a score of each label, which label lists cannot hold."""
 
 _ITEM = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([^\s,;|'\"][^,;|'\"]*)")
 """An item of a list that is written as text, as by pandas."""
@@ -238,7 +243,8 @@ def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> Na
     kind = pq.read_schema(path).field(ids).type if path.suffix.lower() == ".parquet" else pa.null()
     is_image = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
     # Only the path is read from an image column of Hugging Face.
-    frame = read_frame(path, [f"{ids}.path" if is_image else ids, label])
+    rater = first_column(names, RATER_NAMES)
+    frame = read_frame(path, [f"{ids}.path" if is_image else ids, label, *([rater] if rater else [])])
     image_names = frame[ids].struct.field("path") if is_image else frame[ids]
     image_id = image_ids(image_names.cast(pl.String).to_arrow(), f"{path}, column {ids}")
     values = frame[label]
@@ -251,10 +257,29 @@ def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> Na
         flat = _texts(values.explode(empty_as_null=False, keep_nulls=False), f"{path}, column {label}")
         return NamedLabels(image_id, lengths, flat, usable, is_complete=is_complete)
     cells = _texts(values, f"{path}, column {label}").fill_null("")
-    split = splitter(label, cells.unique().to_pylist(), classes, separator, f"{path}, column {label}")
+    texts = cells.unique().to_pylist()
+    split = splitter(label, texts, classes, separator, f"{path}, column {label}")
     lengths, flat = _split_cells(cells, split)
     named = NamedLabels(image_id, lengths, flat, usable, not is_plural(label))
-    return _grouped(named, f"the column {label!r}") if (lengths <= 1).all() else named
+    divided = [text for text in texts if len(split(text)) > text.count(",")]
+    if not (classes or separator) and (note := note_on_commas(divided, f"the column {label!r}")):
+        named = replace(named, notes=(note,))
+    if score := first_column(names, _SCORE_COLUMNS):
+        note = f"the column {score!r} was not read: all labels of the file count, also uncertain ones"
+        named = replace(named, notes=(*named.notes, note))
+    named = _grouped(named, f"the column {label!r}") if (lengths <= 1).all() else named
+    return named if rater is None else _with_note_on_raters(named, image_id, frame[rater])
+
+
+def _with_note_on_raters(named: NamedLabels, image_id: pa.Array, rater: pl.Series) -> NamedLabels:
+    """Return names with a note if a column names several raters of an image, whose labels are combined."""
+    rows = pl.DataFrame({"image": image_id, "rater": rater})
+    n = (rows.group_by("image").agg(pl.col("rater").drop_nulls().n_unique())["rater"] > 1).sum()
+    note = (
+        f"{n:,} of {len(named.lengths):,} images have labels of several raters (column {rater.name!r}): "
+        "their label sets contain what any of them chose; to decide between raters, use manyhot aggregate"
+    )
+    return replace(named, notes=(*named.notes, note)) if n else named
 
 
 def _without_blanks(named: NamedLabels) -> NamedLabels:

@@ -20,6 +20,7 @@ from manyhot.report.shown_grey import deep_colours, is_misread, is_negative
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
     from torch import Tensor
 
 
@@ -34,6 +35,9 @@ _MOST_SCANS = 100
 """Scans of a JPEG: encoders write 1, or about 10 if it is progressive."""
 _BEFORE = frozenset([0xC4, 0xDB, 0xDD, *range(0xE0, 0xFF)])
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SUBFILE_TYPE, _WIDTH, _HEIGHT = 254, 256, 257
+_GEOGRAPHIC = frozenset((33550, 33922, 34264, 34735, 42112, 42113))
+"""Tags of TIFF that only georeferenced files and files of GDAL have."""
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 262, 277, 338, 339
 _SIXTEEN_BITS = 65535
 _STRIP = 4_000_000
@@ -152,16 +156,16 @@ def _other_channels(data: bytes) -> str:
     """Return why the channels of a TIFF are no image, before Pillow takes the first of them for greyscale."""
     if data[:4] not in _TIFF:
         return ""
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
-
-    file = io.BytesIO(data)
-    tags = ImageFileDirectory_v2(file.read(16 if 43 in data[2:4] else 8))
-    file.seek(tags.next)
-    tags.load(file)
+    tags = _tags(data)
     n = tags.get(_SAMPLES_PER_PIXEL, 1)
     opacity = sum(kind in (1, 2) for kind in tags.get(_EXTRA_SAMPLES, ()))
     (kind, *_), (bits, *_) = tags.get(_SAMPLE_FORMAT, (1,)), tags.get(_BITS_PER_SAMPLE, (1,))
     is_grey = tags.get(_PHOTOMETRIC, 0) in (0, 1)
+    if n == 1 and is_grey and _continues(data, tags):
+        return (
+            "a TIFF of several greyscale pages of the same size, which may be the channels of one image; "
+            "save three of them as RGB or one of them alone, or pass all to manyhot.predict_loader"
+        )
     if n - opacity == 1 or not (is_grey or kind != 1):
         return ""
     numbers = {2: "signed ", 3: "floating-point "}.get(kind, "")
@@ -169,6 +173,40 @@ def _other_channels(data: bytes) -> str:
         f"a TIFF of {n} {numbers}channels of {bits} bits{' that are not declared as RGB' * is_grey}; save "
         "three of them as RGB of 8 or 16 bits, or pass all to manyhot.predict_loader"
     )
+
+
+def _continues(data: bytes, tags: ImageFileDirectory_v2) -> bool:
+    """Return whether the next page of a TIFF is as large as the first, and no preview or mask of it."""
+    following = {}
+    with contextlib.suppress(Exception):  # if only the next page is damaged, the first one can be shown
+        following = dict(_tags(data, tags.next)) if tags.next else {}
+    same = all(following.get(tag) == tags.get(tag) for tag in (_WIDTH, _HEIGHT, _BITS_PER_SAMPLE))
+    return same and not following.get(_SUBFILE_TYPE, 0) and following.get(_SAMPLES_PER_PIXEL, 1) == 1
+
+
+def _tags(data: bytes, offset: int | None = None) -> ImageFileDirectory_v2:
+    """Return the tags of a page of a TIFF; by default, of the first."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    file = io.BytesIO(data)
+    tags = ImageFileDirectory_v2(file.read(16 if 43 in data[2:4] else 8))
+    file.seek(tags.next if offset is None else offset)
+    tags.load(file)
+    return tags
+
+
+def _is_opacity(image: Image) -> bool:
+    """Return whether transparency is meant; GDAL declares the fourth band of a TIFF as such, like infrared.
+
+    In a georeferenced file, opacity is a mask of 0 and 255. Elsewhere, at least half of the pixels have these
+    values.
+    """
+    tags: Any = getattr(image, "tag_v2", {})
+    if image.mode != "RGBA" or tags.get(_EXTRA_SAMPLES) != (2,):
+        return True
+    counts = image.getchannel("A").histogram()
+    partial = sum(counts[1:255]) / sum(counts)
+    return partial <= (0 if _GEOGRAPHIC & {*tags} else 0.5)
 
 
 def _has_many_scans(data: bytes) -> bool:
@@ -255,7 +293,11 @@ def _to_rgb(image: Image, bits: GreyBits) -> Callable[[Image], Image]:
             raise _UnfitError(f"pixels of mode {image.mode}, which has no known white level")
         low, white = _range(np.asarray(image), bits)
         return functools.partial(_from_grey, low=low, white=white, inverted=False)
-    return _on_white if image.has_transparency_data else lambda shown: shown.convert("RGB")
+    return (
+        _on_white
+        if image.has_transparency_data and _is_opacity(image)
+        else lambda shown: shown.convert("RGB")
+    )
 
 
 def _eight_bits(colours: npt.NDArray[np.uint16], bits: GreyBits) -> Image:

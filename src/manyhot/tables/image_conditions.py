@@ -52,6 +52,8 @@ def images_with(spec: str, values: pa.Array, *, what: str = "condition") -> dict
         If a compared value is neither a number nor a date, or if the column has too many values.
     """
     column, sign, value = parse_condition(spec)
+    if pa.types.is_boolean(values.type):
+        value = value.lower()  # as Python and CSV files of pandas write it: True
     if sign in (">=", "<="):
         return {spec: _compared(spec, values, what)}
     if sign and value in ("*", ""):

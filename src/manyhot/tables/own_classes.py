@@ -239,7 +239,8 @@ class JoinedClasses:
                 f"{model.model} has no scores for some classes.",
                 where=model.source or None,
                 got=first_names([self.classes.keys[i] for i in missing], _EXAMPLES),
-                allowed=f"scores for the {self.n_classes:,} classes of {self.classes.name}",
+                allowed=f"scores for the {self.n_classes - len(self.unnamed):,} classes of "
+                f"{self.classes.name}",
                 do="predict these classes, too, or evaluate all models on the classes that this one "
                 "predicts: pass their list as `classes`, which leaves all other classes out of the labels",
             )

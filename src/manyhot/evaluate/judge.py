@@ -22,9 +22,21 @@ from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudit
 from manyhot.evaluate.class_thresholds import ClassThresholds
 from manyhot.evaluate.clusters import cluster_text, confined_text
 from manyhot.evaluate.columns import ImageValues, PooledValue, Sampler
-from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, drawn_images, may_compare, reference_of
+from manyhot.evaluate.compared_pairs import (
+    COMPARED_VALUES,
+    NO_PAIRS,
+    ComparedPairs,
+    drawn_images,
+    may_compare,
+    reference_of,
+)
 from manyhot.evaluate.judged_batches import JudgedBatch, JudgedModels, JudgedOn, has_own_metrics
-from manyhot.evaluate.missing_numbers import no_interval_text, not_a_number, why_no_interval
+from manyhot.evaluate.missing_numbers import (
+    no_interval_text,
+    not_a_number,
+    own_classes_notes,
+    why_no_interval,
+)
 from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.per_class.class_tables import ClassTables, PointSettings
 from manyhot.evaluate.posterior import Posterior
@@ -280,6 +292,7 @@ class Judge:
             auditor.balance.check(dataset)
             judged.notes += [*auditor.asked.notes(dataset), *auditor.raters.notes(dataset)]
         self._add_intervals()
+        judged.notes += [*own_classes_notes(dataset, judged.compared, self._class_names)]
         judged.notes += judged.interval_notes
         about = {
             "metrics": json.dumps(judged.described(by_clusters=self._bootstrap.clusters is not None)),
@@ -289,6 +302,9 @@ class Judge:
         }
         compared = self._compared()
         values = {(n.model, n.metric, n.slice): n.value for n in judged.rows}
+        values |= {(model, metric, ALL): value for metric, model, value, _ in judged.compared}
+        own = [[dataset, metric, ALL, model, value] for metric, model, value, _ in judged.compared]
+        about |= {COMPARED_VALUES: json.dumps(own)} if own else {}
         self._pairs.sort(values)
         pairs = [*self._pairs.rows(dataset, values, compared)]
         samples = self._pairs.samples(dataset)
@@ -442,6 +458,9 @@ class Judge:
                 continue  # people decide which images are inside
             inside = mask[rows]
             found = PooledValue.of(estimate, inside, self._options, scale, may_draw=name == ALL, clusters=own)
+            if name == ALL and len(estimate.own_classes):
+                own_classes = estimate.own_classes.tolist()
+                self._judged.compared.append([metric.name, model, found.compared, own_classes])
             if name == ALL and len(found.changes):
                 self._sampler.add_changes(model, metric.name, found.changes, rows[estimate.scored & inside])
             for doubt in found.doubts if name == ALL else ():

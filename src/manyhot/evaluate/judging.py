@@ -20,7 +20,7 @@ from manyhot.core.array_types import Bools
 from manyhot.core.sets import Case
 from manyhot.data.data_sets import Source
 from manyhot.evaluate.columns import models_at_once
-from manyhot.evaluate.compared_pairs import DISJOINT
+from manyhot.evaluate.compared_pairs import COMPARED_VALUES, DISJOINT
 from manyhot.evaluate.judge import Judge, JudgeOptions
 from manyhot.evaluate.judged_batches import KeptBatches, OtherModelsError
 from manyhot.evaluate.requirements import what_differs
@@ -196,12 +196,16 @@ def with_slice_pairs(evaluation: Evaluation, source: Source, options: JudgeOptio
     for model in source.models():
         for judge in judges.values():
             judge.add(model, *judge.fit(model))
-    pairs = [evaluation.pairs]
+    pairs, values = [evaluation.pairs], json.loads(evaluation.metadata.get(COMPARED_VALUES, "[]"))
     for name, judge in judges.items():
-        table = judge.finish().pairs
+        judged = judge.finish()
+        table = judged.pairs
+        own = json.loads(judged.metadata.get(COMPARED_VALUES, "[]"))
+        values += [[dataset, metric, name, model, value] for dataset, metric, _, model, value in own]
         column = pa.repeat(pa.scalar(name, pa.string()), len(table))
         pairs.append(with_column(table, "slice", column))
     about = {**evaluation.metadata, DISJOINT: json.dumps({source.name: _disjoint(masks)})}
+    about |= {COMPARED_VALUES: json.dumps(values)} if values else {}
     return replace(evaluation, pairs=pa.concat_tables(pairs), metadata=about)
 
 

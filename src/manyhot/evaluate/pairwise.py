@@ -17,7 +17,7 @@ from pyarrow import compute as pc
 from manyhot.console import table_lines
 from manyhot.core.model_pairs import holm
 from manyhot.errors import InputError, UsageError, first_names
-from manyhot.evaluate.compared_pairs import ComparedPairs
+from manyhot.evaluate.compared_pairs import ComparedPairs, compared_values
 from manyhot.evaluate.ranks import image_groups, leading_metric, shown_metrics
 from manyhot.evaluate.slices import ALL
 from manyhot.evaluate.terminal import spaced
@@ -165,7 +165,9 @@ def _difference(
     a, b = values[reference], values[model]
     row = pairs.get(frozenset((reference, model)), {})
     lo, hi, p = (null_if_nan(row.get(name)) for name in ("lo", "hi", "p"))
-    difference = b.value - a.value if same else math.nan
+    own = compared_values(results.about)
+    first, second = (own.get((*end, m), v.value) for m, v in ((reference, a), (model, b)))
+    difference = second - first if same else math.nan
     reverse = bool(row) and _is_reversed(row, reference, difference)
     if row.get("estimator"):  # of an audit: estimated from paired differences, not from the two values
         reverse = row["model_a"] != reference

@@ -299,3 +299,17 @@ def test_macro_averages_are_compared_over_the_classes_of_each_slice():
             for scores in models.values()
         )
         assert by_slice[f"part={part}"] == pytest.approx(other - one)
+
+
+def test_models_that_differ_by_rounding_have_the_interval_of_equal_models():
+    rng = np.random.default_rng(3)
+    yes = rng.random((1000, 20)) < 0.07
+    scores = (0.2 + 0.06 * yes + 0.02 * rng.normal(size=yes.shape)).astype(np.float32)
+    rounded = (1 / (1 + np.exp(-(scores - 0.235) * 110))).astype(np.float32)
+    values = [average_precision_score(yes.ravel(), s.ravel()) for s in (scores, rounded)]
+    assert 0 < abs(values[1] - values[0]) < 1e-6
+    metrics = ["map_micro", "map_macro"]
+    found = compare({"a": scores, "b": rounded}, labels=yes, scores="none", metrics=metrics)
+    half = 1.959964 * np.append(np.zeros(1000), [1, -1]).std() / np.sqrt(1002)
+    for row in found.to_json()["differences"]:
+        assert (row["lo"], row["hi"]) == pytest.approx((-half, half))

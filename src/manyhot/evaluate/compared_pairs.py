@@ -33,6 +33,9 @@ KEY = "compared_pairs"
 DISJOINT = "disjoint_slices"
 """Key of the metadata: for each data set, the columns of which no two slices share an image, as JSON."""
 
+CLUSTERED = "clustered_slices"
+"""Key of the metadata: for each data set with clusters, Cochran's Q by column and metric, as JSON."""
+
 DRAWN_IMAGES = "drawn_images"
 """Key of the metadata: for each data set, a hash of its images in order and of their resamples, as JSON."""
 
@@ -170,9 +173,10 @@ def joined_about(
     """
     joined, disjoint = dict[str, ComparedPairs](), dict[str, list[str]]()
     drawn, judged = dict[str, str](), dict[str, dict[str, str]]()
-    values = list[list[Any]]()
+    values, clustered = list[list[Any]](), dict[str, Any]()
     for about, datasets in parts:
         disjoint |= json.loads(about.get(DISJOINT, "{}"))
+        clustered |= json.loads(about.get(CLUSTERED, "{}"))
         judged = json.loads(about.get(JUDGED_ON, "{}")) | judged
         values += json.loads(about.get(COMPARED_VALUES, "[]"))
         own_draws = json.loads(about.get(DRAWN_IMAGES, "{}"))
@@ -186,4 +190,5 @@ def joined_about(
     about |= {DRAWN_IMAGES: json.dumps(drawn)} if any(drawn.values()) else {}
     about |= {JUDGED_ON: json.dumps(judged)} if judged else {}
     about |= {COMPARED_VALUES: json.dumps(values)} if values else {}
+    about |= {CLUSTERED: json.dumps(clustered)} if clustered else {}
     return about | ({DISJOINT: json.dumps(disjoint)} if disjoint else {})

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.classes import class_list_of
+from manyhot.core.array_types import Floats
 from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.sets import Case, LabelSets
 from manyhot.core.threads import one_blas_thread
@@ -22,14 +23,7 @@ from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudit
 from manyhot.evaluate.class_thresholds import ClassThresholds
 from manyhot.evaluate.clusters import cluster_text, confined_text
 from manyhot.evaluate.columns import ImageValues, PooledValue, Sampler
-from manyhot.evaluate.compared_pairs import (
-    COMPARED_VALUES,
-    NO_PAIRS,
-    ComparedPairs,
-    drawn_images,
-    may_compare,
-    reference_of,
-)
+from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, drawn_images, may_compare, reference_of
 from manyhot.evaluate.judged_batches import JudgedBatch, JudgedModels, JudgedOn, has_own_metrics
 from manyhot.evaluate.missing_numbers import (
     no_interval_text,
@@ -278,6 +272,11 @@ class Judge:
         if not may_compare(self._options.compare_with, len(self._judged.models)):
             self._pairs.stop()
 
+    def cluster_changes(self, metric: str) -> Floats | None:
+        """Return the change in the difference of two models without each cluster; None if it is not known."""
+        clusters = self._bootstrap.clusters
+        return None if clusters is None else self._pairs.cluster_changes(metric, clusters)
+
     def finish(self) -> Evaluation:
         """Return the results of all added models, with intervals and pairs."""
         if not self._judged.rows and not self._judged.skipped:
@@ -303,8 +302,7 @@ class Judge:
         compared = self._compared()
         values = {(n.model, n.metric, n.slice): n.value for n in judged.rows}
         values |= {(model, metric, ALL): value for metric, model, value, _ in judged.compared}
-        own = [[dataset, metric, ALL, model, value] for metric, model, value, _ in judged.compared]
-        about |= {COMPARED_VALUES: json.dumps(own)} if own else {}
+        about |= judged.about_compared(dataset)
         self._pairs.sort(values)
         pairs = [*self._pairs.rows(dataset, values, compared)]
         samples = self._pairs.samples(dataset)

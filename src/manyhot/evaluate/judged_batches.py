@@ -31,11 +31,11 @@ from manyhot.core.clusters import Clusters
 from manyhot.core.sets import LabelSets
 from manyhot.errors import InputError, MatchError, OrderError, OutputError, UsageError
 from manyhot.evaluate.class_thresholds import ClassThresholds
-from manyhot.evaluate.compared_pairs import JUDGED_ON
+from manyhot.evaluate.compared_pairs import COMPARED_VALUES, JUDGED_ON
 from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.posterior import PosteriorSamples
 from manyhot.evaluate.result_rows import Note, Number
-from manyhot.evaluate.slices import Slices
+from manyhot.evaluate.slices import ALL, Slices
 from manyhot.files import atomic_write, cache_folder
 from manyhot.registry import Entry, entries
 from manyhot.tables import Labels, Predictions
@@ -128,6 +128,11 @@ class JudgedModels:
         metrics = {name: describe_metric(name) for name in dict.fromkeys(row.metric for row in self.rows)}
         intervals = {name: kind + interval for name, interval in self.intervals.items() if name in metrics}
         return metrics | {name: metrics[name] | {"interval": i} for name, i in intervals.items()}
+
+    def about_compared(self, dataset: str) -> dict[str, str]:
+        """Return the metadata of results with the values that are compared instead of those of the models."""
+        rows = [[dataset, metric, ALL, model, value] for metric, model, value, _ in self.compared]
+        return {COMPARED_VALUES: json.dumps(rows)} if rows else {}
 
     @property
     def is_batch(self) -> bool:

@@ -237,9 +237,8 @@ def _by_clusters(
                 cells[column_of(name), row["metric"]].append((row["difference"], spread))
     found: dict[str, dict[str, list[float]]] = {column: {} for column in columns}
     for (column, metric), values in cells.items():
-        differences, changes = zip(*values, strict=True)
-        every = np.stack(changes)
-        q = clustered_q(np.array(differences), every[:, np.any(every, axis=0)])
+        differences, every = np.array([d for d, _ in values]), np.stack([spread for _, spread in values])
+        q = clustered_q(differences, every[:, np.any(every, axis=0)])
         if not np.isnan(q.p):
             found[column][metric] = [*q, len(values)]
     return found

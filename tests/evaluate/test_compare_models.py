@@ -551,3 +551,18 @@ def test_numbers_of_images_that_differ_between_metrics_are_explained():
 def test_percent_have_two_decimals_and_other_numbers_four():
     assert _number(metric("top1"), 1.23456) == "1.23 points"
     assert _number(metric("brier"), 0.123456) == "0.1235"
+
+
+def test_what_the_intervals_of_equal_models_mean():
+    rng = np.random.default_rng(0)
+    hot = rng.random((300, 3)) < 0.4
+    scores = rng.random(hot.shape)
+    models = {"a": scores, "b": scores.copy(), "c": rng.random(hot.shape)}
+    line = (
+        "On these images, b and a are equal by every metric; the intervals around 0 say by how much they may "
+        "differ on others."
+    )
+    for other in "bc":
+        pair = {name: models[name] for name in ("a", other)}
+        found = compare(pair, labels=hot, scores="probability", metrics=["map_macro", "f1_micro"])
+        assert (line in found.lines()) == (other == "b")

@@ -359,6 +359,11 @@ def two_lines(pairs: Sequence[Difference]) -> Iterator[str]:
     yield from table_lines(head, [(d.metric.name, *cells(d)) for d in pairs])
     yield from _skipped_line(pairs)
     yield answer(leading_of(pairs))
+    if all(pair.values[0].value == pair.values[1].value and pair.interval is not None for pair in pairs):
+        yield (
+            f"On these images, {first.model} and {first.reference} are equal by every metric; the intervals "
+            "around 0 say by how much they may differ on others."
+        )
 
 
 def _skipped_line(pairs: Sequence[Difference]) -> Iterator[str]:

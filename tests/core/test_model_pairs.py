@@ -21,6 +21,22 @@ def test_jackknife_errors_are_those_of_the_differences():
                 assert df[a, b] == pytest.approx(2 * 9000 / (kurtosis(difference, fisher=False)), rel=1e-6)
 
 
+@pytest.mark.parametrize("apart", [1e-3, 1e-6, 0.0])
+def test_jackknife_errors_of_nearly_equal_models(apart):
+    """In products of changes, only rounding is left of their differences."""
+    rng = np.random.default_rng(1)
+    changes = np.repeat(rng.normal(0, 1e-4, (1, 5000)), 3, 0).astype(np.float32)
+    changes[1] += (apart * 1e-4 * rng.standard_t(3, 5000)).astype(np.float32)
+    errors, df = jackknife_errors(changes)
+    difference = changes[0].astype(float) - changes[1]
+    assert errors[0, 1] == errors[1, 0] == pytest.approx(np.sqrt(4999 * difference.var()))
+    assert errors[0, 2] == 0
+    if errors[0, 1] > 0:
+        assert df[0, 1] == pytest.approx(2 * 5000 / kurtosis(difference, fisher=False))
+    assert (df[errors > 0] >= 2).all()  # as of a difference on one image
+    assert (errors[0, 1] > 0) == (apart > 0)
+
+
 def test_pairs_by_errors_have_the_interval_and_the_p_of_the_normal_distribution():
     values = np.array([0.5, 0.6, 0.6, 0.8])
     errors = np.array([0.05, 0.05, np.nan, 0.05, np.nan, np.nan])  # the last model has none

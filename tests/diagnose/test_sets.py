@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import softmax
 
@@ -130,3 +131,21 @@ def test_the_chapter_of_models_without_a_threshold(model, tmp_path):
     diagnose_sets(labels, pair[1:], precision=0.85).write(tmp_path / "none")
     page = (tmp_path / "none" / "report" / "index.html").read_text()
     assert "A threshold is certified for 0 of 1 models." in page
+
+
+@pytest.mark.parametrize("repeated", [True, False])
+def test_images_that_depend_on_each_other_are_noted(model, repeated):
+    labels, net = model
+    patient = np.arange(N) // 2 if repeated else np.arange(N)
+    images = pd.DataFrame({"image_id": labels.image_id.to_pylist(), "patient_id": [f"p{i}" for i in patient]})
+    found = diagnose_sets(labels, [net], reading=Reading(dataset="made up", images=images))
+    notes = [note for note in found.notes if "patient_id" in note]
+    assert len(notes) == repeated
+    for note in notes:
+        assert note.startswith(
+            "made up: intervals assume that images are independent, but some of them share"
+        )
+        assert note.endswith(
+            "; so does the guarantee of the precision, and images that share a value may be in both halves: "
+            "keep one image of each value"
+        )

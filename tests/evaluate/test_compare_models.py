@@ -447,8 +447,7 @@ def test_two_models_are_compared_on_each_class(tmp_path):
     assert lines[-4:] == [
         "strong is better on cat.",
         "2 of 3 classes have the 30 images that a test needs. Not tested: owl.",
-        "Not tested, because all their images are in one cluster, or leaving out images does not change the "
-        "difference: dog.",
+        "Not tested, because both models have the same value: dog.",
         "strong has the higher AP on 2 of the 3 classes, and weak on 0; the APs are equal on 1 (a count, "
         "untested classes included, not a test).",
     ]
@@ -508,9 +507,8 @@ def test_the_page_says_on_which_classes_and_how_intervals_are_computed(tmp_path)
     note = page.one("div", "verdict").all("p", "about")[-1].text
     assert note == (
         "Lowest p first; intervals uncorrected, p corrected by Holm over 1 class. strong is better on cat. "
-        "Not tested, because all their images are in one cluster, or leaving out images does not change the "
-        "difference: dog, owl. weak has the higher AP on 0 of the 3 classes, and strong on 1; the APs are "
-        "equal on 2 (a count, untested classes included, not a test)."
+        "Not tested, because both models have the same value: dog, owl. weak has the higher AP on 0 of the 3 "
+        "classes, and strong on 1; the APs are equal on 2 (a count, untested classes included, not a test)."
     )
     assert page.one("h1").text == "strong and weak"
     answer = page.one("div", "verdict").one("p", "answer").text
@@ -611,3 +609,18 @@ def test_numbers_of_images_that_differ_between_metrics_are_explained():
 def test_percent_have_two_decimals_and_other_numbers_four():
     assert _number(metric("top1"), 1.23456) == "1.23 points"
     assert _number(metric("brier"), 0.123456) == "0.1235"
+
+
+def test_what_the_intervals_of_equal_models_mean():
+    rng = np.random.default_rng(0)
+    hot = rng.random((300, 3)) < 0.4
+    scores = rng.random(hot.shape)
+    models = {"a": scores, "b": scores.copy(), "c": rng.random(hot.shape)}
+    line = (
+        "On these images, b and a are equal by every metric; the intervals around 0 say by how much they may "
+        "differ on others."
+    )
+    for other in "bc":
+        pair = {name: models[name] for name in ("a", other)}
+        found = compare(pair, labels=hot, scores="probability", metrics=["map_macro", "f1_micro"])
+        assert (line in found.lines()) == (other == "b")

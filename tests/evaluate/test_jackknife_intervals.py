@@ -8,9 +8,9 @@ import pandas as pd
 import polars as pl
 import pytest
 from scipy.stats import kurtosis, t
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from manyhot import evaluate
+from manyhot import compare, evaluate
 from manyhot.evaluate.slices import ALL
 from manyhot.tables import Predictions
 from manyhot.tables.array_inputs import as_labels
@@ -221,3 +221,95 @@ def test_without_resamples_there_are_no_intervals():
     found = evaluate(yes, models, metrics=EVERY, resamples=0)
     assert found.to_polars()["lo"].is_null().all()
     assert found.pairs.num_rows == 0
+
+
+def over_positives(score, yes, predicted):
+    return score(yes, predicted, average="macro", labels=np.flatnonzero(yes.any(0)), zero_division=0)
+
+
+def f1_of_averages(yes, predicted, **options):
+    precision = precision_score(yes, predicted, **options)
+    recall = recall_score(yes, predicted, **options | {"zero_division": np.nan})
+    return 2 * precision * recall / (precision + recall)
+
+
+MACRO = {"f1_macro": f1_score, "precision_macro": precision_score, "f1_of_averages": f1_of_averages}
+
+
+def with_a_class_that_no_image_has():
+    """Return label sets, and two models, of which one predicts a class that no image has, on one image."""
+    rng = np.random.default_rng(1)
+    yes = np.pad(rng.random((200, 2)) < 0.4, ((0, 0), (0, 1)))
+    first = np.where(rng.random((200, 3)) < 0.1, ~yes, yes)
+    second = np.where(rng.random((200, 3)) < 0.05, ~yes, yes)
+    first[:, 2] = second[:, 2] = False
+    second[-1, 2] = True
+    return yes, {"first": first * 0.8 + 0.1, "second": second * 0.8 + 0.1}
+
+
+@pytest.mark.parametrize("resamples", [0, 20])
+def test_macro_averages_are_compared_over_the_classes_with_positives(tmp_path, resamples):
+    yes, models = with_a_class_that_no_image_has()
+    options = {"scores": "probability", "metrics": [*MACRO], "resamples": resamples}
+    found = compare(models, labels=yes, **options)
+    predicted = {name: scores > 0.5 for name, scores in models.items()}
+    for metric, score in MACRO.items():
+        one, other = (over_positives(score, yes, predicted[name]) for name in models)
+        (row,) = (d for d in found.to_json()["differences"] if d["metric"] == metric)
+        assert row["difference"] == pytest.approx(other - one)
+        whole = score(yes, predicted["second"], average="macro", zero_division=0)
+        assert row["b"] == pytest.approx(whole)  # the value itself is that of all three classes
+        assert row["b"] < row["a"] + row["difference"]
+        if resamples:
+            keep = [np.delete(np.arange(200), i) for i in range(200)]
+            changes = [
+                over_positives(score, yes[k], predicted["second"][k])
+                - over_positives(score, yes[k], predicted["first"][k])
+                for k in keep
+            ]
+            error = np.sqrt(199 / 200 * np.sum((changes - np.mean(changes)) ** 2))
+            df = 200 * 2 / kurtosis(changes, fisher=False)
+            half = t.ppf(0.975, min(df, 199)) * error
+            assert (row["lo"], row["hi"]) == pytest.approx(
+                (row["difference"] - half, row["difference"] + half), rel=1e-3
+            )
+    note = (
+        "labels, second: a class without positives that the model predicts counts as 0 in f1_macro, "
+        "precision_macro, f1_of_averages (differences between models leave it out): 2"
+    )
+    assert note in found.notes
+    # Those of models that were evaluated one by one and joined are the same.
+    for name, scores in models.items():
+        evaluate(yes, {name: scores}, **options).write(tmp_path / name)
+    joined = compare(tmp_path / "first", tmp_path / "second")
+    assert joined.to_json()["differences"] == found.to_json()["differences"]
+
+
+def test_macro_averages_are_compared_over_the_classes_of_each_slice():
+    yes, models = with_a_class_that_no_image_has()
+    parts = np.repeat(["start", "end"], 100)
+    images = pd.DataFrame({"image_id": [str(i) for i in range(200)], "part": parts})
+    found = compare(
+        models, labels=yes, images=images, slices=["part"], scores="probability", metrics=["f1_macro"]
+    )
+    by_slice = {d["slice"]: d["difference"] for d in found.to_json()["differences"]}
+    for part in ("start", "end"):
+        one, other = (
+            over_positives(f1_score, yes[parts == part], scores[parts == part] > 0.5)
+            for scores in models.values()
+        )
+        assert by_slice[f"part={part}"] == pytest.approx(other - one)
+
+
+def test_models_that_differ_by_rounding_have_the_interval_of_equal_models():
+    rng = np.random.default_rng(3)
+    yes = rng.random((1000, 20)) < 0.07
+    scores = (0.2 + 0.06 * yes + 0.02 * rng.normal(size=yes.shape)).astype(np.float32)
+    rounded = (1 / (1 + np.exp(-(scores - 0.235) * 110))).astype(np.float32)
+    values = [average_precision_score(yes.ravel(), s.ravel()) for s in (scores, rounded)]
+    assert 0 < abs(values[1] - values[0]) < 1e-6
+    metrics = ["map_micro", "map_macro"]
+    found = compare({"a": scores, "b": rounded}, labels=yes, scores="none", metrics=metrics)
+    half = 1.959964 * np.append(np.zeros(1000), [1, -1]).std() / np.sqrt(1002)
+    for row in found.to_json()["differences"]:
+        assert (row["lo"], row["hi"]) == pytest.approx((-half, half))

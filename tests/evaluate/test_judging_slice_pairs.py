@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, ttest_rel
 
 from forking import commands
 from manyhot import Reading, compare, evaluate
@@ -191,3 +191,31 @@ def test_the_command_prints_slices(data, tmp_path):
     done = commands.run("compare", *words.split(), cwd=tmp_path)
     rows = json.loads(done.stdout)["differences"]
     assert [row["slice"] for row in rows] == ["all", "time=day", "time=night"]
+
+
+def test_slices_that_share_clusters_are_compared_within_clusters(tmp_path):
+    """Two cameras photograph each part: 45 parts are hard on both, and 12 on the second camera only."""
+    n = 300
+    hard, extra = np.arange(n) < 45, (np.arange(n) >= 45) & (np.arange(n) < 57)
+    ids = [f"{i}_{camera}.jpg" for camera in (1, 2) for i in range(n)]
+    right = {"old": np.ones(2 * n, bool), "new": ~np.concatenate([hard, hard | extra])}
+    images = pd.DataFrame({"image_id": ids, "part": [*range(n)] * 2, "camera": np.repeat(["a", "b"], n)})
+    scores = {
+        name: pd.DataFrame(np.stack([r, ~r], 1).astype(float), ids, ["cat", "dog"])
+        for name, r in right.items()
+    }
+    found = compare(
+        scores,
+        labels=pd.DataFrame(np.tile([1, 0], (2 * n, 1)), ids, ["cat", "dog"]),
+        metrics=["real1"],
+        slices=["camera"],
+        clusters="part",
+        reading=Reading(images=images, dataset="mine", trust_order=True),
+    )
+    (line,) = (line for line in found.lines() if "depends on camera" in line)
+    expected = ttest_rel((~hard).astype(float), ~(hard | extra))
+    assert expected.pvalue < 0.001
+    q = f"{expected.statistic**2:.2f}"
+    assert line == f"The difference depends on camera (Cochran's Q over clusters {q}, p < 0.001)."
+    found.write(tmp_path)
+    assert line in compare(tmp_path).lines()  # read again

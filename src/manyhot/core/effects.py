@@ -317,3 +317,36 @@ def cochran_q(values: Floats, variances: Floats, df: Floats) -> Heterogeneity:
         return Heterogeneity(q, float(chdtrc(k - 1, q)))
     f = q / (k - 1) / (1 + 2 * (k - 2) / (k**2 - 1) * lam)
     return Heterogeneity(q, float(fdtrc(k - 1, (k**2 - 1) / (3 * lam), f)))
+
+
+def clustered_q(values: Floats, changes: Floats) -> Heterogeneity:
+    """Return Cochran's Q of the values of cells that may share clusters, and its p-value for equal values.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (K,)
+    changes : ndarray of float64, shape (K, n)
+        How the value of each cell changes if each of n clusters is left out; 0 if no image of the cluster is
+        in the cell.
+
+    Notes
+    -----
+    The changes give the covariance matrix C of the values by the jackknife. With the differences d of the
+    other values from the first, and their covariance matrix, Q = d' C⁻¹ d, which is Cochran's Q if no two
+    cells share a cluster. As C is estimated from n clusters, Q is Hotelling's T², so that Q (n - K + 1) /
+    ((n - 1) (K - 1)) has an F distribution with K - 1 and n - K + 1 degrees of freedom. For the means of two
+    cells with one image per cluster, it is the paired t-test.
+
+    References
+    ----------
+    Hotelling 1931, The generalization of Student's ratio, doi 10.1214/aoms/1177732979.
+    """
+    k, n = changes.shape
+    others = changes[1:] - changes[0]
+    others = others - others.mean(axis=1, keepdims=True)
+    covariance = others @ others.T * ((n - 1) / n)
+    if k < 2 or n < k + 1 or not np.isfinite(covariance).all() or np.linalg.matrix_rank(covariance) < k - 1:
+        return Heterogeneity(np.nan, np.nan)
+    apart = values[1:] - values[0]
+    q = float(apart @ np.linalg.solve(covariance, apart))
+    return Heterogeneity(q, float(fdtrc(k - 1, n - k + 1, q * (n - k + 1) / ((n - 1) * (k - 1)))))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -75,6 +75,11 @@ class Pooled:
         gives one.
     biased : str, optional
         The reason why resampled values give no interval; empty if they give one.
+    compared : Pooled, optional
+        The value that is compared between models, if the value itself is a mean over other classes for other
+        models.
+    own_classes : ndarray of int, optional
+        The classes that only the value itself includes.
     """
 
     value: Callable[[Weights | None], float]
@@ -82,6 +87,8 @@ class Pooled:
     left_out: Callable[[Weights | None], Floats] | None = None
     doubt: Callable[[Weights | None], str] = lambda _: ""
     biased: str = ""
+    compared: Pooled | None = None
+    own_classes: Ints = field(default_factory=lambda: np.empty(0, np.intp))
 
 
 Estimate = Ratio | Pooled

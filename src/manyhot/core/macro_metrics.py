@@ -45,7 +45,9 @@ def f1_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: 
     `n` is the number of images.
 
     Deviation: a class that is neither valid nor predicted on any image with a positive weight is ignored, as
-    in scikit-learn with ``zero_division=np.nan``. By default, scikit-learn counts it as 0.
+    in scikit-learn with ``zero_division=np.nan``. By default, scikit-learn counts it as 0. A class that is
+    valid on no image is thus included only for models that predict it. Differences between models leave it
+    out.
 
     All predicted cells are stored, at 4 bytes per cell for up to 65,536 images and classes.
     """
@@ -125,6 +127,10 @@ def f1_of_averages(
     precision = _predicted(_precision, case, threshold, link, masked=masked)
     if precision is None:
         return undefined(len(case.labels))
+    return _with_compared(precision, _harmonic_mean)
+
+
+def _harmonic_mean(precision: _PredictedCells) -> Pooled:
     parts = (precision, replace(precision, share=_recall))
 
     def value(weights: Weights | None = None) -> float:
@@ -163,7 +169,23 @@ def _macro(share: _Share, case: Case, threshold: float, link: str, *, masked: bo
     cells = _predicted(share, case, threshold, link, masked=masked)
     if cells is None:
         return undefined(len(case.labels))
+    return _with_compared(cells, _mean_share)
+
+
+def _mean_share(cells: _PredictedCells) -> Pooled:
     return Pooled(cells.value, cells.scored, cells.left_out, cells.doubt)
+
+
+def _with_compared(cells: _PredictedCells, average: Callable[[_PredictedCells], Pooled]) -> Pooled:
+    """Return an average over the classes that count, which is compared over the classes with positives.
+
+    A class without positives counts only for models that predict it: as 0, however often they do so. For one
+    of two models, it would change the difference by as much as a class on which the other is always right.
+    """
+    if cells.share is _recall:  # all classes that count have positives
+        return average(cells)
+    compared = average(replace(cells, only_positive=True))
+    return replace(average(cells), compared=compared, own_classes=cells.without_positives)
 
 
 def _predicted(
@@ -198,6 +220,8 @@ class _PredictedCells:
         All predicted cells.
     scored : ndarray of bool, shape (n,)
         Whether any cell of the image counts.
+    only_positive : bool
+        Whether only classes with positives count, which are the same for all models.
     """
 
     case: Case
@@ -206,6 +230,13 @@ class _PredictedCells:
     positive: _Places
     predicted: list[_Places]
     scored: Bools
+    only_positive: bool = False
+
+    @property
+    def without_positives(self) -> Ints:
+        """The classes that count without positives, because they are predicted."""
+        sums = self._sums(None)
+        return np.flatnonzero(self._shares(sums)[1] & (sums[2] == 0))
 
     def value(self, weights: Weights | None = None) -> float:
         """Return the mean of the shares over the classes that are counted."""
@@ -239,6 +270,7 @@ class _PredictedCells:
     def _shares(self, sums: Floats) -> tuple[Floats, Bools]:
         """Return the share of each class, and whether the class counts."""
         part, whole, counts = self.share(*sums)
+        counts = sums[2] > 0 if self.only_positive else counts
         return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0), counts
 
     def _by_image(self, kinds: Sequence[Floats | Bools]) -> Floats:

@@ -14,6 +14,9 @@ from manyhot.core.threads import each_in_threads
 _IMAGES_AT_ONCE = 4096
 """Images per block of a product: 5 MB of float64 of 67 models twice."""
 
+_ALIKE = 1e-5
+"""Squared difference of changes, as a share of their squares, below which it is added up itself."""
+
 
 @dataclass(frozen=True)
 class PairTable:
@@ -133,7 +136,13 @@ def jackknife_errors(changes: Floats32) -> tuple[Floats, Floats]:
     total = np.maximum(spread[:, None] + spread[None] - 2 * products, 0)
     # The sum of (a - b)⁴, which by rounding may be less than it can be with this sum of squares.
     fourth = fourth[:, None] + fourth[None] + 6 * fourths - 4 * (cubes + cubes.T)
-    fourth = np.maximum(fourth, total**2 / n)
+    fourth = np.clip(fourth, total**2 / n, total**2)
+    # Of nearly equal changes, only rounding is left in these sums.
+    alike = np.triu(total < _ALIKE * (spread[:, None] + spread[None]), 1)
+    for a, b in zip(*np.nonzero(alike), strict=True):
+        squares = (changes[a].astype(np.float64) - changes[b] - (means[a] - means[b])) ** 2
+        total[a, b] = total[b, a] = squares.sum()
+        fourth[a, b] = fourth[b, a] = squares @ squares
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.sqrt(total * (n - 1) / n), np.where(
             total > 0, np.minimum(2 * total**2 / fourth, n - 1), 1.0

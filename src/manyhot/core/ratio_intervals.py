@@ -320,8 +320,14 @@ def with_few_apart(pairs: PairTable, first: Ints, second: Ints, n: int) -> PairT
     return _with_one_more_each(pairs, few, first, second, np.full(len(few), n))
 
 
+_ROUNDING = 1e-6
+"""Differences of values that may be due to the rounding of scores in float32."""
+
+
 def with_none_apart(pairs: PairTable, n: Ints) -> PairTable:
-    """Return pairs of values between 0 and 1, with an interval around 0 if models do not differ on any image.
+    """Return pairs of values between 0 and 1, with an interval around 0 if models differ on no image.
+
+    They also do if their values differ by no more than the rounding of scores may change.
 
     Parameters
     ----------
@@ -334,7 +340,7 @@ def with_none_apart(pairs: PairTable, n: Ints) -> PairTable:
     interval is computed as for shares (see `with_few_apart`), after adding an image with the largest possible
     difference and an image with the opposite difference.
     """
-    none = (pairs.lo == pairs.hi) & (pairs.difference == 0)
+    none = (pairs.hi - pairs.lo <= _ROUNDING) & (np.abs(pairs.difference) <= _ROUNDING)
     zeros = np.zeros(len(none), np.intp)
     return _with_one_more_each(pairs, none, zeros, zeros, n)
 

@@ -2,7 +2,8 @@
 
 The terms are those of `manyhot.core.confidence_metrics`, and metrics ending in ``_set`` have the options of
 the metric without ``_set``. All metrics here depend on the order of the images by confidence. They have a
-jackknife interval: one pass over the ranked images gives the changes if each image is left out.
+jackknife interval: one pass over the ranked images gives the changes if each image is left out. They are
+exact, except for the accuracy at a coverage, where the images around the boundary are smoothed.
 """
 
 from __future__ import annotations

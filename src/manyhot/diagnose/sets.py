@@ -17,9 +17,11 @@ from manyhot.core.array_types import Bools
 from manyhot.core.conformal import Certified, certify_precision, check_precision, count_in_sets
 from manyhot.core.resampling import student_interval
 from manyhot.core.sets import Case
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
+from manyhot.evaluate.clusters import likely_cluster_notes
 from manyhot.evaluate.confidence import NO_PROBABILITIES, Division, drawn_share, split_for_sets
 from manyhot.evaluate.slices import labels_of, order_check_of
 from manyhot.parameters import Seed
@@ -174,6 +176,7 @@ def diagnose_sets(
         for _ in fitting_models(source.models(), chooser.add, source.misfits):
             pass
         notes += source.misfits.notes(source.name)
+        notes += _dependent(source)
         inputs |= source.inputs
     if not rows:
         raise InputError(
@@ -185,6 +188,16 @@ def diagnose_sets(
     table = pa.Table.from_pylist(rows, schema=schema("precise_sets"))
     about = {"fit": json.dumps(fit), "seed": str(seed)}
     return PreciseSets(table, notes=tuple(notes), metadata=about, inputs=inputs)
+
+
+def _dependent(source: Source) -> Iterator[str]:
+    """Yield a note if images may depend on each other, of which both halves then contain some."""
+    for note in likely_cluster_notes(source.name, labels_of(source), source.images):
+        why, _, _ = note.text.partition(":")  # without the advice, which is of commands with clusters
+        yield (
+            f"{source.name}: {why}; so does the guarantee of the precision, and images that share a value "
+            "may be in both halves: keep one image of each value"
+        )
 
 
 @dataclass

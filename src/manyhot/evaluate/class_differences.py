@@ -210,7 +210,7 @@ def _verdict(tested: Sequence[Row]) -> str:
 def _coverage(untested: Sequence[Row], n: int, n_absent: int) -> Iterator[str]:
     """Yield how many classes were tested, and the others with the reason."""
     few = [row["key"] for row in untested if row["n_positives"] < FEWEST_POSITIVES]
-    alike = [row["key"] for row in untested if row["n_positives"] >= FEWEST_POSITIVES]
+    alike = [row for row in untested if row["n_positives"] >= FEWEST_POSITIVES]
     enough = n - len(few)
     if few:
         only = "Only " if 2 * enough < n else ""
@@ -220,9 +220,13 @@ def _coverage(untested: Sequence[Row], n: int, n_absent: int) -> Iterator[str]:
             f"{have} the {FEWEST_POSITIVES} images that a test needs. Not tested: "
             f"{first_names(few, MOST_UNTESTED)}."
         )
-    if alike:
+    equal = [row["key"] for row in alike if row["difference"] == 0]
+    confined = [row["key"] for row in alike if row["difference"] != 0]
+    if equal:
+        yield f"Not tested, because both models have the same value: {first_names(equal, MOST_UNTESTED)}."
+    if confined:
         why = "all their images are in one cluster, or leaving out images does not change the difference"
-        yield f"Not tested, because {why}: {first_names(alike, MOST_UNTESTED)}."
+        yield f"Not tested, because {why}: {first_names(confined, MOST_UNTESTED)}."
     if n_absent:
         yield f"{counted(n_absent, 'class')} {'is' if n_absent == 1 else 'are'} on no image."
 

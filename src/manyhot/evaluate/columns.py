@@ -137,8 +137,10 @@ class PooledValue:
     n : int
         Number of images that count.
     changes : ndarray of float64
-        For each image that is counted, or each cluster with such images, the change in the value if it is
+        For each image that is counted, or each cluster with such images, the change in `compared` if it is
         left out; NaN if this gives no interval, and empty if there are no changes.
+    compared : float
+        The value that is compared between models.
     interval : str
         How the interval is computed; empty if there is none.
     doubts : tuple of str
@@ -150,6 +152,7 @@ class PooledValue:
     hi: float | None
     n: int
     changes: npt.NDArray[np.float64]
+    compared: float
     interval: str
     doubts: tuple[str, ...]
 
@@ -167,9 +170,7 @@ class PooledValue:
         """Return the value on the images `inside`; without `may_draw`, its interval uses no resamples."""
         n = int(np.count_nonzero(estimate.scored & inside))
         value, r = estimate.value(inside) if n else float("nan"), options.map_resamples if may_draw else 0
-        changes, reason = _left_out(estimate, inside, value) if options.resamples else (np.empty(0), "")
-        if clusters is not None and len(changes):
-            changes = _without_clusters(estimate, inside, value, changes, clusters)
+        changes, reason = _left_out(estimate, inside, value, clusters, options)
         ends = jackknife_interval(value, changes, scale=scale)
         doubts = [reason or UNVARYING] if len(changes) and np.isnan(ends[0]) else []
         interval = "" if np.isnan(ends[0]) else "jackknife"
@@ -182,7 +183,11 @@ class PooledValue:
             ends, interval = resampled_interval(value, drawn, n=units, scale=scale), "resampled"
             doubts += [UNVARYING] if n and np.isnan(ends[0]) and not len(changes) else []
         lo, hi = (None, None) if np.isnan(ends[0]) else ends
-        return cls(value, lo, hi, n, changes, interval, tuple(doubts))
+        other, compared = estimate.compared, value
+        if other is not None:
+            compared = other.value(inside) if n else value
+            changes, _ = _left_out(other, inside, compared, clusters, options)
+        return cls(value, lo, hi, n, changes, compared, interval, tuple(doubts))
 
 
 def _drawn(
@@ -221,15 +226,22 @@ def _without_clusters(
 
 
 def _left_out(
-    estimate: Pooled, inside: npt.NDArray[np.bool_], value: float
+    estimate: Pooled,
+    inside: npt.NDArray[np.bool_],
+    value: float,
+    clusters: Clusters | None,
+    options: EvaluateOptions,
 ) -> tuple[npt.NDArray[np.float64], str]:
-    """Return the change if each scored image is left out; without interval, NaN and why, or empty."""
-    if estimate.left_out is None or np.isnan(value):
+    """Return the change without each scored image or cluster; without interval, NaN and why, or empty."""
+    if estimate.left_out is None or np.isnan(value) or not options.resamples:
         return np.empty(0), ""
     scored, reason = estimate.scored & inside, estimate.doubt(inside)
     if reason:
-        return np.full(np.count_nonzero(scored), np.nan), reason
-    return estimate.left_out(inside)[scored], ""
+        return np.full(scored.sum() if clusters is None else clusters.count(scored), np.nan), reason
+    changes = estimate.left_out(inside)[scored]
+    if clusters is not None:
+        changes = _without_clusters(estimate, inside, value, changes, clusters)
+    return changes, ""
 
 
 def has_few_strata(stratum: npt.NDArray[np.integer]) -> bool:

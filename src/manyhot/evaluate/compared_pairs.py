@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 
@@ -33,8 +33,14 @@ KEY = "compared_pairs"
 DISJOINT = "disjoint_slices"
 """Key of the metadata: for each data set, the columns of which no two slices share an image, as JSON."""
 
+CLUSTERED = "clustered_slices"
+"""Key of the metadata: for each data set with clusters, Cochran's Q by column and metric, as JSON."""
+
 DRAWN_IMAGES = "drawn_images"
 """Key of the metadata: for each data set, a hash of its images in order and of their resamples, as JSON."""
+
+COMPARED_VALUES = "compared_values"
+"""Key of the metadata: values that are compared instead of those of the results, as JSON."""
 
 JUDGED_ON = "judged_on"
 """Key of the metadata: for each data set, what its models were evaluated on, and how, as JSON."""
@@ -144,6 +150,15 @@ class ComparedPairs:
         )
 
 
+def compared_values(about: Mapping[str, str]) -> dict[tuple[str, str, str, str], float]:
+    """Return the values that are compared instead of those of the results.
+
+    The keys are data set, metric, slice and model.
+    """
+    rows = json.loads(about.get(COMPARED_VALUES, "[]"))
+    return {(dataset, metric, name, model): value for dataset, metric, name, model, value in rows}
+
+
 def joined_about(
     parts: Iterable[tuple[Mapping[str, str], Iterable[str]]], *, several_models: bool = False
 ) -> dict[str, str]:
@@ -158,9 +173,12 @@ def joined_about(
     """
     joined, disjoint = dict[str, ComparedPairs](), dict[str, list[str]]()
     drawn, judged = dict[str, str](), dict[str, dict[str, str]]()
+    values, clustered = list[list[Any]](), dict[str, Any]()
     for about, datasets in parts:
         disjoint |= json.loads(about.get(DISJOINT, "{}"))
+        clustered |= json.loads(about.get(CLUSTERED, "{}"))
         judged = json.loads(about.get(JUDGED_ON, "{}")) | judged
+        values += json.loads(about.get(COMPARED_VALUES, "[]"))
         own_draws = json.loads(about.get(DRAWN_IMAGES, "{}"))
         for dataset in datasets:
             draw = own_draws.get(dataset, "")
@@ -171,4 +189,6 @@ def joined_about(
     about = {KEY: json.dumps({dataset: asdict(compared) for dataset, compared in joined.items()})}
     about |= {DRAWN_IMAGES: json.dumps(drawn)} if any(drawn.values()) else {}
     about |= {JUDGED_ON: json.dumps(judged)} if judged else {}
+    about |= {COMPARED_VALUES: json.dumps(values)} if values else {}
+    about |= {CLUSTERED: json.dumps(clustered)} if clustered else {}
     return about | ({DISJOINT: json.dumps(disjoint)} if disjoint else {})

@@ -19,7 +19,14 @@ from manyhot import tables
 from manyhot.data.benchmarks import ResultsLike, flattened, open_thresholds, read_source
 from manyhot.errors import InputError, first_names
 from manyhot.evaluate.class_differences import class_lines
-from manyhot.evaluate.compared_pairs import DISJOINT, DRAWN_IMAGES, JUDGED_ON, KEY
+from manyhot.evaluate.compared_pairs import (
+    CLUSTERED,
+    COMPARED_VALUES,
+    DISJOINT,
+    DRAWN_IMAGES,
+    JUDGED_ON,
+    KEY,
+)
 from manyhot.evaluate.drops import Comparer
 from manyhot.evaluate.equal_accuracy import (
     EqualAccuracy,
@@ -72,6 +79,8 @@ _KEPT = (
     "sources",
     KEY,
     DISJOINT,
+    CLUSTERED,
+    COMPARED_VALUES,
     DRAWN_IMAGES,
     JUDGED_ON,
 )

@@ -15,7 +15,15 @@ from pyarrow import compute as pc
 
 from manyhot.core.model_pairs import holm
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.compared_pairs import ALL_PAIRS, JUDGED_ON, KEY, NO_PAIRS, ComparedPairs, joined_about
+from manyhot.evaluate.compared_pairs import (
+    ALL_PAIRS,
+    JUDGED_ON,
+    KEY,
+    NO_PAIRS,
+    ComparedPairs,
+    compared_values,
+    joined_about,
+)
 from manyhot.evaluate.result_rows import Note, pairs_table
 from manyhot.evaluate.sampled_pairs import SampledPairs
 from manyhot.evaluate.slices import ALL
@@ -202,6 +210,9 @@ def _all_pairs(joined: Results, dataset: str, models: Sequence[str]) -> pa.Table
     """Return all pairs of the models of a data set on all images."""
     ends = {end: of for end, of in joined.values_at.items() if end[0] == dataset and end[2] == ALL}
     values = {(m, *end[1:]): of[m].value for m in models for end, of in ends.items() if m in of}
+    for (own, metric, name, model), value in compared_values(joined.about).items():
+        if own == dataset and (model, metric, name) in values:
+            values[model, metric, name] = value
     samples = SampledPairs.of_samples(joined.samples.filter(pc.equal(joined.samples["dataset"], dataset)))
     return pairs_table([*samples.rows(dataset, values, ComparedPairs())], audited=False)
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.classes import class_list_of
+from manyhot.core.array_types import Floats
 from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.sets import Case, LabelSets
 from manyhot.core.threads import one_blas_thread
@@ -24,7 +25,12 @@ from manyhot.evaluate.clusters import cluster_text, confined_text
 from manyhot.evaluate.columns import ImageValues, PooledValue, Sampler
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, drawn_images, may_compare, reference_of
 from manyhot.evaluate.judged_batches import JudgedBatch, JudgedModels, JudgedOn, has_own_metrics
-from manyhot.evaluate.missing_numbers import no_interval_text, not_a_number, why_no_interval
+from manyhot.evaluate.missing_numbers import (
+    no_interval_text,
+    not_a_number,
+    own_classes_notes,
+    why_no_interval,
+)
 from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.per_class.class_tables import ClassTables, PointSettings
 from manyhot.evaluate.posterior import Posterior
@@ -283,6 +289,11 @@ class Judge:
         if not may_compare(self._options.compare_with, len(self._judged.models)):
             self._pairs.stop()
 
+    def cluster_changes(self, metric: str) -> Floats | None:
+        """Return the change in the difference of two models without each cluster; None if it is not known."""
+        clusters = self._bootstrap.clusters
+        return None if clusters is None else self._pairs.cluster_changes(metric, clusters)
+
     def finish(self) -> Evaluation:
         """Return the results of all added models, with intervals and pairs."""
         if not self._judged.rows and not self._judged.skipped:
@@ -297,6 +308,7 @@ class Judge:
             auditor.balance.check(dataset)
             judged.notes += [*auditor.asked.notes(dataset), *auditor.raters.notes(dataset)]
         self._add_intervals()
+        judged.notes += [*own_classes_notes(dataset, judged.compared, self._class_names)]
         judged.notes += judged.interval_notes
         about = {
             "metrics": json.dumps(judged.described(by_clusters=self._bootstrap.clusters is not None)),
@@ -306,6 +318,8 @@ class Judge:
         }
         compared = self._compared()
         values = {(n.model, n.metric, n.slice): n.value for n in judged.rows}
+        values |= {(model, metric, ALL): value for metric, model, value, _ in judged.compared}
+        about |= judged.about_compared(dataset)
         self._pairs.sort(values)
         pairs = [*self._pairs.rows(dataset, values, compared)]
         samples = self._pairs.samples(dataset)
@@ -460,6 +474,9 @@ class Judge:
             if self._auditor is None or name not in BY_SIZE  # people decide which images are inside
         ]
         for name, n, found in values:
+            if name == ALL and len(estimate.own_classes):
+                own_classes = estimate.own_classes.tolist()
+                self._judged.compared.append([metric.name, model, found.compared, own_classes])
             if name == ALL and len(found.changes):
                 self._sampler.add_changes(model, metric.name, found.changes, rows[estimate.scored])
             for doubt in found.doubts if name == ALL else ():

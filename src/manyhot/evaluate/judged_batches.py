@@ -31,11 +31,11 @@ from manyhot.core.clusters import Clusters
 from manyhot.core.sets import LabelSets
 from manyhot.errors import InputError, MatchError, OrderError, OutputError, PlugInError, UsageError
 from manyhot.evaluate.class_thresholds import ClassThresholds
-from manyhot.evaluate.compared_pairs import JUDGED_ON
+from manyhot.evaluate.compared_pairs import COMPARED_VALUES, JUDGED_ON
 from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.posterior import PosteriorSamples
 from manyhot.evaluate.result_rows import Note, Number
-from manyhot.evaluate.slices import Slices
+from manyhot.evaluate.slices import ALL, Slices
 from manyhot.files import atomic_write, cache_folder
 from manyhot.registry import Entry, entries
 from manyhot.tables import Labels, Predictions
@@ -103,6 +103,9 @@ class JudgedModels:
         notes does not depend on the batches.
     intervals : dict of str to str
         How the intervals of each metric are computed.
+    compared : list of list
+        Metric, model, the value that is compared between models, and the classes that it does not include;
+        only where it differs from the model's value.
     skipped : dict of str to InputError
         The reasons why metrics were left out, by the name of the metric.
     n_batched : int
@@ -114,6 +117,7 @@ class JudgedModels:
     interval_notes: list[Note] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
     intervals: dict[str, str] = field(default_factory=dict)
+    compared: list[list[Any]] = field(default_factory=list)
     skipped: dict[str, InputError] = field(default_factory=dict)
     n_batched: int = 0
     _stored: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -124,6 +128,11 @@ class JudgedModels:
         metrics = {name: describe_metric(name) for name in dict.fromkeys(row.metric for row in self.rows)}
         intervals = {name: kind + interval for name, interval in self.intervals.items() if name in metrics}
         return metrics | {name: metrics[name] | {"interval": i} for name, i in intervals.items()}
+
+    def about_compared(self, dataset: str) -> dict[str, str]:
+        """Return the metadata of results with the values that are compared instead of those of the models."""
+        rows = [[dataset, metric, ALL, model, value] for metric, model, value, _ in self.compared]
+        return {COMPARED_VALUES: json.dumps(rows)} if rows else {}
 
     @property
     def is_batch(self) -> bool:
@@ -143,6 +152,7 @@ class JudgedModels:
             "interval_notes": [astuple(note) for note in self.interval_notes[interval_notes:]],
             "judged": self.models[models:],
             "intervals": self.intervals,
+            "compared": [row for row in self.compared if row[1] in self.unkept],
             "lacking": {name: error_to_json(error) for name, error in self.skipped.items()},
         }
         batch.add_rows(self.rows[rows:])
@@ -157,6 +167,7 @@ class JudgedModels:
         self.interval_notes += [Note(*note) for note in about["interval_notes"]]
         self.models += about["judged"]
         self.intervals |= about["intervals"]
+        self.compared += about["compared"]
         for name, error in about["lacking"].items():
             self.skipped.setdefault(name, error_from_json(error))  # the first is the one that is raised
         self.n_batched = len(self.models)

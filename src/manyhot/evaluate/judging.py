@@ -16,11 +16,14 @@ import numpy as np
 import pyarrow as pa
 
 from manyhot.classes import class_list_of
-from manyhot.core.array_types import Bools
+from manyhot.core.array_types import Bools, Floats
+from manyhot.core.clusters import Clusters
+from manyhot.core.effects import clustered_q
 from manyhot.core.sets import Case
 from manyhot.data.data_sets import Source
+from manyhot.evaluate.clusters import clusters_of
 from manyhot.evaluate.columns import models_at_once
-from manyhot.evaluate.compared_pairs import DISJOINT
+from manyhot.evaluate.compared_pairs import CLUSTERED, COMPARED_VALUES, DISJOINT
 from manyhot.evaluate.judge import Judge, JudgeOptions
 from manyhot.evaluate.judged_batches import KeptBatches, OtherModelsError
 from manyhot.evaluate.requirements import what_differs
@@ -30,7 +33,7 @@ from manyhot.evaluate.slices import ALL, column_of, is_requested, labels_of, mak
 from manyhot.run import QUIET, Run
 from manyhot.tables import Alignment, Predictions
 from manyhot.tables.arrays import label_sets
-from manyhot.tables.frames import with_column
+from manyhot.tables.frames import null_if_nan, with_column
 from manyhot.tables.result_tables import ORIGINAL_LABELS, accuracies
 from manyhot.tables.skipped_files import fitting_models
 
@@ -196,13 +199,49 @@ def with_slice_pairs(evaluation: Evaluation, source: Source, options: JudgeOptio
     for model in source.models():
         for judge in judges.values():
             judge.add(model, *judge.fit(model))
-    pairs = [evaluation.pairs]
+    pairs, values = [evaluation.pairs], json.loads(evaluation.metadata.get(COMPARED_VALUES, "[]"))
     for name, judge in judges.items():
-        table = judge.finish().pairs
+        judged = judge.finish()
+        table = judged.pairs
+        own = json.loads(judged.metadata.get(COMPARED_VALUES, "[]"))
+        values += [[dataset, metric, name, model, value] for dataset, metric, _, model, value in own]
         column = pa.repeat(pa.scalar(name, pa.string()), len(table))
         pairs.append(with_column(table, "slice", column))
     about = {**evaluation.metadata, DISJOINT: json.dumps({source.name: _disjoint(masks)})}
+    about |= {COMPARED_VALUES: json.dumps(values)} if values else {}
+    if options.clusters is not None:
+        clusters = clusters_of(options.clusters, labels, source.images)
+        by_column = {} if clusters is None else _by_clusters(judges, masks, pairs[1:], clusters)
+        about |= {CLUSTERED: json.dumps({source.name: by_column})}
     return replace(evaluation, pairs=pa.concat_tables(pairs), metadata=about)
+
+
+def _by_clusters(
+    judges: Mapping[str, Judge], masks: Mapping[str, Bools], pairs: Sequence[pa.Table], clusters: Clusters
+) -> dict[str, dict[str, list[float]]]:
+    """Return Cochran's Q of two models' differences on the slices of each column, by column and metric.
+
+    Each is a list of Q, its p and the number of slices. Slices share no image, but images of one cluster.
+    """
+    cells = defaultdict[tuple[str, str], list[tuple[float, Floats]]](list)
+    columns = _disjoint(masks)
+    for (name, judge), table in zip(judges.items(), pairs, strict=True):
+        own = clusters.number[masks[name]]
+        _, first = np.unique(own, return_index=True)
+        at = own[np.sort(first)]  # clusters of the slice are numbered as they first occur
+        for row in table.to_pylist() if column_of(name) in columns else ():
+            changes = judge.cluster_changes(row["metric"])
+            if changes is not None and null_if_nan(row["p"]) is not None:
+                spread = np.zeros(clusters.n)
+                spread[at] = changes
+                cells[column_of(name), row["metric"]].append((row["difference"], spread))
+    found: dict[str, dict[str, list[float]]] = {column: {} for column in columns}
+    for (column, metric), values in cells.items():
+        differences, every = np.array([d for d, _ in values]), np.stack([spread for _, spread in values])
+        q = clustered_q(differences, every[:, np.any(every, axis=0)])
+        if not np.isnan(q.p):
+            found[column][metric] = [*q, len(values)]
+    return found
 
 
 def _masks(source: Source, requested: Sequence[str]) -> dict[str, Bools]:

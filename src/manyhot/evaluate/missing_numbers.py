@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from manyhot.core.jackknife import UNVARYING, rarest_classes
 from manyhot.core.ratio_intervals import FEW_IMAGES, FEWEST_CASES
 from manyhot.core.sets import NO, YES, Case, LabelSets
 from manyhot.errors import first_names
-from manyhot.evaluate.result_rows import Number
+from manyhot.evaluate.result_rows import Note, Number
 from manyhot.tables.result_tables import describe_metric
 
 _SHOWN = 5
@@ -65,6 +66,32 @@ def no_interval_text(
         return text
     masked = any("masked=True" in metric for metric in metrics)
     return text + _without_rare_classes(sets, reason, names, masked=masked)
+
+
+def own_classes_notes(
+    dataset: str, compared: Iterable[Sequence[Any]], names: Sequence[str]
+) -> Iterator[Note]:
+    """Yield notes on classes that macro averages include only for models that predict them.
+
+    Parameters
+    ----------
+    compared : iterable of list
+        As in `manyhot.evaluate.judged_batches.JudgedModels`.
+    names : sequence of str, length C
+        The names of the classes.
+    """
+    metrics: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for metric, model, _, classes in compared:
+        metrics.setdefault((model, tuple(classes)), []).append(metric)
+    for (model, classes), averages in metrics.items():
+        one = len(classes) == 1
+        what, they = ("a class", "it") if one else (f"{len(classes):,} classes", "them")
+        text = (
+            f"{what} without positives that the model predicts {'counts' if one else 'count'} as 0 in "
+            f"{', '.join(averages)} (differences between models leave {they} out): "
+            f"{first_names([names[i] for i in classes], _SHOWN)}"
+        )
+        yield Note(dataset, model, "own_classes", len(classes), text)
 
 
 def _without_rare_classes(sets: LabelSets, reason: str, names: Sequence[str], *, masked: bool) -> str:

@@ -17,8 +17,8 @@ from pyarrow import compute as pc
 
 from manyhot.console import table_lines
 from manyhot.core.model_pairs import holm
-from manyhot.errors import UsageError, first_names
-from manyhot.evaluate.compared_pairs import ComparedPairs
+from manyhot.errors import InputError, UsageError, first_names
+from manyhot.evaluate.compared_pairs import ComparedPairs, compared_values
 from manyhot.evaluate.ranks import image_groups, leading_metric, shown_metrics
 from manyhot.evaluate.slices import ALL
 from manyhot.evaluate.terminal import spaced
@@ -166,7 +166,9 @@ def _difference(
     a, b = values[reference], values[model]
     row = pairs.get(frozenset((reference, model)), {})
     lo, hi, p = (null_if_nan(row.get(name)) for name in ("lo", "hi", "p"))
-    difference = b.value - a.value if same else math.nan
+    own = compared_values(results.about)
+    first, second = (own.get((*end, m), v.value) for m, v in ((reference, a), (model, b)))
+    difference = second - first if same else math.nan
     reverse = bool(row) and _is_reversed(row, reference, difference)
     if row.get("estimator"):  # of an audit: estimated from paired differences, not from the two values
         reverse = row["model_a"] != reference
@@ -359,6 +361,11 @@ def two_lines(pairs: Sequence[Difference]) -> Iterator[str]:
     yield from table_lines(head, [(d.metric.name, *cells(d)) for d in pairs])
     yield from _skipped_line(pairs)
     yield answer(leading_of(pairs))
+    if all(pair.values[0].value == pair.values[1].value and pair.interval is not None for pair in pairs):
+        yield (
+            f"On these images, {first.model} and {first.reference} are equal by every metric; the intervals "
+            "around 0 say by how much they may differ on others."
+        )
 
 
 def _skipped_line(pairs: Sequence[Difference]) -> Iterator[str]:

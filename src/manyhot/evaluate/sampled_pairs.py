@@ -14,6 +14,7 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
+from manyhot.core.clusters import Clusters
 from manyhot.core.model_pairs import (
     PairTable,
     compare_pairs,
@@ -94,9 +95,13 @@ class CountedImages:
         groups: npt.NDArray[np.intp] = np.unique(keys, return_inverse=True)[1]
         return groups
 
+    def mask(self, metric: str, model: str) -> Bools:
+        """Return whether each image is counted, shape (n,)."""
+        return self._masks[self._keys[metric, model]]
+
     def n_counted(self, metric: str, model: str) -> int:
         """Return how many images count."""
-        return int(np.count_nonzero(self._masks[self._keys[metric, model]]))
+        return int(np.count_nonzero(self.mask(metric, model)))
 
     def n_shared(
         self, metric: str, models: Sequence[str], a: Ints, b: Ints, weights: Floats | None = None
@@ -317,6 +322,20 @@ class SampledPairs:
             if changes[i].is_valid:
                 pairs._changes[metric, model] = changes[i].values.to_numpy()
         return pairs
+
+    def cluster_changes(self, metric: str, clusters: Clusters) -> Floats | None:
+        """Return the change in the difference of two models without each cluster, shape (K,).
+
+        None if it is not known, or if the models are not two.
+        """
+        models = [model for name, model in self._changes if name == metric]
+        if len(models) != 2 or len(np.unique(self.counted.groups(metric, models))) > 1:
+            return None
+        found = np.zeros(clusters.n)
+        sizes = clusters.sizes(self.counted.mask(metric, models[0]))
+        first, second = (self._changes[metric, model].astype(np.float64) for model in models)
+        found[sizes > 0] = second - first
+        return found
 
     def rows(
         self, dataset: str, values: Mapping[Key, float], compared: ComparedPairs

@@ -16,7 +16,7 @@ from manyhot.console import table_lines
 from manyhot.core.effects import cochran_q
 from manyhot.core.resampling import LEVEL
 from manyhot.errors import printable
-from manyhot.evaluate.compared_pairs import DISJOINT
+from manyhot.evaluate.compared_pairs import CLUSTERED, DISJOINT
 from manyhot.evaluate.pairwise import (
     NOISE,
     Difference,
@@ -100,13 +100,24 @@ def slice_sentences(results: Results, pairs: Sequence[Difference]) -> Iterator[s
         yield f"No difference can be shown on {', '.join(open_slices)}."
     if known and (untested := [pair.slice for pair in pairs if pair.p is None]):
         yield f"Not tested, because the models differ on too few images: {', '.join(untested)}."
-    disjoint = json.loads(results.about.get(DISJOINT, "{}")).get(pairs[0].dataset, [])
+    dataset = pairs[0].dataset
+    disjoint = json.loads(results.about.get(DISJOINT, "{}")).get(dataset, [])
+    clustered = json.loads(results.about.get(CLUSTERED, "{}")).get(dataset)
     for column in disjoint:
-        yield from _dependence(column, [pair for pair in pairs if column_of(pair.slice) == column])
+        own = [pair for pair in pairs if column_of(pair.slice) == column]
+        if clustered is None:
+            yield from _dependence(column, own)
+        elif found := clustered[column].get(pairs[0].metric.name):
+            yield _depends(column, *found, n_slices=len(own), how="Cochran's Q over clusters")
+        elif sum(pair.p is not None for pair in own) > 1:
+            yield f"Whether the difference depends on {column} cannot be tested over clusters."
 
 
 def _dependence(column: str, pairs: Sequence[Difference]) -> Iterator[str]:
     """Yield whether the difference depends on a column; nothing if fewer than two of its slices were tested.
+
+    Slices that share clusters are not independent, as this test assumes; see `_by_clusters` of
+    `manyhot.evaluate.judging` for these.
 
     Notes
     -----
@@ -121,12 +132,15 @@ def _dependence(column: str, pairs: Sequence[Difference]) -> Iterator[str]:
     found = cochran_q(values, errors**2, np.full(len(tested), np.inf))
     if math.isnan(found.p):  # an interval without width
         return
-    which = "" if len(tested) == len(pairs) else f"{len(tested):,} of {len(pairs):,} slices, "
-    how = f"({which}Cochran's Q {found.q:.2f}, p {p_text(found.p).replace('<', '< ')})"
-    if found.p < NOISE:
-        yield f"The difference depends on {column} {how}."
-    else:
-        yield f"It cannot be shown that the difference depends on {column} {how}."
+    yield _depends(column, *found, len(tested), n_slices=len(pairs), how="Cochran's Q")
+
+
+def _depends(column: str, q: float, p: float, n_tested: int, *, n_slices: int, how: str) -> str:
+    which = "" if n_tested == n_slices else f"{n_tested:,} of {n_slices:,} slices, "
+    how = f"({which}{how} {q:.2f}, p {p_text(p).replace('<', '< ')})"
+    if p < NOISE:
+        return f"The difference depends on {column} {how}."
+    return f"It cannot be shown that the difference depends on {column} {how}."
 
 
 _RULE = f"| --- |{' ---: |' * 6}"

@@ -17,7 +17,7 @@ from pyarrow import compute as pc
 
 from manyhot.console import table_lines
 from manyhot.core.model_pairs import holm
-from manyhot.errors import InputError, UsageError, first_names
+from manyhot.errors import UsageError, first_names
 from manyhot.evaluate.compared_pairs import ComparedPairs, compared_values
 from manyhot.evaluate.ranks import image_groups, leading_metric, shown_metrics
 from manyhot.evaluate.slices import ALL

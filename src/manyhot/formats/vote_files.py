@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
-from manyhot.formats.choice_files import is_crowd_kit
+from manyhot.formats.choice_files import RATER_NAMES, is_crowd_kit
 from manyhot.formats.class_lists import read_class_list
 from manyhot.formats.class_name_columns import numbers_by_name
+from manyhot.formats.headers import IMAGE_NAME_COLUMNS, first_column
 from manyhot.formats.reading import FOLDER, cut_for_message, declared, reading, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
 from manyhot.formats.tabular import class_indices, named_list, read_own, size_and_hash
@@ -28,19 +29,27 @@ def _matches(table: str, columns: set[str]) -> Callable[[Path], bool]:
         if path.is_dir():
             return (path / f"{table}.parquet").is_file()
         own = declared(path)
-        return own == table if own else columns <= {*_with_class_id(column_names(path))}
+        return own == table if own else columns <= {*own_names(column_names(path))}
 
     return matches
 
 
-_SYNONYMS = ("class", "class_name")
-"""Columns of tables that people write by hand; class ids may be keys and names, too."""
+_SYNONYMS = {
+    "image_id": IMAGE_NAME_COLUMNS,
+    "class_id": ("class_id", "class", "class_name", "label"),
+    "rater_id": RATER_NAMES,
+    "answer": ("answer",),
+}
+"""Columns of tables that people write by hand, by preference; class ids may be keys and names, too."""
 
 
-def _with_class_id(columns: Sequence[str]) -> list[str]:
-    """Return names of columns, with the first synonym of ``class_id`` under this name if it is absent."""
-    synonym = None if "class_id" in columns else next((c for c in _SYNONYMS if c in columns), None)
-    return ["class_id" if column == synonym else column for column in columns]
+def own_names(columns: Sequence[str]) -> list[str]:
+    """Return names of columns, with the first synonym of each column of votes under the name of this column.
+
+    Columns of votes that are there keep their names.
+    """
+    own = {first_column(columns, names): name for name, names in _SYNONYMS.items() if name not in columns}
+    return [own.get(column, column) for column in columns]
 
 
 _VOTES = {"image_id", "class_id", "rater_id", "answer"}
@@ -131,7 +140,7 @@ def _table(path: Path, name: str, classes: ClassList | None) -> pa.Table:
     if declared(path):
         return read_own(path, name)
     frame = read_frame(path)
-    frame.columns = _with_class_id(frame.columns)
+    frame.columns = own_names(frame.columns)
     return indexed_answers(frame, classes, path)
 
 

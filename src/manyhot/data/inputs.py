@@ -422,7 +422,7 @@ def over_one_list(
     if labels is not None and first is not None:
         only = unlabelled_classes(labels, images, joined)
     if joined.classes is not None and first is not None:
-        unnamed = only or (without_nothing(joined.classes, joined.unnamed) if first.is_dense else ())
+        unnamed = only or without_nothing(joined.classes, joined.unnamed)
         if unnamed:
             source.misfits.remarks.append(note_on_unlabelled(joined.classes, unnamed, first))
     labels = labels and joined.of_labels(labels)

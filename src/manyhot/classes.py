@@ -151,7 +151,7 @@ class ClassList:
         InputError
             If several classes have the name.
         """
-        ids = self._lookup(key_or_name)
+        ids = self.find_all(key_or_name)
         if not ids:
             raise self._unknown(key_or_name)
         if len(ids) > 1:
@@ -164,7 +164,7 @@ class ClassList:
         A lookup takes a microsecond. If no class has the name, `index` takes thousands of times as long,
         because it searches for similar names.
         """
-        ids = self._lookup(key_or_name)
+        ids = self.find_all(key_or_name)
         return min(ids) if len(ids) == 1 else None
 
     @cached_property
@@ -182,7 +182,8 @@ class ClassList:
         )
         return _group((i, text) for i, line in lines for text in (line, f"{line}: {self.definitions[i]}"))
 
-    def _lookup(self, text: str) -> Collection[int]:
+    def find_all(self, text: str) -> Collection[int]:
+        """Return the ids of all classes with a key, name or synonym, by the first way that `index` tries."""
         keys, names, folded_names, folded_all = self._by_name
         text = normal_name(text)
         folded = folded_name(text)

@@ -232,6 +232,20 @@ def test_answers_about_classes_are_no_raters(tmp_path):
         )
 
 
+def test_further_columns_of_answers_are_left_out(tmp_path):
+    path = tmp_path / "v.csv"
+    path.write_text("image_id,class_name,rater_id,answer,logprob\na,dog,gpt,yes,-0.1\na,cat,gpt,no,-2\n")
+    votes = read_votes(path)
+    assert rows(votes) == [("a", "cat", "gpt", "no"), ("a", "dog", "gpt", "yes")]
+    assert votes.left_out == ("the column 'logprob'",)
+    found = aggregate(pl.read_csv(path))
+    assert found.labels.table["classes"].to_pylist() == [[0, 1]]
+    assert found.labels.table["state"].to_pylist() == [["no", "yes"]]
+    assert "the votes do not contain the column 'logprob'" in found.notes
+    with pytest.raises(InputError, match="rename the column of raters to expert_id"):
+        aggregate(path, golden=path)
+
+
 def test_one_question_with_a_column_per_rater_needs_its_answers_as_classes(tmp_path):
     (tmp_path / "v.csv").write_text("image,ann,bob\na,Yes,no\nb,yes,yes\n")
     (tmp_path / "v.json").write_text('{"a": {"ann": "yes", "bob": "no"}, "b": {"ann": "yes"}}')

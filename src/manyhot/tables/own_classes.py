@@ -224,12 +224,19 @@ class JoinedClasses:
         assert self.classes is not None
         missing = sorted({*range(self.n_classes)} - {*at.tolist(), *self.unnamed})
         if missing or len(set(at.tolist())) != len(at):
+            others = [self.classes.keys[i] for i in self.unnamed if i in at]
+            more, do = "", ""
+            if others:
+                more = f"; and scores for {first_names(others, _EXAMPLES)}, which the labels do not have"
+                do = "if these are other names of the same classes, pass a class list with `synonyms` as "
+                do += "`classes`; otherwise, "
             raise MatchError(
                 f"{model.model} has no scores for some classes.",
                 where=model.source or None,
-                got=first_names([self.classes.keys[i] for i in missing], _EXAMPLES),
-                allowed=f"scores for the {self.n_classes:,} classes of {self.classes.name}",
-                do="predict these classes, too, or evaluate all models on the classes that this one "
+                got=first_names([self.classes.keys[i] for i in missing], _EXAMPLES) + more,
+                allowed=f"scores for the {self.n_classes - len(self.unnamed):,} classes of "
+                f"{self.classes.name}",
+                do=f"{do}predict these classes, too, or evaluate all models on the classes that this one "
                 "predicts: pass their list as `classes`, which leaves all other classes out of the labels",
             )
 

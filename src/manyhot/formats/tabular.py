@@ -152,7 +152,8 @@ def predictions_of_frame(
     If a class list is passed, names that are not in it are left out, and of several names of one class, the
     first of an image counts.
     """
-    unlisted, notes, is_named = (), (), table.schema.get("classes") == pl.List(pl.String)
+    unlisted, notes = tuple[str, ...](), tuple[str, ...]()
+    is_named = table.schema.get("classes") == pl.List(pl.String)
     if classes is not None and is_named:
         table, unlisted, notes = _of_class_list(table, classes, path)
     classes, _ = named_list(table, classes, path.stem)

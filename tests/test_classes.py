@@ -274,3 +274,25 @@ def test_script_refuses_another_wordnet(tmp_path):
     run = subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert run.stderr == f"{tmp_path}/data.noun is not of WordNet 3.0, whose offsets ImageNet's ids are.\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("goldfish, Carassius auratus", 1),
+        ("great white shark, white shark, man-eater, man-eating shark, Carcharodon carcharias", 2),
+        ("tabby, tabby cat", 281),
+        ("maillot, tank suit", 639),
+    ],
+)
+def test_labels_of_hugging_face_models_are_found(text, at):
+    """As in ``config.id2label`` of microsoft/resnet-50."""
+    assert class_list().find(text) == class_list().index(text) == at
+
+
+def test_keys_are_found_in_other_spellings_beside_names():
+    own = replace(from_keys(["tvmonitor", "dining_table"]), names=("TV monitor", "table"))
+    spellings = ["Tvmonitor", "tv monitor", "Dining Table", "TABLE", "monitor"]
+    assert [own.find(text) for text in spellings] == [0, 0, 1, 1, None]
+    swapped = replace(from_keys(["a", "b"]), names=("B", "A"))  # names come first, unless a key is exact
+    assert [swapped.find(text) for text in "aAbB"] == [0, 1, 1, 0]

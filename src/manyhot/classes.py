@@ -141,8 +141,9 @@ class ClassList:
         """Return the class id of a key, a name or a synonym.
 
         The text is looked up among the keys, then among the names. If there is no match, case is ignored and
-        underscores are read as spaces, first among the names, then among names and synonyms. Different
-        Unicode forms of a character, such as *é* as one or two characters, are treated as equal.
+        underscores are read as spaces, first among the names, then among the keys, then among names and
+        synonyms, and at last `descriptions` are searched. Different Unicode forms of a character, such as *é*
+        as one or two characters, are treated as equal.
 
         Raises
         ------
@@ -151,7 +152,7 @@ class ClassList:
         InputError
             If several classes have the name.
         """
-        ids = self._lookup(key_or_name)
+        ids = self.find_all(key_or_name)
         if not ids:
             raise self._unknown(key_or_name)
         if len(ids) > 1:
@@ -164,7 +165,7 @@ class ClassList:
         A lookup takes a microsecond. If no class has the name, `index` takes thousands of times as long,
         because it searches for similar names.
         """
-        ids = self._lookup(key_or_name)
+        ids = self.find_all(key_or_name)
         return min(ids) if len(ids) == 1 else None
 
     @cached_property
@@ -182,19 +183,23 @@ class ClassList:
         )
         return _group((i, text) for i, line in lines for text in (line, f"{line}: {self.definitions[i]}"))
 
-    def _lookup(self, text: str) -> Collection[int]:
-        keys, names, folded_names, folded_all = self._by_name
+    def find_all(self, text: str) -> Collection[int]:
+        """Return the ids of all classes with a key, name or synonym, by the first way that `index` tries."""
         text = normal_name(text)
         folded = folded_name(text)
-        return keys.get(text) or names.get(text) or folded_names.get(folded) or folded_all.get(folded, ())
+        exact, loose = self._by_name[:2], self._by_name[2:]
+        found = next((ids for by_text in exact if (ids := by_text.get(text))), None)
+        found = found or next((ids for by_text in loose if (ids := by_text.get(folded))), None)
+        return found or self.descriptions.get(text, ())
 
     @cached_property
     def _by_name(self) -> tuple[Mapping[str, Collection[int]], ...]:
-        keys = enumerate(map(normal_name, self.keys))
+        keys = list(enumerate(map(normal_name, self.keys)))
         names = list(enumerate(map(normal_name, self.names)))
         synonyms = [(i, normal_name(synonym)) for i, own in enumerate(self.synonyms) for synonym in own]
         folded = [(i, folded_name(name)) for i, name in [*names, *synonyms]]
-        return tuple(map(_group, (keys, names, folded[: len(names)], folded)))
+        folded_keys = [(i, folded_name(key)) for i, key in keys]
+        return tuple(map(_group, (keys, names, folded[: len(names)], folded_keys, folded)))
 
     def _ambiguous(self, text: str, ids: Collection[int]) -> InputError:
         candidates = ", ".join(f"{self.names[i]} ({self.keys[i]}, class {i})" for i in sorted(ids))

@@ -20,7 +20,7 @@ IDS = [f"{i:03}.jpg" for i in range(N)]
 UNNAMED = (
     "the labels do not have {} of the classes or other columns of the predictions: {}; they count as "
     "not valid on all images, except in metrics with masked=True; to leave them out, pass the list of the "
-    "labels' classes as `classes`"
+    "labels' classes as `classes`, in which `synonyms` can contain other names of these classes"
 )
 
 LACKING = (

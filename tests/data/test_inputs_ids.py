@@ -251,3 +251,24 @@ def test_a_gallery_of_images_in_folders(tmp_path):
     written_files = [p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.jpg")]
     assert len(written_files) == 8  # with thumbnails
     assert all(p.rpartition("/")[2].removesuffix(".jpg").isdigit() for p in written_files)
+
+
+def test_ids_of_which_only_some_are_equal(tmp_path):
+    """After an update, a camera writes another folder before the names of four in five images."""
+    written = [f"{'/mnt/cam/' if i % 5 else ''}{i}.png" for i in range(100)]
+    pl.DataFrame({"image_id": [f"{i}.png" for i in range(100)], "label": ["cat", "dog"] * 50}).write_csv(
+        tmp_path / "l.csv"
+    )
+    scores = {"cat": [0.9, 0.2] * 50, "dog": [0.1, 0.8] * 50}
+    pl.DataFrame({"image_id": written, **scores}).write_csv(tmp_path / "p.csv")
+    options = {"scores": "probability", "metrics": ["top1"], "resamples": 0}
+    found = evaluate(tmp_path / "l.csv", [tmp_path / "p.csv"], **options)
+    assert found.results["n"].to_pylist()[0] == 20
+    (note,) = (note for note in found.notes if "are only equal" in note)
+    assert note.endswith(
+        "p: 20 ids are equal, and 80 others are only equal without regard to leading folders; if these are "
+        "the same images, pass `match`=path"
+    )
+    found = evaluate(tmp_path / "l.csv", [tmp_path / "p.csv"], match="path", **options)
+    assert found.results["n"].to_pylist()[0] == 100
+    assert not any("are only equal" in note for note in found.notes)

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from manyhot import evaluate, read_images, read_labels, read_predictions
+from manyhot.classes import class_list
 from manyhot.data.benchmarks import BENCHMARKS
 from manyhot.evaluate.evaluate import _together
 from manyhot.evaluate.label_kinds import find_label_kinds
@@ -146,3 +147,18 @@ def test_after_a_failure_no_further_data_set_is_judged():
     for thread in set(threading.enumerate()) - others:
         thread.join(5)
     assert not begun
+
+
+def test_labels_of_which_one_name_is_not_imagenets(mirror, raw, files, tmp_path, monkeypatch):
+    """The numbers of published predictions are ImageNet's, not positions among the names of the labels."""
+    monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
+    given = files("imagenet-val-predictions", "imagenet-validation-original.json", "resnet50.npy")
+    best = dict(zip(raw[0], np.load(given["resnet50.npy"])[:, 0].tolist(), strict=True))
+    some = list(raw[0])[:3000]
+    label = {name: [class_list().names[raw[0][name]]] for name in some} | {some[0]: ["sunny day"]}
+    (tmp_path / "l.json").write_text(json.dumps(label))
+    options = {"models": ["resnet50"], "metrics": ["real1"], "resamples": 0}
+    found = evaluate(tmp_path / "l.json", "imagenet-val", **options)
+    assert found.value("real1") == pytest.approx(
+        np.mean([best[name] == raw[0][name] for name in some[1:]] + [0])
+    )

@@ -1,5 +1,7 @@
 """Notes on unclear classes, and on metrics that label sets would have with scores of all classes."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -191,7 +193,8 @@ def test_classes_that_only_the_predictions_have(tmp_path):
     note = (
         "the labels do not have 9 of the classes or other columns of the predictions: c10, c11, c4, c5, c6, "
         "c7, c8, c9, entropy; they count as not valid on all images, except in metrics with masked=True; to "
-        "leave them out, pass the list of the labels' classes as `classes`"
+        "leave them out, pass the list of the labels' classes as `classes`, in which `synonyms` can contain "
+        "other names of these classes"
     )
     assert notes_of(result, "classes") == [note]
     assert not notes_of(result, "not asked")  # the same pairs are not counted again
@@ -221,6 +224,21 @@ def test_classes_that_are_in_no_list_are_named(tmp_path):
     assert note.startswith(
         "the labels do not have 2 of the classes or other columns of the predictions: c2, c3; "
     )
+
+
+def test_tags_that_are_in_no_list_are_named(tmp_path):
+    """A tagger's own words count as wrong, so they are named whatever the form of the labels."""
+    (tmp_path / "l.csv").write_text(
+        "image,labels\n" + "".join(f"{i},{['cat', 'dog'][i % 2]}\n" for i in range(40))
+    )
+    tags = [{"image": str(i), "tags": ["puppy" if i % 2 else "cat"], "scores": [0.9]} for i in range(40)]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, tags)))
+    options = {"scores": "probability", "metrics": ["real1"], "resamples": 0}
+    result = evaluate(tmp_path / "l.csv", [tmp_path / "m.jsonl"], **options)
+    assert result.value("real1") == 0.5
+    (note,) = notes_of(result, "classes")
+    assert note.startswith("the labels do not have 1 of the classes of the predictions: puppy; it counts as ")
+    assert note.endswith("in which `synonyms` can contain other names of these classes")
 
 
 def test_the_classes_of_a_model_are_counted_in_each_ranking(tmp_path):

@@ -226,6 +226,51 @@ def test_answers_and_choices_are_told_apart(tmp_path):
     assert (yes.kind, yes.class_list.keys) == (ONE_CLASS, ("no", "yes"))
 
 
+def test_answers_about_classes_are_no_raters(tmp_path):
+    written = ("image", "class", "rater", "answer"), ("Filename", "label", "annotator", "Answer")
+    for i, header in enumerate((*written, ("patch_id", "class_name", "worker", "answer"))):
+        path = tmp_path / f"{i}.csv"
+        path.write_text(",".join(header) + "\na.jpg,dog,gpt,yes\nb.jpg,cat,gpt,no\n")
+        votes = read_votes(path)
+        assert (votes.kind, rows(votes)) == (
+            "",
+            [("a.jpg", "dog", "gpt", "yes"), ("b.jpg", "cat", "gpt", "no")],
+        )
+
+
+def test_further_columns_of_answers_are_left_out(tmp_path):
+    path = tmp_path / "v.csv"
+    path.write_text("image_id,class_name,rater_id,answer,logprob\na,dog,gpt,yes,-0.1\na,cat,gpt,no,-2\n")
+    votes = read_votes(path)
+    assert rows(votes) == [("a", "cat", "gpt", "no"), ("a", "dog", "gpt", "yes")]
+    assert votes.left_out == ("the column 'logprob'",)
+    found = aggregate(pl.read_csv(path))
+    assert found.labels.table["classes"].to_pylist() == [[0, 1]]
+    assert found.labels.table["state"].to_pylist() == [["no", "yes"]]
+    assert "the votes do not contain the column 'logprob'" in found.notes
+    with pytest.raises(InputError, match="rename the column of raters to expert_id"):
+        aggregate(path, golden=path)
+
+
+def test_one_question_with_a_column_per_rater_needs_its_answers_as_classes(tmp_path):
+    (tmp_path / "v.csv").write_text("image,ann,bob\na,Yes,no\nb,yes,yes\n")
+    (tmp_path / "v.json").write_text('{"a": {"ann": "yes", "bob": "no"}, "b": {"ann": "yes"}}')
+    for name in ("v.csv", "v.json"):
+        with pytest.raises(InputError, match=r"All choices are answers(.|\n)* no, yes of ann, bob"):
+            read_votes(tmp_path / name)
+    votes = read_votes(tmp_path / "v.json", classes=from_keys(["no", "yes"]))
+    assert [r[:3] for r in rows(votes) if r[3] == "yes"] == [
+        ("a", "no", "bob"),
+        ("a", "yes", "ann"),
+        ("b", "yes", "ann"),
+    ]
+    (tmp_path / "q.csv").write_text("image,question,answer\na,Is there a dog?,yes\n")
+    with pytest.raises(
+        InputError, match=r"does not contain votes(.|\n)*the columns image .text., question .text., answer"
+    ):
+        read_votes(tmp_path / "q.csv")
+
+
 CASES = {
     "choosing twice": (
         "task,worker,label\na,x,cat\na,x,dog\n",

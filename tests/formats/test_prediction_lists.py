@@ -3,6 +3,7 @@
 import json
 import pickle
 import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -365,3 +366,40 @@ def test_arrays_without_images_name_the_arrays_that_are_read(tmp_path, message):
     )
     np.savez(tmp_path / "m.npz", logits=np.zeros((2, 3), np.float32), paths=np.array(["a.jpg", "b.jpg"]))
     assert read_predictions(tmp_path / "m.npz").image_id.to_pylist() == ["a.jpg", "b.jpg"]
+
+
+def test_tags_of_a_class_list_with_synonyms(tmp_path):
+    """Of each class, the best of its tags counts; the other tags are left out, with a note."""
+    classes = replace(from_keys(["cat", "dog"], "own"), synonyms=(("tabby",), ("puppy", "hound")))
+    meant = {"cat": 0, "tabby": 0, "dog": 1, "puppy": 1, "Hound": 1}
+    rng = np.random.default_rng(0)
+    entries, expected = [], []
+    for i in range(30):
+        tags = rng.permutation([*meant, "sky", "grass"])[: 1 + i % 7].tolist()
+        scores = rng.permutation(np.arange(1, 8) / 8)[: len(tags)].tolist()
+        entries.append({"image": f"{i}.jpg", "tags": tags, "scores": scores})
+        best = {}
+        for tag, score in zip(tags, scores, strict=True):
+            if tag in meant:
+                best[meant[tag]] = max(best.get(meant[tag], 0), score)
+        expected.append(sorted(best.items(), key=lambda pair: -pair[1]))
+    assert [] in expected
+    assert any(len(pairs) == 2 for pairs in expected)
+    found = read_predictions(lines(tmp_path / "m.jsonl", entries), classes=classes, scores="probability")
+    listed = [
+        [(int(c), float(s)) for c, s in zip(row, of_row, strict=True) if c >= 0]
+        for row, of_row in zip(found.classes, found.scores, strict=True)
+    ]
+    assert listed == expected
+    assert found.unlisted == ("grass", "sky")
+    (note,) = found.notes
+    assert note.endswith("of which the best counts: cat, tabby (cat), Hound, dog, puppy (dog)")
+    (tmp_path / "l.csv").write_text("image,labels\na,dog;puppy;cat\nb,tabby\n")
+    assert read_labels(tmp_path / "l.csv", classes=classes).table["classes"].to_pylist() == [[1, 0], [0]]
+
+
+def test_tags_of_which_none_is_a_class_are_refused(tmp_path, message):
+    path = lines(tmp_path / "m.jsonl", [{"image": "a", "tags": ["sky"], "scores": [0.5]}])
+    assert message(lambda: read_predictions(path, classes=CLASSES)).startswith(
+        f"A class is not in the class list.\n  where:   {path}\n  got:     sky\n"
+    )

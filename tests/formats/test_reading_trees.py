@@ -146,6 +146,7 @@ def test_folder_of_no_kind(tmp_path, message):
         (["train/n01440764/a.JPEG", "val/n01443537/b.JPEG"], "train, val"),
         (["Train/a.JPEG", "Test/b.JPEG"], "Test, Train"),
         (["train/cat/a.JPEG"], "train"),
+        (["test/dent/a.png", "train/good/b.png", "zz_masks/dent/a.png"], "test, train, zz_masks"),
     ],
 )
 def test_folder_of_splits(tmp_path, message, files, got):
@@ -157,6 +158,16 @@ def test_folder_of_splits(tmp_path, message, files, got):
         f"  allowed: one folder per class\n  do:      pass the folder of a split, such as "
         f"{tmp_path / got.partition(',')[0]}"
     )
+
+
+def test_splits_of_mvtec_beside_masks(tmp_path, message):
+    for name in ("train/good/0.png", "test/good/0.png", "test/dent/1.png", "ground_truth/dent/1_mask.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    refused = message(lambda: read_labels(tmp_path))
+    assert refused.startswith("The folder contains splits, each with folders of images.\n")
+    assert refused.endswith(f"do:      pass the folder of a split, such as {tmp_path / 'test'}")
+    assert read_labels(tmp_path / "test").class_list.keys == ("dent", "good")
 
 
 def test_a_train_is_no_split(tmp_path):

@@ -2,10 +2,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from manyhot.classes import from_keys
+from manyhot.classes import class_list, from_keys
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Images, Labels, Predictions, align, check_same_classes, predictions_from_table
 from manyhot.tables.labels import class_list_from_metadata
+from manyhot.tables.predictions import check_class_list
 
 
 def ids(*names):
@@ -237,3 +238,18 @@ def test_no_overlap():
 def test_another_class_list(n, key, text):
     p = Predictions(ids("a"), "m", np.array([[0]], np.int32), n_classes=n, class_hash=key, source="m.npy")
     assert message(MatchError, lambda: check_same_classes(labels(), p)) == text
+
+
+def test_names_that_are_not_imagenets_are_named():
+    own = from_keys(["tench", "sunny day", "goldfish, Carassius auratus"], "m")
+    p = Predictions(ids("a"), "m", np.array([[1, 0]], np.int32), n_classes=3, class_list=own, source="m.csv")
+    imagenet = class_list()
+    with pytest.raises(MatchError) as error:
+        check_class_list(p, 1000, imagenet.hash, "ReaL")
+    assert str(error.value) == (
+        "m predicts classes that are not in the class list of ReaL.\n"
+        "  where:   m.csv\n"
+        "  got:     sunny day (1 of 3 names)\n"
+        "  allowed: keys, names and descriptions of the 1,000 classes of imagenet1k\n"
+        "  do:      rename these classes, or leave them out of the predictions"
+    )

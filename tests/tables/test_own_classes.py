@@ -118,6 +118,21 @@ def test_scores_for_all_classes_are_needed():
     )
 
 
+def test_other_names_of_classes_are_named_with_a_way_out():
+    own, theirs = from_keys(["cat", "aeroplane"]), from_keys(["cat", "airplane"])
+    joined = join_classes(labels([[0], [1]], own), None, scores([[1, 2]], theirs))
+    with pytest.raises(MatchError) as error:
+        joined.of_predictions(scores([[1, 2]], theirs))
+    assert str(error.value) == (
+        "net has no scores for some classes.\n"
+        "  got:     aeroplane; and scores for airplane, which the labels do not have\n"
+        "  allowed: scores for the 2 classes of own classes\n"
+        "  do:      if these are other names of the same classes, pass a class list with `synonyms` as "
+        "`classes`; otherwise, predict these classes, too, or evaluate all models on the classes that this "
+        "one predicts: pass their list as `classes`, which leaves all other classes out of the labels"
+    )
+
+
 def test_a_later_model_with_other_classes_is_refused():
     own = from_keys(["car", "dog"])
     joined = join_classes(labels([[0], [1]], own), None, scores([[1, 2]], own))

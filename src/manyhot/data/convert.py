@@ -44,6 +44,7 @@ from manyhot.registry import get, names
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables.labels import with_zeros
+from manyhot.tables.own_classes import note_on_left_out
 from manyhot.tables.votes import count_app_answers
 
 _TABLES = ("labels", "predictions", "images", "results", "findings", "proposals", "votes", "golden")
@@ -182,7 +183,9 @@ def convert(
     left_out = (*_left_out(content), *saved.left_out)
     notes = [f"{target.name} does not contain {', '.join(left_out)}"] if left_out else []
     notes += [*(content.notes if isinstance(content, tables.Labels | tables.Predictions) else ())]
-    notes += reading.overruled(content) if isinstance(content, tables.Predictions) else ()
+    if isinstance(content, tables.Predictions):
+        left = note_on_left_out(content, content.unlisted)
+        notes += [*([left] if left else []), *reading.overruled(content)]
     notes += _states_note(content, target) if to is None else saved.notes
     return Converted(holds, left_out, _what(content), notes=tuple(notes), written=saved.files)
 

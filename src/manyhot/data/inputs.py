@@ -419,7 +419,9 @@ def over_one_list(
     if labels is not None and first is not None:
         only = unlabelled_classes(labels, images, joined)
     if joined.classes is not None and first is not None:
-        unnamed = only or (without_nothing(joined.classes, joined.unnamed) if first.is_dense else ())
+        # Ranked classes of a declared list may be valid on no image; collected tags are a model's own words.
+        is_noted = first.is_dense or not all(own.is_complete for own in predicted)
+        unnamed = only or (without_nothing(joined.classes, joined.unnamed) if is_noted else ())
         if unnamed:
             source.misfits.remarks.append(note_on_unlabelled(joined.classes, unnamed, first))
     tables: tuple[Labels | Images | None, ...] = labels, images

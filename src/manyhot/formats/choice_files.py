@@ -59,6 +59,11 @@ _RANDOM = re.compile(r"random(_label)?_?\d+")
 _NUMBER = r"-?\d+(?:\.\d*)?(?:e[+-]?\d+)?"
 _ARRAYS = ("choices", "votes", "random")
 
+_NO_RATERS = frozenset(
+    (*RATER_NAMES, *CHOSEN_NAMES, *("class_name", "question", "prompt", "proposal", "answer", "vote"))
+)
+"""Columns of tables with one answer per row, which are not named after raters."""
+
 
 def _is_peerannot(path: Path) -> bool:
     return _PEERANNOT.match(head(path)) is not None
@@ -190,6 +195,7 @@ def read_peerannot(path: Path, *, classes: ClassList | None) -> Votes:
     text = any(isinstance(c, str) for c in chosen)
     column = pl.Series([str(c) if text else c for c in chosen], dtype=pl.String if text else pl.Int64)
     frame = pl.DataFrame({"image_id": list(image), "rater_id": list(rater), "class_id": column})
+    _check_no_answers(frame, classes, path)
     return _votes(frame, classes, path)
 
 
@@ -221,6 +227,8 @@ def _wide(path: Path) -> bool:
         return False
     frame = _some_rows(path)
     others = [c for c in frame.columns if c != image_name_column(frame.columns)]
+    if any(fold_name(c) in _NO_RATERS for c in others):
+        return False
     if not all(frame[c].dtype.is_numeric() or frame[c].dtype == pl.Null for c in others):
         return all(frame[c].dtype in (pl.String, pl.Null) for c in others)
     raise InputError(
@@ -250,7 +258,24 @@ def read_rater_columns(path: Path, *, classes: ClassList | None) -> Votes:
     long = frame.unpivot(index=image, variable_name="rater_id", value_name="class_id")
     long = long.rename({image: "image_id"}).filter(pl.col("class_id").is_not_null())
     no_answer = -1 if long["class_id"].dtype.is_numeric() else ""
+    _check_no_answers(long, classes, path)
     return _votes(long.filter(pl.col("class_id") != no_answer), classes, path)
+
+
+def _check_no_answers(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> None:
+    """Raise an error if all choices are *yes*, *maybe* or *no*: then classes may stand in place of raters."""
+    texts = frame["class_id"] if frame["class_id"].dtype == pl.String else pl.Series([], dtype=pl.String)
+    chosen = set(texts.str.strip_chars().str.to_lowercase().unique()) - {""}
+    if classes is not None or not chosen & set(ANSWERS) or not chosen <= _TRUTHS:
+        return
+    raise InputError(
+        "All choices are answers, not classes.",
+        where=path,
+        got=f"{', '.join(sorted(chosen))} of {first_names(frame['rater_id'].unique(maintain_order=True))}",
+        allowed="the class that each rater chose; or image_id, class_id, rater_id and answer",
+        do="if these names are classes, write one row per answer about a class; if they are raters, and the "
+        "answers are the classes, pass `classes` with these answers",
+    )
 
 
 def column_of_images(frame: pl.DataFrame, path: Path) -> str:

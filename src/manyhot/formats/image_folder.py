@@ -185,16 +185,19 @@ def _check_utf8(name: str, path: Path) -> None:
 
 
 def _check_no_splits(path: Path, names: list[str]) -> None:
-    """Raise an error for a folder of splits, whose images would all have the class *train* or *val*."""
-    if not names or not all(name.casefold() in SPLITS for name in names):
-        return
-    if len(names) > 1 or _class_folders(path / names[0]):
+    """Raise an error for a folder of splits, whose images would all have the class *train* or *val*.
+
+    Beside splits with folders of their own, there may be other folders, such as those of masks in MVTec AD.
+    """
+    splits = [name for name in names if name.casefold() in SPLITS]
+    of_folders = splits and all(_class_folders(path / name) for name in splits)
+    if len(splits) == len(names) > 1 or (of_folders and (len(splits) > 1 or len(names) == 1)):
         raise InputError(
             "The folder contains splits, each with folders of images.",
             where=path,
             got=", ".join(names),
             allowed="one folder per class",
-            do=f"pass the folder of a split, such as {path / names[0]}",
+            do=f"pass the folder of a split, such as {path / splits[0]}",
         )
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
-from manyhot.core.array_types import Bools, Ints64
+from manyhot.core.array_types import Bools, Ints32, Ints64
 from manyhot.errors import InputError
 from manyhot.formats.class_cells import Splitter, note_on_commas, splitter
 from manyhot.formats.class_names import ids_of_values
@@ -127,6 +127,8 @@ def labels_of_names(
     found = ids_of_values(texts, classes or declared, path)
     ids = np.array([found.ids[text] for text in texts], np.int32)
     flat = ids[encoded.indices.to_numpy()] if len(texts) else np.empty(0, np.int32)
+    if len(set(found.ids.values())) < len(found.ids):
+        named, flat, p = _without_synonyms(named, flat, p)
     columns = {
         "image_id": named.image_id,
         "usable": pa.array(named.usable),
@@ -152,6 +154,17 @@ def labels_of_names(
         assumed=found.assumed,
         notes=named.notes,
     )
+
+
+def _without_synonyms(
+    named: NamedLabels, flat: Ints32, p: pa.Array | None
+) -> tuple[NamedLabels, Ints32, pa.Array | None]:
+    """Return labels in which an image lists a class once, whatever its names; the first `p` counts."""
+    image = np.repeat(np.arange(len(named.lengths)), named.lengths)
+    _, first = np.unique(np.stack([image, flat]), axis=1, return_index=True)
+    first.sort()
+    lengths = np.bincount(image[first], minlength=len(named.lengths))
+    return replace(named, lengths=lengths), flat[first], None if p is None else p.take(pa.array(first))
 
 
 def _matches(path: Path) -> bool:

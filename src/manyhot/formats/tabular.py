@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList, class_list
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.formats.class_cells import LIST_COLUMNS, with_lists
 from manyhot.formats.class_name_columns import check_numbered_names, names_by_number, numbers_by_name
 from manyhot.formats.csv_tables import LISTS_OF_IMAGES
@@ -147,7 +147,15 @@ def read_predictions_table(
 def predictions_of_frame(
     table: pl.DataFrame, path: Path, classes: ClassList | None, score_kind: str
 ) -> Predictions:
-    """Return predictions from a frame with lists of classes, which are numbers, keys or names."""
+    """Return predictions from a frame with lists of classes, which are numbers, keys or names.
+
+    If a class list is passed, names that are not in it are left out, and of several names of one class, the
+    first of an image counts.
+    """
+    unlisted, notes = tuple[str, ...](), tuple[str, ...]()
+    is_named = table.schema.get("classes") == pl.List(pl.String)
+    if classes is not None and is_named:
+        table, unlisted, notes = _of_class_list(table, classes, path)
     classes, _ = named_list(table, classes, path.stem)
     arrow = _of_numbers(_arrow(_indexed(table, classes, path)), path)
     about = {b"manyhot.scores": score_kind.encode()} if "scores" in arrow.column_names else {}
@@ -155,8 +163,55 @@ def predictions_of_frame(
     about |= {b"manyhot.n_classes": b"%d" % n_classes, b"manyhot.classes": key.encode()}
     arrow = arrow.replace_schema_metadata(about)
     predictions = predictions_from_table(arrow, model=path.stem, source=str(path))
-    own, is_named = classes and own_list(classes), table.schema.get("classes") == pl.List(pl.String)
-    return replace(predictions, class_list=own, assumed=classes is None, by_name=is_named)
+    own = classes and own_list(classes)
+    return replace(
+        predictions,
+        class_list=own,
+        assumed=classes is None,
+        by_name=is_named,
+        unlisted=unlisted,
+        notes=notes,
+    )
+
+
+def _of_class_list(
+    table: pl.DataFrame, classes: ClassList, path: Path
+) -> tuple[pl.DataFrame, tuple[str, ...], tuple[str, ...]]:
+    """Return lists of predicted classes in which each class of a list has one name, and all others have none.
+
+    Names that are not in the list are also returned, and so is a note on images with several names of a
+    class. If no name is in the list, the table is unchanged, and its reader reports a wrong list.
+    """
+    names = table["classes"].explode(empty_as_null=False).drop_nulls().unique(maintain_order=True)
+    names = names.filter(names.str.strip_chars() != "")
+    ids = class_indices(names, classes, path, absent=True)
+    unlisted = tuple(sorted(names.filter(ids.is_null()).str.strip_chars().unique().to_list()))
+    if ids.null_count() == len(ids) or not (unlisted or ids.is_duplicated().any()):
+        return table, (), ()
+    lists = [c for c in ("classes", "scores") if isinstance(table.schema.get(c), pl.List)]
+    if any(not table[c].list.len().equals(table["classes"].list.len(), check_names=False) for c in lists):
+        return table, (), ()
+    known = dict(zip(names, ids, strict=True))
+    rows = table.select(*lists).with_row_index("row").explode(lists, empty_as_null=False)
+    rows = rows.with_columns(id=rows["classes"].replace_strict(known, default=-1, return_dtype=pl.Int32))
+    rows = rows.filter(pl.col("id").is_not_null())
+    is_first = pl.col("classes") == pl.col("classes").first().over("row", "id")
+    again = rows.filter(~is_first.fill_null(True))
+    once = rows.filter(is_first.fill_null(True)).group_by("row", maintain_order=True).agg(lists)
+    empty = [pl.col(c).fill_null(pl.lit([], table.schema[c])) for c in lists]
+    each = pl.DataFrame({"row": pl.Series(range(len(table)), dtype=once.schema["row"])})
+    table = table.with_columns(each.join(once, on="row", how="left", maintain_order="left").select(empty))
+    if not len(again):
+        return table, unlisted, ()
+    several = {
+        classes.keys[i]: ", ".join(sorted(name for name in known if known[name] == i)[:3])
+        for i in sorted(set(again["id"].to_list()))
+    }
+    note = (
+        f"{again['row'].n_unique():,} of {len(table):,} lists contain several names of a class, of which the "
+        f"best counts: {first_names([f'{own} ({key})' for key, own in several.items()], 3)}"
+    )
+    return table, unlisted, (note,)
 
 
 @register(
@@ -372,7 +427,7 @@ def keys_of_numbers(values: pl.Series, classes: ClassList | None, path: Path) ->
 
 
 def class_indices(
-    values: pl.Series, classes: ClassList | None, path: Path, *, ids: bool = False
+    values: pl.Series, classes: ClassList | None, path: Path, *, ids: bool = False, absent: bool = False
 ) -> pl.Series:
     """Return the class id of each index, key or name as Int32; null for empty values.
 
@@ -385,6 +440,8 @@ def class_indices(
         For messages.
     ids : bool
         Whether a number is always an index, as in a column ``class_id``, even if it is also a key.
+    absent : bool
+        Whether names that are not in the class list are allowed, and become null.
 
     Raises
     ------
@@ -399,6 +456,8 @@ def class_indices(
         # A number is an index, unless it is a key, as in a list of 1, 2 and 3; in a list of the names that a
         # file contains, it always is a name.
         is_index = classes.is_complete and _DIGITS.fullmatch(name) and name not in keys
+        if absent and not is_index and not classes.find_all(name):
+            continue
         try:
             table[value] = _within_int32(name) if is_index else classes.index(name)
         except LookupError as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -18,7 +19,7 @@ from manyhot.formats.reading import FOLDER, cut_for_message, declared, reading, 
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
 from manyhot.formats.tabular import class_indices, named_list, read_own, size_and_hash
 from manyhot.registry import register
-from manyhot.tables import ANSWERS, Golden, Votes, golden_from_table, votes_from_table
+from manyhot.tables import ANSWERS, TABLES, Golden, Votes, golden_from_table, votes_from_table
 from manyhot.tables.labels import class_list_metadata
 
 _CROWD_KIT = {"task": "question", "worker": "rater_id", "label": "answer"}
@@ -29,17 +30,25 @@ def _matches(table: str, columns: set[str]) -> Callable[[Path], bool]:
         if path.is_dir():
             return (path / f"{table}.parquet").is_file()
         own = declared(path)
-        return own == table if own else columns <= {*_with_own_names(column_names(path))}
+        return own == table if own else columns <= {*own_names(column_names(path))}
 
     return matches
 
 
-_SYNONYMS = {"image_id": IMAGE_NAMES, "class_id": ("class", "class_name"), "rater_id": RATER_NAMES}
-"""Columns of tables that people write by hand; class ids may be keys and names, too."""
+_SYNONYMS = {
+    "image_id": IMAGE_NAMES,
+    "class_id": ("class_id", "class", "class_name", "label"),
+    "rater_id": RATER_NAMES,
+    "answer": ("answer",),
+}
+"""Columns of tables that people write by hand, by preference; class ids may be keys and names, too."""
 
 
-def _with_own_names(columns: Sequence[str]) -> list[str]:
-    """Return names of columns, with the first synonym of each column of votes under this column's name."""
+def own_names(columns: Sequence[str]) -> list[str]:
+    """Return names of columns, with the first synonym of each column of votes under the name of this column.
+
+    Columns of votes that are there keep their names.
+    """
     own = {first_column(columns, names): name for name, names in _SYNONYMS.items() if name not in columns}
     return [own.get(column, column) for column in columns]
 
@@ -60,9 +69,19 @@ def read_votes_table(path: Path, *, classes: ClassList | None) -> Votes:
     """A votes table with one answer per row, or a campaign folder with ``votes.parquet``."""
     path, classes = _of_campaign(path, "votes", classes)
     n_classes, key = size_and_hash(classes)
-    return votes_from_table(
-        _table(path, "votes", classes), name=path.stem, n_classes=n_classes, class_hash=key
-    )
+    if declared(path):
+        return votes_from_table(read_own(path, "votes"), name=path.stem, n_classes=n_classes, class_hash=key)
+    frame = read_frame(path)
+    frame.columns = own_names(frame.columns)
+    others = other_columns(frame.columns)
+    table = indexed_answers(frame.drop(others), classes, path)
+    votes = votes_from_table(table, name=path.stem, n_classes=n_classes, class_hash=key)
+    return replace(votes, left_out=tuple(f"the column {column!r}" for column in others))
+
+
+def other_columns(columns: Iterable[str]) -> list[str]:
+    """Return the columns that the votes table does not have; names of classes may stand beside their ids."""
+    return [c for c in columns if c not in ("class_name", *(own.name for own in TABLES["votes"]))]
 
 
 @register(
@@ -77,7 +96,12 @@ def read_golden_table(path: Path, *, classes: ClassList | None) -> Golden:
     """A golden table with one expert's answer per row, or a campaign folder with ``golden.parquet``."""
     path, classes = _of_campaign(path, "golden", classes)
     n_classes, key = size_and_hash(classes)
-    table = _table(path, "golden", classes)
+    if declared(path):
+        table = read_own(path, "golden")
+    else:
+        frame = read_frame(path)
+        frame.columns = own_names(frame.columns)
+        table = indexed_answers(frame, classes, path)
     return golden_from_table(table, name=path.stem, n_classes=n_classes, class_hash=key)
 
 
@@ -126,14 +150,6 @@ def _of_campaign(path: Path, table: str, classes: ClassList | None) -> tuple[Pat
         with reading(beside):
             classes = read_class_list(beside)
     return path / f"{table}.parquet", classes
-
-
-def _table(path: Path, name: str, classes: ClassList | None) -> pa.Table:
-    if declared(path):
-        return read_own(path, name)
-    frame = read_frame(path)
-    frame.columns = _with_own_names(frame.columns)
-    return indexed_answers(frame, classes, path)
 
 
 def indexed_answers(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pa.Table:

@@ -32,7 +32,7 @@ from manyhot.formats import (
     read_votes,
 )
 from manyhot.formats.reading import declared
-from manyhot.formats.vote_files import indexed_answers, plain_answers
+from manyhot.formats.vote_files import indexed_answers, other_columns, own_names, plain_answers
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Flattened, Shown, is_whole
 from manyhot.reassess.arrow_tables import as_arrow
@@ -321,7 +321,9 @@ def _votes(votes: VotesLike, classes: ClassList | int | None, format: str | None
     if isinstance(votes, str | os.PathLike):
         return read_votes(votes, classes=_numbered(votes, "votes", classes), format=format)
     table = as_arrow(votes, "votes")
-    if format is None and {"image_id", "answer"} <= set(table.column_names):
+    names = table.column_names
+    is_foreign = {*own_names(names)} != {*names} or other_columns(names)
+    if format is None and {"image_id", "answer"} <= {*names} and not is_foreign:
         table = _with_ids(table, "votes", classes)
         n, key = _class_count(table, classes)
         return votes_from_table(table, name="votes", n_classes=n, class_hash=key)

@@ -277,6 +277,27 @@ def nearest_way(left: pa.Array, right: pa.Array) -> str:
     return f"if these are the same images, pass `match`={way}: {best.describe(left, right)}"
 
 
+def missed_way(left: pa.Array, right: pa.Array) -> str:
+    """Return advice for two files in which only some ids are equal, and most others match in another way.
+
+    Empty if there is no such way. ``auto`` does not take it, because the other images may be different ones.
+    """
+    exact = Matching(*_as_pairs(_positions(left, right)))
+    rest = min(len(left), len(right)) - len(exact)
+    if not rest:
+        return ""
+    found = (_matched(left, right, way) for way in _LADDER)
+    more = next(
+        (one for one in found if len(one) - len(exact) >= MATCHED_SHARE * rest and one.is_one_to_one), None
+    )
+    if more is None:
+        return ""
+    return (
+        f"{len(exact):,} ids are equal, and {len(more) - len(exact):,} others are only equal without regard "
+        f"to {_ignored(more.ignored)}; if these are the same images, pass `match`={'+'.join(more.ignored)}"
+    )
+
+
 def common_folder(ids: pa.Array) -> str:
     """Return the folders with which all ids begin."""
     ends = pc.min_max(ids).values()

@@ -235,13 +235,19 @@ class JoinedClasses:
         is_subset = not self.selects and 0 < len(own) == len(at) and not {*own} & {*self.unnamed}
         # A model with other classes instead may only call the same classes by other names.
         if (missing and not is_subset) or len(set(own)) != len(own):
+            others = [self.classes.keys[i] for i in self.unnamed if i in own]
+            more, do = "", ""
+            if others:
+                more = f"; and scores for {first_names(others, _EXAMPLES)}, which the labels do not have"
+                do = "if these are other names of the same classes, pass a class list with `synonyms` as "
+                do += "`classes`; otherwise, "
             raise MatchError(
                 f"{model.model} has no scores for some classes.",
                 where=model.source or None,
-                got=first_names([self.classes.keys[i] for i in missing], _EXAMPLES),
+                got=first_names([self.classes.keys[i] for i in missing], _EXAMPLES) + more,
                 allowed=f"scores for the {self.n_classes - len(self.unnamed):,} classes of "
                 f"{self.classes.name}",
-                do="predict these classes, too, or evaluate all models on the classes that this one "
+                do=f"{do}predict these classes, too, or evaluate all models on the classes that this one "
                 "predicts: pass their list as `classes`, which leaves all other classes out of the labels",
             )
         return missing

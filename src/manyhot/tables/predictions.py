@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from manyhot.classes import ClassList, normal_name
+from manyhot.classes import ClassList, class_list_of, normal_name
 from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
 from manyhot.core.softmax import SLACK, not_a_probability
 from manyhot.core.uncertainty import Uncertainty
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, first_names
 from manyhot.parameters import check_one_of
+from manyhot.tables.class_list_unions import keys_not_in
 from manyhot.tables.frames import check_range, check_unique, one_chunk
 from manyhot.tables.labels import Labels, keys_in_metadata
 
@@ -250,7 +251,16 @@ def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, 
     MatchError
         If the numbers of classes or the hashes are known and differ.
     """
-    theirs = predictions.n_classes
+    theirs, own = predictions.n_classes, predictions.class_list
+    target = class_list_of(class_hash)
+    if own is not None and target is not None and (strange := keys_not_in(own, target)):
+        raise MatchError(
+            f"{predictions.model} predicts classes that are not in the class list of {name}.",
+            where=predictions.source or None,
+            got=f"{first_names(strange, 3)} ({len(strange):,} of {len(own):,} names)",
+            allowed=f"keys, names and descriptions of the {len(target):,} classes of {target.name}",
+            do="rename these classes, or leave them out of the predictions",
+        )
     if n_classes and theirs and n_classes != theirs:
         raise MatchError(
             f"{predictions.model} has a different number of classes from {name}.",

@@ -14,7 +14,7 @@ from manyhot.errors import InputError, MatchError
 from manyhot.tables import Predictions, count_shared
 from manyhot.tables.array_inputs import positions
 from manyhot.tables.frames import examples
-from manyhot.tables.image_ids import AUTO, Renamed, ids_like
+from manyhot.tables.image_ids import AUTO, Renamed, ids_like, missed_way
 
 _Fitted = TypeVar("_Fitted")
 
@@ -101,6 +101,8 @@ class SkippedFiles:
                 except InputError as error:
                     self.skip(model.source or model.model, error)
                     continue
+                if match == AUTO and not like.n and (way := missed_way(ids, model.image_id)):
+                    self.remarks.append(f"{model.model}: {way}")
                 last = model.image_id, like
             self.add_matched(name, model.model, last[1])
             yield replace(model, image_id=last[1].ids) if last[1].n else model

@@ -98,10 +98,9 @@ def note_on_unlabelled(classes: ClassList, only: Sequence[int], model: Predictio
     """Return a note on classes, or other columns, of the predictions that are not in the labels."""
     names = first_names([classes.keys[i] for i in only], _MOST_UNLABELLED)
     they, them = ("it counts", "it") if len(only) == 1 else ("they count", "them")
-    columns, do = "classes", f"drop {them} from the predictions"
-    if model.is_dense:
-        columns, do = "classes or other columns", "pass the list of the labels' classes as `classes`"
+    columns = "classes or other columns" if model.is_dense else "classes"
     return (
         f"the labels do not have {len(only):,} of the {columns} of the predictions: {names}; {they} as not "
-        f"valid on all images, except in metrics with masked=True; to leave {them} out, {do}"
+        f"valid on all images, except in metrics with masked=True; to leave {them} out, pass the list of the "
+        "labels' classes as `classes`, in which `synonyms` can contain other names of these classes"
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import manyhot
-from manyhot.core.order_check import ALL_PREDICTED
+from manyhot.core.order_check import ALL_PREDICTED, NONE_PREDICTED
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError
 
@@ -44,6 +44,20 @@ def test_logits_that_predict_every_class_are_noted(labels, cosines, run):
     )
     for values, reading in quiet:
         assert ALL_PREDICTED not in str(run(labels, values, **reading).notes)
+
+
+@pytest.mark.parametrize("run", [judge, find, diagnose])
+def test_logits_that_predict_no_class_are_noted(labels, run):
+    noise = np.random.default_rng(1).normal(0, 0.05, labels.shape)
+    p = np.clip(np.where(labels, 0.8, 0.1) + noise, 0.01, 0.99)
+    noted = [NONE_PREDICTED in str(note) for note in run(labels, np.log(p), scores="logit").notes]
+    assert any(noted)
+    quiet = ((p, {"scores": "probability"}), (np.log(p / (1 - p)), {"scores": "logit"}))
+    for values, reading in quiet:
+        assert NONE_PREDICTED not in str(run(labels, values, **reading).notes)
+    if run is judge:  # the way out that the note names
+        assert run(labels, np.log(p), scores="logit").value("f1_micro") == 0
+        assert run(labels, np.exp(np.log(p)), scores="probability").value("f1_micro") > 0.95
 
 
 @pytest.mark.parametrize("run", [judge, find, diagnose])

@@ -22,7 +22,7 @@ from manyhot.core.calibration import RANGE, check_softmax
 from manyhot.core.class_errors import independent_classes
 from manyhot.core.clusters import Clusters
 from manyhot.core.conformal import COVERS, DRAWN, check_alpha
-from manyhot.core.order_check import ALL_PREDICTED, are_all_predicted
+from manyhot.core.order_check import one_sided_note
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import Case
 from manyhot.data.data_sets import Source
@@ -300,8 +300,8 @@ class _Judge:
             assert model.scores is not None  # for the type checker
             from scipy.special import expit
 
-            if are_all_predicted(model.scores):
-                self._notes.append((model.model, "", ALL_PREDICTED, ""))
+            if note := one_sided_note(model.scores):
+                self._notes.append((model.model, "", note, ""))
             scores = expit(model.scores, dtype=np.float32)
             model = replace(model.in_full(), scores=scores, score_kind="probability")
             parts = self.split(model)

@@ -219,7 +219,7 @@ def diagnose_difficulty(
         classes = source.classes or class_list_of(labels_of(source).class_hash)
         images.append(_image_table(source.name, answers, classes, labels_of(source).rated[answers.rows]))
         groups += _group_rows(source, answers, classes, slices)
-        notes += source.misfits.notes(source.name)
+        notes += [*answers.notes(source.name), *source.misfits.notes(source.name)]
         inputs |= source.inputs
     return Difficulty(
         pa.concat_tables(images),

@@ -236,3 +236,24 @@ def test_images_without_a_prediction_are_noted(n_models):
     end = ": all models must have one" if n_models == 2 else ""
     assert f"mine: 2 of 6 labelled images have no prediction and were left out{end}" in found.notes
     assert len(found.difficulty) == 4
+
+
+@pytest.mark.parametrize(
+    ("n_models", "end"),
+    [
+        (1, "By label sets, no model is right on 3 images, and all models are right on 3 images."),
+        (
+            2,
+            "By label sets, no model is right on 3 images, all models are right on 1 image, and some of the "
+            "models on 2 images.",
+        ),
+    ],
+)
+def test_sentences_on_few_models(n_models, end):
+    """By sets, `b` is wrong on images 2, 4 and 5, and `d` on all but the first."""
+    labels = as_labels(SETS, n_classes=4, label=LABEL)
+    models = {name: TOP[:, [i]] for name, i in [("b", 1), ("d", 3)][:n_models]}
+    found = diagnose_difficulty(labels, models, reading=READING)
+    assert list(found.lines())[1] == end
+    groups = set(found.difficulty_groups["group"].to_pylist())
+    assert any(name.startswith("error=") for name in groups) == (n_models > 1)

@@ -305,4 +305,4 @@ def _notes(answers: Answers, golden: GoldenAnswers | None, raters: pa.Table) -> 
             "specificity"
         )
     if raters["seconds"].null_count == len(raters):
-        yield "no times were recorded, so raters cannot be flagged as too fast"
+        yield "raters cannot be flagged as too fast, which needs the columns 'shown_at' and 'answered_at'"

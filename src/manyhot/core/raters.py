@@ -387,10 +387,12 @@ def rater_pairs(answers: Answers, choices: Choices | None = None) -> RaterPairs:
 
     If `choices` are passed, each image is a question with K possible answers in `n`, `agreement` and `kappa`.
     """
-    question, rater, answer, k = answers.question, answers.rater, answers.answer, N_ANSWERS
-    if choices is not None:
-        question, rater, answer, k = choices.image, choices.rater, choices.chosen, choices.n_classes
-    symbols = rater.astype(np.int64) * k + answer
+    if choices is None:
+        question, k = answers.question, N_ANSWERS
+        symbols = answers.rater.astype(np.int64) * k + answers.answer
+    else:
+        question, k = choices.image, choices.n_classes
+        symbols = choices.rater.astype(np.int64) * k + choices.chosen
     given_answers = csr_array(
         (np.ones(len(symbols), np.int32), (question, symbols)),
         shape=(int(question.max(initial=0)) + 1, answers.n_raters * k),

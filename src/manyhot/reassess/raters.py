@@ -112,7 +112,8 @@ def raters_table(
     pairs : RaterPairs, optional
         Result of `manyhot.core.raters.rater_pairs`, which is called if this is None.
     """
-    counts, peers = answers.of_raters(), peer_quality(answers, votes.image)
+    counts = answers.of_raters()
+    peers: Quality | ChoiceQuality = peer_quality(answers, votes.image)
     if votes.kind:  # which answers no are stored depends on what others chose, so only answers yes count
         counts, peers = counts * (0, 0, 1), choice_quality(answers, votes.image, votes.class_id)
     share = counts / np.maximum(counts.sum(1)[:, None], 1)

@@ -69,3 +69,12 @@ def test_scaled_cosines_are_no_cosines(labels, cosines, run):
         f"  got:     {100 * cosines.max():g}\n  allowed: -1 to 1\n"
         "  do:      divide scaled cosines by their scale, or declare the kind with `scores`: logit or none"
     )
+
+
+def test_what_to_do_with_cosines_where_probabilities_are_needed(labels, cosines):
+    for run in (diagnose, lambda *args, **reading: manyhot.evaluate(*args, metrics=["ece_set"], **reading)):
+        with pytest.raises(InputError) as error:
+            run(labels, cosines, scores="cosine")
+        assert str(error.value).endswith(
+            "pass cosines, such as those of CLIP, multiplied by 100 as logits, with `links` softmax"
+        )

@@ -57,6 +57,7 @@ from manyhot.evaluate.confidence import (
 from manyhot.evaluate.judge import JudgeOptions
 from manyhot.evaluate.judging import judge_models
 from manyhot.evaluate.options import MAX_MAP_RESAMPLES
+from manyhot.evaluate.requirements import DECLARE_KIND
 from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of, model_cases, order_check_of
@@ -356,7 +357,7 @@ class _Judge:
                 "No model has confidences to calibrate.",
                 got=self._skipped() or "no predictions",
                 allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
-                do="declare the kind of scores with manyhot convert --scores, or predict with scores",
+                do=DECLARE_KIND,
             )
 
     def _skipped(self) -> str:

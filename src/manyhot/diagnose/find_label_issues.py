@@ -33,6 +33,7 @@ from manyhot.diagnose.label_issues_table import (
 )
 from manyhot.errors import InputError, first_names
 from manyhot.evaluate.gallery import with_photographs
+from manyhot.evaluate.requirements import DECLARE_KIND
 from manyhot.evaluate.result_rows import unmatched_note
 from manyhot.evaluate.slices import order_check_of
 from manyhot.files import sha256
@@ -336,8 +337,7 @@ def _check_probabilities(ensemble: Ensemble, source: Source) -> None:
         where=source.name or None,
         got=f"no probabilities of {', '.join(ranks[:3])}{' and others' if len(ranks) > 3 else ''}",
         allowed="logits or probabilities of all models",
-        do="declare the kind of the scores with `scores`; pass cosines, such as those of CLIP, multiplied "
-        "by 100 as logits, with `links` softmax",
+        do=DECLARE_KIND,
     )
 
 

@@ -55,7 +55,7 @@ from manyhot.diagnose.groups_outcomes import (
 )
 from manyhot.diagnose.groups_rates import describing, error_counts, rate_rows, untested_values
 from manyhot.diagnose.groups_result import WeakGroups, groups_result
-from manyhot.diagnose.image_statistics import STATISTICS, MeasuredImages, cache_folder, measure_images
+from manyhot.diagnose.image_statistics import STATISTICS, MeasuredImages, measure_images, statistics_place
 from manyhot.errors import InputError
 from manyhot.evaluate.gallery import photographed, with_photographs
 from manyhot.evaluate.result_rows import unmatched_note
@@ -281,7 +281,7 @@ class _Search:
         made = cls(source, table, sets, stratum_of(sets), names, settings)
         made.predicted = np.ones(len(sets), bool)
         made._set_clusters(evidence)
-        made._measure(cache_folder(labels, source, evidence.reading), run)
+        made._measure(statistics_place(labels, source, evidence.reading), run)
         made._group(evidence)
         if not made.groups:
             raise InputError(

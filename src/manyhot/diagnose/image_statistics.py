@@ -260,7 +260,7 @@ def _text(value: object) -> str | None:
     return str(value).strip("\x00 ") or None if isinstance(value, str) else None
 
 
-def cache_folder(labels: LabelsLike, source: Source, reading: Reading) -> Path | None:
+def statistics_place(labels: LabelsLike, source: Source, reading: Reading) -> Path | None:
     """Return the folder of the images table, in which statistics are kept; None if it is in memory."""
     if isinstance(reading.images, str | os.PathLike):
         return images_file(reading.images).parent

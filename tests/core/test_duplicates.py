@@ -19,6 +19,7 @@ from manyhot.core.duplicates import (
     connected_groups,
     equal_pairs,
     image_hashes,
+    separating_similarity,
 )
 
 SIDE = 32
@@ -141,3 +142,12 @@ def test_groups_are_connected_images():
 def test_equal_keys_are_paired_with_the_first():
     keys = np.array([b"a", b"b", b"a", b"c", b"b", b"a"])
     assert list(equal_pairs(keys)) == [(0, 2), (1, 4), (0, 5)]
+
+
+def test_the_widest_gap_above_which_no_group_has_most_images():
+    pairs = np.array([(0, 1), (2, 3), (4, 5), (1, 2), (3, 4), (0, 5)])
+    similarity = np.array([0.97, 0.98, 0.965, 0.9, 0.91, 0.75], np.float32)
+    # The gap from 0.75 to 0.9 is wider, but leaves all images in one group.
+    assert separating_similarity(6, pairs, similarity) == pytest.approx((0.91, 0.965))
+    even = np.linspace(0.7, 0.74, 6, dtype=np.float32)  # steps of 0.008
+    assert separating_similarity(6, pairs, even) is None

@@ -5,11 +5,13 @@ import pytest
 
 from manyhot.classes import CLASS_ORDERS
 from manyhot.core.order_check import (
+    ALL_PREDICTED,
+    NONE_PREDICTED,
     accuracy_by_chance,
-    are_all_predicted,
     are_probabilities,
     constant_scores,
     explain_order,
+    one_sided_note,
     relate,
 )
 from manyhot.core.sets import NO_LABEL, YES, Case, LabelSets
@@ -224,10 +226,20 @@ def test_logits_that_predict_every_class(weak):
     _, scores = weak
     above = scores - scores.min() + 0.1
     assert (1 / (1 + np.exp(-above)) > 0.5).all()
-    assert are_all_predicted(above)
-    assert not are_all_predicted(above[:50])
+    assert one_sided_note(above) == ALL_PREDICTED
+    assert one_sided_note(above[:50]) == ""
     above[-1, 0] = 0
-    assert not are_all_predicted(above)
+    assert one_sided_note(above) == ""
+
+
+def test_logits_that_predict_no_class(weak):
+    _, scores = weak
+    below = scores - scores.max()  # the highest is 0: a logarithm of 1
+    assert (1 / (1 + np.exp(-below)) <= 0.5).all()
+    assert one_sided_note(below) == NONE_PREDICTED
+    assert one_sided_note(below[:, :1]) == one_sided_note(below[:50]) == ""
+    below[-1, 0] = 0.01
+    assert one_sided_note(below) == ""
 
 
 @pytest.fixture

@@ -164,7 +164,8 @@ def test_ranks_have_no_confidence(model):
         "No model has confidences to calibrate.\n"
         "  got:     r0, r1, r2, r3, r4 and 2 more\n"
         "  allowed: probabilities, logits of all classes, or lists of logits with logsumexp\n"
-        "  do:      declare the kind of scores with manyhot convert --scores, or predict with scores"
+        "  do:      declare the kind of the scores with `scores`; pass cosines, such as those of CLIP, "
+        "multiplied by 100 as logits, with `links` softmax"
     )
     found = diagnose_calibration(labels, [ranks[0], net], methods=["isotonic"], resamples=0)
     assert found.calibration["model"].unique().to_pylist() == ["net"]

@@ -152,7 +152,8 @@ def test_published_ranks_have_no_confidence(mirror, monkeypatch):
         "No model has confidences to calibrate.\n"
         "  got:     resnet50\n"
         "  allowed: probabilities, logits of all classes, or lists of logits with logsumexp\n"
-        "  do:      declare the kind of scores with manyhot convert --scores, or predict with scores"
+        "  do:      declare the kind of the scores with `scores`; pass cosines, such as those of CLIP, "
+        "multiplied by 100 as logits, with `links` softmax"
     )
     assert not Path("calibration").exists()
 
@@ -250,11 +251,15 @@ def test_the_page_opens_with_the_errors_of_the_tables(tmp_path):
     first = text.index("<p ", text.index("<main"))
     assert text[first:].startswith(
         '<p class="answer">The confidence of net is wrong by 0.123 on average (ECE), measured on 400 '
-        "held-out images of pets; 0.021 after isotonic (sets), the best of 2. A prediction is right if its "
-        "top class is in the label set.</p>"
+        "held-out images of pets; 0.021 after isotonic (sets), the lowest ECE of 2 methods. A prediction is "
+        "right if its top class is in the label set.</p>"
     )
     assert first < text.index('class="next"') < text.index("<table")
     assert "nan" not in text[first : text.index("</main>")].lower()
+    worse = [*rows[:-1], row("none", None, "nll_mass", 0.467), row("isotonic", "sets", "nll_mass", 0.581)]
+    assert "; 0.021 after isotonic (sets), the lowest ECE of 2 methods, but with a higher NLL (0.581 " in (
+        next(iter(calibration_answer(worse)))
+    )
     same = [row("none", None, "ece", 0.25), row("none", None, "ece_set", 0.25)]
     assert [*calibration_answer(same)][1] == "A prediction is right if its top class is the original label."
     bins = [bin_row(0.9, 0.7, 300), bin_row(0.5, 0.6, 100)]

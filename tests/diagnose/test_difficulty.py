@@ -8,7 +8,7 @@ import pytest
 from manyhot import Reading, diagnose_difficulty, diagnose_errors
 from manyhot.diagnose.difficulty import typical_rows
 from manyhot.diagnose.page import write_diagnosis_page
-from manyhot.tables import Labels
+from manyhot.tables import Labels, Predictions
 from manyhot.tables.array_inputs import as_labels
 from report_pages import parse
 
@@ -224,3 +224,36 @@ def test_what_no_published_model_gets_right_is_mostly_no_error(mirror, monkeypat
     (row,) = groups.to_dicts()
     assert (row["images"], row["right_by_set"], row["n"]) == (2050, 1176, 46_837)
     assert found.difficulty["models"][0].as_py() == 64
+
+
+@pytest.mark.parametrize("n_models", [1, 2])
+def test_images_without_a_prediction_are_noted(n_models):
+    labels = as_labels(SETS, n_classes=4, label=LABEL)
+    ids = labels.image_id.to_pylist()
+    some = Predictions(pa.array(ids[:4]), "some", classes=TOP[:4, [0]].astype(np.int32), n_classes=4)
+    every = Predictions(pa.array(ids), "every", classes=TOP[:, [1]].astype(np.int32), n_classes=4)
+    found = diagnose_difficulty(labels, [some, every][:n_models], reading=READING)
+    end = ": all models must have one" if n_models == 2 else ""
+    assert f"mine: 2 of 6 labelled images have no prediction and were left out{end}" in found.notes
+    assert len(found.difficulty) == 4
+
+
+@pytest.mark.parametrize(
+    ("n_models", "end"),
+    [
+        (1, "By label sets, no model is right on 3 images, and all models are right on 3 images."),
+        (
+            2,
+            "By label sets, no model is right on 3 images, all models are right on 1 image, and some of the "
+            "models on 2 images.",
+        ),
+    ],
+)
+def test_sentences_on_few_models(n_models, end):
+    """By sets, `b` is wrong on images 2, 4 and 5, and `d` on all but the first."""
+    labels = as_labels(SETS, n_classes=4, label=LABEL)
+    models = {name: TOP[:, [i]] for name, i in [("b", 1), ("d", 3)][:n_models]}
+    found = diagnose_difficulty(labels, models, reading=READING)
+    assert list(found.lines())[1] == end
+    groups = set(found.difficulty_groups["group"].to_pylist())
+    assert any(name.startswith("error=") for name in groups) == (n_models > 1)

@@ -611,3 +611,31 @@ def test_without_torch_the_extra_is_named_instead_of_unreadable_images(tmp_path,
         "  got:     import of torch halted; None in sys.modules\n"
         '  do:      pip install "manyhot[models]"'
     )
+
+
+def test_different_parts_in_a_fixed_place_are_noted_with_a_threshold_that_separates_them(tmp_path):
+    """Three frames of each of 12 parts, whose background and outline are the same."""
+    rng, folder = np.random.default_rng(0), tmp_path / "parts"
+    folder.mkdir()
+    place = np.full((96, 96), 90.0)
+    place[20:76, 20:76], place[40:56, 30:66] = 150, 60
+    for part in range(12):
+        own = place.copy()
+        for x, y in rng.integers(20, 68, (6, 2)):
+            own[x : x + 8, y : y + 8] += rng.normal(0, 35)
+        for frame in range(3):
+            pixels = (own + rng.normal(0, 4, own.shape)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{part}-{frame}.png")
+    found = manyhot.diagnose_duplicates(folder, out=tmp_path / "all")
+    (note,) = [text for text in found.notes if "in one group" in text]
+    assert note.startswith(
+        "36 of 36 images are in one group, as are photographs of different objects in one place; no pair has "
+        "a similarity between 0."
+    )
+    least = float(note.rsplit(" ", 1)[1])
+    again = manyhot.diagnose_duplicates(folder, out=tmp_path / "parts-only", min_similarity=least)
+    groups = {}
+    for row in again.duplicates.to_pylist():
+        groups.setdefault(row["group"], set()).add(row["image_id"].split("-")[0])
+    assert sorted(next(iter(g)) for g in groups.values()) == sorted(map(str, range(12)))
+    assert not any("in one group" in text for text in again.notes)

@@ -161,8 +161,8 @@ def test_rules_that_rest_say_why_and_count_nothing(labels):
 def test_a_class_list_without_hierarchy(labels):
     flat = from_keys(["a", "b", "c", "d", "e"], "flat")
     found = sort(labels, [ranks(1, 1)], classes=flat)
-    assert found.skipped_rules["fine-grained"] == f"the class list flat has {NO_SUPERCLASSES}"
-    assert found.skipped_rules["collapsed-pair"] == "no collapsed pairs are known for the class list flat"
+    assert found.skipped_rules["fine-grained"] == f"the classes have {NO_SUPERCLASSES}"
+    assert found.skipped_rules["collapsed-pair"] == "no collapsed pairs are known for these classes"
     given = sort(labels, [ranks(1, 0)], classes=flat, superclasses={"dogs": [0, 1, 2]})
     assert given.table["kind"].to_pylist() == ["fine-grained", "fine-grained"]
     assert "fine-grained" not in given.skipped_rules

@@ -7,6 +7,9 @@ import pyarrow as pa
 import pytest
 
 from manyhot import Predictions, diagnose_groups
+from manyhot.core.group_search import Outcome
+from manyhot.diagnose.groups_findings import group_sentence
+from manyhot.diagnose.groups_outcomes import NamedOutcome
 from manyhot.tables import Images
 
 N, CLASSES = 400, ("lung", "heart", "fluid", "device")
@@ -217,3 +220,28 @@ def test_error_rates_are_written_if_no_group_is_found(tmp_path):
     assert "Error rates by value of each column" in (tmp_path / "out" / "report" / "index.html").read_text()
     assert any("error rates by value" in line for line in found.lines())
     assert {r["column"] for r in made[None].group_rates.to_pylist()} == {"season", "age", "camera"}
+
+
+def sentence(outcome, kind, phrase, multi_label):
+    """Return the sentence on 25 of 100 events, and 5 of 100 among other images."""
+    nothing = Outcome(np.zeros(1, bool), np.zeros(1, bool), np.zeros(1, np.int64))
+    named = NamedOutcome(outcome, -1, nothing, multi_label)
+    row = {
+        "n": 100, "events": 25, "share": 0.25, "share_outside": 0.05, "class_name": "dent", "name": "x",
+        "kind": kind, "outcome": outcome,
+    }  # fmt: skip
+    return group_sentence(row, named, phrase, 0.5)
+
+
+def test_sentences_on_all_images_and_on_patches():
+    phrase = "that do not also show ok"
+    assert sentence("error", "label", phrase, True) == (
+        "Images that do not show ok: 75 % of 100 are right, compared with 95 % of other images."
+    )
+    assert sentence("error", "label", phrase, False).startswith("Images that do not also show ok: ")
+    assert sentence("missed", "label", phrase, True).startswith("Images of dent that do not also show ok: ")
+    end = "missed where it is rotated or shifted."
+    assert sentence("label", "patch", "with a pasted object", True).endswith(
+        f"It may be the class itself, or be {end}"
+    )
+    assert sentence("label", "mark", "with a tag", True).endswith(f" without dent. It may be {end}")

@@ -1,6 +1,7 @@
 """Values that are too rare to be tested, and images without a value: neither is reported as no difference."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -117,3 +118,31 @@ def test_groups_are_compared_only_among_their_images():
     assert (own.p == expected.p).all()
     for name, values in vars(expected.counts[0]).items():
         assert getattr(own.counts[0], name) == pytest.approx(values)
+
+
+def test_images_without_a_prediction_are_noted_and_not_counted(audited):
+    """The model predicts neither the images of B nor half of those without a value."""
+    path, predictions, _ = audited
+    keep = np.array([group != "B" and i < 280 for i, group in enumerate(GROUP)])
+    some = replace(
+        predictions, image_id=predictions.image_id.filter(pa.array(keep)), scores=predictions.scores[keep]
+    )
+    found = asked((path, some, None), GROUP)
+    assert next(iter(found.lines())).startswith(
+        f"Found among 300 images ({keep.sum()} of them predicted): no"
+    )
+    assert (
+        f"net: {300 - keep.sum()} of 300 labelled images have no prediction and were left out" in found.notes
+    )
+    assert any(
+        "not tested, because fewer than 25 images with predictions (`min_images`) have the value" in note
+        and note.endswith(": group A (220), images without group (21), group C (9) and group B (0)")
+        for note in found.notes
+    )
+    both = diagnose_groups(
+        path,
+        [predictions, replace(some, model="some")],
+        metadata=Images(pa.table({"image_id": IDS, "group": GROUP})),
+        permutations=200,
+    )
+    assert f"({keep.sum()} of them predicted by all models)" in next(iter(both.lines()))

@@ -258,3 +258,47 @@ def test_other_original_labels_in_the_images_table(own):
         "  got:     0 and 1\n"
         "  do:      check that both files have the same class list and data set"
     )
+
+
+def test_classes_that_a_list_of_independent_classes_lacks_are_not_checked(tmp_path):
+    """A tagger that lists classes from 0.5 on gives all others at most 0.5, not 0."""
+    rng, names, n = np.random.default_rng(0), list("abcdefgh"), 300
+    given = rng.random((n, 8)) < 0.2
+    given[np.arange(n), rng.integers(0, 8, n)] = True
+    p = 1 / (1 + np.exp(-(3 * given - 1.7 + 1.2 * rng.normal(size=given.shape))))
+    p[np.arange(n), p.argmax(1)] = np.maximum(p.max(1), 0.5)  # each image has a class
+    sets = {f"{i}.jpg": [names[j] for j in np.flatnonzero(row)] for i, row in enumerate(given)}
+    (tmp_path / "sets.json").write_text(json.dumps(sets))
+    reading = Reading(scores="probability")
+
+    def found(name, scores, least):
+        lines = (
+            {"image": f"{i}.jpg", "tags": [names[j] for j in at], "scores": row[at].tolist()}
+            for i, row in enumerate(scores)
+            for at in [np.flatnonzero(row >= least)]
+        )
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        return find_label_issues(tmp_path / "sets.json", tmp_path / f"{name}.jsonl", reading=reading)
+
+    def cells(issues, kind, column):
+        rows = issues.of_kind(kind).to_pylist()
+        return {(int(r["image_id"][:-4]), r[column]) for r in rows}
+
+    every, tags = found("every", p, 0), found("tags", p, 0.5)
+    likely = {(int(i), int(j)) for i, j in zip(*np.nonzero(p >= 0.5), strict=True)}
+    assert 0 < len(cells(every, "doubtful-label", "class_a")) < 10
+    assert cells(tags, "doubtful-label", "class_a") <= likely  # there were 84
+    assert cells(tags, "missing-label", "class_b") <= cells(every, "missing-label", "class_b") & likely
+    note = (
+        "tags lists only some classes of each image, so the probabilities of all others are unknown, and "
+        "only listed classes are checked; to check all classes, pass scores of all classes"
+    )
+    assert note in tags.notes
+    assert not any("lists only some classes" in other for other in every.notes)
+    # If the probabilities of all classes add up to 1, those that are not listed are unlikely.
+    softmax = p**4 / (p**4).sum(1, keepdims=True)
+    top = found("top", softmax, 0.1)
+    assert not any("lists only some classes" in other for other in top.notes)
+    assert not cells(top, "doubtful-label", "class_a") <= {
+        (int(i), int(j)) for i, j in zip(*np.nonzero(softmax >= 0.1), strict=True)
+    }

@@ -94,7 +94,8 @@ def test_ranks_are_left_out(model, tmp_path):
         "No model has probabilities to choose prediction sets by.\n"
         "  got:     ranks was left out, because it has no probabilities\n"
         "  allowed: probabilities, logits of all classes, or lists of logits with logsumexp\n"
-        "  do:      declare the kind of scores with manyhot convert --scores, or predict with scores"
+        "  do:      declare the kind of the scores with `scores`; pass cosines, such as those of CLIP, "
+        "multiplied by 100 as logits, with `links` softmax"
     )
 
 

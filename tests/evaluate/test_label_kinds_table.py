@@ -138,3 +138,14 @@ def test_other_class_list():
         "  allowed: class list 385e0240499426c0\n"
         "  do:      predict again with the same class list, or convert the file"
     )
+
+
+def test_out_is_a_file_or_a_folder(tmp_path):
+    found = find_label_kinds(LABELS, [MODEL])
+    folder = tmp_path / "new"
+    find_kinds = type(found)
+    find_kinds.check_out(folder, [])
+    assert found.write(folder) == found.write(folder) == [folder / "kinds.parquet"]
+    assert found.write(tmp_path / "own.csv") == [tmp_path / "own.csv"]
+    with pytest.raises(InputError, match="Cannot write this kind of file"):
+        find_kinds.check_out(tmp_path / "kinds.txt", [])

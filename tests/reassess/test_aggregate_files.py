@@ -156,7 +156,7 @@ def test_agreement_of_real(published_cache, tmp_path):
     assert found.notes == (
         "accuracy alone is misleading: a rater who always answers no has an accuracy of 0.7815 on these "
         "1,135 golden questions; see sensitivity and specificity",
-        "no times were recorded, so raters cannot be flagged as too fast",
+        "raters cannot be flagged as too fast, which needs the columns 'shown_at' and 'answered_at'",
     )
     accuracies = [r["golden_accuracy"] for r in found.raters.to_pylist() if r["golden"]]
     assert (round(min(accuracies), 3), round(max(accuracies), 3)) == (0.258, 0.910)
@@ -372,7 +372,7 @@ def test_one_rater_only():
     assert found.notes == (
         "no question was answered by two raters, so agreement cannot be measured",
         "there are no golden answers, so raters are compared with the majority of the other raters",
-        "no times were recorded, so raters cannot be flagged as too fast",
+        "raters cannot be flagged as too fast, which needs the columns 'shown_at' and 'answered_at'",
     )
 
 

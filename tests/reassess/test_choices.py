@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from sklearn.metrics import cohen_kappa_score, recall_score
 from tests.helpers.choice_campaigns import campaign, right
 from typer.testing import CliRunner
 
 import manyhot as mh
 from manyhot import cli
+from manyhot.core.raters import ChoiceQuality
 from manyhot.errors import InputError
 
 
@@ -166,3 +168,73 @@ def test_agreement_counts_all_classes():
         "agreement is measured on chosen classes, which have no order, so alpha_ordinal is undefined"
         in found.notes
     )
+
+
+def _inspectors(n_raters, n=400):
+    """Return choices of raters who are right on about 96 % of images; the last is `lazy` and says ok."""
+    rng = np.random.default_rng(0)
+    classes = np.array(["ok", "scratch", "dent", "stain"])
+    truth = rng.choice(4, n, p=[0.7, 0.1, 0.1, 0.1])
+    chosen = np.where(rng.random((n, n_raters)) < 0.95, truth[:, None], rng.integers(4, size=(n, n_raters)))
+    wide = pd.DataFrame(classes[chosen], [f"{i}.jpg" for i in range(n)], [f"r{i}" for i in range(n_raters)])
+    return wide, classes
+
+
+def _long(wide):
+    long = wide.melt(ignore_index=False, var_name="worker", value_name="label")
+    return long.reset_index(names="task")
+
+
+@pytest.mark.parametrize("n_raters", [2, 3, 5])
+def test_honest_raters_agree_by_chance_as_cohen_says_and_are_no_spammers(n_raters):
+    wide, classes = _inspectors(n_raters)
+    found = mh.agreement(_long(wide))
+    for row in found.rater_pairs.to_pylist():
+        a, b = wide[row["rater_a"]], wide[row["rater_b"]]
+        assert row["kappa"] == pytest.approx(cohen_kappa_score(a, b), abs=1e-12)
+        assert (row["n"], row["agreement"]) == (400, pytest.approx((a == b).mean()))
+    for row in (*found.raters.to_pylist(), *mh.aggregate(_long(wide)).raters.to_pylist()):
+        own, others = wide[row["rater_id"]], wide.drop(columns=row["rater_id"])
+        assert (row["votes"], row["flags"]) == (400, [])
+        assert row["agreement"] == pytest.approx(others.eq(own, axis=0).to_numpy().mean())
+        counts = np.stack([others.eq(c).sum(axis=1) for c in classes], 1)
+        decided = 2 * counts.max(1) > n_raters - 1
+        truth, said = classes[counts.argmax(1)][decided], own[decided]
+        of_class = [
+            recall_score(truth == c, said == c) + recall_score(truth != c, said != c) - 1 for c in classes
+        ]
+        share = [(truth == c).mean() for c in classes]
+        assert row["informedness"] == pytest.approx(np.dot(of_class, share), abs=1e-12)
+        assert row["informedness_lo"] > 0.7
+
+
+def test_raters_who_always_choose_one_class_or_guess_are_spammers():
+    wide, classes = _inspectors(3)
+    guesses = np.random.default_rng(1).choice(classes, 400, p=[0.7, 0.1, 0.1, 0.1])
+    found = mh.agreement(_long(wide.assign(lazy="ok", guess=guesses))).raters.to_pylist()
+    assert {r["rater_id"]: r["flags"] for r in found} == {
+        "r0": [], "r1": [], "r2": [], "lazy": ["spammer"], "guess": ["spammer"]
+    }  # fmt: skip
+    assert next(r["informedness"] for r in found if r["rater_id"] == "lazy") == pytest.approx(0, abs=1e-12)
+
+
+def test_golden_answers_about_classes_that_nobody_chose_count():
+    wide, _ = _inspectors(2, 40)
+    wide[:] = "ok"
+    wide.iloc[-2:] = "dent"
+    golden = pd.DataFrame(
+        {"image_id": wide.index[:30], "class_id": 0, "expert_id": "x", "answer": ["yes"] * 30}
+    )  # classes: dent, ok
+    raters = mh.agreement(_long(wide), golden).raters.to_pylist()
+    assert [(r["golden"], r["golden_sensitivity"]) for r in raters] == [(30, 0.0)] * 2
+
+
+def test_the_interval_of_informedness_contains_the_expected_value():
+    """In 4,000 draws of 60 images, about as often as 95 % intervals should."""
+    rng = np.random.default_rng(0)
+    prior, k, n, draws = np.array([0.5, 0.3, 0.2]), 3, 60, 4000
+    truth = rng.choice(k, (draws, n), p=prior)
+    chosen = np.where(rng.random((draws, n)) < 0.7, truth, rng.integers(k, size=(draws, n)))
+    quality = ChoiceQuality(np.repeat(np.arange(draws), n), truth.ravel(), chosen.ravel(), draws)
+    _, lo, hi = quality.informedness()
+    assert 0.93 < ((lo <= 0.7) & (hi >= 0.7)).mean() < 0.97

@@ -412,6 +412,31 @@ def connected_groups(n: int, pairs: Ints) -> Ints:
     return group
 
 
+_GAP = 0.01
+"""Minimum width of a gap between similarities, in which two decimals are enough for a threshold."""
+
+
+def separating_similarity(n: int, pairs: Ints, similarity: Floats32) -> tuple[float, float] | None:
+    """Return the ends of the widest gap between similarities, above which no group has most of n images.
+
+    None if there is no such gap that is at least 0.01 wide.
+
+    Parameters
+    ----------
+    pairs : ndarray of int, shape (m, 2)
+    similarity : ndarray of float32, shape (m,)
+    """
+    values = np.unique(similarity)
+    width = np.diff(values)
+    for i in np.argsort(-width, kind="stable"):
+        if width[i] < _GAP:
+            break
+        group = connected_groups(n, pairs[similarity > values[i]])
+        if 2 * np.bincount(group + 1)[1:].max(initial=0) <= n:
+            return float(values[i]), float(values[i + 1])
+    return None
+
+
 def equal_pairs(keys: npt.NDArray[np.bytes_]) -> Iterator[tuple[int, int]]:
     """Yield each row whose key occurred in an earlier row, together with the first row that has this key."""
     first: dict[bytes, int] = {}

@@ -271,11 +271,24 @@ ALL_PREDICTED = (
 )
 
 
-def are_all_predicted(scores: AnyFloats | None) -> bool:
-    """Return whether logits of at least 100 images are all above 0, so that their sigmoids exceed 0.5."""
+NONE_PREDICTED = (
+    "no score is above 0, so with sigmoids no probability exceeds 0.5; if the scores are logarithms of "
+    "probabilities, pass their exponentials with `scores` probability; if those of an image add up to 1, "
+    "passing `links` softmax is enough"
+)
+
+
+def one_sided_note(scores: AnyFloats | None) -> str:
+    """Return a note on logits of at least 100 images that are all above 0, or none of which is.
+
+    All or none of the sigmoids then exceed 0.5.
+    """
     if scores is None or len(scores) < _FEW or scores.shape[1] < 2:
-        return False
-    return all(bool(block.min(initial=np.inf) > 0) for block in (scores[:_FEW], scores))
+        return ""
+    blocks = scores[:_FEW], scores  # a few images are mostly enough to tell
+    if all(bool(block.min(initial=np.inf) > 0) for block in blocks):
+        return ALL_PREDICTED
+    return NONE_PREDICTED if all(bool(block.max(initial=-np.inf) <= 0) for block in blocks) else ""
 
 
 def _sampled(case: Case) -> tuple[LabelSets, Floats32] | None:

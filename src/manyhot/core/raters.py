@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 from manyhot.core.agreement import VoteMeasure
 from manyhot.core.answers import N_ANSWERS, YES, Answers, GoldenAnswers
 from manyhot.core.array_types import Bools, Floats, Ints, Ints8, Ints64
+from manyhot.core.choices import Choices
 from manyhot.core.jackknife import resampled_interval
 from manyhot.core.resampling import LEVEL, draw_counts
 from manyhot.core.share_intervals import clustered_interval, totals, wilson_interval
@@ -119,9 +120,7 @@ class Quality:
         value = informedness_of(shares)
         with np.errstate(invalid="ignore", divide="ignore"):
             variance, images = self._variance(above - value[:, None], below - value[:, None])
-            half = stdtrit(np.maximum(images.min(0) - 1, 0), (1 + LEVEL) / 2) * np.sqrt(variance)
-            half = np.where(variance > 0, half, np.hypot(*(1 - wilson_interval(images, images)[0])))
-        return value, np.maximum(value - half, -1), np.minimum(value + half, 1)
+        return value, *_informedness_ends(value, variance, images)
 
     def _variance(self, above: Floats, below: Floats) -> tuple[Floats, Ints64]:
         """Return the variance of informedness from centred components of answers, and the images by truth."""
@@ -145,10 +144,87 @@ class Quality:
 
         Raters with fewer than `FEWEST_GOLDEN` answers under either truth are not assessed.
         """
-        enough = np.minimum(self.n_yes, self.n - self.n_yes) >= FEWEST_GOLDEN
-        with np.errstate(invalid="ignore"):
-            spammers: Bools = enough & (self.informedness()[2] < SPAMMER)
-        return spammers
+        return _is_spammer(np.minimum(self.n_yes, self.n - self.n_yes), self.informedness()[2])
+
+
+def _informedness_ends(value: Floats, variance: Floats, images: Ints64) -> tuple[Floats, Floats]:
+    """Return the ends of the interval of informedness, as in `Quality.informedness`, each of shape (R,).
+
+    Parameters
+    ----------
+    images : ndarray of int64, shape (2, R)
+        Number of images with either truth.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        half = stdtrit(np.maximum(images.min(0) - 1, 0), (1 + LEVEL) / 2) * np.sqrt(variance)
+        half = np.where(variance > 0, half, np.hypot(*(1 - wilson_interval(images, images)[0])))
+    return np.maximum(value - half, -1), np.minimum(value + half, 1)
+
+
+def _is_spammer(fewest: Ints64, hi: Floats) -> Bools:
+    with np.errstate(invalid="ignore"):
+        spammers: Bools = (fewest >= FEWEST_GOLDEN) & (hi < SPAMMER)
+    return spammers
+
+
+@dataclass(frozen=True)
+class ChoiceQuality:
+    """The classes that raters chose, against the class that most of the other raters chose.
+
+    Attributes
+    ----------
+    rater, truth, chosen : ndarray of int, shape (m,)
+        The rater, the class that more than half of the other raters of the image chose, and the rater's own.
+    n_raters : int
+    """
+
+    rater: Ints
+    truth: Ints
+    chosen: Ints
+    n_raters: int
+
+    def informedness(self) -> tuple[Floats, Floats, Floats]:
+        """Return the informedness of each rater, and its 95 % interval, each of shape (R,).
+
+        The informedness of a class is sensitivity + specificity - 1. All images with another truth count for
+        specificity. The mean over classes is weighted by their numbers of images. It is 0 on average for
+        guessing, 0 for always choosing the same class, and 1 for a perfect rater. It is undefined if there is
+        only one truth.
+
+        The variance over images is that of the influence function. The ends are otherwise those of
+        `Quality.informedness`; the two truths are the most frequent class, and all other classes.
+        """
+        k = np.int64(max(self.truth.max(initial=0), self.chosen.max(initial=0)) + 1)
+        cells = self.rater * k + np.stack([self.truth, self.chosen])
+        unique, cell = np.unique(cells, return_inverse=True)
+        (of_truth, of_chosen), by = cell.reshape(cells.shape), unique // k
+        wrong = self.truth != self.chosen
+        n = np.bincount(self.rater, minlength=self.n_raters)
+        alike = np.bincount(of_truth, minlength=len(unique))
+        others, false = n[by] - alike, np.bincount(of_chosen[wrong], minlength=len(unique))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            score = np.where(wrong, -(alike / others)[of_chosen], 1)
+            influence = score - (false * n[by] / others**2)[of_truth]
+            value, mean = (_share(np.bincount(self.rater, v, len(n)), n) for v in (score, influence))
+            variance = np.bincount(self.rater, (influence - mean[self.rater]) ** 2, len(n)) / (n - 1) / n
+        images = self._images()
+        value = np.where(images.min(0) > 0, value, np.nan)
+        return value, *_informedness_ends(value, variance, images)
+
+    def _images(self) -> Ints64:
+        """Return the images of each rater's most frequent truth, and of all other truths, shape (2, R)."""
+        (rater, _), n = np.unique(np.stack([self.rater, self.truth]), axis=1, return_counts=True)
+        most = np.zeros(self.n_raters, np.int64)
+        np.maximum.at(most, rater, n)
+        return np.stack([most, np.bincount(self.rater, minlength=self.n_raters) - most])
+
+    def spammers(self) -> Bools:
+        """Return the raters with uninformative choices, whose interval of informedness is below `SPAMMER`.
+
+        Raters with fewer than `FEWEST_GOLDEN` images of the most frequent truth, or of all other truths, are
+        not assessed.
+        """
+        return _is_spammer(self._images().min(0), self.informedness()[2])
 
 
 def golden_quality(golden: GoldenAnswers) -> Quality:
@@ -180,6 +256,26 @@ def peer_quality(answers: Answers, image: Ints | None = None) -> Quality:
         answers.answer[decided],
         answers.n_raters,
     )
+
+
+def choice_quality(answers: Answers, image: Ints, class_id: Ints) -> ChoiceQuality:
+    """Return each rater's quality in choices, which are given as answers to the classes chosen for an image.
+
+    Images are left out on which at most half of the other raters chose the same class.
+
+    Parameters
+    ----------
+    image, class_id : ndarray of int, shape (Q,)
+        The image and the class of each question.
+    """
+    counts, own = answers.counts(), answers.answer == YES
+    yes = counts[answers.question, YES] - own
+    most = 2 * yes > counts.sum(1)[answers.question] - 1
+    sheet = answers.rater * np.int64(image.max(initial=0) + 1) + image[answers.question]
+    order = np.argsort(sheet[own])
+    at = order[np.searchsorted(sheet[own], sheet[most], sorter=order)]
+    classes = class_id[answers.question]
+    return ChoiceQuality(answers.rater[most], classes[most], classes[own][at], answers.n_raters)
 
 
 def golden_measures(golden: GoldenAnswers, *, resamples: int, rng: np.random.Generator) -> list[VoteMeasure]:
@@ -286,25 +382,31 @@ class RaterPairs:
         return (self.wrong >= FEWEST_ERRORS) & (self.same_wrong >= COPIER * self.wrong)
 
 
-def rater_pairs(answers: Answers) -> RaterPairs:
-    """Return all pairs of raters with a common question."""
-    symbols = answers.rater.astype(np.int64) * N_ANSWERS + answers.answer
+def rater_pairs(answers: Answers, choices: Choices | None = None) -> RaterPairs:
+    """Return all pairs of raters with a common question.
+
+    If `choices` are passed, each image is a question with K possible answers in `n`, `agreement` and `kappa`.
+    """
+    if choices is None:
+        question, k = answers.question, N_ANSWERS
+        symbols = answers.rater.astype(np.int64) * k + answers.answer
+    else:
+        question, k = choices.image, choices.n_classes
+        symbols = choices.rater.astype(np.int64) * k + choices.chosen
     given_answers = csr_array(
-        (np.ones(len(answers), np.int32), (answers.question, symbols)),
-        shape=(answers.n_questions, answers.n_raters * N_ANSWERS),
+        (np.ones(len(symbols), np.int32), (question, symbols)),
+        shape=(int(question.max(initial=0)) + 1, answers.n_raters * k),
     )
     both = (given_answers.T @ given_answers).tocoo()
-    upper = both.row // N_ANSWERS < both.col // N_ANSWERS
+    upper = both.row // k < both.col // k
     row, column, count = both.row[upper], both.col[upper], both.data[upper]
-    keys = (row // N_ANSWERS).astype(np.int64) * answers.n_raters + column // N_ANSWERS
+    keys = (row // k).astype(np.int64) * answers.n_raters + column // k
     pairs, pair = np.unique(keys, return_inverse=True)
     size = len(pairs)
     n = np.bincount(pair, count, size)
-    agreement = np.bincount(pair, count * (row % N_ANSWERS == column % N_ANSWERS), size) / n
-    chance = np.zeros(size)
-    for answer in range(N_ANSWERS):
-        of_a, of_b = (np.bincount(pair, count * (s % N_ANSWERS == answer), size) / n for s in (row, column))
-        chance += of_a * of_b
+    agreement = np.bincount(pair, count * (row % k == column % k), size) / n
+    of_a, of_b = (csr_array((count / n[pair], (pair, s % k)), shape=(size, k)) for s in (row, column))
+    chance = np.asarray((of_a * of_b).sum(1)).ravel()
     with np.errstate(invalid="ignore", divide="ignore"):
         kappa = (agreement - chance) / (1 - chance)
     wrong, same = _errors(answers, pairs)
@@ -343,19 +445,22 @@ def _against(counts: Ints64, a: Ints8, b: Ints8) -> tuple[Bools, Bools]:
 
 
 def agreement_with_others(
-    answers: Answers, image: Ints | None = None
+    answers: Answers, image: Ints | None = None, *, choices: bool = False
 ) -> tuple[tuple[Floats, Floats, Floats], Ints64]:
     """Return the share of other raters' answers that equal a rater's own, and the number of those answers.
 
     The share has a 95 % interval over images, as in `Quality.share`. `image` is the image of each question.
     By default, each question has its own image. The number includes all answers of other raters to the
-    questions that the rater answered. All arrays have shape (R,).
+    questions that the rater answered. With `choices`, where a yes is the class that a rater chose for an
+    image, only the rater's answers yes are compared. All arrays have shape (R,).
     """
-    counts, of = answers.counts(), answers.question if image is None else image[answers.question]
-    alike = counts[answers.question, answers.answer] - 1
-    others = counts.sum(1)[answers.question] - 1
+    own = answers.answer == YES if choices else np.ones(len(answers), bool)
+    counts, question = answers.counts(), answers.question[own]
+    of = question if image is None else image[question]
+    alike = counts[question, answers.answer[own]] - 1
+    others = counts.sum(1)[question] - 1
     n_images = int(of.max(initial=0)) + 1
-    keys, part = np.unique(answers.rater.astype(np.int64) * n_images + of, return_inverse=True)
+    keys, part = np.unique(answers.rater[own].astype(np.int64) * n_images + of, return_inverse=True)
     num, den = (np.bincount(part, values, len(keys)) for values in (alike, others))
     total = totals(keys // n_images, answers.n_raters)
     k, n = total(num), total(den)

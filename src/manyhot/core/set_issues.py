@@ -6,7 +6,7 @@ label sets under test are those of `Ensemble.label_sets`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from manyhot.core.label_issues import (
 )
 from manyhot.core.rater_weights import corrected_evidence, rater_evidence
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES, LabelSets
+from manyhot.core.softmax import SLACK
 
 _Part = tuple[Ints, Ints, Floats, Bools, Bytes]
 """Row, class, probability, whether confident learning suspects the cell, and its state."""
@@ -81,7 +82,8 @@ def find_set_issues(
     -----
     Let q be the mean probability of a class over models. The evidence from models is 1 - q against a class of
     the label set, and q for another class. This is 1 minus cleanlab's self-confidence score of the class.
-    Classes that no rater was asked about are not in the set. Unclear classes are not checked.
+    Classes that no rater was asked about are not in the set. Unclear classes are not checked, nor are classes
+    that a model does not list if the classes are independent (`independent_lists`).
     `manyhot.core.rater_weights` describes how raters and models are combined.
 
     References
@@ -93,10 +95,10 @@ def find_set_issues(
     assert sets is not None
     limits = set_thresholds(ensemble) if uses_probabilities(ensemble) else None
     n, parts = 0, list[_Part]()
+    tops = [ensemble.top[m] for m in independent_lists(ensemble)]
     for start, q in beliefs(ensemble):
         rows = np.arange(start, start + len(q))
-        state = _states(sets.take(rows))
-        state[~(sets.usable[rows] & np.isfinite(q).all(1))] = UNCLEAR
+        state = _checked_states(sets, start, q, tops)
         n += int(np.count_nonzero((state != UNCLEAR).any(1)))
         asked = None if answers is None else _states(answers.take(rows)) != NOT_ASKED
         least = min(doubtful, missing) if unasked is None else unasked
@@ -126,10 +128,9 @@ def set_thresholds(ensemble: Ensemble) -> Floats:
     sets = ensemble.label_sets
     assert sets is not None
     total, count = np.zeros((2, ensemble.n_classes)), np.zeros((2, ensemble.n_classes))
+    tops = [ensemble.top[m] for m in independent_lists(ensemble)]
     for start, q in beliefs(ensemble):
-        rows = np.arange(start, start + len(q))
-        state = _states(sets.take(rows))
-        state[~(sets.usable[rows] & np.isfinite(q).all(1))] = UNCLEAR
+        state = _checked_states(sets, start, q, tops)
         for i, (cells, p) in enumerate((((state == NO) | (state == NOT_ASKED), 1 - q), (state == YES, q))):
             total[i] += np.where(cells, p, 0).sum(0)
             count[i] += cells.sum(0)
@@ -160,6 +161,38 @@ def suspected_cells(q: Floats, in_set: Bools, limits: Floats) -> Bools:
     likeliest = np.where(in_set, own + CLOSE > other, own + CLOSE >= other)
     suspected: Bools = (says_no | says_yes) & (guess != in_set) & ~likeliest
     return suspected
+
+
+def independent_lists(ensemble: Ensemble) -> list[int]:
+    """Return the models that list only some classes, with probabilities of independent classes.
+
+    The probabilities of some image add up to more than 1. Nothing is known about a class that is not listed,
+    except that it is not among the best. If the probabilities of all classes add up to 1, a class that is not
+    among the best has a probability close to 0.
+    """
+    found = []
+    for m, (top, p) in enumerate(zip(ensemble.top, ensemble.probabilities, strict=True)):
+        if p is None or ensemble.dense_of(m) is not None:
+            continue
+        total = np.where(top >= 0, p, 0).sum(1, dtype=np.float64)
+        if (total > 1 + SLACK).any() and (np.count_nonzero(top >= 0, axis=1) < ensemble.n_classes).any():
+            found.append(m)
+    return found
+
+
+def _checked_states(sets: LabelSets, start: int, q: Floats, tops: Sequence[Ints]) -> Bytes:
+    """Return the states of the classes of a block; `UNCLEAR` for those that are not checked.
+
+    Classes are not checked if they are not listed in one of `tops`, arrays of shape (n, k).
+    """
+    rows = np.arange(start, start + len(q))
+    state = _states(sets.take(rows))
+    state[~(sets.usable[rows] & np.isfinite(q).all(1))] = UNCLEAR
+    for top in tops:
+        listed = np.zeros((len(q), q.shape[1] + 1), bool)  # the last column is for `NO_LABEL`
+        listed[np.arange(len(q))[:, None], top[rows]] = True
+        state[~listed[:, :-1]] = UNCLEAR
+    return state
 
 
 def _states(sets: LabelSets) -> Bytes:

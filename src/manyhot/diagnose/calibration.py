@@ -22,7 +22,7 @@ from manyhot.core.calibration import RANGE, check_softmax
 from manyhot.core.class_errors import independent_classes
 from manyhot.core.clusters import Clusters
 from manyhot.core.conformal import COVERS, DRAWN, check_alpha
-from manyhot.core.order_check import ALL_PREDICTED, are_all_predicted
+from manyhot.core.order_check import one_sided_note
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import Case
 from manyhot.data.data_sets import Source
@@ -57,6 +57,7 @@ from manyhot.evaluate.confidence import (
 from manyhot.evaluate.judge import JudgeOptions
 from manyhot.evaluate.judging import judge_models
 from manyhot.evaluate.options import MAX_MAP_RESAMPLES
+from manyhot.evaluate.requirements import DECLARE_KIND
 from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of, model_cases, order_check_of
@@ -300,8 +301,8 @@ class _Judge:
             assert model.scores is not None  # for the type checker
             from scipy.special import expit
 
-            if are_all_predicted(model.scores):
-                self._notes.append((model.model, "", ALL_PREDICTED, ""))
+            if note := one_sided_note(model.scores):
+                self._notes.append((model.model, "", note, ""))
             scores = expit(model.scores, dtype=np.float32)
             model = replace(model.in_full(), scores=scores, score_kind="probability")
             parts = self.split(model)
@@ -356,7 +357,7 @@ class _Judge:
                 "No model has confidences to calibrate.",
                 got=self._skipped() or "no predictions",
                 allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
-                do="declare the kind of scores with manyhot convert --scores, or predict with scores",
+                do=DECLARE_KIND,
             )
 
     def _skipped(self) -> str:

@@ -13,7 +13,7 @@ from manyhot.registry import register
 from manyhot.report.chapter import Chapter, NextStep, Tables, listing, rows_of, with_ends
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing, number_heads, text_heads
-from manyhot.report.text import title_of
+from manyhot.report.text import counted, title_of
 from manyhot.tables import Row
 
 CALIBRATION_ERRORS = {"ece_set": "in the label set", "ece": "the original label"}
@@ -69,6 +69,21 @@ def judged_by_top_class(rows: Sequence[Row], classes: Sequence[Row]) -> list[Row
     return [r for r in rows if (r["dataset"], r["model"]) not in partly]
 
 
+def _higher_likelihood_error(rows: Sequence[Row], metric: str, before: Row, best: Row) -> str:
+    """Return that the method with the lowest ECE makes the negative log-likelihood worse, if it does."""
+    nll = {"ece_set": "nll_mass", "ece": "nll"}[metric]
+    old, new = (
+        next((r["value"] for r in rows if all(r[k] == of[k] for k in _METHOD) and r["metric"] == nll), None)
+        for of in (before, best)
+    )
+    if old is None or new is None or not new > old:
+        return ""
+    return f", but with a higher NLL ({new:.3f} instead of {old:.3f})"
+
+
+_METHOD = ("dataset", "model", "method", "fitted_to")
+
+
 def calibration_answer(
     every: Sequence[Row], bins: Sequence[Row] = (), classes: Sequence[Row] = ()
 ) -> Iterator[str]:
@@ -90,7 +105,8 @@ def calibration_answer(
         after = (
             "no method makes it smaller"
             if best is before
-            else f"{best['value']:.3f} after {called(best)}, the best of {n_methods:,}"
+            else f"{best['value']:.3f} after {called(best)}, the lowest ECE of {counted(n_methods, 'method')}"
+            f"{_higher_likelihood_error(every, metric, before, best)}"
         )
         own = _bins_of(metric, before, bins)
         if len(judged) <= MOST_DRAWN:

@@ -219,7 +219,7 @@ def diagnose_difficulty(
         classes = source.classes or class_list_of(labels_of(source).class_hash)
         images.append(_image_table(source.name, answers, classes, labels_of(source).rated[answers.rows]))
         groups += _group_rows(source, answers, classes, slices)
-        notes += source.misfits.notes(source.name)
+        notes += [*answers.notes(source.name), *source.misfits.notes(source.name)]
         inputs |= source.inputs
     return Difficulty(
         pa.concat_tables(images),
@@ -283,7 +283,8 @@ def _group_rows(
         misfits=source.misfits,
     )
     groups = [(name, mask[answers.rows]) for name, mask in zip(slices.names, slices.masks, strict=False)]
-    groups += _error_groups(source, answers, classes)
+    if len(answers.models) > 1:  # otherwise, an image with an error is one on which no model is right
+        groups += _error_groups(source, answers, classes)
     by_set = answers.right["real1"].mean(axis=1) >= 0.5 if "real1" in answers.right else None
     for metric, right in answers.right.items():
         kinds = difficulty_of(right)
@@ -352,13 +353,16 @@ def difficulty_sentences(rows: Sequence[Row], *, title: Callable[[str], str] = t
             first += f"; on {k:,} of these ({share}), at least half of the models are right by the label set"
         yield f"{first}."
         last = _METRICS[1] if by_set else _METRICS[0]
-        split, every = whole[last, "split"], whole[last, "all"]
-        none = f"no model is right on {counted(by_set['images'], 'image')}, " if by_label and by_set else ""
-        yield (
-            f"By {'label sets' if by_set else 'original labels'}, {none}all models are right on "
-            f"{counted(every['images'], 'image')}, and a quarter to three quarters of the models on "
-            f"{counted(split['images'], 'image')}."
-        )
+        each = {kind: whole[last, kind]["images"] for kind in DIFFICULTIES}
+        some = "a quarter to three quarters" if each["few"] or each["most"] else "some"
+        every = f"all models are right on {counted(each['all'], 'image')}"
+        is_divided = any(each[kind] for kind in ("few", "split", "most"))
+        if by_label and by_set:
+            nobody = f"no model is right on {counted(by_set['images'], 'image')}"
+            every = f"{nobody}, {'' if is_divided else 'and '}{every}"
+        if is_divided:
+            every += f", and {some} of the models on {counted(each['split'], 'image')}"
+        yield f"By {'label sets' if by_set else 'original labels'}, {every}."
 
 
 def _share(share: float, lo: float, hi: float) -> str:

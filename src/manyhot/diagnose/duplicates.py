@@ -14,7 +14,7 @@ import pyarrow as pa
 from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.core.array_types import Ints
-from manyhot.core.duplicates import connected_groups
+from manyhot.core.duplicates import connected_groups, separating_similarity
 from manyhot.core.nearest import NOBODY
 from manyhot.core.sets import NO_LABEL, YES
 from manyhot.data.data_sets import Source
@@ -165,7 +165,7 @@ def diagnose_duplicates(
         accuracy_without_duplicates(facts.answers, own),
         own,
         sum(map(len, listed)),
-        notes=(*facts.notes, *notes, *_notes(found)),
+        notes=(*facts.notes, *notes, *_notes(found), *_one_group_note(grouped.group, pairs)),
         metadata={"min_similarity": f"{min_similarity:g}", "images": str(sum(map(len, listed)))},
         inputs=facts.inputs,
     )
@@ -223,6 +223,28 @@ def _notes(images: ImageSignatures) -> Iterator[str]:
     flat = int(np.count_nonzero(images.is_flat()))
     if flat:
         yield f"{flat:,} images have no contrast, so only copies with equal pixels are found"
+
+
+_FEWEST_ALIKE = 10
+
+
+def _one_group_note(group: Ints, pairs: DuplicatePairs) -> Iterator[str]:
+    """Note that most images are in one group, as photographs of different objects in a fixed place are."""
+    largest, n = int(np.bincount(group)[1:].max(initial=0)), len(group)
+    if n < _FEWEST_ALIKE or 2 * largest <= n or not (pairs.similarity < 1).any():
+        return
+    alike = (
+        f"{largest:,} of {n:,} images are in one group, as are photographs of different objects in one place"
+    )
+    gap = separating_similarity(n, pairs.rows, pairs.similarity)
+    if gap is None:
+        yield f"{alike}; similarities have no gap that separates them, so copies cannot be told from them"
+        return
+    low, high = gap
+    yield (
+        f"{alike}; no pair has a similarity between {low:.3f} and {high:.3f}: to find only the more similar "
+        f"pairs, pass `min_similarity` {(low + high) / 2:.2f}"
+    )
 
 
 @dataclass(frozen=True, eq=False)

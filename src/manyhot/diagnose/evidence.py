@@ -179,12 +179,12 @@ class ErrorEvidence:
             neighbours=None if similar is None else self.neighbours(similar, images),
             listed=None if listed is None else self._listed(listed),
         )
-        name = self.classes.name if self.classes is not None else ""
-        about = f"the class list {name} has" if name else "without a class list there is"
+        is_named = self.classes is not None and bool(self.classes.name)
+        about = "the classes have" if is_named else "without a class list there is"
         return context, {
             "superclasses": f"{about} no hierarchy, no superclasses are given, and no classes are confused "
             "clearly more often than others",
-            "pairs": f"no collapsed pairs are known {f'for the class list {name}' if name else ''}".strip(),
+            "pairs": "no collapsed pairs are known" + " for these classes" * is_named,
             "others": "no rater was asked about a class other than the original labels",
             "together": "no image has two labels",
             "neighbours": "no embeddings are given"

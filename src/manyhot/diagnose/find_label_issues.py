@@ -23,9 +23,17 @@ from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.evidence import ErrorEvidence
-from manyhot.diagnose.label_issues_table import LabelIssues, issues_table
+from manyhot.diagnose.label_issues_table import (
+    GIVEN_SETS,
+    ONLY_SETS,
+    SUSPECTED,
+    LabelIssues,
+    issues_table,
+    unlisted_notes,
+)
 from manyhot.errors import InputError, first_names
 from manyhot.evaluate.gallery import with_photographs
+from manyhot.evaluate.requirements import DECLARE_KIND
 from manyhot.evaluate.result_rows import unmatched_note
 from manyhot.evaluate.slices import order_check_of
 from manyhot.files import sha256
@@ -329,8 +337,7 @@ def _check_probabilities(ensemble: Ensemble, source: Source) -> None:
         where=source.name or None,
         got=f"no probabilities of {', '.join(ranks[:3])}{' and others' if len(ranks) > 3 else ''}",
         allowed="logits or probabilities of all models",
-        do="declare the kind of the scores with `scores`; pass cosines, such as those of CLIP, multiplied "
-        "by 100 as logits, with `links` softmax",
+        do=DECLARE_KIND,
     )
 
 
@@ -418,7 +425,7 @@ def _find_in_sets(
         name=lambda row: f"image {images.image_id[row]}",
     )
     merges = find_merges(ensemble, together=thresholds.together, confused=thresholds.confused)
-    notes = [*left_out, *source.misfits.notes(), *_notes(ensemble), what]
+    notes = [*left_out, *source.misfits.notes(), *_notes(ensemble), what, *unlisted_notes(ensemble)]
     if is_suspicion:
         notes.append(SUSPECTED if answers is None else f"where no rater was asked, {SUSPECTED}")
     if neighbours.similar is not None:
@@ -434,23 +441,6 @@ def _find_in_sets(
         table, ensemble.names, issues.n, issues.n_skipped, sources=(source,), notes=tuple(notes)
     )
 
-
-ONLY_SETS = (
-    "there are no original labels, so each class of the label sets is checked, with the same minimum score "
-    "for wrong and missing classes"
-)
-"""The note on label sets that are checked."""
-
-GIVEN_SETS = (
-    "each class of the label sets is checked instead of the original labels, because the label sets are not "
-    "raters' answers about the original labels; to check the original labels, pass only the images table"
-)
-"""The note on label sets that are checked although original labels are known."""
-
-SUSPECTED = (
-    "only the labels suspected by confident learning are listed; to list all labels with at least a given "
-    "score, pass `min_doubtful`, such as 0.5"
-)
 
 LIKELIER_WRONG = 0.5
 """Score from which on a label is more likely wrong than right, if the models are calibrated."""

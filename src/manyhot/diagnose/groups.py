@@ -55,13 +55,14 @@ from manyhot.diagnose.groups_outcomes import (
 )
 from manyhot.diagnose.groups_rates import describing, error_counts, rate_rows, untested_values
 from manyhot.diagnose.groups_result import WeakGroups, groups_result
-from manyhot.diagnose.image_statistics import STATISTICS, MeasuredImages, measure_images
+from manyhot.diagnose.image_statistics import STATISTICS, MeasuredImages, measure_images, statistics_place
 from manyhot.errors import InputError
 from manyhot.evaluate.gallery import photographed, with_photographs
+from manyhot.evaluate.result_rows import unmatched_note
 from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
 from manyhot.files import hashes_of
 from manyhot.formats import read_images, read_objects
-from manyhot.formats.writing import PathLike, images_file
+from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
 from manyhot.predict.embeddings import Embedded, embedded_in, is_array, read_embeddings
 from manyhot.run import QUIET, Run
@@ -141,7 +142,7 @@ def diagnose_groups(
         clusters,
         reading,
     )
-    n_clusters, n_tested, n_tested_labels, n_untested = 0, 0, 0, 0
+    n_clusters, n_tested, n_tested_labels, n_untested, n_predicted = 0, 0, 0, 0, 0
     findings, measured, notes, inputs = list[GroupFinding](), list[pa.Table](), list[str](), dict[str, str]()
     models, rates = list[str](), list[Row]()
     opened = _sources(labels, predictions, reading, run)
@@ -156,6 +157,7 @@ def diagnose_groups(
         n_tested += search.n_tested(of_labels=False)
         n_tested_labels += search.n_tested(of_labels=True)
         n_untested += search.n_untested
+        n_predicted += int(search.predicted.sum())
         n_clusters += 0 if search.clusters is None else search.clusters.n
         notes += [*search.notes, *source.misfits.notes(source.name)]
         inputs |= source.inputs
@@ -173,6 +175,7 @@ def diagnose_groups(
             **vars(settings),
             **{"models": len(models), "images": sum(map(len, measured)), "clusters": n_clusters},
             **{"tested": n_tested, "tested_labels": n_tested_labels, "untested": n_untested},
+            "predicted": n_predicted,
         },
         marks,
         rates,
@@ -255,6 +258,7 @@ class _Search:
     rates: list[Row] = field(default_factory=list)
     tested: dict[str | None, set[str]] = field(default_factory=dict)
     n_untested: int = 0
+    predicted: Bools = field(default_factory=lambda: np.zeros(0, bool))  # by all models
 
     @classmethod
     def of(
@@ -269,8 +273,9 @@ class _Search:
         classes = source.classes or class_list_of(table.class_hash)
         names = classes.names if classes else [f"class {i}" for i in range(sets.n_classes)]
         made = cls(source, table, sets, stratum_of(sets), names, settings)
+        made.predicted = np.ones(len(sets), bool)
         made._set_clusters(evidence)
-        made._measure(_cache(labels, source, evidence.reading), run)
+        made._measure(statistics_place(labels, source, evidence.reading), run)
         made._group(evidence)
         if not made.groups:
             raise InputError(
@@ -385,11 +390,8 @@ class _Search:
             own = set_outcomes(self.sets, least)
         else:
             own = label_outcomes(self.stratum, self.sets.n_classes, least)
-        found = self._find(
-            None,
-            own,
-            self._patterns([(o.outcome.event, o.outcome.counts & ~o.outcome.event) for o in own], run),
-        )
+        patterns = self._patterns([(o.outcome.event, o.outcome.counts & ~o.outcome.event) for o in own], run)
+        found = self._find(None, own, patterns)
         # They were found without any prediction, so all images may show what a model makes of them.
         by_label = [replace(pattern, is_searched=False) for pattern in self._patterns_of_labels]
         associated = list(dict.fromkeys(f.row["class_id"] for f in found))
@@ -400,6 +402,7 @@ class _Search:
             outcomes = self._outcomes(model, points, associated)
             of = {"dataset": self.source.name, "model": model.model}
             self.models.append(model.model)
+            self._leave_out_unpredicted(model)
             called = [o.outcome for o in outcomes if o.kind == "called"]
             patterns = self._patterns([(o.event, o.counts & ~o.event) for o in called], run)
             found += self._find(model.model, outcomes, [*by_label, *patterns])
@@ -407,10 +410,19 @@ class _Search:
             self.rates += rate_rows(of, counts, model.rows, self.columns, self._cluster_of_image, tested)
         searches: list[str | None] = [*self.models] or [None]
         by_all = set.intersection(*(self.tested[model] for model in searches))
-        untested = untested_values(self.columns, by_all, least)
+        untested = untested_values(self.columns, by_all, least, self.predicted)
         self.n_untested = untested.n
         self.notes += [f"{self.source.name}: {note}" for note in untested.notes]
         return found
+
+    def _leave_out_unpredicted(self, model: ModelCase) -> None:
+        """Note the images for which a model has no prediction."""
+        has_prediction = np.zeros(len(self.sets), bool)
+        has_prediction[model.rows] = True
+        self.predicted &= has_prediction
+        if lost := int((~has_prediction).sum()):
+            note = unmatched_note("", "", "labels_unmatched", lost, len(model.rows))
+            self.notes.append(f"{model.model}: {note.text}")
 
     def n_tested(self, *, of_labels: bool) -> int:
         """Return how many groups were tested, on labels or on at least one model."""
@@ -426,13 +438,7 @@ class _Search:
             return threshold_outcomes(case, points, model.rows, self.stratum, least, associated)
         confidence = self.settings.min_confidence
         return model_outcomes(
-            case,
-            model.rows,
-            self.stratum,
-            least,
-            confidence,
-            associated,
-            multi_label=self.is_multi_label,
+            case, model.rows, self.stratum, least, confidence, associated, multi_label=self.is_multi_label
         )
 
     _patterns_of_labels: list[ImageGroup] = field(default_factory=list)
@@ -481,13 +487,3 @@ class _Search:
         if self.measured is not None:
             columns |= {name: self.measured.table[name] for name in STATISTICS}
         return pa.table({**columns, "groups": pa.array(names, pa.list_(pa.string()))})
-
-
-def _cache(labels: LabelsLike, source: Source, reading: Reading) -> Path | None:
-    """Return the folder of the images table, in which statistics are kept; None if it is in memory."""
-    if isinstance(reading.images, str | os.PathLike):
-        return images_file(reading.images).parent
-    if source.campaign is not None:
-        return source.campaign.folder
-    is_folder = isinstance(labels, str | os.PathLike) and (Path(labels) / "images.parquet").is_file()
-    return Path(labels) if is_folder else None

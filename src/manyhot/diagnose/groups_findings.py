@@ -297,11 +297,12 @@ def group_sentence(row: RowDict, outcome: NamedOutcome, phrase: str, min_confide
     inside, outside = (f"{100 * row[share]:.0f} %" for share in ("share", "share_outside"))
     right, right_outside = (f"{100 * (1 - row[share]):.0f} %" for share in ("share", "share_outside"))
     predicted = f"predicted as {name}{' (at its F1 threshold)' if outcome.has_thresholds else ''}"
+    which = f"Images {phrase.replace('also show', 'show') if outcome.multi_label else phrase}"
     if row["outcome"] == "error":
-        return f"Images {phrase}: {right} of {n} are right, compared with {right_outside} of other images."
+        return f"{which}: {right} of {n} are right, compared with {right_outside} of other images."
     if row["outcome"] == "sure_error":
         wrong = f"wrong with a confidence of {min_confidence:g} or more"
-        return f"Images {phrase}: {inside} of {n} are {wrong}, compared with {outside} of other images."
+        return f"{which}: {inside} of {n} are {wrong}, compared with {outside} of other images."
     if row["outcome"] == "called":
         where = f"Images {f'without {name}' if outcome.multi_label else 'of other classes'} {phrase}"
         return f"{where}: {inside} of {n} are {predicted}, compared with {outside} of the rest."
@@ -312,9 +313,10 @@ def group_sentence(row: RowDict, outcome: NamedOutcome, phrase: str, min_confide
     if row["kind"] in ("mark", "patch") and not row["name"].startswith("no "):
         mark = phrase.removeprefix("with ")
         found = f"{mark[0].upper()}{mark[1:]} was found on {row['events']:,} of the {n} images of {name}"
+        itself = "the class itself, or be " if row["kind"] == "patch" else ""
         return (
-            f"{found} that were counted ({inside}), compared with {others}. It may be missed where it is "
-            f"rotated or shifted."
+            f"{found} that were counted ({inside}), compared with {others}. It may be {itself}missed where "
+            "it is rotated or shifted."
         )
     return f"{inside} of {n} images of {name} are images {phrase}, compared with {others}."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -153,8 +154,13 @@ class Untested:
     notes: tuple[str, ...]
 
 
-def untested_values(columns: pa.Table, tested: Collection[str], min_images: int) -> Untested:
-    """Return which values of each column are not among the names of the groups that were tested."""
+def untested_values(
+    columns: pa.Table, tested: Collection[str], min_images: int, predicted: Bools
+) -> Untested:
+    """Return which values of each column are not among the names of the groups that were tested.
+
+    `predicted` is true for the images on which groups were tested.
+    """
     few, notes = list[tuple[int, str]](), list[str]()
     for name in columns.column_names:
         column = columns[name]
@@ -168,10 +174,10 @@ def untested_values(columns: pa.Table, tested: Collection[str], min_images: int)
                 "compared only with images that have another one"
             )
             if not was_tested(name, None, column, tested):
-                few.append((n_without, f"images without {name}"))
+                few.append((int((~has_value & predicted).sum()), f"images without {name}"))
         if is_measure(column):
             if n and not was_tested(name, "", column, tested):
-                few.append((n, name))
+                few.append((int((has_value & predicted).sum()), name))
             continue
         counts = pc.value_counts(column.cast(pa.string()).drop_null()).to_pylist()
         if sum(c["counts"] > 1 for c in counts) > MAX_VALUES:
@@ -180,13 +186,15 @@ def untested_values(columns: pa.Table, tested: Collection[str], min_images: int)
                 "several images"
             )
         elif len(counts) < n or n <= MAX_VALUES:  # otherwise, the values identify images
-            own = ((c["counts"], c["values"]) for c in counts if c["counts"] < len(column))
-            few += [(k, f"{name} {v}") for k, v in own if not was_tested(name, v, column, tested)]
+            values = [c["values"] for c in counts if c["counts"] < len(column)]
+            n_used = Counter(column.cast(pa.string()).filter(pa.array(predicted)).to_pylist())
+            few += [(n_used[v], f"{name} {v}") for v in values if not was_tested(name, v, column, tested)]
     if few:
+        what = "images" if predicted.all() else "images with predictions"
         named = listed([f"{value} ({k:,})" for k, value in sorted(few, key=lambda f: -f[0])], _NAMED)
         notes.append(
             f"{counted(len(few), 'value')} of the metadata {'was' if len(few) == 1 else 'were'} not tested, "
-            f"because fewer than {min_images} images (`min_images`) have the value, or have another value of "
+            f"because fewer than {min_images} {what} (`min_images`) have the value, or have another value of "
             f"the same column: {named}"
         )
     return Untested(len(few), tuple(notes))

@@ -294,6 +294,9 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
     associated += _of_tested(about, "tested_labels", "" if n_models else rest)
     counts = ", and ".join(filter(None, (judged, associated)))
     among = f" among {n_images:,} images" if n_images else ""
+    n_predicted = int(about.get("predicted", n_images))
+    if n_predicted < n_images:
+        among += f" ({n_predicted:,} of them predicted{' by all models' if n_models > 1 else ''})"
     found = f"Found{among}: {counts}."
     clearest = _clearest(rows)["sentence"] if rows else ""
     # What is asked is about models, where there are any.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,10 +20,13 @@ from pyarrow import parquet as pq
 from manyhot.core.image_statistics import find_frame, letter_density, light_and_colour
 from manyhot.core.repeated_patterns import THUMBNAIL_SIDE
 from manyhot.core.threads import cores
+from manyhot.data.data_sets import Source
+from manyhot.data.inputs import LabelsLike, Reading
 from manyhot.errors import ManyhotError
 from manyhot.evaluate.gallery import find_photographs
 from manyhot.extras import required
 from manyhot.files import atomic_write
+from manyhot.formats.writing import images_file
 from manyhot.report.pictures import Opener, decoded, load_pillow
 from manyhot.run import QUIET, Run
 
@@ -254,3 +258,13 @@ def _header(pillow: Any, data: bytes) -> dict[str, Any]:
 
 def _text(value: object) -> str | None:
     return str(value).strip("\x00 ") or None if isinstance(value, str) else None
+
+
+def statistics_place(labels: LabelsLike, source: Source, reading: Reading) -> Path | None:
+    """Return the folder of the images table, in which statistics are kept; None if it is in memory."""
+    if isinstance(reading.images, str | os.PathLike):
+        return images_file(reading.images).parent
+    if source.campaign is not None:
+        return source.campaign.folder
+    is_folder = isinstance(labels, str | os.PathLike) and (Path(labels) / "images.parquet").is_file()
+    return Path(labels) if is_folder else None

@@ -17,7 +17,9 @@ from manyhot import tables
 from manyhot.classes import ClassList
 from manyhot.console import table_lines
 from manyhot.core.confused_classes import Merges
+from manyhot.core.ensembles import Ensemble
 from manyhot.core.label_issues import IssueLists, Issues
+from manyhot.core.set_issues import independent_lists
 from manyhot.core.sets import NO_LABEL
 from manyhot.data.data_sets import Source
 from manyhot.diagnose.first_findings import (
@@ -29,7 +31,7 @@ from manyhot.diagnose.first_findings import (
     name_of_class,
     with_names,
 )
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, NextStep, Tables, listing, percent
 from manyhot.report.figure import Figure
@@ -46,6 +48,36 @@ ISSUES = {
 
 DOUBTFUL, MISSING, MERGES = ISSUES
 IN_WORDS = {DOUBTFUL: "doubtful label", MISSING: "missing label"}
+
+ONLY_SETS = (
+    "there are no original labels, so each class of the label sets is checked, with the same minimum score "
+    "for wrong and missing classes"
+)
+"""The note on label sets that are checked."""
+
+GIVEN_SETS = (
+    "each class of the label sets is checked instead of the original labels, because the label sets are not "
+    "raters' answers about the original labels; to check the original labels, pass only the images table"
+)
+"""The note on label sets that are checked although original labels are known."""
+
+SUSPECTED = (
+    "only the labels suspected by confident learning are listed; to list all labels with at least a given "
+    "score, pass `min_doubtful`, such as 0.5"
+)
+
+
+def unlisted_notes(ensemble: Ensemble) -> list[str]:
+    """Return a note on classes of label sets that are not checked, because a model does not list them."""
+    names = [ensemble.names[m] for m in independent_lists(ensemble)]
+    if not names:
+        return []
+    verb = "lists" if len(names) == 1 else "list"
+    return [
+        f"{first_names(names, 3)} {verb} only some classes of each image, so the probabilities of all others "
+        "are unknown, and only listed classes are checked; to check all classes, pass scores of all classes"
+    ]
+
 
 _COLUMNS = (
     ("kind", pa.string()),

@@ -23,6 +23,7 @@ from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.clusters import likely_cluster_notes
 from manyhot.evaluate.confidence import NO_PROBABILITIES, Division, drawn_share, split_for_sets
+from manyhot.evaluate.requirements import DECLARE_KIND
 from manyhot.evaluate.slices import labels_of, order_check_of
 from manyhot.parameters import Seed
 from manyhot.registry import register
@@ -183,7 +184,7 @@ def diagnose_sets(
             "No model has probabilities to choose prediction sets by.",
             got="; ".join(notes) or "no predictions",
             allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
-            do="declare the kind of scores with manyhot convert --scores, or predict with scores",
+            do=DECLARE_KIND,
         )
     table = pa.Table.from_pylist(rows, schema=schema("precise_sets"))
     about = {"fit": json.dumps(fit), "seed": str(seed)}

@@ -128,7 +128,8 @@ class LabelKinds(Result):
 
     @classmethod
     def _paths(cls, out: PathLike, name: str) -> tuple[Path, ...]:
-        return (Path(out) / "kinds.parquet",) if Path(out).is_dir() else (Path(out),)
+        is_folder = Path(out).is_dir() or not Path(out).suffix
+        return (Path(out) / "kinds.parquet",) if is_folder else (Path(out),)
 
     @classmethod
     def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:

@@ -13,6 +13,7 @@ from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.core.sets import Case, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError, MatchError
+from manyhot.evaluate.result_rows import unmatched_note
 from manyhot.evaluate.slices import labels_of, model_cases
 from manyhot.run import QUIET, Run
 from manyhot.tables.arrays import label_sets
@@ -35,6 +36,8 @@ class ModelAnswers:
         label sets.
     measures : ndarray of float, shape (n, k), optional
         Values of each image, as means over the models that have them; NaN if none has.
+    n_unpredicted : int
+        Number of images that are left out only because some model does not predict them.
     """
 
     models: tuple[str, ...]
@@ -44,6 +47,7 @@ class ModelAnswers:
     top: npt.NDArray[np.int32]
     right: Mapping[str, Bools]
     measures: Floats | None = None
+    n_unpredicted: int = 0
 
     @classmethod
     def of(
@@ -74,6 +78,7 @@ class ModelAnswers:
         if not counted:
             raise InputError("No image has a label or a label set.", where=source.name)
         kept, models = np.logical_and.reduce(list(counted.values())), list[str]()
+        n_counted = int(kept.sum())
         top = list[npt.NDArray[np.int32]]()
         measured = list[Floats]()
         for model in model_cases(source, trust_order=trust_order, run=run):
@@ -93,7 +98,15 @@ class ModelAnswers:
         right = {"top1": found == chosen.label[:, None], "real1": chosen.hits(np.asfortranarray(found))}
         ids = labels.image_id.take(pa.array(rows))
         measures = _mean(measured, rows) if measured else None
-        return cls(tuple(models), ids, chosen, rows, found, {m: right[m] for m in counted}, measures)
+        right = {m: right[m] for m in counted}
+        return cls(tuple(models), ids, chosen, rows, found, right, measures, n_counted - len(rows))
+
+    def notes(self, dataset: str) -> list[str]:
+        """Return a note if some models lack images, which are left out."""
+        if not self.n_unpredicted:
+            return []
+        note = unmatched_note(dataset, "", "labels_unmatched", self.n_unpredicted, len(self.rows))
+        return [f"{dataset}: {note.text}" + ": all models must have one" * (len(self.models) > 1)]
 
 
 def _mean(values: Sequence[Floats], rows: Ints) -> Floats:

@@ -44,6 +44,12 @@ def _kind_of_scores(predictions: Predictions) -> str:
     return "lists of top classes" if known else "lists of logits without logsumexp"
 
 
+COSINES_AS_LOGITS = "pass cosines, such as those of CLIP, multiplied by 100 as logits, with `links` softmax"
+
+DECLARE_KIND = f"declare the kind of the scores with `scores`; {COSINES_AS_LOGITS}"
+"""What to do if scores cannot become probabilities."""
+
+
 @dataclass(frozen=True)
 class Unmet:
     """Metrics that cannot be computed for a model, and why.
@@ -95,7 +101,8 @@ def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Ite
         names = tuple(m.name for m, own in needs if own == need and not has[need])
         if names:
             has_link = any(m.name in names and _has_link(m) for m in metrics)
-            shown = do if has_link or predictions.lacking or "unknown" in kind else ""
+            told = has_link or predictions.lacking or "unknown" in kind
+            shown = do if told else COSINES_AS_LOGITS * (kind == "cosines")
             yield Unmet(f"needs_{need}", names, f"the predictions are {kind}, without {text}", shown)
     if has["probabilities"] and link_of(case) == "sigmoid":
         names = tuple(m.name for m in metrics if m.about.get("exclusive"))

@@ -18,12 +18,11 @@ from pyarrow import compute as pc
 from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList, class_list_of
 from manyhot.core.accuracy import tied_tops
 from manyhot.core.order_check import (
-    ALL_PREDICTED,
     accuracy_by_chance,
-    are_all_predicted,
     are_probabilities,
     constant_scores,
     explain_order,
+    one_sided_note,
     relate,
 )
 from manyhot.core.score_threshold import link_of
@@ -368,8 +367,8 @@ def score_doubts(case: Case, classes: ClassList | None, *, has_top: bool = True)
             "their kind as `scores`; if other models have logits, run this first: manyhot convert FILE "
             "NEW.parquet --scores probability"
         )
-    elif case.kind == "logit" and are_all_predicted(case.scores) and link_of(case) == "sigmoid":
-        yield ALL_PREDICTED
+    elif case.kind == "logit" and (note := one_sided_note(case.scores)) and link_of(case) == "sigmoid":
+        yield note
 
 
 @cache

@@ -66,7 +66,7 @@ declare_table(
     (
         TEXT("rater_a", "one rater"),
         TEXT("rater_b", "another"),
-        COUNT("n", "number of questions that both answered"),
+        COUNT("n", "number of questions that both answered; of images, if raters chose a class for each"),
         REAL("agreement", "share of equal answers among the questions that both answered"),
         REAL.nullable("kappa", "Cohen's kappa of the two"),
         COUNT(
@@ -199,13 +199,14 @@ def agreement(
     source = open_votes(votes, golden, reading=reading, on_progress=run.on_progress)
     asked = source.votes
     answers = answers_of(asked)
+    choices = choices_of(asked) if asked.kind else None
     experts = None if source.golden is None else golden_of(source.golden, asked)
     rng = np.random.default_rng(seed)
     measures = [
         *(
-            measure_choices(choices_of(asked), intervals=resamples > 0)
-            if asked.kind
-            else measure_answers(answers, asked.image, intervals=resamples > 0)
+            measure_answers(answers, asked.image, intervals=resamples > 0)
+            if choices is None
+            else measure_choices(choices, intervals=resamples > 0)
         ),
         *measure_sets(answers, asked.image, asked.class_id, intervals=resamples > 0),
         *([] if experts is None else quality.golden_measures(experts, resamples=resamples, rng=rng)),
@@ -213,7 +214,7 @@ def agreement(
     # Numbers of votes are no raters, so nothing is said about them.
     none = np.zeros(0, np.int64)
     nobody = Answers(none, none, none.astype(np.int8), asked.n_questions, 0)
-    pairs = quality.rater_pairs(nobody if asked.kind == COUNTED_CLASS else answers)
+    pairs = quality.rater_pairs(*([nobody] if asked.kind == COUNTED_CLASS else [answers, choices]))
     raters = schema("raters").empty_table()
     if asked.kind != COUNTED_CLASS:
         raters = raters_table(asked, answers, experts, pairs=pairs)
@@ -232,8 +233,8 @@ def _kind_notes(votes: Votes) -> Iterator[str]:
         yield "agreement is measured on chosen classes, which have no order, so alpha_ordinal is undefined"
         if votes.kind != COUNTED_CLASS:
             yield (
-                "in tables of raters, a rater who chose a class answered no to the other classes that raters "
-                "chose for the image"
+                "tables of raters compare the chosen classes among all classes, and informedness is the mean "
+                "over classes"
             )
 
 
@@ -304,4 +305,4 @@ def _notes(answers: Answers, golden: GoldenAnswers | None, raters: pa.Table) -> 
             "specificity"
         )
     if raters["seconds"].null_count == len(raters):
-        yield "no times were recorded, so raters cannot be flagged as too fast"
+        yield "raters cannot be flagged as too fast, which needs the columns 'shown_at' and 'answered_at'"

@@ -39,6 +39,7 @@ from manyhot.reassess.arrow_tables import as_arrow
 from manyhot.run import Progress as OnProgress
 from manyhot.tables import Golden, Images, Labels, Votes, find_questions, golden_from_table, votes_from_table
 from manyhot.tables.campaign_folder import campaign_file
+from manyhot.tables.choices import with_questions
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like
 from manyhot.tables.vote_labels import golden_of_labels, original_answers
@@ -454,6 +455,9 @@ def golden_of(golden: Golden, votes: Votes, images: Images | None = None) -> Gol
     """
     experts, raters = golden.experts, golden.raters or votes
     _check_same_classes(votes, experts)
+    if raters.kind:  # raters were asked about all classes, also about those that nobody chose
+        at = pc.fill_null(pc.index_in(experts.image_id, raters.images), -1).to_numpy()
+        raters = with_questions(raters, at[at >= 0], experts.class_id[at >= 0])
     number = find_questions(raters, experts)
     place = pc.fill_null(pc.index_in(raters.rater_id, votes.rater_id), -1).to_numpy()
     kept = np.flatnonzero((number[raters.question] >= 0) & (place[raters.rater] >= 0))

@@ -16,7 +16,7 @@ from scipy.special import expit
 
 from manyhot.classes import ClassList
 from manyhot.core.ensembles import DenseScores, Ensemble
-from manyhot.core.order_check import ALL_PREDICTED, are_all_predicted
+from manyhot.core.order_check import one_sided_note
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.data.benchmarks import data_set
@@ -161,8 +161,8 @@ def ensemble_of(
         remarks = []
         if found == "sigmoid" and not p.link:
             remarks.append(f"{p.model}: the probability of a class is the sigmoid of its logit; {_TRAINED}")
-        if found == "sigmoid" and p.is_dense and are_all_predicted(p.scores):
-            remarks.append(f"{p.model}: {ALL_PREDICTED}")
+        if found == "sigmoid" and p.is_dense and (note := one_sided_note(p.scores)):
+            remarks.append(f"{p.model}: {note}")
         if misfits is not None:
             misfits.remarks += [remark for remark in remarks if remark not in misfits.remarks]
         return found

@@ -14,12 +14,14 @@ from pyarrow import compute as pc
 from manyhot.console import table_lines
 from manyhot.core import raters as quality
 from manyhot.core.aggregation import Aggregate
-from manyhot.core.answers import Answers, GoldenAnswers
+from manyhot.core.answers import YES, Answers, GoldenAnswers
 from manyhot.core.array_types import Floats
 from manyhot.core.raters import (
+    ChoiceQuality,
     Quality,
     RaterPairs,
     agreement_with_others,
+    choice_quality,
     golden_quality,
     peer_quality,
     rater_pairs,
@@ -27,6 +29,7 @@ from manyhot.core.raters import (
 )
 from manyhot.errors import first_names
 from manyhot.tables import Votes, schema
+from manyhot.tables.choices import choices_of
 from manyhot.tables.definitions import COUNT, REAL, TEXT, TEXTS, declare_table, interval
 
 FLAGS = {
@@ -80,7 +83,7 @@ declare_table(
             "informedness",
             "how well answers separate the two truths: 2 AUC - 1, or sensitivity + specificity - 1 if there "
             "are no maybes; measured on golden questions if both truths occur, otherwise against the "
-            "majority of the other raters",
+            "majority of the other raters (for choices, the mean over their classes, weighted by images)",
         ),
         REAL.nullable("seconds", "median time per answer; null if no times were recorded"),
         COUNT("pages", "number of pages on which the time was measured"),
@@ -110,12 +113,17 @@ def raters_table(
         Result of `manyhot.core.raters.rater_pairs`, which is called if this is None.
     """
     counts = answers.of_raters()
+    peers: Quality | ChoiceQuality = peer_quality(answers, votes.image)
+    if votes.kind:  # which answers no are stored depends on what others chose, so only answers yes count
+        counts, peers = counts * (0, 0, 1), choice_quality(answers, votes.image, votes.class_id)
     share = counts / np.maximum(counts.sum(1)[:, None], 1)
-    alike, others = agreement_with_others(answers, votes.image)
+    alike, others = agreement_with_others(answers, votes.image, choices=bool(votes.kind))
     on_golden = None if golden is None else golden_quality(golden)
-    informedness, suspicious = _informedness(peer_quality(answers, votes.image), on_golden)
+    informedness, suspicious = _informedness(peers, on_golden)
     seconds, pages = _seconds(votes)
-    copiers = _copiers(rater_pairs(answers) if pairs is None else pairs, votes.n_raters)
+    if pairs is None:
+        pairs = rater_pairs(answers, choices_of(votes) if votes.kind else None)
+    copiers = _copiers(pairs, votes.n_raters)
     sensitivity, specificity = _estimated(result, votes.n_raters)
     columns: dict[str, Any] = {
         "rater_id": votes.rater_id,
@@ -160,7 +168,9 @@ def _with_ends(name: str, values: Sequence[Floats]) -> dict[str, pa.Array]:
     return dict(zip((name, f"{name}_lo", f"{name}_hi"), map(_or_null, values), strict=True))
 
 
-def _informedness(peers: Quality, golden: Quality | None) -> tuple[tuple[Floats, ...], npt.NDArray[np.bool_]]:
+def _informedness(
+    peers: Quality | ChoiceQuality, golden: Quality | None
+) -> tuple[tuple[Floats, ...], npt.NDArray[np.bool_]]:
     """Return informedness with its interval, and which raters are spammers by it.
 
     A few golden questions may not suffice to flag a rater whom hundreds of other answers contradict. Such a
@@ -199,7 +209,8 @@ def _seconds(votes: Votes) -> tuple[Floats, npt.NDArray[np.int64]]:
             "shown": pl.from_arrow(more["shown_at"]),
             "answered": pl.from_arrow(more["answered_at"]),
         }
-    ).drop_nulls()
+    )
+    frame = (frame.filter(votes.answer == YES) if votes.kind else frame).drop_nulls()
     time = (pl.col("answered").max() - pl.col("shown").min()).dt.total_microseconds() / 1e6 / pl.len()
     of_pages = frame.group_by("rater", "page").agg(time.alias("seconds"))
     of_raters = of_pages.group_by("rater").agg(pl.col("seconds").median(), pl.len().alias("pages"))

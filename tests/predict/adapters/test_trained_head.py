@@ -65,7 +65,7 @@ def test_predictions_are_those_of_features(place, loss, engine):
     expected = features.astype(np.float64) @ head.weight.T + head.bias
     if loss == "sigmoid":
         expected = 1 / (1 + np.exp(-expected))
-    assert p.score_kind == ("logit" if loss == "softmax" else "probability")
+    assert (p.score_kind, p.link) == (("logit", "softmax") if loss == "softmax" else ("probability", ""))
     np.testing.assert_allclose(p.scores, expected, rtol=0, atol=5e-3)  # features are kept in half precision
     np.testing.assert_allclose(said.embeddings, features, rtol=0, atol=1e-2)
 

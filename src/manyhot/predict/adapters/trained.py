@@ -123,7 +123,7 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
         backbone.head,
         score_kind=kind,
         multilabel=kind == "probability",
-        about={key: backbone.about.get(key, "") for key in ("weights", "code")},
+        about={key: backbone.about.get(key, "") for key in ("weights", "code")} | _link(head.loss),
     )
 
 
@@ -187,8 +187,13 @@ def trained_network(path: str) -> Network:
         f"0.{head}" if head and kind == "probability" else head,
         score_kind=kind,
         multilabel=kind == "probability",
-        about={"weights": Path(path).name},
+        about={"weights": Path(path).name} | _link(found.ends),
     )
+
+
+def _link(ends: str) -> dict[str, str]:
+    """Return the metadata that declare how logits become probabilities; sigmoids are part of the network."""
+    return {"link": "softmax"} if ends == "softmax" else {}
 
 
 def _preprocessing(trained: Trained, where: object) -> Preprocessing:

@@ -95,9 +95,13 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
             where=where or name,
             got=backbone.name,
         )
-    module = copy.deepcopy(backbone.module)
+    module, path = copy.deepcopy(backbone.module), backbone.head
+    is_first = isinstance(module, torch.nn.Sequential) and path.startswith("0.")
+    if is_first and [type(after) for after in module[1:]] == [torch.nn.Sigmoid]:
+        # The sigmoids belong to the classifier that is replaced, as in networks for label sets.
+        module, path = module[0], path.removeprefix("0.")
     layer = head_layer(head)
-    parent, _, last = backbone.head.rpartition(".")
+    parent, _, last = path.rpartition(".")
     setattr(module.get_submodule(parent), last, layer)
     seen: list[Any] = []
 
@@ -120,7 +124,7 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
         head.classes,
         backbone.preprocessing,
         module.eval(),
-        backbone.head,
+        path,
         score_kind=kind,
         multilabel=kind == "probability",
         about={key: backbone.about.get(key, "") for key in ("weights", "code")} | _link(head.loss),

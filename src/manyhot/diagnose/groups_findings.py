@@ -389,9 +389,9 @@ def marked_images(
     mains = sorted({f.row["class_id"] for f in findings if f.mark and f.row["class_id"] is not None})
     sets = label_sets(labels)
     states = _states(sets, labels.are_original, mains, marks, np.asarray(measured, bool))
-    rows, listed = np.nonzero(states)
-    offsets = pa.array(np.searchsorted(rows, np.arange(len(sets) + 1)).astype(np.int32))
-    listed_states = pa.DictionaryArray.from_arrays(states[rows, listed] - NO, pa.array(STATES))
+    images, listed = np.nonzero(states)
+    offsets = pa.array(np.searchsorted(images, np.arange(len(sets) + 1)).astype(np.int32))
+    listed_states = pa.DictionaryArray.from_arrays(states[images, listed] - NO, pa.array(STATES))
     columns = {
         "image_id": labels.image_id,
         "label": pa.array(sets.label, pa.int32(), mask=sets.label < 0),
@@ -431,7 +431,7 @@ def _states(
     unlisted = NOT_ASKED if are_original else sets.unlisted
     states = np.full((len(sets), sets.n_classes + len(marks)), unlisted, np.uint8)
     if are_original:
-        states[np.ix_(sets.label >= 0, mains)] = NO
+        states[np.ix_(sets.label >= 0, np.array(mains, np.intp))] = NO
     states[sets.rows, sets.classes] = sets.state
     for i, mark in enumerate(marks, sets.n_classes):
         states[:, i] = np.where(measured, np.where(mark.inside, YES, NO), NOT_ASKED)

@@ -339,7 +339,8 @@ def _rated(labels: Labels, sets: LabelSets) -> Bools | None:
     if sets.n_votes is None:
         return labels.rated
     unanswered = np.bincount(sets.rows[sets.n_votes == 0], minlength=len(sets))
-    return labels.rated & ((unanswered == 0) | (unanswered < np.diff(sets.indptr)))
+    answered: Bools = (unanswered == 0) | (unanswered < np.diff(sets.indptr))
+    return labels.rated & answered
 
 
 def _asked(labels: Labels, sets: LabelSets) -> tuple[int | None, int | None, int | None]:

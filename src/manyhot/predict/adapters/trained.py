@@ -96,10 +96,10 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
             got=backbone.name,
         )
     module, path = copy.deepcopy(backbone.module), backbone.head
-    is_first = isinstance(module, torch.nn.Sequential) and path.startswith("0.")
-    if is_first and [type(after) for after in module[1:]] == [torch.nn.Sigmoid]:
+    parts = [*module.children()] if isinstance(module, torch.nn.Sequential) else []
+    if path.startswith("0.") and [type(after) for after in parts[1:]] == [torch.nn.Sigmoid]:
         # The sigmoids belong to the classifier that is replaced, as in networks for label sets.
-        module, path = module[0], path.removeprefix("0.")
+        module, path = parts[0], path.removeprefix("0.")
     layer = head_layer(head)
     parent, _, last = path.rpartition(".")
     setattr(module.get_submodule(parent), last, layer)

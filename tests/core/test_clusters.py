@@ -1,11 +1,14 @@
-"""Clusters of images, against plain loops and scikit-learn."""
+"""Clusters of images, against plain loops, SciPy and scikit-learn."""
 
 import numpy as np
 import pytest
+from scipy.stats import f_oneway
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from manyhot.core.clusters import Clusters
+from answered_sets import sets_of
+from manyhot.core.clusters import Clusters, label_correlation
 from manyhot.core.resampling import Bootstrap
+from manyhot.core.sets import NO, YES
 
 RNG = np.random.default_rng(0)
 
@@ -80,3 +83,53 @@ def test_changes_of_rankings_add_up_to_first_order(metric):
     expected = np.array([without(number == c) for c in range(100)])
     assert found.std() == pytest.approx(expected.std(), rel=0.01)
     assert np.corrcoef(found, expected)[0, 1] > 0.999
+
+
+def clustered_sets(n_classes, k=40, seed=3):
+    rng = np.random.default_rng(seed)
+    number = np.repeat(np.arange(k), rng.integers(2, 9, k))
+    shown = rng.random((k, n_classes))[number] ** 2 > rng.random((len(number), n_classes))
+    return number, shown, sets_of(np.where(shown, YES, NO))
+
+
+def test_the_correlation_of_a_class_is_that_of_an_analysis_of_variance():
+    number, shown, sets = clustered_sets(1)
+    counted = np.arange(len(number)) != 7
+    found = label_correlation(sets, Clusters.of(number), counted)
+    parts = [shown[(number == c) & counted, 0].astype(float) for c in range(40)]
+    size, test = np.array([len(p) for p in parts]), f_oneway(*parts)
+    m = (size.sum() - (size**2).sum() / size.sum()) / (len(size) - 1)
+    icc = (test.statistic - 1) / (test.statistic + m - 1)
+    assert (found.icc, found.p_value) == pytest.approx((icc, test.pvalue))
+    assert found.widening**2 == pytest.approx(1 + ((size**2).sum() / size.sum() - 1) * icc)
+    assert found.concentration == max(p.sum() for p in parts) / shown[counted].sum()
+
+
+def test_the_widening_is_that_of_the_standard_error_over_clusters_of_equal_size():
+    """The variance of a mean over 400 clusters of 5, relative to that over 2,000 images."""
+    rng = np.random.default_rng(4)
+    shown = rng.beta(1, 2, 400).repeat(5) > rng.random(2000)
+    found = label_correlation(
+        sets_of(np.where(shown, YES, NO)[:, None]), Clusters.of(np.arange(400).repeat(5)), np.ones(2000, bool)
+    )
+    over_clusters = shown.reshape(400, 5).mean(axis=1).std() / np.sqrt(400)
+    assert found.widening == pytest.approx(over_clusters / (shown.std() / np.sqrt(2000)), rel=0.01)
+
+
+def test_the_mean_squares_of_several_classes_are_added():
+    number, shown, sets = clustered_sets(5)
+    found = label_correlation(sets, Clusters.of(number), np.ones(len(number), bool))
+    size, n = np.bincount(number), len(number)
+    own = np.stack([shown[number == c].mean(axis=0) for c in range(40)])
+    b = (size[:, None] * (own - shown.mean(axis=0)) ** 2).sum() / 39
+    w = ((shown - own[number]) ** 2).sum() / (n - 40)
+    m = (n - (size**2).sum() / n) / 39
+    assert found.icc == pytest.approx((b - w) / (b + (m - 1) * w))
+
+
+def test_without_repeats_or_variation_there_is_no_correlation():
+    every = np.ones(4, bool)
+    same, some = sets_of(np.full((4, 1), YES)), sets_of(np.array([[YES], [NO], [NO], [YES]]))
+    assert label_correlation(same, Clusters.of(np.array([0, 0, 1, 1])), every) is None
+    assert label_correlation(some, Clusters.of(np.arange(4)), every) is None
+    assert label_correlation(some, Clusters.of(np.zeros(4, int)), every) is None

@@ -346,6 +346,31 @@ def test_original_labels_are_the_only_classes_of_their_images(photographs, leani
         assert state[-2:] == [dog, frame]
 
 
+@pytest.mark.parametrize("form", ["zeros and ones", "lists", "empty cells"])
+def test_answers_no_are_written_with_the_marks(photographs, leaning, tmp_path, form):
+    """Without them, all answers about a class would be *yes*, so any scores would have a mAP of 100 %."""
+    folder, framed = photographs
+    answers = np.stack([np.random.default_rng(7).random(N) < 0.5, leaning == 1], axis=1)
+    expected = [
+        dict(enumerate("yes" if shown else "no" for shown in (*own, has)))
+        for own, has in zip(answers, framed, strict=True)
+    ]
+    if form == "lists":
+        names = (" ".join(c for c, shown in zip(CLASSES, own, strict=True) if shown) for own in answers)
+        lines = ["image_id,labels", *map(",".join, zip(IDS, names, strict=True))]
+    else:
+        cells = [[str(int(shown)) for shown in own] for own in answers]
+        if form == "empty cells":
+            cells[4][0], cells[9][0] = "", ""
+            del expected[4][0], expected[9][0]
+        lines = ["image_id,cat,dog", *(",".join((n, *own)) for n, own in zip(IDS, cells, strict=True))]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    reading = Reading(images=folder / "images.parquet", classes=CLASSES)
+    diagnose_groups(tmp_path / "labels.csv", reading=reading, permutations=200).write(tmp_path / "out")
+    written = pq.read_table(tmp_path / "out/labels.parquet").to_pylist()
+    assert [dict(zip(row["classes"], row["state"], strict=True)) for row in written] == expected
+
+
 def found(outcome, class_name, **more):
     """Return a finding about a frame."""
     about = {"outcome": outcome, "class_name": class_name, "kind": "frame", "name": "green frame"}

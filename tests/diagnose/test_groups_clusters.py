@@ -12,6 +12,7 @@ from manyhot.diagnose.groups_findings import unseen_half
 from manyhot.errors import InputError
 from manyhot.tables import Images
 from manyhot.tables.array_inputs import as_labels
+from manyhot.tables.arrays import label_sets
 
 N_PATIENTS, EACH = 100, 4
 N = N_PATIENTS * EACH
@@ -59,9 +60,15 @@ def test_what_is_permuted_is_said():
     )
     assert not any(name.startswith("patient_id") for name in names(0, clusters="patient_id")[0])
     _, alone = names(0)
+    shown = label_sets(labels(0)).yes_matrix().reshape(N_PATIENTS, EACH, 3)
+    b = EACH * shown.mean(axis=1).var(axis=0, ddof=1).sum()
+    w = shown.var(axis=1, ddof=1).mean(axis=0).sum()
+    icc = (b - w) / (b + (EACH - 1) * w)
     assert alone.notes[0] == (
-        "labels: p-values assume independent images, but several images have the same patient_id: to permute "
-        "such images together, pass patient_id as `clusters`"
+        "labels: p-values assume independent images, but several images have the same patient_id, and their "
+        f"label sets are similar (intraclass correlation {icc:.2f}), so intervals may be too narrow by a "
+        f"factor of {np.sqrt(1 + 3 * icc):.1f}: to permute such images together, pass patient_id as "
+        "`clusters`"
     )
     assert any(line.endswith("provided that images are independent of each other.") for line in alone.lines())
 

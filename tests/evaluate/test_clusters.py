@@ -1,6 +1,7 @@
 """Intervals and comparisons over clusters of images, against plain loops of NumPy and scikit-learn."""
 
 import json
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -352,22 +353,71 @@ def test_means_that_are_no_shares_have_an_interval_over_twelve_clusters(metric):
 
 @pytest.mark.parametrize(
     ("column", "is_likely"),
-    [("patient", True), ("PatientID", True), ("subject_id", True), ("Person", True), ("patience", False)],
+    [("patient", True), ("PatientID", True), ("scene_id", True), ("Person", True), ("patience", False)],
 )
 def test_a_likely_column_is_suggested(column, is_likely):
+    """Its name is enough, so the values here are shuffled."""
     images = DATA.images.rename(columns={"patient_id": column})
-    found = evaluate(clusters=None, reading=Reading(scores="probability", images=images))
-    texts = [note.text for note in found.model_notes if note.kind == "clusters"]
+    images[column] = np.random.default_rng(0).permutation(images[column])
+    texts = suggested(images)
     assert texts == is_likely * [
         f"intervals assume that images are independent, but some of them share a value of {column}: to "
         f"resample these values instead of images, pass {column} as `clusters`"
     ]
 
 
+def suggested(images, data=DATA):
+    found = evaluate(data, clusters=None, reading=Reading(scores="probability", images=images))
+    return [note.text for note in found.model_notes if note.kind == "clusters"]
+
+
 def test_a_column_without_repeated_values_is_not_suggested():
-    images = DATA.images.assign(patient_id=np.arange(len(DATA.images)))
-    found = evaluate(clusters=None, reading=Reading(scores="probability", images=images))
-    assert not [note for note in found.model_notes if note.kind == "clusters"]
+    assert not suggested(DATA.images.assign(patient_id=np.arange(len(DATA.images))))
+
+
+def test_a_column_within_which_label_sets_are_similar_is_suggested_by_any_name():
+    """The factor is that of the standard errors of the frequencies of the classes."""
+    data = draw(100, seed=5)
+    images = data.images.rename(columns={"patient_id": "swath"}).assign(tile=range(len(data.images)))
+    images["other"] = np.random.default_rng(0).permutation(images["swath"])
+    (text,) = suggested(images, data)
+    own = [cluster_jackknife(data.number, lambda at, c=c: data.y[at, c].mean())[1] for c in range(C)]
+    factor = np.sqrt(np.square(own).sum() / (data.y.var(axis=0).sum() / len(data.y)))
+    start, icc, given, end = re.split(r"\(intraclass correlation ([\d.]+)\), .* a factor of ([\d.]+)", text)
+    assert start == (
+        "intervals assume that images are independent, but some of them share a value of swath, and their "
+        "label sets are similar "
+    )
+    assert end == ": to resample these values instead of images, pass swath as `clusters`"
+    assert float(given) == pytest.approx(factor, rel=0.05)
+    assert 0 < float(icc) < 1
+
+
+def test_a_named_column_comes_first():
+    twice = DATA.images.assign(aaa=DATA.images["patient_id"], zzz=DATA.images["patient_id"])
+    (text,) = suggested(twice)
+    assert "share a value of patient_id, and their label sets are similar" in text
+
+
+@pytest.mark.parametrize("what", ["few values", "numbers", "classes", "measurements"])
+def test_values_that_are_no_clusters_are_not_suggested(what):
+    number, label = DATA.number, DATA.y @ (1, 2, 4, 8)
+    values = {
+        "few values": [f"season {v}" for v in label % 9],
+        "numbers": number,
+        "measurements": number / 7,
+        "classes": [f"{v}" for v in range(len(label))],
+    }
+    data, images = DATA, DATA.images.drop(columns="patient_id")
+    if what == "classes":  # as many values as classes, and each class has its own
+        rng = np.random.default_rng(0)
+        own = rng.integers(12, size=len(label))
+        y = np.eye(12, dtype=int)[own]
+        frame = {"index": DATA.labels.index, "columns": [f"c{i}" for i in range(12)]}
+        models = {"first": pd.DataFrame(rng.random(y.shape), **frame)}
+        data = SimpleNamespace(labels=pd.DataFrame(y, **frame), models=models, people=DATA.people)
+        values["classes"], images = [f"kind {v}" for v in own], images.drop(columns="label")
+    assert not suggested(images.assign(column=values[what]), data)
 
 
 def test_images_without_a_cluster_are_refused():

@@ -219,3 +219,25 @@ def test_slices_that_share_clusters_are_compared_within_clusters(tmp_path):
     assert line == f"The difference depends on camera (Cochran's Q over clusters {q}, p < 0.001)."
     found.write(tmp_path)
     assert line in compare(tmp_path).lines()  # read again
+
+
+def test_a_slice_with_few_positives_of_a_class_is_untested_for_that_reason():
+    """The models differ on nearly all images of the slice, but cow has only 3 positives there."""
+    rng, n = np.random.default_rng(0), 400
+    y, ids = (rng.random((n, 3)) < 0.4).astype(int), [f"{i}.jpg" for i in range(n)]
+    y[:, 2] = np.isin(np.arange(n), [*range(60), 200, 201, 202])
+    images = pd.DataFrame({"image_id": ids, "land": np.where(np.arange(n) < 200, "AT", "PT")})
+    frame = {"index": ids, "columns": ["cat", "dog", "cow"]}
+    scores = {m: pd.DataFrame(2 * y + rng.normal(0, s, y.shape), **frame) for m, s in (("a", 1), ("b", 2))}
+    found = compare(
+        scores,
+        labels=pd.DataFrame(y, **frame),
+        metrics=["map_macro"],
+        slices=["land"],
+        reading=Reading(images=images, scores="logit", dataset="mine"),
+    )
+    lines = [*found.lines()]
+    assert "Not tested, because map_macro has no interval there: land=PT." in lines
+    assert not any("differ on too few images" in line for line in lines)
+    why = "no interval of map_macro on land=PT: too few positives (1 of 3 classes have fewer than 30)"
+    assert sum(why in note for note in found.notes) == 1

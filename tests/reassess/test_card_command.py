@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from forking import commands
-from manyhot import data_card, read_labels, read_votes, tables
+from manyhot import aggregate, data_card, read_labels, read_votes, tables
 from manyhot.classes import from_keys
 from manyhot.data import catalog
 from manyhot.errors import InputError
@@ -95,6 +95,23 @@ def test_without_out_the_card_is_printed(files):
     assert not (files / "README.md").exists()
     shown = json.loads(manyhot("card", "labels.parquet", "--json").stdout)
     assert shown == {"dataset": "mine", "card": done.stdout, "written": []}
+
+
+def test_only_corrected_images_were_seen_by_raters(files):
+    """It is unknown who made the zeros and ones; raters were asked about 6 of the 90 images."""
+    rows = [f"{i},{i % 2},1,{int(i % 3 == 0)}" for i in range(90)]
+    (files / "ones.csv").write_text("\n".join(["image_id,cat,dog,cup", *rows]))
+    answers = [f"{i},cat,{rater},yes" for i in range(6) for rater in ("ann", "bob")]
+    (files / "answers.csv").write_text("\n".join(["image_id,class_id,rater_id,answer", *answers]))
+    aggregate("answers.csv", labels="ones.csv", method="majority").write("corrected.parquet")
+    made = data_card("corrected.parquet")
+    assert "| images | 90 |\n" in made.text
+    assert "| seen by raters | 6 |\n| (image, class) pairs asked about | 6 |\n" in made.text
+    assert made.notes == (
+        "the labels were made from votes, which are not in votes.parquet next to them, so the card does not "
+        "describe the raters and their agreement: pass the votes as `votes`",
+    )
+    assert not data_card("corrected.parquet", votes="answers.csv").notes
 
 
 def test_the_same_from_tables_as_from_files(files):

@@ -10,17 +10,21 @@ References
 ----------
 Winkler, Webster, Vidaurre, Nichols and Smith 2015, Multi-level block permutation,
 doi 10.1016/j.neuroimage.2015.05.092: exchangeability blocks, permuted as a whole and within.
+Donner and Klar 2000, Design and Analysis of Cluster Randomization Trials in Health Research: the intraclass
+correlation from an analysis of variance, and the design effect.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import typing as npt
+from scipy.special import fdtrc
 
 from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
+from manyhot.core.sets import YES, LabelSets
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +85,72 @@ class Clusters:
         sums = np.bincount(self.number[scored], changes, self.n)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray((sums * (n - 1) / (n - sizes))[sizes > 0])
+
+
+class LabelCorrelation(NamedTuple):
+    """How similar the label sets of the images of a cluster are.
+
+    Attributes
+    ----------
+    icc : float
+        Intraclass correlation: the share of the variance of the labels that is between clusters.
+    widening : float
+        How many times wider the interval of a mean of the labels is over clusters than over images.
+    p_value : float
+        If label sets do not depend on clusters, the probability of at least this correlation.
+    concentration : float
+        Share of the labels that are in the cluster in which their class is most frequent. If it is large,
+        the clusters are groups of classes.
+    """
+
+    icc: float
+    widening: float
+    p_value: float
+    concentration: float
+
+
+def label_correlation(sets: LabelSets, clusters: Clusters, counted: Bools) -> LabelCorrelation | None:
+    """Return the correlation of label sets within clusters; None if they do not vary or have no repeats.
+
+    Parameters
+    ----------
+    sets : LabelSets
+        The label sets of n images.
+    clusters : Clusters
+    counted : ndarray of bool, shape (n,)
+        The images that have a cluster.
+
+    Notes
+    -----
+    With a class as a variable of zeros and ones, the mean squares between the K clusters, B, and within them,
+    W, are added up over the classes. For clusters of m_k of the n images, the correlation is
+    (B - W) / (B + (m - 1) W) with m = (n - Σ m_k² / n) / (K - 1), and the design effect is
+    1 + (Σ m_k² / n - 1) icc. The test refers B / W to the distribution F(K - 1, n - K). It is exact for one
+    normal variable, and conservative for a sum over several.
+    """
+    counted = counted & sets.usable
+    size = clusters.sizes(counted)
+    size, n = size[size > 0], int(counted.sum())
+    k, squares = len(size), float(np.square(size).sum()) / max(n, 1)
+    valid = (sets.state == YES) & counted[sets.rows]
+    cells = sets.classes[valid].astype(np.int64) * clusters.n + clusters.number[sets.rows[valid]]
+    cells, shown = np.unique(cells, return_counts=True)
+    total = np.bincount(cells // max(clusters.n, 1), shown, minlength=sets.n_classes)
+    at = cells % max(clusters.n, 1)
+    explained = (np.square(shown) / clusters.sizes(counted)[at]).sum()
+    between, within = explained - np.square(total).sum() / max(n, 1), total.sum() - explained
+    if not 1 < k < n or between + within <= 0:
+        return None
+    b, w, m = between / (k - 1), within / (n - k), (n - squares) / (k - 1)
+    icc = float((b - w) / (b + (m - 1) * w))
+    largest = np.zeros(sets.n_classes)
+    np.maximum.at(largest, cells // clusters.n, shown)
+    return LabelCorrelation(
+        icc,
+        float(np.sqrt(max(1 + (squares - 1) * icc, 0))),
+        float(fdtrc(k - 1, n - k, b / w)) if w > 0 else 0.0,
+        float(largest.sum() / total.sum()),
+    )
 
 
 def like_clusters(cluster: Ints, stratum: Ints) -> list[Positions]:

@@ -31,7 +31,7 @@ from manyhot.diagnose.groups_attributes import (
     presence_groups,
     source_groups,
 )
-from manyhot.diagnose.groups_clusters import ImageClusters, image_clusters, likely_clusters
+from manyhot.diagnose.groups_clusters import ImageClusters, image_clusters, likely_cluster_note
 from manyhot.diagnose.groups_findings import (
     GROUP_SETTINGS,
     GroupFinding,
@@ -307,11 +307,8 @@ class _Search:
         if evidence.clusters is not None:
             self.clusters = image_clusters(evidence.clusters, tables, self.source.name, self.labels.image_id)
             self.notes.append(f"{self.source.name}: {self.clusters.note()}")
-        elif column := likely_clusters(tables):
-            self.notes.append(
-                f"{self.source.name}: p-values assume independent images, but several images have the same "
-                f"{column}: to permute such images together, pass {column} as `clusters`"
-            )
+        elif note := likely_cluster_note(tables, self.labels):
+            self.notes.append(f"{self.source.name}: {note}")
 
     def _own_columns(self) -> pa.Table | None:
         """Return the images table, one row for each image."""

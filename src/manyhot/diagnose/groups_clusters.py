@@ -12,7 +12,10 @@ from manyhot.core.array_types import Ints
 from manyhot.core.clusters import n_exchangeable
 from manyhot.errors import InputError
 from manyhot.evaluate.clusters import likely_column, number_clusters
-from manyhot.tables import one_chunk
+from manyhot.tables import Labels, one_chunk
+
+_NO_GROUPS = ("image_id", "uri", "label")
+"""Columns of images tables that define no groups of images."""
 
 _FIXED = 0.1
 """Share of images in clusters that cannot be exchanged, above which a note says so."""
@@ -63,7 +66,7 @@ def image_clusters(column: str, tables: Sequence[pa.Table], where: str, image_id
     """
     columns = _columns(tables)
     if column not in columns:
-        listed = (name for name in columns if name not in ("image_id", "uri", "label"))
+        listed = (name for name in columns if name not in _NO_GROUPS)
         raise InputError(
             f"There is no column {column!r} of clusters.",
             where=where,
@@ -74,9 +77,17 @@ def image_clusters(column: str, tables: Sequence[pa.Table], where: str, image_id
     return ImageClusters(column, found.number.astype(np.int64))
 
 
-def likely_clusters(tables: Sequence[pa.Table]) -> str:
-    """Return a column whose name suggests clusters and whose values repeat, or an empty text."""
-    return likely_column(_columns(tables).items())
+def likely_cluster_note(tables: Sequence[pa.Table], labels: Labels) -> str:
+    """Return a note on a column that may contain clusters; empty if there is none."""
+    columns = _columns(tables)
+    found = likely_column(((c, columns[c]) for c in columns if c not in _NO_GROUPS), labels)
+    if found is None:
+        return ""
+    column, alike = found
+    return (
+        f"p-values assume independent images, but several images have the same {column}{alike}: to permute "
+        f"such images together, pass {column} as `clusters`"
+    )
 
 
 def _columns(tables: Sequence[pa.Table]) -> dict[str, pa.ChunkedArray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +13,9 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.classes import ClassList, from_keys
-from manyhot.core.array_types import Bools, Ints
+from manyhot.core.array_types import Bools, Bytes, Ints
 from manyhot.core.group_search import FAMILY_WISE, Groups, GroupSearch, explain_away, search_groups
-from manyhot.core.sets import NO, LabelSets
+from manyhot.core.sets import NO, NOT_ASKED, YES, LabelSets
 from manyhot.core.share_intervals import difference_of_shares, wilson_interval
 from manyhot.diagnose.groups_attributes import OVERLAYS, ImageGroup, Mark
 from manyhot.diagnose.groups_outcomes import NamedOutcome
@@ -390,14 +390,17 @@ def marked_images(
     both = replace(both, names=(*own.names, *(mark.name for mark in marks)))
     mains = sorted({f.row["class_id"] for f in findings if f.mark and f.row["class_id"] is not None})
     sets = label_sets(labels)
-    states = list(_states(sets, labels.are_original, mains, marks, measured))
+    states = _states(sets, labels.are_original, mains, marks, np.asarray(measured, bool))
+    images, listed = np.nonzero(states)
+    offsets = pa.array(np.searchsorted(images, np.arange(len(sets) + 1)).astype(np.int32))
+    listed_states = pa.DictionaryArray.from_arrays(states[images, listed] - NO, pa.array(STATES))
     columns = {
         "image_id": labels.image_id,
         "label": pa.array(sets.label, pa.int32(), mask=sets.label < 0),
         "rated": [not labels.are_original] * len(sets),
         "usable": pa.array(sets.usable),
-        "classes": pa.array([list(s) for s in states], pa.list_(pa.int32())),
-        "state": pa.array([list(s.values()) for s in states], pa.list_(pa.string())),
+        "classes": pa.ListArray.from_arrays(offsets, pa.array(listed.astype(np.int32))),
+        "state": pa.ListArray.from_arrays(offsets, listed_states.cast(pa.string())),
     }
     found = Labels(pa.table(columns), len(both), both.hash, True, labels.name, both)
     ids = labels.image_id.to_pylist()
@@ -417,21 +420,21 @@ def _rows(mark: Mark, class_id: int, ids: Sequence[str]) -> Iterator[Row]:
 def _states(
     sets: LabelSets,
     are_original: bool,
-    mains: Iterable[int],
+    mains: Sequence[int],
     marks: Sequence[Mark],
-    measured: Sequence[bool],
-) -> Iterator[dict[int, str]]:
-    """Yield the states of each image in the order of classes.
+    measured: Bools,
+) -> Bytes:
+    """Return the state of each class and mark on each image.
 
-    An original label is the only valid one of the classes of findings; label sets stay as they are.
+    An original label is the only valid one of the classes of findings. Label sets stay as they are; their
+    unlisted classes are *no* explicitly where they count as *no*, because the marks of photographs that were
+    not measured are the only classes that nobody was asked about.
     """
-    answers: list[dict[int, str]] = [{} for _ in range(len(sets))]
-    for row, class_id, state in zip(sets.rows, sets.classes, sets.state, strict=True):
-        answers[row][int(class_id)] = STATES[state - NO]
-    for row, known in enumerate(answers):
-        if are_original and sets.label[row] >= 0:
-            known = dict.fromkeys(mains, "no") | {int(sets.label[row]): "yes"}
-        if measured[row]:
-            shown = ("yes" if mark.inside[row] else "no" for mark in marks)
-            known |= dict(enumerate(shown, sets.n_classes))
-        yield dict(sorted(known.items()))
+    unlisted = NOT_ASKED if are_original else sets.unlisted
+    states = np.full((len(sets), sets.n_classes + len(marks)), unlisted, np.uint8)
+    if are_original:
+        states[np.ix_(sets.label >= 0, np.array(mains, np.intp))] = NO
+    states[sets.rows, sets.classes] = sets.state
+    for i, mark in enumerate(marks, sets.n_classes):
+        states[:, i] = np.where(measured, np.where(mark.inside, YES, NO), NOT_ASKED)
+    return states

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.core.array_types import Bools
-from manyhot.core.clusters import Clusters
+from manyhot.core.clusters import Clusters, LabelCorrelation, label_correlation
 from manyhot.core.ratio_intervals import FEWEST_CLUSTERS
 from manyhot.core.sets import YES, LabelSets
 from manyhot.errors import InputError, MatchError
@@ -19,6 +19,7 @@ from manyhot.evaluate.result_rows import Note
 from manyhot.parameters import Shown
 from manyhot.report.text import listed
 from manyhot.tables import Images, Labels
+from manyhot.tables.arrays import label_sets
 from manyhot.tables.frames import examples, read_frame_part, rows_like
 from manyhot.tables.image_conditions import column_values, own_columns, pass_column
 from manyhot.tables.image_ids import fold_name
@@ -26,14 +27,30 @@ from manyhot.tables.image_ids import fold_name
 ClustersLike = Annotated[Any, Shown("COLUMN")]
 """A column of the images table, or the cluster of each image: a series or mapping by id, or an array."""
 
-_LIKELY = re.compile(r"(patient|subject|person)s?([ _-]?(id|key|nr|no|num|number|code|name))?", re.IGNORECASE)
+_ID = r"[ _-]?(id|key|nr|no|num|number|code|name)"
+_LIKELY = re.compile(
+    rf"(patient|subject|person|individual|scene|site|location|video|sequence)s?({_ID})?", re.IGNORECASE
+)
 """Names of columns whose values are likely to be clusters."""
 
+_NUMBERED = re.compile(rf".*{_ID}", re.IGNORECASE)
+"""Names of columns whose whole numbers are ids, and not measurements or counts."""
+
+_FEWEST_VALUES = 10
+"""Values from which a column is a candidate by its label sets: a season or a split is not sampled."""
+
+_WIDENING = 1.25
+_P_VALUE = 0.001
+"""Columns whose name says nothing are suggested if intervals are this many times wider, not by chance."""
+
+_CONCENTRATED = 0.5
+"""Share of labels in one cluster a class, above which a column contains classes rather than clusters."""
+
 _SHOWN = 5
+"""Slices or classes in a note."""
 
 _DOMINANT = 0.25
 """Share of the images from which a note names the largest cluster."""
-"""Slices or classes in a note."""
 
 
 def clusters_of(clusters: ClustersLike | None, labels: Labels, images: Images | None) -> Clusters | None:
@@ -192,22 +209,61 @@ def cluster_notes(
 
 def likely_cluster_notes(dataset: str, labels: Labels, images: Images | None) -> Iterator[Note]:
     """Yield a note if a column of the images may contain clusters."""
-    if column := likely_column((name, _column(name, labels, images)) for name in own_columns(images)):
+    columns = ((name, _column(name, labels, images)) for name in own_columns(images))
+    if found := likely_column(columns, labels):
+        column, alike = found
         yield Note(
             dataset,
             "",
             "clusters",
             len(labels),
-            f"intervals assume that images are independent, but some of them share a value of {column}: to "
-            f"resample these values instead of images, pass {column} as `clusters`",
+            f"intervals assume that images are independent, but some of them share a value of {column}{alike}"
+            f": to resample these values instead of images, pass {column} as `clusters`",
         )
 
 
-def likely_column(columns: Iterable[tuple[str, pa.Array | pa.ChunkedArray]]) -> str:
-    """Return a column with repeated values whose name suggests clusters; empty if there is none."""
+def likely_column(
+    columns: Iterable[tuple[str, pa.Array | pa.ChunkedArray]], labels: Labels
+) -> tuple[str, str] | None:
+    """Return a column that may contain clusters, and how similar their label sets are; None if there is none.
+
+    Columns with repeated values whose name suggests clusters come first. Other columns are suggested if the
+    label sets of images that share a value are similar.
+    """
+    found = list[tuple[bool, float, str, str]]()
     for name, column in columns:
-        values = column.drop_null()
-        is_single = not pa.types.is_nested(values.type)
-        if _LIKELY.fullmatch(name) and is_single and pc.count_distinct(values).as_py() < len(values):
-            return name
-    return ""
+        is_named = _LIKELY.fullmatch(name) is not None
+        if not is_named and not _may_be_ids(name, column.type):
+            continue
+        if pa.types.is_nested(column.type) or pc.count_distinct(column).as_py() == len(column.drop_null()):
+            continue
+        alike = _correlation(column, labels)
+        if alike is not None:
+            text = (
+                f", and their label sets are similar (intraclass correlation {alike.icc:.2f}), so intervals "
+                f"may be too narrow by a factor of {alike.widening:.1f}"
+            )
+            found.append((is_named, alike.widening, name, text))
+        elif is_named:
+            found.append((True, 0.0, name, ""))
+    return max(found)[2:] if found else None
+
+
+def _may_be_ids(name: str, kind: pa.DataType) -> bool:
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)
+    return is_text or (pa.types.is_integer(kind) and _NUMBERED.fullmatch(name) is not None)
+
+
+def _correlation(column: pa.Array | pa.ChunkedArray, labels: Labels) -> LabelCorrelation | None:
+    """Return how similar the label sets of images that share a value are; None if they are not."""
+    values = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    has = values.is_valid().to_numpy(zero_copy_only=False)
+    number = values.cast(pa.string()).dictionary_encode().indices.fill_null(0).to_numpy(zero_copy_only=False)
+    clusters = Clusters(number.astype(np.intp), int(number.max(initial=0)) + 1)
+    sizes = clusters.sizes(has)
+    if np.count_nonzero(sizes) < _FEWEST_VALUES or sizes.max() > _DOMINANT * sizes.sum():
+        return None
+    alike = label_correlation(label_sets(labels), clusters, has)
+    if alike is None or alike.widening < _WIDENING or alike.p_value > _P_VALUE:
+        return None
+    return None if alike.concentration > _CONCENTRATED else alike

@@ -15,6 +15,7 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import fact_lines, table_lines
+from manyhot.core.array_types import Bools
 from manyhot.core.cooccurrence import pairs_within
 from manyhot.core.sets import NOT_ASKED, UNCLEAR, YES, LabelSets
 from manyhot.core.share_intervals import proportion_interval
@@ -289,12 +290,12 @@ def describe_tables(
 
 def _card(name: str, labels: Labels, sets: LabelSets, unasked: npt.NDArray[np.bool_]) -> dict[str, Any]:
     size = sets.size[sets.usable]
-    asked = _asked(labels, sets)
+    asked, rated = _asked(labels, sets), _rated(labels, sets)
     return {
         "dataset": name,
         "images": len(labels),
         "unusable": int(np.count_nonzero(~sets.usable)),
-        "rated": _rated(labels),
+        "rated": None if rated is None else int(np.count_nonzero(rated)),
         "asked": asked[0],
         "confirmed": asked[1],
         "unclear": asked[2],
@@ -327,10 +328,19 @@ def _original_valid(sets: LabelSets, unasked: npt.NDArray[np.bool_]) -> dict[str
     }
 
 
-def _rated(labels: Labels) -> int | None:
+def _rated(labels: Labels, sets: LabelSets) -> Bools | None:
+    """Return the images that raters have seen; None if unknown.
+
+    An image was not seen if none of its classes has an answer: corrected label sets of which it is unknown
+    who made them count as rated, but only the corrected images were shown to raters.
+    """
     if "rated" not in labels.table.column_names or labels.table["rated"].null_count:
         return None
-    return int(pc.sum(labels.table["rated"]).as_py() or 0)
+    if sets.n_votes is None:
+        return labels.rated
+    unanswered = np.bincount(sets.rows[sets.n_votes == 0], minlength=len(sets))
+    answered: Bools = (unanswered == 0) | (unanswered < np.diff(sets.indptr))
+    return labels.rated & answered
 
 
 def _asked(labels: Labels, sets: LabelSets) -> tuple[int | None, int | None, int | None]:
@@ -343,8 +353,8 @@ def _asked(labels: Labels, sets: LabelSets) -> tuple[int | None, int | None, int
     if sets.complete:
         return sets.n_classes * len(sets), int(sets.size[sets.usable].sum()), 0
     asked = np.ones(len(sets.classes), bool)
-    if _rated(labels) is not None:
-        asked = one_chunk(labels.table["rated"]).to_numpy(zero_copy_only=False)[sets.rows]
+    if (rated := _rated(labels, sets)) is not None:
+        asked = rated[sets.rows]
     if sets.n_votes is not None:
         asked = asked & (sets.n_votes != 0)
     there = asked & sets.usable[sets.rows]
@@ -398,9 +408,9 @@ def _label_unasked(labels: Labels, sets: LabelSets) -> npt.NDArray[np.bool_]:
 
     Raters have not seen the other images without such an answer, so that their label stands.
     """
-    if _rated(labels) is None or sets.unlisted != NOT_ASKED:
+    rated = _rated(labels, sets)
+    if rated is None or sets.unlisted != NOT_ASKED:
         return np.zeros(len(sets), bool)
-    rated = one_chunk(labels.table["rated"]).to_numpy(zero_copy_only=False)
     state = sets.state_of(sets.label[:, None])[:, 0]
     silent = (state == NOT_ASKED) | (sets.values_of(sets.n_votes, sets.label) == 0)
     return np.asarray(sets.labelled & rated & silent, bool)

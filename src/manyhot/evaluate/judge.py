@@ -17,7 +17,7 @@ from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.sets import Case, LabelSets
 from manyhot.core.threads import one_blas_thread
 from manyhot.data.data_sets import Source
-from manyhot.errors import InputError, PlugInError
+from manyhot.errors import InputError, PlugInError, first_names
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
 from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudited
 from manyhot.evaluate.class_thresholds import ClassThresholds
@@ -467,6 +467,7 @@ class Judge:
         self, model: str, metric: Entry, estimate: Pooled, rows: npt.NDArray[np.int64]
     ) -> Iterator[Number]:
         scale, own = scale_of(metric, "plain"), self._bootstrap.clusters_at(rows)
+        on_slices = dict[str, list[str]]()
         of = partial(PooledValue.of, estimate, options=self._options, scale=scale, clusters=own)
         values = [  # all of them before one counts: a function of another package may fail on a slice
             (name, int(np.count_nonzero(mask[rows])), of(inside=mask[rows], may_draw=name == ALL))
@@ -481,12 +482,17 @@ class Judge:
                 self._sampler.add_changes(model, metric.name, found.changes, rows[estimate.scored])
             for doubt in found.doubts if name == ALL else ():
                 self._doubts.setdefault(doubt, []).append(metric.name)
+            for doubt in found.doubts if is_requested(name, self._options.slices) else ():
+                on_slices.setdefault(doubt, []).append(name)
             if found.interval == "resampled":
                 self._judged.intervals[metric.name] = found.interval
             elif found.interval:
                 self._judged.intervals.setdefault(metric.name, found.interval)
             ends = found.value, found.lo, found.hi
             yield Number(self._dataset, model, metric.name, name, *ends, found.n, n - found.n)
+        for doubt, names in on_slices.items():
+            where = f"{metric.name} on {first_names(names)}"
+            self._doubts.setdefault(doubt, []).append(where)
 
     def _note_doubts(self, model: str, n: int, notes: list[Note], sets: LabelSets | None = None) -> None:
         """Note why metrics have no interval, and the rare classes of `sets` if these are the reason."""

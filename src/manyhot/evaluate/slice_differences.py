@@ -98,8 +98,12 @@ def slice_sentences(results: Results, pairs: Sequence[Difference]) -> Iterator[s
         yield f"No difference can be shown on {any_slice}." if known else "No slice can be tested."
     elif open_slices := [name for name in known if not any(name in names for names in better.values())]:
         yield f"No difference can be shown on {', '.join(open_slices)}."
-    if known and (untested := [pair.slice for pair in pairs if pair.p is None]):
-        yield f"Not tested, because the models differ on too few images: {', '.join(untested)}."
+    untested = [pair for pair in pairs if pair.p is None] if known else []
+    without = [pair.slice for pair in untested if any(value.lo is None for value in pair.values)]
+    if without:
+        yield f"Not tested, because {pairs[0].metric.name} has no interval there: {', '.join(without)}."
+    if alike := [pair.slice for pair in untested if pair.slice not in without]:
+        yield f"Not tested, because the models differ on too few images: {', '.join(alike)}."
     dataset = pairs[0].dataset
     disjoint = json.loads(results.about.get(DISJOINT, "{}")).get(dataset, [])
     clustered = json.loads(results.about.get(CLUSTERED, "{}")).get(dataset)

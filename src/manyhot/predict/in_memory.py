@@ -180,6 +180,7 @@ def _predicted(
         classes.hash,
         class_list=own_list(classes),
         scores_assumed=SCORES_ASSUMED in network.about,
+        link=network.about.get("link", ""),
         uncertainty=uncertainty_from_columns(
             {
                 name: np.concatenate([part.uncertainty[name] for part in parts if part.uncertainty])
@@ -302,6 +303,7 @@ def predict_loader(
         network.classes.hash,
         class_list=own_list(network.classes),
         scores_assumed=SCORES_ASSUMED in network.about,
+        link=network.about.get("link", ""),
     )
     is_arbitrary = ids == "number" and hasattr(loader, "dataset") and not _is_in_order(loader)
     shuffled = "the loader may shuffle, so the ids are positions in this run and not in the data set"

@@ -485,7 +485,7 @@ def _about(network: Network, classes: ClassList, identity: Identity) -> dict[str
         "precision": identity.precision,
         **{
             key: network.about[key]
-            for key in ("preprocessing_assumed", SCORES_ASSUMED)
+            for key in ("preprocessing_assumed", SCORES_ASSUMED, "link")
             if key in network.about
         },
     }

@@ -40,6 +40,10 @@ MOST_RATERS = 100
 
 _SIZES = ((10**3, "1K"), (10**4, "10K"), (10**5, "100K"), (10**6, "1M"), (10**7, "10M"))
 _UNKNOWN = "not recorded"
+_WITHOUT_VOTES = (
+    "the labels were made from votes, which are not in votes.parquet next to them, so the card does not "
+    "describe the raters and their agreement: pass the votes as `votes`"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +163,7 @@ def data_card(
     if isinstance(agreement, str | os.PathLike):
         agreement = read(agreement, "agreement")
     about = _about(file)
+    sections = merged_sections(about, licence)
     text = card_text(
         describe_source(source),
         votes=read_votes,
@@ -168,9 +173,11 @@ def data_card(
         | _wording(votes if votes is not None else _made_of(file)),
         licence=licence,
         named=named,
-        sections=merged_sections(about, licence),
+        sections=sections,
     )
-    return DataCard(text, source.name, inputs=source.inputs)
+    lacks_votes = read_votes is None and about.get("method") and not sections
+    notes = (_WITHOUT_VOTES,) if lacks_votes else ()
+    return DataCard(text, source.name, notes=notes, inputs=source.inputs)
 
 
 def _several(names: Iterable[str]) -> InputError:

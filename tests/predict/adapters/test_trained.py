@@ -10,7 +10,12 @@ from PIL import Image
 timm = pytest.importorskip("timm")
 torch = pytest.importorskip("torch")
 
+import pandas as pd  # noqa: E402
+from sklearn.metrics import f1_score  # noqa: E402
+
+from manyhot import evaluate, predict, read_predictions  # noqa: E402
 from manyhot.classes import class_list, from_keys  # noqa: E402
+from manyhot.data.inputs import Reading  # noqa: E402
 from manyhot.errors import InputError, OutputError  # noqa: E402
 from manyhot.predict.in_memory import predict_in_memory  # noqa: E402
 from manyhot.predict.models import find_model  # noqa: E402
@@ -50,7 +55,7 @@ def test_predictions_are_those_of_the_module(tmp_path, photos, module, ends):
     said = predict_in_memory(photos, f"trained:{path}", top=None, engine="torch", embeddings=True)
     p = said.predictions
     assert (p.model, p.class_hash) == ("trained/run", CLASSES.hash)
-    assert p.score_kind == ("logit" if ends == "softmax" else "probability")
+    assert (p.score_kind, p.link) == (("logit", "softmax") if ends == "softmax" else ("probability", ""))
     preprocessing = Preprocessing((32, 32), (36, 36))
     pixels = [
         preprocessing(torch.from_numpy(np.array(Image.open(photos / f"{n}.png"))).permute(2, 0, 1))
@@ -65,6 +70,21 @@ def test_predictions_are_those_of_the_module(tmp_path, photos, module, ends):
     expected = logits if ends == "softmax" else torch.sigmoid(logits)
     np.testing.assert_allclose(p.scores, expected, rtol=0, atol=1e-5)
     np.testing.assert_allclose(said.embeddings, features, rtol=0, atol=1e-2)  # half precision
+
+
+def test_predictions_declare_the_softmax_of_the_training(tmp_path, photos, module):
+    """The F1 of label sets without original labels is that of the softmax; sigmoids would be the default."""
+    path = write_trained(made(module), tmp_path / "run" / "model.safetensors")
+    predict(photos, f"trained:{path}", out=tmp_path / "out", top=None, engine="torch")
+    p = read_predictions(tmp_path / "out" / "trained--run.parquet")
+    assert (p.score_kind, p.link) == ("logit", "softmax")
+    y = np.array([[1, 1, 0], [0, 1, 1], [1, 1, 1]])
+    labels = pd.DataFrame(y, [f"{n}.png" for n in "abc"], ["cat", "dog", "sofa"])
+    found = evaluate(labels, p, metrics=["f1_micro(threshold=0.334)"], reading=Reading(classes=CLASSES))
+    chosen = torch.softmax(torch.tensor(p.scores), dim=1).numpy() >= 0.334
+    assert 0 < chosen.sum() < 9  # all would be chosen by sigmoids
+    (row,) = (r for r in found.results.to_pylist() if r["slice"] == "all")
+    assert row["value"] == pytest.approx(f1_score(y, chosen, average="micro"))
 
 
 def test_the_same_network_gives_the_same_bytes(tmp_path, module):

@@ -14,9 +14,11 @@ from manyhot.classes import class_list, from_keys
 from manyhot.errors import InputError
 from manyhot.predict.in_memory import predict_in_memory
 from manyhot.predict.models import find_model, is_published
-from manyhot.predict.weights import Head, read_head, write_head
+from manyhot.predict.network import Preprocessing
+from manyhot.predict.weights import Head, Trained, read_head, write_head, write_trained
 
-pytest.importorskip("timm")
+timm = pytest.importorskip("timm")
+torch = pytest.importorskip("torch")
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -47,6 +49,26 @@ def place(tmp_path, monkeypatch):
     sys.modules.pop("backbones", None)
 
 
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_a_head_on_a_network_trained_on_label_sets(place, loss):
+    """The sigmoids of the network belong to its own classifier, which the head replaces."""
+    torch.manual_seed(1)
+    module = timm.create_model("test_resnet", num_classes=3).eval()
+    preprocessing = Preprocessing((32, 32), (36, 36)).to_dict()
+    trained = Trained("test_resnet", {}, CLASSES, "sigmoid", preprocessing, module.state_dict(), {})
+    write_trained(trained, "model.safetensors")
+    head = made("trained:model.safetensors", loss)
+    write_head(head, "mine.safetensors")
+    features = predict_in_memory("photos", head.backbone, embeddings=True, engine="torch").embeddings
+    spec = 'head:mine.safetensors(backbone="trained:model.safetensors")'
+    found = predict_in_memory("photos", spec, top=None, engine="torch", embeddings=True)
+    expected = features.astype(np.float64) @ head.weight.T + head.bias
+    if loss == "sigmoid":
+        expected = 1 / (1 + np.exp(-expected))
+    np.testing.assert_allclose(found.predictions.scores, expected, rtol=0, atol=5e-3)
+    np.testing.assert_allclose(found.embeddings, features, rtol=0, atol=1e-2)
+
+
 def made(backbone, loss="softmax", d=96, scale=0.1):
     rng = np.random.default_rng(1)
     weight = scale * rng.normal(size=(3, d)).astype(np.float32)
@@ -65,7 +87,7 @@ def test_predictions_are_those_of_features(place, loss, engine):
     expected = features.astype(np.float64) @ head.weight.T + head.bias
     if loss == "sigmoid":
         expected = 1 / (1 + np.exp(-expected))
-    assert p.score_kind == ("logit" if loss == "softmax" else "probability")
+    assert (p.score_kind, p.link) == (("logit", "softmax") if loss == "softmax" else ("probability", ""))
     np.testing.assert_allclose(p.scores, expected, rtol=0, atol=5e-3)  # features are kept in half precision
     np.testing.assert_allclose(said.embeddings, features, rtol=0, atol=1e-2)
 

@@ -95,9 +95,13 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
             where=where or name,
             got=backbone.name,
         )
-    module = copy.deepcopy(backbone.module)
+    module, path = copy.deepcopy(backbone.module), backbone.head
+    parts = [*module.children()] if isinstance(module, torch.nn.Sequential) else []
+    if path.startswith("0.") and [type(after) for after in parts[1:]] == [torch.nn.Sigmoid]:
+        # The sigmoids belong to the classifier that is replaced, as in networks for label sets.
+        module, path = parts[0], path.removeprefix("0.")
     layer = head_layer(head)
-    parent, _, last = backbone.head.rpartition(".")
+    parent, _, last = path.rpartition(".")
     setattr(module.get_submodule(parent), last, layer)
     seen: list[Any] = []
 
@@ -120,10 +124,10 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
         head.classes,
         backbone.preprocessing,
         module.eval(),
-        backbone.head,
+        path,
         score_kind=kind,
         multilabel=kind == "probability",
-        about={key: backbone.about.get(key, "") for key in ("weights", "code")},
+        about={key: backbone.about.get(key, "") for key in ("weights", "code")} | _link(head.loss),
     )
 
 
@@ -187,8 +191,13 @@ def trained_network(path: str) -> Network:
         f"0.{head}" if head and kind == "probability" else head,
         score_kind=kind,
         multilabel=kind == "probability",
-        about={"weights": Path(path).name},
+        about={"weights": Path(path).name} | _link(found.ends),
     )
+
+
+def _link(ends: str) -> dict[str, str]:
+    """Return the metadata that declare how logits become probabilities; sigmoids are part of the network."""
+    return {"link": "softmax"} if ends == "softmax" else {}
 
 
 def _preprocessing(trained: Trained, where: object) -> Preprocessing:

@@ -56,29 +56,33 @@ OTHER_TABLES = frozenset(
 _SUFFIXES = (".csv", ".tsv", ".parquet")
 
 
-def _candidates(path: Path) -> list[NumberColumn]:
-    """Return the columns that may be classes; none if the table has another format."""
+def _candidates(path: Path, *, beside_labels: bool = False) -> list[NumberColumn]:
+    """Return the columns that may be classes; none if the table has another format.
+
+    If `beside_labels` is true, a column with names of classes may be beside their columns of scores.
+    """
     names = column_names(path)
-    folded = {fold_name(name) for name in names}
-    if (
-        declared(path)
-        or image_name_column(names) is None
-        or class_name_column(names)
-        or folded & OTHER_TABLES
-    ):
+    folded, label = {fold_name(name) for name in names}, class_name_column(names)
+    if declared(path) or image_name_column(names) is None or folded & OTHER_TABLES:
+        return []
+    if label is not None and not beside_labels:
         return []
     if set(possible_tables(names)) - {"images"}:
         return []
     frame = read_flat_frame(path, most_rows=_SAMPLE).head(_SAMPLE)
+    if label is not None and not set(frame[label].cast(pl.String).drop_nulls()) <= set(names):
+        return []
     return [c for c in value_columns(frame) if not is_metadata(c.name)]
 
 
-def _recognised(by: Callable[[list[NumberColumn]], bool], *, damaged: bool) -> Callable[[Path], bool]:
+def _recognised(
+    by: Callable[[list[NumberColumn]], bool], *, damaged: bool, beside_labels: bool = False
+) -> Callable[[Path], bool]:
     """Return a function that tests the columns of a file; `damaged` if the reader reports what is wrong."""
 
     def matches(path: Path) -> bool:
         try:
-            return by(_candidates(path))
+            return by(_candidates(path, beside_labels=beside_labels))
         except InputError:
             return damaged
 
@@ -364,7 +368,7 @@ def _check_minus_one(state: Bytes, columns: Sequence[NumberColumn], path: Path) 
     holds="predictions",
     suffixes=_SUFFIXES,
     matches=_recognised(_hold_scores, damaged=False),
-    explicit=_recognised(_may_hold_scores, damaged=True),
+    explicit=_recognised(_may_hold_scores, damaged=True, beside_labels=True),
     needs=f"{ID_NEEDS}, and one column of scores per class",
 )
 def read_score_columns(

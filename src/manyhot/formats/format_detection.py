@@ -72,6 +72,9 @@ def unknown_format(path: Path, holds: str) -> InputError:
         got = f"{other.about['holds']} ({other.name}){columns}"
         # Images without original labels are a table in which the columns of labels were not recognised.
         do = None if columns and " label (" not in columns else f"pass it as {other.about['holds']}"
+        if do and holds == "predictions" and other.name == "label-lists":
+            do = "if the file contains scores, rename their column or key to score; otherwise, pass it"
+            do += " as labels"
         if do and holds == "labels" and other.name == "npy" and _holds_states(path):
             do += (
                 "; if 0 and 1 are the states of each class, pass `label_values`=states, or convert the file "

@@ -28,6 +28,7 @@ from manyhot.formats.headers import (
     image_name_column,
     is_plural,
 )
+from manyhot.formats.predicted_classes import SCORE_COLUMNS
 from manyhot.formats.reading import (
     JSON_KEY,
     UNLISTED,
@@ -42,7 +43,8 @@ from manyhot.formats.reading import (
     with_unlisted,
 )
 from manyhot.formats.table_files import column_names, read_frame
-from manyhot.formats.tabular import possible_tables
+from manyhot.formats.tabular import labels_of_frame, possible_tables
+from manyhot.formats.values_of_rows import stated_classes
 from manyhot.parameters import is_whole
 from manyhot.registry import register
 from manyhot.tables import Labels
@@ -53,8 +55,8 @@ from manyhot.tables.unshared_classes import note_on_blanks
 _OTHER_TABLES = frozenset(
     (
         *("class_id", "rater_id", "expert_id", "worker", "n_models", "answer", "state"),
-        *("score", "scores", "prob", "probability", "confidence", "logit", "rank"),
         *("ignore", "difficult", "crowd", "iscrowd"),
+        *SCORE_COLUMNS,
     )
 )
 """Columns of votes, predictions, and objects."""
@@ -202,7 +204,14 @@ def read_label_lists(
         of its classes.
     """
     is_json = path.suffix.lower() in (".json", ".jsonl")
+    names, notes = column_names(path), tuple[str, ...]()
+    ids, label = image_name_column(names), class_name_column(names)
+    if not is_json and ids is not None and label is not None:
+        states, notes = stated_classes(path, ids, label, classes)
+        if states is not None:
+            return labels_of_frame(states, path, classes)
     named = _named_in_json(path) if is_json else _named_in_table(path, classes, separator)
+    named = replace(named, notes=(*named.notes, *notes))
     unlisted = "no" if named.is_complete else unlisted
     if named.is_single and unlisted != "no":
         named = _without_blanks(named)
@@ -353,8 +362,7 @@ _OTHER_KEYS = frozenset(
         "data",
         "samples",
         "index",
-        "prob",
-        "logit",
+        *SCORE_COLUMNS,
     )
 )
 

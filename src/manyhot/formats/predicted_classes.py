@@ -1,4 +1,4 @@
-"""Which column of a table of predictions contains the predicted classes."""
+"""Which columns of a table of predictions contain the predicted classes and their scores."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from manyhot.errors import InputError, first_names
+from manyhot.formats.array_files import SCORES
 from manyhot.formats.headers import CLASS_NAME_COLUMNS, fold_name
 from manyhot.formats.reading import cut_for_message
 from manyhot.tables.image_ids import first_column
@@ -18,6 +19,22 @@ PREDICTED = (
 
 CLASS_COLUMNS = (*PREDICTED, "class_id", "class_ids", *CLASS_NAME_COLUMNS)
 """Columns and keys with predicted classes, by preference."""
+
+
+SCORE_COLUMNS = SCORES | {
+    "score": "score",
+    "confidence": "score",
+    "confidences": "score",
+    "logit": "logit",
+    "probability": "probability",
+    "prob": "probability",
+    "rank": "none",
+    "p": "probability",
+    "p_yes": "probability",
+    "cosine": "cosine",
+    **dict.fromkeys(("similarity", "similarities", "logprob", "log_prob", "logprobs", "log_probs"), "score"),
+}
+"""The kind of scores by the name of their column or key, by preference."""
 
 
 def columns_of_classes(columns: Iterable[str], scores: str | None = None) -> list[str]:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
-from manyhot.formats.array_files import SCORES, check_row_order
+from manyhot.formats.array_files import check_row_order
 from manyhot.formats.headers import (
     ID_NEEDS,
     IMAGE_NAME_COLUMNS,
@@ -28,6 +28,7 @@ from manyhot.formats.headers import (
 from manyhot.formats.predicted_classes import (
     CLASS_COLUMNS,
     PREDICTED,
+    SCORE_COLUMNS,
     columns_of_classes,
     note_on_other_classes,
 )
@@ -48,18 +49,7 @@ from manyhot.registry import register
 from manyhot.tables import Images, Predictions
 from manyhot.tables.image_ids import first_column
 
-_KINDS = SCORES | {
-    "score": "score",
-    "confidence": "score",
-    "confidences": "score",
-    "logit": "logit",
-    "probability": "probability",
-    "prob": "probability",
-    "rank": "none",
-}
-"""The kind of scores by the name of their column or key."""
-
-_SCORES = tuple(name for name in _KINDS if name != "rank")
+_SCORES = tuple(name for name in SCORE_COLUMNS if name != "rank")
 """Names of scores, of which the highest is best."""
 
 _NESTED = ("predictions", "preds", "outputs", "result", "results", *_SCORES)
@@ -132,7 +122,7 @@ def _matches(path: Path) -> bool:
 def are_lists(columns: Iterable[str]) -> bool:
     """Return whether the columns of a table include those of classes and of their scores."""
     names = list(columns)
-    return bool(first_column(names, CLASS_COLUMNS) and first_column(names, tuple(_KINDS)))
+    return bool(first_column(names, CLASS_COLUMNS) and first_column(names, tuple(SCORE_COLUMNS)))
 
 
 def are_entries(values: Any) -> bool:
@@ -239,7 +229,7 @@ def _dense(frame: pl.DataFrame, path: Path, classes: ClassList | None, kind: str
 def _of_table(path: Path) -> tuple[pl.DataFrame, str, list[str]]:
     """Return the columns image_id, class_id and scores of a table, the kind of its scores, and notes."""
     names = column_names(path)
-    ids, score = image_name_column(names), first_column(names, tuple(_KINDS))
+    ids, score = image_name_column(names), first_column(names, tuple(SCORE_COLUMNS))
     nested = _nested_column(pq.read_schema(path)) if path.suffix.lower() == ".parquet" else None
     label, *others = columns_of_classes(names, nested) or [None]
     if ids is None or (nested is None and None in (label, score)):
@@ -255,7 +245,7 @@ def _of_table(path: Path) -> tuple[pl.DataFrame, str, list[str]]:
         return (*_unnested(frame, path, ids, label, nested), [])
     assert label is not None
     assert score is not None
-    kind = _KINDS[fold_name(score)]
+    kind = SCORE_COLUMNS[fold_name(score)]
     chosen = frame.select(
         pl.col(ids).alias("image_id"),
         pl.col(label).alias("class_id"),
@@ -272,7 +262,7 @@ def _unnested(
     """Return columns of lists as rows, or dense lists of scores as they are."""
     named = frame.rename({ids: "image_id", nested: "scores"})
     inner = frame.schema[nested].inner  # type: ignore[attr-defined]
-    kind = _KINDS.get(fold_name(nested), "score")
+    kind = SCORE_COLUMNS.get(fold_name(nested), "score")
     if isinstance(inner, pl.Struct):
         fields = [field.name for field in inner.fields]
         own, score = first_column(fields, CLASS_COLUMNS), first_column(fields, _SCORES)
@@ -288,7 +278,7 @@ def _unnested(
             pl.col("scores").struct.field(own).alias("class_id"),
             pl.col("scores").struct.field(score).alias("scores"),
         )
-        return rows, _KINDS[fold_name(score)]
+        return rows, SCORE_COLUMNS[fold_name(score)]
     if label is None or not isinstance(frame.schema[label], pl.List):
         return named.select("image_id", "scores"), kind
     lists = named.rename({label: "class_id"})
@@ -309,7 +299,7 @@ def _of_json(path: Path, rows: Images | None) -> tuple[pl.DataFrame, str, list[s
     others: dict[tuple[str, str], list[tuple[object, object]]] = {}
     for entry, where in _entries(path, rows):
         image, score = _image_and_scores(entry, where)
-        kinds.add(_KINDS.get(fold_name(score), "score"))
+        kinds.add(SCORE_COLUMNS.get(fold_name(score), "score"))
         found = entry[score]
         if _is_unnamed(entry, score):
             ids.append(image)

@@ -109,8 +109,13 @@ def _hold_scores(columns: list[NumberColumn]) -> bool:
 
 
 def _may_hold_scores(columns: list[NumberColumn]) -> bool:
-    """Return whether a table that is passed as predictions has columns of scores; 0 and 1 are scores, too."""
-    return any(c.holds_scores or (c.holds_states and (c.values >= 0).all()) for c in columns)
+    """Return whether a table that is passed as predictions has columns of scores.
+
+    0 and 1 are scores, too, and so are several columns of whole numbers, such as percent.
+    """
+    if any(c.holds_scores or (c.holds_states and (c.values >= 0).all()) for c in columns):
+        return True
+    return len(_number_columns(columns)) > 1
 
 
 @register(
@@ -376,7 +381,7 @@ def read_score_columns(
 ) -> Predictions:
     """One column of scores per class. The columns name the classes, and the file name is the model's name.
 
-    A table that contains only 0 and 1 is read only if it is passed as predictions.
+    A table that contains only whole numbers is read only if it is passed as predictions.
     """
     columns, image_id = _read_columns(path)
     chosen = numbers = [c for c in columns if not c.is_text and not is_metadata(c.name)]
@@ -417,9 +422,10 @@ def _check_scores(chosen: Sequence[NumberColumn], path: Path) -> None:
             allowed="one column of numbers per class",
         )
     whole = [c.name for c in chosen if c.is_whole and not c.holds_states]
-    if whole and len(whole) < len(chosen):
+    others = "fractions" if any(c.holds_scores for c in chosen) else "only 0 and 1"
+    if whole and (others == "fractions" or 2 * len(whole) < len(chosen)):
         raise InputError(
-            "Some columns contain fractions, and others contain whole numbers, so the classes are ambiguous.",
+            f"Some columns contain {others}, and others contain whole numbers, so the classes are ambiguous.",
             where=path,
             got=f"whole numbers in {_several(whole, 3)}",
             do="drop the columns that are not scores, or pass the class list as `classes`",

@@ -210,7 +210,7 @@ def read_label_lists(
         states, notes = stated_classes(path, ids, label, classes)
         if states is not None:
             return labels_of_frame(states, path, classes)
-    named = _named_in_json(path) if is_json else _named_in_table(path, classes, separator)
+    named = _named_in_json(path, classes, separator) if is_json else _named_in_table(path, classes, separator)
     named = replace(named, notes=(*named.notes, *notes))
     unlisted = "no" if named.is_complete else unlisted
     if named.is_single and unlisted != "no":
@@ -376,9 +376,11 @@ def _matches_json(start: str) -> bool:
     return _ENTRY.match(start) is not None
 
 
-def _named_in_json(path: Path) -> NamedLabels:
+def _named_in_json(path: Path, classes: ClassList | None, separator: str) -> NamedLabels:
     rows = list(_rows(path))
-    sets = [_names(value, where) for _, value, where in rows]
+    # Not the name of a column: spaces divide no names in JSON, which has lists for several names.
+    split = splitter("", [v for _, v, _ in rows if isinstance(v, str)], classes, separator, str(path))
+    sets = [_names(value, split, where) for _, value, where in rows]
     image_id = image_ids(pa.array([image for image, _, _ in rows], pa.string()), path)
     check_unique(image_id, str(path))
     return NamedLabels(
@@ -443,10 +445,12 @@ def _entry(entry: Any, where: str) -> tuple[str, Any]:
     return str(entry[ids]), entry[label]
 
 
-def _names(value: Any, where: str) -> list[str] | None:
-    """Return the names of an image; None if it has no list of names."""
+def _names(value: Any, split: Splitter, where: str) -> list[str] | None:
+    """Return the names of an image; None if it has no list of names. `split` divides a text."""
     if value is None:
         return None
+    if isinstance(value, str):
+        return list(names_of_cell(value, split))
     names = value if isinstance(value, list) else [value]
     for name in names:
         if not (isinstance(name, str) or is_whole(name)):

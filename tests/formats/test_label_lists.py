@@ -212,6 +212,21 @@ def test_strings_in_json_are_read_like_cells(tmp_path, mark, form):
     ]
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_classes_that_differ_only_in_case_are_noted(tmp_path, suffix):
+    path, names = tmp_path / f"l.{suffix}", ["TV", "tv", "Tv", "cat", "polar_bear", "polar bear"]
+    lines = "".join(json.dumps({"image": f"{i}.jpg", "tags": [name]}) + "\n" for i, name in enumerate(names))
+    rows = "".join(f"{i}.jpg,{name}|\n" for i, name in enumerate(names))
+    path.write_text(lines if suffix == "jsonl" else f"image,tags\n{rows}")
+    labels = read_labels(path)
+    assert len(labels.class_list) == 6
+    assert labels.notes == (
+        "names that differ only in upper and lower case or underscores are different classes: TV and Tv and "
+        "tv, polar bear and polar_bear; if they are the same, write them in one way",
+    )
+    assert read_labels(path, classes=names).notes == ()
+
+
 def test_a_comma_in_json_may_be_part_of_a_name(tmp_path):
     path = tmp_path / "l.json"
     path.write_text(json.dumps({"a.jpg": "Transport, road", "b.jpg": "cat"}))

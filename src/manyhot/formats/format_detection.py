@@ -110,7 +110,7 @@ def _holds_states(path: Path) -> bool:
 
 def _columns(path: Path, holds: str) -> tuple[str, str | None]:
     """Return the columns of a table of unknown format and what to do, for a message."""
-    from manyhot.formats.headers import image_name_column
+    from manyhot.formats.headers import class_name_column, image_name_column
     from manyhot.formats.number_columns import describe_columns
     from manyhot.formats.table_files import TABLE_SUFFIXES, column_names
 
@@ -119,6 +119,9 @@ def _columns(path: Path, holds: str) -> tuple[str, str | None]:
     shown = [n if n.isprintable() else repr(n) for n in describe_columns(path)[:8]]
     is_absent = image_name_column(names) is None and "image_id" in _needs(path, holds)
     do = "rename the column with the names of the images to image_id" if is_absent else None
+    has_states = any("(0 and 1" in column or "(0, 1 and" in column for column in shown)
+    if do and holds == "labels" and class_name_column(names) is None and not has_states:
+        do += ", and a column with the names of classes to labels"
     return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}", do
 
 

@@ -115,6 +115,8 @@ def _may_hold_scores(columns: list[NumberColumn]) -> bool:
     """
     if any(c.holds_scores or (c.holds_states and (c.values >= 0).all()) for c in columns):
         return True
+    if any(c.odd for c in columns):
+        return True  # the reader names the cell
     return len(_number_columns(columns)) > 1
 
 
@@ -384,6 +386,7 @@ def read_score_columns(
     A table that contains only whole numbers is read only if it is passed as predictions.
     """
     columns, image_id = _read_columns(path)
+    _check_cells(columns, classes, path)
     chosen = numbers = [c for c in columns if not c.is_text and not is_metadata(c.name)]
     if classes is None:
         _check_scores(numbers, path)
@@ -410,6 +413,22 @@ def read_score_columns(
         notes=notes,
         by_name=True,
     )
+
+
+def _check_cells(columns: Sequence[NumberColumn], classes: ClassList | None, path: Path) -> None:
+    """Raise an error for a cell that is not a number in a column of scores."""
+    for column in columns:
+        is_class = classes is None or lookup_in(classes)(column.name) is not None
+        if column.odd is not None and is_class and not is_metadata(column.name):
+            row, text = column.odd
+            raise InputError(
+                "A score is not a number.",
+                where=f"{path}, column {cut_for_message(column.name)}, row {row + 1:,} below the header",
+                got=cut_for_message(text),
+                allowed="numbers",
+                do="correct the cell, leave the row out if the image has no scores, or drop the column if it "
+                "is no class",
+            )
 
 
 def _check_scores(chosen: Sequence[NumberColumn], path: Path) -> None:

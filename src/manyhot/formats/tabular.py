@@ -139,6 +139,14 @@ def read_predictions_table(
             return dense
         return predictions_from_table(read_own(path, "predictions"), model=path.stem, source=str(path))
     frame = read_frame(path)
+    if not {"class", "class_id", "classes", "scores"} & set(frame.columns):
+        raise InputError(
+            "The table does not contain the class of each score.",
+            where=path,
+            got=", ".join(map(cut_for_message, frame.columns)),
+            allowed="image_id, class and score, or image_id and one column of scores per class",
+            do="if all scores are of one class, rename the column of scores to this class",
+        )
     if "class" in frame.columns and not {"class_id", "classes"} & set(frame.columns):
         frame = frame.rename({"class": "class_id"})
     is_long = "class_id" in frame.columns

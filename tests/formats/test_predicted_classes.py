@@ -115,3 +115,11 @@ def test_frames_of_ranks_may_have_gaps():
     ranks = pl.DataFrame({"image": ["a", "b"], "first": ["dog", "cat"], "second": [None, "dog"]})
     done = manyhot.evaluate({"a": ["dog"], "b": ["dog"]}, {"m": ranks.to_pandas()}, metrics=["real1"])
     assert done.value("real1") == 0.5
+
+
+@pytest.mark.parametrize(("kind", "column"), [("probability", "prob"), ("logit", "logit")])
+def test_the_declared_kind_selects_the_column_of_scores(tmp_path, kind, column):
+    frame = FRAME.select("image", label="guess", logit=pl.Series([2.0, 1, 3, 4]), prob=pl.Series([0.5] * 4))
+    read = read_predictions(written(frame, tmp_path / "m.csv"), scores=kind)
+    assert read.score_kind == kind
+    np.testing.assert_array_equal(read.scores[:, 0], frame[column].to_numpy())

@@ -182,7 +182,7 @@ def read_prediction_lists(
     if path.suffix.lower() in (".json", ".jsonl"):
         found, kind, notes = _of_json(path, rows)
     else:
-        found, kind, notes = _of_table(path)
+        found, kind, notes = _of_table(path, scores)
     ids = image_ids(found["image_id"].cast(pl.String).to_arrow(), f"{path}, the names of the images")
     found = found.with_columns(image_id=pl.Series(ids))
     kind = (scores or kind) if kind == "score" else kind
@@ -226,12 +226,14 @@ def _dense(frame: pl.DataFrame, path: Path, classes: ClassList | None, kind: str
     )
 
 
-def _of_table(path: Path) -> tuple[pl.DataFrame, str, list[str]]:
+def _of_table(path: Path, scores: str | None) -> tuple[pl.DataFrame, str, list[str]]:
     """Return the columns image_id, class_id and scores of a table, the kind of its scores, and notes."""
     names = column_names(path)
-    ids, score = image_name_column(names), first_column(names, tuple(SCORE_COLUMNS))
+    declared_first = sorted(SCORE_COLUMNS, key=lambda name: SCORE_COLUMNS[name] != scores)
+    ids, score = image_name_column(names), first_column(names, declared_first)
     nested = _nested_column(pq.read_schema(path)) if path.suffix.lower() == ".parquet" else None
-    label, *others = columns_of_classes(names, nested) or [None]
+    found = columns_of_classes(names, nested)
+    label, others = (found[0] if found else None), found[1:]
     if ids is None or (nested is None and None in (label, score)):
         raise InputError(
             "The table has no images, classes or scores.",

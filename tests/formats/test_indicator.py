@@ -362,16 +362,58 @@ def test_scores_that_leave_it_open(tmp_path, message):
     path.write_text("image_id,cat,dog\na,0.5,0.25\nb,,1\n")
     assert message(lambda: read_predictions(path)) == (
         "Scores are not a number (NaN).\n"
-        f"  where:   {path}, image b\n"
+        f"  where:   {path}, image b, class cat\n"
         "  got:     1 of 4\n"
         "  allowed: finite numbers\n"
-        "  do:      run predict on these images again; half precision overflows to NaN in some models"
+        "  do:      run predict on these images again (half precision overflows to NaN in some models), or "
+        "leave images without scores out of the predictions"
     )
     path.write_text("image_id,cat\na,x\n")
     assert message(lambda: read_predictions(path, format="score-columns")) == (
         f"No column contains scores.\n  where:   {path}\n  got:     image_id (text), cat (text)\n"
         "  allowed: one column of numbers per class"
     )
+
+
+def test_a_cell_that_is_not_a_number(tmp_path, message):
+    path, rows = tmp_path / "p.csv", [f"{i},0.5,0.25" for i in range(20)]
+    for odd, row in (([*rows[:7], "7,0.5,ERR", *rows[8:]], 8), ([*rows, "image,cat,dog", *rows], 21)):
+        path.write_text("\n".join(["image,cat,dog", *odd]) + "\n")
+        column, got = ("dog", "ERR") if row == 8 else ("cat", "cat")
+        said = (
+            "A score is not a number.\n"
+            f"  where:   {path}, column {column}, row {row} below the header\n"
+            f"  got:     {got}\n"
+            "  allowed: numbers\n"
+            "  do:      correct the cell, leave the row out if the image has no scores, or drop the column "
+            "if it is no class"
+        )
+        assert message(lambda: read_predictions(path)) == said
+        assert message(lambda: read_predictions(path, classes=from_keys(("cat", "dog")))) == said
+    runs = "".join(f"{row},{'x' if row == rows[3] else 1}\n" for row in rows)
+    path.write_text(f"image,cat,dog,run\n{runs}")
+    assert read_predictions(path, classes=from_keys(("cat", "dog"))).scores.shape == (20, 2)
+
+
+def test_a_column_that_is_no_class_is_named(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("image,cat,dog,latency\na,0.5,0.25,13.2\nb,0.5,0.25,13.5\n")
+    with pytest.raises(InputError, match=r"where:   .*image a, class latency"):
+        read_predictions(path, scores="probability")
+
+
+def test_one_score_for_each_image_needs_a_class(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("image_id,score\na,0.5\nb,0.25\n")
+    with pytest.raises(InputError, match="rename the column of scores to this class"):
+        read_predictions(path)
+
+
+def test_all_columns_to_rename_are_named(tmp_path):
+    path = tmp_path / "l.csv"
+    path.write_text("Dateiname,Fehlerart\na.jpg,ok\nb.jpg,dent\n")
+    with pytest.raises(InputError, match="to image_id, and a column with the names of classes to labels"):
+        read_labels(path)
 
 
 def test_two_columns_of_scores_with_the_same_name(tmp_path, message):

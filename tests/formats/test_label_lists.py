@@ -12,7 +12,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from manyhot import read_images, read_labels
 from manyhot.classes import class_list, from_keys
 from manyhot.data.table_inputs import labels_of_table
-from manyhot.errors import MatchError
+from manyhot.errors import InputError, MatchError
 from manyhot.formats import detect
 from manyhot.tables.arrays import label_sets
 
@@ -193,6 +193,47 @@ ROWS = [{"file_name": i, "labels": s} for i, s in zip(IDS, SETS, strict=True)]
 def test_json(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     check(read_labels(tmp_path / name))
+
+
+@pytest.mark.parametrize("mark", [" | ", "|", "; ", ", "])
+@pytest.mark.parametrize("form", ["lines", "by image"])
+def test_strings_in_json_are_read_like_cells(tmp_path, mark, form):
+    tags = {"a.jpg": ["dog", "polar bear"], "b.jpg": ["dog", "cat"], "c.jpg": ["polar bear"]}
+    tags |= {"d.jpg": ["cat"], "e.jpg": ["dog"]}
+    texts = {image: mark.join(names) for image, names in tags.items()}
+    path = tmp_path / ("l.json" if form == "by image" else "l.jsonl")
+    lines = "".join(json.dumps({"image": i, "tags": t}) + "\n" for i, t in texts.items())
+    path.write_text(json.dumps(texts) if form == "by image" else lines)
+    labels = read_labels(path)
+    keys = labels.class_list.keys
+    assert keys == ("cat", "dog", "polar bear")
+    assert [sorted(keys[c] for c in row) for row in labels.table["classes"].to_pylist()] == [
+        sorted(names) for names in tags.values()
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_classes_that_differ_only_in_case_are_noted(tmp_path, suffix):
+    path, names = tmp_path / f"l.{suffix}", ["TV", "tv", "Tv", "cat", "polar_bear", "polar bear"]
+    lines = "".join(json.dumps({"image": f"{i}.jpg", "tags": [name]}) + "\n" for i, name in enumerate(names))
+    rows = "".join(f"{i}.jpg,{name}|\n" for i, name in enumerate(names))
+    path.write_text(lines if suffix == "jsonl" else f"image,tags\n{rows}")
+    labels = read_labels(path)
+    assert len(labels.class_list) == 6
+    assert labels.notes == (
+        "names that differ only in upper and lower case or underscores are different classes: TV and Tv and "
+        "tv, polar bear and polar_bear; if they are the same, write them in one way",
+    )
+    assert read_labels(path, classes=names).notes == ()
+
+
+def test_a_comma_in_json_may_be_part_of_a_name(tmp_path):
+    path = tmp_path / "l.json"
+    path.write_text(json.dumps({"a.jpg": "Transport, road", "b.jpg": "cat"}))
+    with pytest.raises(InputError, match="Commas may separate"):
+        read_labels(path)
+    whole = read_labels(path, format="label-lists(separator='|')")
+    assert whole.class_list.keys == ("Transport, road", "cat")
 
 
 def test_values_in_json(tmp_path):

@@ -123,7 +123,8 @@ def test_nan_scores():
         "  where:   m, image b\n"
         "  got:     2 of 12\n"
         "  allowed: finite numbers\n"
-        "  do:      run predict on these images again; half precision overflows to NaN in some models"
+        "  do:      run predict on these images again (half precision overflows to NaN in some models), or "
+        "leave images without scores out of the predictions"
     )
 
 

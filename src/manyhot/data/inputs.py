@@ -375,7 +375,10 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     name = reading.dataset or found.name or (table.name if table is not None else "") or "labels"
     n = len(models) if isinstance(models, list) else 0
     again = first_again(models) if isinstance(models, Iterator) else lambda: iter(models)
-    return Source(name, labels, images, classes, again, n, campaign=campaign)
+    source = Source(name, labels, images, classes, again, n, campaign=campaign)
+    listed = models if isinstance(models, list) else []
+    source.misfits.remarks += [f"{m.model}: {note}" for m in listed for note in m.notes]
+    return source
 
 
 def _are_tables(models: Any) -> bool:

@@ -37,7 +37,7 @@ from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Results
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.image_ids import check_columns_once, row_ids
 from manyhot.tables.label_values import LabelValues
-from manyhot.tables.own_classes import own_list
+from manyhot.tables.own_classes import note_on_spellings, own_list
 
 _Table = TypeVar("_Table", Labels, Predictions, Votes)
 
@@ -87,7 +87,9 @@ def read_labels(
     """
     rows = None if rows is None else read_rows(rows, classes=classes)
     labels: Labels = _read(path, "labels", format, classes=classes, rows=rows, label_values=label_values)
-    return _with_list(labels, classes, path)
+    labels = _with_list(labels, classes, path)
+    note = note_on_spellings(labels.class_list) if classes is None else ""
+    return replace(labels, notes=(*labels.notes, note)) if note else labels
 
 
 def read_labels_or_originals(path: PathLike, *, classes: ClassNamesLike | None = None) -> Labels:

@@ -74,6 +74,9 @@ def unknown_format(path: Path, holds: str) -> InputError:
         do = None if columns and " label (" not in columns else f"pass it as {other.about['holds']}"
         if holds == "golden" and other.name == "votes-table":
             do = "if these are answers of experts, rename the column of raters to expert_id"
+        if do and holds == "predictions" and other.name == "label-lists":
+            do = "if the file contains scores, rename their column or key to score; otherwise, pass it"
+            do += " as labels"
         if do and holds == "labels" and other.name == "npy" and _holds_states(path):
             do += (
                 "; if 0 and 1 are the states of each class, pass `label_values`=states, or convert the file "
@@ -121,7 +124,7 @@ def _holds_states(path: Path) -> bool:
 
 def _columns(path: Path, holds: str) -> tuple[str, str | None]:
     """Return the columns of a table of unknown format and what to do, for a message."""
-    from manyhot.formats.headers import image_name_column
+    from manyhot.formats.headers import class_name_column, image_name_column
     from manyhot.formats.number_columns import describe_columns
     from manyhot.formats.table_files import TABLE_SUFFIXES, column_names
 
@@ -130,6 +133,9 @@ def _columns(path: Path, holds: str) -> tuple[str, str | None]:
     shown = [n if n.isprintable() else repr(n) for n in describe_columns(path)[:8]]
     is_absent = image_name_column(names) is None and "image_id" in _needs(path, holds)
     do = "rename the column with the names of the images to image_id" if is_absent else None
+    has_states = any("(0 and 1" in column or "(0, 1 and" in column for column in shown)
+    if do and holds == "labels" and class_name_column(names) is None and not has_states:
+        do += ", and a column with the names of classes to labels"
     return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}", do
 
 

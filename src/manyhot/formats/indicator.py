@@ -56,29 +56,33 @@ OTHER_TABLES = frozenset(
 _SUFFIXES = (".csv", ".tsv", ".parquet")
 
 
-def _candidates(path: Path) -> list[NumberColumn]:
-    """Return the columns that may be classes; none if the table has another format."""
+def _candidates(path: Path, *, beside_labels: bool = False) -> list[NumberColumn]:
+    """Return the columns that may be classes; none if the table has another format.
+
+    If `beside_labels` is true, a column with names of classes may be beside their columns of scores.
+    """
     names = column_names(path)
-    folded = {fold_name(name) for name in names}
-    if (
-        declared(path)
-        or image_name_column(names) is None
-        or class_name_column(names)
-        or folded & OTHER_TABLES
-    ):
+    folded, label = {fold_name(name) for name in names}, class_name_column(names)
+    if declared(path) or image_name_column(names) is None or folded & OTHER_TABLES:
+        return []
+    if label is not None and not beside_labels:
         return []
     if set(possible_tables(names)) - {"images"}:
         return []
     frame = read_flat_frame(path, most_rows=_SAMPLE).head(_SAMPLE)
+    if label is not None and not set(frame[label].cast(pl.String).drop_nulls()) <= set(names):
+        return []
     return [c for c in value_columns(frame) if not is_metadata(c.name)]
 
 
-def _recognised(by: Callable[[list[NumberColumn]], bool], *, damaged: bool) -> Callable[[Path], bool]:
+def _recognised(
+    by: Callable[[list[NumberColumn]], bool], *, damaged: bool, beside_labels: bool = False
+) -> Callable[[Path], bool]:
     """Return a function that tests the columns of a file; `damaged` if the reader reports what is wrong."""
 
     def matches(path: Path) -> bool:
         try:
-            return by(_candidates(path))
+            return by(_candidates(path, beside_labels=beside_labels))
         except InputError:
             return damaged
 
@@ -105,8 +109,15 @@ def _hold_scores(columns: list[NumberColumn]) -> bool:
 
 
 def _may_hold_scores(columns: list[NumberColumn]) -> bool:
-    """Return whether a table that is passed as predictions has columns of scores; 0 and 1 are scores, too."""
-    return any(c.holds_scores or (c.holds_states and (c.values >= 0).all()) for c in columns)
+    """Return whether a table that is passed as predictions has columns of scores.
+
+    0 and 1 are scores, too, and so are several columns of whole numbers, such as percent.
+    """
+    if any(c.holds_scores or (c.holds_states and (c.values >= 0).all()) for c in columns):
+        return True
+    if any(c.odd for c in columns):
+        return True  # the reader names the cell
+    return len(_number_columns(columns)) > 1
 
 
 @register(
@@ -364,7 +375,7 @@ def _check_minus_one(state: Bytes, columns: Sequence[NumberColumn], path: Path) 
     holds="predictions",
     suffixes=_SUFFIXES,
     matches=_recognised(_hold_scores, damaged=False),
-    explicit=_recognised(_may_hold_scores, damaged=True),
+    explicit=_recognised(_may_hold_scores, damaged=True, beside_labels=True),
     needs=f"{ID_NEEDS}, and one column of scores per class",
 )
 def read_score_columns(
@@ -372,9 +383,10 @@ def read_score_columns(
 ) -> Predictions:
     """One column of scores per class. The columns name the classes, and the file name is the model's name.
 
-    A table that contains only 0 and 1 is read only if it is passed as predictions.
+    A table that contains only whole numbers is read only if it is passed as predictions.
     """
     columns, image_id = _read_columns(path)
+    _check_cells(columns, classes, path)
     chosen = numbers = [c for c in columns if not c.is_text and not is_metadata(c.name)]
     if classes is None:
         _check_scores(numbers, path)
@@ -403,6 +415,22 @@ def read_score_columns(
     )
 
 
+def _check_cells(columns: Sequence[NumberColumn], classes: ClassList | None, path: Path) -> None:
+    """Raise an error for a cell that is not a number in a column of scores."""
+    for column in columns:
+        is_class = classes is None or lookup_in(classes)(column.name) is not None
+        if column.odd is not None and is_class and not is_metadata(column.name):
+            row, text = column.odd
+            raise InputError(
+                "A score is not a number.",
+                where=f"{path}, column {cut_for_message(column.name)}, row {row + 1:,} below the header",
+                got=cut_for_message(text),
+                allowed="numbers",
+                do="correct the cell, leave the row out if the image has no scores, or drop the column if it "
+                "is no class",
+            )
+
+
 def _check_scores(chosen: Sequence[NumberColumn], path: Path) -> None:
     """Check without a class list that all columns of numbers are scores."""
     if not chosen:
@@ -413,9 +441,10 @@ def _check_scores(chosen: Sequence[NumberColumn], path: Path) -> None:
             allowed="one column of numbers per class",
         )
     whole = [c.name for c in chosen if c.is_whole and not c.holds_states]
-    if whole and len(whole) < len(chosen):
+    others = "fractions" if any(c.holds_scores for c in chosen) else "only 0 and 1"
+    if whole and (others == "fractions" or 2 * len(whole) < len(chosen)):
         raise InputError(
-            "Some columns contain fractions, and others contain whole numbers, so the classes are ambiguous.",
+            f"Some columns contain {others}, and others contain whole numbers, so the classes are ambiguous.",
             where=path,
             got=f"whole numbers in {_several(whole, 3)}",
             do="drop the columns that are not scores, or pass the class list as `classes`",

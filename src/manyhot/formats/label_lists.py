@@ -30,6 +30,7 @@ from manyhot.formats.headers import (
     image_name_column,
     is_plural,
 )
+from manyhot.formats.predicted_classes import SCORE_COLUMNS
 from manyhot.formats.reading import (
     JSON_KEY,
     UNLISTED,
@@ -44,7 +45,8 @@ from manyhot.formats.reading import (
     with_unlisted,
 )
 from manyhot.formats.table_files import column_names, read_frame
-from manyhot.formats.tabular import possible_tables
+from manyhot.formats.tabular import labels_of_frame, possible_tables
+from manyhot.formats.values_of_rows import stated_classes
 from manyhot.parameters import is_whole
 from manyhot.registry import register
 from manyhot.tables import Labels
@@ -55,8 +57,8 @@ from manyhot.tables.unshared_classes import note_on_blanks
 _OTHER_TABLES = frozenset(
     (
         *("class_id", "rater_id", "expert_id", "worker", "n_models", "answer", "state"),
-        *("score", "scores", "prob", "probability", "confidence", "logit", "rank"),
         *("ignore", "difficult", "crowd", "iscrowd"),
+        *SCORE_COLUMNS,
     )
 )
 """Columns of votes, predictions, and objects."""
@@ -220,7 +222,14 @@ def read_label_lists(
         of its classes.
     """
     is_json = path.suffix.lower() in (".json", ".jsonl")
-    named = _named_in_json(path) if is_json else _named_in_table(path, classes, separator)
+    names, notes = column_names(path), tuple[str, ...]()
+    ids, label = image_name_column(names), class_name_column(names)
+    if not is_json and ids is not None and label is not None:
+        states, notes = stated_classes(path, ids, label, classes)
+        if states is not None:
+            return labels_of_frame(states, path, classes)
+    named = _named_in_json(path, classes, separator) if is_json else _named_in_table(path, classes, separator)
+    named = replace(named, notes=(*named.notes, *notes))
     unlisted = "no" if named.is_complete else unlisted
     if named.is_single and unlisted != "no":
         named = _without_blanks(named)
@@ -391,8 +400,7 @@ _OTHER_KEYS = frozenset(
         "data",
         "samples",
         "index",
-        "prob",
-        "logit",
+        *SCORE_COLUMNS,
     )
 )
 
@@ -406,9 +414,11 @@ def _matches_json(start: str) -> bool:
     return _ENTRY.match(start) is not None
 
 
-def _named_in_json(path: Path) -> NamedLabels:
+def _named_in_json(path: Path, classes: ClassList | None, separator: str) -> NamedLabels:
     rows = list(_rows(path))
-    sets = [_names(value, where) for _, value, where in rows]
+    # Not the name of a column: spaces divide no names in JSON, which has lists for several names.
+    split = splitter("", [v for _, v, _ in rows if isinstance(v, str)], classes, separator, str(path))
+    sets = [_names(value, split, where) for _, value, where in rows]
     image_id = image_ids(pa.array([image for image, _, _ in rows], pa.string()), path)
     check_unique(image_id, str(path))
     return NamedLabels(
@@ -473,10 +483,12 @@ def _entry(entry: Any, where: str) -> tuple[str, Any]:
     return str(entry[ids]), entry[label]
 
 
-def _names(value: Any, where: str) -> list[str] | None:
-    """Return the names of an image; None if it has no list of names."""
+def _names(value: Any, split: Splitter, where: str) -> list[str] | None:
+    """Return the names of an image; None if it has no list of names. `split` divides a text."""
     if value is None:
         return None
+    if isinstance(value, str):
+        return list(names_of_cell(value, split))
     names = value if isinstance(value, list) else [value]
     for name in names:
         if not (isinstance(name, str) or is_whole(name)):

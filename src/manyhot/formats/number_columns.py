@@ -37,12 +37,15 @@ class NumberColumn:
         The numbers, with NaN for empty cells. The array is empty if the column does not contain numbers.
     is_whole, is_text : bool
         Whether the column contains whole numbers or flags (`is_whole`), or no numbers (`is_text`).
+    odd : tuple of (int, str), optional
+        In a column in which nearly all cells are numbers, the first row with another text, and this text.
     """
 
     name: str
     values: Floats
     is_whole: bool = False
     is_text: bool = False
+    odd: tuple[int, str] | None = None
 
     @property
     def holds_states(self) -> bool:
@@ -75,9 +78,26 @@ def value_columns(frame: pl.DataFrame) -> list[NumberColumn]:
 def _value_column(column: pl.Series) -> NumberColumn:
     values = _as_floats(column)
     if values is None:
-        return NumberColumn(column.name, np.empty(0), is_text=True)
+        return NumberColumn(column.name, np.empty(0), is_text=True, odd=_odd_cell(column))
     is_whole = column.dtype.is_integer() or column.dtype == pl.Boolean
     return NumberColumn(column.name, values, is_whole)
+
+
+_NEARLY = 0.9
+"""Share of cells with numbers from which other cells are considered mistakes."""
+
+
+def _odd_cell(column: pl.Series) -> tuple[int, str] | None:
+    """Return the first row of a column of texts without a number, and its text, if nearly all are numbers."""
+    if column.dtype != pl.String:
+        return None
+    texts = column.str.strip_chars()
+    is_odd = texts.cast(pl.Float64, strict=False).is_null() & texts.is_not_null() & (texts != "")
+    n = len(column) - texts.null_count()
+    if not n or not is_odd.any() or is_odd.sum() > (1 - _NEARLY) * n:
+        return None
+    row = int(is_odd.arg_true()[0])
+    return row, texts[row]
 
 
 def _as_floats(column: pl.Series) -> Floats | None:

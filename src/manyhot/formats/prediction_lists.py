@@ -18,13 +18,19 @@ import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
-from manyhot.formats.array_files import SCORES, check_row_order
+from manyhot.formats.array_files import check_row_order
 from manyhot.formats.headers import (
-    CLASS_NAME_COLUMNS,
     ID_NEEDS,
     IMAGE_NAME_COLUMNS,
     fold_name,
     image_name_column,
+)
+from manyhot.formats.predicted_classes import (
+    CLASS_COLUMNS,
+    PREDICTED,
+    SCORE_COLUMNS,
+    columns_of_classes,
+    note_on_other_classes,
 )
 from manyhot.formats.reading import (
     JSON_KEY,
@@ -43,26 +49,7 @@ from manyhot.registry import register
 from manyhot.tables import Images, Predictions
 from manyhot.tables.image_ids import first_column
 
-_CLASS_COLUMNS = (
-    "class_id",
-    "class_ids",
-    *CLASS_NAME_COLUMNS,
-    *("prediction", "predicted_class", "predicted_label", "pred"),
-)
-"""Columns and keys with predicted classes, by preference."""
-
-_KINDS = SCORES | {
-    "score": "score",
-    "confidence": "score",
-    "confidences": "score",
-    "logit": "logit",
-    "probability": "probability",
-    "prob": "probability",
-    "rank": "none",
-}
-"""The kind of scores by the name of their column or key."""
-
-_SCORES = tuple(name for name in _KINDS if name != "rank")
+_SCORES = tuple(name for name in SCORE_COLUMNS if name != "rank")
 """Names of scores, of which the highest is best."""
 
 _NESTED = ("predictions", "preds", "outputs", "result", "results", *_SCORES)
@@ -124,7 +111,8 @@ def _matches(path: Path) -> bool:
         return False
     if path.suffix.lower() in (".json", ".jsonl"):
         return bool(folded & set(_NESTED))
-    if "image_id" in names and set(names) & {"class_id", "classes"}:
+    is_own = "image_id" in names and set(names) & {"class_id", "classes"}
+    if is_own and first_column(names, PREDICTED) is None:
         return False  # a table of manyhot
     if are_lists(names):
         return True
@@ -134,7 +122,7 @@ def _matches(path: Path) -> bool:
 def are_lists(columns: Iterable[str]) -> bool:
     """Return whether the columns of a table include those of classes and of their scores."""
     names = list(columns)
-    return bool(first_column(names, _CLASS_COLUMNS) and first_column(names, tuple(_KINDS)))
+    return bool(first_column(names, CLASS_COLUMNS) and first_column(names, tuple(SCORE_COLUMNS)))
 
 
 def are_entries(values: Any) -> bool:
@@ -166,7 +154,9 @@ def _are_pairs(values: Any) -> bool:
 
 def _nested_column(schema: pa.Schema) -> str | None:
     """Return the column of Parquet with lists of scores, or of objects with a class and a score."""
-    lists = [f.name for f in schema if any(is_list(f.type) for is_list in LIST_TYPES)]
+    lists = [f for f in schema if any(is_list(f.type) for is_list in LIST_TYPES)]
+    texts = (pa.types.is_string, pa.types.is_large_string)
+    lists = [f.name for f in lists if not any(is_text(f.type.value_type) for is_text in texts)]
     return first_column(lists, _NESTED)
 
 
@@ -192,9 +182,9 @@ def read_prediction_lists(
     prediction.
     """
     if path.suffix.lower() in (".json", ".jsonl"):
-        found, kind = _of_json(path, rows)
+        found, kind, notes = _of_json(path, rows)
     else:
-        found, kind = _of_table(path)
+        found, kind, notes = _of_table(path, scores)
     ids = image_ids(found["image_id"].cast(pl.String).to_arrow(), f"{path}, the names of the images")
     found = found.with_columns(image_id=pl.Series(ids))
     kind = (scores or kind) if kind == "score" else kind
@@ -205,6 +195,7 @@ def read_prediction_lists(
     lists = images.join(predictions_long(found, path), on="image_id", how="left", maintain_order="left")
     lists = lists.with_columns(pl.exclude("image_id").fill_null([]))
     predictions = predictions_of_frame(lists, path, classes, kind)
+    predictions = replace(predictions, notes=(*predictions.notes, *notes))
     return predictions if predictions.assumed else in_full(predictions)
 
 
@@ -247,12 +238,14 @@ def _dense(frame: pl.DataFrame, path: Path, classes: ClassList | None, kind: str
     )
 
 
-def _of_table(path: Path) -> tuple[pl.DataFrame, str]:
-    """Return the columns image_id, class_id and scores of a table, and the kind of its scores."""
+def _of_table(path: Path, scores: str | None) -> tuple[pl.DataFrame, str, list[str]]:
+    """Return the columns image_id, class_id and scores of a table, the kind of its scores, and notes."""
     names = column_names(path)
-    ids = image_name_column(names)
-    label, score = first_column(names, _CLASS_COLUMNS), first_column(names, tuple(_KINDS))
+    declared_first = sorted(SCORE_COLUMNS, key=lambda name: SCORE_COLUMNS[name] != scores)
+    ids, score = image_name_column(names), first_column(names, declared_first)
     nested = _nested_column(pq.read_schema(path)) if path.suffix.lower() == ".parquet" else None
+    found = columns_of_classes(names, nested)
+    label, others = (found[0] if found else None), found[1:]
     if ids is None or (nested is None and None in (label, score)):
         raise InputError(
             "The table has no images, classes or scores.",
@@ -260,19 +253,21 @@ def _of_table(path: Path) -> tuple[pl.DataFrame, str]:
             got=", ".join(map(cut_for_message, names[:8])),
             allowed=_NEEDS,
         )
-    columns = [c for c in dict.fromkeys((ids, label, nested or score)) if c is not None]
+    columns = [c for c in dict.fromkeys((ids, label, *others, nested or score)) if c is not None]
     frame = read_frame(path, columns if path.suffix.lower() == ".parquet" else None).select(columns)
     if nested is not None:
-        return _unnested(frame, path, ids, label, nested)
+        return (*_unnested(frame, path, ids, label, nested), [])
     assert label is not None
     assert score is not None
-    kind = _KINDS[fold_name(score)]
+    kind = SCORE_COLUMNS[fold_name(score)]
     chosen = frame.select(
         pl.col(ids).alias("image_id"),
         pl.col(label).alias("class_id"),
         pl.col(score).alias("rank" if fold_name(score) == "rank" else "scores"),
     )
-    return chosen, kind
+    rows = {other: frame.select(pl.col(label), pl.col(other)).unique().rows() for other in others}
+    notes = [note_on_other_classes(label, other, both, str(path)) for other, both in rows.items()]
+    return chosen, kind, list(filter(None, notes))
 
 
 def _unnested(
@@ -281,10 +276,10 @@ def _unnested(
     """Return columns of lists as rows, or dense lists of scores as they are."""
     named = frame.rename({ids: "image_id", nested: "scores"})
     inner = frame.schema[nested].inner  # type: ignore[attr-defined]
-    kind = _KINDS.get(fold_name(nested), "score")
+    kind = SCORE_COLUMNS.get(fold_name(nested), "score")
     if isinstance(inner, pl.Struct):
         fields = [field.name for field in inner.fields]
-        own, score = first_column(fields, _CLASS_COLUMNS), first_column(fields, _SCORES)
+        own, score = first_column(fields, CLASS_COLUMNS), first_column(fields, _SCORES)
         if own is None or score is None:
             raise InputError(
                 "The column of predictions has no classes or scores.",
@@ -297,7 +292,7 @@ def _unnested(
             pl.col("scores").struct.field(own).alias("class_id"),
             pl.col("scores").struct.field(score).alias("scores"),
         )
-        return rows, _KINDS[fold_name(score)]
+        return rows, SCORE_COLUMNS[fold_name(score)]
     if label is None or not isinstance(frame.schema[label], pl.List):
         return named.select("image_id", "scores"), kind
     lists = named.rename({label: "class_id"})
@@ -312,37 +307,47 @@ def _lengths(where: object) -> InputError:
     return InputError("The lists of classes and scores differ in length.", where=where)
 
 
-def _of_json(path: Path, rows: Images | None) -> tuple[pl.DataFrame, str]:
-    """Return the columns image_id, class_id and scores of JSON, or image_id and dense scores."""
+def _of_json(path: Path, rows: Images | None) -> tuple[pl.DataFrame, str, list[str]]:
+    """Return the columns image_id, class_id and scores of JSON, or image_id and dense scores; also notes."""
     ids, names, values, dense, kinds = [], [], [], [], set[str]()
+    others: dict[tuple[str, str], list[tuple[object, object]]] = {}
     for entry, where in _entries(path, rows):
         image, score = _image_and_scores(entry, where)
-        kinds.add(_KINDS.get(fold_name(score), "score"))
+        kinds.add(SCORE_COLUMNS.get(fold_name(score), "score"))
         found = entry[score]
-        if _is_unnamed(entry, found):
+        if _is_unnamed(entry, score):
             ids.append(image)
             dense.append([_number(value, where) for value in found])
             continue
-        pairs = [(_class(name, where), _number(value, where)) for name, value in _pairs(entry, found, where)]
+        label, *rest = columns_of_classes(entry, score) or [""]
+        if not (isinstance(found, dict) or _are_objects(found)):
+            for other in rest:
+                others.setdefault((label, other), []).append((entry[label], entry[other]))
+        pairs: list[tuple[Any, Any]] = [
+            (_class(name, where), _number(value, where)) for name, value in _pairs(entry, found, label, where)
+        ]
         for name, value in pairs or [(None, None)]:  # the model predicts nothing for the image
             ids.append(image)
             names.append(name)
             values.append(value)
     kind = kinds.pop() if len(kinds) == 1 else "score"
+    notes = [note_on_other_classes(*columns, both, str(path)) for columns, both in others.items()]
+    notes = list(filter(None, notes))
     if dense and names:
         raise InputError("Some entries name the classes of their scores, but others do not.", where=path)
     if dense:
-        return pl.DataFrame({"image_id": ids, "scores": dense}), kind
+        return pl.DataFrame({"image_id": ids, "scores": dense}), kind, notes
     # Numbers are ids or keys, as in a table; with texts among them, all are names.
     texts = any(isinstance(name, str) for name in names)
     keys = [n if n is None else str(n) for n in names] if texts else names
     column = pl.Series(keys, dtype=pl.String if texts else pl.Int64)
-    return pl.DataFrame({"image_id": ids, "class_id": column, "scores": values}), kind
+    return pl.DataFrame({"image_id": ids, "class_id": column, "scores": values}), kind, notes
 
 
-def _is_unnamed(entry: Mapping[str, Any], scores: Any) -> bool:
+def _is_unnamed(entry: Mapping[str, Any], score: str) -> bool:
     """Return whether the scores of an entry are a list without classes."""
-    if not isinstance(scores, list) or first_column(entry, _CLASS_COLUMNS):
+    scores = entry[score]
+    if not isinstance(scores, list) or columns_of_classes(entry, score):
         return False
     return bool(scores) and not any(isinstance(value, dict) for value in scores)
 
@@ -388,7 +393,8 @@ def _row_names(path: Path, listed: Sequence[tuple[Any, str]], rows: Images | Non
 
 def _image_and_scores(entry: Mapping[str, Any], where: str) -> tuple[str, str]:
     """Return the name of the image of an entry, and the key of its scores."""
-    ids, score = image_name_column(entry), first_column(entry, _NESTED)
+    ids = image_name_column(entry)
+    score = first_column([key for key in entry if not _are_predicted(key, entry[key])], _NESTED)
     if ids is None or score is None or not isinstance(entry[ids], str | int):
         raise InputError(
             "The entry does not contain the name of an image and its scores.",
@@ -399,17 +405,29 @@ def _image_and_scores(entry: Mapping[str, Any], where: str) -> tuple[str, str]:
     return str(entry[ids]), score
 
 
-def _pairs(entry: Mapping[str, Any], scores: Any, where: str) -> Iterator[tuple[Any, Any]]:
-    """Yield the classes of an entry with their scores; none if they are null or empty."""
-    label = first_column(entry, _CLASS_COLUMNS)
-    if scores in (None, []) and (label is None or entry[label] in (None, "", [])):
+def _are_predicted(key: str, value: Any) -> bool:
+    """Return whether a value contains the names of predicted classes, without scores."""
+    names = value if isinstance(value, list) else [value]
+    return fold_name(key) in PREDICTED and any(isinstance(name, str) for name in names)
+
+
+def _are_objects(scores: Any) -> bool:
+    return isinstance(scores, list) and all(isinstance(one, dict) for one in scores)
+
+
+def _pairs(entry: Mapping[str, Any], scores: Any, label: str, where: str) -> Iterator[tuple[Any, Any]]:
+    """Yield the classes of an entry, which may be under the key `label`, with their scores.
+
+    There are none if they are null or empty.
+    """
+    if scores in (None, []) and (not label or entry[label] in (None, "", [])):
         return
     if isinstance(scores, dict):
         yield from scores.items()
         return
-    if isinstance(scores, list) and all(isinstance(one, dict) for one in scores):
+    if _are_objects(scores):
         for one in scores:
-            name, score = first_column(one, _CLASS_COLUMNS), first_column(one, _SCORES)
+            name, score = first_column(one, CLASS_COLUMNS), first_column(one, _SCORES)
             if name is None or score is None:
                 raise InputError(
                     "A prediction has no class or no score.",
@@ -419,7 +437,7 @@ def _pairs(entry: Mapping[str, Any], scores: Any, where: str) -> Iterator[tuple[
                 )
             yield one[name], one[score]
         return
-    names = None if label is None else entry[label]
+    names = entry[label] if label else None
     if not isinstance(names, list) and not isinstance(scores, list):
         names, scores = [names], [scores]
     if not isinstance(names, list) or not isinstance(scores, list) or len(names) != len(scores):

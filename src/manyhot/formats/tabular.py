@@ -94,11 +94,16 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
 
     In long form, an image with an empty label set has one row without ``class_id``.
     """
-    name = path.stem
-    n_classes, key = size_and_hash(classes)
     if path.suffix.lower() == ".parquet" and declared(path):
-        return labels_from_table(read_own(path, "labels"), name=name, n_classes=n_classes, class_hash=key)
-    frame = read_frame(path)
+        n_classes, key = size_and_hash(classes)
+        table = read_own(path, "labels")
+        return labels_from_table(table, name=path.stem, n_classes=n_classes, class_hash=key)
+    return labels_of_frame(read_frame(path), path, classes)
+
+
+def labels_of_frame(frame: pl.DataFrame, path: Path, classes: ClassList | None) -> Labels:
+    """Return label sets from a frame with the columns of a labels table; see `read_labels_table`."""
+    name = path.stem
     is_long = "class_id" in frame.columns
     frame = with_lists(frame, LISTS_OF_IMAGES if is_long else LIST_COLUMNS, classes, path)
     numbered = numbers_by_name(frame, classes, path)
@@ -134,6 +139,14 @@ def read_predictions_table(
             return dense
         return predictions_from_table(read_own(path, "predictions"), model=path.stem, source=str(path))
     frame = read_frame(path)
+    if not {"class", "class_id", "classes", "scores"} & set(frame.columns):
+        raise InputError(
+            "The table does not contain the class of each score.",
+            where=path,
+            got=", ".join(map(cut_for_message, frame.columns)),
+            allowed="image_id, class and score, or image_id and one column of scores per class",
+            do="if all scores are of one class, rename the column of scores to this class",
+        )
     if "class" in frame.columns and not {"class_id", "classes"} & set(frame.columns):
         frame = frame.rename({"class": "class_id"})
     is_long = "class_id" in frame.columns

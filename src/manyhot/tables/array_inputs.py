@@ -13,7 +13,7 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.array_types import Ints, Ints32
 from manyhot.core.sets import NO
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, first_names
 from manyhot.tables import (
     STATES,
     FramePart,
@@ -290,7 +290,30 @@ def read_model(name: str, values: Any) -> FramePart:
     """Return a model's predictions. Columns of numbers may be classes; other columns are ranks."""
     part = read_frame_part(values, name)
     are_numbers = isinstance(part.values, np.ndarray) and part.values.dtype.kind in "fbiu"
+    if not are_numbers:
+        _check_not_mixed(part)
     return part if are_numbers else replace(part, names=None)
+
+
+_SAMPLE = 1000
+"""Number of rows that show what columns contain."""
+
+
+def _check_not_mixed(part: FramePart) -> None:
+    """Raise an error for columns of texts beside columns of fractions, which are no ranks."""
+    if part.names is None or np.ndim(part.values) != 2:
+        return
+    columns = dict(zip(part.names, np.asarray(part.values[:_SAMPLE], object).T, strict=True))
+    texts = [n for n, values in columns.items() if any(isinstance(v, str) for v in values)]
+    scores = [n for n, values in columns.items() if any(isinstance(v, float) and v % 1 > 0 for v in values)]
+    if texts and scores:
+        raise InputError(
+            "Some columns of predictions contain texts, and others contain fractions.",
+            where=part.where,
+            got=f"texts in {first_names(texts, 3)}; fractions in {first_names(scores, 3)}",
+            allowed="one column of scores per class, or columns with the names of classes, best first",
+            do="drop the columns of texts if the others are scores of classes",
+        )
 
 
 def read_label(label: Any) -> FramePart:

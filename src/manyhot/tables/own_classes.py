@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list, class_list_of, classes_seen
+from manyhot.classes import ClassList, class_list, class_list_of, classes_seen, folded_name
 from manyhot.core.array_types import AnyFloats, Ints, Ints32
 from manyhot.core.top_classes import top_k
 from manyhot.errors import MatchError, first_names
@@ -293,6 +293,22 @@ def _spread(scores: AnyFloats, at: Ints32, n: int, kind: str) -> AnyFloats:
 
 _BELOW = 100
 """How far the logit of a class that is never predicted is below all others: its probability is 4e-44."""
+
+
+def note_on_spellings(own: ClassList | None) -> str:
+    """Return a note on classes of one list that differ only in case and underscores; empty without any."""
+    if own is None:
+        return ""
+    by_name: dict[str, list[str]] = {}
+    for name in own.names:
+        by_name.setdefault(folded_name(name), []).append(name)
+    alike = [" and ".join(names) for names in by_name.values() if len(set(names)) > 1]
+    if not alike:
+        return ""
+    return (
+        f"names that differ only in upper and lower case or underscores are different classes: "
+        f"{first_names(alike, 3)}; if they are the same, write them in one way"
+    )
 
 
 def note_on_left_out(predictions: Predictions, absent: Sequence[str]) -> str:

@@ -414,7 +414,14 @@ def _check_probabilities(scores: AnyFloats, classes: Ints | None, p: Predictions
         bad &= classes >= 0
     if bad.any():
         row, column = np.argwhere(bad)[0]
-        raise not_a_probability(float(scores[row, column]), f"{where}, image {p.image_id[int(row)]}")
+        raise not_a_probability(float(scores[row, column]), f"{where}, {_place(p, classes, row, column)}")
+
+
+def _place(p: Predictions, classes: Ints | None, row: int, column: int) -> str:
+    """Return the image of a score, and its class if it is named, for a message."""
+    image, own = f"image {p.image_id[int(row)]}", p.class_list
+    at = column if classes is None else int(classes[row, column])
+    return image if own is None or not 0 <= at < len(own) else f"{image}, class {own.names[at]}"
 
 
 def _check_scores(scores: AnyFloats, classes: Ints | None, p: Predictions, where: str) -> None:
@@ -446,13 +453,14 @@ def _check_scores(scores: AnyFloats, classes: Ints | None, p: Predictions, where
     if classes is not None:
         bad &= classes >= 0
     if bad.any():
-        row = int(np.flatnonzero(bad.any(1))[0])
+        row, column = np.argwhere(bad)[0]
         raise InputError(
             "Scores are not a number (NaN).",
-            where=f"{where}, image {p.image_id[row]}",
+            where=f"{where}, {_place(p, classes, row, column)}",
             got=f"{np.count_nonzero(bad):,} of {scores.size:,}",
             allowed="finite numbers",
-            do="run predict on these images again; half precision overflows to NaN in some models",
+            do="run predict on these images again (half precision overflows to NaN in some models), or leave "
+            "images without scores out of the predictions",
         )
 
 

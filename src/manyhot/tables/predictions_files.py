@@ -94,7 +94,11 @@ def predictions_from_table(
     about = metadata(table)
     _check_no_null_items(table, source or model)
     classes = list_matrix(table["classes"], -1) if "classes" in table.column_names else None
-    scores = list_matrix(table["scores"], -np.inf) if "scores" in table.column_names else scores
+    if "scores" in table.column_names:
+        column = table["scores"]
+        if pa.types.is_integer(column.type.value_type):  # such as 1 for yes, or percent
+            column = column.cast(pa.list_(pa.float32()), safe=False)
+        scores = list_matrix(column, -np.inf)
     return Predictions(
         one_chunk(table["image_id"]),
         about.get("model") or model,

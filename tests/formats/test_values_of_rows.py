@@ -1,0 +1,84 @@
+"""Columns of numbers beside the names of classes, in tables with one row per image and class."""
+
+import json
+
+import polars as pl
+import pytest
+
+from manyhot import read_labels, read_predictions
+from manyhot.errors import InputError
+
+ROWS = pl.DataFrame({"image": ["a", "a", "b", "b", "c"], "class": ["dog", "cat", "dog", "cat", "cat"]})
+VALUES = [1, 0, 0, 1, 0]
+
+
+def written(frame, path):
+    (frame.write_csv if path.suffix == ".csv" else frame.write_parquet)(path)
+    return path
+
+
+def states(labels):
+    keys = labels.class_list.keys
+    rows = zip(labels.table["classes"].to_pylist(), labels.table["state"].to_pylist(), strict=True)
+    return [{keys[c]: s for c, s in zip(*row, strict=True)} for row in rows]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("name", ["present", "Is Present", "valid", "value"])
+@pytest.mark.parametrize("kind", [pl.Int64, pl.Float64, pl.Boolean])
+def test_zeros_and_ones_are_the_states(tmp_path, suffix, name, kind):
+    path = written(ROWS.with_columns(pl.Series(name, VALUES).cast(kind)), tmp_path / f"l{suffix}")
+    assert states(read_labels(path)) == [
+        {"dog": "yes", "cat": "no"},
+        {"dog": "no", "cat": "yes"},
+        {"cat": "no"},
+    ]
+
+
+def test_words_and_gaps(tmp_path):
+    path = written(ROWS.with_columns(present=pl.Series(["yes", "maybe", "", "no", None])), tmp_path / "l.csv")
+    assert states(read_labels(path)) == [{"dog": "yes", "cat": "unclear"}, {"cat": "no"}, {}]
+
+
+def test_a_flag_of_the_image_is_no_state(tmp_path):
+    flags = ROWS.with_columns(valid=pl.Series([1, 1, 0, 0, 1]), age=pl.Series([3, 3, 4, 4, 5]))
+    labels = read_labels(written(flags, tmp_path / "l.csv"))
+    assert states(labels) == [dict.fromkeys(("dog", "cat"), "yes")] * 2 + [{"cat": "yes"}]
+    assert labels.notes == ()
+
+
+def test_fractions_in_a_column_of_states(tmp_path, message):
+    path = written(ROWS.with_columns(present=pl.Series([0.93, 0.02, 0.01, 0.88, 1])), tmp_path / "l.csv")
+    assert message(lambda: read_labels(path)) == (
+        "A column that states which classes of an image are valid contains other numbers than 0 and 1.\n"
+        f"  where:   {path}, column present\n"
+        "  got:     0.93 in 4 of 5 cells\n"
+        "  allowed: 1 or yes, 0 or no, -1 or maybe, or nothing\n"
+        "  do:      if the numbers are scores, rename the column to score and pass the file as predictions"
+    )
+    with pytest.raises(InputError, match="if the file contains scores, rename their column or key to score"):
+        read_predictions(path)
+
+
+def test_other_numbers_that_differ_are_noted(tmp_path):
+    labels = read_labels(written(ROWS.with_columns(area=pl.Series(range(5))), tmp_path / "l.csv"))
+    (note,) = labels.notes
+    assert note.startswith("the numbers in area differ between the classes of an image and are not read")
+
+
+@pytest.mark.parametrize("name", ["p", "p_yes", "similarity", "cosine", "logprob"])
+def test_scores_are_predictions_and_no_labels(tmp_path, name):
+    values = [0.93, 0.02, 0.01, 0.88, 0.5]
+    path = written(ROWS.with_columns(pl.Series(name, values)), tmp_path / "m.csv")
+    predictions = read_predictions(path)
+    first = [predictions.class_list.keys[row[0]] for row in predictions.classes]
+    assert first == ["dog", "cat", "cat"]
+    with pytest.raises(InputError, match="pass it as predictions"):
+        read_labels(path)
+
+
+def test_lists_with_scores_in_json_are_no_labels(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_text(json.dumps({"image": "a", "tags": ["dog", "cat"], "scores": [0.93, 0.02]}) + "\n")
+    with pytest.raises(InputError, match="pass it as predictions"):
+        read_labels(path)

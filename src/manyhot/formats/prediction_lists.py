@@ -314,7 +314,8 @@ def _lengths(where: object) -> InputError:
 
 def _of_json(path: Path, rows: Images | None) -> tuple[pl.DataFrame, str]:
     """Return the columns image_id, class_id and scores of JSON, or image_id and dense scores."""
-    ids, names, values, dense, kinds = [], [], [], [], set[str]()
+    ids, names, values = list[str](), list[str | int | None](), list[float | None]()
+    dense, kinds = [], set[str]()
     for entry, where in _entries(path, rows):
         image, score = _image_and_scores(entry, where)
         kinds.add(_KINDS.get(fold_name(score), "score"))
@@ -323,11 +324,15 @@ def _of_json(path: Path, rows: Images | None) -> tuple[pl.DataFrame, str]:
             ids.append(image)
             dense.append([_number(value, where) for value in found])
             continue
-        pairs = [(_class(name, where), _number(value, where)) for name, value in _pairs(entry, found, where)]
-        for name, value in pairs or [(None, None)]:  # the model predicts nothing for the image
+        n_before = len(ids)
+        for name, value in _pairs(entry, found, where):
             ids.append(image)
-            names.append(name)
-            values.append(value)
+            names.append(_class(name, where))
+            values.append(_number(value, where))
+        if len(ids) == n_before:  # the model predicts nothing for the image
+            ids.append(image)
+            names.append(None)
+            values.append(None)
     kind = kinds.pop() if len(kinds) == 1 else "score"
     if dense and names:
         raise InputError("Some entries name the classes of their scores, but others do not.", where=path)

@@ -292,7 +292,8 @@ def default_entries(case: Case) -> list[Entry]:
     If predictions are dense scores and there are no original labels, the metrics are those of multi-label
     classification; with a single class, every ranking of the classes of an image is right, so that the mAP of
     images is left out. In all other cases, rank metrics are computed and, for dense scores, also score
-    metrics. If raters chose one class per image, probabilities are also compared with the shares of their votes.
+    metrics. If raters chose one class per image, probabilities are also compared with the shares of their
+    votes.
     """
     dense, labels = case.scores is not None, case.labels
     if dense and not (labels.exclusive or labels.labelled.any()):

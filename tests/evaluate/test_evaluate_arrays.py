@@ -234,3 +234,14 @@ def test_a_metric_that_does_not_fit_is_named_and_the_others_are_computed():
     )
     with pytest.raises(InputError, match="do not add up to 1"):
         evaluate(hot, {"net": sigmoids}, metrics=["nll_mass"], **options)
+
+
+def test_one_class_has_no_ranking_of_classes_within_an_image():
+    rng = np.random.default_rng(0)
+    hot = (rng.random((200, 2)) < 0.4).astype(int)
+    scores = (hot + rng.normal(size=hot.shape)).astype(np.float32)
+    for n_classes in (1, 2):
+        found = evaluate(hot[:, :n_classes], {"net": scores[:, :n_classes]}, resamples=0)
+        metrics = set(found.results["metric"].to_pylist())
+        assert "map_macro" in metrics
+        assert ("map_image" in metrics) == (n_classes > 1)

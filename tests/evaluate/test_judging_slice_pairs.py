@@ -76,7 +76,7 @@ def test_a_slice_is_compared_as_its_images_alone(data):
 
 def test_it_is_said_where_a_model_is_better_and_whether_that_depends_on_the_column(data):
     lines = list(compared(data, "time").lines())
-    at = lines.index("mine: real1 on each slice")
+    at = lines.index("mine: real1 on each slice, intervals uncorrected")
     assert [line.split()[0] for line in lines[at + 1 : at + 4]] == ["slice", "time=day", "time=night"]
     assert lines[at + 4 : at + 6] == [
         "new is better on time=night.",
@@ -100,6 +100,18 @@ def test_the_slices_of_the_best_models_are_shown_in_the_order_of_numbers():
     at = lines.index("mine: real1 on each slice, best 5 of 7 models")
     assert lines[at + 1].split() == ["slice", *names[:1:-1], "images"]
     assert [line.split()[0] for line in lines[at + 2 : at + 5]] == ["lamps=1", "lamps=2", "lamps=10"]
+
+
+def test_of_many_slices_the_sentences_name_ten_and_say_why_none_is_tested(data):
+    found = compared(data, "time").results
+    day, _ = by_slice(found, "mine")
+    open_pairs = [replace(day, slice=f"s={i}", p=0.5) for i in range(12)]
+    better = replace(day, slice="s=99", p=0.01, difference=0.2)
+    names = ", ".join(f"s={i}" for i in range(10))
+    lines = list(slice_sentences(found, [better, *open_pairs]))
+    assert lines[1] == f"No difference can be shown on {names} and 2 more."
+    (line,) = slice_sentences(found, [replace(day, p=None, lo=None, hi=None)])
+    assert line.startswith("No slice can be tested, because no difference has an interval there: ")
 
 
 def test_without_evidence_nothing_depends_on_a_column(data):

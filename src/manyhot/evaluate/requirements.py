@@ -301,12 +301,15 @@ def default_entries(case: Case) -> list[Entry]:
     """Return the metrics that are computed by default.
 
     If predictions are dense scores and there are no original labels, the metrics are those of multi-label
-    classification. In all other cases, rank metrics are computed and, for dense scores, also score metrics.
-    If raters chose one class per image, probabilities are also compared with the shares of their votes.
+    classification; with a single class, every ranking of the classes of an image is right, so that the mAP of
+    images is left out. In all other cases, rank metrics are computed and, for dense scores, also score
+    metrics. If raters chose one class per image, probabilities are also compared with the shares of their
+    votes.
     """
     dense, labels = case.scores is not None, case.labels
     if dense and not (labels.exclusive or labels.labelled.any()):
-        return entries_of(default_metrics(dense=True, labelled=False))
+        names = default_metrics(dense=True, labelled=False)
+        return entries_of([name for name in names if labels.n_classes > 1 or name != "map_image"])
     votes = vote_metrics() if labels.exclusive and _add_up(case) else []
     return entries_of(default_metrics(dense=False) + (default_metrics(dense=True) if dense else []) + votes)
 

@@ -15,7 +15,7 @@ from scipy.special import ndtri
 from manyhot.console import table_lines
 from manyhot.core.effects import cochran_q
 from manyhot.core.resampling import LEVEL
-from manyhot.errors import printable
+from manyhot.errors import first_names, printable
 from manyhot.evaluate.compared_pairs import CLUSTERED, DISJOINT
 from manyhot.evaluate.pairwise import (
     NOISE,
@@ -34,6 +34,14 @@ from manyhot.evaluate.pairwise import (
 from manyhot.evaluate.ranks import leading_metric
 from manyhot.evaluate.slices import ALL, column_of
 from manyhot.tables import Results
+
+_SHOWN = 10
+"""Slices that a sentence names; the table above it has all of them."""
+
+_UNTESTED = (
+    "No slice can be tested, because no difference has an interval there: the slices have too few images, or "
+    "too few positives of their classes, or there are no resamples."
+)
 
 
 def sliced(results: Results, dataset: str) -> list[str]:
@@ -58,7 +66,7 @@ def lines_by_slice(results: Results, dataset: str) -> Iterator[str]:
     """Yield the comparison of two models, or of all models with the best, on each slice."""
     pairs = by_slice(results, dataset)
     if pairs:
-        yield f"{dataset}: {pairs[0].metric.name} on each slice"
+        yield f"{dataset}: {pairs[0].metric.name} on each slice, intervals uncorrected"
         head = ("slice", pairs[0].reference, pairs[0].model, "difference", "95 %", "p (Holm)", "n")
         yield from table_lines(head, [(pair.slice, *cells(pair)) for pair in pairs])
         yield from slice_sentences(results, pairs)
@@ -91,19 +99,19 @@ def slice_sentences(results: Results, pairs: Sequence[Difference]) -> Iterator[s
             is_better = (pair.difference > 0) != pair.metric.lower_is_better
             better[pair.model if is_better else pair.reference].append(pair.slice)
     for model, names in better.items():
-        yield f"{model} is better on {', '.join(names)}."
+        yield f"{model} is better on {first_names(names, _SHOWN)}."
     known = [pair.slice for pair in pairs if pair.p is not None]
     if not better:
         any_slice = "the slice" if len(known) == 1 else f"any of {len(known):,} slices"
-        yield f"No difference can be shown on {any_slice}." if known else "No slice can be tested."
+        yield f"No difference can be shown on {any_slice}." if known else _UNTESTED
     elif open_slices := [name for name in known if not any(name in names for names in better.values())]:
-        yield f"No difference can be shown on {', '.join(open_slices)}."
+        yield f"No difference can be shown on {first_names(open_slices, _SHOWN)}."
     untested = [pair for pair in pairs if pair.p is None] if known else []
     without = [pair.slice for pair in untested if any(value.lo is None for value in pair.values)]
     if without:
-        yield f"Not tested, because {pairs[0].metric.name} has no interval there: {', '.join(without)}."
+        yield f"Not tested, because {pairs[0].metric.name} has no interval there: {first_names(without, _SHOWN)}."
     if alike := [pair.slice for pair in untested if pair.slice not in without]:
-        yield f"Not tested, because the models differ on too few images: {', '.join(alike)}."
+        yield f"Not tested, because the models differ on too few images: {first_names(alike, _SHOWN)}."
     dataset = pairs[0].dataset
     disjoint = json.loads(results.about.get(DISJOINT, "{}")).get(dataset, [])
     clustered = json.loads(results.about.get(CLUSTERED, "{}")).get(dataset)

@@ -199,13 +199,13 @@ def read_prediction_lists(
     return predictions if predictions.assumed else in_full(predictions)
 
 
-def _listed_classes(found: pl.DataFrame, path: Path) -> pl.DataFrame:
+def _listed_classes(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     """Return the rows with a class; a row with neither class nor score lists nothing for its image."""
-    value = pl.col("scores" if "scores" in found.columns else "rank")
+    value = pl.col("scores" if "scores" in frame.columns else "rank")
     unnamed = pl.col("class_id").is_null()
-    if found.select((unnamed & value.is_not_null()).any()).item() or found["class_id"].is_null().all():
+    if frame.select((unnamed & value.is_not_null()).any()).item() or frame["class_id"].is_null().all():
         raise InputError("A row has no class.", where=path, allowed=_NEEDS)
-    return found.filter(~unnamed)
+    return frame.filter(~unnamed)
 
 
 def in_full(predictions: Predictions) -> Predictions:

@@ -108,10 +108,11 @@ def slice_sentences(results: Results, pairs: Sequence[Difference]) -> Iterator[s
         yield f"No difference can be shown on {first_names(open_slices, _SHOWN)}."
     untested = [pair for pair in pairs if pair.p is None] if known else []
     without = [pair.slice for pair in untested if any(value.lo is None for value in pair.values)]
-    if without:
-        yield f"Not tested, because {pairs[0].metric.name} has no interval there: {first_names(without, _SHOWN)}."
-    if alike := [pair.slice for pair in untested if pair.slice not in without]:
-        yield f"Not tested, because the models differ on too few images: {first_names(alike, _SHOWN)}."
+    alike = [pair.slice for pair in untested if pair.slice not in without]
+    no_interval = f"{pairs[0].metric.name} has no interval there"
+    for why, names in ((no_interval, without), ("the models differ on too few images", alike)):
+        if names:
+            yield f"Not tested, because {why}: {first_names(names, _SHOWN)}."
     dataset = pairs[0].dataset
     disjoint = json.loads(results.about.get(DISJOINT, "{}")).get(dataset, [])
     clustered = json.loads(results.about.get(CLUSTERED, "{}")).get(dataset)

@@ -140,7 +140,7 @@ def pass_column(column: str) -> str:
 def _compared(spec: str, values: pa.Array, what: str) -> Bools:
     _, sign, value = parse_condition(spec)
     try:
-        bound, compared = _dates(value, values) if _DATE.fullmatch(value) else _numbers(value, values)
+        bound, compared = _as_dates(value, values) if _DATE.fullmatch(value) else _as_numbers(value, values)
     except (ValueError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(
             f"The {what} {spec!r} compares values that are neither numbers nor dates.",
@@ -156,14 +156,14 @@ def _compared(spec: str, values: pa.Array, what: str) -> Bools:
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
-def _numbers(value: str, values: pa.Array) -> tuple[float, pa.Array]:
+def _as_numbers(value: str, values: pa.Array) -> tuple[float, pa.Array]:
     # Floats cannot tell whole numbers above 2**53 apart.
     if pa.types.is_signed_integer(values.type) and re.fullmatch(r"-?\d{1,18}", value):
         return int(value), values
     return float(value), values.cast(pa.float64(), safe=False)
 
 
-def _dates(value: str, values: pa.Array) -> tuple[date, pa.Array]:
+def _as_dates(value: str, values: pa.Array) -> tuple[date, pa.Array]:
     """Return a date, and the dates of dates and times as they are written: a day ends at its midnight."""
     if _is_list(values):
         raise ValueError(values.type)

@@ -151,7 +151,8 @@ def predictions_of(ids, scores):
 def judged(labels, predictions, metrics, seed, resamples=RESAMPLES, slices=None, **options):
     """Return the evaluation of models on all images and on `slices`, but without those of evaluate."""
     from manyhot.data.data_sets import Source
-    from manyhot.evaluate.judge import Judge, JudgeOptions
+    from manyhot.evaluate.judge import Judge
+    from manyhot.evaluate.judge_options import JudgeOptions
     from manyhot.evaluate.slices import Slices
 
     options = JudgeOptions(metrics=metrics, resamples=resamples, seed=seed, trust_order=True, **options)

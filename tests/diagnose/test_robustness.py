@@ -18,7 +18,7 @@ from manyhot.diagnose.places import Place, Score, loss_differences
 from manyhot.diagnose.robustness import diagnose_robustness, judge_place, judged_alike
 from manyhot.diagnose.robustness_chapter import _answers
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.judge import JudgeOptions
+from manyhot.evaluate.judge_options import JudgeOptions
 
 C = 6
 

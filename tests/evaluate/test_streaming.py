@@ -14,8 +14,8 @@ from manyhot import Evaluator, evaluate
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.streaming import STATE_VERSION
 from manyhot.tables import Labels
-from manyhot.tables.array_inputs import labels_as_table
 from manyhot.tables.frames import FramePart
+from manyhot.tables.label_arrays import labels_as_table
 
 RNG = np.random.default_rng(3)
 N, C = 60, 5

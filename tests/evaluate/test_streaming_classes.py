@@ -12,8 +12,8 @@ from sklearn.metrics import average_precision_score
 import manyhot as mh
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.errors import InputError, MatchError
-from manyhot.tables.array_inputs import labels_as_table
 from manyhot.tables.frames import FramePart
+from manyhot.tables.label_arrays import labels_as_table
 
 RNG = np.random.default_rng(11)
 N, NAMES = 40, ["zebra", "ant", "cow", "dog", "bee"]

@@ -111,10 +111,11 @@ def test_scores_for_all_classes_are_needed():
         joined.of_predictions(model)
     assert str(error.value) == (
         "net has no scores for some classes.\n"
-        "  got:     car\n"
-        "  allowed: scores for the 3 classes of own classes\n"
-        "  do:      predict these classes, too, or evaluate all models on the classes that this one "
-        "predicts: pass their list as `classes`, which leaves all other classes out of the labels"
+        "  got:     car; and scores for automobile, which the labels do not have\n"
+        "  allowed: scores for the 2 classes of own classes\n"
+        "  do:      if these are other names of the same classes, pass a class list with `synonyms` as "
+        "`classes`; otherwise, predict these classes, too, or evaluate all models on the classes that this "
+        "one predicts: pass their list as `classes`, which leaves all other classes out of the labels"
     )
 
 

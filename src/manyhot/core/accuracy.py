@@ -345,7 +345,7 @@ def size_group(size: Ints) -> Positions:
 
 def _errors(case: Case) -> Bools:
     """Return the images whose top class is not the original label; without a top class, nothing is judged."""
-    return case.labels.labelled & (case.top[:, 0] >= 0) & ~case.to_depth(1).is_label[:, 0]
+    return case.with_top(case.labels.labelled) & ~case.to_depth(1).is_label[:, 0]
 
 
 def _label_in_top(case: Case, k: int) -> Estimate:

@@ -75,6 +75,9 @@ class Pooled:
         gives one.
     biased : str, optional
         The reason why resampled values give no interval; empty if they give one.
+    is_smoothed : bool
+        Whether `left_out` gives the changes of a smoothed version of the value, because those of the value
+        itself say nothing about its variation.
     compared : Pooled, optional
         The value that is compared between models, if the value itself is a mean over other classes for other
         models.
@@ -87,6 +90,7 @@ class Pooled:
     left_out: Callable[[Weights | None], Floats] | None = None
     doubt: Callable[[Weights | None], str] = lambda _: ""
     biased: str = ""
+    is_smoothed: bool = False
     compared: Pooled | None = None
     own_classes: Ints = field(default_factory=lambda: np.empty(0, np.intp))
 

@@ -323,5 +323,5 @@ def against_set(case: Case) -> Outcomes | None:
 def _outcomes(case: Case, scored: Bools, right: Bools) -> Outcomes | None:
     if case.confidence is None:
         return None
-    image = np.flatnonzero(case.reaching(1, scored))
+    image = np.flatnonzero(case.with_top(scored))
     return Outcomes(image, case.confidence[image], right[image, 0])

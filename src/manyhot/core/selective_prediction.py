@@ -9,6 +9,7 @@ exact, except for the accuracy at a coverage, where the images around the bounda
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -116,12 +117,13 @@ def error_auroc_set(case: Case) -> Estimate:
 
 def _accuracy_at(case: Case, event: _Event, coverage: float) -> Estimate:
     check_share(coverage, "Coverage is not a share of the images.", got=f"coverage={coverage!r}")
-    return _of_order(
+    estimate = _of_order(
         case,
         event,
         lambda ranked: ranked.accuracy_at(coverage),
         lambda ranked: ranked.accuracy_at_without(coverage),
     )
+    return replace(estimate, is_smoothed=coverage < 1) if isinstance(estimate, Pooled) else estimate
 
 
 def _of_order(

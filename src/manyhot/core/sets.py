@@ -226,6 +226,10 @@ class Case:
             return np.zeros(len(scored), bool)
         return scored if self.length is None else scored & (np.maximum(self.length, 1) >= k)
 
+    def with_top(self, scored: Bools) -> Bools:
+        """Return the scored images with a predicted class, which alone have a confidence."""
+        return scored if self.length is None else scored & (self.length > 0)
+
     @cached_property
     def is_label(self) -> Bools:
         """Whether each predicted class is the original label, shape (n, k)."""

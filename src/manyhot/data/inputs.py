@@ -42,13 +42,7 @@ from manyhot.data.table_inputs import (
 )
 from manyhot.errors import InputError
 from manyhot.files import sha256
-from manyhot.formats import (
-    holds_images_alone,
-    open_class_list,
-    read_images,
-    read_labels,
-    read_predictions,
-)
+from manyhot.formats import holds_images_alone, open_class_list, read_images, read_labels, read_predictions
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Repeated, Shown
 from manyhot.run import QUIET, Run
@@ -60,12 +54,12 @@ from manyhot.tables.frames import examples
 from manyhot.tables.image_conditions import conditions_text, own_columns, selected_images
 from manyhot.tables.image_ids import check_match
 from manyhot.tables.labels import sorted_by_id, with_ids_like
+from manyhot.tables.lacking_classes import note_on_lacking
 from manyhot.tables.own_classes import (
     JoinedClasses,
     are_numbers,
     join_classes,
     list_of_table,
-    note_on_lacking,
     own_list,
     scored_classes,
     selected_labels,

@@ -54,7 +54,7 @@ from manyhot.evaluate.confidence import (
     split,
     split_for_sets,
 )
-from manyhot.evaluate.judge import JudgeOptions
+from manyhot.evaluate.judge_options import JudgeOptions
 from manyhot.evaluate.judging import judge_models
 from manyhot.evaluate.options import MAX_MAP_RESAMPLES
 from manyhot.evaluate.requirements import DECLARE_KIND

@@ -26,7 +26,7 @@ from manyhot.diagnose.robustness import (
     share_missing,
 )
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.judge import JudgeOptions
+from manyhot.evaluate.judge_options import JudgeOptions
 from manyhot.parameters import RESAMPLES, Flattened, Resamples, Seed
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions, RowDict

@@ -27,7 +27,7 @@ from manyhot.diagnose.page import RunProgress
 from manyhot.diagnose.pixels.corruptions import CLEAN, KINDS, SEVERITIES, Corruption, chosen, corruption
 from manyhot.diagnose.robustness import judge_place, judged_alike
 from manyhot.errors import MatchError
-from manyhot.evaluate.judge import JudgeOptions
+from manyhot.evaluate.judge_options import JudgeOptions
 from manyhot.files import hashes_of
 from manyhot.formats import (
     ClassNamesLike,

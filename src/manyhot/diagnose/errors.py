@@ -33,13 +33,7 @@ from manyhot.core.error_kinds import (
 from manyhot.core.score_threshold import confidence_of, link_of
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.data.data_sets import Source
-from manyhot.data.inputs import (
-    READING,
-    LabelsLike,
-    PredictionsLike,
-    Reading,
-    open_inputs,
-)
+from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.class_errors import errors_by_class
 from manyhot.diagnose.evidence import ErrorEvidence, EvidenceFiles
 from manyhot.diagnose.first_findings import with_names

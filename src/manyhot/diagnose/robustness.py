@@ -33,7 +33,7 @@ from manyhot.diagnose.places import (
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.compared_results import REFERENCES
 from manyhot.evaluate.joined_models import join
-from manyhot.evaluate.judge import JudgeOptions
+from manyhot.evaluate.judge_options import JudgeOptions
 from manyhot.evaluate.judging import judge_models
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of

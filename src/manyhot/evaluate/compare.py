@@ -26,7 +26,7 @@ from manyhot.evaluate.compared_pairs import CompareWith, check_reference
 from manyhot.evaluate.compared_results import BEST_FROM, Comparison, compare_results, join_results
 from manyhot.evaluate.entrants import with_published_columns
 from manyhot.evaluate.error_consistency import ConsistencyTables, judge_consistency
-from manyhot.evaluate.judge import JudgeOptions
+from manyhot.evaluate.judge_options import JudgeOptions
 from manyhot.evaluate.judging import judge_models, with_slice_pairs
 from manyhot.evaluate.label_notes import answer_notes, chance_notes, table_notes, unmasked_metrics
 from manyhot.evaluate.pairwise import check_two, is_worse

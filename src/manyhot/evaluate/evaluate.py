@@ -33,7 +33,7 @@ from manyhot.evaluate.clusters import likely_cluster_notes
 from manyhot.evaluate.compared_pairs import check_reference, reference_of
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.entrants import Entrants, benchmark_source, with_published_columns
-from manyhot.evaluate.judge import JudgeOptions
+from manyhot.evaluate.judge_options import JudgeOptions
 from manyhot.evaluate.judging import InTurn, OpenJudging, judge_models
 from manyhot.evaluate.label_notes import (
     PredictedImages,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,12 +18,13 @@ from manyhot.core.sets import Case, LabelSets
 from manyhot.core.threads import one_blas_thread
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError, PlugInError, first_names
-from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
+from manyhot.evaluate.audited import MAP_MACRO
 from manyhot.evaluate.audited_values import NO_SUMS, NOT_WHOLE, Auditor, unaudited
 from manyhot.evaluate.class_thresholds import ClassThresholds
 from manyhot.evaluate.clusters import cluster_text, confined_text
 from manyhot.evaluate.columns import ImageValues, PooledValue, Sampler
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, drawn_images, may_compare, reference_of
+from manyhot.evaluate.judge_options import JudgeOptions
 from manyhot.evaluate.judged_batches import JudgedBatch, JudgedModels, JudgedOn, has_own_metrics
 from manyhot.evaluate.missing_numbers import (
     no_interval_text,
@@ -31,7 +32,6 @@ from manyhot.evaluate.missing_numbers import (
     own_classes_notes,
     why_no_interval,
 )
-from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.per_class.class_tables import ClassTables, PointSettings
 from manyhot.evaluate.posterior import Posterior
 from manyhot.evaluate.reliability import Pictured
@@ -64,31 +64,6 @@ from manyhot.evaluate.slices import (
 from manyhot.registry import Entry
 from manyhot.tables import Alignment, Predictions, align, check_same_classes
 from manyhot.tables.arrays import label_sets
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgeOptions(EvaluateOptions):
-    """The options of `manyhot.evaluate`, and how it judges the models of one data set.
-
-    Attributes
-    ----------
-    trust_order : bool
-        Whether to evaluate predictions even if their rows or classes seem to be in a different order than
-        declared.
-    per_class : bool
-        Whether to evaluate each class separately, for models with scores of all classes, if there are no
-        original labels.
-    keep_undefined : bool
-        Whether a metric that cannot be computed for a model has an undefined value instead of no value.
-    audit : AuditedImages, optional
-        People's label sets of a random sample of the images, which correct values on the label sets of the
-        data set.
-    """
-
-    trust_order: bool = False
-    per_class: bool = False
-    keep_undefined: bool = False
-    audit: AuditedImages | None = None
 
 
 class Judge:

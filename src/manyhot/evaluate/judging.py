@@ -24,7 +24,8 @@ from manyhot.data.data_sets import Source
 from manyhot.evaluate.clusters import clusters_of
 from manyhot.evaluate.columns import models_at_once
 from manyhot.evaluate.compared_pairs import CLUSTERED, COMPARED_VALUES, DISJOINT
-from manyhot.evaluate.judge import Judge, JudgeOptions
+from manyhot.evaluate.judge import Judge
+from manyhot.evaluate.judge_options import JudgeOptions
 from manyhot.evaluate.judged_batches import KeptBatches, OtherModelsError
 from manyhot.evaluate.requirements import what_differs
 from manyhot.evaluate.result_rows import Note

@@ -22,7 +22,8 @@ from manyhot.core.sets import Case
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError
 from manyhot.evaluate.columns import models_at_once
-from manyhot.evaluate.judge import Judge, JudgeOptions
+from manyhot.evaluate.judge import Judge
+from manyhot.evaluate.judge_options import JudgeOptions
 from manyhot.evaluate.judged_batches import JudgedBatch, KeptBatches
 from manyhot.evaluate.judging import Judging, OpenJudging
 from manyhot.predict.ray import connected, import_ray

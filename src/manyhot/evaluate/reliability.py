@@ -94,7 +94,7 @@ def both_events(case: Case) -> dict[str, Outcomes]:
     if case.confidence is None:
         return {}
     events, scored = events_of(case), case.labels.scored
-    image = np.flatnonzero(case.reaching(1, scored & case.labels.labelled if "label" in events else scored))
+    image = np.flatnonzero(case.with_top(scored & case.labels.labelled if "label" in events else scored))
     if not len(image):
         return {}
     right = {"label": case.is_label, "set": case.hit}

@@ -26,16 +26,10 @@ from manyhot.formats import ClassNamesLike, open_class_list
 from manyhot.parameters import RESAMPLES
 from manyhot.registry import get
 from manyhot.tables import FramePart, Labels, Predictions, ScoreKind, align_rows, read_frame_part
-from manyhot.tables.array_inputs import (
-    in_class_order,
-    labels_as_table,
-    positions,
-    prediction_of,
-    read_label,
-    read_model,
-)
+from manyhot.tables.array_inputs import in_class_order, prediction_of, read_label, read_model
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.class_values import with_ids
+from manyhot.tables.label_arrays import labels_as_table, positions
 from manyhot.tables.own_classes import JoinedClasses, own_list
 from manyhot.tables.result_tables import default_metrics
 from manyhot.tables.score_columns import with_scores

@@ -1,9 +1,7 @@
 """Ids of images: how they are written, and how those of two files correspond if they are written differently.
 
 An id is a name, with folders if its file names folders. Two files may write the ids of the same images with
-other leading folders, with another extension or in other letter case.
-
-The columns of files and frames that contain them are listed by preference.
+other leading folders, extensions or letter case. Columns of ids are listed by preference.
 """
 
 from __future__ import annotations

@@ -11,12 +11,12 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list, class_list_of, classes_seen, folded_name
-from manyhot.core.array_types import AnyFloats, Ints, Ints32
-from manyhot.core.top_classes import top_k
+from manyhot.core.array_types import Ints, Ints32
 from manyhot.errors import MatchError, first_names
 from manyhot.tables.class_list_unions import find_class, followed_by, keys_not_in, sorted_by_key, union_of
 from manyhot.tables.frames import one_chunk, with_column
 from manyhot.tables.labels import Images, Labels, with_zeros
+from manyhot.tables.lacking_classes import ranked_lists, spread_scores
 from manyhot.tables.predictions import Predictions
 from manyhot.tables.schemas import metadata
 from manyhot.tables.selected_classes import selected_with_note
@@ -143,11 +143,11 @@ class JoinedClasses:
             listed = np.flatnonzero(at >= 0)
             missing = self._check_covered(at, predictions)
             if missing:
-                predictions = _ranked(predictions, [self.classes.keys[i] for i in missing])
+                predictions = ranked_lists(predictions, [self.classes.keys[i] for i in missing])
                 assert predictions.classes is not None
                 classes, scores = at[predictions.classes], predictions.scores
             else:
-                scores = _spread(scores[:, listed], at[listed], self.n_classes, predictions.score_kind)
+                scores = spread_scores(scores[:, listed], at[listed], self.n_classes, predictions.score_kind)
         return replace(
             predictions,
             classes=classes,
@@ -253,48 +253,6 @@ class JoinedClasses:
         return missing
 
 
-def _ranked(model: Predictions, lacking: Sequence[str]) -> Predictions:
-    """Return dense predictions as lists of all of their own classes, best first.
-
-    A score of classes that a model lacks would be made up, and metrics of all scores would depend on it.
-    """
-    scores, kind, total, unsure = model.scores, model.score_kind, model.logsumexp, model.uncertainty
-    assert scores is not None
-    if kind == "logit" and model.link == "sigmoid":
-        from scipy.special import expit  # predicting does without SciPy
-
-        scores, kind = expit(scores.astype(np.float32)), "probability"
-    elif kind == "logit":
-        total = model.totals()
-    top = top_k(scores, scores.shape[1])
-    return replace(
-        model,
-        classes=top,
-        scores=np.take_along_axis(scores, top, axis=1),
-        score_kind=kind,
-        logsumexp=total,
-        uncertainty=unsure and unsure.of_classes(top),
-        lacking=tuple(lacking),
-    )
-
-
-def _spread(scores: AnyFloats, at: Ints32, n: int, kind: str) -> AnyFloats:
-    """Return scores, shape (n, n_classes), with columns at the positions `at`.
-
-    Other columns have a score that is below all others, so that their classes are never predicted.
-    """
-    if len(at) == n:
-        return scores[:, np.argsort(at)]
-    lowest = {"probability": 0.0, "cosine": -1.0}.get(kind, float(scores.min(initial=0)) - _BELOW)
-    found = np.full((len(scores), n), lowest, scores.dtype)
-    found[:, at] = scores
-    return found
-
-
-_BELOW = 100
-"""How far the logit of a class that is never predicted is below all others: its probability is 4e-44."""
-
-
 def note_on_spellings(own: ClassList | None) -> str:
     """Return a note on classes of one list that differ only in case and underscores; empty without any."""
     if own is None:
@@ -319,18 +277,6 @@ def note_on_left_out(predictions: Predictions, absent: Sequence[str]) -> str:
         f"{predictions.model}: the scores of {first_names(absent, _EXAMPLES)} were left out, because these "
         "classes are not in the class list; the other scores are unchanged, so probabilities may not add up "
         "to 1"
-    )
-
-
-def note_on_lacking(model: Predictions) -> str:
-    """Return a note on classes of the labels for which a model has no scores; empty without any."""
-    if not (n := len(model.lacking)):
-        return ""
-    return (
-        f"{model.model} has no scores for {first_names(model.lacking, _EXAMPLES)} ({n:,} of the "
-        f"{model.n_classes:,} classes): it counts as never predicting {'this class' if n == 1 else 'them'}, "
-        "and has no values of metrics that need scores of all classes; to evaluate all models on the classes "
-        "that this one predicts, pass their list as `classes`"
     )
 
 

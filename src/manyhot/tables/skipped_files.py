@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Predictions, count_shared
-from manyhot.tables.array_inputs import positions
 from manyhot.tables.frames import examples
 from manyhot.tables.image_ids import AUTO, Renamed, ids_like, missed_way
+from manyhot.tables.label_arrays import positions
 
 _Fitted = TypeVar("_Fitted")
 

@@ -15,7 +15,7 @@ from manyhot.errors import InputError, MatchError, first_names
 from manyhot.tables import FramePart, Labels, Predictions, align_columns, align_rows, read_frame_part
 from manyhot.tables.class_values import IdLists, has_texts, is_sparse, on_host, with_ids
 from manyhot.tables.frames import BY_POSITION
-from manyhot.tables.label_arrays import ids_of, labels_as_table, narrow
+from manyhot.tables.label_arrays import ids_of, in_32_bits, labels_as_table
 from manyhot.tables.label_values import LabelValues
 from manyhot.tables.own_classes import are_numbers, list_of_table, note_on_columns, own_list
 from manyhot.tables.score_columns import with_scores
@@ -392,4 +392,4 @@ def prediction_of(
             class_list=own,
             by_name=part.names is not None,
         )
-    return Predictions(ids, name, narrow(array), n_classes=n_classes, class_hash=key, class_list=own)
+    return Predictions(ids, name, in_32_bits(array), n_classes=n_classes, class_hash=key, class_list=own)

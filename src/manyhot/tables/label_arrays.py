@@ -38,7 +38,7 @@ def labels_as_table(
     columns = {
         "image_id": ids_of(part, n),
         "usable": pa.array(np.ones(n, bool) if sets.usable is None else sets.usable),
-        "classes": pa.ListArray.from_arrays(offsets, pa.array(narrow(sets.flat))),
+        "classes": pa.ListArray.from_arrays(offsets, pa.array(in_32_bits(sets.flat))),
         "state": pa.ListArray.from_arrays(offsets, states),
     }
     if label is not None:
@@ -114,6 +114,6 @@ def label_column(label: Any, n: int) -> pa.Array:
     return pc.if_else(pc.equal(column, -1), pa.scalar(None, pa.int32()), column)
 
 
-def narrow(classes: Ints) -> Ints32:
+def in_32_bits(classes: Ints) -> Ints32:
     """Return classes in 32 bits. Values out of range must not wrap around into a class."""
     return np.clip(classes, -(2**31), 2**31 - 1).astype(np.int32)

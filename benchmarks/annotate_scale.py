@@ -75,7 +75,7 @@ def begin(server: annotate.Server, what: str) -> str:
     took, pid = time.monotonic() - begun, server._process.pid
     peak = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     cpu = server._began
-    print(f"{what:<12} {took:6.1f} s, {cpu:6.1f} CPU s, peak {int(peak[1]) / 1024:,.0f} MB", flush=True)
+    print(f"{what:<12} {took:6.1f} s, {cpu:6.1f} CPU s, peak {int(peak[1]) / 1024:,.0f} MiB", flush=True)
     return address
 
 

@@ -63,12 +63,8 @@ declare_table(
         TEXT("dataset", "the data set"),
         TEXT("image_id", "the image"),
         COUNT("models", "number of models"),
-        INT.nullable(
-            "right_top1", "number of models whose top class is the original label; null without labels"
-        ),
-        INT.nullable(
-            "right_real1", "number of models whose top class is in the label set; null without label sets"
-        ),
+        INT.nullable("right_top1", "models whose top class is the original label; null without labels"),
+        INT.nullable("right_real1", "models whose top class is in the label set; null without label sets"),
         TEXT.nullable("label", "name of the original label"),
         TEXTS("valid", "names of the classes in the label set"),
         INT.nullable("answer_id", "the most frequent top class of the models; null if there is none"),

@@ -283,7 +283,7 @@ def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> Na
     divided = [text for text in texts if len(split(text)) > text.count(",")]
     if not (classes or separator) and (note := note_on_commas(divided, f"the column {label!r}")):
         named = replace(named, notes=(note,))
-    if score := first_column(names, SCORE_COLUMNS):
+    if score := first_column(names, [*SCORE_COLUMNS]):
         note = f"the column {score!r} was not read: all labels of the file count, also uncertain ones"
         named = replace(named, notes=(*named.notes, note))
     named = _grouped(named, f"the column {label!r}") if (lengths <= 1).all() else named

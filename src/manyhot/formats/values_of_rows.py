@@ -11,6 +11,7 @@ from manyhot.core.array_types import Floats
 from manyhot.errors import InputError, first_names
 from manyhot.formats.headers import fold_name, is_metadata
 from manyhot.formats.number_columns import NumberColumn, read_flat_frame, value_columns
+from manyhot.formats.predicted_classes import SCORE_COLUMNS
 from manyhot.formats.reading import cut_for_message, states_of_values
 from manyhot.formats.table_files import column_names
 from manyhot.formats.tabular import keys_of_numbers
@@ -45,6 +46,7 @@ def stated_classes(
     if states is not None:
         _check_states(states, path)
         return _long(frame, ids, label, states.values, classes, path), ()
+    varying = [c for c in varying if fold_name(c.name) not in SCORE_COLUMNS]  # these have a note of their own
     if not varying:
         return None, ()
     names = first_names([cut_for_message(c.name) for c in varying], 3)

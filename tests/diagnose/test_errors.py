@@ -567,7 +567,12 @@ def test_images_without_a_prediction_or_a_label_are_skipped():
     found = sort(labels, [given])
     (model,) = found.models
     assert (model.n, model.n_skipped, model.n_errors) == (1, 2, 1)
-    assert found.notes[0] == "m: 1 labelled images have no prediction and were left out"
+    assert found.notes[:3] == (
+        "labels: m lists no class for 1 of 3 images; an empty list is an answer, which metrics of the top "
+        "class count as wrong",
+        "m: 1 labelled images have no prediction and were left out",
+        "m: 1 images, for which it lists no class, have no predicted class to sort by",
+    )
 
 
 BLOCKS = [[0, 1, 2], [3, 4], [5, 6, 7, 8]]

@@ -39,3 +39,12 @@ def test_other_slices_are_folded(tmp_path):
     assert "groups" in parts[1:]
     assert tag == "details"
     assert "camera" not in first
+
+
+def test_requested_slices_are_shown_even_if_their_values_cannot_be_compared(tmp_path):
+    parts, tag, first = page(tmp_path, slices=["camera=south"], metrics=["map_macro"])
+    assert parts[0] == "groups"
+    assert tag == "div"
+    assert "south" in first
+    text = (tmp_path / "report/index.html").read_text(encoding="utf-8")
+    assert "Each value is a mean over the classes of its group, which may differ between groups." in text

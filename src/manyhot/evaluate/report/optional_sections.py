@@ -312,10 +312,12 @@ _STANDING = ("n_labels", "rated", "superclass", "class")
 def _group(data: DataSet, sliced: pa.Table, shared: Shared, requested: Sequence[str]) -> Listing | None:
     """Return the values by group, of each model or, for many models, the median and the range in brackets.
 
-    Slices that were requested come first, and the table is then not folded.
+    Slices that were requested come first, and the table is then not folded. If no metric can be compared
+    between groups, the table shows only these slices.
     """
     shown = [c for c in data.columns if c.shown]
-    columns = [c for c in shown if _is_comparable(c.metric)]
+    comparable = [c for c in shown if _is_comparable(c.metric)]
+    columns = comparable or shown * bool(requested)
     where = pc.and_(
         pc.equal(sliced["dataset"], data.name),
         pc.is_in(sliced["metric"], pa.array([c.metric.name for c in columns], pa.string())),
@@ -324,7 +326,7 @@ def _group(data: DataSet, sliced: pa.Table, shared: Shared, requested: Sequence[
     each = is_few and len(data.models) > 1
     found: dict[tuple[str, str], dict[str, list[Row]]] = {}
     for row in sliced.filter(where).to_pylist():
-        if row["value"] == row["value"]:
+        if row["value"] == row["value"] and (comparable or is_requested(row["slice"], requested)):
             key = (row["slice"], row["model"] if each else "")
             found.setdefault(key, {}).setdefault(row["metric"], []).append(row)
     if not found:
@@ -356,7 +358,13 @@ def _group(data: DataSet, sliced: pa.Table, shared: Shared, requested: Sequence[
         if is_own
         else ""
     )
-    note = " ".join(filter(None, (note, _left_out([c.metric for c in shown if c not in columns]), tested)))
+    own = (
+        ""
+        if comparable
+        else "Each value is a mean over the classes of its group, which may differ between groups."
+    )
+    without = _left_out([c.metric for c in shown if c not in columns])
+    note = " ".join(filter(None, (note, own, without, tested)))
     title = f"By group of images, {title_of(data.name)}"
     is_folded = not any(is_requested(group, requested) for group in groups)
     return Listing(shared.anchors("groups", data.name), title, heads, tuple(entries), note, folded=is_folded)

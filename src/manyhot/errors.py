@@ -131,6 +131,11 @@ def did_you_mean(
     return f"did you mean {' or '.join(map(show, near))}?" if near else None
 
 
+def counted(n: int, noun: str) -> str:
+    """Return ``1 model``, ``2 models``, ``2 classes``."""
+    return f"{n:,} {noun}{'' if n == 1 else 'es' if noun.endswith('ss') else 's'}"
+
+
 def printable(text: str) -> str:
     """Return a text with control characters and line breaks escaped as in Python."""
     if text.isprintable():

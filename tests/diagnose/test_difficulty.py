@@ -124,8 +124,8 @@ def test_a_gallery_shows_the_examples(tmp_path):
     assert len(list((gallery / "photos").iterdir())) == 6
     kinds = '"kinds":["all models are right","models are divided","no model is right"]'
     assert kinds in (gallery / "data" / "index.js").read_text(encoding="utf-8")
-    page = parse((tmp_path / "out" / "report" / "index.html").read_text(encoding="utf-8"))
-    assert "The gallery is gallery-difficulty/index.html." in page.text
+    page = (tmp_path / "out" / "report" / "index.html").read_text(encoding="utf-8")
+    assert '<a href="../gallery-difficulty/index.html">See these images.</a>' in page
     assert made.hints == []
 
 

@@ -25,6 +25,7 @@ from manyhot.cli.help import ManyValues, typer_command
 from manyhot.command import Declaration, Parameter, hints_of, metadata_of, parameters_of, summary_of
 from manyhot.errors import ManyhotError, rename_parameters
 from manyhot.files import check_output_name
+from manyhot.formats.files_read import files_read
 from manyhot.formats.writing import in_campaign
 from manyhot.parameters import (
     Address,
@@ -201,7 +202,7 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
                 check_output_name(Path(folder))
             if out is not None:
                 returned.check_out(out, [*several, *_places(parameters, values)])
-            with show_run(as_json, streams=about.streams) as (on_progress, on_event):
+            with files_read() as read, show_run(as_json, streams=about.streams) as (on_progress, on_event):
                 run = Run(call(), on_progress, _with_options(on_event, options))
                 result = function(*several, **arguments, **({"run": run} if takes_run else {}))
                 result = result.renamed(options)
@@ -210,7 +211,7 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
                 written = result.written if out is None else result.write(out, run=run)
         except ManyhotError as error:
             raise error.renamed(options) from error.__cause__
-        _show(result, written, as_json, options, streamed=about.streams)
+        _show(result, written, as_json, options, streamed=about.streams, read=read.lines())
         if result.exit_code:
             raise typer.Exit(result.exit_code)
 
@@ -349,16 +350,24 @@ def _is_text(hint: Any) -> bool:
 
 
 def _show(
-    result: Result, written: Sequence[Path], as_json: bool, options: Mapping[str, str], *, streamed: bool
+    result: Result,
+    written: Sequence[Path],
+    as_json: bool,
+    options: Mapping[str, str],
+    *,
+    streamed: bool,
+    read: Sequence[str],
 ) -> None:
     """Print a result; one whose events were shown as they came leaves the files to say."""
     if as_json:
         if not streamed:
             shown: Any = result.to_json()
-            files = {"written": [str(path) for path in written]}
+            files = {"written": [str(path) for path in written], "read": read}
             # A listing is a list for programs.
             console.say(json.dumps(shown if isinstance(shown, list) else shown | files))
         return
+    for line in read:
+        console.say(f"Read {line}.", err=True)
     if not streamed:
         for line in result.lines():
             console.say(rename_parameters(line, options))

@@ -26,6 +26,7 @@ from manyhot.formats import (
     read_predictions,
 )
 from manyhot.formats.array_files import check_row_count
+from manyhot.formats.files_read import nothing_read
 from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_column
 from manyhot.formats.reading import image_ids, reading
 from manyhot.formats.writing import PathLike
@@ -433,7 +434,8 @@ def through_file(
         else:
             table(path)
         try:
-            return read(path)
+            with nothing_read():
+                return read(path)
         except InputError as error:
             raise error.with_text(str(path), name) from error
 

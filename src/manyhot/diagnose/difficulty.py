@@ -474,10 +474,11 @@ def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
         "If all models are wrong on an image according to its label, the label itself is often wrong, or is "
         "only one of several valid classes.",
         *lists,
-        *([f"The gallery is {GALLERY}/index.html."] if (folder / GALLERY / "index.html").is_file() else []),
     )
     figures = _draw(rows) if draw else ()
-    return Chapter("difficulty", "Difficulty", "Difficult images", lead, figures, tuple(listings))
+    see = "See these images." if (folder / GALLERY / "index.html").is_file() else ""
+    titles = ("difficulty", "Difficulty", "Difficult images")
+    return Chapter(*titles, lead, figures, tuple(listings), gallery=see, gallery_folder=GALLERY)
 
 
 def _examples(table: pa.Table) -> Listing:

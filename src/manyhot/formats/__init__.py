@@ -23,6 +23,7 @@ from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list, from_keys
 from manyhot.errors import InputError
 from manyhot.files import PathLike as PathLike
 from manyhot.files import check_has_end, is_utf8, near_paths
+from manyhot.formats.files_read import add_file
 from manyhot.formats.format_detection import detect as detect
 from manyhot.formats.format_detection import format_of, formats_holding, unknown_format
 from manyhot.formats.format_detection import holds_images_alone as holds_images_alone
@@ -393,10 +394,12 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
         if options.get("label_values") is None:
             options.pop("label_values", None)  # so that an option in a call string applies
         taken = options_of(entry)
-        content = entry(path, **{n: v for n, v in options.items() if n not in _OPTIONAL or n in taken})
+        options = {n: v for n, v in options.items() if n not in _OPTIONAL or n in taken}
+        content = entry(path, **options)
         _check_text(content)
     if not len(content):
         raise InputError("The file has no rows.", where=path)
+    add_file(path, entry, content, options)
     return content
 
 

@@ -95,6 +95,8 @@ class Chapter:
     next : NextStep, optional
     gallery : str
         What the gallery in the folder shows; empty if there is no gallery.
+    gallery_folder : str
+        The name of the gallery's folder, next to that of the page.
     method : tuple of str
         Paragraphs about how the results were computed, at the end of the page.
     """
@@ -108,6 +110,7 @@ class Chapter:
     albums: tuple[Album, ...] = ()
     next: NextStep | None = None
     gallery: str = ""
+    gallery_folder: str = "gallery"
     method: tuple[str, ...] = ()
 
 

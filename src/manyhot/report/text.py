@@ -11,6 +11,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from manyhot.errors import counted as counted
 from manyhot.tables import metadata as metadata_of
 from manyhot.tables.result_tables import describe_metric, registered_metric
 
@@ -117,11 +118,6 @@ _SIZES = re.compile(r"n_(label|object)s(>=|<=|=)(\d+)")
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
 _MORE = {">=": " or more", "<=": " or fewer", "=": ""}
 _RATED = {"rated=true": "rated", "rated=false": "unrated"}
-
-
-def counted(n: int, noun: str) -> str:
-    """Return ``1 model``, ``2 models``, ``2 classes``."""
-    return f"{n:,} {noun}{'' if n == 1 else 'es' if noun.endswith('ss') else 's'}"
 
 
 def title_of(dataset: str) -> str:

@@ -1,0 +1,87 @@
+"""What the terminal and ``--json`` say about how each file was read."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from forking import commands
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Write labels with further columns, two models, and votes, and change to their folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.csv").write_text(
+        "image,cat,dog,site,day\na.jpg,1,0,x,2026-11-01\nb.jpg,1,1,y,2026-11-02\nc.jpg,0,1,y,2026-11-03\n"
+    )
+    (tmp_path / "models").mkdir()
+    for name in ("one", "two", "three", "four"):
+        (tmp_path / "models" / f"{name}.csv").write_text(
+            "image,cat,dog\na.jpg,0.9,0.25\nb.jpg,0.5,0.75\nc.jpg,0.125,0.8\n"
+        )
+    (tmp_path / "votes.csv").write_text(
+        "image_id,rater_id,label,answer\na.jpg,ann,dog,no\na.jpg,bob,cat,yes\nb.jpg,cem,cat,yes\n"
+    )
+    return tmp_path
+
+
+def read(*arguments):
+    """Return the lines that say how files were read, and those that JSON has."""
+    shown = commands.run(*arguments).stderr.splitlines()
+    lines = [line.removeprefix("Read ").removesuffix(".") for line in shown if line.startswith("Read ")]
+    assert json.loads(commands.run(*arguments, "--json").stdout)["read"] == lines
+    return lines
+
+
+def test_labels(folder):
+    line = "labels.csv as labels (indicator): 3 images, 2 classes (cat, dog); a.jpg: cat; "
+    assert read("describe", "labels.csv") == [line + "ignored columns: site, day"]
+
+
+def test_predictions_beyond_two_are_counted(folder):
+    labels, four, one, rest = read(
+        "evaluate", "labels.csv", "--predictions", "models", "--scores", "probability", "--out", "out"
+    )
+    assert labels.startswith("labels.csv as labels")
+    # In the order of their names.
+    assert four == (
+        "four.csv as predictions (score-columns): 3 images, 2 classes (cat, dog); scores: probability; "
+        "a.jpg: cat (0.9), dog (0.25)"
+    )
+    assert one.startswith("one.csv as predictions (score-columns)")
+    assert rest == "2 more as predictions (score-columns)"
+
+
+def test_votes(folder):
+    assert read("aggregate", "votes.csv", "--out", "sets") == [
+        "votes.csv as votes (votes-table): 3 answers, 3 raters (ann, bob, cem); bob on a.jpg: cat yes"
+    ]
+
+
+def test_ranks_have_no_scores(folder):
+    np.save("model.npy", np.array([[1, 0], [0, 1], [1, 0]]))
+    lines = read(
+        "evaluate", "labels.csv", "--predictions", "model.npy", "--rows", "labels.csv", "--trust-order",
+        "--out", "out",
+    )  # fmt: skip
+    line = "model.npy as predictions (npy): 3 images, the best 2 classes as numbers; no scores; "
+    assert line + "a.jpg: class 1, class 0" in lines
+
+
+def test_a_file_that_manyhot_wrote_is_not_described(folder):
+    commands.run("convert", "labels.csv", "labels.parquet")
+    assert read("describe", "labels.parquet") == []
+
+
+def test_frames_are_no_files(folder):
+    """A frame is read through a file of its own, which nobody asked for."""
+    from manyhot import describe
+    from manyhot.formats.files_read import files_read
+
+    with files_read() as found:
+        describe(pl.read_csv("labels.csv").select("image", "cat", "dog"))
+        assert found.lines() == []
+        describe("labels.csv")
+    assert [line.partition(" ")[0] for line in found.lines()] == ["labels.csv"]

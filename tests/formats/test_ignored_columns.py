@@ -1,0 +1,70 @@
+"""Columns that make no difference to what is read."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from manyhot.formats import read_labels, read_predictions, read_votes
+from manyhot.formats.files_read import files_read
+
+LISTS = "image,labels,site\na,cat dog,x\nb,dog,y\nc,cat,x\n"
+
+
+def ignored(path, read=read_labels):
+    """Return the columns that are said to be ignored when a file is read."""
+    with files_read() as found:
+        read(path)
+    (line,) = found.lines()
+    return line.partition("; ignored columns: ")[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (LISTS, "site"),
+        (LISTS.replace(",", ";"), "site"),
+        ("image,label,site\na,cat,x\na,dog,y\nb,dog,x\n", "site"),
+        ("image,label,valid\na,cat,1\na,dog,0\nb,dog,1\n", ""),
+        # All values are equal, so others might have made a difference.
+        ("image,label,valid\na,cat,1\na,dog,1\nb,dog,1\n", ""),
+        ("image,cat,dog,weather\na,1,0,rain\nb,0,1,sun\n", "weather"),
+        # A class, too.
+        ("image,cat,dog,rain\na,1,0,1\nb,0,1,0\n", ""),
+    ],
+)
+def test_labels(tmp_path, text, expected):
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    assert ignored(path) == expected
+
+
+def test_the_label_beside_a_prediction(tmp_path):
+    path = tmp_path / "model.csv"
+    path.write_text("image,label,prediction,score\na,dog,cat,.9\nb,cat,cat,.4\nc,dog,dog,.7\n")
+    assert ignored(path, read_predictions) == "label"
+
+
+def test_votes(tmp_path):
+    path = tmp_path / "votes.csv"
+    path.write_text("image_id,rater_id,label,answer,room\na,p,cat,yes,1\na,q,cat,no,2\nb,p,dog,yes,1\n")
+    assert ignored(path, read_votes) == "room"
+
+
+def test_parquet(tmp_path):
+    path = tmp_path / "labels.parquet"
+    lists = [["cat"], ["cat", "dog"], ["dog"]]
+    columns = {"image_id": ["a", "b", "c"], "labels": lists, "cloud": [0.1, 0.2, 0.3], "tags": lists[::-1]}
+    pq.write_table(pa.table(columns), path)
+    assert ignored(path) == "cloud, tags"
+
+
+def test_a_few_rows_decide(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("image,labels,site\n" + "".join(f"{i},cat dog,x{i % 2}\n" for i in range(200)))
+    assert ignored(path) == "site"
+
+
+def test_a_cell_with_a_line_break(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text('image,labels,remark\na,cat,"two\nlines"\nb,dog,one\n')
+    assert ignored(path) == "remark"

@@ -107,7 +107,7 @@ def command(
         def checked(*args: P.args, **options: P.kwargs) -> R:
             together = _gathered(function, options)
             _check_ranges(function, args, together)
-            return function(*args, **together)
+            return _with_read(functools.partial(function, *args, **together))
 
         checked.declaration = Declaration(  # type: ignore[attr-defined]
             name, tuple(examples), out, moved, streams
@@ -116,6 +116,20 @@ def command(
         return typing.cast(Verb[P, R], register("command", name)(checked))
 
     return declare
+
+
+def _with_read(call: Callable[[], R]) -> R:
+    """Return the result of a call, with how each file was read; a call inside another one leaves this out."""
+    from manyhot.formats.files_read import files_read, is_collecting  # formats bring Arrow
+    from manyhot.result import Result
+
+    if is_collecting():
+        return call()
+    with files_read() as found:
+        result = call()
+    if isinstance(result, Result) and (lines := found.lines()):
+        return dataclasses.replace(result, read=tuple(lines))
+    return result
 
 
 def takes_fields(function: Callable[P, R]) -> OpenVerb[P, R]:

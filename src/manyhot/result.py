@@ -35,12 +35,16 @@ class Result:
         The SHA-256 hash of each file that was read, by name.
     written : tuple of Path
         Files that the command wrote to its folder while it ran.
+    read : tuple of str
+        How each file of another tool, and each frame, was read: as what, in which format, how many images and
+        classes, an example, and the columns that were ignored. Empty for manyhot's own tables.
     """
 
     notes: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     written: tuple[Path, ...] = ()
+    read: tuple[str, ...] = ()
 
     exit_code: ClassVar[int] = 0
     """What the command exits with."""
@@ -169,6 +173,7 @@ class Result:
         doubts, others = split_notes(self.notes)
         yield from (f"Note: {note}." for note in doubts)
         yield from self.lines()
+        yield from (f"Read {line}." for line in self.read)
         yield from (f"Note: {note}." for note in others)
 
 

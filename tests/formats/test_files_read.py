@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 
 from forking import commands
+from manyhot import describe
+from manyhot.formats.files_read import files_read
 
 
 @pytest.fixture
@@ -75,13 +77,16 @@ def test_a_file_that_manyhot_wrote_is_not_described(folder):
     assert read("describe", "labels.parquet") == []
 
 
-def test_frames_are_no_files(folder):
-    """A frame is read through a file of its own, which nobody asked for."""
-    from manyhot import describe
-    from manyhot.formats.files_read import files_read
-
-    with files_read() as found:
-        describe(pl.read_csv("labels.csv").select("image", "cat", "dog"))
-        assert found.lines() == []
+def test_frames(folder):
+    """A result from Python has the lines, too, and prints them. A call inside another one adds to the outer one."""
+    frame = pl.read_csv("labels.csv").select("image", "cat", "dog", "site")
+    lists = pl.DataFrame({"image_id": ["a", "b"], "label": ["cat", "dog"], "decision": ["reject", "approve"]})
+    found = describe(lists)
+    assert found.read == (
+        "labels as labels (label-lists): 2 images, 2 classes (cat, dog); a: cat; ignored columns: decision",
+    )
+    assert f"Read {found.read[0]}." in str(found).splitlines()
+    with files_read() as every:
         describe("labels.csv")
-    assert [line.partition(" ")[0] for line in found.lines()] == ["labels.csv"]
+        describe(frame)
+    assert [line.partition(" as ")[0] for line in every.lines()][0] == "labels.csv"

@@ -1,5 +1,7 @@
 """Columns that make no difference to what is read."""
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -56,6 +58,24 @@ def test_parquet(tmp_path):
     columns = {"image_id": ["a", "b", "c"], "labels": lists, "cloud": [0.1, 0.2, 0.3], "tags": lists[::-1]}
     pq.write_table(pa.table(columns), path)
     assert ignored(path) == "cloud, tags"
+
+
+@pytest.mark.parametrize("is_lines", [True, False])
+def test_json(tmp_path, is_lines):
+    rows = [
+        {"image": i, "tags": [t], "site": s}
+        for i, t, s in (("a", "cat", 1), ("b", "dog", 2), ("c", "cat", 3))
+    ]
+    lines = [json.dumps(row) for row in rows]
+    path = tmp_path / ("labels.jsonl" if is_lines else "labels.json")
+    path.write_text("\n".join(lines) if is_lines else f"[{', '.join(lines)}]")
+    assert ignored(path) == "site"
+
+
+def test_json_of_another_form(tmp_path):
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps({"a": ["cat"], "b": ["dog", "cat"]}, indent=1))
+    assert ignored(path) == ""
 
 
 def test_a_few_rows_decide(tmp_path):

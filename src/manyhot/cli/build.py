@@ -25,7 +25,6 @@ from manyhot.cli.help import ManyValues, typer_command
 from manyhot.command import Declaration, Parameter, hints_of, metadata_of, parameters_of, summary_of
 from manyhot.errors import ManyhotError, rename_parameters
 from manyhot.files import check_output_name
-from manyhot.formats.files_read import files_read
 from manyhot.formats.writing import in_campaign
 from manyhot.parameters import (
     Address,
@@ -202,7 +201,7 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
                 check_output_name(Path(folder))
             if out is not None:
                 returned.check_out(out, [*several, *_places(parameters, values)])
-            with files_read() as read, show_run(as_json, streams=about.streams) as (on_progress, on_event):
+            with show_run(as_json, streams=about.streams) as (on_progress, on_event):
                 run = Run(call(), on_progress, _with_options(on_event, options))
                 result = function(*several, **arguments, **({"run": run} if takes_run else {}))
                 result = result.renamed(options)
@@ -211,7 +210,7 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
                 written = result.written if out is None else result.write(out, run=run)
         except ManyhotError as error:
             raise error.renamed(options) from error.__cause__
-        _show(result, written, as_json, options, streamed=about.streams, read=read.lines())
+        _show(result, written, as_json, options, streamed=about.streams)
         if result.exit_code:
             raise typer.Exit(result.exit_code)
 
@@ -350,27 +349,22 @@ def _is_text(hint: Any) -> bool:
 
 
 def _show(
-    result: Result,
-    written: Sequence[Path],
-    as_json: bool,
-    options: Mapping[str, str],
-    *,
-    streamed: bool,
-    read: Sequence[str],
+    result: Result, written: Sequence[Path], as_json: bool, options: Mapping[str, str], *, streamed: bool
 ) -> None:
     """Print a result; one whose events were shown as they came leaves the files to say."""
     if as_json:
         if not streamed:
             shown: Any = result.to_json()
-            files = {"written": [str(path) for path in written], "read": read}
+            files = {"written": [str(path) for path in written], "read": result.read}
             # A listing is a list for programs.
             console.say(json.dumps(shown if isinstance(shown, list) else shown | files))
         return
-    for line in read:
-        console.say(f"Read {line}.", err=True)
     if not streamed:
         for line in result.lines():
             console.say(rename_parameters(line, options))
+    for line in result.read:
+        console.say(f"Read {line}.", err=True)
+    if not streamed:
         for note in split_notes(result.notes)[1]:  # the others were shown before
             console.say(f"Note: {rename_parameters(note, options)}.", err=True)
     for line in console.written_lines(written):

@@ -26,7 +26,7 @@ from manyhot.formats import (
     read_predictions,
 )
 from manyhot.formats.array_files import check_row_count
-from manyhot.formats.files_read import nothing_read
+from manyhot.formats.files_read import frame_read
 from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_column
 from manyhot.formats.reading import image_ids, reading
 from manyhot.formats.writing import PathLike
@@ -434,7 +434,7 @@ def through_file(
         else:
             table(path)
         try:
-            with nothing_read():
+            with frame_read(name):
                 return read(path)
         except InputError as error:
             raise error.with_text(str(path), name) from error

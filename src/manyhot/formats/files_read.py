@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,30 +32,32 @@ _SEARCHED = 1000
 
 @dataclass
 class FilesRead:
-    """The files of other tools that a call has read."""
+    """The files of other tools, and the frames, that a call has read."""
 
-    described: dict[tuple[str, Path], str] = field(default_factory=dict)
-    others: dict[str, set[Path]] = field(default_factory=dict)
+    described: dict[tuple[str, str], str] = field(default_factory=dict)
+    others: dict[str, set[str]] = field(default_factory=dict)
+    frame: str = ""
+    """The name of the data in memory that are being read through a file; empty for the user's own files."""
 
     def add(self, path: Path, entry: Entry, content: Any, options: Mapping[str, Any]) -> None:
         """Describe what a format has read from a file. If a file is read again, the last reading counts."""
         if declared(path) or cache_folder() in path.parents:  # there is only one way to read these
             return
-        kind = f"{entry.about['holds']} ({entry.name})"
-        if (kind, path) not in self.described and sum(k == kind for k, _ in self.described) == SHOWN:
-            self.others.setdefault(kind, set()).add(path)
+        kind, file = f"{entry.about['holds']} ({entry.name})", self.frame or str(path)
+        if (kind, file) not in self.described and sum(k == kind for k, _ in self.described) == SHOWN:
+            self.others.setdefault(kind, set()).add(file)
             return
         about = _parts(content, options)
-        parts = [f"{path.name} as {kind}: {next(about)}", *about]
+        parts = [f"{self.frame or path.name} as {kind}: {next(about)}", *about]
         if ignored := ignored_columns(path, entry, content, options):
             parts.append(f"ignored columns: {_some(ignored, 8)}")
-        self.described[kind, path] = "; ".join(parts)
+        self.described[kind, file] = "; ".join(parts)
 
     def lines(self) -> list[str]:
         """Return one line per file that is described, and one per format for all others."""
         return [
             *self.described.values(),
-            *(f"{len(paths):,} more as {kind}" for kind, paths in self.others.items()),
+            *(f"{len(files):,} more as {kind}" for kind, files in self.others.items()),
         ]
 
 
@@ -65,27 +67,36 @@ _CURRENT: ContextVar[FilesRead | None] = ContextVar("files_read", default=None)
 @contextmanager
 def files_read() -> Iterator[FilesRead]:
     """Collect what is read until the block ends."""
-    token = _CURRENT.set(found := FilesRead())
-    try:
+    with _collected_in(found := FilesRead()):
         yield found
-    finally:
-        _CURRENT.reset(token)
 
 
 @contextmanager
-def nothing_read() -> Iterator[None]:
-    """Collect nothing from a block, which reads files that no user wrote."""
-    token = _CURRENT.set(None)
+def frame_read(name: str) -> Iterator[None]:
+    """Give what is read in a block the name of data in memory, which are read through a file."""
+    found = _CURRENT.get()
+    with _collected_in(None if found is None else replace(found, frame=name)):
+        yield
+
+
+@contextmanager
+def _collected_in(found: FilesRead | None) -> Iterator[None]:
+    token = _CURRENT.set(found)
     try:
         yield
     finally:
         _CURRENT.reset(token)
 
 
+def is_collecting() -> bool:
+    """Return whether a call that surrounds this one collects what is read."""
+    return _CURRENT.get() is not None
+
+
 def add_file(path: Path, entry: Entry, content: Any, options: Mapping[str, Any]) -> None:
     """Add a file to those that are collected, if any are."""
     if (found := _CURRENT.get()) is not None:
-        with nothing_read():
+        with _collected_in(None):
             found.add(path, entry, content, options)
 
 

@@ -8,6 +8,7 @@ from a column whose values are all equal, because other values might have made a
 from __future__ import annotations
 
 import csv
+import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,9 @@ _ROWS = 64
 
 _NUMBER = re.compile(r"-?\d+([.,]\d*)?(e-?\d+)?|true|false", re.IGNORECASE)
 
+_LARGEST = 2**24
+"""Bytes of a JSON file that is not in lines, which has to be read whole."""
+
 _MOST = 24
 """Columns that are tried. A table with more columns that are not classes has many of one kind."""
 
@@ -38,7 +42,7 @@ def ignored_columns(path: Path, entry: Entry, content: Any, options: Mapping[str
     Parameters
     ----------
     path : Path
-        A CSV, TSV or Parquet file.
+        A CSV, TSV or Parquet file, or JSON with one object per row.
     entry : Entry
         The format with which the file was read.
     content : Any
@@ -68,7 +72,7 @@ class _Reader:
     entry: Entry
     options: Mapping[str, Any]
 
-    def __call__(self, sample: _Rows | _Columns) -> list[Any] | None:
+    def __call__(self, sample: _Rows | _Columns | _Objects) -> list[Any] | None:
         """Return what is read from a sample, in a form that can be compared; None if it cannot be read."""
         sample.write(self.path)
         try:
@@ -153,9 +157,61 @@ class _Columns:
         pq.write_table(self.table, path)
 
 
-def _sample(path: Path) -> _Rows | _Columns | None:
+@dataclass(frozen=True)
+class _Objects:
+    """Rows of a JSON file: a list of objects, or one object per line."""
+
+    rows: Sequence[Mapping[str, Any]]
+    is_lines: bool
+
+    def varying(self) -> list[str]:
+        """Return the keys with different values, in the order in which they occur."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return [name for name in names if len({repr(row.get(name)) for row in self.rows}) > 1]
+
+    def variants(self, name: str) -> Iterator[_Objects]:
+        """Yield the rows without a key, and with other values for it."""
+        own = [row.get(name) for row in self.rows]
+        yield _Objects([{n: v for n, v in row.items() if n != name} for row in self.rows], self.is_lines)
+        yield self._with(name, [*own[1:], own[0]])
+        if any(isinstance(value, int | float) for value in own):
+            yield from (self._with(name, [value] * len(own)) for value in (0, 1))
+
+    def _with(self, name: str, values: Sequence[Any]) -> _Objects:
+        rows = [{**row, name: value} for row, value in zip(self.rows, values, strict=True)]
+        return _Objects(rows, self.is_lines)
+
+    def write(self, path: Path) -> None:
+        """Write the rows to a file."""
+        rows = [*map(json.dumps, self.rows)]
+        path.write_text("\n".join(rows) if self.is_lines else f"[{', '.join(rows)}]", encoding="utf-8")
+
+
+def _objects(path: Path) -> _Objects | None:
+    with path.open(encoding="utf-8-sig") as file:
+        if file.read(1) == "{":
+            file.seek(0)
+            return _objects_of([json.loads(line) for line in islice(filter(str.strip, file), _ROWS)], True)
+    if path.stat().st_size > _LARGEST:
+        return None
+    return _objects_of(json.loads(path.read_text(encoding="utf-8-sig")), False)
+
+
+def _objects_of(rows: Any, is_lines: bool) -> _Objects | None:
+    """Return objects with different keys; None for one object, and for other values."""
+    if not isinstance(rows, list) or len(rows) < 2 or not all(isinstance(row, dict) for row in rows[:_ROWS]):
+        return None
+    return _Objects(rows[:_ROWS], is_lines)
+
+
+def _sample(path: Path) -> _Rows | _Columns | _Objects | None:
     """Return the first rows of a table; None for other files."""
     suffix = path.suffix.lower()
+    if suffix in (".json", ".jsonl") and path.is_file():
+        try:
+            return _objects(path)
+        except ValueError:  # one object on several lines
+            return None
     if suffix == ".parquet" and path.is_file():
         batch = next(pq.ParquetFile(path).iter_batches(_ROWS), None)
         return None if batch is None else _Columns(pa.Table.from_batches([batch]))

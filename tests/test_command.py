@@ -152,7 +152,12 @@ def test_values_arrive_typed_and_results_are_shown(run):
 
 
 def test_json(run):
-    assert json.loads(run(2, "--json").stdout) == {"value": 2.0, "notes": ["a note"], "written": []}
+    assert json.loads(run(2, "--json").stdout) == {
+        "value": 2.0,
+        "notes": ["a note"],
+        "written": [],
+        "read": [],
+    }
 
 
 def test_a_former_name_is_understood_and_says_the_new_one(run):

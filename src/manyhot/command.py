@@ -18,7 +18,7 @@ from typing import Annotated, Any, ParamSpec, Protocol, TypeVar, overload
 from manyhot.errors import UsageError
 from manyhot.parameters import AtLeast, Between, Flattened, InCampaign, PythonOnly, is_number, is_whole
 from manyhot.registry import register
-from manyhot.run import Run
+from manyhot.run import FilesRead, Run
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -120,15 +120,12 @@ def command(
 
 def _with_read(call: Callable[[], R]) -> R:
     """Return the result of a call, with how each file was read; a call inside another one leaves this out."""
-    from manyhot.formats.files_read import files_read, is_collecting  # formats bring Arrow
-    from manyhot.result import Result
-
-    if is_collecting():
+    if FilesRead.current() is not None:
         return call()
-    with files_read() as found:
+    with FilesRead().recording() as found:
         result = call()
-    if isinstance(result, Result) and (lines := found.lines()):
-        return dataclasses.replace(result, read=tuple(lines))
+    if (lines := found.lines()) and "read" in getattr(result, "__dataclass_fields__", ()):
+        return dataclasses.replace(result, read=tuple(lines))  # type: ignore[type-var]
     return result
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from forking import commands
 from manyhot import describe
-from manyhot.formats.files_read import files_read
+from manyhot.run import FilesRead
 
 
 @pytest.fixture
@@ -78,15 +78,14 @@ def test_a_file_that_manyhot_wrote_is_not_described(folder):
 
 
 def test_frames(folder):
-    """A result from Python has the lines, too, and prints them. A call inside another one adds to the outer one."""
-    frame = pl.read_csv("labels.csv").select("image", "cat", "dog", "site")
-    lists = pl.DataFrame({"image_id": ["a", "b"], "label": ["cat", "dog"], "decision": ["reject", "approve"]})
-    found = describe(lists)
+    """A result from Python has and prints the lines, too. A call inside another one adds to the outer one."""
+    names = {"image_id": ["a", "a", "b"], "label": ["cat", "dog", "dog"]}
+    found = describe(pl.DataFrame({**names, "decision": ["reject", "approve", "approve"]}))
     assert found.read == (
-        "labels as labels (label-lists): 2 images, 2 classes (cat, dog); a: cat; ignored columns: decision",
+        "labels as labels (label-lists): 2 images, 2 classes (cat, dog); a: cat, dog; "
+        "ignored columns: decision",
     )
     assert f"Read {found.read[0]}." in str(found).splitlines()
-    with files_read() as every:
-        describe("labels.csv")
-        describe(frame)
-    assert [line.partition(" as ")[0] for line in every.lines()][0] == "labels.csv"
+    with FilesRead().recording() as every:
+        assert describe("labels.csv").read == ()
+    assert [line.partition(" as ")[0] for line in every.lines()] == ["labels.csv"]

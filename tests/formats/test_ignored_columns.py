@@ -7,14 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from manyhot.formats import read_labels, read_predictions, read_votes
-from manyhot.formats.files_read import files_read
+from manyhot.run import FilesRead
 
 LISTS = "image,labels,site\na,cat dog,x\nb,dog,y\nc,cat,x\n"
 
 
 def ignored(path, read=read_labels):
     """Return the columns that are said to be ignored when a file is read."""
-    with files_read() as found:
+    with FilesRead().recording() as found:
         read(path)
     (line,) = found.lines()
     return line.partition("; ignored columns: ")[2]

@@ -26,10 +26,10 @@ from manyhot.formats import (
     read_predictions,
 )
 from manyhot.formats.array_files import check_row_count
-from manyhot.formats.files_read import frame_read
 from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_column
 from manyhot.formats.reading import image_ids, reading
 from manyhot.formats.writing import PathLike
+from manyhot.run import frame_read
 from manyhot.tables import Images, Labels, Predictions, Votes, one_chunk
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.frames import check_unique

@@ -1,11 +1,8 @@
-"""What was read from each file, so that users notice a wrong reading before they trust a number."""
+"""How a file was read, in one line, so that users notice a wrong reading before they trust a number."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +15,8 @@ from manyhot.files import cache_folder
 from manyhot.formats.ignored_columns import ignored_columns
 from manyhot.formats.reading import declared
 from manyhot.registry import Entry
+from manyhot.run import FilesRead
 from manyhot.tables import Images, Labels, Predictions, Votes
-
-SHOWN = 2
-"""Files of one format that are described; the others are counted."""
 
 _LISTED = 3
 """Classes and raters that a line names."""
@@ -30,74 +25,24 @@ _SEARCHED = 1000
 """Images among which one with labels is looked for."""
 
 
-@dataclass
-class FilesRead:
-    """The files of other tools, and the frames, that a call has read."""
+def add_file(path: Path, entry: Entry, content: Any, options: Mapping[str, Any]) -> None:
+    """Add a file to those that the call has read, except for manyhot's own and published files.
 
-    described: dict[tuple[str, str], str] = field(default_factory=dict)
-    others: dict[str, set[str]] = field(default_factory=dict)
-    frame: str = ""
-    """The name of the data in memory that are being read through a file; empty for the user's own files."""
+    There is only one way to read these.
+    """
+    found = FilesRead.current()
+    if found is None or declared(path) or cache_folder() in path.parents:
+        return
+    kind, name = f"{entry.about['holds']} ({entry.name})", found.frame or path.name
 
-    def add(self, path: Path, entry: Entry, content: Any, options: Mapping[str, Any]) -> None:
-        """Describe what a format has read from a file. If a file is read again, the last reading counts."""
-        if declared(path) or cache_folder() in path.parents:  # there is only one way to read these
-            return
-        kind, file = f"{entry.about['holds']} ({entry.name})", self.frame or str(path)
-        if (kind, file) not in self.described and sum(k == kind for k, _ in self.described) == SHOWN:
-            self.others.setdefault(kind, set()).add(file)
-            return
+    def describe() -> str:
         about = _parts(content, options)
-        parts = [f"{self.frame or path.name} as {kind}: {next(about)}", *about]
+        parts = [f"{name} as {kind}: {next(about)}", *about]
         if ignored := ignored_columns(path, entry, content, options):
             parts.append(f"ignored columns: {_some(ignored, 8)}")
-        self.described[kind, file] = "; ".join(parts)
+        return "; ".join(parts)
 
-    def lines(self) -> list[str]:
-        """Return one line per file that is described, and one per format for all others."""
-        return [
-            *self.described.values(),
-            *(f"{len(files):,} more as {kind}" for kind, files in self.others.items()),
-        ]
-
-
-_CURRENT: ContextVar[FilesRead | None] = ContextVar("files_read", default=None)
-
-
-@contextmanager
-def files_read() -> Iterator[FilesRead]:
-    """Collect what is read until the block ends."""
-    with _collected_in(found := FilesRead()):
-        yield found
-
-
-@contextmanager
-def frame_read(name: str) -> Iterator[None]:
-    """Give what is read in a block the name of data in memory, which are read through a file."""
-    found = _CURRENT.get()
-    with _collected_in(None if found is None else replace(found, frame=name)):
-        yield
-
-
-@contextmanager
-def _collected_in(found: FilesRead | None) -> Iterator[None]:
-    token = _CURRENT.set(found)
-    try:
-        yield
-    finally:
-        _CURRENT.reset(token)
-
-
-def is_collecting() -> bool:
-    """Return whether a call that surrounds this one collects what is read."""
-    return _CURRENT.get() is not None
-
-
-def add_file(path: Path, entry: Entry, content: Any, options: Mapping[str, Any]) -> None:
-    """Add a file to those that are collected, if any are."""
-    if (found := _CURRENT.get()) is not None:
-        with _collected_in(None):
-            found.add(path, entry, content, options)
+    found.add(kind, found.frame or str(path), describe)
 
 
 def _parts(content: Any, options: Mapping[str, Any]) -> Iterator[str]:

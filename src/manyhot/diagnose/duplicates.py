@@ -41,7 +41,7 @@ from manyhot.diagnose.duplicates_result import (
     RightAnswers,
     accuracy_without_duplicates,
 )
-from manyhot.diagnose.page import forget_pictures
+from manyhot.diagnose.page import check_outside, forget_pictures
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.model_answers import ModelAnswers
 from manyhot.evaluate.slices import labels_of
@@ -145,7 +145,8 @@ def diagnose_duplicates(
     out = Path(out)
     Duplicates.check_out(out, [images, *others, *embeddings])
     sources = [open_source(images), *map(open_source, others)]
-    _check_outside(sources, out)
+    for source in sources:
+        check_outside(source.uri, out)
     facts = read_facts(sources, splits, labels, predictions, Reading(models=models, classes=classes), run)
     found, listed, similar, notes = _read(sources, embeddings, embeddings_model, out, run)
     pairs = find_duplicate_pairs(
@@ -170,18 +171,6 @@ def diagnose_duplicates(
         inputs=facts.inputs,
     )
     return replace(result, written=tuple(result.write(out, run=run)))
-
-
-def _check_outside(sources: Sequence[ImageSource], out: Path) -> None:
-    """Raise an error if pictures would be written among the images: the next run would read them."""
-    for source in sources:
-        if Path(source.uri).is_dir() and out.resolve().is_relative_to(Path(source.uri).resolve()):
-            raise InputError(
-                "The output folder is inside the folder of images.",
-                where=out,
-                got=f"images in {source.uri}",
-                do="choose an `out` outside this folder",
-            )
 
 
 def _read(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -146,18 +145,10 @@ def was_tested(name: str, value: str | None, column: pa.ChunkedArray, tested: Co
     return f"{name} {value}" in tested
 
 
-@dataclass(frozen=True)
-class Untested:
-    """The values of the metadata that were not tested, and notes on them and on images without a value."""
-
-    n: int
-    notes: tuple[str, ...]
-
-
 def untested_values(
     columns: pa.Table, tested: Collection[str], min_images: int, predicted: Bools
-) -> Untested:
-    """Return which values of each column are not among the names of the groups that were tested.
+) -> tuple[int, list[str]]:
+    """Return how many values of columns are not among the names of the groups that were tested, and notes.
 
     `predicted` is true for the images on which groups were tested.
     """
@@ -197,7 +188,7 @@ def untested_values(
             f"because fewer than {min_images} {what} (`min_images`) have the value, or have another value of "
             f"the same column: {named}"
         )
-    return Untested(len(few), tuple(notes))
+    return len(few), notes
 
 
 def _values(column: pa.ChunkedArray) -> Iterator[tuple[str | None, Bools]]:

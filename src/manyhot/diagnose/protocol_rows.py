@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import permutations
+from itertools import combinations, permutations
 
 import numpy as np
 from numpy import typing as npt
@@ -275,9 +275,7 @@ def _interval_of(name: str, value: float, ends: tuple[float | None, float | None
 
 def _rank_rows(right: RightBy, names: Sequence[str], models: Sequence[str]) -> Iterator[Row]:
     families = Families.of([family_of(model) for model in models])
-    for a, b in permutations(range(len(names)), 2):
-        if a > b or len(models) < 2:
-            continue
+    for a, b in combinations(range(len(names)), 2) if len(models) > 1 else ():
         samples = (right.samples[a], right.samples[b]) if right.resamples else (None, None)
         order = compare_orders(right.values[a], right.values[b], families, *samples, n=right.n)
         swaps = swaps_between(right, a, b)
@@ -294,9 +292,7 @@ def _rank_rows(right: RightBy, names: Sequence[str], models: Sequence[str]) -> I
 
 
 def _swap_rows(right: RightBy, names: Sequence[str], models: Sequence[str]) -> Iterator[Row]:
-    for a, b in permutations(range(len(names)), 2):
-        if a > b:
-            continue
+    for a, b in combinations(range(len(names)), 2):
         swaps = swaps_between(right, a, b)
         columns = (swaps.a, swaps.b, swaps.difference_a, swaps.difference_b, swaps.p_adjusted)
         for first, second, in_a, in_b, p in zip(*(c.tolist() for c in columns), strict=True):

@@ -17,10 +17,11 @@ from manyhot.core.sets import UNCLEAR, Case
 from manyhot.core.share_intervals import clustered_interval
 from manyhot.diagnose.groups_attributes import has_values, is_measure, short_number
 from manyhot.report.chapter import listing, with_ends
-from manyhot.report.listings import ColumnHead, Listing
+from manyhot.report.listings import Listing, heads_of
 from manyhot.report.text import counted, listed, title_of
 from manyhot.tables import Row
 from manyhot.tables.definitions import COUNT, FLAG, ITS, REAL, TEXT, bounds, declare_table
+from manyhot.tables.frames import null_if_nan
 from manyhot.tables.image_conditions import MAX_VALUES, natural_order
 
 NOT_PROPERTIES = ("label", "labels", "split")
@@ -131,7 +132,7 @@ def rate_rows(
                         **of,
                         **{"outcome": outcome, "column": name, "value": value},
                         **{"n_images": int((cases[here] > 0).sum()), "n": n, "events": k, "share": k / n},
-                        **{"lo": None if lo != lo else float(lo), "hi": None if hi != hi else float(hi)},
+                        **{"lo": null_if_nan(lo), "hi": null_if_nan(hi)},
                         "tested": was_tested(name, value, columns[name], tested),
                     }
 
@@ -249,13 +250,10 @@ def rate_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 def rate_listing(rows: Sequence[Row]) -> Listing:
     """Return the page's table of error rates."""
-    heads = tuple(
-        ColumnHead(head[0].upper() + head[1:], number=head in ("error rate", "images")) for head in _HEADS
-    )
     return listing(
         "group-rates",
         "Error rates by value of each column",
-        (*heads, ColumnHead("Data set", number=False)),
+        heads_of((*_HEADS, "data set"), ("error rate", "images")),
         _largest_first(rows),
         lambda r: (*_cells(r), title_of(r["dataset"])),
         note="The highest rates come first, whether or not they differ by more than chance.",

@@ -33,6 +33,7 @@ from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.core.share_intervals import clustered_interval, wilson_interval
 from manyhot.diagnose.protocol_groups import ProtocolGroup, TopClasses, predicted_in
 from manyhot.tables import Row
+from manyhot.tables.frames import null_if_nan
 
 PROTOCOL_TABLES = (
     "protocol_sets",
@@ -210,7 +211,7 @@ def _rater_rows(part: ProtocolGroup) -> Iterator[Row]:
     ]
     for one in measures:
         if one.n:
-            lo, hi = (None if np.isnan(end) else end for end in (one.lo, one.hi))
+            lo, hi = map(null_if_nan, (one.lo, one.hi))
             yield {"measure": one.name, "value": one.value, "lo": lo, "hi": hi, "n": one.n}
 
 
@@ -279,7 +280,7 @@ def _rank_rows(right: RightBy, names: Sequence[str], models: Sequence[str]) -> I
         samples = (right.samples[a], right.samples[b]) if right.resamples else (None, None)
         order = compare_orders(right.values[a], right.values[b], families, *samples, n=right.n)
         swaps = swaps_between(right, a, b)
-        lo, hi = (None if np.isnan(end) else end for end in order.images)
+        lo, hi = map(null_if_nan, order.images)
         yield {
             "by_a": names[a],
             "by_b": names[b],

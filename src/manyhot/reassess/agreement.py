@@ -30,6 +30,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Votes, schema
 from manyhot.tables.choices import choices_of
 from manyhot.tables.definitions import COUNT, FLAG, REAL, TEXT, bounds, declare_table
+from manyhot.tables.frames import null_if_nan
 from manyhot.tables.vote_labels import answers_of
 from manyhot.tables.votes import COUNTED_CLASS
 
@@ -241,14 +242,10 @@ def _kind_notes(votes: Votes) -> Iterator[str]:
 def _measures_table(measures: list[VoteMeasure]) -> pa.Table:
     columns: dict[str, Any] = {f.name: [] for f in schema("agreement")}
     for m in measures:
-        row = (m.name, m.value, _or_none(m.lo), _or_none(m.hi), m.n, m.n_skipped)
+        row = (m.name, m.value, null_if_nan(m.lo), null_if_nan(m.hi), m.n, m.n_skipped)
         for column, value in zip(columns.values(), row, strict=True):
             column.append(value)
     return pa.table(columns, schema=schema("agreement"))
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else value
 
 
 def _pairs_table(pairs: quality.RaterPairs, votes: Votes) -> pa.Table:

@@ -240,22 +240,18 @@ def _kind_notes(votes: Votes) -> Iterator[str]:
 
 
 def _measures_table(measures: list[VoteMeasure]) -> pa.Table:
-    columns: dict[str, Any] = {f.name: [] for f in schema("agreement")}
-    for m in measures:
-        row = (m.name, m.value, null_if_nan(m.lo), null_if_nan(m.hi), m.n, m.n_skipped)
-        for column, value in zip(columns.values(), row, strict=True):
-            column.append(value)
-    return pa.table(columns, schema=schema("agreement"))
+    columns = ("measure", "value", "lo", "hi", "n", "n_skipped")
+    rows = [(m.name, m.value, null_if_nan(m.lo), null_if_nan(m.hi), m.n, m.n_skipped) for m in measures]
+    return pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], schema("agreement"))
 
 
 def _pairs_table(pairs: quality.RaterPairs, votes: Votes) -> pa.Table:
-    kappa = pa.array(pairs.kappa)
     columns = {
         "rater_a": votes.rater_id.take(pa.array(pairs.a)),
         "rater_b": votes.rater_id.take(pa.array(pairs.b)),
         "n": pairs.n,
         "agreement": pairs.agreement,
-        "kappa": pc.if_else(pc.is_nan(kappa), pa.scalar(None, pa.float64()), kappa),
+        "kappa": pa.array(pairs.kappa, from_pandas=True),
         "wrong": pairs.wrong,
         "same_wrong": pairs.same_wrong,
         "copies": pairs.copiers(),

@@ -132,7 +132,7 @@ def rate_rows(
                         **of,
                         **{"outcome": outcome, "column": name, "value": value},
                         **{"n_images": int((cases[here] > 0).sum()), "n": n, "events": k, "share": k / n},
-                        **{"lo": null_if_nan(lo), "hi": null_if_nan(hi)},
+                        **{"lo": null_if_nan(float(lo)), "hi": null_if_nan(float(hi))},
                         "tested": was_tested(name, value, columns[name], tested),
                     }
 

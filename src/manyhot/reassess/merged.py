@@ -170,7 +170,7 @@ class MergedLabels(Aggregated):
             [
                 _held_out_cells(row)
                 for row in self.held_out.to_pylist()
-                if _is_summary(row, len(self.sources))
+                if row["n"] > 0 and (row["others"] == _OTHERS or len(self.sources) == 2)
             ],
         )
         yield "kappa: Cohen's, over the answers yes and no; pairs that a source calls unclear are left out"
@@ -224,10 +224,6 @@ def _held_out_cells(row: dict[str, Any]) -> tuple[str, ...]:
     value = "–" if row["value"] is None else decimal_text(row["value"])
     ends = interval_text(row["lo"], row["hi"])
     return row["source"], row["others"], row["measure"], value, ends, f"{row['n']:,}"
-
-
-def _is_summary(row: dict[str, Any], n_sources: int) -> bool:
-    return row["n"] > 0 and (row["others"] == _OTHERS or n_sources == 2)
 
 
 # Sources as raters.

@@ -86,7 +86,7 @@ class Calibration(DiagnosisResult):
     """
 
     NAMES = ("calibration", "prediction_sets", "calibration_bins", "class_calibration")
-    OPTIONAL = "class_calibration"
+    OPTIONAL = ("class_calibration",)
 
     calibration: pa.Table
     prediction_sets: pa.Table

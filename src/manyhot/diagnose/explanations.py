@@ -176,16 +176,11 @@ class Explanations(DiagnosisResult):
         As in `Result`.
     """
 
-    NAMES = ("maps", "localisation", "sanity")
+    NAMES = OPTIONAL = ("maps", "localisation", "sanity")
 
     maps: pa.Table
     localisation: pa.Table
     sanity: pa.Table
-
-    @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The tables that have rows, by name."""
-        return {name: table for name in self.NAMES if (table := getattr(self, name)).num_rows}
 
     def lines(self) -> Iterator[str]:
         """Yield the answer, measures of how well maps point at objects, and the sanity checks."""

@@ -146,7 +146,7 @@ class WeakGroups(DiagnosisResult):
     """
 
     NAMES = ("groups", "group_examples", "images", "group_rates")
-    OPTIONAL = "group_rates"
+    OPTIONAL = ("group_rates",)
 
     groups: pa.Table
     group_examples: pa.Table

@@ -238,20 +238,20 @@ def _call(named: Mapping[str, pa.Table], entry: Entry) -> str:
 class DiagnosisResult(Result):
     """A result that is shown as a chapter on the page of all diagnoses in a folder.
 
-    A table called `OPTIONAL` is left out if it is empty.
+    The tables called `OPTIONAL` are left out if they are empty.
     """
 
-    OPTIONAL: ClassVar[str] = ""
+    OPTIONAL: ClassVar[tuple[str, ...]] = ()
 
     @property
     def tables(self) -> dict[str, pa.Table]:
         """The tables by name."""
-        return {name: t for name, t in super().tables.items() if t.num_rows or name != self.OPTIONAL}
+        return {name: t for name, t in super().tables.items() if t.num_rows or name not in self.OPTIONAL}
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the tables, and draw the page of the folder again; see `Result.write`."""
-        if self.OPTIONAL and self.OPTIONAL not in self.tables:
-            for path in self._paths(out, self.OPTIONAL):  # of an earlier run
+        for name in set(self.OPTIONAL) - set(self.tables):
+            for path in self._paths(out, name):  # of an earlier run
                 path.unlink(missing_ok=True)
         written = super().write(out, run=run)
         return written if self.is_file(out) else [*written, *draw_beside(out)]

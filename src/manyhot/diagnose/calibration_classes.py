@@ -16,7 +16,7 @@ from manyhot.core.reliability import BINS
 from manyhot.core.sets import Case
 from manyhot.evaluate.confidence import FITTED_TO, RECALIBRATIONS
 from manyhot.evaluate.reliability import EVENTS
-from manyhot.report.chapter import in_points, listing, percent, rows_by, with_ends
+from manyhot.report.chapter import in_points, listing, percent, rows_by, with_ends, with_range
 from manyhot.report.listings import Listing, heads_of, number_heads, text_heads
 from manyhot.report.text import listed, title_of
 from manyhot.tables import Row
@@ -278,7 +278,6 @@ _HEADS = ("class", "predicted", "valid", "excess, points", "ECE", "by chance, up
 
 
 def _cells(r: Row, name: str = "name") -> tuple[str, ...]:
-    brier = "" if r["brier_lo"] is None else f" ({r['brier_lo']:.3f} to {r['brier_hi']:.3f})"
     return (
         r[name],
         percent(r["predicted"], 1),
@@ -286,7 +285,7 @@ def _cells(r: Row, name: str = "name") -> tuple[str, ...]:
         in_points(r["excess"], r["excess_lo"], r["excess_hi"], 1),
         f"{r['ece']:.3f}",
         f"{r['ece_chance_hi']:.3f}",
-        f"{r['brier']:.3f}{brier}",
+        with_range(r["brier"], r["brier_lo"], r["brier_hi"]),
         f"{r['n']:,}",
     )
 

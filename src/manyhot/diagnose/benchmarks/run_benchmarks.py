@@ -109,7 +109,6 @@ class Benchmarks(Result):
 class Summary:
     """An entry with the number of values that agree, the row that differs most and the worst verdict."""
 
-    first: Row
     farthest: Row
     n_equal: int
     n_rows: int
@@ -123,7 +122,7 @@ def summaries(rows: Sequence[Row]) -> Iterator[Summary]:
         farthest = min(own, key=_by_distance)
         n_equal = sum(row["verdict"] == "equal" for row in own)
         verdict = max((row["verdict"] for row in own), key=VERDICTS.index)
-        yield Summary(own[0], farthest, n_equal, len(own), verdict)
+        yield Summary(farthest, n_equal, len(own), verdict)
 
 
 def _by_distance(row: Row) -> tuple[bool, float, str]:

@@ -146,10 +146,10 @@ def questions_asked(connection: sa.Connection) -> pa.Table:
     """Return the columns ``image_id`` and ``class_id`` of all questions."""
     on_pages = schema.questions.join(schema.pages).join(schema.images)
     query = sa.select(schema.images.c.name, schema.questions.c.class_id).select_from(on_pages)
-    return read_table(connection, query, pa.schema([("image_id", pa.string()), ("class_id", pa.int32())]))
+    return query_table(connection, query, pa.schema([("image_id", pa.string()), ("class_id", pa.int32())]))
 
 
-def read_table(connection: sa.Connection, query: sa.Select[Any], columns: pa.Schema) -> pa.Table:
+def query_table(connection: sa.Connection, query: sa.Select[Any], columns: pa.Schema) -> pa.Table:
     """Return the rows of a query, of which only a part is held as Python objects at a time."""
     parts = [columns.empty_table()]
     for rows in connection.execute(query.execution_options(yield_per=_CHUNK)).partitions():

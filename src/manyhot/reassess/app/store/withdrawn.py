@@ -19,7 +19,7 @@ from pyarrow import compute as pc
 
 from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.campaign_settings import get_value, put_value
-from manyhot.reassess.app.store.fill import read_table
+from manyhot.reassess.app.store.fill import query_table
 from manyhot.reassess.app.store.page_classes import COUNTS, PARKED, slot_classes
 from manyhot.reassess.app.store.slots import HAS_WITHDRAWN
 
@@ -128,7 +128,7 @@ def _all_questions(connection: sa.Connection) -> pa.Table:
         .join(schema.images, schema.images.c.id == _PAGES.c.image_id)
         .outerjoin(_WITHDRAWN, _WITHDRAWN.c.question_id == _QUESTIONS.c.id)
     )
-    return read_table(connection, query, _KNOWN)
+    return query_table(connection, query, _KNOWN)
 
 
 def change_pages(

@@ -7,7 +7,7 @@ import pytest
 
 from manyhot import Reading, diagnose_difficulty, diagnose_errors
 from manyhot.diagnose.difficulty import typical_rows
-from manyhot.diagnose.page import write_diagnosis_page
+from manyhot.diagnose.page import write_diagnosis
 from manyhot.tables import Labels, Predictions
 from manyhot.tables.array_inputs import as_labels
 from report_pages import parse
@@ -75,7 +75,7 @@ def test_the_answer_comes_first_on_the_terminal_and_the_page(found, tmp_path):
     )
     assert second.startswith("By label sets, no model is right on 2 images, all models are right on ")
     found.write(tmp_path)
-    page = parse(write_diagnosis_page(tmp_path).read_text(encoding="utf-8"))
+    page = parse(write_diagnosis(tmp_path).read_text(encoding="utf-8"))
     assert first.removesuffix(".") in page.text
     assert "Images to re-assess first" in page.text
     assert "Images that no model, half of the models, or all models get right" in page.text

@@ -7,7 +7,7 @@ import pytest
 from pyarrow import parquet as pq
 
 from manyhot.diagnose.label_issues_table import LabelIssues
-from manyhot.diagnose.page import write_diagnosis_page
+from manyhot.diagnose.page import write_diagnosis
 from manyhot.errors import InputError
 
 REALS = ("score", "models", "neighbours", "people")
@@ -55,7 +55,7 @@ def test_a_missing_column_is_named(page, tmp_path, column):
     path = tmp_path / "findings.parquet"
     pq.write_table(pq.read_table(path).drop_columns([column]), path)
     with pytest.raises(InputError, match=column) as error:
-        write_diagnosis_page(tmp_path)
+        write_diagnosis(tmp_path)
     assert str(error.value).startswith("A column that the page needs is missing from a table.")
 
 

@@ -12,7 +12,7 @@ from scipy import special, stats
 
 from manyhot import Reading, diagnose_protocols, read_labels
 from manyhot.data import catalog
-from manyhot.diagnose.page import write_diagnosis_page
+from manyhot.diagnose.page import write_diagnosis
 from manyhot.diagnose.protocol_text import draw_protocols
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.tables.array_inputs import as_labels
@@ -132,7 +132,7 @@ def test_the_answer_comes_first_on_the_terminal_and_the_page(found, tmp_path):
         "with Holm's correction).\n"
     ) in str(found)
     found.write(tmp_path)
-    page = parse(write_diagnosis_page(tmp_path).read_text(encoding="utf-8"))
+    page = parse(write_diagnosis(tmp_path).read_text(encoding="utf-8"))
     assert first in page.text
     assert "How one protocol judges the labels of another" in page.text
     assert page.all("figure")

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
-from manyhot.core.array_types import Bools
 from manyhot.core.calibration import RANGE, check_softmax
 from manyhot.core.class_errors import independent_classes
-from manyhot.core.clusters import Clusters
 from manyhot.core.conformal import COVERS, DRAWN, check_alpha
 from manyhot.core.order_check import one_sided_note
 from manyhot.core.score_threshold import link_of
@@ -45,7 +42,6 @@ from manyhot.evaluate.clusters import ClustersLike, cluster_notes, clusters_of
 from manyhot.evaluate.confidence import (
     FITTED_TO,
     RECALIBRATIONS,
-    Conformal,
     Division,
     Recalibration,
     Split,
@@ -58,10 +54,8 @@ from manyhot.evaluate.judge_options import JudgeOptions
 from manyhot.evaluate.judging import judge_models
 from manyhot.evaluate.options import MAX_MAP_RESAMPLES
 from manyhot.evaluate.requirements import DECLARE_KIND
-from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of, model_cases, order_check_of
-from manyhot.formats.writing import PathLike
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
 from manyhot.report.chapter import rows_by
 from manyhot.run import QUIET, Run
@@ -92,23 +86,12 @@ class Calibration(DiagnosisResult):
     """
 
     NAMES = ("calibration", "prediction_sets", "calibration_bins", "class_calibration")
+    OPTIONAL = ("class_calibration",)
 
     calibration: pa.Table
     prediction_sets: pa.Table
     calibration_bins: pa.Table = field(default_factory=lambda: schema("calibration_bins").empty_table())
     class_calibration: pa.Table = field(default_factory=lambda: schema("class_calibration").empty_table())
-
-    @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The tables by name, without ``class_calibration`` if no class was evaluated."""
-        every = super().tables
-        return every if self.class_calibration.num_rows else dict(list(every.items())[:-1])
-
-    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the tables and the page of the folder, and remove an outdated ``class_calibration``."""
-        for path in () if self.class_calibration.num_rows else self._paths(out, self.NAMES[-1]):
-            path.unlink(missing_ok=True)
-        return super().write(out, run=run)
 
     def lines(self) -> Iterator[str]:
         """Yield the answer and, for each model, the effect of recalibration and the prediction sets."""
@@ -209,30 +192,18 @@ def diagnose_calibration(
     for source in open_inputs(labels, predictions, reading=reading, run=run):
         sets = labels_of(source)
         of_images = clusters_of(clusters, sets, source.images)
-        division = Division(fit, seed, of_images)
         ids = sets.image_id.to_pylist()
-        judge = _Judge(
-            sets,
-            methods,
-            run.on_progress,
-            partial(split, sets, division=division),
-            partial(split_for_sets, sets, division=division),
-            partial(choose_sets, alpha=alpha, seed=seed),
-            JudgeOptions(
-                resamples=resamples,
-                seed=seed,
-                map_resamples=min(resamples, MAX_MAP_RESAMPLES),
-                clusters=of_images and dict(zip(ids, of_images.number.tolist(), strict=True)),
-                keep_undefined=True,
-                trust_order=reading.trust_order,
-            ),
-            source.name,
-            source.classes or class_list_of(sets.class_hash),
-            of_images,
+        options = JudgeOptions(
+            resamples=resamples,
+            seed=seed,
+            map_resamples=min(resamples, MAX_MAP_RESAMPLES),
+            clusters=of_images and dict(zip(ids, of_images.number.tolist(), strict=True)),
+            keep_undefined=True,
+            trust_order=reading.trust_order,
         )
-        about = clusters, source.name, sets, source.images
-        judge.about = partial(cluster_notes, *about, by_image=_BY_IMAGE)
-        parts.append(judge.judged(source))
+        division = Division(fit, seed, of_images)
+        judge = _Judge(source, sets, methods, division, alpha, options, run.on_progress)
+        parts.append(judge.judged(clusters))
         inputs |= source.inputs
     return Calibration(
         *(pa.concat_tables([getattr(part, name) for part in parts]) for name in Calibration.NAMES),
@@ -252,18 +223,13 @@ def _only_labels(labels: Labels) -> bool:
 class _Judge:
     """Collects rows of both tables, model by model."""
 
+    source: Source
     labels: Labels
     methods: Sequence[Recalibration]
-    on_progress: OnProgress | None
-    split: Callable[[Predictions], Split]
-    split_for_sets: Callable[[Predictions], Any]
-    choose_sets: Callable[..., Conformal]
+    division: Division
+    alpha: float
     options: JudgeOptions
-    dataset: str
-    classes: ClassList | None = None
-    clusters: Clusters | None = None
-    about: Callable[[Bools], Iterable[Note]] = lambda _: ()
-    """Returns notes on clusters, given the images that a model predicts."""
+    on_progress: OnProgress | None
     _models: list[str] = field(default_factory=list)
     _without: list[str] = field(default_factory=list)
     _rows: list[Row] = field(default_factory=list)
@@ -277,23 +243,31 @@ class _Judge:
     def __post_init__(self) -> None:
         self._seen = np.zeros(len(self.labels), bool)
 
-    def judged(self, source: Source) -> Calibration:
-        """Return the tables of all models of a data set."""
+    def judged(self, clusters: ClustersLike | None) -> Calibration:
+        """Return the tables of all models of the data set, and notes on the clusters that were passed."""
+        source = self.source
         check = None if self.options.trust_order else order_check_of(source)
         for _ in fitting_models(source.models(), partial(self.add, check=check), source.misfits):
             pass
-        self.check_any()
-        about = (f"{self.dataset}: {note.text}" for note in self.about(self._seen))
+        if not self._models:
+            raise InputError(
+                "No model has confidences to calibrate.",
+                got=first_names(self._without) or "no predictions",
+                allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
+                do=DECLARE_KIND,
+            )
+        about = clusters, source.name, self.labels, source.images, self._seen
+        notes = (f"{source.name}: {note.text}" for note in cluster_notes(*about, by_image=_BY_IMAGE))
         return Calibration(
             pa.Table.from_pylist(self._rows, schema=schema("calibration")),
             pa.Table.from_pylist(self._sets, schema=schema("prediction_sets")),
             pa.Table.from_pylist(self._bins, schema=schema("calibration_bins")),
             pa.Table.from_pylist(self._classes, schema=schema("class_calibration")),
-            notes=(*self._all_notes(), *about, *source.misfits.notes(self.dataset)),
+            notes=(*self._all_notes(), *notes, *source.misfits.notes(source.name)),
         )
 
     def add(self, model: Predictions, check: Callable[[Predictions], object] | None = None) -> None:
-        parts = self.split(model)
+        parts = split(self.labels, model, self.division)
         if check is not None:
             check(model)
         if (link := link_of(parts.rest)) == "sigmoid":
@@ -305,7 +279,7 @@ class _Judge:
                 self._notes.append((model.model, "", note, ""))
             scores = expit(model.scores, dtype=np.float32)
             model = replace(model.in_full(), scores=scores, score_kind="probability")
-            parts = self.split(model)
+            parts = split(self.labels, model, self.division)
         elif link == "softmax":
             parts = replace(parts, predictions=replace(parts.predictions, link=link))
         if parts.rest.confidence is None:
@@ -320,7 +294,7 @@ class _Judge:
         refused: _Refused = {}
         versions = partial(self._versions, parts, about, refused)
         judged = judge_models(
-            Source(self.dataset, self.labels, models=versions),
+            Source(self.source.name, self.labels, models=versions),
             replace(self.options, metrics=_metrics(parts.rest, refused), trust_order=True),
         )
         self._models.append(model.model)
@@ -342,31 +316,19 @@ class _Judge:
 
     def _add_classes(self, model: Predictions) -> None:
         """Add the calibration of each class, on all images: nothing is fitted."""
-        source = Source(self.dataset, self.labels, models=lambda: iter([model]))
+        source = Source(self.source.name, self.labels, models=lambda: iter([model]))
         for found in model_cases(source, trust_order=True):
-            clusters = self.clusters and self.clusters.take(found.rows)
-            about = self.dataset, model.model, found.case, self.classes
+            clusters = self.division.clusters and self.division.clusters.take(found.rows)
+            classes = self.source.classes or class_list_of(self.labels.class_hash)
+            about = self.source.name, model.model, found.case, classes
             rows, bins = class_tables(*about, self.options.seed, clusters)
             self._classes += rows
             self._bins += bins
 
-    def check_any(self) -> None:
-        """Raise an error if no model of the data sets has confidences."""
-        if not self._models:
-            raise InputError(
-                "No model has confidences to calibrate.",
-                got=self._skipped() or "no predictions",
-                allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
-                do=DECLARE_KIND,
-            )
-
-    def _skipped(self) -> str:
-        return first_names(self._without)
-
     def _all_notes(self) -> Iterator[str]:
         if _only_labels(self.labels):
             yield (
-                f"{self.dataset}: every label set contains only the original label, so the results for "
+                f"{self.source.name}: every label set contains only the original label, so the results for "
                 "label sets and for original labels are the same"
             )
         yield from self._link_notes()
@@ -374,7 +336,7 @@ class _Judge:
             (model, got), n = found[0], len(found)
             yield f"{n:,} models{part}: {text}" if n > 1 else f"{model}{part}: {text}{got}"
         if self._without:
-            yield f"left out, because they have no confidences: {self._skipped()}"
+            yield f"left out, because they have no confidences: {first_names(self._without)}"
 
     def _link_notes(self) -> Iterator[str]:
         """Yield how confidences follow from logits, and that the confidences of two links differ."""
@@ -420,7 +382,8 @@ class _Judge:
 
     def _cover(self, model: Predictions, cover: str, refused: _Refused) -> None:
         try:
-            found = self.choose_sets(self.split_for_sets(model), model.model, cover=cover)
+            parts = split_for_sets(self.labels, model, self.division)
+            found = choose_sets(parts, model.model, cover=cover, alpha=self.alpha, seed=self.options.seed)
         except InputError as error:
             refused.setdefault(_reason(error), []).append(f"prediction sets (cover {cover})")
             return
@@ -431,7 +394,7 @@ class _Judge:
                 f"{n_needed:,} images to fit on, and there are only {found.n_fitted:,}"
             )
             self._notes.append((model.model, f", prediction sets (cover {cover})", text, ""))
-        self._sets.append({"dataset": self.dataset, **asdict(found)})
+        self._sets.append({"dataset": self.source.name, **asdict(found)})
 
 
 def _metrics(case: Case, refused: _Refused) -> list[str]:

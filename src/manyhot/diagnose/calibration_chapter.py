@@ -12,7 +12,7 @@ from manyhot.diagnose.calibration_classes import EACH_CLASS, class_listing, clas
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, NextStep, Tables, listing, rows_of, with_ends
 from manyhot.report.figure import Figure
-from manyhot.report.listings import ColumnHead, Listing, number_heads, text_heads
+from manyhot.report.listings import ColumnHead, Listing, heads_of, number_heads, text_heads
 from manyhot.report.text import counted, title_of
 from manyhot.tables import Row
 
@@ -230,9 +230,7 @@ _CLASS_ERRORS = NextStep(
 
 
 def _by_model(models: Sequence[tuple[str, ...]]) -> Listing:
-    heads = tuple(
-        ColumnHead(head[0].upper() + head[1:], number=head in ("ECE (95 %)", "images")) for head in BY_ERROR
-    )
+    heads = heads_of(BY_ERROR, ("ECE (95 %)", "images"))
     rows = [dict(zip(BY_ERROR, cells, strict=True)) for cells in models]
     return listing(
         "calibration-models", "Models by calibration error", heads, rows, lambda r: tuple(r.values())

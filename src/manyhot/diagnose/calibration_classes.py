@@ -16,11 +16,12 @@ from manyhot.core.reliability import BINS
 from manyhot.core.sets import Case
 from manyhot.evaluate.confidence import FITTED_TO, RECALIBRATIONS
 from manyhot.evaluate.reliability import EVENTS
-from manyhot.report.chapter import in_points, listing, percent, rows_by, with_ends
-from manyhot.report.listings import ColumnHead, Listing, number_heads, text_heads
+from manyhot.report.chapter import in_points, listing, percent, rows_by, with_ends, with_range
+from manyhot.report.listings import Listing, heads_of, number_heads, text_heads
 from manyhot.report.text import listed, title_of
 from manyhot.tables import Row
 from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table, interval
+from manyhot.tables.frames import null_if_nan
 
 EACH_CLASS = "class"
 """The event of a bin that contains all classes, each against its label."""
@@ -197,7 +198,7 @@ def _ends(name: str, values: tuple[np.ndarray, ...]) -> dict[str, list[float | N
     value, *ends = values
     made: dict[str, list[float | None]] = {name: value.tolist()}
     for end, numbers in zip(("lo", "hi"), ends, strict=True):
-        made[f"{name}_{end}"] = [None if v != v else v for v in numbers.tolist()]
+        made[f"{name}_{end}"] = list(map(null_if_nan, numbers))
     return made
 
 
@@ -213,8 +214,8 @@ def _bins(of: Row, measured: ClassCalibration) -> Iterator[Row]:
             "to": (b + 1) / BINS,
             "confidence": bins.confidence[b] / n,
             "right": bins.right[b] / n,
-            "lo": None if np.isnan(measured.lo[b]) else measured.lo[b],
-            "hi": None if np.isnan(measured.hi[b]) else measured.hi[b],
+            "lo": null_if_nan(measured.lo[b]),
+            "hi": null_if_nan(measured.hi[b]),
             "n": int(n),
         }
 
@@ -277,7 +278,6 @@ _HEADS = ("class", "predicted", "valid", "excess, points", "ECE", "by chance, up
 
 
 def _cells(r: Row, name: str = "name") -> tuple[str, ...]:
-    brier = "" if r["brier_lo"] is None else f" ({r['brier_lo']:.3f} to {r['brier_hi']:.3f})"
     return (
         r[name],
         percent(r["predicted"], 1),
@@ -285,7 +285,7 @@ def _cells(r: Row, name: str = "name") -> tuple[str, ...]:
         in_points(r["excess"], r["excess_lo"], r["excess_hi"], 1),
         f"{r['ece']:.3f}",
         f"{r['ece_chance_hi']:.3f}",
-        f"{r['brier']:.3f}{brier}",
+        with_range(r["brier"], r["brier_lo"], r["brier_hi"]),
         f"{r['n']:,}",
     )
 
@@ -302,7 +302,7 @@ def calibration_of_classes(dataset: str, model: str, rows: Sequence[Row]) -> Ite
 def class_listing(rows: Sequence[Row]) -> Listing:
     """Return the page's table of the classes of all models."""
     heads = (
-        *(ColumnHead(head[0].upper() + head[1:], number=head != "class") for head in _HEADS),
+        *heads_of(_HEADS, _HEADS[1:]),
         *number_heads("Unclear", "Not asked"),
         *text_heads("Model", "Data set"),
     )

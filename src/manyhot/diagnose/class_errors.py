@@ -24,7 +24,7 @@ from manyhot.data.data_sets import Source
 from manyhot.diagnose.classes import in_order_of_ids
 from manyhot.evaluate.slices import model_cases
 from manyhot.report.chapter import listing
-from manyhot.report.listings import ColumnHead, Listing
+from manyhot.report.listings import Listing, heads_of
 from manyhot.report.text import listed, title_of
 from manyhot.tables import Labels, Row, schema
 from manyhot.tables.arrays import label_sets
@@ -152,10 +152,7 @@ def _by_class(counts: Sequence[Row]) -> list[Row]:
 
 def class_counts_listing(counts: Sequence[Row]) -> Listing:
     """Return the page's table of the classes of all models."""
-    heads = tuple(
-        ColumnHead(head[0].upper() + head[1:], number=head in ("false positives", "misses"))
-        for head in _CLASS_HEADS
-    )
+    heads = heads_of(_CLASS_HEADS, ("false positives", "misses"))
     return listing("class-error-counts", "Errors by class", heads, _by_class(counts), _class_cells)
 
 
@@ -196,8 +193,5 @@ def class_error_lines(errors: pa.Table, counts: Sequence[Row], most: int) -> Ite
 
 def class_error_listing(errors: pa.Table, most: int, link: Callable[[Row], str] | None) -> Listing:
     """Return the page's table of the most confident errors."""
-    heads = tuple(
-        ColumnHead(head[0].upper() + head[1:], number=head in ("probability", "threshold")) for head in _HEADS
-    )
-    rows = first_class_errors(errors, most)
+    heads, rows = heads_of(_HEADS, ("probability", "threshold")), first_class_errors(errors, most)
     return listing("class-errors", "False positives and misses", heads, rows, _cells, link=link)

@@ -372,10 +372,10 @@ def _group_cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
         yield dataset, metric, group, *shares, f"{kinds[0]['n']:,}"
 
 
-def first_to_reassess(table: pa.Table, most: int = MOST_LISTED) -> list[Row]:
+def first_to_reassess(table: pa.Table) -> list[Row]:
     """Return the images on which most models agree on a class that is not valid, highest agreement first."""
     chosen = table.filter(_is_disputed(table)).sort_by([("answer_share", "descending")])
-    rows: list[Row] = chosen.slice(0, most).to_pylist()
+    rows: list[Row] = chosen.slice(0, MOST_LISTED).to_pylist()
     return rows
 
 

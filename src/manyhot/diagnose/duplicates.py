@@ -17,7 +17,6 @@ from manyhot.core.array_types import Ints
 from manyhot.core.duplicates import connected_groups, separating_similarity
 from manyhot.core.nearest import NOBODY
 from manyhot.core.sets import NO_LABEL, YES
-from manyhot.data.data_sets import Source
 from manyhot.data.inputs import LabelsLike, PredictionsLike, Reading, open_inputs, open_labels
 from manyhot.data.reading_options import ModelPatterns
 from manyhot.data.table_inputs import read_splits
@@ -38,10 +37,9 @@ from manyhot.diagnose.duplicates_result import (
     DUPLICATES_FOLDER,
     WITHOUT,
     Duplicates,
-    RightAnswers,
-    accuracy_without_duplicates,
+    accuracy_rows,
 )
-from manyhot.diagnose.page import forget_pictures
+from manyhot.diagnose.page import check_outside, forget_pictures
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.model_answers import ModelAnswers
 from manyhot.evaluate.slices import labels_of
@@ -145,7 +143,8 @@ def diagnose_duplicates(
     out = Path(out)
     Duplicates.check_out(out, [images, *others, *embeddings])
     sources = [open_source(images), *map(open_source, others)]
-    _check_outside(sources, out)
+    for source in sources:
+        check_outside(source.uri, out)
     facts = read_facts(sources, splits, labels, predictions, Reading(models=models, classes=classes), run)
     found, listed, similar, notes = _read(sources, embeddings, embeddings_model, out, run)
     pairs = find_duplicate_pairs(
@@ -159,10 +158,11 @@ def diagnose_duplicates(
     table = _image_rows(grouped, pictures)
     draw_pictures(sources, [(int(found.source[r["row"]]), r["image_id"], r["picture"]) for r in table], out)
     own = _own_images(listed[0], grouped, facts)
+    accuracy = [] if facts.answers is None else list(accuracy_rows(*facts.answers, own))
     result = Duplicates(
         pa.Table.from_pylist(table, schema("duplicates")),
         pa.Table.from_pylist(list(_pair_rows(grouped, pairs)), schema("duplicate_pairs")),
-        accuracy_without_duplicates(facts.answers, own),
+        pa.Table.from_pylist(accuracy, schema("duplicate_accuracy")),
         own,
         sum(map(len, listed)),
         notes=(*facts.notes, *notes, *_notes(found), *_one_group_note(grouped.group, pairs)),
@@ -170,18 +170,6 @@ def diagnose_duplicates(
         inputs=facts.inputs,
     )
     return replace(result, written=tuple(result.write(out, run=run)))
-
-
-def _check_outside(sources: Sequence[ImageSource], out: Path) -> None:
-    """Raise an error if pictures would be written among the images: the next run would read them."""
-    for source in sources:
-        if Path(source.uri).is_dir() and out.resolve().is_relative_to(Path(source.uri).resolve()):
-            raise InputError(
-                "The output folder is inside the folder of images.",
-                where=out,
-                got=f"images in {source.uri}",
-                do="choose an `out` outside this folder",
-            )
 
 
 def _read(
@@ -192,7 +180,8 @@ def _read(
     if not folders:
         found = read_signatures(sources, cache, run)
         if not len(found):
-            raise InputError("No image can be decoded.", where=sources[0].uri, got=_first_reason(found))
+            got = ": ".join(found.skipped[0]) if found.skipped else "no images"
+            raise InputError("No image can be decoded.", where=sources[0].uri, got=got)
         own = [
             [item for item, s in zip(found.items, found.source, strict=True) if s == i]
             for i in range(len(sources))
@@ -210,10 +199,6 @@ def _read(
     name = embedded[0].predictions.model
     notes.append(f"only images whose {name} embeddings are similar were read: {len(found):,}")
     return found, listed, similar, notes
-
-
-def _first_reason(images: ImageSignatures) -> str:
-    return ": ".join(images.skipped[0]) if images.skipped else "no images"
 
 
 def _notes(images: ImageSignatures) -> Iterator[str]:
@@ -428,8 +413,8 @@ class Facts:
         table.
     class_names : Mapping of str to str, optional
         Maps the number, the key and the name of each class to its name. None if the classes are unknown.
-    answers : RightAnswers, optional
-        Whether models are right on images of the first data set.
+    answers : (str, ModelAnswers), optional
+        The name of the data set, and whether models are right on images of it.
     inputs : Mapping of str to str
         As in `Result`.
     """
@@ -440,7 +425,7 @@ class Facts:
     label: Names | None
     class_id: Mapping[str, int]
     class_names: Names | None
-    answers: RightAnswers | None
+    answers: tuple[str, ModelAnswers] | None
     notes: tuple[str, ...]
     inputs: Mapping[str, str]
 
@@ -506,7 +491,7 @@ def read_facts(
         answers = None
     else:
         (source,) = open_inputs(labels, predictions, reading=reading, run=run)
-        answers = _answers(source, run)
+        answers = (source.name, ModelAnswers.of(source, run=run))
     sets, class_list = labels_of(source), source.classes or class_list
     notes += source.misfits.notes(source.name)
     inputs |= source.inputs
@@ -516,11 +501,6 @@ def read_facts(
     label, class_id = _label_names(sets, class_list), _class_ids(sets)
     class_names = _class_names(class_list)
     return Facts(names, own_names, split, label, class_id, class_names, answers, tuple(notes), inputs)
-
-
-def _answers(source: Source, run: Run) -> RightAnswers:
-    found = ModelAnswers.of(source, run=run)
-    return RightAnswers(source.name, found.models, found.image_id, found.right)
 
 
 def _splits(path: PathLike, source: ImageSource) -> tuple[Splits, list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from manyhot.core.share_intervals import difference_of_shares, proportion_interv
 from manyhot.diagnose.duplicate_images import DUPLICATE_KINDS
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
+from manyhot.evaluate.model_answers import ModelAnswers
 from manyhot.registry import register
 from manyhot.report.chapter import (
     Album,
@@ -36,7 +37,7 @@ from manyhot.report.chapter import (
 from manyhot.report.listings import ColumnHead, Listing, ListingRow, number_heads, text_heads
 from manyhot.report.text import counted
 from manyhot.report.text import metric as metric_text
-from manyhot.tables import Row, one_chunk, schema
+from manyhot.tables import Row, one_chunk
 from manyhot.tables.definitions import COUNT, FLAG, REAL, TEXT, bounds, declare_table, interval
 from manyhot.tables.frames import null_if_nan
 from manyhot.tables.image_ids import ids_like
@@ -454,37 +455,14 @@ def _share(name: str, hits: int, images: int) -> Row:
     return {name: null_if_nan(share), f"{name}_lo": null_if_nan(lo), f"{name}_hi": null_if_nan(hi)}
 
 
-@dataclass(frozen=True, eq=False)
-class RightAnswers:
-    """Whether M models are right on n images.
-
-    Attributes
-    ----------
-    image_id : pyarrow.Array, shape (n,)
-    right : Mapping of str to ndarray of bool, shape (n, M)
-        By metric.
-    """
-
-    dataset: str
-    models: tuple[str, ...]
-    image_id: pa.Array
-    right: Mapping[str, Bools]
-
-
-def accuracy_without_duplicates(answers: RightAnswers | None, images: pa.Table) -> pa.Table:
-    """Return the table ``duplicate_accuracy``: the accuracy of each model without each kind of duplicates.
+def accuracy_rows(dataset: str, answers: ModelAnswers, images: pa.Table) -> Iterator[Row]:
+    """Yield the rows of ``duplicate_accuracy``: the accuracy of each model without each kind of duplicates.
 
     Parameters
     ----------
-    answers : RightAnswers, optional
     images : pyarrow.Table
         Images with the flags in `WITHOUT`. Answers for other images are ignored.
     """
-    rows = [] if answers is None else list(_rows(answers, images))
-    return pa.Table.from_pylist(rows, schema("duplicate_accuracy"))
-
-
-def _rows(answers: RightAnswers, images: pa.Table) -> Iterator[Row]:
     own = one_chunk(images["image_id"])
     like = ids_like(answers.image_id, own, name="the labels", other_name="the images").ids
     at = pc.index_in(like, own)
@@ -495,5 +473,5 @@ def _rows(answers: RightAnswers, images: pa.Table) -> Iterator[Row]:
         for i, model in enumerate(answers.models):
             for name, out in flags.items():
                 if out.any():
-                    about = {"dataset": answers.dataset, "model": model, "metric": metric, "without": name}
+                    about = {"dataset": dataset, "model": model, "metric": metric, "without": name}
                     yield {**about, **accuracy_without(right[known, i], out)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
@@ -437,16 +436,12 @@ class _Sorter:
                 "class_b": pa.array(errors.predicted, pa.int32()),
                 "label": pa.array(label, pa.int32(), mask=label == NO_LABEL),
                 "state": states.take(pa.array(errors.state)),
-                "n_labels": pa.array(self._size[errors.image], pa.int32()),
+                "n_labels": pa.array(self.sets.size[errors.image], pa.int32()),
                 "dataset": pa.repeat(pa.scalar(self.dataset, pa.string()), n),
                 "model": pa.repeat(pa.scalar(model, pa.string()), n),
                 "confidence": pa.array(errors.confidence, mask=np.isnan(errors.confidence)),
             }
         )
-
-    @cached_property
-    def _size(self) -> npt.NDArray[np.int64]:
-        return self.sets.size
 
 
 def _on_clusters(counts: ConfusionCounts, groups: npt.NDArray[np.int64], classes: ClassList | None) -> str:

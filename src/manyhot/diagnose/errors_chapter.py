@@ -17,7 +17,7 @@ from manyhot.diagnose.sorted_errors import LIST_LABEL_ISSUES, wrong_labels_sente
 from manyhot.registry import get, is_registered, register
 from manyhot.report.chapter import Chapter, NextStep, Tables, listing, percent, with_ends
 from manyhot.report.figure import Figure
-from manyhot.report.listings import ColumnHead, Listing
+from manyhot.report.listings import Listing, heads_of
 from manyhot.report.text import counted, listed, title_of
 from manyhot.tables import Row
 
@@ -122,14 +122,8 @@ def _draw(rows: Sequence[Row]) -> tuple[Figure, ...]:
 
 
 def _kinds(rows: Sequence[Row]) -> Listing:
-    heads = (
-        ColumnHead("Kind", number=False),
-        ColumnHead("Model", number=False),
-        ColumnHead("Errors"),
-        ColumnHead("Share"),
-        ColumnHead("What it means", number=False),
-        ColumnHead("Data set", number=False),
-    )
+    names = ("kind", "model", "errors", "share", "what it means", "data set")
+    heads = heads_of(names, ("errors", "share"))
     return listing("errors-by-kind", "Errors by kind", heads, rows, _kind_cells)
 
 
@@ -140,14 +134,8 @@ def _kind_cells(r: Row) -> tuple[str, ...]:
 
 
 def _first(findings: pa.Table, link: Callable[[Row], str] | None) -> Listing:
-    heads = (
-        ColumnHead("Image", number=False),
-        ColumnHead("Label", number=False),
-        ColumnHead("Predicted", number=False),
-        ColumnHead("Kind", number=False),
-        ColumnHead("Confidence"),
-        ColumnHead("Model", number=False),
-    )
+    names = ("image", "label", "predicted", "kind", "confidence", "model")
+    heads = heads_of(names, ("confidence",))
     rows = first_findings(findings, "confidence", MOST_FIRST)
     without = all(r["label"] is None for r in rows)
     return listing(

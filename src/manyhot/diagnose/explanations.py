@@ -22,8 +22,10 @@ from manyhot.report.chapter import (
     listing,
     percent,
     picture,
+    rows_by,
     rows_of,
     with_ends,
+    with_range,
 )
 from manyhot.report.listings import number_heads, text_heads
 from manyhot.tables import Row
@@ -176,16 +178,11 @@ class Explanations(DiagnosisResult):
         As in `Result`.
     """
 
-    NAMES = ("maps", "localisation", "sanity")
+    NAMES = OPTIONAL = ("maps", "localisation", "sanity")
 
     maps: pa.Table
     localisation: pa.Table
     sanity: pa.Table
-
-    @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The tables that have rows, by name."""
-        return {name: table for name in self.NAMES if (table := getattr(self, name)).num_rows}
 
     def lines(self) -> Iterator[str]:
         """Yield the answer, measures of how well maps point at objects, and the sanity checks."""
@@ -203,7 +200,7 @@ class Explanations(DiagnosisResult):
         if self.sanity.num_rows:
             yield ""
             head = ("method", "compared with", "rank correlation", "pairs")
-            yield from table_lines(head, _checks(self.sanity.to_pylist()))
+            yield from table_lines(head, [_checked(row) for row in self.sanity.to_pylist()])
         yield ""
 
 
@@ -223,10 +220,10 @@ def _measure_lines(rows: Sequence[Row], objects: str) -> Iterator[str]:
         (
             r["method"],
             MEASURE_NAMES[r["metric"]],
-            _ended(r["value"], r["lo"], r["hi"]),
-            _ended(r["by_chance"]),
-            _ended(r["centre"]),
-            _ended(r["excess"], r["excess_lo"], r["excess_hi"], "+"),
+            with_range(r["value"], r["lo"], r["hi"]),
+            with_range(r["by_chance"]),
+            with_range(r["centre"]),
+            with_range(r["excess"], r["excess_lo"], r["excess_hi"], "+.3f"),
             *(() if same else (f"{r['n']:,}",)),
         )
         for r in rows
@@ -246,9 +243,9 @@ def _class_lines(rows: Sequence[Row]) -> Iterator[str]:
             r["method"],
             r["slice"].removeprefix("class="),
             f"{r['n']:,}",
-            _ended(r["value"], r["lo"], r["hi"]),
-            _ended(r["by_chance"]),
-            _ended(r["centre"]),
+            with_range(r["value"], r["lo"], r["hi"]),
+            with_range(r["by_chance"]),
+            with_range(r["centre"]),
             _beside(r, beside.get((r["method"], r["slice"]))),
         )
         for r in pointing[:PRINTED_CLASSES]
@@ -265,18 +262,11 @@ def _beside(row: Row, other: Row | None) -> str:
     if other is None:
         return "–"
     n = "" if other["n"] == row["n"] else f" of {other['n']:,}"
-    return _ended(other["value"], other["lo"], other["hi"]) + n
+    return with_range(other["value"], other["lo"], other["hi"]) + n
 
 
-def _ended(value: float, lo: float | None = None, hi: float | None = None, sign: str = "") -> str:
-    if value != value:
-        return "–"
-    ends = "" if lo is None or hi is None else f" ({lo:{sign}.3f} to {hi:{sign}.3f})"
-    return f"{value:{sign}.3f}{ends}"
-
-
-def _checks(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    return [(r["method"], _compared(r), _ended(r["value"], r["lo"], r["hi"]), f"{r['n']:,}") for r in rows]
+def _checked(r: Row) -> tuple[str, ...]:
+    return r["method"], _compared(r), with_range(r["value"], r["lo"], r["hi"]), f"{r['n']:,}"
 
 
 def _compared(row: Row) -> str:
@@ -394,9 +384,6 @@ def _places(named: Tables) -> list[Row]:
     return [r for r in rows if r["slice"] in ("all", "difficult") or r["metric"] in _POINTING]
 
 
-_COMPARED = {"image": "another image", "class": "another class of the image"}
-
-
 def _where(r: Row) -> tuple[str, ...]:
     return (
         str(_MEASURES.get(r["metric"], r["metric"])),
@@ -411,22 +398,17 @@ def _where(r: Row) -> tuple[str, ...]:
 
 
 def _check(r: Row) -> tuple[str, ...]:
-    shuffled = f"last {r['layers']} of {r['of_layers']} layers shuffled"
-    ends = "" if r["lo"] is None else f" ({r['lo']:.2f} to {r['hi']:.2f})".replace("-", "−")
-    against = str(_COMPARED.get(r["against"], shuffled))
-    return against, r["method"], r["model"], f"{r['value']:.2f}{ends}", f"{r['n']:,}"
+    value = with_range(r["value"], r["lo"], r["hi"], ".2f").replace("-", "−")
+    return _compared(r), r["method"], r["model"], value, f"{r['n']:,}"
 
 
 def _looks(maps: Sequence[Row], folder: Path) -> list[Album]:
     """Return the photographs with pictures of maps, the classes of each side by side."""
-    images: dict[str, list[Row]] = {}
+    images = rows_by((row for row in maps if row.get("file")), "image_id")
     several_methods = len({row["method"] for row in maps}) > 1
-    for row in maps:
-        if row.get("file"):
-            images.setdefault(row["image_id"], []).append(row)
     strips = []
     several = sorted(images.items(), key=lambda item: -len(item[1]))
-    for image_id, rows in several[:MOST_IMAGES]:
+    for (image_id,), rows in several[:MOST_IMAGES]:
         photo = next((r["photo"] for r in rows if r.get("photo")), None)
         shown = [picture(folder, photo, "original")] if photo else []
         names = (f"{r['class_name']}, {r['method']}" if several_methods else r["class_name"] for r in rows)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, TypeGuard, TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +41,7 @@ from manyhot.formats import read_labels
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import PythonOnly, Share, Shown, Was
 from manyhot.predict.similar import labels_of_searched, similar_images
-from manyhot.reassess.ensemble import ensemble_of, known_sets
+from manyhot.reassess.ensemble import ensemble_of, has_labels, known_sets
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, Predictions, count_shared, metadata
 from manyhot.tables.arrays import label_sets, single_labels
@@ -384,12 +384,8 @@ def original_images(source: Source) -> Images | None:
     labels, images = source.labels, source.images
     if labels is not None and "label" in labels.table.column_names:
         own = Images(labels.table.select(["image_id", "label"]), labels.name)
-        images = images.with_labels(own) if _are_labelled(images) else own
-    return images if labels is None or _are_labelled(images) else None
-
-
-def _are_labelled(images: Images | None) -> TypeGuard[Images]:
-    return images is not None and images.label is not None and images.label.null_count < len(images)
+        images = images.with_labels(own) if has_labels(images) else own
+    return images if labels is None or has_labels(images) else None
 
 
 def _find_in_sets(
@@ -457,7 +453,7 @@ def _are_given_sets(source: Source) -> bool:
     # A table that manyhot wrote contains what raters answered about the original labels.
     if {"label", "rated", "p"} & set(labels.table.column_names) or "version" in metadata(labels.table):
         return False
-    return _are_labelled(source.images) and bool((label_sets(labels).size > 1).any())
+    return has_labels(source.images) and bool((label_sets(labels).size > 1).any())
 
 
 def _answers(images: Images, ensemble: Ensemble, labels: Labels, votes: Labels | None) -> LabelSets | None:

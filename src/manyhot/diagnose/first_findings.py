@@ -88,6 +88,31 @@ class Findings(DiagnosisResult):
         self.hints[:] = [hint] if hint else []
         return [*written, *gallery, *draw_beside(out)]
 
+    def first_lines(self, other: str) -> Iterator[str]:
+        """Yield the first findings with the names of their classes; `other` is the role of `class_b`."""
+        rows, score = self.first, self.SCORE
+        if not rows:
+            return
+        several = sorted(c for c in ("dataset", "model") if len({r.get(c) for r in rows}) > 1)
+        has_scores = any(r[score] is not None for r in rows)
+        total = len(self) - self.table["image_id"].null_count
+        yield f"first {len(rows):,} of {total:,}{f', highest {score} first' * has_scores}"
+        label = "label" if "label" in rows[0] else "class_a"
+        labels = (label,) * any(r[label] is not None for r in rows)  # multi-label data may have none
+        heads = ("image", *("label" for _ in labels), other, "kind", *several, *((score,) * has_scores))
+        cells = [
+            (
+                r["image_id"],
+                *(name_of_class(r, column) for column in labels),
+                name_of_class(r, "class_b"),
+                r["kind"],
+                *(str(r[c]) for c in several),
+                *(("–" if r[score] is None else f"{r[score]:.2f}",) if has_scores else ()),
+            )
+            for r in rows
+        ]
+        yield from table_lines(heads, cells)
+
     def write_beside(self, out: PathLike) -> list[Path]:
         """Write further files next to the findings, and return them; by default, there are none."""
         return []
@@ -109,42 +134,6 @@ def first_findings(findings: pa.Table, score: str, most: int = FIRST_FINDINGS) -
     order = pc.sort_indices(on_images, sort_keys=[(score, "descending")])
     rows: list[Row] = on_images.take(order[:most]).to_pylist()
     return rows
-
-
-def finding_lines(rows: Sequence[Row], findings: pa.Table, score: str, other: str) -> Iterator[str]:
-    """Yield a table of the first findings with the names of their classes.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-    findings : pyarrow.Table
-        All findings.
-    score : str
-        The column of the score.
-    other : str
-        The role of the class other than the label, such as ``predicted``.
-    """
-    if not rows:
-        return
-    several = {c for c in ("dataset", "model") if len({r.get(c) for r in rows}) > 1}
-    has_scores = any(r[score] is not None for r in rows)
-    total = len(findings) - findings["image_id"].null_count
-    yield f"first {len(rows):,} of {total:,}{f', highest {score} first' * has_scores}"
-    label = "label" if "label" in rows[0] else "class_a"
-    labels = (label,) * any(r[label] is not None for r in rows)  # multi-label data may have none
-    heads = ("image", *("label" for _ in labels), other, "kind", *sorted(several), *((score,) * has_scores))
-    cells = [
-        (
-            r["image_id"],
-            *(name_of_class(r, column) for column in labels),
-            name_of_class(r, "class_b"),
-            r["kind"],
-            *(str(r[c]) for c in sorted(several)),
-            *(("–" if r[score] is None else f"{r[score]:.2f}",) if has_scores else ()),
-        )
-        for r in rows
-    ]
-    yield from table_lines(heads, cells)
 
 
 def name_of_class(row: Row, column: str) -> str:

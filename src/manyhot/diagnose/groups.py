@@ -15,6 +15,7 @@ from pyarrow import compute as pc
 from manyhot.classes import class_list_of
 from manyhot.command import command, takes_fields
 from manyhot.core.array_types import Bools, Ints
+from manyhot.core.clusters import Clusters
 from manyhot.core.operating_points import OperatingPoints
 from manyhot.core.sets import LabelSets
 from manyhot.data.data_sets import Source, brings_predictions
@@ -31,7 +32,7 @@ from manyhot.diagnose.groups_attributes import (
     presence_groups,
     source_groups,
 )
-from manyhot.diagnose.groups_clusters import ImageClusters, image_clusters, likely_cluster_note
+from manyhot.diagnose.groups_clusters import image_clusters, likely_cluster_note, permutation_note
 from manyhot.diagnose.groups_findings import (
     GROUP_SETTINGS,
     GroupFinding,
@@ -253,7 +254,7 @@ class _Search:
     groups: list[ImageGroup] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
-    clusters: ImageClusters | None = None
+    clusters: Clusters | None = None
     columns: pa.Table = field(default_factory=lambda: pa.table({}))
     rates: list[Row] = field(default_factory=list)
     tested: dict[str | None, set[str]] = field(default_factory=dict)
@@ -306,7 +307,8 @@ class _Search:
         tables = [table for table in found if table is not None]
         if evidence.clusters is not None:
             self.clusters = image_clusters(evidence.clusters, tables, self.source.name, self.labels.image_id)
-            self.notes.append(f"{self.source.name}: {self.clusters.note()}")
+            note = permutation_note(self.clusters, evidence.clusters)
+            self.notes.append(f"{self.source.name}: {note}")
         elif note := likely_cluster_note(tables, self.labels):
             self.notes.append(f"{self.source.name}: {note}")
 
@@ -407,9 +409,8 @@ class _Search:
             self.rates += rate_rows(of, counts, model.rows, self.columns, self._cluster_of_image, tested)
         searches: list[str | None] = [*self.models] or [None]
         by_all = set.intersection(*(self.tested[model] for model in searches))
-        untested = untested_values(self.columns, by_all, least, self.predicted)
-        self.n_untested = untested.n
-        self.notes += [f"{self.source.name}: {note}" for note in untested.notes]
+        self.n_untested, notes = untested_values(self.columns, by_all, least, self.predicted)
+        self.notes += [f"{self.source.name}: {note}" for note in notes]
         return found
 
     def _leave_out_unpredicted(self, model: ModelCase) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from manyhot.core.array_types import Ints
-from manyhot.core.clusters import n_exchangeable
+from manyhot.core.clusters import Clusters, n_exchangeable
 from manyhot.errors import InputError
 from manyhot.evaluate.clusters import likely_column, number_clusters
 from manyhot.tables import Labels, one_chunk
@@ -21,35 +19,23 @@ _FIXED = 0.1
 """Share of images in clusters that cannot be exchanged, above which a note says so."""
 
 
-@dataclass(frozen=True, eq=False)
-class ImageClusters:
-    """The cluster of each image, shape (n,), and the column that contains the clusters."""
-
-    column: str
-    number: Ints
-
-    @property
-    def n(self) -> int:
-        """The number of clusters."""
-        return int(self.number.max(initial=-1)) + 1
-
-    def note(self) -> str:
-        """Return a note on the permutation of outcomes over clusters, and on its limits."""
-        n = len(self.number)
-        text = (
-            f"outcomes are permuted between and within {self.n:,} clusters of {self.column} with {n:,} "
-            "images; intervals of groups still assume independent images, so they are too narrow"
+def permutation_note(clusters: Clusters, column: str) -> str:
+    """Return a note on the permutation of outcomes over the clusters in a column, and on its limits."""
+    n = len(clusters.number)
+    text = (
+        f"outcomes are permuted between and within {clusters.n:,} clusters of {column} with {n:,} images; "
+        "intervals of groups still assume independent images, so they are too narrow"
+    )
+    fixed = n - n_exchangeable(clusters.number, np.zeros(n, np.int64))
+    if fixed > _FIXED * n:
+        text += (
+            f"; {fixed:,} images are in clusters of a size that no other cluster has, so their outcomes "
+            f"are permuted only within their cluster"
         )
-        fixed = n - n_exchangeable(self.number, np.zeros(n, np.int64))
-        if fixed > _FIXED * n:
-            text += (
-                f"; {fixed:,} images are in clusters of a size that no other cluster has, so their outcomes "
-                f"are permuted only within their cluster"
-            )
-        return text
+    return text
 
 
-def image_clusters(column: str, tables: Sequence[pa.Table], where: str, image_id: pa.Array) -> ImageClusters:
+def image_clusters(column: str, tables: Sequence[pa.Table], where: str, image_id: pa.Array) -> Clusters:
     """Return the clusters of images.
 
     Parameters
@@ -73,8 +59,7 @@ def image_clusters(column: str, tables: Sequence[pa.Table], where: str, image_id
             allowed=", ".join(listed) or "a column of `metadata` or of the images table",
             do="pass a table with this column as `metadata`",
         )
-    found = number_clusters(one_chunk(columns[column]), f"{where}, {column}", image_id)
-    return ImageClusters(column, found.number.astype(np.int64))
+    return number_clusters(one_chunk(columns[column]), f"{where}, {column}", image_id)
 
 
 def likely_cluster_note(tables: Sequence[pa.Table], labels: Labels) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +17,11 @@ from manyhot.core.sets import UNCLEAR, Case
 from manyhot.core.share_intervals import clustered_interval
 from manyhot.diagnose.groups_attributes import has_values, is_measure, short_number
 from manyhot.report.chapter import listing, with_ends
-from manyhot.report.listings import ColumnHead, Listing
+from manyhot.report.listings import Listing, heads_of
 from manyhot.report.text import counted, listed, title_of
 from manyhot.tables import Row
 from manyhot.tables.definitions import COUNT, FLAG, ITS, REAL, TEXT, bounds, declare_table
+from manyhot.tables.frames import null_if_nan
 from manyhot.tables.image_conditions import MAX_VALUES, natural_order
 
 NOT_PROPERTIES = ("label", "labels", "split")
@@ -132,7 +132,7 @@ def rate_rows(
                         **of,
                         **{"outcome": outcome, "column": name, "value": value},
                         **{"n_images": int((cases[here] > 0).sum()), "n": n, "events": k, "share": k / n},
-                        **{"lo": None if lo != lo else float(lo), "hi": None if hi != hi else float(hi)},
+                        **{"lo": null_if_nan(float(lo)), "hi": null_if_nan(float(hi))},
                         "tested": was_tested(name, value, columns[name], tested),
                     }
 
@@ -146,18 +146,10 @@ def was_tested(name: str, value: str | None, column: pa.ChunkedArray, tested: Co
     return f"{name} {value}" in tested
 
 
-@dataclass(frozen=True)
-class Untested:
-    """The values of the metadata that were not tested, and notes on them and on images without a value."""
-
-    n: int
-    notes: tuple[str, ...]
-
-
 def untested_values(
     columns: pa.Table, tested: Collection[str], min_images: int, predicted: Bools
-) -> Untested:
-    """Return which values of each column are not among the names of the groups that were tested.
+) -> tuple[int, list[str]]:
+    """Return how many values of columns are not among the names of the groups that were tested, and notes.
 
     `predicted` is true for the images on which groups were tested.
     """
@@ -197,7 +189,7 @@ def untested_values(
             f"because fewer than {min_images} {what} (`min_images`) have the value, or have another value of "
             f"the same column: {named}"
         )
-    return Untested(len(few), tuple(notes))
+    return len(few), notes
 
 
 def _values(column: pa.ChunkedArray) -> Iterator[tuple[str | None, Bools]]:
@@ -258,13 +250,10 @@ def rate_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 def rate_listing(rows: Sequence[Row]) -> Listing:
     """Return the page's table of error rates."""
-    heads = tuple(
-        ColumnHead(head[0].upper() + head[1:], number=head in ("error rate", "images")) for head in _HEADS
-    )
     return listing(
         "group-rates",
         "Error rates by value of each column",
-        (*heads, ColumnHead("Data set", number=False)),
+        heads_of((*_HEADS, "data set"), ("error rate", "images")),
         _largest_first(rows),
         lambda r: (*_cells(r), title_of(r["dataset"])),
         note="The highest rates come first, whether or not they differ by more than chance.",

@@ -146,6 +146,7 @@ class WeakGroups(DiagnosisResult):
     """
 
     NAMES = ("groups", "group_examples", "images", "group_rates")
+    OPTIONAL = ("group_rates",)
 
     groups: pa.Table
     group_examples: pa.Table
@@ -154,12 +155,6 @@ class WeakGroups(DiagnosisResult):
     sources: tuple[Source, ...] = field(default=(), repr=False)
     marks: MarkedImages | None = field(default=None, repr=False)
     place: list[str] = field(default_factory=lambda: ["groups", ""], repr=False)
-
-    @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The tables by name, without error rates if there are none."""
-        every = super().tables
-        return every if self.group_rates.num_rows else dict(list(every.items())[:-1])
 
     def lines(self) -> Iterator[str]:
         """Yield the answer, the first findings about models and about labels, and the highest error rates."""
@@ -194,8 +189,6 @@ class WeakGroups(DiagnosisResult):
         folder = Path(out)
         self.place[:] = [str(folder), run.call]
         forget_marks(folder)
-        for path in () if self.group_rates.num_rows else self._paths(out, self.NAMES[-1]):
-            path.unlink(missing_ok=True)
         own = [] if self.marks is None else self.marks.write(folder, run)
         forget_pictures(folder, "group_examples", ("photograph",), GROUP_EXAMPLES)
         drawn = _photographs(self.group_examples, self.images, folder)

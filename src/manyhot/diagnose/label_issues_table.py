@@ -25,7 +25,6 @@ from manyhot.data.data_sets import Source
 from manyhot.diagnose.first_findings import (
     FIRST_FINDINGS,
     Findings,
-    finding_lines,
     first_findings,
     image_links,
     name_of_class,
@@ -172,7 +171,7 @@ class LabelIssues(Findings):
         rows = [(kind, f"{self.count(kind):,}", meaning) for kind, meaning in ISSUES.items()]
         yield from table_lines(("issue", "number", ""), rows)
         yield ""
-        yield from finding_lines(self.first, self.table, "score", "suggested")
+        yield from self.first_lines("suggested")
         yield from self.hints
         if merges := self.of_kind(MERGES).slice(0, FIRST_FINDINGS).to_pylist():
             yield ""

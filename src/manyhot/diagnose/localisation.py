@@ -34,6 +34,7 @@ from manyhot.diagnose.network_layers import randomised
 from manyhot.parameters import RESAMPLES
 from manyhot.run import QUIET, Run
 from manyhot.tables import RowDict, schema
+from manyhot.tables.frames import null_if_nan
 
 VARIANTS = ("", "_by_chance", "_centre")
 """Endings of the columns of a measure: for the map, for a meaningless one, for the middle of the image."""
@@ -151,13 +152,13 @@ def _mean_of(rows: Sequence[RowDict], metric: str, resamples: int, seed: int) ->
     mean, lo, hi = mean_over_images(np.concatenate([values, less], axis=1), image, resamples, seed)
     return {
         "value": mean[0],
-        "lo": _end(lo[0]),
-        "hi": _end(hi[0]),
+        "lo": null_if_nan(lo[0]),
+        "hi": null_if_nan(hi[0]),
         "by_chance": mean[1],
         "centre": mean[2],
         "excess": mean[3],
-        "excess_lo": _end(lo[3]),
-        "excess_hi": _end(hi[3]),
+        "excess_lo": null_if_nan(lo[3]),
+        "excess_hi": null_if_nan(hi[3]),
         "n": len(rows),
         "n_images": len(set(image.tolist())),
     }
@@ -202,10 +203,6 @@ def mean_over_images(
     return values.mean(0), np.clip(lo, -1, 1), np.clip(hi, -1, 1)  # of few images, they may be outside
 
 
-def _end(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
 def agreement_rows(
     keys: Mapping[str, str], agreements: Sequence[MapAgreement], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> list[RowDict]:
@@ -230,7 +227,7 @@ def _mean(agreements: Sequence[MapAgreement], resamples: int, seed: int) -> RowD
     values = np.array([[one.value] for one in finite], float).reshape(-1, 1)
     image = np.unique([one.image for one in finite], return_inverse=True)[1]
     mean, lo, hi = mean_over_images(values, image, resamples, seed)
-    ends = {"lo": _end(lo[0]), "hi": _end(hi[0])}
+    ends = {"lo": null_if_nan(lo[0]), "hi": null_if_nan(hi[0])}
     return {"value": mean[0], **ends, "n": len(finite), "n_skipped": len(agreements) - len(finite)}
 
 

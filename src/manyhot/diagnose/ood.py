@@ -22,7 +22,7 @@ from manyhot.evaluate.audit_proposals import has_no_labels
 from manyhot.evaluate.slices import model_cases
 from manyhot.parameters import Seed
 from manyhot.registry import register
-from manyhot.report.chapter import Chapter, NextStep, Tables, listing, rows_of
+from manyhot.report.chapter import Chapter, NextStep, Tables, listing, rows_by, rows_of, with_range
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, number_heads, text_heads
 from manyhot.report.text import title_of
@@ -102,18 +102,12 @@ class OutOfDistribution(DiagnosisResult):
 
 def _by_measure(rows: list[Row]) -> list[dict[str, Row]]:
     """Return the rows of each data set, model, score and slice, by measure."""
-    found: dict[tuple[str, ...], dict[str, Row]] = {}
-    for row in rows:
-        key = tuple(row[name] for name in ("dataset", "ood_dataset", "model", "score", "slice"))
-        found.setdefault(key, {})[row["measure"]] = row
-    return list(found.values())
+    groups = rows_by(rows, "dataset", "ood_dataset", "model", "score", "slice").values()
+    return [{row["measure"]: row for row in group} for group in groups]
 
 
 def _cell(row: Row) -> str:
-    if np.isnan(row["value"]):
-        return "–"
-    ends = "" if np.isnan(row["lo"]) else f" ({row['lo']:.3f} to {row['hi']:.3f})"
-    return f"{row['value']:.3f}{ends}"
+    return with_range(row["value"], row["lo"], row["hi"])
 
 
 @command(

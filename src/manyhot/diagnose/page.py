@@ -25,13 +25,13 @@ from manyhot.registry import Entry, get, names
 from manyhot.report.chapter import Chapter, Diagnosis, read_diagnosis
 from manyhot.report.export import check_no_file
 from manyhot.report.page import asset, environment, policy
-from manyhot.report.prerender import DATA_ID, FigurePage, prepare
+from manyhot.report.prerender import DATA_ID, prepare
 from manyhot.report.text import listed
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 
 
-def write_diagnosis_page(folder: Path, title: str = "") -> Path:
+def write_diagnosis(out: PathLike, title: str = "") -> Path:
     """Write ``report/index.html`` with all diagnoses that have tables in a folder, and return its path.
 
     Pictures are embedded in the page. If the extra ``report`` is not installed, the page has no figures and
@@ -45,6 +45,8 @@ def write_diagnosis_page(folder: Path, title: str = "") -> Path:
     OutputError
         If the file cannot be written.
     """
+    folder = Path(out)
+    check_no_file(folder / "report")
     found = read_diagnosis(folder)
     chapters, undrawn = _build(found, folder)
     chapters = chapters or (_without_results(found),)
@@ -60,7 +62,15 @@ def write_diagnosis_page(folder: Path, title: str = "") -> Path:
         undrawn,
     )
     path = folder / "report" / "index.html"
-    write_text(path, render_diagnosis(diagnosis, page))
+    template = environment().get_template("diagnosis.html")
+    text = template.render(
+        page=diagnosis,
+        figures=page,
+        figures_id=DATA_ID,
+        policy=policy(*([page.script] if page is not None else [])),
+        css=Markup(asset("report.css") + asset("diagnosis.css")),  # noqa: S704  our own files
+    )
+    write_text(path, text)
     return path
 
 
@@ -87,21 +97,6 @@ def _build(named: Mapping[str, pa.Table], folder: Path) -> tuple[tuple[Chapter, 
         return build_chapters(named, folder, draw=False), 'Figures need Altair: pip install "manyhot[report]"'
     with alt.utils.schemapi.debug_mode(False):
         return build_chapters(named, folder, draw=True), ""
-
-
-def render_diagnosis(diagnosis: Diagnosis, figures: FigurePage | None = None) -> str:
-    """Return the page as text; `figures` is the value that `prepare` returns for its figures."""
-    return (
-        environment()
-        .get_template("diagnosis.html")
-        .render(
-            page=diagnosis,
-            figures=figures,
-            figures_id=DATA_ID,
-            policy=policy(*([figures.script] if figures is not None else [])),
-            css=Markup(asset("report.css") + asset("diagnosis.css")),  # noqa: S704  our own files
-        )
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,18 +180,15 @@ def forget_pictures(out: Path, name: str, columns: Sequence[str], folder: str) -
                     file.unlink(missing_ok=True)
 
 
-def write_diagnosis(out: PathLike, title: str = "") -> Path:
-    """Draw the page of all diagnoses in a folder, and return its path.
-
-    Raises
-    ------
-    InputError
-        If a file does not have the schema of its table.
-    OutputError
-        If the page cannot be written.
-    """
-    check_no_file(Path(out) / "report")
-    return write_diagnosis_page(Path(out), title)
+def check_outside(images: PathLike, out: Path) -> None:
+    """Raise an error if pictures would be written among the images: the next run would read them."""
+    if Path(images).is_dir() and out.resolve().is_relative_to(Path(images).resolve()):
+        raise InputError(
+            "The output folder is inside the folder of images.",
+            where=out,
+            got=f"images in {images}",
+            do="choose an `out` outside this folder",
+        )
 
 
 def draw_beside(out: PathLike) -> list[Path]:
@@ -244,10 +236,23 @@ def _call(named: Mapping[str, pa.Table], entry: Entry) -> str:
 
 
 class DiagnosisResult(Result):
-    """A result that is shown as a chapter on the page of all diagnoses in a folder."""
+    """A result that is shown as a chapter on the page of all diagnoses in a folder.
+
+    The tables called `OPTIONAL` are left out if they are empty.
+    """
+
+    OPTIONAL: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables by name."""
+        return {name: t for name, t in super().tables.items() if t.num_rows or name not in self.OPTIONAL}
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the tables, and draw the page of the folder again; see `Result.write`."""
+        for name in set(self.OPTIONAL) - set(self.tables):
+            for path in self._paths(out, name):  # of an earlier run
+                path.unlink(missing_ok=True)
         written = super().write(out, run=run)
         return written if self.is_file(out) else [*written, *draw_beside(out)]
 

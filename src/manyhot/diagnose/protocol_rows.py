@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import permutations
+from itertools import combinations, permutations
 
 import numpy as np
 from numpy import typing as npt
@@ -33,6 +33,7 @@ from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.core.share_intervals import clustered_interval, wilson_interval
 from manyhot.diagnose.protocol_groups import ProtocolGroup, TopClasses, predicted_in
 from manyhot.tables import Row
+from manyhot.tables.frames import null_if_nan
 
 PROTOCOL_TABLES = (
     "protocol_sets",
@@ -210,7 +211,7 @@ def _rater_rows(part: ProtocolGroup) -> Iterator[Row]:
     ]
     for one in measures:
         if one.n:
-            lo, hi = (None if np.isnan(end) else end for end in (one.lo, one.hi))
+            lo, hi = map(null_if_nan, (one.lo, one.hi))
             yield {"measure": one.name, "value": one.value, "lo": lo, "hi": hi, "n": one.n}
 
 
@@ -275,13 +276,11 @@ def _interval_of(name: str, value: float, ends: tuple[float | None, float | None
 
 def _rank_rows(right: RightBy, names: Sequence[str], models: Sequence[str]) -> Iterator[Row]:
     families = Families.of([family_of(model) for model in models])
-    for a, b in permutations(range(len(names)), 2):
-        if a > b or len(models) < 2:
-            continue
+    for a, b in combinations(range(len(names)), 2) if len(models) > 1 else ():
         samples = (right.samples[a], right.samples[b]) if right.resamples else (None, None)
         order = compare_orders(right.values[a], right.values[b], families, *samples, n=right.n)
         swaps = swaps_between(right, a, b)
-        lo, hi = (None if np.isnan(end) else end for end in order.images)
+        lo, hi = map(null_if_nan, order.images)
         yield {
             "by_a": names[a],
             "by_b": names[b],
@@ -294,9 +293,7 @@ def _rank_rows(right: RightBy, names: Sequence[str], models: Sequence[str]) -> I
 
 
 def _swap_rows(right: RightBy, names: Sequence[str], models: Sequence[str]) -> Iterator[Row]:
-    for a, b in permutations(range(len(names)), 2):
-        if a > b:
-            continue
+    for a, b in combinations(range(len(names)), 2):
         swaps = swaps_between(right, a, b)
         columns = (swaps.a, swaps.b, swaps.difference_a, swaps.difference_b, swaps.p_adjusted)
         for first, second, in_a, in_b, p in zip(*(c.tolist() for c in columns), strict=True):

@@ -12,7 +12,17 @@ from manyhot.console import table_lines
 from manyhot.core.protocols import OTHER_STATES, RELATIONS
 from manyhot.diagnose.protocol_rows import ORIGINAL, PROTOCOL_TABLES
 from manyhot.registry import register
-from manyhot.report.chapter import Chapter, NextStep, Tables, in_points, percent, rows_by, rows_of, with_ends
+from manyhot.report.chapter import (
+    Chapter,
+    NextStep,
+    Tables,
+    in_points,
+    percent,
+    rows_by,
+    rows_of,
+    with_ends,
+    with_range,
+)
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing, ListingRow
 from manyhot.tables import Row
@@ -163,7 +173,7 @@ def _rank_cells(rows: TableRows) -> Iterator[tuple[str, ...]]:
 
 
 def _tau(row: Row) -> str:
-    return _number({"value": row["tau"], "lo": row["tau_lo"], "hi": row["tau_hi"]})
+    return with_range(row["tau"], row["tau_lo"], row["tau_hi"])
 
 
 def _variance_cells(rows: TableRows) -> Iterator[tuple[str, ...]]:
@@ -189,10 +199,7 @@ def _share(row: Row) -> str:
 
 def _number(row: Row | None) -> str:
     """Return a value with its interval."""
-    if row is None:
-        return "–"
-    ends = "" if row["lo"] is None else f" ({row['lo']:.3f} to {row['hi']:.3f})"
-    return f"{row['value']:.3f}{ends}"
+    return "–" if row is None else with_range(row["value"], row["lo"], row["hi"])
 
 
 @register(

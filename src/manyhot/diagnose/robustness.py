@@ -148,7 +148,7 @@ class Robustness(DiagnosisResult):
         As in `Result`.
     """
 
-    NAMES = ("robustness", "losses", "corruption_errors")
+    NAMES = OPTIONAL = ("robustness", "losses", "corruption_errors")
 
     robustness: pa.Table
     losses: pa.Table
@@ -157,11 +157,6 @@ class Robustness(DiagnosisResult):
     def __repr__(self) -> str:
         models = len(self.robustness["model"].unique())
         return f"{type(self).__name__}({models} models, {self.losses.num_rows:,} losses)"
-
-    @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The tables that have rows, by name."""
-        return {name: table for name in self.NAMES if (table := getattr(self, name)).num_rows}
 
     @classmethod
     def from_places(

@@ -27,7 +27,7 @@ from manyhot.evaluate.requirements import DECLARE_KIND
 from manyhot.evaluate.slices import labels_of, order_check_of
 from manyhot.parameters import Seed
 from manyhot.registry import register
-from manyhot.report.chapter import Chapter, NextStep, Tables, listing, percent, rows_of, with_ends
+from manyhot.report.chapter import Chapter, NextStep, Tables, listing, percent, rows_of, with_ends, with_range
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, number_heads, text_heads
 from manyhot.report.text import title_of
@@ -96,8 +96,7 @@ class PreciseSets(DiagnosisResult):
 
 
 def _size(row: Row) -> str:
-    lo, hi = row["mean_size_lo"], row["mean_size_hi"]
-    return f"{row['mean_size']:.2f}" + ("" if np.isnan(lo) else f" ({lo:.2f} to {hi:.2f})")
+    return with_range(row["mean_size"], row["mean_size_lo"], row["mean_size_hi"], ".2f")
 
 
 def _cells(row: Row) -> tuple[str, ...]:

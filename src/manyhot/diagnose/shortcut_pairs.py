@@ -40,6 +40,7 @@ from manyhot.report.chapter import testable
 from manyhot.run import QUIET, Run
 from manyhot.tables import Predictions, RowDict, schema
 from manyhot.tables.arrays import States
+from manyhot.tables.frames import null_if_nan
 
 MIN_IMAGES = 25
 """Images with both classes that a pair needs, as in Plumb et al. 2022 (SPIRE)."""
@@ -363,7 +364,8 @@ class _Judge:
         found = output.predicted
         names = ("predicted_both", "predicted_main_only", "predicted_companion_only", "predicted_neither")
         row: RowDict = {
-            name: _null(share_with_interval(found[splits == which]).value) for which, name in enumerate(names)
+            name: null_if_nan(share_with_interval(found[splits == which]).value)
+            for which, name in enumerate(names)
         }
         gaps = {"recall_gap": (BOTH, MAIN_ONLY), "hallucination_gap": (COMPANION_ONLY, NEITHER)}
         for name, (one, other) in gaps.items():
@@ -409,8 +411,4 @@ def _confidence(predictions: Predictions, column: int) -> npt.NDArray[np.float64
 
 def _columns(estimated: Estimated, value: str, lo: str, hi: str, n: str = "") -> RowDict:
     ends = {value: estimated.value, lo: estimated.lo, hi: estimated.hi}
-    return {k: _null(v) for k, v in ends.items()} | ({n: estimated.n} if n else {})
-
-
-def _null(value: float) -> float | None:
-    return None if np.isnan(value) else value
+    return {k: null_if_nan(v) for k, v in ends.items()} | ({n: estimated.n} if n else {})

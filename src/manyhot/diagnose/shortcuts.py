@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from manyhot.classes import ClassList, from_keys
 from manyhot.command import command, takes_fields
 from manyhot.diagnose.object_remover import EXAMPLES_FOLDER, ObjectRemover
-from manyhot.diagnose.page import forget_pictures
+from manyhot.diagnose.page import check_outside, forget_pictures
 from manyhot.diagnose.shortcut_pairs import (
     NO_OBJECTS,
     SHORTCUT_SETTINGS,
@@ -106,7 +106,7 @@ def diagnose_shortcuts(
     """
     out, fills = Path(out), [str(f) for f in fill]
     _check_fills(fills)
-    _check_outside(images, out)
+    check_outside(images, out)
     files = (objects, masks, labels, classes)
     Shortcuts.check_out(out, [images, *files])
     class_list = open_class_list(classes)
@@ -177,17 +177,6 @@ def _check_fills(fills: Sequence[str]) -> None:
             "There is no such fill." if strange else "No fill is given.",
             got=", ".join(strange) or None,
             allowed=", ".join(FILLS),
-        )
-
-
-def _check_outside(source: PathLike, out: Path) -> None:
-    """Raise an error if pictures would be written among the images: the next run would read them."""
-    if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
-        raise InputError(
-            "The output folder is inside the folder of images.",
-            where=out,
-            got=f"images in {source}",
-            do="choose an `out` outside this folder",
         )
 
 

@@ -16,7 +16,7 @@ from manyhot.console import table_lines
 from manyhot.core.error_kinds import shares
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.diagnose.class_errors import class_error_lines, first_class_errors
-from manyhot.diagnose.first_findings import FIRST_FINDINGS, Findings, finding_lines
+from manyhot.diagnose.first_findings import FIRST_FINDINGS, Findings
 from manyhot.errors import InputError
 from manyhot.formats.csv_tables import write_csv
 from manyhot.formats.writing import PathLike, check_apart
@@ -171,7 +171,7 @@ class SortedErrors(Findings):
         yield from (f"rule {rule} skipped: {why}" for rule, why in self.skipped_rules.items())
         if self.skipped_rules:
             yield ""
-        yield from finding_lines(self.first, self.table, "confidence", "predicted")
+        yield from self.first_lines("predicted")
         yield from self.hints
         yield ""
 

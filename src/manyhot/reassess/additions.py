@@ -150,23 +150,8 @@ QUESTION = ["image_id", "class_id"]
 """The columns that identify a question."""
 
 
-def with_campaign_questions(proposed: pa.Table, campaign: Campaign | None) -> tuple[pa.Table, str]:
-    """Return the proposals of a campaign followed by the new ones, and a note on the number of each.
-
-    Raises
-    ------
-    InputError
-        If there is no campaign, or it has no proposals.
-    """
-    path = None if campaign is None else campaign.path("proposals")
-    if path is None or not path.is_file():
-        raise InputError(
-            "There are no proposals to which new ones can be added.",
-            where=path or "`labels`",
-            allowed="a campaign with proposals.parquet",
-            do="leave out `add`",
-        )
-    standing = tables.read(path, "proposals")
+def with_campaign_questions(proposed: pa.Table, standing: pa.Table) -> tuple[pa.Table, str]:
+    """Return the proposals of a campaign followed by the new ones, and a note on the number of each."""
     order = [(key, "ascending") for key in QUESTION]
     new = proposed.join(standing.select(QUESTION), QUESTION, join_type="left anti").sort_by(order)
     # The score of a rule without scores is a column of nulls or of doubles.

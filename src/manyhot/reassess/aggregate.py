@@ -14,7 +14,9 @@ from pyarrow import compute as pc
 from manyhot import registry
 from manyhot.command import command
 from manyhot.core.aggregation import Aggregate, expected_answers
-from manyhot.core.answers import Answers, GoldenAnswers
+from manyhot.core.answers import Answers, GoldenAnswers, History
+from manyhot.core.array_types import Floats
+from manyhot.core.choices import ChosenClasses, expected_choices
 from manyhot.core.threshold_curve import Curve
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, UsageError
@@ -48,7 +50,6 @@ from manyhot.reassess.answers import (
     golden_of,
     open_votes,
 )
-from manyhot.reassess.choices import aggregate_choices
 from manyhot.reassess.corrected import UNCLEAR_FROM, correct_labels, open_corrected
 from manyhot.reassess.golden_curve import (
     Levels,
@@ -72,6 +73,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Votes, schema
 from manyhot.tables.audit_samples import read_audit_sample
 from manyhot.tables.campaign_folder import campaign_file
+from manyhot.tables.choices import choices_of, with_questions
 from manyhot.tables.own_classes import own_list
 from manyhot.tables.vote_labels import METHOD, answers_of, labels_of_votes
 from manyhot.tables.votes import COUNTED_CLASS
@@ -314,17 +316,53 @@ def _fit(
     """Return what a method returns for votes, with earlier answers of the same raters."""
     earlier, choices = history_of(history, votes, "history"), None
     if votes.kind:
-        choices = aggregate_choices(votes, entry, earlier, history_of(start, votes, "start"))
-        votes = choices.votes
+        choices = _fit_choices(votes, entry, earlier, history_of(start, votes, "start"))
+        votes = choices[0]
     counting = source.original_classes or None if original_classes is None else original_classes
     own = None if counting is None else class_ids(counting, votes.n_classes)
     answers = answers_of(votes, source.images, own)
     experts = None if source.golden is None else golden_of(source.golden, votes, source.images)
     if choices is not None:
-        return _Fit(source, votes, answers, experts, entry, choices.result, choices.matrices)
+        return _Fit(source, votes, answers, experts, entry, *choices[1:])
     result = entry(replace(answers, history=earlier), experts)
     matrices = history_table(with_earlier(expected_answers(answers, result), earlier), votes)
     return _Fit(source, votes, answers, experts, entry, result, matrices)
+
+
+def _fit_choices(
+    votes: Votes, entry: registry.Entry, history: History | None, start: History | None
+) -> tuple[Votes, Aggregate, pa.Table]:
+    """Return votes about the chosen and other likely classes, their result, and the table ``matrices``.
+
+    The matrices of the result contain each rater's accuracy as the probability of a yes to the right class;
+    all other entries are NaN. The table is empty if the raters are unknown.
+    """
+    choices = choices_of(votes)
+    aggregated = entry(choices, history, start)
+    whole = with_questions(votes, aggregated.image, aggregated.class_id)
+    cells = aggregated.image * np.int64(votes.n_classes) + aggregated.class_id
+    asked = whole.image * np.int64(votes.n_classes) + whole.class_id
+    result = Aggregate(
+        aggregated.p[np.searchsorted(cells, asked)],
+        _accuracies(aggregated),
+        aggregated.prior,
+        aggregated.iterations,
+        aggregated.converged,
+        aggregated.log_likelihood,
+        weights=aggregated.weights,
+    )
+    table = schema("matrices").empty_table()
+    if choices.are_raters_known:
+        table = history_table(with_earlier(expected_choices(choices, aggregated), history), votes)
+    return whole, result, table
+
+
+def _accuracies(aggregated: ChosenClasses) -> Floats | None:
+    if aggregated.accuracy is None:
+        return None
+    matrices = np.full((len(aggregated.accuracy), 2, 2), np.nan)
+    matrices[:, 1, 1] = aggregated.accuracy
+    return matrices
 
 
 def _about(result: Aggregate, method: str, levels: Levels) -> dict[str, str]:

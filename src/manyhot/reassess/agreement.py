@@ -30,6 +30,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Votes, schema
 from manyhot.tables.choices import choices_of
 from manyhot.tables.definitions import COUNT, FLAG, REAL, TEXT, bounds, declare_table
+from manyhot.tables.frames import null_if_nan
 from manyhot.tables.vote_labels import answers_of
 from manyhot.tables.votes import COUNTED_CLASS
 
@@ -239,26 +240,18 @@ def _kind_notes(votes: Votes) -> Iterator[str]:
 
 
 def _measures_table(measures: list[VoteMeasure]) -> pa.Table:
-    columns: dict[str, Any] = {f.name: [] for f in schema("agreement")}
-    for m in measures:
-        row = (m.name, m.value, _or_none(m.lo), _or_none(m.hi), m.n, m.n_skipped)
-        for column, value in zip(columns.values(), row, strict=True):
-            column.append(value)
-    return pa.table(columns, schema=schema("agreement"))
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else value
+    columns = ("measure", "value", "lo", "hi", "n", "n_skipped")
+    rows = [(m.name, m.value, null_if_nan(m.lo), null_if_nan(m.hi), m.n, m.n_skipped) for m in measures]
+    return pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], schema("agreement"))
 
 
 def _pairs_table(pairs: quality.RaterPairs, votes: Votes) -> pa.Table:
-    kappa = pa.array(pairs.kappa)
     columns = {
         "rater_a": votes.rater_id.take(pa.array(pairs.a)),
         "rater_b": votes.rater_id.take(pa.array(pairs.b)),
         "n": pairs.n,
         "agreement": pairs.agreement,
-        "kappa": pc.if_else(pc.is_nan(kappa), pa.scalar(None, pa.float64()), kappa),
+        "kappa": pa.array(pairs.kappa, from_pandas=True),
         "wrong": pairs.wrong,
         "same_wrong": pairs.same_wrong,
         "copies": pairs.copiers(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import shlex
 import socket
 import threading
@@ -304,11 +303,14 @@ def annotate(
     """
     web_extra()
     from manyhot.reassess.app import CampaignSettings, Reach
+    from manyhot.reassess.app.access import is_loopback
 
     given = {"raters": raters, "per_page": per_page, "qualify": qualify}
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     settings = replace(CampaignSettings(raters=1 if open_ else 5), **changes)
-    reach = Reach.of(host, address or None, [*allow_host, *_own_names(host)], proxy)
+    name = socket.gethostname()
+    own_names = () if is_loopback(host) else (name, f"{name}.local", socket.getfqdn())
+    reach = Reach.of(host, address or None, [*allow_host, *own_names], proxy)
     with open_annotation(
         campaign,
         database=database,
@@ -325,7 +327,7 @@ def annotate(
 
         def ready(at: str) -> None:
             reached = _reached(address or at).rstrip("/")
-            for line in _ready_lines(annotation.campaign, notes, host, reached):
+            for line in _ready_lines(annotation.campaign, notes, "" if is_loopback(host) else host, reached):
                 say(line)
             _invite_owner(annotation, reached, database, opens=open_)
 
@@ -347,10 +349,11 @@ def _too_late(store: Store, per_page: int | None) -> Iterator[str]:
 
 
 def _ready_lines(campaign: Campaign, notes: Sequence[str], host: str, address: str) -> Iterator[str]:
+    """Yield the address, the notes, and a warning if the server listens on a `host` that others can reach."""
     folder = shlex.quote(str(campaign.folder))
     yield f"Annotating {folder} at {address}. Press Ctrl-C to stop; answers are stored."
     yield from (f"Note: {note}." for note in notes)
-    if not _is_loopback(host):
+    if host:
         yield (
             f"Note: the server listens on {host}, so everyone who can reach this machine can connect. "
             "Without HTTPS, other people on the network can read links and passwords."
@@ -374,19 +377,6 @@ def _invite_owner(annotation: Annotation, address: str, database: str | None, *,
         say(f"  owner's page (asks for a password first): {address}/join/{token}")
     again = f"{folder} NAME --address {address}{database_option(database)}"
     say(f"  invite raters there, or: manyhot invite {again}")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _own_names(host: str) -> list[str]:
-    """Return the names under which others find a machine that listens for others."""
-    name = socket.gethostname()
-    return [] if _is_loopback(host) else [name, f"{name}.local", socket.getfqdn()]
 
 
 def _reached(address: str) -> str:

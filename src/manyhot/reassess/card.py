@@ -159,7 +159,8 @@ def data_card(
         raise _several(source.name for source in sources)
     (source,) = sources
     file = _labels_file(labels, source)
-    read_votes, measured = _answers(votes, file, classes, agreement is None, run)
+    votes = votes if votes is not None else _made_of(file)
+    read_votes, measured = _answers(votes, classes, agreement is None, run)
     if isinstance(agreement, str | os.PathLike):
         agreement = read(agreement, "agreement")
     about = _about(file)
@@ -169,8 +170,8 @@ def data_card(
         votes=read_votes,
         agreement=measured if agreement is None else agreement,
         protocol={key: value for key, value in about.items() if key in _PROTOCOL and value}
-        | _rating_protocol(votes if votes is not None else _made_of(file))
-        | _wording(votes if votes is not None else _made_of(file)),
+        | _rating_protocol(votes)
+        | _wording(votes),
         licence=licence,
         named=named,
         sections=sections,
@@ -316,13 +317,10 @@ def _when(votes: Votes | None) -> str:
         return f"Times of answers: {_UNKNOWN}."
     ends = pc.min_max(times.cast(pa.int64()))
     # Python's dates end with the year 9999, the times of a table do not.
-    first, last = (_minute(ends[end].as_py()) for end in ("min", "max"))
+    times_at = (np.datetime64(ends[end].as_py(), "us").astype("datetime64[m]") for end in ("min", "max"))
+    first, last = (f"{at} UTC".replace("T", " ", 1) for at in times_at)
     partly = f" The times of {times.null_count:,} answers are {_UNKNOWN}." if times.null_count else ""
     return f"First answer {first}, last answer {last}.{partly}"
-
-
-def _minute(microseconds: int) -> str:
-    return f"{np.datetime64(microseconds, 'us').astype('datetime64[m]')} UTC".replace("T", " ", 1)
 
 
 def _protocol(card: Mapping[str, Any], votes: Votes | None, protocol: Mapping[str, str]) -> str:
@@ -400,15 +398,10 @@ def _labels_file(labels: LabelsLike, source: Source) -> Path | None:
 
 
 def _answers(
-    votes: VotesLike | None,
-    labels: Path | None,
-    classes: ClassNamesLike | None,
-    is_measured: bool,
-    run: Run,
+    votes: VotesLike | None, classes: ClassNamesLike | None, is_measured: bool, run: Run
 ) -> tuple[Votes | None, pa.Table | None]:
     """Return the votes, and their agreement if it is to be measured."""
-    answers: Any = votes if votes is not None else _made_of(labels)
-    golden = None
+    answers, golden = votes, None
     if isinstance(answers, str | os.PathLike):
         source = open_votes(answers, reading=VotesReading(classes), on_progress=run.on_progress)
         answers, golden = source.votes, source.golden

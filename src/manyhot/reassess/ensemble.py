@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -80,9 +80,9 @@ def source_predictions(source: Source, run: Run) -> list[Predictions]:
     return read
 
 
-def has_labels(images: Images) -> bool:
+def has_labels(images: Images | None) -> TypeGuard[Images]:
     """Return whether any image has an original label."""
-    return images.label is not None and images.label.null_count < len(images.label)
+    return images is not None and images.label is not None and images.label.null_count < len(images)
 
 
 def order_check(
@@ -91,7 +91,7 @@ def order_check(
     """Return the check of a model's order of rows and classes; None without labels, or if it is trusted."""
     if reading.trust_order:
         return None
-    if source.labels is None and not (source.images is not None and has_labels(source.images)):
+    if source.labels is None and not has_labels(source.images):
         return None if known_labels is None else order_check_of(replace(source, labels=known_labels))
     return order_check_of(source)
 
@@ -151,7 +151,7 @@ def ensemble_of(
     MatchError
         If predictions have a different class list or lack images, or no label set belongs to these images.
     """
-    _check_names(predictions)
+    check_distinct_models(predictions)
     needs_labels = has_labels(images) if labelled is None else labelled
     label = _original_labels(images, n_classes) if needs_labels else np.full(len(images), NO_LABEL, np.int32)
     sets = None if known_labels is None else known_sets(images, known_labels, n_classes, class_hash)
@@ -254,7 +254,8 @@ def golden_labels(golden: pa.Table, n_classes: int, class_hash: str, name: str) 
     return Labels(table, n_classes, class_hash, asked_known=True, name=name)
 
 
-def _check_names(predictions: Sequence[Predictions]) -> None:
+def check_distinct_models(predictions: Iterable[Predictions]) -> None:
+    """Raise an error if two predictions are of the same model."""
     seen: dict[str, str] = {}
     for p in predictions:
         if p.model in seen:

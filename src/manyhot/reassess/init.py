@@ -33,6 +33,7 @@ from manyhot.formats.prediction_folders import prediction_files, unread_notes
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
 from manyhot.reassess.additions import add_to_campaign, class_table
+from manyhot.reassess.ensemble import check_distinct_models
 from manyhot.reassess.status import CampaignStatus, campaign_status, file_metadata
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
@@ -347,9 +348,10 @@ def _fill(campaign: Campaign, sources: _Inputs, classes: ClassList, match: str) 
         sources.images.table, campaign.path("images"), "images", call=call, inputs=inputs, about=about
     )
     campaign.path("predictions").mkdir()
-    written, notes = dict[str, str](), list[str]()
+    check_distinct_models(read for read, _ in sources.predictions)
+    notes = list[str]()
     for read, source in sources.predictions:
-        _check_predictions(read, classes, written)
+        tables.check_class_list(read, len(classes), classes.hash, "the campaign")
         predictions, note = _of_campaign(read, sources.images, match)
         notes += filter(None, (note, note_on_left_out(read, read.unlisted)))
         notes += sources.reading.overruled(read)
@@ -372,18 +374,6 @@ def _of_campaign(predictions: Predictions, images: Images, match: str) -> tuple[
     if not like.n:
         return predictions, ""
     return replace(predictions, image_id=like.ids), f"{predictions.model}: {like.text}"
-
-
-def _check_predictions(predictions: Predictions, classes: ClassList, written: dict[str, str]) -> None:
-    model, source = predictions.model, predictions.source
-    tables.check_class_list(predictions, len(classes), classes.hash, "the campaign")
-    if model in written:
-        raise InputError(
-            f"There are two sets of predictions of {model}.",
-            where=" and ".join(filter(None, (written[model], source))) or None,
-            do="remove one of them",
-        )
-    written[model] = source
 
 
 def _settle(part: Path, folder: Path) -> None:

@@ -43,6 +43,7 @@ from manyhot.tables.definitions import (
     bounds,
     declare_table,
 )
+from manyhot.tables.frames import null_if_nan
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like
 
@@ -169,7 +170,7 @@ class MergedLabels(Aggregated):
             [
                 _held_out_cells(row)
                 for row in self.held_out.to_pylist()
-                if _is_summary(row, len(self.sources))
+                if row["n"] > 0 and (row["others"] == _OTHERS or len(self.sources) == 2)
             ],
         )
         yield "kappa: Cohen's, over the answers yes and no; pairs that a source calls unclear are left out"
@@ -223,10 +224,6 @@ def _held_out_cells(row: dict[str, Any]) -> tuple[str, ...]:
     value = "–" if row["value"] is None else decimal_text(row["value"])
     ends = interval_text(row["lo"], row["hi"])
     return row["source"], row["others"], row["measure"], value, ends, f"{row['n']:,}"
-
-
-def _is_summary(row: dict[str, Any], n_sources: int) -> bool:
-    return row["n"] > 0 and (row["others"] == _OTHERS or n_sources == 2)
 
 
 # Sources as raters.
@@ -412,14 +409,10 @@ def _held_out_table(done: Aggregated, by_source: SourceAnswers, names: Sequence[
         by = {names[other]: np.array([other]) for other in others}
         for other, predicting in {**by, **({_OTHERS: others} if len(others) > 1 else {})}.items():
             for found in held_out_measures(by_source, done.votes.image, source, predicting):
-                values = {end: _or_none(getattr(found, end)) for end in ("value", "lo", "hi")}
+                values = {end: null_if_nan(getattr(found, end)) for end in ("value", "lo", "hi")}
                 counts = {"n": found.n, "n_skipped": found.n_skipped, "n_images": found.n_images}
                 rows.append({"source": name, "others": other, "measure": found.name, **values, **counts})
     return pa.Table.from_pylist(rows, schema("held_out"))
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _usable(labels: Labels, sources: Sequence[LabelSource]) -> Labels:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -33,7 +32,7 @@ from manyhot.core.next_questions import (
 )
 from manyhot.core.next_questions import settled as _is_settled
 from manyhot.core.raters import SPAMMER, informedness_of
-from manyhot.errors import InputError, MatchError, UnknownNameError, first_names
+from manyhot.errors import InputError, MatchError, UnknownNameError, did_you_mean, first_names
 from manyhot.files import sha256
 from manyhot.formats import read_proposals
 from manyhot.parameters import Between, Count, InCampaign, Probability
@@ -385,12 +384,11 @@ def _index(votes: Votes, rater: str) -> int:
     place = pc.index(votes.rater_id, rater).as_py()
     if place < 0:
         names = votes.rater_id.to_pylist()
-        near = difflib.get_close_matches(rater, names, n=1)
         raise UnknownNameError(
             f"There are no answers of the rater {rater!r}.",
             where=votes.name or None,
             allowed=first_names(names, 10),
-            do=f"did you mean {near[0]!r}?" if near else "leave the rater out for one of average quality",
+            do=did_you_mean(rater, names, 1) or "leave the rater out for one of average quality",
         )
     return int(place)
 

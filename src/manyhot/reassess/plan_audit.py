@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from manyhot.command import command
 from manyhot.console import table_lines
-from manyhot.core.array_types import Floats
 from manyhot.core.audit_designs import PAIR
 from manyhot.core.audit_plans import (
     decided,
@@ -374,17 +373,14 @@ def _precision(asked: _Asked, arm: PlannedDesign, n: int, basis: Pilot) -> dict[
     widest = float(errors.max())
     of_drop = widest * asked.n_audits**0.5
     tested = asked.goal in ("difference", "drop")
+    share = None
+    if asked.goal == "ranks" and arm.differences is not None:
+        share = decided(arm.differences, errors)
     return {
         "half_width": QUANTILE * widest,
-        "share": _share(asked, arm, errors),
+        "share": share,
         "power": float(power_of(asked.value, of_drop)) if tested else None,
     }
-
-
-def _share(asked: _Asked, arm: PlannedDesign, errors: Floats) -> float | None:
-    if asked.goal != "ranks" or arm.differences is None:
-        return None
-    return decided(arm.differences, errors)
 
 
 def _row(asked: _Asked, arm: PlannedDesign, basis: Pilot, cost: _Cost) -> dict[str, Any]:

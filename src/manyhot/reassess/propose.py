@@ -343,13 +343,15 @@ def _finished(
     made = dataclasses.replace(made, seconds=seconds, raters=raters)
     about: dict[str, str] = {}
     steps = [{"rule": made.rule, "questions": len(made)}]
-    if source is not None and made.rule != ONLY_WITHDRAWN:
-        table, note = with_campaign_questions(made.table, source.campaign)
-        steps = [{"rule": made.rule, "questions": len(table) - _n_standing(source)}]
-        made = dataclasses.replace(made, table=table, notes=(*made.notes, note))
-    if source is not None and source.campaign is not None:
-        about = metadata(campaign_proposals(source.campaign))
-        steps = read_history(about) + (steps if made.rule != ONLY_WITHDRAWN else [])
+    if source is not None:
+        add = made.rule != ONLY_WITHDRAWN
+        standing = campaign_proposals(source.campaign, add=add)
+        about = metadata(standing)
+        steps = read_history(about)
+        if add:
+            table, note = with_campaign_questions(made.table, standing)
+            steps.append({"rule": made.rule, "questions": len(table) - len(standing)})
+            made = dataclasses.replace(made, table=table, notes=(*made.notes, note))
     if without.table is not None:
         table, notes, step = without_questions(made.table, without.table, without.classes, without.match)
         steps.append(step)
@@ -373,7 +375,3 @@ def _finished(
     return dataclasses.replace(
         made, metadata={**made.metadata, **own, "cost": json.dumps(cost), HISTORY: json.dumps(steps)}
     )
-
-
-def _n_standing(source: Source) -> int:
-    return len(campaign_proposals(source.campaign))

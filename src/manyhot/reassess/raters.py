@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
-from pyarrow import compute as pc
 
 from manyhot.console import table_lines
 from manyhot.core import raters as quality
@@ -228,8 +227,7 @@ def _flags(*flagged: npt.NDArray[np.bool_]) -> pa.Array:
 
 def _or_null(values: Floats) -> pa.Array:
     """Return a column with null in place of NaN."""
-    column = pa.array(np.asarray(values, np.float64))
-    return pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
+    return pa.array(np.asarray(values, np.float64), from_pandas=True)
 
 
 # What a terminal shows.

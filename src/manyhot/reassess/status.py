@@ -121,7 +121,7 @@ def campaign_status(campaign: CampaignFolder, *, database: DatabaseAddress = Non
     shown = tuple(s for s in stages if s.count is not None or s.name != "golden")
     there, further = _in_the_app(home, database)
     new = _answers_to_export(home, by_name["votes"], there)
-    notes = (*wrong, *_new_answers(home, new, database), *_on_further(further), *_notes(home, names))
+    notes = (*wrong, *_app_notes(home, new, further, database), *_notes(home, names))
     next_step, line = _next(home, by_name, new, can_ask=bool(there) and not further)
     if line.splitlines()[-1].startswith(("manyhot annotate ", "manyhot export ", "manyhot next ")):
         line += database_option(database)
@@ -167,13 +167,11 @@ def _stage(campaign: Campaign, name: str) -> Stage:
         return Stage(name, None, "the file is not a complete Parquet file")
 
 
-def _new_answers(campaign: Campaign, new: int, database: str | None) -> Iterator[str]:
+def _app_notes(campaign: Campaign, new: int, further: int, database: str | None) -> Iterator[str]:
+    """Yield how many answers of the app are not exported yet, and how many are still to come."""
     if new:
         held = DATABASE if database is None else "the database"
         yield f"{held} contains {new:,} answers that are not in {campaign.path('votes').name} yet"
-
-
-def _on_further(further: int) -> Iterator[str]:
     if further:
         yield f"answers requested by `manyhot next --ask` that are still to come: {further:,}"
 

@@ -27,8 +27,8 @@ HISTORY = "history"
 _NEED = "columns with images, such as image_id, with classes, such as class, or both"
 
 
-def campaign_proposals(campaign: Campaign | None) -> pa.Table:
-    """Return the proposals of a campaign.
+def campaign_proposals(campaign: Campaign | None, *, add: bool = False) -> pa.Table:
+    """Return the proposals of a campaign, to which questions are added or from which they are withdrawn.
 
     Raises
     ------
@@ -37,10 +37,12 @@ def campaign_proposals(campaign: Campaign | None) -> pa.Table:
     """
     path = None if campaign is None else campaign.path("proposals")
     if path is None or not path.is_file():
+        what = "to which new ones can be added" if add else "from which questions can be withdrawn"
         raise InputError(
-            "There are no proposals from which questions can be withdrawn.",
+            f"There are no proposals {what}.",
             where=path or "`labels`",
             allowed="a campaign with proposals.parquet",
+            do="leave out `add`" if add else None,
         )
     return tables.read(path, "proposals")
 

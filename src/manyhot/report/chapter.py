@@ -265,6 +265,16 @@ def _ends(value: float | None, lo: float | None, hi: float | None, decimals: int
     return f" ({ends})"
 
 
+def with_range(
+    value: float | None, lo: float | None = None, hi: float | None = None, form: str = ".3f"
+) -> str:
+    """Return a number with its interval, such as ``0.31 (0.25 to 0.39)``; a dash if it is undefined."""
+    if value is None or value != value:
+        return "–"
+    ends = "" if lo is None or hi is None or lo != lo else f" ({lo:{form}} to {hi:{form}})"
+    return f"{value:{form}}{ends}"
+
+
 Tables = Mapping[str, pa.Table]
 
 

@@ -38,6 +38,11 @@ def number_heads(*texts: str) -> tuple[ColumnHead, ...]:
     return tuple(map(ColumnHead, texts))
 
 
+def heads_of(names: Sequence[str], with_numbers: Collection[str]) -> tuple[ColumnHead, ...]:
+    """Return the heads of columns whose names begin with a small letter, as those of the terminal."""
+    return tuple(ColumnHead(name[0].upper() + name[1:], number=name in with_numbers) for name in names)
+
+
 @dataclass(frozen=True)
 class ListingRow:
     """A row: its cells, an anchor if it shows one of the user's models, and links of cells by position."""

@@ -214,7 +214,7 @@ def test_while_what_fails_is_found_again_the_older_value_stands():
 
 
 def test_a_page_is_decided_until_the_votes_are_counted_anew():
-    counts = VoteCounts(None, {}, [(2, 1), (3, 1), (4, 2)], 0)
+    counts = VoteCounts(None, {}, [(2, 1), (3, 1), (4, 2)])
     before, after = JudgedCampaign(counts), JudgedCampaign(counts)
     before.decided_since.add(3)
     assert before.pages_to_decide() == [2, 4]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import functools
 import math
@@ -18,7 +17,7 @@ import pyarrow as pa
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.diagnose.benchmarks.measures import PUBLISHED_MEASURES, Measured, Published
-from manyhot.errors import InputError, ManyhotError
+from manyhot.errors import InputError, ManyhotError, did_you_mean
 from manyhot.parameters import OptionName, Shown
 from manyhot.report.text import counted
 from manyhot.result import Result
@@ -110,7 +109,6 @@ class Benchmarks(Result):
 class Summary:
     """An entry with the number of values that agree, the row that differs most and the worst verdict."""
 
-    first: Row
     farthest: Row
     n_equal: int
     n_rows: int
@@ -124,7 +122,7 @@ def summaries(rows: Sequence[Row]) -> Iterator[Summary]:
         farthest = min(own, key=_by_distance)
         n_equal = sum(row["verdict"] == "equal" for row in own)
         verdict = max((row["verdict"] for row in own), key=VERDICTS.index)
-        yield Summary(own[0], farthest, n_equal, len(own), verdict)
+        yield Summary(farthest, n_equal, len(own), verdict)
 
 
 def _by_distance(row: Row) -> tuple[bool, float, str]:
@@ -328,12 +326,11 @@ def select_entries(patterns: Sequence[str]) -> tuple[PublishedEntry, ...]:
     names = [entry.name for entry in entries]
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):
-            near = difflib.get_close_matches(pattern, names, n=3)
             raise InputError(
                 "No published numbers have this name.",
                 got=pattern,
                 allowed="names or patterns such as 'torchvision*'; `list_only` lists them",
-                do=f"did you mean {' or '.join(map(repr, near))}?" if near else None,
+                do=did_you_mean(pattern, names),
             )
     kept = {name for pattern in patterns for name in fnmatch.filter(names, pattern)}
     return tuple(entry for entry in entries if not patterns or entry.name in kept)

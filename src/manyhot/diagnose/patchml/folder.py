@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import shutil
 import tempfile
@@ -20,7 +19,7 @@ from numpy import typing as npt
 
 from manyhot import tables
 from manyhot.diagnose.patchml.compose import Layout, fits_always
-from manyhot.errors import InputError, OutputError, UnknownNameError
+from manyhot.errors import InputError, OutputError, UnknownNameError, did_you_mean
 from manyhot.files import write_refused
 from manyhot.parameters import Between, Count, Flattened, OptionName, PythonOnly, Seed, Shown, Was, is_number
 from manyhot.tables import Labels, Objects
@@ -391,11 +390,8 @@ def with_settings(settings: PatchSettings, values: Mapping[str, Any]) -> PatchSe
     names = [field.name for field in fields(settings)]
     for name in values:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
             raise UnknownNameError(
-                f"There is no setting {name!r}.",
-                allowed=", ".join(names),
-                do=f"did you mean {near[0]!r}?" if near else None,
+                f"There is no setting {name!r}.", allowed=", ".join(names), do=did_you_mean(name, names, 1)
             )
     return replace(settings, **values)
 

@@ -11,7 +11,6 @@ hendrycks/robustness @ e0377d46.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import importlib
@@ -25,7 +24,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import AnyFloats
-from manyhot.errors import InputError, MissingExtraError, UnknownNameError
+from manyhot.errors import InputError, MissingExtraError, UnknownNameError, did_you_mean
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -132,7 +131,10 @@ def corruption(kind: str, severity: int, seed: int = 0, only: frozenset[str] | N
     MissingExtraError
         If imagecorruptions-imaug is not installed.
     """
-    check_kind(kind)
+    if kind not in (*KINDS, CLEAN):
+        raise UnknownNameError(
+            f"There is no corruption {kind!r}.", allowed=", ".join(KINDS), do=did_you_mean(kind, KINDS, 1)
+        )
     allowed = (0,) if kind == CLEAN else SEVERITIES
     if severity not in allowed:
         said = "0" if kind == CLEAN else "1 to 5"
@@ -142,22 +144,6 @@ def corruption(kind: str, severity: int, seed: int = 0, only: frozenset[str] | N
     if kind != CLEAN:
         _library()
     return Corruption(kind, severity, seed, only)
-
-
-def check_kind(kind: str) -> None:
-    """Raise an error if `kind` is not the name of a corruption.
-
-    Raises
-    ------
-    UnknownNameError
-    """
-    if kind not in (*KINDS, CLEAN):
-        near = difflib.get_close_matches(kind, KINDS, n=1)
-        raise UnknownNameError(
-            f"There is no corruption {kind!r}.",
-            allowed=", ".join(KINDS),
-            do=f"did you mean {near[0]!r}?" if near else None,
-        )
 
 
 def crop(pixels: Bytes) -> Bytes:

@@ -77,7 +77,7 @@ class Reach:
         known = {"localhost", host.lower(), *(name.lower() for name in names)}
         if public:
             known.add(urlsplit(public).hostname or "")
-            if _is_loopback(host) and not _is_loopback(urlsplit(public).hostname or ""):
+            if is_loopback(host) and not is_loopback(urlsplit(public).hostname or ""):
                 proxies = [*proxies, *_LOOPBACK]
         return cls(public, frozenset(known), tuple(_proxy_network(proxy) for proxy in proxies))
 
@@ -172,7 +172,8 @@ def _ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | No
         return None
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine."""
     address = _ip_address(host)
     return host == "localhost" or (address is not None and address.is_loopback)
 
@@ -202,7 +203,7 @@ class LimitedConnection(HttpToolsProtocol):
         super().connection_made(transport)
         self._wait()
         peer = self.client[0] if self.client else ""
-        if _ip_address(peer) is not None and not _is_loopback(peer) and not self.reach.trusts(peer):
+        if _ip_address(peer) is not None and not is_loopback(peer) and not self.reach.trusts(peer):
             clients = (getattr(c, "client", None) for c in self.connections)
             if sum(1 for client in clients if client and client[0] == peer) > MAX_CONNECTIONS:
                 transport.abort()
@@ -339,6 +340,13 @@ class Buckets:
             self._left.popitem(last=False)
 
 
+def _refuse_for(wait: float, why: str) -> None:
+    """Raise an error if a request has to wait."""
+    if wait:
+        seconds = str(int(wait) + 1)
+        raise HTTPException(429, f"{why}; try again in {seconds} s.", {"Retry-After": seconds})
+
+
 class Limits:
     """All limits of an app."""
 
@@ -389,13 +397,7 @@ class Limits:
             429: too many attempts.
         """
         wait = self._logins.take(client) or self._guesses.take(name[:100])
-        if wait:
-            seconds = int(wait) + 1
-            raise HTTPException(
-                429,
-                f"Too many password attempts; try again in {seconds} s.",
-                {"Retry-After": str(seconds)},
-            )
+        _refuse_for(wait, "Too many password attempts")
 
     def send(self, rater: str, size: int) -> None:
         """Count the bytes that a rater sends for storage, over all of the rater's sessions.
@@ -405,14 +407,7 @@ class Limits:
         HTTPException
             429: too many bytes.
         """
-        wait = self.sent.take(rater, float(size))
-        if wait:
-            seconds = int(wait) + 1
-            raise HTTPException(
-                429,
-                f"You are sending too much text; try again in {seconds} s.",
-                {"Retry-After": str(seconds)},
-            )
+        _refuse_for(self.sent.take(rater, float(size)), "You are sending too much text")
 
     @contextmanager
     def hashing(self) -> Iterator[None]:

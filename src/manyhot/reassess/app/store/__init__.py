@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -37,7 +37,6 @@ from manyhot.reassess.app.store import (
 )
 from manyhot.reassess.app.store import campaign_settings as settings
 from manyhot.reassess.app.store.accounts import Rater as Rater
-from manyhot.reassess.app.store.accounts import Role
 from manyhot.reassess.app.store.campaign_settings import CampaignSettings as CampaignSettings
 from manyhot.reassess.app.store.campaign_settings import change_settings, read_settings
 from manyhot.reassess.app.store.database import Database, now
@@ -69,6 +68,41 @@ _FIT_SECONDS, _FIT_PART = 1.0, 0.03
 """Seconds that a change of the number of raters waits for its pages; seconds of each part."""
 
 
+P = ParamSpec("P")
+_Query = Callable[Concatenate[sa.Connection, P], T]
+_Method = Callable[Concatenate["Store", P], T]
+
+
+def _reads(query: _Query[P, T]) -> _Method[P, T]:
+    """Return the method that reads what `query` returns."""
+
+    @wraps(query)
+    def read(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._database.read(lambda c: query(c, *args, **kwargs))
+
+    return read
+
+
+def _writes(change: _Query[P, T]) -> _Method[P, T]:
+    """Return the method that makes a change."""
+
+    @wraps(change)
+    def write(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._database.write(lambda c: change(c, *args, **kwargs))
+
+    return write
+
+
+def _changes(change: _Query[P, T]) -> _Method[P, T]:
+    """Return the method that makes a change after which nothing that is remembered of raters holds."""
+
+    @wraps(change)
+    def write(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._change(lambda c: change(c, *args, **kwargs))
+
+    return write
+
+
 class Store:
     """The database of a campaign.
 
@@ -77,6 +111,40 @@ class Store:
     url : str
         See `Database`.
     """
+
+    places = _reads(fill.image_places)
+    other_example_places = _reads(fill.other_example_places)
+    settings = _reads(read_settings)
+    owners = _reads(accounts.owners)
+    invited = _reads(accounts.invited)
+    is_crowd_link = _reads(crowd.is_link)
+    raters = _reads(accounts.all_raters)
+    last_done = _reads(visits.last_done)
+    image_name = _reads(visits.image_name)
+    count_free = _reads(slots.count_free)
+    count_pages = _reads(visits.count_pages)
+    dispute = _reads(disputes.find_dispute)
+    visit = _reads(visits.find_visit)
+    missing_classes = _reads(remarks.missing_classes)
+    count_remarks = _reads(remarks.count)
+    count_examples = _reads(fill.count_examples)
+    count_golden_pages = _reads(golden.count_golden_pages)
+    qualification_notes = _reads(golden.qualification_notes)
+    golden_truths = _reads(golden.golden_truths)
+
+    move_images = _writes(fill.move)
+    crowd_link = _writes(crowd.make_link)
+    refine = _writes(disputes.begin_next)
+    remove_remarks = _writes(remarks.remove_remarks)
+
+    invite = _changes(accounts.invite)
+    stop = _changes(pages.stop)
+    leave_out = _changes(pages.leave_out)
+    count_again = _changes(accounts.count_again)
+    let_go_on = _changes(accounts.let_go_on)
+    begin_session = _changes(accounts.begin_session)
+    join_crowd = _changes(crowd.join_crowd)
+    end_session = _changes(accounts.end_session)
 
     def __init__(self, url: str) -> None:
         self._database = Database(url)
@@ -104,18 +172,6 @@ class Store:
     def write_something(self) -> None:
         """Write to the database; raise an error if that is not possible."""
         self._database.write(lambda c: settings.put_value(c, "ready", now()))
-
-    def places(self, most: int | None = None) -> list[str]:
-        """Return the distinct locations of images, or of the first `most` images."""
-        return self._database.read(lambda c: fill.image_places(c, most))
-
-    def other_example_places(self) -> list[str]:
-        """Return the distinct locations of example images that are not images of the campaign."""
-        return self._database.read(fill.other_example_places)
-
-    def move_images(self, places: Mapping[str, str]) -> None:
-        """Update the locations of images."""
-        self._database.write(lambda c: fill.move(c, places))
 
     def fill(
         self,
@@ -172,10 +228,6 @@ class Store:
         listed = self._database.read(lambda c: further.find_further(c, questions))
         return self._database.write(lambda c: further.ask_further(c, *listed))
 
-    def settings(self) -> CampaignSettings:
-        """Return the current settings."""
-        return self._database.read(read_settings)
-
     def change_settings(self, **changes: object) -> CampaignSettings:
         """Change some settings and return all settings; for a new number of raters, see `fit_slots`."""
         changed = self._change(lambda c: _change_settings(c, **changes))
@@ -209,22 +261,6 @@ class Store:
             return False
         return more
 
-    def invite(
-        self,
-        name: str,
-        *,
-        role: Role = "rater",
-        max_pages: int | None = None,
-        refines: bool | None = None,
-        keep_sessions: bool = False,
-    ) -> str:
-        """Invite a rater and return the token of the invitation; see `accounts.invite`."""
-        return self._change(
-            lambda c: accounts.invite(
-                c, name, role=role, max_pages=max_pages, refines=refines, keep_sessions=keep_sessions
-            )
-        )
-
     def revoke(self, rater_id: int) -> None:
         """End a rater's invitation and sessions; answers are kept, and open pages go to other raters."""
 
@@ -238,29 +274,9 @@ class Store:
         """End a rater's invitation; sessions remain valid."""
         self._database.write(lambda c: accounts.change(c, rater_id, invitation=None))
 
-    def stop(self, rater_id: int) -> None:
-        """Stop a rater; see `pages.stop`."""
-        self._change(lambda c: pages.stop(c, rater_id))
-
-    def leave_out(self, rater_id: int) -> None:
-        """Stop a rater, leave out all their answers, and ask other raters instead; see `pages.leave_out`."""
-        self._change(lambda c: pages.leave_out(c, rater_id))
-
-    def count_again(self, rater_id: int) -> None:
-        """Let the answers of a rater count again; other raters may have answered the same questions since."""
-        self._change(lambda c: accounts.count_again(c, rater_id))
-
-    def let_go_on(self, rater_id: int) -> None:
-        """Let a stopped rater continue, regardless of the result of the first golden pages."""
-        self._change(lambda c: accounts.let_go_on(c, rater_id))
-
     def change_rater(self, rater_id: int, *, refines: bool, max_pages: int | None) -> None:
         """Set whether a rater decides where raters disagree, and the rater's maximum number of pages."""
         self._change(lambda c: accounts.change(c, rater_id, refines=refines, max_pages=max_pages))
-
-    def owners(self) -> list[tuple[str, bool]]:
-        """Return the names of owners, and whether each has a password."""
-        return self._database.read(accounts.owners)
 
     def set_password(self, token: str, password: str) -> Rater | None:
         """Set the password of an invited owner; see `accounts.set_password`."""
@@ -273,33 +289,9 @@ class Store:
         right = accounts.is_password(password, found[1] if found else None)
         return found[0] if found and right else None
 
-    def invited(self, token: str) -> Rater | None:
-        """Return the rater of an invitation."""
-        return self._database.read(lambda c: accounts.invited(c, token))
-
-    def begin_session(self, rater: Rater) -> str:
-        """Begin a session and return its token."""
-        return self._change(lambda c: accounts.begin_session(c, rater))
-
-    def crowd_link(self) -> str:
-        """Create a link for a crowd, and return its token; an earlier link becomes invalid."""
-        return self._database.write(crowd.make_link)
-
-    def is_crowd_link(self, token: str) -> bool:
-        """Return whether a link for a crowd is valid."""
-        return self._database.read(lambda c: crowd.is_link(c, token))
-
-    def join_crowd(self, token: str, participant: str) -> Rater | None:
-        """Return the rater who joins through the link for a crowd; see `crowd.join_crowd`."""
-        return self._change(lambda c: crowd.join_crowd(c, token, participant))
-
     def payment(self) -> list[RaterWork]:
         """Return the work of each rater; see `payment.rater_work`."""
         return self._database.read_together(payment.rater_work)
-
-    def end_session(self, token: str) -> None:
-        """End a session."""
-        self._change(lambda c: accounts.end_session(c, token))
 
     def remembered(self, token: str) -> Rater | None:
         """Return the rater of a recently used session; None for other sessions and for owners.
@@ -319,10 +311,6 @@ class Store:
             self._sessions[token] = (time.monotonic(), rater)
         return rater
 
-    def raters(self) -> list[Rater]:
-        """Return all raters, by name."""
-        return self._database.read(accounts.all_raters)
-
     def names_with_links(self) -> set[str]:
         """Return the names of raters who were invited and not revoked."""
         return {r.name for r in self.raters() if not r.is_owner and r.state != "revoked"}
@@ -330,22 +318,6 @@ class Store:
     def queue(self, rater: Rater) -> Queue:
         """Assign pages to a rater and return the open ones; see `pages.fill_queues`."""
         return self._database.begin_with_others(pages.fill_queues, rater, most=pages.FILLED_TOGETHER).result()
-
-    def last_done(self, rater: Rater, before: str | None = None) -> Visit | None:
-        """Return the rater's latest finished visit, or the latest before the visit `before`."""
-        return self._database.read(lambda c: visits.last_done(c, rater, before))
-
-    def image_name(self, rater: Rater, visit: str) -> str | None:
-        """Return the image_id of a rater's own visit."""
-        return self._database.read(lambda c: visits.image_name(c, rater, visit))
-
-    def count_free(self) -> int:
-        """Return the number of free slots."""
-        return self._database.read(slots.count_free)
-
-    def count_pages(self) -> int:
-        """Return the number of pages that a rater can be shown."""
-        return self._database.read(visits.count_pages)
 
     def campaign_id(self) -> str:
         """Return an id that distinguishes this campaign from others at the same address."""
@@ -363,41 +335,15 @@ class Store:
         """Read the new votes, and return all votes so far."""
         return self._database.read(self._tally.read)
 
-    def dispute(self, page: int) -> Dispute | None:
-        """Return a page with all answers and remarks on it."""
-        return self._database.read(lambda c: disputes.find_dispute(c, page))
-
     def disputes(self, pages: Sequence[int]) -> list[Dispute]:
         """Return some pages with all answers and remarks on them."""
         return self._database.read(
             lambda c: [found for p in pages if (found := disputes.find_dispute(c, p)) is not None]
         )
 
-    def refine(
-        self, rater: Rater, pages: Sequence[int], *, only: bool = False, skip: int | None = None
-    ) -> Visit | None:
-        """Let a rater decide on the first available page in a list; see `disputes.begin_next`."""
-        return self._database.write(lambda c: disputes.begin_next(c, rater, pages, only=only, skip=skip))
-
-    def visit(self, rater: Rater, key: str) -> Visit | None:
-        """Return a rater's own visit by its key."""
-        return self._database.read(lambda c: visits.find_visit(c, rater, key))
-
     def remarks(self, *, missing: int | None = None, before: int | None = None) -> list[Remark]:
         """Return remarks, newest first; see `remarks.latest`."""
         return self._database.read(lambda c: remarks.latest(c, missing=missing, before=before))
-
-    def remove_remarks(self, remark_ids: Collection[int]) -> None:
-        """Remove remarks for good."""
-        self._database.write(lambda c: remarks.remove_remarks(c, remark_ids))
-
-    def missing_classes(self) -> list[tuple[int, int]]:
-        """Return the classes reported as missing, most frequent first, and the number of images of each."""
-        return self._database.read(remarks.missing_classes)
-
-    def count_remarks(self) -> int:
-        """Return the number of comments."""
-        return self._database.read(remarks.count)
 
     def image(self, number: int) -> str | None:
         """Return the location of an image of the campaign."""
@@ -429,22 +375,6 @@ class Store:
         table = schema.examples
         query = sa.select(table.c.uri).where(table.c.class_id == class_id, table.c.position <= most)
         return self._database.read(lambda c: list(c.scalars(query.order_by(table.c.position))))
-
-    def count_examples(self) -> tuple[int, int]:
-        """Return the number of classes asked about, and how many of them have at least two example images."""
-        return self._database.read(fill.count_examples)
-
-    def count_golden_pages(self) -> tuple[int, int]:
-        """Return the number of golden pages, and the number of distinct true answers on them."""
-        return self._database.read(golden.count_golden_pages)
-
-    def qualification_notes(self) -> list[str]:
-        """Return notes for the owner if golden pages are too few, or of one truth only, to judge raters."""
-        return self._database.read(golden.qualification_notes)
-
-    def golden_truths(self) -> dict[tuple[str, int], bool]:
-        """Return whether the truth is yes of each golden question, by image_id and class."""
-        return self._database.read(golden.golden_truths)
 
     def source(self) -> str:
         """Return the SHA-256 hash of the proposals."""

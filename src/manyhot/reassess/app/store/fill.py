@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -145,15 +146,16 @@ def questions_asked(connection: sa.Connection) -> pa.Table:
     """Return the columns ``image_id`` and ``class_id`` of all questions."""
     on_pages = schema.questions.join(schema.pages).join(schema.images)
     query = sa.select(schema.images.c.name, schema.questions.c.class_id).select_from(on_pages)
-    parts = [_ASKED.empty_table()]
+    return query_table(connection, query, pa.schema([("image_id", pa.string()), ("class_id", pa.int32())]))
+
+
+def query_table(connection: sa.Connection, query: sa.Select[Any], columns: pa.Schema) -> pa.Table:
+    """Return the rows of a query, of which only a part is held as Python objects at a time."""
+    parts = [columns.empty_table()]
     for rows in connection.execute(query.execution_options(yield_per=_CHUNK)).partitions():
-        columns = zip(*rows, strict=True)
-        arrays = [pa.array(c, field.type) for c, field in zip(columns, _ASKED, strict=True)]
-        parts.append(pa.table(arrays, schema=_ASKED))
+        arrays = [pa.array(c, field.type) for c, field in zip(zip(*rows, strict=True), columns, strict=True)]
+        parts.append(pa.table(arrays, schema=columns))
     return pa.concat_tables(parts)
-
-
-_ASKED = pa.schema([("image_id", pa.string()), ("class_id", pa.int32())])
 
 
 def count_examples(connection: sa.Connection) -> tuple[int, int]:

@@ -61,8 +61,8 @@ class CampaignProgress:
         Number of answers still to come, including further answers.
     further : int
         Number of further answers still to come. Each is the answer of one more rater to a single question.
-    last_hour, last_day : int
-        Numbers of answers in the last hour and the last day, including answers to golden questions.
+    last_hour : int
+        Number of answers in the last hour, including answers to golden questions.
     raters_last_hour : int
         Number of raters who answered in the last hour.
     pace : (float, int)
@@ -90,7 +90,6 @@ class CampaignProgress:
     missing: int
     further: int
     last_hour: int
-    last_day: int
     raters_last_hour: int
     pace: tuple[float, int]
     seconds: float
@@ -120,14 +119,11 @@ class VoteCounts:
     disputes : list of (int, int)
         Pages to decide, in the order in which they are asked about, each with the number of classes on which
         raters disagree.
-    at : int
-        Time of counting.
     """
 
     progress: CampaignProgress
     raters: dict[int, RaterCount]
     disputes: list[tuple[int, int]]
-    at: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,7 +306,7 @@ class VoteSnapshot:
         """Count the votes."""
         differing = self.differing(refine_from or raters)
         progress = self._progress(raters, differing)
-        return VoteCounts(progress, self._raters(), self._disputes(differing & ~self.decided), now())
+        return VoteCounts(progress, self._raters(), self._disputes(differing & ~self.decided))
 
     def _progress(self, raters: int, differing: npt.NDArray[np.bool_]) -> CampaignProgress:
         normal, given = ~self.questions.golden & ~self.withdrawn, self.counts.sum(1)
@@ -339,7 +335,6 @@ class VoteSnapshot:
             missing=int(np.maximum(raters - n, 0).sum()) + raters * without + self.further,
             further=self.further,
             last_hour=int(recent.sum()),
-            last_day=int((answered >= now() - DAY).sum()),
             raters_last_hour=len(np.unique(rater[recent])),
             pace=self._pace(),
             seconds=float(np.median(seconds)) if len(seconds) else float("nan"),

@@ -37,14 +37,9 @@ def _id() -> sa.Column[int]:
     return sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True)
 
 
-def _to(table: str, *, nullable: bool = False, primary_key: bool = False) -> sa.Column[int]:
-    return sa.Column(
-        f"{table.removesuffix('s')}_id",
-        sa.BigInteger,
-        sa.ForeignKey(f"{table}.id"),
-        nullable=nullable,
-        primary_key=primary_key,
-    )
+def _to(table: str) -> sa.Column[int]:
+    name = f"{table.removesuffix('s')}_id"
+    return sa.Column(name, sa.BigInteger, sa.ForeignKey(f"{table}.id"), nullable=False)
 
 
 settings = sa.Table(

@@ -19,6 +19,7 @@ from pyarrow import compute as pc
 
 from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.campaign_settings import get_value, put_value
+from manyhot.reassess.app.store.fill import query_table
 from manyhot.reassess.app.store.page_classes import COUNTS, PARKED, slot_classes
 from manyhot.reassess.app.store.slots import HAS_WITHDRAWN
 
@@ -27,8 +28,6 @@ _SLOTS, _VISITS, _VOTES = schema.slots, schema.visits, schema.votes
 _PAGES_AT_ONCE = 50
 """Pages that are changed before it is asked whether that is enough for now."""
 
-
-_READ = 10_000
 _QUESTION = ["image_id", "class_id"]
 
 
@@ -129,13 +128,7 @@ def _all_questions(connection: sa.Connection) -> pa.Table:
         .join(schema.images, schema.images.c.id == _PAGES.c.image_id)
         .outerjoin(_WITHDRAWN, _WITHDRAWN.c.question_id == _QUESTIONS.c.id)
     )
-    parts = [_KNOWN.empty_table()]
-    for rows in connection.execute(query.execution_options(yield_per=_READ)).partitions():
-        *columns, withdrawn = zip(*rows, strict=True)
-        columns.append(tuple(map(bool, withdrawn)))
-        arrays = [pa.array(c, field.type) for c, field in zip(columns, _KNOWN, strict=True)]
-        parts.append(pa.table(arrays, schema=_KNOWN))
-    return pa.concat_tables(parts)
+    return query_table(connection, query, _KNOWN)
 
 
 def change_pages(

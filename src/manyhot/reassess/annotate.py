@@ -324,6 +324,7 @@ def annotate(
         if changes:
             annotation.store.change_settings(**changes)
         notes += annotation.store.qualification_notes()
+        annotation.app.state.context.prepare()
 
         def ready(at: str) -> None:
             reached = _reached(address or at).rstrip("/")

@@ -153,7 +153,7 @@ def format_points(value: float) -> str:
 
 T = TypeVar("T")
 CORE_SHARE = 0.05
-"""Maximum share of one core's time for recomputing a value in the background."""
+"""By default, the maximum share of one core's time for recomputing a value in the background."""
 
 
 WAIT = 0.7
@@ -172,10 +172,14 @@ class CachedValue(Generic[T]):
     compute : callable
     seconds : float
         Time for which a value is valid.
+    core_share : float
+        Maximum share of one core's time for recomputing the value in the background.
     """
 
-    def __init__(self, compute: Callable[[], T], seconds: float = 5.0) -> None:
-        self._compute, self._seconds = compute, seconds
+    def __init__(
+        self, compute: Callable[[], T], seconds: float = 5.0, core_share: float = CORE_SHARE
+    ) -> None:
+        self._compute, self._seconds, self._core_share = compute, seconds, core_share
         self._lock = threading.Lock()
         self._value: Future[T] | None = None  # the last one
         self._last: Future[T] | None = None  # or the error that came in place of the next
@@ -208,7 +212,7 @@ class CachedValue(Generic[T]):
     def peek(self, seconds: float | None = None) -> T | None:
         """Return the value or, if that takes more than `seconds` (by default `WAIT`), an older value or None.
 
-        The value is computed in a separate thread, and computed again when `CORE_SHARE` allows it. If the
+        The value is computed in a separate thread, and computed again when `core_share` allows it. If the
         computation fails, each call raises the error until the value is computed again.
         """
         running = self._refresh()
@@ -225,7 +229,7 @@ class CachedValue(Generic[T]):
             self._invalidations += 1
 
     def expire(self) -> None:
-        """Compute the value again as soon as `CORE_SHARE` allows it, or immediately if that is quick."""
+        """Compute the value again as soon as `core_share` allows it, or immediately if that is quick."""
         with self._lock:
             self._good_until = 0.0
 
@@ -263,4 +267,4 @@ class CachedValue(Generic[T]):
         if invalidations == self._invalidations:
             ended = time.monotonic()
             self._good_until = ended + seconds
-            self._background_from = ended + (ended - began) / CORE_SHARE
+            self._background_from = ended + (ended - began) / self._core_share

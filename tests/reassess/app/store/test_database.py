@@ -109,7 +109,7 @@ def test_only_some_changes_are_made_together(database, monkeypatch):
 
 
 def test_long_changes_do_not_hold_up_others(database, monkeypatch):
-    """Of five long changes, two are made per transaction; what came after them is in the first one."""
+    """Of five long changes, two are made per transaction; what came after them is made before them."""
     made, transactions = [], []
     together = database._together
 
@@ -129,8 +129,8 @@ def test_long_changes_do_not_hold_up_others(database, monkeypatch):
     go_on()
     assert [future.result(10) for future in futures] == [*range(5)]
     other.result(10)
-    assert made == [0, 1, "other", 2, 3, 4]
-    assert transactions[-3:] == [3, 2, 1]
+    assert made == ["other", 0, 1, 2, 3, 4]
+    assert transactions[-4:] == [1, 2, 2, 1]
 
 
 def test_what_many_want_is_done_once(database):

@@ -238,3 +238,13 @@ def test_two_stores_at_once_give_no_slot_twice(new_postgres):
     assert len(answers_by_question(first)) == 90
     first.close()
     second.close()
+
+
+def test_a_new_database_has_no_statistics_of_empty_tables(server):
+    """With them, PostgreSQL plans for tables without rows, and compares each answer with each visit."""
+    store = filled(server.url, pages=3, classes=2)
+    query = "SELECT relname, reltuples FROM pg_class WHERE relname IN ('questions', 'visits', 'votes')"
+    with store._database._reads.connect() as connection:
+        counted = dict(connection.exec_driver_sql(query).all())
+    store.close()
+    assert counted == {"questions": 6, "visits": -1, "votes": -1}  # -1: never counted

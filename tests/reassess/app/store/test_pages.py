@@ -346,7 +346,7 @@ def test_no_table_is_scanned_while_raters_ask_and_answer(tmp_path):
     for _ in range(6):
         for who in people:
             answer(store, who, store.queue(who).visits[0])
-    assert len(statements) >= 20  # they were recorded
+    assert len(statements) >= 15  # they were recorded
     with engine.connect() as connection:
         for text in [
             text for text in statements if text.startswith(("SELECT", "UPDATE", "INSERT", "DELETE"))

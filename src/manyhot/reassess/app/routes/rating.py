@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from manyhot.core.answers import ANSWERS
 from manyhot.reassess.app.context import Context, ContextDep, CurrentRater, check_csrf
 from manyhot.reassess.app.picture_cache import TILES
-from manyhot.reassess.app.store import NewRemark, Rater, Visit, Vote
+from manyhot.reassess.app.store import NewRemark, Queue, Rater, Visit, Vote
 from manyhot.reassess.app.store.crowd import CROWD
 
 rating_routes = APIRouter(
@@ -152,18 +153,23 @@ class PageQueue(BaseModel):
 
 
 @rating_routes.post("/queue", dependencies=[Depends(check_csrf)])
-def queue(context: ContextDep, rater: CurrentRater) -> PageQueue:
+async def queue(context: ContextDep, rater: CurrentRater) -> PageQueue:
     """Return the rater's pages: the current one, and the next ones to preload."""
-    found = context.store.queue(rater)
-    held = len(found.visits)
-    left = min(context.left.recent() + held, max(context.pages.recent() - found.whole, held))
+    # No thread waits: after a restart all raters ask at once, and answers need threads, too.
+    filled = await asyncio.wrap_future(context.store.begin_queue(rater))
+    return await run_in_threadpool(_page_queue, context, rater, filled)
+
+
+def _page_queue(context: Context, rater: Rater, queue: Queue) -> PageQueue:
+    held = len(queue.visits)
+    left = min(context.left.recent() + held, max(context.pages.recent() - queue.whole, held))
     return PageQueue(
-        pages=_pages(context, found.visits),
-        reason=found.reason,
-        done=found.done,
+        pages=_pages(context, queue.visits),
+        reason=queue.reason,
+        done=queue.done,
         left=left,
-        stopped_for=found.stopped_for,
-        completion=_completion(context, rater, found.reason),
+        stopped_for=queue.stopped_for,
+        completion=_completion(context, rater, queue.reason),
     )
 
 

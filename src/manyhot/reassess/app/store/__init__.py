@@ -317,7 +317,11 @@ class Store:
 
     def queue(self, rater: Rater) -> Queue:
         """Assign pages to a rater and return the open ones; see `pages.fill_queues`."""
-        return self._database.begin_with_others(pages.fill_queues, rater, most=pages.FILLED_TOGETHER).result()
+        return self.begin_queue(rater).result()
+
+    def begin_queue(self, rater: Rater) -> Future[Queue]:
+        """Start `queue` without waiting for it."""
+        return self._database.begin_with_others(pages.fill_queues, rater, most=pages.FILLED_TOGETHER)
 
     def campaign_id(self) -> str:
         """Return an id that distinguishes this campaign from others at the same address."""

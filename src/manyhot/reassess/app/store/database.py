@@ -163,8 +163,8 @@ class Database:
             called again for each item separately.
         item : object
         most : int
-            Maximum number of items per transaction. Long changes use a small number, so that other changes,
-            which wait for the same transaction, are soon on disk.
+            Maximum number of items per transaction. Long changes use a small number. They are made in
+            transactions of their own, so that answers do not wait for pages of other raters.
         """
         return self._begin(change, item, most, is_last=False)
 
@@ -226,11 +226,8 @@ class Database:
             batch, self._later = _next_batch(waiting)
             # Who waits no more, and did not before now, gets nothing; from here on nobody can take it back.
             batch = [one for one in batch if one.future.set_running_or_notify_cancel()]
-            if together := [one for one in batch if not one.is_last]:
-                self._settle(together)
-            for one in batch:
-                if one.is_last:
-                    self._settle([one])
+            for some in _transactions(batch):
+                self._settle(some)
 
     def _settle(self, batch: list[_Waiting]) -> None:
         """Make changes and tell those who wait; whatever happens, nobody waits for ever."""
@@ -309,6 +306,14 @@ def _next_batch(waiting: list[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]
         (batch if fits else later).append(one)
         taken[one.change] += fits
     return batch, later
+
+
+def _transactions(batch: list[_Waiting]) -> Iterator[list[_Waiting]]:
+    """Yield the changes of each transaction: short ones do not wait for long ones."""
+    for is_long in (False, True):
+        if some := [one for one in batch if not one.is_last and (one.most < TOGETHER) == is_long]:
+            yield some
+    yield from ([one] for one in batch if one.is_last)
 
 
 def _groups(batch: list[_Waiting], apart: bool) -> list[list[_Waiting]]:

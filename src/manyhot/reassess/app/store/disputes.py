@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.accounts import ANSWERS_LEFT_OUT, Rater
 from manyhot.reassess.app.store.campaign_settings import read_with
-from manyhot.reassess.app.store.pages import give_back, open_visit, renew
-from manyhot.reassess.app.store.visits import Visit, find_visits
+from manyhot.reassess.app.store.pages import give_back, renew
+from manyhot.reassess.app.store.visits import NewVisit, Visit, find_visits, open_visits
 
 NO, MAYBE, YES = range(3)
 _VISITS, _VOTES, _QUESTIONS = schema.visits, schema.votes, schema.questions
@@ -133,7 +133,7 @@ def begin(connection: sa.Connection, rater: Rater, page: int) -> Visit | None:
     if dispute is None or not dispute.undecided:
         return None
     _leave_others(connection, rater, page)
-    visit = open_visit(connection, rater, settings, page, dispute.undecided, round=1)
+    (visit,) = open_visits(connection, settings, [NewVisit(rater, page, dispute.undecided, round=1)])
     return find_visits(connection, [visit])[visit]
 
 

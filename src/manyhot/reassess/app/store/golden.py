@@ -128,13 +128,8 @@ def is_pending(rater: Rater, settings: CampaignSettings) -> bool:
     return bool(settings.qualify) and rater.qualified is None and not rater.is_owner
 
 
-_COUNT_SEEN = sa.select(sa.func.count()).where(
-    _VISITS.c.rater_id == sa.bindparam("rater"), _VISITS.c.round == 0
-)
-
-
-def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool:
-    """Return whether the next page is a golden page.
+def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings, seen: int) -> bool:
+    """Return whether the next page of a rater, after `seen` pages, is a golden page.
 
     After the first golden pages, golden pages appear at random, so that raters cannot predict them. Repeated
     calls for the same rater and page return the same result.
@@ -144,7 +139,6 @@ def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings) 
         return shown - _count_done(connection, rater)[1] < settings.qualify
     if not settings.golden_every:
         return False
-    seen = connection.execute(_COUNT_SEEN, {"rater": rater.id}).scalar_one()
     due: bool = random.Random(f"{rater.seed}/{seen}/golden").random() * settings.golden_every < 1  # noqa: S311
     return due
 

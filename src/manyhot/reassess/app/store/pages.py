@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import random
-import secrets
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from manyhot.reassess.app.store.accounts import ANSWERS_LEFT_OUT, Rater
 from manyhot.reassess.app.store.campaign_settings import CampaignSettings, read_with, read_with_all
 from manyhot.reassess.app.store.database import MINUTE, now
 from manyhot.reassess.app.store.engines import padded
+from manyhot.reassess.app.store.fresh_pages import FREE_SLOTS, IS_FREE, FreeSlot, FreshPages
 from manyhot.reassess.app.store.page_classes import (
     PARKED,
     answered_classes,
@@ -24,9 +24,15 @@ from manyhot.reassess.app.store.page_classes import (
     classes_of_slot,
     enough_answers,
     park_idle,
-    slot_classes,
 )
-from manyhot.reassess.app.store.visits import Visit, count_visits, find_visits
+from manyhot.reassess.app.store.visits import (
+    NewVisit,
+    Visit,
+    count_visits,
+    find_visits,
+    lease_end,
+    open_visits,
+)
 
 PAGES_AHEAD = 4
 """Pages that a rater holds at once: the one that is looked at, and the next, which are loaded meanwhile.
@@ -75,17 +81,20 @@ def fill_queues(connection: sa.Connection, raters: Sequence[Rater]) -> list[Queu
     open_ids: dict[int, list[int]] = {number: [] for number in known}
     for who, visit in connection.execute(_OPEN, values):
         open_ids[who].append(visit)
-    reasons = {
-        number: _fill_queue(connection, rater, settings, open_ids[number]) for number, rater in known.items()
+    counts = {
+        who: (int(n), int(whole), int(seen)) for who, n, whole, seen in connection.execute(_COUNT, values)
     }
+    left = _left(connection, [number for number, ids in open_ids.items() if len(ids) < PAGES_AHEAD])
+    filling = _Filling(connection, settings, left, {who: seen for who, (*_, seen) in counts.items()})
+    reasons = {number: filling.fill(rater, open_ids[number]) for number, rater in known.items()}
+    filling.fresh.open()
     visits = find_visits(connection, [visit for ids in open_ids.values() for visit in ids])
-    done = {who: (int(n), int(whole)) for who, n, whole in connection.execute(_COUNT_DONE, values)}
     why = _stopped_for(connection, [number for number, reason in reasons.items() if reason == "stopped"])
     queues = {
         number: Queue(
             [visits[i] for i in ids if i in visits],
             "" if ids else reasons[number],
-            *done.get(number, (0, 0)),
+            *counts.get(number, (0, 0, 0))[:2],
             why.get(number, ""),
         )
         for number, ids in open_ids.items()
@@ -111,31 +120,107 @@ _OPEN = (
     .where(_OF_RATERS, _VISITS.c.state == "open")
     .order_by(_VISITS.c.id)
 )
-_COUNT_DONE = (
-    sa.select(_VISITS.c.rater_id, sa.func.count(), sa.func.count().filter(~_VISITS.c.partial))
-    .where(_OF_RATERS, _VISITS.c.state == "done")
+_IS_DONE = _VISITS.c.state == "done"
+_COUNT = (
+    sa.select(_VISITS.c.rater_id, sa.func.count().filter(_IS_DONE))
+    .add_columns(sa.func.count().filter(_IS_DONE & ~_VISITS.c.partial), sa.func.count())
+    .where(_OF_RATERS)
     .group_by(_VISITS.c.rater_id)
 )
+"""The finished visits of each rater, those of them that showed all classes of the page, and all visits."""
 
 
-def _fill_queue(
-    connection: sa.Connection, rater: Rater, settings: CampaignSettings, open_ids: list[int]
-) -> str:
-    """Add pages to the open ones of a rater, or take all away; return why there are no more."""
-    if len(open_ids) < PAGES_AHEAD:  # who has finished a page is judged before the next
-        rater = _judged(connection, rater, settings)
-    reason = "" if len(open_ids) >= PAGES_AHEAD else _why_none(connection, rater, settings)
-    while not reason and len(open_ids) < PAGES_AHEAD:
-        taken = _take(connection, rater, settings)
-        if taken is None:
-            reason = "finished"
-        else:
-            open_ids.append(taken)
-            reason = _why_none(connection, rater, settings)
-    if settings.state != "running" or rater.state != "active":
-        open_ids.clear()
-        reason = _why_none(connection, rater, settings)
-    return reason
+class _Filling:
+    """Queues that are being filled in one go: pages that nobody has begun wait, to be opened together."""
+
+    def __init__(
+        self,
+        connection: sa.Connection,
+        settings: CampaignSettings,
+        left: dict[int, list[Visit]],
+        seen: dict[int, int],
+    ) -> None:
+        self._connection, self._settings, self._left, self._seen = connection, settings, left, seen
+        self.fresh = FreshPages(connection, settings)
+
+    def fill(self, rater: Rater, open_ids: list[int]) -> str:
+        """Add pages to the open ones of a rater, or take all away; return why there are no more."""
+        if len(open_ids) < PAGES_AHEAD:  # who has finished a page is judged before the next
+            rater = _judged(self._connection, rater, self._settings)
+        reason = "" if len(open_ids) >= PAGES_AHEAD else self._why_none(rater)
+        while not reason and (more := PAGES_AHEAD - len(open_ids) - self.fresh.count(rater)) > 0:
+            is_taken = self._take(rater, open_ids, more)
+            reason = self._why_none(rater) if is_taken else "finished"
+        if self._settings.state != "running" or rater.state != "active":
+            open_ids.clear()
+            reason = self._why_none(rater)
+        return reason
+
+    def _why_none(self, rater: Rater) -> str:
+        settings = self._settings
+        if settings.state != "running":
+            return settings.state
+        if rater.state != "active":
+            return "stopped"
+        most = settings.max_pages if rater.max_pages is None else rater.max_pages
+        if most:
+            self.fresh.open()
+            if count_visits(self._connection, rater, "open", "done") >= most:
+                return "limit"
+        return ""
+
+    def _take(self, rater: Rater, open_ids: list[int], most: int) -> bool:
+        """Take the next page for a rater; return False if none is left.
+
+        First what the rater left, then a golden page where one is due, then pages that the rater has not
+        seen, and at last other slots of pages of which the rater answered a part.
+        """
+        left = self._left.get(rater.id, [])
+        while left:
+            self.fresh.open()
+            visit = left.pop(0)
+            if reopen_page(self._connection, visit, self._settings):
+                open_ids.append(visit.id)
+                return True
+        is_due = golden.is_due(self._connection, rater, self._settings, self._seen.get(rater.id, 0))
+        opened = self._open_golden(rater) if is_due else None
+        if opened is None and golden.is_pending(rater, self._settings):
+            return False
+        if opened is None and self._take_fresh(rater, open_ids, most):
+            return True
+        if opened is None:
+            self.fresh.open()
+            opened = _take_rest(self._connection, rater, self._settings)
+        if opened is not None:
+            open_ids.append(opened)
+            self._count(rater)
+        return opened is not None
+
+    def _open_golden(self, rater: Rater) -> int | None:
+        self.fresh.open()
+        page = golden.next_golden_page(self._connection, rater)
+        if page is None:
+            return None
+        new = NewVisit(rater, page, asked_classes(self._connection, page))
+        return open_visits(self._connection, self._settings, [new])[0]
+
+    def _take_fresh(self, rater: Rater, open_ids: list[int], most: int) -> bool:
+        while (slot := self.fresh.next(rater, most)) is not None:
+            if slot.is_untouched(self._settings):
+                self.fresh.take(rater, slot, open_ids)
+                self._count(rater)
+                return True
+            self.fresh.open()
+            visit = _take_slot(self._connection, rater, self._settings, slot, set())
+            if visit is not None:
+                self.fresh.move(rater, slot)
+                open_ids.append(visit)
+                self._count(rater)
+                return True
+        return False
+
+    def _count(self, rater: Rater) -> None:
+        self._seen[rater.id] = self._seen.get(rater.id, 0) + 1
 
 
 def _judged(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> Rater:
@@ -187,7 +272,7 @@ def give_back_of(connection: sa.Connection, rater_id: int) -> None:
 
 def is_to_renew(visit: Visit, settings: CampaignSettings) -> bool:
     """Return whether an answer should `renew` its page; the first one does, then one every few minutes."""
-    return not visit.answers or visit.expires_at < _until(settings) - settings.lease_minutes * MINUTE / 20
+    return not visit.answers or visit.expires_at < lease_end(settings) - settings.lease_minutes * MINUTE / 20
 
 
 def renew(connection: sa.Connection, rater_id: int, settings: CampaignSettings) -> None:
@@ -195,7 +280,7 @@ def renew(connection: sa.Connection, rater_id: int, settings: CampaignSettings) 
     connection.execute(
         _VISITS.update()
         .where(_VISITS.c.rater_id == rater_id, _VISITS.c.state == "open")
-        .values(expires_at=_until(settings))
+        .values(expires_at=lease_end(settings))
     )
 
 
@@ -233,7 +318,7 @@ def reopen_page(
         is_withdrawn = answering is not None and answering not in on_page
         if not _hold(connection, visit.slot, visit.id, also_ended=is_withdrawn):
             return False
-    values = {"state": "open", "shown": json.dumps(shown), "expires_at": _until(settings)}
+    values = {"state": "open", "shown": json.dumps(shown), "expires_at": lease_end(settings)}
     if len(shown) < len(there):
         values["partial"] = True
     connection.execute(_VISITS.update().where(_VISITS.c.id == visit.id).values(**values))
@@ -255,51 +340,6 @@ def finish(connection: sa.Connection, visit: Visit) -> None:
             connection.execute(_SLOTS.update().where(held).values(visit_id=None))
 
 
-def open_visit(
-    connection: sa.Connection,
-    rater: Rater,
-    settings: CampaignSettings,
-    page: int,
-    classes: Sequence[int],
-    *,
-    round: int = 0,
-    slot: int | None = None,
-    partial: bool = False,
-) -> int:
-    """Open a page for a rater and return the number of the visit."""
-    shown = list(classes)
-    # The same order whenever a rater comes back to a page, and another for each rater.
-    random.Random(f"{rater.seed}/{page}").shuffle(shown)  # noqa: S311
-    values = {
-        "key": secrets.token_hex(8),
-        "page_id": page,
-        "rater_id": rater.id,
-        "round": round,
-        "slot_id": slot,
-        "shown": json.dumps(shown),
-        "partial": partial,
-        "shown_at": now(),
-        "expires_at": _until(settings),
-        "state": "open",
-    }
-    number: int = connection.execute(_OPEN_VISIT, values).scalar_one()
-    return number
-
-
-_OPEN_VISIT = _VISITS.insert().returning(_VISITS.c.id)
-
-
-def _why_none(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> str:
-    if settings.state != "running":
-        return settings.state
-    if rater.state != "active":
-        return "stopped"
-    most = settings.max_pages if rater.max_pages is None else rater.max_pages
-    if most and count_visits(connection, rater, "open", "done") >= most:
-        return "limit"
-    return ""
-
-
 _IS_OPEN = _VISITS.c.state == sa.literal_column("'open'")
 """Not a parameter: with one, the index of open visits is not used, and each look scans all visits so far."""
 
@@ -311,10 +351,6 @@ def _return(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
         connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id.in_(late)).values(visit_id=None))
 
 
-def _until(settings: CampaignSettings) -> int:
-    return now() + int(settings.lease_minutes * MINUTE)
-
-
 def _hold(connection: sa.Connection, slot: int, visit: int, *, also_ended: bool = False) -> bool:
     """Take a slot for a visit; return False if another visit holds it.
 
@@ -324,94 +360,28 @@ def _hold(connection: sa.Connection, slot: int, visit: int, *, also_ended: bool 
     return bool(connection.execute(statement, {"slot": slot, "visit": visit}).rowcount)
 
 
-_IS_FREE = _SLOTS.c.visit_id.is_(None)
 _HOLD = _SLOTS.update().where(_SLOTS.c.id == sa.bindparam("slot")).values(visit_id=sa.bindparam("visit"))
-_HOLD_IF_FREE = _HOLD.where(_IS_FREE)
-_HOLD_IF_ENDED = _HOLD.where(_IS_FREE | _SLOTS.c.visit_id.not_in(sa.select(_VISITS.c.id).where(_IS_OPEN)))
+_HOLD_IF_FREE = _HOLD.where(IS_FREE)
+_HOLD_IF_ENDED = _HOLD.where(IS_FREE | _SLOTS.c.visit_id.not_in(sa.select(_VISITS.c.id).where(_IS_OPEN)))
 
 
-def _take(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> int | None:
-    """Open the next page for a rater and return its visit; None if none is left.
-
-    First what the rater left, then a golden page where one is due, then pages that the rater has not seen,
-    and at last other slots of pages of which the rater answered a part.
-    """
-    for visit in _left(connection, rater):
-        if reopen_page(connection, visit, settings):
-            return visit.id
-    if golden.is_due(connection, rater, settings):
-        page = golden.next_golden_page(connection, rater)
-        if page is not None:
-            return open_visit(connection, rater, settings, page, asked_classes(connection, page))
-    if golden.is_pending(rater, settings):
-        return None
-    return _take_fresh(connection, rater, settings) or _take_rest(connection, rater, settings)
-
-
-def _left(connection: sa.Connection, rater: Rater) -> list[Visit]:
-    """Return the visits that a rater left, and that nobody has taken over."""
-    ids = connection.scalars(_LEFT, {"rater": rater.id}).all()
-    return list(find_visits(connection, ids).values())
+def _left(connection: sa.Connection, raters: Collection[int]) -> dict[int, list[Visit]]:
+    """Return the visits that each rater left, and that nobody has taken over."""
+    left = defaultdict[int, list[Visit]](list)
+    ids = connection.scalars(_LEFT, {"raters": padded(raters)}).all() if raters else ()
+    for visit in find_visits(connection, ids).values():
+        left[visit.rater].append(visit)
+    return left
 
 
 # Built once: to build a statement takes as long as to run it.
-_RATER: sa.BindParameter[int] = sa.bindparam("rater")
 _LEFT = (
     sa.select(_VISITS.c.id)
     .outerjoin(_SLOTS, _SLOTS.c.id == _VISITS.c.slot_id)
-    .where(_VISITS.c.rater_id == _RATER, _VISITS.c.state == "returned", _VISITS.c.round == 0)
-    .where(_VISITS.c.slot_id.is_(None) | (_SLOTS.c.id.is_not(None) & _IS_FREE))
+    .where(_OF_RATERS, _VISITS.c.state == "returned")
+    .where(_VISITS.c.slot_id.is_(None) | (_SLOTS.c.id.is_not(None) & IS_FREE))
     .order_by(_VISITS.c.id)
 )
-
-
-def _take_fresh(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> int | None:
-    while (slot := _free_slot(connection, rater)) is not None:
-        visit = _take_slot(connection, rater, settings, slot, set())
-        if visit is not None:
-            connection.execute(_PUT_POSITION, {"rater": rater.id, "at": slot.position})
-            return visit
-    return None
-
-
-_ROW = schema.raters.c.id == _RATER
-_PUT_POSITION = schema.raters.update().where(_ROW).values(position=sa.bindparam("at"))
-_POSITION = sa.select(schema.raters.c.position).where(_ROW).scalar_subquery()
-_FREE = (
-    sa.select(_SLOTS.c.id, _SLOTS.c.page_id, _SLOTS.c.position, _SLOTS.c.classes)
-    .where(_IS_FREE)
-    .order_by(_SLOTS.c.position, _SLOTS.c.id)
-)
-_UNSEEN = _FREE.where(
-    ~sa.exists().where(
-        _VISITS.c.page_id == _SLOTS.c.page_id, _VISITS.c.rater_id == _RATER, _VISITS.c.round == 0
-    )
-).limit(1)
-_NEXT_UNSEEN = _UNSEEN.where(_SLOTS.c.position > _POSITION), _UNSEEN.where(_SLOTS.c.position <= _POSITION)
-
-
-@dataclass(frozen=True)
-class _FreeSlot:
-    """A slot that nobody holds; `classes` are those that it asks about, None for all of its page."""
-
-    id: int
-    page: int
-    position: int
-    classes: set[int] | None
-
-    @classmethod
-    def of(cls, row: Any) -> _FreeSlot:
-        """Return the slot of a row of `_FREE`."""
-        return cls(row.id, row.page_id, row.position, slot_classes(row.classes))
-
-
-def _free_slot(connection: sa.Connection, rater: Rater) -> _FreeSlot | None:
-    """Return the next free slot of a page that the rater has not seen, and look at earlier ones last."""
-    for part in _NEXT_UNSEEN:
-        row = connection.execute(part, {"rater": rater.id}).first()
-        if row is not None:
-            return _FreeSlot.of(row)
-    return None
 
 
 def _take_rest(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> int | None:
@@ -421,11 +391,11 @@ def _take_rest(connection: sa.Connection, rater: Rater, settings: CampaignSettin
     here = sa.exists().where(
         _VISITS.c.page_id == _SLOTS.c.page_id, _VISITS.c.rater_id == rater.id, _VISITS.c.state == "open"
     )
-    free = [_FreeSlot.of(row) for row in connection.execute(_FREE.where(_SLOTS.c.page_id.in_(seen), ~here))]
+    free = connection.execute(FREE_SLOTS.where(_SLOTS.c.page_id.in_(seen), ~here)).all()
     for start in range(0, len(free), _LOOKED_AT):
         some = free[start : start + _LOOKED_AT]
-        own = _own_answers(connection, rater, {slot.page for slot in some})
-        for slot in some:
+        own = _own_answers(connection, rater, {row.page_id for row in some})
+        for slot in map(FreeSlot.of, some):
             if own[slot.page].issuperset(slot.classes or asked_classes(connection, slot.page)):
                 continue
             visit = _take_slot(connection, rater, settings, slot, own[slot.page])
@@ -453,7 +423,7 @@ def _own_answers(connection: sa.Connection, rater: Rater, pages: Collection[int]
 
 
 def _take_slot(
-    connection: sa.Connection, rater: Rater, settings: CampaignSettings, slot: _FreeSlot, own: set[int]
+    connection: sa.Connection, rater: Rater, settings: CampaignSettings, slot: FreeSlot, own: set[int]
 ) -> int | None:
     """Open a page in a slot, for what neither its earlier holders nor the rater answered."""
     page, only = slot.page, slot.classes
@@ -470,9 +440,8 @@ def _take_slot(
             )
             _hold(connection, slot.id, connection.scalar(last) or PARKED)
         return None
-    visit = open_visit(
-        connection, rater, settings, page, classes, slot=slot.id, partial=len(classes) < len(on_page)
-    )
+    new = NewVisit(rater, page, classes, slot=slot.id, partial=len(classes) < len(on_page))
+    (visit,) = open_visits(connection, settings, [new])
     if _hold(connection, slot.id, visit):
         return visit
     connection.execute(_VISITS.delete().where(_VISITS.c.id == visit))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import secrets
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ import sqlalchemy as sa
 
 from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.accounts import Rater
+from manyhot.reassess.app.store.campaign_settings import CampaignSettings
+from manyhot.reassess.app.store.database import MINUTE, now
 from manyhot.reassess.app.store.engines import padded
 
 _VISITS, _PAGES, _VOTES = schema.visits, schema.pages, schema.votes
@@ -79,6 +83,61 @@ class Visit:
     expires_at: int
     slot: int | None
     partial: bool
+
+
+@dataclass(frozen=True)
+class NewVisit:
+    """A visit that is to be opened.
+
+    Attributes
+    ----------
+    rater : Rater
+    page : int
+    classes : sequence of int
+        The classes to show, in any order.
+    round, slot, partial
+        As in `Visit`.
+    """
+
+    rater: Rater
+    page: int
+    classes: Sequence[int]
+    round: int = 0
+    slot: int | None = None
+    partial: bool = False
+
+
+def open_visits(
+    connection: sa.Connection, settings: CampaignSettings, new: Sequence[NewVisit]
+) -> Sequence[int]:
+    """Open pages for raters, in one statement, and return the numbers of the visits."""
+    return connection.scalars(_OPEN_VISITS, [_row(one, settings) for one in new]).all()
+
+
+_OPEN_VISITS = _VISITS.insert().returning(_VISITS.c.id, sort_by_parameter_order=True)
+
+
+def _row(new: NewVisit, settings: CampaignSettings) -> dict[str, object]:
+    shown = list(new.classes)
+    # The same order whenever a rater comes back to a page, and another for each rater.
+    random.Random(f"{new.rater.seed}/{new.page}").shuffle(shown)  # noqa: S311
+    return {
+        "key": secrets.token_hex(8),
+        "page_id": new.page,
+        "rater_id": new.rater.id,
+        "round": new.round,
+        "slot_id": new.slot,
+        "shown": json.dumps(shown),
+        "partial": new.partial,
+        "shown_at": now(),
+        "expires_at": lease_end(settings),
+        "state": "open",
+    }
+
+
+def lease_end(settings: CampaignSettings) -> int:
+    """Return until when a page that is opened or answered now is kept for its rater."""
+    return now() + int(settings.lease_minutes * MINUTE)
 
 
 def find_visits(connection: sa.Connection, ids: Sequence[int]) -> dict[int, Visit]:

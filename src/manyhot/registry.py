@@ -52,6 +52,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.core.accuracy",
         "manyhot.core.ranking",
         "manyhot.core.curve_metrics",
+        "manyhot.core.recall_at_fpr",
         "manyhot.core.set_metrics",
         "manyhot.core.macro_metrics",
         "manyhot.core.confidence_metrics",

@@ -102,6 +102,6 @@ def _changes(curve: RankingCurve, *, fpr: float) -> CellChanges:
     slope = (high - low) / (ends[1] - ends[0]) / p
     # Without a negative above the threshold, the threshold sinks past 1 - fpr of a negative.
     negative = np.where(np.arange(len(curve.weight)) < 2 * above, (1 - fpr) * slope, -fpr * slope)
-    hit = np.arange(len(curve.gain)) < above
-    positive = (found - hit) / (p - 1) - found / p if p > 1 else np.full(len(hit), np.nan)
-    return CellChanges(negative if n > 1 else np.full(len(negative), np.nan), positive)
+    hit = (np.arange(len(curve.gain)) < above).astype(np.float64)
+    positive = (found - hit) / max(p - 1, 1) - found / p
+    return CellChanges(negative + (0 if n > 1 else np.nan), positive + (0 if p > 1 else np.nan))

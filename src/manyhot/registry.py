@@ -82,6 +82,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.wide_results",
         "manyhot.formats.camera_traps",
         "manyhot.formats.prediction_lists",
+        "manyhot.formats.tag_lists",
         "manyhot.formats.label_lists",
         "manyhot.formats.indicator",
         "manyhot.formats.class_columns",

@@ -179,6 +179,8 @@ def intervals_of(evaluation, slice="all") -> Iterator[Found]:
 def call_of(name):
     if name.startswith("accuracy_at_coverage"):
         return f"{name}(coverage=0.5)"
+    if name == "recall_at_fpr":
+        return f"{name}(fpr=0.1)"
     return name.replace("@k", "@3")
 
 

@@ -26,7 +26,7 @@ from manyhot.core.sets import NO, YES, Case, LabelSets
 from manyhot.errors import InputError
 from scored_states import case_of, draw
 
-AT = {"f1": None, "precision": 0.6, "recall": 0.8}
+AT = {"f1": None, "precision": 0.6, "recall": 0.8, "fpr": 0.15}
 GOALS = tuple(AT)
 problems = pytest.mark.parametrize(
     ("seed", "dtype", "masked"), [(0, np.float32, False), (1, np.float16, True), (2, np.float16, False)]
@@ -54,6 +54,8 @@ def chosen_by_loop(yes, scores, goal, at):
         if goal == "f1" and f1 > best_f1:
             best, best_f1 = threshold, f1
         if goal == "precision" and precision >= at:
+            best = threshold
+        if goal == "fpr" and np.sum(reached & ~yes) <= at * np.sum(~yes) + 1e-9:
             best = threshold
         if goal == "recall" and recall >= at and best is None:
             best = threshold
@@ -186,6 +188,13 @@ def test_the_threshold_of_all_images_is_the_best_of_scikit_learns_curve():
         assert recall[at["recall"]] >= 0.8
         assert (recall[at["recall"] + 1 :] < 0.8).all()
         reached = precision >= 0.6
+        fpr, tpr, at_fpr = roc_curve(yes, own, drop_intermediate=False)
+        allowed = (fpr <= 0.15 + 1e-9) & (tpr > 0)
+        assert np.isnan(found["fpr"].threshold[c]) == (not allowed.any())
+        if allowed.any():
+            place = np.flatnonzero(at_fpr == found["fpr"].threshold[c])
+            assert allowed[place].all()
+            assert tpr[place] == tpr[allowed].max()
         assert np.isnan(found["precision"].threshold[c]) == (not reached.any())
         if reached.any():
             assert precision[at["precision"]] >= 0.6
@@ -341,18 +350,23 @@ def test_the_same_seed_gives_the_same_folds():
             "  do:      pass `at`, such as 0.9",
         ),
         (
+            {"goal": "fpr"},
+            "The false positive rate that a threshold must reach is missing.\n  allowed: above 0, up to 1\n"
+            "  do:      pass `at`, such as 0.01",
+        ),
+        (
             {"goal": "precision", "at": 90},
             "The precision to reach is not a share.\n  got:     90\n  allowed: above 0, up to 1",
         ),
         (
             {"at": 0.5},
             "The goal f1 has no minimum precision or recall.\n  got:     0.5\n"
-            "  do:      leave out `at`, or set `goal` to precision or recall",
+            "  do:      leave out `at`, or set `goal` to precision, recall or fpr",
         ),
         (
             {"goal": "accuracy"},
             "There is no such goal of a threshold.\n  got:     accuracy\n"
-            "  allowed: f1, precision, recall, top",
+            "  allowed: f1, precision, recall, fpr, top",
         ),
         ({"n_folds": 1}, "There are too few folds.\n  got:     1\n  allowed: 2 and up"),
     ],

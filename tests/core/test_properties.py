@@ -11,6 +11,7 @@ OPTIONS = {
     "k": "k=3",
     "bins": "bins=7",
     "coverage": "coverage=0.6",
+    "fpr": "fpr=0.3",
 }
 OTHER = {"zero_division": "0"}
 """Values of options with a number as the default, which are tested beside it; flags are True."""

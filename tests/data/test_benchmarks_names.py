@@ -33,3 +33,21 @@ def test_a_published_name_wins_over_a_folder_and_says_so(tmp_path, monkeypatch):
     for path in ("./imagenet", Path("imagenet")):
         assert (is_published_name(path), same_name_note(path)) == (False, "")
     assert is_published_name("imagenet-val")
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset"),
+    [("imagenet-real", "imagenet-val"), ("multilabelfy-imagenetv2", "imagenetv2-matched-frequency")],
+)
+def test_label_sets_of_the_catalogue_name_their_data_set_unless_there_is_such_a_path(
+    tmp_path, monkeypatch, name, dataset
+):
+    monkeypatch.chdir(tmp_path)
+    assert data_set(name) is data_set(dataset)
+    assert is_published_name(name)
+    assert data_set(f"./{name}") is None
+    Path(name).mkdir()
+    # Not as for names of data sets: earlier versions read the folder.
+    assert data_set(name) is data_set(Path(name)) is None
+    assert data_set("tsipras") is None  # a benchmark
+    assert data_set("x" * 5000) is None

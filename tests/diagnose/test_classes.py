@@ -152,6 +152,8 @@ def test_goals_on_the_command_line(files):
     assert len({r["class_id"] for r in found["class_curves"]}) == 1
     text = run("--for", "recall", "--at", "0.9").stdout
     assert "thresholds for a recall of 90 %, by cross-fitting" in text
+    text = run("--for", "fpr", "--at", "0.125").stdout
+    assert "thresholds for a false positive rate of 12.5 %, by cross-fitting" in text
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,7 @@ def test_goals_on_the_command_line(files):
         (
             ("--at", "0.5"),
             "The goal f1 has no minimum precision or recall.\n  got:     0.5\n"
-            "  do:      leave out --at, or set --for to precision or recall",
+            "  do:      leave out --at, or set --for to precision, recall or fpr",
         ),
     ],
 )

@@ -54,6 +54,65 @@ def test_files_give_what_tables_give(tmp_path):
     assert json.loads(found.metadata["audit"]) == expected
 
 
+@pytest.mark.parametrize("estimator", ["ppi++", "difference", "sample"])
+def test_a_sample_drawn_by_oneself_gives_what_a_recorded_one_gives(estimator):
+    world, drawn = World(), drawn_of()
+    models, people = list(world.models.values()), world.audited(drawn.drawn)
+    own = evaluate(world.proposed, models, audited=people, sample="uniform", estimator=estimator)
+    recorded = evaluate(world.proposed, models, audited=people, sample=drawn, estimator=estimator)
+    columns = ["model", "metric", "slice", "value", "lo", "hi", "n"]
+    for a, b in zip(own.to_polars()[columns].rows(), recorded.to_polars()[columns].rows(), strict=True):
+        assert a == pytest.approx(b, nan_ok=True)
+    rows = pc.index_in(drawn.drawn, IDS).to_numpy()
+    hits = [world.models["good"].classes[i, 0] in world.sets[i] for i in rows]
+    n, share = len(hits), np.mean(hits)
+    if estimator == "sample":  # of 400 images: sampling without replacement
+        assert own.value("real1", model="good") == pytest.approx(share)
+        error = np.sqrt(share * (1 - share) / (n - 1) * (1 - n / 400))
+        (row,) = (
+            r
+            for r in own.results.to_pylist()
+            if (r["model"], r["metric"], r["slice"]) == ("good", "real1", "all")
+        )
+        # Student's t has fewer degrees of freedom than there are images, because few of them are wrong.
+        assert 2 * 1.96 * error < row["hi"] - row["lo"] < 2 * 2.1 * error
+    assert "120 of 400 images were audited (uniform sample, drawn by yourself, as declared with" in str(own)
+    assert json.loads(own.metadata["audit"])["seed"] is None
+
+
+def test_images_outside_the_data_set_are_no_sample_of_it():
+    world, drawn = World(), drawn_of()
+    few = replace(world.proposed, table=world.proposed.table.slice(0, 390))
+    found = message(
+        MatchError,
+        lambda: evaluate(
+            few, list(world.models.values()), audited=world.audited(drawn.drawn), sample="uniform"
+        ),
+    )
+    n_out = pc.sum(pc.is_in(drawn.drawn, IDS.slice(390))).as_py()
+    assert found.startswith(
+        "Some audited images are not among the images that they were drawn from.\n  where:   proposed\n"
+        f"  got:     {n_out} of 120 images, such as "
+    )
+
+
+def test_another_file_is_no_recorded_sample(tmp_path):
+    (tmp_path / "mine.csv").write_text("image_id\na.jpg\n")
+    world = World()
+    found = message(
+        InputError,
+        lambda: evaluate(
+            world.proposed, list(world.models.values()), audited=world.people, sample=tmp_path / "mine.csv"
+        ),
+    )
+    assert found == (
+        "This is not the sample of an audit.\n"
+        f"  where:   {tmp_path / 'mine.csv'}\n"
+        "  allowed: the file audit_sample.parquet that manyhot audit wrote, or uniform\n"
+        "  do:      if you drew the images yourself, uniformly from all images, pass `sample` uniform"
+    )
+
+
 def test_an_unrated_image_is_not_answered():
     """The labels of a campaign list all its images; whether an image was rated may be unknown."""
     world, drawn = World(), drawn_of()
@@ -75,6 +134,8 @@ def test_half_an_audit_is_refused(given):
         "An audit requires people's label sets and the sample that was drawn.\n"
         f"  got:     `{given}` without `{other}`\n"
         f"  do:      pass `{other}`, too"
+        + "; if the audited images are a uniform random sample of all images, `sample` uniform"
+        * (given == "audited")
     )
 
 

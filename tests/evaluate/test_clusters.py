@@ -515,3 +515,18 @@ def test_the_note_counts_the_clusters_of_images_with_predictions(command):
     found = getattr(manyhot, command)(DATA.labels, scores, clusters=DATA.people, reading=READING)
     notes = [note.text for note in found.model_notes] if command == "evaluate" else found.notes
     assert any(f"over 60 clusters with {predicted.sum()} images" in note for note in notes), notes
+
+
+def test_images_without_a_value_of_the_column_can_be_left_out_with_a_condition():
+    ids = sorted(DATA.labels.index)[:2]
+    images = DATA.images.copy()
+    images["patient_id"] = images["patient_id"].mask(images["image_id"].isin(ids))
+    with pytest.raises(InputError) as caught:
+        evaluate(clusters="patient_id", reading=replace(READING, images=images))
+    assert str(caught.value).endswith(
+        "  do:      add the missing values, or leave these images out with `where` patient_id=*"
+    )
+    found = evaluate(clusters="patient_id", reading=replace(READING, images=images, where=("patient_id=*",)))
+    everything = evaluate(clusters="patient_id", reading=replace(READING, images=DATA.images))
+    first, before = (e.results.to_pylist()[0] for e in (found, everything))
+    assert first["n"] + first["n_skipped"] == before["n"] + before["n_skipped"] - 2

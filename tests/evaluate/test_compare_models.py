@@ -390,7 +390,7 @@ def test_names_in_markdown_are_shown_as_they_are(models):
         compare(hostile, labels=SETS, reading=READING)
     hostile = {"a|b": models["old"], "<img src=x>": models["new"]}
     made = compare(hostile, labels=SETS, metrics=["real1"], reading=READING)
-    text = markdown(made.results, None)
+    text = markdown(made.results)
     minus = r"difference (\<img src=x\> − a\|b)"
     assert rf"| metric | a\|b | \<img src=x\> | {minus} | 95 % | p | n |" in text
     assert "<img" not in text.replace(r"\<img", "")

@@ -66,6 +66,10 @@ TABLES = {
         ("image", "class", "score"),
         *(("b", "cat", 0.9), ("a", "dog", 0.1), ("b", "dog", 0.5), ("a", "cat", 0.8), ("c", "dog", 0.3)),
     ],
+    "tag-lists": [
+        ("image", "tags"),
+        *(("b", "cat;dog"), ("a", "dog"), ("d", ""), ("c", "elk;cat")),
+    ],
     "indicator": [("image", "cat", "dog"), ("b", 1, 0), ("a", "", -1), ("c", 0, 1)],
     "score-columns": [("image", "cat", "dog"), ("b", 0.1, 0.2), ("a", 0.3, 0.4), ("c", 0.5, 0.6)],
     "images-table": [("image_id", "label", "site"), ("b", "elk", 1), ("a", "cat", 2), ("c", "dog", 1)],

@@ -193,6 +193,12 @@ FILES = {
         read_predictions,
         parquet({"image": IDS, "labels": [["cat", "dog"]] * 3, "scores": [[0.5, 0.25]] * 3}),
     ),
+    "tags.csv": (read_predictions, text("image,tags\na,cat;dog\nb,\nc,caf\u00e9\n")),
+    "tags.jsonl": (
+        read_predictions,
+        text('{"image": "a", "tags": ["cat", "dog"]}\n{"image": "b", "tags": []}\n'),
+    ),
+    "tags.parquet": (read_predictions, parquet({"image": IDS, "tags": [["cat", "dog"], [], None]})),
     "scores.parquet": (read_predictions, parquet({"image_id": IDS, "cat": [0.5, 1, 2], "dog": [0.25, 1, 2]})),
     "lists.csv": (read_labels, text("image,tags,split\na.jpg,cat;caf\u00e9,x\nb.jpg,,y\n")),
     "one each.csv": (read_labels, text("file,label\na.jpg,cat\na.jpg,dog\nb.jpg,\n")),

@@ -34,12 +34,20 @@ class ClassCounts:
         Number of positives, and number of cells, with at least this score.
     above : ndarray of int, shape (J,)
         Number of cells with a higher score.
+    cells : ndarray of int, shape (K,)
+        Number of cells, whatever their score.
     """
 
     score: AnyFloats
     hits: Ints
     depth: Ints
     above: Ints
+    cells: Ints
+
+    @property
+    def negatives(self) -> Ints:
+        """Number of negatives of each fold, shape (K,)."""
+        return self.cells - self.hits[:, -1]
 
     @cached_property
     def totals(self) -> tuple[Ints, Ints, Ints]:
@@ -121,7 +129,7 @@ def _count(scores: AnyFloats, edges: Ints, positive: AnyFloats, positive_fold: I
         cells.sort()
         depth[f] = len(cells) - np.searchsorted(cells, score)
         above += len(cells) - np.searchsorted(cells, score, side="right")
-    return ClassCounts(score[::-1], hits[:, ::-1].cumsum(axis=1), depth[:, ::-1], above[::-1])
+    return ClassCounts(score[::-1], hits[:, ::-1].cumsum(axis=1), depth[:, ::-1], above[::-1], np.diff(edges))
 
 
 MOST_POINTS = 200

@@ -53,13 +53,17 @@ class CurveMetric:
         Returns, for each cell, the change in the metric if the cell is left out. It is called only if the
         metric is defined and all cells have weights of 0 or 1. The change is NaN if the metric is undefined
         without the cell.
-    needs_negatives : bool
-        Whether the metric is undefined without negatives.
+    cases : str
+        What is counted for an interval.
+    cases_per_negative : float
+        How many cases each negative counts for, if negatives are needed, too: a class then has as many cases
+        as positives or as its negatives count for, whichever is smaller. 0 if only positives count.
     """
 
     value: Callable[[RankingCurve], float]
     changes: Callable[[RankingCurve], CellChanges]
-    needs_negatives: bool = False
+    cases: str = "positives"
+    cases_per_negative: float = 0.0
 
     def estimate(self, curve: RankingCurve) -> tuple[float, float, float]:
         """Return the value of a curve, its standard error over images, and the degrees of freedom."""
@@ -75,6 +79,8 @@ def mean_over_groups(
     rank: Callable[[], RankedCells],
     scored: Bools,
     plain: Callable[[], float] | None = None,
+    *,
+    is_smoothed: bool = False,
 ) -> Pooled:
     """Return an estimate: the mean of a metric over the groups in which it is defined.
 
@@ -85,6 +91,8 @@ def mean_over_groups(
     scored : ndarray of bool, shape (n,)
     plain : callable, optional
         A faster function that returns the value over all images.
+    is_smoothed : bool
+        As in `Pooled`.
     """
     cells = functools.cache(rank)
 
@@ -99,6 +107,7 @@ def mean_over_groups(
         scored,
         left_out=lambda inside: left_out(metric, cells(), inside),
         doubt=lambda inside: _doubt(metric, cells(), inside) or _few_images(scored, inside),
+        is_smoothed=is_smoothed,
     )
 
 
@@ -133,11 +142,9 @@ def left_out(metric: CurveMetric, cells: RankedCells, inside: Weights | None) ->
 def _doubt(metric: CurveMetric, cells: RankedCells, inside: Weights | None) -> str:
     """Return why the mean over groups has no interval; empty if it has one."""
     curves = cells.curves(inside)
-    counts = np.array(
-        [min(c.positives, c.negatives) if metric.needs_negatives else c.positives for c in curves]
-    )
-    cases = "positives or negatives" if metric.needs_negatives else "positives"
-    return doubt_of(counts[counts > 0], cases, classes=len(curves) > 1)
+    share = metric.cases_per_negative
+    counts = np.array([min(c.positives, share * c.negatives) if share else c.positives for c in curves])
+    return doubt_of(counts[counts > 0], metric.cases, classes=len(curves) > 1)
 
 
 def _nothing(curve: RankingCurve) -> CellChanges:
@@ -267,7 +274,7 @@ def _auroc_changes(curve: RankingCurve) -> CellChanges:
     return CellChanges(negative - right / (p * n), positive - right / (p * n))
 
 
-AUROC = CurveMetric(_auroc_value, _auroc_changes, needs_negatives=True)
+AUROC = CurveMetric(_auroc_value, _auroc_changes, "positives or negatives", cases_per_negative=1)
 
 
 @register(

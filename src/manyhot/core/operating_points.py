@@ -28,10 +28,12 @@ from manyhot.core.share_intervals import clustered_effect, wilson_interval
 from manyhot.errors import InputError
 from manyhot.parameters import check_count, check_one_of, check_share
 
-Goal = Literal["f1", "precision", "recall", "top"]
+Goal = Literal["f1", "precision", "recall", "fpr", "top"]
 GOALS: tuple[Goal, ...] = get_args(Goal)
-"""What a threshold is chosen for: the largest F1, or at least a precision or a recall; or ``top``: no
-threshold, the top class is predicted."""
+"""What a threshold is chosen for: the largest F1, at least a precision or a recall, or at most a false
+positive rate; or ``top``: no threshold, the top class is predicted."""
+
+_NAMES = {"fpr": "false positive rate"}
 
 FOLDS = 5
 
@@ -41,6 +43,9 @@ the area under the ROC curve is. Choosing a threshold requires at least as many 
 fold may contain all of them. A required precision may be above that of any threshold. Thresholds that were
 chosen on other images may lack a class.
 """
+
+_ROUNDING = 1e-9
+"""Tolerance of the allowed false positives, as a share of them."""
 
 EFFECT_RESAMPLES = 50
 """Number of resamples for estimating how much the choice of thresholds adds to the variance."""
@@ -163,9 +168,10 @@ def operating_points(
         The criterion for the threshold. ``f1``: the highest threshold with the largest F1. ``precision``: the
         lowest threshold with at least the precision `at`, and therefore the highest recall. ``recall``: the
         highest threshold with at least the recall `at`. ``top``: the top class is predicted. By default,
-        ``top`` if the probabilities of an image add up to 1, and ``f1`` otherwise.
+        ``top`` if the probabilities of an image add up to 1, and ``f1`` otherwise. ``fpr``: the lowest
+        threshold with at most the false positive rate `at`, and therefore the highest recall.
     at : float, optional
-        The precision or recall, above 0 and up to 1.
+        The precision, recall or false positive rate, above 0 and up to 1.
     n_folds : int
         Number of folds, at least 2. The folds are of equal size and the same for all classes.
     rng : numpy.random.Generator
@@ -270,7 +276,7 @@ def _apply(points: OperatingPoints, case: Case, answered: AnsweredCells) -> None
 
 
 def check_goal(goal: str | None, at: float | None) -> None:
-    """Raise an error if the goal is unknown, or if its precision or recall is missing or superfluous."""
+    """Raise an error if the goal is unknown, or if its `at` is missing, superfluous or no share."""
     if goal is not None:
         check_one_of(goal, GOALS, "There is no such goal of a threshold.")
     if goal in (None, "f1", "top"):
@@ -278,16 +284,16 @@ def check_goal(goal: str | None, at: float | None) -> None:
             raise InputError(
                 f"The goal {goal or 'f1'} has no minimum precision or recall.",
                 got=f"{at:g}",
-                do="leave out `at`, or set `goal` to precision or recall",
+                do="leave out `at`, or set `goal` to precision, recall or fpr",
             )
     elif at is None:
         raise InputError(
-            f"The {goal} that a threshold must reach is missing.",
+            f"The {_NAMES.get(goal, goal)} that a threshold must reach is missing.",
             allowed="above 0, up to 1",
-            do="pass `at`, such as 0.9",
+            do=f"pass `at`, such as {0.01 if goal == 'fpr' else 0.9}",
         )
     else:
-        check_share(at, f"The {goal} to reach is not a share.")
+        check_share(at, f"The {_NAMES.get(goal, goal)} to reach is not a share.")
 
 
 def _draw_folds(usable: Bools, n_folds: int, rng: np.random.Generator, clusters: Clusters | None) -> Ints64:
@@ -331,15 +337,16 @@ def _fit(
     rng: np.random.Generator,
 ) -> None:
     """Choose the thresholds of a class, and add up what they predict in the folds they were not chosen on."""
-    hits, depth = counts.hits, counts.depth
+    hits, depth, negatives = counts.hits, counts.depth, counts.negatives
     if points.n_positives[class_id] < len(hits) or not (hits.sum(axis=0) - hits)[:, -1].all():
         points.reason[class_id] = REASONS.index("too few positives")
         return
-    chosen = _choose(hits.sum(axis=0, keepdims=True), depth.sum(axis=0, keepdims=True), goal, at)[0]
+    every = [n.sum(axis=0, keepdims=True) for n in (hits, depth, negatives)]
+    chosen = _choose(every[0], every[1], every[2], goal, at)[0]
     if chosen < 0:
         points.reason[class_id] = REASONS.index("not reached")
         return
-    (place,), right, predicted = _cross_fit(hits[None], depth[None], goal, at)
+    (place,), right, predicted = _cross_fit(hits[None], depth[None], negatives[None], goal, at)
     fold = np.flatnonzero(place >= 0)
     points.threshold[class_id] = counts.score[chosen]
     points.fold_threshold[fold, class_id] = counts.score[place[fold]]
@@ -347,13 +354,16 @@ def _fit(
     points.effect[:, class_id] = _design_effects(counts, right, predicted, goal, at, rng)
 
 
-def _cross_fit(hits: Ints, depth: Ints, goal: Goal, at: float) -> tuple[Positions, Ints64, Ints64]:
+def _cross_fit(
+    hits: Ints, depth: Ints, negatives: Ints, goal: Goal, at: float
+) -> tuple[Positions, Ints64, Ints64]:
     """Choose the threshold of each fold on the other folds, and add up what they predict.
 
     Parameters
     ----------
     hits, depth : ndarray of int, shape (R, K, J)
         As in `ClassCounts`, for R resamples.
+    negatives : ndarray of int, shape (R, K)
 
     Returns
     -------
@@ -364,7 +374,8 @@ def _cross_fit(hits: Ints, depth: Ints, goal: Goal, at: float) -> tuple[Position
     rest_hits, rest_depth = (
         (n.sum(axis=1, keepdims=True) - n).reshape(-1, n.shape[2]) for n in (hits, depth)
     )
-    place = _choose(rest_hits, rest_depth, goal, at).reshape(hits.shape[:2])
+    rest_negatives = (negatives.sum(axis=1, keepdims=True) - negatives).ravel()
+    place = _choose(rest_hits, rest_depth, rest_negatives, goal, at).reshape(hits.shape[:2])
     at_place = (np.take_along_axis(n, np.maximum(place, 0)[..., None], 2)[..., 0] for n in (hits, depth))
     right, predicted = (np.where(place >= 0, n, 0).sum(axis=1) for n in at_place)
     return place, right, predicted
@@ -381,10 +392,11 @@ def _design_effects(
     """
     at_score = (np.diff(n, axis=1, prepend=0) for n in (counts.hits, counts.depth - counts.hits))
     hits, wrong = (rng.poisson(n, (EFFECT_RESAMPLES, *n.shape)).cumsum(axis=2) for n in at_score)
-    positives = hits[..., -1].sum(axis=1)
+    below = rng.poisson(counts.cells - counts.depth[:, -1], hits.shape[:2])
+    positives, negatives = hits[..., -1].sum(axis=1), wrong[..., -1] + below
     # Without positives in the other folds, there is no threshold.
     some = (positives[:, None] > hits[..., -1]).all(axis=1)
-    place, n_right, n_predicted = _cross_fit(hits[some], (hits + wrong)[some], goal, at)
+    place, n_right, n_predicted = _cross_fit(hits[some], (hits + wrong)[some], negatives[some], goal, at)
     actual_right, actual_predicted = (
         np.where(place >= 0, n.sum(axis=0)[place], 0).sum(axis=1) for n in (counts.hits, counts.depth)
     )
@@ -402,7 +414,7 @@ def _shares(right: Ints, predicted: Ints, positives: Ints) -> tuple[Floats, Floa
     return right / np.maximum(n, 1), n
 
 
-def _choose(hits: Ints, depth: Ints, goal: Goal, at: float) -> Positions:
+def _choose(hits: Ints, depth: Ints, negatives: Ints, goal: Goal, at: float) -> Positions:
     """Return the place of the threshold that each row chooses, shape (rows,); -1 if none reaches the goal."""
     # Not the scores of other rows' positives: a threshold must not depend on the images it is evaluated on.
     own = np.diff(hits, axis=1, prepend=0) > 0
@@ -410,9 +422,11 @@ def _choose(hits: Ints, depth: Ints, goal: Goal, at: float) -> Positions:
     if goal == "f1":
         best: Positions = np.argmax(np.where(own, hits / (depth + n_positives), -1), axis=1)
         return best
-    with np.errstate(invalid="ignore"):
-        share = hits / (depth if goal == "precision" else n_positives)
-        reached = own & (share >= at)
+    if goal == "fpr":
+        reached = own & (depth - hits <= at * negatives[:, None] * (1 + _ROUNDING))
+    else:
+        with np.errstate(invalid="ignore"):
+            reached = own & (hits / (depth if goal == "precision" else n_positives) >= at)
     last = reached.shape[1] - 1
-    place = last - np.argmax(reached[:, ::-1], axis=1) if goal == "precision" else np.argmax(reached, axis=1)
+    place = np.argmax(reached, axis=1) if goal == "recall" else last - np.argmax(reached[:, ::-1], axis=1)
     return np.where(reached.any(axis=1), place, -1)

@@ -186,9 +186,15 @@ def benchmark_named(name: PathLike) -> Benchmark | None:
 
 
 def data_set(name: PathLike) -> BenchmarkData | None:
-    """Return the benchmark data set with this name; None if there is none. See `benchmark_named`."""
+    """Return the benchmark data set with this name; None if there is none. See `benchmark_named`.
+
+    The catalogue's name of its label sets, such as imagenet-real, is another name, unless it is also a path.
+    """
     datasets = {d.name: d for benchmark in BENCHMARKS.values() for d in benchmark.datasets[::-1]}
-    return datasets.get(str(name)) if _is_name(name) else None
+    names = {d.labels[0]: d for d in datasets.values() if d.labels[0] not in BENCHMARKS} | datasets
+    found = names.get(str(name))
+    is_name = found is None or (_is_name(name) if str(name) in datasets else not Path(name).exists())
+    return found if is_name else None
 
 
 def is_published_name(name: object) -> bool:

@@ -266,11 +266,13 @@ def _predictions_of_objects(
 ) -> Predictions | None:
     """Return predictions from objects in the form of JSON; None for anything else."""
     from manyhot.formats.prediction_lists import are_entries  # brings polars
+    from manyhot.formats.tag_lists import are_tags
 
-    if not are_entries(values):
+    if not are_entries(values) and not (model and are_tags(values)):
         return None
 
-    read = partial(read_predictions, classes=classes, scores=scores, rows=rows, format="prediction-lists")
+    format = "prediction-lists" if are_entries(values) else "tag-lists"
+    read = partial(read_predictions, classes=classes, scores=scores, rows=rows, format=format)
     return through_file(_json_of(values), model, read, suffix=".json")
 
 

@@ -154,11 +154,11 @@ def diagnose_classes(
     goal
         How thresholds are chosen. f1: the highest threshold with the largest F1. precision: the lowest
         threshold with a precision of at least `at`, and therefore the largest recall. recall: the highest
-        threshold with a recall of at least `at`. top: no threshold; the top class of each image is predicted.
-        By default, top for models whose probabilities add up to 1 on each image, as with a softmax, and f1
-        for all others.
+        threshold with a recall of at least `at`. fpr: the lowest threshold with a false positive rate of at
+        most `at`. top: no threshold; the top class of each image is predicted. By default, top for models
+        whose probabilities add up to 1 on each image, as with a softmax, and f1 for all others.
     at
-        For the goals precision and recall only: the value that a threshold must reach.
+        For the goals precision, recall and fpr only: the value that a threshold must reach.
     folds
         Number of folds. A class has a threshold only if it is valid on at least this number of images.
     masked

@@ -47,7 +47,13 @@ from manyhot.parameters import Flattened, Shown, check_one_of
 from manyhot.run import Run
 from manyhot.tables import DESCRIPTION, Campaign, Labels
 from manyhot.tables.arrays import label_sets
-from manyhot.tables.audit_samples import DrawnSample, audit_sample_from_table, read_audit_sample
+from manyhot.tables.audit_samples import (
+    UNIFORM,
+    DrawnSample,
+    audit_sample_from_table,
+    read_audit_sample,
+    uniform_sample,
+)
 from manyhot.tables.frames import examples
 from manyhot.tables.labels import with_ids_like
 from manyhot.tables.result_tables import headline
@@ -74,7 +80,8 @@ class Audit(Flattened):
         all images then serve only as proposals, and the values on people's label sets are estimated.
     sample
         The table audit_sample, which contains the images that were drawn and their probabilities; by default,
-        the table of the campaign.
+        the table of the campaign. uniform: state that the audited images are a uniform random sample of all
+        images that you drew yourself.
     proposed
         Proposed label sets of all images, if they differ from those of DATASET, in any format of label sets.
         In a labels table, the column p can be the probability of each class.
@@ -144,6 +151,13 @@ class Audit(Flattened):
         if isinstance(self.sample, pa.Table):
             return audit_sample_from_table(self.sample, name="the audit sample"), {}
         path = self.sample
+        if path is not None and Path(path).suffix.lower() != ".parquet":
+            raise InputError(
+                "This is not the sample of an audit.",
+                where=path,
+                allowed="the file audit_sample.parquet that manyhot audit wrote, or uniform",
+                do="if you drew the images yourself, uniformly from all images, pass `sample` uniform",
+            )
         if path is None and self.folder is not None:
             path = self.folder / "audit_sample.parquet"
         if path is None or not (self.sample or path.is_file()):
@@ -169,7 +183,9 @@ def _half(has: str, lacking: str) -> UsageError:
     return UsageError(
         "An audit requires people's label sets and the sample that was drawn.",
         got=f"{has} without {lacking}",
-        do=f"pass {lacking}, too",
+        do=f"pass {lacking}, too"
+        + "; if the audited images are a uniform random sample of all images, `sample` uniform"
+        * (lacking == "`sample`"),
     )
 
 
@@ -254,7 +270,7 @@ class AuditedImages:
         where = "the population" if self.audit.population else "these images"
         text = (
             f"values are estimates on people's label sets: {n:,} of {of:,} images were audited{part} "
-            f"({self.drawn.design} sample, seed {self.drawn.seed}; estimator {self.audit.estimator}"
+            f"({self.drawn.design} sample, {self._drawn_how()}; estimator {self.audit.estimator}"
             f"{'' if self.models is None else ', label sets proposed by the other models'}); "
             f"intervals are for the values on {where}, {self._raters()}{self.votes}"
         )
@@ -265,6 +281,11 @@ class AuditedImages:
                 "did not depend on results"
             )
         return Note(dataset, "", "audit", n, text)
+
+    def _drawn_how(self) -> str:
+        if self.drawn.is_declared:
+            return "drawn by yourself, as declared with `sample`"
+        return f"seed {self.drawn.seed}"
 
     def _raters(self) -> str:
         """Return what intervals are over, and how raters enter."""
@@ -309,7 +330,7 @@ class AuditedImages:
     def _about(self) -> dict[str, str]:
         values = {
             "design": self.drawn.design,
-            "seed": self.drawn.seed,
+            "seed": None if self.drawn.is_declared else self.drawn.seed,
             "n": len(self.sample),
             "n_images": len(self.sample.design),
             "estimator": self.audit.estimator,
@@ -362,8 +383,8 @@ def open_audit(
     MatchError
         If the images of the sample, of the proposed label sets and of the audited label sets do not match.
     """
-    drawn, inputs = audit.open_sample()
-    check_sample(drawn.sample)
+    is_declared = isinstance(audit.sample, str) and audit.sample == UNIFORM
+    recorded, inputs = (None, dict[str, str]()) if is_declared else audit.open_sample()
     alone = Reading(classes=source.classes or reading.classes, match=reading.match)
     if audit.proposed is not None:
         values = replace(alone, label_values=reading.label_values)
@@ -374,8 +395,13 @@ def open_audit(
     found, votes = open_answers(audit.audited, alone, run)
     people = found.sets()
     _check_fresh(labels, people, found.inputs)
-    people, _ = with_ids_like(people, drawn.image_id, other_name=drawn.name or "the audit sample")
+    population, name = (
+        (labels.image_id, labels.name) if recorded is None else (recorded.image_id, recorded.name)
+    )
+    people, _ = with_ids_like(people, population, other_name=name or "the audit sample")
     _check_classes(labels, people)
+    drawn = uniform_sample(labels.image_id, rated(people).image_id, name) if recorded is None else recorded
+    check_sample(drawn.sample)
     campaign = audit.campaign
     people, n = _answered(_without_golden(people, campaign, drawn), drawn)
     sample = drawn.sample_for(labels.image_id, labels.name or "the labels")
@@ -435,15 +461,19 @@ def _answers_in(labels: Labels) -> dict[str, str]:
     return {k: v for k, v in inputs.items() if Path(k).stem not in ("images", "classes")}
 
 
+def rated(people: Labels) -> Labels:
+    """Return the label sets of a campaign without the images that nobody answered."""
+    if "rated" not in people.table.column_names:
+        return people
+    return replace(people, table=people.table.filter(pc.fill_null(people.table["rated"], True)))
+
+
 def _answered(people: Labels, drawn: DrawnSample) -> tuple[Labels, int]:
     """Return the label sets of the answered images in the order of the sample, and their number.
 
     In the labels of a campaign, images that nobody answered are not rated.
     """
-    table = people.table
-    if "rated" in table.column_names:
-        table = table.filter(pc.fill_null(table["rated"], True))
-    people = replace(people, table=table)
+    people = rated(people)
     extra = people.image_id.filter(pc.invert(pc.is_in(people.image_id, drawn.drawn)))
     if len(extra):
         raise MatchError(

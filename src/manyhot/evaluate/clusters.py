@@ -67,13 +67,17 @@ def clusters_of(clusters: ClustersLike | None, labels: Labels, images: Images | 
         return None
     if isinstance(clusters, str):
         where, values = f"the column {clusters!r}", _column(clusters, labels, images)
-    else:
-        where, values = "`clusters`", _passed(clusters, labels)
-    return number_clusters(values, where, labels.image_id)
+        return number_clusters(values, where, labels.image_id, f"out with `where` {clusters}=*")
+    return number_clusters(_passed(clusters, labels), "`clusters`", labels.image_id)
 
 
-def number_clusters(values: pa.Array, where: str, image_id: pa.Array) -> Clusters:
-    """Return the clusters of images, given the value of each image; no value may be missing."""
+def number_clusters(
+    values: pa.Array, where: str, image_id: pa.Array, out: str = "out of the labels"
+) -> Clusters:
+    """Return the clusters of images, given the value of each image; no value may be missing.
+
+    `out` says in a message how to leave images out.
+    """
     if pa.types.is_nested(values.type):
         raise InputError("Clusters are not single values.", where=where, got=f"values of type {values.type}")
     values = values.cast(pa.string())
@@ -84,7 +88,7 @@ def number_clusters(values: pa.Array, where: str, image_id: pa.Array) -> Cluster
             where=where,
             got=f"{n:,} of {len(values):,} images, such as {examples(image_id.filter(missing))}",
             allowed="a value for each labelled image",
-            do="add the missing values, or leave these images out of the labels",
+            do=f"add the missing values, or leave these images {out}",
         )
     return Clusters.of(values.dictionary_encode().indices.to_numpy(zero_copy_only=False))
 

@@ -26,10 +26,10 @@ from manyhot.evaluate.compared_pairs import CompareWith, check_reference
 from manyhot.evaluate.compared_results import BEST_FROM, Comparison, compare_results, join_results
 from manyhot.evaluate.entrants import with_published_columns
 from manyhot.evaluate.error_consistency import ConsistencyTables, judge_consistency
+from manyhot.evaluate.gate import Gate
 from manyhot.evaluate.judge_options import JudgeOptions
 from manyhot.evaluate.judging import judge_models, with_slice_pairs
 from manyhot.evaluate.label_notes import answer_notes, chance_notes, table_notes, unmasked_metrics
-from manyhot.evaluate.pairwise import check_two, is_worse
 from manyhot.evaluate.requirements import masks_classes
 from manyhot.evaluate.result_rows import Note, unmatched_note
 from manyhot.evaluate.results import Evaluation
@@ -62,6 +62,8 @@ def compare(
     thresholds: ThresholdsLike | None = None,
     slices: Annotated[Sequence[str], Shown("SLICE"), OptionName("--slice")] = (),
     fail_if_worse: Annotated[float, AtLeast(0)] | None = None,
+    non_inferior: bool = False,
+    fail_on: Annotated[Sequence[str], Shown("PART")] = (),
     summary: Annotated[PathLike | None, Shown("FILE")] = None,
     without: Annotated[Sequence[str], Shown("NAME")] = (),
     families: Annotated[PathLike | Mapping[str, str] | None, Shown("FILE")] = None,
@@ -110,6 +112,13 @@ def compare(
         is, if the whole 95 % interval of its loss is above the margin, and with code 3 if the loss has no
         interval. The margin is in points if the deciding metric is a share, and otherwise in the unit of this
         metric.
+    non_inferior
+        With `fail_if_worse`, exit with code 7 unless a loss of more than the margin is excluded, that is,
+        unless the whole interval of the loss is at most the margin.
+    fail_on
+        With `fail_if_worse`, also exit with code 7 if the second model is worse on any of these parts, or,
+        with `non_inferior`, may be: slices (those of `slices`) or classes (in points of average precision).
+        Intervals are widened for their number.
     summary
         File to write with the comparison of the models as Markdown, for a pull request.
     without
@@ -155,7 +164,7 @@ def compare(
         as in `manyhot.evaluate`, or if there are fewer than two models.
     UsageError
         If predictions are passed without `labels`, or if `fail_if_worse` is set and the number of models is
-        not two.
+        not two, or if `non_inferior` or `fail_on` is set without it.
     MatchError
         If two of the results contain models of one data set that were not evaluated in the same way, or
         contain a model with different values, if a place in `ends` is in none of the results, if `families`
@@ -183,6 +192,12 @@ def compare(
             "Intervals of error consistency do not allow for clusters of images.",
             got="`clusters` with `error_consistency`",
             do="leave out `error_consistency` or `clusters`",
+        )
+    if fail_if_worse is None and (non_inferior or fail_on):
+        raise UsageError(
+            "There is no margin of a loss.",
+            got="`non_inferior`" if non_inferior else "`fail_on`",
+            do="pass the margin with `fail_if_worse`",
         )
     options = JudgeOptions(
         metrics=metrics,
@@ -213,16 +228,25 @@ def compare(
         if error_consistency:
             found = replace(found, consistency=_consistency(shared, found, options))
     if fail_if_worse is not None:
-        worse = [is_worse(pair, fail_if_worse) for pair in check_two(found.results)]
-        undecided = None in worse and True not in worse
-        found = replace(found, margin=fail_if_worse, is_worse=None if undecided else any(worse))
+        gate = Gate(fail_if_worse, non_inferior, (fail_on,) if isinstance(fail_on, str) else fail_on)
+        found = _judged(found, gate)
     return found if summary is None else _with_summary(found, Path(summary))
+
+
+def _judged(comparison: Comparison, gate: Gate) -> Comparison:
+    """Add the verdicts of a gate to a comparison."""
+    found = list(gate.verdicts(comparison.results, comparison.classes, comparison.notes))
+    fails = [verdict.fails for verdict in found]
+    undecided = None in fails and True not in fails
+    lines = tuple((verdict.dataset, verdict.line) for verdict in found)
+    is_worse = None if undecided else any(fails)
+    return replace(comparison, margin=gate.margin, is_worse=is_worse, verdicts=lines)
 
 
 def _with_summary(comparison: Comparison, path: Path) -> Comparison:
     """Write the Markdown of a comparison."""
     check_apart(comparison.sources, path)
-    write_text(path, markdown(comparison.results, comparison.margin, comparison.notes))
+    write_text(path, markdown(comparison.results, comparison.verdicts, comparison.notes))
     return replace(comparison, written=(path,))
 
 

@@ -41,12 +41,10 @@ from manyhot.evaluate.joined_models import adjusted, join, join_thresholds
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
 from manyhot.evaluate.pairwise import (
     Difference,
-    check_two,
     conclusions,
     differences,
     pair_lines,
     shown_differences,
-    verdict_line,
 )
 from manyhot.evaluate.ranks import sensitivity
 from manyhot.evaluate.slice_differences import by_slice, lines_by_slice
@@ -122,8 +120,10 @@ class Comparison(Result):
     margin : float, optional
         The margin of `fail_if_worse`, if it was passed.
     is_worse : bool, optional
-        Whether the second of two models is worse than the first by more than `margin`; None if this cannot be
-        decided, because the difference has no interval.
+        Whether the second of two models is worse than the first by more than `margin` or, with
+        `non_inferior`, may be; None if this cannot be decided, because the difference has no interval.
+    verdicts : tuple of tuple of str
+        Data sets, and what `fail_if_worse` decides on each.
     classes : pyarrow.Table, optional
         The table ``class_differences``, for two models with scores over all classes.
     consistency : ConsistencyTables, optional
@@ -147,6 +147,7 @@ class Comparison(Result):
     sources: tuple[Path, ...] = ()
     margin: float | None = None
     is_worse: bool | None = False
+    verdicts: tuple[tuple[str, str], ...] = ()
     classes: pa.Table | None = None
     consistency: ConsistencyTables | None = None
     equal: EqualAccuracy | None = None
@@ -213,9 +214,7 @@ class Comparison(Result):
 
     def lines(self) -> Iterator[str]:
         """Yield the comparison of models, then the mean drops, the slopes and the rankings."""
-        margin = self.margin
-        pairs = [] if margin is None else check_two(self.results)
-        verdicts = [verdict_line(pair, margin, self.notes) for pair in pairs if margin is not None]
+        verdicts = [line for _, line in self.verdicts]
         by_class = [] if self.classes is None else class_lines(self.classes)
         consistent = [] if self.consistency is None else ["", *self.consistency.lines()]
         equal = [] if self.equal is None else list(self.equal.lines())
@@ -246,7 +245,13 @@ class Comparison(Result):
         rows = {name: getattr(self, name).to_pylist() for name in ("fits", "ranks", "sensitivity")}
         found = [d.to_json() for name in self.results.datasets for d in differences(self.results, name)]
         found += [d.to_json() for d in self._by_slice]
-        judged = {} if self.margin is None else {"fail_if_worse": self.margin, "is_worse": self.is_worse}
+        verdicts = [line for _, line in self.verdicts]
+        judged: dict[str, Any] = {
+            "fail_if_worse": self.margin,
+            "is_worse": self.is_worse,
+            "verdicts": verdicts,
+        }
+        judged = {} if self.margin is None else judged
         made = {"differences": found, "answers": self.answers, **judged}
         if self.consistency is not None:
             made |= {name: table.to_pylist() for name, table in self.consistency.tables.items()}

@@ -215,7 +215,7 @@ def with_published_columns(source: Source, options: Options, *, match: str = AUT
         remark = f"the column {name!r} is that of {entry.name} (licence {entry.licence})"
         if source.published == data:
             source.misfits.remarks.append(remark)
-        asked = [s for s in options.slices if re.split("[<>=]", s)[0] == name]
+        asked = [s for s in options.slices if re.search(rf"(^|,){name}([<>=,]|$)", s)]
         if not asked or (source.images is not None and name in source.images.table.column_names):
             continue
         table = source.images if source.labels is None else source.labels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -268,6 +269,13 @@ def _check_auditable(benchmark: Benchmark | None, call: EvaluateCall) -> None:
             "An audit is evaluated in one process.",
             got="`engine` ray with `audited`",
             do="leave out `engine`",
+        )
+    sizes = [s for s in call.slices if "," in s and re.search(r"(^|,)n_labels\b", s)]
+    if sizes:
+        raise UsageError(
+            "An audit has no crosses with slices by the size of the label set.",
+            got=", ".join(sizes),
+            do="leave out n_labels: these slices are always computed, on their own",
         )
     requested = {"map_resamples": call.map_resamples > 0, "clusters": call.clusters is not None}
     for name, is_requested in requested.items():

@@ -38,7 +38,7 @@ class EvaluateOptions:
     slices
         Additional subsets of images to evaluate: by original label (class=KEY, or class for all classes), or
         by a column of the images table (COLUMN for all its values, COLUMN=VALUE, 'COLUMN>=VALUE', COLUMN=*
-        for images with a value, or COLUMN= for those without one).
+        for images with a value, or COLUMN= for those without one). Commas cross them: camera,shift=night.
     resamples
         Number of bootstrap resamples; 0 for no intervals and no pairs, even for metrics that need no
         resamples.

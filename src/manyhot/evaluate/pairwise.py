@@ -270,23 +270,31 @@ def _has_better(pairs: Sequence[Difference]) -> bool:
     return any(sign * (d.values[1].value - d.values[0].value) > 0 for d in pairs)
 
 
-def verdict_line(pair: Difference, margin: float, notes: Sequence[str] = ()) -> str:
+def verdict_line(
+    pair: Difference, margin: float, notes: Sequence[str] = (), non_inferior: bool = False
+) -> str:
     """Return one sentence that says whether a model is worse than the reference by more than a margin.
 
-    Without an interval, it says why this is not decided; `notes` are those of the comparison.
+    Without an interval, it says why this is not decided; `notes` are those of the comparison. With
+    `non_inferior`, a loss of more than the margin must be excluded.
     """
-    size, loss = _number(pair.metric, margin), pair.loss
+    size, loss = size_text(pair.metric, margin), pair.loss
     if loss is None:
         why = _why_no_interval(pair, notes)
-        return (
-            f"Not decided: whether {pair.model} loses more than {size} of {pair.metric.name}, because {why}."
-        )
+        return f"Not decided: whether {pair.model} loses more than {size}, because {why}."
     span = f"95 % interval {_span(pair.metric, *loss)}"
     if loss[0] > margin:
-        return f"Failed: {pair.model} loses more than {size} of {pair.metric.name} ({span})."
+        return f"Failed: {pair.model} loses more than {size} ({span})."
     if loss[1] <= margin:
-        return f"Passed: {pair.model} does not lose more than {size} of {pair.metric.name} ({span})."
-    return f"Passed: a loss of more than {size} of {pair.metric.name} is possible but not shown ({span})."
+        return f"Passed: {pair.model} does not lose more than {size} ({span})."
+    if non_inferior:
+        return f"Failed: a loss of more than {size} is not excluded ({span})."
+    return f"Passed: a loss of more than {size} is possible but not shown ({span})."
+
+
+def size_text(metric: Metric, size: float) -> str:
+    """Return a difference as text, such as ``1.00 points of real1``."""
+    return f"{_number(metric, size)} of {metric.name}"
 
 
 def _why_no_interval(pair: Difference, notes: Sequence[str]) -> str:
@@ -298,15 +306,17 @@ def _why_no_interval(pair: Difference, notes: Sequence[str]) -> str:
     return f"the difference has no interval{reason}"
 
 
-def is_worse(pair: Difference, margin: float) -> bool | None:
+def is_worse(pair: Difference, margin: float, non_inferior: bool = False) -> bool | None:
     """Return whether the whole interval of the model's loss is above a margin; None without an interval.
 
     Parameters
     ----------
     margin : float
         The margin in points or, for a metric that is not a share, in the metric's unit.
+    non_inferior : bool
+        Return whether any of the interval is above the margin.
     """
-    return None if pair.loss is None else pair.loss[0] > margin
+    return None if pair.loss is None else pair.loss[non_inferior] > margin
 
 
 def check_two(results: Results) -> list[Difference]:

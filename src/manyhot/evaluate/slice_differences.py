@@ -28,7 +28,6 @@ from manyhot.evaluate.pairwise import (
     noise_line,
     p_text,
     to_best,
-    verdict_line,
     with_holm,
 )
 from manyhot.evaluate.ranks import leading_metric
@@ -159,13 +158,13 @@ def _depends(column: str, q: float, p: float, n_tested: int, *, n_slices: int, h
 _RULE = f"| --- |{' ---: |' * 6}"
 
 
-def markdown(results: Results, margin: float | None, notes: Sequence[str] = ()) -> str:
+def markdown(results: Results, verdicts: Sequence[tuple[str, str]] = (), notes: Sequence[str] = ()) -> str:
     """Return the comparison of two models as Markdown, for the summary of a pull request.
 
     Parameters
     ----------
-    margin : float, optional
-        The margin of `is_worse`; None for no verdict.
+    verdicts : sequence of tuple of str
+        Data sets, and what a gate says of each.
     notes : sequence of str
         Remarks below the table.
     """
@@ -178,7 +177,7 @@ def markdown(results: Results, margin: float | None, notes: Sequence[str] = ()) 
             continue
         leading = leading_of(found)
         lines += [f"### {_escaped(dataset)}: {_escaped(answer(leading))}", ""]
-        lines += [_escaped(verdict_line(leading, margin, notes)), ""] if margin is not None else []
+        lines += [text for name, line in verdicts if name == dataset for text in (_escaped(line), "")]
         minus = f"difference ({leading.model} − {leading.reference})"
         head = ("metric", leading.reference, leading.model, minus, "95 %", "p", "n")
         lines += [_row(head), _RULE]

@@ -5,6 +5,7 @@ Also predictions with the label sets of their images, the input of metrics, and 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -35,7 +36,9 @@ from manyhot.run import CHECK_ORDER, QUIET, Run
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes, one_chunk
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.image_conditions import (
+    MAX_VALUES,
     column_values,
+    crossed_conditions,
     images_with,
     own_columns,
     parse_condition,
@@ -101,8 +104,9 @@ def make_slices(
     requested : iterable of str
         Slices by original label: ``class=KEY``, or ``class`` for all classes. Slices by a column of the
         images table: ``COLUMN`` for all its values, ``COLUMN=VALUE``, ``COLUMN=*`` for images with a value,
-        ``COLUMN=`` for images without one, ``COLUMN>=VALUE`` or ``COLUMN<=VALUE``. Default slices, such as
-        ``n_labels``, are not created twice.
+        ``COLUMN=`` for images without one, ``COLUMN>=VALUE`` or ``COLUMN<=VALUE``. Joined by commas, such as
+        ``camera,shift=night``: the images in one slice of each. Default slices, such as ``n_labels``, are not
+        created twice.
     misfits : SkippedFiles, optional
         Collects remarks about images that are in none of the slices of a column.
 
@@ -112,31 +116,64 @@ def make_slices(
         If a requested slice cannot be made.
     """
     requested = list(requested)
+    keys = classes.keys if classes else tuple(map(str, range(sets.n_classes)))
     found = {ALL: np.ones(len(sets), bool)}
     found |= slices_by_size(sets)
     rated = _rated(labels)
     found |= rated | _sizes_of_rated(found, rated) | _superclasses(sets, classes)
-    standing, class_ids = len(found), list[int]()
-    for spec in requested:
-        if any(is_requested(name, (spec,)) for name in found):
-            continue
+    standing, class_ids = dict(found), list[int]()
+
+    def of(spec: str) -> Mapping[str, npt.NDArray[np.bool_]]:
+        if own := {name: mask for name, mask in standing.items() if spec in (name, column_of(name))}:
+            return own
         column, sign, value = parse_condition(spec)
         if column == "class" and sign in ("", "="):
+            return {f"class={keys[c]}": sets.label == c for c in _class_ids(value, sets, classes)}
+        own = _column(spec, labels, images)
+        n_without = int((~np.logical_or.reduce(list(own.values()))).sum()) if own and not sign else 0
+        if n_without and misfits is not None and f"{column}=" not in requested:
+            remark = (
+                f"{n_without:,} of {len(sets):,} images have no value of {column}, and are in none of "
+                f"its slices: to evaluate them, too, add {column}= to `slices`"
+            )
+            misfits.remarks += [remark] * (remark not in misfits.remarks)
+        return own
+
+    columns = {"class", *own_columns(images), *(column_of(name) for name in standing if name != ALL)}
+    for spec in requested:
+        column, sign, value = parse_condition(spec)
+        conditions = crossed_conditions(spec, columns)
+        if len(conditions) > 1:
+            found |= _crossed(spec, [of(condition) for condition in conditions])
+        elif column == "class" and sign in ("", "="):
             class_ids += _class_ids(value, sets, classes)
         else:
-            own = _column(spec, labels, images)
-            n_without = int((~np.logical_or.reduce(list(own.values()))).sum()) if own and not sign else 0
-            if n_without and misfits is not None and f"{column}=" not in requested:
-                remark = (
-                    f"{n_without:,} of {len(sets):,} images have no value of {column}, and are in none of "
-                    f"its slices: to evaluate them, too, add {column}= to `slices`"
-                )
-                misfits.remarks += [remark] * (remark not in misfits.remarks)
-            found |= own
+            found |= of(spec)
     ids = tuple(dict.fromkeys(class_ids))
-    keys = classes.keys if classes else tuple(map(str, range(sets.n_classes)))
     names = tuple(f"class={keys[c]}" for c in ids)
-    return Slices(tuple(found), np.array(list(found.values())), ids, names, standing)
+    return Slices(tuple(found), np.array(list(found.values())), ids, names, len(standing))
+
+
+def _crossed(
+    spec: str, parts: Iterable[Mapping[str, npt.NDArray[np.bool_]]]
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return the images that are in one slice of each part, without empty slices."""
+    first, *others = parts
+    found = dict(first)
+    for part in others:
+        pairs = itertools.product(found.items(), part.items())
+        crossed = {f"{a},{b}": both for (a, x), (b, y) in pairs if (both := x & y).any()}
+        if not crossed:
+            raise InputError(f"No image is in the slice {spec!r}.", allowed=f"{', '.join(part)}, alone")
+        if len(crossed) > MAX_VALUES:
+            raise InputError(
+                f"The slice {spec!r} has too many combinations of values.",
+                got=f"{len(crossed):,}",
+                allowed=f"up to {MAX_VALUES}",
+                do="name a value, as in COLUMN=VALUE",
+            )
+        found = crossed
+    return found
 
 
 def slices_by_size(sets: LabelSets) -> dict[str, npt.NDArray[np.bool_]]:
@@ -193,13 +230,16 @@ def _class_ids(value: str, sets: LabelSets, classes: ClassList | None) -> list[i
 
 
 def is_requested(name: str, requested: Iterable[str]) -> bool:
-    """Return whether a slice is requested, by its own name or by that of its column."""
-    return any(name == spec or column_of(name) == spec for spec in requested)
+    """Return whether a slice is requested, by its own name or by that of its column or columns."""
+    conditions = crossed_conditions(name)
+    ways = itertools.product(*((own, parse_condition(own)[0]) for own in conditions))
+    specs = {name, parse_condition(name)[0], *map(",".join, ways)}
+    return any(spec in specs for spec in requested)
 
 
 def column_of(name: str) -> str:
-    """Return the column of a slice, such as ``n_labels``."""
-    return parse_condition(name)[0]
+    """Return the column of a slice, such as ``n_labels``, or its columns, such as ``camera,shift``."""
+    return ",".join(parse_condition(condition)[0] for condition in crossed_conditions(name))
 
 
 def _column(spec: str, labels: Labels, images: Images | None) -> dict[str, npt.NDArray[np.bool_]]:

@@ -75,8 +75,9 @@ def unknown_format(path: Path, holds: str) -> InputError:
         if holds == "golden" and other.name == "votes-table":
             do = "if these are answers of experts, rename the column of raters to expert_id"
         if do and holds == "predictions" and other.name == "label-lists":
-            do = "if the file contains scores, rename their column or key to score; otherwise, pass it"
-            do += " as labels"
+            do = "if the file contains scores, rename their column or key to score; if it names predicted "
+            do += "classes without scores, rename their column or key to tags, or convert the file with the "
+            do += "`format` tag-lists; otherwise, pass it as labels"
         if do and holds == "labels" and other.name == "npy" and _holds_states(path):
             do += (
                 "; if 0 and 1 are the states of each class, pass `label_values`=states, or convert the file "

@@ -59,9 +59,9 @@ _LONGEST = 1 << 26
 """Maximum length of a header in characters; a million columns take 10 MB."""
 
 
-def class_name_column(columns: Iterable[str]) -> str | None:
+def class_name_column(columns: Iterable[str], among: Sequence[str] = CLASS_NAME_COLUMNS) -> str | None:
     """Return the column with the names of classes; None if there is none."""
-    return first_column(columns, CLASS_NAME_COLUMNS)
+    return first_column(columns, among)
 
 
 def is_plural(column: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -225,12 +225,20 @@ def read_label_lists(
         states, notes = stated_classes(path, ids, label, classes)
         if states is not None:
             return labels_of_frame(states, path, classes)
-    named = _named_in_json(path, classes, separator) if is_json else _named_in_table(path, classes, separator)
+    named = names_in_file(path, classes, separator)
     named = replace(named, notes=(*named.notes, *notes))
     unlisted = "no" if named.is_complete else unlisted
     if named.is_single and unlisted != "no":
         named = _without_blanks(named)
     return with_unlisted(labels_of_names(named, classes, path), unlisted, path)
+
+
+def names_in_file(
+    path: Path, classes: ClassList | None, separator: str = "", among: Sequence[str] = CLASS_NAME_COLUMNS
+) -> NamedLabels:
+    """Return the names of the classes of each image, in a column or key that is one of `among`."""
+    read = _named_in_json if path.suffix.lower() in (".json", ".jsonl") else _named_in_table
+    return read(path, classes, separator, among)
 
 
 def _as_positions(lists: pl.Series, classes: ClassList | None, where: str) -> pl.Series | None:
@@ -249,9 +257,11 @@ def _as_positions(lists: pl.Series, classes: ClassList | None, where: str) -> pl
     return lists.list.eval((pl.element().cast(pl.Int64) == 1).arg_true())
 
 
-def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> NamedLabels:
+def _named_in_table(
+    path: Path, classes: ClassList | None, separator: str, among: Sequence[str]
+) -> NamedLabels:
     names = column_names(path)
-    ids, label = image_name_column(names), class_name_column(names)
+    ids, label = image_name_column(names), class_name_column(names, among)
     if ids is None or label is None:
         raise InputError(
             f"The table has no column of {'image' if ids is None else 'class'} names.",
@@ -411,8 +421,10 @@ def _matches_json(start: str) -> bool:
     return _ENTRY.match(start) is not None
 
 
-def _named_in_json(path: Path, classes: ClassList | None, separator: str) -> NamedLabels:
-    rows = list(_rows(path))
+def _named_in_json(
+    path: Path, classes: ClassList | None, separator: str, among: Sequence[str]
+) -> NamedLabels:
+    rows = list(_rows(path, among))
     # Not the name of a column: spaces divide no names in JSON, which has lists for several names.
     split = splitter("", [v for _, v, _ in rows if isinstance(v, str)], classes, separator, str(path))
     sets = [_names(value, split, where) for _, value, where in rows]
@@ -426,31 +438,31 @@ def _named_in_json(path: Path, classes: ClassList | None, separator: str) -> Nam
     )
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Any, str]]:
+def _rows(path: Path, among: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
     """Yield the name, the classes and the place of each image of a file."""
     if path.suffix.lower() == ".jsonl" or _is_lines(head(path)):
         lines = enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1)
         for number, line in lines:
             if line.strip():
                 where = f"{path}, line {number}"
-                yield (*_entry(parse_json(line, where), where), where)
+                yield (*_entry(parse_json(line, where), where, among), where)
         return
     content = load_json(path)
     keys = content if isinstance(content, dict) else ()
-    if keys and None in (image_name_column(keys), class_name_column(keys)):
+    if keys and None in (image_name_column(keys), class_name_column(keys, among)):
         for image, value in content.items():
             yield image, value, f"{path}, image {cut_for_message(image)}"
         return
-    for i, entry in enumerate(_entries(content, path)):
+    for i, entry in enumerate(_entries(content, path, among)):
         where = f"{path}, entry {i}"
-        yield (*_entry(entry, where), where)
+        yield (*_entry(entry, where, among), where)
 
 
-def _entries(content: Any, path: Path) -> list[Any]:
+def _entries(content: Any, path: Path, among: Sequence[str]) -> list[Any]:
     """Return the entries of a list, of a single object, or of an object with a list per column."""
     if isinstance(content, list):
         return content
-    ids, label = image_name_column(content), class_name_column(content)
+    ids, label = image_name_column(content), class_name_column(content, among)
     columns = [content.get(ids), content.get(label)]
     if not all(isinstance(column, list) for column in columns) or isinstance(content[ids], str):
         return [content]
@@ -467,9 +479,9 @@ def _is_lines(start: str) -> bool:
     return start.startswith("{") and re.search(r"\}\s*\n\s*\{", start) is not None and "[{" not in start[:2]
 
 
-def _entry(entry: Any, where: str) -> tuple[str, Any]:
+def _entry(entry: Any, where: str, among: Sequence[str]) -> tuple[str, Any]:
     keys = list(entry) if isinstance(entry, dict) else []
-    ids, label = image_name_column(keys), class_name_column(keys)
+    ids, label = image_name_column(keys), class_name_column(keys, among)
     if ids is None or label is None or not isinstance(entry[ids], str | int):
         raise InputError(
             "The entry does not contain the name and the classes of an image.",

@@ -37,6 +37,10 @@ _ONLY_STATES = (
     "contain only 0 and 1, as label sets do",
     "if these are predictions, pass the files themselves with `predictions`",
 )
+_ONLY_NAMES = (
+    "name classes without scores, as label sets do",
+    "if these are predictions, pass the files themselves with `predictions`",
+)
 _UNRECOGNISED = (
     "are not recognised as predictions",
     "write one row per image, with image_id and one column of scores per class; or one row per image and "
@@ -134,8 +138,8 @@ def _reason(path: Path) -> tuple[str, str] | None:
         return None
     if declared(path):
         return _OWN
-    if detect(path, ("predictions",), property="explicit") is not None:
-        return _ONLY_STATES
+    if (found := detect(path, ("predictions",), property="explicit")) is not None:
+        return _ONLY_NAMES if found.name == "tag-lists" else _ONLY_STATES
     other = detect(path)
     if other is None:
         return _UNRECOGNISED

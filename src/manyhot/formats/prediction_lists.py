@@ -55,7 +55,7 @@ _SCORES = tuple(name for name in SCORE_COLUMNS if name != "rank")
 _NESTED = ("predictions", "preds", "outputs", "result", "results", *_SCORES)
 """Keys and columns with the classes and scores of an image together, by preference."""
 
-_OTHER_TABLES = frozenset(
+KEYS_OF_OTHERS = frozenset(
     (
         *("rater_id", "expert_id", "worker", "n_models", "answer", "state", "usable", "rated", "n_votes"),
         *("x1", "xmin", "bbox", "bboxes", "labelname", "metric", "model", "logsumexp"),
@@ -98,7 +98,7 @@ def _matches(path: Path) -> bool:
             return True
         if _OF_OBJECTS.match(start):
             keys = {fold_name(key) for key in JSON_KEY.findall(start)}
-            return are_lists(keys) and not keys & _OTHER_TABLES
+            return are_lists(keys) and not keys & KEYS_OF_OTHERS
         if re.match(r"(\[\s*)?\{", start) is None:
             return False
         names: Sequence[str] = JSON_KEY.findall(start)
@@ -107,7 +107,7 @@ def _matches(path: Path) -> bool:
     else:
         names = column_names(path)
     folded = {fold_name(name) for name in names}
-    if not folded & set(IMAGE_NAME_COLUMNS) or folded & _OTHER_TABLES:
+    if not folded & set(IMAGE_NAME_COLUMNS) or folded & KEYS_OF_OTHERS:
         return False
     if path.suffix.lower() in (".json", ".jsonl"):
         return bool(folded & set(_NESTED))
@@ -401,6 +401,7 @@ def _image_and_scores(entry: Mapping[str, Any], where: str) -> tuple[str, str]:
             where=where,
             got=cut_for_message(", ".join(entry)),
             allowed='an object such as {"image": "a.jpg", "labels": ["cat"], "scores": [0.9]}',
+            do="if it names predicted classes without scores, rename their key to tags",
         )
     return str(entry[ids]), score
 

@@ -26,7 +26,9 @@ from manyhot.parameters import check_one_of
 from manyhot.tables.frames import check_unique, count_shared, examples, one_chunk
 from manyhot.tables.schemas import metadata, metadata_number, read, schema, write
 
-AUDIT_DESIGNS = ("uniform", "stratified", "active", "systematic")
+UNIFORM = "uniform"
+
+AUDIT_DESIGNS = (UNIFORM, "stratified", "active", "systematic")
 """Equal probabilities; equal ones in each stratum; higher ones where models may be wrong; any others."""
 
 RandomNumbers = Literal["sha256", "numpy"]
@@ -58,6 +60,8 @@ class DrawnSample:
         The stratum of each image.
     random : {"sha256", "numpy"}
         Where the random numbers are from.
+    is_declared : bool
+        Whether somebody else drew the sample, without a seed.
     """
 
     image_id: pa.Array
@@ -67,6 +71,7 @@ class DrawnSample:
     strata: pa.Array | None = None
     name: str = ""
     random: RandomNumbers = "sha256"
+    is_declared: bool = False
 
     def __len__(self) -> int:
         return len(self.sample)
@@ -135,6 +140,44 @@ class DrawnSample:
             "images": images_digest(self.image_id),
             "probabilities": _design_digest(self.sample.design),
         }
+
+
+def uniform_sample(image_id: pa.Array, drawn: pa.Array, name: str = "") -> DrawnSample:
+    """Return a sample that somebody drew uniformly from all images, and that nothing records.
+
+    Parameters
+    ----------
+    image_id : pyarrow.Array of string, shape (N,)
+        Unique ids of all images.
+    drawn : pyarrow.Array of string, shape (n,)
+        Unique ids of the drawn images.
+    name : str
+        What has all images, for messages.
+
+    Raises
+    ------
+    MatchError
+        If a drawn image is not among all images.
+    """
+    rows = pc.index_in(drawn, image_id)
+    if rows.null_count:
+        others = drawn.filter(rows.is_null())
+        raise MatchError(
+            "Some audited images are not among the images that they were drawn from.",
+            where=name or "the labels",
+            got=f"{len(others):,} of {len(drawn):,} images, such as {examples(others)}",
+            allowed=f"the {len(image_id):,} images of the data set",
+            do="pass the label sets of all images from which the sample was drawn",
+        )
+    design = AuditDesign(np.full(len(image_id), len(drawn) / max(len(image_id), 1)))
+    return DrawnSample(
+        image_id,
+        AuditSample(design, rows.to_numpy().astype(np.intp)),
+        UNIFORM,
+        0,
+        name=name,
+        is_declared=True,
+    )
 
 
 def draw_sample(
@@ -318,7 +361,8 @@ def _check_recorded(about: Mapping[str, str], name: str) -> None:
             where=name,
             got=f"no {', '.join(missing)} in its metadata",
             allowed=", ".join(_KEYS),
-            do="pass the file that manyhot audit wrote",
+            do="pass the file that manyhot audit wrote; if you drew the images yourself, uniformly from all "
+            "images, pass `sample` uniform",
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 
 import numpy as np
@@ -26,6 +26,17 @@ def parse_condition(spec: str) -> tuple[str, str, str]:
     """Return column, sign and value of a condition; sign and value are empty for a column alone."""
     found = re.fullmatch(r"([^<>=]+)(?:(>=|<=|=)(.*))?", spec)
     return (found[1], found[2] or "", found[3] or "") if found else (spec, "", "")
+
+
+def crossed_conditions(spec: str, columns: Collection[str] = ()) -> list[str]:
+    """Return the conditions of a cross such as ``camera=cam1,shift=night``; one condition is returned alone.
+
+    A comma separates conditions only if one of `columns` follows, because values may contain commas. Without
+    `columns`, the text is the name of a slice: a comma separates what is written as conditions.
+    """
+    known = "|".join(map(re.escape, columns))
+    after = f"(?:{known})(?:[<>]?=|,|$)" if columns else "[^\\s,<>=][^,<>=]*[<>]?="
+    return re.split(f",(?={after})", spec)
 
 
 def own_columns(images: Images | None) -> list[str]:

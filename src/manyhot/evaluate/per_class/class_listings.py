@@ -43,7 +43,12 @@ PRINTED = 10
 MOST_MODELS = 3
 """Number of models of a data set whose classes a page lists; the tables contain all models."""
 
-_GOALS = {"f1": "the largest F1", "precision": "a precision of {}", "recall": "a recall of {}"}
+_GOALS = {
+    "f1": "the largest F1",
+    "precision": "a precision of {}",
+    "recall": "a recall of {}",
+    "fpr": "a false positive rate of {}",
+}
 
 _WHY = {
     "no positives": "on no image",
@@ -57,7 +62,7 @@ _WHY = {
 def _goal_text(rows: Sequence[Row], about: Mapping[str, str]) -> str:
     """Return what the thresholds of a model were chosen for; empty if the top class is predicted."""
     goal = rows[0].get("goal") or about.get("goal", "f1")  # the column is new
-    return "" if goal == "top" else _GOALS[goal].format(percent(float(about.get("at", "nan"))))
+    return "" if goal == "top" else _GOALS[goal].format(f"{100 * float(about.get('at', 'nan')):g} %")
 
 
 def _passed(rows: Sequence[Row], about: Mapping[str, str]) -> str:

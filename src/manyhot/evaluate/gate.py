@@ -1,0 +1,155 @@
+"""Is the second of two models worse than the first by more than a margin? The verdicts of a gate.
+
+A gate on slices or classes fails if the model is worse on any of them. Their intervals are then widened for
+their number m, as if differences were normal: to 1 - 0.05 / m instead of 95 % (Bonferroni), so that a model
+that is nowhere worse fails in at most 2.5 % of the cases. To show that a model is nowhere worse
+(`non_inferior`), each interval must be below the margin, which needs no correction (Berger 1982, doi
+10.2307/1268139).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+from scipy.special import ndtri
+
+from manyhot.core.resampling import LEVEL
+from manyhot.errors import InputError, UsageError, first_names
+from manyhot.evaluate.class_differences import is_tested
+from manyhot.evaluate.pairwise import check_two, is_worse, size_text, verdict_line
+from manyhot.evaluate.slice_differences import by_slice
+from manyhot.parameters import check_one_of
+from manyhot.tables import Results
+
+GATE_PARTS = ("slices", "classes")
+"""The parts of the images on which a gate can also fail."""
+
+_SHOWN = 10
+"""Slices or classes that a sentence names."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate says of a data set.
+
+    Attributes
+    ----------
+    fails : bool, optional
+        Whether the model is worse or, if this must be excluded, may be worse; None if it is not decided.
+    line : str
+        One sentence.
+    """
+
+    dataset: str
+    fails: bool | None
+    line: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    """When a comparison of two models fails.
+
+    Attributes
+    ----------
+    margin : float
+        In points or, for a metric that is not a share, in the metric's unit.
+    non_inferior : bool
+        Whether it fails unless a loss of more than the margin is excluded.
+    parts : sequence of str
+        Each is one of `GATE_PARTS`.
+    """
+
+    margin: float
+    non_inferior: bool = False
+    parts: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for part in self.parts:
+            check_one_of(part, GATE_PARTS, "There is no such part of a gate.", where="`fail_on`")
+
+    def verdicts(
+        self, results: Results, classes: pa.Table | None, notes: Sequence[str] = ()
+    ) -> Iterator[Verdict]:
+        """Yield the verdicts on all images, and on slices and classes.
+
+        Raises
+        ------
+        UsageError
+            If there are not two models, or no slices.
+        InputError
+            If the models were not compared by class.
+        """
+        for pair in check_two(results):
+            fails = is_worse(pair, self.margin, self.non_inferior)
+            yield Verdict(pair.dataset, fails, verdict_line(pair, self.margin, notes, self.non_inferior))
+            for part in dict.fromkeys(self.parts):
+                if part == "slices":
+                    losses = {d.slice: d.loss for d in by_slice(results, pair.dataset)}
+                    what = size_text(pair.metric, self.margin)
+                else:
+                    rows = [] if classes is None else classes.to_pylist()
+                    losses = {
+                        r["key"]: _loss(r) for r in rows if r["dataset"] == pair.dataset and r["n_positives"]
+                    }
+                    what = f"{self.margin:.2f} points of average precision"
+                if not losses:
+                    raise _nothing_compared(part)
+                yield self._on(part, pair.dataset, pair.model, what, losses)
+
+    def _on(
+        self, part: str, dataset: str, model: str, what: str, losses: dict[str, tuple[float, float] | None]
+    ) -> Verdict:
+        """Return the verdict on slices or classes, from the interval of the loss on each."""
+        tested = {name: loss for name, loss in losses.items() if loss is not None}
+        untested = [name for name in losses if name not in tested]
+        without = f"; without an interval: {first_names(untested, _SHOWN)}" if untested else ""
+        if self.non_inferior:
+            open_ = [name for name, loss in losses.items() if loss is None or loss[1] > self.margin]
+            if open_:
+                where = first_names(open_, _SHOWN)
+                return Verdict(
+                    dataset, True, f"Failed: a loss of more than {what} is not excluded on {where}{without}."
+                )
+            line = f"Passed: {model} does not lose more than {what} on any of {len(losses):,} {part}."
+            return Verdict(dataset, False, line)
+        worse = [name for name, loss in tested.items() if _widened(loss, len(tested))[0] > self.margin]
+        how = f"95 % intervals, widened for {len(tested):,} {part}{without}"
+        if worse:
+            line = f"Failed: {model} loses more than {what} on {first_names(worse, _SHOWN)} ({how})."
+        elif tested:
+            line = (
+                f"Passed: a loss of more than {what} is not shown on any of {len(tested):,} {part} ({how})."
+            )
+        else:
+            line = f"Not decided: whether {model} loses more than {what} on {part}: none has an interval."
+        return Verdict(dataset, bool(worse) if tested else None, line)
+
+
+def _loss(row: dict[str, float]) -> tuple[float, float] | None:
+    """Return the interval of the loss of average precision, in points."""
+    return (-100 * row["difference_hi"], -100 * row["difference_lo"]) if is_tested(row) else None
+
+
+def _widened(loss: tuple[float, float], m: int) -> tuple[float, float]:
+    """Return a 95 % interval as one of m that hold together."""
+    middle, half = sum(loss) / 2, (loss[1] - loss[0]) / 2
+    half *= float(ndtri(1 - (1 - LEVEL) / 2 / m) / ndtri((1 + LEVEL) / 2))
+    return middle - half, middle + half
+
+
+def _nothing_compared(part: str) -> UsageError | InputError:
+    if part == "slices":
+        return UsageError(
+            "No slices were compared, on which the comparison could fail.",
+            where="`fail_on`",
+            got="slices",
+            do="pass `slices`, with predictions, `labels` and `resamples` above 0",
+        )
+    return InputError(
+        "No classes were compared, on which the comparison could fail.",
+        where="`fail_on`",
+        got="classes",
+        allowed="two models with scores of all classes, and `labels`",
+    )

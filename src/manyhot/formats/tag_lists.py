@@ -1,0 +1,102 @@
+"""Predicted classes without scores: names of the classes of each image, best first, as taggers write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from manyhot.classes import ClassList
+from manyhot.formats.headers import CLASS_NAME_COLUMNS, ID_NEEDS, IMAGE_NAME_COLUMNS, first_column, fold_name
+from manyhot.formats.label_lists import names_in_file
+from manyhot.formats.predicted_classes import PREDICTED, SCORE_COLUMNS
+from manyhot.formats.prediction_lists import KEYS_OF_OTHERS
+from manyhot.formats.reading import JSON_KEY, declared, head
+from manyhot.formats.table_files import column_names
+from manyhot.formats.tabular import keys_of_numbers, predictions_long, predictions_of_frame
+from manyhot.registry import register
+from manyhot.tables import Images, Predictions
+
+TAGS = (*PREDICTED, "tags", "tag")
+"""Columns and keys that are predicted classes if the caller passes the file as predictions."""
+
+
+def _names_tags(path: Path) -> bool:
+    """Return whether a file has names of images and predicted classes, and no scores."""
+    is_json = path.suffix.lower() in (".json", ".jsonl")
+    if not is_json and declared(path):
+        return False
+    names = {fold_name(name) for name in (JSON_KEY.findall(head(path)) if is_json else column_names(path))}
+    others = names & {*KEYS_OF_OTHERS, *SCORE_COLUMNS, "class_id", "class_ids"}
+    return bool(names & set(IMAGE_NAME_COLUMNS) and names & set(TAGS)) and not others
+
+
+def are_tags(values: Any) -> bool:
+    """Return whether an object contains names of classes by image: a list of them, or one."""
+    if not isinstance(values, Mapping) or not values or hasattr(values, "with_format"):
+        return False
+    each = [[v] if isinstance(v, str) else v for v in values.values()]
+    are_lists = all(isinstance(v, list | tuple) and all(isinstance(name, str) for name in v) for v in each)
+    return are_lists and all(isinstance(image, str) for image in values) and any(each)
+
+
+@register(
+    "format",
+    "tag-lists",
+    holds="predictions",
+    suffixes=(".csv", ".tsv", ".parquet", ".json", ".jsonl"),
+    explicit=_names_tags,
+    needs=f"{ID_NEEDS}, and tags",
+)
+def read_tag_lists(
+    path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None, separator: str = ""
+) -> Predictions:
+    """Names of predicted classes without scores: a column of names, JSON of names by image, or JSON lines.
+
+    The classes of an image are read as ranked, best first. An image with an empty cell or list is one for
+    which the model predicts nothing.
+
+    Parameters
+    ----------
+    separator : str
+        The separator of the names in a cell, as in `label-lists`.
+    """
+    del rows, scores
+    named = names_in_file(path, classes, separator, among=(*TAGS, *CLASS_NAME_COLUMNS))
+    lengths = np.maximum(named.lengths, 1)  # an image without names has a row, too
+    starts = np.cumsum(lengths) - lengths
+    names = np.full(int(lengths.sum()), None, object)
+    rank = np.arange(len(names)) - np.repeat(starts, lengths)
+    names[np.repeat(named.lengths > 0, lengths)] = named.names.to_pylist()
+    long = pl.DataFrame(
+        {
+            "image_id": np.repeat(np.array(named.image_id.to_pylist(), object), lengths).tolist(),
+            "class_id": pl.Series(names.tolist(), dtype=pl.String),
+            "rank": rank + 1,
+        }
+    )
+    if long["class_id"].str.contains(r"^\d{1,9}$").all():
+        long = long.with_columns(class_id=keys_of_numbers(long["class_id"].cast(pl.Int64), classes, path))
+    images = long.select("image_id").unique(maintain_order=True)
+    found = long.filter(pl.col("class_id").is_not_null()).unique(
+        ["image_id", "class_id"], keep="first", maintain_order=True
+    )
+    lists = images.join(predictions_long(found, path), on="image_id", how="left", maintain_order="left")
+    lists = lists.with_columns(pl.exclude("image_id").fill_null([]))
+    predictions = predictions_of_frame(lists, path, classes, "none")
+    return replace(predictions, notes=(*predictions.notes, *_note_on_others(path)))
+
+
+def _note_on_others(path: Path) -> list[str]:
+    """Return a note on columns of classes that are not read beside the predicted ones."""
+    if path.suffix.lower() in (".json", ".jsonl"):
+        return []
+    names = (*TAGS, *CLASS_NAME_COLUMNS)
+    chosen = first_column(column_names(path), names)
+    others = [name for name in column_names(path) if name != chosen and fold_name(name) in names]
+    note = f"the predicted classes are read from {chosen!r}, and not from {', '.join(others)}"
+    return [note] if others else []

@@ -1,0 +1,213 @@
+"""Gates of a comparison on all images, slices and classes: against paired tests of the images by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+
+from forking import commands
+from manyhot import Reading, compare
+from manyhot.core.resampling import LEVEL
+from manyhot.errors import InputError, UsageError
+
+N = 1200
+IDS = [f"{i}.png" for i in range(N)]
+CAMERA = np.arange(N) % 6
+
+
+def judged(lost, **options):
+    """Compare a model that is right on 90 % of the images with one that loses a share on each camera."""
+    rng = np.random.default_rng(1)
+    old = rng.random(N) < 0.9
+    new = old & (rng.random(N) >= np.asarray(lost)[CAMERA])
+    models = {
+        name: pd.DataFrame(np.stack([right, ~right], 1).astype(float), IDS, ["ok", "dent"])
+        for name, right in (("old", old), ("new", new))
+    }
+    labels = pd.DataFrame(np.tile([1, 0], (N, 1)), IDS, ["ok", "dent"])
+    images = pd.DataFrame({"image_id": IDS, "camera": [f"c{c}" for c in CAMERA]})
+    reading = Reading(images=images, trust_order=True)
+    found = compare(models, labels=labels, metrics=["real1"], slices=["camera"], reading=reading, **options)
+    return found, old.astype(int) - new
+
+
+def worst(loss, margin, level):
+    """Return the cameras on which the whole interval of the loss is above a margin, by a paired z-test."""
+    z, by_camera = norm.ppf((1 + level) / 2), [loss[c == CAMERA] for c in range(6)]
+    return [
+        f"camera=c{c}"
+        for c, own in enumerate(by_camera)
+        if 100 * (own.mean() - z * own.std() / 200**0.5) > margin
+    ]
+
+
+def line_of(found, start):
+    (line,) = [line for line in found.lines() if line.startswith(start)]
+    return line
+
+
+@pytest.mark.parametrize("lost", [(0, 0, 0, 0, 0, 0.2), (0.3, 0, 0.25, 0, 0, 0), (0, 0, 0, 0, 0, 0.03)])
+def test_a_slice_fails_if_its_loss_is_shown_among_all_slices(lost):
+    found, loss = judged(lost, fail_if_worse=1, fail_on=["slices"], resamples=4000)
+    expected = worst(loss, 1, 1 - (1 - LEVEL) / 6)
+    how = "(95 % intervals, widened for 6 slices)."
+    lines = list(found.lines())
+    if expected:
+        assert f"Failed: new loses more than 1.00 points of real1 on {', '.join(expected)} {how}" in lines
+    else:
+        # Alone, the slice would fail: one of six does so by chance more often.
+        assert worst(loss, 0, LEVEL) == ["camera=c5"]
+        assert (
+            f"Passed: a loss of more than 1.00 points of real1 is not shown on any of 6 slices {how}" in lines
+        )
+    assert (found.exit_code, found.is_worse) == ((7, True) if expected else (0, False))
+    assert found.to_json()["verdicts"] == [line for line in lines if line.startswith(("Failed", "Passed"))]
+
+
+def test_a_slice_that_is_worse_alone_can_be_chance():
+    failed = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        noise = {m: rng.random(N) < 0.8 for m in ("old", "new")}
+        models = {
+            m: pd.DataFrame(np.stack([right, ~right], 1).astype(float), IDS, ["ok", "dent"])
+            for m, right in noise.items()
+        }
+        labels = pd.DataFrame(np.tile([1, 0], (N, 1)), IDS, ["ok", "dent"])
+        images = pd.DataFrame({"image_id": IDS, "camera": [f"c{c}" for c in CAMERA]})
+        options = {"slices": ["camera"], "metrics": ["real1"], "resamples": 400, "fail_on": "slices"}
+        reading = Reading(images=images, trust_order=True)
+        failed += compare(models, labels=labels, fail_if_worse=0, reading=reading, **options).exit_code == 7
+    assert failed <= 6  # 2.5 % on all images and 2.5 % on the slices: 99.8 % of such data sets
+
+
+def test_non_inferiority_must_be_shown():
+    found, loss = judged([0.02] * 6, fail_if_worse=2, non_inferior=True)
+    high = 100 * (loss.mean() + 1.96 * loss.std() / N**0.5)
+    assert high > 2
+    assert found.exit_code == 7
+    line = line_of(found, "Failed: a loss of more than 2.00 points of real1 is not excluded (95 % interval ")
+    assert float(line.split()[-1].rstrip(").")) == pytest.approx(high, abs=0.25)
+    assert judged([0.02] * 6, fail_if_worse=2)[0].exit_code == 0
+    passed, _ = judged([0.02] * 6, fail_if_worse=np.ceil(high), non_inferior=True)
+    assert passed.exit_code == 0
+    line_of(passed, "Passed: new does not lose more than ")
+
+
+def test_non_inferiority_must_be_shown_on_each_slice():
+    lost = (0, 0, 0, 0, 0, 0.1)
+    found, loss = judged(lost, fail_if_worse=6, non_inferior=True, fail_on="slices")
+    assert 100 * loss[CAMERA == 5].mean() + 196 * loss[CAMERA == 5].std() / 200**0.5 > 6
+    line_of(found, "Passed: new does not lose more than 6.00 points of real1 (")
+    line_of(found, "Failed: a loss of more than 6.00 points of real1 is not excluded on camera=c5.")
+    passed, _ = judged(lost, fail_if_worse=20, non_inferior=True, fail_on="slices")
+    line_of(passed, "Passed: new does not lose more than 20.00 points of real1 on any of 6 slices.")
+    assert (found.exit_code, passed.exit_code) == (7, 0)
+
+
+def scored(gain):
+    """Return scores of four kinds of defects; the last one is on too few images for an interval."""
+    rng, hot = np.random.default_rng(3), np.zeros((2000, 4), int)
+    for k, (a, b) in enumerate([(0, 200), (200, 260), (300, 400), (500, 510)]):
+        hot[a:b, k] = 1
+    models = [1 / (1 + np.exp(-(rng.normal(0, 1, hot.shape) + hot * g - 2))) for g in ((3, 4, 3, 3), gain)]
+    return hot, dict(zip(("v1", "v2"), models, strict=True))
+
+
+KINDS = ["scratch", "dent", "stain", "burr"]
+
+
+def test_a_class_fails_although_the_mean_passes(tmp_path):
+    hot, models = scored((3.4, 2, 3.2, 3))
+    options = {"metrics": ["f1_micro"], "reading": Reading(scores="probability", classes=KINDS)}
+    found = compare(
+        models, labels=hot, fail_if_worse=1, fail_on=["classes"], summary=tmp_path / "pr.md", **options
+    )
+    line = (
+        "Failed: v2 loses more than 1.00 points of average precision on dent (95 % intervals, widened for 3 "
+        "classes; without an interval: burr)."
+    )
+    assert line_of(found, "Failed") == line
+    assert line_of(found, "Passed").startswith(
+        "Passed: a loss of more than 1.00 points of f1_micro is possible"
+    )
+    assert found.exit_code == 7
+    assert f"\n\n{line}\n\n" in (tmp_path / "pr.md").read_text()
+    assert compare(models, labels=hot, fail_if_worse=1, **options).exit_code == 0
+    strict = compare(models, labels=hot, fail_if_worse=90, fail_on=["classes"], non_inferior=True, **options)
+    assert line_of(strict, "Failed") == (
+        "Failed: a loss of more than 90.00 points of average precision is not excluded on burr; without an "
+        "interval: burr."
+    )
+
+
+def test_without_intervals_of_classes_it_is_not_decided():
+    hot, models = scored((1, 1, 1, 1))
+    few = np.r_[0:20, 200:220, 300:320, 500:510, 600:2000]
+    small = {name: scores[few] for name, scores in models.items()}
+    reading = Reading(scores="probability", classes=KINDS)
+    found = compare(
+        small, labels=hot[few], metrics=["f1_micro"], fail_if_worse=90, fail_on="classes", reading=reading
+    )
+    line_of(
+        found,
+        "Not decided: whether v2 loses more than 90.00 points of average precision on classes: none has an "
+        "interval.",
+    )
+    assert found.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        (
+            {"fail_on": ["slices"]},
+            UsageError,
+            "There is no margin of a loss.\n  got:     `fail_on`\n"
+            "  do:      pass the margin with `fail_if_worse`",
+        ),
+        (
+            {"non_inferior": True},
+            UsageError,
+            "There is no margin of a loss.\n  got:     `non_inferior`\n"
+            "  do:      pass the margin with `fail_if_worse`",
+        ),
+        (
+            {"fail_if_worse": 1, "fail_on": ["classes"]},
+            InputError,
+            "No classes were compared, on which the comparison could fail.\n  where:   `fail_on`\n"
+            "  got:     classes\n  allowed: two models with scores of all classes, and `labels`",
+        ),
+        (
+            {"fail_if_worse": 1, "fail_on": ["slices"]},
+            UsageError,
+            "No slices were compared, on which the comparison could fail.\n  where:   `fail_on`\n"
+            "  got:     slices\n  do:      pass `slices`, with predictions, `labels` and `resamples` above 0",
+        ),
+        (
+            {"fail_if_worse": 1, "fail_on": ["camera"]},
+            InputError,
+            "There is no such part of a gate.\n  where:   `fail_on`\n  got:     camera\n"
+            "  allowed: slices, classes",
+        ),
+    ],
+)
+def test_gates_that_do_not_fit(options, error, text):
+    models = {"a": [[0]] * 40, "b": [[1]] * 40}
+    with pytest.raises(error) as caught:
+        compare(models, labels=[[0]] * 40, metrics=["real1"], reading=Reading(n_classes=2), **options)
+    assert str(caught.value) == text
+
+
+def test_the_command(tmp_path):
+    hot, models = scored((3.4, 2, 3.2, 3))
+    ids = [f"{i}.png" for i in range(len(hot))]
+    for name, values in (*models.items(), ("labels", hot)):
+        pd.DataFrame(values, columns=KINDS).assign(image_id=ids).to_csv(tmp_path / f"{name}.csv", index=False)
+    done = commands.run(
+        *("compare", "v1.csv", "v2.csv", "--labels", "labels.csv", "--scores", "probability"),
+        *("--metric", "f1_micro", "--fail-if-worse", 1, "--fail-on", "classes", "--non-inferior"),
+        cwd=tmp_path,
+        code=7,
+    )
+    assert "is not excluded on dent" in done.stdout

@@ -1,0 +1,135 @@
+"""Predicted classes without scores in files and mappings: the same as frames of lists, and by hand."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from forking import commands
+from manyhot import evaluate, read_predictions
+from manyhot.errors import InputError
+from manyhot.formats import detect
+
+IMAGES = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+TAGS = [["dog"], ["cat", "dog"], [], ["cow", "cat"]]
+TRUTH = {"a.jpg": ["dog"], "b.jpg": ["dog"], "c.jpg": ["cat"], "d.jpg": ["cow"]}
+RIGHT = 2 / 4  # the first tags of a.jpg and d.jpg; an empty list is wrong
+
+
+def cells(join):
+    return [join(tags) for tags in TAGS]
+
+
+def lines(key):
+    return "".join(json.dumps({"file_name": i, key: t}) + "\n" for i, t in zip(IMAGES, TAGS, strict=True))
+
+
+def table(column, values):
+    return pd.DataFrame({"image": IMAGES, column: values})
+
+
+FILES = {
+    "cells.csv": lambda p: table("tags", cells(";".join)).to_csv(p, index=False),
+    "lists.csv": lambda p: table("tags", cells(str)).to_csv(p, index=False),
+    "predicted.csv": lambda p: table("predicted_labels", cells("|".join)).to_csv(p, index=False),
+    "rows.tsv": lambda p: table("prediction", TAGS).explode("prediction").to_csv(p, sep="\t", index=False),
+    "lists.parquet": lambda p: table("tags", TAGS).to_parquet(p),
+    "tags.jsonl": lambda p: p.write_text(lines("tags")),
+    "tags.json": lambda p: p.write_text(
+        json.dumps([json.loads(line) for line in lines("tags").splitlines()])
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_tags_are_predictions(name, tmp_path):
+    path = tmp_path / name
+    FILES[name](path)
+    found = read_predictions(path)
+    assert found.image_id.to_pylist() == IMAGES
+    assert (found.scores, found.score_kind, found.model) == (None, "none", path.stem)
+    names = [[found.class_list.keys[c] for c in row if c >= 0] for row in found.classes.tolist()]
+    assert names == TAGS
+    assert evaluate(TRUTH, path, metrics=["real1"], resamples=0).value("real1") == RIGHT
+    assert detect(path, ("predictions",)) is None  # only where the caller says so
+
+
+def test_mappings_of_tags_are_models_as_series_of_lists_are():
+    by_image = dict(zip(IMAGES, TAGS, strict=True))
+    first = {image: tags[0] if tags else "cow" for image, tags in by_image.items()}
+    models = {"series": pd.Series(TAGS, IMAGES)}
+    values = [
+        evaluate(TRUTH, {"ram": model}, metrics=["real1"], resamples=0).value("real1")
+        for model in (by_image, first, models["series"])
+    ]
+    assert values == [RIGHT] * 3
+
+
+def test_numbers_are_classes_of_the_list(tmp_path):
+    (tmp_path / "p.csv").write_text("image,prediction\na.jpg,2\nb.jpg,0\n")
+    (tmp_path / "c.txt").write_text("cat\ncow\ndog\n")
+    (tmp_path / "l.csv").write_text("image,labels\na.jpg,dog\nb.jpg,cow\n")
+    done = commands.run(
+        *("evaluate", "l.csv", "--predictions", "p.csv", "--classes", "c.txt", "--metric", "real1"),
+        *("--resamples", 0),
+        cwd=tmp_path,
+    )
+    assert "50.00%" in done.stdout
+
+
+def test_a_class_that_is_named_twice_counts_at_its_first_place(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"image": "a.jpg", "tags": ["dog", "cat", "dog"]}\n')
+    found = read_predictions(tmp_path / "p.jsonl")
+    assert [found.class_list.keys[c] for c in found.classes[0]] == ["dog", "cat"]
+
+
+def test_the_true_label_beside_the_predicted_one_is_not_read(tmp_path):
+    (tmp_path / "p.csv").write_text("image,label,prediction\na.jpg,dog,cat\nb.jpg,cat,cat\n")
+    truth = {"a.jpg": ["dog"], "b.jpg": ["cat"]}
+    found = evaluate(truth, tmp_path / "p.csv", metrics=["real1"], resamples=0)
+    assert found.value("real1") == 0.5
+    assert read_predictions(tmp_path / "p.csv").notes == (
+        "the predicted classes are read from 'prediction', and not from label",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("l.csv", "image,labels\na.jpg,dog\n"),
+        ("l.jsonl", '{"image": "a.jpg", "labels": ["dog"]}\n'),
+        ("l.json", '{"a.jpg": ["dog"]}'),
+    ],
+)
+def test_label_sets_are_refused_unless_their_format_is_named(name, text, tmp_path):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_predictions(path)
+    assert str(caught.value).endswith(
+        "  do:      if the file contains scores, rename their column or key to score; if it names predicted "
+        "classes without scores, rename their column or key to tags, or convert the file with the `format` "
+        "tag-lists; otherwise, pass it as labels"
+    )
+    assert read_predictions(path, format="tag-lists").class_list.keys == ("dog",)
+
+
+def test_a_folder_of_predictions_does_not_take_tags_for_a_model(tmp_path):
+    (tmp_path / "tags.jsonl").write_text(lines("tags"))
+    (tmp_path / "net.csv").write_text("image,cat,dog\na.jpg,0.3,0.7\n")
+    found = evaluate(TRUTH, tmp_path, metrics=["real1"], resamples=0)
+    assert found.results["model"].unique().to_pylist() == ["net"]
+    assert any("name classes without scores, as label sets do: tags.jsonl" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"id": 1, "data": {"image": "a.jpg"}, "annotations": [], "tags": ["dog"]}\n',
+        '{"image": "a.jpg", "tags": ["dog"], "rater_id": "x", "answer": "yes"}\n',
+    ],
+)
+def test_other_tables_with_tags_are_no_predictions(text, tmp_path):
+    (tmp_path / "other.jsonl").write_text(text)
+    with pytest.raises(InputError):
+        read_predictions(tmp_path / "other.jsonl")

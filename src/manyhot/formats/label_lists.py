@@ -46,7 +46,7 @@ from manyhot.formats.reading import (
 )
 from manyhot.formats.table_files import column_names, read_frame
 from manyhot.formats.tabular import labels_of_frame, possible_tables
-from manyhot.formats.values_of_rows import stated_classes
+from manyhot.formats.values_of_rows import STATES_OF_ANY, stated_classes
 from manyhot.parameters import is_whole
 from manyhot.registry import register
 from manyhot.tables import Labels
@@ -176,8 +176,8 @@ def _matches(path: Path) -> bool:
         return False
     if set(possible_tables(names)) - {"images"}:
         return False
-    # An images table, which has original labels, unless an image has several.
-    return (ids, label) != ("image_id", "label") or _has_several(path)
+    # An images table, which has original labels, unless an image has several or labels may be not valid.
+    return (ids, label) != ("image_id", "label") or bool(folded & {*STATES_OF_ANY}) or _has_several(path)
 
 
 def _has_several(path: Path) -> bool:

@@ -19,8 +19,8 @@ from manyhot.formats.reading import cut_for_message
 from manyhot.formats.table_files import column_names, read_frame
 
 _TEXTS = {
-    **dict.fromkeys(("true", "yes", "y"), 1.0),
-    **dict.fromkeys(("false", "no", "n"), 0.0),
+    **dict.fromkeys(("true", "yes", "y", "t"), 1.0),
+    **dict.fromkeys(("false", "no", "n", "f"), 0.0),
     **dict.fromkeys(("maybe", "unclear"), -1.0),
     **dict.fromkeys(("", "nan", "na", "n/a", "null", "none"), np.nan),
 }
@@ -106,16 +106,21 @@ def _as_floats(column: pl.Series) -> Floats | None:
         column = column.cast(pl.String)
     kind = column.dtype
     if kind == pl.String:
-        texts = column.unique()
-        folded = texts.str.strip_chars().str.to_lowercase()
-        parsed = folded.cast(pl.Float64, strict=False)
-        values = [_TEXTS.get(t or "", n) for t, n in zip(folded.to_list(), parsed.to_list(), strict=True)]
-        if None in values:
+        column = numbers_in(column)
+        if column.null_count():
             return None
-        column = column.replace_strict(texts, values, return_dtype=pl.Float64)
     elif not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
         return None
     return column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+
+def numbers_in(column: pl.Series) -> pl.Series:
+    """Return the numbers in a column of texts: NaN for empty cells, null for texts that are no numbers."""
+    texts = column.unique()
+    folded = texts.str.strip_chars().str.to_lowercase()
+    parsed = folded.cast(pl.Float64, strict=False)
+    values = [_TEXTS.get(t or "", n) for t, n in zip(folded.to_list(), parsed.to_list(), strict=True)]
+    return column.replace_strict(texts, values, return_dtype=pl.Float64)
 
 
 def describe_columns(path: Path) -> list[str]:

@@ -52,13 +52,24 @@ def stated_classes(
         return _long(frame, ids, label, states.values, classes, path), ()
     varying = [c for c in varying if fold_name(c.name) not in SCORE_COLUMNS]  # these have a note of their own
     if not varying:
-        return None, _note_on_full_lists(frame, ids, label)
+        return None, (*_note_on_full_lists(frame, ids, label), *_note_on_flags(columns, label))
     names = first_names([cut_for_message(c.name) for c in varying], 3)
     return None, (
         f"the values in {names} differ between the classes of an image and are not read: every class that "
         "an image lists is valid; if they are scores, rename the column to score and pass the file as "
         "predictions, and if they state which classes are valid, rename it to present, with 1 or yes for "
         "valid and 0 or no for not valid",
+    )
+
+
+def _note_on_flags(columns: list[NumberColumn], label: str) -> tuple[str, ...]:
+    """Return a note on columns of zeros and ones, which may be the classes."""
+    flags = [cut_for_message(c.name) for c in columns if c.holds_states and not is_metadata(c.name)]
+    if not flags:
+        return ()
+    return (
+        f"the classes are the names in the column {label!r}, so columns of zeros and ones are not read as "
+        f"classes: {first_names(flags, 8)}; if they are the classes, drop or rename {label!r}",
     )
 
 

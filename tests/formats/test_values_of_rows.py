@@ -5,7 +5,7 @@ import json
 import polars as pl
 import pytest
 
-from manyhot import read_labels, read_predictions
+from manyhot import describe, read_labels, read_predictions
 from manyhot.errors import InputError
 
 ROWS = pl.DataFrame({"image": ["a", "a", "b", "b", "c"], "class": ["dog", "cat", "dog", "cat", "cat"]})
@@ -100,6 +100,24 @@ def test_a_label_of_each_image_may_be_not_valid(tmp_path):
     rows = {"image_id": ["a", "b", "c"], "label": ["dog", "cat", "dog"], "present": [1, 0, 0]}
     labels = read_labels(written(pl.DataFrame(rows), tmp_path / "l.csv"))
     assert states(labels) == [{"dog": "yes"}, {"cat": "no"}, {"dog": "no"}]
+
+
+def test_columns_of_zeros_and_ones_beside_a_category_are_noted(tmp_path):
+    rows = {
+        **{"image_id": ["a", "b", "c"], "weapon": [0, 1, 0], "blood": [1, 0, 0], "fold": [0, 0, 1]},
+        "category": ["shoes", "toys", "shoes"],
+    }
+    path = written(pl.DataFrame(rows), tmp_path / "l.csv")
+    labels = read_labels(path)
+    assert labels.class_list.keys == ("shoes", "toys")
+    (note,) = labels.notes
+    assert note == (
+        "the classes are the names in the column 'category', so columns of zeros and ones are not read as "
+        "classes: weapon, blood; if they are the classes, drop or rename 'category'"
+    )
+    found = describe(path)
+    assert found.notes == (f"l: {note}",)
+    assert found.to_json()["notes"] == (f"l: {note}",)
 
 
 def test_words_on_a_class_or_an_image_are_not_noted(tmp_path):

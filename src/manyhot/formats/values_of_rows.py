@@ -52,7 +52,7 @@ def stated_classes(
         return _long(frame, ids, label, states.values, classes, path), ()
     varying = [c for c in varying if fold_name(c.name) not in SCORE_COLUMNS]  # these have a note of their own
     if not varying:
-        return None, (*_note_on_full_lists(frame, ids, label), *_note_on_flags(columns, label))
+        return None, (*_note_on_full_lists(frame, ids, label), *_note_on_flags(columns, frame[ids], label))
     names = first_names([cut_for_message(c.name) for c in varying], 3)
     return None, (
         f"the values in {names} differ between the classes of an image and are not read: every class that "
@@ -62,10 +62,10 @@ def stated_classes(
     )
 
 
-def _note_on_flags(columns: list[NumberColumn], label: str) -> tuple[str, ...]:
-    """Return a note on columns of zeros and ones, which may be the classes."""
+def _note_on_flags(columns: list[NumberColumn], ids: pl.Series, label: str) -> tuple[str, ...]:
+    """Return a note on columns of zeros and ones in a table with one row per image, which may be classes."""
     flags = [cut_for_message(c.name) for c in columns if c.holds_states and not is_metadata(c.name)]
-    if not flags:
+    if not flags or ids.is_duplicated().any():
         return ()
     return (
         f"the classes are the names in the column {label!r}, so columns of zeros and ones are not read as "

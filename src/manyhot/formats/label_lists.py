@@ -52,7 +52,7 @@ from manyhot.registry import register
 from manyhot.tables import Labels
 from manyhot.tables.class_values import check_no_lists
 from manyhot.tables.frames import check_unique
-from manyhot.tables.unshared_classes import note_on_blanks
+from manyhot.tables.unshared_classes import note_on_blanks, notes_on_nulls
 
 _OTHER_TABLES = frozenset(
     (
@@ -226,7 +226,7 @@ def read_label_lists(
         if states is not None:
             return labels_of_frame(states, path, classes)
     named = _named_in_json(path, classes, separator) if is_json else _named_in_table(path, classes, separator)
-    named = replace(named, notes=(*named.notes, *notes))
+    named = replace(named, notes=(*named.notes, *notes, *notes_on_nulls(named.usable)))
     unlisted = "no" if named.is_complete else unlisted
     if named.is_single and unlisted != "no":
         named = _without_blanks(named)

@@ -101,12 +101,13 @@ def _odd_cell(column: pl.Series) -> tuple[tuple[int, str] | None, float]:
         return None, 0.0
     texts = column.cast(pl.String)
     numbers = numbers_in(texts)
-    is_odd, n_empty = numbers.is_null(), numbers.is_nan().sum()
-    n = len(column) - n_empty
-    share_of_states = numbers.is_in([0.0, 1.0, -1.0]).sum() / n
-    if is_odd.sum() > (1 - _NEARLY) * n:
+    values = numbers.to_numpy()  # null becomes NaN, too
+    is_odd = numbers.is_null().to_numpy()
+    n = len(column) - np.count_nonzero(np.isnan(values) & ~is_odd)
+    share_of_states = np.count_nonzero(np.isin(values, (0, 1, -1))) / n
+    if np.count_nonzero(is_odd) > (1 - _NEARLY) * n:
         return None, share_of_states
-    row = int(is_odd.arg_true()[0])
+    row = int(np.argmax(is_odd))
     return (row, texts[row].strip()), share_of_states
 
 

@@ -211,8 +211,8 @@ def read_frame_part(values: Any, where: str) -> FramePart:
     if name is not None:
         own = values[name]
         # As an array, whole numbers beside a missing value are floats, which are not exact above 2**53.
-        listed = getattr(own, "to_pylist", None) or getattr(own, "to_list", np.asarray(own).tolist)
-        column = listed()
+        as_list = next((n for n in ("to_pylist", "to_list") if hasattr(own, n)), None)
+        column = getattr(own, as_list)() if as_list else np.asarray(own).tolist()
         columns = [c for c in columns if c != name]
         values = values.select(columns) if callable(getattr(values, "select", None)) else values[columns]
     array, names = _numbered(_array(values), tuple(normal_name(str(c)) for c in columns))

@@ -72,7 +72,7 @@ def values_kind(
     if are_counts(values.astype(np.float64)):
         return "counts"
     odd = numbers[~np.isin(numbers, (0, 1, -1))]
-    ids = [names[i] for i in np.flatnonzero(_are_ids(values)) if names]
+    ids = [names[i] for i in np.flatnonzero(_are_ids(values)).tolist() if names]
     raise InputError(
         "The labels are not a matrix of zeros and ones, and the meaning of their numbers is unclear.",
         where=where,

@@ -2,6 +2,7 @@
 
 import datasets
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score
@@ -90,3 +91,11 @@ def test_several_splits_and_streams_are_refused():
         "  do:      load it without streaming=True, or pass Dataset.from_list(list(dataset), "
         "features=dataset.features)"
     )
+
+
+def test_numbers_and_texts_in_one_column_of_a_frame():
+    frame = pd.DataFrame({"cat": [1, 0, "escalated"], "dog": [0, 1, 0]}, index=["a", "b", "c"])
+    with pytest.raises(
+        InputError, match=r"different types[^$]*'escalated'[^$]*column cat[^$]*correct the cell"
+    ):
+        mh.describe(frame.assign(market="DE"))

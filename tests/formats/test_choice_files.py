@@ -520,3 +520,46 @@ def test_times_of_sets_of_classes_are_kept(tmp_path):
     rows = read_votes(path, format="choices(several=True)").to_table().to_pylist()
     seconds = {(row["shown_at"].second, row["answered_at"].second) for row in rows}
     assert (len(rows), seconds) == (2, {(0, 8)})  # the page is answered with its last click
+
+
+def cases(decisions, **more):
+    """Votes of three raters on 12 images, each of which belongs to one class."""
+    rows = [
+        {
+            "image_id": f"{i}",
+            "label": ("gun", "gore")[i % 2],
+            "moderator_id": who,
+            "decision": decisions(i, j),
+        }
+        for i in range(12)
+        for j, who in enumerate("xyz")
+    ]
+    return pl.DataFrame(rows).with_columns(**more)
+
+
+@pytest.mark.parametrize("kind", ["text", "bool", "int"])
+def test_decisions_beside_classes_that_were_asked_about(kind, tmp_path, message):
+    words = {"text": ("approve", "reject"), "bool": (False, True), "int": (0, 1)}[kind]
+    path = tmp_path / "v.parquet"
+    cases(lambda i, j: words[(i + j) % 2], page=pl.lit("a")).write_parquet(path)
+    assert message(lambda: read_votes(path)) == (
+        "The raters of each image name the same class and differ in the column 'decision', so the class "
+        "may be what they were asked about.\n"
+        f"  where:   {path}\n"
+        f"  got:     {', '.join(map(str, words))} for the same class of an image\n"
+        "  allowed: image_id, class_id, rater_id and answer, which is yes, maybe or no\n"
+        "  do:      rename 'decision' to answer and use these words, or drop it if raters chose the class"
+    )
+    answers = pl.read_parquet(path).drop("decision").with_columns(answer=pl.lit("yes"))
+    answers.write_parquet(path)
+    assert {answer for *_, answer in rows(read_votes(path))} == {"yes"}
+
+
+@pytest.mark.parametrize(
+    "decisions",
+    [lambda i, j: ("en", "fr")[j % 2], lambda i, j: ("easy", "hard")[i % 3 % 2]],
+    ids=["of the rater", "of the image"],
+)
+def test_columns_that_are_no_decisions(decisions, tmp_path):
+    cases(decisions).write_csv(tmp_path / "v.csv")
+    assert len(rows(read_votes(tmp_path / "v.csv"))) == 36

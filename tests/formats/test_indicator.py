@@ -500,3 +500,40 @@ def test_fractions_as_labels_lead_to_what_reads_them(tmp_path):
     assert words[:3] == ["convert", "soft labels.csv", "labels.parquet"]
     convert(path, tmp_path / words[2], format=words[4])
     assert read_labels(tmp_path / "labels.parquet").table["p"].to_pylist() == [[1, 0.5], [0.5, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("yes_no", [("Y", "N"), ("1", "0")])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_one_odd_cell_in_the_column_of_a_class(tmp_path, message, yes_no, suffix):
+    yes, no = yes_no
+    cells = [yes, no, no, "escalated", *[no] * 16]
+    frame = pl.DataFrame({"image": [f"{i}" for i in range(20)], "gun": [no] * 19 + [yes], "gore": cells})
+    path = tmp_path / f"l{suffix}"
+    (frame.write_csv if suffix == ".csv" else frame.write_parquet)(path)
+    for classes in (None, from_keys(["gun", "gore"], "policies")):
+        assert message(lambda classes=classes: read_labels(path, classes=classes)) == (
+            "The column of a class contains a cell that is not an answer.\n"
+            f"  where:   {path}, column gore, row 4 below the header\n"
+            "  got:     escalated\n"
+            "  allowed: 1, 0, -1 or nothing; or yes, no, maybe or nothing\n"
+            "  do:      correct the cell, leave it empty if nobody was asked, or drop the column if it is no "
+            "class"
+        )
+
+
+def test_columns_with_many_other_texts_are_noted(tmp_path):
+    texts = {
+        "smoker": ["yes", "no", "unknown", "no"],
+        "remark": ["", "", "", "blurred"],
+        "patient": ["f", "m", "f", "f"],
+        "market": ["DE", "no", "FR", "BR"],
+    }
+    path = tmp_path / "l.csv"
+    pl.DataFrame({"image": ["a", "b", "c", "d"], "cat": ["t", "f", "f", "t"], **texts}).write_csv(path)
+    labels = read_labels(path)
+    assert labels.class_list.keys == ("cat",)
+    assert labels.table["classes"].to_pylist() == [[0], [], [], [0]]
+    assert labels.notes == (
+        "columns of the labels with other texts than yes, no and maybe in some cells are not read as "
+        "classes: smoker",
+    )

@@ -4,6 +4,7 @@ import csv
 import json
 
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -540,4 +541,35 @@ def test_confidences_of_labels_are_not_dropped_in_silence(tmp_path, message):
     assert [len(own) for own in labels.table["classes"].to_pylist()] == [2, 1]
     assert labels.notes[-1] == (
         "the column 'confidence' was not read: all labels of the file count, also uncertain ones"
+    )
+
+
+def test_lists_that_are_null_are_counted(tmp_path):
+    path = tmp_path / "l.parquet"
+    pl.DataFrame({"image_id": ["a", "b", "c"], "labels": [["cat"], None, []]}).write_parquet(path)
+    labels = read_labels(path)
+    assert labels.table["usable"].to_pylist() == [True, False, True]
+    assert labels.notes == (
+        "1 of 3 images have null instead of a list of classes and are left out; if these images have none of "
+        "the classes, replace null by an empty list",
+    )
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ['{"gun": true, "gore": false}', '{"gun": false, "gore": false}'],
+        ["{'gun': True, 'gore': False}", "{'gun': False, 'gore': True}"],
+        ['[{"name": "gun", "by": "ann"}, {"name": "gore", "by": "ann"}]', "[]"],
+    ],
+)
+def test_objects_in_cells_are_no_names(tmp_path, message, cells):
+    path = tmp_path / "l.csv"
+    pl.DataFrame({"image_id": ["a", "b"], "labels": cells}).write_csv(path)
+    assert message(lambda: read_labels(path)) == (
+        "The cells are JSON objects, not names of classes.\n"
+        f"  where:   {path}, column labels\n"
+        f"  got:     {cells[0]}\n"
+        '  allowed: names such as cat|dog, or lists of names such as ["cat", "dog"]\n'
+        "  do:      write the names of the valid classes of each image, or one column of 0 and 1 per class"
     )

@@ -201,3 +201,34 @@ def test_other_formats_have_no_values(tmp_path):
     )
     with pytest.raises(InputError, match="applies only to a matrix of numbers"):
         as_labels([[0], [1]], n_classes=2, label_values="counts")
+
+
+def flags_and_ids(n=40):
+    """Two classes of zeros and ones, and numbers of products."""
+    flags = np.random.default_rng(0).random((n, 2)) < 0.3
+    return pd.DataFrame(flags.astype(int), columns=["red", "blue"]).assign(product_id=10**6 + np.arange(n))
+
+
+def test_ids_beside_zeros_and_ones_are_no_counts(tmp_path, message):
+    frame = flags_and_ids()
+    assert message(lambda: as_labels(frame)) == (
+        "The labels are not a matrix of zeros and ones, and the meaning of their numbers is unclear.\n"
+        "  where:   labels\n"
+        "  got:     40 numbers other than 0, 1 and -1, such as 1e+06\n"
+        "  allowed: 0, 1 and -1; or counts of votes\n"
+        "  do:      rename 'product_id' to image_id if it contains the ids of the images, or drop it"
+    )
+    frame.assign(image_id=[f"{i}.jpg" for i in range(40)]).to_csv(tmp_path / "l.csv", index=False)
+    labels = read_labels(tmp_path / "l.csv")
+    assert labels.class_list.keys == ("red", "blue")
+    expected = [np.flatnonzero(row).tolist() for row in frame[["red", "blue"]].to_numpy()]
+    assert labels.table["classes"].to_pylist() == expected
+    assert any("product_id" in note for note in labels.notes)
+
+
+def test_only_votes_for_several_classes_are_counts():
+    votes = np.random.default_rng(0).multinomial(12, [0.5, 0.4, 0.1], size=40)
+    votes[0] = [6, 6, 1]
+    assert are_counts(votes.astype(float))
+    assert not are_counts(np.column_stack([votes[:, 0] * 0 + 12, votes[:, 1:] > 4]).astype(float))
+    assert not are_counts(np.column_stack([votes, 100 + np.arange(40)]).astype(float))

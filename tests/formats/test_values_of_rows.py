@@ -1,11 +1,11 @@
-"""Columns of numbers beside the names of classes, in tables with one row per image and class."""
+"""Columns of numbers and words beside the names of classes, in tables with one row per image and class."""
 
 import json
 
 import polars as pl
 import pytest
 
-from manyhot import read_labels, read_predictions
+from manyhot import describe, read_labels, read_predictions
 from manyhot.errors import InputError
 
 ROWS = pl.DataFrame({"image": ["a", "a", "b", "b", "c"], "class": ["dog", "cat", "dog", "cat", "cat"]})
@@ -63,7 +63,76 @@ def test_fractions_in_a_column_of_states(tmp_path, message):
 def test_other_numbers_that_differ_are_noted(tmp_path):
     labels = read_labels(written(ROWS.with_columns(area=pl.Series(range(5))), tmp_path / "l.csv"))
     (note,) = labels.notes
-    assert note.startswith("the numbers in area differ between the classes of an image and are not read")
+    assert note.startswith("the values in area differ between the classes of an image and are not read")
+
+
+@pytest.mark.parametrize("name", ["present", "value"])
+def test_other_words_than_yes_and_no_in_a_column_of_states(tmp_path, message, name):
+    words = ["reject", "approve", "no", "approve", "yes"]
+    path = written(ROWS.with_columns(pl.Series(name, words)), tmp_path / "l.csv")
+    assert message(lambda: read_labels(path)) == (
+        "A column that states which classes of an image are valid contains other words than yes and no.\n"
+        f"  where:   {path}, column {name}\n"
+        "  got:     approve in 2, reject in 1 of 5 cells\n"
+        "  allowed: 1 or yes, 0 or no, -1 or maybe, or nothing\n"
+        "  do:      use these words, or rename the column if it states something else"
+    )
+
+
+def test_booleans_of_postgres_are_states(tmp_path):
+    path = written(ROWS.with_columns(present=pl.Series(["t", "f", "f", "t", "f"])), tmp_path / "l.csv")
+    assert states(read_labels(path)) == [
+        {"dog": "yes", "cat": "no"},
+        {"dog": "no", "cat": "yes"},
+        {"cat": "no"},
+    ]
+
+
+def test_words_that_differ_between_the_classes_of_an_image_are_noted(tmp_path):
+    words = ["reject", "approve", "approve", "reject", "approve"]
+    labels = read_labels(written(ROWS.with_columns(decision=pl.Series(words)), tmp_path / "l.csv"))
+    (note,) = labels.notes
+    assert note.startswith("the values in decision differ between the classes of an image and are not read")
+    assert states(labels)[0] == {"dog": "yes", "cat": "yes"}
+
+
+def test_a_label_of_each_image_may_be_not_valid(tmp_path):
+    rows = {"image_id": ["a", "b", "c"], "label": ["dog", "cat", "dog"], "present": [1, 0, 0]}
+    labels = read_labels(written(pl.DataFrame(rows), tmp_path / "l.csv"))
+    assert states(labels) == [{"dog": "yes"}, {"cat": "no"}, {"dog": "no"}]
+
+
+def test_columns_of_zeros_and_ones_beside_a_category_are_noted(tmp_path):
+    rows = {
+        **{"image_id": ["a", "b", "c"], "weapon": [0, 1, 0], "blood": [1, 0, 0], "fold": [0, 0, 1]},
+        "category": ["shoes", "toys", "shoes"],
+    }
+    path = written(pl.DataFrame(rows), tmp_path / "l.csv")
+    labels = read_labels(path)
+    assert labels.class_list.keys == ("shoes", "toys")
+    (note,) = labels.notes
+    assert note == (
+        "the classes are the names in the column 'category', so columns of zeros and ones are not read as "
+        "classes: weapon, blood; if they are the classes, drop or rename 'category'"
+    )
+    found = describe(path)
+    assert found.notes == (f"l: {note}",)
+    assert found.to_json()["notes"] == (f"l: {note}",)
+
+
+def test_words_on_a_class_or_an_image_are_not_noted(tmp_path):
+    about = {
+        "kind": ["canine", "feline", "canine", "feline", "feline"],
+        "market": ["DE", "DE", "FR", "FR", "DE"],
+    }
+    assert read_labels(written(ROWS.hstack(pl.DataFrame(about)), tmp_path / "l.csv")).notes == ()
+
+
+def test_images_that_list_all_classes_are_noted(tmp_path):
+    rows = [(f"{i}.jpg", name, f"a comment on {name} {i}") for i in range(6) for name in ("dog", "cat")]
+    full = pl.DataFrame(rows, schema=["image", "class", "comment"], orient="row")
+    (note,) = read_labels(written(full, tmp_path / "l.csv")).notes
+    assert note.startswith("each of the 6 images lists all 2 classes, so every class is valid on every image")
 
 
 @pytest.mark.parametrize("name", ["p", "p_yes", "similarity", "cosine", "logprob"])

@@ -332,7 +332,15 @@ def _arrow_table(
         return None
     if hasattr(values, "reset_index"):
         frame = values if image_name_column(names) else values.rename_axis("image_id").reset_index()
-        table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+        try:
+            table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise InputError(
+                "A column contains values of different types.",
+                got=". ".join(map(str, error.args)),
+                allowed="values of one type in each column",
+                do="correct the cell, or convert the column, for example with .astype(str)",
+            ) from error
     else:
         table = values if isinstance(values, pa.Table) else with_small_offsets(pa.table(values))
     return with_whole_ids(table, [image_name_column(table.column_names) or "image_id"])

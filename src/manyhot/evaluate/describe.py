@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -155,12 +155,12 @@ class Description(Result):
     @classmethod
     def concat(cls, parts: Sequence[Description], *, inputs: dict[str, str] | None = None) -> Description:
         """Join the descriptions of several data sets."""
-        return cls(**concat_by_name(part.tables for part in parts), inputs=inputs or {})
+        notes = tuple(note for part in parts for note in part.notes)
+        return cls(**concat_by_name(part.tables for part in parts), notes=notes, inputs=inputs or {})
 
     def to_json(self) -> dict[str, Any]:
         """Return the rows of all tables except `rejected`, which has one row per image. NaN becomes null."""
-        rows = super().to_json()
-        return {name: rows[name] for name in self.NAMES if name != "rejected"}
+        return {name: rows for name, rows in super().to_json().items() if name != "rejected"}
 
     def lines(self) -> Iterator[str]:
         """Yield the sizes of label sets and the most frequent pairs of classes of each data set."""
@@ -242,7 +242,8 @@ def describe(
 def describe_source(source: Source) -> Description:
     """Describe the label sets of one data set."""
     rights = rights_of(source.published) if source.published else {}
-    return describe_tables(labels_of(source), classes=source.classes, dataset=source.name, **rights)
+    found = describe_tables(labels_of(source), classes=source.classes, dataset=source.name, **rights)
+    return replace(found, notes=tuple(source.misfits.notes(source.name)))
 
 
 def describe_tables(

@@ -33,6 +33,42 @@ def with_sets(
     return frame.with_columns(parts.list.eval(pl.element().filter(pl.element() != ""))), True
 
 
+_MOST_DECISIONS, _N_AGREED = 5, 10
+"""Number of different decisions up to which a column may contain them; of images on which all agree."""
+
+
+def check_decisions(frame: pl.DataFrame, columns: tuple[str, str, str], path: Path) -> None:
+    """Raise an error if the raters of each image name one class, and differ in a column of few values.
+
+    The class is then what they were asked about, and this column contains their answers.
+    """
+    image, rater, chosen = columns
+    words = (pl.String, pl.Categorical, pl.Enum, pl.Boolean)
+    rest = [
+        c
+        for c in frame.columns
+        if c not in columns
+        and (frame[c].dtype in words or (frame[c].dtype.is_integer() and frame[c].is_between(0, 1).all()))
+        and 1 < frame[c].drop_nulls().n_unique() <= _MOST_DECISIONS
+    ]
+    numbers = pl.col(rater, chosen, *rest).n_unique()
+    judged = frame.group_by(image).agg(numbers).filter(pl.col(rater) > 1) if rest else frame.head(0)
+    if len(judged) < _N_AGREED or (judged[chosen] > 1).any():
+        return
+    own = frame.group_by(rater).agg(pl.col(rest).n_unique())  # a column on raters, such as their language
+    found = [c for c in rest if (judged[c] > 1).any() and (own[c] > 1).any()]
+    if found:
+        values = sorted(map(str, frame[found[0]].drop_nulls().unique()))
+        raise InputError(
+            f"The raters of each image name the same class and differ in the column {found[0]!r}, so the "
+            "class may be what they were asked about.",
+            where=path,
+            got=f"{', '.join(map(cut_for_message, values))} for the same class of an image",
+            allowed="image_id, class_id, rater_id and answer, which is yes, maybe or no",
+            do=f"rename {found[0]!r} to answer and use these words, or drop it if raters chose the class",
+        )
+
+
 _JOINED = re.compile(r"\s*([|;,])\s*")
 """What often stands between the classes of a cell."""
 

@@ -17,7 +17,7 @@ from manyhot.core.answers import ANSWERS
 from manyhot.core.array_types import Ints64
 from manyhot.errors import InputError, first_names
 from manyhot.formats.array_files import load_array, members
-from manyhot.formats.choice_cells import check_joined, check_sets_once, with_sets
+from manyhot.formats.choice_cells import check_decisions, check_joined, check_sets_once, with_sets
 from manyhot.formats.choice_times import WHEN, kept_times, order_of, vote_times
 from manyhot.formats.headers import (
     IMAGE_NAME_COLUMNS,
@@ -156,6 +156,7 @@ def read_choices(
     order = [] if when is None else [order_of(frame, columns, when, page, path)]
     chosen = frame.select(*columns, *order, *kept_times(frame)).rename(names)
     if not are_sets:
+        check_decisions(frame, columns, path)
         if chosen["class_id"].dtype == pl.String:
             check_joined(chosen["class_id"], classes, path)
         return _votes(chosen, classes, path, several=several, shown=shown)

@@ -31,8 +31,10 @@ def splitter(
     Raises
     ------
     InputError
-        If commas may separate names or be part of them.
+        If commas may separate names or be part of them, or if a cell contains an object of JSON or Python.
     """
+    cells = list(cells)
+    _check_no_objects(cells, where)
     if separator:
         return lambda cell: cell.split(separator)
     lookup = lookup_in(classes or class_list())
@@ -49,6 +51,21 @@ def splitter(
     if chosen or is_plural(column) or all(re.fullmatch(r"[\d\s]*", cell) for cell in plain):
         return lambda cell: [cell] if classes is not None and lookup(cell) is not None else cell.split(chosen)
     return lambda cell: [cell]
+
+
+_OBJECT = re.compile(r"""\s*\[?\s*\{\s*["']""")
+
+
+def _check_no_objects(cells: Iterable[str], where: str) -> None:
+    odd = next((cell for cell in cells if _OBJECT.match(cell)), None)
+    if odd is not None:
+        raise InputError(
+            "The cells are JSON objects, not names of classes.",
+            where=where,
+            got=cut_for_message(odd),
+            allowed='names such as cat|dog, or lists of names such as ["cat", "dog"]',
+            do="write the names of the valid classes of each image, or one column of 0 and 1 per class",
+        )
 
 
 def dividing_between_names(classes: ClassList, separator: str) -> Splitter:

@@ -32,7 +32,10 @@ CLASS_NAME_COLUMNS = (
 )
 """Columns with the names of classes, by preference. Those that end in s may contain several names."""
 
-RATER_NAMES = ("rater_id", "worker", "rater", "annotator", "worker_id", "annotator_id")
+RATER_NAMES = (
+    *("rater_id", "worker", "rater", "annotator", "worker_id", "annotator_id"),
+    *("reviewer", "reviewer_id", "moderator", "moderator_id"),
+)
 """Columns with the names of raters, by preference."""
 
 ID_NEEDS = "image_id, filename, path or id"

@@ -42,6 +42,9 @@ _REMARKS = ("comment", "comments", "note", "notes", "remark", "remarks")
 _ALMOST = 0.9
 """Share of zeros and ones from which a column with other content may be a class with mistakes."""
 
+_MANY = 0.5
+"""Share of states from which a note names a column of texts that is not read."""
+
 _SAMPLE = 1000
 """Number of rows that are read to recognise a table; its reader checks all rows."""
 
@@ -91,8 +94,14 @@ def _recognised(
 
 def _hold_labels(columns: list[NumberColumn]) -> bool:
     # A column of metadata may contain fractions, and all scores of a rare class may be 0.
-    more_states = sum(c.holds_states for c in columns) > sum(c.holds_scores for c in columns)
+    n_states = sum(c.holds_states or _has_odd_state(c) for c in columns)
+    more_states = n_states > sum(c.holds_scores for c in columns)
     return more_states or _hold_counts(_number_columns(columns))
+
+
+def _has_odd_state(column: NumberColumn) -> bool:
+    """Return whether nearly all cells of a column of texts are states, and others may be mistakes."""
+    return column.odd is not None and column.share_of_states >= _ALMOST
 
 
 def _number_columns(columns: Sequence[NumberColumn]) -> list[NumberColumn]:
@@ -233,6 +242,12 @@ def _notes(
             "columns of the labels with numbers other than 0, 1 and -1 are not read as classes: "
             f"{_several(others)}"
         )
+    texts = [c.name for c in columns if c.share_of_states >= _MANY and not is_metadata(c.name)]
+    if classes is None and texts:
+        yield (
+            "columns of the labels with other texts than yes, no and maybe in some cells are not read as "
+            f"classes: {_several(texts)}"
+        )
     if classes is not None and (others := [c.name for c in rest if c.holds_states]):
         yield (
             "columns of zeros and ones that are not in the class list are left out of the labels: "
@@ -272,6 +287,8 @@ def _label_columns(columns: Sequence[NumberColumn], prefix: str, path: Path) -> 
     empty = {c.name for c in columns if c.is_empty and not c.is_text and c.name.startswith(shared)}
     empty -= {c for c in empty if fold_name(c) in _REMARKS}
     scores = [c.name for c in columns if c.holds_scores]
+    for column in filter(_has_odd_state, columns):
+        _check_no_text(column, path)
     if not chosen:
         raise InputError(
             "No column contains only zeros and ones.",
@@ -328,6 +345,7 @@ def _columns_of_classes(
                 got=_several([by_class[at].name, column.name]),
                 do="drop or rename one of them",
             )
+        _check_no_text(column, path)
         if column.is_text:
             raise InputError(
                 "The column of a class does not contain numbers.",
@@ -343,6 +361,18 @@ def _columns_of_classes(
             allowed=f"keys and names of {classes.name}, such as {_several(classes.keys, 3)}",
         )
     return list(by_class.values()), list(by_class)
+
+
+def _check_no_text(column: NumberColumn, path: Path) -> None:
+    if column.odd is not None:
+        row, text = column.odd
+        raise InputError(
+            "The column of a class contains a cell that is not an answer.",
+            where=f"{path}, column {cut_for_message(column.name)}, row {row + 1:,} below the header",
+            got=cut_for_message(text),
+            allowed=_CELL,
+            do="correct the cell, leave it empty if nobody was asked, or drop the column if it is no class",
+        )
 
 
 def _check_states(column: NumberColumn, path: Path) -> None:

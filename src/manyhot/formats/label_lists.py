@@ -46,13 +46,13 @@ from manyhot.formats.reading import (
 )
 from manyhot.formats.table_files import column_names, read_frame
 from manyhot.formats.tabular import labels_of_frame, possible_tables
-from manyhot.formats.values_of_rows import stated_classes
+from manyhot.formats.values_of_rows import STATES_OF_ANY, stated_classes
 from manyhot.parameters import is_whole
 from manyhot.registry import register
 from manyhot.tables import Labels
 from manyhot.tables.class_values import check_no_lists
 from manyhot.tables.frames import check_unique
-from manyhot.tables.unshared_classes import note_on_blanks
+from manyhot.tables.unshared_classes import note_on_blanks, notes_on_nulls
 
 _OTHER_TABLES = frozenset(
     (
@@ -176,8 +176,8 @@ def _matches(path: Path) -> bool:
         return False
     if set(possible_tables(names)) - {"images"}:
         return False
-    # An images table, which has original labels, unless an image has several.
-    return (ids, label) != ("image_id", "label") or _has_several(path)
+    # An images table, which has original labels, unless an image has several or labels may be not valid.
+    return (ids, label) != ("image_id", "label") or bool(folded & {*STATES_OF_ANY}) or _has_several(path)
 
 
 def _has_several(path: Path) -> bool:
@@ -226,7 +226,7 @@ def read_label_lists(
         if states is not None:
             return labels_of_frame(states, path, classes)
     named = names_in_file(path, classes, separator)
-    named = replace(named, notes=(*named.notes, *notes))
+    named = replace(named, notes=(*named.notes, *notes, *notes_on_nulls(named.usable)))
     unlisted = "no" if named.is_complete else unlisted
     if named.is_single and unlisted != "no":
         named = _without_blanks(named)

@@ -26,6 +26,9 @@ _TEXTS = {
 }
 """Texts in the cells of a class, in lower case; other cells must be numbers."""
 
+_LETTERS = {"t": 1.0, "f": 0.0} | {text: value for text, value in _TEXTS.items() if value != value}
+"""Texts in a column of Postgres; beside other texts, such as m, f has another meaning."""
+
 
 @dataclass(frozen=True)
 class NumberColumn:
@@ -39,6 +42,9 @@ class NumberColumn:
         Whether the column contains whole numbers or flags (`is_whole`), or no numbers (`is_text`).
     odd : tuple of (int, str), optional
         In a column in which nearly all cells are numbers, the first row with another text, and this text.
+    share_of_states : float
+        In a column of texts, the share of cells that are 0, 1, -1, yes, no or maybe among those that are not
+        empty.
     """
 
     name: str
@@ -46,6 +52,7 @@ class NumberColumn:
     is_whole: bool = False
     is_text: bool = False
     odd: tuple[int, str] | None = None
+    share_of_states: float = 0.0
 
     @property
     def holds_states(self) -> bool:
@@ -78,7 +85,8 @@ def value_columns(frame: pl.DataFrame) -> list[NumberColumn]:
 def _value_column(column: pl.Series) -> NumberColumn:
     values = _as_floats(column)
     if values is None:
-        return NumberColumn(column.name, np.empty(0), is_text=True, odd=_odd_cell(column))
+        odd, share_of_states = _odd_cell(column)
+        return NumberColumn(column.name, np.empty(0), False, True, odd, share_of_states)
     is_whole = column.dtype.is_integer() or column.dtype == pl.Boolean
     return NumberColumn(column.name, values, is_whole)
 
@@ -87,17 +95,20 @@ _NEARLY = 0.9
 """Share of cells with numbers from which other cells are considered mistakes."""
 
 
-def _odd_cell(column: pl.Series) -> tuple[int, str] | None:
-    """Return the first row of a column of texts without a number, and its text, if nearly all are numbers."""
-    if column.dtype != pl.String:
-        return None
-    texts = column.str.strip_chars()
-    is_odd = texts.cast(pl.Float64, strict=False).is_null() & texts.is_not_null() & (texts != "")
-    n = len(column) - texts.null_count()
-    if not n or not is_odd.any() or is_odd.sum() > (1 - _NEARLY) * n:
-        return None
-    row = int(is_odd.arg_true()[0])
-    return row, texts[row]
+def _odd_cell(column: pl.Series) -> tuple[tuple[int, str] | None, float]:
+    """Return `odd` and `share_of_states` of a column of texts; see `NumberColumn`."""
+    if column.dtype not in (pl.String, pl.Categorical, pl.Enum):
+        return None, 0.0
+    texts = column.cast(pl.String)
+    numbers = numbers_in(texts)
+    values = numbers.to_numpy()  # null becomes NaN, too
+    is_odd = numbers.is_null().to_numpy()
+    n = len(column) - np.count_nonzero(np.isnan(values) & ~is_odd)
+    share_of_states = np.count_nonzero(np.isin(values, (0, 1, -1))) / n
+    if np.count_nonzero(is_odd) > (1 - _NEARLY) * n:
+        return None, share_of_states
+    row = int(np.argmax(is_odd))
+    return (row, texts[row].strip()), share_of_states
 
 
 def _as_floats(column: pl.Series) -> Floats | None:
@@ -106,16 +117,22 @@ def _as_floats(column: pl.Series) -> Floats | None:
         column = column.cast(pl.String)
     kind = column.dtype
     if kind == pl.String:
-        texts = column.unique()
-        folded = texts.str.strip_chars().str.to_lowercase()
-        parsed = folded.cast(pl.Float64, strict=False)
-        values = [_TEXTS.get(t or "", n) for t, n in zip(folded.to_list(), parsed.to_list(), strict=True)]
-        if None in values:
+        column = numbers_in(column)
+        if column.null_count():
             return None
-        column = column.replace_strict(texts, values, return_dtype=pl.Float64)
     elif not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
         return None
     return column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+
+def numbers_in(column: pl.Series) -> pl.Series:
+    """Return the numbers in a column of texts: NaN for empty cells, null for texts that are no numbers."""
+    texts = column.unique()
+    folded = texts.str.strip_chars().str.to_lowercase()
+    parsed = folded.cast(pl.Float64, strict=False)
+    meanings = _LETTERS if folded.fill_null("").is_in([*_LETTERS]).all() else _TEXTS
+    values = [meanings.get(t or "", n) for t, n in zip(folded.to_list(), parsed.to_list(), strict=True)]
+    return column.replace_strict(texts, values, return_dtype=pl.Float64)
 
 
 def describe_columns(path: Path) -> list[str]:

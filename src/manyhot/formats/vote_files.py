@@ -184,7 +184,7 @@ def _check_ids(frame: pl.DataFrame, path: Path) -> None:
             )
 
 
-_WORDS = {"true": "yes", "false": "no", "y": "yes", "n": "no"}
+_WORDS = {"true": "yes", "false": "no", "y": "yes", "n": "no", "t": "yes", "f": "no"}
 _NUMBERS = {"1": "yes", "0": "no"}
 
 

@@ -209,7 +209,10 @@ def read_frame_part(values: Any, where: str) -> FramePart:
         return _with_index(FramePart(values.to_list(), where), index.tolist())
     column, name = None, _id_column(values, columns, index)
     if name is not None:
-        column = np.asarray(values[name]).tolist()
+        own = values[name]
+        # As an array, whole numbers beside a missing value are floats, which are not exact above 2**53.
+        as_list = next((n for n in ("to_pylist", "to_list") if hasattr(own, n)), None)
+        column = getattr(own, as_list)() if as_list else np.asarray(own).tolist()
         columns = [c for c in columns if c != name]
         values = values.select(columns) if callable(getattr(values, "select", None)) else values[columns]
     array, names = _numbered(_array(values), tuple(normal_name(str(c)) for c in columns))
@@ -359,8 +362,24 @@ def _with_index(part: FramePart, index: list[Any]) -> FramePart:
 
 
 def _ids(labels: list[Any], where: str) -> pa.Array:
+    if (row := next((i for i, label in enumerate(labels) if _is_missing(label)), None)) is not None:
+        raise InputError(
+            "An image id is missing.",
+            where=f"{where}, row {row}",
+            got=str(labels[row]),
+            allowed="an id in each row",
+            do="leave out the rows without an id",
+        )
     if labels and all(isinstance(label, float) and label.is_integer() for label in labels):
         labels = list(map(int, labels))  # pandas makes whole numbers floats beside missing values
+        if (highest := max(map(abs, labels))) > _MOST_EXACT:
+            raise InputError(
+                "Image ids are floats that may have been rounded.",
+                where=where,
+                got=f"{highest}",
+                allowed=f"floats up to {_MOST_EXACT:,}, whole numbers or texts",
+                do="read the column as texts or whole numbers, such as Int64 in pandas",
+            )
     ids = pa.array(map(str, labels), pa.string())
     _check_distinct(
         ids,
@@ -370,6 +389,14 @@ def _ids(labels: list[Any], where: str) -> pa.Array:
         "retain one row per image, or number the rows with .reset_index(drop=True)",
     )
     return ids
+
+
+_MOST_EXACT = 2**53
+"""The number up to which a float represents each whole number."""
+
+
+def _is_missing(label: Any) -> bool:
+    return not isinstance(label, str | int) and str(label) in ("None", "nan", "NaT", "<NA>")
 
 
 def _numbered(

@@ -72,7 +72,8 @@ def _voted(
             got=f"label_values={asked}",
             allowed=f"shape (n, {n_classes})",
         )
-    kind = "states" if matrix is None else values_kind(matrix, where, asked=asked)
+    names = classes.keys if matrix is not None and classes and len(classes) == matrix.shape[1] else ()
+    kind = "states" if matrix is None else values_kind(matrix, where, asked=asked, names=names)
     if matrix is None or kind == "states":
         return None
     ids = ids_of(part, len(matrix))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -27,11 +28,16 @@ LABEL_VALUES: tuple[str, ...] = get_args(LabelValues)
 _MANY = 10
 """Votes on an image from which whole numbers are certainly votes, and not numbers of objects."""
 
+_N_IDS = 20
+"""Number of images from which different numbers in a column are ids, and not votes."""
+
 _YES = 0.5
 """Probability from which a class is in the label set, if the matrix contains probabilities."""
 
 
-def values_kind(values: npt.NDArray[Any], where: object, *, asked: str | None = None) -> str:
+def values_kind(
+    values: npt.NDArray[Any], where: object, *, asked: str | None = None, names: Sequence[str] = ()
+) -> str:
     """Return the meaning of the numbers in a matrix of shape (n, C), one of `LABEL_VALUES`.
 
     Parameters
@@ -41,6 +47,8 @@ def values_kind(values: npt.NDArray[Any], where: object, *, asked: str | None = 
         The place of the matrix, for messages.
     asked : str, optional
         The declared meaning. Whether the values fit it is not checked here.
+    names : sequence of str, optional
+        The names of the columns, for the message.
 
     Raises
     ------
@@ -51,8 +59,9 @@ def values_kind(values: npt.NDArray[Any], where: object, *, asked: str | None = 
     -----
     Whole numbers are read as counts of votes in two cases: if all images have the same number of votes, or if
     each image has either no votes or at least ten, and some image has equal numbers for two classes, which a
-    list of top classes never has. Other whole numbers may be counts of objects. Fractions may be a model's
-    scores, so shares and probabilities must be declared.
+    list of top classes never has. In the second case, two classes must have more than one vote on some image,
+    and no column may consist of different numbers, as ids do. Other whole numbers may be counts of objects.
+    Fractions may be a model's scores, so shares and probabilities must be declared.
     """
     if asked is not None:
         check_one_of(asked, LABEL_VALUES, "There is no such kind of label values.", where=where)
@@ -63,12 +72,15 @@ def values_kind(values: npt.NDArray[Any], where: object, *, asked: str | None = 
     if are_counts(values.astype(np.float64)):
         return "counts"
     odd = numbers[~np.isin(numbers, (0, 1, -1))]
+    ids = [names[i] for i in np.flatnonzero(_are_ids(values)).tolist() if names]
     raise InputError(
         "The labels are not a matrix of zeros and ones, and the meaning of their numbers is unclear.",
         where=where,
         got=f"{len(odd):,} numbers other than 0, 1 and -1, such as {odd[0]:g}",
         allowed="0, 1 and -1; or counts of votes",
-        do="pass `label_values`: counts, shares or p; if the numbers are scores, pass them as predictions",
+        do=f"rename {ids[0]!r} to image_id if it contains the ids of the images, or drop it"
+        if ids
+        else "pass `label_values`: counts, shares or p; if the numbers are scores, pass them as predictions",
     )
 
 
@@ -81,8 +93,19 @@ def are_counts(values: Floats) -> bool:
         return False
     if len(total) > 1 and (total == total[0]).all():
         return True
+    if (values > 1).any(axis=0).sum() < 2 or _are_ids(values).any():
+        return False
     ranks = np.sort(values, axis=1)
     return bool((total[total > 0] >= _MANY).all() and (ranks[:, 1:] == ranks[:, :-1]).any())
+
+
+def _are_ids(values: npt.NDArray[Any]) -> Bools:
+    """Return which columns consist of different whole numbers, as ids of images or products do."""
+    n, highest = len(values), values.max(axis=0, initial=0)
+    if n < _N_IDS:
+        return np.zeros(values.shape[1], bool)
+    # Of n different numbers from 0, one is at least n - 1. Few columns of votes contain a number this high.
+    return np.array([m >= n - 1 and len(np.unique(c)) == n for m, c in zip(highest, values.T, strict=True)])
 
 
 def columns_of_values(

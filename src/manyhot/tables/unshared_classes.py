@@ -56,6 +56,17 @@ def note_on_blanks(labelled: Bools) -> str:
     )
 
 
+def notes_on_nulls(listed: Bools) -> tuple[str, ...]:
+    """Return a note on images whose list of classes is null; none if all have a list, or none has."""
+    n = np.count_nonzero(~listed)
+    if n in (0, len(listed)):
+        return ()
+    return (
+        f"{n:,} of {len(listed):,} images have null instead of a list of classes and are left out; if these "
+        "images have none of the classes, replace null by an empty list",
+    )
+
+
 def without_unpredicted(labels: Labels, model: ClassList | None) -> Labels:
     """Return label sets without classes that mean "nothing" or have no answers, if a model lacks them.
 

@@ -23,7 +23,7 @@ from manyhot.errors import InputError, first_names
 from manyhot.formats.class_cells import LIST_COLUMNS, with_lists
 from manyhot.formats.class_name_columns import check_numbered_names, names_by_number, numbers_by_name
 from manyhot.formats.csv_tables import LISTS_OF_IMAGES
-from manyhot.formats.reading import FOLDER, cut_for_message, declared, reading, with_image_ids
+from manyhot.formats.reading import FOLDER, as_numbers, cut_for_message, declared, reading, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -420,23 +420,36 @@ def keys_of_numbers(values: pl.Series, classes: ClassList | None, path: Path) ->
     InputError
         If all numbers can be both keys and positions, but of different classes.
     """
-    places = {} if classes is None else {key: place for place, key in enumerate(classes.keys)}
-    if not values.dtype.is_integer() or all(key == str(place) for key, place in places.items()):
+    places = {} if classes is None else classes.by_number
+    if classes is None or not values.dtype.is_integer() or all(a == b for a, b in places.items()):
         return values
     numbers = values.drop_nulls().unique().to_list()
-    if not numbers or not all(str(number) in places for number in numbers):
+    if not numbers or not all(number in places for number in numbers):
         return values
     if not all(0 <= number < len(places) for number in numbers):
-        return values.cast(pl.String)
-    odd = next((number for number in sorted(numbers) if places[str(number)] != number), None)
+        keys = {number: classes.keys[places[number]] for number in numbers}
+        return values.replace_strict(keys, default=None, return_dtype=pl.String)
+    odd = next((number for number in sorted(numbers) if places[number] != number), None)
     if odd is None:
         return values
     raise InputError(
         "The numbers may be keys of classes or positions in the class list.",
         where=f"{path}, column {values.name}",
         got=f"{odd}, for example, which is the key of one class and the position of another",
-        do="write the names of the classes instead",
+        do="write the names of the classes instead; if the numbers are the names of the columns of scores, "
+        "leave out `classes`",
     )
+
+
+def ids_of_keys(values: pl.Series, classes: ClassList | None) -> pl.Series:
+    """Return class ids with ids in place of keys, if numbers can only be keys: 101 in a list of three."""
+    numbers = as_numbers(values.drop_nulls().cast(pl.String).unique().to_list()) or []
+    if classes is None or not numbers or max(numbers) < len(classes):
+        return values
+    if not all(number in classes.by_number for number in numbers):
+        return values
+    at = values.cast(pl.String).cast(pl.Int64)
+    return at.replace_strict(classes.by_number, default=None, return_dtype=pl.Int32)
 
 
 def class_indices(

@@ -132,7 +132,7 @@ def as_tables(
     read = [] if is_table else [read_frame_part(labels, "labels"), read_label(label)]
     lists = [classes, *map(list_of_table, [labels] * is_table + tables)]
     parts = [_in_rows(part, rows) for part in with_scores(parts, read, lists)]
-    unnamed = [not _has_names(part) for part in parts] if classes is None else []
+    has_list = classes is not None
     if isinstance(labels, Labels):
         if label is not None:
             raise InputError("`label` is only for label sets in lists or arrays.", do="pass `images` instead")
@@ -140,6 +140,7 @@ def as_tables(
         classes = classes or (None if is_open else list_of_table(labels))
         all_named = labels.class_list is not None and all(map(_has_names, parts))
         parts, columns = in_class_order(parts, classes, sort=all_named)
+        unnamed = [not (has_list or _has_names(part)) for part in parts]
         if not is_open:
             _check_class_hash(parts, labels, columns, classes)
         parts, own, _ = with_ids(parts, classes or columns)
@@ -154,11 +155,13 @@ def as_tables(
     # Declared classes keep their ids, by which ties are broken.
     keep = parts[0].names is not None and not has_texts(parts[0].values)
     parts, columns = in_class_order(parts, classes, sort=bool(all_named), keep=keep)
+    unnamed = [not (has_list or _has_names(part)) for part in parts[len(own_parts) :]]
     (sets, own_label, *models), own, assumed = with_ids(parts, classes or columns)
     complete = own if own is None or own.is_complete else None
     size = n_classes or (len(complete) if complete else 0)
     n_labels = size or (len(own) if own else 0) or _n_classes(sets, models)
-    table = replace(labels_as_table(sets, own_label, n_labels, own, label_values), assumed=assumed)
+    table = labels_as_table(sets, own_label, n_labels, own, label_values)
+    table = replace(table, assumed=assumed, numbered=own is None and own_parts[0].numbers)
     made = [prediction_of(p, size or (0 if own else n_labels), score_kind, complete) for p in models]
     made = [replace(model, by_name=model.by_name and _has_names(own_parts[0])) for model in made]
     by_position = [m for m, part in zip(made, models, strict=True) if part.ids is None]
@@ -327,6 +330,7 @@ def in_class_order(
             return list(parts), None
         own = list_of_columns(names, sort=not keep) if sort else from_keys(names, "columns")
     assert own is not None
+    parts = [part.named_like(own.keys) for part in parts]
 
     def key(name: str) -> str:
         at = own.find(name)

@@ -34,13 +34,14 @@ from manyhot.data.reading_options import Reading as Reading
 from manyhot.data.table_inputs import (
     columns_of_frames,
     columns_of_table,
+    frames_as_files,
     labels_in,
     labels_of_file,
     labels_of_table,
     selected_single_labels,
     tables_of_frames,
 )
-from manyhot.errors import InputError
+from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import holds_images_alone, open_class_list, read_images, read_labels, read_predictions
 from manyhot.formats.writing import PathLike, images_file
@@ -365,7 +366,15 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
             models = as_predictions(models, n_classes=n_classes, ids=ids, score_kind=kind, rows=row_ids)
     elif not (isinstance(labels, Labels) and _are_tables(models) and reading.label is None):
         size, values = n_classes or None, reading.label_values
-        labels, models = as_tables(labels, models, size, reading.label, kind, classes, ids, values, row_ids)
+        try:
+            labels, models = as_tables(
+                labels, models, size, reading.label, kind, classes, ids, values, row_ids
+            )
+        except MatchError:
+            read_alike = frames_as_files(labels, models, classes, kind, values)
+            if reading.label is not None or read_alike is None:
+                raise
+            labels, models = read_alike
     table = images if labels is None else labels
     name = reading.dataset or found.name or (table.name if table is not None else "") or "labels"
     n = len(models) if isinstance(models, list) else 0

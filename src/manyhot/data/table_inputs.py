@@ -257,6 +257,9 @@ def frames_as_files(
     named = predictions if isinstance(predictions, Mapping) else {"model": predictions}
     named = named if not isinstance(predictions, list) or predictions else {}
     frames = [values for values in (labels, *named.values()) if not isinstance(values, Labels | Predictions)]
+    columns = [list(getattr(f, "column_names", getattr(f, "columns", ()))) for f in frames]
+    if any(len(set(own)) < len(own) for own in columns):
+        return None
     tables = [_arrow_table(values, lambda names: "image_id") for values in frames]
     names = [set(table.column_names) for table in tables if table is not None]
     names = [own - {image_name_column(own)} for own in names]
@@ -363,18 +366,25 @@ def _arrow_table(
     from manyhot.formats.table_files import with_small_offsets
 
     names = list(columns)
-    if (
-        len(set(names)) < len(names)
-        or marker(names) is None
-        or not (image_name_column(names) or _has_ids_as_index(values))
-    ):
+    if marker(names) is None or not (image_name_column(names) or _has_ids_as_index(values)):
         return None
     if hasattr(values, "reset_index"):
         frame = values if image_name_column(names) else values.rename_axis("image_id").reset_index()
         table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
     else:
         table = values if isinstance(values, pa.Table) else with_small_offsets(pa.table(values))
-    return with_whole_ids(table, [image_name_column(table.column_names) or "image_id"])
+    ids = image_name_column(table.column_names) or "image_id"
+    return with_whole_ids(_plain_columns(table, ids), [ids])
+
+
+def _plain_columns(table: pa.Table, ids: str) -> pa.Table:
+    """Return a table with categories as texts or numbers, and decimal numbers other than ids as floats."""
+    for i, field in enumerate(table.schema):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        kind = pa.float64() if pa.types.is_decimal(kind) and field.name != ids else kind
+        if kind != field.type:
+            table = table.set_column(i, field.name, table[i].cast(kind))
+    return table
 
 
 def with_whole_ids(table: pa.Table, columns: Sequence[str]) -> pa.Table:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -273,11 +275,22 @@ def read_models(predictions: Any) -> tuple[list[Predictions], list[FramePart]]:
 
 def read_model(name: str, values: Any) -> FramePart:
     """Return a model's predictions. Columns of numbers may be classes; other columns are ranks."""
-    part = read_frame_part(values, name)
+    part = _with_numbers(read_frame_part(values, name))
     are_numbers = isinstance(part.values, np.ndarray) and part.values.dtype.kind in "fbiu"
     if not are_numbers:
         _check_not_mixed(part)
     return part if are_numbers else replace(part, names=None)
+
+
+def _with_numbers(part: FramePart) -> FramePart:
+    """Return a part whose objects, such as values of nullable columns, are numbers if all of them are."""
+    if not isinstance(part.values, np.ndarray) or part.values.dtype != object or not part.values.size:
+        return part
+    kinds = set(map(type, part.values.ravel()))
+    if not all(issubclass(kind, Real | Decimal) for kind in kinds):
+        return part
+    is_whole = all(issubclass(kind, Integral) for kind in kinds)
+    return replace(part, values=part.values.astype(np.int64 if is_whole else np.float64))
 
 
 _SAMPLE = 1000

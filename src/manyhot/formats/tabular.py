@@ -72,8 +72,8 @@ def possible_tables(columns: Sequence[str]) -> tuple[str, ...]:
     if "image_id" not in names or names & {"rater_id", "expert_id", "n_models"}:
         # A file that cannot be read is taken for predictions, whose reader reports the error.
         return () if names else ("predictions",)
-    if names & {"state", "usable", "rated", "n_votes", "method"}:
-        return ("labels",)
+    if names & {"state", "usable", "rated", "n_votes", "method"} and names & {"class_id", "classes", "label"}:
+        return ("labels",)  # otherwise, these are columns beside zeros and ones, such as states of a country
     if names & {"scores", "score", "rank", "logsumexp"}:
         return ("predictions",)
     if "class_id" in names or "classes" in names:

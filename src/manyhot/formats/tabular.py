@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manyhot.classes import ClassList, class_list
+from manyhot.classes import ClassList, class_list, classes_seen
 from manyhot.errors import InputError, first_names
 from manyhot.formats.class_cells import LIST_COLUMNS, with_lists
 from manyhot.formats.class_name_columns import check_numbered_names, names_by_number, numbers_by_name
@@ -169,7 +169,9 @@ def predictions_of_frame(
     is_named = table.schema.get("classes") == pl.List(pl.String)
     if classes is not None and is_named:
         table, unlisted, notes = _of_class_list(table, classes, path)
-    classes, _ = named_list(table, classes, path.stem)
+    classes, is_assumed = named_list(table, classes, path.stem)
+    if classes is not None and is_assumed:
+        classes = _listed_by_all(table, path.stem) or classes
     arrow = _of_numbers(_arrow(_indexed(table, classes, path)), path)
     about = {b"manyhot.scores": score_kind.encode()} if "scores" in arrow.column_names else {}
     n_classes, key = size_and_hash(classes)
@@ -402,6 +404,18 @@ def named_list(frame: pl.DataFrame, classes: ClassList | None, where: str) -> tu
     if not any(re.search(r"[^\W\d_]", name) for name in names):
         return None, True
     return list_of_names(names, where)
+
+
+def _listed_by_all(table: pl.DataFrame, where: str) -> ClassList | None:
+    """Return the names of classes in lists of scores if each list has all of them; None for other lists.
+
+    Such a model has no other classes: a rifle, a revolver and a cleaver are three, not some of ImageNet-1k.
+    """
+    if "scores" not in table.columns or table.schema.get("classes") != pl.List(pl.String):
+        return None
+    names = table["classes"].explode(empty_as_null=False).unique().drop_nulls().to_list()
+    is_full = 1 < len(names) < len(class_list()) and (table["classes"].list.n_unique() == len(names)).all()
+    return classes_seen(names, where) if is_full else None
 
 
 def size_and_hash(classes: ClassList | None) -> tuple[int, str]:

@@ -489,7 +489,9 @@ def _of_names(
 def _seen(labels: Labels) -> ClassList:
     """Return the classes of ImageNet that occur in labels, as a list of its own."""
     imagenet = class_list()
-    return classes_seen([imagenet.names[i] for i in _numbers_in(labels.table)], labels.name)
+    found = classes_seen([imagenet.names[i] for i in _numbers_in(labels.table)], labels.name)
+    # A model may call a class by another of its names, such as cardigan.
+    return replace(found, synonyms=tuple(imagenet.synonyms[imagenet.index(key)] for key in found.keys))
 
 
 def selected_labels(labels: Labels, classes: ClassList | None) -> Labels:

@@ -163,7 +163,7 @@ def as_tables(
     size = n_classes or (len(complete) if complete else 0)
     n_labels = size or (len(own) if own else 0) or _n_classes(sets, models)
     table = labels_as_table(sets, own_label, n_labels, own, label_values)
-    table = replace(table, assumed=assumed, numbered=own is None and own_parts[0].numbers)
+    table = replace(table, assumed=assumed, numbered=own is None and own_parts[0].numbered_columns)
     made = [prediction_of(p, size or (0 if own else n_labels), score_kind, complete) for p in models]
     made = [replace(model, by_name=model.by_name and _has_names(own_parts[0])) for model in made]
     by_position = [m for m, part in zip(made, models, strict=True) if part.ids is None]

@@ -183,6 +183,13 @@ class ClassList:
         )
         return _group((i, text) for i, line in lines for text in (line, f"{line}: {self.definitions[i]}"))
 
+    @cached_property
+    def by_number(self) -> Mapping[int, int]:
+        """The class id of each key, if all keys are different whole numbers, such as 101; otherwise empty."""
+        numbers = [int(key) for key in self.keys if re.fullmatch("[0-9]{1,9}", key)]
+        same = len(self) == len(numbers) == len(set(numbers))
+        return {number: i for i, number in enumerate(numbers)} if same else {}
+
     def find_all(self, text: str) -> Collection[int]:
         """Return the ids of all classes with a key, name or synonym, by the first way that `index` tries."""
         text = normal_name(text)

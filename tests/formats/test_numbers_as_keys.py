@@ -76,5 +76,6 @@ def test_numbers_that_may_be_both(tmp_path):
         "The numbers may be keys of classes or positions in the class list.\n"
         f"  where:   {tmp_path / 'labels.csv'}, column label\n"
         "  got:     1, for example, which is the key of one class and the position of another\n"
-        "  do:      write the names of the classes instead"
+        "  do:      write the names of the classes instead; if the numbers are the names of the columns of "
+        "scores, leave out `classes`"
     )

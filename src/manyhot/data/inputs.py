@@ -34,13 +34,14 @@ from manyhot.data.reading_options import Reading as Reading
 from manyhot.data.table_inputs import (
     columns_of_frames,
     columns_of_table,
+    frames_as_files,
     labels_in,
     labels_of_file,
     labels_of_table,
     selected_single_labels,
     tables_of_frames,
 )
-from manyhot.errors import InputError
+from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import holds_images_alone, open_class_list, read_images, read_labels, read_predictions
 from manyhot.formats.writing import PathLike, images_file
@@ -60,6 +61,7 @@ from manyhot.tables.own_classes import (
     are_numbers,
     join_classes,
     list_of_table,
+    numbers_as_names,
     own_list,
     scored_classes,
     selected_labels,
@@ -364,7 +366,15 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
             models = as_predictions(models, n_classes=n_classes, ids=ids, score_kind=kind, rows=row_ids)
     elif not (isinstance(labels, Labels) and _are_tables(models) and reading.label is None):
         size, values = n_classes or None, reading.label_values
-        labels, models = as_tables(labels, models, size, reading.label, kind, classes, ids, values, row_ids)
+        try:
+            labels, models = as_tables(
+                labels, models, size, reading.label, kind, classes, ids, values, row_ids
+            )
+        except MatchError:
+            read_alike = frames_as_files(labels, models, classes, kind, values)
+            if reading.label is not None or read_alike is None:
+                raise
+            labels, models = read_alike
     table = images if labels is None else labels
     name = reading.dataset or found.name or (table.name if table is not None else "") or "labels"
     n = len(models) if isinstance(models, list) else 0
@@ -402,14 +412,17 @@ def over_one_list(
     if source.classes is not None:
         joined: JoinedClasses | None = JoinedClasses(len(source.classes), source.classes, selects=True)
     else:
-        is_open = labels is not None and (labels.assumed or labels.class_list is not None)
+        is_open = labels is not None and (labels.assumed or labels.class_list is not None or labels.numbered)
         is_open = is_open or (images is not None and images.class_list is not None)
+        is_open = is_open or (labels is None and images is not None and not _names_classes(images))
         first, predicted = _classes_of_models(source, in_memory=in_memory) if is_open else (None, ())
+        labels, images = _named_numbers(source, None if first is None else list_of_table(first))
         labels = labels and without_unpredicted(labels, scored_classes(first))
         sort = alone or not in_memory
         joined = join_classes(labels, images, first, predicted, sort=sort, alone=alone, in_order=from_file)
         if joined is None and labels is None and not alone:
-            joined = _of_first_model(images, lambda: _classes_of_models(source, in_memory=in_memory)[0])
+            peek = partial(_classes_of_models, source, in_memory=in_memory)
+            joined = _of_first_model(images, lambda: first or peek()[0])
     if joined is None:
         source.misfits.remarks += [] if labels is None else labels.notes
         return source
@@ -442,6 +455,19 @@ def over_one_list(
         models=lambda: _joined(source, joined),
         unlabelled=only,
     )
+
+
+def _named_numbers(source: Source, model: ClassList | None) -> tuple[Labels | None, Images | None]:
+    """Return labels and images, with numbers as names if a model has classes of these names."""
+    labels, images, notes = source.labels, source.images, list[str]()
+    if labels is not None:
+        labels, note = numbers_as_names(labels, model)
+        notes.append(note)
+    if images is not None:
+        images, note = numbers_as_names(images, model)
+        notes.append(note)
+    source.misfits.remarks += [note for note in dict.fromkeys(notes) if note]
+    return labels, images
 
 
 def _names_classes(table: Labels | Images) -> bool:

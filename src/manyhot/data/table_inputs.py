@@ -33,7 +33,7 @@ from manyhot.run import frame_read
 from manyhot.tables import Images, Labels, Predictions, Votes, one_chunk
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.frames import check_unique
-from manyhot.tables.own_classes import selected_labels, shares_classes
+from manyhot.tables.own_classes import list_of_table, selected_labels, shares_classes
 
 _Table = TypeVar("_Table", Labels | Images, Predictions, Votes, Labels | None)
 
@@ -241,6 +241,47 @@ def tables_of_frames(
     return list(read.values())
 
 
+def frames_as_files(
+    labels: Any, predictions: Any, classes: ClassList | None, scores: str, label_values: str | None
+) -> tuple[Labels, list[Predictions]] | None:
+    """Return frames of label sets and scores as files are read, if some have more columns than others.
+
+    As in files, classes that are not in a class list are left out, columns of other numbers are not classes,
+    and notes name both. None if the frames have no ids, or if two frames name different classes: then a class
+    may only have two names.
+
+    Raises
+    ------
+    InputError
+        As in `read_labels` and `read_predictions`.
+    """
+    named = predictions if isinstance(predictions, Mapping) else {"model": predictions}
+    named = named if not isinstance(predictions, list) or predictions else {}
+    frames = [values for values in (labels, *named.values()) if not isinstance(values, Labels | Predictions)]
+    columns = [list(getattr(f, "column_names", getattr(f, "columns", ()))) for f in frames]
+    if any(len(set(own)) < len(own) for own in columns):
+        return None
+    tables = [_arrow_table(values, lambda names: "image_id") for values in frames]
+    names = [set(table.column_names) for table in tables if table is not None]
+    names = [own - {image_name_column(own)} for own in names]
+    if isinstance(labels, Labels):
+        own = list_of_table(labels)
+        names.append(set() if own is None else set(own.keys))
+    pairs = [(a, b) for a in names for b in ([set(classes.keys)] if classes is not None else names)]
+    are_nested = all(min(a, b, key=len) and (a <= b or b <= a) for a, b in pairs)
+    if None in tables or not are_nested or all(a == b for a, b in pairs):
+        return None
+
+    def read(path: Path) -> Labels:
+        return labels_of_file(path, classes, label_values=label_values)
+
+    if not isinstance(labels, Labels):
+        labels = through_file(tables[0], "labels", read)
+    whole = partial(_predictions_of_table, classes=classes, scores=scores, is_wide=True)
+    models = [m if isinstance(m, Predictions) else whole(name, m) for name, m in named.items()]
+    return labels, [model for model in models if model is not None]
+
+
 def columns_of_frames(predictions: Any) -> ClassList | None:
     """Return the names of the columns of the first frame of scores; None for anything else."""
     named = predictions.values() if isinstance(predictions, Mapping) else predictions
@@ -343,7 +384,18 @@ def _arrow_table(
             ) from error
     else:
         table = values if isinstance(values, pa.Table) else with_small_offsets(pa.table(values))
-    return with_whole_ids(table, [image_name_column(table.column_names) or "image_id"])
+    ids = image_name_column(table.column_names) or "image_id"
+    return with_whole_ids(_plain_columns(table, ids), [ids])
+
+
+def _plain_columns(table: pa.Table, ids: str) -> pa.Table:
+    """Return a table with categories as texts or numbers, and decimal numbers other than ids as floats."""
+    for i, field in enumerate(table.schema):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        kind = pa.float64() if pa.types.is_decimal(kind) and field.name != ids else kind
+        if kind != field.type:
+            table = table.set_column(i, field.name, table[i].cast(kind))
+    return table
 
 
 def with_whole_ids(table: pa.Table, columns: Sequence[str]) -> pa.Table:

@@ -81,6 +81,10 @@ def ids_of_values(names: Collection[str], classes: ClassList | None, path: Path)
     """
     imagenet = class_list()
     if classes is not None:
+        numbers = as_numbers(list(names))
+        if numbers and all(number in classes.by_number for number in numbers):
+            ids = {name: classes.by_number[int(name)] for name in names}
+            return ClassIds(ids, len(classes), classes.hash)
         lookup = lookup_in(classes)
         others = [] if classes.is_complete else [name for name in names if lookup(name) is None]
         extends = 0 < len(others) < len(names)

@@ -53,6 +53,9 @@ METADATA_COLUMNS = (
     "is_valid",
     "is_val",
     "is_test",
+    "rated",
+    "usable",
+    "n_votes",
     "width",
     "height",
 )

@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manyhot.classes import ClassList, class_list
+from manyhot.classes import ClassList, class_list, classes_seen
 from manyhot.errors import InputError, first_names
 from manyhot.formats.class_cells import LIST_COLUMNS, with_lists
 from manyhot.formats.class_name_columns import check_numbered_names, names_by_number, numbers_by_name
 from manyhot.formats.csv_tables import LISTS_OF_IMAGES
-from manyhot.formats.reading import FOLDER, cut_for_message, declared, reading, with_image_ids
+from manyhot.formats.reading import FOLDER, as_numbers, cut_for_message, declared, reading, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -72,8 +72,8 @@ def possible_tables(columns: Sequence[str]) -> tuple[str, ...]:
     if "image_id" not in names or names & {"rater_id", "expert_id", "n_models"}:
         # A file that cannot be read is taken for predictions, whose reader reports the error.
         return () if names else ("predictions",)
-    if names & {"state", "usable", "rated", "n_votes", "method"}:
-        return ("labels",)
+    if names & {"state", "usable", "rated", "n_votes", "method"} and names & {"class_id", "classes", "label"}:
+        return ("labels",)  # otherwise, these are columns beside zeros and ones, such as states of a country
     if names & {"scores", "score", "rank", "logsumexp"}:
         return ("predictions",)
     if "class_id" in names or "classes" in names:
@@ -169,7 +169,9 @@ def predictions_of_frame(
     is_named = table.schema.get("classes") == pl.List(pl.String)
     if classes is not None and is_named:
         table, unlisted, notes = _of_class_list(table, classes, path)
-    classes, _ = named_list(table, classes, path.stem)
+    classes, is_assumed = named_list(table, classes, path.stem)
+    if classes is not None and is_assumed:
+        classes = _listed_by_all(table, path.stem) or classes
     arrow = _of_numbers(_arrow(_indexed(table, classes, path)), path)
     about = {b"manyhot.scores": score_kind.encode()} if "scores" in arrow.column_names else {}
     n_classes, key = size_and_hash(classes)
@@ -404,6 +406,18 @@ def named_list(frame: pl.DataFrame, classes: ClassList | None, where: str) -> tu
     return list_of_names(names, where)
 
 
+def _listed_by_all(table: pl.DataFrame, where: str) -> ClassList | None:
+    """Return the names of classes in lists of scores if each list has all of them; None for other lists.
+
+    Such a model has no other classes: a rifle, a revolver and a cleaver are three, not some of ImageNet-1k.
+    """
+    if "scores" not in table.columns or table.schema.get("classes") != pl.List(pl.String):
+        return None
+    names = table["classes"].explode(empty_as_null=False).unique().drop_nulls().to_list()
+    is_full = 1 < len(names) < len(class_list()) and (table["classes"].list.n_unique() == len(names)).all()
+    return classes_seen(names, where) if is_full else None
+
+
 def size_and_hash(classes: ClassList | None) -> tuple[int, str]:
     """Return the size and the hash of a table's class list. Without a list, the hash is empty."""
     return (len(classes), classes.hash) if classes else (len(class_list()), "")
@@ -420,23 +434,36 @@ def keys_of_numbers(values: pl.Series, classes: ClassList | None, path: Path) ->
     InputError
         If all numbers can be both keys and positions, but of different classes.
     """
-    places = {} if classes is None else {key: place for place, key in enumerate(classes.keys)}
-    if not values.dtype.is_integer() or all(key == str(place) for key, place in places.items()):
+    places = {} if classes is None else classes.by_number
+    if classes is None or not values.dtype.is_integer() or all(a == b for a, b in places.items()):
         return values
     numbers = values.drop_nulls().unique().to_list()
-    if not numbers or not all(str(number) in places for number in numbers):
+    if not numbers or not all(number in places for number in numbers):
         return values
     if not all(0 <= number < len(places) for number in numbers):
-        return values.cast(pl.String)
-    odd = next((number for number in sorted(numbers) if places[str(number)] != number), None)
+        keys = {number: classes.keys[places[number]] for number in numbers}
+        return values.replace_strict(keys, default=None, return_dtype=pl.String)
+    odd = next((number for number in sorted(numbers) if places[number] != number), None)
     if odd is None:
         return values
     raise InputError(
         "The numbers may be keys of classes or positions in the class list.",
         where=f"{path}, column {values.name}",
         got=f"{odd}, for example, which is the key of one class and the position of another",
-        do="write the names of the classes instead",
+        do="write the names of the classes instead; if the numbers are the names of the columns of scores, "
+        "leave out `classes`",
     )
+
+
+def ids_of_keys(values: pl.Series, classes: ClassList | None) -> pl.Series:
+    """Return class ids with ids in place of keys, if numbers can only be keys: 101 in a list of three."""
+    numbers = as_numbers(values.drop_nulls().cast(pl.String).unique().to_list()) or []
+    if classes is None or not numbers or max(numbers) < len(classes):
+        return values
+    if not all(number in classes.by_number for number in numbers):
+        return values
+    at = values.cast(pl.String).cast(pl.Int64)
+    return at.replace_strict(classes.by_number, default=None, return_dtype=pl.Int32)
 
 
 def class_indices(

@@ -17,7 +17,7 @@ from manyhot.formats.class_name_columns import numbers_by_name
 from manyhot.formats.headers import RATER_NAMES, first_column
 from manyhot.formats.reading import FOLDER, cut_for_message, declared, reading, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
-from manyhot.formats.tabular import class_indices, named_list, read_own, size_and_hash
+from manyhot.formats.tabular import class_indices, ids_of_keys, named_list, read_own, size_and_hash
 from manyhot.registry import register
 from manyhot.tables import ANSWERS, TABLES, Golden, Votes, golden_from_table, votes_from_table
 from manyhot.tables.labels import class_list_metadata
@@ -161,6 +161,7 @@ def indexed_answers(frame: pl.DataFrame, classes: ClassList | None, path: Path) 
     frame, own = numbered.frame, numbered.classes if numbered.is_own else None
     frame = frame.with_columns(answer=plain_answers(frame["answer"]))
     _check_answers(frame["answer"], path)
+    frame = frame.with_columns(class_id=ids_of_keys(frame["class_id"], classes))
     if frame["class_id"].dtype == pl.String:
         own, _ = named_list(frame.select("class_id"), classes, path.stem)
         frame = frame.with_columns(class_id=class_indices(frame["class_id"], own, path, ids=True))

@@ -416,9 +416,10 @@ def _numbered(path: PathLike, table: str, classes: ClassList | int | None) -> Cl
 def _with_ids(table: pa.Table, name: str, classes: ClassList | int | None) -> pa.Table:
     """Return a table with ids of classes in place of names."""
     named = "class_name" in table.column_names
-    if "class_id" not in table.column_names or not (named or pa.types.is_string(table["class_id"].type)):
-        return _with_answers(table)
     listed = classes if isinstance(classes, ClassList) else None
+    is_foreign = named or (listed is not None and bool(listed.by_number))
+    if "class_id" not in table.column_names or not (is_foreign or pa.types.is_string(table["class_id"].type)):
+        return _with_answers(table)
     return indexed_answers(pl.DataFrame(table), listed, Path(name))
 
 

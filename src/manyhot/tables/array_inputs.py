@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -132,7 +134,7 @@ def as_tables(
     read = [] if is_table else [read_frame_part(labels, "labels"), read_label(label)]
     lists = [classes, *map(list_of_table, [labels] * is_table + tables)]
     parts = [_in_rows(part, rows) for part in with_scores(parts, read, lists)]
-    unnamed = [not _has_names(part) for part in parts] if classes is None else []
+    has_list = classes is not None
     if isinstance(labels, Labels):
         if label is not None:
             raise InputError("`label` is only for label sets in lists or arrays.", do="pass `images` instead")
@@ -140,6 +142,7 @@ def as_tables(
         classes = classes or (None if is_open else list_of_table(labels))
         all_named = labels.class_list is not None and all(map(_has_names, parts))
         parts, columns = in_class_order(parts, classes, sort=all_named)
+        unnamed = [not (has_list or _has_names(part)) for part in parts]
         if not is_open:
             _check_class_hash(parts, labels, columns, classes)
         parts, own, _ = with_ids(parts, classes or columns)
@@ -154,11 +157,13 @@ def as_tables(
     # Declared classes keep their ids, by which ties are broken.
     keep = parts[0].names is not None and not has_texts(parts[0].values)
     parts, columns = in_class_order(parts, classes, sort=bool(all_named), keep=keep)
+    unnamed = [not (has_list or _has_names(part)) for part in parts[len(own_parts) :]]
     (sets, own_label, *models), own, assumed = with_ids(parts, classes or columns)
     complete = own if own is None or own.is_complete else None
     size = n_classes or (len(complete) if complete else 0)
     n_labels = size or (len(own) if own else 0) or _n_classes(sets, models)
-    table = replace(labels_as_table(sets, own_label, n_labels, own, label_values), assumed=assumed)
+    table = labels_as_table(sets, own_label, n_labels, own, label_values)
+    table = replace(table, assumed=assumed, numbered=own is None and own_parts[0].numbered_columns)
     made = [prediction_of(p, size or (0 if own else n_labels), score_kind, complete) for p in models]
     made = [replace(model, by_name=model.by_name and _has_names(own_parts[0])) for model in made]
     by_position = [m for m, part in zip(made, models, strict=True) if part.ids is None]
@@ -270,11 +275,22 @@ def read_models(predictions: Any) -> tuple[list[Predictions], list[FramePart]]:
 
 def read_model(name: str, values: Any) -> FramePart:
     """Return a model's predictions. Columns of numbers may be classes; other columns are ranks."""
-    part = read_frame_part(values, name)
+    part = _with_numbers(read_frame_part(values, name))
     are_numbers = isinstance(part.values, np.ndarray) and part.values.dtype.kind in "fbiu"
     if not are_numbers:
         _check_not_mixed(part)
     return part if are_numbers else replace(part, names=None)
+
+
+def _with_numbers(part: FramePart) -> FramePart:
+    """Return a part whose objects, such as values of nullable columns, are numbers if all of them are."""
+    if not isinstance(part.values, np.ndarray) or part.values.dtype != object or not part.values.size:
+        return part
+    kinds = set(map(type, part.values.ravel()))
+    if not all(issubclass(kind, Real | Decimal) for kind in kinds):
+        return part
+    is_whole = all(issubclass(kind, Integral) for kind in kinds)
+    return replace(part, values=part.values.astype(np.int64 if is_whole else np.float64))
 
 
 _SAMPLE = 1000
@@ -327,6 +343,7 @@ def in_class_order(
             return list(parts), None
         own = list_of_columns(names, sort=not keep) if sort else from_keys(names, "columns")
     assert own is not None
+    parts = [part.named_like(own.keys) for part in parts]
 
     def key(name: str) -> str:
         at = own.find(name)

@@ -178,6 +178,8 @@ class FramePart:
         The name of each column; None if columns are only numbered, from 0.
     numbered : bool
         Whether the index is pandas' default, 0 to n - 1.
+    numbered_columns : bool
+        Whether the columns have the names 0 to C - 1, which are names only beside classes of the same names.
     """
 
     values: Any
@@ -185,6 +187,12 @@ class FramePart:
     ids: pa.Array = None
     names: tuple[str, ...] | None = None
     numbered: bool = False
+    numbered_columns: bool = False
+
+    def named_like(self, classes: Sequence[str]) -> FramePart:
+        """Return the part with the numbers of its columns as names, if these are the names of `classes`."""
+        names = tuple(map(str, range(len(classes))))
+        return replace(self, names=names) if self.numbered_columns and {*names} == {*classes} else self
 
 
 def read_frame_part(values: Any, where: str) -> FramePart:
@@ -216,7 +224,9 @@ def read_frame_part(values: Any, where: str) -> FramePart:
         columns = [c for c in columns if c != name]
         values = values.select(columns) if callable(getattr(values, "select", None)) else values[columns]
     array, names = _numbered(_array(values), tuple(normal_name(str(c)) for c in columns))
-    part = FramePart(array, where, names=names)
+    is_default = isinstance(getattr(getattr(values, "columns", None), "start", None), int)  # a RangeIndex
+    numbers = names is None and not is_default and "0" in map(str, columns)
+    part = FramePart(array, where, names=names, numbered_columns=numbers)
     if column is not None:
         return replace(part, ids=_ids(column, where))
     return part if index is None else _with_index(part, index.tolist())

@@ -79,6 +79,8 @@ class Labels(_OfImages):
     notes : tuple of str
         What was left out when the file was read, such as columns that are not classes. Files do not contain
         the notes.
+    numbered : bool
+        Whether the labels are a frame whose columns have the names 0 to C - 1, which may also be positions.
     """
 
     table: pa.Table
@@ -92,6 +94,7 @@ class Labels(_OfImages):
     complete: bool = False
     positives_only: bool = False
     notes: tuple[str, ...] = ()
+    numbered: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", check(self.table, "labels", where=self.name or None))

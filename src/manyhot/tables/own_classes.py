@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,8 @@ from manyhot.tables.lacking_classes import ranked_lists, spread_scores
 from manyhot.tables.predictions import Predictions
 from manyhot.tables.schemas import metadata
 from manyhot.tables.selected_classes import selected_with_note
+
+_Table = TypeVar("_Table", Labels, Images)
 
 _EXAMPLES = 3
 """Names in a message."""
@@ -129,7 +132,8 @@ class JoinedClasses:
         """
         own = list_of_table(predictions)
         if own is None and self.columns is not None:
-            own, predictions = self.columns, self._in_columns(predictions, self.columns)
+            own, named = self.columns, self._named_by_numbers(predictions)
+            predictions = self._in_columns(predictions, self.columns) if named is None else named
         if self.classes is None or own is None or own.hash == self._hash:
             if predictions.n_classes and not predictions.assumed:
                 return predictions
@@ -181,7 +185,22 @@ class JoinedClasses:
             )
         if self.columns is None or list_of_table(predictions) is not None:
             return ""
+        if self._named_by_numbers(predictions) is not None:
+            return ""
         return note_on_columns(self.columns)
+
+    def _named_by_numbers(self, model: Predictions) -> Predictions | None:
+        """Return lists of numbers over the classes of the columns, if each is the name of such a class."""
+        by_number = self.columns.by_number if self.columns is not None else {}
+        if self.columns is None or model.classes is None or not by_number:
+            return None
+        numbers = np.unique(model.classes[model.classes >= 0])
+        if not len(numbers) or not all(number in by_number for number in numbers.tolist()):
+            return None
+        at = np.full(numbers[-1] + 1, -1, np.int32)
+        at[numbers] = [by_number[number] for number in numbers.tolist()]
+        classes = np.where(model.classes < 0, -1, at[model.classes])
+        return replace(model, classes=classes, n_classes=len(self.columns), assumed=False)
 
     def _in_columns(self, model: Predictions, columns: ClassList) -> Predictions:
         """Return predictions without names over the classes of the columns."""
@@ -287,6 +306,58 @@ def note_on_columns(columns: ClassList) -> str:
         f"the columns of scores have no names, so they are assumed to be in the {order}: "
         f"{first_names(columns.keys, _EXAMPLES)}; pass `classes` if the columns are in a different order"
     )
+
+
+def numbers_as_names(table: _Table, model: ClassList | None) -> tuple[_Table, str]:
+    """Return labels or images whose classes are numbers over the names of a model's classes, and a note.
+
+    Numbers are names if each is the name of a class of the model. Otherwise, they remain positions. The note
+    is empty unless the numbers may also be positions, but of different classes.
+    """
+    is_named = list_of_table(table) is not None if isinstance(table, Labels) else table.class_list is not None
+    is_matrix = isinstance(table, Labels) and table.numbered
+    is_open = table.assumed if isinstance(table, Labels) else not metadata(table.table).get("classes")
+    if model is None or is_named or not (is_open or is_matrix) or are_numbers(model.keys):
+        return table, ""
+    numbers = (
+        [*range(table.n_classes)] if isinstance(table, Labels) and is_matrix else _numbers_in(table.table)
+    )
+    if not numbers or not all(number in model.by_number for number in numbers):
+        return table, ""
+    own = classes_seen([model.keys[model.by_number[number]] for number in numbers], table.name)
+    own = replace(own, is_complete=is_matrix)
+    at = np.full(max(numbers) + 1, -1, np.int32)
+    at[numbers] = [own.keys.index(model.keys[model.by_number[number]]) for number in numbers]
+    columns = _with_label(table.table, at)
+    if isinstance(table, Images):
+        named: _Table = replace(table, table=columns, class_list=own)
+    else:
+        columns = with_column(columns, "classes", _renumbered(one_chunk(columns["classes"]), at))
+        columns = _with_conflicts(columns, at)
+        named = replace(
+            table,
+            table=columns,
+            n_classes=len(own),
+            class_hash=own.hash,
+            class_list=own,
+            assumed=False,
+            numbered=False,
+        )
+    odd = next((number for number in numbers if model.by_number[number] != number), None)
+    if max(numbers) >= len(model) or odd is None:
+        return named, ""
+    return named, (
+        "the numbers of classes in the labels are read as names, because the predictions have classes of "
+        f"these names: {odd} is the class {model.keys[model.by_number[odd]]}, not {model.keys[odd]}, which "
+        f"is at position {odd}; if they are positions, write the names into the labels"
+    )
+
+
+def _numbers_in(table: pa.Table) -> list[int]:
+    """Return the classes of label sets and original labels, each once."""
+    flat = pc.list_flatten(table["classes"]).unique().to_pylist() if "classes" in table.column_names else []
+    label = table["label"].drop_null().unique().to_pylist() if "label" in table.column_names else []
+    return sorted({*flat, *label})
 
 
 def scored_classes(model: Predictions | None) -> ClassList | None:
@@ -417,10 +488,10 @@ def _of_names(
 
 def _seen(labels: Labels) -> ClassList:
     """Return the classes of ImageNet that occur in labels, as a list of its own."""
-    flat = pc.list_flatten(labels.table["classes"]).to_pylist()
-    label = labels.table["label"].drop_null().to_pylist() if "label" in labels.table.column_names else []
     imagenet = class_list()
-    return classes_seen([imagenet.names[i] for i in {*flat, *label}], labels.name)
+    found = classes_seen([imagenet.names[i] for i in _numbers_in(labels.table)], labels.name)
+    # A model may call a class by another of its names, such as cardigan.
+    return replace(found, synonyms=tuple(imagenet.synonyms[imagenet.index(key)] for key in found.keys))
 
 
 def selected_labels(labels: Labels, classes: ClassList | None) -> Labels:

@@ -79,6 +79,11 @@ def adds_up_to_one(case: Case) -> bool:
     return bool(np.mean(off) <= _OTHERS)
 
 
+def linked(case: Case) -> Case:
+    """Return the case with the probabilities of its link (see `link_of`); the case itself has a softmax."""
+    return case.independent if case.kind == "logit" and link_of(case) == "sigmoid" else case
+
+
 def confidence_of(case: Case) -> Floats | None:
     """Return the probability of the top class by the link of the case, shape (n,); None if it is unknown."""
     if case.scores is None or case.kind != "logit" or link_of(case) != "sigmoid":

@@ -257,7 +257,7 @@ class _Sorter:
         case = case_of(sets, predictions, alignment, 1)
         if not self.settings.trust_order:
             check_and_note_order(case, predictions, alignment, self.misfits)
-        if self.settings.min_confidence is not None and case.confidence is None:
+        if self.settings.min_confidence is not None and confidence_of(case) is None:
             raise _no_confidence(predictions)
         return case, alignment
 

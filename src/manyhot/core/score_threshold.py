@@ -183,6 +183,19 @@ def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats |
         return np.asarray(threshold).astype(dtype)
 
 
+def in_double_precision(threshold: Floats) -> Floats:
+    """Return the lowest float64 numbers that round to thresholds on float32 scores.
+
+    A score reaches them in float64 if and only if its float32 value reaches the threshold: 0.573 is below the
+    float32 value 0.5730000138.
+    """
+    single = threshold.astype(np.float32)
+    with np.errstate(invalid="ignore"):  # infinities
+        middle = (np.nextafter(single, np.float32(-np.inf)).astype(np.float64) + single) / 2
+    lowest = np.where(middle.astype(np.float32) == single, middle, np.nextafter(middle, np.inf))
+    return np.where(np.isfinite(threshold) & (threshold != 0), lowest, threshold)
+
+
 def least_of(least: AnyFloats, images: Ints, classes: Ints) -> AnyFloats:
     """Return the minimum score of each (image, class) cell, or a single minimum for all cells."""
     if least.ndim == 2:

@@ -66,7 +66,7 @@ class ClassResults(DiagnosisResult):
     def thresholds(self, *, model: str | None = None, dataset: str | None = None) -> dict[str, float]:
         """Return the threshold of each class by its key, in the order of the class list; NaN if undefined.
 
-        A class is predicted on an image if its score, as float32, is at least the threshold.
+        A class is predicted on an image if its score, as float32 or float64, is at least the threshold.
 
         Parameters
         ----------

@@ -218,6 +218,7 @@ def test_logits_that_are_probabilities(weak):
     probabilities = 1 / (1 + np.exp(-scores))
     assert are_probabilities(scored(hot, probabilities))
     assert not are_probabilities(scored(hot, probabilities, kind="probability"))
+    assert one_sided_note(probabilities) == ""
     probabilities[-1, 0] = 1.01
     assert not are_probabilities(scored(hot, probabilities))
 

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from manyhot.core.score_threshold import LINKS, adds_up_to_one, confidence_of, least_of, least_score, link_of
+from manyhot.core.score_threshold import (
+    LINKS,
+    adds_up_to_one,
+    confidence_of,
+    in_double_precision,
+    least_of,
+    least_score,
+    link_of,
+)
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
 
@@ -93,3 +101,17 @@ def test_a_threshold_on_probabilities_is_a_probability():
         "  got:     -2.5\n"
         "  allowed: a probability, 0 to 1, also for logits; with link='identity', a score as it is stored"
     )
+
+
+@pytest.mark.parametrize("decimals", [3, 17])
+def test_float64_scores_reach_the_same_thresholds(decimals):
+    rng = np.random.default_rng(0)
+    scores = np.round(np.append(rng.normal(size=2000), rng.random(2000)), decimals)
+    single = scores.astype(np.float32)
+    threshold = single[:500].astype(np.float64)
+    stored = in_double_precision(threshold)
+    assert ((scores[:, None] >= stored) == (single[:, None] >= single[:500])).all()
+    assert (single[:, None].astype(np.float64) >= stored).sum() == (single[:, None] >= single[:500]).sum()
+    assert (stored.astype(np.float32) == single[:500]).all()
+    special = np.array([np.nan, np.inf, -np.inf, 0.0])
+    assert np.array_equal(in_double_precision(special), special, equal_nan=True)

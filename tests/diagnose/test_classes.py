@@ -273,3 +273,26 @@ def test_folds_do_not_depend_on_the_order_of_images(arrays):
         return diagnose_classes(Labels(pa.table(columns), C), [model]).class_results
 
     assert repr(thresholds(order).to_pydict()) == repr(thresholds(np.arange(N)).to_pydict())
+
+
+@pytest.mark.parametrize(
+    ("goal", "at", "why"), [("recall", 0.9, True), ("recall", 0.7, False), ("f1", None, False)]
+)
+def test_a_recall_that_boxes_do_not_reach_is_noted(goal, at, why):
+    """Images without a box have a score of 0, on a fifth of the images of the class."""
+    rng = np.random.default_rng(1)
+    valid = rng.random((400, 2)) < 0.3
+    has_box = np.where(valid, rng.random(valid.shape) < 0.8, rng.random(valid.shape) < 0.05)
+    scores = (has_box * (0.3 + 0.7 * rng.random(valid.shape))).astype(np.float32)
+    boxed = [(scores[valid[:, c], c] > 0).mean() for c in range(2)]
+    assert all(0.75 < share < 0.9 for share in boxed)
+    found = diagnose_classes(
+        valid.astype(int), scores, goal=goal, at=at, reading=Reading(scores="probability")
+    )
+    notes = [note for note in found.notes if "lowest score" in note]
+    assert [value == 0 for value in found.thresholds().values()] == [why, why]
+    expected = (
+        "the threshold of 0, 1 is the lowest score, so that the class is predicted on every image, because "
+        "no higher threshold has a recall of 90%"
+    )
+    assert [note.partition(": ")[2] for note in notes] == ([expected] if why else [])

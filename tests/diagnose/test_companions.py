@@ -211,3 +211,18 @@ def test_what_cannot_be_asked():
         "  do:      leave out `probability` to use the top k classes"
     )
     assert refused(labels, [given, given], k=1).startswith("Two models have the same name.")
+
+
+@pytest.mark.parametrize("link", ["", "sigmoid"])
+def test_logits_of_independent_classes_become_sigmoids(link):
+    """The recall is the share of logits above log(p / (1 - p)), however high the other logits are."""
+    rng = np.random.default_rng(0)
+    labels = labels_of(SETS)
+    valid = np.array([[c in s for c in range(C)] for s in SETS])
+    logits = (6 * (valid - 0.5) + rng.normal(0, 2, valid.shape)).astype(np.float32)
+    net = Predictions(labels.image_id, "net", scores=logits, score_kind="logit", n_classes=C, link=link)
+    for probability in (0.5, 0.8):
+        found = diagnose_companions(labels, [net], probability=probability)
+        reached = logits[:, CAT] >= np.log(probability / (1 - probability))
+        row = row_of(found)
+        assert (row["recall_with"], row["recall_without"]) == (reached[:30].mean(), reached[30:70].mean())

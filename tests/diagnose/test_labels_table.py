@@ -419,3 +419,17 @@ def test_images_without_confirmed_labels_are_checked_as_without_any():
         for issues in (alone, found)
     ]
     assert rows[0] == rows[1] != []
+
+
+@pytest.mark.parametrize(
+    "name", ["find_label_issues", "diagnose_classes", "diagnose_groups", "diagnose_calibration"]
+)
+def test_probabilities_that_are_declared_as_logits_are_noted(name):
+    rng = np.random.default_rng(0)
+    valid = rng.random((200, 3)) < 0.3
+    scores = np.clip(0.7 * valid + 0.3 * rng.random(valid.shape), 0.01, 0.99).astype(np.float32)
+    for kind, n_notes in (("logit", 1), ("probability", 0)):
+        diagnose = getattr(manyhot, name)
+        notes = diagnose(valid.astype(int), scores, reading=Reading(scores=kind)).notes
+        assert sum("all are between 0 and 1, as probabilities are" in note for note in notes) == n_notes
+        assert not any("softmax, pass" in note or "cosines" in note for note in notes)

@@ -257,3 +257,13 @@ def test_in_distribution_images_need_labels(data, tmp_path):
         write_predictions(predictions(of, scores), tmp_path / name / "net.parquet")
     with pytest.raises(InputError, match="no original labels"):
         diagnose_ood(tmp_path / "ours", ood=tmp_path / "theirs")
+
+
+def test_a_declared_sigmoid_is_the_confidence_of_both_kinds_of_images(data):
+    labels, logits, ood, theirs = data
+    nets = [replace(predictions(*x), link="sigmoid") for x in ((labels, logits), (ood, theirs))]
+    found = diagnose_ood(labels, nets[:1], ood=ood, ood_predictions=nets[1:])
+    row = value(found.ood, score="confidence", slice="all", measure="auroc")
+    top = np.concatenate([expit(logits.max(1))[5:], expit(theirs.max(1))])
+    assert row["value"] == pytest.approx(roc_auc_score(np.repeat([1, 0], [115, 150]), top), abs=1e-6)
+    assert "net: no entropy: the probabilities of an image do not add up to 1" in found.notes

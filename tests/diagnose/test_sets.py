@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from manyhot import Predictions, diagnose_sets, tables
 from manyhot.core.conformal import THRESHOLDS
@@ -150,3 +150,14 @@ def test_images_that_depend_on_each_other_are_noted(model, repeated):
             "; so does the guarantee of the precision, and images that share a value may be in both halves: "
             "keep one image of each value"
         )
+
+
+def test_logits_of_independent_classes_become_sigmoids():
+    rng = np.random.default_rng(0)
+    valid = rng.random((N, C)) < 0.3
+    logits = (6 * (valid - 0.5) + rng.normal(0, 1.5, valid.shape)).astype(np.float32)
+    labels = as_labels([np.flatnonzero(row).tolist() for row in valid], n_classes=C)
+    net = Predictions(labels.image_id, "net", scores=logits, score_kind="logit", n_classes=C)
+    same = replace(net, scores=expit(logits), score_kind="probability")
+    found = [diagnose_sets(labels, [m], precision=0.8).precise_sets.to_pylist() for m in (net, same)]
+    assert found[0] == found[1]

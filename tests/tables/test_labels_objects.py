@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -196,6 +198,10 @@ def test_confidence_of_a_short_list_comes_from_logsumexp():
     np.testing.assert_allclose(dense.confidence(), softmax, rtol=1e-6)
     np.testing.assert_allclose(top.confidence(), softmax[:, :2], rtol=1e-6)
     assert Predictions(ids("a"), "m", scores=logits, score_kind="score").confidence() is None
+    sigmoid = replace(dense, link="sigmoid").confidence()
+    np.testing.assert_allclose(sigmoid, 1 / (1 + np.exp(-logits.astype(float))), rtol=1e-6)
+    listed = replace(top, link="sigmoid", logsumexp=None).confidence()
+    np.testing.assert_allclose(listed, sigmoid[:, :2], rtol=1e-6)
 
 
 def test_align_reports_what_did_not_match():

@@ -56,6 +56,9 @@ def confidence_scores(case: Case, score: str) -> Floats:
     the energy at a temperature of 1, with the opposite sign; Smith and Gal 2018, arXiv 1803.08533, for the
     mutual information.
     """
+    if case.link == "sigmoid" and case.kind == "logit" and score != "energy":
+        # Not `link_of`: it depends on labels, which are often known of in-distribution images alone.
+        case = case.independent
     if score == "confidence":
         assert case.confidence is not None  # for the type checker
         return case.confidence

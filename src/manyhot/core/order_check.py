@@ -256,11 +256,13 @@ def constant_scores(case: Case) -> Ints:
 
 def are_probabilities(case: Case) -> bool:
     """Return whether the scores of at least 100 images, declared as logits, are all between 0 and 1."""
-    if case.scores is None or case.kind != "logit" or len(case.labels) < _FEW:
-        return False
-    return all(
-        bool((block.min(initial=0) >= 0) & (block.max(initial=1) <= 1))
-        for block in (case.scores[:_FEW], case.scores)
+    return case.scores is not None and case.kind == "logit" and like_probabilities(case.scores)
+
+
+def like_probabilities(scores: AnyFloats) -> bool:
+    """Return whether the scores of at least 100 images are all between 0 and 1."""
+    return len(scores) >= _FEW and all(
+        bool((block.min(initial=0) >= 0) & (block.max(initial=1) <= 1)) for block in (scores[:_FEW], scores)
     )
 
 
@@ -281,9 +283,9 @@ NONE_PREDICTED = (
 def one_sided_note(scores: AnyFloats | None) -> str:
     """Return a note on logits of at least 100 images that are all above 0, or none of which is.
 
-    All or none of the sigmoids then exceed 0.5.
+    All or none of the sigmoids then exceed 0.5. Scores between 0 and 1 are more likely to be probabilities.
     """
-    if scores is None or len(scores) < _FEW or scores.shape[1] < 2:
+    if scores is None or len(scores) < _FEW or scores.shape[1] < 2 or like_probabilities(scores):
         return ""
     blocks = scores[:_FEW], scores  # a few images are mostly enough to tell
     if all(bool(block.min(initial=np.inf) > 0) for block in blocks):

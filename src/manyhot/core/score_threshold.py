@@ -79,6 +79,11 @@ def adds_up_to_one(case: Case) -> bool:
     return bool(np.mean(off) <= _OTHERS)
 
 
+def linked(case: Case) -> Case:
+    """Return the case with the probabilities of its link (see `link_of`); the case itself has a softmax."""
+    return case.independent if case.kind == "logit" and link_of(case) == "sigmoid" else case
+
+
 def confidence_of(case: Case) -> Floats | None:
     """Return the probability of the top class by the link of the case, shape (n,); None if it is unknown."""
     if case.scores is None or case.kind != "logit" or link_of(case) != "sigmoid":
@@ -176,6 +181,19 @@ def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats |
         if found == "softmax":
             return np.asarray((np.log(threshold) + case.log_total).astype(np.float32))
         return np.asarray(threshold).astype(dtype)
+
+
+def in_double_precision(threshold: Floats) -> Floats:
+    """Return the lowest float64 numbers that round to thresholds on float32 scores.
+
+    A score reaches them in float64 if and only if its float32 value reaches the threshold: 0.573 is below the
+    float32 value 0.5730000138.
+    """
+    single = threshold.astype(np.float32)
+    with np.errstate(invalid="ignore"):  # infinities
+        middle = (np.nextafter(single, np.float32(-np.inf)).astype(np.float64) + single) / 2
+    lowest = np.where(middle.astype(np.float32) == single, middle, np.nextafter(middle, np.inf))
+    return np.where(np.isfinite(threshold) & (threshold != 0), lowest, threshold)
 
 
 def least_of(least: AnyFloats, images: Ints, classes: Ints) -> AnyFloats:

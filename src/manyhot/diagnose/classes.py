@@ -19,7 +19,7 @@ from manyhot.core.operating_points import FOLDS, Goal, check_goal
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
-from manyhot.errors import InputError, UsageError
+from manyhot.errors import InputError, UsageError, first_names
 from manyhot.evaluate.class_thresholds import ON_A_SCALE, THRESHOLDS_FILE, ClassThresholds, ThresholdsLike
 from manyhot.evaluate.clusters import ClustersLike, cluster_notes, clusters_of
 from manyhot.evaluate.label_notes import answer_notes
@@ -66,7 +66,7 @@ class ClassResults(DiagnosisResult):
     def thresholds(self, *, model: str | None = None, dataset: str | None = None) -> dict[str, float]:
         """Return the threshold of each class by its key, in the order of the class list; NaN if undefined.
 
-        A class is predicted on an image if its score, as float32, is at least the threshold.
+        A class is predicted on an image if its score, as float32 or float64, is at least the threshold.
 
         Parameters
         ----------
@@ -270,6 +270,7 @@ def _judged(
             skipped.append(model.model)
         else:
             seen[model.rows] = True
+            notes += _predicted_everywhere(source.name, model, found.parts[-1]["class_results"], settings.at)
             kinds |= {model.model: model.case.kind} if model.case.kind in ON_A_SCALE else {}
     about = [*cluster_notes(clusters, source.name, labels, images, seen)]
     if not settings.masked and source.published is None and found.parts:
@@ -280,6 +281,22 @@ def _judged(
     notes += (f"{source.name}: {note.text}" for note in about)
     made = found.tables()
     return [made] if made else []
+
+
+def _predicted_everywhere(dataset: str, model: ModelCase, table: pa.Table, at: float | None) -> Iterator[str]:
+    """Yield a note on classes whose threshold is their lowest score."""
+    rows, scores = table.to_pylist(), model.case.scores
+    if scores is None or rows[0]["goal"] in (None, "top"):
+        return
+    lowest = scores.min(axis=0, where=model.case.labels.usable[:, None], initial=np.inf)
+    names = [r["name"] for r in rows if r["n_negatives"] and r["threshold"] <= lowest[r["class_id"]]]
+    if names:
+        goal = rows[0]["goal"]
+        why = f", because no higher threshold has a recall of {at:.0%}" if goal == "recall" and at else ""
+        yield (
+            f"{dataset}, {model.model}: the threshold of {first_names(names)} is the lowest score, so that "
+            f"the class is predicted on every image{why}"
+        )
 
 
 def in_order_of_ids(labels: Labels) -> Labels:

@@ -17,6 +17,7 @@ from manyhot.console import table_lines
 from manyhot.core.array_types import Bools, Floats
 from manyhot.core.cooccurrence import ClassPairs, CompanionImages, difference_of_means, permutation_p
 from manyhot.core.model_pairs import holm
+from manyhot.core.score_threshold import linked
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
@@ -358,7 +359,7 @@ class _Judge:
             ranked &= case.reaching(self.found_if.k, np.ones(len(top), bool))[row]
             hit = (top[row] == self.beside.classes[:, None]).any(axis=1)
         elif case.has_probabilities:
-            hit = case.probability_of(row, self.beside.classes) >= self.found_if.probability
+            hit = linked(case).probability_of(row, self.beside.classes) >= self.found_if.probability
         else:
             return None, ranked
         return (hit & ranked).astype(float), ranked

@@ -29,6 +29,7 @@ from manyhot.core.error_kinds import (
     severity_of,
     sort_errors,
 )
+from manyhot.core.order_check import are_probabilities
 from manyhot.core.score_threshold import confidence_of, link_of
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.data.data_sets import Source
@@ -256,14 +257,15 @@ class _Sorter:
         case = case_of(sets, predictions, alignment, 1)
         if not self.settings.trust_order:
             check_and_note_order(case, predictions, alignment, self.misfits)
-        if self.settings.min_confidence is not None and case.confidence is None:
+        if self.settings.min_confidence is not None and confidence_of(case) is None:
             raise _no_confidence(predictions)
         return case, alignment
 
     def add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
         """Collect the errors of one model. They are sorted after the confusions of all models are counted."""
         self._note_unmatched(predictions.model, alignment)
-        if case.kind == "logit" and not case.link and link_of(case) == "sigmoid":
+        is_sigmoid = case.kind == "logit" and not case.link and link_of(case) == "sigmoid"
+        if is_sigmoid and not are_probabilities(case):
             self._notes.append(
                 f"{predictions.model}: the confidence is the sigmoid of the top logit; if the network was "
                 "trained with a softmax, pass `links`"

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
+from scipy.special import expit
 
 from manyhot.classes import ClassList
 from manyhot.command import takes_fields
@@ -404,6 +405,8 @@ def _confidence(predictions: Predictions, column: int) -> npt.NDArray[np.float64
     score = predictions.scores[:, column].astype(np.float64)
     if predictions.score_kind != "logit":
         return score
+    if predictions.link == "sigmoid":
+        return np.asarray(expit(score))
     total = predictions.logsumexp
     total = np.logaddexp.reduce(predictions.scores, axis=1) if total is None else total
     return np.asarray(np.exp(score - total))

@@ -34,6 +34,7 @@ from manyhot.core.conformal import (
 from manyhot.core.jackknife import jackknife_interval
 from manyhot.core.reliability import against_label, against_set
 from manyhot.core.resampling import student_interval
+from manyhot.core.score_threshold import linked
 from manyhot.core.sets import Case, LabelSets
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
@@ -405,7 +406,7 @@ def split_for_sets(
             got="ranks" if predictions.scores is None else f"scores of kind {predictions.score_kind}",
             allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
         )
-    return case, division.chosen(found.left)
+    return linked(case), division.chosen(found.left)
 
 
 def _cooled_lists(new: Predictions, fitted: Case, rest: Case, to: str) -> tuple[Predictions, float]:

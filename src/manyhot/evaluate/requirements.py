@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.core.jackknife import Scale
-from manyhot.core.score_threshold import link_of, sigmoids_are_unlikely, sum_of_sigmoids
+from manyhot.core.score_threshold import link_of, linked, sigmoids_are_unlikely, sum_of_sigmoids
 from manyhot.core.sets import Case
 from manyhot.core.softmax import ROWS, SLACK
 from manyhot.errors import InputError, first_names
@@ -141,7 +141,7 @@ def case_for(metric: Entry, case: Case) -> Case:
     if case.thresholds is not None and _sets_threshold(metric):
         case = replace(case, thresholds=None)
     is_confidence = metric.about.get("needs") in ("confidence", "probabilities") and not _has_link(metric)
-    return case.independent if is_confidence and case.kind == "logit" and link_of(case) == "sigmoid" else case
+    return linked(case) if is_confidence else case
 
 
 def link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:

@@ -358,13 +358,14 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
 def check_and_note_order(
     case: Case, predictions: Predictions, alignment: Alignment, misfits: SkippedFiles
 ) -> None:
-    """Check the order as `check_order` does, and note scores that are not related to the labels."""
+    """Check the order as `check_order` does, and note scores that are not what they are declared to be."""
     check_order(case, predictions, alignment)
-    remarks = (f"{predictions.model}: {doubt}" for doubt in _order_doubts(case))
+    remarks = (f"{predictions.model}: {doubt}" for doubt in _declaration_doubts(case))
     misfits.remarks += [remark for remark in remarks if remark not in misfits.remarks]
 
 
-def _order_doubts(case: Case) -> Iterator[str]:
+def _declaration_doubts(case: Case) -> Iterator[str]:
+    """Yield messages about scores whose order or kind may not be the declared one."""
     relation = relate(case, {})
     if relation is not None and relation.is_chance:
         yield (
@@ -377,6 +378,12 @@ def _order_doubts(case: Case) -> Iterator[str]:
         yield (
             "the top classes agree with the labels no more than if the images were in random order (the "
             f"first is valid on {accuracy:.1%} of them): {CHECK_ORDER}, and the class list"
+        )
+    if are_probabilities(case):
+        yield (
+            "the scores are declared as logits, but all are between 0 and 1, as probabilities are: pass "
+            "their kind as `scores`; if other models have logits, run this first: manyhot convert FILE "
+            "NEW.parquet --scores probability"
         )
 
 
@@ -396,18 +403,12 @@ def score_doubts(case: Case, classes: ClassList | None, *, has_top: bool = True)
             f"the first of them is taken: real1 is {ties.real1:.1%}, but would be {ties.expected:.1%} on "
             "average if one of them were drawn at random"
         )
-    yield from _order_doubts(case)
+    yield from _declaration_doubts(case)
     constant = constant_scores(case)
     if len(constant):
         names = first_names([f"class {c}" if classes is None else classes.names[c] for c in constant])
         yield f"the scores of {names} are the same for all images"
-    if are_probabilities(case):
-        yield (
-            "the scores are declared as logits, but all are between 0 and 1, as probabilities are: pass "
-            "their kind as `scores`; if other models have logits, run this first: manyhot convert FILE "
-            "NEW.parquet --scores probability"
-        )
-    elif case.kind == "logit" and (note := one_sided_note(case.scores)) and link_of(case) == "sigmoid":
+    if case.kind == "logit" and (note := one_sided_note(case.scores)) and link_of(case) == "sigmoid":
         yield note
 
 

@@ -16,7 +16,7 @@ from scipy.special import expit
 
 from manyhot.classes import ClassList
 from manyhot.core.ensembles import DenseScores, Ensemble
-from manyhot.core.order_check import one_sided_note
+from manyhot.core.order_check import like_probabilities, one_sided_note
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.data.benchmarks import data_set
@@ -159,7 +159,8 @@ def ensemble_of(
     def link(p: Predictions) -> str:
         found = p.link or ("softmax" if labelled else _link(images, p, sets, n_classes))
         remarks = []
-        if found == "sigmoid" and not p.link:
+        # Probabilities that are declared as logits have another note.
+        if found == "sigmoid" and not p.link and (p.scores is None or not like_probabilities(p.scores)):
             remarks.append(f"{p.model}: the probability of a class is the sigmoid of its logit; {_TRAINED}")
         if found == "sigmoid" and p.is_dense and (note := one_sided_note(p.scores)):
             remarks.append(f"{p.model}: {note}")

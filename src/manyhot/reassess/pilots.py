@@ -27,6 +27,7 @@ from manyhot.core.audit_plans import (
     design_variance,
 )
 from manyhot.core.audited import Power
+from manyhot.core.score_threshold import confidence_of
 from manyhot.core.sets import NO_LABEL
 from manyhot.data.inputs import Reading, open_inputs
 from manyhot.errors import InputError
@@ -385,7 +386,7 @@ class _Answered:
 
 def _confidence(cases: Sequence[ModelCase], at: Sequence[Ints]) -> Floats | None:
     """Return the probability of the top class of each model, shape (n, M); None if a model has none."""
-    columns = [None if (p := c.case.confidence) is None else p[r] for c, r in zip(cases, at, strict=True)]
+    columns = [None if (p := confidence_of(c.case)) is None else p[r] for c, r in zip(cases, at, strict=True)]
     return (
         None if any(c is None for c in columns) else np.stack([c for c in columns if c is not None], axis=1)
     )

@@ -151,15 +151,20 @@ class Predictions:
         return replace(self, score_kind=kind, scores_assumed=False)
 
     def confidence(self) -> Floats32 | None:
-        """Return the softmax probability of each entry of `scores`, with the same shape; None if unknown.
+        """Return the probability of each entry of `scores`, with the same shape; None if unknown.
 
-        Logits of a top-k list need `logsumexp`.
+        It is the softmax of logits, for which a top-k list needs `logsumexp`, or their sigmoid if that is the
+        `link`.
         """
         if self.scores is None or self.score_kind not in ("logit", "probability"):
             return None
         scores = self.scores.astype(np.float32)
         if self.score_kind == "probability":
             return scores
+        if self.link == "sigmoid":
+            from scipy.special import expit  # predicting does without SciPy
+
+            return np.asarray(expit(scores))
         total = self.totals()
         if total is None:
             return None

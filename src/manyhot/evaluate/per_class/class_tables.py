@@ -27,6 +27,7 @@ from manyhot.core.operating_points import (
     operating_points,
 )
 from manyhot.core.ranking import class_precision, curve_means
+from manyhot.core.score_threshold import in_double_precision
 from manyhot.core.sets import NOT_ASKED, YES, Case
 from manyhot.report.chapter import rows_by
 from manyhot.tables import Row, schema
@@ -235,7 +236,7 @@ class ClassTables:
             **_with_ends("ap", (points.ap, precision.lo, precision.hi)),
             **_with_ends("auroc", (points.auroc, precision.auroc_lo, precision.auroc_hi)),
             "goal": np.full(self.n_classes, points.goal, object),
-            "threshold": points.threshold,
+            "threshold": in_double_precision(points.threshold),
             **_with_ends("precision", points.precision()),
             **_with_ends("recall", points.recall()),
             **_with_ends("f1", points.f1()),

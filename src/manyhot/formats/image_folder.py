@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -184,14 +184,20 @@ def _check_utf8(name: str, path: Path) -> None:
         raise not_utf8(name, path)
 
 
-def _check_no_splits(path: Path, names: list[str]) -> None:
-    """Raise an error for a folder of splits, whose images would all have the class *train* or *val*.
+def are_splits(has_folders: Mapping[str, bool]) -> bool:
+    """Return whether the folders of a data set are splits, by name, and by whether they contain folders.
 
     Beside splits with folders of their own, there may be other folders, such as those of masks in MVTec AD.
     """
-    splits = [name for name in names if name.casefold() in SPLITS]
-    of_folders = splits and all(_class_folders(path / name) for name in splits)
-    if len(splits) == len(names) > 1 or (of_folders and (len(splits) > 1 or len(names) == 1)):
+    splits = [of_folders for name, of_folders in has_folders.items() if name.casefold() in SPLITS]
+    n = len(has_folders)
+    return len(splits) == n > 1 or (bool(splits) and all(splits) and (len(splits) > 1 or n == 1))
+
+
+def _check_no_splits(path: Path, names: list[str]) -> None:
+    """Raise an error for a folder of splits, whose images would all have the class *train* or *val*."""
+    if are_splits({name: bool(_class_folders(path / name)) for name in names}):
+        splits = [name for name in names if name.casefold() in SPLITS]
         raise InputError(
             "The folder contains splits, each with folders of images.",
             where=path,

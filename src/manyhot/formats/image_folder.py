@@ -59,6 +59,16 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
             do="write the labels of all images to one file, such as a table with the columns image_id and "
             f'labels, or JSON such as {{"{names[0]}": ["sea", "beach"]}}',
         )
+    if (text := _yolo_text(path)) is not None:
+        raise InputError(
+            "The folder is in the layout of YOLO, so its folders are not classes.",
+            where=path,
+            got=f"images, and labels in files such as {text.relative_to(path)}",
+            allowed="one folder of images per class, or label sets in one file",
+            do="write the names of the classes of each image to one file, such as a table with the columns "
+            f"image_id and labels, or convert the data set to COCO's JSON; the images alone are in "
+            f"{path / 'images'}",
+        )
     ids, class_hash, n_classes, own = _class_ids(names, classes, path)
     label = np.repeat(np.array(ids, np.int32), sizes)
     image_id, flat, one = pa.array(_ids(paths), pa.string()), pa.array(label), np.ones(len(label), np.int64)
@@ -107,7 +117,8 @@ def _labelled_photographs(path: Path, classes: ClassList | None) -> Images:
     names, sizes, paths = _class_images(path)
     table, name = _photographs(path, paths), path.resolve().name
     others = classes is not None and not any(classes.find(name) is not None for name in names)
-    if (others and as_numbers(names) is None) or _labels_beside(path, names) is not None:
+    is_labelled_apart = _labels_beside(path, names) is not None or _yolo_text(path) is not None
+    if (others and as_numbers(names) is None) or is_labelled_apart:
         return Images(table, name)  # such as folders of days or cameras
     ids, class_hash, _, own = _class_ids(names, classes, path)
     label = np.repeat(np.array(ids, np.int32), sizes)
@@ -218,6 +229,11 @@ def _labels_beside(path: Path, names: list[str]) -> Path | None:
         first = first or Path(files[0])
     content = load_json(first) if first is not None and len(names) > 1 else None
     return first if isinstance(content, dict) and class_name_column(content) is not None else None
+
+
+def _yolo_text(path: Path) -> Path | None:
+    """Return a file with the objects of an image in ``labels``, beside ``images``, as in YOLO; or None."""
+    return min((path / "labels").rglob("*.txt"), default=None) if (path / "images").is_dir() else None
 
 
 def _class_ids(

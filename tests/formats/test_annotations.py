@@ -245,7 +245,7 @@ def test_label_sets_as_coco(tmp_path, first):
     }
     own = from_keys(keys)
     labels = Labels(pa.table(columns), 2, own.hash, asked_known=True)
-    save(labels, tmp_path / "c.json", "coco-labels", classes=own)
+    saved = save(labels, tmp_path / "c.json", "coco-labels", classes=own)
     base = 0 if first == "empty" else 1
     assert json.loads((tmp_path / "c.json").read_text()) == {
         "images": [{"id": 1, "file_name": "x/a.jpg"}, {"id": 2, "file_name": "x/b.jpg"}],
@@ -256,6 +256,10 @@ def test_label_sets_as_coco(tmp_path, first):
             {"id": 3, "image_id": 2, "category_id": base + 1},
         ],
     }
+    assert saved.notes == (
+        "c.json has neither the boxes nor the ids of another COCO file: images are numbered from 1, and "
+        f"categories from {base}, so join other files, such as detections, by file_name and by name",
+    )
     assert read_labels(tmp_path / "c.json").table.equals(labels.table)
     columns |= {"classes": [[0, 1], [1]], "state": [["yes", "no"], ["yes"]]}
     partial = Labels(pa.table(columns), 2, own.hash, asked_known=True)

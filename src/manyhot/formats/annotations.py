@@ -181,7 +181,8 @@ def write_coco_labels(labels: Labels, path: Path, classes: ClassList | None) -> 
     """Write one annotation without a box for each valid class of each usable image.
 
     An unclear class is written as an annotation with ``iscrowd``. If raters were not asked about all classes
-    of all images, the classes answered *no* are ``neg_category_ids``, as in LVIS.
+    of all images, the classes answered *no* are ``neg_category_ids``, as in LVIS. Labels hold neither the ids
+    nor the boxes of the COCO file that they may come from, so images and categories are numbered anew.
     """
     own = classes_of_table(labels, classes)
     names = unique_names(own)
@@ -202,7 +203,11 @@ def write_coco_labels(labels: Labels, path: Path, classes: ClassList | None) -> 
     categories = [{"id": i, "name": name} for i, name in enumerate(names, first)]
     content = {"images": images, "categories": categories, "annotations": annotations}
     write_text(path, json.dumps(content, ensure_ascii=False, indent=1))
-    return Saved((path,), lost_keys(own))
+    note = (
+        f"{path.name} has neither the boxes nor the ids of another COCO file: images are numbered from 1, "
+        f"and categories from {first}, so join other files, such as detections, by file_name and by name"
+    )
+    return Saved((path,), lost_keys(own), (note,))
 
 
 @register("format", "voc-labels", holds="labels", suffixes=(FOLDER,), matches=matches_voc)

@@ -297,6 +297,37 @@ def test_folders_named_test_and_train_are_no_labels(tmp_path):
     assert found.summary["groups_with_conflict"] == 3
 
 
+@pytest.mark.parametrize("root", ["", "images/"])
+@pytest.mark.parametrize("below", ["", "cat/", "clips/7/"])
+def test_folders_named_like_splits_are_splits(tmp_path, root, below):
+    """Copies between ``train`` and ``val`` were reported as 0 groups between splits, with other labels."""
+    for split, seed, quality in (("train", 0, 90), ("val", 0, 50), ("train", 1, 90), ("train", 2, 90)):
+        folder = tmp_path / "set" / root / split / below
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{split}{seed}.jpg").write_bytes(saved(photograph(seed), quality=quality))
+    (tmp_path / "set" / "labels" / "train").mkdir(parents=True)  # as beside YOLO's images
+    found = diagnose_duplicates(tmp_path / "set", out=tmp_path / "out")
+    assert (found.summary["groups_between"], found.summary["groups_with_conflict"]) == (1, 0)
+    rows = found.duplicates.to_pylist()
+    label = {"": None, "cat/": "cat", "clips/7/": "7"}[below]
+    assert sorted((r["image_id"], r["split"], r["label"]) for r in rows) == [
+        ("train0.jpg", "train", label),
+        ("val0.jpg", "val", label),
+    ]
+    table = pl.DataFrame({"image_id": ["train0.jpg", "val0.jpg"], "split": "x"})
+    table.write_csv(tmp_path / "splits.csv")
+    own = diagnose_duplicates(tmp_path / "set", splits=tmp_path / "splits.csv", out=tmp_path / "out")
+    assert own.summary["groups_between"] == 0
+
+
+def test_classes_named_like_splits_beside_others_are_labels(tmp_path):
+    for name, quality in (("train", 90), ("car", 50)):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        (tmp_path / "set" / name / f"{name}.jpg").write_bytes(saved(photograph(0), quality=quality))
+    found = diagnose_duplicates(tmp_path / "set", out=tmp_path / "out")
+    assert (found.summary["groups_between"], found.summary["groups_with_conflict"]) == (0, 1)
+
+
 def test_a_pair_of_which_a_split_is_unknown_is_neither_within_nor_between(tmp_path):
     """Of four pairs, one is between splits, one within one, and two have one or two unknown splits."""
     files = {f"{i}.jpg": saved(photograph(i)) for i in range(5)}

@@ -223,6 +223,31 @@ def test_images_of_camera_traps(tmp_path):
     ]
 
 
+def test_ignored_objects_and_boxes_without_area_in_coco(tmp_path):
+    """``"ignore": 1`` made a class valid, and a box without area made it unclear in silence."""
+    annotations = [
+        annotation(7, 18) | {"ignore": 1},
+        annotation(8, 18) | {"ignore": 0},
+        annotation(8, 21, box=(1, 1, 0, 0)),
+        annotation(9, 21, box=(1, 1, -2, 3)),
+        annotation(9, 21),
+        annotation(9, 63, crowd=1, box=(1, 1, 0, 0)),
+        {"image_id": 9, "category_id": 18, "ignore": 1},  # of the whole image
+    ]
+    labels = read_labels(write(tmp_path, COCO | {"annotations": annotations}))
+    assert states(labels) == {
+        "a.jpg": {"dog": "unclear", "cat": "no", "sofa": "no"},
+        "b.jpg": {"dog": "yes", "cat": "unclear", "sofa": "no"},
+        "c.jpg": {"dog": "unclear", "cat": "yes", "sofa": "unclear"},
+    }
+    assert labels.notes == (
+        "2 boxes have no area or are outside their image; a class with no other objects in an "
+        "image is unclear there",
+    )
+    objects = read_objects(write(tmp_path, COCO | {"annotations": annotations[:-1]}))
+    assert objects.ignore.tolist() == [True, False, False, False, False, True]
+
+
 def test_what_is_not_annotations(tmp_path):
     """Results of MegaDetector also begin with ``info`` or ``images``."""
     found = {
@@ -245,7 +270,7 @@ def test_label_sets_as_coco(tmp_path, first):
     }
     own = from_keys(keys)
     labels = Labels(pa.table(columns), 2, own.hash, asked_known=True)
-    save(labels, tmp_path / "c.json", "coco-labels", classes=own)
+    saved = save(labels, tmp_path / "c.json", "coco-labels", classes=own)
     base = 0 if first == "empty" else 1
     assert json.loads((tmp_path / "c.json").read_text()) == {
         "images": [{"id": 1, "file_name": "x/a.jpg"}, {"id": 2, "file_name": "x/b.jpg"}],
@@ -256,6 +281,10 @@ def test_label_sets_as_coco(tmp_path, first):
             {"id": 3, "image_id": 2, "category_id": base + 1},
         ],
     }
+    assert saved.notes == (
+        "c.json has neither the boxes nor the ids of another COCO file: images are numbered from 1, and "
+        f"categories from {base}, so join other files, such as detections, by file_name and by name",
+    )
     assert read_labels(tmp_path / "c.json").table.equals(labels.table)
     columns |= {"classes": [[0, 1], [1]], "state": [["yes", "no"], ["yes"]]}
     partial = Labels(pa.table(columns), 2, own.hash, asked_known=True)

@@ -170,6 +170,27 @@ def test_splits_of_mvtec_beside_masks(tmp_path, message):
     assert read_labels(tmp_path / "test").class_list.keys == ("dent", "good")
 
 
+@pytest.mark.parametrize("split", ["", "train"])
+def test_yolo_is_refused_as_labels_and_has_images_without_labels(tmp_path, message, split):
+    """All images had the label ``images``."""
+    for folder, name in (("images", "a.jpg"), ("labels", "a.txt")):
+        (tmp_path / folder / split).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / split / name).write_text("0 .5 .5 .1 .1")
+    text = "/".join(filter(None, ("labels", split, "a.txt")))
+    assert message(lambda: read_labels(tmp_path)) == (
+        f"The folder is in the layout of YOLO, so its folders are not classes.\n  where:   {tmp_path}\n"
+        f"  got:     images, and labels in files such as {text}\n"
+        "  allowed: one folder of images per class, or label sets in one file\n"
+        "  do:      write the names of the classes of each image to one file, such as a table with the "
+        "columns image_id and labels, or convert the data set to COCO's JSON; the images alone are in "
+        f"{tmp_path / 'images'}"
+    )
+    images = read_images(tmp_path)
+    assert (images.image_id.to_pylist(), "label" in images.table.column_names) == (["a.jpg"], False)
+    (tmp_path / text).unlink()  # two classes with these names
+    assert read_labels(tmp_path).class_list.keys == ("images", "labels")
+
+
 def test_a_train_is_no_split(tmp_path):
     tree(tmp_path / "one", train=["a.jpg"])
     tree(tmp_path / "several", train=["a.jpg"], car=["b.jpg"])

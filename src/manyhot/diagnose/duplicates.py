@@ -50,7 +50,7 @@ from manyhot.parameters import Address, AtLeast, OptionName, Probability, Shown
 from manyhot.predict.embeddings import read_embeddings
 from manyhot.predict.sources import ImageSource, Item, open_source
 from manyhot.predict.sources.image_files import folder_label
-from manyhot.predict.sources.label_ids import ids_of_source, labels_of_source
+from manyhot.predict.sources.label_ids import ids_of_source, labels_of_source, split_folders
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Row, RowDict, count_shared, schema
 from manyhot.tables.arrays import label_sets
@@ -103,7 +103,8 @@ def diagnose_duplicates(
         Folder to write to. It is created if it does not exist.
     splits
         Table with a column of image names and the column split, if the images belong to several splits. A
-        note gives the number of images that it does not contain.
+        note gives the number of images that it does not contain. By default, folders named train, val or test
+        are splits.
     embeddings
         Folders written by 'manyhot predict --embeddings': first the folder for `images`, then those for
         `others`, in the same order. If they are passed, only images with similar embeddings are read and
@@ -403,9 +404,11 @@ class Facts:
     own_names : list of str or None
         The label of the images directly in each folder, which is the folder's own name: *test* and *train*
         are not labels unless a class list says so. None for other sources.
+    folders : list of Mapping of str to (str, bool)
+        The result of `split_folders` for each data set.
     split : Mapping of str to str or None, optional
-        The split of each image of the first data set that is in the table of splits. If None, there is no
-        such table.
+        The split of each image of the first data set that is in the table of splits or in the folder of a
+        split. If None, there is neither.
     label : Mapping of str to str, optional
         The label of each image of the first data set. If None, the labels of the source are used.
     class_id : Mapping of str to int
@@ -421,6 +424,7 @@ class Facts:
 
     names: list[str]
     own_names: list[str | None]
+    folders: list[dict[str, tuple[str, bool]]]
     split: Splits | None
     label: Names | None
     class_id: Mapping[str, int]
@@ -444,7 +448,8 @@ class Facts:
                 label.append(self.label.get(item.image_id))
                 continue
             is_own_name = "/" not in item.image_id and item.label == self.own_names[source]
-            name = None if is_own_name else item.label
+            _, is_split = self.folders[source].get(item.image_id, ("", False))
+            name = None if is_own_name or is_split else item.label
             if self.class_names is not None:
                 name = self.class_names.get(str(item.label))
             kinds += [] if name is None or kinds else [type(name)]
@@ -477,14 +482,16 @@ def read_facts(
     """
     names, notes, inputs = _names(sources), list[str](), dict[str, str]()
     own_names = [folder_label("", s.uri) if Path(s.uri).is_dir() else None for s in sources]
-    split: Splits | None = None
+    folders = list(map(split_folders, sources))
+    split: Splits | None = {image: name for image, (name, _) in folders[0].items()} or None
     if splits is not None:
         split, notes = _splits(splits, sources[0])
         inputs[Path(splits).name] = sha256(splits)
     class_list = open_class_list(reading.classes)
     reading = replace(reading, classes=class_list)
     if labels is None:
-        return Facts(names, own_names, split, None, {}, _class_names(class_list), None, tuple(notes), inputs)
+        named = _class_names(class_list)
+        return Facts(names, own_names, folders, split, None, {}, named, None, tuple(notes), inputs)
     is_file = isinstance(labels, str | Path) and Path(labels).is_file()
     if is_file and not predictions:
         (source,) = open_labels(labels, reading=reading, run=run)
@@ -500,7 +507,9 @@ def read_facts(
     class_list = class_list or sets.class_list or class_list_of(sets.class_hash)
     label, class_id = _label_names(sets, class_list), _class_ids(sets)
     class_names = _class_names(class_list)
-    return Facts(names, own_names, split, label, class_id, class_names, answers, tuple(notes), inputs)
+    return Facts(
+        names, own_names, folders, split, label, class_id, class_names, answers, tuple(notes), inputs
+    )
 
 
 def _splits(path: PathLike, source: ImageSource) -> tuple[Splits, list[str]]:

@@ -26,6 +26,7 @@ from manyhot.formats.object_files import (
     entries_of_coco,
     id_of_coco,
     image_of_coco,
+    is_ignored_in_coco,
     load_coco,
     matches_coco,
     matches_voc,
@@ -49,7 +50,7 @@ from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame
 from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Objects
-from manyhot.tables.arrays import states_of_labels, states_of_objects
+from manyhot.tables.arrays import boxes_that_fit, states_of_labels, states_of_objects
 from manyhot.tables.frames import check_unique
 from manyhot.tables.labels import declaring
 
@@ -62,7 +63,8 @@ def read_coco_labels(path: Path, *, classes: ClassList | None, none: str = "") -
     """COCO's ``instances_….json`` as label sets: the classes with an object in the image.
 
     In COCO, annotators looked for all categories, so a category without an object has the state *no*. If all
-    objects of a category are crowds, the category is *unclear*. Images without objects have empty label sets.
+    objects of a category are crowds, are marked with ``"ignore": 1``, or have a box without area or outside
+    the image, the category is *unclear*. Images without objects have empty label sets.
     The id of an image is its ``file_name`` with folders; absolute paths lose the folders that all of them
     share. In LVIS, only categories that an image lists under ``neg_category_ids`` have the state *no*. Class
     ids are in the order of the category ids.
@@ -145,7 +147,7 @@ def _states_of_images(content: dict[str, Any], classes: ClassList, path: Path) -
                 named_in_coco(about, "image_id", rows, path),
                 named_in_coco(about, "category_id", number, path),
             )
-            state[at] = YES if not about.get("iscrowd") else state[at] if state[at] == YES else UNCLEAR
+            state[at] = YES if not is_ignored_in_coco(about) else state[at] if state[at] == YES else UNCLEAR
     return state
 
 
@@ -181,7 +183,8 @@ def write_coco_labels(labels: Labels, path: Path, classes: ClassList | None) -> 
     """Write one annotation without a box for each valid class of each usable image.
 
     An unclear class is written as an annotation with ``iscrowd``. If raters were not asked about all classes
-    of all images, the classes answered *no* are ``neg_category_ids``, as in LVIS.
+    of all images, the classes answered *no* are ``neg_category_ids``, as in LVIS. Labels hold neither the ids
+    nor the boxes of the COCO file that they may come from, so images and categories are numbered anew.
     """
     own = classes_of_table(labels, classes)
     names = unique_names(own)
@@ -202,7 +205,11 @@ def write_coco_labels(labels: Labels, path: Path, classes: ClassList | None) -> 
     categories = [{"id": i, "name": name} for i, name in enumerate(names, first)]
     content = {"images": images, "categories": categories, "annotations": annotations}
     write_text(path, json.dumps(content, ensure_ascii=False, indent=1))
-    return Saved((path,), lost_keys(own))
+    note = (
+        f"{path.name} has neither the boxes nor the ids of another COCO file: images are numbered from 1, "
+        f"and categories from {first}, so join other files, such as detections, by file_name and by name"
+    )
+    return Saved((path,), lost_keys(own), (note,))
 
 
 @register("format", "voc-labels", holds="labels", suffixes=(FOLDER,), matches=matches_voc)
@@ -250,6 +257,11 @@ def _labels(
         By default, all images are usable.
     """
     seen = states_of_objects(objects, classes)
+    n_unfit = int(np.count_nonzero(~objects.ignore & ~boxes_that_fit(objects)))
+    note = (
+        f"{n_unfit:,} boxes have no area or are outside their image; a class with no other "
+        "objects in an image is unclear there"
+    )
     row = {image: i for i, image in enumerate(names)}
     rows = [row[image] for image in seen.image_id.to_pylist()]
     state = verified.copy()
@@ -267,6 +279,7 @@ def _labels(
         name=name,
         class_list=classes if is_own else None,
         positives_only=not records_no(verified),
+        notes=(note,) if n_unfit else (),
     )
     # COCO and VOC number their classes themselves, so the order is not that of the sorted names.
     return declaring(labels, classes) if is_own else labels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +59,16 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
             do="write the labels of all images to one file, such as a table with the columns image_id and "
             f'labels, or JSON such as {{"{names[0]}": ["sea", "beach"]}}',
         )
+    if (text := _yolo_text(path)) is not None:
+        raise InputError(
+            "The folder is in the layout of YOLO, so its folders are not classes.",
+            where=path,
+            got=f"images, and labels in files such as {text.relative_to(path)}",
+            allowed="one folder of images per class, or label sets in one file",
+            do="write the names of the classes of each image to one file, such as a table with the columns "
+            f"image_id and labels, or convert the data set to COCO's JSON; the images alone are in "
+            f"{path / 'images'}",
+        )
     ids, class_hash, n_classes, own = _class_ids(names, classes, path)
     label = np.repeat(np.array(ids, np.int32), sizes)
     image_id, flat, one = pa.array(_ids(paths), pa.string()), pa.array(label), np.ones(len(label), np.int64)
@@ -107,7 +117,8 @@ def _labelled_photographs(path: Path, classes: ClassList | None) -> Images:
     names, sizes, paths = _class_images(path)
     table, name = _photographs(path, paths), path.resolve().name
     others = classes is not None and not any(classes.find(name) is not None for name in names)
-    if (others and as_numbers(names) is None) or _labels_beside(path, names) is not None:
+    is_labelled_apart = _labels_beside(path, names) is not None or _yolo_text(path) is not None
+    if (others and as_numbers(names) is None) or is_labelled_apart:
         return Images(table, name)  # such as folders of days or cameras
     ids, class_hash, _, own = _class_ids(names, classes, path)
     label = np.repeat(np.array(ids, np.int32), sizes)
@@ -184,14 +195,20 @@ def _check_utf8(name: str, path: Path) -> None:
         raise not_utf8(name, path)
 
 
-def _check_no_splits(path: Path, names: list[str]) -> None:
-    """Raise an error for a folder of splits, whose images would all have the class *train* or *val*.
+def are_splits(has_folders: Mapping[str, bool]) -> bool:
+    """Return whether the folders of a data set are splits, by name, and by whether they contain folders.
 
     Beside splits with folders of their own, there may be other folders, such as those of masks in MVTec AD.
     """
-    splits = [name for name in names if name.casefold() in SPLITS]
-    of_folders = splits and all(_class_folders(path / name) for name in splits)
-    if len(splits) == len(names) > 1 or (of_folders and (len(splits) > 1 or len(names) == 1)):
+    splits = [of_folders for name, of_folders in has_folders.items() if name.casefold() in SPLITS]
+    n = len(has_folders)
+    return len(splits) == n > 1 or (bool(splits) and all(splits) and (len(splits) > 1 or n == 1))
+
+
+def _check_no_splits(path: Path, names: list[str]) -> None:
+    """Raise an error for a folder of splits, whose images would all have the class *train* or *val*."""
+    if are_splits({name: bool(_class_folders(path / name)) for name in names}):
+        splits = [name for name in names if name.casefold() in SPLITS]
         raise InputError(
             "The folder contains splits, each with folders of images.",
             where=path,
@@ -212,6 +229,11 @@ def _labels_beside(path: Path, names: list[str]) -> Path | None:
         first = first or Path(files[0])
     content = load_json(first) if first is not None and len(names) > 1 else None
     return first if isinstance(content, dict) and class_name_column(content) is not None else None
+
+
+def _yolo_text(path: Path) -> Path | None:
+    """Return a file with the objects of an image in ``labels``, beside ``images``, as in YOLO; or None."""
+    return min((path / "labels").rglob("*.txt"), default=None) if (path / "images").is_dir() else None
 
 
 def _class_ids(

@@ -204,8 +204,8 @@ def matches_coco(path: Path) -> bool:
 def read_coco(path: Path, *, classes: ClassList | None) -> Objects:
     """COCO's ``instances_….json`` with boxes, polygons and crowds. A class is named after its category.
 
-    In COCO, only crowds have masks in run-length encoding. For other objects with such masks, the box is
-    used.
+    Objects with ``"iscrowd": 1`` or ``"ignore": 1`` are ignored. In COCO, only crowds have masks in
+    run-length encoding. For other objects with such masks, the box is used.
     """
     return objects_of_coco(load_coco(path), classes, path)
 
@@ -342,9 +342,14 @@ def _row(
         image["file_name"],
         category,
         *box,
-        bool(about.get("iscrowd")),
+        is_ignored_in_coco(about),
         polygons,
     )
+
+
+def is_ignored_in_coco(about: dict[str, Any]) -> bool:
+    """Return whether an annotation counts neither for a model nor against it: a crowd, or ``"ignore": 1``."""
+    return bool(about.get("iscrowd") or about.get("ignore"))
 
 
 def image_of_coco(image: dict[str, Any]) -> str:

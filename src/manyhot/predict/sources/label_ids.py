@@ -1,4 +1,4 @@
-"""Label sets and objects with the ids of the images of a source."""
+"""Label sets, objects and splits with the ids of the images of a source."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.errors import MatchError
+from manyhot.formats.image_folder import are_splits
+from manyhot.predict.sources.image_files import Files
 from manyhot.predict.sources.source import ImageSource
 from manyhot.tables import Labels, Objects, count_shared
 from manyhot.tables.frames import examples
@@ -68,6 +70,33 @@ def _is_exact(ids: pa.Array, source: ImageSource) -> bool:
         return True
     first = ids_of_source(source, 1)  # without listing a million images
     return count_shared(first, ids) >= EXACT_SHARE * max(len(first), 1)
+
+
+def split_folders(source: ImageSource) -> dict[str, tuple[str, bool]]:
+    """Return the split of each image of a folder that contains splits, such as *train* and *val*, by its id.
+
+    The folders are splits by the same rule by which a folder of splits is refused as a folder of classes.
+    Folders above all images are ignored, such as ``images`` above ``images/train``.
+
+    Returns
+    -------
+    dict of str to (str, bool)
+        The split, and whether the image is directly in its folder, whose name is then no label. Empty if the
+        folders are not splits.
+    """
+    parts = [part for part in source.parts if isinstance(part, Files) and part.root]
+    folders = {path.rpartition("/")[0] for part in parts for path in part.paths}
+    levels = zip(*(folder.split("/") for folder in folders), strict=False)
+    level = next((i for i, names in enumerate(levels) if len({*names}) > 1), 0)
+    below = {folder: folder.split("/")[level:] for folder in folders if folder}
+    has_folders = dict(sorted((names[0], len(names) > 1) for names in below.values() if names))
+    if not are_splits(has_folders):
+        return {}
+    images = (
+        (item, path) for part in parts for path, (item, _) in zip(part.paths, part.items(), strict=True)
+    )
+    own = ((item.image_id, below.get(path.rpartition("/")[0])) for item, path in images)
+    return {image_id: (names[0], len(names) == 1) for image_id, names in own if names}
 
 
 def ids_of_source(source: ImageSource, parts: int | None = None) -> pa.Array:

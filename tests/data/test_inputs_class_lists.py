@@ -9,6 +9,7 @@ from scipy.special import softmax
 from sklearn.metrics import average_precision_score
 
 from manyhot import evaluate, init_campaign
+from manyhot.classes import class_list
 from manyhot.errors import InputError, MatchError
 
 N, NAMES = 240, [f"sp{i}" for i in range(6)]
@@ -223,3 +224,27 @@ def read_files(files):
     return {(r["model"], r["metric"]): (r["value"], r["n"]) for r in rows}, [
         n.text for n in found.model_notes
     ]
+
+
+@pytest.mark.parametrize("form", ["npz", "frame", "csv"])
+@pytest.mark.parametrize("values", ["keys", "names", "numbers"])
+def test_columns_in_another_order_than_imagenet_are_joined_by_name(form, values):
+    pd = pytest.importorskip("pandas")
+    imagenet, rng = class_list(), np.random.default_rng(0)
+    classes = rng.integers(0, 1000, 120)
+    scores = rng.normal(size=(120, 1000)).astype(np.float32)
+    scores[np.arange(120), classes] += 6
+    order = np.argsort(imagenet.names)
+    keys, ids = np.array(imagenet.keys)[order], [f"{i}.jpg" for i in range(120)]
+    frame = pd.DataFrame(scores[:, order], ids, keys)
+    labels = {"keys": imagenet.keys, "names": imagenet.names, "numbers": range(1000)}[values]
+    pd.DataFrame({"image_id": ids, "label": [labels[c] for c in classes]}).to_csv("labels.csv", index=False)
+    np.savez("net.npz", logits=scores[:, order], ids=ids, class_names=keys)
+    frame.to_csv("net.csv", index_label="image_id")
+    predictions = {"frame": frame} if form == "frame" else f"net.{form}"
+    results = evaluate("labels.csv", predictions, scores="logit", metrics=["top1"], resamples=0)
+    assert results.value("top1") == (scores.argmax(1) == classes).mean() > 0.9
+    series = pd.Series([labels[c] for c in classes], index=ids)
+    if form == "frame":
+        results = evaluate(series, predictions, scores="logit", metrics=["top1"], resamples=0)
+        assert results.value("top1") == (scores.argmax(1) == classes).mean()

@@ -398,4 +398,5 @@ def labelled_like(images: Images | None, own: Images, match: str) -> Images:
         return images or own
     images, _ = with_ids_like(images, own.image_id, other_name=own.name, match=match)
     bare = images.table.drop_columns("label") if images.label is not None else images.table
-    return replace(replace(images, table=bare).with_labels(own), class_list=own.class_list)
+    labelled = replace(images, table=bare).with_labels(own)
+    return replace(labelled, class_list=own.class_list, of_imagenet=own.of_imagenet)

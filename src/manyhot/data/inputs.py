@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import ClassList, class_list, class_list_of
 from manyhot.data.benchmarks import benchmark_named, data_set, same_name_note
 from manyhot.data.data_sets import (
     Asked,
@@ -47,7 +47,7 @@ from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Repeated, Shown
 from manyhot.run import QUIET, Run
 from manyhot.tables import Campaign, Images, Labels, Predictions, metadata
-from manyhot.tables.array_inputs import as_predictions, as_tables
+from manyhot.tables.array_inputs import as_predictions, as_tables, list_of_columns
 from manyhot.tables.campaign_folder import is_campaign
 from manyhot.tables.class_list_unions import note_on_case
 from manyhot.tables.frames import examples
@@ -459,12 +459,16 @@ def _by_name(models: Callable[[], Iterator[Predictions]], are_named: bool) -> It
 
 
 def _of_first_model(images: Images | None, peek: Callable[[], Predictions | None]) -> JoinedClasses | None:
-    """Return the own class list of the first model, to which original labels without names refer."""
+    """Return the class list of original labels: ImageNet-1k for its names, else that of the first model."""
+    if images is not None and images.of_imagenet:
+        return JoinedClasses(len(class_list()), class_list())
     declared = metadata(images.table).get("classes", "") if images is not None else ""
     model = None if images is None or class_list_of(declared) else peek()
     own = None if model is None else model.class_list
     if images is None or own is None or (images.label is not None and declared not in ("", own.hash)):
         return None
+    # Numbers are those of ImageNet-1k if the model has its classes, in any order of columns.
+    own = list_of_columns(own.keys, sort=False)
     return JoinedClasses(len(own), own)
 
 

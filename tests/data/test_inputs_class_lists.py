@@ -248,3 +248,19 @@ def test_columns_in_another_order_than_imagenet_are_joined_by_name(form, values)
     if form == "frame":
         results = evaluate(series, predictions, scores="logit", metrics=["top1"], resamples=0)
         assert results.value("top1") == (scores.argmax(1) == classes).mean()
+
+
+def test_a_background_column_before_those_of_imagenet_is_refused():
+    imagenet, ids = class_list(), [f"{i}.jpg" for i in range(80)]
+    pl.DataFrame({"image_id": ids, "label": imagenet.keys[:80]}).write_csv("labels.csv")
+    scores = np.eye(1001, dtype=np.float32)[1:81]
+    with pytest.raises(MatchError) as error:
+        evaluate("labels.csv", {"net": scores}, rows=ids, scores="logit", metrics=["top1"])
+    assert str(error.value) == (
+        "net has more columns than the labels have classes, and its columns have no names.\n"
+        "  got:     1,001 columns\n"
+        "  allowed: 1,000, one for each of n01440764, n01443537, n01484850 and 997 more\n"
+        "  do:      leave out the first column, which is the class background in models of TensorFlow"
+    )
+    found = evaluate("labels.csv", {"net": scores[:, 1:]}, rows=ids, scores="logit", metrics=["top1"])
+    assert found.value("top1") == 1

@@ -130,6 +130,8 @@ class JoinedClasses:
         own = list_of_table(predictions)
         if own is None and self.columns is not None:
             own, predictions = self.columns, self._in_columns(predictions, self.columns)
+        elif own is None and self.classes is not None and not (self._own or self.selects):
+            self._in_columns(predictions, self.classes)  # checks the number of columns
         if self.classes is None or own is None or own.hash == self._hash:
             if predictions.n_classes and not predictions.assumed:
                 return predictions
@@ -194,7 +196,9 @@ class JoinedClasses:
             where=model.source or None,
             got=f"{width:,} columns",
             allowed=f"{len(columns):,}, one for each of {first_names(columns.keys, _EXAMPLES)}",
-            do="pass the classes in the order of the columns as `classes`",
+            do="leave out the first column, which is the class background in models of TensorFlow"
+            if width == len(columns) + 1 and own_list(columns) is None
+            else "pass the classes in the order of the columns as `classes`",
         )
 
     def _positions(self, own: ClassList | None, model: Predictions | None = None) -> Ints32 | None:

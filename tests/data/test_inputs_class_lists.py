@@ -8,7 +8,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import average_precision_score
 
-from manyhot import evaluate, init_campaign
+from manyhot import Reading, evaluate, init_campaign
 from manyhot.classes import class_list
 from manyhot.errors import InputError, MatchError
 
@@ -264,3 +264,23 @@ def test_a_background_column_before_those_of_imagenet_is_refused():
     )
     found = evaluate("labels.csv", {"net": scores[:, 1:]}, rows=ids, scores="logit", metrics=["top1"])
     assert found.value("top1") == 1
+
+
+@pytest.mark.parametrize("kind", ["counts", "shares"])
+def test_declared_label_values_of_a_table_are_read(kind):
+    rng = np.random.default_rng(1)
+    counts = rng.multinomial(50, [0.4, 0.3, 0.2, 0.1], 60)
+    shares, label = counts / 50, rng.integers(0, 4, 60)
+    probabilities = rng.dirichlet(np.ones(4), 60).astype(np.float32)
+    names, values = list("abcd"), counts if kind == "counts" else shares
+    columns = dict(zip(names, values.T, strict=True))
+    table = pl.DataFrame({"image_id": IDS[:60], "label": [names[c] for c in label], **columns})
+    table.write_csv("both.csv")
+    np.savez("net.npz", probs=probabilities, ids=IDS[:60], class_names=names)
+    options = {"metrics": ["kl_votes", "top1"], "resamples": 0, "scores": "probability"}
+    found = evaluate("both.csv", "net.npz", reading=Reading(label_values=kind), **options)
+    kl = (shares * np.log(np.where(shares > 0, shares, 1) / probabilities)).sum(1).mean()
+    assert found.value("kl_votes") == pytest.approx(kl, rel=1e-5)
+    assert found.value("top1") == (probabilities.argmax(1) == label).mean()
+    with pytest.raises(InputError, match="`label_values` applies only to a frame"):
+        evaluate(table, "net.npz", reading=Reading(label_values=kind), **options)

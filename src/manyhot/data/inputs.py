@@ -318,7 +318,7 @@ def _labels_alone(path: Path, reading: Reading) -> Source:
     campaign = Campaign.read(path) if is_campaign(path) else None
     file = campaign.path("labels") if campaign else data_file(path)
     classes = open_class_list(reading.classes or (campaign.path("classes") if campaign else None))
-    is_images = file.is_file() and holds_images_alone(file)
+    is_images = file.is_file() and holds_images_alone(file, reading.label_values)
     read = read_labels if campaign else labels_of_file
     read = partial(read, classes=classes, rows=reading.rows, label_values=reading.label_values)
     labels = read(file) if file.exists() and not is_images else None
@@ -351,6 +351,12 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     if is_file:
         labels = images if found.labels is None else found.labels
     elif (read := labels_of_table(labels, classes, rows)) is not None:
+        if reading.label_values is not None:
+            raise InputError(
+                "`label_values` applies only to a frame with one column of numbers per class.",
+                got=f"label_values={reading.label_values}, and columns of labels or texts",
+                do="leave these columns out, or write the frame to a CSV file and pass the file",
+            )
         # The rows of arrays beside a frame are its rows.
         ids = read.image_id if len(read) == len(labels) else None
         labels = read

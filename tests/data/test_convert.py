@@ -14,6 +14,7 @@ from manyhot.classes import from_keys
 from manyhot.data import catalog
 from manyhot.data.convert import convert
 from manyhot.errors import InputError
+from manyhot.evaluate.evaluate import evaluate
 from manyhot.formats import read_golden, read_labels, read_predictions, read_proposals, read_votes
 from manyhot.reassess.aggregate import aggregate
 from manyhot.reassess.card import data_card
@@ -325,3 +326,17 @@ def test_rows_of_label_arrays(files, name, format):
     pairs = zip(labels.table["classes"].to_pylist(), labels.table["state"].to_pylist(), strict=True)
     yes = [[c for c, s in zip(*row, strict=True) if s == "yes"] for row in pairs]
     assert yes == [[0], [1], [2], [0]]
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_csv_records_that_raters_chose_one_class_per_image(files, long):
+    counts = pl.DataFrame({"image_id": ["a", "b"], "cat": [6, 0], "dog": [4, 9], "cup": [0, 1]})
+    counts.write_csv("counts.csv")
+    convert("counts.csv", "shares.parquet")
+    convert("shares.parquet", "again.csv", long=long)
+    scores = {"image_id": ["a", "b"], "cat": [0.5, 0.1], "dog": [0.3, 0.7], "cup": [0.2, 0.2]}
+    pl.DataFrame(scores).write_csv("scores.csv")
+    found = evaluate("again.csv", "scores.csv", scores="probability", metrics=["kl_votes"], resamples=0)
+    shares = np.array([[0.6, 0.4, 0], [0, 0.9, 0.1]])
+    ratio = np.where(shares > 0, shares, 1) / np.array([[0.5, 0.3, 0.2], [0.1, 0.7, 0.2]])
+    assert found.value("kl_votes") == pytest.approx((shares * np.log(ratio)).sum(1).mean(), rel=1e-5)

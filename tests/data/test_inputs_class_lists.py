@@ -8,7 +8,8 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import average_precision_score
 
-from manyhot import evaluate, init_campaign
+from manyhot import Reading, evaluate, init_campaign
+from manyhot.classes import class_list
 from manyhot.errors import InputError, MatchError
 
 N, NAMES = 240, [f"sp{i}" for i in range(6)]
@@ -223,3 +224,63 @@ def read_files(files):
     return {(r["model"], r["metric"]): (r["value"], r["n"]) for r in rows}, [
         n.text for n in found.model_notes
     ]
+
+
+@pytest.mark.parametrize("form", ["npz", "frame", "csv"])
+@pytest.mark.parametrize("values", ["keys", "names", "numbers"])
+def test_columns_in_another_order_than_imagenet_are_joined_by_name(form, values):
+    pd = pytest.importorskip("pandas")
+    imagenet, rng = class_list(), np.random.default_rng(0)
+    classes = rng.integers(0, 1000, 120)
+    scores = rng.normal(size=(120, 1000)).astype(np.float32)
+    scores[np.arange(120), classes] += 6
+    order = np.argsort(imagenet.names)
+    keys, ids = np.array(imagenet.keys)[order], [f"{i}.jpg" for i in range(120)]
+    frame = pd.DataFrame(scores[:, order], ids, keys)
+    labels = {"keys": imagenet.keys, "names": imagenet.names, "numbers": range(1000)}[values]
+    pd.DataFrame({"image_id": ids, "label": [labels[c] for c in classes]}).to_csv("labels.csv", index=False)
+    np.savez("net.npz", logits=scores[:, order], ids=ids, class_names=keys)
+    frame.to_csv("net.csv", index_label="image_id")
+    predictions = {"frame": frame} if form == "frame" else f"net.{form}"
+    results = evaluate("labels.csv", predictions, scores="logit", metrics=["top1"], resamples=0)
+    assert results.value("top1") == (scores.argmax(1) == classes).mean() > 0.9
+    series = pd.Series([labels[c] for c in classes], index=ids)
+    if form == "frame":
+        results = evaluate(series, predictions, scores="logit", metrics=["top1"], resamples=0)
+        assert results.value("top1") == (scores.argmax(1) == classes).mean()
+
+
+def test_a_background_column_before_those_of_imagenet_is_refused():
+    imagenet, ids = class_list(), [f"{i}.jpg" for i in range(80)]
+    pl.DataFrame({"image_id": ids, "label": imagenet.keys[:80]}).write_csv("labels.csv")
+    scores = np.eye(1001, dtype=np.float32)[1:81]
+    with pytest.raises(MatchError) as error:
+        evaluate("labels.csv", {"net": scores}, rows=ids, scores="logit", metrics=["top1"])
+    assert str(error.value) == (
+        "net has more columns than the labels have classes, and its columns have no names.\n"
+        "  got:     1,001 columns\n"
+        "  allowed: 1,000, one for each of n01440764, n01443537, n01484850 and 997 more\n"
+        "  do:      leave out the first column, which is the class background in models of TensorFlow"
+    )
+    found = evaluate("labels.csv", {"net": scores[:, 1:]}, rows=ids, scores="logit", metrics=["top1"])
+    assert found.value("top1") == 1
+
+
+@pytest.mark.parametrize("kind", ["counts", "shares"])
+def test_declared_label_values_of_a_table_are_read(kind):
+    rng = np.random.default_rng(1)
+    counts = rng.multinomial(50, [0.4, 0.3, 0.2, 0.1], 60)
+    shares, label = counts / 50, rng.integers(0, 4, 60)
+    probabilities = rng.dirichlet(np.ones(4), 60).astype(np.float32)
+    names, values = list("abcd"), counts if kind == "counts" else shares
+    columns = dict(zip(names, values.T, strict=True))
+    table = pl.DataFrame({"image_id": IDS[:60], "label": [names[c] for c in label], **columns})
+    table.write_csv("both.csv")
+    np.savez("net.npz", probs=probabilities, ids=IDS[:60], class_names=names)
+    options = {"metrics": ["kl_votes", "top1"], "resamples": 0, "scores": "probability"}
+    found = evaluate("both.csv", "net.npz", reading=Reading(label_values=kind), **options)
+    kl = (shares * np.log(np.where(shares > 0, shares, 1) / probabilities)).sum(1).mean()
+    assert found.value("kl_votes") == pytest.approx(kl, rel=1e-5)
+    assert found.value("top1") == (probabilities.argmax(1) == label).mean()
+    with pytest.raises(InputError, match="`label_values` applies only to a frame"):
+        evaluate(table, "net.npz", reading=Reading(label_values=kind), **options)

@@ -448,3 +448,20 @@ def test_the_page_of_few_models_has_a_sentence_for_each():
         f"{start}, two lost 4.0 points by Top-1, and 6.0 points by ReaL: missing labels do not explain the "
         "loss (90 images).",
     ]
+
+
+def test_results_on_the_same_images_are_compared_image_by_image():
+    """Predictions on clean and on corrupted images: the normal interval of the mean of paired differences."""
+    rng, n = np.random.default_rng(0), 1000
+    label = rng.integers(0, C, n)
+    clean = rng.normal(size=(n, C)) + 2 * np.eye(C)[label]
+    copies = {"clean": clean, "noise": clean + rng.normal(size=(n, C))}
+    options = {"label": label, "scores": "logit", "metrics": ["top1"]}
+    sets = [[y] for y in label.tolist()]
+    both = [mh.evaluate(sets, {"net": x}, dataset=d, **options) for d, x in copies.items()]
+    (row,) = diagnose_robustness(both).losses.to_pylist()
+    right = [x.argmax(1) == label for x in copies.values()]
+    lost = right[0].astype(float) - right[1]
+    half = 1.96 * lost.std() / np.sqrt(n)
+    assert row["loss"] == pytest.approx(lost.mean())
+    assert (row["lo"], row["hi"]) == pytest.approx((lost.mean() - half, lost.mean() + half), abs=0.004)

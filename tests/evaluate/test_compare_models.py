@@ -624,3 +624,17 @@ def test_what_the_intervals_of_equal_models_mean():
         pair = {name: models[name] for name in ("a", other)}
         found = compare(pair, labels=hot, scores="probability", metrics=["map_macro", "f1_micro"])
         assert (line in found.lines()) == (other == "b")
+
+
+def test_models_that_the_names_put_into_one_family_are_noted():
+    rng, label = np.random.default_rng(0), np.arange(120) % 3
+    scores = {f"m{i:02}": rng.normal(size=(120, 3)) + np.eye(3)[label] * i for i in range(6)}
+    both = [
+        evaluate(label, scores, scores="logit", metrics=["top1"], dataset=name, resamples=20)
+        for name in ("old", "new")
+    ]
+    assert compare(*both).notes == (
+        "all 6 models are of one family according to their names, m, so there are no intervals over "
+        "families; if their architectures differ, pass the family of each model as `families`",
+    )
+    assert compare(*both, families=dict.fromkeys(scores, "mine")).notes == ()

@@ -374,3 +374,37 @@ def test_lists_of_classes_are_refused_for_metrics_of_scores_in_the_first_batch()
     evaluator = Evaluator(n_classes=3, metrics=["real1", "lrap"])
     with pytest.raises(InputError, match="lrap cannot be computed: the predictions are ranks"):
         evaluator.update(np.array([[0, 1], [1, 2]]), [[0], [1, 2]])
+
+
+def votes_of_one_class():
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.full(C, 0.3), N)
+    counts = np.array([rng.multinomial(50, p) for p in shares])
+    return counts, 0.7 * shares + 0.3 * rng.dirichlet(np.ones(C), N)
+
+
+@pytest.mark.parametrize("kind", ["counts", "shares"])
+def test_votes_for_one_class_per_image_are_one_distribution(kind):
+    counts, scores = votes_of_one_class()
+    shares = counts / 50
+    evaluator = Evaluator(
+        n_classes=C, metrics=["kl_votes", "brier_votes"], scores="probability", label_values=kind
+    )
+    matrix = counts if kind == "counts" else shares
+    for start in range(0, N, 20):
+        evaluator.update(scores[start : start + 20], matrix[start : start + 20])
+    state = evaluator.state_dict()
+    evaluator.load_state_dict(state)
+    found = evaluator.compute()
+    kl = (shares * np.log(np.where(shares > 0, shares, 1) / scores)).sum(1).mean()
+    assert found.value("kl_votes") == pytest.approx(kl, rel=1e-5)
+    brier = (shares * ((np.eye(C)[None] - scores[:, None]) ** 2).sum(-1)).sum(1).mean()
+    assert found.value("brier_votes") == pytest.approx(brier, rel=1e-5)
+
+
+def test_votes_for_one_class_beside_sets_are_refused():
+    counts, scores = votes_of_one_class()
+    evaluator = Evaluator(n_classes=C, metrics=["real1"], scores="probability")
+    evaluator.update(scores, counts)
+    with pytest.raises(InputError, match="Some labels are votes for one class per image"):
+        evaluator.update(scores, np.eye(C, dtype=int)[LABEL])

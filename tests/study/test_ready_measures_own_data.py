@@ -21,6 +21,7 @@ from manyhot.study import (
     run_studies,
 )
 from manyhot.study.ready_measures import _losses
+from manyhot.tables import write_labels
 from manyhot.tables.arrays import label_sets
 
 pytest.importorskip("torch")
@@ -74,6 +75,35 @@ def test_label_sets_and_class_folders_are_joined():
     assert first["image"] == file.read_bytes()
     soft = read_labels("made/labels-soft.parquet")
     assert {p for row in soft.table["p"].to_pylist() for p in row} == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("form", ["shares", "counts", "table"])
+def test_soft_labels_are_read_in_each_form(form):
+    with Path("sets.csv").open(newline="") as opened:
+        names = [row[0] for row in csv.reader(opened)][1:]
+    counts = np.random.default_rng(2).multinomial(10, [0.5, 0.3, 0.2], len(names))
+    values = counts if form == "counts" else counts / 10
+    with Path("soft.csv").open("w", newline="") as opened:
+        csv.writer(opened).writerows(
+            [["file", *COLOURS], *([n, *v] for n, v in zip(names, values, strict=True))]
+        )
+    file = "soft.csv"
+    if form == "table":
+        file = write_labels(read_labels("soft.csv", label_values="shares"), "soft.parquet")
+    made(more_labels={"soft": file})
+    soft = read_labels("made/labels-soft.parquet")
+    found = {
+        name: dict(zip(classes, p, strict=True))
+        for name, classes, p in zip(
+            soft.image_id.to_pylist(),
+            soft.table["classes"].to_pylist(),
+            soft.table["p"].to_pylist(),
+            strict=True,
+        )
+    }
+    for name, row in zip(names, counts / 10, strict=True):
+        p = found[Path(name).name]
+        assert [p.get(c, 0) for c in range(3)] == pytest.approx(row.tolist())
 
 
 def test_labels_of_images_that_are_not_there():

@@ -155,11 +155,12 @@ class Families:
     def interval(self, value: float, without: Floats) -> tuple[float, float]:
         """Return the interval of a statistic from its values with each family left out, shape (F,).
 
-        The ends are NaN if there are fewer than `FEWEST_FAMILIES` families, or if the statistic is undefined
-        without one of the families.
+        The ends are NaN if there are fewer than `FEWEST_FAMILIES` families, if there are fewer than two
+        degrees of freedom, or if the statistic is undefined without one of the families.
         """
         n = len(self)
-        if n < FEWEST_FAMILIES:
+        # Student's t has no finite variance from two degrees of freedom downwards.
+        if n < FEWEST_FAMILIES or self.df < 2:
             return NO_INTERVAL
         error = np.sqrt((n - 1) / n * ((without - value) ** 2).sum())
         half = float(stdtrit(self.df, (1 + LEVEL) / 2) * error)

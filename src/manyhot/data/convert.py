@@ -253,7 +253,8 @@ def _write(
     table, about = _table_of(content)
     if is_csv:
         named = _list_of(content, open_class_list(reading.classes))
-        return Saved((write_csv(table, target, classes=named, long=long),))
+        exclusive = "exclusive" in about
+        return Saved((write_csv(table, target, classes=named, long=long, exclusive=exclusive),))
     inputs = hashes_of((source, reading.rows))
     return Saved((tables.write(table, target, holds, call=call, inputs=inputs, about=about),))
 

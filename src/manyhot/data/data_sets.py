@@ -243,12 +243,14 @@ def _files(path: Path, asked: Asked) -> Source:
         raise UsageError("There are no predictions.", where=path, do=do)
     rows = asked.reading.row_images(classes)
     labels = None
-    if table == sets or (table == path and not holds_images_alone(path)):
-        labels = labels_of_file(table, classes, rows=rows, label_values=asked.reading.label_values)
+    values = asked.reading.label_values
+    if table == sets or (table == path and not holds_images_alone(path, values)):
+        labels = labels_of_file(table, classes, rows=rows, label_values=values)
         labels = labels if rows is None else labels.with_labels(rows, asked.reading.match)
     elif table == path:
         labels = selected_single_labels(table, classes)
-    own = shown or (table if labels is None else None)
+    has_both = labels is not None and values is not None and holds_images_alone(table)
+    own = shown or (table if labels is None or has_both else None)  # with a column of original labels
     images = open_images(own if asked.reading.images is None else asked.reading.images, classes, labels)
     if labels is None and asked.reading.images is not None:
         images = labelled_like(images, read_images(table, classes=classes), asked.reading.match)
@@ -398,4 +400,5 @@ def labelled_like(images: Images | None, own: Images, match: str) -> Images:
         return images or own
     images, _ = with_ids_like(images, own.image_id, other_name=own.name, match=match)
     bare = images.table.drop_columns("label") if images.label is not None else images.table
-    return replace(replace(images, table=bare).with_labels(own), class_list=own.class_list)
+    labelled = replace(images, table=bare).with_labels(own)
+    return replace(labelled, class_list=own.class_list, of_imagenet=own.of_imagenet)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import ClassList, class_list, class_list_of
 from manyhot.data.benchmarks import benchmark_named, data_set, same_name_note
 from manyhot.data.data_sets import (
     Asked,
@@ -48,7 +48,7 @@ from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Repeated, Shown
 from manyhot.run import QUIET, Run
 from manyhot.tables import Campaign, Images, Labels, Predictions, metadata
-from manyhot.tables.array_inputs import as_predictions, as_tables
+from manyhot.tables.array_inputs import as_predictions, as_tables, list_of_columns
 from manyhot.tables.campaign_folder import is_campaign
 from manyhot.tables.class_list_unions import note_on_case
 from manyhot.tables.frames import examples
@@ -320,7 +320,7 @@ def _labels_alone(path: Path, reading: Reading) -> Source:
     campaign = Campaign.read(path) if is_campaign(path) else None
     file = campaign.path("labels") if campaign else data_file(path)
     classes = open_class_list(reading.classes or (campaign.path("classes") if campaign else None))
-    is_images = file.is_file() and holds_images_alone(file)
+    is_images = file.is_file() and holds_images_alone(file, reading.label_values)
     read = read_labels if campaign else labels_of_file
     read = partial(read, classes=classes, rows=reading.rows, label_values=reading.label_values)
     labels = read(file) if file.exists() and not is_images else None
@@ -353,6 +353,12 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     if is_file:
         labels = images if found.labels is None else found.labels
     elif (read := labels_of_table(labels, classes, rows)) is not None:
+        if reading.label_values is not None:
+            raise InputError(
+                "`label_values` applies only to a frame with one column of numbers per class.",
+                got=f"label_values={reading.label_values}, and columns of labels or texts",
+                do="leave these columns out, or write the frame to a CSV file and pass the file",
+            )
         # The rows of arrays beside a frame are its rows.
         ids = read.image_id if len(read) == len(labels) else None
         labels = read
@@ -485,12 +491,16 @@ def _by_name(models: Callable[[], Iterator[Predictions]], are_named: bool) -> It
 
 
 def _of_first_model(images: Images | None, peek: Callable[[], Predictions | None]) -> JoinedClasses | None:
-    """Return the own class list of the first model, to which original labels without names refer."""
+    """Return the class list of original labels: ImageNet-1k for its names, else that of the first model."""
+    if images is not None and images.of_imagenet:
+        return JoinedClasses(len(class_list()), class_list())
     declared = metadata(images.table).get("classes", "") if images is not None else ""
     model = None if images is None or class_list_of(declared) else peek()
     own = None if model is None else model.class_list
     if images is None or own is None or (images.label is not None and declared not in ("", own.hash)):
         return None
+    # Numbers are those of ImageNet-1k if the model has its classes, in any order of columns.
+    own = list_of_columns(own.keys, sort=False)
     return JoinedClasses(len(own), own)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ from manyhot.diagnose.places import (
     places_of,
 )
 from manyhot.errors import InputError, MatchError
+from manyhot.evaluate.compared_pairs import DRAWN_IMAGES
 from manyhot.evaluate.compared_results import REFERENCES
 from manyhot.evaluate.joined_models import join
 from manyhot.evaluate.judge_options import JudgeOptions
@@ -271,7 +273,8 @@ def diagnose_robustness(
 
     Notes
     -----
-    The data sets are assumed to have different images, so their bootstraps are independent. If there are no
+    The data sets are assumed to have different images, so their bootstraps are independent, unless results
+    record that their resamples contain the same images, as in `manyhot.compare`. If there are no
     resampled values, as in published results, the interval of a loss is Newcombe's interval for two
     independent shares (`manyhot.core.share_intervals.difference_interval`).
     """
@@ -290,9 +293,11 @@ def diagnose_robustness(
                 results.append(judged)
                 notes += more
                 inputs |= source.inputs
-    places = places_of(join([r.without(without) for r in results]))
+    together = join([r.without(without) for r in results])
+    places = places_of(together)
     pairs = list(_compared(places, _base(places, base)))
-    rows = [row for one, other in pairs for row in loss_rows(one, other, paired=False)]
+    drawn = json.loads(together.about.get(DRAWN_IMAGES, "{}"))
+    rows = [row for one, other in pairs for row in loss_rows(one, other, paired=_alike(drawn, one, other))]
     if not rows:
         raise InputError(
             "No two data sets have a model and a metric in common.",
@@ -366,6 +371,11 @@ def _compared(places: Sequence[Place], base: Place) -> Iterator[tuple[Place, Pla
     for place in places:
         if place is not base and place.dataset not in references:
             yield own.get(place.dataset, base), place
+
+
+def _alike(drawn: Mapping[str, str], one: Place, other: Place) -> bool:
+    """Return whether the resamples of two data sets contain the same images, as in copies of the images."""
+    return bool(drawn.get(one.dataset)) and drawn.get(one.dataset) == drawn.get(other.dataset)
 
 
 def _notes(pairs: Sequence[tuple[Place, Place]], rows: Sequence[Row]) -> Iterator[str]:

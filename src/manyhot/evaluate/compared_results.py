@@ -16,6 +16,8 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot import tables
+from manyhot.classes import family_of
+from manyhot.core.comparison import FEWEST_FAMILIES
 from manyhot.data.benchmarks import ResultsLike, flattened, open_thresholds, read_source
 from manyhot.errors import InputError, first_names
 from manyhot.evaluate.class_differences import class_lines
@@ -388,22 +390,35 @@ def compare_results(
     for x, y in dict.fromkeys([*_shifts(together), *_within(together), *joined.ends, *ends]):
         comparer.add(x, y)
     together = replace(together, models=with_families(together, comparer.family))
-    equal = None
+    compared, equal = comparer.tables(), None
+    is_inferred = families is None and any(map(len, compared.values()))
+    notes = _note_on_one_family(together.models) if is_inferred else ()
     if groups is not None:
         equal = compare_groups(together, group_names(groups, together, joined.arguments))
         together = replace(together, models=equal.with_groups(together.models))
     paths = [Path(r) for r in flattened(joined.passed) if isinstance(r, str | os.PathLike)]
     return Comparison(
         together,
-        **comparer.tables(),
+        **compared,
         sensitivity=sensitivity(together, others, comparer.family),
         thresholds=thresholds,
         described=_described(paths),
         equal=equal,
-        notes=() if equal is None else equal.notes,
+        notes=(*notes, *(() if equal is None else equal.notes)),
         sources=tuple(paths),
         metadata={"notes": together.about.get("notes", "[]")},
         inputs=dict(_hash(path) for path in paths if path.exists()),
+    )
+
+
+def _note_on_one_family(models: pa.Table) -> tuple[str, ...]:
+    """Return a note if the names of models imply that all are of one family; none for a few models."""
+    names, own = models["model"].to_pylist(), set(models["family"].to_pylist())
+    if len(names) < FEWEST_FAMILIES or len(own) > 1 or own != {family_of(name) for name in names}:
+        return ()
+    return (
+        f"all {len(names)} models are of one family according to their names, {own.pop()}, so there are no "
+        "intervals over families; if their architectures differ, pass the family of each model as `families`",
     )
 
 

@@ -43,7 +43,7 @@ class StreamedImages:
         The class list, if a batch names the classes: a frame, or a table with a class list.
     class_hash : str
         The hash of the class list of the batches or of the evaluator; empty if classes are numbers.
-    asked_known, complete, positives_only : bool
+    asked_known, complete, positives_only, exclusive : bool
         As in `Labels`, for all batches together.
     n_classes : int
         Number of classes; 0 if unknown.
@@ -60,6 +60,7 @@ class StreamedImages:
     complete: bool = True
     positives_only: bool = False
     n_classes: int = 0
+    exclusive: bool = False
 
     @classmethod
     def of(cls, labels: Labels, predicted: npt.NDArray[Any], ids: pa.Array | None) -> StreamedImages:
@@ -84,6 +85,7 @@ class StreamedImages:
             complete=labels.complete,
             positives_only=labels.positives_only,
             n_classes=labels.n_classes,
+            exclusive=labels.exclusive,
         )
 
     def over(self, classes: ClassList | None, *, is_own: bool) -> StreamedImages:
@@ -121,7 +123,7 @@ class StreamedImages:
             self.complete &= other.complete
         elif other.tables:
             self.asked_known, self.complete = other.asked_known, other.complete
-            self.positives_only = other.positives_only
+            self.positives_only, self.exclusive = other.positives_only, other.exclusive
         self.n_classes = self.n_classes or other.n_classes
         self.tables += other.tables
         self.predicted += other.predicted
@@ -151,6 +153,13 @@ class StreamedImages:
                 got="scores" if kinds[1] else "classes, best first",
                 allowed="scores" if kinds[0] else "classes, best first",
                 do="pass scores over all classes with all batches",
+            )
+        if self.exclusive != other.exclusive:
+            raise InputError(
+                "Some labels are votes for one class per image, and others are not.",
+                where=where,
+                got="votes for one class" if other.exclusive else "classes that can be valid together",
+                do="create the evaluator with `label_values`, so that all batches are read alike",
             )
         if "" not in (self.class_hash, other.class_hash) and self.class_hash != other.class_hash:
             raise MatchError(
@@ -241,6 +250,7 @@ class StreamedImages:
             "complete": self.complete,
             "positives_only": self.positives_only,
             "n_classes": self.n_classes,
+            "exclusive": self.exclusive,
         }
         table = table.append_column("predicted", rows).replace_schema_metadata({"images": json.dumps(about)})
         sink = pa.BufferOutputStream()
@@ -291,7 +301,8 @@ class StreamedImages:
         images = cls(
             [labels], [predicted], classes, str(about["class_hash"]), *flags, complete, positives_only
         )
-        return replace(images, n_classes=int(about.get("n_classes", 0)))
+        exclusive = bool(about.get("exclusive", False))
+        return replace(images, n_classes=int(about.get("n_classes", 0)), exclusive=exclusive)
 
 
 def read_ids(ids: Any) -> pa.Array:

@@ -30,6 +30,7 @@ from manyhot.tables.array_inputs import in_class_order, prediction_of, read_labe
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.class_values import with_ids
 from manyhot.tables.label_arrays import labels_as_table, positions
+from manyhot.tables.label_values import LabelValues
 from manyhot.tables.own_classes import JoinedClasses, own_list
 from manyhot.tables.result_tables import default_metrics
 from manyhot.tables.score_columns import with_scores
@@ -66,6 +67,9 @@ class Evaluator:
         Kind of the scores, as in `Reading`.
     score_kind : str
         The former name of `scores`.
+    label_values : {"states", "counts", "shares", "p"}, optional
+        The meaning of the numbers in matrices of labels, as in `as_labels`. By default, states and counts are
+        recognised in each batch.
 
     Raises
     ------
@@ -95,12 +99,14 @@ class Evaluator:
         model: str = "model",
         scores: ScoreKind | None = None,
         score_kind: str = "",
+        label_values: LabelValues | None = None,
     ) -> None:
         self.classes = open_class_list(classes)
         self.n_classes = _size(self.classes, n_classes)
         self.metrics = list(default_metrics(dense=False) if metrics is None else metrics)
         self.resamples = resamples
         self.model = model
+        self.label_values = label_values
         reading = Reading(scores=scores, score_kind=score_kind)
         self.scores = reading.kind_of_arrays
         entries = [get("metric", m) for m in self.metrics]
@@ -146,7 +152,9 @@ class Evaluator:
         parts = align_rows([*order, *parts])[len(order) :]
         parts, listed = self._with_classes(parts, listed)
         # Ids may repeat within a batch, while those of a table may not.
-        batch = labels if is_table else labels_as_table(replace(parts[0], ids=None), parts[1], self.n_classes)
+        sets = replace(parts[0], ids=None)
+        values = self.label_values
+        batch = labels if is_table else labels_as_table(sets, parts[1], self.n_classes, label_values=values)
         predicted = prediction_of(parts[2], self.n_classes, self.scores, ids=batch.image_id)
         if not self._images.tables:
             self._check_scores(batch, predicted)
@@ -409,6 +417,7 @@ class Evaluator:
             class_list=own and own_list(own),
             complete=images.complete,
             positives_only=images.positives_only,
+            exclusive=images.exclusive,
         )
         part = FramePart(predicted, self.model)
         return labels, prediction_of(part, self.n_classes, self.scores, own, labels.image_id)

@@ -22,7 +22,12 @@ LISTS_OF_IMAGES = ("sources", "conflicts")
 
 
 def write_csv(
-    table: pa.Table, path: str | os.PathLike[str], *, classes: ClassList | None = None, long: bool = False
+    table: pa.Table,
+    path: str | os.PathLike[str],
+    *,
+    classes: ClassList | None = None,
+    long: bool = False,
+    exclusive: bool = False,
 ) -> Path:
     """Write a labels or predictions table as CSV, atomically.
 
@@ -33,10 +38,13 @@ def write_csv(
         are written.
     long : bool
         Write one row per (image, class) pair instead of one row per image.
+    exclusive : bool
+        Whether raters chose one class per image, which is in the metadata of Parquet. CSV has no metadata.
     """
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     frame = with_class_names(frame, classes)
+    frame = frame.with_columns(exclusive=pl.lit(True)) if exclusive else frame
     lists = [c for c, kind in frame.schema.items() if isinstance(kind, pl.List)]
     if long and "classes" not in lists:
         raise InputError("Only tables with a list of classes have a long form.", got=", ".join(frame.columns))

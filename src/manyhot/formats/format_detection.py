@@ -33,8 +33,13 @@ def detect(
     return None
 
 
-def holds_images_alone(path: PathLike) -> bool:
-    """Return whether a file contains images but no labels; false if it contains neither."""
+def holds_images_alone(path: PathLike, label_values: str | None = None) -> bool:
+    """Return whether a file contains images but no labels; false if it contains neither.
+
+    If `label_values` declares the meaning of numbers, they are labels, too.
+    """
+    if label_values is not None and detect(path, ("labels",), property="numbers") is not None:
+        return False
     return detect(path, ("labels",)) is None and detect(path, ("images",)) is not None
 
 

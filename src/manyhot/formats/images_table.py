@@ -72,15 +72,16 @@ def images_of_frame(frame: pl.DataFrame, classes: ClassList | None, path: Path) 
     if "label" in frame.columns and isinstance(frame["label"].dtype, pl.Categorical | pl.Enum):
         frame = frame.with_columns(pl.col("label").cast(pl.String))
     named = _labels_by_name(frame, classes, path)
-    frame, classes = named.frame, named.classes
+    frame, classes, of_imagenet = named.frame, named.classes, False
     if "label" in frame.columns:
         frame = frame.with_columns(label=keys_of_numbers(frame["label"], classes, path))
     if "label" in frame.columns and frame["label"].dtype == pl.String:
         classes, _ = named_list(frame.select("label"), classes, path.stem)
+        of_imagenet = classes is not None and own_list(classes) is None
         frame = frame.with_columns(label=class_indices(frame["label"], classes, path))
     frame = frame.with_columns(pl.col("image_id").cast(pl.String))
     table = with_image_ids(with_small_offsets(frame.to_arrow()))
-    return Images(table, name=path.stem, class_list=classes and own_list(classes))
+    return Images(table, path.stem, classes and own_list(classes), of_imagenet)
 
 
 def _labels_by_name(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> NumberedFrame:

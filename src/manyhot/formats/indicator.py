@@ -136,7 +136,7 @@ def _may_hold_scores(columns: list[NumberColumn]) -> bool:
     suffixes=_SUFFIXES,
     matches=_recognised(_hold_labels, damaged=True),
     explicit=_recognised(lambda columns: _hold_counts(_number_columns(columns)), damaged=False),
-    numbers=_recognised(lambda columns: bool(_number_columns(columns)), damaged=True),
+    numbers=_recognised(lambda columns: bool(_number_columns(columns)), damaged=True, beside_labels=True),
     needs=f"{ID_NEEDS}, and one column of 0 and 1 per class",
 )
 def read_indicator(

@@ -105,6 +105,8 @@ def labels_of_frame(frame: pl.DataFrame, path: Path, classes: ClassList | None) 
     """Return label sets from a frame with the columns of a labels table; see `read_labels_table`."""
     name = path.stem
     is_long = "class_id" in frame.columns
+    exclusive = "exclusive" in frame.columns and bool((frame["exclusive"].cast(pl.String) == "true").all())
+    frame = frame.drop("exclusive") if exclusive else frame
     frame = with_lists(frame, LISTS_OF_IMAGES if is_long else LIST_COLUMNS, classes, path)
     numbered = numbers_by_name(frame, classes, path)
     table = _labels_long(numbered.frame) if is_long else numbered.frame
@@ -116,7 +118,8 @@ def labels_of_frame(frame: pl.DataFrame, path: Path, classes: ClassList | None) 
         table = table.with_columns(state=pl.col("classes").list.eval(pl.lit("yes").repeat_by(1).list.first()))
     n_classes, key = size_and_hash(classes)
     labels = labels_from_table(_arrow(table), name=name, n_classes=n_classes, class_hash=key)
-    labels = replace(labels, class_list=classes and own_list(classes), assumed=assumed)
+    own = classes and own_list(classes)
+    labels = replace(labels, class_list=own, assumed=assumed, exclusive=exclusive)
     return declaring(labels, labels.class_list) if numbered.is_own and labels.class_list else labels
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,17 +26,18 @@ from manyhot.core.sets import Case, LabelSets
 from manyhot.data.inputs import Reading, open_labels
 from manyhot.errors import InputError
 from manyhot.files import write_text
-from manyhot.formats import ClassNamesLike, open_class_list, read_classes, read_labels
+from manyhot.formats import ClassNamesLike, detect, open_class_list, read_classes, read_labels
 from manyhot.formats.writing import PathLike
 from manyhot.predict.in_memory import predict_in_memory
 from manyhot.predict.models import find_model
 from manyhot.predict.sources import ImageSource, alter_images, open_source
 from manyhot.predict.sources.label_ids import labels_of_source
-from manyhot.registry import get
+from manyhot.registry import get, options_of
 from manyhot.study.plan import ALL, Measurement, RunMeasure, StudyDataSet, StudyMetric, StudyRun
 from manyhot.tables import Labels, Predictions, write_labels
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.frames import align
+from manyhot.tables.label_values import LabelValues
 from manyhot.tables.result_tables import describe_metric
 
 DEFAULT_METRICS = ("top1", "real1", "map_macro")
@@ -332,7 +334,8 @@ def own_data(
         Images, and their label sets in any format; or class folders alone.
     more_labels : mapping of str to path-like, optional
         Other labels of the training images: ``{"soft": "soft.csv"}`` makes them available as
-        ``run.labels("soft")``. Numbers in the columns of these files are probabilities.
+        ``run.labels("soft")``. Files are in any format of labels. Numbers in columns are counts of votes if
+        they are whole numbers that can only be counts, and otherwise probabilities.
     classes : class list, optional
         By default, the classes of the labels of `train`.
     version : int
@@ -366,7 +369,9 @@ def _labels(
     """Return the labels of the images of a source, with the ids of the source, and the class list."""
     is_both = images is not None and Path(images) == Path(labels)
     folder = images if images is not None and not is_both and Path(images).is_dir() else None
-    reading = Reading(classes=classes, images=folder, label_values="p" if images is None else None)
+    reading = Reading(
+        classes=classes, images=folder, label_values=_values(labels) if images is None else None
+    )
     (opened,) = open_labels(labels, reading=reading)
     found, known = opened.sets(), classes or opened.classes
     if known is None:
@@ -375,6 +380,16 @@ def _labels(
         found = found.with_labels(opened.images)
     found, _ = labels_of_source(found, source)
     return replace(found, n_classes=len(known), class_hash=known.hash, class_list=known), known
+
+
+def _values(labels: PathLike) -> LabelValues | None:
+    """Return that numbers in columns are probabilities, unless a file is in another format or has counts."""
+    entry = detect(labels, ("labels",))
+    if entry is None or "label_values" in options_of(entry):
+        with suppress(InputError):
+            return None if read_labels(labels).exclusive else "p"
+        return "p"
+    return None
 
 
 def _fewer(labels: Labels) -> Labels:

@@ -149,7 +149,7 @@ def as_tables(
         size = 0 if is_open else labels.n_classes
         made = [prediction_of(p, size, score_kind, own, ids if p.ids is None else None) for p in parts]
         return _with_note(labels, made, unnamed), tables + made
-    classes = classes or next((c for t in tables if (c := list_of_table(t))), None)
+    classes = classes or next((c for t in tables if (c := list_of_table(t))), None) or _imagenet(parts)
     own_parts = [_in_rows(part, rows) for part in read]
     parts = align_models(own_parts, parts)
     # What has no names refers to the order of the columns beside it.
@@ -353,11 +353,21 @@ def in_class_order(
     return aligned, own if any(p.names for p in parts) else None
 
 
+def _imagenet(parts: Sequence[FramePart]) -> ClassList | None:
+    """Return ImageNet-1k, to which numbers refer, if the columns of each part name all its classes."""
+    return class_list() if parts and all(_name_imagenet(part.names or ()) for part in parts) else None
+
+
+def _name_imagenet(names: Sequence[str]) -> bool:
+    """Return whether the names are those of all classes of ImageNet-1k, each once, in any order."""
+    imagenet = class_list()
+    return len(names) == len(imagenet) == len({imagenet.find(name) for name in names} - {None})
+
+
 def list_of_columns(names: Sequence[str], *, sort: bool = True) -> ClassList:
     """Return the class list of columns: ImageNet-1k if they name all its classes, otherwise the names."""
-    imagenet = class_list()
-    if {imagenet.find(name) for name in names} == set(range(len(imagenet))) and len(names) == len(imagenet):
-        return imagenet
+    if _name_imagenet(names):
+        return class_list()
     return from_keys(sorted(names) if sort else names, "columns")
 
 

@@ -162,12 +162,14 @@ class Labels(_OfImages):
 class Images(_OfImages):
     """An images table, or the row order of a predictions array: ids, and original labels if known.
 
-    `class_list` is the class list of the original labels in the file, as in `Labels`.
+    `class_list` is the class list of the original labels in the file, as in `Labels`. `of_imagenet` states
+    whether the file contains names of ImageNet-1k's classes instead of their numbers.
     """
 
     table: pa.Table
     name: str = ""
     class_list: ClassList | None = None
+    of_imagenet: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", check(self.table, "images", where=self.name or None))

@@ -134,6 +134,8 @@ class JoinedClasses:
         if own is None and self.columns is not None:
             own, named = self.columns, self._named_by_numbers(predictions)
             predictions = self._in_columns(predictions, self.columns) if named is None else named
+        elif own is None and self.classes is not None and not (self._own or self.selects):
+            self._in_columns(predictions, self.classes)  # checks the number of columns
         if self.classes is None or own is None or own.hash == self._hash:
             if predictions.n_classes and not predictions.assumed:
                 return predictions
@@ -213,7 +215,9 @@ class JoinedClasses:
             where=model.source or None,
             got=f"{width:,} columns",
             allowed=f"{len(columns):,}, one for each of {first_names(columns.keys, _EXAMPLES)}",
-            do="pass the classes in the order of the columns as `classes`",
+            do="leave out the first column, which is the class background in models of TensorFlow"
+            if width == len(columns) + 1 and own_list(columns) is None
+            else "pass the classes in the order of the columns as `classes`",
         )
 
     def _positions(self, own: ClassList | None, model: Predictions | None = None) -> Ints32 | None:

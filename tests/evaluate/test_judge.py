@@ -176,7 +176,7 @@ def test_partial_overlap_goes_on_and_is_recorded():
             "m",
             "no_interval",
             3,
-            "no interval of mla, variable_topk, asma: leaving out images does not change the value",
+            "no interval of mla, asma: leaving out images does not change the value",
         ),
     ]
 

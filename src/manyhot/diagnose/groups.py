@@ -37,6 +37,7 @@ from manyhot.diagnose.groups_findings import (
     GroupFinding,
     GroupSettings,
     MarkedImages,
+    Tested,
     find_groups,
     marked_images,
     of_model,
@@ -53,7 +54,13 @@ from manyhot.diagnose.groups_outcomes import (
     stratum_of,
     threshold_outcomes,
 )
-from manyhot.diagnose.groups_rates import describing, error_counts, rate_rows, untested_values
+from manyhot.diagnose.groups_rates import (
+    describing,
+    error_counts,
+    rate_rows,
+    untested_misses,
+    untested_values,
+)
 from manyhot.diagnose.groups_result import WeakGroups, groups_result
 from manyhot.diagnose.image_statistics import STATISTICS, MeasuredImages, measure_images, statistics_place
 from manyhot.errors import InputError
@@ -142,7 +149,7 @@ def diagnose_groups(
         clusters,
         reading,
     )
-    n_clusters, n_tested, n_tested_labels, n_untested, n_predicted = 0, 0, 0, 0, 0
+    n_clusters, n_tested, n_tested_labels, n_untested, n_misses, n_predicted = 0, 0, 0, 0, 0, 0
     findings, measured, notes, inputs = list[GroupFinding](), list[pa.Table](), list[str](), dict[str, str]()
     models, rates = list[str](), list[Row]()
     opened = _sources(labels, predictions, reading, run)
@@ -157,6 +164,7 @@ def diagnose_groups(
         n_tested += search.n_tested(of_labels=False)
         n_tested_labels += search.n_tested(of_labels=True)
         n_untested += search.n_untested
+        n_misses += len(search.untested_misses)
         n_predicted += int(search.predicted.sum())
         n_clusters += 0 if search.clusters is None else search.clusters.n
         notes += [*search.notes, *source.misfits.notes(source.name)]
@@ -175,7 +183,7 @@ def diagnose_groups(
             **vars(settings),
             **{"models": len(models), "images": sum(map(len, measured)), "clusters": n_clusters},
             **{"tested": n_tested, "tested_labels": n_tested_labels, "untested": n_untested},
-            "predicted": n_predicted,
+            **{"untested_misses": n_misses, "predicted": n_predicted},
         },
         marks,
         rates,
@@ -256,8 +264,9 @@ class _Search:
     clusters: ImageClusters | None = None
     columns: pa.Table = field(default_factory=lambda: pa.table({}))
     rates: list[Row] = field(default_factory=list)
-    tested: dict[str | None, set[str]] = field(default_factory=dict)
+    tested: dict[str | None, Tested] = field(default_factory=dict)
     n_untested: int = 0
+    untested_misses: set[str] = field(default_factory=set)  # by some model
     predicted: Bools = field(default_factory=lambda: np.zeros(0, bool))  # by all models
 
     @classmethod
@@ -404,9 +413,14 @@ class _Search:
             patterns = self._patterns([(o.event, o.counts & ~o.event) for o in called], run)
             found += self._find(model.model, outcomes, [*by_label, *patterns])
             counts, tested = error_counts(model.case, points), self.tested[model.model]
-            self.rates += rate_rows(of, counts, model.rows, self.columns, self._cluster_of_image, tested)
+            rates = rate_rows(of, counts, model.rows, self.columns, self._cluster_of_image, tested)
+            self.rates += (rows := list(rates))
+            if points is not None:
+                none, note = untested_misses(rows, self.columns, tested, len(points.fitted), least)
+                self.untested_misses |= none
+                self.notes += [f"{model.model}: {note}"] if note else []
         searches: list[str | None] = [*self.models] or [None]
-        by_all = set.intersection(*(self.tested[model] for model in searches))
+        by_all = set.intersection(*(self._names_of_tested(model) for model in searches))
         untested = untested_values(self.columns, by_all, least, self.predicted)
         self.n_untested = untested.n
         self.notes += [f"{self.source.name}: {note}" for note in untested.notes]
@@ -424,7 +438,11 @@ class _Search:
     def n_tested(self, *, of_labels: bool) -> int:
         """Return how many groups were tested, on labels or on at least one model."""
         models = [None] if of_labels else self.models
-        return len(set[str]().union(*(self.tested[model] for model in models)))
+        return len(set[str]().union(*(self._names_of_tested(model) for model in models)))
+
+    def _names_of_tested(self, model: str | None) -> set[str]:
+        """Return the names of the groups that were tested for any outcome."""
+        return set[str]().union(*self.tested[model].values())
 
     def _outcomes(
         self, model: ModelCase, points: OperatingPoints | None, associated: Collection[int]

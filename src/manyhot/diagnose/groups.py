@@ -17,8 +17,9 @@ from manyhot.command import command, takes_fields
 from manyhot.core.array_types import Bools, Ints
 from manyhot.core.operating_points import OperatingPoints
 from manyhot.core.sets import LabelSets
-from manyhot.data.data_sets import Source, brings_predictions
+from manyhot.data.data_sets import Source, brings_predictions, open_images
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs, open_labels
+from manyhot.data.reading_options import ImagesTableLike
 from manyhot.diagnose.classes import in_order_of_ids
 from manyhot.diagnose.groups_attributes import (
     ImageGroup,
@@ -68,7 +69,7 @@ from manyhot.evaluate.gallery import photographed, with_photographs
 from manyhot.evaluate.result_rows import unmatched_note
 from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
 from manyhot.files import hashes_of
-from manyhot.formats import read_images, read_objects
+from manyhot.formats import read_objects
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
 from manyhot.predict.embeddings import Embedded, embedded_in, is_array, read_embeddings
@@ -91,7 +92,7 @@ def diagnose_groups(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    metadata: Annotated[PathLike | Images | None, Shown("FILE")] = None,
+    metadata: ImagesTableLike | None = None,
     objects: Annotated[PathLike | Objects | None, Shown("FILE")] = None,
     embeddings: Annotated[PathLike | None, Shown("FOLDER")] = None,
     clusters: Annotated[str | None, Shown("COLUMN")] = None,
@@ -143,7 +144,7 @@ def diagnose_groups(
         As in `manyhot.evaluate`.
     """
     evidence = _Evidence(
-        read_images(metadata) if isinstance(metadata, str | os.PathLike) else metadata,
+        open_images(metadata, None),
         read_objects(objects) if isinstance(objects, str | os.PathLike) else objects,
         _embedded(embeddings, labels, reading),
         clusters,

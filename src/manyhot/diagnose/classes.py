@@ -99,16 +99,20 @@ class ClassResults(DiagnosisResult):
         """Yield, for each model, the classes with the lowest average precision."""
         yield from terminal_lines(self.class_results.replace_schema_metadata(self._about()), self.class_means)
 
-    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the tables, ``thresholds.csv``, and the page of the folder; see `Result.write`."""
+    @property
+    def threshold_table(self) -> pa.Table:
+        """The rows of ``thresholds.csv``, for `evaluate` and other functions that take thresholds."""
         goals = pc.fill_null(self.class_results["goal"], "")  # null if thresholds were passed
         chosen = self.class_results.filter(pc.not_equal(goals, "top"))
         chosen = chosen.select(["dataset", "model", "class_id", "key", "threshold"])
         chosen = chosen.rename_columns(["dataset", "model", "class_id", "class", "threshold"])
         kinds = json.loads(self.metadata.get("score_kinds", "{}"))
         scores = pa.array([kinds.get(model) for model in chosen["model"].to_pylist()], pa.string())
-        chosen = chosen.append_column("scores", scores)  # thresholds of probabilities are none of logits
-        return [*super().write(out, run=run), write_csv(chosen, Path(out) / THRESHOLDS_FILE)]
+        return chosen.append_column("scores", scores)  # thresholds of probabilities are none of logits
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the tables, ``thresholds.csv``, and the page of the folder; see `Result.write`."""
+        return [*super().write(out, run=run), write_csv(self.threshold_table, Path(out) / THRESHOLDS_FILE)]
 
     def _about(self) -> dict[str, str]:
         return {f"manyhot.{key}": value for key, value in self.metadata.items()}
@@ -170,8 +174,8 @@ def diagnose_classes(
     thresholds
         Thresholds chosen on other images, such as a validation split, to use instead of cross-fitting: a
         thresholds.csv written by this command, or a table with the columns class, threshold and optionally
-        model. Thresholds are on the scale of the scores. In Python, a mapping of classes to thresholds can
-        also be passed.
+        model. Thresholds are on the scale of the scores. In Python, the result of diagnose_classes, a data
+        frame, or a mapping of classes to thresholds, or of models to such mappings, can also be passed.
     clusters
         Column of the images table that identifies images that depend on each other, such as patient_id.
         Intervals then treat clusters, not images, as independent, and a fold consists of whole clusters. In

@@ -22,7 +22,7 @@ from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError, UsageError
 from manyhot.evaluate.class_thresholds import ON_A_SCALE, THRESHOLDS_FILE, ClassThresholds, ThresholdsLike
 from manyhot.evaluate.clusters import ClustersLike, cluster_notes, clusters_of
-from manyhot.evaluate.label_notes import answer_notes
+from manyhot.evaluate.label_notes import answer_notes, weight_notes
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings, terminal_lines
 from manyhot.evaluate.per_class.class_tables import (
     CLASS_TABLES,
@@ -275,7 +275,7 @@ def _judged(
         else:
             seen[model.rows] = True
             kinds |= {model.model: model.case.kind} if model.case.kind in ON_A_SCALE else {}
-    about = [*cluster_notes(clusters, source.name, labels, images, seen)]
+    about = [*cluster_notes(clusters, source.name, labels, images, seen), *weight_notes(source.name, images)]
     if not settings.masked and source.published is None and found.parts:
         judged = replace(labels, table=labels.table.filter(pa.array(seen)))
         about += answer_notes(

@@ -28,7 +28,13 @@ from manyhot.evaluate.entrants import with_published_columns
 from manyhot.evaluate.error_consistency import ConsistencyTables, judge_consistency
 from manyhot.evaluate.judge_options import JudgeOptions
 from manyhot.evaluate.judging import judge_models, with_slice_pairs
-from manyhot.evaluate.label_notes import answer_notes, chance_notes, table_notes, unmasked_metrics
+from manyhot.evaluate.label_notes import (
+    answer_notes,
+    chance_notes,
+    table_notes,
+    unmasked_metrics,
+    weight_notes,
+)
 from manyhot.evaluate.pairwise import check_two, is_worse
 from manyhot.evaluate.requirements import masks_classes
 from manyhot.evaluate.result_rows import Note, unmatched_note
@@ -300,7 +306,8 @@ def _evaluated(
         dependent = likely_cluster_notes(source.name, shared.labels, source.images) if is_open else ()
         metrics = unmasked_metrics(evaluation) if source.published is None else []
         unanswered = answer_notes(source.name, shared.labels, metrics, unlabelled=source.unlabelled)
-        notes = [*counted, *chance, *unanswered, *dependent]
+        weighted = weight_notes(source.name, source.images)
+        notes = [*counted, *chance, *unanswered, *dependent, *weighted]
         classes = source.classes or class_list_of(shared.labels.class_hash)
         by_class = _by_class(shared, classes, options)
         notes += table_notes(source.name, shared.labels, options.metrics, by_class)

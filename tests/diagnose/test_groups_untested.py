@@ -186,3 +186,27 @@ def test_misses_of_a_value_with_few_images_of_each_class_are_untested():
         "FR (1 of 3, 120 valid pairs)",
     ):
         assert f"market {value}" in note
+
+
+def test_times_are_groups_by_date_and_small_rates_have_digits():
+    """Images of two days in Berlin; few of those without the class are predicted as the class."""
+    n, ids = 2000, [f"i{k}" for k in range(2000)]
+    start = np.datetime64("2026-01-01T22:30:00")  # UTC; the day in Berlin changes after half an hour
+    times = pa.array(start + np.arange(n) * np.timedelta64(2, "s"), pa.timestamp("s", "UTC"))
+    times = times.cast(pa.timestamp("s", "Europe/Berlin"))
+    valid = np.arange(n) % 10 == 0
+    scores = np.where(valid, 0.9, 0.1)
+    scores[np.flatnonzero(~valid)[:1300:100]] = 0.95
+    found = diagnose_groups(
+        pa.table({"image_id": ids, "a": valid.astype(int), "b": np.ones(n, int)}),
+        {"net": pa.table({"image_id": ids, "a": scores, "b": scores})},
+        scores="probability",
+        metadata=pa.table({"image_id": ids, "taken_at": times}),
+        permutations=100,
+    )
+    rows = {(r["outcome"], r["value"]): r for r in found.group_rates.to_pylist()}
+    assert {value for _, value in rows} == {"2026-01-01", "2026-01-02"}
+    assert rows["missed", "2026-01-01"]["n_images"] == 900  # half an hour
+    row = rows["called", "2026-01-01"]
+    assert 0 < row["share"] < 0.05
+    assert f"{100 * row['share']:.{1 if row['share'] >= 0.01 else 2}f} % (" in "\n".join(found.lines())

@@ -858,7 +858,7 @@ def scores_of(classes, seed=0):
         ),
         (
             lambda s: np.where([False, True, False, False], 1, s),
-            "the scores of b are the same for all images",
+            "the scores of b are the same for all images, in the precision of float32",
         ),
         (
             lambda s: 1 / (1 + np.exp(-s)),

@@ -247,7 +247,7 @@ def test_further_columns_of_answers_are_left_out(tmp_path):
     found = aggregate(pl.read_csv(path))
     assert found.labels.table["classes"].to_pylist() == [[0, 1]]
     assert found.labels.table["state"].to_pylist() == [["no", "yes"]]
-    assert "the votes do not contain the column 'logprob'" in found.notes
+    assert "left out of the votes: the column 'logprob'" in found.notes
     with pytest.raises(InputError, match="rename the column of raters to expert_id"):
         aggregate(path, golden=path)
 

@@ -135,3 +135,12 @@ def test_golden_label_sets_may_be_frames_and_label_sets_over_the_classes_in_anot
     one = wide[["image_id", "cat"]].melt("image_id", var_name="label", value_name="present")
     with pytest.raises(InputError, match=r"(?s)does not contain golden.*where:   golden"):
         mh.agreement(votes, golden=one)  # as a file
+
+
+def test_skipped_questions_and_further_columns_of_votes_are_named():
+    rows = [(f"i{k}", "cat", r, "yes" if k % 2 else "no", "2026-09-01") for k in range(8) for r in "xy"]
+    votes = pd.DataFrame(rows, columns=["image_id", "class", "rater_id", "answer", "decided_at"])
+    assert "left out of the votes: the column 'decided_at'" in mh.agreement(votes).notes
+    votes.loc[0, "answer"] = None
+    with pytest.raises(InputError, match="leave out the rows without an answer"):
+        mh.agreement(votes)

@@ -161,8 +161,8 @@ def operating_points(
     ----------
     goal : str
         The criterion for the threshold. ``f1``: the highest threshold with the largest F1. ``precision``: the
-        lowest threshold with at least the precision `at`, and therefore the highest recall. ``recall``: the
-        highest threshold with at least the recall `at`. ``top``: the top class is predicted. By default,
+        highest threshold with the largest recall at a precision of at least `at`. ``recall``: the highest
+        threshold with at least the recall `at`. ``top``: the top class is predicted. By default,
         ``top`` if the probabilities of an image add up to 1, and ``f1`` otherwise.
     at : float, optional
         The precision or recall, above 0 and up to 1.

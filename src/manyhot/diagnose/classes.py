@@ -156,8 +156,8 @@ def diagnose_classes(
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
         Models without scores of all classes are skipped.
     goal
-        How thresholds are chosen. f1: the highest threshold with the largest F1. precision: the lowest
-        threshold with a precision of at least `at`, and therefore the largest recall. recall: the highest
+        How thresholds are chosen. f1: the highest threshold with the largest F1. precision: the highest
+        threshold with the largest recall at a precision of at least `at`. recall: the highest
         threshold with a recall of at least `at`. top: no threshold; the top class of each image is predicted.
         By default, top for models whose probabilities add up to 1 on each image, as with a softmax, and f1
         for all others.

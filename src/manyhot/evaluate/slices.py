@@ -360,7 +360,7 @@ def score_doubts(case: Case, classes: ClassList | None, *, has_top: bool = True)
     constant = constant_scores(case)
     if len(constant):
         names = first_names([f"class {c}" if classes is None else classes.names[c] for c in constant])
-        yield f"the scores of {names} are the same for all images"
+        yield f"the scores of {names} are the same for all images, in the precision of float32"
     if are_probabilities(case):
         yield (
             "the scores are declared as logits, but all are between 0 and 1, as probabilities are: pass "

@@ -347,7 +347,7 @@ def _check_no_format(format: str | None, what: str) -> None:
 
 def _kind_notes(votes: Votes) -> tuple[str, ...]:
     """Return what kind of votes were read, if raters chose one class of all, and what was left out."""
-    notes = tuple(f"the votes do not contain {what}" for what in votes.left_out)
+    notes = tuple(f"left out of the votes: {what}" for what in votes.left_out)
     if not votes.kind:
         return notes
     who = "; it is unknown who gave a vote" if votes.kind == COUNTED_CLASS else ""

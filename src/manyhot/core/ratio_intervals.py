@@ -50,8 +50,8 @@ _AT_ONCE = 200_000
 
 FEWEST_CASES = 30
 """Minimum number of images on which a share is right, and on which it is wrong, for percentiles, and of
-images for intervals on the log scale. Of other ratios of a part to a whole: of images with some of the part,
-and without some of it."""
+images for intervals on the log scale. For other ratios of a part to a whole, images with some of the part are
+counted, and images that lack some of it."""
 
 FEW_IMAGES = f"there are fewer than {FEWEST_CASES} images"
 """Why a mean above 0 that is not a share has no interval."""

@@ -158,7 +158,7 @@ def untested_misses(
     Parameters
     ----------
     rows : sequence of Row
-        Of ``group_rates``, of one model.
+        The rows of ``group_rates`` of one model.
     columns, tested
         As in `rate_rows`, with the number of classes for which each group was tested.
     n_classes : int

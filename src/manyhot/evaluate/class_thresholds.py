@@ -74,7 +74,7 @@ class ClassThresholds:
         if is_mapping(thresholds):
             values = dict(thresholds)
             models = values if values and all(map(is_mapping, values.values())) else {"": values}
-            return cls({str(m): _numbers(of) for m, of in models.items()}, "`thresholds`")
+            return cls({str(m): _values_by_class(of) for m, of in models.items()}, "`thresholds`")
         if isinstance(thresholds, str | os.PathLike):
             path = Path(thresholds)
             return cls(*_read(path / THRESHOLDS_FILE if path.is_dir() else path))
@@ -231,7 +231,7 @@ def is_mapping(thresholds: Any) -> bool:
     )
 
 
-def _numbers(thresholds: Any) -> dict[str, float]:
+def _values_by_class(thresholds: Any) -> dict[str, float]:
     return {str(name): _number(value, "`thresholds`") for name, value in dict(thresholds).items()}
 
 

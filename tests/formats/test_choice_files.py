@@ -444,7 +444,7 @@ def test_the_last_answer_of_a_rater_counts(tmp_path, message):
         ("a", "fox", "y", "no"),
     ]
     assert votes.left_out == ("1 answer that a rater gave again later",)
-    assert "the votes do not contain 1 answer that a rater gave again later" in (aggregate(path).notes)
+    assert "left out of the votes: 1 answer that a rater gave again later" in (aggregate(path).notes)
     path.write_text(path.read_text().replace(early, "yesterday"))
     assert message(lambda: read_votes(path)) == (
         f"The column 'answered_at' does not contain times.\n  where:   {path}\n"

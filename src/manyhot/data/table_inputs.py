@@ -371,7 +371,7 @@ def with_whole_ids(table: pa.Table, columns: Sequence[str]) -> pa.Table:
 
 def _has_ids_as_index(values: Any) -> bool:
     index = getattr(values, "index", None)
-    if getattr(index, "nlevels", 1) > 1:
+    if index is not None and getattr(index, "nlevels", 1) > 1:
         raise InputError(
             "The index of a data frame has several levels.",
             got=", ".join("unnamed" if name is None else str(name) for name in index.names),

@@ -149,3 +149,42 @@ def test_pairs_that_many_images_tell_apart_stay():
     found = with_few_apart(plain, *counts, 500)
     for name in ("lo", "hi", "p", "p_adjusted"):
         assert (getattr(found, name) == getattr(plain, name)).all()
+
+
+def wilson(p, n):
+    """Return Wilson's interval of a share p of n cases, n not necessarily whole."""
+    z = norm.ppf(0.975)
+    half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return np.array([p + z**2 / (2 * n) - half, p + z**2 / (2 * n) + half]) / (1 + z**2 / n)
+
+
+@pytest.mark.parametrize("n", [60, 1000])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_ratio_of_counts_at_a_limit_has_wilsons_interval_of_its_images(n, value):
+    # Nine images have cases: all cases of an image are one case, and t with 8 degrees of freedom is wider.
+    den = np.zeros(n)
+    den[:9] = [1, 1, 2, 3, 1, 1, 1, 2, 1]
+    ratio = Ratio(value * den, den, np.ones(n, bool))
+    effective = den.sum() ** 2 / (den**2).sum() / (t.ppf(0.975, 8) / norm.ppf(0.975)) ** 2
+    assert not have_percentiles(ratio, Cells.of(np.ones((1, n), bool))).any()
+    assert ratio_interval(ratio) == pytest.approx(np.clip(wilson(value, effective), 0, 1), abs=1e-12)
+
+
+def test_a_ratio_of_counts_with_few_hits_has_wilsons_interval_with_a_design_effect():
+    den = np.zeros(1000)
+    den[:20] = RNG.integers(1, 4, 20)
+    num = np.where(np.arange(1000) < 6, den, 0.0)
+    ratio = Ratio(num, den, np.ones(1000, bool))
+    p, m = num.sum() / den.sum(), 20
+    variance = ((num - p * den) ** 2).sum() * m / (m - 1) / den.sum() ** 2
+    effect = max(variance / (p * (1 - p) / den.sum()), 1) * (t.ppf(0.975, m - 1) / norm.ppf(0.975)) ** 2
+    assert not have_percentiles(ratio, Cells.of(np.ones((1, 1000), bool))).any()
+    assert ratio_interval(ratio) == pytest.approx(wilson(p, den.sum() / effect))
+
+
+def test_the_interval_of_f1_without_hits_is_that_of_the_jaccard_index_of_cells():
+    # F1 = 2 J / (1 + J), where J = TP / (TP + FP + FN); here, 40 images have one missed positive each.
+    den = np.where(np.arange(500) < 40, 0.5, 0.0)
+    _, hi = ratio_interval(Ratio(np.zeros(500), den, np.ones(500, bool)))
+    _, jaccard = wilson(0.0, 40 / (t.ppf(0.975, 39) / norm.ppf(0.975)) ** 2)
+    assert hi == pytest.approx(2 * jaccard / (1 + jaccard))

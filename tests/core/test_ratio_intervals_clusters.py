@@ -98,3 +98,19 @@ def test_percentiles_need_many_clusters_and_not_images():
     # 100 images are wrong, but in 20 clusters.
     assert have(np.arange(1000) // 5, np.arange(1000) >= 100) == [False]
     assert have(np.arange(1000) // 5, RNG.random(1000), scale="log") == [False]
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_ratio_of_counts_at_a_limit_has_wilsons_interval_of_its_clusters(value):
+    den = np.zeros(900)
+    den[:9] = [1, 1, 2, 3, 1, 1, 1, 2, 1]
+    number = np.arange(900) // 3  # the images with cases are in three clusters
+    clusters = Clusters.of(number)
+    ratio, everything = Ratio(value * den, den, np.ones(900, bool)), np.ones((1, 900), bool)
+    of_cluster = np.bincount(number, den)
+    z = norm.ppf(0.975)
+    n = of_cluster.sum() ** 2 / (of_cluster**2).sum() / (t.ppf(0.975, 2) / z) ** 2
+    assert not have_cluster_percentiles(ratio, everything, clusters).any()
+    ends = [float(end[0]) for end in cluster_intervals(ratio, everything, clusters, np.ones(1, bool))]
+    expected = [0, z**2 / (n + z**2)] if value == 0 else [n / (n + z**2), 1]
+    assert ends == pytest.approx(expected)

@@ -296,3 +296,16 @@ def test_a_recall_that_boxes_do_not_reach_is_noted(goal, at, why):
         "no higher threshold has a recall of 90%"
     )
     assert [note.partition(": ")[2] for note in notes] == ([expected] if why else [])
+
+
+def test_a_perfect_class_has_no_interval_for_another_reason_than_few_images():
+    rng = np.random.default_rng(0)
+    valid = rng.random((400, 2)) < 0.3
+    scores = np.stack([0.2 + 0.6 * valid[:, 0], rng.random(400)], axis=1)
+    ids = [f"i{k}" for k in range(400)]
+    labels, model = (
+        pa.table({"image_id": ids, "perfect": v[:, 0], "other": v[:, 1]}) for v in (valid.astype(int), scores)
+    )
+    text = "\n".join(diagnose_classes(labels, {"m": model}, scores="probability").lines())
+    assert "AP and AUROC have no interval if leaving out images does not change the value" in text
+    assert "fewer than 30 images" not in text

@@ -73,5 +73,5 @@ def test_whole_numbers_above_those_of_floats_are_measurements():
     lowest = [np.flatnonzero(g.inside) for g in metadata_groups(column) if "≤" in g.name]
     assert np.arange(20).tolist() in [rows.tolist() for rows in lowest]
     counts = {"error": (np.ones(100, int), np.ones(100, int))}
-    rates = list(rate_rows({}, counts, np.arange(100), column, None))
+    rates = list(rate_rows({}, counts, np.arange(100), column, None, {}))
     assert [row["n"] for row in rates] == [25] * 4

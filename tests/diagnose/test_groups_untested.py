@@ -146,3 +146,67 @@ def test_images_without_a_prediction_are_noted_and_not_counted(audited):
         permutations=200,
     )
     assert f"({keep.sum()} of them predicted by all models)" in next(iter(both.lines()))
+
+
+def test_misses_of_a_value_with_few_images_of_each_class_are_untested():
+    """In BR, all 48 positives are missed, but no class has 25 of them; false positives are tested."""
+    rng = np.random.default_rng(0)
+    n, ids, market = 1200, [f"i{k}" for k in range(1200)], np.repeat(["DE", "FR", "BR"], [600, 400, 200])
+    valid = np.zeros((n, 3), bool)
+    valid[rng.permutation(600)[:90], 0] = valid[600:690, 1] = valid[rng.permutation(600)[:60], 2] = True
+    valid[700:730, 0] = valid[1000:1016, 0] = valid[1016:1032, 1] = valid[1032:1048, 2] = True
+    scores = np.where(valid, rng.uniform(0.4, 1, (n, 3)), rng.uniform(0, 0.45, (n, 3)))
+    scores[rng.random((n, 3)) < 0.05] = 0.9
+    scores[1000:1048] *= 0.2
+    labels = {"image_id": ids, **{c: valid[:, i].astype(int) for i, c in enumerate("abc")}}
+    model = {"image_id": ids, **{c: scores[:, i] for i, c in enumerate("abc")}}
+    found = diagnose_groups(
+        pa.table(labels),
+        {"net": pa.table(model)},
+        scores="probability",
+        metadata=Images(pa.table({"image_id": ids, "market": market})),
+        permutations=200,
+    )
+    rows = {(r["outcome"], r["value"]): r for r in found.group_rates.to_pylist()}
+    assert (rows["missed", "BR"]["n"], rows["missed", "BR"]["share"]) == (48, 1.0)
+    # Only class a has 25 images inside and outside of DE (90 and 46) and of FR (30 and 106).
+    assert {key: row["tested"] for key, row in rows.items()} == {
+        **{("called", value): True for value in ("BR", "DE", "FR")},
+        **{("missed", value): value != "BR" for value in ("BR", "DE", "FR")},
+    }
+    first = next(iter(found.lines()))
+    assert "tested; misses of 1 value could not be tested for any class)" in first
+    (note,) = (note for note in found.notes if note.startswith("net: misses of "))
+    assert note.startswith(
+        "net: misses of 3 values of the metadata could be tested for fewer than half of the 3"
+    )
+    for value in (
+        "BR (0 of 3, 48 valid pairs)",
+        "DE (1 of 3, 150 valid pairs)",
+        "FR (1 of 3, 120 valid pairs)",
+    ):
+        assert f"market {value}" in note
+
+
+def test_times_are_groups_by_date_and_small_rates_have_digits():
+    """Images of two days in Berlin; few of those without the class are predicted as the class."""
+    n, ids = 2000, [f"i{k}" for k in range(2000)]
+    start = np.datetime64("2026-01-01T22:30:00")  # UTC; the day in Berlin changes after half an hour
+    times = pa.array(start + np.arange(n) * np.timedelta64(2, "s"), pa.timestamp("s", "UTC"))
+    times = times.cast(pa.timestamp("s", "Europe/Berlin"))
+    valid = np.arange(n) % 10 == 0
+    scores = np.where(valid, 0.9, 0.1)
+    scores[np.flatnonzero(~valid)[:1300:100]] = 0.95
+    found = diagnose_groups(
+        pa.table({"image_id": ids, "a": valid.astype(int), "b": np.ones(n, int)}),
+        {"net": pa.table({"image_id": ids, "a": scores, "b": scores})},
+        scores="probability",
+        metadata=pa.table({"image_id": ids, "taken_at": times}),
+        permutations=100,
+    )
+    rows = {(r["outcome"], r["value"]): r for r in found.group_rates.to_pylist()}
+    assert {value for _, value in rows} == {"2026-01-01", "2026-01-02"}
+    assert rows["missed", "2026-01-01"]["n_images"] == 900  # half an hour
+    row = rows["called", "2026-01-01"]
+    assert 0 < row["share"] < 0.05
+    assert f"{100 * row['share']:.{1 if row['share'] >= 0.01 else 2}f} % (" in "\n".join(found.lines())

@@ -2,10 +2,13 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from sklearn import metrics as sk
 
@@ -251,3 +254,30 @@ def test_a_file_without_thresholds_says_how_to_choose_some(splits):
             "  do:      choose some with manyhot diagnose classes --for f1: without this option, models "
             "whose probabilities add up to 1 predict their top class, and have no thresholds"
         )
+
+
+def test_thresholds_in_memory_are_those_of_their_file(splits):
+    hot, scores = splits
+    found = diagnose_classes("val.csv", ["net.csv"], reading=READING)
+    table = pd.DataFrame({"class": CLASSES, "threshold": chosen()})
+    by_class = dict(zip(CLASSES, chosen().tolist(), strict=True))
+    forms = [
+        found,
+        table,
+        table.set_index("class"),
+        table.set_index("class")["threshold"],
+        pl.from_pandas(table),
+        pa.Table.from_pandas(table),
+        {"net": by_class},
+        {"net": pd.Series(by_class), "other": dict.fromkeys(CLASSES, 9.0)},
+    ]
+    expected = sk.f1_score(hot, scores >= chosen(), average="macro")
+    for thresholds in forms:
+        got = evaluate("test.csv", ["net.csv"], thresholds=thresholds, metrics=["f1_macro"], reading=READING)
+        assert got.value("f1_macro") == pytest.approx(expected), thresholds
+    model = {"net": pl.read_csv("net.csv").with_columns(pl.col(CLASSES) / 100 + 0.5)}
+    reading = replace(READING, scores="probability")
+    with pytest.raises(MatchError, match="scores of another kind"):  # as from the file
+        evaluate("test.csv", model, thresholds=found, metrics=["f1_macro"], reading=reading)
+    with pytest.raises(InputError, match="no thresholds of classes"):
+        evaluate("test.csv", ["net.csv"], thresholds=table.rename(columns={"class": "name"}), reading=READING)

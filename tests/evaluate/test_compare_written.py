@@ -454,3 +454,12 @@ def test_metrics_of_the_same_images_differ_and_lose_nothing():
     ]
     lost = {**row, "dataset_y": "b", "metric_y": "top1", "drop": 0.2, "lo": 0.18, "hi": 0.21}
     assert next(iter(drop_lines([lost]))) == "a → b: points lost, means over models"
+
+
+def test_results_in_memory_that_cannot_be_joined_have_no_names_in_the_message():
+    y, scores = np.eye(3, dtype=int)[np.arange(60) % 3], np.random.default_rng(0).random((60, 3))
+    first = evaluate(y, {"a": scores}, dataset="x", resamples=0, trust_order=True)
+    second = evaluate(y[:30], {"b": scores[:30]}, dataset="x", resamples=0, trust_order=True)
+    with pytest.raises(MatchError, match="evaluated in different ways") as caught:
+        compare(first, second)
+    assert "where" not in str(caught.value)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from scipy.stats import norm
+from sklearn.metrics import average_precision_score
 
 from audits import World
 from forking import commands
@@ -509,10 +510,46 @@ def test_it_is_said_why_data_sets_without_accuracies_are_not_compared(data):
     label, models = data
     y = np.eye(C, dtype=int)[label]
     found = [
-        evaluate(y, models, metrics=["map_macro"], resamples=0, reading=replace(READING, dataset=name))
+        evaluate(y, models, metrics=["ranking_loss"], resamples=0, reading=replace(READING, dataset=name))
         for name in ("old", "new")
     ]
     assert (
-        "old and new have 5 models in common and are not compared, because no accuracy, such as real1, is "
-        "known for both."
+        "old and new have 5 models in common and are not compared, because no accuracy, such as real1 or "
+        "map_macro, is known for both."
     ) in list(compare(*found).lines())
+
+
+def test_multi_label_metrics_drop_with_the_interval_of_independent_images():
+    """Newcombe's method 10, from the intervals of this week and of last week, whose images differ."""
+    rng, weeks, expected = np.random.default_rng(0), [], {}
+    for week, gap in (("last", 0.5), ("this", 0.2)):
+        y = (rng.random((500, 2)) < 0.3).astype(int)
+        scores = (rng.random((500, 2)) + gap * y) / 1.5
+        ids = [f"{week}{i}" for i in range(500)]
+        labels, model = (pa.table({"image_id": ids, "a": v[:, 0], "b": v[:, 1]}) for v in (y, scores))
+        metrics = ["map_macro", "f1_macro", "recall_micro", "hamming"]
+        weeks.append(evaluate(labels, {"m": model}, metrics=metrics, scores="probability", dataset=week))
+        hit = (scores >= 0.5) & (y > 0)
+        f1 = 2 * hit.sum(0) / ((scores >= 0.5).sum(0) + y.sum(0))
+        expected[week] = {
+            "recall_micro": hit.sum() / y.sum(),
+            "f1_macro": f1.mean(),
+            "map_macro": np.mean([average_precision_score(y[:, c], scores[:, c]) for c in range(2)]),
+        }
+    found = compare(*weeks)
+    rows = {r["metric_x"]: r for r in found.drops.to_pylist() if r["model"] == "m"}
+    assert rows.keys() == expected["last"].keys()  # and not hamming, which is lower if it is better
+    for metric, row in rows.items():
+        (x, lx, ux), (y, ly, uy) = (
+            (r["value"], r["lo"], r["hi"])
+            for e in weeks
+            for r in e.results.to_pylist()
+            if (r["metric"], r["slice"]) == (metric, "all")
+        )
+        drop = expected["last"][metric] - expected["this"][metric]
+        assert row["drop"] == pytest.approx(drop, abs=1e-6)
+        near = 0.1 * (row["hi"] - row["lo"]) if metric == "recall_micro" else 1e-6  # which is resampled
+        assert row["lo"] == pytest.approx(drop - np.hypot(x - lx, uy - y), abs=near)
+        assert row["hi"] == pytest.approx(drop + np.hypot(ux - x, y - ly), abs=near)
+    mean = next(r for r in found.mean_drops if r["metric_x"] == "map_macro")
+    assert (mean["lo"], mean["hi"]) == (rows["map_macro"]["lo"], rows["map_macro"]["hi"])

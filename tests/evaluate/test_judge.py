@@ -176,7 +176,7 @@ def test_partial_overlap_goes_on_and_is_recorded():
             "m",
             "no_interval",
             3,
-            "no interval of mla, variable_topk, asma: leaving out images does not change the value",
+            "no interval of mla, asma: leaving out images does not change the value",
         ),
     ]
 
@@ -858,7 +858,7 @@ def scores_of(classes, seed=0):
         ),
         (
             lambda s: np.where([False, True, False, False], 1, s),
-            "the scores of b are the same for all images",
+            "the scores of b are the same for all images, in the precision of float32",
         ),
         (
             lambda s: 1 / (1 + np.exp(-s)),

@@ -348,3 +348,21 @@ def test_batches_of_single_positives_have_no_negatives():
         evaluator.update(MODEL[part].astype(np.float32), values[part])
     (text,) = notes_of(evaluator.compute(), "not asked")
     assert text.endswith("the labels contain positives but no negatives, so no metric can leave them out")
+
+
+@pytest.mark.parametrize("name", ["weight", "Sampling_Weight", "inclusion_prob", "image_weights"])
+def test_a_column_of_sampling_weights_is_noted(name):
+    ids = [f"i{k}" for k in range(40)]
+    labels = pa.table(
+        {"image_id": ids, "a": [k % 2 for k in range(40)], "b": [k % 3 == 0 for k in range(40)]}
+    )
+    scores = pa.table({"image_id": ids, "a": np.linspace(0, 1, 40), "b": np.linspace(1, 0, 40)})
+    images = pa.table({"image_id": ids, name: np.linspace(1, 9, 40), "weight_kg": np.linspace(1, 9, 40)})
+    options = {"scores": "probability", "images": images}
+    for found in (
+        evaluate(labels, {"m": scores}, **options),
+        compare({"m": scores, "other": scores}, labels=labels, **options),
+        diagnose_classes(labels, {"m": scores}, **options),
+    ):
+        (note,) = (note for note in found.notes if "each image counts once" in note)
+        assert f"and {name} is not used" in note

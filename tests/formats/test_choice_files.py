@@ -247,7 +247,7 @@ def test_further_columns_of_answers_are_left_out(tmp_path):
     found = aggregate(pl.read_csv(path))
     assert found.labels.table["classes"].to_pylist() == [[0, 1]]
     assert found.labels.table["state"].to_pylist() == [["no", "yes"]]
-    assert "the votes do not contain the column 'logprob'" in found.notes
+    assert "left out of the votes: the column 'logprob'" in found.notes
     with pytest.raises(InputError, match="rename the column of raters to expert_id"):
         aggregate(path, golden=path)
 
@@ -444,7 +444,7 @@ def test_the_last_answer_of_a_rater_counts(tmp_path, message):
         ("a", "fox", "y", "no"),
     ]
     assert votes.left_out == ("1 answer that a rater gave again later",)
-    assert "the votes do not contain 1 answer that a rater gave again later" in (aggregate(path).notes)
+    assert "left out of the votes: 1 answer that a rater gave again later" in (aggregate(path).notes)
     path.write_text(path.read_text().replace(early, "yesterday"))
     assert message(lambda: read_votes(path)) == (
         f"The column 'answered_at' does not contain times.\n  where:   {path}\n"

@@ -103,3 +103,44 @@ def test_only_texts_are_divided():
         "Only text can be split into classes.\n  where:   votes, column class\n"
         "  got:     separator='|', and a column of type Int64\n  do:      leave out `separator`"
     )
+
+
+def test_golden_label_sets_may_be_frames_and_label_sets_over_the_classes_in_another_order(tmp_path):
+    """Rater x says yes to every question, so the accuracy on golden questions is the share of valid ones."""
+    rng = np.random.default_rng(0)
+    valid = rng.random((30, 2)) < 0.6
+    ids = [f"i{k}" for k in range(30)]
+    questions = [(i, name, "x", "yes") for i in ids for name in ("cat", "dog")]
+    votes = pd.DataFrame(questions, columns=["image_id", "class", "rater_id", "answer"])
+    wide = pd.DataFrame({"image_id": ids, "dog": valid[:, 1].astype(int), "cat": valid[:, 0].astype(int)})
+    wide.to_csv(tmp_path / "golden.csv", index=False)
+    lists = [[name for name, v in zip(("cat", "dog"), row, strict=True) if v] for row in valid]
+    rows = [
+        (i, n, "e", "yes" if v else "no")
+        for i, r in zip(ids, valid, strict=True)
+        for n, v in zip(("cat", "dog"), r, strict=True)
+    ]
+    forms = {
+        "file": tmp_path / "golden.csv",
+        "wide": wide,
+        "index": wide.set_index("image_id"),
+        "polars": pl.from_pandas(wide),
+        "lists": pd.DataFrame({"image_id": ids, "labels": lists}),
+        "long": wide.melt("image_id", var_name="label", value_name="present"),
+        "label sets": mh.read_labels(tmp_path / "golden.csv"),  # over dog, cat
+        "answers": pd.DataFrame(rows, columns=["image_id", "class", "expert_id", "answer"]),
+    }
+    for name, golden in forms.items():
+        assert mh.agreement(votes, golden=golden).value("golden_accuracy") == valid.mean(), name
+    one = wide[["image_id", "cat"]].melt("image_id", var_name="label", value_name="present")
+    with pytest.raises(InputError, match=r"(?s)does not contain golden.*where:   golden"):
+        mh.agreement(votes, golden=one)  # as a file
+
+
+def test_skipped_questions_and_further_columns_of_votes_are_named():
+    rows = [(f"i{k}", "cat", r, "yes" if k % 2 else "no", "2026-09-01") for k in range(8) for r in "xy"]
+    votes = pd.DataFrame(rows, columns=["image_id", "class", "rater_id", "answer", "decided_at"])
+    assert "left out of the votes: the column 'decided_at'" in mh.agreement(votes).notes
+    votes.loc[0, "answer"] = None
+    with pytest.raises(InputError, match="leave out the rows without an answer"):
+        mh.agreement(votes)

@@ -166,10 +166,10 @@ def operating_points(
     ----------
     goal : str
         The criterion for the threshold. ``f1``: the highest threshold with the largest F1. ``precision``: the
-        lowest threshold with at least the precision `at`, and therefore the highest recall. ``recall``: the
-        highest threshold with at least the recall `at`. ``top``: the top class is predicted. By default,
-        ``top`` if the probabilities of an image add up to 1, and ``f1`` otherwise. ``fpr``: the lowest
-        threshold with at most the false positive rate `at`, and therefore the highest recall.
+        highest threshold with the largest recall at a precision of at least `at`. ``recall``: the highest
+        threshold with at least the recall `at`. ``fpr``: the lowest threshold with at most the false positive
+        rate `at`, and therefore the highest recall. ``top``: the top class is predicted. By default, ``top``
+        if the probabilities of an image add up to 1, and ``f1`` otherwise.
     at : float, optional
         The precision, recall or false positive rate, above 0 and up to 1.
     n_folds : int

@@ -50,7 +50,8 @@ _AT_ONCE = 200_000
 
 FEWEST_CASES = 30
 """Minimum number of images on which a share is right, and on which it is wrong, for percentiles, and of
-images for intervals on the log scale."""
+images for intervals on the log scale. For other ratios of a part to a whole, images with some of the part are
+counted, and images that lack some of it."""
 
 FEW_IMAGES = f"there are fewer than {FEWEST_CASES} images"
 """Why a mean above 0 that is not a share has no interval."""
@@ -70,7 +71,32 @@ def have_percentiles(ratio: Ratio, cells: Cells, scale: Scale = "logit") -> Bool
     if is_share(ratio):
         right = cells.count(ratio.num.astype(bool, copy=False))
         enough &= (right >= FEWEST_CASES) & (n - right >= FEWEST_CASES)
+    elif _are_parts(ratio.num, ratio.den, scale):
+        for side in (ratio.num > 0, ratio.num < ratio.den):
+            enough &= cells.count(side) >= FEWEST_CASES
     return np.asarray(enough)
+
+
+def _are_parts(num: Floats | Bools, den: Floats | Bools, scale: Scale) -> bool:
+    """Return whether each numerator is a part of its denominator, such as hits among positives."""
+    return scale == "logit" and bool((num >= 0).all() and (num <= den).all())
+
+
+def _has_few(some: Ints | Floats, lacking: Ints | Floats, n: Ints | Floats) -> Bools:
+    """Return whether Wilson's interval with a design effect replaces percentiles or the jackknife.
+
+    Parameters
+    ----------
+    some, lacking, n
+        The number of images with some of the part, without some of it, and of all images.
+
+    Notes
+    -----
+    With few images on one side, percentiles are too narrow. If a side has none, so that all images have the
+    same value, resamples do not vary at all, and there is no jackknife.
+    """
+    fewest = np.minimum(some, lacking)
+    return np.asarray((fewest == 0) | (fewest < FEWEST_CASES) & (n >= IMAGES_FOR_PERCENTILES))
 
 
 def is_share(ratio: Ratio) -> bool:
@@ -88,10 +114,11 @@ def ratio_interval(ratio: Ratio, *, scale: Scale = "logit") -> tuple[float, floa
 
     Notes
     -----
-    A share of images has Wilson's interval. Other values have a jackknife interval with Student's t
-    (`manyhot.core.jackknife.jackknife_ends`). If there is no variation, for example because all predictions
-    in all strata are correct, there is no jackknife interval. On the log scale, for skewed values such as the
-    cross-entropy, there is no interval with fewer than `FEWEST_CASES` images.
+    A share of images has Wilson's interval. So does a ratio of a part to a whole with few images on one side
+    (see `_has_few`), with counts divided by the design effect. Other values have a jackknife interval with
+    Student's t (`manyhot.core.jackknife.jackknife_ends`). If there is no variation, for example because all
+    predictions in all strata are correct, there is no jackknife interval. On the log scale, for skewed values
+    such as the cross-entropy, there is no interval with fewer than `FEWEST_CASES` images.
     """
     (lo,), (hi,) = ratio_intervals(ratio, np.ones((1, len(ratio.num)), bool), scale=scale)
     return float(lo), float(hi)
@@ -118,7 +145,7 @@ def ratio_intervals(ratio: Ratio, masks: Bools, *, scale: Scale = "logit") -> tu
         return proportion_interval(right, n)
     distinct, scored, at = _distinct(ratio)
     counts = (np.bincount(at[mask[scored]], minlength=len(distinct[0])) for mask in masks)
-    return _ends(distinct, counts, scale)
+    return _ends(distinct, counts, scale, are_parts=_are_parts_of(ratio, distinct, scale))
 
 
 def intervals_in_cells(
@@ -150,14 +177,20 @@ def intervals_in_cells(
         return lo, hi
     where = cells.cell[scored] * n_kinds + at
     by_cell = np.bincount(where, minlength=n_kinds * n_cells).reshape(n_cells, n_kinds)
-    lo[selected], hi[selected] = _ends(distinct, cells.member[selected] @ by_cell, scale)
+    are_parts = _are_parts_of(ratio, distinct, scale)
+    lo[selected], hi[selected] = _ends(distinct, cells.member[selected] @ by_cell, scale, are_parts=are_parts)
     return lo, hi
 
 
+def _are_parts_of(ratio: Ratio, distinct: tuple[Floats, Floats, Ints], scale: Scale) -> bool:
+    return ratio.stratum is None and _are_parts(*distinct[:2], scale)
+
+
 def _ends(
-    distinct: tuple[Floats, Floats, Ints], counts: Iterable[Ints | Floats], scale: Scale
+    distinct: tuple[Floats, Floats, Ints], counts: Iterable[Ints | Floats], scale: Scale, *, are_parts: bool
 ) -> tuple[Floats, Floats]:
     """Return the intervals of distinct images that each occur with some counts, for each slice."""
+    num, den, _ = distinct
     size = max(1, _AT_ONCE // max(1, len(distinct[0])))
     slices, ends = iter(counts), []
     while some := list(islice(slices, size)):
@@ -166,8 +199,12 @@ def _ends(
         errors, df = jackknife_errors_of(changes, n)
         if scale == "log":
             errors[n.sum(axis=1) < FEWEST_CASES] = np.nan
-        ends += [jackknife_ends(*one, scale=scale) for one in zip(values, errors, df, strict=True)]
-    lo, hi = np.array(ends).T
+        found = np.array([jackknife_ends(*one, scale=scale) for one in zip(values, errors, df, strict=True)])
+        if are_parts:
+            few = _has_few(n @ (num > 0), n @ (num < den), n.sum(axis=1))
+            found[few] = np.array(clustered_interval(num, den, n[few].__matmul__)).T
+        ends.append(found)
+    lo, hi = np.concatenate(ends).T
     return lo, hi
 
 
@@ -369,17 +406,16 @@ def have_cluster_percentiles(ratio: Ratio, masks: Bools, clusters: Clusters, sca
     """
     if ratio.stratum is not None or scale == "log":
         return np.zeros(len(masks), bool)
-    return np.array([_has_percentiles(ratio, mask, clusters) for mask in masks], bool)
+    return np.array([_has_percentiles(ratio, mask, clusters, scale) for mask in masks], bool)
 
 
-def _has_percentiles(ratio: Ratio, inside: Bools, clusters: Clusters) -> bool:
+def _has_percentiles(ratio: Ratio, inside: Bools, clusters: Clusters, scale: Scale) -> bool:
     scored = ratio.scored & inside
     if clusters.count(scored) < IMAGES_FOR_PERCENTILES:
         return False
-    if not is_share(ratio):
+    if not (is_share(ratio) or _are_parts(ratio.num, ratio.den, scale)):
         return True
-    is_right = ratio.num.astype(bool, copy=False)
-    sides = (scored & is_right, scored & ~is_right)
+    sides = (scored & (ratio.num > 0), scored & (ratio.num < ratio.den))
     return all(clusters.count(side) >= FEWEST_CASES for side in sides)
 
 
@@ -398,7 +434,8 @@ def cluster_intervals(
     Notes
     -----
     A share of images has Wilson's interval with counts divided by the design effect
-    (`manyhot.core.share_intervals.clustered_interval`). Other values have a jackknife interval over clusters.
+    (`manyhot.core.share_intervals.clustered_interval`), as has a ratio of a part to a whole with few clusters
+    on one side (see `_has_few`). Other values have a jackknife interval over clusters.
     As without clusters, there is no interval on the log scale for fewer than `FEWEST_CASES` images.
     """
     lo, hi = np.full((2, len(masks)), np.nan)
@@ -408,9 +445,12 @@ def cluster_intervals(
 
 
 def _interval(ratio: Ratio, inside: Bools, clusters: Clusters, scale: Scale) -> tuple[float, float]:
-    if is_share(ratio):
-        sides = (ratio.num, ratio.den)
-        num, den = (clusters.sizes(flags.astype(bool, copy=False) & inside) for flags in sides)
+    scored = ratio.scored & inside
+    sides = (scored & (ratio.num > 0), scored & (ratio.num < ratio.den), scored)
+    are_parts = ratio.stratum is None and _are_parts(ratio.num, ratio.den, scale)
+    if is_share(ratio) or (are_parts and _has_few(*(np.array(clusters.count(side)) for side in sides))):
+        number = clusters.number[scored]
+        num, den = (np.bincount(number, values[scored], clusters.n) for values in (ratio.num, ratio.den))
         low, high = clustered_interval(num, den, lambda values: values.sum(axis=0))
         return float(low), float(high)
     changes = changes_without_clusters(ratio, clusters, inside)

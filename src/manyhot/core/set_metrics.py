@@ -201,8 +201,9 @@ def f1_micro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: 
     counts = _counts(case, threshold, link, masked=masked)
     if counts is None:
         return undefined(len(case.labels))
-    either = counts.predicted + counts.positives
-    return Ratio((2 * counts.hits).astype(np.float64), either.astype(np.float64), counts.cells > 0)
+    # Not twice the hits: as the number of cases of the interval, TP + FP + FN misses would be too many.
+    halved = (counts.predicted + counts.positives) / 2
+    return Ratio(counts.hits.astype(np.float64), halved, counts.cells > 0)
 
 
 @register(

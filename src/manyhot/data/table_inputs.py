@@ -30,12 +30,13 @@ from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_colu
 from manyhot.formats.reading import image_ids, reading
 from manyhot.formats.writing import PathLike
 from manyhot.run import frame_read
-from manyhot.tables import Images, Labels, Predictions, Votes, one_chunk
+from manyhot.tables import Golden, Images, Labels, Predictions, Votes, one_chunk
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.frames import check_unique
+from manyhot.tables.image_ids import check_columns_once
 from manyhot.tables.own_classes import list_of_table, selected_labels, shares_classes
 
-_Table = TypeVar("_Table", Labels | Images, Predictions, Votes, Labels | None)
+_Table = TypeVar("_Table", Labels | Images, Predictions, Votes, Golden, Labels | None)
 
 _FEW = 100
 """Rows of a frame that show which columns are texts."""
@@ -136,7 +137,7 @@ def labels_of_table(
 
 def _labels_beside_texts(values: Any, classes: ClassList | None) -> Labels | None:
     """Return label sets from a frame with one column per class and columns of texts; None for others."""
-    table = _arrow_table(values, lambda names: "image_id") if _has_texts(values) else None
+    table = table_with_ids(values) if _has_texts(values) else None
 
     def read(path: Path) -> Labels | None:
         found = detect(path, ("labels",))
@@ -150,7 +151,7 @@ def _has_texts(values: Any) -> bool:
     if not (hasattr(values, "head") or isinstance(values, pa.Table)):
         return False
     few = values.slice(0, _FEW) if isinstance(values, pa.Table) else values.head(_FEW)
-    table = _arrow_table(few, lambda names: "image_id")
+    table = table_with_ids(few)
     if table is None:
         return False
     ids = image_name_column(table.column_names)
@@ -162,7 +163,7 @@ def columns_of_table(values: Any, rows: Images | None = None) -> Images | None:
     """Return the columns of a frame of label sets as an images table; None for anything else."""
     table = _arrow_table(values, class_name_column, rows)
     if table is None and _has_texts(values):
-        table = _arrow_table(values, lambda names: "image_id")
+        table = table_with_ids(values)
     if table is None:
         return None
     label = class_name_column(table.column_names)
@@ -186,7 +187,7 @@ def images_of_table(images: Any, classes: ClassList | None) -> Images:
     InputError
         As in `read_images`, or if it is not a frame with a column of ids.
     """
-    table = _arrow_table(images, lambda names: "image_id")  # in a column or in the index
+    table = table_with_ids(images)
     if table is None:
         columns = getattr(images, "columns", None)
         got = type(images).__name__ if columns is None else f"the columns {', '.join(map(str, columns))}"
@@ -199,6 +200,11 @@ def images_of_table(images: Any, classes: ClassList | None) -> Images:
     found = through_file(table, "images", lambda path: read_images(path, classes=classes))
     assert isinstance(found, Images)
     return found
+
+
+def table_with_ids(values: Any) -> pa.Table | None:
+    """Return a frame with the ids of images in a column or in the index as a table; None for others."""
+    return _arrow_table(values, lambda names: "image_id")
 
 
 def tables_of_frames(
@@ -369,19 +375,13 @@ def _arrow_table(
     from manyhot.formats.table_files import with_small_offsets
 
     names = list(columns)
+    if marker(names) is not None:
+        check_columns_once(names, "a data frame")
     if marker(names) is None or not (image_name_column(names) or _has_ids_as_index(values)):
         return None
     if hasattr(values, "reset_index"):
         frame = values if image_name_column(names) else values.rename_axis("image_id").reset_index()
-        try:
-            table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise InputError(
-                "A column contains values of different types.",
-                got=". ".join(map(str, error.args)),
-                allowed="values of one type in each column",
-                do="correct the cell, or convert the column, for example with .astype(str)",
-            ) from error
+        table = pa.table({name: _pandas_column(frame[name]) for name in frame.columns})
     else:
         table = values if isinstance(values, pa.Table) else with_small_offsets(pa.table(values))
     ids = image_name_column(table.column_names) or "image_id"
@@ -398,6 +398,22 @@ def _plain_columns(table: pa.Table, ids: str) -> pa.Table:
     return table
 
 
+def _pandas_column(values: Any) -> pa.Array | pa.ChunkedArray:
+    """Return a column of pandas; categories as their values, and as text what Arrow has no simple type for.
+
+    These are intervals, periods, durations, UUIDs and objects of several types.
+    """
+    if str(values.dtype) == "category":
+        values = values.astype(object)
+    if str(values.dtype).startswith("Sparse"):
+        values = values.sparse.to_dense()
+    with suppress(pa.ArrowException, TypeError):
+        column = pa.array(values, from_pandas=True)
+        if not (isinstance(column.type, pa.BaseExtensionType) or pa.types.is_duration(column.type)):
+            return column
+    return pa.array(values.astype(object).map(str, na_action="ignore"), pa.string(), from_pandas=True)
+
+
 def with_whole_ids(table: pa.Table, columns: Sequence[str]) -> pa.Table:
     """Return the table with float ids as integers; pandas stores ids as floats if any are missing."""
     for name in set(columns) & set(table.column_names):
@@ -410,6 +426,13 @@ def with_whole_ids(table: pa.Table, columns: Sequence[str]) -> pa.Table:
 
 def _has_ids_as_index(values: Any) -> bool:
     index = getattr(values, "index", None)
+    if index is not None and getattr(index, "nlevels", 1) > 1:
+        raise InputError(
+            "The index of a data frame has several levels.",
+            got=", ".join("unnamed" if name is None else str(name) for name in index.names),
+            allowed="an index with the ids of images",
+            do="drop the other levels, for example with .droplevel(1)",
+        )
     labels = index.tolist() if index is not None and hasattr(index, "tolist") else []
     return labels != list(range(len(labels)))
 

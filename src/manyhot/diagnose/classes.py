@@ -22,7 +22,7 @@ from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError, UsageError, first_names
 from manyhot.evaluate.class_thresholds import ON_A_SCALE, THRESHOLDS_FILE, ClassThresholds, ThresholdsLike
 from manyhot.evaluate.clusters import ClustersLike, cluster_notes, clusters_of
-from manyhot.evaluate.label_notes import answer_notes
+from manyhot.evaluate.label_notes import answer_notes, weight_notes
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings, terminal_lines
 from manyhot.evaluate.per_class.class_tables import (
     CLASS_TABLES,
@@ -99,16 +99,20 @@ class ClassResults(DiagnosisResult):
         """Yield, for each model, the classes with the lowest average precision."""
         yield from terminal_lines(self.class_results.replace_schema_metadata(self._about()), self.class_means)
 
-    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the tables, ``thresholds.csv``, and the page of the folder; see `Result.write`."""
+    @property
+    def threshold_table(self) -> pa.Table:
+        """The rows of ``thresholds.csv``, for `evaluate` and other functions that take thresholds."""
         goals = pc.fill_null(self.class_results["goal"], "")  # null if thresholds were passed
         chosen = self.class_results.filter(pc.not_equal(goals, "top"))
         chosen = chosen.select(["dataset", "model", "class_id", "key", "threshold"])
         chosen = chosen.rename_columns(["dataset", "model", "class_id", "class", "threshold"])
         kinds = json.loads(self.metadata.get("score_kinds", "{}"))
         scores = pa.array([kinds.get(model) for model in chosen["model"].to_pylist()], pa.string())
-        chosen = chosen.append_column("scores", scores)  # thresholds of probabilities are none of logits
-        return [*super().write(out, run=run), write_csv(chosen, Path(out) / THRESHOLDS_FILE)]
+        return chosen.append_column("scores", scores)  # thresholds of probabilities are none of logits
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the tables, ``thresholds.csv``, and the page of the folder; see `Result.write`."""
+        return [*super().write(out, run=run), write_csv(self.threshold_table, Path(out) / THRESHOLDS_FILE)]
 
     def _about(self) -> dict[str, str]:
         return {f"manyhot.{key}": value for key, value in self.metadata.items()}
@@ -152,11 +156,11 @@ def diagnose_classes(
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
         Models without scores of all classes are skipped.
     goal
-        How thresholds are chosen. f1: the highest threshold with the largest F1. precision: the lowest
-        threshold with a precision of at least `at`, and therefore the largest recall. recall: the highest
-        threshold with a recall of at least `at`. fpr: the lowest threshold with a false positive rate of at
-        most `at`. top: no threshold; the top class of each image is predicted. By default, top for models
-        whose probabilities add up to 1 on each image, as with a softmax, and f1 for all others.
+        How thresholds are chosen. f1: the highest threshold with the largest F1. precision: the highest
+        threshold with the largest recall at a precision of at least `at`. recall: the highest threshold with
+        a recall of at least `at`. fpr: the lowest threshold with a false positive rate of at most `at`. top:
+        no threshold; the top class of each image is predicted. By default, top for models whose probabilities
+        add up to 1 on each image, as with a softmax, and f1 for all others.
     at
         For the goals precision, recall and fpr only: the value that a threshold must reach.
     folds
@@ -170,8 +174,8 @@ def diagnose_classes(
     thresholds
         Thresholds chosen on other images, such as a validation split, to use instead of cross-fitting: a
         thresholds.csv written by this command, or a table with the columns class, threshold and optionally
-        model. Thresholds are on the scale of the scores. In Python, a mapping of classes to thresholds can
-        also be passed.
+        model. Thresholds are on the scale of the scores. In Python, the result of diagnose_classes, a data
+        frame, or a mapping of classes to thresholds, or of models to such mappings, can also be passed.
     clusters
         Column of the images table that identifies images that depend on each other, such as patient_id.
         Intervals then treat clusters, not images, as independent, and a fold consists of whole clusters. In
@@ -272,7 +276,7 @@ def _judged(
             seen[model.rows] = True
             notes += _predicted_everywhere(source.name, model, found.parts[-1]["class_results"], settings.at)
             kinds |= {model.model: model.case.kind} if model.case.kind in ON_A_SCALE else {}
-    about = [*cluster_notes(clusters, source.name, labels, images, seen)]
+    about = [*cluster_notes(clusters, source.name, labels, images, seen), *weight_notes(source.name, images)]
     if not settings.masked and source.published is None and found.parts:
         judged = replace(labels, table=labels.table.filter(pa.array(seen)))
         about += answer_notes(

@@ -18,8 +18,9 @@ from manyhot.core.array_types import Bools, Ints
 from manyhot.core.clusters import Clusters
 from manyhot.core.operating_points import OperatingPoints
 from manyhot.core.sets import LabelSets
-from manyhot.data.data_sets import Source, brings_predictions
+from manyhot.data.data_sets import Source, brings_predictions, open_images
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs, open_labels
+from manyhot.data.reading_options import ImagesTableLike
 from manyhot.diagnose.classes import in_order_of_ids
 from manyhot.diagnose.groups_attributes import (
     ImageGroup,
@@ -38,6 +39,7 @@ from manyhot.diagnose.groups_findings import (
     GroupFinding,
     GroupSettings,
     MarkedImages,
+    Tested,
     find_groups,
     marked_images,
     of_model,
@@ -54,7 +56,13 @@ from manyhot.diagnose.groups_outcomes import (
     stratum_of,
     threshold_outcomes,
 )
-from manyhot.diagnose.groups_rates import describing, error_counts, rate_rows, untested_values
+from manyhot.diagnose.groups_rates import (
+    describing,
+    error_counts,
+    rate_rows,
+    untested_misses,
+    untested_values,
+)
 from manyhot.diagnose.groups_result import WeakGroups, groups_result
 from manyhot.diagnose.image_statistics import STATISTICS, MeasuredImages, measure_images, statistics_place
 from manyhot.errors import InputError
@@ -62,7 +70,7 @@ from manyhot.evaluate.gallery import photographed, with_photographs
 from manyhot.evaluate.result_rows import unmatched_note
 from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
 from manyhot.files import hashes_of
-from manyhot.formats import read_images, read_objects
+from manyhot.formats import read_objects
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
 from manyhot.predict.embeddings import Embedded, embedded_in, is_array, read_embeddings
@@ -85,7 +93,7 @@ def diagnose_groups(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    metadata: Annotated[PathLike | Images | None, Shown("FILE")] = None,
+    metadata: ImagesTableLike | None = None,
     objects: Annotated[PathLike | Objects | None, Shown("FILE")] = None,
     embeddings: Annotated[PathLike | None, Shown("FOLDER")] = None,
     clusters: Annotated[str | None, Shown("COLUMN")] = None,
@@ -137,13 +145,13 @@ def diagnose_groups(
         As in `manyhot.evaluate`.
     """
     evidence = _Evidence(
-        read_images(metadata) if isinstance(metadata, str | os.PathLike) else metadata,
+        open_images(metadata, None),
         read_objects(objects) if isinstance(objects, str | os.PathLike) else objects,
         _embedded(embeddings, labels, reading),
         clusters,
         reading,
     )
-    n_clusters, n_tested, n_tested_labels, n_untested, n_predicted = 0, 0, 0, 0, 0
+    n_clusters, n_tested, n_tested_labels, n_untested, n_misses, n_predicted = 0, 0, 0, 0, 0, 0
     findings, measured, notes, inputs = list[GroupFinding](), list[pa.Table](), list[str](), dict[str, str]()
     models, rates = list[str](), list[Row]()
     opened = _sources(labels, predictions, reading, run)
@@ -158,6 +166,7 @@ def diagnose_groups(
         n_tested += search.n_tested(of_labels=False)
         n_tested_labels += search.n_tested(of_labels=True)
         n_untested += search.n_untested
+        n_misses += len(search.untested_misses)
         n_predicted += int(search.predicted.sum())
         n_clusters += 0 if search.clusters is None else search.clusters.n
         notes += [*search.notes, *source.misfits.notes(source.name)]
@@ -176,7 +185,7 @@ def diagnose_groups(
             **vars(settings),
             **{"models": len(models), "images": sum(map(len, measured)), "clusters": n_clusters},
             **{"tested": n_tested, "tested_labels": n_tested_labels, "untested": n_untested},
-            "predicted": n_predicted,
+            **{"untested_misses": n_misses, "predicted": n_predicted},
         },
         marks,
         rates,
@@ -257,8 +266,9 @@ class _Search:
     clusters: Clusters | None = None
     columns: pa.Table = field(default_factory=lambda: pa.table({}))
     rates: list[Row] = field(default_factory=list)
-    tested: dict[str | None, set[str]] = field(default_factory=dict)
+    tested: dict[str | None, Tested] = field(default_factory=dict)
     n_untested: int = 0
+    untested_misses: set[str] = field(default_factory=set)  # by some model
     predicted: Bools = field(default_factory=lambda: np.zeros(0, bool))  # by all models
 
     @classmethod
@@ -406,9 +416,14 @@ class _Search:
             patterns = self._patterns([(o.event, o.counts & ~o.event) for o in called], run)
             found += self._find(model.model, outcomes, [*by_label, *patterns])
             counts, tested = error_counts(model.case, points), self.tested[model.model]
-            self.rates += rate_rows(of, counts, model.rows, self.columns, self._cluster_of_image, tested)
+            rates = rate_rows(of, counts, model.rows, self.columns, self._cluster_of_image, tested)
+            self.rates += (rows := list(rates))
+            if points is not None:
+                none, note = untested_misses(rows, self.columns, tested, len(points.fitted), least)
+                self.untested_misses |= none
+                self.notes += [f"{model.model}: {note}"] if note else []
         searches: list[str | None] = [*self.models] or [None]
-        by_all = set.intersection(*(self.tested[model] for model in searches))
+        by_all = set.intersection(*(self._names_of_tested(model) for model in searches))
         self.n_untested, notes = untested_values(self.columns, by_all, least, self.predicted)
         self.notes += [f"{self.source.name}: {note}" for note in notes]
         return found
@@ -425,7 +440,11 @@ class _Search:
     def n_tested(self, *, of_labels: bool) -> int:
         """Return how many groups were tested, on labels or on at least one model."""
         models = [None] if of_labels else self.models
-        return len(set[str]().union(*(self.tested[model] for model in models)))
+        return len(set[str]().union(*(self._names_of_tested(model) for model in models)))
+
+    def _names_of_tested(self, model: str | None) -> set[str]:
+        """Return the names of the groups that were tested for any outcome."""
+        return set[str]().union(*self.tested[model].values())
 
     def _outcomes(
         self, model: ModelCase, points: OperatingPoints | None, associated: Collection[int]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -74,6 +75,9 @@ class GroupSettings(Flattened):
 
 GROUP_SETTINGS = GroupSettings()
 
+Tested = Mapping[str, Counter[str]]
+"""For each kind of outcome, in how many outcomes of this kind (one for each class) a group was tested."""
+
 
 @dataclass(frozen=True, eq=False)
 class GroupFinding:
@@ -107,10 +111,10 @@ def find_groups(
     names: Sequence[str],
     settings: GroupSettings,
     cluster: Ints | None = None,
-) -> tuple[list[GroupFinding], set[str]]:
+) -> tuple[list[GroupFinding], Tested]:
     """Return the groups in which an outcome is more frequent, clearest difference first, and what was tested.
 
-    The second is the names of the groups that are large enough to be tested for at least one outcome.
+    A group is tested for an outcome if it is large enough.
 
     Parameters
     ----------
@@ -121,8 +125,9 @@ def find_groups(
     cluster : ndarray of int, shape (n,), optional
         The cluster of each image, if images depend on each other.
     """
+    tested = dict[str, Counter[str]]()
     if not groups or not outcomes:
-        return [], set()
+        return [], tested
     inside = np.stack([group.inside for group in groups])
     searched = np.array([group.is_searched for group in groups])
     compared = Groups(inside, searched, seen, cluster, [group.among for group in groups])
@@ -142,7 +147,9 @@ def find_groups(
             [g.name for g in groups], explain_away(compared, outcome.outcome, candidates, search.critical)
         ):
             findings.append(_finding(table, group, also, names, settings, seen))
-    tested = {groups[at].name for at in np.flatnonzero(search.tested.any(axis=0)).tolist()}
+    for outcome, large in zip(outcomes, search.tested, strict=True):
+        names_of_large = {groups[at].name for at in np.flatnonzero(large).tolist()}
+        tested.setdefault(outcome.kind, Counter()).update(names_of_large)
     return sorted(_without_opposites(findings), key=lambda f: -f.row["difference_lo"]), tested
 
 

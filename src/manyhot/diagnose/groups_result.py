@@ -277,6 +277,8 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
     n = len(rows) - worse
     n_untested = int(about.get("untested", "0"))
     rest = f"; {counted(n_untested, 'value')} of the metadata could not be tested" if n_untested else ""
+    if n_misses := int(about.get("untested_misses", "0")):
+        rest += f"; misses of {counted(n_misses, 'value')} could not be tested for any class"
     judged = (
         f"{counted(worse, 'group') if worse else 'no groups'} on which a model is worse"
         f"{_of_tested(about, 'tested', rest)}"

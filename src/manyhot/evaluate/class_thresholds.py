@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 
@@ -21,8 +21,12 @@ from manyhot.formats.reading import reading
 from manyhot.parameters import Shown
 from manyhot.report.text import listed
 
+if TYPE_CHECKING:
+    import polars as pl
+
 ThresholdsLike = Annotated[Any, Shown("FILE")]
-"""The thresholds that ``diagnose classes`` writes: their file, or a mapping of classes to thresholds."""
+"""Thresholds of classes: the file or the result of ``diagnose classes``, a frame, a mapping of classes to
+thresholds, or of models to such mappings."""
 
 THRESHOLDS_FILE = "thresholds.csv"
 
@@ -57,7 +61,9 @@ class ClassThresholds:
 
     @classmethod
     def read(cls, thresholds: ThresholdsLike) -> Self:
-        """Read thresholds from a table, the folder of ``diagnose classes``, or a mapping.
+        """Read thresholds from a table, the folder or the result of ``diagnose classes``, or a mapping.
+
+        A series of pandas is a mapping of its index.
 
         Raises
         ------
@@ -65,18 +71,23 @@ class ClassThresholds:
             If the file cannot be read or lacks a column, if a threshold is not a number, or if a class has
             several thresholds.
         """
-        if isinstance(thresholds, Mapping):
-            values = {str(name): _number(value, "`thresholds`") for name, value in thresholds.items()}
-            return cls({"": values}, "`thresholds`")
-        if not isinstance(thresholds, str | os.PathLike):
+        if is_mapping(thresholds):
+            values = dict(thresholds)
+            models = values if values and all(map(is_mapping, values.values())) else {"": values}
+            return cls({str(m): _values_by_class(of) for m, of in models.items()}, "`thresholds`")
+        if isinstance(thresholds, str | os.PathLike):
+            path = Path(thresholds)
+            return cls(*_read(path / THRESHOLDS_FILE if path.is_dir() else path))
+        table = getattr(thresholds, "threshold_table", thresholds)  # of diagnose classes
+        if callable(thresholds) or not hasattr(table, "columns"):
             raise InputError(
-                "Thresholds are neither a file nor a mapping.",
+                "Thresholds are neither a file nor a mapping nor a table.",
                 got=type(thresholds).__name__,
-                allowed=f"{THRESHOLDS_FILE} of manyhot diagnose classes, or a mapping by class",
+                allowed=f"{THRESHOLDS_FILE} or the result of diagnose classes, a frame with the columns "
+                "class and threshold, or a mapping by class",
                 do="call the method: .thresholds()" if callable(thresholds) else None,
             )
-        path = Path(thresholds)
-        return cls(*_read(path / THRESHOLDS_FILE if path.is_dir() else path))
+        return cls(*_of_frame(table, "`thresholds`"))
 
     def of(self, model: str, classes: ClassList | None, n_classes: int, kind: str = "") -> Floats:
         """Return the threshold of each class of a list for a model, shape (C,); NaN if it is never predicted.
@@ -174,10 +185,28 @@ def _read(
         raise InputError("The file does not exist.", where=path)
     with reading(path):
         frame = read_frame(path)
+    by_model, name, kinds = _of_columns(frame, str(path))
+    return by_model, name, {path.name: sha256(path)}, kinds
+
+
+def _of_frame(
+    table: Any, where: str
+) -> tuple[Mapping[str, Mapping[str, float]], str, Mapping[str, str], Mapping[str, str]]:
+    import polars as pl
+
+    if "class" not in table.columns and type(getattr(table, "index", None)).__name__ == "Index":  # of pandas
+        table = table.rename_axis("class").reset_index()
+    by_model, name, kinds = _of_columns(pl.DataFrame(table), where)
+    return by_model, name, {}, kinds
+
+
+def _of_columns(
+    frame: pl.DataFrame, where: str
+) -> tuple[Mapping[str, Mapping[str, float]], str, Mapping[str, str]]:
     if not {"class", "threshold"} <= set(frame.columns):
         raise InputError(
             "The table has no thresholds of classes.",
-            where=path,
+            where=where,
             got=", ".join(frame.columns),
             allowed="the columns class and threshold, and optionally model and scores",
         )
@@ -188,11 +217,22 @@ def _read(
     ):
         of_model = by_model.setdefault(model or "", {})
         if name in of_model:
-            raise _repeated(str(path), name, model)
-        of_model[name] = _number(value, str(path))
+            raise _repeated(where, name, model)
+        of_model[name] = _number(value, where)
     kinds = frame["scores"].to_list() if "scores" in frame.columns else [""] * len(frame)
     of_models = {model or "": kind or "" for model, kind in zip(models, kinds, strict=True)}
-    return by_model, str(path), {path.name: sha256(path)}, of_models
+    return by_model, where, of_models
+
+
+def is_mapping(thresholds: Any) -> bool:
+    """Return whether thresholds are a mapping, or a series of pandas."""
+    return isinstance(thresholds, Mapping) or (
+        hasattr(thresholds, "to_dict") and not hasattr(thresholds, "columns")
+    )
+
+
+def _values_by_class(thresholds: Any) -> dict[str, float]:
+    return {str(name): _number(value, "`thresholds`") for name, value in dict(thresholds).items()}
 
 
 def _repeated(where: str, name: str, model: str | None) -> InputError:

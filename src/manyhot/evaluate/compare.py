@@ -29,7 +29,13 @@ from manyhot.evaluate.error_consistency import ConsistencyTables, judge_consiste
 from manyhot.evaluate.gate import Gate
 from manyhot.evaluate.judge_options import JudgeOptions
 from manyhot.evaluate.judging import judge_models, with_slice_pairs
-from manyhot.evaluate.label_notes import answer_notes, chance_notes, table_notes, unmasked_metrics
+from manyhot.evaluate.label_notes import (
+    answer_notes,
+    chance_notes,
+    table_notes,
+    unmasked_metrics,
+    weight_notes,
+)
 from manyhot.evaluate.requirements import masks_classes
 from manyhot.evaluate.result_rows import Note, unmatched_note
 from manyhot.evaluate.results import Evaluation
@@ -86,9 +92,10 @@ def compare(
 
     Without `labels`, the arguments are results. Different models that were evaluated on the same labels with
     the same options are compared as if one call had evaluated them. The first data set is the reference. The
-    drop to every other data set is shown for each accuracy that was computed on both data sets. Within each
-    data set, top1 is compared with the headline metrics on label sets, and models are compared if pairs of
-    them were tested. To draw figures of the tables, use manyhot report.
+    drop to every other data set is shown for each accuracy that was computed on both data sets; without
+    original labels, also for shares of scores that should be high, such as map_macro, f1_macro and
+    recall_micro. Within each data set, top1 is compared with the headline metrics on label sets, and models
+    are compared if pairs of them were tested. To draw figures of the tables, use manyhot report.
 
     Parameters
     ----------
@@ -323,7 +330,8 @@ def _evaluated(
         dependent = likely_cluster_notes(source.name, shared.labels, source.images) if is_open else ()
         metrics = unmasked_metrics(evaluation) if source.published is None else []
         unanswered = answer_notes(source.name, shared.labels, metrics, unlabelled=source.unlabelled)
-        notes = [*counted, *chance, *unanswered, *dependent]
+        weighted = weight_notes(source.name, source.images)
+        notes = [*counted, *chance, *unanswered, *dependent, *weighted]
         classes = source.classes or class_list_of(shared.labels.class_hash)
         by_class = _by_class(shared, classes, options)
         notes += table_notes(source.name, shared.labels, options.metrics, by_class)

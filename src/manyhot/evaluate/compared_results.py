@@ -63,7 +63,7 @@ from manyhot.formats.writing import PathLike, check_apart
 from manyhot.result import Result, as_pandas
 from manyhot.run import QUIET, Run
 from manyhot.tables import End, Results
-from manyhot.tables.result_tables import LABEL_SETS, accuracies, headline
+from manyhot.tables.result_tables import LABEL_SETS, accuracies, headline, reading_order, registered_metric
 
 REFERENCES = {"imagenet-a": "imagenet-val-a-classes", "imagenet-r": "imagenet-val-r-classes"}
 """Data sets of some of ImageNet's classes, and its images of the same classes, to compare them with."""
@@ -426,8 +426,21 @@ def _shifts(results: Results) -> list[tuple[End, End]]:
     have, datasets = results.values_at, results.datasets
     own = {y: x for y, x in REFERENCES.items() if x in datasets and y in datasets}
     pairs = [(own.get(d, datasets[0]), d) for d in datasets[1:] if d not in own.values()]
-    found = (((x, m, "all"), (y, m, "all")) for m in accuracies() for x, y in pairs)
+    metrics = [*accuracies(), *_of_multi_label(results)]
+    found = (((x, m, "all"), (y, m, "all")) for m in metrics for x, y in pairs)
     return [(x, y) for x, y in found if x in have and y in have]
+
+
+def _of_multi_label(results: Results) -> list[str]:
+    """Return shares of scores of all classes, such as map_macro, if no data set has original labels."""
+    metrics = dict.fromkeys(metric for _, metric, _ in results.values_at)
+    if not {"top1", "top5"}.isdisjoint(metrics):
+        return []
+    about = {m: e.about for m in metrics if (e := registered_metric(m)) is not None}
+    needed = {"needs": "scores", "better": "higher"}
+    return sorted(
+        (m for m, a in about.items() if "unit" not in a and needed.items() <= a.items()), key=reading_order
+    )
 
 
 def _within(results: Results) -> list[tuple[End, End]]:

@@ -273,9 +273,11 @@ class _Both:
         images = NO_INTERVAL
         if spread is not None:
             images = _over_images(float(drop.mean()), spread.mean(0), int(min(nx.min(), ny.min())))
+        lo, hi = self._intervals(spread)
+        if len(x) == 1:
+            images = float(lo[0]), float(hi[0])
         mean = (x.mean(), y.mean(), drop.mean(), *images, *self.families.mean_interval(drop), None)
         rows: list[tuple[Any, ...]] = [(None, *map(null_if_nan, mean), int(nx.min()), int(ny.min()), len(x))]
-        lo, hi = self._intervals(spread)
         for i, model in enumerate(self.models):
             row = map(null_if_nan, (x[i], y[i], drop[i], lo[i], hi[i], *NO_INTERVAL, above[i]))
             rows.append((model, *row, int(nx[i]), int(ny[i]), 1))

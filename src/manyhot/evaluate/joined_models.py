@@ -61,7 +61,7 @@ def check_joinable(first: Results, second: Results, dataset: str) -> bool:
     if apart:
         raise MatchError(
             f"Results on {dataset} cannot be joined, because models were evaluated in different ways.",
-            where=f"{first.name} and {second.name}",
+            where=_names(first, second),
             got="; ".join(apart),
             allowed="models evaluated on the same labels, with the same options and version",
             do="evaluate the models of one result again, with the labels and options of the other",
@@ -102,10 +102,15 @@ def join_thresholds(results: Sequence[Results]) -> Results | None:
     return replace(parts[0], table=table.replace_schema_metadata(parts[0].table.schema.metadata))
 
 
+def _names(*results: Results) -> str | None:
+    """Return the names of results; None if they are in memory and have none."""
+    return " and ".join(filter(None, (one.name for one in results))) or None
+
+
 def _two_versions(earlier: Results, part: Results, dataset: str, model: str) -> MatchError:
     return MatchError(
         "A model has different values in two of the results.",
-        where=f"{earlier.name} and {part.name}",
+        where=_names(earlier, part),
         got=f"{model} on {dataset}",
         allowed="one version of each model",
         do=f"compare the models from their predictions: {call}"
@@ -315,7 +320,7 @@ def _apart(one: Results, other: Results, end: End) -> MatchError:
     again = one_call(one, other)
     return MatchError(
         "Two results contain values of the same data set, metric and slice.",
-        where=f"{one.name} and {other.name}",
+        where=_names(one, other),
         got=", ".join(end),
         allowed="each value in only one of the results",
         do=f"compare the models from their predictions: {again}"
@@ -333,7 +338,7 @@ def _check_models_apart(results: Sequence[Results]) -> None:
                 if (end, model) in seen:
                     raise MatchError(
                         "A model is in two of the results.",
-                        where=f"{seen[end, model].name} and {part.name}",
+                        where=_names(seen[end, model], part),
                         got=f"{model} on {end[0]}",
                         allowed="each model in only one of the results",
                         do="leave it out with `without`, or pass each table once",

@@ -33,8 +33,9 @@ class EvaluateOptions:
     thresholds
         Thresholds of the classes for metrics that need one, such as f1_macro: the file that manyhot diagnose
         classes wrote for other images, such as a validation split, or a table with the columns class,
-        threshold and optionally model, on the scale of the scores. In Python, also a mapping of classes to
-        thresholds. By default, the threshold is a probability of 0.5.
+        threshold and optionally model, on the scale of the scores. In Python, also the result of
+        diagnose_classes, a data frame, or a mapping of classes to thresholds, or of models to such mappings.
+        By default, the threshold is a probability of 0.5.
     slices
         Additional subsets of images to evaluate: by original label (class=KEY, or class for all classes), or
         by a column of the images table (COLUMN for all its values, COLUMN=VALUE, 'COLUMN>=VALUE', COLUMN=*

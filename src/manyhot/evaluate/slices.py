@@ -407,7 +407,7 @@ def score_doubts(case: Case, classes: ClassList | None, *, has_top: bool = True)
     constant = constant_scores(case)
     if len(constant):
         names = first_names([f"class {c}" if classes is None else classes.names[c] for c in constant])
-        yield f"the scores of {names} are the same for all images"
+        yield f"the scores of {names} are the same for all images, in the precision of float32"
     if case.kind == "logit" and (note := one_sided_note(case.scores)) and link_of(case) == "sigmoid":
         yield note
 

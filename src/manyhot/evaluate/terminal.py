@@ -338,7 +338,7 @@ def apart_lines(results: Results, drops: pa.Table) -> Iterator[str]:
         if dataset not in compared:
             n = len(models[first] & models[dataset])
             shared = f"{n or 'no'} model{'' if n == 1 else 's'}"
-            why = ", because no accuracy, such as real1, is known for both" if n else ""
+            why = ", because no accuracy, such as real1 or map_macro, is known for both" if n else ""
             yield f"{first} and {dataset} have {shared} in common and are not compared{why}."
 
 

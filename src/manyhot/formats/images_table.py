@@ -58,7 +58,7 @@ def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     """
     is_own = declared(path) or not _renamed_columns(column_names(path))
     if path.suffix.lower() == ".parquet" and is_own and not _has_texts(path, "label"):
-        own = read_own(path, "images")
+        own = with_small_offsets(read_own(path, "images"))
         return Images(own, path.stem, class_list_from_metadata(metadata(own), path.stem))
     frame = read_frame(path)
     renamed = _renamed_columns(frame.columns)

@@ -179,7 +179,12 @@ def _are_rows(lines: Sequence[str]) -> bool:
 
 
 def with_small_offsets(table: pa.Table) -> pa.Table:
-    """Return a table of polars with 32-bit offsets."""
+    """Return a table of polars with 32-bit offsets, and with the values of dictionaries."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            kind = _narrow_type(field.type.value_type)
+            chunks = [chunk.dictionary.cast(kind).take(chunk.indices) for chunk in table[i].chunks]
+            table = table.set_column(i, field.with_type(kind), pa.chunked_array(chunks, kind))
     fields = [pa.field(f.name, _narrow_type(f.type)) for f in table.schema]
     return table.cast(pa.schema(fields))
 

@@ -217,6 +217,8 @@ def _check_answers(answer: pl.Series, path: Path) -> None:
         where=path,
         got=f"{', '.join(shown)}{', …' * (len(counts) > len(shown))} of {len(answer):,} rows",
         allowed=", ".join(ANSWERS),
-        do="use these words; true and false are also accepted, and so are 1 and 0 if both occur and there "
+        do="leave out the rows without an answer, such as skipped questions"
+        if answer.null_count() == counts["count"].sum()
+        else "use these words; true and false are also accepted, and so are 1 and 0 if both occur and there "
         "is no other value",
     )

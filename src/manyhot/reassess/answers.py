@@ -19,7 +19,7 @@ from manyhot import tables
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.answers import YES, Answers, GoldenAnswers
 from manyhot.data import catalog
-from manyhot.data.table_inputs import through_file
+from manyhot.data.table_inputs import table_with_ids, through_file
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.files import sha256
 from manyhot.formats import (
@@ -42,6 +42,7 @@ from manyhot.tables.campaign_folder import campaign_file
 from manyhot.tables.choices import with_questions
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like
+from manyhot.tables.own_classes import selected_labels, shares_classes
 from manyhot.tables.vote_labels import golden_of_labels, original_answers
 from manyhot.tables.votes import COUNTED_CLASS, votes_with_ids_like
 
@@ -346,7 +347,7 @@ def _check_no_format(format: str | None, what: str) -> None:
 
 def _kind_notes(votes: Votes) -> tuple[str, ...]:
     """Return what kind of votes were read, if raters chose one class of all, and what was left out."""
-    notes = tuple(f"the votes do not contain {what}" for what in votes.left_out)
+    notes = tuple(f"left out of the votes: {what}" for what in votes.left_out)
     if not votes.kind:
         return notes
     who = "; it is unknown who gave a vote" if votes.kind == COUNTED_CLASS else ""
@@ -360,12 +361,27 @@ _UNLISTED_NOTE = (
 
 
 def _golden_labels(golden: TableLike, classes: ClassList | int | None) -> Labels | None:
-    """Return label sets that are passed as golden answers; None if these are anything else."""
-    if isinstance(golden, Labels) or not isinstance(golden, str | os.PathLike) or not Path(golden).exists():
-        return golden if isinstance(golden, Labels) else None
+    """Return label sets that are passed as golden answers; None if these are anything else.
+
+    A frame is read as a file is, unless it has the columns of a golden table.
+    """
+    if isinstance(golden, Labels):
+        listed = classes if isinstance(classes, ClassList) and shares_classes(golden, classes) else None
+        return selected_labels(golden, listed)
+    if not isinstance(golden, str | os.PathLike):
+        table = _foreign_golden(golden)
+        return table and through_file(table, "golden", lambda path: _golden_labels(path, classes))
+    if not Path(golden).exists():
+        return None
     if detect(golden, ("golden",)) is not None or detect(golden, ("labels",)) is None:
         return None
     return read_labels(golden, classes=_numbered(golden, "golden", classes))
+
+
+def _foreign_golden(golden: TableLike) -> pa.Table | None:
+    """Return a frame that lacks the columns of a golden table, to be read as a file; None for others."""
+    table = None if isinstance(golden, Golden) else table_with_ids(golden)
+    return None if table is None or {"class_id", "answer"} <= {*table.column_names} else table
 
 
 def golden_like(golden: TableLike, classes: ClassList | int | None) -> Golden:
@@ -376,6 +392,8 @@ def golden_like(golden: TableLike, classes: ClassList | int | None) -> Golden:
         return golden_of_labels(sets)
     if isinstance(golden, str | os.PathLike):
         return read_golden(golden, classes=_numbered(golden, "golden", classes))
+    if (foreign := _foreign_golden(golden)) is not None:
+        return through_file(foreign, "golden", lambda path: golden_like(path, classes))
     table = _with_ids(as_arrow(golden, "golden"), "golden", classes)
     n, key = _class_count(table, classes)
     return golden_from_table(table, name="golden", n_classes=n, class_hash=key)

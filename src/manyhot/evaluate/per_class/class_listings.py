@@ -17,7 +17,7 @@ from manyhot import tables
 from manyhot.console import table_lines
 from manyhot.core.array_types import Ints
 from manyhot.core.difficulty import extreme_images
-from manyhot.core.jackknife import FEWEST_POSITIVES
+from manyhot.core.jackknife import FEWEST_POSITIVES, UNVARYING
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
 from manyhot.evaluate.gallery import find_photographs
@@ -292,8 +292,11 @@ def terminal_lines(class_results: pa.Table, class_means: pa.Table) -> Iterator[s
         head = ("class", "images", "AP", "AUROC", "threshold", "precision", "recall", "F1")
         shown = [r for r in worst_first(rows) if r["n_positives"]][:PRINTED]
         yield from table_lines(head, [_printed(r) for r in shown])
-        if any(r["ap_lo"] is None for r in shown):
-            yield (f"AP and AUROC have no interval for classes with fewer than {FEWEST_POSITIVES} images")
+        without = [r["n_positives"] for r in shown if r["ap_lo"] is None]
+        if any(n < FEWEST_POSITIVES for n in without):
+            yield f"AP and AUROC have no interval for classes with fewer than {FEWEST_POSITIVES} images"
+        if any(n >= FEWEST_POSITIVES for n in without):
+            yield f"AP and AUROC have no interval if {UNVARYING}, such as at 100 %"
         reasons = Counter(r["reason"] for r in rows if r["reason"])
         if reasons:
             yield "classes with undefined numbers: " + "; ".join(

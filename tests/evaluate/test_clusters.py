@@ -399,6 +399,17 @@ def test_a_named_column_comes_first():
     assert "share a value of patient_id, and their label sets are similar" in text
 
 
+def test_measured_similarity_is_more_than_a_name():
+    """Scenes are three kinds of places here, and say nothing of the labels."""
+    images = DATA.images.rename(columns={"patient_id": "clip"})
+    images["scene"] = np.array(["city", "highway", "residential"])[DATA.number % 3]
+    (text,) = suggested(images)
+    assert "share a value of clip, and their label sets are similar (intraclass correlation 0." in text
+    images["copy"] = images["clip"]
+    (text,) = suggested(images)
+    assert re.search(r"a value of copy, .* \(intraclass correlation (0\.\d\d); clip: \1\), so", text)
+
+
 @pytest.mark.parametrize("what", ["few values", "numbers", "classes", "measurements"])
 def test_values_that_are_no_clusters_are_not_suggested(what):
     number, label = DATA.number, DATA.y @ (1, 2, 4, 8)

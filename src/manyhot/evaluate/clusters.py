@@ -231,10 +231,10 @@ def likely_column(
 ) -> tuple[str, str] | None:
     """Return a column that may contain clusters, and how similar their label sets are; None if there is none.
 
-    Columns with repeated values whose name suggests clusters come first. Other columns are suggested if the
-    label sets of images that share a value are similar.
+    Columns are suggested if the label sets of images that share a value are similar, those whose name
+    suggests clusters first; without any, a column with repeated values is, by its name alone.
     """
-    found = list[tuple[bool, float, str, str]]()
+    found, by_name = dict[str, tuple[bool, LabelCorrelation]](), list[str]()
     for name, column in columns:
         is_named = _LIKELY.fullmatch(name) is not None
         if not is_named and not _may_be_ids(name, column.type):
@@ -243,14 +243,18 @@ def likely_column(
             continue
         alike = _correlation(column, labels)
         if alike is not None:
-            text = (
-                f", and their label sets are similar (intraclass correlation {alike.icc:.2f}), so intervals "
-                f"may be too narrow by a factor of {alike.widening:.1f}"
-            )
-            found.append((is_named, alike.widening, name, text))
+            found[name] = is_named, alike
         elif is_named:
-            found.append((True, 0.0, name, ""))
-    return max(found)[2:] if found else None
+            by_name.append(name)
+    if not found:
+        return (max(by_name), "") if by_name else None
+    chosen = max(found, key=lambda name: (found[name][0], found[name][1].widening, name))
+    others = "".join(f"; {name}: {alike.icc:.2f}" for name, (_, alike) in found.items() if name != chosen)
+    alike = found[chosen][1]
+    return chosen, (
+        f", and their label sets are similar (intraclass correlation {alike.icc:.2f}{others}), so intervals "
+        f"may be too narrow by a factor of {alike.widening:.1f}"
+    )
 
 
 def _may_be_ids(name: str, kind: pa.DataType) -> bool:

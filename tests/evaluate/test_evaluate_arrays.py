@@ -2,10 +2,11 @@ import re
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
-from sklearn.metrics import f1_score
+from sklearn.metrics import average_precision_score, f1_score
 
-from manyhot import Evaluator, diagnose_errors, evaluate
+from manyhot import Evaluator, aggregate, diagnose_errors, evaluate
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError
 
@@ -245,3 +246,22 @@ def test_one_class_has_no_ranking_of_classes_within_an_image():
         metrics = set(found.results["metric"].to_pylist())
         assert "map_macro" in metrics
         assert ("map_image" in metrics) == (n_classes > 1)
+
+
+def test_classes_that_nobody_chose_are_answered(tmp_path):
+    """Choices of three raters: after aggregation, masked AP is scikit-learn's over all cells."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 6, 200)
+    chosen = np.where(rng.random((200, 3)) < 0.25, rng.integers(0, 6, (200, 3)), label[:, None])
+    table = {"image_id": [f"{i:03}" for i in range(200)]}
+    table |= {f"ann{j}": [f"c{k}" for k in chosen[:, j]] for j in range(3)}
+    pl.DataFrame(table).write_csv(tmp_path / "votes.csv")
+    labels = aggregate(tmp_path / "votes.csv", method="vote-share").labels
+    scores = rng.random((200, 6)) + np.eye(6)[label]
+    metrics = ["real1_unasked", "map_macro(masked=True)"]
+    frame = pd.DataFrame(scores, table["image_id"], [f"c{k}" for k in range(6)])
+    found = evaluate(labels, {"net": frame}, scores="logit", metrics=metrics, resamples=0)
+    counts = np.stack([(chosen == c).sum(1) for c in range(6)], 1)
+    expected = [average_precision_score(counts[:, c] >= 2, scores[:, c]) for c in range(6)]
+    assert found.value("real1_unasked") == 0
+    assert found.value("map_macro(masked=True)") == pytest.approx(np.mean(expected), rel=1e-5)

@@ -173,8 +173,11 @@ class LabelSets:
 
     @property
     def unlisted(self) -> int:
-        """The state of unlisted classes: `NOT_ASKED` if `asked_known` and not `complete`, otherwise `NO`."""
-        return NOT_ASKED if self.asked_known and not self.complete else NO
+        """The state of unlisted classes: `NOT_ASKED` if `asked_known`, unless raters answered about all.
+
+        They did if the sets are `complete`, and if raters chose one class of all: nobody chose the others.
+        """
+        return NOT_ASKED if self.asked_known and not (self.complete or self.exclusive) else NO
 
     def leaves_out_cells(self, masked: bool) -> bool:
         """Return whether a `masked` metric leaves out any cells; false if raters answered about all cells."""
@@ -227,7 +230,7 @@ class LabelSets:
         """Return the state of `classes`, shape (n, k), on each image; negative entries are `NOT_ASKED`."""
         many = len(self) * self.n_classes > _MOST_CELLS
         state = self._compared_states(classes) if many else self._packed_states(classes)
-        if self.complete:
+        if self.complete or self.exclusive:
             np.maximum(state, NO, out=state)
         if classes.size and classes.min() < 0:
             state[classes < 0] = NOT_ASKED

@@ -206,9 +206,17 @@ def answered_cells(case: Case) -> AnsweredCells:
             got="no scores" if scores is None else f"scores of shape {scores.shape}",
             allowed=f"shape {(len(labels), labels.n_classes)}: one row per image, one column per class",
         )
-    answered = np.flatnonzero(((labels.state == YES) | (labels.state == NO)) & labels.usable[labels.rows])
-    image, classes = labels.rows[answered], labels.classes[answered]
-    cells = AnsweredCells(image, classes, comparable(scores[image, classes]), labels.state[answered] == YES)
+    image: Ints = labels.rows
+    classes: Ints = labels.classes
+    state = labels.state
+    if labels.exclusive and not labels.complete:  # nobody chose the classes that are not listed
+        states = np.full(scores.shape, NO, np.uint8)
+        states[image, classes] = state
+        every = np.arange(states.size)
+        image, classes, state = every // labels.n_classes, every % labels.n_classes, states.ravel()
+    answered = np.flatnonzero(((state == YES) | (state == NO)) & labels.usable[image])
+    image, classes = image[answered], classes[answered]
+    cells = AnsweredCells(image, classes, comparable(scores[image, classes]), state[answered] == YES)
     missing = np.isnan(cells.score)
     if missing.any():
         raise InputError(

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.core.curve_metrics import CHANCE, RANKING_METRICS, random_values
-from manyhot.core.sets import UNCLEAR
+from manyhot.core.sets import NOT_ASKED, UNCLEAR
 from manyhot.evaluate.requirements import mixed_masks, option_of
 from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.results import Evaluation
@@ -90,7 +90,7 @@ def answer_notes(
     counts = sets.usable[sets.rows]  # of which no class is one of the predictions alone
     n_pairs = int(np.count_nonzero(sets.usable)) * (sets.n_classes - len(unlabelled))
     # Lists of classes and full matrices of 0 and 1 leave no pair without an answer.
-    has_blanks = labels.positives_only or (sets.asked_known and not sets.complete)
+    has_blanks = labels.positives_only or (sets.asked_known and sets.unlisted == NOT_ASKED)
     n_blank = n_pairs - int(np.count_nonzero(counts)) if has_blanks else 0
     n_unclear = int(np.count_nonzero((sets.state == UNCLEAR) & counts))
     leave_out = f"; to leave {{}} out, {instead.format(metrics[0])}" if sets.asked_known else ""

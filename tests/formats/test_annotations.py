@@ -71,6 +71,23 @@ def test_coco(tmp_path):
     assert states(over, own.keys)["b.jpg"] == dict.fromkeys(own.keys, "no")
 
 
+@pytest.mark.parametrize(
+    "first", [{"type": "instances"}, {"videos": []}, {"videos": [{"id": 1, "name": "a"}]}]
+)
+def test_coco_whose_first_key_is_another(tmp_path, first):
+    """BDD100K's conversion and files of tracking were of no known format."""
+    path = write(tmp_path, first | COCO)
+    assert states(read_labels(path)) == states(read_labels(write(tmp_path, COCO)))
+    path = write(tmp_path, first | COCO)
+    assert [detect(path, (holds,)).name for holds in ("labels", "images", "objects")] == [
+        "coco-labels",
+        "coco-images",
+        "coco-instances",
+    ]
+    numbered = sorted(COCO["categories"], key=lambda category: category["id"])
+    assert read_classes(write(tmp_path, first | COCO | {"categories": numbered})).keys == KEYS
+
+
 @pytest.mark.parametrize("folder", ["/data/val/", "C:\\data\\val\\", "val/"])
 def test_coco_with_the_folders_of_another_machine(tmp_path, folder):
     images = [image | {"file_name": folder + image["file_name"]} for image in COCO["images"]]

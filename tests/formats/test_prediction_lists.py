@@ -403,3 +403,13 @@ def test_tags_of_which_none_is_a_class_are_refused(tmp_path, message):
     assert message(lambda: read_predictions(path, classes=CLASSES)).startswith(
         f"A class is not in the class list.\n  where:   {path}\n  got:     sky\n"
     )
+
+
+def test_results_of_coco_are_refused_by_name(tmp_path, message):
+    """They were of no known format, and as rows, the advice was to pass floats."""
+    path = tmp_path / "detections.json"
+    path.write_text(json.dumps([{"image_id": 7, "category_id": 3, "bbox": [1, 1, 5, 5], "score": 0.9}]))
+    for read in (read_predictions, read_labels):
+        refused = message(lambda read=read: read(path))
+        assert refused.startswith("The file contains detections in COCO's results format, which has ids")
+        assert "highest score of each image and class" in refused

@@ -58,6 +58,15 @@ def format_of(path: Path, holds: str, *, has_values: bool) -> registry.Entry | N
 def unknown_format(path: Path, holds: str) -> InputError:
     """Return the error for a file or folder that no format for `holds` can read."""
     other = detect(path)
+    if path.suffix.lower() == ".json" and path.is_file() and _is_coco_results(path):
+        return InputError(
+            "The file contains detections in COCO's results format, which has ids instead of names.",
+            where=path,
+            allowed=_needs(path, holds),
+            do="write a table with the columns image_id (file_name of the image), class (name of the "
+            "category) and score, with the highest score of each image and class, and an empty class and score for images "
+            "without detections, and pass it as predictions",
+        )
     if other and holds == "labels" and other.name == "photographs":
         return InputError(
             "The folder contains images without labels.",
@@ -107,6 +116,15 @@ def unknown_format(path: Path, holds: str) -> InputError:
         allowed=_needs(path, holds),
         do=do,
     )
+
+
+def _is_coco_results(path: Path) -> bool:
+    """Return whether JSON is a list of boxes or masks with ids of the image and the category, and a score."""
+    from manyhot.formats.reading import JSON_KEY, head
+
+    start = head(path)
+    keys = {"image_id", "category_id", "score"}
+    return start.lstrip().startswith("[") and keys <= {*JSON_KEY.findall(start)}
 
 
 def _lists_labels(path: Path) -> bool:

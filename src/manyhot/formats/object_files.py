@@ -196,7 +196,9 @@ _PARTS = ("images", "annotations", "categories")
 def matches_coco(path: Path) -> bool:
     """Return whether a JSON file begins like a COCO instances file, and not like MegaDetector's results."""
     start = head(path)
-    begins = re.match(r'\{\s*"(info|licenses|images|annotations|categories)"', start) is not None
+    # BDD100K's conversion begins with "type", and files of tracking with "videos".
+    keys = r'info|licenses|images|annotations|categories|videos|type"\s*:\s*"instances'
+    begins = re.match(rf'\{{\s*"({keys})"', start) is not None
     return begins and not re.search(r'"(detection_categories|detections)"\s*:', start)
 
 

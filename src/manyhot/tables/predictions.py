@@ -388,7 +388,9 @@ def _check_twice(classes: Ints, p: Predictions, where: str) -> None:
                 where=f"{where}, image {p.image_id[row]}",
                 got=classes[row].tolist(),
                 allowed="each class once",
-                do="integers are classes, best first; if these are scores, pass floats",
+                do="integers are classes, best first; if these are scores, pass floats"
+                if p.scores is None
+                else "if these are several boxes of a class, keep the highest score of each image and class",
             )
 
 

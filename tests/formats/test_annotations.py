@@ -240,6 +240,45 @@ def test_images_of_camera_traps(tmp_path):
     ]
 
 
+LABELME = {
+    "version": "5.0",
+    "flags": {},
+    "shapes": [{"label": "car", "points": [[1, 1], [5, 5]]}],
+    "imagePath": "a",
+}
+BDD = {"name": "a.jpg", "labels": [{"category": "car", "box2d": {"x1": 1, "y1": 1, "x2": 5, "y2": 5}}]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "tool"),
+    [
+        (
+            "a.xml",
+            "<annotations><version>1.1</version><image name='a.jpg'/></annotations>",
+            "CVAT or PASCAL VOC",
+        ),
+        ("a.xml", "<annotation><filename>a.jpg</filename></annotation>", "CVAT or PASCAL VOC"),
+        ("a.json", json.dumps(LABELME), "labelme"),
+        ("a.json", json.dumps([BDD]), "BDD100K"),
+        ("a.json", json.dumps({"name": "a", "frames": [{"objects": [{"category": "car"}]}]}), "BDD100K"),
+    ],
+)
+def test_boxes_of_other_tools_are_refused_by_name(tmp_path, message, name, content, tool):
+    """The advice for CVAT was to pass it as classes, and labelme's keys were images."""
+    path = tmp_path / name
+    path.write_text(content)
+    for read in (read_labels, read_classes):
+        refused = message(lambda read=read: read(path))
+        assert refused.startswith(
+            f"The file contains boxes of {tool}, which are not read.\n  where:   {path}\n"
+        )
+        assert refused.partition("do:      ")[2] == (
+            "export the data set as COCO's JSON, or as PASCAL VOC's folder with Annotations/*.xml; or "
+            "write the names of the classes of each image to one file, such as a table with the columns "
+            "image_id and labels"
+        )
+
+
 def test_ignored_objects_and_boxes_without_area_in_coco(tmp_path):
     """``"ignore": 1`` made a class valid, and a box without area made it unclear in silence."""
     annotations = [

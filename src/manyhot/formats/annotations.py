@@ -184,7 +184,7 @@ def write_coco_labels(labels: Labels, path: Path, classes: ClassList | None) -> 
 
     An unclear class is written as an annotation with ``iscrowd``. If raters were not asked about all classes
     of all images, the classes answered *no* are ``neg_category_ids``, as in LVIS. Labels hold neither the ids
-    nor the boxes of the COCO file that they may come from, so images and categories are numbered anew.
+    nor the boxes of the COCO file that they may come from, so images and categories get new numbers.
     """
     own = classes_of_table(labels, classes)
     names = unique_names(own)

@@ -12,6 +12,7 @@ from manyhot import registry
 from manyhot.errors import InputError
 from manyhot.files import PathLike
 from manyhot.formats.pickles import PICKLES, advice
+from manyhot.formats.reading import boxes_of_tool
 from manyhot.kinds import FOLDER, HOLDS
 from manyhot.tables.arrays import LABEL_A_SAMPLE
 
@@ -64,8 +65,17 @@ def unknown_format(path: Path, holds: str) -> InputError:
             where=path,
             allowed=_needs(path, holds),
             do="write a table with the columns image_id (file_name of the image), class (name of the "
-            "category) and score, with the highest score of each image and class, and an empty class and score for images "
-            "without detections, and pass it as predictions",
+            "category) and score, with the highest score of each image and class, and an empty class and "
+            "score for images without detections, and pass it as predictions",
+        )
+    if tool := boxes_of_tool(path):
+        return InputError(
+            f"The file contains boxes of {tool}, which are not read.",
+            where=path,
+            allowed=_needs(path, holds),
+            do="export the data set as COCO's JSON, or as PASCAL VOC's folder with Annotations/*.xml; or "
+            "write the names of the classes of each image to one file, such as a table with the columns "
+            "image_id and labels",
         )
     if other and holds == "labels" and other.name == "photographs":
         return InputError(

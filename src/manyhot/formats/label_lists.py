@@ -34,6 +34,7 @@ from manyhot.formats.predicted_classes import SCORE_COLUMNS
 from manyhot.formats.reading import (
     JSON_KEY,
     UNLISTED,
+    boxes_of_tool,
     constant,
     cut_for_message,
     declared,
@@ -168,7 +169,7 @@ def _without_synonyms(
 
 def _matches(path: Path) -> bool:
     if path.suffix.lower() in (".json", ".jsonl"):
-        return _matches_json(head(path))
+        return _matches_json(head(path)) and not boxes_of_tool(path)
     names = column_names(path)
     folded = {fold_name(name) for name in names}
     ids, label = image_name_column(names), class_name_column(names)

@@ -9,7 +9,7 @@ from typing import Any
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError
-from manyhot.formats.reading import cut_for_message, head, load_json
+from manyhot.formats.reading import boxes_of_tool, cut_for_message, head, load_json
 from manyhot.formats.xml_files import parse_xml
 from manyhot.registry import register
 
@@ -34,7 +34,7 @@ class ExportLayout:
     "label-studio-config",
     holds="classes",
     suffixes=(".xml",),
-    matches=lambda path: "<" in head(path),
+    matches=lambda path: "<" in head(path) and not boxes_of_tool(path),
     needs="a labelling configuration with Choices",
 )
 def read_label_studio_config(path: Path) -> ClassList:

@@ -166,8 +166,7 @@ def test_ids_that_only_look_like_positions(folder):
     """Of the ids 000 to 199, 100 to 199 are equal to positions; half of the images would count."""
     rng = np.random.default_rng(0)
     valid, scores = (rng.random((200, 2)) < 0.4).astype(int), rng.random((200, 2))
-    pl.DataFrame(
-        {"image_id": [f"{i:03}" for i in range(200)], "cat": valid[:, 0], "dog": valid[:, 1]}
-    ).write_csv("numbered.csv")
-    with pytest.raises(mh.MatchError, match="rows of an array have none"):
+    ids = [f"{i:03}" for i in range(200)]
+    pl.DataFrame({"image_id": ids, "cat": valid[:, 0], "dog": valid[:, 1]}).write_csv("numbered.csv")
+    with pytest.raises(mh.ManyhotError, match="rows of an array have none"):
         mh.evaluate("numbered.csv", {"net": scores}, scores="probability", metrics=["map_macro"])

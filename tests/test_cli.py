@@ -97,12 +97,16 @@ def test_json(run, small):
 def test_partial_overlap_is_said_aloud(run, small):
     (small / "rows.txt").write_text("a.jpg\nb.jpg\nx.jpg\ny.jpg\n")
     done = run(*ARGUMENTS, "--predictions", "two.npy", "--dataset", "mine", "--resamples", 0)
-    assert done.stderr.splitlines() == [
+    said = done.stderr.splitlines()
+    read = [line for line in said if line.startswith("Read ")]
+    assert said[: len(read)] == read
+    assert [line.split()[1] for line in read] == ["rows.txt", "labels.csv", "two.npy"]
+    assert said[len(read) :] == [
         "Note: mine, two: 2 of 4 predicted images have no labels and were left out.",
         "Note: mine, two: 2 of 4 labelled images have no prediction and were left out.",
     ]
     done = run(*ARGUMENTS, "--predictions", "models", "two.npy", "--dataset", "mine", "--resamples", 0)
-    assert done.stderr.splitlines() == [
+    assert [line for line in done.stderr.splitlines() if not line.startswith("Read ")] == [
         "Note: mine, 2 models: 2 of 4 predicted images have no labels and were left out.",
         "Note: mine, 2 models: 2 of 4 labelled images have no prediction and were left out.",
     ]

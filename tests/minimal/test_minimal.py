@@ -76,5 +76,7 @@ def test_a_report_without_figures_names_the_extra(tmp_path):
     done = run("describe", "l.csv", "--out", "sets")
     # Where nothing is installed, vl_convert is missing, too.
     said = done.stderr.replace("altair and vl_convert", "altair")
-    assert said == 'Note: there are no figures: altair missing; pip install "manyhot[report]".\n'
+    read, note = said.splitlines()
+    assert read == "Read l.csv as labels (labels-table): 2 images, classes as numbers; a: class 0, class 1."
+    assert note == 'Note: there are no figures: altair missing; pip install "manyhot[report]".'
     assert (tmp_path / "sets" / "set_sizes.csv").exists()

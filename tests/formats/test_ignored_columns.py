@@ -88,3 +88,11 @@ def test_a_cell_with_a_line_break(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text('image,labels,remark\na,cat,"two\nlines"\nb,dog,one\n')
     assert ignored(path) == "remark"
+
+
+def test_a_table_with_one_column(tmp_path):
+    from manyhot.formats import read_images
+
+    path = tmp_path / "images.parquet"
+    pq.write_table(pa.table({"filename": ["a.jpg", "b.jpg"]}), path)
+    assert ignored(path, read_images) == ""

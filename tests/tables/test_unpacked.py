@@ -79,3 +79,12 @@ def test_checking_a_file_reads_no_column(tmp_path):
         (group,) = unpacked.row_groups(file)
         assert group.num_rows == 2_000
         assert pa.total_allocated_bytes() - before < values.nbytes / 3
+
+
+def test_a_file_without_columns(tmp_path):
+    """pyarrow ends the process with a floating point exception if no rows of no columns are read."""
+    path = tmp_path / "empty.parquet"
+    pq.write_table(pa.table({"a": [1, 2]}).drop_columns(["a"]), path)
+    with unpacked.open_parquet_lazily(path) as file:
+        assert list(unpacked.row_groups(file)) == []
+        unpacked.check_parquet(path, file)

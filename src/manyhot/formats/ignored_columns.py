@@ -56,7 +56,7 @@ def ignored_columns(path: Path, entry: Entry, content: Any, options: Mapping[str
     classes = getattr(content, "class_list", None) or options.get("classes")
     known = {*classes.keys, *classes.names} if classes else set()
     others = [name for name in sample.varying() if name.strip() not in known]
-    if not others or len(others) > _MOST:
+    if not others or len(others) > _MOST or len(sample.names) < 2:
         return []
     with tempfile.TemporaryDirectory() as folder:
         read = _Reader(Path(folder) / path.name, entry, options)
@@ -164,10 +164,14 @@ class _Objects:
     rows: Sequence[Mapping[str, Any]]
     is_lines: bool
 
+    @property
+    def names(self) -> list[str]:
+        """The keys, in the order in which they occur."""
+        return list(dict.fromkeys(name for row in self.rows for name in row))
+
     def varying(self) -> list[str]:
-        """Return the keys with different values, in the order in which they occur."""
-        names = dict.fromkeys(name for row in self.rows for name in row)
-        return [name for name in names if len({repr(row.get(name)) for row in self.rows}) > 1]
+        """Return the keys with different values."""
+        return [name for name in self.names if len({repr(row.get(name)) for row in self.rows}) > 1]
 
     def variants(self, name: str) -> Iterator[_Objects]:
         """Yield the rows without a key, and with other values for it."""

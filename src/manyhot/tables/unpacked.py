@@ -48,7 +48,7 @@ def check_parquet(path: Path, file: pq.ParquetFile) -> None:
 
 
 def row_groups(file: pq.ParquetFile) -> Iterator[pq.RowGroupMetaData]:
-    """Yield the metadata of each row group of a Parquet file, after checking that they can be read safely.
+    """Yield the metadata of each row group with columns of a Parquet file, after checking that it is safe.
 
     If the metadata of a column contradict the schema, accessing them would crash the process inside pyarrow.
     The reader detects the same contradiction and raises an error, even if no rows are requested. Open the
@@ -58,6 +58,8 @@ def row_groups(file: pq.ParquetFile) -> Iterator[pq.RowGroupMetaData]:
     ------
     OSError
     """
+    if not file.metadata.num_columns:  # of which reading no rows would crash the process, too
+        return
     for i in range(file.num_row_groups):
         next(file.reader.iter_batches(0, row_groups=[i], use_threads=False), None)
         yield file.metadata.row_group(i)

@@ -40,7 +40,8 @@ from manyhot.diagnose.first_findings import with_names
 from manyhot.diagnose.sorted_errors import LIST_LABEL_ISSUES, ModelErrors, SortedErrors, wrong_labels_sentence
 from manyhot.errors import InputError
 from manyhot.evaluate.gallery import with_photographs
-from manyhot.evaluate.slices import case_of, check_and_note_order
+from manyhot.evaluate.prediction_checks import check_and_note_order
+from manyhot.evaluate.slices import case_of
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Between, PythonOnly, Shown, Was
 from manyhot.predict.similar import similar_images

@@ -34,6 +34,7 @@ from manyhot.evaluate.missing_numbers import (
 )
 from manyhot.evaluate.per_class.class_tables import ClassTables, PointSettings
 from manyhot.evaluate.posterior import Posterior
+from manyhot.evaluate.prediction_checks import check_order, score_doubts
 from manyhot.evaluate.reliability import Pictured
 from manyhot.evaluate.requirements import (
     by_class_thresholds,
@@ -55,11 +56,9 @@ from manyhot.evaluate.slices import (
     ALL,
     BY_SIZE,
     case_of,
-    check_order,
     is_requested,
     labels_of,
     make_slices,
-    score_doubts,
 )
 from manyhot.registry import Entry
 from manyhot.tables import Alignment, Predictions, align, check_same_classes

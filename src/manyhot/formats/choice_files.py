@@ -19,6 +19,7 @@ from manyhot.errors import InputError, first_names
 from manyhot.formats.array_files import load_array, members
 from manyhot.formats.choice_cells import check_decisions, check_joined, check_sets_once, with_sets
 from manyhot.formats.choice_times import WHEN, kept_times, order_of, vote_times
+from manyhot.formats.class_ids import class_indices, keys_of_numbers
 from manyhot.formats.headers import (
     IMAGE_NAME_COLUMNS,
     RATER_NAMES,
@@ -29,7 +30,6 @@ from manyhot.formats.headers import (
 from manyhot.formats.prediction_lists import are_scores_by_class
 from manyhot.formats.reading import cut_for_message, declared, head, load_json, only_by_name, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame
-from manyhot.formats.tabular import class_indices, keys_of_numbers
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Votes

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
+from manyhot.formats.class_ids import class_indices, keys_of_numbers
 from manyhot.formats.class_name_columns import NumberedFrame, numbers_by_name
 from manyhot.formats.headers import ID_NEEDS, image_name_column
 from manyhot.formats.reading import declared, reading, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
-from manyhot.formats.tabular import class_indices, keys_of_numbers, named_list, possible_tables, read_own
+from manyhot.formats.tabular import named_list, possible_tables, read_own
 from manyhot.registry import register
 from manyhot.tables import Images, metadata
 from manyhot.tables.image_ids import first_column

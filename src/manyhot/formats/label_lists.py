@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from manyhot.formats.class_names import ids_of_values
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
     ID_NEEDS,
-    IMAGE_NAME_COLUMNS,
     LABEL_NEEDS,
     RATER_NAMES,
     class_name_column,
@@ -30,9 +29,9 @@ from manyhot.formats.headers import (
     image_name_column,
     is_plural,
 )
+from manyhot.formats.json_entries import classes_by_image, has_label_lists
 from manyhot.formats.predicted_classes import SCORE_COLUMNS
 from manyhot.formats.reading import (
-    JSON_KEY,
     UNLISTED,
     boxes_of_tool,
     constant,
@@ -40,8 +39,6 @@ from manyhot.formats.reading import (
     declared,
     head,
     image_ids,
-    load_json,
-    parse_json,
     ragged,
     with_unlisted,
 )
@@ -169,7 +166,7 @@ def _without_synonyms(
 
 def _matches(path: Path) -> bool:
     if path.suffix.lower() in (".json", ".jsonl"):
-        return _matches_json(head(path)) and not boxes_of_tool(path)
+        return has_label_lists(head(path)) and not boxes_of_tool(path)
     names = column_names(path)
     folded = {fold_name(name) for name in names}
     ids, label = image_name_column(names), class_name_column(names)
@@ -396,36 +393,10 @@ def _grouped(named: NamedLabels, where: str) -> NamedLabels:
     )
 
 
-_ENTRY = re.compile(r'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(\[\s*("|\]|-?\d)|")')
-"""The beginning of an object of names by image."""
-
-_OTHER_KEYS = frozenset(
-    (
-        "annotations",
-        "predictions",
-        "completed_by",
-        "annotation_id",
-        "data",
-        "samples",
-        "index",
-        *SCORE_COLUMNS,
-    )
-)
-
-
-def _matches_json(start: str) -> bool:
-    if re.match(r"\[?\s*\{", start) is None:
-        return False
-    keys = {fold_name(key) for key in JSON_KEY.findall(start)}
-    if keys & set(IMAGE_NAME_COLUMNS) and keys & set(CLASS_NAME_COLUMNS):
-        return not keys & _OTHER_KEYS
-    return _ENTRY.match(start) is not None
-
-
 def _named_in_json(
     path: Path, classes: ClassList | None, separator: str, among: Sequence[str]
 ) -> NamedLabels:
-    rows = list(_rows(path, among))
+    rows = list(classes_by_image(path, among))
     # Not the name of a column: spaces divide no names in JSON, which has lists for several names.
     split = splitter("", [v for _, v, _ in rows if isinstance(v, str)], classes, separator, str(path))
     sets = [_names(value, split, where) for _, value, where in rows]
@@ -437,60 +408,6 @@ def _named_in_json(
         pa.array([name for names in sets for name in names or ()], pa.string()),
         np.array([names is not None for names in sets], bool),
     )
-
-
-def _rows(path: Path, among: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
-    """Yield the name, the classes and the place of each image of a file."""
-    if path.suffix.lower() == ".jsonl" or _is_lines(head(path)):
-        lines = enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1)
-        for number, line in lines:
-            if line.strip():
-                where = f"{path}, line {number}"
-                yield (*_entry(parse_json(line, where), where, among), where)
-        return
-    content = load_json(path)
-    keys = content if isinstance(content, dict) else ()
-    if keys and None in (image_name_column(keys), class_name_column(keys, among)):
-        for image, value in content.items():
-            yield image, value, f"{path}, image {cut_for_message(image)}"
-        return
-    for i, entry in enumerate(_entries(content, path, among)):
-        where = f"{path}, entry {i}"
-        yield (*_entry(entry, where, among), where)
-
-
-def _entries(content: Any, path: Path, among: Sequence[str]) -> list[Any]:
-    """Return the entries of a list, of a single object, or of an object with a list per column."""
-    if isinstance(content, list):
-        return content
-    ids, label = image_name_column(content), class_name_column(content, among)
-    columns = [content.get(ids), content.get(label)]
-    if not all(isinstance(column, list) for column in columns) or isinstance(content[ids], str):
-        return [content]
-    if len(columns[0]) != len(columns[1]):
-        raise InputError(
-            "The lists of images and classes differ in length.",
-            where=path,
-            got=f"{len(columns[0]):,} and {len(columns[1]):,}",
-        )
-    return [{ids: image, label: value} for image, value in zip(*columns, strict=True)]
-
-
-def _is_lines(start: str) -> bool:
-    return start.startswith("{") and re.search(r"\}\s*\n\s*\{", start) is not None and "[{" not in start[:2]
-
-
-def _entry(entry: Any, where: str, among: Sequence[str]) -> tuple[str, Any]:
-    keys = list(entry) if isinstance(entry, dict) else []
-    ids, label = image_name_column(keys), class_name_column(keys, among)
-    if ids is None or label is None or not isinstance(entry[ids], str | int):
-        raise InputError(
-            "The entry does not contain the name and the classes of an image.",
-            where=where,
-            got=cut_for_message(", ".join(keys) if keys else repr(entry)),
-            allowed='an object such as {"image": "a.jpg", "labels": ["cat"]}',
-        )
-    return str(entry[ids]), entry[label]
 
 
 def _names(value: Any, split: Splitter, where: str) -> list[str] | None:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats.array_files import check_row_order
+from manyhot.formats.class_ids import keys_of_numbers
 from manyhot.formats.headers import (
     ID_NEEDS,
     IMAGE_NAME_COLUMNS,
@@ -43,7 +44,7 @@ from manyhot.formats.reading import (
     parse_json,
 )
 from manyhot.formats.table_files import column_names, read_frame
-from manyhot.formats.tabular import keys_of_numbers, predictions_long, predictions_of_frame
+from manyhot.formats.tabular import predictions_long, predictions_of_frame
 from manyhot.parameters import is_number, is_whole
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions

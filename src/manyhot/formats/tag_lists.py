@@ -11,13 +11,14 @@ import numpy as np
 import polars as pl
 
 from manyhot.classes import ClassList
+from manyhot.formats.class_ids import keys_of_numbers
 from manyhot.formats.headers import CLASS_NAME_COLUMNS, ID_NEEDS, IMAGE_NAME_COLUMNS, first_column, fold_name
 from manyhot.formats.label_lists import names_in_file
 from manyhot.formats.predicted_classes import PREDICTED, SCORE_COLUMNS
 from manyhot.formats.prediction_lists import KEYS_OF_OTHERS
 from manyhot.formats.reading import JSON_KEY, declared, head
 from manyhot.formats.table_files import column_names
-from manyhot.formats.tabular import keys_of_numbers, predictions_long, predictions_of_frame
+from manyhot.formats.tabular import predictions_long, predictions_of_frame
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions
 

@@ -9,12 +9,12 @@ import polars as pl
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Floats
 from manyhot.errors import InputError, first_names
+from manyhot.formats.class_ids import keys_of_numbers
 from manyhot.formats.headers import RATER_NAMES, fold_name, is_metadata
 from manyhot.formats.number_columns import NumberColumn, numbers_in, read_flat_frame, value_columns
 from manyhot.formats.predicted_classes import SCORE_COLUMNS
 from manyhot.formats.reading import cut_for_message, states_of_values
 from manyhot.formats.table_files import column_names
-from manyhot.formats.tabular import keys_of_numbers
 from manyhot.tables import STATES
 
 STATES_OF_ANY = ("present", "is_present")

@@ -12,12 +12,13 @@ import pyarrow as pa
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats.choice_files import IMAGE_NAMES, is_crowd_kit
+from manyhot.formats.class_ids import class_indices, ids_of_keys
 from manyhot.formats.class_lists import read_class_list
 from manyhot.formats.class_name_columns import numbers_by_name
 from manyhot.formats.headers import RATER_NAMES, first_column
 from manyhot.formats.reading import FOLDER, cut_for_message, declared, reading, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
-from manyhot.formats.tabular import class_indices, ids_of_keys, named_list, read_own, size_and_hash
+from manyhot.formats.tabular import named_list, read_own, size_and_hash
 from manyhot.registry import register
 from manyhot.tables import ANSWERS, TABLES, Golden, Votes, golden_from_table, votes_from_table
 from manyhot.tables.labels import class_list_metadata

@@ -48,12 +48,12 @@ from manyhot.tables.array_inputs import as_predictions, as_tables, list_of_colum
 from manyhot.tables.campaign_folder import is_campaign
 from manyhot.tables.class_list_unions import note_on_case
 from manyhot.tables.image_ids import check_match
+from manyhot.tables.joined_classes import join_classes
 from manyhot.tables.labels import sorted_by_id, with_ids_like
 from manyhot.tables.lacking_classes import note_on_lacking
 from manyhot.tables.own_classes import (
     JoinedClasses,
     are_numbers,
-    join_classes,
     list_of_table,
     numbers_as_names,
     own_list,
@@ -331,7 +331,7 @@ def over_one_list(
     Raises
     ------
     MatchError
-        As in `manyhot.tables.own_classes.join_classes`.
+        As in `manyhot.tables.joined_classes.join_classes`.
     """
     if source.published is not None:
         return source

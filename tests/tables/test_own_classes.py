@@ -14,7 +14,8 @@ from manyhot.data.inputs import Reading, open_inputs
 from manyhot.errors import MatchError
 from manyhot.run import QUIET
 from manyhot.tables import Images, Labels, Predictions
-from manyhot.tables.own_classes import join_classes, list_of_names
+from manyhot.tables.joined_classes import join_classes
+from manyhot.tables.own_classes import list_of_names
 
 IDS = pa.array(["a", "b"])
 

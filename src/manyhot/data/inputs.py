@@ -10,10 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import pyarrow as pa
-from pyarrow import compute as pc
-
 from manyhot.classes import ClassList, class_list, class_list_of
 from manyhot.data.benchmarks import benchmark_named, data_set, same_name_note
 from manyhot.data.data_sets import (
@@ -28,12 +24,12 @@ from manyhot.data.data_sets import (
     published_source,
     sources,
 )
+from manyhot.data.included_images import with_included_images
 from manyhot.data.named_files import file_of_model, named_files
 from manyhot.data.reading_options import READING as READING
 from manyhot.data.reading_options import Reading as Reading
 from manyhot.data.table_inputs import (
     columns_of_frames,
-    columns_of_table,
     frames_as_files,
     labels_in,
     labels_of_file,
@@ -51,15 +47,13 @@ from manyhot.tables import Campaign, Images, Labels, Predictions, metadata
 from manyhot.tables.array_inputs import as_predictions, as_tables, list_of_columns
 from manyhot.tables.campaign_folder import is_campaign
 from manyhot.tables.class_list_unions import note_on_case
-from manyhot.tables.frames import examples
-from manyhot.tables.image_conditions import conditions_text, own_columns, selected_images
 from manyhot.tables.image_ids import check_match
+from manyhot.tables.joined_classes import join_classes
 from manyhot.tables.labels import sorted_by_id, with_ids_like
 from manyhot.tables.lacking_classes import note_on_lacking
 from manyhot.tables.own_classes import (
     JoinedClasses,
     are_numbers,
-    join_classes,
     list_of_table,
     numbers_as_names,
     own_list,
@@ -131,77 +125,7 @@ def open_inputs(
     else:
         opened = iter([_with_models(labels, given, reading, names, in_files=in_files)])
     for source in opened:
-        yield _selected(_matched(_linked(source, reading), reading.match), labels, reading)
-
-
-def _selected(source: Source, passed: LabelsLike, reading: Reading) -> Source:
-    """Return a data set of the images that a call lists, and that meet its conditions."""
-    labels, images = source.labels, source.images
-    table = images if labels is None else labels
-    listed = None if labels is None or reading.images is None or not _is_list(images) else images
-    if table is None or not (reading.where or listed):
-        return source
-    chosen, which = pa.repeat(True, len(table)), list[str]()
-    if listed is not None:
-        chosen = _listed(listed, table)
-        which.append(f"those listed in {listed.name or '`images`'}")
-        if without := len(listed) - pc.sum(chosen).as_py():
-            source.misfits.remarks.append(f"listed images without labels: {without:,} of {len(listed):,}")
-    if reading.where:
-        columns, is_open = images, reading.images is None or listed is not None
-        if isinstance(passed, str | os.PathLike) and is_open and not own_columns(images):
-            columns = _beside_labels(Path(passed))
-        elif is_open and (images is None or listed is not None):
-            columns = columns_of_table(passed, reading.row_images(source.classes))
-        met = selected_images(reading.where, table.image_id, columns, table.name)
-        chosen = pc.and_(chosen, pa.array(met))
-        which.append(conditions_text(reading.where))
-    rest = table.image_id.filter(pc.invert(chosen))
-    n, conditions = pc.sum(chosen).as_py(), " and ".join(which)
-    if not n:
-        raise InputError("No listed image meets the conditions.", where="`where`", got=conditions)
-    source.misfits.remarks.append(f"{n:,} of {len(table):,} images are included: {conditions}")
-
-    def models() -> Iterator[Predictions]:
-        for model in source.models():
-            yield model.take(np.flatnonzero(pc.invert(pc.is_in(model.image_id, value_set=rest))))
-
-    def included(of: Labels | Images) -> pa.Table:
-        return of.table.filter(pc.invert(pc.is_in(of.image_id, value_set=rest)))
-
-    return replace(
-        source,
-        labels=labels and replace(labels, table=included(labels)),
-        images=images and replace(images, table=included(images)),
-        models=models,
-    )
-
-
-def _is_list(images: Images | None) -> bool:
-    """Return whether an images table only lists images: nothing else can be meant than to select them."""
-    return images is not None and images.table.column_names == ["image_id"]
-
-
-def _listed(images: Images, table: Labels | Images) -> pa.Array:
-    """Return which images of a table are in a list of images."""
-    chosen = pc.is_in(table.image_id, value_set=images.image_id)
-    if not pc.any(chosen).as_py():
-        raise InputError(
-            "None of the listed images has labels.",
-            where=images.name or "`images`",
-            got=examples(images.image_id),
-            allowed=f"images of {table.name or 'the labels'}, such as {examples(table.image_id)}",
-            do="pass a file with the name of one image on each line",
-        )
-    return chosen
-
-
-def _beside_labels(path: Path) -> Images | None:
-    """Return a file of label sets as an images table, if it has one row per image and further columns."""
-    try:
-        return read_images(path) if path.is_file() else None
-    except InputError:
-        return None
+        yield with_included_images(_matched(_linked(source, reading), reading.match), labels, reading)
 
 
 def _in_files(labels: PathLike, asked: Asked) -> Iterator[Source]:
@@ -270,7 +194,7 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
     if not isinstance(labels, str | os.PathLike):
         source = _in_memory(labels, {}, reading)
         in_memory = over_one_list(source, in_memory=True, alone=True, from_file=False)
-        yield _selected(_matched(in_memory, reading.match), labels, reading)
+        yield with_included_images(_matched(in_memory, reading.match), labels, reading)
         return
     benchmark, dataset = benchmark_named(labels), data_set(labels)
     if benchmark or dataset:
@@ -280,7 +204,7 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
         found = [over_one_list(_labels_alone(Path(labels), reading), alone=True)]
     for source in found:
         named = replace(source, name=reading.dataset or source.name)
-        yield _selected(_matched(named, reading.match), labels, reading)
+        yield with_included_images(_matched(named, reading.match), labels, reading)
 
 
 def _linked(source: Source, reading: Reading) -> Source:
@@ -407,7 +331,7 @@ def over_one_list(
     Raises
     ------
     MatchError
-        As in `manyhot.tables.own_classes.join_classes`.
+        As in `manyhot.tables.joined_classes.join_classes`.
     """
     if source.published is not None:
         return source

@@ -19,7 +19,8 @@ from manyhot import tables
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.answers import YES, Answers, GoldenAnswers
 from manyhot.data import catalog
-from manyhot.data.table_inputs import table_with_ids, through_file
+from manyhot.data.data_frames import table_with_ids
+from manyhot.data.table_inputs import through_file
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.files import sha256
 from manyhot.formats import (

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.data.table_inputs import is_hugging_face, with_whole_ids
+from manyhot.data.data_frames import is_hugging_face, with_whole_ids
 from manyhot.errors import InputError
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +13,7 @@ from manyhot import registry
 from manyhot.errors import InputError
 from manyhot.files import PathLike
 from manyhot.formats.pickles import PICKLES, advice
-from manyhot.formats.reading import boxes_of_tool
+from manyhot.formats.reading import JSON_KEY, head
 from manyhot.kinds import FOLDER, HOLDS
 from manyhot.tables.arrays import LABEL_A_SAMPLE
 
@@ -54,6 +55,20 @@ def format_of(path: Path, holds: str, *, has_values: bool) -> registry.Entry | N
     """Return the format of a file; `has_values` states whether the caller declared what its numbers mean."""
     properties = (*(("numbers",) if has_values else ()), "matches", "explicit")
     return next((e for p in properties if (e := detect(path, (holds,), property=p))), None)
+
+
+def boxes_of_tool(path: Path) -> str:
+    """Return the tool whose file of boxes this is, as its first keys or tags show; empty for other files."""
+    suffix = path.suffix.lower()
+    if suffix not in (".xml", ".json") or not path.is_file():
+        return ""
+    start = head(path)
+    if suffix == ".xml":
+        return "CVAT or PASCAL VOC" if re.search(r"<annotations?[\s>]", start) else ""
+    keys = {*JSON_KEY.findall(start)}
+    if {"shapes", "imagePath"} <= keys or {"version", "flags", "shapes"} <= keys:
+        return "labelme"
+    return "BDD100K" if {"name", "category"} <= keys and keys & {"box2d", "frames"} else ""
 
 
 def unknown_format(path: Path, holds: str) -> InputError:

@@ -18,6 +18,7 @@ from manyhot.core.array_types import Bools, Ints32, Ints64
 from manyhot.errors import InputError
 from manyhot.formats.class_cells import Splitter, note_on_commas, splitter
 from manyhot.formats.class_names import ids_of_values
+from manyhot.formats.format_detection import boxes_of_tool
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
     ID_NEEDS,
@@ -33,7 +34,6 @@ from manyhot.formats.json_entries import classes_by_image, has_label_lists
 from manyhot.formats.predicted_classes import SCORE_COLUMNS
 from manyhot.formats.reading import (
     UNLISTED,
-    boxes_of_tool,
     constant,
     cut_for_message,
     declared,

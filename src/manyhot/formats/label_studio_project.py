@@ -9,7 +9,8 @@ from typing import Any
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError
-from manyhot.formats.reading import boxes_of_tool, cut_for_message, head, load_json
+from manyhot.formats.format_detection import boxes_of_tool
+from manyhot.formats.reading import cut_for_message, head, load_json
 from manyhot.formats.xml_files import parse_xml
 from manyhot.registry import register
 

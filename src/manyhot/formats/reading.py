@@ -403,20 +403,6 @@ def head(path: Path) -> str:
         return file.read(HEAD_BYTES).decode("utf-8", "replace").strip()
 
 
-def boxes_of_tool(path: Path) -> str:
-    """Return the tool whose file of boxes this is, as its first keys or tags show; empty for other files."""
-    suffix = path.suffix.lower()
-    if suffix not in (".xml", ".json") or not path.is_file():
-        return ""
-    start = head(path)
-    if suffix == ".xml":
-        return "CVAT or PASCAL VOC" if re.search(r"<annotations?[\s>]", start) else ""
-    keys = {*JSON_KEY.findall(start)}
-    if {"shapes", "imagePath"} <= keys or {"version", "flags", "shapes"} <= keys:
-        return "labelme"
-    return "BDD100K" if {"name", "category"} <= keys and keys & {"box2d", "frames"} else ""
-
-
 def load_json(path: Path) -> Any:
     """Parse a JSON file and raise the same errors as `parse_json`."""
     return parse_json(path.read_bytes(), path)

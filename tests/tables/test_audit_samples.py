@@ -267,7 +267,8 @@ def test_a_file_that_does_not_record_the_draw_is_refused(tmp_path):
         f"  where:   {path}\n"
         "  got:     no design, seed, n, n_images, images, probabilities in its metadata\n"
         "  allowed: design, seed, n, n_images, images, probabilities\n"
-        "  do:      pass the file that manyhot audit wrote"
+        "  do:      pass the file that manyhot audit wrote; if you drew the images yourself, uniformly from "
+        "all images, pass `sample` uniform"
     )
 
 

@@ -64,17 +64,17 @@ def test_others_are_not(form):
     assert not as_labels(form, n_classes=C).complete
 
 
-NEEDED = {"k": 3, "coverage": 0.6}
+NEEDED = {"k": 3, "coverage": 0.6, "fpr": 0.2}
 
 
 def specs():
     """Yield every metric, and its masked version where there is one."""
     for name in registry.names("metric"):
         options = registry.options_of(registry.get("metric", name))
-        needed = ", ".join(f"{option}={value}" for option, value in NEEDED.items() if option in options)
-        yield f"{name}({needed})" if needed else name
+        needed = [f"{option}={value}" for option, value in NEEDED.items() if option in options]
+        yield f"{name}({', '.join(needed)})" if needed else name
         if "masked" in options:
-            yield f"{name}(masked=True)"
+            yield f"{name}({', '.join([*needed, 'masked=True'])})"
 
 
 @pytest.mark.parametrize("spec", list(specs()))

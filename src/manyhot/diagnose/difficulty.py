@@ -444,10 +444,9 @@ def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     rows = rows_of(named, "difficulty_groups")
     if not rows:
         return None
-    shares = ((kind.capitalize(), f"Share of images: {about}") for kind, about in DIFFICULTIES.items())
     heads = (
         *text_heads("Data set", "Metric", "Images"),
-        *(ColumnHead(kind, title=title) for kind, title in shares),
+        *(ColumnHead(k.capitalize(), title=f"Share of images: {about}") for k, about in DIFFICULTIES.items()),
         ColumnHead("n"),
     )
     groups = (
@@ -475,16 +474,16 @@ def difficulty_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
         "only one of several valid classes.",
         *lists,
     )
-    figures = _draw(rows) if draw else ()
     see = "See these images." if (folder / GALLERY / "index.html").is_file() else ""
     titles = ("difficulty", "Difficulty", "Difficult images")
+    figures = _draw(rows) if draw else ()
     return Chapter(*titles, lead, figures, tuple(listings), gallery=see, gallery_folder=GALLERY)
 
 
 def _examples(table: pa.Table) -> Listing:
-    columns = text_heads("Image", "Kind", "Most models answer", "Label set", "Original label")
-    columns = (*columns, ColumnHead("Models that are right"))
+    heads = text_heads("Image", "Kind", "Most models answer", "Label set", "Original label")
     title = "Images that no model, half of the models, or all models get right"
+    columns = (*heads, ColumnHead("Models that are right"))
     return _table("difficulty-examples", title, columns, map(_example_cells, typical_rows(table)))
 
 

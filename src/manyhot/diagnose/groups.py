@@ -34,6 +34,7 @@ from manyhot.diagnose.groups_attributes import (
     source_groups,
 )
 from manyhot.diagnose.groups_clusters import image_clusters, likely_cluster_note, permutation_note
+from manyhot.diagnose.groups_evidence import GroupEvidence, embeddings_of
 from manyhot.diagnose.groups_findings import (
     GROUP_SETTINGS,
     GroupFinding,
@@ -73,10 +74,10 @@ from manyhot.files import hashes_of
 from manyhot.formats import read_objects
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
-from manyhot.predict.embeddings import Embedded, embedded_in, is_array, read_embeddings
+from manyhot.predict.embeddings import Embedded
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, Objects, Row
-from manyhot.tables.arrays import boxes_that_fit, label_sets
+from manyhot.tables.arrays import label_sets
 from manyhot.tables.image_ids import ids_like
 
 
@@ -144,10 +145,10 @@ def diagnose_groups(
     MatchError, OrderError
         As in `manyhot.evaluate`.
     """
-    evidence = _Evidence(
+    evidence = GroupEvidence(
         open_images(metadata, None),
         read_objects(objects) if isinstance(objects, str | os.PathLike) else objects,
-        _embedded(embeddings, labels, reading),
+        embeddings_of(embeddings, labels, reading),
         clusters,
         reading,
     )
@@ -202,52 +203,6 @@ def _sources(
     return open_inputs(labels, predictions, reading=reading, run=run)
 
 
-@dataclass(frozen=True, eq=False)
-class _Evidence:
-    """What defines groups besides the photographs."""
-
-    metadata: Images | None
-    objects: Objects | None
-    embedded: Embedded | None
-    clusters: str | None
-    reading: Reading
-
-    def columns(self, labels: Labels) -> pa.Table | None:
-        """Return the metadata of the images, one row for each image."""
-        if self.metadata is None:
-            return None
-        at = self._rows(labels, self.metadata.image_id, self.metadata.name or "the metadata")
-        table = self.metadata.table
-        return table.select([n for n in table.column_names if n not in ("image_id", "uri")]).take(at)
-
-    def present(self, labels: Labels) -> tuple[Bools, Bools, tuple[str, ...]] | None:
-        """Return which objects each image shows, for which images this is known, and the objects' names."""
-        if (objects := self.objects) is None:
-            return None
-        ids = pa.array(list(objects.images), pa.string())
-        at = np.asarray(pc.fill_null(self._rows(labels, ids, objects.name or "the objects"), -1).to_numpy())
-        shown = np.zeros((len(ids) + 1, len(objects.keys)), bool)
-        certain = ~objects.ignore & boxes_that_fit(objects)
-        for i, rows in enumerate(objects.images.values()):
-            shown[i, objects.class_id[rows][certain[rows]]] = True
-        return shown[at], np.ones(len(at), bool), objects.keys
-
-    def _rows(self, labels: Labels, ids: pa.Array, name: str) -> pa.Array:
-        like = ids_like(
-            ids, labels.image_id, name=name, other_name=labels.name or "the labels", match=self.reading.match
-        )
-        return pc.index_in(labels.image_id, like.ids)
-
-
-def _embedded(folder: PathLike | None, labels: LabelsLike, reading: Reading) -> Embedded | None:
-    """Return the embeddings in a folder or an array, or those beside the labels, if there are any."""
-    if folder is None:
-        is_folder = isinstance(labels, str | os.PathLike) and Path(labels).is_dir()
-        return embedded_in(labels) if is_folder else None
-    found = None if is_array(folder) else embedded_in(folder)
-    return found or read_embeddings(folder, rows=reading.row_images())
-
-
 @dataclass(eq=False)
 class _Search:
     """The groups of a data set."""
@@ -273,7 +228,7 @@ class _Search:
 
     @classmethod
     def of(
-        cls, source: Source, labels: LabelsLike, evidence: _Evidence, settings: GroupSettings, run: Run
+        cls, source: Source, labels: LabelsLike, evidence: GroupEvidence, settings: GroupSettings, run: Run
     ) -> _Search:
         table = labels_of(source)
         if is_multi_label(label_sets(table)):
@@ -311,7 +266,7 @@ class _Search:
     def _cluster_of_image(self) -> Ints | None:
         return None if self.clusters is None else self.clusters.number
 
-    def _set_clusters(self, evidence: _Evidence) -> None:
+    def _set_clusters(self, evidence: GroupEvidence) -> None:
         """Read the clusters; note what they change, or that a column may contain some."""
         found = evidence.columns(self.labels), self._own_columns()
         tables = [table for table in found if table is not None]
@@ -348,7 +303,7 @@ class _Search:
                 f"{lost:,} of {len(self.sets):,} photographs were not measured; first reason: {reason}"
             )
 
-    def _group(self, evidence: _Evidence) -> None:
+    def _group(self, evidence: GroupEvidence) -> None:
         if self.measured is not None and self.images is not None:
             self.groups += measured_groups(self.measured)
             self.groups += source_groups(self.images.table["uri"].to_pylist(), self._codes())

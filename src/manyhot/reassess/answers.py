@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot import tables
-from manyhot.classes import ClassList, class_list, from_keys
+from manyhot.classes import ClassList
 from manyhot.core.answers import YES, Answers, GoldenAnswers
 from manyhot.data import catalog
 from manyhot.data.data_frames import table_with_ids
@@ -32,10 +32,9 @@ from manyhot.formats import (
     read_labels,
     read_votes,
 )
-from manyhot.formats.reading import declared
-from manyhot.formats.vote_files import indexed_answers, other_columns, own_names, plain_answers
-from manyhot.formats.writing import PathLike
-from manyhot.parameters import Flattened, Shown, is_whole
+from manyhot.formats.vote_files import other_columns, own_names
+from manyhot.parameters import Flattened, Shown
+from manyhot.reassess.answered_classes import check_number, class_count, numbered_classes, with_class_ids
 from manyhot.reassess.arrow_tables import as_arrow
 from manyhot.run import Progress as OnProgress
 from manyhot.tables import Golden, Images, Labels, Votes, find_questions, golden_from_table, votes_from_table
@@ -207,7 +206,7 @@ def open_votes(
         If an input cannot be read, or a campaign has no votes yet.
     """
     classes = reading.classes
-    _check_number(classes)
+    check_number(classes)
     if isinstance(votes, str) and votes in PUBLISHED_VOTES:
         _check_no_format(reading.format, f"the published votes {votes}")
         return _published(votes, golden, images, on_progress)
@@ -322,17 +321,17 @@ def _votes(votes: VotesLike, classes: ClassList | int | None, format: str | None
         _check_no_format(format, "votes that are already read")
         return votes
     if isinstance(votes, str | os.PathLike):
-        return read_votes(votes, classes=_numbered(votes, "votes", classes), format=format)
+        return read_votes(votes, classes=numbered_classes(votes, "votes", classes), format=format)
     table = as_arrow(votes, "votes")
     names = table.column_names
     is_foreign = {*own_names(names)} != {*names} or other_columns(names)
     if format is None and {"image_id", "answer"} <= {*names} and not is_foreign:
-        table = _with_ids(table, "votes", classes)
-        n, key = _class_count(table, classes)
+        table = with_class_ids(table, "votes", classes)
+        n, key = class_count(table, classes)
         return votes_from_table(table, name="votes", n_classes=n, class_hash=key)
 
     def read(path: Path) -> Votes:
-        return read_votes(path, classes=_numbered(path, "votes", classes), format=format)
+        return read_votes(path, classes=numbered_classes(path, "votes", classes), format=format)
 
     return through_file(table, "votes", read)
 
@@ -376,7 +375,7 @@ def _golden_labels(golden: TableLike, classes: ClassList | int | None) -> Labels
         return None
     if detect(golden, ("golden",)) is not None or detect(golden, ("labels",)) is None:
         return None
-    return read_labels(golden, classes=_numbered(golden, "golden", classes))
+    return read_labels(golden, classes=numbered_classes(golden, "golden", classes))
 
 
 def _foreign_golden(golden: TableLike) -> pa.Table | None:
@@ -392,11 +391,11 @@ def golden_like(golden: TableLike, classes: ClassList | int | None) -> Golden:
     if (sets := _golden_labels(golden, classes)) is not None:
         return golden_of_labels(sets)
     if isinstance(golden, str | os.PathLike):
-        return read_golden(golden, classes=_numbered(golden, "golden", classes))
+        return read_golden(golden, classes=numbered_classes(golden, "golden", classes))
     if (foreign := _foreign_golden(golden)) is not None:
         return through_file(foreign, "golden", lambda path: golden_like(path, classes))
-    table = _with_ids(as_arrow(golden, "golden"), "golden", classes)
-    n, key = _class_count(table, classes)
+    table = with_class_ids(as_arrow(golden, "golden"), "golden", classes)
+    n, key = class_count(table, classes)
     return golden_from_table(table, name="golden", n_classes=n, class_hash=key)
 
 
@@ -407,57 +406,6 @@ def images_like(images: TableLike, classes: ClassList | int | None) -> Images:
     if isinstance(images, str | os.PathLike):
         return read_images(images, classes=classes if isinstance(classes, ClassList) else None)
     return Images(as_arrow(images, "images"), "images")
-
-
-def _check_number(classes: object) -> None:
-    if isinstance(classes, str | os.PathLike | ClassList | None) or (is_whole(classes) and classes >= 1):
-        return
-    if isinstance(classes, Sequence) and all(isinstance(name, str) for name in classes):
-        return
-    raise InputError(
-        "This is neither a class list nor a number of classes.",
-        where="`classes`",
-        got=repr(classes),
-        allowed="a file, a class list, a list of names, or a whole number of at least 1",
-    )
-
-
-def _numbered(path: PathLike, table: str, classes: ClassList | int | None) -> ClassList | None:
-    """Return the class list of a file; without names if only a number of classes is known."""
-    if classes is None or isinstance(classes, ClassList):
-        return classes
-    file = Path(path) / f"{table}.parquet" if Path(path).is_dir() else Path(path)
-    if classes == len(class_list()) or declared(file):
-        return None
-    return from_keys([str(i) for i in range(classes)], "classes by number")
-
-
-def _with_ids(table: pa.Table, name: str, classes: ClassList | int | None) -> pa.Table:
-    """Return a table with ids of classes in place of names."""
-    named = "class_name" in table.column_names
-    listed = classes if isinstance(classes, ClassList) else None
-    is_foreign = named or (listed is not None and bool(listed.by_number))
-    if "class_id" not in table.column_names or not (is_foreign or pa.types.is_string(table["class_id"].type)):
-        return _with_answers(table)
-    return indexed_answers(pl.DataFrame(table), listed, Path(name))
-
-
-def _with_answers(table: pa.Table) -> pa.Table:
-    """Return a table with answers in manyhot's words."""
-    kind = table["answer"].type if "answer" in table.column_names else pa.list_(pa.null())
-    if pa.types.is_nested(kind) or pa.types.is_binary(kind):
-        return table
-    answers = plain_answers(pl.Series(table["answer"])).to_arrow().cast(pa.string())
-    return table.set_column(table.column_names.index("answer"), "answer", answers)
-
-
-def _class_count(table: pa.Table, classes: ClassList | int | None) -> tuple[int, str]:
-    """Return the number of classes, by default one more than the highest, and the hash of their list."""
-    if isinstance(classes, ClassList):
-        return len(classes), classes.hash
-    has_ids = "class_id" in table.column_names and pa.types.is_integer(table["class_id"].type)
-    highest = pc.max(table["class_id"]).as_py() if has_ids else None
-    return classes or (1 if highest is None else max(highest, 0) + 1), ""
 
 
 # Votes as arrays.

@@ -152,12 +152,7 @@ def test_values_arrive_typed_and_results_are_shown(run):
 
 
 def test_json(run):
-    assert json.loads(run(2, "--json").stdout) == {
-        "value": 2.0,
-        "notes": ["a note"],
-        "written": [],
-        "read": [],
-    }
+    assert json.loads(run(2, "--json").stdout) == {"value": 2.0, "notes": ["a note"], "written": []}
 
 
 def test_a_former_name_is_understood_and_says_the_new_one(run):

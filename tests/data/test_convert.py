@@ -131,7 +131,10 @@ def test_label_studios_answers(files):
         json.dumps([{"id": 1, "data": {"image": "a.jpg", "classes": ["cat", "dog"]}, "annotations": both}])
     )
     done = manyhot("convert", "e.json", "e.csv", "--classes", "classes.txt")
-    assert done.stderr == "Note: e.csv does not contain 1 annotations (cancelled).\n"
+    assert done.stderr == (
+        "Read e.json as votes (label-studio): 2 answers, 1 rater (3); 3 on a.jpg: cat yes.\n"
+        "Note: e.csv does not contain 1 annotations (cancelled).\n"
+    )
     assert (files / "e.csv").read_text().splitlines()[1:] == ["a.jpg,0,cat,3,yes,1", "a.jpg,1,dog,3,no,1"]
 
 

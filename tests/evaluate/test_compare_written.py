@@ -372,9 +372,9 @@ def test_a_folder_of_published_tables(two, tmp_path):
 
 
 def test_describe_knows_what_there_is(tmp_path):
-    assert manyhot("describe", "imagenet-real", cwd=tmp_path, code=3).stderr == (
+    assert manyhot("describe", "imagenet-vall", cwd=tmp_path, code=3).stderr == (
         "Error: There is no such data set, campaign or file.\n"
-        "  got:     imagenet-real\n"
+        "  got:     imagenet-vall\n"
         "  allowed: imagenet, tsipras, imagenet-x, multilabel, errors, imagenet-val, "
         "imagenetv2-matched-frequency, imagenet-multilabel, imagenet-val-main; the folder of a campaign or "
         "of predictions; label sets or images in a file\n"

@@ -399,6 +399,7 @@ def test_terminal_and_json(photos):
         "wrote audit",
     ]
     assert done.stderr.splitlines() == [
+        "Read images.parquet as images (images-table): 60 images; 00.png: no label.",
         "Note: the 60 images of predictions have no labels.",
         "Note: 20 images are few: an interval requires about 10 images on which people and models disagree, "
         "so many metrics will have no interval. manyhot plan computes how many images a question requires.",

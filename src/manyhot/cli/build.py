@@ -355,7 +355,8 @@ def _show(
     if as_json:
         if not streamed:
             shown: Any = result.to_json()
-            files = {"written": [str(path) for path in written], "read": result.read}
+            files = {"written": [str(path) for path in written]}
+            files |= {"read": list(result.read)} if result.read else {}
             # A listing is a list for programs.
             console.say(json.dumps(shown if isinstance(shown, list) else shown | files))
         return

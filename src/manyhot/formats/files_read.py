@@ -16,7 +16,7 @@ from manyhot.formats.ignored_columns import ignored_columns
 from manyhot.formats.reading import declared
 from manyhot.registry import Entry
 from manyhot.run import FilesRead
-from manyhot.tables import Images, Labels, Predictions, Votes
+from manyhot.tables import Golden, Images, Labels, Predictions, Votes
 
 _LISTED = 3
 """Classes and raters that a line names."""
@@ -26,12 +26,13 @@ _SEARCHED = 1000
 
 
 def add_file(path: Path, entry: Entry, content: Any, options: Mapping[str, Any]) -> None:
-    """Add a file to those that the call has read, except for manyhot's own and published files.
+    """Add a file of labels, images, predictions or votes to those that the call has read.
 
-    There is only one way to read these.
+    There is only one way to read manyhot's own and published files, which are left out.
     """
-    found = FilesRead.current()
-    if found is None or declared(path) or cache_folder() in path.parents:
+    found, content = FilesRead.current(), content.experts if isinstance(content, Golden) else content
+    is_described = isinstance(content, Labels | Images | Predictions | Votes)
+    if found is None or not is_described or declared(path) or cache_folder() in path.parents:
         return
     kind, name = f"{entry.about['holds']} ({entry.name})", found.frame or path.name
 
@@ -45,7 +46,7 @@ def add_file(path: Path, entry: Entry, content: Any, options: Mapping[str, Any])
     found.add(kind, found.frame or str(path), describe)
 
 
-def _parts(content: Any, options: Mapping[str, Any]) -> Iterator[str]:
+def _parts(content: Labels | Images | Predictions | Votes, options: Mapping[str, Any]) -> Iterator[str]:
     """Yield how much there is of what, and an example."""
     if isinstance(content, Labels):
         classes = _classes(content, options)
@@ -67,13 +68,11 @@ def _parts(content: Any, options: Mapping[str, Any]) -> Iterator[str]:
             q, r = content.question[0], content.rater[0]
             name = _name(_classes(content, options), int(content.class_id[q]))
             yield f"{raters[r]} on {content.image_id[q]}: {name} {ANSWERS[content.answer[0]]}"
-    elif isinstance(content, Images):
+    else:
         yield counted(len(content), "image")
         label = None if content.label is None else content.label[0].as_py()
         shown = "no label" if label is None else _name(_classes(content, options), label)
         yield f"{content.image_id[0]}: {shown}"
-    else:
-        yield counted(len(content), "row")
 
 
 def _labels_example(labels: Labels, classes: ClassList | None) -> Iterator[str]:

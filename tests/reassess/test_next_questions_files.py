@@ -94,7 +94,8 @@ def test_command_line(campaign):
     lines = done.output.splitlines()
     assert [line.split()[:2] for line in lines[:3]] == [["questions", "24"], ["full", "20"], ["settled", "1"]]
     assert lines[3].startswith("open         3  of which ")
-    assert lines[4:] == ["asked next   1  one answer each (--budget)", f"wrote {campaign / 'next.csv'}"]
+    assert lines[4] == "asked next   1  one answer each (--budget)"
+    assert [line for line in lines[5:] if not line.startswith("Read ")] == [f"wrote {campaign / 'next.csv'}"]
     told = json.loads(CliRunner().invoke(app, [*line, "--json"]).output)
     assert {k: told[k] for k in ("questions", "full", "settled", "open", "asked")} == {
         "questions": 24, "full": 20, "settled": 1, "open": 3, "asked": 1

@@ -424,7 +424,8 @@ def _of_first_model(images: Images | None, peek: Callable[[], Predictions | None
     if images is None or own is None or (images.label is not None and declared not in ("", own.hash)):
         return None
     # Numbers are those of ImageNet-1k if the model has its classes, in any order of columns.
-    own = list_of_columns(own.keys, sort=False)
+    listed = list_of_columns(own.keys, sort=False)
+    own = listed if listed.hash == class_list().hash else own
     return JoinedClasses(len(own), own)
 
 

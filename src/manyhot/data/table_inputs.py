@@ -218,7 +218,8 @@ def tables_of_frames(
     if (alone := _predicted(predictions)) is not None:
         return [alone]
     objects = partial(_predictions_of_objects, classes=classes, scores=scores, rows=rows)
-    if (alone := objects("model", predictions)) is not None:
+    # In {"net": ["cat", "dog"]}, a model has the best classes of two images, and not an image two tags.
+    if (alone := objects("model", predictions, may_be_tags=False)) is not None:
         return [alone]
     if isinstance(predictions, list | tuple) and any(_predicted(p) is not None for p in predictions):
         return [found if (found := _predicted(p)) is not None else p for p in predictions]
@@ -302,13 +303,19 @@ def _predicted(values: Any) -> Predictions | None:
 
 
 def _predictions_of_objects(
-    model: str, values: Any, *, classes: ClassList | None, scores: str, rows: Images | None
+    model: str,
+    values: Any,
+    *,
+    classes: ClassList | None,
+    scores: str,
+    rows: Images | None,
+    may_be_tags: bool = True,
 ) -> Predictions | None:
     """Return predictions from objects in the form of JSON; None for anything else."""
     from manyhot.formats.prediction_lists import are_entries  # brings polars
     from manyhot.formats.tag_lists import are_tags
 
-    if not are_entries(values) and not (model and are_tags(values)):
+    if not are_entries(values) and not (may_be_tags and are_tags(values)):
         return None
 
     format = "prediction-lists" if are_entries(values) else "tag-lists"

@@ -222,6 +222,7 @@ class Evaluation(Result):
         below += [FARTHER_END] if any(map(has_interval, blocks)) else []
         paragraphs = "".join(f"<p>{html.escape(line)}</p>" for line in below)
         first, notes = (f"<ul>{''.join(map(_item, part))}</ul>" for part in split_notes(self.notes))
+        paragraphs += "".join(f"<p>Read {html.escape(line)}.</p>" for line in self.read)
         return f"{first}{''.join(map(block_html, blocks))}{paragraphs}{notes}"
 
     def as_results(self, name: str = "") -> Results:

@@ -186,7 +186,7 @@ def with_small_offsets(table: pa.Table) -> pa.Table:
             chunks = [chunk.dictionary.cast(kind).take(chunk.indices) for chunk in table[i].chunks]
             table = table.set_column(i, field.with_type(kind), pa.chunked_array(chunks, kind))
     fields = [pa.field(f.name, _narrow_type(f.type)) for f in table.schema]
-    return table.cast(pa.schema(fields))
+    return table.cast(pa.schema(fields, metadata=table.schema.metadata))
 
 
 def _narrow_type(kind: pa.DataType) -> pa.DataType:

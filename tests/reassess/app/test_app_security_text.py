@@ -297,7 +297,7 @@ def test_logs_hold_no_secrets(store, app, monkeypatch, log_records):
     logging.getLogger().setLevel(logging.DEBUG)
     client.post(f"/join/{token}")
     session = next(iter(client.cookies.values()))
-    monkeypatch.setattr(store, "queue", fail)
+    monkeypatch.setattr(store, "begin_queue", fail)
     csrf = re.search(r'name="csrf" content="(\w+)"', client.get("/").text)[1]
     assert client.post("/api/queue", json={}, headers={"x-csrf": csrf}).status_code == 500
     client.post("/owner/login", data={"name": "boss", "password": "s3cr3t horse"})

@@ -293,7 +293,7 @@ def test_the_command():
     assert "command/results.parquet" in done.output
     told = json.loads(CliRunner().invoke(cli.app, [*command, "--json"]).stdout)
     assert [row["metric"] for row in told["results"]] == ["knn/top1", "knn/real1"]
-    assert set(told) == {"results", "pairs", "notes", "written", "read"}
+    assert set(told) == {"results", "pairs", "notes", "written"}
     assert pl.read_csv("command/results.csv")["n"].to_list() == [20, 20]
 
 

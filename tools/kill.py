@@ -113,8 +113,7 @@ class Fault:
     def is_ours(self, path: object, below: str = "") -> bool:
         """Return whether a path is in the folder, in which temporary files are, too, or below one of it."""
         whole = str(Path.cwd() / os.fsdecode(path)) if isinstance(path, _PATHS) else ""
-        # Samples of tables are thrown away, and there are many.
-        return whole.startswith(str(Path(self.place, below))) and "manyhot-sample-" not in whole
+        return whole.startswith(str(Path(self.place, below)))
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,6 @@ from manyhot.formats.headers import separator_of
 from manyhot.registry import Entry
 from manyhot.tables import Golden, Images, Labels, Predictions, Votes
 
-SAMPLES = "manyhot-sample-"
-"""How the temporary folder of samples begins."""
-
 _ROWS = 64
 """Rows of the sample."""
 
@@ -61,7 +58,7 @@ def ignored_columns(path: Path, entry: Entry, content: Any, options: Mapping[str
     others = [name for name in sample.varying() if name.strip() not in known]
     if not others or len(others) > _MOST or len(sample.names) < 2:
         return []
-    with tempfile.TemporaryDirectory(prefix=SAMPLES) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         read = _Reader(Path(folder) / path.name, entry, options)
         whole = read(sample)
         if whole is None:

@@ -91,6 +91,7 @@ def fit(job: TrainingJob) -> Path:
     if path.is_file() and os.environ.get("WORLD_SIZE", "1") == "1":
         with alone(job.out):  # without Fabric, whose import takes 4 of 9 CPU seconds
             check_identity(job.out, job.identity)
+            _remove_progress(job.out)
             return path
     fabric = started(job.recipe.precision)
     if fabric.device.type == "cpu":
@@ -101,8 +102,16 @@ def fit(job: TrainingJob) -> Path:
         if not path.is_file():
             with _naming_settings(job.recipe):
                 _Run(job, fabric).go(path)
+        elif fabric.is_global_zero:
+            _remove_progress(job.out)
         fabric.barrier()
     return path
+
+
+def _remove_progress(out: Path) -> None:
+    """Remove what only an unfinished run needs; a run that is killed while it does so leaves it."""
+    for folder in (CHECKPOINTS, FEATURES):  # shared features are in another folder
+        shutil.rmtree(out / folder, ignore_errors=True)
 
 
 class _Unread(NamedTuple):
@@ -381,8 +390,7 @@ class _Run:
             self._write(weights, self.job.out / "last.safetensors")
             weights = torch.load(self.checkpoints.best, map_location="cpu", weights_only=True)
         self._write(weights, path)
-        for folder in (CHECKPOINTS, FEATURES):  # shared features are in another folder
-            shutil.rmtree(self.job.out / folder, ignore_errors=True)
+        _remove_progress(self.job.out)
 
     def _write(self, weights: Mapping[str, Tensor], path: Path) -> None:
         about = {"recipe": self.recipe.to_dict(), "n": self.plan.n, "call": self.job.run.call}

@@ -89,7 +89,8 @@ def test_a_database_that_is_not_there(campaign):
     assert str(error.value) == (
         "The database is not available.\n"
         "  where:   postgresql://ann:***@127.0.0.1:1/none\n"
-        '  got:     connection failed: connection to server at "127.0.0.1", port 1 failed: Connection refused\n'
+        '  got:     connection failed: connection to server at "127.0.0.1", port 1 failed: '
+        "Connection refused\n"
         "  do:      check that the disk has free space and that the server is running"
     )
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -172,7 +173,8 @@ def test_with_several_models_each_sentence_about_one_names_it(label):
     assert all(r["sentence"].startswith("I") for r in alone.groups.to_pylist())
 
 
-def test_a_companion_from_a_table_of_objects_is_named(label):
+@pytest.mark.parametrize("is_frame", [False, True])
+def test_a_companion_from_a_table_of_objects_is_named(label, is_frame):
     rng = np.random.default_rng(4)
     person = (label == 1) & (rng.random(N) < 0.9)
     rows = np.flatnonzero(person)
@@ -190,7 +192,9 @@ def test_a_companion_from_a_table_of_objects_is_named(label):
     )
     found = diagnose_groups(
         labels_of(label),
-        objects=Objects(table, ("person",)),
+        objects=pd.DataFrame(table.to_pydict() | {"class": "person"})
+        if is_frame
+        else Objects(table, ("person",)),
         reading=Reading(classes=CLASSES),
         permutations=200,
     )

@@ -20,7 +20,8 @@ from manyhot.core.operating_points import OperatingPoints
 from manyhot.core.sets import LabelSets
 from manyhot.data.data_sets import Source, brings_predictions, open_images
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs, open_labels
-from manyhot.data.reading_options import ImagesTableLike
+from manyhot.data.reading_options import ImagesTableLike, ObjectsLike
+from manyhot.data.table_inputs import open_objects
 from manyhot.diagnose.classes import in_order_of_ids
 from manyhot.diagnose.groups_attributes import (
     ImageGroup,
@@ -71,12 +72,11 @@ from manyhot.evaluate.gallery import photographed, with_photographs
 from manyhot.evaluate.result_rows import unmatched_note
 from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
 from manyhot.files import hashes_of
-from manyhot.formats import read_objects
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
 from manyhot.predict.embeddings import Embedded
 from manyhot.run import QUIET, Run
-from manyhot.tables import Images, Labels, Objects, Row
+from manyhot.tables import Images, Labels, Row
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.image_ids import ids_like
 
@@ -95,7 +95,7 @@ def diagnose_groups(
     predictions: PredictionsLike = (),
     *,
     metadata: ImagesTableLike | None = None,
-    objects: Annotated[PathLike | Objects | None, Shown("FILE")] = None,
+    objects: ObjectsLike | None = None,
     embeddings: Annotated[PathLike | None, Shown("FOLDER")] = None,
     clusters: Annotated[str | None, Shown("COLUMN")] = None,
     settings: GroupSettings = GROUP_SETTINGS,
@@ -147,7 +147,7 @@ def diagnose_groups(
     """
     evidence = GroupEvidence(
         open_images(metadata, None),
-        read_objects(objects) if isinstance(objects, str | os.PathLike) else objects,
+        None if objects is None else open_objects(objects),
         embeddings_of(embeddings, labels, reading),
         clusters,
         reading,

@@ -14,10 +14,12 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of, from_keys
+from manyhot.data.reading_options import ObjectsLike
+from manyhot.data.table_inputs import open_objects
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.result_rows import Note
 from manyhot.files import write_text
-from manyhot.formats import ClassNamesLike, open_class_list, read_labels_or_originals, read_objects
+from manyhot.formats import ClassNamesLike, open_class_list, read_labels_or_originals
 from manyhot.formats.writing import PathLike
 from manyhot.predict.model_names import check_names_differ, distinct_models
 from manyhot.predict.models import find_backbone, model_of_head
@@ -148,7 +150,7 @@ class TransferInputs:
         method: str,
         *,
         labels: PathLike | None,
-        objects: PathLike | None,
+        objects: ObjectsLike | None,
         masks: PathLike | None,
         classes: ClassNamesLike | None,
     ) -> TransferInputs:
@@ -161,7 +163,7 @@ class TransferInputs:
         """
         class_list = open_class_list(classes)
         _check_inputs(method, labels, objects, masks, class_list)
-        found = None if objects is None else read_objects(objects, classes=class_list)
+        found = None if objects is None else open_objects(objects, class_list)
         own = None if labels is None else read_labels_or_originals(labels, classes=class_list)
         if class_list is None:
             class_list = _named_by(found, None if found and method == "segmentation" else own)

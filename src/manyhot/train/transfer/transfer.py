@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.command import command
+from manyhot.data.reading_options import ObjectsLike
 from manyhot.errors import InputError, first_names
 from manyhot.files import hashes_of
 from manyhot.formats import ClassNamesLike, read_predictions
@@ -67,7 +68,7 @@ def transfer(
     method: str,
     out: Annotated[PathLike, Shown("FOLDER")] = "transfer",
     labels: Annotated[PathLike | None, Shown("FILE")] = None,
-    objects: Annotated[PathLike | None, Shown("FILE")] = None,
+    objects: ObjectsLike | None = None,
     masks: Annotated[PathLike | None, Shown("FOLDER")] = None,
     classes: ClassNamesLike | None = None,
     split: Annotated[PathLike | None, Shown("FILE")] = None,

@@ -57,6 +57,7 @@ from manyhot.diagnose.groups_outcomes import (
     set_outcomes,
     stratum_of,
     threshold_outcomes,
+    unpredicted_outcomes,
 )
 from manyhot.diagnose.groups_rates import (
     describing,
@@ -405,13 +406,13 @@ class _Search:
         self, model: ModelCase, points: OperatingPoints | None, associated: Collection[int]
     ) -> list[NamedOutcome]:
         """Return the outcomes in which a model can be worse in a group."""
-        case, least = model.case, self.settings.min_images
+        case, of, settings = model.case, (model.rows, self.stratum), self.settings
+        is_multi = self.is_multi_label
+        none = unpredicted_outcomes(case.top[:, 0], *of, multi_label=is_multi)
         if points is not None:
-            return threshold_outcomes(case, points, model.rows, self.stratum, least, associated)
-        confidence = self.settings.min_confidence
-        return model_outcomes(
-            case, model.rows, self.stratum, least, confidence, associated, multi_label=self.is_multi_label
-        )
+            return [*threshold_outcomes(case, points, *of, settings.min_images, associated), *none]
+        least, confidence = settings.min_images, settings.min_confidence
+        return [*model_outcomes(case, *of, least, confidence, associated, multi_label=is_multi), *none]
 
     _patterns_of_labels: list[ImageGroup] = field(default_factory=list)
 

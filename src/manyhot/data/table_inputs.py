@@ -68,7 +68,7 @@ def labels_of_file(path: PathLike, classes: ClassList | None, **options: Any) ->
         raise
 
 
-def labels_or_originals_of_file(path: PathLike, classes: ClassList | None) -> Labels:
+def labels_or_originals_of_file(path: PathLike, classes: ClassList | None, **options: Any) -> Labels:
     """Return label sets or original labels in a file or folder, restricted to the classes of a class list.
 
     Raises
@@ -77,11 +77,11 @@ def labels_or_originals_of_file(path: PathLike, classes: ClassList | None) -> La
         As in `read_labels_or_originals`, or if none of the classes is in the list.
     """
     try:
-        return read_labels_or_originals(path, classes=classes)
+        return read_labels_or_originals(path, classes=classes, **options)
     except (InputError, UnknownNameError):
         with suppress(InputError, UnknownNameError):
             single = selected_single_labels(path, classes)
-            return labels_of_file(path, classes) if single is None else single
+            return labels_of_file(path, classes, **options) if single is None else single
         raise
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from manyhot.predict.weights import Head, write_head
 from manyhot.run import Run
 from manyhot.tables import Labels, Objects, predictions_file_name, write_labels
 from manyhot.tables.arrays import States, original_labels, states_of_labels
+from manyhot.tables.label_values import LabelValues
 from manyhot.train.mitigate.held_out import states_and_labels
 from manyhot.train.order import HeldOut
 from manyhot.train.transfer.methods import TransferMethod
@@ -153,6 +155,7 @@ class TransferInputs:
         objects: ObjectsLike | None,
         masks: PathLike | None,
         classes: ClassNamesLike | None,
+        label_values: LabelValues | None,
     ) -> TransferInputs:
         """Read what a method needs.
 
@@ -164,7 +167,8 @@ class TransferInputs:
         class_list = open_class_list(classes)
         _check_inputs(method, labels, objects, masks, class_list)
         found = None if objects is None else open_objects(objects, class_list)
-        own = None if labels is None else read_labels_or_originals(labels, classes=class_list)
+        read = partial(read_labels_or_originals, classes=class_list, label_values=label_values)
+        own = None if labels is None else read(labels)
         if class_list is None:
             class_list = _named_by(found, None if found and method == "segmentation" else own)
         return cls(

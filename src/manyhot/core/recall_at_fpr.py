@@ -13,7 +13,7 @@ import numpy as np
 from manyhot.core.array_types import Floats
 from manyhot.core.curve_metrics import CurveMetric, mean_over_groups
 from manyhot.core.estimates import Estimate, undefined
-from manyhot.core.operating_points import ROUNDING
+from manyhot.core.operating_points import FPR_ROUNDING
 from manyhot.core.ranked_cells import CellChanges, RankingCurve, rank_cells
 from manyhot.core.ranked_positives import rank_positives
 from manyhot.core.sets import Case
@@ -73,7 +73,7 @@ def _wrong(curve: RankingCurve) -> Floats:
 
 def _n_above(curve: RankingCurve, fpr: float) -> int:
     """Return how many distinct scores of positives are at or above the threshold."""
-    return int(np.searchsorted(_wrong(curve), fpr * curve.negatives * (1 + ROUNDING), side="right"))
+    return int(np.searchsorted(_wrong(curve), fpr * curve.negatives * (1 + FPR_ROUNDING), side="right"))
 
 
 def _value(curve: RankingCurve, *, fpr: float) -> float:

@@ -13,13 +13,14 @@ from manyhot import tables
 from manyhot.classes import from_keys
 from manyhot.data import catalog
 from manyhot.data.convert import convert
-from manyhot.errors import InputError
+from manyhot.errors import InputError, UsageError
 from manyhot.evaluate.evaluate import evaluate
 from manyhot.formats import read_golden, read_labels, read_predictions, read_proposals, read_votes
 from manyhot.reassess.aggregate import aggregate
 from manyhot.reassess.card import data_card
 from manyhot.reassess.next_questions import next_questions
 from manyhot.tables import Labels, write
+from manyhot.tables.arrays import label_sets
 
 CLASSES = from_keys(["cat", "dog", "cup"], "three")
 
@@ -343,3 +344,18 @@ def test_csv_records_that_raters_chose_one_class_per_image(files, long):
     shares = np.array([[0.6, 0.4, 0], [0, 0.9, 0.1]])
     ratio = np.where(shares > 0, shares, 1) / np.array([[0.5, 0.3, 0.2], [0.1, 0.7, 0.2]])
     assert found.value("kl_votes") == pytest.approx((shares * np.log(ratio)).sum(1).mean(), rel=1e-5)
+
+
+def test_a_matrix_of_probabilities_is_converted_as_labels(files):
+    p = np.random.default_rng(0).random((40, 3)).round(2)
+    ids = pl.DataFrame({"image_id": [f"{i}.jpg" for i in range(40)]})
+    ids.hstack(pl.DataFrame(p, list(CLASSES.keys))).write_csv("p.csv")
+    convert("p.csv", "out.parquet", label_values="p")
+    sets = label_sets(read_labels("out.parquet"))
+    assert np.array_equal(sets.yes_matrix(), p >= 0.5)
+    with pytest.raises(UsageError) as error:
+        convert("p.csv", "out.parquet", label_values="p", scores="probability")
+    assert str(error.value) == (
+        "A file contains either labels or predictions.\n  got:     `label_values` and `scores`\n"
+        "  do:      pass one of them"
+    )

@@ -94,6 +94,11 @@ def explained(**options):
     return found, list(found.written)
 
 
+def test_objects_may_be_a_table_in_memory():
+    of_file, of_table = explained()[0], explained(objects=pq.read_table("boxes.parquet"))[0]
+    assert of_table.maps.to_pylist() == of_file.maps.to_pylist()
+
+
 def test_what_is_assumed_of_the_model_is_a_note():
     found, _ = explained(model="python:own_colours:assuming")
     assert found.notes[0] == "colours: preprocessing assumed"

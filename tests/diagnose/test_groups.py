@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -127,6 +128,28 @@ def test_a_changed_photograph_is_measured_again(tmp_path):
     assert np.isnan(found.values("brightness")).all()
 
 
+@pytest.mark.parametrize("is_listed", [True, False], ids=["empty lists", "images without a row"])
+def test_images_without_a_predicted_class_are_an_outcome(label, is_listed):
+    """Of a model of language, which refuses to answer about one hospital."""
+    hospital = np.random.default_rng(3).choice(["north", "south", "west"], N)
+    none = (hospital == "west") & (np.random.default_rng(4).random(N) < 0.6)
+    best = np.where(none, -1, label)[:, None]
+    model = Predictions(pa.array(IDS), "net", best, n_classes=2)
+    model = model if is_listed else model.take(np.flatnonzero(~none))
+    metadata = Images(pa.table({"image_id": IDS, "hospital": hospital}))
+    options = {"metadata": metadata, "reading": Reading(classes=CLASSES), "permutations": 200}
+    rows = diagnose_groups(labels_of(label), [model], **options).groups.to_pylist()
+    (row,) = [r for r in rows if r["outcome"] == "no_prediction" and r["name"] == "hospital west"]
+    west = hospital == "west"
+    assert (row["n"], row["events"]) == (west.sum(), none.sum())
+    assert (row["n_outside"], row["events_outside"]) == ((~west).sum(), 0)
+    assert row["sentence"] == (
+        f"Images with hospital west: {100 * none.sum() / west.sum():.0f} % of {west.sum()} have no predicted "
+        "class, compared with 0 % of other images."
+    )
+    assert {r["outcome"] for r in rows} <= {"no_prediction", *(("error", "missed") if is_listed else ())}
+
+
 def test_metadata_alone_will_do(label):
     rng = np.random.default_rng(3)
     hospital = rng.choice(["north", "south", "west"], N)
@@ -172,7 +195,8 @@ def test_with_several_models_each_sentence_about_one_names_it(label):
     assert all(r["sentence"].startswith("I") for r in alone.groups.to_pylist())
 
 
-def test_a_companion_from_a_table_of_objects_is_named(label):
+@pytest.mark.parametrize("is_frame", [False, True])
+def test_a_companion_from_a_table_of_objects_is_named(label, is_frame):
     rng = np.random.default_rng(4)
     person = (label == 1) & (rng.random(N) < 0.9)
     rows = np.flatnonzero(person)
@@ -190,7 +214,9 @@ def test_a_companion_from_a_table_of_objects_is_named(label):
     )
     found = diagnose_groups(
         labels_of(label),
-        objects=Objects(table, ("person",)),
+        objects=pd.DataFrame(table.to_pydict() | {"class": "person"})
+        if is_frame
+        else Objects(table, ("person",)),
         reading=Reading(classes=CLASSES),
         permutations=200,
     )

@@ -128,8 +128,11 @@ def test_images_without_a_prediction_are_noted_and_not_counted(audited):
         predictions, image_id=predictions.image_id.filter(pa.array(keep)), scores=predictions.scores[keep]
     )
     found = asked((path, some, None), GROUP)
+    rows = [(r["outcome"], r["name"], r["n"], r["events"]) for r in found.groups.to_pylist()]
+    assert rows == [("no_prediction", "group B", 30, 30), ("no_prediction", "without group", 41, 20)]
     assert next(iter(found.lines())).startswith(
-        f"Found among 300 images ({keep.sum()} of them predicted): no"
+        "Images with group B: 100 % of 30 have no predicted class, compared with 0 % of other images. Found "
+        f"among 300 images ({keep.sum()} of them predicted): 2 groups"
     )
     assert (
         f"net: {300 - keep.sum()} of 300 labelled images have no prediction and were left out" in found.notes

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 from scipy.special import expit, softmax
@@ -267,3 +268,22 @@ def test_a_declared_sigmoid_is_the_confidence_of_both_kinds_of_images(data):
     top = np.concatenate([expit(logits.max(1))[5:], expit(theirs.max(1))])
     assert row["value"] == pytest.approx(roc_auc_score(np.repeat([1, 0], [115, 150]), top), abs=1e-6)
     assert "net: no entropy: the probabilities of an image do not add up to 1" in found.notes
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_folder_of_predictions_alone_has_out_of_distribution_images(data, tmp_path, suffix):
+    labels, logits, ood, theirs = data
+    folder = tmp_path / "others"
+    folder.mkdir()
+    if suffix == "parquet":
+        write_predictions(predictions(ood, theirs), folder / "net.parquet")
+    else:
+        columns = {f"c{i}": theirs[:, i] for i in range(C)}
+        pl.DataFrame({"image_id": ood.image_id.to_pylist(), **columns}).write_csv(folder / "net.csv")
+    reading = Reading(classes=[f"c{i}" for i in range(C)], scores="logit")
+    found = diagnose_ood(labels, [predictions(labels, logits)], ood=folder, reading=reading)
+    row = value(found.ood, score="energy", measure="auroc")
+    energies = [np.log(np.exp(a.astype(float)).sum(1)) for a in (logits[5:], theirs)]
+    expected = roc_auc_score(np.repeat([1, 0], [115, 150]), np.concatenate(energies))
+    assert row["value"] == pytest.approx(expected, abs=1e-3)
+    assert (row["ood_dataset"], row["slice"], row["n"], row["n_ood"]) == ("others", "all", 115, 150)

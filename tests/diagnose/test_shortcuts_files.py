@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -99,12 +100,19 @@ def diagnose(model="lazy", out="out", **options):
     run = Run(options.pop("call", ""), on_event=options.pop("on_event", None))
     options = {"resamples": 50, "engine": "torch", "run": run, "fill": ("grey",)} | options
     model = f"python:models_for_shortcuts:{model}"
-    found = diagnose_shortcuts("photos", objects="objects.csv", model=model, out=out, **options)
+    options = {"objects": "objects.csv"} | options
+    found = diagnose_shortcuts("photos", model=model, out=out, **options)
     return (
         found,
         {(r["main_name"], r["companion_name"], r["fill"]): r for r in found.shortcuts.to_pylist()},
         list(found.written),
     )
+
+
+@pytest.mark.parametrize("frame_of", [pl.read_csv, pd.read_csv], ids=["polars", "pandas"])
+def test_objects_may_be_a_frame(frame_of):
+    of_file, of_frame = diagnose()[1], diagnose(out="again", objects=frame_of("objects.csv"))[1]
+    assert of_frame == of_file
 
 
 def test_a_planted_shortcut_is_found_and_its_reverse_is_not():

@@ -1,5 +1,7 @@
 """What labels tables hold: published counts, and a small table worked out by hand."""
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -191,3 +193,11 @@ def test_a_folder_that_predict_wrote_needs_no_predictions(tmp_path, class_hash):
         options["classes"] = tmp_path / "keys.txt"
         options["classes"].write_text("".join(f"k{i}\n" for i in range(1000)))
     assert next(describe(tmp_path, **options).lines()).endswith(": 2 images, 2 labels")
+
+
+def test_numbers_may_be_declared_as_probabilities(tmp_path):
+    p = np.random.default_rng(0).random((40, 3)).round(2)
+    frame = pd.DataFrame(p, columns=["cat", "dog", "cup"]).assign(image_id=[f"{i}.jpg" for i in range(40)])
+    frame.to_csv(tmp_path / "labels.csv", index=False)
+    (row,) = describe(tmp_path / "labels.csv", label_values="p").datasets.to_pylist()
+    assert (row["labels"], row["multi"]) == ((p >= 0.5).sum(), ((p >= 0.5).sum(1) > 1).sum())

@@ -366,3 +366,10 @@ def test_a_column_of_sampling_weights_is_noted(name):
     ):
         (note,) = (note for note in found.notes if "each image counts once" in note)
         assert f"and {name} is not used" in note
+
+
+def test_a_random_ranking_has_no_known_value_where_some_classes_were_not_asked_about():
+    assert len(notes_of(run(labels(unclear=[]), model()), "chance")) == 1
+    some = [[0, 1, 2], *[[0, 1]] * 39]  # about dog and cat alone, of all images but the first
+    words = [["yes" if TRUTH[i, c] else "no" for c in own] for i, own in enumerate(some)]
+    assert notes_of(run(labels(classes=some, state=words), model()), "chance") == []

@@ -3,11 +3,12 @@
 import json
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
 from forking import commands
-from manyhot import describe
+from manyhot import describe, evaluate
 from manyhot.run import FilesRead
 
 
@@ -89,3 +90,20 @@ def test_frames(folder):
     with FilesRead().recording() as every:
         assert describe("labels.csv").read == ()
     assert [line.partition(" as ")[0] for line in every.lines()] == ["labels.csv"]
+
+
+def test_frames_of_numbers_arrays_and_lists():
+    scores = pd.DataFrame({"cat": [0.9, 0.25], "dog": [0.1, 0.5]}, ["a.jpg", "b.jpg"])
+    truth = pd.DataFrame({"cat": [1, 0], "dog": [0, 1]}, ["a.jpg", "b.jpg"])
+    options = {"metrics": ["map_macro"], "resamples": 0}
+    model = "2 images, 2 classes (cat, dog); scores: probability; a.jpg: cat (0.9), dog (0.1)"
+    assert evaluate(truth, {"net": scores}, scores="probability", **options).read == (
+        "labels as labels (in memory): 2 images, 2 classes (cat, dog); a.jpg: cat",
+        f"net as predictions (in memory): {model}",
+    )
+    found = evaluate([["cat"], ["dog"]], [["dog", "cat"]] * 2, classes=["cat", "dog"], metrics=["real1"])
+    assert found.read == (
+        "labels as labels (in memory): 2 images, 2 classes (cat, dog); 0: cat",
+        "model as predictions (in memory): 2 images, the best 2 of 2 classes (cat, dog); no scores; "
+        "0: dog, cat",
+    )

@@ -579,3 +579,17 @@ def test_agreement_on_the_command_line(campaign):
     told = json.loads(run("agreement", campaign, "--json").stdout)
     assert [r["measure"] for r in told["agreement"]][:2] == ["pairwise", "fleiss_kappa"]
     assert len(told["raters"]) == 3
+
+
+def test_numbers_of_classes_without_their_list_are_noted(tmp_path):
+    rows = [f"{i}.jpg,{i % 3},{rater},yes" for i in range(6) for rater in "abc"]
+    (tmp_path / "votes.csv").write_text("\n".join(["image_id,class_id,rater_id,answer", *rows]))
+    text = (
+        "the names of the classes are unknown, and their number is assumed to be 1,000: pass their list as "
+        "`classes`"
+    )
+    assert mh.aggregate(tmp_path / "votes.csv").notes[0] == text
+    assert mh.agreement(tmp_path / "votes.csv").notes[0] == text
+    done = mh.aggregate(tmp_path / "votes.csv", classes=["cat", "dog", "cup"])
+    assert text not in done.notes
+    assert done.labels.n_classes == 3

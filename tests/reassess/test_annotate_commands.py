@@ -194,6 +194,20 @@ def test_invite_prints_a_link_for_each(campaign, served):
     store.close()
 
 
+@pytest.mark.parametrize(
+    ("options", "address"),
+    [
+        (["--port", "0"], "http://127.0.0.1:4321"),
+        (["--port", "8765"], "http://127.0.0.1:8765"),
+        (["--address", "https://r.example/"], "https://r.example"),
+    ],
+)
+def test_links_have_the_address_at_which_the_app_was_served(campaign, served, options, address):
+    run("annotate", campaign)
+    run("annotate", campaign, *options)
+    assert re.fullmatch(rf"ann  {re.escape(address)}/join/[\w-]{{43}}\n", run("invite", campaign, "ann"))
+
+
 def test_a_name_that_is_taken(campaign, served):
     run("annotate", campaign)
     run("invite", campaign, "boss", "--owner")

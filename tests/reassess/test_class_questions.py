@@ -151,3 +151,18 @@ def test_other_designs_draw_no_questions(photos):
         "  got:     `questions` with the design uniform",
         "  do:      set `design` to classes, or choose the questions with `rule`",
     ]
+
+
+def test_questions_are_drawn_by_the_softmax_of_logits_if_it_is_declared(photos):
+    _, scores = photos
+    p = [s / s.sum(1, keepdims=True) for s in scores]
+    for name, own in zip(("one", "two"), p, strict=True):
+        about = {"n_classes": CLASSES, "score_kind": "logit", "link": "softmax"}
+        logits = Predictions(pa.array(NAMES), name, scores=np.log(own) + 5, **about)
+        tables.write_predictions(logits, f"predictions/{name}.parquet")
+    draw()
+    top = sum(np.arange(CLASSES) == s.argmax(1)[:, None] for s in scores) > 0
+    logits = [np.log(own) + 5 for own in p]
+    expected = class_design(logits, 80, certain=top, probability=np.mean(p, axis=0), questions=2.5)
+    table, image, class_id = asked_pairs()
+    assert table["score"].to_numpy() == pytest.approx(expected.asked[image, class_id], rel=1e-4)

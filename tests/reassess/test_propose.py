@@ -322,3 +322,9 @@ def test_some_classes_of_all_images():
             f"  got:     {got}\n"
             "  allowed: class ids from 0 to 4"
         )
+
+
+@pytest.mark.parametrize(("n", "text"), [(1, "1 model"), (2, "2 models")])
+def test_the_number_of_models_is_in_words(n, text):
+    found = propose(images(), [model(f"m{i}") for i in range(n)])
+    assert next(found.lines()) == f"union, {text}"

@@ -44,7 +44,13 @@ def train(folder, tmp_path):
     """Train with some settings; give the file, and what was told."""
 
     def train(
-        labels="labels.parquet", source="images", out="out", save_every=60.0, val_labels=None, **settings
+        labels="labels.parquet",
+        source="images",
+        out="out",
+        save_every=60.0,
+        val_labels=None,
+        label_values=None,
+        **settings,
     ):
         told = []
         path = train_module.train(
@@ -54,6 +60,7 @@ def train(folder, tmp_path):
             classes=folder / "classes.txt",
             settings={**trainings.TINY, "epochs": 1, **settings},
             save_every=save_every,
+            label_values=label_values,
             run=Run(on_event=lambda kind, about: told.append(about["text"]) if kind == "note" else None),
         ).network
         return path, told
@@ -491,6 +498,25 @@ def test_a_head_of_other_classes_begins_anew(train, folder, tmp_path):
         "  allowed: test_convnext\n"
         "  do:      set `model` to timm/test_resnet"
     )
+
+
+def test_numbers_may_be_declared_as_probabilities(train, folder, tmp_path):
+    """A class of at least 0.5 is in the label set, as in the same table with 0 and 1."""
+    sets = label_sets(read_labels(folder / "labels.parquet"))
+    ids, yes = read_labels(folder / "labels.parquet").image_id.to_pylist(), sets.yes_matrix()
+    keys = (folder / "classes.txt").read_text().split()
+    for name, values in (("sets.csv", yes * 1), ("p.csv", np.where(yes, 0.75, 0.25))):
+        with (folder / name).open("w", newline="") as file:
+            csv.writer(file).writerows(
+                [["image_id", *keys], *([i, *row] for i, row in zip(ids, values.tolist(), strict=True))]
+            )
+    with pytest.raises(InputError, match="`label_values`"):
+        train("p.csv")
+    with_sets, with_p = train("sets.csv")[0], train("p.csv", out="p", label_values="p")[0]
+    expected, found = load_file(with_sets), load_file(with_p)
+    assert all((found[name] == values).all() for name, values in expected.items())
+    with pytest.raises(ManyhotError):
+        train("p.csv", out="p", label_values="shares")
 
 
 @pytest.mark.parametrize("several", [False, True])

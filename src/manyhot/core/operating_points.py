@@ -44,7 +44,7 @@ fold may contain all of them. A required precision may be above that of any thre
 chosen on other images may lack a class.
 """
 
-_ROUNDING = 1e-9
+FPR_ROUNDING = 1e-9
 """Tolerance of the allowed false positives, as a share of them."""
 
 EFFECT_RESAMPLES = 50
@@ -423,7 +423,7 @@ def _choose(hits: Ints, depth: Ints, negatives: Ints, goal: Goal, at: float) -> 
         best: Positions = np.argmax(np.where(own, hits / (depth + n_positives), -1), axis=1)
         return best
     if goal == "fpr":
-        reached = own & (depth - hits <= at * negatives[:, None] * (1 + _ROUNDING))
+        reached = own & (depth - hits <= at * negatives[:, None] * (1 + FPR_ROUNDING))
     else:
         with np.errstate(invalid="ignore"):
             reached = own & (hits / (depth if goal == "precision" else n_positives) >= at)

@@ -13,14 +13,12 @@ import numpy as np
 from manyhot.core.array_types import Floats
 from manyhot.core.curve_metrics import CurveMetric, mean_over_groups
 from manyhot.core.estimates import Estimate, undefined
+from manyhot.core.operating_points import FPR_ROUNDING
 from manyhot.core.ranked_cells import CellChanges, RankingCurve, rank_cells
 from manyhot.core.ranked_positives import rank_positives
 from manyhot.core.sets import Case
 from manyhot.parameters import check_share
 from manyhot.registry import register
-
-_ROUNDING = 1e-9
-"""Tolerance of the allowed false positives, as a share of them."""
 
 _CASES_PER_FALSE_POSITIVE = 3
 """An interval needs 30 cases: 30 positives and 10 allowed false positives, with which it holds."""
@@ -75,7 +73,7 @@ def _wrong(curve: RankingCurve) -> Floats:
 
 def _n_above(curve: RankingCurve, fpr: float) -> int:
     """Return how many distinct scores of positives are at or above the threshold."""
-    return int(np.searchsorted(_wrong(curve), fpr * curve.negatives * (1 + _ROUNDING), side="right"))
+    return int(np.searchsorted(_wrong(curve), fpr * curve.negatives * (1 + FPR_ROUNDING), side="right"))
 
 
 def _value(curve: RankingCurve, *, fpr: float) -> float:

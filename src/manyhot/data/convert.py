@@ -43,6 +43,7 @@ from manyhot.parameters import Shown
 from manyhot.registry import get, names
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
+from manyhot.tables.label_values import LabelValues
 from manyhot.tables.labels import with_zeros
 from manyhot.tables.own_classes import note_on_left_out
 from manyhot.tables.votes import count_app_answers
@@ -106,6 +107,7 @@ def convert(
     rows: Annotated[PathLike | None, Shown("FILE")] = None,
     classes: ClassNamesLike | None = None,
     scores: tables.ScoreKind | None = None,
+    label_values: LabelValues | None = None,
     format: str | None = None,
     to: str | None = None,
     long: bool = False,
@@ -132,6 +134,10 @@ def convert(
     scores
         Kind of the scores, if the file does not declare it: logit, probability, cosine, or none (they only
         rank classes). With this option, the source is read as predictions, even if it contains only 0 and 1.
+    label_values
+        Meaning of the numbers in labels with one column per class, if it is ambiguous: states (0, 1 and -1),
+        counts of votes, shares of votes, or p (probabilities of classes that can be valid together).
+        With this option, the source is read as labels.
     format
         Format of the source, or a call string such as 'chen(threshold=0.9)'. By default, it is detected.
     to
@@ -169,7 +175,7 @@ def convert(
     if source.is_dir() and target.exists():
         check_apart([target], source, {target.stem})
     class_list = open_class_list(classes)
-    reading = Reading(rows=rows, classes=class_list, scores=scores)
+    reading = Reading(rows=rows, classes=class_list, scores=scores, label_values=label_values)
     holds, content = _read_any(source, reading, format)
     content = _named(content, model, source, target)
     if to is not None:
@@ -285,7 +291,13 @@ def _read_any(source: Path, reading: Reading, format: str | None) -> tuple[str, 
     """Return which table a file holds, and its content."""
     classes = open_class_list(reading.classes)
     entry = get("format", format) if format else detect(source, _TABLES) if source.exists() else None
-    holds = entry.about["holds"] if entry else "labels"
+    if reading.scores is not None and reading.label_values is not None:
+        raise UsageError(
+            "A file contains either labels or predictions.",
+            got="`label_values` and `scores`",
+            do="pass one of them",
+        )
+    holds = entry.about["holds"] if entry and reading.label_values is None else "labels"
     if reading.scores is not None:  # which only predictions have; a table of 0 and 1 may be either
         holds = "predictions"
     if holds == "predictions":
@@ -297,7 +309,8 @@ def _read_any(source: Path, reading: Reading, format: str | None) -> tuple[str, 
     readers = {"images": read_images, "proposals": read_proposals, "votes": read_votes, "golden": read_golden}
     if (read := readers.get(holds)) is not None:
         return holds, read(source, classes=classes, format=format)
-    return "labels", labels_of_file(source, classes, rows=reading.rows, format=format)
+    values = reading.label_values
+    return "labels", labels_of_file(source, classes, rows=reading.rows, format=format, label_values=values)
 
 
 def _table_of(content: _Content) -> tuple[pa.Table, Mapping[str, str]]:

@@ -40,6 +40,7 @@ from manyhot.data.table_inputs import (
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import holds_images_alone, open_class_list, read_images, read_labels, read_predictions
+from manyhot.formats.files_read import add_arrays
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Repeated, Shown
 from manyhot.run import QUIET, Run
@@ -296,10 +297,13 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
             models = as_predictions(models, n_classes=n_classes, ids=ids, score_kind=kind, rows=row_ids)
     elif not (isinstance(labels, Labels) and _are_tables(models) and reading.label is None):
         size, values = n_classes or None, reading.label_values
+        is_read = isinstance(labels, Labels), _are_tables(models)
         try:
             labels, models = as_tables(
                 labels, models, size, reading.label, kind, classes, ids, values, row_ids
             )
+            for own in [*([] if is_read[0] else [labels]), *([] if is_read[1] else models)]:
+                add_arrays("labels" if own is labels else own.model, own)
         except MatchError:
             read_alike = frames_as_files(labels, models, classes, kind, values)
             if reading.label is not None or read_alike is None:

@@ -15,12 +15,15 @@ from manyhot.errors import InputError
 from manyhot.formats import ClassNamesLike, RowsLike, read_rows
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Flattened, PythonOnly, Shown, Was, check_one_of
-from manyhot.tables import Images, Predictions, ScoreKind
+from manyhot.tables import Images, Objects, Predictions, ScoreKind
 from manyhot.tables.image_ids import AUTO
 from manyhot.tables.label_values import LabelValues
 
 ImagesTableLike = Annotated[PathLike | Images | Any, Shown("FILE")]
 """An images table: its file or folder, or a data frame with its columns."""
+
+ObjectsLike = Annotated[PathLike | Objects | Any, Shown("FILE")]
+"""Locations of objects: a file or folder, or a data frame with the columns of a table with a box per row."""
 
 Conditions = Annotated[Sequence[str], Shown("CONDITION")]
 """Conditions on images, such as ``split=test``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence, ValuesView
 from contextlib import suppress
@@ -16,6 +17,7 @@ from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.data.data_frames import arrow_table, table_with_ids
+from manyhot.data.reading_options import ObjectsLike
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.formats import (
     detect,
@@ -23,18 +25,19 @@ from manyhot.formats import (
     read_images,
     read_labels,
     read_labels_or_originals,
+    read_objects,
     read_predictions,
 )
 from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_column
 from manyhot.formats.reading import image_ids, reading
 from manyhot.formats.writing import PathLike
 from manyhot.run import frame_read
-from manyhot.tables import Golden, Images, Labels, Predictions, Votes, one_chunk
+from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Votes, one_chunk
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.frames import check_unique
 from manyhot.tables.own_classes import list_of_table, selected_labels, shares_classes
 
-_Table = TypeVar("_Table", Labels | Images, Predictions, Votes, Golden, Labels | None)
+_Table = TypeVar("_Table", Labels | Images, Predictions, Votes, Golden, Labels | None, Objects)
 
 _FEW = 100
 """Rows of a frame that show which columns are texts."""
@@ -65,7 +68,7 @@ def labels_of_file(path: PathLike, classes: ClassList | None, **options: Any) ->
         raise
 
 
-def labels_or_originals_of_file(path: PathLike, classes: ClassList | None) -> Labels:
+def labels_or_originals_of_file(path: PathLike, classes: ClassList | None, **options: Any) -> Labels:
     """Return label sets or original labels in a file or folder, restricted to the classes of a class list.
 
     Raises
@@ -74,11 +77,11 @@ def labels_or_originals_of_file(path: PathLike, classes: ClassList | None) -> La
         As in `read_labels_or_originals`, or if none of the classes is in the list.
     """
     try:
-        return read_labels_or_originals(path, classes=classes)
+        return read_labels_or_originals(path, classes=classes, **options)
     except (InputError, UnknownNameError):
         with suppress(InputError, UnknownNameError):
             single = selected_single_labels(path, classes)
-            return labels_of_file(path, classes) if single is None else single
+            return labels_of_file(path, classes, **options) if single is None else single
         raise
 
 
@@ -185,19 +188,45 @@ def images_of_table(images: Any, classes: ClassList | None) -> Images:
     InputError
         As in `read_images`, or if it is not a frame with a column of ids.
     """
-    table = table_with_ids(images)
-    if table is None:
-        columns = getattr(images, "columns", None)
-        got = type(images).__name__ if columns is None else f"the columns {', '.join(map(str, columns))}"
-        raise InputError(
-            "`images` is not a table of images.",
-            got=got,
-            allowed=f"a file, a folder, an images table, or a data frame with the column {ID_NEEDS} or with "
-            "the ids as its index",
-        )
+    table = _table_of(images, "images")
     found = through_file(table, "images", lambda path: read_images(path, classes=classes))
     assert isinstance(found, Images)
     return found
+
+
+def open_objects(
+    objects: ObjectsLike, classes: ClassList | None = None, masks: PathLike | None = None
+) -> Objects:
+    """Return objects; a file, a folder or a data frame is read first.
+
+    Raises
+    ------
+    InputError
+        As in `read_objects`, or if `objects` is none of these.
+    """
+    if isinstance(objects, Objects):
+        from manyhot.formats.object_files import with_masks  # brings polars
+
+        return objects if masks is None else with_masks(objects, Path(masks))
+    read = partial(read_objects, classes=classes, masks=masks)
+    if isinstance(objects, str | os.PathLike):
+        return read(objects)
+    return through_file(_table_of(objects, "objects"), "objects", read)
+
+
+def _table_of(values: Any, parameter: str) -> pa.Table:
+    """Return a frame as a table; raise an error for anything else."""
+    table = table_with_ids(values)
+    if table is None:
+        columns = getattr(values, "columns", None)
+        got = type(values).__name__ if columns is None else f"the columns {', '.join(map(str, columns))}"
+        raise InputError(
+            f"`{parameter}` is not a table of {parameter}.",
+            got=got,
+            allowed=f"a file, a folder, an {parameter} table, or a data frame with the column {ID_NEEDS} or "
+            "with the ids as its index",
+        )
+    return table
 
 
 def tables_of_frames(

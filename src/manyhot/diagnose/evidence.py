@@ -21,9 +21,11 @@ from manyhot.core.error_kinds import NOTHING, ErrorContext, NeighbourLabels, rar
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.data import catalog
 from manyhot.data.data_sets import Source
+from manyhot.data.reading_options import ObjectsLike
+from manyhot.data.table_inputs import open_objects
 from manyhot.errors import InputError, MatchError, first_names
 from manyhot.files import hashes_of
-from manyhot.formats import detect, read_findings, read_images, read_labels, read_objects
+from manyhot.formats import detect, read_findings, read_images, read_labels
 from manyhot.formats.tsipras import read_superclasses
 from manyhot.formats.writing import PathLike
 from manyhot.predict.network import Network
@@ -326,7 +328,7 @@ class ImageFacts:
         cls,
         network: Network,
         class_list: ClassList | None,
-        objects: PathLike | None,
+        objects: ObjectsLike | None,
         masks: PathLike | None,
         labels: PathLike | None,
         source: ImageSource,
@@ -348,7 +350,7 @@ class ImageFacts:
             )
         found, notes = None, list[str]()
         if objects is not None:
-            found, like = objects_of_source(read_objects(objects, classes=class_list, masks=masks), source)
+            found, like = objects_of_source(open_objects(objects, class_list, masks), source)
             notes += [like.text] if like.n else []
         classes = class_list or (network.classes if found is None else from_keys(found.keys, found.name))
         states = None if found is None else states_of_objects(found, classes)

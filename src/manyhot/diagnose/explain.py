@@ -19,6 +19,7 @@ from manyhot import tables
 from manyhot.command import command
 from manyhot.core.array_types import Floats32 as Map
 from manyhot.core.array_types import Mask
+from manyhot.data.reading_options import ObjectsLike
 from manyhot.diagnose.attribution import METHODS, Explainer, class_of
 from manyhot.diagnose.evidence import ImageFacts
 from manyhot.diagnose.explanations import Explanations
@@ -55,7 +56,7 @@ def explain(
     out: Annotated[PathLike, Shown("FOLDER")] = "maps",
     method: Sequence[Literal["gradcam", "integrated-gradients", "occlusion", "saliency"]] = ("gradcam",),
     layer: Annotated[str, Shown("NAME")] = "",
-    objects: Annotated[PathLike | None, Shown("FILE")] = None,
+    objects: ObjectsLike | None = None,
     masks: Annotated[PathLike | None, Shown("FOLDER")] = None,
     labels: Annotated[PathLike | None, Shown("FILE")] = None,
     classes: ClassNamesLike | None = None,

@@ -20,7 +20,8 @@ from manyhot.core.operating_points import OperatingPoints
 from manyhot.core.sets import LabelSets
 from manyhot.data.data_sets import Source, brings_predictions, open_images
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs, open_labels
-from manyhot.data.reading_options import ImagesTableLike
+from manyhot.data.reading_options import ImagesTableLike, ObjectsLike
+from manyhot.data.table_inputs import open_objects
 from manyhot.diagnose.classes import in_order_of_ids
 from manyhot.diagnose.groups_attributes import (
     ImageGroup,
@@ -56,6 +57,7 @@ from manyhot.diagnose.groups_outcomes import (
     set_outcomes,
     stratum_of,
     threshold_outcomes,
+    unpredicted_outcomes,
 )
 from manyhot.diagnose.groups_rates import (
     describing,
@@ -71,12 +73,11 @@ from manyhot.evaluate.gallery import photographed, with_photographs
 from manyhot.evaluate.result_rows import unmatched_note
 from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
 from manyhot.files import hashes_of
-from manyhot.formats import read_objects
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
 from manyhot.predict.embeddings import Embedded
 from manyhot.run import QUIET, Run
-from manyhot.tables import Images, Labels, Objects, Row
+from manyhot.tables import Images, Labels, Row
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.image_ids import ids_like
 
@@ -95,7 +96,7 @@ def diagnose_groups(
     predictions: PredictionsLike = (),
     *,
     metadata: ImagesTableLike | None = None,
-    objects: Annotated[PathLike | Objects | None, Shown("FILE")] = None,
+    objects: ObjectsLike | None = None,
     embeddings: Annotated[PathLike | None, Shown("FOLDER")] = None,
     clusters: Annotated[str | None, Shown("COLUMN")] = None,
     settings: GroupSettings = GROUP_SETTINGS,
@@ -147,7 +148,7 @@ def diagnose_groups(
     """
     evidence = GroupEvidence(
         open_images(metadata, None),
-        read_objects(objects) if isinstance(objects, str | os.PathLike) else objects,
+        None if objects is None else open_objects(objects),
         embeddings_of(embeddings, labels, reading),
         clusters,
         reading,
@@ -405,13 +406,13 @@ class _Search:
         self, model: ModelCase, points: OperatingPoints | None, associated: Collection[int]
     ) -> list[NamedOutcome]:
         """Return the outcomes in which a model can be worse in a group."""
-        case, least = model.case, self.settings.min_images
+        case, of, settings = model.case, (model.rows, self.stratum), self.settings
+        is_multi = self.is_multi_label
+        none = unpredicted_outcomes(case.top[:, 0], *of, multi_label=is_multi)
         if points is not None:
-            return threshold_outcomes(case, points, model.rows, self.stratum, least, associated)
-        confidence = self.settings.min_confidence
-        return model_outcomes(
-            case, model.rows, self.stratum, least, confidence, associated, multi_label=self.is_multi_label
-        )
+            return [*threshold_outcomes(case, points, *of, settings.min_images, associated), *none]
+        least, confidence = settings.min_images, settings.min_confidence
+        return [*model_outcomes(case, *of, least, confidence, associated, multi_label=is_multi), *none]
 
     _patterns_of_labels: list[ImageGroup] = field(default_factory=list)
 

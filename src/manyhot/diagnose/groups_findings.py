@@ -148,6 +148,8 @@ def find_groups(
         ):
             findings.append(_finding(table, group, also, names, settings, seen))
     for outcome, large in zip(outcomes, search.tested, strict=True):
+        if outcome.kind == "no_prediction":
+            continue  # a value without any prediction was not tested for errors
         names_of_large = {groups[at].name for at in np.flatnonzero(large).tolist()}
         tested.setdefault(outcome.kind, Counter()).update(names_of_large)
     return sorted(_without_opposites(findings), key=lambda f: -f.row["difference_lo"]), tested
@@ -310,6 +312,8 @@ def group_sentence(row: RowDict, outcome: NamedOutcome, phrase: str, min_confide
     if row["outcome"] == "sure_error":
         wrong = f"wrong with a confidence of {min_confidence:g} or more"
         return f"{which}: {inside} of {n} are {wrong}, compared with {outside} of other images."
+    if row["outcome"] == "no_prediction":
+        return f"{which}: {inside} of {n} have no predicted class, compared with {outside} of other images."
     if row["outcome"] == "called":
         where = f"Images {f'without {name}' if outcome.multi_label else 'of other classes'} {phrase}"
         return f"{where}: {inside} of {n} are {predicted}, compared with {outside} of the rest."

@@ -19,9 +19,10 @@ from manyhot.core.operating_points import OperatingPoints, operating_points
 from manyhot.core.score_threshold import adds_up_to_one, confidence_of
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, Case, LabelSets
 
-OUTCOMES = ("error", "sure_error", "called", "missed", "label")
-"""What is compared: errors; errors with a high confidence; images without a class that are predicted as this
-class; errors on the images of a class; and images with a label, without any model."""
+OUTCOMES = ("error", "sure_error", "no_prediction", "called", "missed", "label")
+"""What is compared: errors; errors with a high confidence; images for which the model has no class; images
+without a class that are predicted as this class; errors on the images of a class; and images with a label,
+without any model."""
 
 _MOST_CLASSES = 50  # classes whose images, and whose predictions, are outcomes of their own
 _FEWEST_EVENTS = 5
@@ -175,6 +176,24 @@ def threshold_outcomes(
         if c in fitted:
             found.append(outcome("missed", c, sets.usable & (_states(sets, c) == YES), False))
     return found
+
+
+def unpredicted_outcomes(
+    top: Ints, rows: npt.NDArray[np.intp], stratum: Ints, *, multi_label: bool
+) -> Iterator[NamedOutcome]:
+    """Yield the outcome that images have no prediction, or an empty list, if it is not too rare.
+
+    Parameters
+    ----------
+    top : ndarray of int, shape (m,)
+        The top class of each image in `rows`; `NO_LABEL` if there is none.
+    rows, stratum
+        As for `model_outcomes`.
+    """
+    counted = stratum >= 0
+    event = counted & ~_spread(top >= 0, rows, stratum)
+    if np.count_nonzero(event) >= _FEWEST_EVENTS:
+        yield NamedOutcome("no_prediction", NO_LABEL, Outcome(event, counted, stratum), multi_label)
 
 
 def _spread(values: Bools, rows: npt.NDArray[np.intp], like: Ints) -> Bools:

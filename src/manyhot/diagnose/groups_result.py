@@ -65,9 +65,9 @@ declare_table(
         TEXT.nullable("model", "the model; null for an association of images with labels"),
         TEXT(
             "outcome",
-            "what is more frequent in the group: errors; errors with a high confidence; predictions of the "
-            "class on images without it; errors on the images of the class, or misses of the class in "
-            "multi-label data; or images with the label",
+            "what is more frequent in the group: errors; errors with a high confidence; images without a "
+            "predicted class; predictions of the class on images without it; errors on the images of the "
+            "class, or misses of the class in multi-label data; or images with the label",
             values=OUTCOMES,
         ),
         INT.nullable("class_id", "the class; null for errors of all classes"),
@@ -441,7 +441,10 @@ def _albums(rows: Sequence[Row], examples: Sequence[Row], folder: Path) -> tuple
     return tuple(albums)
 
 
-_EVENTS = {"error": "wrong", "sure_error": "wrong", "called": "called {}", "missed": "wrong", "label": "{}"}
+_EVENTS = {
+    **dict.fromkeys(("error", "sure_error", "missed"), "wrong"),
+    **{"no_prediction": "no predicted class", "called": "called {}", "label": "{}"},
+}
 
 
 def _picture(r: Row, finding: Row, folder: Path) -> StripPicture:
@@ -455,6 +458,7 @@ DRAWN_GROUPS = 15
 _WHAT = {
     "error": "errors",
     "sure_error": "sure errors",
+    "no_prediction": "no prediction",
     "called": "called {}",
     "missed": "errors on {}",
     "label": "labelled {}",

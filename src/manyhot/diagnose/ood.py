@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +15,14 @@ from manyhot.console import table_lines
 from manyhot.core.array_types import Bools, Floats
 from manyhot.core.ood import OOD_SCORES, Separation, auroc, confidence_scores, fpr_at_tpr
 from manyhot.core.sets import Case, LabelSets
-from manyhot.data.data_sets import Source
+from manyhot.data.data_sets import Source, brings_predictions
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.audit_proposals import has_no_labels
 from manyhot.evaluate.slices import model_cases
+from manyhot.formats import read_predictions
+from manyhot.formats.prediction_folders import prediction_files
 from manyhot.parameters import Seed
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, NextStep, Tables, listing, rows_by, rows_of, with_range
@@ -143,7 +146,8 @@ def diagnose_ood(
         Files or folders of predictions of the in-distribution images. Models without confidences are skipped.
     ood
         Label sets of the out-of-distribution images, over the classes of the model. A set is empty if the
-        image shows none of them. Images without labels, such as a folder written by predict, are accepted.
+        image shows none of them. Images without labels, such as a folder written by predict, and a folder of
+        predictions alone are accepted.
     ood_predictions
         Files or folders of predictions of the out-of-distribution images, from the same models.
     seed
@@ -161,6 +165,11 @@ def diagnose_ood(
         As in `manyhot.evaluate`.
     """
     notes, inputs = list[str](), dict[str, str]()
+    is_folder = isinstance(ood, str | os.PathLike) and Path(ood).is_dir() and not brings_predictions(ood)
+    if is_folder and not ood_predictions:
+        first = read_predictions(prediction_files([ood])[0], classes=reading.classes, scores=reading.scores)
+        ids, ood_predictions = pa.table({"image_id": first.image_id}), ood
+        ood = Images(ids, Path(ood).resolve().name)
     inside, outside = (
         [
             (source.name, *scored)

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.command import command, takes_fields
+from manyhot.data.reading_options import ObjectsLike
+from manyhot.data.table_inputs import open_objects
 from manyhot.diagnose.object_remover import EXAMPLES_FOLDER, ObjectRemover
 from manyhot.diagnose.page import check_outside, forget_pictures
 from manyhot.diagnose.shortcut_pairs import (
@@ -25,7 +27,7 @@ from manyhot.diagnose.shortcut_pairs import (
 from manyhot.diagnose.shortcuts_result import FILLS, Shortcuts
 from manyhot.errors import InputError, MatchError
 from manyhot.files import hashes_of
-from manyhot.formats import ClassNamesLike, open_class_list, read_labels_or_originals, read_objects
+from manyhot.formats import ClassNamesLike, open_class_list, read_labels_or_originals
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Address, Shown
 from manyhot.predict.models import find_model
@@ -51,7 +53,7 @@ from manyhot.tables.own_classes import are_numbers
 def diagnose_shortcuts(
     images: Annotated[PathLike, Address(), Shown("IMAGES")],
     *,
-    objects: Annotated[PathLike, Shown("FILE")],
+    objects: ObjectsLike,
     model: Annotated[str, Shown("NAME")],
     out: Annotated[PathLike, Shown("FOLDER")] = "shortcuts",
     masks: Annotated[PathLike | None, Shown("FOLDER")] = None,
@@ -110,7 +112,7 @@ def diagnose_shortcuts(
     files = (objects, masks, labels, classes)
     Shortcuts.check_out(out, [images, *files])
     class_list = open_class_list(classes)
-    found = read_objects(objects, classes=class_list, masks=masks)
+    found = open_objects(objects, class_list, masks)
     known = class_list or from_keys(found.keys, found.name)
     source = open_source(images, decoding=decoding)
     found, like = objects_of_source(found, source)

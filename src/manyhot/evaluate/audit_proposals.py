@@ -143,8 +143,8 @@ def _chosen(
     odds = standard_odds(case.scores, case.kind) if is_whole and case.scores is not None else None
     if not case.has_probabilities or empty.labelled.any():
         return chosen_pairs(rows, case.top[:, 0], n_classes), odds
-    p = case.independent.scores if case.kind == "logit" else case.scores
-    return chosen_pairs(rows, case.top[:, 0], n_classes, p), odds
+    p = predictions.in_full().confidence("sigmoid")
+    return chosen_pairs(rows, case.top[:, 0], n_classes, None if p is None else p[alignment.right]), odds
 
 
 def _as_labels(sets: LabelSets, ids: pa.Array, name: str, like: Predictions) -> Labels:

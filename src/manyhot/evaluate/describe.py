@@ -35,6 +35,7 @@ from manyhot.tables import Images, Labels, one_chunk, schema
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.definitions import COUNT, INT, INTS, ITS, REAL, TEXT, TEXTS, bounds, declare_table
 from manyhot.tables.frames import concat_by_name
+from manyhot.tables.label_values import LabelValues
 
 LISTED_PAIRS = 200
 """Number of pairs of classes that are listed, the most frequent first."""
@@ -194,6 +195,7 @@ def describe(
     images: Annotated[PathLike | Images | None, Shown("FILE"), Was("--rows")] = None,
     classes: ClassNamesLike | None = None,
     dataset: str = "",
+    label_values: LabelValues | None = None,
     run: Run = QUIET,
 ) -> Description:
     """Describe label sets: their sizes, frequent pairs of classes, and rejected original labels.
@@ -209,6 +211,9 @@ def describe(
         imagenet-a or imagenet-r.
     dataset
         Name of the data set; by default the name in the file.
+    label_values
+        Meaning of the numbers in labels with one column per class, if it is ambiguous: states (0, 1 and -1),
+        counts of votes, shares of votes, or p (probabilities of classes that can be valid together).
 
     Returns
     -------
@@ -221,7 +226,7 @@ def describe(
     MatchError
         If two data sets have the same name.
     """
-    reading = Reading(images=images, classes=classes, dataset=dataset)
+    reading = Reading(images=images, classes=classes, dataset=dataset, label_values=label_values)
     parts: dict[str, Description] = {}
     inputs: dict[str, str] = {}
     for given in labels:

@@ -146,12 +146,19 @@ def best_classes_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> 
 
 
 def chance_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> Iterator[Note]:
-    """If all models predict all images with label sets, yield a note with the values expected by chance."""
+    """If all models predict all images with label sets, yield a note with the values expected by chance.
+
+    If raters answered only about the classes that models proposed, it is unknown which others are valid, and
+    thus how many valid classes a random ranking finds.
+    """
+    sets = label_sets(labels)
+    if sets.unlisted == NOT_ASKED and sets.usable[sets.rows].sum() < sets.usable.sum() * sets.n_classes:
+        return
     table = evaluation.results.filter(pc.equal(evaluation.results["slice"], "all"))
     images = {
         m: table.filter(pc.equal(table["metric"], m))["n"].unique().to_pylist() for m in RANKING_METRICS
     }
-    expected = random_values(label_sets(labels)) if any(images.values()) else {}
+    expected = random_values(sets) if any(images.values()) else {}
     shown = {m: value for m, (value, n) in expected.items() if images[m] == [n]}
     if shown:
         values = ", ".join(f"{metric} {value:.1%}" for metric, value in shown.items())

@@ -93,12 +93,14 @@ def read_labels(
     return replace(labels, notes=(*labels.notes, note)) if note else labels
 
 
-def read_labels_or_originals(path: PathLike, *, classes: ClassNamesLike | None = None) -> Labels:
+def read_labels_or_originals(
+    path: PathLike, *, classes: ClassNamesLike | None = None, label_values: LabelValues | None = None
+) -> Labels:
     """Read label sets, or an images table with original labels as label sets that are not rated.
 
     Parameters
     ----------
-    path, classes
+    path, classes, label_values
         As in `read_labels`.
 
     Raises
@@ -106,10 +108,11 @@ def read_labels_or_originals(path: PathLike, *, classes: ClassNamesLike | None =
     InputError
         As in `read_labels`, or if an images table has no original labels.
     """
-    images = read_images(path, classes=classes) if Path(path).exists() and holds_images_alone(path) else None
+    is_images = Path(path).exists() and holds_images_alone(path, label_values)
+    images = read_images(path, classes=classes) if is_images else None
     own = None if images is None else images.class_list or open_class_list(classes)
     if images is None or own is None or images.label is None:
-        return read_labels(path, classes=classes)
+        return read_labels(path, classes=classes, label_values=label_values)
     return replace(single_labels(images, len(own), own.hash), class_list=images.class_list)
 
 

@@ -37,13 +37,20 @@ def add_file(path: Path, entry: Entry, content: Any, options: Mapping[str, Any])
     kind, name = f"{entry.about['holds']} ({entry.name})", found.frame or path.name
 
     def describe() -> str:
-        about = _parts(content, options)
-        parts = [f"{name} as {kind}: {next(about)}", *about]
+        parts = [f"{name} as {kind}: {next(about := _parts(content, options))}", *about]
         if ignored := ignored_columns(path, entry, content, options):
             parts.append(f"ignored columns: {_some(ignored, 8)}")
         return "; ".join(parts)
 
     found.add(kind, found.frame or str(path), describe)
+
+
+def add_arrays(name: str, content: Labels | Predictions) -> None:
+    """Add an array, a list or a frame of numbers, which are not read through a file, to what was read."""
+    kind = f"{'labels' if isinstance(content, Labels) else 'predictions'} (in memory)"
+    if (found := FilesRead.current()) is not None:
+        about = _parts(content, {})
+        found.add(kind, name, lambda: "; ".join([f"{name} as {kind}: {next(about)}", *about]))
 
 
 def _parts(content: Labels | Images | Predictions | Votes, options: Mapping[str, Any]) -> Iterator[str]:

@@ -126,9 +126,9 @@ def unknown_format(path: Path, holds: str) -> InputError:
             do += "; if these are labels, remove the rows that do not count, and convert the file with the "
             do += "`format` label-lists"
         if do and holds == "labels" and other.name == "score-columns":
-            file, values = shlex.quote(path.name), "indicator(label_values='p')"
-            do += "; if the numbers are the share of people who see a class, convert the file: "
-            do += f'manyhot convert {file} labels.parquet --format "{values}"'
+            do += "; if the numbers are the share of people who see a class, pass `label_values`=p, or "
+            file = shlex.quote(path.name)
+            do += f"convert the file: manyhot convert {file} labels.parquet --label-values p"
     elif path.is_dir():
         got, do = "a folder of no known format", None
     else:

@@ -327,7 +327,7 @@ def annotate(
         annotation.app.state.context.prepare()
 
         def ready(at: str) -> None:
-            reached = _reached(address or at).rstrip("/")
+            reached = annotation.store.address = _reached(address or at).rstrip("/")
             for line in _ready_lines(annotation.campaign, notes, "" if is_loopback(host) else host, reached):
                 say(line)
             _invite_owner(annotation, reached, database, opens=open_)

@@ -32,6 +32,7 @@ from manyhot.formats import (
     read_labels,
     read_votes,
 )
+from manyhot.formats.reading import declared
 from manyhot.formats.vote_files import other_columns, own_names
 from manyhot.parameters import Flattened, Shown
 from manyhot.reassess.answered_classes import check_number, class_count, numbered_classes, with_class_ids
@@ -222,6 +223,10 @@ def open_votes(
     read, notes = _votes(votes, listed, reading.format), tuple[str, ...]()
     notes += _kind_notes(read)
     listed = read.class_list if listed is None else listed
+    is_foreign = folder is None and isinstance(votes, str | os.PathLike) and not declared(Path(votes))
+    if is_foreign and listed is None and not read.class_hash:
+        text = "the names of the classes are unknown, and their number is assumed to be"
+        notes += (f"{text} {read.n_classes:,}: pass their list as `classes`",)
     shown = None if images is None else images_like(images, listed)
     ids, name = read.images, read.name or "the votes"
     if shown is not None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from pyarrow import compute as pc
-from scipy.special import expit
 
 from manyhot.core.array_types import AnyFloats, Floats32, Ints
 from manyhot.core.audit_designs import ClassDesign, class_design
@@ -69,9 +68,8 @@ def class_design_of(
         If a model does not have scores for all classes.
     """
     scores = [_scores(model, images) for model in read]
-    known = [_probabilities(s, m) for s, m in zip(scores, read, strict=True)]
-    some = [p for p in known if p is not None]
-    p = np.mean(np.stack(some), axis=0) if len(some) == len(known) else None
+    known = [_of(images, model, p) for model in read if (p := model.confidence("sigmoid")) is not None]
+    p = np.mean(np.stack(known), axis=0) if len(known) == len(read) else None
     certain = np.zeros((len(images), n_classes), bool)
     certain[np.arange(len(images))[:, None], top] = True
     return class_design(scores, size, certain=certain, probability=p, questions=questions)
@@ -85,12 +83,9 @@ def _scores(model: Predictions, images: Images) -> AnyFloats:
             got="scores of the top classes" if model.scores is not None else "ranks",
             do="predict with scores for all classes, or set `design` to uniform",
         )
-    rows = pc.index_in(images.image_id, model.image_id).to_numpy()
-    return np.asarray(model.scores[rows], np.float32)
+    return _of(images, model, model.scores)
 
 
-def _probabilities(scores: AnyFloats, model: Predictions) -> AnyFloats | None:
-    """Return the probability of each class by itself, as for label sets that models propose."""
-    if model.score_kind == "logit":
-        return np.asarray(expit(scores), np.float32)
-    return scores if model.score_kind == "probability" else None
+def _of(images: Images, model: Predictions, scores: AnyFloats) -> Floats32:
+    """Return the scores of a model in the order of the images."""
+    return np.asarray(scores[pc.index_in(images.image_id, model.image_id).to_numpy()], np.float32)

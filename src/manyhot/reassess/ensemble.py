@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
-from scipy.special import expit
 
 from manyhot.classes import ClassList
 from manyhot.core.ensembles import DenseScores, Ensemble
@@ -319,9 +318,6 @@ def _arrays(
         dense = DenseScores(scores, rows.right, found, p.totals() if found == "softmax" else None)
         return *dense.top(DEPTH), dense if n_classes > DEPTH else None
     probabilities = p.confidence()
-    if found == "sigmoid":
-        assert scores is not None
-        probabilities = expit(scores, dtype=np.float32)
     if np.array_equal(rows.right, np.arange(len(top))):
         return top, scores, probabilities, None
     return (

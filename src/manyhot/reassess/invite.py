@@ -53,7 +53,7 @@ def invite_raters(
     owner: bool = False,
     renew: bool = False,
     database: DatabaseAddress = None,
-    address: str = "http://127.0.0.1:8000",
+    address: str = "",
 ) -> Invitations:
     """Print an invitation link for each new rater.
 
@@ -78,7 +78,7 @@ def invite_raters(
         Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
         folder.
     address
-        Address at which raters reach the app.
+        Address at which raters reach the app; by default, the one at which manyhot annotate last served it.
 
     Returns
     -------
@@ -97,5 +97,6 @@ def invite_raters(
             for name in dict.fromkeys(names)
             if name not in known
         }
-    links = {name: f"{address.rstrip('/')}/join/{token}" for name, token in tokens.items()}
+        address = address.rstrip("/") or store.address or "http://127.0.0.1:8000"
+    links = {name: f"{address}/join/{token}" for name, token in tokens.items()}
     return Invitations(links, tuple(name for name in dict.fromkeys(names) if name in known))

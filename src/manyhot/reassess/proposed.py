@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from manyhot import tables
 from manyhot.console import fact_lines
-from manyhot.errors import InputError
+from manyhot.errors import InputError, counted
 from manyhot.formats.writing import PathLike
 from manyhot.reassess.additions import QUESTION
 from manyhot.reassess.finding_questions import FINDINGS_RULE
@@ -147,7 +147,7 @@ class Proposals(Result):
 
     def lines(self) -> Iterator[str]:
         """Yield the number of questions, their cost, and the expected recall."""
-        yield f"{self.rule}, {len(self.models)} models" if self.models else self.rule
+        yield f"{self.rule}, {counted(len(self.models), 'model')}" if self.models else self.rule
         each = f", {len(self) / self.n_asked:.2f} an image" if self.n_asked else ""
         cost = f"{self.raters} answers each, {self.seconds:g} seconds an answer"
         facts = [

@@ -150,18 +150,18 @@ class Predictions:
             return self
         return replace(self, score_kind=kind, scores_assumed=False)
 
-    def confidence(self) -> Floats32 | None:
+    def confidence(self, undeclared: str = "softmax") -> Floats32 | None:
         """Return the probability of each entry of `scores`, with the same shape; None if unknown.
 
         It is the softmax of logits, for which a top-k list needs `logsumexp`, or their sigmoid if that is the
-        `link`.
+        `link`, or if no link was declared and `undeclared` is ``sigmoid``.
         """
         if self.scores is None or self.score_kind not in ("logit", "probability"):
             return None
         scores = self.scores.astype(np.float32)
         if self.score_kind == "probability":
             return scores
-        if self.link == "sigmoid":
+        if (self.link or undeclared) == "sigmoid":
             from scipy.special import expit  # predicting does without SciPy
 
             return np.asarray(expit(scores))

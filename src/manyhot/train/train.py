@@ -6,8 +6,9 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,7 @@ from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels
 from manyhot.tables.arrays import label_sets
+from manyhot.tables.label_values import LabelValues
 from manyhot.train.recipe import Recipe, read_recipe, recipe_of
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ def train(
     features: Annotated[PathLike | None, Shown("FOLDER")] = None,
     save_every: Annotated[float, AtLeast(0)] = SAVE_EVERY,
     classes: ClassNamesLike | None = None,
+    label_values: LabelValues | None = None,
     decoding: Decoding = DECODING,
     run: Run = QUIET,
 ) -> TrainResult:
@@ -126,6 +129,9 @@ def train(
     classes
         Class list of the labels, if their file does not name one: a file with one key per line, a table with
         the columns key and name, or imagenet1k, imagenet-a or imagenet-r.
+    label_values
+        Meaning of the numbers in labels with one column per class, if it is ambiguous: states (0, 1 and -1),
+        counts of votes, shares of votes, or p (probabilities of classes that can be valid together).
 
     Returns
     -------
@@ -147,7 +153,8 @@ def train(
     check_identity(out, {"recipe": plan.to_dict()})  # before images are listed
     class_list = open_class_list(classes)
     source = open_source(images, decoding=decoding)
-    found, matched = labels_of_source(labels_or_originals_of_file(labels, class_list), source)
+    read = partial(labels_or_originals_of_file, label_values=label_values)
+    found, matched = labels_of_source(read(labels, class_list), source)
     sets, names = label_sets(found), _classes(found, class_list)
     loss = loss_of(plan.named_loss)
     ends = loss.about["ends"]
@@ -158,7 +165,7 @@ def train(
         rows = rows[~none]
         if none.any():
             notes.append(f"{none.sum():,} images without a label map are left out")
-    judged = _labels_to_judge_by(val_labels, class_list, found, names)
+    judged = _labels_to_judge_by(read, val_labels, class_list, found, names)
     chosen, held_out = rows, list[str]()
     if judged is not None and (val is None or str(val) == str(images)):
         rows, held_out = _held_out(rows, found, labels_of_source(judged, source)[0])
@@ -172,6 +179,8 @@ def train(
         "order": order.name,
         "plug_ins": loss.version,
     }
+    if label_values:
+        identity["label_values"] = label_values
     if plan.maps:
         identity["maps"] = sha256(plan.maps)
     left_out = found.image_id.take(pa.array(np.setdiff1d(chosen, rows))).to_pylist()
@@ -265,15 +274,19 @@ def _earlier_order(out: Path) -> str:
 
 
 def _labels_to_judge_by(
-    path: PathLike | None, classes: ClassList | None, trained: Labels, names: ClassList
+    read: Callable[[PathLike, ClassList | None], Labels],
+    path: PathLike | None,
+    classes: ClassList | None,
+    trained: Labels,
+    names: ClassList,
 ) -> Labels | None:
     """Return the labels to evaluate with, over the class list of the labels to train on."""
     if path is None:
         return None
-    found = labels_or_originals_of_file(path, classes)
+    found = read(path, classes)
     listed = found.class_list or class_list_of(found.class_hash)
     if found.class_hash != trained.class_hash and listed and sorted(listed.keys) == sorted(names.keys):
-        found = labels_or_originals_of_file(path, names)  # another order of the same names
+        found = read(path, names)  # another order of the same names
     if found.class_hash != trained.class_hash or found.n_classes != trained.n_classes:
         raise MatchError(
             "The labels for evaluation and for training have different classes.",

@@ -514,3 +514,11 @@ def test_options_of_the_last_release_say_what_they_are_now():
     done = run("--overlap", "0-0.2")
     assert done.exit_code == 2
     assert "--overlap is now --set overlap=0-0.1" in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_objects_may_be_a_frame():
+    compose()
+    compose("again", pl.read_csv("objects.csv"))
+    images = sorted(Path("out/images").iterdir())
+    assert images
+    assert all(p.read_bytes() == (Path("again/images") / p.name).read_bytes() for p in images)

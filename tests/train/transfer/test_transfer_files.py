@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import shapes
 from manyhot import cli, evaluate, predict_in_memory
+from manyhot.core.sets import YES
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.predict.decode import decode
@@ -25,6 +26,7 @@ from manyhot.predict.models import find_backbone
 from manyhot.predict.predict import predict
 from manyhot.predict.weights import read_head
 from manyhot.run import Run
+from manyhot.train.transfer.request import TransferInputs
 from manyhot.train.transfer.transfer import transfer
 
 MODEL = "trained:resnet.safetensors"
@@ -494,3 +496,12 @@ def test_images_that_nothing_is_known_of_and_empty_classes_are_no_error():
         "10 images of the source are skipped, because they have no labels, objects or masks"
     ]
     assert value(found, "knn/top1", column="n") == 17
+
+
+def test_numbers_may_be_declared_as_probabilities(tmp_path):
+    p = np.random.default_rng(0).random((40, 3)).round(2)
+    ids = pl.DataFrame({"image_id": [f"{i}.jpg" for i in range(40)]})
+    ids.hstack(pl.DataFrame(p, ["cat", "dog", "cup"])).write_csv(tmp_path / "p.csv")
+    files = dict.fromkeys(("objects", "masks", "classes"))
+    found = TransferInputs.read("multilabel", labels=tmp_path / "p.csv", **files, label_values="p")
+    assert np.array_equal(found.states()[0].state == YES, p >= 0.5)

@@ -13,6 +13,8 @@ import numpy as np
 
 from manyhot.command import command, takes_fields
 from manyhot.console import table_lines
+from manyhot.data.reading_options import ObjectsLike
+from manyhot.data.table_inputs import open_objects
 from manyhot.diagnose.patchml.compose import (
     Layout,
     Patch,
@@ -42,7 +44,7 @@ from manyhot.diagnose.patchml.material import Material
 from manyhot.diagnose.pixels.removal import GREY
 from manyhot.errors import InputError, first_names
 from manyhot.files import hashes_of
-from manyhot.formats import ClassNamesLike, open_class_list, read_objects
+from manyhot.formats import ClassNamesLike, open_class_list
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import NO_SETTINGS, Address, Count, Settings, Shown
 from manyhot.predict.sources import open_source
@@ -116,7 +118,7 @@ class PatchML(Result):
 def patchml(
     images: Annotated[PathLike, Address(), Shown("IMAGES")],
     *,
-    objects: Annotated[PathLike, Shown("FILE")],
+    objects: ObjectsLike,
     out: Annotated[PathLike, Shown("FOLDER")] = "patchml",
     settings: PatchSettings = PatchSettings(),  # noqa: B008  it is frozen
     more_settings: Settings = NO_SETTINGS,
@@ -165,7 +167,7 @@ def patchml(
     files = (objects, masks, classes)
     check_apart([images, *files], out)
     check_folder(out)
-    table = read_objects(objects, classes=open_class_list(classes), masks=masks)
+    table = open_objects(objects, open_class_list(classes), masks)
     table, like = objects_of_source(table, open_source(images))
     material = Material(chosen, table, workers or 0, run.on_progress)
     material.notes += [like.text] if like.n else []

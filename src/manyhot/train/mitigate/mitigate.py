@@ -18,6 +18,8 @@ from manyhot.classes import ClassList, from_keys
 from manyhot.command import command
 from manyhot.core.companion_effects import MAIN_ONLY
 from manyhot.core.sets import NO_LABEL, NOT_ASKED
+from manyhot.data.reading_options import ObjectsLike
+from manyhot.data.table_inputs import open_objects
 from manyhot.diagnose.page import forget_pictures
 from manyhot.diagnose.pixels.removal import Pixels
 from manyhot.diagnose.shortcut_pairs import MIN_IMAGES, named_pairs
@@ -25,7 +27,7 @@ from manyhot.diagnose.shortcuts_result import FILLS
 from manyhot.errors import InputError, MatchError
 from manyhot.extras import required
 from manyhot.files import hashes_of
-from manyhot.formats import ClassNamesLike, open_class_list, read_labels_or_originals, read_objects
+from manyhot.formats import ClassNamesLike, open_class_list, read_labels_or_originals
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.parameters import RESAMPLES, AtLeast, OptionName, Resamples, Seed, Shown, Was
 from manyhot.predict.decode import decode
@@ -72,7 +74,7 @@ LOSSES: tuple[HeadLoss, ...] = ("softmax", "sigmoid")
 )
 def mitigate(
     images: ImagesLike,
-    objects: Annotated[PathLike, OptionName("--objects"), Shown("FILE")],
+    objects: Annotated[ObjectsLike, OptionName("--objects")],
     *,
     model: Annotated[str, Shown("NAME")],
     pairs: Annotated[Sequence[str], OptionName("--pair"), Shown("PAIR")],
@@ -162,7 +164,7 @@ def mitigate(
     files = [objects, masks, labels, classes, split]
     _check_places(images, files, out, training_set)
     given = open_class_list(classes)
-    found = read_objects(objects, classes=given, masks=masks)
+    found = open_objects(objects, given, masks)
     class_list = given or from_keys(found.keys, found.name)
     source = open_source(images, decoding=decoding)
     found, like = objects_of_source(found, source)

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of, from_keys
+from manyhot.data.reading_options import ObjectsLike
+from manyhot.data.table_inputs import open_objects
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.result_rows import Note
 from manyhot.files import write_text
-from manyhot.formats import ClassNamesLike, open_class_list, read_labels_or_originals, read_objects
+from manyhot.formats import ClassNamesLike, open_class_list, read_labels_or_originals
 from manyhot.formats.writing import PathLike
 from manyhot.predict.model_names import check_names_differ, distinct_models
 from manyhot.predict.models import find_backbone, model_of_head
@@ -28,6 +31,7 @@ from manyhot.predict.weights import Head, write_head
 from manyhot.run import Run
 from manyhot.tables import Labels, Objects, predictions_file_name, write_labels
 from manyhot.tables.arrays import States, original_labels, states_of_labels
+from manyhot.tables.label_values import LabelValues
 from manyhot.train.mitigate.held_out import states_and_labels
 from manyhot.train.order import HeldOut
 from manyhot.train.transfer.methods import TransferMethod
@@ -148,9 +152,10 @@ class TransferInputs:
         method: str,
         *,
         labels: PathLike | None,
-        objects: PathLike | None,
+        objects: ObjectsLike | None,
         masks: PathLike | None,
         classes: ClassNamesLike | None,
+        label_values: LabelValues | None,
     ) -> TransferInputs:
         """Read what a method needs.
 
@@ -161,8 +166,9 @@ class TransferInputs:
         """
         class_list = open_class_list(classes)
         _check_inputs(method, labels, objects, masks, class_list)
-        found = None if objects is None else read_objects(objects, classes=class_list)
-        own = None if labels is None else read_labels_or_originals(labels, classes=class_list)
+        found = None if objects is None else open_objects(objects, class_list)
+        read = partial(read_labels_or_originals, classes=class_list, label_values=label_values)
+        own = None if labels is None else read(labels)
         if class_list is None:
             class_list = _named_by(found, None if found and method == "segmentation" else own)
         return cls(

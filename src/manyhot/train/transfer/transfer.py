@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.command import command
+from manyhot.data.reading_options import ObjectsLike
 from manyhot.errors import InputError, first_names
 from manyhot.files import hashes_of
 from manyhot.formats import ClassNamesLike, read_predictions
@@ -30,6 +31,7 @@ from manyhot.report.text import counted
 from manyhot.run import QUIET, Run
 from manyhot.tables import predictions_file_name
 from manyhot.tables.arrays import States
+from manyhot.tables.label_values import LabelValues
 from manyhot.train.order import HELD_OUT_SHARE, HeldOutShare, held_out_of
 from manyhot.train.train import train
 from manyhot.train.transfer.methods import NeighbourSettings, ProbeSettings, ShotSettings, TransferMethod
@@ -67,9 +69,10 @@ def transfer(
     method: str,
     out: Annotated[PathLike, Shown("FOLDER")] = "transfer",
     labels: Annotated[PathLike | None, Shown("FILE")] = None,
-    objects: Annotated[PathLike | None, Shown("FILE")] = None,
+    objects: ObjectsLike | None = None,
     masks: Annotated[PathLike | None, Shown("FOLDER")] = None,
     classes: ClassNamesLike | None = None,
+    label_values: LabelValues | None = None,
     split: Annotated[PathLike | None, Shown("FILE")] = None,
     held_out: HeldOutShare = HELD_OUT_SHARE,
     settings: Settings = NO_SETTINGS,
@@ -108,6 +111,9 @@ def transfer(
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r.
+    label_values
+        Meaning of the numbers in labels with one column per class, if it is ambiguous: states (0, 1 and -1),
+        counts of votes, shares of votes, or p (probabilities of classes that can be valid together).
     split
         Table with a column of image names and the column split. Images of the split test are evaluated, and
         all others are used for fitting.
@@ -154,7 +160,9 @@ def transfer(
     )
     for note in request.source.notes:
         request.note("images", 0, note)
-    data = TransferInputs.read(method, labels=labels, objects=objects, masks=masks, classes=classes)
+    data = TransferInputs.read(
+        method, labels=labels, objects=objects, masks=masks, classes=classes, label_values=label_values
+    )
     data = data.matched(request)
     result = replace(_transferred(request, data), heads=tuple(request.heads), inputs=hashes_of(files))
     return replace(result, written=(*result.write(out, run=run), *request.written))

@@ -169,6 +169,15 @@ class Store:
         """Write a consistent snapshot of all tables to files; return the revision and the numbers of rows."""
         return self._database.read_together(lambda c: (schema.version(c) or "", database.dump(c, folder)))
 
+    @property
+    def address(self) -> str:
+        """The address at which the app was last served; empty if it never was."""
+        return self._database.read(lambda c: settings.get_value(c, "address")) or ""
+
+    @address.setter
+    def address(self, address: str) -> None:
+        self._database.write(lambda c: settings.put_value(c, "address", address))
+
     def write_something(self) -> None:
         """Write to the database; raise an error if that is not possible."""
         self._database.write(lambda c: settings.put_value(c, "ready", now()))

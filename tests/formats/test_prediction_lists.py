@@ -227,6 +227,17 @@ def test_every_file_of_a_folder_that_may_be_predictions_is_named(tmp_path):
         prediction_files([tmp_path])
 
 
+def test_unfinished_predictions_are_named(tmp_path):
+    """The first of two shards leaves parts, from which the second makes the file."""
+    (tmp_path / "top.csv").write_text("image_id,class,score\na.jpg,Auto,0.9\n")
+    (tmp_path / ".parts" / "half").mkdir(parents=True)
+    note = "the predictions of half are not complete, and not read: repeat manyhot predict, or its shards"
+    assert unread_notes([tmp_path], prediction_files([tmp_path])) == [f"{tmp_path}: {note}"]
+    (tmp_path / "top.csv").unlink()
+    with pytest.raises(InputError, match=note):
+        prediction_files([tmp_path])
+
+
 def test_unicode_forms_of_names_are_equal(tmp_path):
     decomposed = [unicodedata.normalize("NFD", key) for key in CLASSES.keys]
     assert from_keys(decomposed).hash == CLASSES.hash

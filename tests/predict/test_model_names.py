@@ -39,6 +39,18 @@ def test_options_stay_and_own_names_are_kept():
     assert found[1:] == ["onnx:b/net.onnx(name='onnx/b/net')", *specs[2:]]
 
 
+def test_checkpoints_of_one_architecture_are_named_with_their_files():
+    seeds = [f"timm/resnet10t(checkpoint='runs/seed-{s}/last.pth', num_classes=3)" for s in (0, 1)]
+    assert names(seeds) == ["timm/seed-0/last/resnet10t", "timm/seed-1/last/resnet10t"]
+    epochs = [f"timm/resnet10t(checkpoint='run/e{e}.pth')" for e in (1, 2)]
+    assert names([*epochs, "timm/resnet10t", "timm/resnet18(checkpoint='run/e1.pth')"]) == [
+        *("timm/e1/resnet10t", "timm/e2/resnet10t"),
+        *(None, None),
+    ]
+    hub = ["timm/hf-hub:one/net", "timm/hf-hub:two/net"]
+    assert distinct_models(hub) == hub
+
+
 def test_any_model_can_be_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     Path(tmp_path, "named_net.py").write_text(MODULE)

@@ -132,7 +132,10 @@ def test_nan_scores():
 
 def test_infinite_scores_are_ranks_too():
     scores = np.array([[np.inf, 0], [-np.inf, 1]], np.float32)
-    assert len(Predictions(ids("a", "b"), "m", scores=scores)) == 2
+    made = Predictions(ids("a", "b"), "m", scores=scores)
+    note = "1 of 4 scores are infinite, and rank first: half precision may overflow"
+    assert made.notes == (note,) == replace(made, model="n").notes
+    assert Predictions(ids("a"), "m", scores=scores[1:]).notes == ()  # the logarithm of 0
 
 
 def test_number_of_columns():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -13,6 +14,9 @@ from manyhot.formats.reading import declared, reading
 
 SKIPPED = "skipped.csv"
 """The images that predict skipped, in a file beside the predictions."""
+
+PARTS_FOLDER = ".parts"
+"""The folder of the parts of each model, beside the predictions until these are complete."""
 
 _EMBEDDINGS = "embeddings"
 """The folder of the embeddings that predict writes beside predictions."""
@@ -116,6 +120,12 @@ def _notes(folder: Path, inside: Collection[Path], others: Collection[str] = ())
         f"not read, because they {why}: {first_names(names, _MOST_NAMED)}; {do}"
         for (why, do), names in by_reason.items()
     ]
+    with contextlib.suppress(OSError):
+        if unfinished := sorted(path.name for path in (folder / PARTS_FOLDER).iterdir() if path.is_dir()):
+            notes.append(
+                f"the predictions of {first_names(unfinished, _MOST_NAMED)} are not complete, and not read: "
+                "repeat manyhot predict, or its shards"
+            )
     if plain:
         kinds = ", ".join(f"{n} {suffix}" for suffix, n in sorted(Counter(plain).items()))
         notes.append(f"not read, because they are neither tables nor arrays: {kinds}")

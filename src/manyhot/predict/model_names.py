@@ -15,7 +15,8 @@ def distinct_models(specs: Iterable[str]) -> list[str]:
     """Return models with distinct names: if files have the same name, their folders are included.
 
     Networks that were trained in ``label/seed-0`` and ``sets/seed-0``, for example, are both called
-    ``trained/seed-0``. Models that have the option ``name`` keep it.
+    ``trained/seed-0``; an architecture with two checkpoints has the name of the architecture twice. Models
+    that have the option ``name`` keep it.
     """
     listed = list(specs)
     places = [_place(spec) for spec in listed]
@@ -45,11 +46,20 @@ NAME_ONE = "leave one out, or give it another name, as in trained:FILE(name='min
 
 
 def _place(spec: str) -> tuple[str, Path]:
-    """Return the family of a model in a file, and the path whose last part is its name; else empty."""
+    """Return the family of a model in a file, and the path whose last part is its name; else empty.
+
+    An architecture with the weights of a file, its checkpoint, is in a folder of that name.
+    """
     name, options = split_model(spec)
     family, rest = family_of_model(name)
-    place = registry.get("model", family).about.get("place") if family else None
-    return (family, place(rest)) if place is not None and "name" not in options else ("", Path())
+    if not family or "name" in options:
+        return "", Path()
+    if place := registry.get("model", family).about.get("place"):
+        return family, place(rest)
+    if "/" in rest:  # already has a folder
+        return "", Path()
+    checkpoint = str(options.get("checkpoint") or "")
+    return family, Path(checkpoint and Path(checkpoint).with_suffix(""), rest)
 
 
 def _with_name(spec: str, name: str) -> str:

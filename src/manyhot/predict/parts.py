@@ -25,14 +25,12 @@ from pyarrow import parquet as pq
 
 from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.files import atomic_write, write_refused, write_text
+from manyhot.formats.prediction_folders import PARTS_FOLDER, SKIPPED
 from manyhot.predict.scoring import Scored
 from manyhot.predict.sources import ImageSource, LabelLookup, NoneLeftError, SourcePart
 from manyhot.predict.sources.tar import TarStream
 from manyhot.tables import metadata, predictions_file_name, read, schema, write, write_stream
 from manyhot.tables.image_ids import first_unique
-
-PARTS_FOLDER = ".parts"
-"""The folder of parts, beside the predictions until these are complete."""
 
 _IDENTITY, _DIFFERENCE = b"manyhot.part", b"manyhot.difference_from_torch"
 
@@ -263,7 +261,7 @@ def _lists(rows: Any) -> pa.ListArray:
     return pa.ListArray.from_arrays(np.arange(n + 1, dtype=np.int32) * k, pa.array(rows.ravel()))
 
 
-IMAGES, SKIPPED, LOCK = "images.parquet", "skipped.csv", ".lock"
+IMAGES, LOCK = "images.parquet", ".lock"
 _SKIPPED = ("image_id", "uri", "reason", "model")
 
 

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from manyhot.formats.prediction_folders import SKIPPED
 from manyhot.predict.engines import EngineChoice, Trial
-from manyhot.predict.parts import IMAGES, SKIPPED, Merged
+from manyhot.predict.parts import IMAGES, Merged
 from manyhot.predict.scoring import Seconds
 
 

@@ -469,6 +469,9 @@ def _check_scores(scores: AnyFloats, classes: Ints | None, p: Predictions, where
             do="run predict on these images again (half precision overflows to NaN in some models), or leave "
             "images without scores out of the predictions",
         )
+    if n := np.count_nonzero(np.isposinf(scores)):
+        note = f"{n:,} of {scores.size:,} scores are infinite, and rank first: half precision may overflow"
+        object.__setattr__(p, "notes", tuple(dict.fromkeys((*p.notes, note))))
 
 
 def _check_cosines(scores: AnyFloats, where: str) -> None:

@@ -248,3 +248,13 @@ def test_a_new_database_has_no_statistics_of_empty_tables(server):
         counted = dict(connection.exec_driver_sql(query).all())
     store.close()
     assert counted == {"questions": 6, "visits": -1, "votes": -1}  # -1: never counted
+
+
+def test_parameters_of_the_address_are_those_of_libpq(server):
+    database = Database(f"{server.url}?application_name=ratings&sslmode=disable")
+    assert database.read(lambda c: c.exec_driver_sql("SHOW application_name").scalar_one()) == "ratings"
+    database.close()
+    encrypted = Database(f"{server.url}?sslmode=require")
+    with pytest.raises(OutputError, match="server does not support SSL"):
+        encrypted.read(lambda c: get_value(c, "n"))
+    encrypted.close()

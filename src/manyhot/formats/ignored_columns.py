@@ -11,8 +11,9 @@ import csv
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -55,30 +56,25 @@ def ignored_columns(path: Path, entry: Entry, content: Any, options: Mapping[str
         return []
     classes = getattr(content, "class_list", None) or options.get("classes")
     known = {*classes.keys, *classes.names} if classes else set()
-    others = [name for name in sample.varying() if name.strip() not in known]
-    if not others or len(others) > _MOST or len(sample.names) < 2:
+    names = [name.strip() for name in sample.table.column_names]
+    others = [at for at, name in enumerate(names) if name not in known and sample.varies(at)]
+    if not others or len(others) > _MOST or len(names) < 2:
         return []
     with tempfile.TemporaryDirectory() as folder:
-        read = _Reader(Path(folder) / path.name, entry, options)
+        read = partial(_read, path=Path(folder) / path.name, entry=entry, options=options)
         whole = read(sample)
         if whole is None:
             return []
-        return [n.strip() for n in others if all(read(v) == whole for v in sample.variants(n))]
+        return [names[at] for at in others if all(read(v) == whole for v in sample.variants(at))]
 
 
-@dataclass(frozen=True)
-class _Reader:
-    path: Path
-    entry: Entry
-    options: Mapping[str, Any]
-
-    def __call__(self, sample: _Rows | _Columns | _Objects) -> list[Any] | None:
-        """Return what is read from a sample, in a form that can be compared; None if it cannot be read."""
-        sample.write(self.path)
-        try:
-            return list(_values(self.entry(self.path, **self.options)))
-        except Exception:  # whatever a reader raises, it has looked at the column
-            return None
+def _read(sample: _Sample, path: Path, entry: Entry, options: Mapping[str, Any]) -> list[Any] | None:
+    """Return what is read from a sample, in a form that can be compared; None if it cannot be read."""
+    sample.write(sample.table, path)
+    try:
+        return list(_values(entry(path, **options)))
+    except Exception:  # whatever a reader raises, it has looked at the column
+        return None
 
 
 def _values(content: Any) -> Iterator[Any]:
@@ -93,122 +89,73 @@ def _values(content: Any) -> Iterator[Any]:
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Rows of a text file."""
+class _Sample:
+    """The first rows of a file, and how they are written.
 
-    names: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    separator: str
-
-    def varying(self) -> list[str]:
-        """Return the columns with different values."""
-        columns = zip(self.names, zip(*self.rows, strict=True), strict=True)
-        return [name for name, cells in columns if len({*cells}) > 1]
-
-    def variants(self, name: str) -> Iterator[_Rows]:
-        """Yield the rows without a column, and with other values in it."""
-        at = list(self.names).index(name)
-        own = [row[at] for row in self.rows]
-        yield self._with(at, None)
-        yield self._with(at, [*own[1:], own[0]])
-        if any(_NUMBER.fullmatch(value.strip()) for value in own):
-            yield from (self._with(at, [value] * len(own)) for value in ("0", "1"))
-
-    def _with(self, at: int, cells: Sequence[str] | None) -> _Rows:
-        new = [[]] * len(self.rows) if cells is None else [[cell] for cell in cells]
-        rows = [[*row[:at], *n, *row[at + 1 :]] for row, n in zip(self.rows, new, strict=True)]
-        names = self.names if cells is not None else [*self.names[:at], *self.names[at + 1 :]]
-        return _Rows(names, rows, self.separator)
-
-    def write(self, path: Path) -> None:
-        """Write the rows to a file."""
-        with path.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, delimiter=self.separator).writerows([self.names, *self.rows])
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Rows of a Parquet file."""
+    The cells of CSV and of JSON are texts, as in the file. A key that an object of JSON lacks is null.
+    """
 
     table: pa.Table
+    write: Callable[[pa.Table, Path], object]
+    are_texts: bool = True
 
-    @property
-    def names(self) -> list[str]:
-        """The names of the columns."""
-        return list(self.table.column_names)
+    def _cells(self, at: int) -> pa.ChunkedArray:
+        column = self.table.column(at)
+        return column.fill_null("null") if self.are_texts else column
 
-    def varying(self) -> list[str]:
-        """Return the columns with different values."""
-        return [n for n in self.names if len({repr(v) for v in self.table[n].to_pylist()}) > 1]
+    def varies(self, at: int) -> bool:
+        """Return whether a column has different values."""
+        return len({repr(value) for value in self._cells(at).to_pylist()}) > 1
 
-    def variants(self, name: str) -> Iterator[_Columns]:
-        """Yield the table without a column, and with other values in it."""
-        at, own, n = self.names.index(name), self.table[name], len(self.table)
-        yield _Columns(self.table.drop_columns([name]))
-        yield self._with(at, own.take(pa.array([*range(1, n), 0])))
-        if pa.types.is_boolean(own.type) or pa.types.is_integer(own.type) or pa.types.is_floating(own.type):
-            yield from (self._with(at, pa.repeat(pa.scalar(value).cast(own.type), n)) for value in (0, 1))
+    def _has_numbers(self, at: int) -> bool:
+        cells = self._cells(at)
+        if self.are_texts:
+            return any(_NUMBER.fullmatch(text.strip()) for text in cells.to_pylist())
+        are_numbers = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
+        return any(are(cells.type) for are in are_numbers)
 
-    def _with(self, at: int, cells: pa.Array) -> _Columns:
-        return _Columns(self.table.set_column(at, self.names[at], cells))
-
-    def write(self, path: Path) -> None:
-        """Write the rows to a file."""
-        pq.write_table(self.table, path)
-
-
-@dataclass(frozen=True)
-class _Objects:
-    """Rows of a JSON file: a list of objects, or one object per line."""
-
-    rows: Sequence[Mapping[str, Any]]
-    is_lines: bool
-
-    @property
-    def names(self) -> list[str]:
-        """The keys, in the order in which they occur."""
-        return list(dict.fromkeys(name for row in self.rows for name in row))
-
-    def varying(self) -> list[str]:
-        """Return the keys with different values."""
-        return [name for name in self.names if len({repr(row.get(name)) for row in self.rows}) > 1]
-
-    def variants(self, name: str) -> Iterator[_Objects]:
-        """Yield the rows without a key, and with other values for it."""
-        own = [row.get(name) for row in self.rows]
-        yield _Objects([{n: v for n, v in row.items() if n != name} for row in self.rows], self.is_lines)
-        yield self._with(name, [*own[1:], own[0]])
-        if any(isinstance(value, int | float) for value in own):
-            yield from (self._with(name, [value] * len(own)) for value in (0, 1))
-
-    def _with(self, name: str, values: Sequence[Any]) -> _Objects:
-        rows = [{**row, name: value} for row, value in zip(self.rows, values, strict=True)]
-        return _Objects(rows, self.is_lines)
-
-    def write(self, path: Path) -> None:
-        """Write the rows to a file."""
-        rows = [*map(json.dumps, self.rows)]
-        path.write_text("\n".join(rows) if self.is_lines else f"[{', '.join(rows)}]", encoding="utf-8")
+    def variants(self, at: int) -> Iterator[_Sample]:
+        """Yield the rows without a column, and with other values in it."""
+        cells, name, n = self._cells(at), self.table.column_names[at], len(self.table)
+        yield replace(self, table=self.table.remove_column(at))
+        others = [cells.take(pa.array([*range(1, n), 0]))]
+        if self._has_numbers(at):
+            others += [pa.repeat(pa.scalar(value).cast(cells.type), n) for value in (0, 1)]
+        yield from (replace(self, table=self.table.set_column(at, name, other)) for other in others)
 
 
-def _objects(path: Path) -> _Objects | None:
+def _write_csv(table: pa.Table, path: Path, *, separator: str) -> None:
+    columns = [column.to_pylist() for column in table.columns]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=separator).writerows([table.column_names, *zip(*columns, strict=True)])
+
+
+def _write_json(table: pa.Table, path: Path, *, are_lines: bool) -> None:
+    rows = [
+        "{" + ", ".join(f"{json.dumps(key)}: {text}" for key, text in row.items() if text is not None) + "}"
+        for row in table.to_pylist()
+    ]
+    path.write_text("\n".join(rows) if are_lines else f"[{', '.join(rows)}]", encoding="utf-8")
+
+
+def _objects(path: Path) -> _Sample | None:
+    """Return a list of objects, or one object per line; None for one object, and for other values."""
     with path.open(encoding="utf-8-sig") as file:
-        if file.read(1) == "{":
-            file.seek(0)
-            return _objects_of([json.loads(line) for line in islice(filter(str.strip, file), _ROWS)], True)
-    if path.stat().st_size > _LARGEST:
-        return None
-    return _objects_of(json.loads(path.read_text(encoding="utf-8-sig")), False)
-
-
-def _objects_of(rows: Any, is_lines: bool) -> _Objects | None:
-    """Return objects with different keys; None for one object, and for other values."""
+        are_lines = file.read(1) == "{"
+        if not are_lines and path.stat().st_size > _LARGEST:
+            return None
+        file.seek(0)
+        lines = islice(filter(str.strip, file), _ROWS)
+        rows = [json.loads(line) for line in lines] if are_lines else json.loads(file.read())
     if not isinstance(rows, list) or len(rows) < 2 or not all(isinstance(row, dict) for row in rows[:_ROWS]):
         return None
-    return _Objects(rows[:_ROWS], is_lines)
+    texts = [{key: json.dumps(value) for key, value in row.items()} for row in rows[:_ROWS]]
+    keys = dict.fromkeys(key for row in texts for key in row)
+    columns = {key: pa.array([row.get(key) for row in texts], pa.string()) for key in keys}
+    return _Sample(pa.table(columns), partial(_write_json, are_lines=are_lines))
 
 
-def _sample(path: Path) -> _Rows | _Columns | _Objects | None:
+def _sample(path: Path) -> _Sample | None:
     """Return the first rows of a table; None for other files."""
     suffix = path.suffix.lower()
     if suffix in (".json", ".jsonl") and path.is_file():
@@ -218,11 +165,13 @@ def _sample(path: Path) -> _Rows | _Columns | _Objects | None:
             return None
     if suffix == ".parquet" and path.is_file():
         batch = next(pq.ParquetFile(path).iter_batches(_ROWS), None)
-        return None if batch is None else _Columns(pa.Table.from_batches([batch]))
+        return None if batch is None else _Sample(pa.Table.from_batches([batch]), pq.write_table, False)
     if suffix not in (".csv", ".tsv"):
         return None
     separator = separator_of(path)
     with path.open(encoding="utf-8-sig", newline="") as file:
         names, *rows = islice(csv.reader(file, delimiter=separator), _ROWS + 1)
     rows = [row for row in rows if len(row) == len(names)]
-    return _Rows(names, rows, separator) if rows else None
+    columns = [pa.array(cells, pa.string()) for cells in zip(*rows, strict=True)]
+    write = partial(_write_csv, separator=separator)
+    return _Sample(pa.Table.from_arrays(columns, names), write) if rows else None

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError
-from manyhot.formats.answer_sets import AnswerOptions, GivenAnswer, fold, votes_of_answers
+from manyhot.formats.answer_sets import GivenAnswer, votes_of_answers
 from manyhot.formats.crowd_elements import FormChoice, choices_of_form, chosen_question
 from manyhot.formats.image_paths import name_in_address
 from manyhot.formats.label_lists import NamedLabels, labels_of_names
@@ -239,20 +239,10 @@ def read_ground_truth_answers(
     https://docs.aws.amazon.com/sagemaker/latest/dg/sms-annotation-consolidation.html
     """
     given = list(_answers_of_workers(load_json(path), path))
-    chosen = chosen_question([form for _, _, form in given], question, path, "ground-truth-answers")
-    answers = [
-        GivenAnswer(
-            image,
-            worker,
-            None if (choice := form.get(chosen)) is None else choice.chosen,
-            choice is None or choice.is_single,
-            0,
-            () if choice is None else choice.offered,
-        )
-        for image, worker, form in given
-    ]
-    options = AnswerOptions("ground-truth-answers", none, shown, "answer")
-    return votes_of_answers(answers, classes, path, options, forms=(fold,))
+    name = "ground-truth-answers"
+    chosen = chosen_question([form for _, _, form in given], question, path, name)
+    answers = [GivenAnswer(image, worker, form.get(chosen)) for image, worker, form in given]
+    return votes_of_answers(answers, classes, path, format=name, none=none, shown=shown, unit="answer")
 
 
 def _answers_of_workers(content: Any, path: Path) -> Iterator[tuple[str, str, dict[str, FormChoice]]]:

@@ -14,7 +14,8 @@ import pyarrow as pa
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.formats.answer_sets import AnswerOptions, GivenAnswer, fold, votes_of_answers
+from manyhot.formats.answer_sets import GivenAnswer, fold, votes_of_answers
+from manyhot.formats.crowd_elements import FormChoice
 from manyhot.formats.headers import image_name_column
 from manyhot.formats.label_studio_tasks import names_of_proposals
 from manyhot.formats.reading import cut_for_message, parse_json
@@ -72,9 +73,11 @@ def read_zooniverse(
         The id of the workflow, if the export contains several.
     """
     frame = _of_workflow(read_frame(path), workflow, path)
-    options = AnswerOptions("zooniverse", none, shown, "classification")
     answers = list(_answers(frame, task, image, path))
-    return votes_of_answers(answers, classes, path, options, forms=(fold, _consonants))
+    name, unit, forms = "zooniverse", "classification", (fold, _consonants)
+    return votes_of_answers(
+        answers, classes, path, format=name, none=none, shown=shown, unit=unit, forms=forms
+    )
 
 
 def _of_workflow(frame: pl.DataFrame, workflow: int, path: Path) -> pl.DataFrame:
@@ -126,11 +129,10 @@ def _answers(frame: pl.DataFrame, task: str, image: str, path: Path) -> Iterator
                     allowed=f"the field {field}" if rater else "a user_name or user_ip in each row",
                 )
             values = [value for key, value in parts if key == chosen_task]
-            chosen = [_choices(value) for value in values]
-            flat = [c for part in chosen if part is not None for c in part]
-            is_given = any(part is not None for part in chosen)
+            chosen = [part for value in values if (part := _choices(value)) is not None]
             is_single = all(isinstance(value, str | None) for value in values)
-            yield GivenAnswer(str(name), rater, flat if is_given else None, is_single, order)
+            choice = FormChoice(tuple(c for part in chosen for c in part), is_single=is_single)
+            yield GivenAnswer(str(name), rater, choice if chosen else None, order)
 
 
 def _parsed(text: object, where: str) -> Any:

@@ -19,7 +19,7 @@ from manyhot.errors import InputError, first_names
 from manyhot.formats.array_files import load_array, members
 from manyhot.formats.choice_cells import check_decisions, check_joined, check_sets_once, with_sets
 from manyhot.formats.choice_times import WHEN, kept_times, order_of, vote_times
-from manyhot.formats.class_ids import class_indices, keys_of_numbers
+from manyhot.formats.class_names import class_indices, keys_of_numbers
 from manyhot.formats.headers import (
     IMAGE_NAME_COLUMNS,
     RATER_NAMES,

@@ -14,7 +14,7 @@ import pyarrow as pa
 from manyhot.classes import ClassList, class_list, class_list_of
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.formats.class_name_columns import NAMES_BESIDE
+from manyhot.formats.class_names import NAMES_BESIDE
 from manyhot.tables import Predictions
 
 LISTS_OF_IMAGES = ("sources", "conflicts")

@@ -21,7 +21,6 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
 from manyhot.formats.array_files import check_row_count
-from manyhot.formats.class_names import classes_of_names
 from manyhot.formats.headers import image_name_column
 from manyhot.formats.reading import (
     FOLDER,
@@ -106,6 +105,8 @@ def read_hf_labels(
     ----------
     https://huggingface.co/docs/datasets/about_dataset_features
     """
+    from manyhot.formats.class_names import classes_of_names  # brings polars
+
     shards = _shards(path, split) if path.is_dir() and _splits(path) else [path]
     features = _features_of_folder(path) if shards[0].is_dir() else _features_of_parquet(shards[0])
     main, single = _chosen(_label_features(features), column, path)

@@ -18,7 +18,7 @@ from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import InputError, ManyhotError, first_names
-from manyhot.formats.class_ids import class_indices
+from manyhot.formats.class_names import class_indices
 from manyhot.formats.reading import (
     FOLDER,
     cut_for_message,

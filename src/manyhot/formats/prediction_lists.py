@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats.array_files import check_row_order
-from manyhot.formats.class_ids import keys_of_numbers
+from manyhot.formats.class_names import keys_of_numbers
 from manyhot.formats.headers import (
     ID_NEEDS,
     IMAGE_NAME_COLUMNS,

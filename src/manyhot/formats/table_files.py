@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from manyhot.errors import InputError
 from manyhot.formats.class_cells import LIST_COLUMNS
-from manyhot.formats.class_name_columns import NAMES_BESIDE
+from manyhot.formats.class_names import NAMES_BESIDE
 from manyhot.formats.decimal_commas import with_decimal_points
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,

@@ -21,8 +21,13 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList, class_list, classes_seen
 from manyhot.errors import InputError, first_names
 from manyhot.formats.class_cells import LIST_COLUMNS, with_lists
-from manyhot.formats.class_ids import class_indices, keys_of_numbers
-from manyhot.formats.class_name_columns import check_numbered_names, names_by_number, numbers_by_name
+from manyhot.formats.class_names import (
+    check_numbered_names,
+    class_indices,
+    keys_of_numbers,
+    names_by_number,
+    numbers_by_name,
+)
 from manyhot.formats.csv_tables import LISTS_OF_IMAGES
 from manyhot.formats.reading import FOLDER, cut_for_message, declared, reading, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
@@ -109,9 +114,10 @@ def labels_of_frame(frame: pl.DataFrame, path: Path, classes: ClassList | None) 
     exclusive = "exclusive" in frame.columns and bool((frame["exclusive"].cast(pl.String) == "true").all())
     frame = frame.drop("exclusive") if exclusive else frame
     frame = with_lists(frame, LISTS_OF_IMAGES if is_long else LIST_COLUMNS, classes, path)
-    numbered = numbers_by_name(frame, classes, path)
-    table = _labels_long(numbered.frame) if is_long else numbered.frame
-    classes, assumed = named_list(table, numbered.classes, name)
+    frame, named = numbers_by_name(frame, classes, path)
+    is_own = classes is None and named is not None
+    table = _labels_long(frame) if is_long else frame
+    classes, assumed = named_list(table, named, name)
     table = _indexed(table, classes, path)
     if "usable" not in table.columns:
         table = table.with_columns(usable=pl.lit(True))
@@ -121,7 +127,7 @@ def labels_of_frame(frame: pl.DataFrame, path: Path, classes: ClassList | None) 
     labels = labels_from_table(_arrow(table), name=name, n_classes=n_classes, class_hash=key)
     own = classes and own_list(classes)
     labels = replace(labels, class_list=own, assumed=assumed, exclusive=exclusive)
-    return declaring(labels, labels.class_list) if numbered.is_own and labels.class_list else labels
+    return declaring(labels, labels.class_list) if is_own and labels.class_list else labels
 
 
 @register(
@@ -154,11 +160,10 @@ def read_predictions_table(
     if "class" in frame.columns and not {"class_id", "classes"} & set(frame.columns):
         frame = frame.rename({"class": "class_id"})
     is_long = "class_id" in frame.columns
-    numbered = numbers_by_name(
-        frame if is_long else with_lists(frame, LIST_COLUMNS, classes, path), classes, path
-    )
-    table = predictions_long(numbered.frame, path) if is_long else numbered.frame
-    return predictions_of_frame(table, path, numbered.classes, scores or "score")
+    frame = frame if is_long else with_lists(frame, LIST_COLUMNS, classes, path)
+    frame, classes = numbers_by_name(frame, classes, path)
+    table = predictions_long(frame, path) if is_long else frame
+    return predictions_of_frame(table, path, classes, scores or "score")
 
 
 def predictions_of_frame(

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from manyhot.classes import ClassList
-from manyhot.formats.class_ids import keys_of_numbers
+from manyhot.formats.class_names import keys_of_numbers
 from manyhot.formats.headers import CLASS_NAME_COLUMNS, ID_NEEDS, IMAGE_NAME_COLUMNS, first_column, fold_name
 from manyhot.formats.label_lists import names_in_file
 from manyhot.formats.predicted_classes import PREDICTED, SCORE_COLUMNS

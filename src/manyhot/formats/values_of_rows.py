@@ -9,7 +9,7 @@ import polars as pl
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Floats
 from manyhot.errors import InputError, first_names
-from manyhot.formats.class_ids import keys_of_numbers
+from manyhot.formats.class_names import keys_of_numbers
 from manyhot.formats.headers import RATER_NAMES, fold_name, is_metadata
 from manyhot.formats.number_columns import NumberColumn, numbers_in, read_flat_frame, value_columns
 from manyhot.formats.predicted_classes import SCORE_COLUMNS

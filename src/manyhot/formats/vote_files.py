@@ -12,9 +12,8 @@ import pyarrow as pa
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats.choice_files import IMAGE_NAMES, is_crowd_kit
-from manyhot.formats.class_ids import class_indices, ids_of_keys
 from manyhot.formats.class_lists import read_class_list
-from manyhot.formats.class_name_columns import numbers_by_name
+from manyhot.formats.class_names import class_indices, ids_of_keys, numbers_by_name
 from manyhot.formats.headers import RATER_NAMES, first_column
 from manyhot.formats.reading import FOLDER, cut_for_message, declared, reading, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
@@ -158,8 +157,8 @@ def indexed_answers(frame: pl.DataFrame, classes: ClassList | None, path: Path) 
 
     If classes are names, or have names beside their numbers, the metadata contain their class list.
     """
-    numbered = numbers_by_name(frame, classes, path)
-    frame, own = numbered.frame, numbered.classes if numbered.is_own else None
+    frame, named = numbers_by_name(frame, classes, path)
+    own = named if classes is None else None
     frame = frame.with_columns(answer=plain_answers(frame["answer"]))
     _check_answers(frame["answer"], path)
     frame = frame.with_columns(class_id=ids_of_keys(frame["class_id"], classes))

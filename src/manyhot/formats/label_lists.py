@@ -31,6 +31,7 @@ from manyhot.formats.headers import (
     is_plural,
 )
 from manyhot.formats.json_entries import classes_by_image, has_label_lists
+from manyhot.formats.number_columns import STATES_OF_ANY, stated_classes
 from manyhot.formats.predicted_classes import SCORE_COLUMNS
 from manyhot.formats.reading import (
     UNLISTED,
@@ -44,7 +45,6 @@ from manyhot.formats.reading import (
 )
 from manyhot.formats.table_files import column_names, read_frame
 from manyhot.formats.tabular import labels_of_frame, possible_tables
-from manyhot.formats.values_of_rows import STATES_OF_ANY, stated_classes
 from manyhot.parameters import is_whole
 from manyhot.registry import register
 from manyhot.tables import Labels

@@ -144,11 +144,9 @@ def unknown_format(path: Path, holds: str) -> InputError:
 
 def _is_coco_results(path: Path) -> bool:
     """Return whether JSON is a list of boxes or masks with ids of the image and the category, and a score."""
-    from manyhot.formats.reading import JSON_KEY, head
-
     start = head(path)
     keys = {"image_id", "category_id", "score"}
-    return start.lstrip().startswith("[") and keys <= {*JSON_KEY.findall(start)}
+    return start.startswith("[") and keys <= {*JSON_KEY.findall(start)}
 
 
 def _lists_labels(path: Path) -> bool:

@@ -6,6 +6,7 @@ The annotations are read as released, as rows of TensorFlow Datasets, and as a t
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -108,19 +109,22 @@ def _annotations(path: Path, classes: ClassList, images: str) -> pa.Table:
         )
     per_image = [_states(annotated[n], f"{path}, image {n}") for n in names]
     keys = pa.array([key for states in per_image for key in states], pa.string())
-    ids = [image_id(n) for n in names]
     usable = pa.array([n not in problematic for n in names])
+    return _table(pa.array(map(image_id, names)), per_image, indices_of(keys, classes, path), usable)
+
+
+def _table(
+    ids: pa.Array, per_image: Sequence[Mapping[Any, str]], flat: pa.Array, usable: pa.Array
+) -> pa.Table:
+    """Return the states of the classes of each image; `flat` contains the classes, image by image."""
     states = pa.array([state for states in per_image for state in states.values()], pa.string())
-    flat, lengths = indices_of(keys, classes, path), list(map(len, per_image))
-    return label_table(pa.array(ids), lengths, flat, _METHOD, rated=True, usable=usable, state=states)
+    lengths = list(map(len, per_image))
+    return label_table(ids, lengths, flat, _METHOD, rated=True, usable=usable, state=states)
 
 
 def _parts(path: Path, content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    parts = [
-        content.get(k) if isinstance(content, dict) else None
-        for k in ("initial_annots", "problematic_images")
-    ]
-    annotated, problematic = parts
+    parts = content if isinstance(content, dict) else {}
+    annotated, problematic = parts.get("initial_annots"), parts.get("problematic_images")
     if not isinstance(annotated, dict) or not isinstance(problematic, dict):
         raise InputError(
             "The file is not Shankar et al.'s table of annotations.",
@@ -212,15 +216,9 @@ def _table_of_rows(rows: pa.Table, path: Path, n_classes: int) -> pa.Table:
         for states, length in zip(per_image, lengths, strict=True):
             for class_id in islice(ids, int(length)):
                 states.setdefault(class_id, state)
-    table = label_table(
-        base_names(one_chunk(rows["file_name"]), f"{path}, column file_name"),
-        list(map(len, per_image)),
-        pa.array([class_id for states in per_image for class_id in states], pa.int32()),
-        _METHOD,
-        rated=True,
-        usable=_usable(rows, path),
-        state=pa.array([state for states in per_image for state in states.values()], pa.string()),
-    )
+    names = base_names(one_chunk(rows["file_name"]), f"{path}, column file_name")
+    flat = pa.array([class_id for states in per_image for class_id in states], pa.int32())
+    table = _table(names, per_image, flat, _usable(rows, path))
     if "original_label" in rows.column_names:
         original, where = one_chunk(rows["original_label"]), f"{path}, column original_label"
         table = table.append_column("label", class_id_column(original, where, n_classes, gaps=True))

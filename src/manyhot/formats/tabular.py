@@ -344,8 +344,11 @@ def _labels_long(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def predictions_long(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """Return the rows of a long table as lists, one row per image, best class first."""
+def predictions_long(frame: pl.DataFrame, path: Path, images: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Return the rows of a long table as lists, one row per image, best class first.
+
+    If `images` lists all images, those without rows have empty lists.
+    """
     frame = frame.rename({"score": "scores"}) if "score" in frame.columns else frame
     if "rank" in frame.columns:
         by, descending = "rank", False
@@ -361,7 +364,11 @@ def predictions_long(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     lists = [pl.col("class_id").alias("classes")] + ([pl.col("scores")] if "scores" in frame.columns else [])
     first = [pl.col("logsumexp").first()] if "logsumexp" in frame.columns else []
     grouped = frame.group_by("image_id", maintain_order=True)
-    return grouped.agg(*(c.sort_by(by, descending=descending, maintain_order=True) for c in lists), *first)
+    found = grouped.agg(*(c.sort_by(by, descending=descending, maintain_order=True) for c in lists), *first)
+    if images is None:
+        return found
+    found = images.join(found, on="image_id", how="left", maintain_order="left")
+    return found.with_columns(pl.exclude("image_id").fill_null([]))
 
 
 def _of_numbers(table: pa.Table, path: Path) -> pa.Table:

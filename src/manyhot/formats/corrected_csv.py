@@ -21,7 +21,7 @@ from manyhot.formats.headers import class_name_column, image_name_column, is_plu
 from manyhot.formats.indicator import read_indicator
 from manyhot.formats.label_lists import names_of_cell
 from manyhot.formats.reading import image_ids
-from manyhot.formats.writing import Saved, check_apart, unique_names, usable, with_state
+from manyhot.formats.writing import Saved, check_apart, unique_names, usable, valid_classes
 from manyhot.registry import register
 from manyhot.tables import Labels
 from manyhot.tables.arrays import states_of_labels
@@ -145,15 +145,7 @@ def _with_names(
     """Return a table with a column of class names, in which the names of changed label sets are new."""
     cells = frame[column].fill_null("").to_list()
     lists = _Cells.of(column, cells, own, file)
-    lengths, classes, _ = with_state(labels)
-    ends = np.cumsum(lengths)
-    valid = {
-        image: classes[end - n : end].tolist()
-        for image, end, n, used in zip(
-            labels.image_id.to_pylist(), ends.tolist(), lengths.tolist(), usable(labels), strict=True
-        )
-        if used
-    }
+    valid = valid_classes(labels, int)
     rows_of: dict[str, list[int]] = {}
     for row, image in enumerate(images):
         rows_of.setdefault(image, []).append(row)

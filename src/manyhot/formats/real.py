@@ -25,7 +25,7 @@ from manyhot.errors import InputError, ManyhotError
 from manyhot.files import write_text
 from manyhot.formats.array_files import damages, is_text, load_array, members
 from manyhot.formats.reading import class_index, head, incomplete, label_table, load_json
-from manyhot.formats.writing import Saved, classes_of_table, lists_of, usable, with_state
+from manyhot.formats.writing import Saved, classes_of_table, valid_classes
 from manyhot.registry import register
 from manyhot.tables import ANSWERS, Golden, Labels, Votes, one_chunk
 from manyhot.tables.unpacked import check_archive
@@ -119,12 +119,8 @@ def write_real(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
             where=path,
             got=f"{labels.n_classes:,} classes",
         )
-    lengths, flat, _ = with_state(labels)
-    sets = lists_of(lengths, flat.tolist())
-    of_image = {
-        image: s if use else []
-        for image, s, use in zip(labels.image_id.to_pylist(), sets, usable(labels), strict=True)
-    }
+    nothing: dict[str, list[int]] = {image: [] for image in labels.image_id.to_pylist()}
+    of_image = nothing | valid_classes(labels, int)
     ids = _ids()
     if len(of_image) != len(ids) or not of_image.keys() >= set(ids):
         raise _other_images(of_image, ids, path)

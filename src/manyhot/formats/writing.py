@@ -234,6 +234,14 @@ def lists_of(lengths: Ints64, values: list[_T]) -> list[list[_T]]:
     return [values[end - n : end] for n, end in zip(lengths.tolist(), ends, strict=True)]
 
 
+def valid_classes(labels: Labels, named: Callable[[int], _T]) -> dict[str, list[_T]]:
+    """Return the valid classes of each usable image, as `named` names them, by the id of the image."""
+    lengths, flat, _ = with_state(labels)
+    sets = lists_of(lengths, list(map(named, flat.tolist())))
+    images = zip(labels.image_id.to_pylist(), sets, usable(labels), strict=True)
+    return {image: valid for image, valid, is_usable in images if is_usable}
+
+
 def shortest(values: Floats32) -> list[float]:
     """Return 32-bit numbers as their shortest decimals: 0.9, not 0.8999999761581421."""
     return [float(str(value)) for value in values]

@@ -23,7 +23,6 @@ from manyhot.files import atomic_write
 from manyhot.formats.array_files import check_row_count
 from manyhot.formats.headers import image_name_column
 from manyhot.formats.reading import (
-    FOLDER,
     UNLISTED,
     class_id_column,
     class_lists,
@@ -35,6 +34,7 @@ from manyhot.formats.reading import (
     with_unlisted,
 )
 from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names, usable, with_state
+from manyhot.kinds import FOLDER
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, one_chunk
 from manyhot.tables.image_ids import check_columns_once

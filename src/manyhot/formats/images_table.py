@@ -14,7 +14,7 @@ from manyhot.formats.class_names import class_indices, keys_of_numbers, numbers_
 from manyhot.formats.headers import ID_NEEDS, image_name_column
 from manyhot.formats.reading import declared, reading, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
-from manyhot.formats.tabular import named_list, possible_tables, read_own
+from manyhot.formats.tabular import matches_table, named_list, read_own
 from manyhot.registry import register
 from manyhot.tables import Images, metadata
 from manyhot.tables.image_ids import first_column
@@ -23,11 +23,6 @@ from manyhot.tables.own_classes import own_list
 
 _ADDRESS_COLUMNS = ("path", "filepath", "image_path")
 """Columns with the addresses of images, by preference. They may contain the names of images, too."""
-
-
-def _matches(path: Path) -> bool:
-    own = declared(path)
-    return own == "images" if own else "images" in possible_tables(column_names(path))
 
 
 def _may_be_images(path: Path) -> bool:
@@ -45,7 +40,7 @@ def _may_be_images(path: Path) -> bool:
     "images-table",
     holds="images",
     suffixes=(*TABLE_SUFFIXES, ".txt"),
-    matches=_matches,
+    matches=matches_table("images"),
     explicit=_may_be_images,
     needs=f"{ID_NEEDS} and, for original labels, label",
 )

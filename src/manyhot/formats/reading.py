@@ -24,7 +24,6 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
-from manyhot import kinds
 from manyhot.core.array_types import Bytes, Ints64
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, ManyhotError
@@ -158,9 +157,6 @@ def check_whole(path: Path) -> None:
         elif suffix == ".json":
             load_json(path)
 
-
-FOLDER = kinds.FOLDER
-"""Pseudo-suffix of folders among the suffixes of a format."""
 
 LIST_TYPES = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 

@@ -35,7 +35,7 @@ from manyhot.formats.reading import (
     only_by_name,
     ragged,
 )
-from manyhot.formats.table_files import column_names
+from manyhot.formats.table_files import column_names, with_small_offsets
 from manyhot.formats.writing import LABEL_FACTS, Saved, classes_of_table, usable, with_state
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -196,11 +196,7 @@ def _rows_of_csv(path: Path) -> pa.Table:
     lists = (_numbers_of(pl.col(name)).alias(name) for name in _COLUMNS)
     label = pl.col("original_label").str.strip_chars().cast(pl.Int64)
     problematic = pl.col("is_problematic").replace_strict({"True": True, "False": False})
-    rows = frame.with_columns(*lists, label, problematic).to_arrow()
-    return rows.cast(pa.schema([f.with_type(_SMALL.get(f.type, f.type)) for f in rows.schema]))
-
-
-_SMALL = {pa.large_string(): pa.string(), pa.large_list(pa.int64()): pa.list_(pa.int64())}
+    return with_small_offsets(frame.with_columns(*lists, label, problematic).to_arrow())
 
 
 def _numbers_of(column: pl.Expr) -> pl.Expr:

@@ -29,8 +29,9 @@ from manyhot.formats.class_names import (
     numbers_by_name,
 )
 from manyhot.formats.csv_tables import LISTS_OF_IMAGES
-from manyhot.formats.reading import FOLDER, cut_for_message, declared, reading, with_image_ids
+from manyhot.formats.reading import cut_for_message, declared, reading, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
+from manyhot.kinds import FOLDER
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import (
@@ -52,13 +53,21 @@ from manyhot.tables.labels import declaring
 from manyhot.tables.own_classes import list_of_names, own_list
 
 
-def _matches(table: str) -> Callable[[Path], bool]:
+def matches_table(table: str, fits: Callable[[list[str]], bool] | None = None) -> Callable[[Path], bool]:
+    """Return a function that tests whether a file or folder contains a table of manyhot.
+
+    Files without its metadata contain the table if their columns fit; by default, as in `possible_tables`.
+    """
+
     def matches(path: Path) -> bool:
         if path.is_dir():
             return (path / f"{table}.parquet").is_file()
         own = declared(path)
         own = "proposals" if own == NEXT_QUESTIONS else own
-        return own == table if own else table in possible_tables(column_names(path))
+        if own:
+            return own == table
+        names = column_names(path)
+        return table in possible_tables(names) if fits is None else fits(names)
 
     return matches
 
@@ -92,7 +101,7 @@ def possible_tables(columns: Sequence[str]) -> tuple[str, ...]:
     "labels-table",
     holds="labels",
     suffixes=TABLE_SUFFIXES,
-    matches=_matches("labels"),
+    matches=matches_table("labels"),
     needs="image_id and classes, or image_id, class_id and state",
 )
 def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
@@ -135,7 +144,7 @@ def labels_of_frame(frame: pl.DataFrame, path: Path, classes: ClassList | None) 
     "predictions-table",
     holds="predictions",
     suffixes=TABLE_SUFFIXES,
-    matches=_matches("predictions"),
+    matches=matches_table("predictions"),
     needs="image_id and classes or scores, or image_id, class_id and rank or score",
 )
 def read_predictions_table(
@@ -243,7 +252,7 @@ def _of_class_list(
     "results-table",
     holds="results",
     suffixes=(*TABLE_SUFFIXES, FOLDER),
-    matches=_matches("results"),
+    matches=matches_table("results"),
     needs="model, metric, value and n",
 )
 def read_results_table(path: Path, *, dataset: str | None = None) -> Results:
@@ -281,7 +290,9 @@ def _of(table: pa.Table, dataset: str, path: Path) -> pa.Table:
     return table.filter(pc.equal(table["dataset"], dataset))
 
 
-@register("format", "findings-table", holds="findings", suffixes=(".parquet",), matches=_matches("findings"))
+@register(
+    "format", "findings-table", holds="findings", suffixes=(".parquet",), matches=matches_table("findings")
+)
 def read_findings_table(path: Path) -> pa.Table:
     """A findings table that manyhot wrote."""
     return read_own(path, "findings")
@@ -292,7 +303,7 @@ def read_findings_table(path: Path) -> pa.Table:
     "proposals-table",
     holds="proposals",
     suffixes=TABLE_SUFFIXES,
-    matches=_matches("proposals"),
+    matches=matches_table("proposals"),
     needs="image_id, class_id and n_models",
 )
 def read_proposals_table(path: Path, *, classes: ClassList | None) -> pa.Table:

@@ -13,8 +13,9 @@ from manyhot.classes import ClassList
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError
 from manyhot.formats.class_names import ids_of_columns, lookup_in
-from manyhot.formats.reading import FOLDER, head, image_ids, stored_states
+from manyhot.formats.reading import head, image_ids, stored_states
 from manyhot.formats.spaced_text import spaced_frame
+from manyhot.kinds import FOLDER
 from manyhot.registry import register
 from manyhot.tables import Labels
 

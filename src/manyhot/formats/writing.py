@@ -26,7 +26,8 @@ from manyhot.core.sets import NO
 from manyhot.errors import InputError, MatchError
 from manyhot.files import PathLike as PathLike
 from manyhot.formats.image_paths import addresses
-from manyhot.formats.reading import FOLDER, declared
+from manyhot.formats.reading import declared
+from manyhot.kinds import FOLDER
 from manyhot.tables import DESCRIPTION, STATES, Golden, Images, Labels, Votes
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.labels import with_zeros

@@ -109,8 +109,8 @@ def _of_workflow(frame: pl.DataFrame, workflow: int, path: Path) -> pl.DataFrame
 def _answers(frame: pl.DataFrame, task: str, image: str, path: Path) -> Iterator[GivenAnswer]:
     """Yield the answers to a task, in the order of the rows."""
     where = f"{path}, column annotations"
-    tasks = [list(_tasks(_parsed(text, where))) for text in frame["annotations"]]
-    subjects = [_parsed(text, f"{path}, column subject_data") for text in frame["subject_data"]]
+    tasks = [list(_tasks(parse_json(str(text), where))) for text in frame["annotations"]]
+    subjects = [parse_json(str(text), f"{path}, column subject_data") for text in frame["subject_data"]]
     if not all(isinstance(s, dict) and all(isinstance(m, dict) for m in s.values()) for s in subjects):
         raise InputError("The metadata of a subject are not an object.", where=f"{path}, column subject_data")
     chosen_task = task or _only_task(tasks, path)
@@ -133,10 +133,6 @@ def _answers(frame: pl.DataFrame, task: str, image: str, path: Path) -> Iterator
             is_single = all(isinstance(value, str | None) for value in values)
             choice = FormChoice(tuple(c for part in chosen for c in part), is_single=is_single)
             yield GivenAnswer(str(name), rater, choice if chosen else None, order)
-
-
-def _parsed(text: object, where: str) -> Any:
-    return parse_json(str(text), where)
 
 
 def _tasks(annotations: Any) -> Iterator[tuple[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
@@ -332,15 +333,9 @@ def _texts(values: pl.Series, where: str) -> pa.Array:
 def _split_cells(cells: pa.Array, split: Splitter) -> tuple[Ints64, pa.Array]:
     """Return the number of names of each cell, and the names. A name that a cell repeats counts once."""
     encoded = cells.dictionary_encode()
-    items = [list(names_of_cell(cell, split)) for cell in encoded.dictionary.to_pylist()]
-    n_items = np.array([len(names) for names in items], np.int64)
-    starts = np.concatenate([[0], np.cumsum(n_items)]).astype(np.int64)
-    cell = encoded.indices.to_numpy()
-    lengths = n_items[cell]
-    ends = np.cumsum(lengths)
-    at = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
-    flat = pa.array([name for names in items for name in names], pa.string())
-    return lengths, flat.take(pa.array(np.repeat(starts[cell], lengths) + at))
+    names = [list(names_of_cell(cell, split)) for cell in encoded.dictionary.to_pylist()]
+    lists = pa.array(names, pa.list_(pa.string())).take(encoded.indices)
+    return pc.list_value_length(lists).to_numpy().astype(np.int64), lists.flatten()
 
 
 def names_of_cell(cell: str, split: Splitter) -> Iterable[str]:

@@ -112,6 +112,13 @@ class ClassList:
         """The keys, names, synonyms, definitions and hypernyms."""
         return self.keys, self.names, self.synonyms, self.definitions, self.hypernyms
 
+    def with_columns(self, columns: Iterable[Any]) -> ClassList:
+        """Return the list with other keys, names, synonyms, definitions and hypernyms."""
+        keys, names, synonyms, definitions, hypernyms = columns
+        return replace(
+            self, keys=keys, names=names, synonyms=synonyms, definitions=definitions, hypernyms=hypernyms
+        )
+
     def __repr__(self) -> str:
         return f"<ClassList {self.name}: {len(self)} classes, hash {self.hash}>"
 

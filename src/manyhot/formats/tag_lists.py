@@ -67,9 +67,9 @@ def read_tag_lists(
     """
     del rows, scores
     named = names_in_file(path, classes, separator, among=(*TAGS, *CLASS_NAME_COLUMNS))
-    rows = pl.DataFrame({"image_id": named.image_id, "class_id": ragged(named.lengths, named.names)})
+    listed = pl.DataFrame({"image_id": named.image_id, "class_id": ragged(named.lengths, named.names)})
     # An image without names has a row, too.
-    long = rows.with_row_index("row").explode("class_id", empty_as_null=True)
+    long = listed.with_row_index("row").explode("class_id", empty_as_null=True)
     long = long.select("image_id", "class_id", rank=pl.int_range(1, pl.len() + 1).over("row"))
     if long["class_id"].str.contains(r"^\d{1,9}$").all():
         long = long.with_columns(class_id=keys_of_numbers(long["class_id"].cast(pl.Int64), classes, path))

@@ -47,8 +47,7 @@ def followed_by(own: ClassList, model: ClassList) -> ClassList:
     if not only:
         return own
     more = sorted_by_key(classes_at(model, [i for i, key in enumerate(model.keys) if key in only]))
-    columns = (a + b for a, b in zip(own.columns, more.columns, strict=True))
-    return ClassList(own.name, *columns, is_complete=own.is_complete)
+    return own.with_columns(a + b for a, b in zip(own.columns, more.columns, strict=True))
 
 
 def sorted_by_key(classes: ClassList) -> ClassList:
@@ -58,8 +57,7 @@ def sorted_by_key(classes: ClassList) -> ClassList:
 
 def classes_at(classes: ClassList, order: Sequence[int]) -> ClassList:
     """Return the classes with these ids, in this order."""
-    columns = (tuple(column[i] for i in order) for column in classes.columns)
-    return ClassList(classes.name, *columns, is_complete=classes.is_complete)
+    return classes.with_columns(tuple(column[i] for i in order) for column in classes.columns)
 
 
 def union_of(a: ClassList, b: ClassList) -> ClassList:

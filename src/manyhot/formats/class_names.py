@@ -48,11 +48,6 @@ class ClassIds:
     assumed: bool = False
 
 
-def ids_of_list(own: ClassList) -> ClassIds:
-    """Return the ids of the keys of a class list."""
-    return ClassIds({key: i for i, key in enumerate(own.keys)}, len(own), own.hash, own_list(own))
-
-
 def ids_of_columns(names: Sequence[str], path: Path) -> ClassIds:
     """Return the ids of classes in a table whose columns name all classes.
 
@@ -70,7 +65,8 @@ def ids_of_columns(names: Sequence[str], path: Path) -> ClassIds:
         if None not in at and len(set(at)) == len(imagenet):
             ids = {name: i for name, i in zip(names, at, strict=True) if i is not None}
             return ClassIds(ids, len(imagenet), imagenet.hash)
-    return ids_of_list(from_keys(names, path.stem))
+    own = from_keys(names, path.stem)
+    return ClassIds({key: i for i, key in enumerate(own.keys)}, len(own), own.hash, own_list(own))
 
 
 def ids_of_values(names: Collection[str], classes: ClassList | None, path: Path) -> ClassIds:

@@ -126,7 +126,9 @@ def read_hf_labels(
         "method": constant("ClassLabel", n, pa.string()),
     }
     if single:
-        columns["label"] = _original(_singles(table, single, path), position)
+        values = _singles(table, single, path)
+        labelled = pc.if_else(pc.greater_equal(values, 0), values, None).cast(pa.int64())
+        columns["label"] = pa.array(position).take(labelled)
     labels = Labels(
         pa.table(columns),
         len(own),
@@ -405,11 +407,6 @@ def _checked(flat: pa.Array, feature: _Feature, path: Path) -> np.ndarray[Any, n
             allowed=f"0 to {len(feature.names) - 1}",
         )
     return ids
-
-
-def _original(values: pa.Array, position: np.ndarray[Any, np.dtype[np.int32]]) -> pa.Array:
-    labelled = pc.if_else(pc.greater_equal(values, 0), values, None).cast(pa.int64())
-    return pa.array(position).take(labelled)
 
 
 @register(

@@ -227,8 +227,9 @@ def read_label_lists(
     named = names_in_file(path, classes, separator)
     named = replace(named, notes=(*named.notes, *notes, *notes_on_nulls(named.usable)))
     unlisted = "no" if named.is_complete else unlisted
-    if named.is_single and unlisted != "no":
-        named = _without_blanks(named)
+    labelled = named.lengths > 0
+    if named.is_single and unlisted != "no" and (note := note_on_blanks(labelled)):
+        named = replace(named, usable=labelled, notes=(*named.notes, note))
     return with_unlisted(labels_of_names(named, classes, path), unlisted, path)
 
 
@@ -308,13 +309,6 @@ def _with_note_on_raters(named: NamedLabels, image_id: pa.Array, rater: pl.Serie
         "their label sets contain what any of them chose; to decide between raters, use manyhot aggregate"
     )
     return replace(named, notes=(*named.notes, note)) if n else named
-
-
-def _without_blanks(named: NamedLabels) -> NamedLabels:
-    """Return single labels in which images with an empty cell are not usable, and count them in a note."""
-    usable = named.lengths > 0
-    note = note_on_blanks(usable)
-    return replace(named, usable=usable, notes=(*named.notes, note)) if note else named
 
 
 def _texts(values: pl.Series, where: str) -> pa.Array:

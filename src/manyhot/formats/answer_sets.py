@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list, classes_seen
@@ -118,6 +119,21 @@ def votes_of_answers(
         _more([a for a, _ in rows]),
     )
     return columns.to_votes() if is_single else columns.to_sets(shown)
+
+
+def with_optional_columns(
+    frame: pl.DataFrame, required: Sequence[str], optional: Sequence[str], path: Path, what: str, allowed: str
+) -> pl.DataFrame:
+    """Return a table with empty optional columns if it lacks them.
+
+    Raises
+    ------
+    InputError
+        If it lacks a required column.
+    """
+    if not {*required} <= {*frame.columns}:
+        raise InputError(what, where=path, got=cut_for_message(", ".join(frame.columns)), allowed=allowed)
+    return frame.with_columns(pl.lit(None, pl.String).alias(n) for n in optional if n not in frame.columns)
 
 
 def _more(answers: Sequence[GivenAnswer]) -> pa.Table | None:

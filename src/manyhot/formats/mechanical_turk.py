@@ -12,7 +12,7 @@ import polars as pl
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
-from manyhot.formats.answer_sets import GivenAnswer, votes_of_answers
+from manyhot.formats.answer_sets import GivenAnswer, votes_of_answers, with_optional_columns
 from manyhot.formats.crowd_elements import (
     BAR,
     FormChoice,
@@ -108,17 +108,10 @@ def read_mechanical_turk(
 
 def _texts(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     """Return all columns as texts, with the optional columns."""
-    missing = [name for name in _COLUMNS if name not in frame.columns]
-    if missing:
-        raise InputError(
-            "The file does not contain Mechanical Turk batch results.",
-            where=path,
-            got=cut_for_message(", ".join(frame.columns)),
-            allowed=f"the columns {', '.join(_COLUMNS)}, and columns {_INPUT}… and {_ANSWER}…",
-        )
     optional = (_STATUS, _SUBMITTED, _ACCEPTED, _SECONDS)
-    more = [pl.lit(None, pl.String).alias(name) for name in optional if name not in frame.columns]
-    return frame.cast(pl.String).with_columns(*more)
+    what = "The file does not contain Mechanical Turk batch results."
+    allowed = f"the columns {', '.join(_COLUMNS)}, and columns {_INPUT}… and {_ANSWER}…"
+    return with_optional_columns(frame.cast(pl.String), _COLUMNS, optional, path, what, allowed)
 
 
 def _answers(

@@ -14,7 +14,7 @@ import pyarrow as pa
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.formats.answer_sets import GivenAnswer, fold, votes_of_answers
+from manyhot.formats.answer_sets import GivenAnswer, fold, votes_of_answers, with_optional_columns
 from manyhot.formats.crowd_elements import FormChoice
 from manyhot.formats.headers import image_name_column
 from manyhot.formats.label_studio_tasks import names_of_proposals
@@ -82,16 +82,9 @@ def read_zooniverse(
 
 def _of_workflow(frame: pl.DataFrame, workflow: int, path: Path) -> pl.DataFrame:
     """Return the classifications of one workflow, in the order in which they were made."""
-    missing = [name for name in _COLUMNS if name not in frame.columns]
-    if missing:
-        raise InputError(
-            "The file is not a Zooniverse export of classifications.",
-            where=path,
-            got=cut_for_message(", ".join(frame.columns)),
-            allowed=f"the columns {', '.join(_COLUMNS)}",
-        )
-    more = [pl.lit(None, pl.String).alias(name) for name in _MORE if name not in frame.columns]
-    frame = frame.with_columns(*more)
+    what = "The file is not a Zooniverse export of classifications."
+    allowed = f"the columns {', '.join(_COLUMNS)}"
+    frame = with_optional_columns(frame, _COLUMNS, _MORE, path, what, allowed)
     found = frame["workflow_id"].cast(pl.String).drop_nulls().unique(maintain_order=True).to_list()
     if (workflow and str(workflow) not in found) or (not workflow and len(found) > 1):
         raise InputError(

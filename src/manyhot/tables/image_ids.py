@@ -169,8 +169,7 @@ class Matching:
         one, other = left[int(self.left[differ[0]])], right[int(self.right[differ[0]])]
         return (
             f"{len(differ):,} image{' is' if len(differ) == 1 else 's are'} matched without regard to "
-            f"{_ignored(self.ignored)}, "
-            f"such as {other} with {one}"
+            f"{_ignored(self.ignored)}, such as {other} with {one}"
         )
 
 

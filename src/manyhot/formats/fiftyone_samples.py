@@ -24,7 +24,7 @@ from manyhot.files import write_text
 from manyhot.formats.class_names import ids_of_values
 from manyhot.formats.image_paths import ids_below_folder
 from manyhot.formats.label_lists import NamedLabels, labels_of_names
-from manyhot.formats.reading import UNLISTED, cut_for_message, head, load_json, ragged, with_unlisted
+from manyhot.formats.reading import UNLISTED, cut_for_message, head, load_json, with_unlisted
 from manyhot.formats.writing import Saved
 from manyhot.kinds import FOLDER
 from manyhot.parameters import check_share
@@ -32,6 +32,7 @@ from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions, list_matrix
 from manyhot.tables.frames import examples
 from manyhot.tables.image_ids import ids_like, without_option
+from manyhot.tables.state_lists import ragged
 
 _SAMPLES, _METADATA = "samples.json", "metadata.json"
 

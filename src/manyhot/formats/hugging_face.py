@@ -29,7 +29,6 @@ from manyhot.formats.reading import (
     constant,
     load_json,
     parse_json,
-    ragged,
     short_ids,
     with_unlisted,
 )
@@ -39,6 +38,7 @@ from manyhot.registry import register
 from manyhot.tables import Images, Labels, one_chunk
 from manyhot.tables.image_ids import check_columns_once
 from manyhot.tables.own_classes import own_list
+from manyhot.tables.state_lists import ragged
 
 _LISTS = ("Sequence", "List", "LargeList")
 

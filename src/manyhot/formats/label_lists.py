@@ -41,7 +41,6 @@ from manyhot.formats.reading import (
     declared,
     head,
     image_ids,
-    ragged,
     with_unlisted,
 )
 from manyhot.formats.table_files import column_names, read_frame
@@ -51,6 +50,7 @@ from manyhot.registry import register
 from manyhot.tables import Labels
 from manyhot.tables.class_values import check_no_lists
 from manyhot.tables.frames import check_unique
+from manyhot.tables.state_lists import ragged
 from manyhot.tables.unshared_classes import note_on_blanks, notes_on_nulls
 
 _OTHER_TABLES = frozenset(

@@ -33,7 +33,6 @@ from manyhot.formats.reading import (
     label_table,
     load_json,
     only_by_name,
-    ragged,
 )
 from manyhot.formats.table_files import column_names, with_small_offsets
 from manyhot.formats.writing import LABEL_FACTS, Saved, classes_of_table, usable, with_state
@@ -41,6 +40,7 @@ from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Labels, one_chunk
 from manyhot.tables.frames import check_unique
+from manyhot.tables.state_lists import ragged
 
 _STATES = {"correct": "yes", "unclear": "unclear", "wrong": "no"}
 

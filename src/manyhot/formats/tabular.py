@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -51,6 +50,7 @@ from manyhot.tables import (
 from manyhot.tables import metadata as table_metadata
 from manyhot.tables.labels import declaring
 from manyhot.tables.own_classes import list_of_names, own_list
+from manyhot.tables.state_lists import ragged
 
 
 def matches_table(table: str, fits: Callable[[list[str]], bool] | None = None) -> Callable[[Path], bool]:
@@ -412,8 +412,7 @@ def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pl.D
     if "classes" in frame.columns and frame["classes"].dtype == pl.List(pl.String):
         flat = frame["classes"].explode(empty_as_null=False)
         mapped = class_indices(flat, classes, path).to_arrow()
-        offsets = np.concatenate([[0], np.cumsum(frame["classes"].list.len().to_numpy())]).astype(np.int32)
-        frame = frame.with_columns(classes=pl.Series(pa.ListArray.from_arrays(offsets, mapped)))
+        frame = frame.with_columns(classes=pl.Series(ragged(frame["classes"].list.len(), mapped)))
     return frame
 
 

@@ -15,11 +15,12 @@ from manyhot.formats.headers import CLASS_NAME_COLUMNS, ID_NEEDS, IMAGE_NAME_COL
 from manyhot.formats.label_lists import names_in_file
 from manyhot.formats.predicted_classes import PREDICTED, SCORE_COLUMNS
 from manyhot.formats.prediction_lists import KEYS_OF_OTHERS
-from manyhot.formats.reading import JSON_KEY, declared, head, ragged
+from manyhot.formats.reading import JSON_KEY, declared, head
 from manyhot.formats.table_files import column_names
 from manyhot.formats.tabular import predictions_long, predictions_of_frame
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions
+from manyhot.tables.state_lists import ragged
 
 TAGS = (*PREDICTED, "tags", "tag")
 """Columns and keys that are predicted classes if the caller passes the file as predictions."""

@@ -3,7 +3,7 @@ FROM python:3.12-slim AS build
 COPY pyproject.toml README.md LICENSE NOTICE /manyhot/
 COPY src /manyhot/src
 RUN python -m venv /opt/manyhot \
- && /opt/manyhot/bin/pip install --no-cache-dir "/manyhot[web,remote]"
+ && /opt/manyhot/bin/pip install --no-cache-dir "/manyhot[postgresql,remote]"
 
 FROM python:3.12-slim
 RUN useradd --create-home --uid 1000 manyhot \

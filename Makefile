@@ -99,7 +99,7 @@ $(DEMO): pyproject.toml examples/demo/requirements.txt
 # After the networks: asked for everything at once, pip takes a torchvision that is built for another torch.
 # OpenCV's usual build needs libGL, which servers lack; the one without windows takes its place.
 $(STAMP): $(DEMO)
-	$(BIN)/python -m pip install --quiet --editable ".[models,train,onnx,remote,hub,clip,ray,report,web,diagnose]" $(GROUPS)
+	$(BIN)/python -m pip install --quiet --editable ".[models,train,onnx,remote,hub,clip,ray,report,postgresql,diagnose]" $(GROUPS)
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall "opencv-python-headless>=4.9,<6"
 	@touch $@
 

@@ -399,14 +399,10 @@ def stored(folder: Path, database: str | None) -> list[tuple[str, str, int, str]
             rows = connection.execute(query).fetchall()
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     else:
-        import pg8000.native
+        import psycopg
 
-        parts = urlsplit(database)
-        connection = pg8000.native.Connection(
-            parts.username, host=parts.hostname, port=parts.port, database=parts.path[1:]
-        )
-        rows = connection.run(query)
-        connection.close()
+        with psycopg.connect(database) as connection:
+            rows = connection.execute(query).fetchall()
     return [(key, page, class_id, ("no", "maybe", "yes")[answer]) for key, page, class_id, answer in rows]
 
 

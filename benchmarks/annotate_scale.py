@@ -189,7 +189,7 @@ def rows(folder: Path, database: str | None, query: str) -> list:
     """Return the rows of a query."""
     address = sa.make_url(database or f"sqlite:///{folder}/annotation.sqlite")
     if database:
-        address = address.set(drivername="postgresql+pg8000")
+        address = address.set(drivername="postgresql+psycopg")
     engine = sa.create_engine(address, poolclass=sa.NullPool)
     with engine.connect() as connection:
         return connection.execute(sa.text(query)).all()

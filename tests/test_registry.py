@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -154,3 +155,28 @@ def test_names_stand_in_one_order_whatever_was_imported_first():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == registry.names("metric")
     assert done.stdout.startswith("top1 top5 real1 ")
+
+
+def test_another_thread_may_register_meanwhile(monkeypatch):
+    """Threads import modules of figures, which register them, while models are judged."""
+    entry = registry.entries("rule")[0]
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    ended, interval = threading.Event(), sys.getswitchinterval()
+
+    def work():
+        while not ended.is_set():
+            for n in range(50):
+                registry._entries["rule", f"another{n}"] = entry
+            for n in range(50):
+                del registry._entries["rule", f"another{n}"]
+
+    thread = threading.Thread(target=work)
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        for _ in range(1000):
+            assert registry.entries("metric")
+    finally:
+        ended.set()
+        thread.join()
+        sys.setswitchinterval(interval)

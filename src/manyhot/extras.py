@@ -23,9 +23,13 @@ EXTRAS = {
     "diagnose": (("captum", "imagecorruptions", "cv2"), "explanations, corruptions, inpainting"),
     "report": (("altair", "vl_convert"), "figures of reports"),
     "web": (("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2"), "the annotation app"),
+    "postgresql": (("psycopg",), "the annotation app on PostgreSQL"),
     "pandas": (("pandas",), "tables as data frames"),
 }
 """The modules by which an extra counts as installed, and its purpose."""
+
+
+_OF_WEB = ("PIL", "httptools", "uvloop", "python_multipart", "starlette")
 
 
 _BESIDE = {
@@ -33,7 +37,8 @@ _BESIDE = {
     "train": ("tensorboard", *EXTRAS["models"][0], "PIL", "filelock", "huggingface_hub"),
     "remote": ("aiohttp",),
     "report": ("PIL",),
-    "web": ("PIL", "httptools", "uvloop", "pg8000", "python_multipart", "starlette"),
+    "web": _OF_WEB,
+    "postgresql": (*EXTRAS["web"][0], *_OF_WEB),
     "diagnose": ("PIL",),
 }
 """Other modules that an extra installs, including those of other extras and of dependencies."""

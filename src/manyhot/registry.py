@@ -271,7 +271,7 @@ def entries(kind: str) -> list[Entry]:
     """Return the entries of a kind: built-ins in the order of `BUILT_IN`, then other entries."""
     load_kind(kind)
     place = {module: i for i, module in enumerate(BUILT_IN[kind])}
-    own = [entry for (entry_kind, _), entry in _entries.items() if entry_kind == kind]
+    own = [e for e in [*_entries.values()] if e.kind == kind]  # a copy: other threads may register something
     return sorted(own, key=lambda entry: place.get(_origin(entry.function)[0], len(place)))
 
 
@@ -285,7 +285,7 @@ def each(kind: str) -> Iterator[Entry]:
         load_kind(kind)
     for module in () if kind in _loaded else BUILT_IN[kind]:
         importlib.import_module(module)
-        yield from [e for (k, _), e in [*_entries.items()] if k == kind and _origin(e.function)[0] == module]
+        yield from [e for e in [*_entries.values()] if (e.kind, _origin(e.function)[0]) == (kind, module)]
     is_whole = kind in _loaded
     yield from (e for e in entries(kind) if is_whole or _origin(e.function)[0] not in BUILT_IN[kind])
 

@@ -301,6 +301,7 @@ MODULES = {
     "open_clip_torch": "open_clip",
     "vl-convert-python": "vl_convert",
     "argon2-cffi": "argon2",
+    "psycopg[binary]": "psycopg",
 }
 """What packages are imported as, where it is not their name."""
 

@@ -49,7 +49,7 @@ def postgres():
 @pytest.fixture(scope="session")
 def administration(postgres):
     """Yield an engine that creates and drops databases; its connection serves all tests."""
-    address = sa.make_url(postgres).set(drivername="postgresql+pg8000")
+    address = sa.make_url(postgres).set(drivername="postgresql+psycopg")
     engine = sa.create_engine(address, isolation_level="AUTOCOMMIT")
     yield engine
     engine.dispose()

@@ -76,7 +76,7 @@ def test_what_is_not_exported_from_the_database_of_the_environment(campaign, url
 def test_to_ask_makes_no_table_and_no_file(campaign, new_postgres, tmp_path):
     address = new_postgres()
     assert campaign_status(campaign, database=address).command.startswith(f"manyhot annotate {campaign} ")
-    engine = sa.create_engine(sa.make_url(address).set(drivername="postgresql+pg8000"))
+    engine = sa.create_engine(sa.make_url(address).set(drivername="postgresql+psycopg"))
     assert sa.inspect(engine).get_table_names() == []
     engine.dispose()
     campaign_status(campaign, database=f"sqlite:///{tmp_path}/none.sqlite")
@@ -89,7 +89,8 @@ def test_a_database_that_is_not_there(campaign):
     assert str(error.value) == (
         "The database is not available.\n"
         "  where:   postgresql://ann:***@127.0.0.1:1/none\n"
-        "  got:     network error: [Errno 111] Connection refused\n"
+        '  got:     connection failed: connection to server at "127.0.0.1", port 1 failed: '
+        "Connection refused\n"
         "  do:      check that the disk has free space and that the server is running"
     )
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.array_types import Ints64
@@ -21,6 +20,7 @@ from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.reading import broken, incomplete, only_by_name, states_of_values, stored_states
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
+from manyhot.tables.frames import are_unique
 from manyhot.tables.image_ids import normal_ids
 from manyhot.tables.label_arrays import in_32_bits
 from manyhot.tables.label_values import are_counts, columns_of_values, values_kind
@@ -404,7 +404,7 @@ def first_of_equal_rows(
     The samplers of distributed training repeat images, so that all processes have equally many. If the values
     of an image differ, all rows are returned.
     """
-    if pc.count_distinct(ids).as_py() == len(ids):
+    if are_unique(ids):
         return ids, values, ()
     codes = ids.dictionary_encode().indices.to_numpy()
     _, first, at = np.unique(codes, return_index=True, return_inverse=True)

@@ -116,14 +116,21 @@ _unique: ReferenceType[pa.Array] | None = None
 """The ids last found unique. Those of the next model are often the same, and hashing 50,000 takes 7 ms."""
 
 
-def check_unique(ids: pa.Array, where: str) -> None:
-    """Raise an error for ids that are listed twice."""
+def are_unique(ids: pa.Array) -> bool:
+    """Return whether no id is listed twice."""
     global _unique
     last = None if _unique is None else _unique()
     if last is not None and ids.equals(last):
-        return
-    if pc.count_distinct(ids).as_py() == len(ids):
-        _unique = ref(ids)
+        return True
+    if pc.count_distinct(ids).as_py() < len(ids):
+        return False
+    _unique = ref(ids)
+    return True
+
+
+def check_unique(ids: pa.Array, where: str) -> None:
+    """Raise an error for ids that are listed twice."""
+    if are_unique(ids):
         return
     counts = pc.value_counts(ids)
     twice = counts.filter(pc.greater(counts.field("counts"), 1))

@@ -21,7 +21,7 @@ from manyhot.reassess.app.store.database import Database
 from stores import answer, filled, rater
 
 processes = Forks(
-    ("manyhot.reassess.app.store", "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.pg8000")
+    ("manyhot.reassess.app.store", "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg")
 )
 
 SOME = """

@@ -1,10 +1,4 @@
-"""Connections to SQLite and PostgreSQL, and the classification of their errors.
-
-pg8000 1.31 has each statement parsed, described and run, three round trips to the server each time, and looks
-for its parameters character by character, half of the app's time; here all that is done once per connection.
-It lets some errors of the network out as they are, and SQLAlchemy takes them for our own. It closes a socket
-but not the file that reads from it, so that it stays open until the collector comes by.
-"""
+"""Connections to SQLite and PostgreSQL, and the classification of their errors."""
 
 from __future__ import annotations
 
@@ -12,20 +6,17 @@ import contextlib
 import io
 import os
 import re
-import socket
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
-import pg8000
 import pyarrow as pa
 import sqlalchemy as sa
-from pg8000.converters import make_params
-from pg8000.legacy import convert_paramstyle
 from pyarrow import csv
 from sqlalchemy.engine import ExceptionContext
 
 from manyhot.errors import InputError, OutputError
+from manyhot.extras import required
 
 T = TypeVar("T")
 _BUSY_MS = 10_000
@@ -104,13 +95,14 @@ def insert_rows(connection: sa.Connection, table: sa.Table, rows: pa.Table) -> N
 def _copy(connection: sa.Connection, statement: str, rows: pa.Table) -> None:
     text = io.BytesIO()
     csv.write_csv(rows, text, csv.WriteOptions(include_header=False))
-    text.seek(0)
     driver: Any = connection.connection.driver_connection
+    failure: Any = connection.dialect.loaded_dbapi.Error
     try:
-        driver.cursor().execute(statement, stream=text)
-    except pg8000.Error as error:
+        with driver.cursor().copy(statement) as copy:
+            copy.write(text.getbuffer())
+    except failure as error:
         raise sa.exc.DBAPIError.instance(
-            statement, None, error, pg8000.Error, hide_parameters=True, dialect=connection.dialect
+            statement, None, error, failure, hide_parameters=True, dialect=connection.dialect
         ) from error
 
 
@@ -175,8 +167,7 @@ def where(engine: sa.Engine) -> str:
 
 def error_text(error: sa.exc.DBAPIError) -> str:
     """Return the message of a database error in one line."""
-    told = error.orig.args[0] if error.orig is not None and error.orig.args else error.orig
-    return str(told.get("M", told) if isinstance(told, dict) else told).partition("\n")[0]
+    return str(error.orig).partition("\n")[0]
 
 
 def _is_trouble(error: sa.exc.DBAPIError) -> bool:
@@ -187,13 +178,12 @@ def _is_trouble(error: sa.exc.DBAPIError) -> bool:
     code = getattr(error.orig, "sqlite_errorcode", None)
     if code is not None:
         return code & 0xFF in _SQLITE_TROUBLES
-    return isinstance(error, sa.exc.InterfaceError)  # pg8000: there is no server
+    return isinstance(error, sa.exc.OperationalError)  # psycopg: there is no server
 
 
 def _code(error: BaseException | None) -> str:
     """Return the PostgreSQL code of an error; empty for other errors."""
-    told = error.args[0] if error is not None and error.args else None
-    return str(told.get("C", "")) if isinstance(told, dict) else ""
+    return getattr(error, "sqlstate", None) or ""
 
 
 def _engine(url: str, **options: Any) -> sa.Engine:
@@ -217,10 +207,11 @@ def _engine(url: str, **options: Any) -> sa.Engine:
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
     if kind == "postgresql":
-        # pg8000 is BSD; the usual driver is LGPL, which a package under the Apache licence need not bring.
-        engine = sa.create_engine(address.set(drivername="postgresql+pg8000"), **options)
+        required("psycopg", "PostgreSQL", '"manyhot[postgresql]"')
+        engine = sa.create_engine(
+            address.set(drivername="postgresql+psycopg"), use_native_hstore=False, **options
+        )
         sa.event.listen(engine, "handle_error", _notice_lost)
-        sa.event.listen(engine, "do_connect", _connect)
         return engine
     raise InputError(
         "This kind of database is not supported.",
@@ -250,112 +241,7 @@ def _begin_sqlite(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
 
 
-def _connect(_dialect: object, _record: object, _arguments: object, options: dict[str, Any]) -> object:
-
-    return PostgresConnection(**options)
-
-
 def _notice_lost(context: ExceptionContext) -> None:
     # A server that goes down says so with a code, of which SQLAlchemy's dialect knows nothing.
     if _code(context.original_exception).startswith(("57P", "08")):
         context.is_disconnect = True
-
-
-_PREPARED = 500
-"""Maximum number of prepared statements per connection; the app has about 100."""
-
-
-class PostgresConnection(pg8000.Connection):  # type: ignore[misc]
-    """A connection to PostgreSQL.
-
-    Parameters
-    ----------
-    host : str
-    port : int
-    unix_sock : str, optional
-        Path of a Unix socket, used in place of `host` and `port`.
-    **options
-        Options of `pg8000.Connection`.
-
-    Raises
-    ------
-    pg8000.InterfaceError
-        If the server cannot be reached, or the connection is lost. All methods raise this error.
-    """
-
-    def __init__(
-        self, host: str = "localhost", port: int = 5432, unix_sock: str | None = None, **options: Any
-    ) -> None:
-        self._prepared: dict[str, tuple[Any, ...]] = {}
-        self._bound: tuple[str | None, Sequence[object]] = None, ()
-        opened: list[socket.socket] = []
-        try:
-            if (
-                unix_sock is None
-            ):  # pg8000 forgets its own if the server goes before it says whether it has TLS
-                opened.append(socket.create_connection((host, port)))
-                opened[0].setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                options["sock"] = opened[0]
-            super().__init__(host=host, port=port, unix_sock=unix_sock, **options)
-        except BaseException as error:
-            for one in opened:
-                one.close()
-            if isinstance(error, OSError):
-                raise _lost(error) from error
-            raise
-
-    def cursor(self) -> _Cursor:
-        """Return a cursor whose statements are prepared once."""
-        return _Cursor(self)
-
-    def bind(self, statement: str, values: Sequence[object]) -> None:
-        """Set the values for the next time that this statement is run."""
-        self._bound = statement, values
-
-    def execute_simple(self, statement: str) -> object:
-        """Run a statement; one with values is usually prepared already."""
-        bound, values = self._bound
-        if statement is not bound:  # BEGIN comes before it
-            return super().execute_simple(statement)
-        self._bound = None, ()
-        if statement not in self._prepared:
-            text, _ = convert_paramstyle("format", statement, values)
-            if len(self._prepared) >= _PREPARED:
-                return super().execute_unnamed(text, values)
-            self._prepared[statement] = self.prepare_statement(text, ())
-        name, columns, converters = self._prepared[statement]
-        return self.execute_named(name, make_params(self.py_types, values), columns, converters, statement)
-
-    def handle_messages(self, context: object) -> None:
-        """Read the server's reply."""
-        try:
-            super().handle_messages(context)
-        except OSError as error:
-            raise _lost(error) from error
-
-    def close(self) -> None:
-        """End the session on the server, if it still responds, and close the socket."""
-        if self._usock is None:
-            raise pg8000.InterfaceError("connection is closed")
-        stream = self._sock
-        with contextlib.suppress(pg8000.InterfaceError):  # nobody listens any more
-            super().close()
-        with contextlib.suppress(OSError):  # what was not sent
-            stream.close()
-
-
-class _Cursor(pg8000.Cursor):  # type: ignore[misc]
-    """A cursor that lets its connection remember each statement as SQLAlchemy wrote it."""
-
-    def execute(self, operation: str, args: Sequence[object] = (), stream: object = None) -> object:
-        """Run a statement."""
-        if not args or stream is not None:
-            return super().execute(operation, args, stream)
-        self._c.bind(operation, args)
-        return super().execute(operation)
-
-
-def _lost(error: OSError) -> Exception:
-    # By these two words SQLAlchemy knows that the connection is of no use any more.
-    lost: Exception = pg8000.InterfaceError(f"network error: {error}")
-    return lost

@@ -33,8 +33,8 @@ _PARAMETERS = 10_000
 def add_slots(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> int:
     """Add a slot to each page, or to those that meet conditions; return the number of these pages."""
     pages = sa.select(_PAGES.c.id, _PAGES.c.position).where(~_PAGES.c.golden, *which)
-    added = connection.execute(_SLOTS.insert().from_select(["page_id", "position"], pages))
-    return added.rowcount
+    insert = _SLOTS.insert().from_select(["page_id", "position"], pages)
+    return connection.execute(insert, execution_options={"preserve_rowcount": True}).rowcount
 
 
 def count_free(connection: sa.Connection) -> int:

@@ -20,6 +20,7 @@ from manyhot.classes import ClassList, class_list, classes_seen, from_keys
 from manyhot.core.array_types import Ints32
 from manyhot.errors import InputError
 from manyhot.formats.reading import as_numbers, cut_for_message
+from manyhot.tables.array_inputs import name_imagenet
 from manyhot.tables.class_list_unions import followed_by
 from manyhot.tables.own_classes import list_of_names, own_list
 
@@ -60,11 +61,8 @@ def ids_of_columns(names: Sequence[str], path: Path) -> ClassIds:
         If a name occurs twice.
     """
     imagenet = class_list()
-    if len(names) == len(imagenet):
-        at = [imagenet.find(name) for name in names]
-        if None not in at and len(set(at)) == len(imagenet):
-            ids = {name: i for name, i in zip(names, at, strict=True) if i is not None}
-            return ClassIds(ids, len(imagenet), imagenet.hash)
+    if name_imagenet(names):
+        return ClassIds({name: imagenet.index(name) for name in names}, len(imagenet), imagenet.hash)
     own = from_keys(names, path.stem)
     return ClassIds({key: i for i, key in enumerate(own.keys)}, len(own), own.hash, own_list(own))
 

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import ClassList
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, MatchError
 from manyhot.files import atomic_write
@@ -28,6 +28,7 @@ from manyhot.tables.arrays import states_of_labels
 from manyhot.tables.frames import examples
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like
+from manyhot.tables.own_classes import list_of_table
 
 _TEXTS = {YES: "1", NO: "0", UNCLEAR: "-1"}
 """Cells of states that do not occur in the file."""
@@ -75,7 +76,7 @@ def write_corrected_csv(
     ids = image_name_column(frame.columns)
     if ids is None:
         raise InputError("The table has no column of image names.", where=file, got=", ".join(frame.columns))
-    own = classes or labels.class_list or class_list_of(labels.class_hash)
+    own = classes or list_of_table(labels)
     image_id = image_ids(frame[ids].to_arrow(), f"{file}, column {ids}")
     name = labels.name or "the label sets"
     with without_option():

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.special import gammaincc, ndtr
 
 from manyhot.core.array_types import AnyFloats, Floats, Ints
+from manyhot.core.distinct import distinct_keys
 from manyhot.errors import InputError, and_more
 
 IMPLAUSIBLE = 1e-4
@@ -147,7 +148,7 @@ class AuditSample:
     images: Ints
 
     def __post_init__(self) -> None:
-        unique, n = np.unique(self.images), len(self.design)
+        unique, n = distinct_keys(self.images), len(self.design)
         if len(unique) < len(self.images) or (len(unique) and not 0 <= unique[0] <= unique[-1] < n):
             raise InputError(
                 "A row number of an audited image occurs twice or does not exist.",

@@ -27,6 +27,7 @@ import numpy as np
 from manyhot.core.aggregation import TINY, normalise_logs, vote_blocks
 from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
 from manyhot.core.dirichlet_priors import RaterPrior
+from manyhot.core.distinct import distinct_keys
 
 _RIGHT, _WRONG = 4.0, 1.0
 """Prior choices of all raters together, before any vote: raters are better than chance."""
@@ -302,8 +303,8 @@ class PooledErrors:
     def __init__(self, of: Candidates, smoothing: float | None) -> None:
         self._of = of
         self._added = 0.0 if smoothing == 0 else _POOLED
-        unique = [np.unique(_confusions(block.of)[2]) for block in of.blocks()]
-        self._cells = np.unique(np.concatenate(unique))
+        unique = [distinct_keys(_confusions(block.of)[2]) for block in of.blocks()]
+        self._cells = distinct_keys(np.concatenate(unique))
         self._pairs = [self._pairs_of(block.of) for block in of.blocks()]
 
     def _pairs_of(self, of: Candidates) -> tuple[Ints, Ints, Ints]:

@@ -21,6 +21,7 @@ from scipy.sparse import csc_array, csr_array
 from manyhot.core.aggregation import TINY, vote_blocks
 from manyhot.core.array_types import Floats, Ints, Ints32, Ints64, Positions
 from manyhot.core.dirichlet_priors import shrunk_shares
+from manyhot.core.distinct import distinct_keys
 from manyhot.errors import InputError
 
 BLOCK = 32_768
@@ -147,7 +148,7 @@ def _same_votes(
         sums[at] += part[inside[1:]] - part[inside[:-1]]
     sample = sums[:: n // 50_000 + 1]
     alone = np.arange(n)
-    if n > 500_000 and len(np.unique(sample)) > ALIKE * len(sample):
+    if n > 500_000 and len(distinct_keys(sample)) > ALIKE * len(sample):
         return alone, alone, np.ones(n, np.intp)
     _, first, pattern, weight = np.unique(sums, return_index=True, return_inverse=True, return_counts=True)
     return (first, pattern, weight) if len(first) < n else (alone, alone, weight)

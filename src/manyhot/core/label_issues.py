@@ -12,6 +12,7 @@ import numpy as np
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints, Ints32
 from manyhot.core.confident_learning import cleanlab_classes
+from manyhot.core.distinct import distinct_keys
 from manyhot.core.ensembles import DenseScores, Ensemble, mean_probabilities
 from manyhot.core.rater_weights import combined_evidence, corrected_evidence, rater_evidence
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, LabelSets
@@ -215,7 +216,8 @@ class _Block:
         likely = self._likely()
         labelled = np.flatnonzero(self.label != NO_LABEL)
         likely[labelled, self.label[labelled]] = -2.0
-        cells = np.union1d(np.flatnonzero(likely.ravel() >= max(least, _POSSIBLE)), asked)
+        likely_cells = np.flatnonzero(likely.ravel() >= max(least, _POSSIBLE))
+        cells = distinct_keys(np.concatenate([likely_cells, asked]))
         rows, classes = np.divmod(cells, likely.shape[1])
         near = np.full(len(cells), np.nan) if self.near is None else self.near[rows, classes]
         return self.start + rows, classes, likely[rows, classes], self.models[rows, classes], near

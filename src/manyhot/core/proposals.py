@@ -18,6 +18,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import Bools, Bytes, Ints, Ints64, Positions
+from manyhot.core.distinct import distinct_keys
 from manyhot.core.ensembles import Ensemble, Pairs, count_models
 from manyhot.core.real_search import ModelChoice, Proposing, search
 from manyhot.core.sets import NO_LABEL, YES, LabelSets
@@ -118,7 +119,7 @@ def _joined(pairs: Pairs, asked: Ints64, n_classes: int) -> tuple[Pairs, Ints64,
 
 def with_pairs(proposed: Proposed, image: Ints, class_id: Ints, n_classes: int) -> Proposed:
     """Return the questions, plus additional (image, class) pairs with a score of 0 and 0 models."""
-    asked = np.unique(image.astype(np.int64) * n_classes + class_id)
+    asked = distinct_keys(image.astype(np.int64) * n_classes + class_id)
     joined, more, order = _joined(proposed.pairs, asked, n_classes)
     label_only = np.append(proposed.label_only, np.zeros(len(more), bool))[order]
     left_out = proposed.left_out & (np.bincount(more // n_classes, minlength=len(proposed.left_out)) == 0)

@@ -17,6 +17,7 @@ from scipy.special import ndtr
 from manyhot.core.answers import NO as ANSWERED_NO
 from manyhot.core.answers import Answers
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints, Ints8, Ints64, Positions
+from manyhot.core.distinct import distinct_keys
 from manyhot.core.model_pairs import holm, only_right, paired_errors
 from manyhot.core.resampling import Bootstrap
 from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets
@@ -106,7 +107,7 @@ class SharedAnswers:
             The images that raters saw under each protocol. Other images have no answers.
         """
         parts = [_asked(one, seen) for one, seen in zip(sets, rated, strict=True)]
-        keys = np.unique(np.concatenate([key for key, _ in parts]))
+        keys = distinct_keys(np.concatenate([key for key, _ in parts]))
         for i, (one, seen) in enumerate(zip(sets, rated, strict=True)):
             if one.complete:
                 parts[i] = _completed(parts[i], keys[(seen & one.usable)[keys // one.n_classes]])

@@ -26,6 +26,7 @@ from scipy.special import ndtr
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.clusters import Clusters
+from manyhot.core.distinct import distinct_values
 from manyhot.core.estimates import Cells, Ratio
 from manyhot.core.jackknife import (
     Scale,
@@ -35,7 +36,6 @@ from manyhot.core.jackknife import (
     resampled_interval,
 )
 from manyhot.core.model_pairs import PairTable, holm
-from manyhot.core.resampled_statistics import distinct_values
 from manyhot.core.resampling import QUANTILE, percentile_interval
 from manyhot.core.share_intervals import clustered_interval, proportion_interval
 

@@ -12,6 +12,7 @@ from pyarrow import compute as pc
 
 from manyhot.core.array_types import Bools
 from manyhot.core.clusters import Clusters, LabelCorrelation, label_correlation
+from manyhot.core.distinct import distinct_keys
 from manyhot.core.ratio_intervals import FEWEST_CLUSTERS
 from manyhot.core.sets import YES, LabelSets
 from manyhot.errors import InputError, MatchError
@@ -179,7 +180,8 @@ def confined_text(clusters: Clusters, sets: LabelSets, judged: Bools, names: Seq
     names : sequence of str, length C
     """
     valid = (sets.state == YES) & judged[sets.rows]
-    pairs = np.unique(sets.classes[valid].astype(np.int64) * clusters.n + clusters.number[sets.rows[valid]])
+    cluster = clusters.number[sets.rows[valid]]
+    pairs = distinct_keys(sets.classes[valid].astype(np.int64) * clusters.n + cluster)
     n = np.bincount(pairs // clusters.n, minlength=sets.n_classes)
     confined = np.flatnonzero(n == 1)
     if not len(confined):

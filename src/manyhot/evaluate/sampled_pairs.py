@@ -15,6 +15,7 @@ from pyarrow import compute as pc
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
 from manyhot.core.clusters import Clusters
+from manyhot.core.distinct import FEW_VALUES, distinct_values
 from manyhot.core.model_pairs import (
     PairTable,
     compare_pairs,
@@ -24,7 +25,7 @@ from manyhot.core.model_pairs import (
     pairs_of,
 )
 from manyhot.core.ratio_intervals import with_few_apart, with_none_apart
-from manyhot.core.resampled_statistics import FEW_VALUES, MANY_IMAGES, distinct_values
+from manyhot.core.resampled_statistics import MANY_IMAGES
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs
 from manyhot.evaluate.judged_batches import JudgedBatch
 from manyhot.evaluate.result_rows import pair_rows

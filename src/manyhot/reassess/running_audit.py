@@ -24,6 +24,7 @@ from manyhot.core.audited import (
     Power,
     estimate,
 )
+from manyhot.core.distinct import distinct_keys
 from manyhot.formats import read_images, read_predictions
 from manyhot.reassess.app.running_intervals import RunningAudit, RunningInterval
 from manyhot.reassess.ensemble import ensemble_of
@@ -103,7 +104,7 @@ class AuditInProgress:
             len(classes),
             names[:MOST_SHOWN],
             best[:, :MOST_SHOWN],
-            np.unique(keys[inside]),
+            distinct_keys(keys[inside]),
             chosen_by_others(best)[:, :MOST_SHOWN],
             np.array([means[name] for name in names[:MOST_SHOWN]]),
             0.0 if missing else "tuned",

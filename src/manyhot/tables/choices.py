@@ -15,6 +15,7 @@ from manyhot.classes import ClassList
 from manyhot.core.answers import NO, YES
 from manyhot.core.array_types import Ints, Ints8
 from manyhot.core.choices import Choices
+from manyhot.core.distinct import distinct_keys
 from manyhot.errors import InputError, MatchError, and_more
 from manyhot.tables.own_classes import own_list
 from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS, Votes, numbered
@@ -83,7 +84,7 @@ class ChoiceColumns:
         """
         (images, image), (raters, rater) = numbered(self.image_id), numbered(self.rater_id)
         self._check_once(images, image, raters, rater)
-        pairs = np.unique(image * len(self.classes) + self.class_id)
+        pairs = distinct_keys(image * len(self.classes) + self.class_id)
         question, vote, answer = _answers(image, rater, self.class_id, pairs, len(self.classes))
         more = None if self.more is None else self.more.take(pa.array(vote))
         return self._votes(images, raters, question, rater[vote], answer, pairs, more)
@@ -106,13 +107,13 @@ class ChoiceColumns:
         k = len(self.classes)
         none = self.class_id < 0
         chosen = np.where(none, 0, self.class_id)
-        yes = np.unique((image * len(raters) + rater)[~none] * k + chosen[~none])
+        yes = distinct_keys((image * len(raters) + rater)[~none] * k + chosen[~none])
         seen, at_cell = np.unique(image * len(raters) + rater, return_inverse=True)
         if shown == "all":
             pairs = (np.arange(len(images))[:, None] * k + np.arange(k)).ravel()
             _check_size(len(seen) * k)
         else:
-            pairs = np.unique((image * k + chosen)[~none])
+            pairs = distinct_keys((image * k + chosen)[~none])
         seen_image, seen_rater = np.divmod(seen, len(raters))
         question, vote = _questions(seen_image, pairs, k)
         cell = seen[vote] * k + pairs[question] % k
@@ -222,7 +223,7 @@ def with_questions(votes: Votes, image: Ints, class_id: Ints) -> Votes:
     """
     k = np.int64(votes.n_classes)
     own = votes.image * k + votes.class_id
-    pairs = np.union1d(own, image * k + class_id)
+    pairs = distinct_keys(np.concatenate([own, image * k + class_id]))
     if len(pairs) == len(own):
         return votes
     choices = choices_of(votes)

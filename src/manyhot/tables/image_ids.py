@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manyhot.core.distinct import distinct_keys
 from manyhot.errors import InputError, MatchError
 from manyhot.parameters import is_whole
 
@@ -148,12 +149,12 @@ class Matching:
     ignored: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return max(len(np.unique(self.left)), len(np.unique(self.right)))
+        return max(len(distinct_keys(self.left)), len(distinct_keys(self.right)))
 
     @property
     def is_one_to_one(self) -> bool:
         """Whether each id has at most one match."""
-        return len(np.unique(self.left)) == len(np.unique(self.right)) == len(self.left)
+        return len(distinct_keys(self.left)) == len(distinct_keys(self.right)) == len(self.left)
 
     def differing(self, left: pa.Array, right: pa.Array) -> Rows:
         """Return the positions of the pairs of ids that are not equal."""
@@ -284,10 +285,8 @@ def missed_way(left: pa.Array, right: pa.Array) -> str:
     rest = min(len(left), len(right)) - len(exact)
     if not rest:
         return ""
-    found = (_matched(left, right, way) for way in _LADDER)
-    more = next(
-        (one for one in found if len(one) - len(exact) >= MATCHED_SHARE * rest and one.is_one_to_one), None
-    )
+    found, least = (_matched(left, right, way) for way in _LADDER), len(exact) + MATCHED_SHARE * rest
+    more = next((one for one in found if len(one) >= least and one.is_one_to_one), None)
     if more is None:
         return ""
     return (
@@ -368,7 +367,7 @@ def _pairs(left: pa.Array, right: pa.Array, *, by_end: bool = False) -> Matching
         found += [(rest[0][a], rest[1][b]) for a, b in _by_end(keys[0], keys[1])]
         found += [(rest[0][a], rest[1][b]) for b, a in _by_end(keys[1], keys[0])]
     width = max(len(right), 1)
-    pairs = np.unique(np.concatenate([a * width + b for a, b in found]))
+    pairs = distinct_keys(np.concatenate([a * width + b for a, b in found]))
     return Matching(pairs // width, pairs % width)
 
 

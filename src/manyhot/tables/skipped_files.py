@@ -101,7 +101,8 @@ class SkippedFiles:
                 except InputError as error:
                     self.skip(model.source or model.model, error)
                     continue
-                if match == AUTO and not like.n and (way := missed_way(ids, model.image_id)):
+                is_open = match == AUTO and not like.n and not ids.equals(model.image_id)
+                if is_open and (way := missed_way(ids, model.image_id)):
                     self.remarks.append(f"{model.model}: {way}")
                 last = model.image_id, like
             self.add_matched(name, model.model, last[1])

@@ -80,8 +80,7 @@ class ClassList:
     is_complete: bool = True
 
     def __post_init__(self) -> None:
-        columns = (self.keys, self.names, self.synonyms, self.definitions, self.hypernyms)
-        lengths = [len(column) for column in columns]
+        lengths = [len(column) for column in self.columns]
         if len(set(lengths)) > 1:
             raise InputError(
                 "The columns of a class list differ in length.",
@@ -107,6 +106,18 @@ class ClassList:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def columns(self) -> tuple[tuple[Any, ...], ...]:
+        """The keys, names, synonyms, definitions and hypernyms."""
+        return self.keys, self.names, self.synonyms, self.definitions, self.hypernyms
+
+    def with_columns(self, columns: Iterable[Any]) -> ClassList:
+        """Return the list with other keys, names, synonyms, definitions and hypernyms."""
+        keys, names, synonyms, definitions, hypernyms = columns
+        return replace(
+            self, keys=keys, names=names, synonyms=synonyms, definitions=definitions, hypernyms=hypernyms
+        )
 
     def __repr__(self) -> str:
         return f"<ClassList {self.name}: {len(self)} classes, hash {self.hash}>"
@@ -262,8 +273,7 @@ def _load(name: str) -> ClassList:
 
 def _part_of(whole: ClassList, name: str, keys: Sequence[str]) -> ClassList:
     part: Any = itemgetter(*map(whole.keys.index, keys))
-    columns = (whole.keys, whole.names, whole.synonyms, whole.definitions, whole.hypernyms)
-    return ClassList(name, *map(part, columns))
+    return ClassList(name, *map(part, whole.columns))
 
 
 def of_outputs(n: int, name: str) -> ClassList:

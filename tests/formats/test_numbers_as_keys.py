@@ -7,7 +7,7 @@ from manyhot import convert
 from manyhot.classes import from_keys
 from manyhot.errors import InputError
 from manyhot.formats import read_images, read_labels_or_originals, read_objects, read_votes
-from manyhot.formats.class_ids import class_indices, keys_of_numbers
+from manyhot.formats.class_names import class_indices, keys_of_numbers
 
 KEYS = from_keys(("1", "2", "3"), "own")
 

@@ -22,9 +22,10 @@ from manyhot.diagnose.groups_attributes import OVERLAYS, ImageGroup, Mark
 from manyhot.diagnose.groups_outcomes import NamedOutcome
 from manyhot.parameters import AtLeast, Count, Flattened, Probability, Seed, Share
 from manyhot.run import Run
-from manyhot.tables import STATES, Labels, Objects, Row, RowDict, schema, write_labels
+from manyhot.tables import Labels, Objects, Row, RowDict, schema, write_labels
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.objects import write_objects
+from manyhot.tables.state_lists import state_lists
 
 PHOTOGRAPHS_EACH = 9
 """Photographs of a finding."""
@@ -403,15 +404,12 @@ def marked_images(
     sets = label_sets(labels)
     states = _states(sets, labels.are_original, mains, marks, np.asarray(measured, bool))
     images, listed = np.nonzero(states)
-    offsets = pa.array(np.searchsorted(images, np.arange(len(sets) + 1)).astype(np.int32))
-    listed_states = pa.DictionaryArray.from_arrays(states[images, listed] - NO, pa.array(STATES))
     columns = {
         "image_id": labels.image_id,
         "label": pa.array(sets.label, pa.int32(), mask=sets.label < 0),
         "rated": [not labels.are_original] * len(sets),
         "usable": pa.array(sets.usable),
-        "classes": pa.ListArray.from_arrays(offsets, pa.array(listed.astype(np.int32))),
-        "state": pa.ListArray.from_arrays(offsets, listed_states.cast(pa.string())),
+        **state_lists(np.bincount(images, minlength=len(sets)), listed, states[images, listed] - NO),
     }
     found = Labels(pa.table(columns), len(both), both.hash, True, labels.name, both)
     ids = labels.image_id.to_pylist()

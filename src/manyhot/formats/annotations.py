@@ -37,7 +37,6 @@ from manyhot.formats.object_files import (
     read_annotations,
 )
 from manyhot.formats.reading import (
-    FOLDER,
     check_threshold,
     cut_for_message,
     image_ids,
@@ -48,6 +47,7 @@ from manyhot.formats.reading import (
 )
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame
 from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names
+from manyhot.kinds import FOLDER
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Objects
 from manyhot.tables.arrays import boxes_that_fit, states_of_labels, states_of_objects

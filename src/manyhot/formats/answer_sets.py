@@ -9,11 +9,13 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list, classes_seen
 from manyhot.errors import InputError
 from manyhot.formats.choice_files import SHOWN, columns_of_votes
+from manyhot.formats.crowd_elements import FormChoice
 from manyhot.formats.reading import cut_for_message
 from manyhot.parameters import check_one_of
 from manyhot.tables import Votes, schema
@@ -29,12 +31,8 @@ class GivenAnswer:
 
     Attributes
     ----------
-    chosen : sequence of str, optional
+    choice : FormChoice, optional
         None if the rater skipped the question.
-    is_single : bool
-        Whether the question allowed only one answer.
-    offered : sequence of str
-        Classes that are known to have been shown; those in `chosen` need not be repeated.
     order : int
         When the answer was given, as a number. If a rater answered an image several times, the last answer
         counts.
@@ -42,23 +40,39 @@ class GivenAnswer:
 
     image: str
     rater: str
-    chosen: Sequence[str] | None
-    is_single: bool
-    order: int
-    offered: Sequence[str] = ()
+    choice: FormChoice | None
+    order: int = 0
     page_id: str | None = None
     shown_at: datetime | None = None
     answered_at: datetime | None = None
 
 
-@dataclass(frozen=True)
-class AnswerOptions:
-    """The options of formats that contain raters' answers.
+def fold(text: str) -> str:
+    """Return a name in capitals without spaces and punctuation: NOTHINGHERE from *Nothing here*."""
+    return re.sub(r"[\W_]", "", text.upper())
 
-    Attributes
+
+def votes_of_answers(
+    answers: Sequence[GivenAnswer],
+    classes: ClassList | None,
+    path: Path,
+    *,
+    format: str,
+    none: str,
+    shown: str,
+    unit: str,
+    forms: Sequence[Form] = (fold,),
+    left_out: tuple[str, ...] = (),
+) -> Votes:
+    """Return votes from answers: chosen classes are *yes*, all others *no*.
+
+    If all questions allowed only one answer, and nobody chose `none`, the votes record that raters chose one
+    class per image. Without `classes`, the class list consists of the names that occur.
+
+    Parameters
     ----------
-    name : str
-        The name of the format.
+    format : str
+        The name of the format, for messages.
     none : str
         The name of the choice for images with none of the classes, unless the class list contains this
         choice.
@@ -67,27 +81,6 @@ class AnswerOptions:
         image.
     unit : str
         What the file calls an answer.
-    """
-
-    name: str
-    none: str
-    shown: str
-    unit: str
-
-
-def votes_of_answers(
-    answers: Sequence[GivenAnswer],
-    classes: ClassList | None,
-    path: Path,
-    options: AnswerOptions,
-    *,
-    forms: Sequence[Form],
-    left_out: tuple[str, ...] = (),
-) -> Votes:
-    """Return votes from answers: chosen classes are *yes*, all others *no*.
-
-    If all questions allowed only one answer, and nobody chose `AnswerOptions.none`, the votes record that
-    raters chose one class per image. Without `classes`, the class list consists of the names that occur.
 
     Raises
     ------
@@ -96,24 +89,24 @@ def votes_of_answers(
     MatchError
         If a rater answers an image twice at the same time.
     """
-    check_one_of(options.shown, SHOWN, "There is no such set of shown classes.", where=path)
-    given = [a for a in answers if a.chosen is not None]
-    nothing = {form(options.none) for form in forms} - {""}
-    distinct = dict.fromkeys(c for a in given for c in (*(a.chosen or ()), *a.offered))
-    has_none = any(fold(c) in nothing for a in given for c in a.chosen or ())
+    check_one_of(shown, SHOWN, "There is no such set of shown classes.", where=path)
+    given = [(a, a.choice) for a in answers if a.choice is not None]
+    nothing = {form(none) for form in forms} - {""}
+    distinct = dict.fromkeys(c for _, choice in given for c in (*choice.chosen, *choice.offered))
+    has_none = any(fold(c) in nothing for _, choice in given for c in choice.chosen)
     # Where a choice says that there is nothing, an empty answer says nothing.
-    given = [a for a in given if a.chosen or not has_none]
+    given = [(a, choice) for a, choice in given if choice.chosen or not has_none]
     named = {c for c in distinct if fold(c) not in nothing}
     imagenet = class_list()
     listed = classes or (
         imagenet if named and named <= set(imagenet.keys) else classes_seen(named, path.stem)
     )
-    ids = {options.none: -1} | _ids(distinct, listed, nothing, path, options, forms)
-    rows = [(a, ids[c]) for a in given for c in a.chosen or (options.none,)]
+    ids = {none: -1} | _ids(distinct, listed, nothing, path, format, forms)
+    rows = [(a, ids[c]) for a, choice in given for c in choice.chosen or (none,)]
     # Votes for one class cannot say that there is none; answers no to all classes can.
-    is_single = bool(given) and all(a.is_single for a in given) and all(c >= 0 for _, c in rows)
+    is_single = bool(given) and all(choice.is_single for _, choice in given) and all(c >= 0 for _, c in rows)
     skipped = len(answers) - len(given)
-    empty = (f"{skipped:,} {options.unit}{'s' * (skipped != 1)} without a class",) if skipped else ()
+    empty = (f"{skipped:,} {unit}{'s' * (skipped != 1)} without a class",) if skipped else ()
     columns = columns_of_votes(
         np.array([a.image for a, _ in rows], object),
         np.array([a.rater for a, _ in rows], object),
@@ -125,7 +118,22 @@ def votes_of_answers(
         np.array([a.order for a, _ in rows], np.int64),
         _more([a for a, _ in rows]),
     )
-    return columns.to_votes() if is_single else columns.to_sets(options.shown)
+    return columns.to_votes() if is_single else columns.to_sets(shown)
+
+
+def with_optional_columns(
+    frame: pl.DataFrame, required: Sequence[str], optional: Sequence[str], path: Path, what: str, allowed: str
+) -> pl.DataFrame:
+    """Return a table with empty optional columns if it lacks them.
+
+    Raises
+    ------
+    InputError
+        If it lacks a required column.
+    """
+    if not {*required} <= {*frame.columns}:
+        raise InputError(what, where=path, got=cut_for_message(", ".join(frame.columns)), allowed=allowed)
+    return frame.with_columns(pl.lit(None, pl.String).alias(n) for n in optional if n not in frame.columns)
 
 
 def _more(answers: Sequence[GivenAnswer]) -> pa.Table | None:
@@ -138,17 +146,12 @@ def _more(answers: Sequence[GivenAnswer]) -> pa.Table | None:
     return pa.table(known) if known else None
 
 
-def fold(text: str) -> str:
-    """Return a name in capitals without spaces and punctuation: NOTHINGHERE from *Nothing here*."""
-    return re.sub(r"[\W_]", "", text.upper())
-
-
 def _ids(
     choices: Iterable[str],
     classes: ClassList,
     nothing: set[str],
     path: Path,
-    options: AnswerOptions,
+    format: str,
     forms: Sequence[Form],
 ) -> dict[str, int]:
     """Return the class of each choice, -1 if it says that there is none."""
@@ -177,6 +180,6 @@ def _ids(
             got=cut_for_message(", ".join(unknown)),
             allowed=cut_for_message(", ".join(classes.keys)),
             do="add the choices to the class list, in a column 'synonyms'; or, if a choice means that the "
-            f"image shows none of the classes, pass it in `format`: {options.name}(none='CHOICE')",
+            f"image shows none of the classes, pass it in `format`: {format}(none='CHOICE')",
         )
     return ids

@@ -15,13 +15,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list, from_keys
-from manyhot.core.array_types import Ints32, Ints64
+from manyhot.core.array_types import Ints64
 from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.reading import broken, incomplete, only_by_name, states_of_values, stored_states
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.frames import are_unique
 from manyhot.tables.image_ids import normal_ids
+from manyhot.tables.label_arrays import in_32_bits
 from manyhot.tables.label_values import are_counts, columns_of_values, values_kind
 from manyhot.tables.unpacked import check_archive, check_dense
 
@@ -321,13 +322,13 @@ def _predictions(
         kind = (scores or kind) if kind == "score" else kind
         if any(map(_names_classes, arrays.keys(), arrays.values())):
             own, at = _column_classes(path, arrays, array.shape[1], classes)
-            found = _dense(path, ids, array[:, at], kind, own)
+            found = dense_predictions(path, ids, array[:, at], kind, own)
             return replace(found, class_list=None if classes else own, by_name=True, notes=notes)
-        return replace(_dense(path, ids, array, kind, classes), notes=notes)
+        return replace(dense_predictions(path, ids, array, kind, classes), notes=notes)
     return Predictions(
         ids,
         path.stem,
-        _as_int32(array),
+        in_32_bits(array),
         score_kind="none",
         n_classes=len(classes or class_list()),
         class_hash=classes.hash if classes else "",
@@ -337,9 +338,10 @@ def _predictions(
     )
 
 
-def _dense(
+def dense_predictions(
     path: Path, ids: pa.Array, array: npt.NDArray[Any], kind: str, classes: ClassList | None
 ) -> Predictions:
+    """Return predictions with scores of all classes, shape (n, C), in 32 bits."""
     if array.dtype.itemsize > 4:
         with np.errstate(over="ignore"):
             array = array.astype(np.float32)
@@ -352,12 +354,6 @@ def _dense(
         class_hash=classes.hash if classes else "",
         source=str(path),
     )
-
-
-def _as_int32(array: npt.NDArray[Any]) -> Ints32:
-    # Out-of-range values must not wrap around into valid ones.
-    narrow: Ints32 = np.clip(array, -(2**31), 2**31 - 1).astype(np.int32)
-    return narrow
 
 
 def _main_array(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[str, npt.NDArray[Any]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from manyhot.classes import ClassList, class_list_of
-from manyhot.formats.reading import FOLDER, reading
+from manyhot.formats.reading import reading
+from manyhot.kinds import FOLDER
 from manyhot.registry import register
 from manyhot.tables import DESCRIPTION, Images, Labels, Predictions, Votes, metadata
 from manyhot.tables.campaign_folder import is_campaign, no_label_sets

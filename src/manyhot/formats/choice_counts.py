@@ -14,7 +14,7 @@ from manyhot.core.array_types import Floats, Ints64
 from manyhot.errors import InputError
 from manyhot.formats.array_files import load_array
 from manyhot.formats.choice_files import column_of_images, columns_of_votes
-from manyhot.formats.class_ids import class_indices
+from manyhot.formats.class_names import class_indices
 from manyhot.formats.reading import only_by_name
 from manyhot.formats.table_files import TABLE_SUFFIXES, read_frame
 from manyhot.registry import register

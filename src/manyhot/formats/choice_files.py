@@ -17,9 +17,17 @@ from manyhot.core.answers import ANSWERS
 from manyhot.core.array_types import Ints64
 from manyhot.errors import InputError, first_names
 from manyhot.formats.array_files import load_array, members
-from manyhot.formats.choice_cells import check_decisions, check_joined, check_sets_once, with_sets
-from manyhot.formats.choice_times import WHEN, kept_times, order_of, vote_times
-from manyhot.formats.class_ids import class_indices, keys_of_numbers
+from manyhot.formats.choice_cells import (
+    WHEN,
+    check_decisions,
+    check_joined,
+    check_sets_once,
+    kept_times,
+    order_of,
+    vote_times,
+    with_sets,
+)
+from manyhot.formats.class_names import class_indices, keys_of_numbers
 from manyhot.formats.headers import (
     IMAGE_NAME_COLUMNS,
     RATER_NAMES,

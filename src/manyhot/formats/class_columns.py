@@ -14,15 +14,7 @@ from manyhot.errors import InputError
 from manyhot.files import atomic_write, write_text
 from manyhot.formats.headers import class_name_column, fold_name, is_metadata
 from manyhot.formats.indicator import OTHER_TABLES
-from manyhot.formats.writing import (
-    Saved,
-    classes_of_table,
-    lists_of,
-    lost_keys,
-    unique_names,
-    usable,
-    with_state,
-)
+from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names, valid_classes
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Labels
@@ -95,8 +87,6 @@ def write_label_lists(labels: Labels, path: Path, classes: ClassList | None) -> 
     """Write the names of the valid classes of each usable image as JSON."""
     own = classes_of_table(labels, classes)
     names = unique_names(own)
-    lengths, flat, _ = with_state(labels)
-    sets = lists_of(lengths, [names[c] for c in flat.tolist()])
-    images = zip(labels.image_id.to_pylist(), sets, usable(labels), strict=True)
-    write_text(path, json.dumps({image: s for image, s, use in images if use}, ensure_ascii=False, indent=1))
+    sets = valid_classes(labels, names.__getitem__)
+    write_text(path, json.dumps(sets, ensure_ascii=False, indent=1))
     return Saved((path,), lost_keys(own))

@@ -68,12 +68,13 @@ def read_class_list(path: Path) -> ClassList:
     _check_separator(frame, path)
     keys = [str(key) for key in frame["key"]]
     names = tuple(str(name) for name in frame["name"]) if "name" in frame.columns else tuple(keys)
+    texts = frame["definition"] if "definition" in frame.columns else [None] * len(frame)
     return ClassList(
         path.stem,
         tuple(keys),
         names,
         _several(frame, "synonyms"),
-        _definitions(frame),
+        tuple("" if text is None else str(text) for text in texts),
         _several(frame, "hypernyms"),
     )
 
@@ -107,12 +108,6 @@ def read_coco_categories(path: Path) -> ClassList:
             do="pass a file with one name per line, in the order of the classes of the model",
         )
     return classes
-
-
-def _definitions(frame: pl.DataFrame) -> tuple[str, ...]:
-    if "definition" not in frame.columns:
-        return ("",) * len(frame)
-    return tuple("" if text is None else str(text) for text in frame["definition"])
 
 
 def _several(frame: pl.DataFrame, column: str) -> tuple[tuple[str, ...], ...]:

@@ -1,12 +1,18 @@
-"""The class ids of names of classes in the columns and rows of a file."""
+"""Which class a name or a number in a file is: in columns, in rows, and in names beside numbers.
+
+A number depends on the order of a class list, which CSV does not contain. Names do not, so the names in
+``class_name``, ``class_names`` and ``label_name`` decide.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from pyarrow import compute as pc
 
@@ -14,6 +20,7 @@ from manyhot.classes import ClassList, class_list, classes_seen, from_keys
 from manyhot.core.array_types import Ints32
 from manyhot.errors import InputError
 from manyhot.formats.reading import as_numbers, cut_for_message
+from manyhot.tables.array_inputs import name_imagenet
 from manyhot.tables.class_list_unions import followed_by
 from manyhot.tables.own_classes import list_of_names, own_list
 
@@ -42,11 +49,6 @@ class ClassIds:
     assumed: bool = False
 
 
-def ids_of_list(own: ClassList) -> ClassIds:
-    """Return the ids of the keys of a class list."""
-    return ClassIds({key: i for i, key in enumerate(own.keys)}, len(own), own.hash, own_list(own))
-
-
 def ids_of_columns(names: Sequence[str], path: Path) -> ClassIds:
     """Return the ids of classes in a table whose columns name all classes.
 
@@ -59,12 +61,10 @@ def ids_of_columns(names: Sequence[str], path: Path) -> ClassIds:
         If a name occurs twice.
     """
     imagenet = class_list()
-    if len(names) == len(imagenet):
-        at = [imagenet.find(name) for name in names]
-        if None not in at and len(set(at)) == len(imagenet):
-            ids = {name: i for name, i in zip(names, at, strict=True) if i is not None}
-            return ClassIds(ids, len(imagenet), imagenet.hash)
-    return ids_of_list(from_keys(names, path.stem))
+    if name_imagenet(names):
+        return ClassIds({name: imagenet.index(name) for name in names}, len(imagenet), imagenet.hash)
+    own = from_keys(names, path.stem)
+    return ClassIds({key: i for i, key in enumerate(own.keys)}, len(own), own.hash, own_list(own))
 
 
 def ids_of_values(names: Collection[str], classes: ClassList | None, path: Path) -> ClassIds:
@@ -121,6 +121,10 @@ def lookup_in(classes: ClassList) -> Lookup:
     return lookup
 
 
+_SAME = 0.99
+"""Share of names from which a list of 1,000 names is ImageNet-1k."""
+
+
 def _required(name: str, lookup: Lookup, classes: ClassList, path: Path) -> int:
     at = lookup(name)
     if at is None:
@@ -132,10 +136,6 @@ def _required(name: str, lookup: Lookup, classes: ClassList, path: Path) -> int:
             do="pass the list of all classes as `classes`",
         )
     return at
-
-
-_SAME = 0.99
-"""Share of names from which a list of 1,000 names is ImageNet-1k."""
 
 
 def indices_of(keys: pa.Array, classes: ClassList, where: object) -> pa.Array:
@@ -174,23 +174,245 @@ def classes_of_names(names: Sequence[str], classes: ClassList | None, path: Path
         n_same = sum(i in described.get(name, ()) for i, name in enumerate(names))
         same = len(names) == len(imagenet) and n_same >= _SAME * len(names)
         return imagenet if same else from_keys(names, path.name), np.arange(len(names), dtype=np.int32)
-    described = classes.descriptions
-    return classes, np.array([_index(name, classes, described, path) for name in names], np.int32)
-
-
-def _index(name: str, classes: ClassList, described: Mapping[str, Collection[int]], path: Path) -> int:
-    ids = described.get(name, ())
-    if len(ids) == 1:
-        return min(ids)
-    try:
-        return classes.index(name)
-    except (LookupError, InputError) as error:
-        if as_numbers([name]) and int(name) < len(classes):
-            return int(name)
+    ids = list(map(lookup_in(classes), names))
+    if None in ids:
         raise InputError(
             "A name in the file is not in the class list.",
             where=path,
-            got=name,
+            got=names[ids.index(None)],
             allowed=f"keys and names of {classes.name}, or 0 to {len(classes) - 1}",
             do="omit the class list, because the data set has its own",
-        ) from error
+        )
+    return classes, np.array(ids, np.int32)
+
+
+_DIGITS = re.compile(r"-?[0-9]+")
+# str.isdigit accepts characters that int does not, such as ².
+
+
+def keys_of_numbers(values: pl.Series, classes: ClassList | None, path: Path) -> pl.Series:
+    """Return whole numbers as texts if they are keys of classes rather than positions in the class list.
+
+    This is decided for the column as a whole. With the keys 1, 2 and 3, a 3 can only be a key, and a 0 can
+    only be a position.
+
+    Raises
+    ------
+    InputError
+        If all numbers can be both keys and positions, but of different classes.
+    """
+    places = {} if classes is None else classes.by_number
+    if classes is None or not values.dtype.is_integer() or all(a == b for a, b in places.items()):
+        return values
+    numbers = values.drop_nulls().unique().to_list()
+    if not numbers or not all(number in places for number in numbers):
+        return values
+    if not all(0 <= number < len(places) for number in numbers):
+        keys = {number: classes.keys[places[number]] for number in numbers}
+        return values.replace_strict(keys, default=None, return_dtype=pl.String)
+    odd = next((number for number in sorted(numbers) if places[number] != number), None)
+    if odd is None:
+        return values
+    raise InputError(
+        "The numbers may be keys of classes or positions in the class list.",
+        where=f"{path}, column {values.name}",
+        got=f"{odd}, for example, which is the key of one class and the position of another",
+        do="write the names of the classes instead; if the numbers are the names of the columns of scores, "
+        "leave out `classes`",
+    )
+
+
+def ids_of_keys(values: pl.Series, classes: ClassList | None) -> pl.Series:
+    """Return class ids with ids in place of keys, if numbers can only be keys: 101 in a list of three."""
+    numbers = as_numbers(values.drop_nulls().cast(pl.String).unique().to_list()) or []
+    if classes is None or not numbers or max(numbers) < len(classes):
+        return values
+    if not all(number in classes.by_number for number in numbers):
+        return values
+    at = values.cast(pl.String).cast(pl.Int64)
+    return at.replace_strict(classes.by_number, default=None, return_dtype=pl.Int32)
+
+
+def class_indices(
+    values: pl.Series, classes: ClassList | None, path: Path, *, ids: bool = False, absent: bool = False
+) -> pl.Series:
+    """Return the class id of each index, key or name as Int32; null for empty values.
+
+    Parameters
+    ----------
+    values : Series of str
+    classes : ClassList, optional
+        By default that of ImageNet-1k.
+    path : Path
+        For messages.
+    ids : bool
+        Whether a number is always an index, as in a column ``class_id``, even if it is also a key.
+    absent : bool
+        Whether names that are not in the class list are allowed, and become null.
+
+    Raises
+    ------
+    InputError
+        If a value is not in the class list.
+    """
+    classes = classes or class_list()
+    keys, table = frozenset(() if ids else classes.keys), dict[str, int]()
+    for value in values.unique(maintain_order=True).drop_nulls().to_list():
+        if (name := value.strip()) == "":
+            continue
+        # A number is an index, unless it is a key, as in a list of 1, 2 and 3; in a list of the names that a
+        # file contains, it always is a name.
+        is_index = classes.is_complete and _DIGITS.fullmatch(name) and name not in keys
+        if absent and not is_index and not classes.find_all(name):
+            continue
+        try:
+            table[value] = _within_int32(name) if is_index else classes.index(name)
+        except LookupError as error:
+            raise InputError(
+                "A class is not in the class list.",
+                where=path,
+                got=value if value.isprintable() and len(value) <= 80 else cut_for_message(repr(value)),
+                allowed=f"0 to {len(classes) - 1}, or a key or name of {classes.name}",
+                do="pass the list of all classes as `classes`",
+            ) from error
+    return values.replace_strict(table, default=None, return_dtype=pl.Int32)
+
+
+def _within_int32(digits: str) -> int:
+    # Large numbers become an invalid class, not wrapped around into a valid one. Python does not parse
+    # numbers of more than 4,300 digits.
+    return max(-(2**31), min(int(digits), 2**31 - 1)) if len(digits.lstrip("-0")) < 20 else 2**31 - 1
+
+
+NAMES_BESIDE = {"class_id": "class_name", "classes": "class_names", "label": "label_name"}
+"""Columns of class numbers, and the columns with the names of these classes."""
+
+
+def numbers_by_name(
+    frame: pl.DataFrame, classes: ClassList | None, path: Path
+) -> tuple[pl.DataFrame, ClassList | None]:
+    """Return a table without columns of names beside numbers of classes, and the list of the numbers.
+
+    The list is `classes` if it is passed. Otherwise, it consists of the names in the order of their numbers,
+    or is None if there are none. Lists in cells must already be parsed. A column of names without numbers is
+    not used.
+
+    Raises
+    ------
+    InputError
+        If a name is not in `classes`, or a number and its name refer to different classes. Without `classes`,
+        if a class has two numbers or a number has two names.
+    """
+    columns = {c: n for c, n in NAMES_BESIDE.items() if {c, n} <= set(frame.columns)}
+    pairs = _pairs(frame, columns, path)
+    bare = frame.drop(columns.values())
+    if not len(pairs) or as_numbers(pairs["number"].to_list()) is None:  # the column names classes itself
+        return bare, classes
+    if classes is not None:
+        rows = [(int(number), name) for number, name in pairs.iter_rows()]
+        check_numbered_names(rows, classes, path)
+        keys = {number: classes.keys[number] for number, _ in rows}
+        return _renumbered(bare, columns, {n: n for n in keys}, keys), classes
+    by_number = _one_to_one(pairs, path)
+    own = _list_of_pairs(by_number, path)
+    ids = {number: own.index(name) for number, name in by_number.items()}
+    return _renumbered(bare, columns, ids, by_number), own
+
+
+def check_numbered_names(pairs: Iterable[tuple[int, str]], classes: ClassList, path: Path) -> None:
+    """Raise an error for a name that is not in a class list, or whose number refers to another class."""
+    for number, name in pairs:
+        shown, at = cut_for_message(name if name.isprintable() else repr(name)), classes.find(name)
+        if at is None:
+            raise InputError(
+                "A class is not in the class list.",
+                where=path,
+                got=shown,
+                allowed=f"a key or name of the {len(classes):,} classes of {classes.name}",
+                do="pass the list of all classes as `classes`",
+            )
+        if at != number:
+            other = classes.keys[number] if 0 <= number < len(classes) else "no class"
+            raise InputError(
+                "The number and the name of a class contradict each other.",
+                where=path,
+                got=f"number {number}, name {shown}",
+                allowed=f"number {at} for {shown}; in {classes.name}, {number} is {other}",
+                do="pass the class list to which the numbers refer as `classes` or, if the names are right, "
+                "write them in place of the numbers",
+            )
+
+
+def names_by_number(frame: pl.DataFrame) -> list[tuple[int, str]]:
+    """Return the distinct pairs of a number in ``class_id`` and its name in ``class_name``, if it has any."""
+    columns = ["class_id", "class_name"]
+    if not set(columns) <= set(frame.columns) or not frame["class_id"].dtype.is_integer():
+        return []
+    return frame.select(columns).drop_nulls().unique(maintain_order=True).rows()
+
+
+def _pairs(frame: pl.DataFrame, columns: Mapping[str, str], path: Path) -> pl.DataFrame:
+    """Return the distinct numbers, as texts, with their names."""
+    parts = [pl.DataFrame(schema={"number": pl.String, "name": pl.String})]
+    for column, name in columns.items():
+        number, named = frame[column], frame[name]
+        if isinstance(number.dtype, pl.List):
+            if not isinstance(named.dtype, pl.List) or not number.list.len().equals(named.list.len()):
+                raise InputError(
+                    f"The lists in the columns {column!r} and {name!r} differ in length.",
+                    where=path,
+                    do="write one name for each class",
+                )
+            number, named = (values.explode(empty_as_null=False) for values in (number, named))
+        if number.dtype.is_float():
+            number = number.cast(pl.Int64, strict=False)  # pandas writes whole numbers with gaps as floats
+        texts = {"number": number.cast(pl.String).str.strip_chars(), "name": named.cast(pl.String)}
+        parts.append(pl.DataFrame(texts).filter(pl.col("number") != ""))
+    found = pl.concat(parts).unique(maintain_order=True)
+    if found["name"].null_count():
+        raise InputError(
+            "A class has a number and no name.",
+            where=path,
+            got=found.filter(pl.col("name").is_null())["number"][0],
+            do="write the names of all classes, or drop the column of names",
+        )
+    return found
+
+
+def _one_to_one(pairs: pl.DataFrame, path: Path) -> dict[int, str]:
+    """Return the names by their numbers."""
+    for column, what in (("number", "A number has two classes."), ("name", "A class has two numbers.")):
+        twice = pairs.filter(pl.col(column).is_duplicated()).sort(column, maintain_order=True).head(2)
+        if len(twice):
+            got = " and ".join(f"{number} {cut_for_message(name)}" for number, name in twice.iter_rows())
+            raise InputError(what, where=path, got=got, do="correct the table")
+    return {int(number): name for number, name in pairs.iter_rows()}
+
+
+def _list_of_pairs(by_number: Mapping[int, str], path: Path) -> ClassList:
+    """Return the class list of names by their numbers, or ImageNet-1k if it has the same numbers."""
+    imagenet = class_list()
+    if all(imagenet.find(name) == number for number, name in by_number.items()):
+        return imagenet
+    # A class that no row contains is missing, so the numbers may have gaps, and the last ones may lack.
+    return replace(from_keys([by_number[n] for n in sorted(by_number)], path.stem), is_complete=False)
+
+
+def _renumbered(
+    frame: pl.DataFrame, columns: Iterable[str], ids: Mapping[int, int], names: Mapping[int, str]
+) -> pl.DataFrame:
+    """Return a table with other numbers. A label becomes its name, which cannot be taken for a key."""
+    texts = {str(number): at for number, at in ids.items()}
+    for column in columns:
+        if isinstance(frame[column].dtype, pl.List):
+            element = pl.element().cast(pl.String).str.strip_chars()
+            found = element.replace_strict(texts, default=None, return_dtype=pl.Int32)
+            frame = frame.with_columns(pl.col(column).list.eval(found))
+            continue
+        values = frame[column].cast(pl.Int64, strict=False)
+        to, kind = (names, pl.String) if column == "label" else (ids, pl.Int32)
+        frame = frame.with_columns(values.replace_strict(to, default=None, return_dtype=kind).alias(column))
+    if isinstance(frame.schema.get("conflicts"), pl.List):
+        found = pl.element().replace_strict(ids, default=None, return_dtype=pl.Int32)
+        frame = frame.with_columns(pl.col("conflicts").list.eval(found).list.drop_nulls())
+    return frame

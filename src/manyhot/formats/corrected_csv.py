@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import ClassList
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, MatchError
 from manyhot.files import atomic_write
@@ -21,13 +21,14 @@ from manyhot.formats.headers import class_name_column, image_name_column, is_plu
 from manyhot.formats.indicator import read_indicator
 from manyhot.formats.label_lists import names_of_cell
 from manyhot.formats.reading import image_ids
-from manyhot.formats.writing import Saved, check_apart, unique_names, usable, with_state
+from manyhot.formats.writing import Saved, check_apart, unique_names, usable, valid_classes
 from manyhot.registry import register
 from manyhot.tables import Labels
 from manyhot.tables.arrays import states_of_labels
 from manyhot.tables.frames import examples
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like
+from manyhot.tables.own_classes import list_of_table
 
 _TEXTS = {YES: "1", NO: "0", UNCLEAR: "-1"}
 """Cells of states that do not occur in the file."""
@@ -75,7 +76,7 @@ def write_corrected_csv(
     ids = image_name_column(frame.columns)
     if ids is None:
         raise InputError("The table has no column of image names.", where=file, got=", ".join(frame.columns))
-    own = classes or labels.class_list or class_list_of(labels.class_hash)
+    own = classes or list_of_table(labels)
     image_id = image_ids(frame[ids].to_arrow(), f"{file}, column {ids}")
     name = labels.name or "the label sets"
     with without_option():
@@ -145,15 +146,7 @@ def _with_names(
     """Return a table with a column of class names, in which the names of changed label sets are new."""
     cells = frame[column].fill_null("").to_list()
     lists = _Cells.of(column, cells, own, file)
-    lengths, classes, _ = with_state(labels)
-    ends = np.cumsum(lengths)
-    valid = {
-        image: classes[end - n : end].tolist()
-        for image, end, n, used in zip(
-            labels.image_id.to_pylist(), ends.tolist(), lengths.tolist(), usable(labels), strict=True
-        )
-        if used
-    }
+    valid = valid_classes(labels, int)
     rows_of: dict[str, list[int]] = {}
     for row, image in enumerate(images):
         rows_of.setdefault(image, []).append(row)

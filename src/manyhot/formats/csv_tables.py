@@ -11,11 +11,12 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from manyhot.classes import ClassList, class_list, class_list_of
+from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.formats.class_name_columns import NAMES_BESIDE
+from manyhot.formats.class_names import NAMES_BESIDE
 from manyhot.tables import Predictions
+from manyhot.tables.own_classes import list_of_table
 
 LISTS_OF_IMAGES = ("sources", "conflicts")
 """Lists of an image that have no item for each of its classes."""
@@ -128,9 +129,9 @@ def write_predictions_csv(
     long : bool
         Write one row per (image, class) pair, best first: ``image_id``, ``class``, ``score`` and ``rank``.
     """
+    own = classes or list_of_table(predictions)
     if not (long or predictions.is_dense):
-        return write_csv(predictions.to_table(), path, classes=_list_of(predictions, classes))
-    own = _list_of(predictions, classes)
+        return write_csv(predictions.to_table(), path, classes=own)
     names = None if own is None else written_names(own)
     frame = _rows_of_pairs(predictions, names) if long else _columns(predictions, names)
     with atomic_write(path) as part:
@@ -145,10 +146,6 @@ def missing_from_csv(predictions: Predictions, *, long: bool) -> tuple[str, ...]
     if predictions.uncertainty is not None and (long or predictions.is_dense):
         missing.append("the uncertainty")
     return tuple(missing)
-
-
-def _list_of(predictions: Predictions, classes: ClassList | None) -> ClassList | None:
-    return classes or predictions.class_list or class_list_of(predictions.class_hash)
 
 
 def _columns(predictions: Predictions, names: tuple[str, ...] | None) -> pl.DataFrame:

@@ -19,15 +19,7 @@ from manyhot.errors import InputError, MatchError
 from manyhot.files import write_text
 from manyhot.formats.class_names import classes_of_names
 from manyhot.formats.image_paths import located_ids, paths_of
-from manyhot.formats.reading import (
-    UNLISTED,
-    constant,
-    cut_for_message,
-    head,
-    load_json,
-    ragged,
-    with_unlisted,
-)
+from manyhot.formats.reading import UNLISTED, constant, cut_for_message, head, load_json, with_unlisted
 from manyhot.formats.writing import (
     Saved,
     classes_of_table,
@@ -42,6 +34,7 @@ from manyhot.parameters import check_share, is_whole
 from manyhot.registry import register
 from manyhot.tables import Labels
 from manyhot.tables.own_classes import own_list
+from manyhot.tables.state_lists import ragged
 
 _START = re.compile(r'\{\s*("classes"\s*:\s*(null\s*,\s*"labels"|\[\s*")|"labels"\s*:\s*\{)')
 

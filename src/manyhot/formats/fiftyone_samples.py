@@ -19,19 +19,20 @@ import numpy as np
 import pyarrow as pa
 
 from manyhot.classes import ClassList, from_keys
-from manyhot.core.array_types import Floats32, Ints
 from manyhot.errors import InputError, MatchError
 from manyhot.files import write_text
 from manyhot.formats.class_names import ids_of_values
 from manyhot.formats.image_paths import ids_below_folder
 from manyhot.formats.label_lists import NamedLabels, labels_of_names
-from manyhot.formats.reading import FOLDER, UNLISTED, cut_for_message, head, load_json, with_unlisted
+from manyhot.formats.reading import UNLISTED, cut_for_message, head, load_json, with_unlisted
 from manyhot.formats.writing import Saved
+from manyhot.kinds import FOLDER
 from manyhot.parameters import check_share
 from manyhot.registry import register
-from manyhot.tables import Images, Labels, Predictions
+from manyhot.tables import Images, Labels, Predictions, list_matrix
 from manyhot.tables.frames import examples
 from manyhot.tables.image_ids import ids_like, without_option
+from manyhot.tables.state_lists import ragged
 
 _SAMPLES, _METADATA = "samples.json", "metadata.json"
 
@@ -130,47 +131,34 @@ def read_fiftyone_predictions(
     """
     samples = _read(path)
     name = _field_of(samples, field, "predictions", path)
-    kind = "probability"
     places = [f"{path}, sample {i}" for i in range(len(samples.image_id))]
     values = list(map(_labels_in, samples.fields[name], places))
     there = pa.array([value is not None for value in values])
     pairs = zip(values, places, strict=True)
-    predicted = [_by_score(value, kind, where) for value, where in pairs if value is not None]
-    texts = {label for value in predicted for label, _ in value}
+    predicted = [_by_score(value, where) for value, where in pairs if value is not None]
+    flat = [pair for value in predicted for pair in value]
     declared = _declared_classes(samples, name, path)
-    found = ids_of_values(texts, classes or declared, path)
-    top, values_of = _matrices([[(found.ids[label], p) for label, p in value] for value in predicted])
-    is_dense = top.shape[1] == found.n_classes and bool((top >= 0).all()) and len(top) > 0
+    found = ids_of_values({label for label, _ in flat}, classes or declared, path)
+    lengths = list(map(len, predicted))
+    top = ragged(lengths, pa.array([found.ids[label] for label, _ in flat], pa.int32()))
     return Predictions(
         samples.image_id.filter(there),
         name,
-        None if is_dense else top,
-        np.take_along_axis(values_of, np.argsort(top, axis=1), axis=1) if is_dense else values_of,
-        score_kind=kind,
+        list_matrix(top, -1),
+        list_matrix(ragged(lengths, pa.array([p for _, p in flat], pa.float32())), -np.inf),
+        score_kind="probability",
         n_classes=found.n_classes,
         class_hash=found.class_hash,
         source=str(path),
         class_list=(declared if classes is None else None) or found.class_list,
-    )
+    ).in_full()
 
 
-def _matrices(predicted: Sequence[Sequence[tuple[int, float]]]) -> tuple[Ints, Floats32]:
-    """Return classes and scores of shape (n, k), best first."""
-    depth = max(map(len, predicted), default=0)
-    top = np.full((len(predicted), depth), -1, np.int32)
-    values = np.full((len(predicted), depth), -np.inf, np.float32)
-    for row, pairs in enumerate(predicted):
-        for place, (class_id, p) in enumerate(pairs):
-            top[row, place], values[row, place] = class_id, p
-    return top, values
-
-
-def _by_score(value: Sequence[NamedScore], kind: str, where: str) -> list[NamedScore]:
+def _by_score(value: Sequence[NamedScore], where: str) -> list[NamedScore]:
     for label, p in value:
         if math.isnan(p):
             raise InputError("A prediction has no confidence.", where=where, got=cut_for_message(repr(label)))
-        if kind == "probability":
-            check_share(p, "This is not a confidence.", zero=True, where=where, allowed="0 to 1")
+        check_share(p, "This is not a confidence.", zero=True, where=where, allowed="0 to 1")
     return sorted(value, key=lambda pair: -pair[1])
 
 

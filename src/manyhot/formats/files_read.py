@@ -1,18 +1,32 @@
-"""How a file was read, in one line, so that users notice a wrong reading before they trust a number."""
+"""How a file was read, in one line, so that users notice a wrong reading before they trust a number.
+
+No reader has to say which columns it uses: a sample of the table is read again without each column, and with
+other values in it. If the reader looks at the column, it fails or reads something else. Nothing is concluded
+from a column whose values are all equal, because other values might have made a difference.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import csv
+import json
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList, class_list_of
 from manyhot.core.answers import ANSWERS
 from manyhot.errors import counted
 from manyhot.files import cache_folder
-from manyhot.formats.ignored_columns import ignored_columns
+from manyhot.formats.headers import separator_of
 from manyhot.formats.reading import declared
 from manyhot.registry import Entry
 from manyhot.run import FilesRead
@@ -37,8 +51,9 @@ def add_file(path: Path, entry: Entry, content: Any, options: Mapping[str, Any])
     kind, name = f"{entry.about['holds']} ({entry.name})", found.frame or path.name
 
     def describe() -> str:
-        parts = [f"{name} as {kind}: {next(about := _parts(content, options))}", *about]
-        if ignored := ignored_columns(path, entry, content, options):
+        about = _parts(content, options)
+        parts = [f"{name} as {kind}: {next(about)}", *about]
+        if ignored := _ignored_columns(path, entry, content, options):
             parts.append(f"ignored columns: {_some(ignored, 8)}")
         return "; ".join(parts)
 
@@ -124,3 +139,155 @@ def _size(content: Labels | Predictions, classes: ClassList | None) -> str:
 def _some(names: Iterable[str], n: int) -> str:
     listed = [f'"{name}"' if "," in name else name for name in names]
     return ", ".join([*listed[:n], *["…"] * (len(listed) > n)])
+
+
+_ROWS = 64
+"""Rows of the sample."""
+
+_NUMBER = re.compile(r"-?\d+([.,]\d*)?(e-?\d+)?|true|false", re.IGNORECASE)
+
+_LARGEST = 2**24
+"""Bytes of a JSON file that is not in lines, which has to be read whole."""
+
+_MOST = 24
+"""Columns that are tried. A table with more columns that are not classes has many of one kind."""
+
+
+def _ignored_columns(path: Path, entry: Entry, content: Any, options: Mapping[str, Any]) -> list[str]:
+    """Return the columns that a reader ignores; empty if this cannot be found out.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV, TSV or Parquet file, or JSON with one object per row.
+    entry : Entry
+        The format with which the file was read.
+    content : Any
+        What was read. Columns that are called like one of its classes are not tried.
+    options : mapping of str to Any
+        The options with which the file was read.
+    """
+    sample = _sample(path)
+    if sample is None:
+        return []
+    classes = getattr(content, "class_list", None) or options.get("classes")
+    known = {*classes.keys, *classes.names} if classes else set()
+    names = [name.strip() for name in sample.table.column_names]
+    others = [at for at, name in enumerate(names) if name not in known and sample.varies(at)]
+    if not others or len(others) > _MOST or len(names) < 2:
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        read = partial(_read, path=Path(folder) / path.name, entry=entry, options=options)
+        whole = read(sample)
+        if whole is None:
+            return []
+        return [names[at] for at in others if all(read(v) == whole for v in sample.variants(at))]
+
+
+def _read(sample: _Sample, path: Path, entry: Entry, options: Mapping[str, Any]) -> list[Any] | None:
+    """Return what is read from a sample, in a form that can be compared; None if it cannot be read."""
+    sample.write(sample.table, path)
+    try:
+        return list(_values(entry(path, **options)))
+    except Exception:  # whatever a reader raises, it has looked at the column
+        return None
+
+
+def _values(content: Any) -> Iterator[Any]:
+    if isinstance(content, Golden):
+        content = content.experts
+    classes = getattr(content, "class_list", None)
+    yield None if classes is None else (classes.keys, classes.names)
+    yield getattr(content, "n_classes", None)
+    table = content.table if hasattr(content, "table") else content.to_table()
+    yield table.replace_schema_metadata(None)
+    yield getattr(content, "score_kind", "")
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """The first rows of a file, and how they are written.
+
+    The cells of CSV and of JSON are texts, as in the file. A key that an object of JSON lacks is null.
+    """
+
+    table: pa.Table
+    write: Callable[[pa.Table, Path], object]
+    are_texts: bool = True
+
+    def _cells(self, at: int) -> pa.ChunkedArray:
+        column = self.table.column(at)
+        return column.fill_null("null") if self.are_texts else column
+
+    def varies(self, at: int) -> bool:
+        """Return whether a column has different values."""
+        return len({repr(value) for value in self._cells(at).to_pylist()}) > 1
+
+    def _has_numbers(self, at: int) -> bool:
+        cells = self._cells(at)
+        if self.are_texts:
+            return any(_NUMBER.fullmatch(text.strip()) for text in cells.to_pylist())
+        are_numbers = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
+        return any(are(cells.type) for are in are_numbers)
+
+    def variants(self, at: int) -> Iterator[_Sample]:
+        """Yield the rows without a column, and with other values in it."""
+        cells, name, n = self._cells(at), self.table.column_names[at], len(self.table)
+        yield replace(self, table=self.table.remove_column(at))
+        others = [cells.take(pa.array([*range(1, n), 0]))]
+        if self._has_numbers(at):
+            others += [pa.repeat(pa.scalar(value).cast(cells.type), n) for value in (0, 1)]
+        yield from (replace(self, table=self.table.set_column(at, name, other)) for other in others)
+
+
+def _write_csv(table: pa.Table, path: Path, *, separator: str) -> None:
+    columns = [column.to_pylist() for column in table.columns]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=separator).writerows([table.column_names, *zip(*columns, strict=True)])
+
+
+def _write_json(table: pa.Table, path: Path, *, are_lines: bool) -> None:
+    rows = [
+        "{" + ", ".join(f"{json.dumps(key)}: {text}" for key, text in row.items() if text is not None) + "}"
+        for row in table.to_pylist()
+    ]
+    path.write_text("\n".join(rows) if are_lines else f"[{', '.join(rows)}]", encoding="utf-8")
+
+
+def _objects(path: Path) -> _Sample | None:
+    """Return a list of objects, or one object per line; None for one object, and for other values."""
+    with path.open(encoding="utf-8-sig") as file:
+        are_lines = file.read(1) == "{"
+        if not are_lines and path.stat().st_size > _LARGEST:
+            return None
+        file.seek(0)
+        lines = islice(filter(str.strip, file), _ROWS)
+        rows = [json.loads(line) for line in lines] if are_lines else json.loads(file.read())
+    if not isinstance(rows, list) or len(rows) < 2 or not all(isinstance(row, dict) for row in rows[:_ROWS]):
+        return None
+    texts = [{key: json.dumps(value) for key, value in row.items()} for row in rows[:_ROWS]]
+    keys = dict.fromkeys(key for row in texts for key in row)
+    columns = {key: pa.array([row.get(key) for row in texts], pa.string()) for key in keys}
+    return _Sample(pa.table(columns), partial(_write_json, are_lines=are_lines))
+
+
+def _sample(path: Path) -> _Sample | None:
+    """Return the first rows of a table; None for other files."""
+    suffix = path.suffix.lower()
+    if suffix in (".json", ".jsonl") and path.is_file():
+        try:
+            return _objects(path)
+        except ValueError:  # one object on several lines
+            return None
+    if suffix == ".parquet" and path.is_file():
+        batch = next(pq.ParquetFile(path).iter_batches(_ROWS), None)
+        return None if batch is None else _Sample(pa.Table.from_batches([batch]), pq.write_table, False)
+    if suffix not in (".csv", ".tsv"):
+        return None
+    separator = separator_of(path)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        names, *rows = islice(csv.reader(file, delimiter=separator), _ROWS + 1)
+    rows = [row for row in rows if len(row) == len(names)]
+    columns = [pa.array(cells, pa.string()) for cells in zip(*rows, strict=True)]
+    write = partial(_write_csv, separator=separator)
+    return _Sample(pa.Table.from_arrays(columns, names), write) if rows else None

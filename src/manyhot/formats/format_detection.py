@@ -1,4 +1,4 @@
-"""Which format a file has, and what a file of no known format lacks."""
+"""Which format a file has, what a file of no known format lacks, and files that are not opened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from manyhot import registry
 from manyhot.errors import InputError
 from manyhot.files import PathLike
-from manyhot.formats.pickles import PICKLES, advice
 from manyhot.formats.reading import JSON_KEY, head
 from manyhot.kinds import FOLDER, HOLDS
 from manyhot.tables.arrays import LABEL_A_SAMPLE
@@ -145,11 +144,9 @@ def unknown_format(path: Path, holds: str) -> InputError:
 
 def _is_coco_results(path: Path) -> bool:
     """Return whether JSON is a list of boxes or masks with ids of the image and the category, and a score."""
-    from manyhot.formats.reading import JSON_KEY, head
-
     start = head(path)
     keys = {"image_id", "category_id", "score"}
-    return start.lstrip().startswith("[") and keys <= {*JSON_KEY.findall(start)}
+    return start.startswith("[") and keys <= {*JSON_KEY.findall(start)}
 
 
 def _lists_labels(path: Path) -> bool:
@@ -213,4 +210,27 @@ def suffixes_of(holds: str) -> list[str]:
     """Return the suffixes of files with labels, predictions or anything else in `HOLDS`."""
     return sorted(
         {s for e in registry.entries("format") if e.about["holds"] == holds for s in e.about["suffixes"]}
+    )
+
+
+_TORCH = (".pt", ".pth", ".ckpt")
+
+PICKLES = frozenset((*_TORCH, ".pkl", ".pickle", ".joblib"))
+"""Suffixes of pickles."""
+
+MAY_RUN = "may be pickles, which can run code"
+
+SAVE = "save the arrays with numpy.savez(FILE, scores=…, image_id=…, classes=…)"
+
+
+def advice(path: Path) -> str:
+    """Return the line of Python that saves the content of a file from a trusted source in another format."""
+    name, suffix = path.name, path.suffix.lower()
+    table = f'pandas.read_pickle("{name}").to_parquet("{path.stem}.parquet")'
+    if suffix not in _TORCH:
+        return f"if you trust the file: {table} for a data frame; otherwise {SAVE}"
+    arrays = 'logits=d["logits"], image_id=d["files"], classes=d["classes"]'
+    return (
+        f'if you trust the file: d = torch.load("{name}", weights_only=True); '
+        f'numpy.savez("{path.stem}.npz", {arrays}), with the names that it contains'
     )

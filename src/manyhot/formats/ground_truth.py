@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError
-from manyhot.formats.answer_sets import AnswerOptions, GivenAnswer, fold, votes_of_answers
+from manyhot.formats.answer_sets import GivenAnswer, votes_of_answers
 from manyhot.formats.crowd_elements import FormChoice, choices_of_form, chosen_question
 from manyhot.formats.image_paths import name_in_address
 from manyhot.formats.label_lists import NamedLabels, labels_of_names
@@ -38,12 +37,8 @@ _SMALLEST = re.compile(r"\d{1,7}")
 """Numbers of classes; there may be at most 50 labels in a job."""
 
 
-@dataclass(frozen=True)
-class _Line:
-    """The labels of an image: the number, the name and the confidence of each; None if the job failed."""
-
-    image: str
-    labels: list[tuple[int, str, float]] | None
+_Line = tuple[str, list[tuple[int, str, float]] | None]
+"""An image, and the number, the name and the confidence of each of its labels; None if the job failed."""
 
 
 @register(
@@ -90,13 +85,13 @@ def read_ground_truth(
     numbers = sorted(names)
     is_whole_list = numbers == list(range(len(numbers))) and bool(numbers)
     own = from_keys([names[number] for number in numbers], path.stem) if is_whole_list else None
-    kept = [[name for _, name, p in line.labels or () if p >= least] for line in lines]
+    kept = [[name for _, name, p in labels or () if p >= least] for _, labels in lines]
     kinds = {(row.get(chosen + _METADATA) or {}).get("type") for row, _ in rows}
     named = NamedLabels(
-        image_ids(pa.array([line.image for line in lines], pa.string()), path),
+        image_ids(pa.array([image for image, _ in lines], pa.string()), path),
         np.array([len(each) for each in kept], np.int64),
         pa.array([name for each in kept for name in each], pa.string()),
-        np.array([line.labels is not None for line in lines], bool),
+        np.array([labels is not None for _, labels in lines], bool),
         is_single=kinds == {_ONE},
     )
     return with_unlisted(labels_of_names(named, classes, path, declared=own), unlisted, path)
@@ -145,7 +140,7 @@ def _line(row: Mapping[str, Any], attribute: str, where: str) -> _Line:
     image = name_in_address(address, where) if "://" in address else address
     about = row.get(attribute + _METADATA)
     if not isinstance(about, dict) or attribute not in row or "failure-reason" in about:
-        return _Line(image, None)
+        return image, None
     values = row[attribute] if isinstance(row[attribute], list) else [row[attribute]]
     numbers = [_number(value, where) for value in values]
     if len(set(numbers)) < len(numbers):
@@ -172,7 +167,7 @@ def _line(row: Mapping[str, Any], attribute: str, where: str) -> _Line:
                 "This is not a confidence.", where=where, got=cut_for_message(repr(p)), allowed="0 to 1"
             )
         labels.append((number, name, float(p)))
-    return _Line(image, labels)
+    return image, labels
 
 
 def _number(value: object, where: str) -> int:
@@ -192,12 +187,12 @@ def _names(lines: Sequence[_Line], path: Path) -> dict[int, str]:
     """Return the name of each number of a class, after checking that it has only one."""
     names: dict[int, str] = {}
     numbers: dict[str, int] = {}
-    for line in lines:
-        for number, name, _ in line.labels or ():
+    for image, labels in lines:
+        for number, name, _ in labels or ():
             if names.setdefault(number, name) != name or numbers.setdefault(name, number) != number:
                 raise InputError(
                     "The numbers and the names of classes differ between lines, as if two jobs were mixed.",
-                    where=f"{path}, image {line.image}",
+                    where=f"{path}, image {image}",
                     got=f"class {number} is {name}; it is {names[number]} on another line"
                     if names[number] != name
                     else f"{name} is class {number}; it is {numbers[name]} on another line",
@@ -239,20 +234,10 @@ def read_ground_truth_answers(
     https://docs.aws.amazon.com/sagemaker/latest/dg/sms-annotation-consolidation.html
     """
     given = list(_answers_of_workers(load_json(path), path))
-    chosen = chosen_question([form for _, _, form in given], question, path, "ground-truth-answers")
-    answers = [
-        GivenAnswer(
-            image,
-            worker,
-            None if (choice := form.get(chosen)) is None else choice.chosen,
-            choice is None or choice.is_single,
-            0,
-            () if choice is None else choice.offered,
-        )
-        for image, worker, form in given
-    ]
-    options = AnswerOptions("ground-truth-answers", none, shown, "answer")
-    return votes_of_answers(answers, classes, path, options, forms=(fold,))
+    name = "ground-truth-answers"
+    chosen = chosen_question([form for _, _, form in given], question, path, name)
+    answers = [GivenAnswer(image, worker, form.get(chosen)) for image, worker, form in given]
+    return votes_of_answers(answers, classes, path, format=name, none=none, shown=shown, unit="answer")
 
 
 def _answers_of_workers(content: Any, path: Path) -> Iterator[tuple[str, str, dict[str, FormChoice]]]:

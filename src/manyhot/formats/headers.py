@@ -6,16 +6,12 @@ import csv
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from manyhot.errors import InputError
 from manyhot.tables.image_ids import IMAGE_NAME_COLUMNS as IMAGE_NAME_COLUMNS
 from manyhot.tables.image_ids import first_column as first_column
 from manyhot.tables.image_ids import fold_name as fold_name
 from manyhot.tables.image_ids import image_name_column as image_name_column
-
-if TYPE_CHECKING:
-    import polars as pl
 
 CLASS_NAME_COLUMNS = (
     "labels",
@@ -78,22 +74,6 @@ def is_plural(column: str) -> bool:
 def is_metadata(column: str) -> bool:
     """Return whether a column is metadata of the image, not a class, even if it contains only 0 and 1."""
     return fold_name(column) in (*METADATA_COLUMNS, *IMAGE_NAME_COLUMNS)
-
-
-MOST_COLUMNS = 200_000
-"""Maximum number of columns in a text table. polars reads 100,000 in 0.4 s, a million in 6 s and 2 GB."""
-
-
-def check_width(header: Sequence[str], path: Path) -> None:
-    """Raise an error for a text table with too many columns."""
-    if len(header) > MOST_COLUMNS:
-        raise InputError(
-            "The table has too many columns.",
-            where=path,
-            got=f"{len(header):,}",
-            allowed=f"up to {MOST_COLUMNS:,}",
-            do="check the separator, or use Parquet",
-        )
 
 
 def raw_header(path: Path) -> list[str]:
@@ -176,21 +156,3 @@ def check_utf8(line: bytes, path: Path, number: int = 1) -> None:
             allowed="text in UTF-8",
             do="save it as UTF-8, for example as 'CSV UTF-8' in Excel, or with iconv -f CP1252 -t UTF-8",
         ) from error
-
-
-def check_columns(frame: pl.DataFrame, path: Path) -> None:
-    """Raise an error for content that Arrow cannot represent: numbers of 39 digits, and NUL in a name."""
-    import polars as pl  # takes 90 ms, which predicting does not need
-
-    for column, kind in frame.schema.items():
-        if "\0" in column:
-            raise InputError("The name of a column contains a NUL.", where=path, got=repr(column))
-        if kind not in (pl.Int128, pl.UInt128):
-            continue
-        values = frame[column]
-        raise InputError(
-            "A number is too large.",
-            where=f"{path}, column {column.strip()}",
-            got=values.filter(~values.is_between(-(2**63), 2**63 - 1))[0],
-            allowed="whole numbers of 64 bits",
-        )

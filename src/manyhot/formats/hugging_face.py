@@ -21,25 +21,24 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
 from manyhot.formats.array_files import check_row_count
-from manyhot.formats.class_names import classes_of_names
 from manyhot.formats.headers import image_name_column
 from manyhot.formats.reading import (
-    FOLDER,
     UNLISTED,
     class_id_column,
     class_lists,
     constant,
     load_json,
     parse_json,
-    ragged,
     short_ids,
     with_unlisted,
 )
 from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names, usable, with_state
+from manyhot.kinds import FOLDER
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, one_chunk
 from manyhot.tables.image_ids import check_columns_once
 from manyhot.tables.own_classes import own_list
+from manyhot.tables.state_lists import ragged
 
 _LISTS = ("Sequence", "List", "LargeList")
 
@@ -106,14 +105,14 @@ def read_hf_labels(
     ----------
     https://huggingface.co/docs/datasets/about_dataset_features
     """
+    from manyhot.formats.class_names import classes_of_names  # brings polars
+
     shards = _shards(path, split) if path.is_dir() and _splits(path) else [path]
     features = _features_of_folder(path) if shards[0].is_dir() else _features_of_parquet(shards[0])
     main, single = _chosen(_label_features(features), column, path)
     selected = [main.column, *([single.column] if single else [])]
-    if shards[0].is_dir():
-        table = _read_folder(path, features, selected)
-    else:
-        table = pa.concat_tables([_read_parquet(shard, features, selected) for shard in shards])
+    files = _data_files(path) if shards[0].is_dir() else shards
+    table = pa.concat_tables([_read(file, features, selected) for file in files])
     own, position = classes_of_names(main.names, classes, path)
     lengths, flat, fit = _sets(table, main, path)
     n = len(table)
@@ -125,7 +124,9 @@ def read_hf_labels(
         "method": constant("ClassLabel", n, pa.string()),
     }
     if single:
-        columns["label"] = _original(_singles(table, single, path), position)
+        values = _singles(table, single, path)
+        labelled = pc.if_else(pc.greater_equal(values, 0), values, None).cast(pa.int64())
+        columns["label"] = pa.array(position).take(labelled)
     labels = Labels(
         pa.table(columns),
         len(own),
@@ -243,20 +244,17 @@ def _id_column(columns: Sequence[str], features: dict[str, Any]) -> tuple[str | 
     return (named, False) if named or not images else (images[0], True)
 
 
-def _read_parquet(path: Path, features: dict[str, Any], columns: Sequence[str]) -> pa.Table:
+def _read(path: Path, features: dict[str, Any], columns: Sequence[str]) -> pa.Table:
+    """Return columns of a Parquet file or an Arrow stream, and the names of its images."""
+    if path.suffix.lower() != ".parquet":
+        table = _stream(path)
+        return _named(table, *_id_column(table.column_names, features), columns, path)
     file = pq.ParquetFile(path)
     names = file.schema_arrow.names
     check_columns_once(names, path)
     column, is_image = _id_column(names, features)
     own = [] if column is None else [f"{column}.path" if is_image else column]
     return _named(file.read(columns=[*own, *columns]), column, is_image, columns, path)
-
-
-def _read_folder(path: Path, features: dict[str, Any], columns: Sequence[str]) -> pa.Table:
-    streams = [(_stream(file), file) for file in _data_files(path)]
-    return pa.concat_tables(
-        [_named(t, *_id_column(t.column_names, features), columns, file) for t, file in streams]
-    )
 
 
 def _data_files(path: Path) -> list[Path]:
@@ -308,7 +306,14 @@ def _named(
     table: pa.Table, column: str | None, is_image: bool, columns: Sequence[str], path: Path
 ) -> pa.Table:
     """Return columns and the names of the images, all null if the table contains none."""
-    _check_columns(table, [*([column] if column is not None else []), *columns], path)
+    absent = [c for c in (column, *columns) if c is not None and c not in table.column_names]
+    if absent:
+        raise InputError(
+            "A feature of the data set has no column.",
+            where=path,
+            got=absent[0],
+            allowed=", ".join(table.column_names),
+        )
     if column is None:
         names = pa.chunked_array([pa.nulls(len(table), pa.string())])
     else:
@@ -348,17 +353,6 @@ def _ids(names: pa.ChunkedArray, rows: Images | None, path: Path) -> pa.Array:
         r"^(ILSVRC2012_val_\d{8}|n\d{8}_\d+)_n\d{8}(\.\w+)$",
         r"\1\2",
     )
-
-
-def _check_columns(table: pa.Table, columns: Sequence[str], path: Path) -> None:
-    absent = [column for column in columns if column not in table.column_names]
-    if absent:
-        raise InputError(
-            "A feature of the data set has no column.",
-            where=path,
-            got=absent[0],
-            allowed=", ".join(table.column_names),
-        )
 
 
 def _paths(images: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
@@ -404,11 +398,6 @@ def _checked(flat: pa.Array, feature: _Feature, path: Path) -> np.ndarray[Any, n
             allowed=f"0 to {len(feature.names) - 1}",
         )
     return ids
-
-
-def _original(values: pa.Array, position: np.ndarray[Any, np.dtype[np.int32]]) -> pa.Array:
-    labelled = pc.if_else(pc.greater_equal(values, 0), values, None).cast(pa.int64())
-    return pa.array(position).take(labelled)
 
 
 @register(

@@ -13,7 +13,8 @@ from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.errors import InputError, ManyhotError
 from manyhot.files import is_utf8
 from manyhot.formats.headers import class_name_column
-from manyhot.formats.reading import FOLDER, as_numbers, label_table, load_json, not_utf8
+from manyhot.formats.reading import as_numbers, label_table, load_json, not_utf8
+from manyhot.kinds import FOLDER
 from manyhot.registry import register
 from manyhot.tables import DESCRIPTION, Images, Labels
 from manyhot.tables.image_ids import first_unique

@@ -13,9 +13,10 @@ from pyarrow import json as pa_json
 from manyhot.classes import ClassList, class_list
 from manyhot.core.array_types import Bools
 from manyhot.errors import InputError
-from manyhot.formats.reading import class_id_column, head, image_ids, ragged
+from manyhot.formats.reading import class_id_column, head, image_ids
 from manyhot.registry import register
 from manyhot.tables import Images, one_chunk
+from manyhot.tables.state_lists import ragged
 
 FACTORS = (
     *("pose", "background", "pattern", "color", "smaller", "shape", "partial_view", "subcategory"),

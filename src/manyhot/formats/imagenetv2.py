@@ -14,7 +14,7 @@ from manyhot.errors import InputError
 from manyhot.files import write_text
 from manyhot.formats.reading import head, load_json
 from manyhot.formats.real import labels_of_sets
-from manyhot.formats.writing import Saved, lists_of, usable, with_state
+from manyhot.formats.writing import Saved, valid_classes
 from manyhot.registry import register
 from manyhot.tables import Images, Labels
 
@@ -101,8 +101,5 @@ def write_multilabelfy(labels: Labels, path: Path, classes: ClassList | None) ->
 
     Classes are written as numbers, as in Multilabelfy. `classes` is not used.
     """
-    lengths, flat, _ = with_state(labels)
-    sets = lists_of(lengths, [str(c) for c in flat.tolist()])
-    images = zip(labels.image_id.to_pylist(), sets, usable(labels), strict=True)
-    write_text(path, json.dumps({image: s for image, s, use in images if use}, ensure_ascii=False))
+    write_text(path, json.dumps(valid_classes(labels, str), ensure_ascii=False))
     return Saved((path,))

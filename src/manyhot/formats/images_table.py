@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -11,12 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
-from manyhot.formats.class_ids import class_indices, keys_of_numbers
-from manyhot.formats.class_name_columns import NumberedFrame, numbers_by_name
+from manyhot.formats.class_names import class_indices, keys_of_numbers, numbers_by_name
 from manyhot.formats.headers import ID_NEEDS, image_name_column
 from manyhot.formats.reading import declared, reading, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
-from manyhot.formats.tabular import named_list, possible_tables, read_own
+from manyhot.formats.tabular import matches_table, named_list, read_own
 from manyhot.registry import register
 from manyhot.tables import Images, metadata
 from manyhot.tables.image_ids import first_column
@@ -25,11 +23,6 @@ from manyhot.tables.own_classes import own_list
 
 _ADDRESS_COLUMNS = ("path", "filepath", "image_path")
 """Columns with the addresses of images, by preference. They may contain the names of images, too."""
-
-
-def _matches(path: Path) -> bool:
-    own = declared(path)
-    return own == "images" if own else "images" in possible_tables(column_names(path))
 
 
 def _may_be_images(path: Path) -> bool:
@@ -47,7 +40,7 @@ def _may_be_images(path: Path) -> bool:
     "images-table",
     holds="images",
     suffixes=(*TABLE_SUFFIXES, ".txt"),
-    matches=_matches,
+    matches=matches_table("images"),
     explicit=_may_be_images,
     needs=f"{ID_NEEDS} and, for original labels, label",
 )
@@ -72,8 +65,8 @@ def images_of_frame(frame: pl.DataFrame, classes: ClassList | None, path: Path) 
     """Return the images in a frame with ``image_id``, with original labels if it has a column ``label``."""
     if "label" in frame.columns and isinstance(frame["label"].dtype, pl.Categorical | pl.Enum):
         frame = frame.with_columns(pl.col("label").cast(pl.String))
-    named = _labels_by_name(frame, classes, path)
-    frame, classes, of_imagenet = named.frame, named.classes, False
+    frame, classes = _labels_by_name(frame, classes, path)
+    of_imagenet = False
     if "label" in frame.columns:
         frame = frame.with_columns(label=keys_of_numbers(frame["label"], classes, path))
     if "label" in frame.columns and frame["label"].dtype == pl.String:
@@ -85,14 +78,16 @@ def images_of_frame(frame: pl.DataFrame, classes: ClassList | None, path: Path) 
     return Images(table, path.stem, classes and own_list(classes), of_imagenet)
 
 
-def _labels_by_name(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> NumberedFrame:
+def _labels_by_name(
+    frame: pl.DataFrame, classes: ClassList | None, path: Path
+) -> tuple[pl.DataFrame, ClassList | None]:
     """Return a table whose labels are those of the names in ``label_name``, unless these name no classes.
 
     An images table may have any columns, so ``label_name`` may also be a text like any other.
     """
     columns = ("label", "label_name")
     if not set(columns) <= set(frame.columns) or not frame["label"].dtype.is_integer():
-        return NumberedFrame(frame, classes)
+        return frame, classes
     pairs = frame.select(*columns).filter(pl.col("label").is_not_null()).unique()
     if classes is None:
         are_names = (
@@ -101,9 +96,9 @@ def _labels_by_name(frame: pl.DataFrame, classes: ClassList | None, path: Path) 
     else:
         are_names = all(name is not None and classes.find(name) is not None for name in pairs["label_name"])
     if not are_names or pairs["label_name"].dtype != pl.String:
-        return NumberedFrame(frame, classes)
-    found = numbers_by_name(frame.select(*columns), classes, path)
-    return replace(found, frame=frame.with_columns(found.frame["label"]))
+        return frame, classes
+    named, own = numbers_by_name(frame.select(*columns), classes, path)
+    return frame.with_columns(named["label"]), own
 
 
 def _renamed_columns(names: Sequence[str]) -> dict[str, str]:

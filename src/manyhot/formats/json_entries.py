@@ -47,7 +47,8 @@ def has_label_lists(start: str) -> bool:
 
 def classes_by_image(path: Path, among: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
     """Yield the name, the classes and the place of each image of a file."""
-    if path.suffix.lower() == ".jsonl" or _is_lines(head(path)):
+    start = head(path)
+    if path.suffix.lower() == ".jsonl" or (start.startswith("{") and re.search(r"\}\s*\n\s*\{", start)):
         lines = enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1)
         for number, line in lines:
             if line.strip():
@@ -80,10 +81,6 @@ def _entries(content: Any, path: Path, among: Sequence[str]) -> list[Any]:
             got=f"{len(columns[0]):,} and {len(columns[1]):,}",
         )
     return [{ids: image, label: value} for image, value in zip(*columns, strict=True)]
-
-
-def _is_lines(start: str) -> bool:
-    return start.startswith("{") and re.search(r"\}\s*\n\s*\{", start) is not None and "[{" not in start[:2]
 
 
 def _entry(entry: Any, where: str, among: Sequence[str]) -> tuple[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
@@ -31,6 +32,7 @@ from manyhot.formats.headers import (
     is_plural,
 )
 from manyhot.formats.json_entries import classes_by_image, has_label_lists
+from manyhot.formats.number_columns import STATES_OF_ANY, stated_classes
 from manyhot.formats.predicted_classes import SCORE_COLUMNS
 from manyhot.formats.reading import (
     UNLISTED,
@@ -39,17 +41,16 @@ from manyhot.formats.reading import (
     declared,
     head,
     image_ids,
-    ragged,
     with_unlisted,
 )
 from manyhot.formats.table_files import column_names, read_frame
 from manyhot.formats.tabular import labels_of_frame, possible_tables
-from manyhot.formats.values_of_rows import STATES_OF_ANY, stated_classes
 from manyhot.parameters import is_whole
 from manyhot.registry import register
 from manyhot.tables import Labels
 from manyhot.tables.class_values import check_no_lists
 from manyhot.tables.frames import check_unique
+from manyhot.tables.state_lists import ragged
 from manyhot.tables.unshared_classes import note_on_blanks, notes_on_nulls
 
 _OTHER_TABLES = frozenset(
@@ -226,8 +227,9 @@ def read_label_lists(
     named = names_in_file(path, classes, separator)
     named = replace(named, notes=(*named.notes, *notes, *notes_on_nulls(named.usable)))
     unlisted = "no" if named.is_complete else unlisted
-    if named.is_single and unlisted != "no":
-        named = _without_blanks(named)
+    labelled = named.lengths > 0
+    if named.is_single and unlisted != "no" and (note := note_on_blanks(labelled)):
+        named = replace(named, usable=labelled, notes=(*named.notes, note))
     return with_unlisted(labels_of_names(named, classes, path), unlisted, path)
 
 
@@ -309,13 +311,6 @@ def _with_note_on_raters(named: NamedLabels, image_id: pa.Array, rater: pl.Serie
     return replace(named, notes=(*named.notes, note)) if n else named
 
 
-def _without_blanks(named: NamedLabels) -> NamedLabels:
-    """Return single labels in which images with an empty cell are not usable, and count them in a note."""
-    usable = named.lengths > 0
-    note = note_on_blanks(usable)
-    return replace(named, usable=usable, notes=(*named.notes, note)) if note else named
-
-
 def _texts(values: pl.Series, where: str) -> pa.Array:
     """Return names or numbers of classes as texts."""
     kind = values.dtype
@@ -332,15 +327,9 @@ def _texts(values: pl.Series, where: str) -> pa.Array:
 def _split_cells(cells: pa.Array, split: Splitter) -> tuple[Ints64, pa.Array]:
     """Return the number of names of each cell, and the names. A name that a cell repeats counts once."""
     encoded = cells.dictionary_encode()
-    items = [list(names_of_cell(cell, split)) for cell in encoded.dictionary.to_pylist()]
-    n_items = np.array([len(names) for names in items], np.int64)
-    starts = np.concatenate([[0], np.cumsum(n_items)]).astype(np.int64)
-    cell = encoded.indices.to_numpy()
-    lengths = n_items[cell]
-    ends = np.cumsum(lengths)
-    at = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
-    flat = pa.array([name for names in items for name in names], pa.string())
-    return lengths, flat.take(pa.array(np.repeat(starts[cell], lengths) + at))
+    names = [list(names_of_cell(cell, split)) for cell in encoded.dictionary.to_pylist()]
+    lists = pa.array(names, pa.list_(pa.string())).take(encoded.indices)
+    return pc.list_value_length(lists).to_numpy().astype(np.int64), lists.flatten()
 
 
 def names_of_cell(cell: str, split: Splitter) -> Iterable[str]:

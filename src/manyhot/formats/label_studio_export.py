@@ -170,14 +170,13 @@ def _annotations(path: Path, layout: ExportLayout) -> Iterator[_Annotation]:
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise InputError("The file is not a list of Label Studio tasks.", where=path)
     ids: dict[str, set[object]] = {"task": set(), "annotation": set()}
-    class_of: dict[str, int] = {}
     for i, task in enumerate(tasks):
         where = f"{path}, task {cut_for_message(str(task.get('id', f'in place {i}')))}"
         _check_once(task, "task", ids, where)
         made = _made(task, where)
         if made:
             image = _image(task, layout, where)
-            asked = _asked(task, layout, class_of, where)
+            asked = _asked(task, layout, where)
         for one in made:
             here = f"{where}, annotation {cut_for_message(str(one.get('id', 'without an id')))}"
             _check_once(one, "annotation", ids, here)
@@ -234,9 +233,7 @@ def _image(task: Mapping[str, Any], layout: ExportLayout, where: str) -> str:
     return name
 
 
-def _asked(
-    task: Mapping[str, Any], layout: ExportLayout, class_of: dict[str, int], where: str
-) -> Sequence[int]:
+def _asked(task: Mapping[str, Any], layout: ExportLayout, where: str) -> Sequence[int]:
     if layout.asked == ALL_SHOWN:
         return range(len(layout.classes))
     offered = task["data"].get(layout.asked)
@@ -250,16 +247,14 @@ def _asked(
             "\"label-studio(asked='*')\"",
         )
     texts = [one.get("value") if isinstance(one, dict) else one for one in offered]
-    shown = [_class(text, layout, class_of, where) for text in texts]
+    shown = [_class(text, layout, where) for text in texts]
     if len(set(shown)) < len(shown):
         raise InputError("The task shows a class twice.", where=where)
     return shown
 
 
-def _class(text: object, layout: ExportLayout, class_of: dict[str, int], where: str) -> int:
-    if isinstance(text, str) and text in class_of:
-        return class_of[text]
-    class_id = layout.classes.find(text) if isinstance(text, str) else None
+def _class(text: object, layout: ExportLayout, where: str) -> int:
+    class_id = layout.class_of(text) if isinstance(text, str) else None
     if class_id is None:
         raise InputError(
             "A choice is not a class.",
@@ -268,7 +263,6 @@ def _class(text: object, layout: ExportLayout, class_of: dict[str, int], where: 
             allowed=f"the keys and names of the {len(layout.classes):,} classes of {layout.classes.name}",
             do="pass the class list of the project as `classes`",
         )
-    class_of[str(text)] = class_id
     return class_id
 
 
@@ -292,12 +286,11 @@ def _chosen(annotation: _Annotation, layout: ExportLayout) -> dict[int, str]:
         raise InputError("The result of the annotation is not a list of objects.", where=annotation.where)
     answers = {layout.yes: "yes", layout.maybe: "maybe"}
     chosen: dict[int, str] = {}
-    class_of: dict[str, int] = {}
     for one in result:
         question = one.get("from_name")
         if isinstance(question, str) and question in answers:
             for text in _choices(one, annotation):
-                c = _class(text, layout, class_of, annotation.where)
+                c = _class(text, layout, annotation.where)
                 _check_answer(c, answers[question], chosen, annotation, layout)
                 chosen[c] = answers[question]
         elif one.get("type") == "choices" and not (isinstance(question, str) and question in layout.skip):

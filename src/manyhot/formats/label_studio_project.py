@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ class ExportLayout:
     asked: str
     skip: frozenset[str]
     classes: ClassList
+
+    @cached_property
+    def class_of(self) -> Callable[[str], int | None]:
+        """A function that returns the class of a choice; the tasks of a project share few."""
+        return cache(self.classes.find)
 
 
 @register(

@@ -25,7 +25,7 @@ from manyhot.files import write_text
 from manyhot.formats.image_paths import paths_of
 from manyhot.formats.label_studio_export import LONGEST_SECONDS
 from manyhot.formats.label_studio_project import ALL_SHOWN
-from manyhot.formats.writing import Saved, class_list_for, classes_of_table, unique_names, usable, with_state
+from manyhot.formats.writing import LABEL_FACTS, Saved, class_list_for, classes_of_table, unique_names, usable
 from manyhot.parameters import is_whole
 from manyhot.registry import register
 from manyhot.tables import Golden, Labels, Votes, check, metadata
@@ -131,7 +131,7 @@ def write_label_studio(
 def _are_uncertain(content: Labels | Votes | pa.Table) -> bool:
     if isinstance(content, Votes):
         return "maybe" in content.to_table()["answer"].unique().to_pylist()
-    return isinstance(content, Labels) and bool(with_state(content, "unclear")[0].any())
+    return isinstance(content, Labels) and LABEL_FACTS["unclear classes"](content)
 
 
 @register("writer", "label-studio-golden", holds=("golden",), suffixes=(".json",), keeps=(), addresses=True)

@@ -12,7 +12,7 @@ import polars as pl
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
-from manyhot.formats.answer_sets import AnswerOptions, GivenAnswer, fold, votes_of_answers
+from manyhot.formats.answer_sets import GivenAnswer, votes_of_answers, with_optional_columns
 from manyhot.formats.crowd_elements import (
     BAR,
     FormChoice,
@@ -100,23 +100,18 @@ def read_mechanical_turk(
         n = len(strange)
         left_out += (f"{n:,} time{'s' * (n != 1)} of submission, such as {cut_for_message(strange[0])!r}",)
     answers = list(_answers(frame, times, question, image, path))
-    options = AnswerOptions("mechanical-turk", none, shown, "assignment")
-    return votes_of_answers(answers, classes, path, options, forms=(fold,), left_out=left_out)
+    name, unit = "mechanical-turk", "assignment"
+    return votes_of_answers(
+        answers, classes, path, format=name, none=none, shown=shown, unit=unit, left_out=left_out
+    )
 
 
 def _texts(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     """Return all columns as texts, with the optional columns."""
-    missing = [name for name in _COLUMNS if name not in frame.columns]
-    if missing:
-        raise InputError(
-            "The file does not contain Mechanical Turk batch results.",
-            where=path,
-            got=cut_for_message(", ".join(frame.columns)),
-            allowed=f"the columns {', '.join(_COLUMNS)}, and columns {_INPUT}… and {_ANSWER}…",
-        )
     optional = (_STATUS, _SUBMITTED, _ACCEPTED, _SECONDS)
-    more = [pl.lit(None, pl.String).alias(name) for name in optional if name not in frame.columns]
-    return frame.cast(pl.String).with_columns(*more)
+    what = "The file does not contain Mechanical Turk batch results."
+    allowed = f"the columns {', '.join(_COLUMNS)}, and columns {_INPUT}… and {_ANSWER}…"
+    return with_optional_columns(frame.cast(pl.String), _COLUMNS, optional, path, what, allowed)
 
 
 def _answers(
@@ -138,18 +133,8 @@ def _answers(
                 where=where,
                 allowed=f"a text in the columns {column} and WorkerId",
             )
-        choice = form.get(chosen)
-        yield GivenAnswer(
-            name,
-            rater,
-            None if choice is None else choice.chosen,
-            choice is None or choice.is_single,
-            order,
-            () if choice is None else choice.offered,
-            page,
-            None if answered is None else _shown(answered, _time(accepted), seconds),
-            answered,
-        )
+        began = None if answered is None else _shown(answered, _time(accepted), seconds)
+        yield GivenAnswer(name, rater, form.get(chosen), order, page, began, answered)
 
 
 def _forms(frame: pl.DataFrame, path: Path) -> list[dict[str, FormChoice]]:

@@ -18,9 +18,8 @@ from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import InputError, ManyhotError, first_names
-from manyhot.formats.class_ids import class_indices
+from manyhot.formats.class_names import class_indices
 from manyhot.formats.reading import (
-    FOLDER,
     cut_for_message,
     declared,
     head,
@@ -32,6 +31,7 @@ from manyhot.formats.reading import (
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
 from manyhot.formats.tabular import read_own
 from manyhot.formats.xml_files import parse_xml
+from manyhot.kinds import FOLDER
 from manyhot.registry import register
 from manyhot.tables import Objects, check, metadata
 from manyhot.tables.image_ids import ids_like, without_option

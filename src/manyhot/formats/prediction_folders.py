@@ -9,7 +9,7 @@ from pathlib import Path
 
 from manyhot.errors import InputError, first_names
 from manyhot.formats import PathLike, detect, no_such_file, suffixes_of
-from manyhot.formats.pickles import MAY_RUN, PICKLES, SAVE
+from manyhot.formats.format_detection import MAY_RUN, PICKLES, SAVE
 from manyhot.formats.reading import declared, reading
 
 SKIPPED = "skipped.csv"

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
-from manyhot.formats.array_files import check_row_order
-from manyhot.formats.class_ids import keys_of_numbers
+from manyhot.formats.array_files import check_row_order, dense_predictions
+from manyhot.formats.class_names import keys_of_numbers
 from manyhot.formats.headers import (
     ID_NEEDS,
     IMAGE_NAME_COLUMNS,
@@ -193,9 +193,7 @@ def read_prediction_lists(
         return _dense(found, path, classes, kind)
     images, found = found.select("image_id").unique(maintain_order=True), _listed_classes(found, path)
     found = found.with_columns(class_id=keys_of_numbers(found["class_id"], classes, path))
-    lists = images.join(predictions_long(found, path), on="image_id", how="left", maintain_order="left")
-    lists = lists.with_columns(pl.exclude("image_id").fill_null([]))
-    predictions = predictions_of_frame(lists, path, classes, kind)
+    predictions = predictions_of_frame(predictions_long(found, path, images), path, classes, kind)
     predictions = replace(predictions, notes=(*predictions.notes, *notes))
     return predictions if predictions.assumed else in_full(predictions)
 
@@ -226,17 +224,9 @@ def _dense(frame: pl.DataFrame, path: Path, classes: ClassList | None, kind: str
             got=" and ".join(map(str, sorted(lengths.unique().to_list(), key=str)[:2])),
             allowed="one score for each class, in the same order",
         )
-    n = int(lengths[0])
     values = frame["scores"].explode(empty_as_null=False).cast(pl.Float32, strict=False).to_numpy()
-    return Predictions(
-        frame["image_id"].to_arrow().cast(pa.string()),
-        path.stem,
-        scores=values.reshape(len(frame), n),
-        score_kind=kind,
-        n_classes=len(classes) if classes else n,
-        class_hash=classes.hash if classes else "",
-        source=str(path),
-    )
+    ids = frame["image_id"].to_arrow().cast(pa.string())
+    return dense_predictions(path, ids, values.reshape(len(frame), int(lengths[0])), kind, classes)
 
 
 def _of_table(path: Path, scores: str | None) -> tuple[pl.DataFrame, str, list[str]]:

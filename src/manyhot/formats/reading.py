@@ -24,13 +24,13 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
-from manyhot import kinds
 from manyhot.core.array_types import Bytes, Ints64
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, ManyhotError
 from manyhot.parameters import check_share
-from manyhot.tables import STATES, Labels, metadata, one_chunk
+from manyhot.tables import Labels, metadata, one_chunk
 from manyhot.tables.image_ids import check_columns_once, normal_ids
+from manyhot.tables.state_lists import ragged, state_lists
 from manyhot.tables.unpacked import check_parquet, open_parquet_lazily
 
 _KINDS = {".parquet": "Parquet", ".npy": "NumPy", ".npz": "NumPy"}
@@ -159,16 +159,7 @@ def check_whole(path: Path) -> None:
             load_json(path)
 
 
-FOLDER = kinds.FOLDER
-"""Pseudo-suffix of folders among the suffixes of a format."""
-
 LIST_TYPES = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-
-
-def ragged(lengths: npt.ArrayLike, values: pa.Array) -> pa.ListArray:
-    """Return a column of lists. The first list contains the first ``lengths[0]`` values, and so on."""
-    offsets = np.concatenate([[0], np.cumsum(np.asarray(lengths, np.int64))]).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, values)
 
 
 def label_table(
@@ -316,11 +307,7 @@ def state_columns(state: Bytes) -> dict[str, pa.Array]:
     """
     image, class_id = np.nonzero(state != NOT_ASKED)
     lengths = np.bincount(image, minlength=len(state))
-    codes = pa.DictionaryArray.from_arrays(pa.array(state[image, class_id] - NO, pa.int8()), list(STATES))
-    return {
-        "classes": ragged(lengths, pa.array(class_id, pa.int32())),
-        "state": ragged(lengths, codes.cast(pa.string())),
-    }
+    return state_lists(lengths, class_id, state[image, class_id] - NO)
 
 
 def stored_states(state: Bytes) -> tuple[dict[str, pa.Array], bool, bool]:

@@ -17,7 +17,6 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
-from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list
 from manyhot.core.array_types import Floats, Ints8, Ints32, Ints64
@@ -25,9 +24,10 @@ from manyhot.errors import InputError, ManyhotError
 from manyhot.files import write_text
 from manyhot.formats.array_files import damages, is_text, load_array, members
 from manyhot.formats.reading import class_index, head, incomplete, label_table, load_json
-from manyhot.formats.writing import Saved, classes_of_table, lists_of, usable, with_state
+from manyhot.formats.writing import Saved, classes_of_table, valid_classes
 from manyhot.registry import register
-from manyhot.tables import ANSWERS, Golden, Labels, Votes, one_chunk
+from manyhot.tables import ANSWERS, Golden, Labels, Votes
+from manyhot.tables.arrays import label_sets
 from manyhot.tables.unpacked import check_archive
 
 N_IMAGES = 50_000
@@ -119,12 +119,8 @@ def write_real(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
             where=path,
             got=f"{labels.n_classes:,} classes",
         )
-    lengths, flat, _ = with_state(labels)
-    sets = lists_of(lengths, flat.tolist())
-    of_image = {
-        image: s if use else []
-        for image, s, use in zip(labels.image_id.to_pylist(), sets, usable(labels), strict=True)
-    }
+    nothing: dict[str, list[int]] = {image: [] for image in labels.image_id.to_pylist()}
+    of_image = nothing | valid_classes(labels, int)
     ids = _ids()
     if len(of_image) != len(ids) or not of_image.keys() >= set(ids):
         raise _other_images(of_image, ids, path)
@@ -285,9 +281,8 @@ def _released(path: Path, classes: ClassList) -> tuple[npt.NDArray[Any], npt.NDA
             got="no real.json in this folder",
             do="put this release's real.json into this folder, as in the catalogue's imagenet-real",
         )
-    column = one_chunk(read_real(beside, classes=classes).table["classes"])
-    lengths = pc.list_value_length(column).to_numpy()
-    return np.repeat(np.arange(N_IMAGES), lengths), pc.list_flatten(column).to_numpy()
+    released = label_sets(read_real(beside, classes=classes))
+    return released.rows, released.classes
 
 
 def _check_released(path: Path, ours: tuple[Any, Any], theirs: tuple[Any, Any]) -> None:

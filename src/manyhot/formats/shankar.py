@@ -6,6 +6,7 @@ The annotations are read as released, as rows of TensorFlow Datasets, and as a t
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,14 @@ from manyhot.formats.reading import (
     label_table,
     load_json,
     only_by_name,
-    ragged,
 )
-from manyhot.formats.table_files import column_names
+from manyhot.formats.table_files import column_names, with_small_offsets
 from manyhot.formats.writing import LABEL_FACTS, Saved, classes_of_table, usable, with_state
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Labels, one_chunk
 from manyhot.tables.frames import check_unique
+from manyhot.tables.state_lists import ragged
 
 _STATES = {"correct": "yes", "unclear": "unclear", "wrong": "no"}
 
@@ -108,19 +109,22 @@ def _annotations(path: Path, classes: ClassList, images: str) -> pa.Table:
         )
     per_image = [_states(annotated[n], f"{path}, image {n}") for n in names]
     keys = pa.array([key for states in per_image for key in states], pa.string())
-    ids = [image_id(n) for n in names]
     usable = pa.array([n not in problematic for n in names])
+    return _table(pa.array(map(image_id, names)), per_image, indices_of(keys, classes, path), usable)
+
+
+def _table(
+    ids: pa.Array, per_image: Sequence[Mapping[Any, str]], flat: pa.Array, usable: pa.Array
+) -> pa.Table:
+    """Return the states of the classes of each image; `flat` contains the classes, image by image."""
     states = pa.array([state for states in per_image for state in states.values()], pa.string())
-    flat, lengths = indices_of(keys, classes, path), list(map(len, per_image))
-    return label_table(pa.array(ids), lengths, flat, _METHOD, rated=True, usable=usable, state=states)
+    lengths = list(map(len, per_image))
+    return label_table(ids, lengths, flat, _METHOD, rated=True, usable=usable, state=states)
 
 
 def _parts(path: Path, content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    parts = [
-        content.get(k) if isinstance(content, dict) else None
-        for k in ("initial_annots", "problematic_images")
-    ]
-    annotated, problematic = parts
+    parts = content if isinstance(content, dict) else {}
+    annotated, problematic = parts.get("initial_annots"), parts.get("problematic_images")
     if not isinstance(annotated, dict) or not isinstance(problematic, dict):
         raise InputError(
             "The file is not Shankar et al.'s table of annotations.",
@@ -192,11 +196,7 @@ def _rows_of_csv(path: Path) -> pa.Table:
     lists = (_numbers_of(pl.col(name)).alias(name) for name in _COLUMNS)
     label = pl.col("original_label").str.strip_chars().cast(pl.Int64)
     problematic = pl.col("is_problematic").replace_strict({"True": True, "False": False})
-    rows = frame.with_columns(*lists, label, problematic).to_arrow()
-    return rows.cast(pa.schema([f.with_type(_SMALL.get(f.type, f.type)) for f in rows.schema]))
-
-
-_SMALL = {pa.large_string(): pa.string(), pa.large_list(pa.int64()): pa.list_(pa.int64())}
+    return with_small_offsets(frame.with_columns(*lists, label, problematic).to_arrow())
 
 
 def _numbers_of(column: pl.Expr) -> pl.Expr:
@@ -212,15 +212,9 @@ def _table_of_rows(rows: pa.Table, path: Path, n_classes: int) -> pa.Table:
         for states, length in zip(per_image, lengths, strict=True):
             for class_id in islice(ids, int(length)):
                 states.setdefault(class_id, state)
-    table = label_table(
-        base_names(one_chunk(rows["file_name"]), f"{path}, column file_name"),
-        list(map(len, per_image)),
-        pa.array([class_id for states in per_image for class_id in states], pa.int32()),
-        _METHOD,
-        rated=True,
-        usable=_usable(rows, path),
-        state=pa.array([state for states in per_image for state in states.values()], pa.string()),
-    )
+    names = base_names(one_chunk(rows["file_name"]), f"{path}, column file_name")
+    flat = pa.array([class_id for states in per_image for class_id in states], pa.int32())
+    table = _table(names, per_image, flat, _usable(rows, path))
     if "original_label" in rows.column_names:
         original, where = one_chunk(rows["original_label"]), f"{path}, column original_label"
         table = table.append_column("label", class_id_column(original, where, n_classes, gaps=True))

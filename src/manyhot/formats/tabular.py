@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,11 +20,17 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList, class_list, classes_seen
 from manyhot.errors import InputError, first_names
 from manyhot.formats.class_cells import LIST_COLUMNS, with_lists
-from manyhot.formats.class_ids import class_indices, keys_of_numbers
-from manyhot.formats.class_name_columns import check_numbered_names, names_by_number, numbers_by_name
+from manyhot.formats.class_names import (
+    check_numbered_names,
+    class_indices,
+    keys_of_numbers,
+    names_by_number,
+    numbers_by_name,
+)
 from manyhot.formats.csv_tables import LISTS_OF_IMAGES
-from manyhot.formats.reading import FOLDER, cut_for_message, declared, reading, with_image_ids
+from manyhot.formats.reading import cut_for_message, declared, reading, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
+from manyhot.kinds import FOLDER
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import (
@@ -45,15 +50,24 @@ from manyhot.tables import (
 from manyhot.tables import metadata as table_metadata
 from manyhot.tables.labels import declaring
 from manyhot.tables.own_classes import list_of_names, own_list
+from manyhot.tables.state_lists import ragged
 
 
-def _matches(table: str) -> Callable[[Path], bool]:
+def matches_table(table: str, fits: Callable[[list[str]], bool] | None = None) -> Callable[[Path], bool]:
+    """Return a function that tests whether a file or folder contains a table of manyhot.
+
+    Files without its metadata contain the table if their columns fit; by default, as in `possible_tables`.
+    """
+
     def matches(path: Path) -> bool:
         if path.is_dir():
             return (path / f"{table}.parquet").is_file()
         own = declared(path)
         own = "proposals" if own == NEXT_QUESTIONS else own
-        return own == table if own else table in possible_tables(column_names(path))
+        if own:
+            return own == table
+        names = column_names(path)
+        return table in possible_tables(names) if fits is None else fits(names)
 
     return matches
 
@@ -87,7 +101,7 @@ def possible_tables(columns: Sequence[str]) -> tuple[str, ...]:
     "labels-table",
     holds="labels",
     suffixes=TABLE_SUFFIXES,
-    matches=_matches("labels"),
+    matches=matches_table("labels"),
     needs="image_id and classes, or image_id, class_id and state",
 )
 def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
@@ -109,9 +123,10 @@ def labels_of_frame(frame: pl.DataFrame, path: Path, classes: ClassList | None) 
     exclusive = "exclusive" in frame.columns and bool((frame["exclusive"].cast(pl.String) == "true").all())
     frame = frame.drop("exclusive") if exclusive else frame
     frame = with_lists(frame, LISTS_OF_IMAGES if is_long else LIST_COLUMNS, classes, path)
-    numbered = numbers_by_name(frame, classes, path)
-    table = _labels_long(numbered.frame) if is_long else numbered.frame
-    classes, assumed = named_list(table, numbered.classes, name)
+    frame, named = numbers_by_name(frame, classes, path)
+    is_own = classes is None and named is not None
+    table = _labels_long(frame) if is_long else frame
+    classes, assumed = named_list(table, named, name)
     table = _indexed(table, classes, path)
     if "usable" not in table.columns:
         table = table.with_columns(usable=pl.lit(True))
@@ -121,7 +136,7 @@ def labels_of_frame(frame: pl.DataFrame, path: Path, classes: ClassList | None) 
     labels = labels_from_table(_arrow(table), name=name, n_classes=n_classes, class_hash=key)
     own = classes and own_list(classes)
     labels = replace(labels, class_list=own, assumed=assumed, exclusive=exclusive)
-    return declaring(labels, labels.class_list) if numbered.is_own and labels.class_list else labels
+    return declaring(labels, labels.class_list) if is_own and labels.class_list else labels
 
 
 @register(
@@ -129,7 +144,7 @@ def labels_of_frame(frame: pl.DataFrame, path: Path, classes: ClassList | None) 
     "predictions-table",
     holds="predictions",
     suffixes=TABLE_SUFFIXES,
-    matches=_matches("predictions"),
+    matches=matches_table("predictions"),
     needs="image_id and classes or scores, or image_id, class_id and rank or score",
 )
 def read_predictions_table(
@@ -154,11 +169,10 @@ def read_predictions_table(
     if "class" in frame.columns and not {"class_id", "classes"} & set(frame.columns):
         frame = frame.rename({"class": "class_id"})
     is_long = "class_id" in frame.columns
-    numbered = numbers_by_name(
-        frame if is_long else with_lists(frame, LIST_COLUMNS, classes, path), classes, path
-    )
-    table = predictions_long(numbered.frame, path) if is_long else numbered.frame
-    return predictions_of_frame(table, path, numbered.classes, scores or "score")
+    frame = frame if is_long else with_lists(frame, LIST_COLUMNS, classes, path)
+    frame, classes = numbers_by_name(frame, classes, path)
+    table = predictions_long(frame, path) if is_long else frame
+    return predictions_of_frame(table, path, classes, scores or "score")
 
 
 def predictions_of_frame(
@@ -238,7 +252,7 @@ def _of_class_list(
     "results-table",
     holds="results",
     suffixes=(*TABLE_SUFFIXES, FOLDER),
-    matches=_matches("results"),
+    matches=matches_table("results"),
     needs="model, metric, value and n",
 )
 def read_results_table(path: Path, *, dataset: str | None = None) -> Results:
@@ -276,7 +290,9 @@ def _of(table: pa.Table, dataset: str, path: Path) -> pa.Table:
     return table.filter(pc.equal(table["dataset"], dataset))
 
 
-@register("format", "findings-table", holds="findings", suffixes=(".parquet",), matches=_matches("findings"))
+@register(
+    "format", "findings-table", holds="findings", suffixes=(".parquet",), matches=matches_table("findings")
+)
 def read_findings_table(path: Path) -> pa.Table:
     """A findings table that manyhot wrote."""
     return read_own(path, "findings")
@@ -287,7 +303,7 @@ def read_findings_table(path: Path) -> pa.Table:
     "proposals-table",
     holds="proposals",
     suffixes=TABLE_SUFFIXES,
-    matches=_matches("proposals"),
+    matches=matches_table("proposals"),
     needs="image_id, class_id and n_models",
 )
 def read_proposals_table(path: Path, *, classes: ClassList | None) -> pa.Table:
@@ -339,8 +355,11 @@ def _labels_long(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def predictions_long(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """Return the rows of a long table as lists, one row per image, best class first."""
+def predictions_long(frame: pl.DataFrame, path: Path, images: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Return the rows of a long table as lists, one row per image, best class first.
+
+    If `images` lists all images, those without rows have empty lists.
+    """
     frame = frame.rename({"score": "scores"}) if "score" in frame.columns else frame
     if "rank" in frame.columns:
         by, descending = "rank", False
@@ -356,7 +375,11 @@ def predictions_long(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     lists = [pl.col("class_id").alias("classes")] + ([pl.col("scores")] if "scores" in frame.columns else [])
     first = [pl.col("logsumexp").first()] if "logsumexp" in frame.columns else []
     grouped = frame.group_by("image_id", maintain_order=True)
-    return grouped.agg(*(c.sort_by(by, descending=descending, maintain_order=True) for c in lists), *first)
+    found = grouped.agg(*(c.sort_by(by, descending=descending, maintain_order=True) for c in lists), *first)
+    if images is None:
+        return found
+    found = images.join(found, on="image_id", how="left", maintain_order="left")
+    return found.with_columns(pl.exclude("image_id").fill_null([]))
 
 
 def _of_numbers(table: pa.Table, path: Path) -> pa.Table:
@@ -389,8 +412,7 @@ def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pl.D
     if "classes" in frame.columns and frame["classes"].dtype == pl.List(pl.String):
         flat = frame["classes"].explode(empty_as_null=False)
         mapped = class_indices(flat, classes, path).to_arrow()
-        offsets = np.concatenate([[0], np.cumsum(frame["classes"].list.len().to_numpy())]).astype(np.int32)
-        frame = frame.with_columns(classes=pl.Series(pa.ListArray.from_arrays(offsets, mapped)))
+        frame = frame.with_columns(classes=pl.Series(ragged(frame["classes"].list.len(), mapped)))
     return frame
 
 

@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from manyhot.classes import ClassList
-from manyhot.formats.class_ids import keys_of_numbers
+from manyhot.formats.class_names import keys_of_numbers
 from manyhot.formats.headers import CLASS_NAME_COLUMNS, ID_NEEDS, IMAGE_NAME_COLUMNS, first_column, fold_name
 from manyhot.formats.label_lists import names_in_file
 from manyhot.formats.predicted_classes import PREDICTED, SCORE_COLUMNS
@@ -21,6 +20,7 @@ from manyhot.formats.table_files import column_names
 from manyhot.formats.tabular import predictions_long, predictions_of_frame
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions
+from manyhot.tables.state_lists import ragged
 
 TAGS = (*PREDICTED, "tags", "tag")
 """Columns and keys that are predicted classes if the caller passes the file as predictions."""
@@ -68,27 +68,17 @@ def read_tag_lists(
     """
     del rows, scores
     named = names_in_file(path, classes, separator, among=(*TAGS, *CLASS_NAME_COLUMNS))
-    lengths = np.maximum(named.lengths, 1)  # an image without names has a row, too
-    starts = np.cumsum(lengths) - lengths
-    names = np.full(int(lengths.sum()), None, object)
-    rank = np.arange(len(names)) - np.repeat(starts, lengths)
-    names[np.repeat(named.lengths > 0, lengths)] = named.names.to_pylist()
-    long = pl.DataFrame(
-        {
-            "image_id": np.repeat(np.array(named.image_id.to_pylist(), object), lengths).tolist(),
-            "class_id": pl.Series(names.tolist(), dtype=pl.String),
-            "rank": rank + 1,
-        }
-    )
+    listed = pl.DataFrame({"image_id": named.image_id, "class_id": ragged(named.lengths, named.names)})
+    # An image without names has a row, too.
+    long = listed.with_row_index("row").explode("class_id", empty_as_null=True)
+    long = long.select("image_id", "class_id", rank=pl.int_range(1, pl.len() + 1).over("row"))
     if long["class_id"].str.contains(r"^\d{1,9}$").all():
         long = long.with_columns(class_id=keys_of_numbers(long["class_id"].cast(pl.Int64), classes, path))
     images = long.select("image_id").unique(maintain_order=True)
     found = long.filter(pl.col("class_id").is_not_null()).unique(
         ["image_id", "class_id"], keep="first", maintain_order=True
     )
-    lists = images.join(predictions_long(found, path), on="image_id", how="left", maintain_order="left")
-    lists = lists.with_columns(pl.exclude("image_id").fill_null([]))
-    predictions = predictions_of_frame(lists, path, classes, "none")
+    predictions = predictions_of_frame(predictions_long(found, path, images), path, classes, "none")
     return replace(predictions, notes=(*predictions.notes, *_note_on_others(path)))
 
 

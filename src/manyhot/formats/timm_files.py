@@ -21,12 +21,12 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list, family_of, pretraining_of
 from manyhot.core.array_types import Floats, Floats32, Ints32
-from manyhot.core.share_intervals import proportion_interval
 from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.reading import cut_for_message, head, load_json, parse_json, read_parquet, short_ids
 from manyhot.formats.table_files import column_names, read_frame
+from manyhot.formats.wide_results import ValueColumn, check_models_once, results_of_column
 from manyhot.registry import register
-from manyhot.tables import Images, Predictions, Results, schema
+from manyhot.tables import Images, Predictions, Results
 from manyhot.tables.result_tables import describe_metric
 
 _KINDS = {"prob": "probability", "logit": "logit"}
@@ -336,16 +336,14 @@ def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
     frame = _checked(read_frame(path), path)
     sized = pl.concat_str(pl.col("model"), pl.col("img_size").cast(pl.String), separator="@")
     frame = frame.with_columns(row=sized if "img_size" in frame.columns else pl.col("model"))
-    twice = frame["row"].filter(frame["row"].is_duplicated())
-    if len(twice):
-        raise InputError("A model occurs twice in the table.", where=path, got=twice[0])
+    check_models_once(frame["row"], path)
     _check_percent(frame, path)
-    numbers = [
-        _result_numbers(frame, column, metric, data)
-        for column, metric in zip(_NEEDED[1:], data.metrics, strict=True)
+    columns = [ValueColumn(*of) for of in zip(_NEEDED[1:], [data.dataset] * 2, data.metrics, strict=True)]
+    parts = [
+        results_of_column(frame["row"], frame[of.name], of, 100, data.n, data.n_skipped) for of in columns
     ]
     metrics = {name: describe_metric(name) for name in data.metrics}
-    table = pa.concat_tables(numbers).replace_schema_metadata({"manyhot.metrics": json.dumps(metrics)})
+    table = pa.concat_tables(parts).replace_schema_metadata({"manyhot.metrics": json.dumps(metrics)})
     return Results(table, models=_models(frame), name=path.stem)
 
 
@@ -440,25 +438,6 @@ def _is_near(values: pl.Series, whole: float) -> pl.Series:
     """Return whether each value is `whole` up to rounding; a null is not."""
     # Accuracy and error are rounded separately: published ones miss 100 by 0.001, two decimals by 0.01.
     return ((values - whole).abs() <= 1.1e-4 * whole).fill_null(False)
-
-
-def _result_numbers(frame: pl.DataFrame, column: str, metric: str, of: _Set) -> pa.Table:
-    value = np.round(frame[column].to_numpy() / 100, 6)
-    # Three decimals of a percentage determine the count of up to 100,000 images.
-    lo, hi = proportion_interval(np.rint(value * of.n), of.n)
-    n = len(frame)
-    columns = {
-        "dataset": [of.dataset] * n,
-        "model": frame["row"].to_list(),
-        "metric": [metric] * n,
-        "slice": ["all"] * n,
-        "value": value,
-        "lo": lo,
-        "hi": hi,
-        "n": [of.n] * n,
-        "n_skipped": [of.n_skipped] * n,
-    }
-    return pa.table(columns, schema=schema("results"))
 
 
 def _models(frame: pl.DataFrame) -> pa.Table:

@@ -111,8 +111,8 @@ def read_tsipras_main(path: Path, *, classes: ClassList | None) -> Labels:
     return Labels(table, len(classes), classes.hash, name="Tsipras et al., main object")
 
 
-def _counts(frame: Frame, path: Path, n_classes: int, *, allowed: str, do: str) -> pa.Table:
-    if not set(_COUNTS.values()) <= set(frame.columns):
+def _check_columns(frame: Frame, names: set[str], path: Path, allowed: str, do: str) -> None:
+    if not names <= set(frame.columns):
         raise InputError(
             "The pickle contains a different table.",
             where=path,
@@ -120,6 +120,10 @@ def _counts(frame: Frame, path: Path, n_classes: int, *, allowed: str, do: str) 
             allowed=allowed,
             do=do,
         )
+
+
+def _counts(frame: Frame, path: Path, n_classes: int, *, allowed: str, do: str) -> pa.Table:
+    _check_columns(frame, {*_COUNTS.values()}, path, allowed, do)
     columns = {name: _whole_numbers(frame, source, path) for name, source in _COUNTS.items()}
     for name in ("label", "main_label"):
         bad = columns[name][(columns[name] < 0) | (columns[name] >= n_classes)]
@@ -240,9 +244,6 @@ def _ids(members: Sequence[Any], n_classes: int, classes: ClassList | None, wher
     return ids
 
 
-_FILE = "annotations_classify_task.pkl"
-
-
 @register("format", "tsipras-selected", holds="labels", suffixes=(".pkl",), matches=only_by_name)
 def read_tsipras_selected(path: Path, *, classes: ClassList | None, share: float = 0.5) -> Labels:
     """MadryLab's ``annotations_classify_task.pkl`` as label sets: the classes that raters selected.
@@ -264,14 +265,8 @@ def read_tsipras_selected(path: Path, *, classes: ClassList | None, share: float
     check_share(share, "The share of raters is out of range.", where=path)
     classes = classes or class_list()
     frame = load_frame(path)
-    if not {"selected", "imagenet_label"} <= set(frame.columns):
-        raise InputError(
-            "The pickle contains a different table.",
-            where=path,
-            got=", ".join(frame.columns) or "no columns",
-            allowed=f"the columns of {_FILE}",
-            do="pass that file",
-        )
+    names = {"selected", "imagenet_label"}
+    _check_columns(frame, names, path, f"the columns of {_CLASSIFY}", "pass that file")
     n = len(classes)
     shares = [
         _shares(raters, n, f"{path}, image {image}")

@@ -13,8 +13,9 @@ from manyhot.classes import ClassList
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError
 from manyhot.formats.class_names import ids_of_columns, lookup_in
-from manyhot.formats.reading import FOLDER, head, image_ids, stored_states
+from manyhot.formats.reading import head, image_ids, stored_states
 from manyhot.formats.spaced_text import spaced_frame
+from manyhot.kinds import FOLDER
 from manyhot.registry import register
 from manyhot.tables import Labels
 
@@ -55,7 +56,8 @@ def read_voc_image_sets(path: Path, *, classes: ClassList | None, split: str = "
     ----------
     Everingham et al. 2010, The PASCAL Visual Object Classes Challenge, IJCV 88.
     """
-    files = _files_of_split(path, split) if path.is_dir() else {_class_of(path): path}
+    found = _FILE.fullmatch(path.stem)
+    files = _files_of_split(path, split) if path.is_dir() else {found[1] if found else path.stem: path}
     own = ids_of_columns(list(files), path)
     lookup = own.ids.get if classes is None else lookup_in(classes)
     at = {name: i for name in files if (i := lookup(name)) is not None}
@@ -94,11 +96,6 @@ def read_voc_image_sets(path: Path, *, classes: ClassList | None, split: str = "
         complete=complete,
         positives_only=not asked_known,
     )
-
-
-def _class_of(path: Path) -> str:
-    found = _FILE.fullmatch(path.stem)
-    return found[1] if found else path.stem
 
 
 def _files_of_split(path: Path, split: str) -> dict[str, Path]:

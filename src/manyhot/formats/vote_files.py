@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,28 +12,18 @@ import pyarrow as pa
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats.choice_files import IMAGE_NAMES, is_crowd_kit
-from manyhot.formats.class_ids import class_indices, ids_of_keys
 from manyhot.formats.class_lists import read_class_list
-from manyhot.formats.class_name_columns import numbers_by_name
+from manyhot.formats.class_names import class_indices, ids_of_keys, numbers_by_name
 from manyhot.formats.headers import RATER_NAMES, first_column
-from manyhot.formats.reading import FOLDER, cut_for_message, declared, reading, with_image_ids
-from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
-from manyhot.formats.tabular import named_list, read_own, size_and_hash
+from manyhot.formats.reading import cut_for_message, declared, reading, with_image_ids
+from manyhot.formats.table_files import TABLE_SUFFIXES, read_frame, with_small_offsets
+from manyhot.formats.tabular import matches_table, named_list, read_own, size_and_hash
+from manyhot.kinds import FOLDER
 from manyhot.registry import register
 from manyhot.tables import ANSWERS, TABLES, Golden, Votes, golden_from_table, votes_from_table
 from manyhot.tables.labels import class_list_metadata
 
 _CROWD_KIT = {"task": "question", "worker": "rater_id", "label": "answer"}
-
-
-def _matches(table: str, columns: set[str]) -> Callable[[Path], bool]:
-    def matches(path: Path) -> bool:
-        if path.is_dir():
-            return (path / f"{table}.parquet").is_file()
-        own = declared(path)
-        return own == table if own else columns <= {*own_names(column_names(path))}
-
-    return matches
 
 
 _SYNONYMS = {
@@ -63,7 +53,7 @@ _GOLDEN = {"image_id", "class_id", "expert_id", "answer"}
     "votes-table",
     holds="votes",
     suffixes=(*TABLE_SUFFIXES, FOLDER),
-    matches=_matches("votes", _VOTES),
+    matches=matches_table("votes", lambda columns: {*own_names(columns)} >= _VOTES),
     needs="image_id, class_id, rater_id and answer",
 )
 def read_votes_table(path: Path, *, classes: ClassList | None) -> Votes:
@@ -90,7 +80,7 @@ def other_columns(columns: Iterable[str]) -> list[str]:
     "golden-table",
     holds="golden",
     suffixes=(*TABLE_SUFFIXES, FOLDER),
-    matches=_matches("golden", _GOLDEN),
+    matches=matches_table("golden", lambda columns: {*own_names(columns)} >= _GOLDEN),
     needs="image_id, class_id, expert_id and answer",
 )
 def read_golden_table(path: Path, *, classes: ClassList | None) -> Golden:
@@ -158,8 +148,8 @@ def indexed_answers(frame: pl.DataFrame, classes: ClassList | None, path: Path) 
 
     If classes are names, or have names beside their numbers, the metadata contain their class list.
     """
-    numbered = numbers_by_name(frame, classes, path)
-    frame, own = numbered.frame, numbered.classes if numbered.is_own else None
+    frame, named = numbers_by_name(frame, classes, path)
+    own = named if classes is None else None
     frame = frame.with_columns(answer=plain_answers(frame["answer"]))
     _check_answers(frame["answer"], path)
     frame = frame.with_columns(class_id=ids_of_keys(frame["class_id"], classes))

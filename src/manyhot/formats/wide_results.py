@@ -311,21 +311,34 @@ def _part(frame: pl.DataFrame, of: ValueColumn, whole: float, path: Path) -> pa.
             got=f"{of.name} {bad[of.name][0]}",
             allowed=f"0 to {whole:g}, or nothing if the model was not evaluated",
         )
-    twice = filled["model"].filter(filled["model"].is_duplicated())
+    check_models_once(filled["model"], path)
+    return results_of_column(filled["model"], values, of, whole, _SIZES[of.dataset])
+
+
+def check_models_once(models: pl.Series, path: Path) -> None:
+    """Raise an error for a model that occurs twice in a table."""
+    twice = models.filter(models.is_duplicated())
     if len(twice):
         raise InputError("A model occurs twice in the table.", where=path, got=twice[0])
-    value, rows, n = np.round(values.to_numpy() / whole, 6), len(filled), _SIZES[of.dataset]
+
+
+def results_of_column(
+    models: pl.Series, values: pl.Series, of: ValueColumn, whole: float, n: int, n_skipped: int = 0
+) -> pa.Table:
+    """Return the results of models on a data set, with Wilson intervals of shares."""
+    value, rows = np.round(values.to_numpy() / whole, 6), len(models)
+    # Three decimals of a percentage determine the count of up to 100,000 images.
     lo, hi = proportion_interval(np.rint(value * n), n) if of.is_share else (np.full(rows, np.nan),) * 2
     columns = {
         "dataset": [of.dataset] * rows,
-        "model": filled["model"].to_list(),
+        "model": models.to_list(),
         "metric": [of.metric] * rows,
         "slice": ["all"] * rows,
         "value": value,
         "lo": pa.array(lo, pa.float64(), from_pandas=True),
         "hi": pa.array(hi, pa.float64(), from_pandas=True),
         "n": [n] * rows,
-        "n_skipped": [0] * rows,
+        "n_skipped": [n_skipped] * rows,
     }
     return pa.table(columns, schema=schema("results"))
 

@@ -22,11 +22,14 @@ from pyarrow import compute as pc
 from manyhot import registry, tables
 from manyhot.classes import ClassList, class_list, class_list_of
 from manyhot.core.array_types import Floats32, Ints32, Ints64
+from manyhot.core.sets import NO
 from manyhot.errors import InputError, MatchError
 from manyhot.files import PathLike as PathLike
 from manyhot.formats.image_paths import addresses
-from manyhot.formats.reading import FOLDER, declared
-from manyhot.tables import DESCRIPTION, Golden, Images, Labels, Votes, one_chunk
+from manyhot.formats.reading import declared
+from manyhot.kinds import FOLDER
+from manyhot.tables import DESCRIPTION, STATES, Golden, Images, Labels, Votes
+from manyhot.tables.arrays import label_sets
 from manyhot.tables.labels import with_zeros
 
 _T = TypeVar("_T")
@@ -210,28 +213,25 @@ def with_state(labels: Labels, state: str = "yes") -> tuple[Ints64, Ints32, Floa
     p : ndarray of float32, shape (m,)
         Their probabilities; NaN if unknown.
     """
-    states = one_chunk(labels.table["state"])
-    rows = pc.list_parent_indices(states).to_numpy()
-    chosen = pc.equal(pc.list_flatten(states), state).to_numpy(zero_copy_only=False)
-    classes = pc.list_flatten(one_chunk(labels.table["classes"])).to_numpy()
-    lengths = np.bincount(rows[chosen], minlength=len(labels)).astype(np.int64)
-    return lengths, classes[chosen], _probabilities(labels, len(classes), rows)[chosen]
-
-
-def _probabilities(labels: Labels, n: int, rows: Ints64) -> Floats32:
-    p = np.full(n, np.nan, np.float32)
-    if "p" in labels.table.column_names:
-        column = one_chunk(labels.table["p"])
-        # Some images of a table may have a list of p, and others none.
-        has_p = column.is_valid().to_numpy(zero_copy_only=False)[rows]
-        p[has_p] = pc.list_flatten(column).to_numpy(zero_copy_only=False)
-    return p
+    sets = label_sets(labels)
+    chosen = sets.state == NO + STATES.index(state)
+    lengths = np.bincount(sets.rows[chosen], minlength=len(labels)).astype(np.int64)
+    p = np.full(len(chosen), np.nan, np.float32) if sets.p is None else sets.p
+    return lengths, sets.classes[chosen], p[chosen]
 
 
 def lists_of(lengths: Ints64, values: list[_T]) -> list[list[_T]]:
     """Return values as one list per image."""
     ends = np.cumsum(lengths).tolist()
     return [values[end - n : end] for n, end in zip(lengths.tolist(), ends, strict=True)]
+
+
+def valid_classes(labels: Labels, named: Callable[[int], _T]) -> dict[str, list[_T]]:
+    """Return the valid classes of each usable image, as `named` names them, by the id of the image."""
+    lengths, flat, _ = with_state(labels)
+    sets = lists_of(lengths, list(map(named, flat.tolist())))
+    images = zip(labels.image_id.to_pylist(), sets, usable(labels), strict=True)
+    return {image: valid for image, valid, is_usable in images if is_usable}
 
 
 def shortest(values: Floats32) -> list[float]:

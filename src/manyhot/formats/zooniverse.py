@@ -14,7 +14,8 @@ import pyarrow as pa
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.formats.answer_sets import AnswerOptions, GivenAnswer, fold, votes_of_answers
+from manyhot.formats.answer_sets import GivenAnswer, fold, votes_of_answers, with_optional_columns
+from manyhot.formats.crowd_elements import FormChoice
 from manyhot.formats.headers import image_name_column
 from manyhot.formats.label_studio_tasks import names_of_proposals
 from manyhot.formats.reading import cut_for_message, parse_json
@@ -72,23 +73,18 @@ def read_zooniverse(
         The id of the workflow, if the export contains several.
     """
     frame = _of_workflow(read_frame(path), workflow, path)
-    options = AnswerOptions("zooniverse", none, shown, "classification")
     answers = list(_answers(frame, task, image, path))
-    return votes_of_answers(answers, classes, path, options, forms=(fold, _consonants))
+    name, unit, forms = "zooniverse", "classification", (fold, _consonants)
+    return votes_of_answers(
+        answers, classes, path, format=name, none=none, shown=shown, unit=unit, forms=forms
+    )
 
 
 def _of_workflow(frame: pl.DataFrame, workflow: int, path: Path) -> pl.DataFrame:
     """Return the classifications of one workflow, in the order in which they were made."""
-    missing = [name for name in _COLUMNS if name not in frame.columns]
-    if missing:
-        raise InputError(
-            "The file is not a Zooniverse export of classifications.",
-            where=path,
-            got=cut_for_message(", ".join(frame.columns)),
-            allowed=f"the columns {', '.join(_COLUMNS)}",
-        )
-    more = [pl.lit(None, pl.String).alias(name) for name in _MORE if name not in frame.columns]
-    frame = frame.with_columns(*more)
+    what = "The file is not a Zooniverse export of classifications."
+    allowed = f"the columns {', '.join(_COLUMNS)}"
+    frame = with_optional_columns(frame, _COLUMNS, _MORE, path, what, allowed)
     found = frame["workflow_id"].cast(pl.String).drop_nulls().unique(maintain_order=True).to_list()
     if (workflow and str(workflow) not in found) or (not workflow and len(found) > 1):
         raise InputError(
@@ -106,8 +102,8 @@ def _of_workflow(frame: pl.DataFrame, workflow: int, path: Path) -> pl.DataFrame
 def _answers(frame: pl.DataFrame, task: str, image: str, path: Path) -> Iterator[GivenAnswer]:
     """Yield the answers to a task, in the order of the rows."""
     where = f"{path}, column annotations"
-    tasks = [list(_tasks(_parsed(text, where))) for text in frame["annotations"]]
-    subjects = [_parsed(text, f"{path}, column subject_data") for text in frame["subject_data"]]
+    tasks = [list(_tasks(parse_json(str(text), where))) for text in frame["annotations"]]
+    subjects = [parse_json(str(text), f"{path}, column subject_data") for text in frame["subject_data"]]
     if not all(isinstance(s, dict) and all(isinstance(m, dict) for m in s.values()) for s in subjects):
         raise InputError("The metadata of a subject are not an object.", where=f"{path}, column subject_data")
     chosen_task = task or _only_task(tasks, path)
@@ -126,15 +122,10 @@ def _answers(frame: pl.DataFrame, task: str, image: str, path: Path) -> Iterator
                     allowed=f"the field {field}" if rater else "a user_name or user_ip in each row",
                 )
             values = [value for key, value in parts if key == chosen_task]
-            chosen = [_choices(value) for value in values]
-            flat = [c for part in chosen if part is not None for c in part]
-            is_given = any(part is not None for part in chosen)
+            chosen = [part for value in values if (part := _choices(value)) is not None]
             is_single = all(isinstance(value, str | None) for value in values)
-            yield GivenAnswer(str(name), rater, flat if is_given else None, is_single, order)
-
-
-def _parsed(text: object, where: str) -> Any:
-    return parse_json(str(text), where)
+            choice = FormChoice(tuple(c for part in chosen for c in part), is_single=is_single)
+            yield GivenAnswer(str(name), rater, choice if chosen else None, order)
 
 
 def _tasks(annotations: Any) -> Iterator[tuple[str, Any]]:

@@ -21,7 +21,6 @@ from pyarrow import compute as pc
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
 from manyhot.core.detection import overlaps
 from manyhot.files import write_text
-from manyhot.formats.reading import ragged
 from manyhot.predict.decode import decode
 from manyhot.predict.detector import ObjectDetector, best_boxes
 from manyhot.predict.matched_classes import NO_CLASS, MatchedClasses
@@ -52,6 +51,7 @@ from manyhot.tables import (
 )
 from manyhot.tables.objects import BOX
 from manyhot.tables.own_classes import own_list
+from manyhot.tables.state_lists import state_lists
 
 _BATCH = 64
 """Images that are handed to the threads at once."""
@@ -284,16 +284,12 @@ def _labels(
     row = {image_id: i for i, image_id in enumerate(images["image_id"].to_pylist())}
     rows = [row[i] for i in objects.table["image_id"].to_pylist()]
     codes[rows, np.searchsorted(matched.covered, objects.class_id)] = STATES.index("yes")
-    states = pa.DictionaryArray.from_arrays(codes.ravel(), pa.array(STATES)).cast(pa.string())
-    classes = np.tile(matched.covered.astype(np.int32), n)
-    lengths = np.full(n, len(matched.covered))
+    classes, lengths = np.tile(matched.covered, n), np.full(n, len(matched.covered))
     table = {
         "image_id": images["image_id"],
         "rated": pa.repeat(False, n),
         "usable": pa.repeat(True, n),
-        "classes": ragged(lengths, pa.array(classes)),
-        "state": ragged(lengths, states),
-        "p": ragged(lengths, pa.array(presence.ravel())),
+        **state_lists(lengths, classes, codes.ravel(), p=presence.ravel()),
         "method": pa.repeat(f"detector {model}", n),
     }
     return Labels(

@@ -355,10 +355,10 @@ def in_class_order(
 
 def _imagenet(parts: Sequence[FramePart]) -> ClassList | None:
     """Return ImageNet-1k, to which numbers refer, if the columns of each part name all its classes."""
-    return class_list() if parts and all(_name_imagenet(part.names or ()) for part in parts) else None
+    return class_list() if parts and all(name_imagenet(part.names or ()) for part in parts) else None
 
 
-def _name_imagenet(names: Sequence[str]) -> bool:
+def name_imagenet(names: Sequence[str]) -> bool:
     """Return whether the names are those of all classes of ImageNet-1k, each once, in any order."""
     imagenet = class_list()
     return len(names) == len(imagenet) == len({imagenet.find(name) for name in names} - {None})
@@ -366,7 +366,7 @@ def _name_imagenet(names: Sequence[str]) -> bool:
 
 def list_of_columns(names: Sequence[str], *, sort: bool = True) -> ClassList:
     """Return the class list of columns: ImageNet-1k if they name all its classes, otherwise the names."""
-    if _name_imagenet(names):
+    if name_imagenet(names):
         return class_list()
     return from_keys(sorted(names) if sort else names, "columns")
 

@@ -21,6 +21,7 @@ from manyhot.tables import (
     one_chunk,
 )
 from manyhot.tables.frames import with_column
+from manyhot.tables.state_lists import state_lists
 
 
 def label_sets(labels: Labels) -> LabelSets:
@@ -96,15 +97,13 @@ def single_labels(images: Images, n_classes: int, class_hash: str = "") -> Label
             do=LABEL_A_SAMPLE,
         )
     there = images.label.is_valid().to_numpy(zero_copy_only=False)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(there)]), pa.int32())
-    valid = images.label.drop_null().cast(pa.int32())
+    valid = images.label.drop_null().to_numpy()
     columns = {
         "image_id": images.image_id,
         "label": images.label.cast(pa.int32()),
         "rated": pa.repeat(False, len(there)),
         "usable": pa.repeat(True, len(there)),
-        "classes": pa.ListArray.from_arrays(offsets, valid),
-        "state": pa.ListArray.from_arrays(offsets, pa.repeat("yes", len(valid))),
+        **state_lists(there, valid, np.full(len(valid), STATES.index("yes"))),
     }
     return Labels(pa.table(columns), n_classes, class_hash, asked_known=False, name=images.name)
 
@@ -112,13 +111,11 @@ def single_labels(images: Images, n_classes: int, class_hash: str = "") -> Label
 def unasked_labels(images: Images, n_classes: int, class_hash: str = "") -> Labels:
     """Return the label sets of images for which nobody was asked about any class."""
     n = len(images)
-    nothing = pa.array(np.zeros(n + 1, np.int32))
     columns = {
         "image_id": images.image_id,
         "rated": pa.repeat(False, n),
         "usable": pa.repeat(True, n),
-        "classes": pa.ListArray.from_arrays(nothing, pa.array([], pa.int32())),
-        "state": pa.ListArray.from_arrays(nothing, pa.array([], pa.string())),
+        **state_lists(np.zeros(n), *np.empty((2, 0), np.int32)),
     }
     return Labels(pa.table(columns), n_classes, class_hash, asked_known=True, name=images.name)
 

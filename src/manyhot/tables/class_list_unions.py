@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from manyhot.classes import ClassList, class_list_of, classes_seen, normal_name
 from manyhot.errors import first_names
-
-_T = TypeVar("_T")
 
 
 def find_class(own: ClassList, i: int, target: ClassList) -> int | None:
@@ -50,14 +47,7 @@ def followed_by(own: ClassList, model: ClassList) -> ClassList:
     if not only:
         return own
     more = sorted_by_key(classes_at(model, [i for i, key in enumerate(model.keys) if key in only]))
-    return replace(
-        own,
-        keys=own.keys + more.keys,
-        names=own.names + more.names,
-        synonyms=own.synonyms + more.synonyms,
-        definitions=own.definitions + more.definitions,
-        hypernyms=own.hypernyms + more.hypernyms,
-    )
+    return own.with_columns(a + b for a, b in zip(own.columns, more.columns, strict=True))
 
 
 def sorted_by_key(classes: ClassList) -> ClassList:
@@ -67,18 +57,7 @@ def sorted_by_key(classes: ClassList) -> ClassList:
 
 def classes_at(classes: ClassList, order: Sequence[int]) -> ClassList:
     """Return the classes with these ids, in this order."""
-
-    def ordered(column: tuple[_T, ...]) -> tuple[_T, ...]:
-        return tuple(column[i] for i in order)
-
-    return replace(
-        classes,
-        keys=ordered(classes.keys),
-        names=ordered(classes.names),
-        synonyms=ordered(classes.synonyms),
-        definitions=ordered(classes.definitions),
-        hypernyms=ordered(classes.hypernyms),
-    )
+    return classes.with_columns(tuple(column[i] for i in order) for column in classes.columns)
 
 
 def union_of(a: ClassList, b: ClassList) -> ClassList:

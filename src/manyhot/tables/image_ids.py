@@ -169,8 +169,8 @@ class Matching:
             return ""
         one, other = left[int(self.left[differ[0]])], right[int(self.right[differ[0]])]
         return (
-            f"{_counted(len(differ), 'image')} matched without regard to {_ignored(self.ignored)}, "
-            f"such as {other} with {one}"
+            f"{len(differ):,} image{' is' if len(differ) == 1 else 's are'} matched without regard to "
+            f"{_ignored(self.ignored)}, such as {other} with {one}"
         )
 
 
@@ -427,10 +427,6 @@ def _ambiguous(matching: Matching, left: pa.Array, right: pa.Array, names: tuple
 def _ignored(ways: Sequence[str]) -> str:
     words = [_IGNORED[way] for way in ways]
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun} is" if n == 1 else f"{n:,} {noun}s are"
 
 
 IMAGE_NAME_COLUMNS = (

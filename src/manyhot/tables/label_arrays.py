@@ -13,10 +13,11 @@ from manyhot.classes import ClassList
 from manyhot.core.array_types import Ints, Ints32
 from manyhot.core.sets import NO
 from manyhot.errors import InputError
-from manyhot.tables import STATES, FramePart, Labels
+from manyhot.tables import FramePart, Labels
 from manyhot.tables.class_values import matrix_of_rows, number_matrix, on_host, sets_of
 from manyhot.tables.label_values import columns_of_values, values_kind
 from manyhot.tables.own_classes import own_list
+from manyhot.tables.state_lists import state_lists
 
 
 def labels_as_table(
@@ -33,13 +34,10 @@ def labels_as_table(
     sets = sets_of(on_host(part.values), n_classes)
     label = sets.single if label_part.values is None else np.asarray(on_host(label_part.values))
     n = len(sets.lengths)
-    offsets = np.concatenate([[0], np.cumsum(sets.lengths)]).astype(np.int32)
-    states = pa.DictionaryArray.from_arrays(pa.array(sets.state - NO), pa.array(STATES)).cast(pa.string())
     columns = {
         "image_id": ids_of(part, n),
         "usable": pa.array(np.ones(n, bool) if sets.usable is None else sets.usable),
-        "classes": pa.ListArray.from_arrays(offsets, pa.array(in_32_bits(sets.flat))),
-        "state": pa.ListArray.from_arrays(offsets, states),
+        **state_lists(sets.lengths, in_32_bits(sets.flat), sets.state - NO),
     }
     if label is not None:
         columns["label"] = label_column(label, n)

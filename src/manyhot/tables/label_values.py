@@ -14,7 +14,7 @@ from manyhot.core.sets import NO, YES
 from manyhot.core.softmax import SLACK
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
-from manyhot.tables.definitions import STATES
+from manyhot.tables.state_lists import ragged, state_lists
 
 LabelValues = Literal["states", "counts", "shares", "p"]
 """What the numbers in a matrix of labels are.
@@ -142,26 +142,13 @@ def columns_of_values(
         p = np.divide(numbers, total, out=np.zeros_like(numbers), where=total > 0)
         there = np.broadcast_to(total > 0, p.shape)
         valid = there & (numbers == numbers.max(axis=1, keepdims=True))
-    columns = _lists(p, valid, there)
+    image, class_id = np.nonzero(there)
+    state = np.where(valid[image, class_id], YES, NO) - NO
+    columns = state_lists(there.sum(axis=1), class_id, state, p=p[image, class_id].astype(np.float32))
     if kind == "counts":
         n_votes = np.broadcast_to(total, p.shape)[there].astype(np.int64)
-        columns["n_votes"] = pa.ListArray.from_arrays(
-            columns["classes"].offsets, pa.array(n_votes, pa.int32())
-        )
+        columns["n_votes"] = ragged(there.sum(axis=1), pa.array(n_votes, pa.int32()))
     return columns
-
-
-def _lists(p: Floats, valid: Bools, there: Bools) -> dict[str, pa.Array]:
-    image, class_id = np.nonzero(there)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(axis=1))]).astype(np.int32))
-    codes = np.where(valid[image, class_id], YES, NO).astype(np.int8) - NO
-    states = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(STATES)).cast(pa.string())
-    flat = {
-        "classes": pa.array(class_id, pa.int32()),
-        "state": states,
-        "p": pa.array(p[image, class_id].astype(np.float32)),
-    }
-    return {name: pa.ListArray.from_arrays(offsets, column) for name, column in flat.items()}
 
 
 def _check_counts(values: Floats, ids: pa.Array, where: object) -> None:

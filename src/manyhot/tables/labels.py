@@ -21,6 +21,7 @@ from manyhot.tables.definitions import STATES
 from manyhot.tables.frames import check_range, check_unique, one_chunk, with_column
 from manyhot.tables.image_ids import AUTO, Renamed, ids_like
 from manyhot.tables.schemas import check, metadata, metadata_number, write
+from manyhot.tables.state_lists import state_lists
 
 _Table = TypeVar("_Table", "Labels", "Images")
 
@@ -249,14 +250,8 @@ def zeros_listed(table: pa.Table, c: int) -> pa.Table:
     rows = np.repeat(np.arange(n), pc.list_value_length(lists).to_numpy(zero_copy_only=False))
     codes = pc.index_in(one_chunk(table["state"]).flatten(), pa.array(STATES))
     state[rows, lists.flatten().to_numpy()] = codes.to_numpy(zero_copy_only=False)
-    offsets = pa.array(np.arange(n + 1, dtype=np.int32) * c)
-    columns = {
-        "classes": pa.ListArray.from_arrays(offsets, pa.array(np.tile(np.arange(c, dtype=np.int32), n))),
-        "state": pa.ListArray.from_arrays(
-            offsets, pa.DictionaryArray.from_arrays(state.ravel(), pa.array(STATES)).cast(pa.string())
-        ),
-    }
-    for name, column in columns.items():
+    every = np.tile(np.arange(c, dtype=np.int32), n)
+    for name, column in state_lists(np.full(n, c), every, state.ravel()).items():
         table = with_column(table, name, column)
     return table
 

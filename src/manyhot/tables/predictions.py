@@ -21,6 +21,7 @@ from manyhot.parameters import check_one_of
 from manyhot.tables.class_list_unions import keys_not_in
 from manyhot.tables.frames import check_range, check_unique, one_chunk
 from manyhot.tables.labels import Labels, keys_in_metadata
+from manyhot.tables.state_lists import ragged
 
 ScoreKind = Literal["logit", "probability", "cosine", "none"]
 """Kinds of predicted scores. ``none`` only ranks classes."""
@@ -489,7 +490,5 @@ def _check_cosines(scores: AnyFloats, where: str) -> None:
 def _list_column(values: npt.NDArray[Any], *, drop: Bools | None = None) -> pa.Array:
     n, k = values.shape
     if drop is None or not drop.any():
-        return pa.ListArray.from_arrays(np.arange(0, n * k + 1, k, dtype=np.int32), pa.array(values.ravel()))
-    keep = ~drop
-    offsets = np.concatenate([[0], np.cumsum(keep.sum(1))]).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, pa.array(values[keep]))
+        return ragged(np.full(n, k), pa.array(values.ravel()))
+    return ragged((~drop).sum(1), pa.array(values[~drop]))

@@ -12,6 +12,7 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Ints
 from manyhot.errors import first_names
+from manyhot.tables.arrays import label_sets
 from manyhot.tables.frames import one_chunk, with_column
 from manyhot.tables.labels import Labels
 
@@ -73,12 +74,8 @@ def _note_on_left_out(labels: Labels, selected: Labels, names: Sequence[str], wh
 
 def _n_with_classes(labels: Labels) -> int:
     """Return the number of usable images with a valid class."""
-    states = one_chunk(labels.table["state"])
-    rows = pc.list_parent_indices(states).to_numpy()
-    is_valid = pc.equal(states.flatten(), "yes").to_numpy(zero_copy_only=False)
-    has_valid = np.zeros(len(labels), bool)
-    has_valid[rows[is_valid]] = True
-    return int((has_valid & one_chunk(labels.table["usable"]).to_numpy(zero_copy_only=False)).sum())
+    sets = label_sets(labels)
+    return int(np.count_nonzero(sets.usable & (sets.size > 0)))
 
 
 def selected_with_note(labels: Labels, at: Ints, own: ClassList, why: str) -> Labels:

@@ -17,8 +17,8 @@ from manyhot.core.array_types import Bools, Floats, Ints8, Ints64, Positions
 from manyhot.core.sets import NOT_ASKED, UNCLEAR
 from manyhot.errors import InputError
 from manyhot.tables.arrays import label_sets
-from manyhot.tables.definitions import STATES
 from manyhot.tables.labels import Images, Labels, sorted_by_id
+from manyhot.tables.state_lists import state_lists
 from manyhot.tables.votes import Golden, Refined, Votes
 
 METHOD = "auto"
@@ -134,9 +134,6 @@ def _table(
     order: Positions,
     method: str,
 ) -> pa.Table:
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-    arrays = {name: pa.array(values[order]) for name, values in lists.items()}
-    arrays["state"] = pa.DictionaryArray.from_arrays(arrays["state"], list(STATES)).cast(pa.string())
     methods = pa.DictionaryArray.from_arrays(pa.array(rated.astype(np.int8)), [UNRATED, method])
     return pa.table(
         {
@@ -144,7 +141,7 @@ def _table(
             **({} if label is None else {"label": label}),
             "rated": pa.array(rated),
             "usable": pa.array(usable),
-            **{name: pa.ListArray.from_arrays(offsets, values) for name, values in arrays.items()},
+            **state_lists(lengths, **{name: values[order] for name, values in lists.items()}),
             "method": methods.cast(pa.string()),
         }
     )

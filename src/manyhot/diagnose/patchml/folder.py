@@ -22,7 +22,8 @@ from manyhot.diagnose.patchml.compose import Layout, fits_always
 from manyhot.errors import InputError, OutputError, UnknownNameError, did_you_mean
 from manyhot.files import write_refused
 from manyhot.parameters import Between, Count, Flattened, OptionName, PythonOnly, Seed, Shown, Was, is_number
-from manyhot.tables import Labels, Objects
+from manyhot.tables import STATES, Labels, Objects
+from manyhot.tables.state_lists import state_lists
 
 COMPLETE = "patchml.json"
 """Written last: with it the folder is complete."""
@@ -133,19 +134,17 @@ def write_skipped(skipped: Mapping[int, str], objects: Objects, path: Path) -> N
 def _label_sets(pictures: Sequence[ComposedPicture], n_classes: int) -> pa.Table:
     """Return label sets in which all classes were asked about."""
     n = len(pictures)
-    state = np.full((n, n_classes), "no", object)
+    every = np.tile(np.arange(n_classes, dtype=np.int32), n)
+    state = np.full((n, n_classes), STATES.index("no"))
     for row, picture in zip(state, pictures, strict=True):
-        row[picture.classes] = "yes"
-    offsets = pa.array(np.arange(n + 1) * n_classes, pa.int32())
-    classes = pa.array(np.tile(np.arange(n_classes, dtype=np.int32), n))
+        row[picture.classes] = STATES.index("yes")
     return pa.table(
         {
             "image_id": [p.image_id for p in pictures],
             "label": pa.array([p.label for p in pictures], pa.int32()),
             "rated": pa.repeat(True, n),
             "usable": pa.repeat(True, n),
-            "classes": pa.ListArray.from_arrays(offsets, classes),
-            "state": pa.ListArray.from_arrays(offsets, pa.array(state.ravel(), pa.string())),
+            **state_lists(np.full(n, n_classes), every, state.ravel()),
             "method": pa.repeat("patchml", n),
         }
     )

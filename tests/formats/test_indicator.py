@@ -497,8 +497,8 @@ def test_fractions_as_labels_lead_to_what_reads_them(tmp_path):
         read_labels(path)
     command = str(error.value).partition("manyhot ")[2]
     words = shlex.split(command)
-    assert words[:3] == ["convert", "soft labels.csv", "labels.parquet"]
-    convert(path, tmp_path / words[2], format=words[4])
+    assert words[:4] == ["convert", "soft labels.csv", "labels.parquet", "--label-values"]
+    convert(path, tmp_path / words[2], label_values=words[4])
     assert read_labels(tmp_path / "labels.parquet").table["p"].to_pylist() == [[1, 0.5], [0.5, 0], [0, 1]]
 
 

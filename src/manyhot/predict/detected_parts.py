@@ -21,13 +21,13 @@ from pyarrow import compute as pc
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
 from manyhot.core.detection import overlaps
 from manyhot.files import write_text
+from manyhot.formats.prediction_folders import SKIPPED
 from manyhot.predict.decode import decode
 from manyhot.predict.detector import ObjectDetector, best_boxes
 from manyhot.predict.matched_classes import NO_CLASS, MatchedClasses
 from manyhot.predict.parts import (
     ALL_BITS,
     IMAGES,
-    SKIPPED,
     Identity,
     PartFiles,
     check_output_folder,

@@ -112,7 +112,7 @@ def examples(ids: pa.Array, count: int = 2) -> str:
     return ", ".join(map(str, ids[:count].to_pylist()))
 
 
-_unique: ReferenceType[pa.Array] = ref(pa.array([], pa.string()))
+_unique: ReferenceType[Any] = ref(set())  # of nothing, at first: to make an array would import pandas
 """The ids last found unique. Those of the next model are often the same, and hashing 50,000 takes 7 ms."""
 
 

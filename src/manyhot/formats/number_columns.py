@@ -19,7 +19,7 @@ from manyhot.formats.class_names import keys_of_numbers
 from manyhot.formats.headers import IMAGE_NAME_COLUMNS, RATER_NAMES, fold_name, image_name_column, is_metadata
 from manyhot.formats.predicted_classes import SCORE_COLUMNS
 from manyhot.formats.reading import cut_for_message, states_of_values
-from manyhot.formats.table_files import column_names, read_frame
+from manyhot.formats.table_files import NEARLY, column_names, read_frame
 from manyhot.tables import STATES
 
 _TEXTS = {
@@ -45,7 +45,9 @@ class NumberColumn:
     is_whole, is_text : bool
         Whether the column contains whole numbers or flags (`is_whole`), or no numbers (`is_text`).
     odd : tuple of (int, str), optional
-        In a column in which nearly all cells are numbers, the first row with another text, and this text.
+        In a column in which nearly all cells are numbers, `text`.
+    text : tuple of (int, str), optional
+        In a column of texts, the first row with a text that is not a number, and this text.
     share_of_states : float
         In a column of texts, the share of cells that are 0, 1, -1, yes, no or maybe among those that are not
         empty.
@@ -56,6 +58,7 @@ class NumberColumn:
     is_whole: bool = False
     is_text: bool = False
     odd: tuple[int, str] | None = None
+    text: tuple[int, str] | None = None
     share_of_states: float = 0.0
 
     @property
@@ -89,30 +92,24 @@ def value_columns(frame: pl.DataFrame) -> list[NumberColumn]:
 def _value_column(column: pl.Series) -> NumberColumn:
     values = _as_floats(column)
     if values is None:
-        odd, share_of_states = _odd_cell(column)
-        return NumberColumn(column.name, np.empty(0), False, True, odd, share_of_states)
+        return NumberColumn(column.name, np.empty(0), False, True, *_odd_cell(column))
     is_whole = column.dtype.is_integer() or column.dtype == pl.Boolean
     return NumberColumn(column.name, values, is_whole)
 
 
-_NEARLY = 0.9
-"""Share of cells with numbers from which other cells are considered mistakes."""
-
-
-def _odd_cell(column: pl.Series) -> tuple[tuple[int, str] | None, float]:
-    """Return `odd` and `share_of_states` of a column of texts; see `NumberColumn`."""
+def _odd_cell(column: pl.Series) -> tuple[tuple[int, str] | None, tuple[int, str] | None, float]:
+    """Return `odd`, `text` and `share_of_states` of a column of texts; see `NumberColumn`."""
     if column.dtype not in (pl.String, pl.Categorical, pl.Enum):
-        return None, 0.0
+        return None, None, 0.0
     texts = column.cast(pl.String)
     numbers = numbers_in(texts)
     values = numbers.to_numpy()  # null becomes NaN, too
     is_odd = numbers.is_null().to_numpy()
     n = len(column) - np.count_nonzero(np.isnan(values) & ~is_odd)
     share_of_states = np.count_nonzero(np.isin(values, (0, 1, -1))) / n
-    if np.count_nonzero(is_odd) > (1 - _NEARLY) * n:
-        return None, share_of_states
     row = int(np.argmax(is_odd))
-    return (row, texts[row].strip()), share_of_states
+    text = (row, texts[row].strip())
+    return (text if np.count_nonzero(is_odd) <= (1 - NEARLY) * n else None), text, share_of_states
 
 
 def _as_floats(column: pl.Series) -> Floats | None:

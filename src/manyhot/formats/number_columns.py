@@ -207,12 +207,38 @@ def stated_classes(
     if not varying:
         return None, (*_note_on_full_lists(frame, ids, label), *_note_on_flags(columns, frame[ids], label))
     names = first_names([cut_for_message(c.name) for c in varying], 3)
+    if _note_on_full_lists(frame, ids, label):
+        raise InputError(
+            "Each image lists all classes, and a column that is not read differs between them.",
+            where=f"{path}, column {names}",
+            got=f"{frame[label].n_unique():,} classes on each of {frame[ids].n_unique():,} images",
+            allowed="rows of valid classes only, or a column present with 1 or yes for valid and 0 or no for "
+            "not valid",
+            do="rename the column to present if it states which classes are valid, or to score if it "
+            "contains scores, and pass the file as predictions; remove it if it states neither",
+        )
     return None, (
         f"the values in {names} differ between the classes of an image and are not read: every class that "
         "an image lists is valid; if they are scores, rename the column to score and pass the file as "
         "predictions, and if they state which classes are valid, rename it to present, with 1 or yes for "
         "valid and 0 or no for not valid",
     )
+
+
+def check_order_of_rows(path: Path, ids: str, label: str) -> None:
+    """Raise an error if a column that is not read may order the rows of an image, each with a class."""
+    frame = read_flat_frame(path)
+    for column in value_columns(frame.drop(label)) if {ids, label} <= set(frame.columns) else ():
+        differs = _differs(column, frame, ids) and _differs(column, frame, label)
+        if differs and fold_name(column.name) not in RATER_NAMES and not is_metadata(column.name):
+            raise InputError(
+                "A column that is not read differs between the predicted classes of an image, so their order "
+                "is unknown.",
+                where=f"{path}, column {cut_for_message(column.name)}",
+                got=first_names([cut_for_message(repr(v)) for v in frame[column.name].head(3)], 3),
+                allowed="a column score or rank of numbers; or no such column, and the best class first",
+                do="rename the column to score or rank and write its cells as numbers, or remove it",
+            )
 
 
 def _note_on_flags(columns: list[NumberColumn], ids: pl.Series, label: str) -> tuple[str, ...]:

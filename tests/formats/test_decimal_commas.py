@@ -123,3 +123,32 @@ def test_a_text_column_of_scores_called_like_a_class_is_not_dropped(tmp_path):
             tmp_path / "labels.csv", [tmp_path / "model.csv"], reading=mh.Reading(scores="probability")
         )
     assert "column car, row 1 below the header" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "text"),
+    [
+        ("sep=;\n", "", "delete this line, which only Excel reads"),
+        ("Model A;;;\n", "", "delete rows above the header, such as a title"),
+        ("", ";;;\n;;;\n", "row 21 below the header\n  do:      delete the row, also if it is empty"),
+    ],
+)
+def test_what_spreadsheets_add_is_named(start, end, text, tmp_path):
+    path = tmp_path / "model.csv"
+    path.write_text(start + SCORES.to_csv(index_label="image_id", sep=";", decimal=",") + end)
+    with pytest.raises(InputError) as error:
+        mh.read_predictions(path)
+    assert text in str(error.value)
+
+
+def test_line_ends_of_old_macs_are_named(tmp_path):
+    path = tmp_path / "model.csv"
+    path.write_text(SCORES.to_csv(index_label="image_id", lineterminator="\r"), newline="")
+    with pytest.raises(InputError, match="the line end of old Macs"):
+        mh.read_predictions(path)
+
+
+def test_an_empty_column_of_remarks_is_no_class(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("image_id;cat;Bemerkung\na.jpg;1;\nb.jpg;0;\n")
+    assert mh.read_labels(path).class_list.names == ("cat",)

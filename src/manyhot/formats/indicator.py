@@ -36,7 +36,10 @@ _MEANINGS = _MEANINGS_OF_EMPTY | {"yes": YES}
 _PREFIXES = ("label_", "labels_", "class_", "classes_", "tag_", "tags_", "category_", "target_", "y_")
 """Prefixes that pandas.get_dummies puts before the classes; removed if all classes have the same."""
 
-_REMARKS = ("comment", "comments", "note", "notes", "remark", "remarks")
+_REMARKS = (
+    *("comment", "comments", "note", "notes", "remark", "remarks"),
+    *("anmerkung", "anmerkungen", "bemerkung", "bemerkungen", "kommentar", "notiz", "notizen"),
+)
 """Columns that are no classes if they are empty."""
 
 _ALMOST = 0.9
@@ -446,6 +449,12 @@ def read_score_columns(
     with np.errstate(over="ignore"):
         for i, column in zip(at, chosen, strict=True):
             values[:, i] = column.values
+    if image_id.null_count:
+        raise InputError(
+            "A row has no name of an image.",
+            where=f"{path}, row {image_id.is_null().index(True).as_py() + 1:,} below the header",
+            do="delete the row, also if it is empty",
+        )
     image_id, values, notes = first_of_equal_rows(image_id, values)
     return Predictions(
         image_id,

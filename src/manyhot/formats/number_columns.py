@@ -162,7 +162,9 @@ def read_flat_frame(path: Path, *, most_rows: int | None = None) -> pl.DataFrame
             "The table has two columns with the same name.",
             where=path,
             got=cut_for_message(repr(name)),
-            do="drop or rename one of them",
+            do="drop or rename one of them"
+            if name.strip()
+            else "delete rows above the header, such as a title, and columns without a name",
         )
     if path.suffix.lower() != ".parquet":
         return read_frame(path, most_rows=most_rows)

@@ -570,5 +570,5 @@ def test_marks_are_no_choices(tmp_path):
     path.write_text("image,Anna,Ben\n1.jpg,x,\n2.jpg,,x\n3.jpg,x,x\n")
     with pytest.raises(InputError, match="All raters chose the same class") as error:
         aggregate(path)
-    assert "got:     only x" in str(error.value)
+    assert "got:     x of Anna, Ben" in str(error.value)
     assert aggregate(path, classes=from_keys(["x", "y"])).labels.n_classes == 2

@@ -147,7 +147,7 @@ def test_rows_whose_order_another_column_may_tell_are_refused(column, cells, tmp
         "unknown.\n"
         f"  where:   {path}, column {column}\n"
         f"  got:     {shown}\n"
-        "  allowed: a column score or rank of numbers; or no such column, and the best class first\n"
+        "  allowed: a column score or rank of numbers; or no such column, and the top class first\n"
         "  do:      rename the column to score or rank and write its cells as numbers, or remove it"
     )
     if column == "Rang":

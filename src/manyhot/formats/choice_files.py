@@ -273,22 +273,13 @@ def read_rater_columns(path: Path, *, classes: ClassList | None) -> Votes:
 
 def _check_no_answers(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> None:
     """Raise an error if all choices are *yes*, *maybe* or *no*: then classes may stand in place of raters."""
-    values = set(frame["class_id"].cast(pl.String).str.strip_chars()) - {"", "-1"}
-    if classes is None and len(values) == 1:
-        raise InputError(
-            "All raters chose the same class, so there is nothing to decide.",
-            where=path,
-            got=f"only {cut_for_message(values.pop())}",
-            allowed="the class that each rater chose; or image_id, class_id, rater_id and answer",
-            do="if columns are classes and the text is a mark, write one table of 0 and 1 per rater and pass "
-            "them as `sources`; if the text is a class, pass `classes` with all classes",
-        )
-    texts = frame["class_id"] if frame["class_id"].dtype == pl.String else pl.Series([], dtype=pl.String)
-    chosen = set(texts.str.strip_chars().str.to_lowercase().unique()) - {""}
-    if classes is not None or not chosen & set(ANSWERS) or not chosen <= _TRUTHS:
+    texts = frame["class_id"].cast(pl.String).str.strip_chars().str.to_lowercase()
+    chosen = set(texts.unique()) - {"", "-1"}
+    are_answers = bool(chosen & set(ANSWERS)) and chosen <= _TRUTHS
+    if classes is not None or not (are_answers or len(chosen) == 1):
         return
     raise InputError(
-        "All choices are answers, not classes.",
+        "All choices are answers, not classes." if are_answers else "All raters chose the same class.",
         where=path,
         got=f"{', '.join(sorted(chosen))} of {first_names(frame['rater_id'].unique(maintain_order=True))}",
         allowed="the class that each rater chose; or image_id, class_id, rater_id and answer",

@@ -24,13 +24,7 @@ Splitter = Callable[[str], Sequence[str]]
 
 
 def splitter(
-    column: str,
-    cells: Iterable[str],
-    classes: ClassList | None,
-    separator: str,
-    where: str,
-    *,
-    by_row: bool = False,
+    column: str, cells: Iterable[str], classes: ClassList | None, separator: str, where: str, by_row: bool
 ) -> Splitter:
     """Return a function that divides a cell into names. A cell that is a class of `classes` is one name.
 

@@ -288,7 +288,7 @@ def _named_in_table(
     cells = _texts(values, f"{path}, column {label}").fill_null("")
     texts = cells.unique().to_pylist()
     by_row = len(image_id.unique()) < len(image_id)
-    split = splitter(label, texts, classes, separator, f"{path}, column {label}", by_row=by_row)
+    split = splitter(label, texts, classes, separator, f"{path}, column {label}", by_row)
     lengths, flat = _split_cells(cells, split)
     named = NamedLabels(image_id, lengths, flat, usable, not is_plural(label))
     divided = [text for text in texts if len(split(text)) > text.count(",")]
@@ -391,7 +391,7 @@ def _named_in_json(
 ) -> NamedLabels:
     rows = list(classes_by_image(path, among))
     # Not the name of a column: spaces divide no names in JSON, which has lists for several names.
-    split = splitter("", [v for _, v, _ in rows if isinstance(v, str)], classes, separator, str(path))
+    split = splitter("", [v for _, v, _ in rows if isinstance(v, str)], classes, separator, str(path), False)
     sets = [_names(value, split, where) for _, value, where in rows]
     image_id = image_ids(pa.array([image for image, _, _ in rows], pa.string()), path)
     check_unique(image_id, str(path))

@@ -238,7 +238,7 @@ def check_order_of_rows(path: Path, ids: str, label: str) -> None:
                 "is unknown.",
                 where=f"{path}, column {cut_for_message(column.name)}",
                 got=first_names([cut_for_message(repr(v)) for v in frame[column.name].head(3)], 3),
-                allowed="a column score or rank of numbers; or no such column, and the best class first",
+                allowed="a column score or rank of numbers; or no such column, and the top class first",
                 do="rename the column to score or rank and write its cells as numbers, or remove it",
             )
 

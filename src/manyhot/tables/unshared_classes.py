@@ -106,17 +106,12 @@ def unlabelled_classes(labels: Labels, images: Images | None, joined: JoinedClas
 def check_unread(table: Labels | Predictions, classes: ClassList | None, name: str) -> None:
     """Raise an error if a column that was not read is called like a class that the table otherwise lacks.
 
-    Parameters
-    ----------
-    table : Labels or Predictions
-    classes : ClassList, optional
-        The classes of all tables of the data set, or those that the caller passed.
-    name : str
-        The name of the table.
+    `classes` are the classes of all tables, or those that the caller passed; `name` is the table's name.
     """
     own = list_of_table(table)
-    for column, row, text in table.unread if classes else ():
-        if classes.find(column) is not None and (own is None or own.find(column) is None):
+    for column, row, text in table.unread:
+        is_class = classes is not None and classes.find(column) is not None
+        if is_class and (own is None or own.find(column) is None):
             raise InputError(
                 "A column is called like a class, but not all of its cells can be read.",
                 where=f"{name}, column {column}, row {row + 1:,} below the header",

@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 from sklearn.metrics import average_precision_score
 
-from manyhot import evaluate
+from manyhot import evaluate, read_images, read_labels
+from manyhot.errors import InputError
 
 RNG = np.random.default_rng(5)
 TRUTH, SCORES = (RNG.random((60, 2)) < 0.4).astype(int), RNG.random((60, 2)).round(3)
@@ -56,3 +57,24 @@ def test_frames_with_texts_are_read_as_files_are(tmp_path, frame_of):
         columns = ["metric", "value", "lo", "hi", "n", "n_skipped"]
         pd.testing.assert_frame_equal(found.to_pandas()[columns], of_file.to_pandas()[columns])
         assert sorted(found.notes) == sorted(of_file.notes)
+
+
+def test_a_table_of_images_may_have_measurements(tmp_path):
+    path = tmp_path / "images.csv"
+    path.write_text("image,lat,lon,plot\na.jpg,52.5,13.1,P1\nb.jpg,52.6,13.2,P2\n")
+    images = read_images(path)
+    assert images.image_id.to_pylist() == ["a.jpg", "b.jpg"]
+    assert images.table["lat"].to_pylist() == [52.5, 52.6]
+
+
+def test_a_class_list_tells_classes_from_measurements(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("image,area,depth,cat,dog\na.jpg,0.5,1.5,1,0\nb.jpg,0.7,1.9,1,1\n")
+    labels = read_labels(path, classes=("cat", "dog"))
+    assert labels.table["classes"].to_pylist() == [[0], [0, 1]]
+    with pytest.raises(InputError, match="pass it as predictions"):
+        read_labels(path)
+    with pytest.raises(InputError, match="pass it as predictions"):
+        read_labels(path, classes=("area", "depth"))
+    with pytest.raises(InputError, match="save the sheet as CSV in UTF-8"):
+        read_labels(path.rename(tmp_path / "labels.xlsx"))

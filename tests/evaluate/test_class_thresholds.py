@@ -13,6 +13,7 @@ import pytest
 from sklearn import metrics as sk
 
 from manyhot import Reading, compare, diagnose_classes, evaluate
+from manyhot.classes import from_keys
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.class_thresholds import ClassThresholds
 
@@ -281,3 +282,12 @@ def test_thresholds_in_memory_are_those_of_their_file(splits):
         evaluate("test.csv", model, thresholds=found, metrics=["f1_macro"], reading=reading)
     with pytest.raises(InputError, match="no thresholds of classes"):
         evaluate("test.csv", ["net.csv"], thresholds=table.rename(columns={"class": "name"}), reading=READING)
+
+
+def test_thresholds_of_probabilities_in_percent_are_refused():
+    thresholds = ClassThresholds.read({"cat": 0.5, "dog": 50})
+    classes = from_keys(("cat", "dog"))
+    with pytest.raises(InputError, match="A threshold of probabilities is above 1") as error:
+        thresholds.of("net", classes, 2, "probability")
+    assert "got:     50 for dog" in str(error.value)
+    assert thresholds.of("net", classes, 2, "logit").tolist() == [0.5, 50]

@@ -563,3 +563,12 @@ def test_decisions_beside_classes_that_were_asked_about(kind, tmp_path, message)
 def test_columns_that_are_no_decisions(decisions, tmp_path):
     cases(decisions).write_csv(tmp_path / "v.csv")
     assert len(rows(read_votes(tmp_path / "v.csv"))) == 36
+
+
+def test_marks_are_no_choices(tmp_path):
+    path = tmp_path / "votes.csv"
+    path.write_text("image,Anna,Ben\n1.jpg,x,\n2.jpg,,x\n3.jpg,x,x\n")
+    with pytest.raises(InputError, match="All raters chose the same class") as error:
+        aggregate(path)
+    assert "got:     x of Anna, Ben" in str(error.value)
+    assert aggregate(path, classes=from_keys(["x", "y"])).labels.n_classes == 2

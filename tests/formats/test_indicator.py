@@ -236,7 +236,8 @@ def test_columns_that_leave_it_open(tmp_path, message):
     path.write_text("image_id,cat,dog\na,x,0\nb,y,1\n")
     assert message(lambda: read_labels(path, classes=from_keys(("cat", "dog")))) == (
         "The column of a class does not contain numbers.\n"
-        f"  where:   {path}, column cat\n"
+        f"  where:   {path}, column cat, row 1 below the header\n"
+        "  got:     x\n"
         "  allowed: 1, 0, -1 or nothing; or yes, no, maybe or nothing"
     )
     assert message(lambda: read_labels(path, classes=from_keys(("horse",), "mine"))) == (

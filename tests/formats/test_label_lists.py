@@ -329,8 +329,7 @@ def test_an_image_on_two_lines_is_an_error_that_names_the_file(tmp_path):
 
 COMMAS = {
     "one row each": 'image,label\na.jpg,"Complex, mixed"\nb.jpg,Pastures\n',
-    "several rows": 'image,label\na.jpg,"Complex, mixed"\na.jpg,Pastures\nb.jpg,Pastures\n',
-    "images table": 'image_id,label\na.jpg,"Complex, mixed"\na.jpg,Pastures\nb.jpg,Pastures\n',
+    "several rows of lists": 'image,labels\na.jpg,"Complex, mixed"\na.jpg,Pastures\nb.jpg,Pastures\n',
     "no space": 'image,label\na.jpg,"Complex,mixed"\nb.jpg,Pastures\n',
     "a name that is part of another": 'image,label\na.jpg,"Complex, mixed"\nb.jpg,Complex\n',
     "semicolons": "image;label\na.jpg;Complex, mixed\nb.jpg;Pastures\n",
@@ -346,6 +345,7 @@ def test_names_with_a_comma_are_not_divided_in_silence(tmp_path, message, writte
     column, other = (
         word if word in written else also for word, also in (("classes", "label"), ("Pastures", "Complex"))
     )
+    column = "labels" if "labels" in written else column
     absent = "Complex" if other == "Pastures" else "mixed"
     assert message(lambda: read_labels(path)) == (
         "Commas may separate the classes of an image or be part of the names of classes.\n"
@@ -572,4 +572,37 @@ def test_objects_in_cells_are_no_names(tmp_path, message, cells):
         f"  got:     {cells[0]}\n"
         '  allowed: names such as cat|dog, or lists of names such as ["cat", "dog"]\n'
         "  do:      write the names of the valid classes of each image, or one column of 0 and 1 per class"
+    )
+
+
+@pytest.mark.parametrize("ids", ["image", "image_id"])
+def test_names_in_several_rows_of_an_image_may_have_commas(ids, tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text(f'{ids},label\na.jpg,"Complex, mixed"\na.jpg,Pastures\nb.jpg,Pastures\n')
+    labels = read_labels(path)
+    assert labels.class_list.names == ("Complex, mixed", "Pastures")
+    assert labels.table["classes"].to_pylist() == [[0, 1], [1]]
+
+
+def test_names_of_two_words_that_are_divided_at_spaces_are_noted(tmp_path):
+    path = tmp_path / "labels.csv"
+    names = ["Aphis fabae", "Aphis gossypii", "Myzus persicae", "Thrips", "Aphis"]
+    path.write_text("image_id,labels\n" + "".join(f"{i}.jpg,{name}\n" for i, name in enumerate(names)))
+    (note,) = read_labels(path).notes
+    assert note == (
+        "the column 'labels' is divided at spaces, but 'fabae' is never the first or only word of a cell, as "
+        "in 'Aphis fabae'; if spaces are part of names, call the column label, or pass the list of all "
+        "classes as `classes`"
+    )
+    assert read_labels(path, classes=from_keys(names)).notes == ()
+    path.write_text("image_id,labels\na,clear primary\nb,haze clear\nc,haze primary\nd,primary road\n")
+    assert read_labels(path).notes == ()
+
+
+def test_names_without_letters_and_digits_are_noted(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("image,label\na,cat\nb,?\nc,-\n")
+    assert read_labels(path).notes == (
+        "names without letters and digits are classes, too: -, ?; if they mean that there is no answer, "
+        "leave these cells empty, and if they separate names, write | between names",
     )

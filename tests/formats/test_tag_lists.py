@@ -133,3 +133,23 @@ def test_other_tables_with_tags_are_no_predictions(text, tmp_path):
     (tmp_path / "other.jsonl").write_text(text)
     with pytest.raises(InputError):
         read_predictions(tmp_path / "other.jsonl")
+
+
+@pytest.mark.parametrize(("column", "cells"), [("Rang", ("2", "1")), ("Konfidenz", ("12,5 %", "87,5 %"))])
+def test_rows_whose_order_another_column_may_tell_are_refused(column, cells, tmp_path, message):
+    path = tmp_path / "model.csv"
+    orders = [cells, cells[::-1], cells]  # of class a, and of class b
+    rows = [f"{i}.jpg;{n};{c}" for i, order in enumerate(orders) for n, c in zip("ab", order, strict=True)]
+    path.write_text("\n".join([f"image_id;prediction;{column}", *rows]))
+    shown = ", ".join(c if c.isdigit() else repr(c) for c in (*cells, cells[1]))
+    assert message(lambda: read_predictions(path)) == (
+        "A column that is not read differs between the predicted classes of an image, so their order is "
+        "unknown.\n"
+        f"  where:   {path}, column {column}\n"
+        f"  got:     {shown}\n"
+        "  allowed: a column score or rank of numbers; or no such column, and the top class first\n"
+        "  do:      rename the column to score or rank and write its cells as numbers, or remove it"
+    )
+    if column == "Rang":
+        path.write_text("\n".join(["image_id;prediction;rank", *rows]))
+        assert read_predictions(path).classes[:, 0].tolist() == [1, 0, 1]

@@ -151,3 +151,22 @@ def test_lists_with_scores_in_json_are_no_labels(tmp_path):
     path.write_text(json.dumps({"image": "a", "tags": ["dog", "cat"], "scores": [0.93, 0.02]}) + "\n")
     with pytest.raises(InputError, match="pass it as predictions"):
         read_labels(path)
+
+
+def test_all_classes_on_each_image_beside_a_column_that_differs_are_refused(tmp_path, message):
+    path = tmp_path / "labels.csv"
+    rows = [
+        f"{i}.jpg;{name};{'ja' if (i + j) % 2 else 'nein'}" for i in range(3) for j, name in enumerate("ab")
+    ]
+    path.write_text("\n".join(["image_id;class;vorhanden", *rows]))
+    assert message(lambda: read_labels(path)) == (
+        "Each image lists all classes, and a column that is not read differs between them.\n"
+        f"  where:   {path}, column vorhanden\n"
+        "  got:     2 classes on each of 3 images\n"
+        "  allowed: rows of valid classes only, or a column present with 1 or yes for valid and 0 or no for "
+        "not valid\n"
+        "  do:      rename the column to present if it states which classes are valid, or to score if it "
+        "contains scores, and pass the file as predictions; remove it if it states neither"
+    )
+    path.write_text("\n".join(["image_id;class;present", *rows]).replace("ja", "yes").replace("nein", "no"))
+    assert read_labels(path).table["classes"].to_pylist() == [[0, 1]] * 3  # with their states

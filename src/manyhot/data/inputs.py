@@ -62,6 +62,7 @@ from manyhot.tables.own_classes import (
     selected_labels,
 )
 from manyhot.tables.unshared_classes import (
+    check_unread,
     note_on_blanks,
     note_on_empty,
     note_on_unlabelled,
@@ -372,7 +373,9 @@ def over_one_list(
     for table in [t for t in tables if t is not None]:
         note = note_on_case(table.class_list, joined.classes, table.name or "labels")
         source.misfits.remarks += [note] if note else []
-    labels = labels and joined.of_labels(labels)
+    if labels is not None:
+        check_unread(labels, joined.classes, labels.name or "labels")
+        labels = joined.of_labels(labels)
     source.misfits.remarks += [] if labels is None else labels.notes
     images = images and joined.of_images(images)
     if labels is not None and not alone and (note := note_on_empty(labels, joined.classes)):
@@ -455,6 +458,7 @@ def _joined(source: Source, joined: JoinedClasses) -> Iterator[Predictions]:
         if (note := joined.note_on(model)) and note not in source.misfits.remarks:
             source.misfits.remarks.append(note)
         try:
+            check_unread(model, joined.classes, model.source or model.model)
             named = joined.of_predictions(model)
         except InputError as error:
             source.misfits.skip(model.source or model.model, error)

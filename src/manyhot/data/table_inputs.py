@@ -36,6 +36,7 @@ from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Votes, 
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.frames import check_unique
 from manyhot.tables.own_classes import list_of_table, selected_labels, shares_classes
+from manyhot.tables.unshared_classes import check_unread
 
 _Table = TypeVar("_Table", Labels | Images, Predictions, Votes, Golden, Labels | None, Objects)
 
@@ -64,6 +65,7 @@ def labels_of_file(path: PathLike, classes: ClassList | None, **options: Any) ->
             with suppress(InputError, UnknownNameError):
                 labels = read_labels(path, classes=some, **options)
                 if shares_classes(labels, classes):
+                    check_unread(labels, classes, str(path))
                     return selected_labels(labels, classes)
         raise
 

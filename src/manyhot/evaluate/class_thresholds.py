@@ -109,9 +109,20 @@ class ClassThresholds:
                 allowed=f"scores that are {ON_A_SCALE[own]}",
                 do="choose thresholds on scores of this kind, or declare another kind with `scores`",
             )
+        of_model = self.by_model[self.model_for(model)]
+        too_high = {c: v for c, v in of_model.items() if kind == "probability" and 1 < v < math.inf}
+        if too_high:
+            name, value = next(iter(too_high.items()))
+            raise InputError(
+                "A threshold of probabilities is above 1, so its class is never predicted.",
+                where=self.name,
+                got=f"{value:g} for {name}",
+                allowed="0 to 1, or nothing for a class that is never predicted",
+                do="divide thresholds in percent by 100",
+            )
         lookup = (lambda name: _place(name, n_classes)) if classes is None else classes.find
         found, unknown = dict[int, float](), list[str]()
-        for name, value in self.by_model[self.model_for(model)].items():
+        for name, value in of_model.items():
             if (place := lookup(name)) is None:
                 unknown.append(name)
             elif place in found:

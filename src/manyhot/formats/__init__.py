@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -382,6 +383,12 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
             entry = format_of(path, holds, has_values=options.get("label_values") is not None)
         else:
             entry = _entry_of(format, holds, path)
+        if entry is None and holds == "labels" and options.get("classes") is not None:
+            with suppress(InputError):  # a list of classes tells them from columns of measurements
+                indicator = _entry_of("indicator", holds, path)
+                if path.suffix.lower() in indicator.about["suffixes"]:
+                    indicator(path, classes=options["classes"])
+                    entry = indicator
         if entry is None:
             if path.suffix.lower() in (".csv", ".tsv") and not path.stat().st_size:
                 raise InputError("The file is empty.", where=path, do="create or download it again")

@@ -273,12 +273,13 @@ def read_rater_columns(path: Path, *, classes: ClassList | None) -> Votes:
 
 def _check_no_answers(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> None:
     """Raise an error if all choices are *yes*, *maybe* or *no*: then classes may stand in place of raters."""
-    texts = frame["class_id"] if frame["class_id"].dtype == pl.String else pl.Series([], dtype=pl.String)
-    chosen = set(texts.str.strip_chars().str.to_lowercase().unique()) - {""}
-    if classes is not None or not chosen & set(ANSWERS) or not chosen <= _TRUTHS:
+    texts = frame["class_id"].cast(pl.String).str.strip_chars().str.to_lowercase()
+    chosen = set(texts.unique()) - {"", "-1"}
+    are_answers = bool(chosen & set(ANSWERS)) and chosen <= _TRUTHS
+    if classes is not None or not (are_answers or len(chosen) == 1):
         return
     raise InputError(
-        "All choices are answers, not classes.",
+        "All choices are answers, not classes." if are_answers else "All raters chose the same class.",
         where=path,
         got=f"{', '.join(sorted(chosen))} of {first_names(frame['rater_id'].unique(maintain_order=True))}",
         allowed="the class that each rater chose; or image_id, class_id, rater_id and answer",

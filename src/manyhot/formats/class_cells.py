@@ -24,9 +24,12 @@ Splitter = Callable[[str], Sequence[str]]
 
 
 def splitter(
-    column: str, cells: Iterable[str], classes: ClassList | None, separator: str, where: str
+    column: str, cells: Iterable[str], classes: ClassList | None, separator: str, where: str, by_row: bool
 ) -> Splitter:
     """Return a function that divides a cell into names. A cell that is a class of `classes` is one name.
+
+    If `by_row` is true, images have several rows, so commas that may be part of a name are, unless the name
+    of the column is a plural.
 
     Raises
     ------
@@ -47,7 +50,12 @@ def splitter(
     if classes is not None and chosen:
         return dividing_between_names(classes, chosen)
     if chosen == ",":
-        check_commas(plain, where)
+        try:
+            check_commas(plain, where)
+        except InputError:
+            if not by_row or is_plural(column):
+                raise
+            return lambda cell: [cell]
     if chosen or is_plural(column) or all(re.fullmatch(r"[\d\s]*", cell) for cell in plain):
         return lambda cell: [cell] if classes is not None and lookup(cell) is not None else cell.split(chosen)
     return lambda cell: [cell]
@@ -129,6 +137,24 @@ def check_commas(cells: Iterable[str], where: str) -> None:
 
 _N_SIDE_BY_SIDE = 3
 """Number of different cells from which names that are only found side by side may be parts of one name."""
+
+
+def note_on_spaces(cells: Iterable[str], where: str) -> str:
+    """Return a note on cells divided at spaces that may be names, such as *Aphis fabae*; empty without any.
+
+    In lists of tags, some tag is first in one cell and follows another in the next, or is alone in a cell. In
+    names of several words, words that begin a name are no others.
+    """
+    lists = [words for cell in cells if not cell.startswith("[") and (words := cell.split())]
+    first, others = {words[0] for words in lists}, {word for words in lists for word in words[1:]}
+    if sum(len(words) > 1 for words in lists) < _N_SIDE_BY_SIDE or first & others:
+        return ""
+    example = next(words for words in lists if len(words) > 1)
+    return (
+        f"{where} is divided at spaces, but {cut_for_message(example[1])!r} is never the first or only word "
+        f"of a cell, as in {cut_for_message(' '.join(example))!r}; if spaces are part of names, call the "
+        "column label, or pass the list of all classes as `classes`"
+    )
 
 
 def note_on_commas(cells: Iterable[str], where: str) -> str:

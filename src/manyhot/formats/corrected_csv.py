@@ -192,7 +192,7 @@ class _Cells:
     @classmethod
     def of(cls, column: str, cells: Sequence[str], own: ClassList | None, file: Path) -> _Cells:
         """Return the cells of a column."""
-        split = splitter(column, set(cells), own, "", f"{file}, column {column}")
+        split = splitter(column, set(cells), own, "", f"{file}, column {column}", False)
         parts = [list(names_of_cell(cell, split)) for cell in cells]
         texts = list(dict.fromkeys(name for names in parts for name in names))
         found = ids_of_values(texts, own, file).ids

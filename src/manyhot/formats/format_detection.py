@@ -133,6 +133,8 @@ def unknown_format(path: Path, holds: str) -> InputError:
     else:
         columns, do = _columns(path, holds)
         got = f"no known format with suffix {path.suffix or 'none'!r}{columns}"
+        if path.suffix.lower() in (".xlsx", ".xls", ".ods", ".numbers"):
+            do = "save the sheet as CSV in UTF-8, in Excel as 'CSV UTF-8', and pass the CSV file"
     return InputError(
         f"The {'folder' if path.is_dir() else 'file'} does not contain {holds}.",
         where=path,

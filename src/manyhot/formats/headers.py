@@ -141,6 +141,20 @@ def check_encoding(path: Path) -> None:
     if path.suffix.lower() in _TEXTS and not start.startswith(_PACKED):
         with path.open("rb") as file:
             check_utf8(file.readline(_LONGEST), path)
+    if path.suffix.lower() in (".csv", ".tsv") and not start.startswith(_PACKED):
+        _check_first_line(_first_line(path), path)
+
+
+def _check_first_line(line: str, path: Path) -> None:
+    """Raise an error for a first line that is no header, and for the line ends of old Macs."""
+    if re.fullmatch(r'"?sep=."?', line.strip(), re.IGNORECASE):
+        what, got, do = "a header", line.strip(), "delete this line, which only Excel reads"
+    elif "\r" in re.sub(r'"[^"]*"', "", line):
+        what, got = "ended by a line feed", "a carriage return, the line end of old Macs"
+        do = "save the file as UTF-8, for example as 'CSV UTF-8' in Excel"
+    else:
+        return
+    raise InputError(f"The first line of the table is not {what}.", where=path, got=got, do=do)
 
 
 def check_utf8(line: bytes, path: Path, number: int = 1) -> None:

@@ -32,7 +32,7 @@ def _may_be_images(path: Path) -> bool:
     if image_name_column(column_names(path)) is None:
         return False
     found = detect(path)
-    return found is None or found.name in ("label-lists", "indicator")
+    return found is None or found.name in ("label-lists", "indicator", "score-columns")
 
 
 @register(

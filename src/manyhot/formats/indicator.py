@@ -28,15 +28,18 @@ from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.label_values import LABEL_VALUES, are_counts, columns_of_values
+from manyhot.tables.unshared_classes import CELL_OF_CLASS
 
 _MEANINGS_OF_EMPTY = {"unclear": UNCLEAR, "not asked": NOT_ASKED, "no": NO}
 _MEANINGS = _MEANINGS_OF_EMPTY | {"yes": YES}
-_CELL = "1, 0, -1 or nothing; or yes, no, maybe or nothing"
 
 _PREFIXES = ("label_", "labels_", "class_", "classes_", "tag_", "tags_", "category_", "target_", "y_")
 """Prefixes that pandas.get_dummies puts before the classes; removed if all classes have the same."""
 
-_REMARKS = ("comment", "comments", "note", "notes", "remark", "remarks")
+_REMARKS = (
+    *("comment", "comments", "note", "notes", "remark", "remarks"),
+    *("anmerkung", "anmerkungen", "bemerkung", "bemerkungen", "kommentar", "notiz", "notizen"),
+)
 """Columns that are no classes if they are empty."""
 
 _ALMOST = 0.9
@@ -226,7 +229,22 @@ def labels_of_columns(
         complete=complete,
         positives_only=not asked_known,
         notes=notes,
+        unread=_unread(columns, chosen),
     )
+
+
+def _unread(
+    columns: Sequence[NumberColumn], chosen: Sequence[NumberColumn]
+) -> tuple[tuple[str, int, str], ...]:
+    """Return the columns that are not read, each with the first row that cannot be read, and its cell."""
+    names, found = {c.name for c in chosen}, list[tuple[str, int, str]]()
+    for column in (c for c in columns if c.name not in names):
+        if column.text is not None:
+            found.append((column.name, *column.text))
+        elif len(column.strange):
+            row = int(np.argmax(column.values == column.strange[0]))
+            found.append((column.name, row, f"{column.strange[0]:g}"))
+    return tuple(found)
 
 
 def _notes(
@@ -294,7 +312,7 @@ def _label_columns(columns: Sequence[NumberColumn], prefix: str, path: Path) -> 
             "No column contains only zeros and ones.",
             where=path,
             got=_several(describe_columns(path)),
-            allowed=f"one column per class with {_CELL}",
+            allowed=f"one column per class with {CELL_OF_CLASS}",
         )
     if scores:
         raise InputError(
@@ -347,10 +365,12 @@ def _columns_of_classes(
             )
         _check_no_text(column, path)
         if column.is_text:
+            row, text = column.text or (0, "")
             raise InputError(
                 "The column of a class does not contain numbers.",
-                where=f"{path}, column {cut_for_message(column.name)}",
-                allowed=_CELL,
+                where=f"{path}, column {cut_for_message(column.name)}, row {row + 1:,} below the header",
+                got=cut_for_message(text),
+                allowed=CELL_OF_CLASS,
             )
         by_class[at] = column
     if not by_class:
@@ -370,7 +390,7 @@ def _check_no_text(column: NumberColumn, path: Path) -> None:
             "The column of a class contains a cell that is not an answer.",
             where=f"{path}, column {cut_for_message(column.name)}, row {row + 1:,} below the header",
             got=cut_for_message(text),
-            allowed=_CELL,
+            allowed=CELL_OF_CLASS,
             do="correct the cell, leave it empty if nobody was asked, or drop the column if it is no class",
         )
 
@@ -381,7 +401,7 @@ def _check_states(column: NumberColumn, path: Path) -> None:
             "The column of a class contains values other than 0 and 1.",
             where=f"{path}, column {cut_for_message(column.name)}",
             got=f"{column.strange[0]:g} in {len(column.strange):,} of {len(column.values):,} cells",
-            allowed=_CELL,
+            allowed=CELL_OF_CLASS,
             do="correct them, or pass a class list without this column as `classes`",
         )
 
@@ -429,6 +449,12 @@ def read_score_columns(
     with np.errstate(over="ignore"):
         for i, column in zip(at, chosen, strict=True):
             values[:, i] = column.values
+    if image_id.null_count:
+        raise InputError(
+            "A row has no name of an image.",
+            where=f"{path}, row {image_id.is_null().index(True).as_py() + 1:,} below the header",
+            do="delete the row, also if it is empty",
+        )
     image_id, values, notes = first_of_equal_rows(image_id, values)
     return Predictions(
         image_id,
@@ -440,6 +466,7 @@ def read_score_columns(
         source=str(path),
         class_list=own.class_list,
         unlisted=tuple(c.name for c in numbers if c not in chosen),
+        unread=_unread([c for c in columns if c.is_text], ()),
         notes=notes,
         by_name=True,
     )

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Ints32, Ints64
 from manyhot.errors import InputError
-from manyhot.formats.class_cells import Splitter, note_on_commas, splitter
+from manyhot.formats.class_cells import SEPARATORS, Splitter, note_on_commas, note_on_spaces, splitter
 from manyhot.formats.class_names import ids_of_values
 from manyhot.formats.format_detection import boxes_of_tool
 from manyhot.formats.headers import (
@@ -287,12 +287,16 @@ def _named_in_table(
         return NamedLabels(image_id, lengths, flat, usable, is_complete=is_complete)
     cells = _texts(values, f"{path}, column {label}").fill_null("")
     texts = cells.unique().to_pylist()
-    split = splitter(label, texts, classes, separator, f"{path}, column {label}")
+    by_row = len(image_id.unique()) < len(image_id)
+    split = splitter(label, texts, classes, separator, f"{path}, column {label}", by_row)
     lengths, flat = _split_cells(cells, split)
     named = NamedLabels(image_id, lengths, flat, usable, not is_plural(label))
     divided = [text for text in texts if len(split(text)) > text.count(",")]
     if not (classes or separator) and (note := note_on_commas(divided, f"the column {label!r}")):
         named = replace(named, notes=(note,))
+    has_spaces = any(len(split(text)) > 1 + sum(map(text.count, SEPARATORS)) for text in texts)
+    if has_spaces and not (classes or separator) and (note := note_on_spaces(texts, f"the column {label!r}")):
+        named = replace(named, notes=(*named.notes, note))
     if score := first_column(names, [*SCORE_COLUMNS]):
         note = f"the column {score!r} was not read: all labels of the file count, also uncertain ones"
         named = replace(named, notes=(*named.notes, note))
@@ -387,7 +391,7 @@ def _named_in_json(
 ) -> NamedLabels:
     rows = list(classes_by_image(path, among))
     # Not the name of a column: spaces divide no names in JSON, which has lists for several names.
-    split = splitter("", [v for _, v, _ in rows if isinstance(v, str)], classes, separator, str(path))
+    split = splitter("", [v for _, v, _ in rows if isinstance(v, str)], classes, separator, str(path), False)
     sets = [_names(value, split, where) for _, value, where in rows]
     image_id = image_ids(pa.array([image for image, _, _ in rows], pa.string()), path)
     check_unique(image_id, str(path))

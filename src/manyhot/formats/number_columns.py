@@ -19,7 +19,7 @@ from manyhot.formats.class_names import keys_of_numbers
 from manyhot.formats.headers import IMAGE_NAME_COLUMNS, RATER_NAMES, fold_name, image_name_column, is_metadata
 from manyhot.formats.predicted_classes import SCORE_COLUMNS
 from manyhot.formats.reading import cut_for_message, states_of_values
-from manyhot.formats.table_files import column_names, read_frame
+from manyhot.formats.table_files import NEARLY, column_names, read_frame
 from manyhot.tables import STATES
 
 _TEXTS = {
@@ -45,7 +45,9 @@ class NumberColumn:
     is_whole, is_text : bool
         Whether the column contains whole numbers or flags (`is_whole`), or no numbers (`is_text`).
     odd : tuple of (int, str), optional
-        In a column in which nearly all cells are numbers, the first row with another text, and this text.
+        In a column in which nearly all cells are numbers, `text`.
+    text : tuple of (int, str), optional
+        In a column of texts, the first row with a text that is not a number, and this text.
     share_of_states : float
         In a column of texts, the share of cells that are 0, 1, -1, yes, no or maybe among those that are not
         empty.
@@ -56,6 +58,7 @@ class NumberColumn:
     is_whole: bool = False
     is_text: bool = False
     odd: tuple[int, str] | None = None
+    text: tuple[int, str] | None = None
     share_of_states: float = 0.0
 
     @property
@@ -89,30 +92,24 @@ def value_columns(frame: pl.DataFrame) -> list[NumberColumn]:
 def _value_column(column: pl.Series) -> NumberColumn:
     values = _as_floats(column)
     if values is None:
-        odd, share_of_states = _odd_cell(column)
-        return NumberColumn(column.name, np.empty(0), False, True, odd, share_of_states)
+        return NumberColumn(column.name, np.empty(0), False, True, *_odd_cell(column))
     is_whole = column.dtype.is_integer() or column.dtype == pl.Boolean
     return NumberColumn(column.name, values, is_whole)
 
 
-_NEARLY = 0.9
-"""Share of cells with numbers from which other cells are considered mistakes."""
-
-
-def _odd_cell(column: pl.Series) -> tuple[tuple[int, str] | None, float]:
-    """Return `odd` and `share_of_states` of a column of texts; see `NumberColumn`."""
+def _odd_cell(column: pl.Series) -> tuple[tuple[int, str] | None, tuple[int, str] | None, float]:
+    """Return `odd`, `text` and `share_of_states` of a column of texts; see `NumberColumn`."""
     if column.dtype not in (pl.String, pl.Categorical, pl.Enum):
-        return None, 0.0
+        return None, None, 0.0
     texts = column.cast(pl.String)
     numbers = numbers_in(texts)
     values = numbers.to_numpy()  # null becomes NaN, too
     is_odd = numbers.is_null().to_numpy()
     n = len(column) - np.count_nonzero(np.isnan(values) & ~is_odd)
     share_of_states = np.count_nonzero(np.isin(values, (0, 1, -1))) / n
-    if np.count_nonzero(is_odd) > (1 - _NEARLY) * n:
-        return None, share_of_states
     row = int(np.argmax(is_odd))
-    return (row, texts[row].strip()), share_of_states
+    text = (row, texts[row].strip())
+    return (text if np.count_nonzero(is_odd) <= (1 - NEARLY) * n else None), text, share_of_states
 
 
 def _as_floats(column: pl.Series) -> Floats | None:
@@ -165,7 +162,9 @@ def read_flat_frame(path: Path, *, most_rows: int | None = None) -> pl.DataFrame
             "The table has two columns with the same name.",
             where=path,
             got=cut_for_message(repr(name)),
-            do="drop or rename one of them",
+            do="drop or rename one of them"
+            if name.strip()
+            else "delete rows above the header, such as a title, and columns without a name",
         )
     if path.suffix.lower() != ".parquet":
         return read_frame(path, most_rows=most_rows)
@@ -210,12 +209,38 @@ def stated_classes(
     if not varying:
         return None, (*_note_on_full_lists(frame, ids, label), *_note_on_flags(columns, frame[ids], label))
     names = first_names([cut_for_message(c.name) for c in varying], 3)
+    if _note_on_full_lists(frame, ids, label):
+        raise InputError(
+            "Each image lists all classes, and a column that is not read differs between them.",
+            where=f"{path}, column {names}",
+            got=f"{frame[label].n_unique():,} classes on each of {frame[ids].n_unique():,} images",
+            allowed="rows of valid classes only, or a column present with 1 or yes for valid and 0 or no for "
+            "not valid",
+            do="rename the column to present if it states which classes are valid, or to score if it "
+            "contains scores, and pass the file as predictions; remove it if it states neither",
+        )
     return None, (
         f"the values in {names} differ between the classes of an image and are not read: every class that "
         "an image lists is valid; if they are scores, rename the column to score and pass the file as "
         "predictions, and if they state which classes are valid, rename it to present, with 1 or yes for "
         "valid and 0 or no for not valid",
     )
+
+
+def check_order_of_rows(path: Path, ids: str, label: str) -> None:
+    """Raise an error if a column that is not read may order the rows of an image, each with a class."""
+    frame = read_flat_frame(path)
+    for column in value_columns(frame.drop(label)) if {ids, label} <= set(frame.columns) else ():
+        differs = _differs(column, frame, ids) and _differs(column, frame, label)
+        if differs and fold_name(column.name) not in RATER_NAMES and not is_metadata(column.name):
+            raise InputError(
+                "A column that is not read differs between the predicted classes of an image, so their order "
+                "is unknown.",
+                where=f"{path}, column {cut_for_message(column.name)}",
+                got=first_names([cut_for_message(repr(v)) for v in frame[column.name].head(3)], 3),
+                allowed="a column score or rank of numbers; or no such column, and the top class first",
+                do="rename the column to score or rank and write its cells as numbers, or remove it",
+            )
 
 
 def _note_on_flags(columns: list[NumberColumn], ids: pl.Series, label: str) -> tuple[str, ...]:

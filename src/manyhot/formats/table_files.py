@@ -226,7 +226,12 @@ def _narrow_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-_DECIMAL = r"^\s*[+-]?\d+(,\d+)?([eE][+-]?\d+)?\s*$"
+NEARLY = 0.9
+"""Share of cells with numbers from which other cells are considered mistakes."""
+
+_NUMBER_WITH_COMMA = r"^\s*[+-]?\d+(,\d+)?([eE][+-]?\d+)?\s*$"
+_COMMA = r"^([+-]?\d+),(\d+([eE][+-]?\d+)?)$"
+_NUMBER_WITH_POINT = r"^\s*[+-]?\d+\.\d+([eE][+-]?\d+)?\s*$"
 _GROUPED = r"^\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*$"
 """A number that may have commas between thousands, such as 1,234; 0,234 and 1,23 may not."""
 
@@ -236,8 +241,9 @@ def with_decimal_points(
 ) -> pl.DataFrame:
     """Return the table with columns that use decimal commas converted to numbers.
 
-    A column is converted if all its values are numbers. It is ambiguous if every comma could also separate
-    thousands.
+    A column is converted if all its values are numbers; if nearly all are, only these are converted, so that
+    readers can name the others. It is ambiguous if every comma could also separate thousands, and so is a
+    column without commas if every point could.
 
     Parameters
     ----------
@@ -252,26 +258,52 @@ def with_decimal_points(
     InputError
         If a column is ambiguous.
     """
-    texts = [c for c, kind in frame.schema.items() if kind == pl.String and c not in skip]
+    texts = [frame[c] for c, kind in frame.schema.items() if kind == pl.String and c not in skip]
+    found = [column for column in texts if _has_decimal_commas(column, path, is_sample=is_sample)]
+    if found and not is_sample:
+        _check_points(path, [c for c, kind in frame.schema.items() if kind == pl.Float64])
+    converted = [c.str.strip_chars().str.replace(_COMMA, "${1}.${2}") for c in found]
     return frame.with_columns(
-        column.str.strip_chars().str.replace(",", ".", literal=True).cast(pl.Float64)
-        for column in (frame[name] for name in texts)
-        if _has_decimal_commas(column, path, is_sample=is_sample)
+        column.cast(pl.Float64) if old.str.contains(_NUMBER_WITH_COMMA).all() else column
+        for old, column in zip(found, converted, strict=True)
     )
 
 
 def _has_decimal_commas(column: pl.Series, path: Path, *, is_sample: bool) -> bool:
     values = column.drop_nulls()
     with_comma = values.filter(values.str.contains(",", literal=True))
-    if not len(with_comma) or not values.str.contains(_DECIMAL).all():
+    if not len(with_comma) or values.str.contains(_NUMBER_WITH_COMMA).sum() < NEARLY * len(values):
         return False
-    if not is_sample and with_comma.str.contains(_GROUPED).all():
+    points = values.filter(values.str.contains(_NUMBER_WITH_POINT))
+    if len(points) and not is_sample:
         raise InputError(
-            "The commas in a column may be decimal commas or thousands separators.",
+            "A column contains decimal commas and decimal points.",
             where=f"{path}, column {column.name.strip()}",
-            got=with_comma[0],
-            allowed="numbers with decimal points, such as 0.5, or with decimal commas and no thousands "
-            "separators",
-            do="write the numbers with decimal points",
+            got=f"{with_comma[0]} and {points[0]}",
+            allowed="one of the two",
+            do="write all numbers of the column with the same mark",
         )
+    if not is_sample and with_comma.str.contains(_GROUPED).all():
+        raise _ambiguous("commas", "decimal commas", column.name, with_comma[0], path)
     return True
+
+
+def _check_points(path: Path, columns: Sequence[str]) -> None:
+    """Raise an error for a column whose points may separate thousands, in a table with decimal commas."""
+    texts = dict.fromkeys(columns, pl.String)
+    frame = pl.read_csv(path, separator=separator_of(path), columns=columns, schema_overrides=texts)
+    for column in frame.get_columns() if columns else ():
+        points = column.filter(column.str.contains(".", literal=True))
+        if len(points) and points.str.contains(_GROUPED.replace("(,", r"(\.")).all():
+            raise _ambiguous("points", "decimal points", column.name, points[0], path)
+
+
+def _ambiguous(marks: str, decimal: str, column: str, got: str, path: Path) -> InputError:
+    return InputError(
+        f"The {marks} in a column may be {decimal} or thousands separators.",
+        where=f"{path}, column {column.strip()}",
+        got=got,
+        allowed="numbers with decimal points, such as 0.5, or with decimal commas and no thousands "
+        "separators",
+        do="write the numbers with decimal points",
+    )

@@ -11,8 +11,16 @@ import polars as pl
 
 from manyhot.classes import ClassList
 from manyhot.formats.class_names import keys_of_numbers
-from manyhot.formats.headers import CLASS_NAME_COLUMNS, ID_NEEDS, IMAGE_NAME_COLUMNS, first_column, fold_name
+from manyhot.formats.headers import (
+    CLASS_NAME_COLUMNS,
+    ID_NEEDS,
+    IMAGE_NAME_COLUMNS,
+    first_column,
+    fold_name,
+    image_name_column,
+)
 from manyhot.formats.label_lists import names_in_file
+from manyhot.formats.number_columns import check_order_of_rows
 from manyhot.formats.predicted_classes import PREDICTED, SCORE_COLUMNS
 from manyhot.formats.prediction_lists import KEYS_OF_OTHERS
 from manyhot.formats.reading import JSON_KEY, declared, head
@@ -68,6 +76,11 @@ def read_tag_lists(
     """
     del rows, scores
     named = names_in_file(path, classes, separator, among=(*TAGS, *CLASS_NAME_COLUMNS))
+    if path.suffix.lower() not in (".json", ".jsonl"):
+        columns = column_names(path)
+        ids, label = image_name_column(columns), first_column(columns, (*TAGS, *CLASS_NAME_COLUMNS))
+        if ids is not None and label is not None:
+            check_order_of_rows(path, ids, label)
     listed = pl.DataFrame({"image_id": named.image_id, "class_id": ragged(named.lengths, named.names)})
     # An image without names has a row, too.
     long = listed.with_row_index("row").explode("class_id", empty_as_null=True)

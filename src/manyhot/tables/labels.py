@@ -82,6 +82,8 @@ class Labels(_OfImages):
         the notes.
     numbered : bool
         Whether the labels are a frame whose columns have the names 0 to C - 1, which may also be positions.
+    unread : tuple of (str, int, str)
+        Columns that are not read as classes, each with the first row that cannot be read, and its cell.
     """
 
     table: pa.Table
@@ -96,6 +98,7 @@ class Labels(_OfImages):
     positives_only: bool = False
     notes: tuple[str, ...] = ()
     numbered: bool = False
+    unread: tuple[tuple[str, int, str], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", check(self.table, "labels", where=self.name or None))

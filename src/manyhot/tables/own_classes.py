@@ -276,13 +276,22 @@ class JoinedClasses:
 
 
 def note_on_spellings(own: ClassList | None) -> str:
-    """Return a note on classes of one list that differ only in case and underscores; empty without any."""
+    """Return a note on classes of one list that differ only in case and underscores; empty without any.
+
+    If there are none, the note is on names without letters and digits, which are hardly meant as classes.
+    """
     if own is None:
         return ""
+    signs = [name for name in own.names if name and not any(map(str.isalnum, name))]
     by_name: dict[str, list[str]] = {}
     for name in own.names:
         by_name.setdefault(folded_name(name), []).append(name)
     alike = [" and ".join(names) for names in by_name.values() if len(set(names)) > 1]
+    if not alike and signs:
+        return (
+            f"names without letters and digits are classes, too: {first_names(signs, 3)}; if they mean that "
+            "there is no answer, leave these cells empty, and if they separate names, write | between names"
+        )
     if not alike:
         return ""
     return (

@@ -68,6 +68,8 @@ class Predictions:
         Whether the kind of the scores is only assumed, because nobody declared it.
     unlisted : tuple of str
         Columns of numbers in the file that are not classes of the list with which it was read.
+    unread : tuple of (str, int, str)
+        Columns that are not read as scores, as in `Labels`.
     notes : tuple of str
         What was changed when the file was read.
     lacking : tuple of str
@@ -93,6 +95,7 @@ class Predictions:
     link: str = ""
     scores_assumed: bool = False
     unlisted: tuple[str, ...] = ()
+    unread: tuple[tuple[str, int, str], ...] = ()
     notes: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
     by_name: bool = False

@@ -10,13 +10,16 @@ import numpy as np
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools
 from manyhot.core.sets import YES
-from manyhot.errors import first_names
+from manyhot.errors import InputError, first_names
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.class_list_unions import classes_at, find_class, keys_not_in
 from manyhot.tables.labels import Images, Labels
-from manyhot.tables.own_classes import JoinedClasses
+from manyhot.tables.own_classes import JoinedClasses, list_of_table
 from manyhot.tables.predictions import Predictions
 from manyhot.tables.selected_classes import left_out_classes, selected_with_note
+
+CELL_OF_CLASS = "1, 0, -1 or nothing; or yes, no, maybe or nothing"
+"""What a cell may contain in a table with one column per class."""
 
 _MOST_UNLABELLED = 10
 """Names of classes that the labels do not have, in a note."""
@@ -98,6 +101,24 @@ def unlabelled_classes(labels: Labels, images: Images | None, joined: JoinedClas
     absent = [keys_not_in(joined.classes, own) for own in lists]
     only = set(absent[0]).intersection(*absent[1:])
     return tuple(i for i, key in enumerate(joined.classes.keys) if key in only)
+
+
+def check_unread(table: Labels | Predictions, classes: ClassList | None, name: str) -> None:
+    """Raise an error if a column that was not read is called like a class that the table otherwise lacks.
+
+    `classes` are the classes of all tables, or those that the caller passed; `name` is the table's name.
+    """
+    own = list_of_table(table)
+    for column, row, text in table.unread:
+        is_class = classes is not None and classes.find(column) is not None
+        if is_class and (own is None or own.find(column) is None):
+            raise InputError(
+                "A column is called like a class, but not all of its cells can be read.",
+                where=f"{name}, column {column}, row {row + 1:,} below the header",
+                got=repr(text),
+                allowed="numbers" if isinstance(table, Predictions) else CELL_OF_CLASS,
+                do="write all cells of the column in this way, or rename the column if it is not this class",
+            )
 
 
 def without_nothing(classes: ClassList, ids: Sequence[int]) -> list[int]:

@@ -206,7 +206,8 @@ def test_unicode_forms_are_equal_although_most_ids_are():
     left, right = ["a.jpg", "b.jpg", "\u00e9.jpg"], ["e\u0301.jpg", "a.jpg"]
     assert pairs(left, right) == {("a.jpg", "a.jpg"), ("\u00e9.jpg", "e\u0301.jpg")}
     assert match(left, right).describe(column(left), column(right)) == (
-        "1 image is matched without regard to Unicode forms, such as e\u0301.jpg with \u00e9.jpg"
+        "1 image is matched without regard to Unicode forms and spaces at the ends, such as e\u0301.jpg with "
+        "\u00e9.jpg"
     )
     assert pairs(left, right, "exact") == {("a.jpg", "a.jpg")}
 

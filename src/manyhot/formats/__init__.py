@@ -40,6 +40,7 @@ from manyhot.tables.arrays import single_labels
 from manyhot.tables.image_ids import check_columns_once, row_ids
 from manyhot.tables.label_values import LabelValues
 from manyhot.tables.own_classes import note_on_spellings, own_list
+from manyhot.tables.unshared_classes import note_on_alike
 
 _Table = TypeVar("_Table", Labels, Predictions, Votes)
 
@@ -90,8 +91,8 @@ def read_labels(
     rows = None if rows is None else read_rows(rows, classes=classes)
     labels: Labels = _read(path, "labels", format, classes=classes, rows=rows, label_values=label_values)
     labels = _with_list(labels, classes, path)
-    note = note_on_spellings(labels.class_list) if classes is None else ""
-    return replace(labels, notes=(*labels.notes, note)) if note else labels
+    notes = note_on_spellings(labels.class_list if classes is None else None), note_on_alike(labels.image_id)
+    return replace(labels, notes=(*labels.notes, *filter(None, notes))) if any(notes) else labels
 
 
 def read_labels_or_originals(

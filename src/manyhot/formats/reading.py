@@ -191,6 +191,16 @@ def label_table(
     )
 
 
+def in_one_spelling(texts: pa.Array) -> pa.Array:
+    """Return texts without spaces around them, and those that differ only in Unicode form as the first."""
+    texts = pc.utf8_trim_whitespace(texts)
+    if pc.all(pc.string_is_ascii(texts), min_count=0).as_py():
+        return texts
+    forms = pc.utf8_normalize(texts, "NFC")
+    encoded = pc.dictionary_encode(forms)
+    return texts.take(pc.index_in(encoded.dictionary, forms).take(encoded.indices))
+
+
 def image_ids(names: pa.Array, where: object) -> pa.Array:
     """Return the names of images as ids: unchanged, with folders and slashes.
 
@@ -209,7 +219,7 @@ def image_ids(names: pa.Array, where: object) -> pa.Array:
             got=f"{names.type} ({str(error).partition(chr(10))[0]})",
             allowed="text in UTF-8",
         ) from error
-    return normal_ids(texts)
+    return in_one_spelling(normal_ids(texts))
 
 
 def base_names(names: pa.Array, where: object) -> pa.Array:

@@ -24,8 +24,8 @@ from manyhot.formats.headers import (
     raw_header,
     separator_of,
 )
-from manyhot.formats.reading import cut_for_message, read_parquet
-from manyhot.tables.image_ids import check_columns_once
+from manyhot.formats.reading import cut_for_message, in_one_spelling, read_parquet
+from manyhot.tables.image_ids import check_columns_once, first_column
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv")
 
@@ -97,7 +97,7 @@ def _check_width(header: Sequence[str], path: Path) -> None:
 def read_frame(
     path: Path, columns: Sequence[str] | None = None, *, most_rows: int | None = None
 ) -> pl.DataFrame:
-    """Read any table without checking its columns.
+    """Read any table without checking its columns, with texts that `in_one_spelling` unites.
 
     Parameters
     ----------
@@ -112,9 +112,9 @@ def read_frame(
             frame = pl.from_arrow(read_parquet(path, columns))
             assert isinstance(frame, pl.DataFrame)
             _check_columns(frame, path)
-            return frame
+            return _in_one_spelling(frame)
         if path.suffix.lower() == ".txt":
-            return pl.DataFrame({"image_id": _names_in_lines(path)}, schema={"image_id": pl.String})
+            return _in_one_spelling(pl.Series("image_id", _names_in_lines(path), pl.String).to_frame())
         header = raw_header(path)
         _check_width(header, path)
         check_columns_once(filter(str.strip, header), path)
@@ -126,7 +126,7 @@ def read_frame(
             lists = (*CLASS_NAME_COLUMNS, *LIST_COLUMNS)
             skip = [*names, *(c for c in header if fold_name(c) in lists)]
             frame = with_decimal_points(frame, path, skip, is_sample=most_rows is not None)
-        return frame.rename({c: c.strip() for c in frame.columns})
+        return _in_one_spelling(frame).rename({c: c.strip() for c in frame.columns})
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         if path.suffix.lower() != ".parquet":
             with path.open("rb") as file:
@@ -151,6 +151,12 @@ def _check_columns(frame: pl.DataFrame, path: Path) -> None:
             got=values.filter(~values.is_between(-(2**63), 2**63 - 1))[0],
             allowed="whole numbers of 64 bits",
         )
+
+
+def _in_one_spelling(frame: pl.DataFrame) -> pl.DataFrame:
+    texts = [c for c in frame.get_columns() if c.dtype in (pl.String, pl.Categorical, pl.Enum)]
+    spelt = [in_one_spelling(c.cast(pl.String).to_arrow().cast(pa.large_string())) for c in texts]
+    return frame.with_columns(pl.Series(c.name, new) for c, new in zip(texts, spelt, strict=True))
 
 
 def _names_in_lines(path: Path) -> list[str]:

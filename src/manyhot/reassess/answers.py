@@ -43,7 +43,8 @@ from manyhot.tables.campaign_folder import campaign_file
 from manyhot.tables.choices import with_questions
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like
-from manyhot.tables.own_classes import selected_labels, shares_classes
+from manyhot.tables.own_classes import note_on_spellings, selected_labels, shares_classes
+from manyhot.tables.unshared_classes import note_on_alike
 from manyhot.tables.vote_labels import golden_of_labels, original_answers
 from manyhot.tables.votes import COUNTED_CLASS, votes_with_ids_like
 
@@ -222,6 +223,7 @@ def open_votes(
     listed = classes if isinstance(classes, int | np.integer) else open_class_list(classes)
     read, notes = _votes(votes, listed, reading.format), tuple[str, ...]()
     notes += _kind_notes(read)
+    notes += (*filter(None, (note_on_spellings(read.class_list), note_on_alike(read.image_id))),)
     listed = read.class_list if listed is None else listed
     is_foreign = folder is None and isinstance(votes, str | os.PathLike) and not declared(Path(votes))
     if is_foreign and listed is None and not read.class_hash:

@@ -30,6 +30,7 @@ from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like, with_zeros
 from manyhot.tables.own_classes import over_list_of
 from manyhot.tables.predictions import distinct_names
+from manyhot.tables.unshared_classes import note_on_alike
 
 SourcesLike = Annotated[Sequence[LabelsLike], Shown("LABELS"), Repeated()]
 """Label sets, each as a table, a file, a campaign or a published name; names joined by + are one source."""
@@ -312,7 +313,7 @@ def _with_shared_ids(parts: Sequence[_Part]) -> tuple[list[_Part], tuple[str, ..
         notes += [f"{part.name}: {like.text}"] * bool(like.n)
         found.append(replace(part, labels=labels))
         ids = pc.unique(pa.concat_arrays([ids, labels.image_id]))
-    return found, tuple(notes)
+    return found, (*notes, *filter(None, [note_on_alike(ids)]))
 
 
 def _source(name: str, parts: Sequence[_Part]) -> LabelSource:

@@ -30,7 +30,7 @@ _IGNORED = {
     _NAME: "folders",
     _STEM: "extensions",
     _CASE: "letter case",
-    _UNICODE: "Unicode forms",
+    _UNICODE: "Unicode forms and spaces at the ends",
 }
 """What each way ignores. Without folders, an id is its last part; without leading folders, one id is the end
 of the other, from one of its folders on."""
@@ -345,6 +345,7 @@ def _below(left: pa.Array, right: pa.Array, folder: str, names: tuple[str, str])
 
 
 def _keys(ids: pa.Array, ways: tuple[str, ...]) -> pa.Array:
+    ids = pc.utf8_trim_whitespace(ids)
     if not pc.all(pc.string_is_ascii(ids)).as_py():
         ids = pc.utf8_normalize(ids, "NFC")
     if _NAME in ways:

@@ -1,4 +1,4 @@
-"""Classes that only the labels or only the predictions have, and notes on them."""
+"""Classes that only the labels or only the predictions have, and notes on label sets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools
@@ -135,4 +137,25 @@ def note_on_unlabelled(classes: ClassList, only: Sequence[int], model: Predictio
         f"the labels do not have {len(only):,} of the {columns} of the predictions: {names}; {they} as not "
         f"valid on all images, except in metrics with masked=True; to leave {them} out, pass the list of the "
         "labels' classes as `classes`, in which `synonyms` can contain other names of these classes"
+    )
+
+
+def note_on_alike(ids: pa.Array) -> str:
+    """Return a note on ids that are equal but for a missing extension or letter case; empty without any."""
+    ids = pc.unique(ids)
+    folded, rows = pc.utf8_lower(ids), np.arange(len(ids))
+    dots = pc.match_substring(pc.utf8_slice_codeunits(ids, -6), ".")
+    if pc.all(dots).as_py() and len(pc.unique(folded)) == len(ids):  # spares a million ids two seconds
+        return ""
+    bare = pc.replace_substring_regex(folded, r"([^/])\.[a-z][a-z0-9]{1,4}$", r"\1")
+    same, end = (pc.fill_null(pc.index_in(texts, folded), -1).to_numpy() for texts in (folded, bare))
+    same = np.where(same < rows, same, end)
+    alike = np.flatnonzero((same >= 0) & (same != rows))
+    if not len(alike):
+        return ""
+    one, another = ids[int(alike[0])], ids[int(same[alike[0]])]
+    return (
+        f"{len(alike):,} of {len(ids):,} images have the name of another one, with another extension or "
+        f"letter case, such as {one} and {another}, and count as different images; if they are the same, "
+        "write each name in one way"
     )

@@ -1,0 +1,119 @@
+"""Tables in which people write the same id, class or rater differently, or different ones alike."""
+
+import unicodedata
+
+import pytest
+
+from manyhot import aggregate, read_images, read_labels, read_votes
+
+IDS = [f"Übersicht {i:03d}.jpg" for i in range(12)]
+
+
+def nfd(text):
+    return unicodedata.normalize("NFD", text)
+
+
+SPELLINGS = {"nfd": nfd, "space": lambda text: f"{text} ", "both": lambda text: f" {nfd(text)}"}
+
+
+def write(path, header, rows, separator=";"):
+    lines = [header, *rows]
+    path.write_text("".join(separator.join(map(str, line)) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def votes_file(path, image=str, name=str, rater=str):
+    rows = [
+        (image(i) if r == "Ben" else i, name(c) if r == "Ben" else c, rater(r) if n % 2 else r, a)
+        for r, a in (("Anna", "yes"), ("Ben", "no"), ("Jörg", "yes"))
+        for n, i in enumerate(IDS)
+        for c in ("Käfer", "Thrips")
+    ]
+    return write(path, ("image", "class", "rater", "answer"), rows)
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("column", ["image", "name", "rater"])
+def test_votes_in_other_spellings_are_about_the_same_things(tmp_path, column, spelling):
+    votes = read_votes(votes_file(tmp_path / "v.csv", **{column: SPELLINGS[spelling]}))
+    assert (len(votes), votes.n_questions, votes.n_raters) == (72, 24, 3)
+    assert votes.images.to_pylist() == IDS
+    assert votes.rater_id.to_pylist() == ["Anna", "Ben", "Jörg"]
+    assert votes.class_list.keys == ("Käfer", "Thrips")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_an_image_is_called_as_in_its_first_row(tmp_path, spelling, suffix):
+    pl = pytest.importorskip("polars")
+    rows = [(nfd(i), "Käfer") for i in IDS] + [(SPELLINGS[spelling](i), "Thrips") for i in IDS]
+    path = tmp_path / f"l.{suffix}"
+    if suffix == "csv":
+        write(path, ("image", "label"), rows)
+    else:
+        pl.DataFrame(rows, schema=["image", "label"], orient="row").write_parquet(path)
+    labels = read_labels(path)
+    assert labels.image_id.to_pylist() == [nfd(i) for i in IDS]
+    assert labels.table["classes"].to_pylist() == [[0, 1]] * len(IDS)
+
+
+def test_values_of_images_in_other_spellings_are_equal(tmp_path):
+    rows = [("a.jpg", "Köln"), ("b.jpg", nfd("Köln")), ("c.jpg", "Köln "), ("d.jpg", "Bonn")]
+    images = read_images(write(tmp_path / "m.csv", ("image_id", "Ort"), rows))
+    assert images.table["Ort"].to_pylist() == ["Köln", "Köln", "Köln", "Bonn"]
+
+
+def test_a_duplicate_in_another_spelling_is_refused_as_a_duplicate(tmp_path, message):
+    plain, other = (
+        write(tmp_path / "l.csv", ("image", "Käfer", "Thrips"), [("é.jpg", 1, 0), (second, 0, 1)])
+        and message(lambda: read_labels(tmp_path / "l.csv"))
+        for second in ("é.jpg", nfd("é.jpg "))
+    )
+    assert plain == other
+    assert "more than once" in plain
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (
+            {"image": lambda i: i[:-4]},
+            "12 of 24 images have the name of another one, with another extension or letter case, such as "
+            "Übersicht 000.jpg and Übersicht 000, and count as different images; if they are the same, write "
+            "each name in one way",
+        ),
+        (
+            {"image": lambda i: i[:-4] + ".JPG"},
+            "12 of 24 images have the name of another one, with another extension or letter case, such as "
+            "Übersicht 000.jpg and Übersicht 000.JPG, and count as different images; if they are the same, "
+            "write each name in one way",
+        ),
+        (
+            {"name": str.lower},
+            "names that differ only in upper and lower case or underscores are different classes: Käfer and "
+            "käfer, Thrips and thrips; if they are the same, write them in one way",
+        ),
+    ],
+)
+def test_votes_about_similar_names_have_a_note(tmp_path, change, note):
+    assert note in aggregate(votes_file(tmp_path / "v.csv", **change), method="majority").notes
+
+
+def test_labels_of_similar_images_have_a_note(tmp_path):
+    rows = [("a.jpg", "cat"), ("a.png", "dog"), ("b", "cat")]
+    assert not any("another extension" in n for n in read_labels(_labels(tmp_path, rows)).notes)
+    (note,) = read_labels(_labels(tmp_path, [*rows, ("A.JPG", "dog"), ("b.jpg", "dog")])).notes
+    assert note.startswith("2 of 5 images have the name of another one")
+
+
+def _labels(folder, rows):
+    return write(folder / "l.csv", ("image", "label"), rows)
+
+
+def test_sources_about_similar_images_have_a_note(tmp_path):
+    files = []
+    for name, ids in (("anna", IDS), ("ben", [i if n % 2 else i[:-4] for n, i in enumerate(IDS)])):
+        rows = [(i, n % 2, n % 3 == 0) for n, i in enumerate(ids)]
+        files.append(write(tmp_path / f"{name}.csv", ("image", "Käfer", "Thrips"), rows))
+    (note,) = [n for n in aggregate(sources=files).notes if "another extension" in n]
+    assert note.startswith("6 of 18 images")

@@ -1,10 +1,12 @@
 """Tables in which people write the same id, class or rater differently, or different ones alike."""
 
+import random
 import unicodedata
 
 import pytest
 
-from manyhot import aggregate, read_images, read_labels, read_votes
+from manyhot import aggregate, evaluate, read_images, read_labels, read_votes
+from manyhot.data.inputs import Reading
 
 IDS = [f"Übersicht {i:03d}.jpg" for i in range(12)]
 
@@ -117,3 +119,52 @@ def test_sources_about_similar_images_have_a_note(tmp_path):
         files.append(write(tmp_path / f"{name}.csv", ("image", "Käfer", "Thrips"), rows))
     (note,) = [n for n in aggregate(sources=files).notes if "another extension" in n]
     assert note.startswith("6 of 18 images")
+
+
+CODES = ["0012", "12", "0013", "0014"]
+
+
+@pytest.fixture
+def coded():
+    rng = random.Random(1)
+    labels = [rng.choice(CODES) for _ in range(80)]
+    predicted = [c if rng.random() < 0.6 else rng.choice(CODES) for c in labels]
+    return labels, predicted, sum(a == b for a, b in zip(labels, predicted, strict=True)) / 80
+
+
+@pytest.mark.parametrize("classes", [None, CODES])
+@pytest.mark.parametrize("dense", [False, True])
+def test_numbers_with_leading_zeros_are_names(tmp_path, coded, classes, dense):
+    labels, predicted, accuracy = coded
+    write(tmp_path / "l.csv", ("image", "label"), [(f"{i}.jpg", c) for i, c in enumerate(labels)])
+    if dense:
+        rows = [(f"{i}.jpg", *(0.9 if c == p else 0.1 for c in CODES)) for i, p in enumerate(predicted)]
+        write(tmp_path / "p.csv", ("image", *CODES), rows)
+    else:
+        rows = [(f"{i}.jpg", c) for i, c in enumerate(predicted)]
+        write(tmp_path / "p.csv", ("image", "prediction"), rows)
+    found = evaluate(
+        tmp_path / "l.csv",
+        tmp_path / "p.csv",
+        metrics=["top1"],
+        resamples=0,
+        reading=Reading(classes=classes),
+    )
+    row = next(row for row in found.results.to_pylist() if row["metric"] == "top1")
+    assert (row["value"], row["n"]) == (pytest.approx(accuracy), 80)
+
+
+@pytest.mark.parametrize("classes", [None, CODES])
+@pytest.mark.parametrize("column", ["class", "class_id"])
+def test_votes_about_numbers_with_leading_zeros(tmp_path, column, classes):
+    rows = [("a.jpg", c, r, "yes") for c in CODES for r in ("Anna", "Ben")]
+    path = write(tmp_path / "v.csv", ("image", column, "rater", "answer"), rows, ",")
+    votes = read_votes(path, classes=classes)
+    assert sorted(votes.class_list.keys[c] for c in votes.class_id) == sorted(CODES)
+    assert votes.class_list.keys == tuple(sorted(CODES) if classes is None else CODES)
+
+
+def test_numbers_without_leading_zeros_are_still_numbers(tmp_path):
+    labels = read_labels(_labels(tmp_path, [("a.jpg", 12), ("b.jpg", 10), ("c.jpg", 0)]))
+    assert labels.table["classes"].to_pylist() == [[12], [10], [0]]
+    assert labels.class_list is None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, is_class_number
 from manyhot.core.array_types import Floats
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
@@ -266,5 +266,5 @@ def _number(value: Any, where: str) -> float:
 
 def _place(name: str, n_classes: int) -> int | None:
     # Python refuses to read a number of more than 4,300 digits.
-    is_short = len(name.lstrip("0")) <= len(str(n_classes))
-    return int(name) if name.isdecimal() and is_short and int(name) < n_classes else None
+    is_short = len(name) <= len(str(n_classes))
+    return int(name) if is_class_number(name) and is_short and int(name) < n_classes else None

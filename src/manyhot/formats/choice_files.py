@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot.classes import ClassList, class_list, classes_seen, from_keys
+from manyhot.classes import ClassList, class_list, classes_seen, from_keys, is_class_number
 from manyhot.core.answers import ANSWERS
 from manyhot.core.array_types import Ints64
 from manyhot.errors import InputError, first_names
@@ -440,7 +440,7 @@ def _class_list(values: pl.Series, classes: ClassList | None, path: Path) -> Cla
     """
     if values.dtype in (pl.String, pl.Null):
         distinct = {name for v in values.drop_nulls().unique().to_list() if (name := v.strip())}
-        are_numbers = all(n.isascii() and n.isdecimal() and len(n) < 7 for n in distinct)
+        are_numbers = all(is_class_number(n) and len(n) < 7 for n in distinct)
         if classes is None and distinct and are_numbers:
             return from_keys([str(i) for i in range(max(map(int, distinct)) + 1)], path.stem)
         if classes is None:

@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list, classes_seen, from_keys
+from manyhot.classes import ClassList, class_list, classes_seen, from_keys, is_class_number
 from manyhot.core.array_types import Ints32
 from manyhot.errors import InputError
 from manyhot.formats.reading import as_numbers, cut_for_message
@@ -186,10 +186,6 @@ def classes_of_names(names: Sequence[str], classes: ClassList | None, path: Path
     return classes, np.array(ids, np.int32)
 
 
-_DIGITS = re.compile(r"-?[0-9]+")
-# str.isdigit accepts characters that int does not, such as ².
-
-
 def keys_of_numbers(values: pl.Series, classes: ClassList | None, path: Path) -> pl.Series:
     """Return whole numbers as texts if they are keys of classes rather than positions in the class list.
 
@@ -246,7 +242,8 @@ def class_indices(
     path : Path
         For messages.
     ids : bool
-        Whether a number is always an index, as in a column ``class_id``, even if it is also a key.
+        Whether a number is always an index, as in a column ``class_id``, even if it is also a key. If a
+        number has leading zeros, all are names.
     absent : bool
         Whether names that are not in the class list are allowed, and become null.
 
@@ -256,13 +253,15 @@ def class_indices(
         If a value is not in the class list.
     """
     classes = classes or class_list()
+    cells = values.unique(maintain_order=True).drop_nulls().to_list()
+    ids = ids and not any(re.fullmatch("0[0-9]+", cell.strip()) for cell in cells)
     keys, table = frozenset(() if ids else classes.keys), dict[str, int]()
-    for value in values.unique(maintain_order=True).drop_nulls().to_list():
+    for value in cells:
         if (name := value.strip()) == "":
             continue
         # A number is an index, unless it is a key, as in a list of 1, 2 and 3; in a list of the names that a
         # file contains, it always is a name.
-        is_index = classes.is_complete and _DIGITS.fullmatch(name) and name not in keys
+        is_index = classes.is_complete and is_class_number(name.removeprefix("-")) and name not in keys
         if absent and not is_index and not classes.find_all(name):
             continue
         try:

@@ -119,7 +119,7 @@ def _labelled_photographs(path: Path, classes: ClassList | None) -> Images:
     table, name = _photographs(path, paths), path.resolve().name
     others = classes is not None and not any(classes.find(name) is not None for name in names)
     is_labelled_apart = _labels_beside(path, names) is not None or _yolo_text(path) is not None
-    if (others and as_numbers(names) is None) or is_labelled_apart:
+    if (others and _folder_numbers(names) is None) or is_labelled_apart:
         return Images(table, name)  # such as folders of days or cameras
     ids, class_hash, _, own = _class_ids(names, classes, path)
     label = np.repeat(np.array(ids, np.int32), sizes)
@@ -134,11 +134,17 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
     return not name.startswith(".") and name.lower().endswith(SUFFIXES)
 
 
+def _folder_numbers(names: list[str]) -> list[int] | None:
+    """Return the numbers of folders, which may be padded: 000 is the first of 1,000."""
+    padded = len(set(map(len, names))) == 1
+    return as_numbers([name.lstrip("0") or name[:1] for name in names] if padded else names)
+
+
 def _class_folders(path: Path) -> list[str]:
     """Return the names of the folders in a folder, in order, without hidden ones."""
     with os.scandir(path) as entries:
         names = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
-    counted = as_numbers(names)
+    counted = _folder_numbers(names)
     if counted is None:
         return sorted(names)
     return [name for _, name in sorted(zip(counted, names, strict=True))]
@@ -244,7 +250,7 @@ def _class_ids(
 
     Numbers name no classes.
     """
-    counted = as_numbers(names)
+    counted = _folder_numbers(names)
     if classes is not None:
         return [_index(name, classes, path) for name in names], classes.hash, len(classes), None
     imagenet = class_list()

@@ -24,6 +24,7 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
+from manyhot.classes import is_class_number
 from manyhot.core.array_types import Bytes, Ints64
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, ManyhotError
@@ -378,8 +379,8 @@ def constant(value: str | bool | int | None, n: int, kind: pa.DataType) -> pa.Ar
 
 
 def as_numbers(names: Sequence[str]) -> list[int] | None:
-    """Return names as integers; None if a name is not an integer."""
-    if not all(name.isascii() and name.isdigit() and len(name) < 10 for name in names):
+    """Return names as integers; None if a name is not an integer, or has leading zeros: 012 is not 12."""
+    if not all(is_class_number(name) and len(name) < 10 for name in names):
         return None
     return [int(name) for name in names]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,12 +70,26 @@ def _read_text(path: Path, separator: str, names: Mapping[str, Any], most_rows: 
     )
     try:
         frame = read(infer_schema_length=_INFERRED)
+        head = frame.head(_INFERRED)
+        # A column that is empty at first may contain numbers later.
+        unknown = any(head[c].null_count() == len(head) and c not in names for c in frame.columns)
+        if unknown and len(frame) > _INFERRED:
+            frame = read(infer_schema_length=None)
     except pl.exceptions.ComputeError:  # later rows have other types
-        return read(infer_schema_length=None)
-    head = frame.head(_INFERRED)
-    # A column that is empty at first may contain numbers later.
-    unknown = any(head[c].null_count() == len(head) and c not in names for c in frame.columns)
-    return read(infer_schema_length=None) if unknown and len(frame) > _INFERRED else frame
+        frame = read(infer_schema_length=None)
+    return _with_leading_zeros(frame, read)
+
+
+def _with_leading_zeros(frame: pl.DataFrame, read: Callable[..., pl.DataFrame]) -> pl.DataFrame:
+    """Return the table with texts for numbers in columns in which one has leading zeros: 0012 is not 12."""
+    whole = [c.name for c in frame.get_columns() if c.dtype.is_integer()]
+    # Tables have thousands of columns of zeros and ones.
+    whole = [c for c in whole if (frame[c] > 1).any() or fold_name(c) in CLASS_NAME_COLUMNS]
+    if not whole:
+        return frame
+    texts = read(columns=whole, schema_overrides=dict.fromkeys(whole, pl.String))
+    codes = [c for c in texts.get_columns() if c.str.contains(r"^\s*0\d+\s*$").any()]
+    return frame.with_columns(codes)
 
 
 _MOST_COLUMNS = 200_000

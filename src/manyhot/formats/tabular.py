@@ -427,7 +427,7 @@ def named_list(frame: pl.DataFrame, classes: ClassList | None, where: str) -> tu
     flat = [c.explode(empty_as_null=False) if isinstance(c.dtype, pl.List) else c for c in columns]
     text = [c.str.strip_chars() for c in flat if c.dtype == pl.String]
     names = {name for values in text for name in values.drop_nulls().to_list() if name}
-    if not any(re.search(r"[^\W\d_]", name) for name in names):
+    if not any(re.search(r"[^\W\d_]|^0\d", name) for name in names):
         return None, True
     return list_of_names(names, where)
 

@@ -85,7 +85,7 @@ def read_tag_lists(
     # An image without names has a row, too.
     long = listed.with_row_index("row").explode("class_id", empty_as_null=True)
     long = long.select("image_id", "class_id", rank=pl.int_range(1, pl.len() + 1).over("row"))
-    if long["class_id"].str.contains(r"^\d{1,9}$").all():
+    if long["class_id"].str.contains(r"^(0|[1-9]\d{0,8})$").all():
         long = long.with_columns(class_id=keys_of_numbers(long["class_id"].cast(pl.Int64), classes, path))
     images = long.select("image_id").unique(maintain_order=True)
     found = long.filter(pl.col("class_id").is_not_null()).unique(

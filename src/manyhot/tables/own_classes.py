@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list, class_list_of, classes_seen, folded_name
+from manyhot.classes import ClassList, class_list, class_list_of, classes_seen, folded_name, is_class_number
 from manyhot.core.array_types import Ints, Ints32
 from manyhot.errors import MatchError, first_names
 from manyhot.tables.class_list_unions import find_class, keys_not_in
@@ -35,7 +35,7 @@ def list_of_names(names: Iterable[str], where: str) -> tuple[ClassList, bool]:
     bananas and umbrellas may have two classes, not 1,000.
     """
     distinct, imagenet = set(names), class_list()
-    if all(imagenet.find(name) is not None for name in distinct if not name.isdecimal()):
+    if all(imagenet.find(name) is not None for name in distinct if not is_class_number(name)):
         return imagenet, not distinct <= set(imagenet.keys)
     return classes_seen(distinct, where), False
 

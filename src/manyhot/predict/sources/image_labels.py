@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 import pyarrow as pa
 
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, is_class_number
 from manyhot.errors import InputError
 from manyhot.predict.sources.remote import fetch_bytes, first_line, is_remote, unquoted, without_query
 from manyhot.predict.sources.source import EXTENSIONS, ImageReader, ImageSource, Item, SourcePart, short_hash
@@ -334,4 +334,4 @@ class LabelLookup:
 def _number(label: str | int) -> int | None:
     if isinstance(label, int):
         return label if label >= 0 else None
-    return int(label) if label.isascii() and label.isdigit() and len(label) < 10 else None
+    return int(label) if is_class_number(label) and len(label) < 10 else None

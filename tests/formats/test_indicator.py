@@ -412,7 +412,7 @@ def test_one_score_for_each_image_needs_a_class(tmp_path):
 
 def test_all_columns_to_rename_are_named(tmp_path):
     path = tmp_path / "l.csv"
-    path.write_text("Dateiname,Fehlerart\na.jpg,ok\nb.jpg,dent\n")
+    path.write_text("Bilddatei,Fehlerart\na.jpg,ok\nb.jpg,dent\n")
     with pytest.raises(InputError, match="to image_id, and a column with the names of classes to labels"):
         read_labels(path)
 

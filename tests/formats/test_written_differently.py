@@ -168,3 +168,23 @@ def test_numbers_without_leading_zeros_are_still_numbers(tmp_path):
     labels = read_labels(_labels(tmp_path, [("a.jpg", 12), ("b.jpg", 10), ("c.jpg", 0)]))
     assert labels.table["classes"].to_pylist() == [[12], [10], [0]]
     assert labels.class_list is None
+
+
+@pytest.mark.parametrize("ids", ['""', "ID", "id"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_row_numbers_are_no_ids_beside_names_of_images(tmp_path, ids, first, message):
+    rows = [(n + first, f"IMG_{n * 7 % 12}.jpg", n % 2, n % 3 == 0) for n in range(12)]
+    path = write(tmp_path / "l.csv", (ids, "Aufnahme", "Laus", "Thrips"), rows)
+    assert message(lambda: read_labels(path)) == (
+        "The ids of images only number the rows, but another column contains names of images.\n"
+        f"  where:   {path}, column {ids.strip(chr(34))!r}\n"
+        f"  got:     {first}, {first + 1}, … beside IMG_0.jpg, IMG_7.jpg, … in 'Aufnahme'\n"
+        "  do:      rename 'Aufnahme' to image_id, or drop it if the numbers are the same in all files"
+    )
+    for column in ("Bild", "Foto", "Datei", "Dateiname"):
+        labels = read_labels(
+            write(path, (ids, column, "Laus", "Thrips"), [(a, b, c, int(d)) for a, b, c, d in rows])
+        )
+        assert labels.image_id.to_pylist() == [row[1] for row in rows]
+    write(path, (ids, "Aufnahme", "Laus", "Thrips"), [(a + 5, b, c, int(d)) for a, b, c, d in rows])
+    assert read_labels(path).image_id.to_pylist() == [str(row[0] + 5) for row in rows]

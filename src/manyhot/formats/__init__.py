@@ -31,7 +31,7 @@ from manyhot.formats.format_detection import holds_images_alone as holds_images_
 from manyhot.formats.format_detection import holds_photographs as holds_photographs
 from manyhot.formats.format_detection import suffixes_of as suffixes_of
 from manyhot.formats.headers import check_encoding
-from manyhot.formats.reading import check_whole, not_utf8, reading
+from manyhot.formats.reading import check_whole, declared, not_utf8, reading
 from manyhot.kinds import FOLDER
 from manyhot.parameters import Shown
 from manyhot.registry import options_of
@@ -44,6 +44,7 @@ from manyhot.tables.unshared_classes import note_on_alike
 
 _Table = TypeVar("_Table", Labels, Predictions, Votes)
 
+_OF_IMAGES = ("labels", "predictions", "votes", "golden", "images")
 _OPTIONAL = ("rows", "label_values")
 """Options that only some readers of a kind of file have."""
 
@@ -406,6 +407,10 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
             options.pop("label_values", None)  # so that an option in a call string applies
         taken = options_of(entry)
         options = {n: v for n, v in options.items() if n not in _OPTIONAL or n in taken}
+        if holds in _OF_IMAGES and path.suffix.lower() in (".csv", ".tsv", ".parquet") and not declared(path):
+            from manyhot.formats.table_files import check_row_numbers  # with polars, which no import may load
+
+            check_row_numbers(path)
         content = entry(path, **options)
         _check_text(content)
     if not len(content):

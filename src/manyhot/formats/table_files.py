@@ -327,3 +327,23 @@ def _ambiguous(marks: str, decimal: str, column: str, got: str, path: Path) -> I
         "separators",
         do="write the numbers with decimal points",
     )
+
+
+def check_row_numbers(path: Path) -> None:
+    """Raise an error if ids only number the rows, which have another order elsewhere, beside image names."""
+    ids = first_column(column_names(path), IMAGE_NAME_COLUMNS)
+    if ids is None or fold_name(ids) not in IMAGE_NAME_COLUMNS[-5:]:  # from id on
+        return
+    frame = read_frame(path, most_rows=_INFERRED).head(_INFERRED)
+    own, n = frame[ids].cast(pl.String).to_list(), len(frame)
+    if n < 2 or own not in ([*map(str, range(n))], [*map(str, range(1, n + 1))]):
+        return
+    file = r"^[^:]+\.(?i:jpe?g|png|tiff?|webp|bmp|gif|heic)$"
+    for column in frame.select(pl.col(pl.String).exclude(ids)).get_columns():
+        if column.str.contains(file).all() and column.is_unique().all():
+            raise InputError(
+                "The ids of images only number the rows, but another column contains names of images.",
+                where=f"{path}, column {ids!r}",
+                got=f"{own[0]}, {own[1]}, … beside {column[0]}, {column[1]}, … in {column.name!r}",
+                do=f"rename {column.name!r} to image_id, or drop it if the numbers are the same in all files",
+            )

@@ -453,13 +453,17 @@ IMAGE_NAME_COLUMNS = (
     "patch_id",
     "patch_name",
     "photo_id",
+    "bild",
+    "datei",
+    "dateiname",
+    "foto",
     "id",
     "uuid",
     "unnamed:_0",
     "__index_level_0__",
     "",
 )
-"""Columns with the names of images, by preference; the last three are the index of pandas.
+"""Columns with the names of images, by preference; the last three are the index of pandas, or of R.
 
 Words that may be classes or other things are left out: in SkinCon, *patch* is a class of 0 and 1.
 """

@@ -7,6 +7,7 @@ import pytest
 
 from manyhot import aggregate, evaluate, read_images, read_labels, read_votes
 from manyhot.data.inputs import Reading
+from manyhot.formats import read_classes
 
 IDS = [f"Übersicht {i:03d}.jpg" for i in range(12)]
 
@@ -168,6 +169,14 @@ def test_numbers_without_leading_zeros_are_still_numbers(tmp_path):
     labels = read_labels(_labels(tmp_path, [("a.jpg", 12), ("b.jpg", 10), ("c.jpg", 0)]))
     assert labels.table["classes"].to_pylist() == [[12], [10], [0]]
     assert labels.class_list is None
+
+
+def test_a_class_without_a_name_is_called_by_its_key(tmp_path):
+    rows = [("Käfer", "beetle"), ("Blattlaus", ""), ("Thrips", "  ")]
+    classes = read_classes(write(tmp_path / "k.csv", ("key", "name"), rows))
+    assert classes.names == ("beetle", "Blattlaus", "Thrips")
+    (tmp_path / "open.csv").write_text('/m/011k07,Tortoise\n/m/0120dh,""\n')
+    assert read_classes(tmp_path / "open.csv").names == ("Tortoise", "/m/0120dh")
 
 
 @pytest.mark.parametrize("ids", ['""', "ID", "id"])

@@ -54,7 +54,8 @@ def read_class_list(path: Path) -> ClassList:
         return from_keys([line.strip() for line in lines if line.strip()], name=path.stem)
     if _has_no_header(path, column_names(path)):
         rows = pl.read_csv(path, has_header=False, infer_schema=False, new_columns=["key", "name"])
-        return replace(from_keys(rows["key"].to_list(), path.stem), names=tuple(rows["name"].to_list()))
+        own = from_keys(rows["key"].to_list(), path.stem)
+        return replace(own, names=_names(own.keys, rows["name"]))
     frame = read_frame(path).rename(_OPEN_IMAGES, strict=False)
     if frame["key"].null_count():
         raise InputError("A class has no key.", where=f"{path}, row {frame['key'].is_null().arg_true()[0]}")
@@ -66,12 +67,12 @@ def read_class_list(path: Path) -> ClassList:
             allowed="0, 1, 2, …",
         )
     _check_separator(frame, path)
-    keys = [str(key) for key in frame["key"]]
-    names = tuple(str(name) for name in frame["name"]) if "name" in frame.columns else tuple(keys)
+    keys = tuple(str(key) for key in frame["key"])
+    names = _names(keys, frame["name"]) if "name" in frame.columns else keys
     texts = frame["definition"] if "definition" in frame.columns else [None] * len(frame)
     return ClassList(
         path.stem,
-        tuple(keys),
+        keys,
         names,
         _several(frame, "synonyms"),
         tuple("" if text is None else str(text) for text in texts),
@@ -108,6 +109,12 @@ def read_coco_categories(path: Path) -> ClassList:
             do="pass a file with one name per line, in the order of the classes of the model",
         )
     return classes
+
+
+def _names(keys: Sequence[str], names: pl.Series) -> tuple[str, ...]:
+    """Return the names of classes; a class without a name is called by its key."""
+    texts = names.cast(pl.String).fill_null("")
+    return tuple(name if name.strip() else key for key, name in zip(keys, texts, strict=True))
 
 
 def _several(frame: pl.DataFrame, column: str) -> tuple[tuple[str, ...], ...]:

@@ -171,8 +171,8 @@ BAD = [
         "The labels are not a matrix of zeros and ones, and the meaning of their numbers is unclear.\n"
         "  where:   labels\n  got:     4 numbers other than 0, 1 and -1, such as 0.5\n"
         "  allowed: 0, 1 and -1; or counts of votes\n"
-        "  do:      pass `label_values`: counts, shares or p; if the numbers are scores, pass them as "
-        "predictions",
+        "  do:      pass `label_values`: counts, shares or p; if the numbers count objects, write 1 in place "
+        "of each number above 0; if they are scores, pass them as predictions",
     ),
     (
         [[0.5, 0.5]],
@@ -232,3 +232,24 @@ def test_only_votes_for_several_classes_are_counts():
     assert are_counts(votes.astype(float))
     assert not are_counts(np.column_stack([votes[:, 0] * 0 + 12, votes[:, 1:] > 4]).astype(float))
     assert not are_counts(np.column_stack([votes, 100 + np.arange(40)]).astype(float))
+
+
+def test_counts_of_animals_are_no_votes(tmp_path):
+    # Some photographs show no animal, some 60: raters are about as many on each image.
+    rng = np.random.default_rng(1)
+    animals = (rng.random((100, 3)) < 0.5) * rng.integers(10, 60, (100, 3))
+    assert not are_counts(animals.astype(float))
+    with pytest.raises(
+        InputError, match="if the numbers count objects, write 1 in place of each number above 0"
+    ):
+        as_labels(animals)
+    path = tmp_path / "l.csv"
+    pd.DataFrame(animals, columns=NAMES).assign(image=[f"{i}.jpg" for i in range(100)]).to_csv(
+        path, index=False
+    )
+    with pytest.raises(InputError, match="if they count objects, write 1 in place of each number above 0"):
+        read_labels(path)
+    assert read_labels(path, label_values="counts").exclusive
+    votes = np.array([[10, 10, 0], [20, 6, 4]])
+    assert are_counts(votes.astype(float))
+    assert not are_counts(np.vstack([votes, [61, 0, 0]]).astype(float))

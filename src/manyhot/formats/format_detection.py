@@ -184,6 +184,11 @@ def _columns(path: Path, holds: str) -> tuple[str, str | None]:
     has_states = any("(0 and 1" in column or "(0, 1 and" in column for column in shown)
     if do and holds == "labels" and class_name_column(names) is None and not has_states:
         do += ", and a column with the names of classes to labels"
+    if not do and holds == "labels" and sum("(whole numbers)" in column for column in shown) > 1:
+        do = (
+            "if the numbers count votes, pass `label_values`=counts; if they count objects, write 1 in place "
+        )
+        do += "of each number above 0"
     return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}", do
 
 

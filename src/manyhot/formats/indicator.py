@@ -161,7 +161,8 @@ def read_indicator(
     The numbers may also be votes of raters who chose one class per image: counts or, with `label_values`,
     shares. The label set then contains the class with the most votes, and the shares are the probabilities
     ``p``. Whole numbers are read as counts if all images have the same number of votes, or at least ten votes
-    each. Other whole numbers may be counts of objects, so `label_values` must be passed.
+    each and none more than three times as many as another. Other whole numbers may be counts of objects, so
+    `label_values` must be passed.
 
     Parameters
     ----------

@@ -28,6 +28,9 @@ LABEL_VALUES: tuple[str, ...] = get_args(LabelValues)
 _MANY = 10
 """Votes on an image from which whole numbers are certainly votes, and not numbers of objects."""
 
+_SIMILAR = 3
+"""Ratio of the most to the fewest votes on an image up to which whole numbers are certainly votes."""
+
 _N_IDS = 20
 """Number of images from which different numbers in a column are ids, and not votes."""
 
@@ -59,8 +62,9 @@ def values_kind(
     -----
     Whole numbers are read as counts of votes in two cases: if all images have the same number of votes, or if
     each image has either no votes or at least ten, and some image has equal numbers for two classes, which a
-    list of top classes never has. In the second case, two classes must have more than one vote on some image,
-    and no column may consist of different numbers, as ids do. Other whole numbers may be counts of objects.
+    list of top classes never has. In the second case, no image may have more than three times as many votes
+    as another, two classes must have more than one vote on some image, and no column may consist of different
+    numbers, as ids do. Other whole numbers may be counts of objects.
     Fractions may be a model's scores, so shares and probabilities must be declared.
     """
     if asked is not None:
@@ -80,7 +84,8 @@ def values_kind(
         allowed="0, 1 and -1; or counts of votes",
         do=f"rename {ids[0]!r} to image_id if it contains the ids of the images, or drop it"
         if ids
-        else "pass `label_values`: counts, shares or p; if the numbers are scores, pass them as predictions",
+        else "pass `label_values`: counts, shares or p; if the numbers count objects, write 1 in place of "
+        "each number above 0; if they are scores, pass them as predictions",
     )
 
 
@@ -95,8 +100,9 @@ def are_counts(values: Floats) -> bool:
         return True
     if (values > 1).any(axis=0).sum() < 2 or _are_ids(values).any():
         return False
-    ranks = np.sort(values, axis=1)
-    return bool((total[total > 0] >= _MANY).all() and (ranks[:, 1:] == ranks[:, :-1]).any())
+    ranks, voted = np.sort(values, axis=1), total[total > 0]
+    is_similar = voted.max() <= _SIMILAR * voted.min()
+    return bool((voted >= _MANY).all() and is_similar and (ranks[:, 1:] == ranks[:, :-1]).any())
 
 
 def _are_ids(values: npt.NDArray[Any]) -> Bools:

@@ -197,3 +197,17 @@ def test_row_numbers_are_no_ids_beside_names_of_images(tmp_path, ids, first, mes
         assert labels.image_id.to_pylist() == [row[1] for row in rows]
     write(path, (ids, "Aufnahme", "Laus", "Thrips"), [(a + 5, b, c, int(d)) for a, b, c, d in rows])
     assert read_labels(path).image_id.to_pylist() == [str(row[0] + 5) for row in rows]
+
+
+def test_a_text_that_is_no_time(tmp_path, message):
+    header = ("image_id", "class_id", "rater_id", "answer", "shown_at", "answered_at")
+    rows = [
+        ("a.jpg", 0, "Anna", "yes", "2026-12-01T10:00:00Z", "2026-12-01T10:00:05Z"),
+        ("b.jpg", 0, "Anna", "yes", "2026-12-01T10:00:05Z", "01.12.2026 10:00"),
+    ]
+    write(tmp_path / "v.csv", header, rows, ",")
+    assert message(lambda: read_votes(tmp_path / "v.csv")) == (
+        "The column 'answered_at' of the votes table contains a text that is not a time.\n"
+        "  where:   v, row 1\n  got:     01.12.2026 10:00\n"
+        "  allowed: times with their zone, such as 2021-03-09T22:16:08Z"
+    )

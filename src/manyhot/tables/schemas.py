@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,14 @@ def _checked(values: pa.ChunkedArray, column: Column, name: str, where: object) 
         try:
             values = values.cast(kind)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            if pa.types.is_timestamp(kind) and (text := re.search("parse string: '(.*?)'", str(error))):
+                row = pc.index(values, pa.scalar(text[1], values.type)).as_py()
+                raise InputError(
+                    f"The column {column.name!r} of the {name} table contains a text that is not a time.",
+                    where=f"{where or name}, row {row}",
+                    got=text[1],
+                    allowed="times with their zone, such as 2021-03-09T22:16:08Z",
+                ) from error
             raise InputError(
                 f"The column {column.name!r} of the {name} table has the wrong type.",
                 where=where,

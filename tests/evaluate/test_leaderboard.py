@@ -44,9 +44,18 @@ def test_the_best_first_equals_share_a_rank():
 
 def test_the_best_rank_counts_models_that_are_better_beyond_noise():
     pairs = [("two", "four", 0.2), ("two", "three", 0.01), ("one", "two", 0.001), ("three", "one", 0.04)]
+    pairs += [("four", "one", 0.3), ("four", "three", 1.0)]
     ranked = rank_models(make(VALUES, pairs=pairs))
     best = dict(zip(ranked["model"].to_pylist(), ranked["best_rank"].to_pylist(), strict=True))
     assert best == {"two": 1, "four": 1, "three": 2, "one": 3}
+
+
+def test_the_best_rank_is_unknown_unless_a_model_was_compared_with_every_other():
+    """Models that were compared with none had best rank 1."""
+    pairs = [("two", "four", 0.2), ("two", "three", 0.01), ("one", "two", 0.001), ("three", "four", 1.0)]
+    ranked = rank_models(make(VALUES, pairs=pairs))
+    best = dict(zip(ranked["model"].to_pylist(), ranked["best_rank"].to_pylist(), strict=True))
+    assert best == {"two": 1, "four": None, "three": None, "one": None}
 
 
 def test_lower_is_better_where_the_metric_says_so():

@@ -39,7 +39,7 @@ from manyhot.evaluate.equal_accuracy import (
     with_families,
 )
 from manyhot.evaluate.error_consistency import ConsistencyTables
-from manyhot.evaluate.joined_models import adjusted, join, join_thresholds
+from manyhot.evaluate.joined_models import adjusted, join, join_thresholds, unstored_notes
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
 from manyhot.evaluate.pairwise import (
     Difference,
@@ -392,8 +392,10 @@ def compare_results(
     together = replace(together, models=with_families(together, comparer.family))
     compared, equal = comparer.tables(), None
     is_inferred = families is None and any(map(len, compared.values()))
-    notes = _note_on_one_family(together.models) if is_inferred else ()
-    if groups is not None:
+    notes = tuple[str, ...](_note_on_one_family(together.models) if is_inferred else ())
+    if groups is None:
+        notes += tuple(unstored_notes([part for parts in joined.arguments for part in parts]))
+    else:
         equal = compare_groups(together, group_names(groups, together, joined.arguments))
         together = replace(together, models=equal.with_groups(together.models))
     paths = [Path(r) for r in flattened(joined.passed) if isinstance(r, str | os.PathLike)]

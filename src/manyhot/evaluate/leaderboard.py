@@ -14,7 +14,7 @@ from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.data.benchmarks import ResultsLike, flattened, open_results
 from manyhot.errors import InputError, first_names
-from manyhot.evaluate.joined_models import join
+from manyhot.evaluate.joined_models import join, unstored_notes
 from manyhot.evaluate.ranks import narrow, rank_models
 from manyhot.evaluate.terminal import span_text
 from manyhot.formats.writing import PathLike, check_apart
@@ -136,8 +136,9 @@ def leaderboard(
     """
     if out is not None:
         check_apart(flattened(results), out)
-    ranked = rank_models(join(open_results(results, run)), by=by, dataset=dataset)
-    board = Leaderboard(ranked.slice(0, top) if top else ranked, to)
+    parts = open_results(results, run)
+    ranked = rank_models(join(parts), by=by, dataset=dataset)
+    board = Leaderboard(ranked.slice(0, top) if top else ranked, to, notes=tuple(unstored_notes(parts)))
     return board if out is None else replace(board, written=tuple(board.write(out)))
 
 

@@ -96,9 +96,10 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     -------
     pyarrow.Table
         One row per model, the best first. The columns are ``rank`` (ties share a rank), ``best_rank`` (1 plus
-        the number of models that are better beyond noise; null unless all pairs were tested), ``model``, the
-        columns of the models table, the value, ``lo``, ``hi`` and ``n`` of the metric, and the values under
-        other metrics and on other data sets in columns named ``DATASET METRIC``. The schema's metadata
+        the number of models that are better beyond noise; null unless the model was compared with every other
+        model), ``model``, the columns of the models table, the value, ``lo``, ``hi`` and ``n`` of the metric,
+        and the values under other metrics and on other data sets in columns named ``DATASET METRIC``. The
+        schema's metadata
         contains, as JSON, the minimum and maximum number of images of each column (``manyhot.images``), the
         numbers of models, of those without a rank, and of tested pairs (``manyhot.models``,
         ``manyhot.unranked``, ``manyhot.pairs``), and the models without a value (``manyhot.without``). Models
@@ -258,10 +259,13 @@ def _best_ranks(
     names = pa.array(models, pa.string())
     a, b = (pc.fill_null(pc.index_in(tested[c], names), -1).to_numpy() for c in ("model_a", "model_b"))
     apart = pc.fill_null(pc.less(tested["p_adjusted"], BEYOND_NOISE), False).to_numpy()
-    apart &= (a >= 0) & (b >= 0)
+    among = (a >= 0) & (b >= 0)
+    apart &= among
+    n_compared = np.bincount(np.concatenate([a[among], b[among]]), minlength=len(models))
     a, b = a[apart], b[apart]
-    worse = np.where(cost[a] > cost[b], a, b)
-    return [1 + int(n) for n in np.bincount(worse, minlength=len(models))]
+    n_better = np.bincount(np.where(cost[a] > cost[b], a, b), minlength=len(models))
+    is_known = n_compared == len(models) - 1
+    return [1 + int(n) if known else None for n, known in zip(n_better, is_known, strict=True)]
 
 
 def _models_columns(results: Results, models: list[str]) -> dict[str, pa.Array]:

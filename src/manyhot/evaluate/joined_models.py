@@ -245,7 +245,7 @@ def adjusted(pairs: pa.Table) -> pa.Table:
 
 
 def unstored_notes(results: Sequence[Results]) -> Iterator[str]:
-    """Yield a note for each data set on results without the values by which models of several are compared."""
+    """Yield a note for each data set on results that lack the values by which models are compared."""
     every = [dataset for part in results for dataset in part.datasets]
     for dataset in dict.fromkeys(every) if len(results) > 1 else ():
         lacking = list[str]()

@@ -99,11 +99,11 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
         the number of models that are better beyond noise; null unless the model was compared with every other
         model), ``model``, the columns of the models table, the value, ``lo``, ``hi`` and ``n`` of the metric,
         and the values under other metrics and on other data sets in columns named ``DATASET METRIC``. The
-        schema's metadata
-        contains, as JSON, the minimum and maximum number of images of each column (``manyhot.images``), the
-        numbers of models, of those without a rank, and of tested pairs (``manyhot.models``,
-        ``manyhot.unranked``, ``manyhot.pairs``), and the models without a value (``manyhot.without``). Models
-        that were evaluated on different images than most models come last and have no rank.
+        schema's metadata contains, as JSON, the minimum and maximum number of images of each column
+        (``manyhot.images``), the numbers of models, of those without a rank, and of tested pairs
+        (``manyhot.models``, ``manyhot.unranked``, ``manyhot.pairs``), and the models without a value
+        (``manyhot.without``). Models that were evaluated on different images than most models come last and
+        have no rank.
 
     Raises
     ------

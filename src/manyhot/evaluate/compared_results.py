@@ -47,9 +47,10 @@ from manyhot.evaluate.pairwise import (
     differences,
     pair_lines,
     shown_differences,
+    to_best,
 )
 from manyhot.evaluate.ranks import sensitivity
-from manyhot.evaluate.slice_differences import by_slice, lines_by_slice
+from manyhot.evaluate.slice_differences import by_slice, lines_by_slice, sliced
 from manyhot.evaluate.terminal import (
     apart_lines,
     drop_lines,
@@ -192,7 +193,12 @@ class Comparison(Result):
 
     @property
     def _by_slice(self) -> list[Difference]:
-        return [d for name in self.results.datasets for d in by_slice(self.results, name)]
+        return [d for name in self.results.datasets for d in by_slice(self.results, name)] or [
+            d
+            for name in self.results.datasets
+            for part in sliced(self.results, name)
+            for d in to_best(self.results, name, part)[1]
+        ]
 
     @property
     def mean_drops(self) -> list[dict[str, Any]]:
@@ -222,7 +228,7 @@ class Comparison(Result):
         equal = [] if self.equal is None else list(self.equal.lines())
         on_slices = list(spaced(*(lines_by_slice(self.results, name) for name in self.results.datasets)))
         sliced = ["", *on_slices] if on_slices else []
-        answered = [*pair_lines(self.results), *verdicts, *sliced, *by_class, *consistent]
+        answered = [*pair_lines(self.results, self.notes), *verdicts, *sliced, *by_class, *consistent]
         if self._is_pair:
             yield from answered
             return
@@ -243,10 +249,14 @@ class Comparison(Result):
         return f"pass `metrics` that all models have, such as real1, which needs only the top class ({each})"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the rows of the tables. For drops, only the means over models are returned."""
+        """Return the rows of the tables, and in ``differences`` those of `to_polars`.
+
+        For drops, only the means over models are returned.
+        """
         rows = {name: getattr(self, name).to_pylist() for name in ("fits", "ranks", "sensitivity")}
-        found = [d.to_json() for name in self.results.datasets for d in differences(self.results, name)]
-        found += [d.to_json() for d in self._by_slice]
+        names = self.results.datasets
+        shown = [d for n in names for d in differences(self.results, n) or to_best(self.results, n)[1]]
+        found = [d.to_json() for d in (*shown, *self._by_slice)]
         verdicts = [line for _, line in self.verdicts]
         judged: dict[str, Any] = {
             "fail_if_worse": self.margin,

@@ -12,7 +12,7 @@ from manyhot import Leaderboard, Reading
 from manyhot import evaluate as evaluate_arrays
 from manyhot.evaluate.ranks import leading_metric, rank_models
 from manyhot.evaluate.result_rows import Note
-from manyhot.evaluate.terminal import headline_blocks, headline_lines
+from manyhot.evaluate.terminal import _changed, headline_blocks, headline_lines
 from manyhot.run import QUIET, Run
 from manyhot.tables import Results, schema
 
@@ -244,6 +244,11 @@ def two_places(metrics, slices=(), n_models=2):
 
 
 MANY = ["map_macro", "map_micro", "f1_macro", "f1_micro", "hamming", "jaccard", "lrap", "coverage", "real1"]
+
+
+def test_zero_has_no_sign():
+    drop = dict.fromkeys(("drop", "lo", "hi", "lo_models", "hi_models"), 0.0) | {"lo": 1e-9}
+    assert _changed(drop, -1) == ("0.00", "0.00 to 0.00", "0.00 to 0.00")
 
 
 def test_requested_metrics_that_are_not_shown_are_named():

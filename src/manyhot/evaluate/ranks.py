@@ -429,7 +429,9 @@ def _row(about: dict[str, Any], x: _Values, y: _Values) -> tuple[dict[str, Any],
 
 def _sizes(values: _Numbers, dataset: str, metric: str, before: str = "") -> list[_Values] | None:
     found = [values.get((dataset, metric, f"{before}{size}")) for size in SIZE_SLICES]
-    return [f for f in found if f is not None] if all(found) else None
+    sizes = [f for f in found if f] if all(found) else []
+    is_counted = any(number.n for values in sizes for number in values.values())
+    return sizes if is_counted else None  # without original labels, top1 counts no image
 
 
 def _shares(sizes: Sequence[_Values]) -> Floats:

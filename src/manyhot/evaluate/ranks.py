@@ -101,8 +101,9 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
         and the values under other metrics and on other data sets in columns named ``DATASET METRIC``. The
         schema's metadata contains, as JSON, the minimum and maximum number of images of each column
         (``manyhot.images``), the numbers of models, of those without a rank, and of tested pairs
-        (``manyhot.models``, ``manyhot.unranked``, ``manyhot.pairs``), and the models without a value
-        (``manyhot.without``). Models that were evaluated on different images than most models come last and
+        (``manyhot.models``, ``manyhot.unranked``, ``manyhot.pairs``), the models without a value
+        (``manyhot.without``), and the models that were evaluated only on other data sets
+        (``manyhot.elsewhere``). Models that were evaluated on different images than most models come last and
         have no rank.
 
     Raises
@@ -128,7 +129,7 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     columns |= {
         f"{d} {m}": [numbers[model].value if model in numbers else None for model in models]
         for (d, m, s), numbers in results.values_at.items()
-        if s == "all" and (d, m, s) != end and m in accuracies()
+        if s == "all" and (d, m, s) != end and (m == end[1] or m in accuracies())
     }
     images = {
         " ".join(end[:2]): [min(of), max(of)]
@@ -146,6 +147,7 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
         "unranked": len(none),
         "pairs": len(tested) - tested.null_count,
         "without": {"models": without, "metric": instead if instead != end[1] else ""},
+        "elsewhere": [m for m in results.table["model"].unique().to_pylist() if m not in {*at, *without}],
         "units": {end[1]: metrics_of(results.table)(end[1]).given_unit},
     }
     metadata = {f"manyhot.{key}": json.dumps(value) for key, value in about.items()}

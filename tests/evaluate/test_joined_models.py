@@ -197,6 +197,16 @@ def test_the_message_says_what_differs(data):
     )
 
 
+def test_two_data_sets_of_one_name_can_be_renamed(data):
+    """As those of several files that are all called labels.csv."""
+    others = judge((data[0].slice(0, 200), {"last": data[1]["last"][:200]}, {}), ["last"]).as_results()
+    with pytest.raises(MatchError) as error:
+        join([judge(data, ["best"]).as_results(), others])
+    assert error.value.details["do"].endswith(
+        "; if these are two data sets, name one: manyhot evaluate --dataset mine-2"
+    )
+
+
 def test_another_version_is_refused(data):
     old, new = judge(data, ["first"]), judge(data, ["best"])
     about = json.loads(old.metadata["judged_on"])

@@ -59,12 +59,14 @@ def check_joinable(first: Results, second: Results, dataset: str) -> bool:
         if one.get(name) != other.get(name)
     ]
     if apart:
+        are_two = one.get("images") != other.get("images")
+        names = f"; if these are two data sets, name one: manyhot evaluate --dataset {dataset}-2" * are_two
         raise MatchError(
             f"Results on {dataset} cannot be joined, because models were evaluated in different ways.",
             where=_names(first, second),
             got="; ".join(apart),
             allowed="models evaluated on the same labels, with the same options and version",
-            do="evaluate the models of one result again, with the labels and options of the other",
+            do="evaluate the models of one result again, with the labels and options of the other" + names,
         )
     return True
 

@@ -273,7 +273,7 @@ def _has_better(pairs: Sequence[Difference]) -> bool:
 def verdict_line(pair: Difference, margin: float, why: str = "", non_inferior: bool = False) -> str:
     """Return one sentence that says whether a model is worse than the reference by more than a margin.
 
-    Without an interval, it says why this is not decided; `why` is from `why_no_interval`. With
+    Without an interval, it says why this is not decided; `why` is from `why_untested`. With
     `non_inferior`, a loss of more than the margin must be excluded.
     """
     size, loss = size_text(pair.metric, margin), pair.loss
@@ -296,7 +296,7 @@ def size_text(metric: Metric, size: float) -> str:
     return f"{_number(metric, size)} of {metric.name}"
 
 
-def why_no_interval(results: Results, dataset: str, metric: str, notes: Sequence[str]) -> str:
+def why_untested(results: Results, dataset: str, metric: str, notes: Sequence[str]) -> str:
     """Return the end of a sentence that says that no difference has an interval: why it has none."""
     name = re.escape(metric)
     found = (re.search(rf"no interval of (?:[^:]*, )?{name}(?:, [^:]*)?(: [^;]*)", note) for note in notes)
@@ -408,7 +408,7 @@ def best_lines(results: Results, dataset: str, notes: Sequence[str] = ()) -> Ite
         return
     metric = found[0].metric.name
     untested = first_names([d.model for d in found if d.interval is None], 8)
-    why = why_no_interval(results, dataset, metric, notes)
+    why = why_untested(results, dataset, metric, notes)
     line = noise_line(best, found) or f"No interval of the difference for {untested}{why}."
     to = f"{best} by {metric}" if _has_better(found) else f"the best by {metric}, {best}"
     yield f"{dataset}: differences to {to}"

@@ -292,7 +292,7 @@ class SampledPairs:
     @property
     def is_too_large(self) -> bool:
         """Whether the changes are too large to be stored."""
-        return sum(c.nbytes for c in self._changes.values()) > MOST_STORED
+        return bool(sum(c.nbytes for c in self._changes.values()) > MOST_STORED)
 
     def samples(self, dataset: str) -> pa.Table:
         """Return the samples table, with the data that `of_samples` needs to compare models with others."""

@@ -1,12 +1,15 @@
 """Comparisons: published drops and slopes, and small tables worked out by hand."""
 
+import re
+
 import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
 from scipy.stats import kendalltau, linregress, ttest_1samp
 
-from manyhot import compare, read_results
+from manyhot import Reading, compare, evaluate, read_results
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Results, schema
 
@@ -180,6 +183,23 @@ def test_intervals_over_images_of_two_data_sets_are_not_paired():
     y = with_samples(results("b", values=(0.5,) * 4), shared + 0.5)
     row = mean(compare([x, y]))
     assert row["hi"] - row["lo"] == pytest.approx(2 * 1.96 * 0.05 * np.sqrt(2), rel=0.1)
+
+
+@pytest.mark.parametrize(("n", "start", "share"), [(1000, 50, "100%"), (5000, 2500, "50%"), (1000, 1000, "")])
+def test_data_sets_that_share_images_are_noted(n, start, share):
+    """A test set that grew by 50 images was compared as one of other images."""
+    label = np.random.default_rng(0).integers(0, 3, 2 * n + 50)
+    scores = pd.DataFrame(np.eye(3)[np.roll(label, 1)], [f"{i}.jpg" for i in range(len(label))])
+    parts = []
+    for name, images in (("old", slice(0, n)), ("new", slice(start, start + n))):
+        labels = pd.DataFrame({"image_id": scores.index[images], "label": label[images]})
+        reading = Reading(dataset=name, trust_order=True, scores="logit")
+        parts.append(evaluate(labels, {"m": scores}, metrics=["top1"], resamples=50, reading=reading))
+    notes = [note for note in compare(parts).notes if "share images" in note]
+    assert bool(notes) == bool(share)
+    if notes:
+        found = int(re.search(r"about (\d+)%", notes[0])[1])
+        assert abs(found - int(share.rstrip("%"))) <= 20  # 64 of the ids
 
 
 def test_pairs_that_change_order_and_whether_beyond_noise():

@@ -98,6 +98,43 @@ def test_frames_of_several_models_have_the_differences_to_the_best(models):
     assert made.to_polars()["model_a"].to_list() == [best] * 2 == ["new"] * 2
 
 
+def test_several_models_without_intervals_are_shown_with_the_reason(models):
+    """Nothing was shown, without a note."""
+    made = compared(models, "old", "new", "other", resamples=0)
+    accuracy = {name: (top[:, 0] == 0).mean() for name, top in models.items()}
+    best = max(accuracy, key=accuracy.get)
+    lines = list(made.lines())
+    others = [name for name in sorted(accuracy, key=accuracy.get, reverse=True) if name != best]
+    assert lines[0] == f"mine: differences to the best by real1, {best}"
+    assert [line.split()[0] for line in lines[1:5]] == ["model", best, *others]
+    assert f" {100 * (accuracy[others[0]] - accuracy[best]):+.2f} " in lines[3]
+    assert lines[5] == f"No interval of the difference for {others[0]}, {others[1]}, as without resamples."
+    assert not made.answers
+    alone = compared(models, "old", "new", "other", compare_with="none")
+    assert any(line.endswith(": no pairs of models were compared.") for line in alone.lines())
+
+
+def test_the_json_of_several_models_has_the_rows_that_are_shown(models):
+    """It had none, also not on slices."""
+    sets = [[0], [0, 2]] * (N // 2)
+    made = compare(models, labels=sets, metrics=["real1"], slices=["n_labels"], reading=READING)
+    rows = made.to_json()["differences"]
+    assert rows == made.to_polars().to_dicts()
+    images = {"all": slice(None), "n_labels=1": slice(0, None, 2), "n_labels=2": slice(1, None, 2)}
+    assert [row["slice"] for row in rows] == [
+        "all",
+        "all",
+        "n_labels=1",
+        "n_labels=1",
+        "n_labels=2",
+        "n_labels=2",
+    ]
+    for row in rows:
+        a, b = ((models[row[m]][images[row["slice"]], 0] == 0).mean() for m in ("model_a", "model_b"))
+        assert row["difference"] == pytest.approx(b - a)
+        assert row["lo"] < row["difference"] < row["hi"]
+
+
 def test_the_best_of_many_models_are_shown():
     label = np.arange(60) % 3
     right = {f"m{i:02}": np.where(np.arange(60) < 60 - i, label, (label + 1) % 3) for i in range(18)}

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from manyhot import compare, evaluate, leaderboard
+from manyhot import compare, evaluate, leaderboard, tables
 from manyhot.data.inputs import Reading
-from manyhot.errors import MatchError
-from manyhot.evaluate import compared_pairs
+from manyhot.errors import InputError, MatchError, OutputError
+from manyhot.evaluate import compared_pairs, sampled_pairs
 from manyhot.evaluate.compared_pairs import ComparedPairs
 from manyhot.evaluate.joined_models import join, join_thresholds
 from manyhot.tables.result_tables import read_results_folder
@@ -115,6 +115,43 @@ def test_results_without_pairs(data):
         assert not len(joint.pairs)
 
 
+def test_models_without_stored_values_are_not_compared_and_named(data, tmp_path, monkeypatch):
+    """A model 49 points worse than the best had best rank 1, and nothing said so."""
+    for name in ("best", "first"):
+        judge(data, [name], "dense").write(tmp_path / name)
+    monkeypatch.setattr(sampled_pairs, "MOST_STORED", 0)
+    large = judge(data, ["last", "near"], "dense")
+    assert any("take more than 64 MB and are not stored" in note for note in large.notes)
+    large.write(tmp_path / "large")
+    folders = [tmp_path / name for name in ("best", "first", "large")]
+    board = leaderboard(folders, by="map_macro")
+    assert board.ranked["model"].to_pylist() == ["best", "first", "near", "last"]
+    assert board.ranked["best_rank"].to_pylist() == [None] * 4
+    (note,) = board.notes
+    assert note.startswith(
+        f"mine: models in {tmp_path / 'large'} are not compared with models of other results"
+    )
+    assert note in compare(*folders).notes
+    assert leaderboard(tmp_path / "large", by="map_macro").ranked["best_rank"].to_pylist() == [1, 2]
+    assert not leaderboard(folders[:2]).notes
+
+
+def test_a_run_that_fails_leaves_no_results(data, tmp_path, monkeypatch):
+    """As at a quota: what a folder without its samples lacks cannot be seen in it."""
+    found, write = judge(data, ["best"]), tables.write
+
+    def failing(table, path, name, **options):
+        if name == "samples":
+            raise OutputError("No space left on device.", where=path)
+        return write(table, path, name, **options)
+
+    monkeypatch.setattr(tables, "write", failing)
+    with pytest.raises(OutputError):
+        found.write(tmp_path)
+    with pytest.raises(InputError, match="The folder contains no results"):
+        read_results_folder(tmp_path)
+
+
 def test_joined_results_of_many_models_have_no_pairs(data, monkeypatch):
     monkeypatch.setattr(compared_pairs, "MAX_COMPARED", 3)
     joint, whole = joined(judge(data, NAMES[:2]), judge(data, NAMES[2:])), judge(data, NAMES)
@@ -157,6 +194,16 @@ def test_the_message_says_what_differs(data):
         "  got:     seed 0 and 1\n"
         "  allowed: models evaluated on the same labels, with the same options and version\n"
         "  do:      evaluate the models of one result again, with the labels and options of the other"
+    )
+
+
+def test_two_data_sets_of_one_name_can_be_renamed(data):
+    """As those of several files that are all called labels.csv."""
+    others = judge((data[0].slice(0, 200), {"last": data[1]["last"][:200]}, {}), ["last"]).as_results()
+    with pytest.raises(MatchError) as error:
+        join([judge(data, ["best"]).as_results(), others])
+    assert error.value.details["do"].endswith(
+        "; if these are two data sets, name one: manyhot evaluate --dataset mine-2"
     )
 
 

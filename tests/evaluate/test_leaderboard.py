@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from manyhot import Leaderboard, aggregate, evaluate, find_label_issues, leaderboard
-from manyhot.errors import MatchError
+from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.ranks import narrow, rank_models
 from manyhot.tables import Results, schema
 
@@ -44,9 +44,18 @@ def test_the_best_first_equals_share_a_rank():
 
 def test_the_best_rank_counts_models_that_are_better_beyond_noise():
     pairs = [("two", "four", 0.2), ("two", "three", 0.01), ("one", "two", 0.001), ("three", "one", 0.04)]
+    pairs += [("four", "one", 0.3), ("four", "three", 1.0)]
     ranked = rank_models(make(VALUES, pairs=pairs))
     best = dict(zip(ranked["model"].to_pylist(), ranked["best_rank"].to_pylist(), strict=True))
     assert best == {"two": 1, "four": 1, "three": 2, "one": 3}
+
+
+def test_the_best_rank_is_unknown_unless_a_model_was_compared_with_every_other():
+    """Models that were compared with none had best rank 1."""
+    pairs = [("two", "four", 0.2), ("two", "three", 0.01), ("one", "two", 0.001), ("three", "four", 1.0)]
+    ranked = rank_models(make(VALUES, pairs=pairs))
+    best = dict(zip(ranked["model"].to_pylist(), ranked["best_rank"].to_pylist(), strict=True))
+    assert best == {"two": 1, "four": None, "three": None, "one": None}
 
 
 def test_lower_is_better_where_the_metric_says_so():
@@ -71,6 +80,40 @@ def test_what_is_known_about_models_and_other_data_sets_stand_beside():
     assert ranked["params"].to_pylist() == [25.6, None, None, None]
     assert ranked["b top1"].to_pylist() == [0.5, None, None, 0.6]
     assert narrow(ranked).column_names == ["rank", "model", "params", "a real1", "lo", "hi", "n", "b top1"]
+
+
+def test_models_of_other_data_sets_are_named_and_other_values_shown():
+    """Both were missing, also in the JSON, without a note."""
+    first, second = make({"one": 0.7}, metric="map_macro"), make(VALUES, metric="map_macro", dataset="b")
+    found = leaderboard([first, second])
+    assert (
+        found.to_json()["leaderboard"][0] | {"b map_macro": VALUES["one"], "a map_macro": 0.7}
+        == (found.to_json()["leaderboard"][0])
+    )
+    assert found.notes == (
+        "evaluated only on other data sets: two, three, four; to rank on one of these, pass its name as "
+        "`dataset`",
+    )
+    assert found.to_json()["notes"] == found.notes
+    assert leaderboard([first, second], dataset="b").notes == ()
+
+
+def test_a_folder_that_cannot_be_read_is_skipped_and_named(tmp_path):
+    """One truncated folder ended the ranking of all others."""
+    hot = (np.random.default_rng(0).random((50, 3)) < 0.4).astype(int)
+    for name in ("good", "cut"):
+        evaluate(hot, {name: hot + 0.0}, metrics=["map_macro"], scores="logit").write(tmp_path / name)
+    file = tmp_path / "cut" / "results.parquet"
+    file.write_bytes(file.read_bytes()[:1000])
+    found = leaderboard([tmp_path / "cut", tmp_path / "good"])
+    assert found.ranked["model"].to_pylist() == ["good"]
+    (note,) = found.notes
+    assert note.startswith(
+        f"{tmp_path / 'cut'} is skipped: The file is not a complete Parquet file: {file}; "
+    )
+    for sources in (tmp_path / "cut", [tmp_path / "good", tmp_path / "none"]):
+        with pytest.raises(InputError):
+            leaderboard(sources)
 
 
 def test_a_metric_that_is_not_there():

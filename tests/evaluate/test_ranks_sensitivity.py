@@ -4,6 +4,7 @@ import math
 
 import pyarrow as pa
 import pytest
+from pyarrow import compute as pc
 
 from manyhot.evaluate.ranks import sensitivity
 from manyhot.tables import Results, schema
@@ -119,6 +120,18 @@ def test_without_sizes_there_is_nothing_to_analyse():
     results = table([("v1", "x", ""), ("v2", "y", "")])
     few = results.table.filter(pa.array([r["slice"] == "all" for r in results.table.to_pylist()]))
     assert analyse(Results(few)) == {}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_metric_that_counts_no_image_is_not_analysed():
+    """As top1 without original labels; a warning of NumPy was shown on the terminal."""
+    found = table([("v1", "x", ""), ("v2", "y", "")], "top1")
+    is_first = pc.equal(found.table["dataset"], "v1")
+    nothing = pc.if_else(is_first, 0, found.table["n"]).cast(pa.int64())
+    undefined = pc.if_else(is_first, math.nan, found.table["value"])
+    changed = {"n": nothing, "value": undefined}
+    columns = {name: changed.get(name, found.table[name]) for name in found.table.column_names}
+    assert analyse(Results(pa.table(columns, schema=found.table.schema))) == {}
 
 
 def test_undefined_models_are_left_out():

@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 
 from forking import commands
-from manyhot import Leaderboard, Reading
+from manyhot import Leaderboard, Reading, leaderboard
 from manyhot import evaluate as evaluate_arrays
 from manyhot.evaluate.ranks import leading_metric, rank_models
 from manyhot.evaluate.result_rows import Note
-from manyhot.evaluate.terminal import headline_blocks, headline_lines
+from manyhot.evaluate.terminal import _changed, headline_blocks, headline_lines
 from manyhot.run import QUIET, Run
 from manyhot.tables import Results, schema
 
@@ -184,8 +184,9 @@ def test_models_without_the_leading_metric_are_shown_and_counted():
         "rank  model  mine map_macro   n",
         "   1  two            70.00%  20",
         "   2  one            60.00%  20",
-        "without map_macro: ranks; to rank by real1: manyhot leaderboard RESULTS --by real1",
     ]
+    note = "without map_macro: ranks; to rank by real1: manyhot leaderboard RESULTS --by real1"
+    assert leaderboard(made).notes == (note,)
     by_ranks = Leaderboard(rank_models(made, by="real1"))
     assert next(iter(by_ranks.lines())) == "1 of 3 models, the best by mine real1 first"
 
@@ -244,6 +245,11 @@ def two_places(metrics, slices=(), n_models=2):
 
 
 MANY = ["map_macro", "map_micro", "f1_macro", "f1_micro", "hamming", "jaccard", "lrap", "coverage", "real1"]
+
+
+def test_zero_has_no_sign():
+    drop = dict.fromkeys(("drop", "lo", "hi", "lo_models", "hi_models"), 0.0) | {"lo": 1e-9}
+    assert _changed(drop, -1) == ("0.00", "0.00 to 0.00", "0.00 to 0.00")
 
 
 def test_requested_metrics_that_are_not_shown_are_named():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import itertools
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
@@ -39,6 +41,12 @@ CLUSTERED = "clustered_slices"
 DRAWN_IMAGES = "drawn_images"
 """Key of the metadata: for each data set, a hash of its images in order and of their resamples, as JSON."""
 
+SAMPLED_IMAGES = "sampled_images"
+"""Key of the metadata: for each data set, the smallest hashes of its image ids, as JSON."""
+
+_SAMPLED = 64
+"""Hashes of ids that are stored for a data set."""
+
 COMPARED_VALUES = "compared_values"
 """Key of the metadata: values that are compared instead of those of the results, as JSON."""
 
@@ -47,7 +55,7 @@ JUDGED_ON = "judged_on"
 
 
 def drawn_images(dataset: str, image_id: pa.Array, bootstrap: Bootstrap) -> dict[str, str]:
-    """Return the metadata of results on one data set that says which images each resample contains.
+    """Return the metadata of results on one data set that says which images it and each resample contain.
 
     On two data sets with the same hash, resample r contains the same images, whatever their labels are. The
     metadata is empty without resamples.
@@ -55,8 +63,22 @@ def drawn_images(dataset: str, image_id: pa.Array, bootstrap: Bootstrap) -> dict
     if not bootstrap.resamples:
         return {}
     clusters = [] if bootstrap.clusters is None else map(str, bootstrap.clusters.number.tolist())
-    text = "\n".join([str(bootstrap.resamples), str(bootstrap.seed), *image_id.to_pylist(), *clusters])
-    return {DRAWN_IMAGES: json.dumps({dataset: hashlib.blake2b(text.encode(), digest_size=8).hexdigest()})}
+    ids = image_id.to_pylist()
+    text = "\n".join([str(bootstrap.resamples), str(bootstrap.seed), *ids, *clusters])
+    drawn = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    sampled = heapq.nsmallest(_SAMPLED, (zlib.crc32(one.encode()) for one in ids))
+    return {DRAWN_IMAGES: json.dumps({dataset: drawn}), SAMPLED_IMAGES: json.dumps({dataset: sampled})}
+
+
+def shared_images(about: Mapping[str, str], first: str, second: str) -> float:
+    """Return about which share of the smaller of two data sets is in the other; 0 if it is not known."""
+    sampled = json.loads(about.get(SAMPLED_IMAGES, "{}"))
+    a, b = sampled.get(first), sampled.get(second)
+    if not (a and b):
+        return 0.0
+    end = min(max(a), max(b))  # up to which both have all hashes
+    a, b = ({value for value in one if value <= end} for one in (a, b))
+    return len(a & b) / min(len(a), len(b)) if a and b else 0.0
 
 
 def reference_of(compare_with: str | None) -> str:
@@ -173,10 +195,11 @@ def joined_about(
     """
     joined, disjoint = dict[str, ComparedPairs](), dict[str, list[str]]()
     drawn, judged = dict[str, str](), dict[str, dict[str, str]]()
-    values, clustered = list[list[Any]](), dict[str, Any]()
+    values, clustered, sampled = list[list[Any]](), dict[str, Any](), dict[str, Any]()
     for about, datasets in parts:
         disjoint |= json.loads(about.get(DISJOINT, "{}"))
         clustered |= json.loads(about.get(CLUSTERED, "{}"))
+        sampled |= json.loads(about.get(SAMPLED_IMAGES, "{}"))
         judged = json.loads(about.get(JUDGED_ON, "{}")) | judged
         values += json.loads(about.get(COMPARED_VALUES, "[]"))
         own_draws = json.loads(about.get(DRAWN_IMAGES, "{}"))
@@ -188,6 +211,7 @@ def joined_about(
             joined[dataset] = own if is_same else ComparedPairs("some")
     about = {KEY: json.dumps({dataset: asdict(compared) for dataset, compared in joined.items()})}
     about |= {DRAWN_IMAGES: json.dumps(drawn)} if any(drawn.values()) else {}
+    about |= {SAMPLED_IMAGES: json.dumps(sampled)} if sampled else {}
     about |= {JUDGED_ON: json.dumps(judged)} if judged else {}
     about |= {COMPARED_VALUES: json.dumps(values)} if values else {}
     about |= {CLUSTERED: json.dumps(clustered)} if clustered else {}

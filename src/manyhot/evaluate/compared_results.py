@@ -28,6 +28,8 @@ from manyhot.evaluate.compared_pairs import (
     DRAWN_IMAGES,
     JUDGED_ON,
     KEY,
+    SAMPLED_IMAGES,
+    shared_images,
 )
 from manyhot.evaluate.drops import Comparer
 from manyhot.evaluate.equal_accuracy import (
@@ -39,7 +41,7 @@ from manyhot.evaluate.equal_accuracy import (
     with_families,
 )
 from manyhot.evaluate.error_consistency import ConsistencyTables
-from manyhot.evaluate.joined_models import adjusted, join, join_thresholds
+from manyhot.evaluate.joined_models import adjusted, join, join_thresholds, unstored_notes
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
 from manyhot.evaluate.pairwise import (
     Difference,
@@ -47,9 +49,10 @@ from manyhot.evaluate.pairwise import (
     differences,
     pair_lines,
     shown_differences,
+    to_best,
 )
 from manyhot.evaluate.ranks import sensitivity
-from manyhot.evaluate.slice_differences import by_slice, lines_by_slice
+from manyhot.evaluate.slice_differences import by_slice, lines_by_slice, sliced
 from manyhot.evaluate.terminal import (
     apart_lines,
     drop_lines,
@@ -83,6 +86,7 @@ _KEPT = (
     COMPARED_VALUES,
     DRAWN_IMAGES,
     JUDGED_ON,
+    SAMPLED_IMAGES,
 )
 """Keys of the results' metadata that compared results keep."""
 
@@ -95,6 +99,9 @@ DIFFERENCES = pa.schema(
 
 WORSE = 7
 """Exit code of a comparison in which the second model is worse by more than the margin."""
+
+FEWEST_SHARED = 0.1
+"""Share of images that two data sets have in common from which a note says so."""
 
 BEST_FROM = 0.85
 """Value of a metric from which a model is among the best, to which a second line is fitted."""
@@ -192,7 +199,12 @@ class Comparison(Result):
 
     @property
     def _by_slice(self) -> list[Difference]:
-        return [d for name in self.results.datasets for d in by_slice(self.results, name)]
+        return [d for name in self.results.datasets for d in by_slice(self.results, name)] or [
+            d
+            for name in self.results.datasets
+            for part in sliced(self.results, name)
+            for d in to_best(self.results, name, part)[1]
+        ]
 
     @property
     def mean_drops(self) -> list[dict[str, Any]]:
@@ -222,7 +234,7 @@ class Comparison(Result):
         equal = [] if self.equal is None else list(self.equal.lines())
         on_slices = list(spaced(*(lines_by_slice(self.results, name) for name in self.results.datasets)))
         sliced = ["", *on_slices] if on_slices else []
-        answered = [*pair_lines(self.results), *verdicts, *sliced, *by_class, *consistent]
+        answered = [*pair_lines(self.results, self.notes), *verdicts, *sliced, *by_class, *consistent]
         if self._is_pair:
             yield from answered
             return
@@ -243,10 +255,14 @@ class Comparison(Result):
         return f"pass `metrics` that all models have, such as real1, which needs only the top class ({each})"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the rows of the tables. For drops, only the means over models are returned."""
+        """Return the rows of the tables, and in ``differences`` those of `to_polars`.
+
+        For drops, only the means over models are returned.
+        """
         rows = {name: getattr(self, name).to_pylist() for name in ("fits", "ranks", "sensitivity")}
-        found = [d.to_json() for name in self.results.datasets for d in differences(self.results, name)]
-        found += [d.to_json() for d in self._by_slice]
+        names = self.results.datasets
+        shown = [d for n in names for d in differences(self.results, n) or to_best(self.results, n)[1]]
+        found = [d.to_json() for d in (*shown, *self._by_slice)]
         verdicts = [line for _, line in self.verdicts]
         judged: dict[str, Any] = {
             "fail_if_worse": self.margin,
@@ -392,8 +408,11 @@ def compare_results(
     together = replace(together, models=with_families(together, comparer.family))
     compared, equal = comparer.tables(), None
     is_inferred = families is None and any(map(len, compared.values()))
-    notes = _note_on_one_family(together.models) if is_inferred else ()
-    if groups is not None:
+    notes = tuple[str, ...](_note_on_one_family(together.models) if is_inferred else ())
+    notes += tuple(_notes_on_shared_images(together, compared["drops"]))
+    if groups is None:
+        notes += tuple(unstored_notes([part for parts in joined.arguments for part in parts]))
+    else:
         equal = compare_groups(together, group_names(groups, together, joined.arguments))
         together = replace(together, models=equal.with_groups(together.models))
     paths = [Path(r) for r in flattened(joined.passed) if isinstance(r, str | os.PathLike)]
@@ -420,6 +439,21 @@ def _note_on_one_family(models: pa.Table) -> tuple[str, ...]:
         f"all {len(names)} models are of one family according to their names, {own.pop()}, so there are no "
         "intervals over families; if their architectures differ, pass the family of each model as `families`",
     )
+
+
+def _notes_on_shared_images(results: Results, drops: pa.Table) -> Iterator[str]:
+    """Yield a note for each two data sets that share images, between which drops are not paired."""
+    pairs = dict.fromkeys(zip(*(drops[c].to_pylist() for c in ("dataset_x", "dataset_y")), strict=True))
+    drawn = json.loads(results.about.get(DRAWN_IMAGES, "{}"))
+    for x, y in pairs:
+        share = shared_images(results.about, x, y)
+        if x != y and drawn.get(x) != drawn.get(y) and share >= FEWEST_SHARED:
+            yield (
+                f"{x} and {y} share images: about {share:.0%} of the ids of the smaller are in the other; "
+                "intervals of drops treat all images as independent, and are too wide if these are the same "
+                "images; evaluate the images that only one of the data sets has separately, with manyhot "
+                "evaluate --images"
+            )
 
 
 def _shifts(results: Results) -> list[tuple[End, End]]:

@@ -18,7 +18,7 @@ from scipy.special import ndtri
 from manyhot.core.resampling import LEVEL
 from manyhot.errors import InputError, UsageError, first_names
 from manyhot.evaluate.class_differences import is_tested
-from manyhot.evaluate.pairwise import check_two, is_worse, size_text, verdict_line
+from manyhot.evaluate.pairwise import check_two, is_worse, size_text, verdict_line, why_untested
 from manyhot.evaluate.slice_differences import by_slice
 from manyhot.parameters import check_one_of
 from manyhot.tables import Results
@@ -83,7 +83,8 @@ class Gate:
         """
         for pair in check_two(results):
             fails = is_worse(pair, self.margin, self.non_inferior)
-            yield Verdict(pair.dataset, fails, verdict_line(pair, self.margin, notes, self.non_inferior))
+            why = why_untested(results, pair.dataset, pair.metric.name, notes)
+            yield Verdict(pair.dataset, fails, verdict_line(pair, self.margin, why, self.non_inferior))
             for part in dict.fromkeys(self.parts):
                 if part == "slices":
                     losses = {d.slice: d.loss for d in by_slice(results, pair.dataset)}

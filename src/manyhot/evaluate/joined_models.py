@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.core.model_pairs import holm
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, first_names
 from manyhot.evaluate.compared_pairs import (
     ALL_PAIRS,
     JUDGED_ON,
@@ -59,12 +59,14 @@ def check_joinable(first: Results, second: Results, dataset: str) -> bool:
         if one.get(name) != other.get(name)
     ]
     if apart:
+        are_two = one.get("images") != other.get("images")
+        names = f"; if these are two data sets, name one: manyhot evaluate --dataset {dataset}-2" * are_two
         raise MatchError(
             f"Results on {dataset} cannot be joined, because models were evaluated in different ways.",
             where=_names(first, second),
             got="; ".join(apart),
             allowed="models evaluated on the same labels, with the same options and version",
-            do="evaluate the models of one result again, with the labels and options of the other",
+            do="evaluate the models of one result again, with the labels and options of the other" + names,
         )
     return True
 
@@ -242,6 +244,26 @@ def adjusted(pairs: pa.Table) -> pa.Table:
     for i in range(int(family.max()) + 1):
         adjusted[family.ravel() == i] = holm(p[family.ravel() == i])
     return with_column(pairs, "p_adjusted", pa.array(adjusted, pa.float64(), from_pandas=True))
+
+
+def unstored_notes(results: Sequence[Results]) -> Iterator[str]:
+    """Yield a note for each data set on results that lack the values by which models are compared."""
+    every = [dataset for part in results for dataset in part.datasets]
+    for dataset in dict.fromkeys(every) if len(results) > 1 else ():
+        lacking = list[str]()
+        for part in (part for part in results if dataset in part.datasets and every.count(dataset) > 1):
+            stored = part.samples.filter(pc.equal(part.samples["dataset"], dataset))["counted"]
+            is_joined = dataset in json.loads(part.about.get(JUDGED_ON, "{}"))
+            is_compared = is_joined and ComparedPairs.of(part.about, dataset).pairs != NO_PAIRS
+            lacking += [part.name or "results"] if is_compared and stored.null_count == len(stored) else []
+        if lacking:
+            yield (
+                f"{dataset}: models in {first_names(lacking, 8)} are not compared with models of other "
+                "results, because their values for each image are missing: samples.parquet is not in the "
+                "folder, was not read because a file was passed, or lacks them because they take more than "
+                "64 MB; evaluate these models again, fewer at a time, or compare models from their "
+                "predictions: manyhot compare PREDICTIONS --labels DATASET"
+            )
 
 
 def join(results: Sequence[Results], *, several_models: bool = False) -> Results:

@@ -297,6 +297,12 @@ class Judge:
         self._pairs.sort(values)
         pairs = [*self._pairs.rows(dataset, values, compared)]
         samples = self._pairs.samples(dataset)
+        if self._pairs.is_too_large:
+            text = (
+                "later calls cannot compare these models with others, because their values for each image "
+                "take more than 64 MB and are not stored; if they should, evaluate fewer models at a time"
+            )
+            self._note("", "pairs", 0, text)
         if auditor is None:
             about |= drawn_images(dataset, self._labels.image_id, self._bootstrap)
             about |= self._depends_on.about()

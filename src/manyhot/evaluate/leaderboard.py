@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,14 +15,16 @@ from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.data.benchmarks import ResultsLike, flattened, open_results
 from manyhot.errors import InputError, first_names
-from manyhot.evaluate.joined_models import join
+from manyhot.evaluate.joined_models import join, unstored_notes
 from manyhot.evaluate.ranks import narrow, rank_models
 from manyhot.evaluate.terminal import span_text
+from manyhot.evaluate.write import error_in_a_line
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import AtLeast, Positional, Shown, Was
 from manyhot.report.export import for_paper, write_text_table
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
+from manyhot.tables import Results
 
 Format = Literal["table", "csv", "markdown", "latex", "json"]
 
@@ -108,6 +111,7 @@ def leaderboard(
     results
         Folders or files of results, or timm-results, as for compare; by default timm-results. Models from
         different folders are ranked together if they were evaluated on the same labels with the same options.
+        If some of several files or folders cannot be read, they are skipped, and a note names them.
     by
         Metric to rank by; by default real1 or, if most models have no real1, the first metric that most have.
     dataset
@@ -127,25 +131,60 @@ def leaderboard(
     Raises
     ------
     InputError
-        If the file has none of these suffixes.
+        If the file has none of these suffixes, or none of the results can be read.
     MatchError
         If there are no results for the metric on the data set, or if models from different results were not
         evaluated in the same way.
     ManyhotError
-        If results cannot be read or downloaded.
+        If results do not exist, or cannot be downloaded.
     """
     if out is not None:
         check_apart(flattened(results), out)
-    ranked = rank_models(join(open_results(results, run)), by=by, dataset=dataset)
-    board = Leaderboard(ranked.slice(0, top) if top else ranked, to)
+    parts, unread = _readable(flattened(results), run)
+    ranked = rank_models(join(parts), by=by, dataset=dataset)
+    notes = (*unread, *_left_out(ranked), *unstored_notes(parts))
+    board = Leaderboard(ranked.slice(0, top) if top else ranked, to, notes=notes)
     return board if out is None else replace(board, written=tuple(board.write(out)))
+
+
+def _readable(sources: Sequence[Any], run: Run) -> tuple[list[Results], list[str]]:
+    """Return the results that can be read, and a note on each file or folder that cannot."""
+    parts, notes = list[Results](), list[str]()
+    for source in sources:
+        try:
+            parts += open_results(source, run)
+        except InputError as error:
+            is_last_hope = source is sources[-1] and not parts
+            if is_last_hope or not isinstance(source, str | os.PathLike) or not Path(source).exists():
+                raise
+            notes.append(f"{source} is skipped: {error_in_a_line(error)}")
+    return parts, notes
+
+
+def _left_out(ranked: pa.Table) -> Iterator[str]:
+    """Yield notes on models that are not ranked, because they have no value there."""
+    about = _about(ranked)
+    (by,), without = about["units"], about["without"]
+    if without["models"]:
+        do = f"; to rank by {without['metric']}: manyhot leaderboard RESULTS --by {without['metric']}"
+        names = first_names(without["models"], 8)
+        yield f"without {by}: {names}{do if without['metric'] else ''}"
+    if about["elsewhere"]:
+        yield (
+            f"evaluated only on other data sets: {first_names(about['elsewhere'], 8)}; to rank on one of "
+            "these, pass its name as `dataset`"
+        )
+
+
+def _about(ranked: pa.Table) -> dict[str, Any]:
+    return {k.decode().removeprefix("manyhot."): json.loads(v) for k, v in ranked.schema.metadata.items()}
 
 
 def ranked_lines(shown: pa.Table) -> Iterator[str]:
     """Yield a narrow leaderboard."""
     value = shown.column_names[shown.column_names.index("lo") - 1]
     columns = [c for c in shown.column_names if c not in ("lo", "hi")]
-    about = {k.decode().removeprefix("manyhot."): json.loads(v) for k, v in shown.schema.metadata.items()}
+    about = _about(shown)
     n, without, by = about["models"], about["without"], value.rpartition(" ")[2]
     unit = about["units"][by]
     rows = []
@@ -174,10 +213,6 @@ def ranked_lines(shown: pa.Table) -> Iterator[str]:
             f"without a rank: {about['unranked']:,} evaluated on other images"
             f"{f', of which {hidden:,} are not shown' if hidden else ''}"
         )
-    if without["models"]:
-        do = f"; to rank by {without['metric']}: manyhot leaderboard RESULTS --by {without['metric']}"
-        names = first_names(without["models"], 8)
-        yield f"without {by}: {names}{do if without['metric'] else ''}"
 
 
 def _images(fewest: int, most: int) -> str:

@@ -126,17 +126,19 @@ def write_numbers(
     """
     from manyhot.formats.csv_tables import write_csv  # brings polars, which the first results do not need
 
-    path = Path(out) / "results.parquet"
-    written = [tables.write(results.table, path, "results", call=call, inputs=inputs, about=about)]
-    written.append(write_csv(results.table, path.with_suffix(".csv")))
     digest = {"results": tables.results_digest(results.table)}
     beside = {"pairs": results.pairs, "samples": results.samples}
     filled = {name: table for name, table in beside.items() if table.num_rows}
+    written = list[Path]()
     for name, table in filled.items():
         path = Path(out) / f"{name}.parquet"
         written.append(tables.write(table, path, name, call=call, inputs=inputs, about=digest))
     if "pairs" in filled:
         written.append(write_csv(results.pairs, Path(out) / "pairs.csv"))
+    # Results come after what belongs to them: without it, a folder of a run that failed would look complete.
+    path = Path(out) / "results.parquet"
+    made = [tables.write(results.table, path, "results", call=call, inputs=inputs, about=about)]
+    written = [*made, write_csv(results.table, path.with_suffix(".csv")), *written]
     _remove(out, set(beside) - set(filled))
     path = Path(out) / "thresholds.parquet"
     if thresholds is None:

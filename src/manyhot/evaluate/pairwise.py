@@ -18,7 +18,7 @@ from pyarrow import compute as pc
 from manyhot.console import table_lines
 from manyhot.core.model_pairs import holm
 from manyhot.errors import UsageError, first_names
-from manyhot.evaluate.compared_pairs import ComparedPairs, compared_values
+from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, compared_values
 from manyhot.evaluate.ranks import image_groups, leading_metric, shown_metrics
 from manyhot.evaluate.slices import ALL
 from manyhot.evaluate.terminal import spaced
@@ -140,7 +140,7 @@ def to_best(results: Results, dataset: str, name: str = ALL) -> tuple[str, list[
     ranked = sorted(values, key=lambda m: sign * values[m])
     base = reference if reference in values else next(iter(ranked), "")
     pairs = _pairs_at(results, end, base)
-    if not pairs:  # published results have no pairs, but up to 1,556 models
+    if not pairs and len(results.datasets) > 1:  # published results have no pairs, but up to 1,556 models
         return "", []
     others = (model for model in ranked if model != base)
     return base, with_holm([_difference(results, pairs, end, base, model) for model in others])
@@ -270,18 +270,17 @@ def _has_better(pairs: Sequence[Difference]) -> bool:
     return any(sign * (d.values[1].value - d.values[0].value) > 0 for d in pairs)
 
 
-def verdict_line(
-    pair: Difference, margin: float, notes: Sequence[str] = (), non_inferior: bool = False
-) -> str:
+def verdict_line(pair: Difference, margin: float, why: str = "", non_inferior: bool = False) -> str:
     """Return one sentence that says whether a model is worse than the reference by more than a margin.
 
-    Without an interval, it says why this is not decided; `notes` are those of the comparison. With
+    Without an interval, it says why this is not decided; `why` is from `why_untested`. With
     `non_inferior`, a loss of more than the margin must be excluded.
     """
     size, loss = size_text(pair.metric, margin), pair.loss
     if loss is None:
-        why = _why_no_interval(pair, notes)
-        return f"Not decided: whether {pair.model} loses more than {size}, because {why}."
+        no_interval = f"the difference has no interval{why}"
+        because = no_interval if pair.same_images else "the models were evaluated on different images"
+        return f"Not decided: whether {pair.model} loses more than {size}, because {because}."
     span = f"95 % interval {_span(pair.metric, *loss)}"
     if loss[0] > margin:
         return f"Failed: {pair.model} loses more than {size} ({span})."
@@ -297,13 +296,17 @@ def size_text(metric: Metric, size: float) -> str:
     return f"{_number(metric, size)} of {metric.name}"
 
 
-def _why_no_interval(pair: Difference, notes: Sequence[str]) -> str:
-    if not pair.same_images:
-        return "the models were evaluated on different images"
-    name = re.escape(pair.metric.name)
+def why_untested(results: Results, dataset: str, metric: str, notes: Sequence[str]) -> str:
+    """Return the end of a sentence that says that no difference has an interval: why it has none."""
+    name = re.escape(metric)
     found = (re.search(rf"no interval of (?:[^:]*, )?{name}(?:, [^:]*)?(: [^;]*)", note) for note in notes)
-    reason = next((match[1] for match in found if match), ", as without resamples")
-    return f"the difference has no interval{reason}"
+    if reason := next((match[1] for match in found if match), ""):
+        return reason
+    if results.about.get("resamples") == "0":
+        return ", as without resamples"
+    if ComparedPairs.of(results.about, dataset).pairs == NO_PAIRS:
+        return ": no pairs of models were compared"
+    return ": the results lack values for each image"
 
 
 def is_worse(pair: Difference, margin: float, non_inferior: bool = False) -> bool | None:
@@ -395,13 +398,18 @@ def leading_of(pairs: Sequence[Difference]) -> Difference:
     return pairs[names.index("real1") if "real1" in names else 0]
 
 
-def best_lines(results: Results, dataset: str) -> Iterator[str]:
-    """Yield the differences between all models and the best, and a sentence on which are within noise."""
+def best_lines(results: Results, dataset: str, notes: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the differences between all models and the best, and a sentence on which are within noise.
+
+    Without intervals, the sentence says why there are none.
+    """
     best, found = to_best(results, dataset)
-    line = noise_line(best, found)
-    if not line:
+    if not found or (len(results.datasets) > 1 and not noise_line(best, found)):
         return
     metric = found[0].metric.name
+    untested = first_names([d.model for d in found if d.interval is None], 8)
+    why = why_untested(results, dataset, metric, notes)
+    line = noise_line(best, found) or f"No interval of the difference for {untested}{why}."
     to = f"{best} by {metric}" if _has_better(found) else f"the best by {metric}, {best}"
     yield f"{dataset}: differences to {to}"
     first = (best, cells(found[0])[0], *["–"] * 3, f"{found[0].values[0].n:,}")
@@ -410,13 +418,15 @@ def best_lines(results: Results, dataset: str) -> Iterator[str]:
     yield line
 
 
-def pair_lines(results: Results) -> Iterator[str]:
+def pair_lines(results: Results, notes: Sequence[str] = ()) -> Iterator[str]:
     """Yield the comparison of two models, or of all models with the best, for each data set.
 
     With several data sets, models are compared only if pairs of models were tested.
     """
     compared = ((dataset, _two(results, dataset)) for dataset in results.datasets)
-    yield from spaced(*(two_lines(two) if two else best_lines(results, name) for name, two in compared))
+    yield from spaced(
+        *(two_lines(two) if two else best_lines(results, name, notes) for name, two in compared)
+    )
 
 
 def _two(results: Results, dataset: str) -> list[Difference]:

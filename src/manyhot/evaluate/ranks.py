@@ -96,13 +96,15 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     -------
     pyarrow.Table
         One row per model, the best first. The columns are ``rank`` (ties share a rank), ``best_rank`` (1 plus
-        the number of models that are better beyond noise; null unless all pairs were tested), ``model``, the
-        columns of the models table, the value, ``lo``, ``hi`` and ``n`` of the metric, and the values under
-        other metrics and on other data sets in columns named ``DATASET METRIC``. The schema's metadata
-        contains, as JSON, the minimum and maximum number of images of each column (``manyhot.images``), the
-        numbers of models, of those without a rank, and of tested pairs (``manyhot.models``,
-        ``manyhot.unranked``, ``manyhot.pairs``), and the models without a value (``manyhot.without``). Models
-        that were evaluated on different images than most models come last and have no rank.
+        the number of models that are better beyond noise; null unless the model was compared with every other
+        model), ``model``, the columns of the models table, the value, ``lo``, ``hi`` and ``n`` of the metric,
+        and the values under other metrics and on other data sets in columns named ``DATASET METRIC``. The
+        schema's metadata contains, as JSON, the minimum and maximum number of images of each column
+        (``manyhot.images``), the numbers of models, of those without a rank, and of tested pairs
+        (``manyhot.models``, ``manyhot.unranked``, ``manyhot.pairs``), the models without a value
+        (``manyhot.without``), and the models that were evaluated only on other data sets
+        (``manyhot.elsewhere``). Models that were evaluated on different images than most models come last and
+        have no rank.
 
     Raises
     ------
@@ -127,7 +129,7 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     columns |= {
         f"{d} {m}": [numbers[model].value if model in numbers else None for model in models]
         for (d, m, s), numbers in results.values_at.items()
-        if s == "all" and (d, m, s) != end and m in accuracies()
+        if s == "all" and (d, m, s) != end and (m == end[1] or m in accuracies())
     }
     images = {
         " ".join(end[:2]): [min(of), max(of)]
@@ -145,6 +147,7 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
         "unranked": len(none),
         "pairs": len(tested) - tested.null_count,
         "without": {"models": without, "metric": instead if instead != end[1] else ""},
+        "elsewhere": [m for m in results.table["model"].unique().to_pylist() if m not in {*at, *without}],
         "units": {end[1]: metrics_of(results.table)(end[1]).given_unit},
     }
     metadata = {f"manyhot.{key}": json.dumps(value) for key, value in about.items()}
@@ -258,10 +261,13 @@ def _best_ranks(
     names = pa.array(models, pa.string())
     a, b = (pc.fill_null(pc.index_in(tested[c], names), -1).to_numpy() for c in ("model_a", "model_b"))
     apart = pc.fill_null(pc.less(tested["p_adjusted"], BEYOND_NOISE), False).to_numpy()
-    apart &= (a >= 0) & (b >= 0)
+    among = (a >= 0) & (b >= 0)
+    apart &= among
+    n_compared = np.bincount(np.concatenate([a[among], b[among]]), minlength=len(models))
     a, b = a[apart], b[apart]
-    worse = np.where(cost[a] > cost[b], a, b)
-    return [1 + int(n) for n in np.bincount(worse, minlength=len(models))]
+    n_better = np.bincount(np.where(cost[a] > cost[b], a, b), minlength=len(models))
+    is_known = n_compared == len(models) - 1
+    return [1 + int(n) if known else None for n, known in zip(n_better, is_known, strict=True)]
 
 
 def _models_columns(results: Results, models: list[str]) -> dict[str, pa.Array]:
@@ -425,7 +431,9 @@ def _row(about: dict[str, Any], x: _Values, y: _Values) -> tuple[dict[str, Any],
 
 def _sizes(values: _Numbers, dataset: str, metric: str, before: str = "") -> list[_Values] | None:
     found = [values.get((dataset, metric, f"{before}{size}")) for size in SIZE_SLICES]
-    return [f for f in found if f is not None] if all(found) else None
+    sizes = [f for f in found if f] if all(found) else []
+    is_counted = any(number.n for values in sizes for number in values.values())
+    return sizes if is_counted else None  # without original labels, top1 counts no image
 
 
 def _shares(sizes: Sequence[_Values]) -> Floats:

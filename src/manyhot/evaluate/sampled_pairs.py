@@ -289,9 +289,14 @@ class SampledPairs:
         self._samples = dict(sorted(self._samples.items(), key=lambda item: order[item[0]]))
         self._changes.sort(lambda pair: order[(*pair[::-1], ALL)])
 
+    @property
+    def is_too_large(self) -> bool:
+        """Whether the changes are too large to be stored."""
+        return bool(sum(c.nbytes for c in self._changes.values()) > MOST_STORED)
+
     def samples(self, dataset: str) -> pa.Table:
         """Return the samples table, with the data that `of_samples` needs to compare models with others."""
-        if not self.is_collecting or sum(c.nbytes for c in self._changes.values()) > MOST_STORED:
+        if not self.is_collecting or self.is_too_large:
             return samples_table(dataset, self._samples, self.counted)
         by_changes = ((model, metric, ALL) for metric, model in self._changes)
         samples = self._samples | {key: self._samples.get(key, _NO_VALUES) for key in by_changes}

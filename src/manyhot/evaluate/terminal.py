@@ -473,9 +473,9 @@ def _end(end: tuple[str, str, str]) -> str:
 
 
 def _points(value: float | None) -> str:
-    return "–" if value is None else f"{value * 100:.2f}"
+    return "–" if value is None else f"{value * 100:z.2f}"
 
 
 def span_text(lo: float | None, hi: float | None, scale: int = 100, digits: int = 2) -> str:
     """Return the ends of an interval as text; a dash if there is no interval."""
-    return "–" if lo is None or hi is None else f"{lo * scale:.{digits}f} to {hi * scale:.{digits}f}"
+    return "–" if lo is None or hi is None else f"{lo * scale:z.{digits}f} to {hi * scale:z.{digits}f}"

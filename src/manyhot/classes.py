@@ -395,11 +395,6 @@ def normal_name(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
-def is_class_number(name: str) -> bool:
-    """Return whether a name is a whole number, which may be a class id. 0012 is a name: it is not 12."""
-    return re.fullmatch("0|[1-9][0-9]*", name) is not None
-
-
 def folded_name(text: str) -> str:
     """Return a name with spaces in place of underscores and without differences in case."""
     return text.replace("_", " ").casefold()

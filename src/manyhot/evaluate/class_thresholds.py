@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 
-from manyhot.classes import ClassList, is_class_number
+from manyhot.classes import ClassList
 from manyhot.core.array_types import Floats
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats.reading import reading
 from manyhot.parameters import Shown
 from manyhot.report.text import listed
+from manyhot.tables.own_classes import is_class_number
 
 if TYPE_CHECKING:
     import polars as pl

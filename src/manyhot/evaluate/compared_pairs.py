@@ -26,6 +26,9 @@ MAX_COMPARED = 300
 ALL_PAIRS: Literal["all"] = "all"
 NO_PAIRS: Literal["none"] = "none"
 
+FEWEST_SHARED = 0.1
+"""Share of images that two data sets have in common from which a note says so."""
+
 _LISTED = 10
 """Models that an error lists."""
 
@@ -79,6 +82,21 @@ def shared_images(about: Mapping[str, str], first: str, second: str) -> float:
     end = min(max(a), max(b))  # up to which both have all hashes
     a, b = ({value for value in one if value <= end} for one in (a, b))
     return len(a & b) / min(len(a), len(b)) if a and b else 0.0
+
+
+def notes_on_shared_images(about: Mapping[str, str], drops: pa.Table) -> Iterator[str]:
+    """Yield a note for each two data sets that share images, between which drops are not paired."""
+    pairs = dict.fromkeys(zip(*(drops[c].to_pylist() for c in ("dataset_x", "dataset_y")), strict=True))
+    drawn = json.loads(about.get(DRAWN_IMAGES, "{}"))
+    for x, y in pairs:
+        share = shared_images(about, x, y)
+        if x != y and drawn.get(x) != drawn.get(y) and share >= FEWEST_SHARED:
+            yield (
+                f"{x} and {y} share images: about {share:.0%} of the ids of the smaller are in the other; "
+                "intervals of drops treat all images as independent, and are too wide if these are the same "
+                "images; evaluate the images that only one of the data sets has separately, with manyhot "
+                "evaluate --images"
+            )
 
 
 def reference_of(compare_with: str | None) -> str:

@@ -29,7 +29,7 @@ from manyhot.evaluate.compared_pairs import (
     JUDGED_ON,
     KEY,
     SAMPLED_IMAGES,
-    shared_images,
+    notes_on_shared_images,
 )
 from manyhot.evaluate.drops import Comparer
 from manyhot.evaluate.equal_accuracy import (
@@ -99,9 +99,6 @@ DIFFERENCES = pa.schema(
 
 WORSE = 7
 """Exit code of a comparison in which the second model is worse by more than the margin."""
-
-FEWEST_SHARED = 0.1
-"""Share of images that two data sets have in common from which a note says so."""
 
 BEST_FROM = 0.85
 """Value of a metric from which a model is among the best, to which a second line is fitted."""
@@ -409,7 +406,7 @@ def compare_results(
     compared, equal = comparer.tables(), None
     is_inferred = families is None and any(map(len, compared.values()))
     notes = tuple[str, ...](_note_on_one_family(together.models) if is_inferred else ())
-    notes += tuple(_notes_on_shared_images(together, compared["drops"]))
+    notes += tuple(notes_on_shared_images(together.about, compared["drops"]))
     if groups is None:
         notes += tuple(unstored_notes([part for parts in joined.arguments for part in parts]))
     else:
@@ -439,21 +436,6 @@ def _note_on_one_family(models: pa.Table) -> tuple[str, ...]:
         f"all {len(names)} models are of one family according to their names, {own.pop()}, so there are no "
         "intervals over families; if their architectures differ, pass the family of each model as `families`",
     )
-
-
-def _notes_on_shared_images(results: Results, drops: pa.Table) -> Iterator[str]:
-    """Yield a note for each two data sets that share images, between which drops are not paired."""
-    pairs = dict.fromkeys(zip(*(drops[c].to_pylist() for c in ("dataset_x", "dataset_y")), strict=True))
-    drawn = json.loads(results.about.get(DRAWN_IMAGES, "{}"))
-    for x, y in pairs:
-        share = shared_images(results.about, x, y)
-        if x != y and drawn.get(x) != drawn.get(y) and share >= FEWEST_SHARED:
-            yield (
-                f"{x} and {y} share images: about {share:.0%} of the ids of the smaller are in the other; "
-                "intervals of drops treat all images as independent, and are too wide if these are the same "
-                "images; evaluate the images that only one of the data sets has separately, with manyhot "
-                "evaluate --images"
-            )
 
 
 def _shifts(results: Results) -> list[tuple[End, End]]:

@@ -92,7 +92,8 @@ def read_labels(
     rows = None if rows is None else read_rows(rows, classes=classes)
     labels: Labels = _read(path, "labels", format, classes=classes, rows=rows, label_values=label_values)
     labels = _with_list(labels, classes, path)
-    notes = note_on_spellings(labels.class_list if classes is None else None), note_on_alike(labels.image_id)
+    alike = "" if declared(Path(path)) else note_on_alike(labels.image_id)  # of many ids, it takes 2 s
+    notes = note_on_spellings(labels.class_list if classes is None else None), alike
     return replace(labels, notes=(*labels.notes, *filter(None, notes))) if any(notes) else labels
 
 

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot.classes import ClassList, class_list, classes_seen, from_keys, is_class_number
+from manyhot.classes import ClassList, class_list, classes_seen, from_keys
 from manyhot.core.answers import ANSWERS
 from manyhot.core.array_types import Ints64
 from manyhot.errors import InputError, first_names
@@ -42,6 +42,7 @@ from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Votes
 from manyhot.tables.choices import ChoiceColumns
+from manyhot.tables.own_classes import is_class_number
 from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS
 
 IMAGE_NAMES = (

@@ -16,13 +16,13 @@ import polars as pl
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list, classes_seen, from_keys, is_class_number
+from manyhot.classes import ClassList, class_list, classes_seen, from_keys
 from manyhot.core.array_types import Ints32
 from manyhot.errors import InputError
 from manyhot.formats.reading import as_numbers, cut_for_message
 from manyhot.tables.array_inputs import name_imagenet
 from manyhot.tables.class_list_unions import followed_by
-from manyhot.tables.own_classes import list_of_names, own_list
+from manyhot.tables.own_classes import is_class_number, list_of_names, own_list
 
 Lookup = Callable[[str], int | None]
 

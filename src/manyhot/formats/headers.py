@@ -170,3 +170,10 @@ def check_utf8(line: bytes, path: Path, number: int = 1) -> None:
             allowed="text in UTF-8",
             do="save it as UTF-8, for example as 'CSV UTF-8' in Excel, or with iconv -f CP1252 -t UTF-8",
         ) from error
+
+
+REMARKS = (
+    *("comment", "comments", "note", "notes", "remark", "remarks"),
+    *("anmerkung", "anmerkungen", "bemerkung", "bemerkungen", "kommentar", "notiz", "notizen"),
+)
+"""Columns that are no classes if they are empty."""

@@ -19,8 +19,23 @@ from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, first_names
 from manyhot.formats.array_files import first_of_equal_rows
 from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in
-from manyhot.formats.headers import ID_NEEDS, class_name_column, fold_name, image_name_column, is_metadata
-from manyhot.formats.number_columns import NumberColumn, describe_columns, read_flat_frame, value_columns
+from manyhot.formats.headers import (
+    ID_NEEDS,
+    REMARKS,
+    class_name_column,
+    fold_name,
+    image_name_column,
+    is_metadata,
+)
+from manyhot.formats.number_columns import (
+    NumberColumn,
+    check_no_text,
+    check_states,
+    describe_columns,
+    read_flat_frame,
+    unread_columns,
+    value_columns,
+)
 from manyhot.formats.reading import cut_for_message, declared, image_ids, states_of_values, stored_states
 from manyhot.formats.table_files import column_names
 from manyhot.formats.tabular import possible_tables
@@ -35,12 +50,6 @@ _MEANINGS = _MEANINGS_OF_EMPTY | {"yes": YES}
 
 _PREFIXES = ("label_", "labels_", "class_", "classes_", "tag_", "tags_", "category_", "target_", "y_")
 """Prefixes that pandas.get_dummies puts before the classes; removed if all classes have the same."""
-
-_REMARKS = (
-    *("comment", "comments", "note", "notes", "remark", "remarks"),
-    *("anmerkung", "anmerkungen", "bemerkung", "bemerkungen", "kommentar", "notiz", "notizen"),
-)
-"""Columns that are no classes if they are empty."""
 
 _ALMOST = 0.9
 """Share of zeros and ones from which a column with other content may be a class with mistakes."""
@@ -216,7 +225,7 @@ def labels_of_columns(
         about = (own.n_classes, own.class_hash, True, path.stem, own.class_list)
         return Labels(pa.table(rated | voted), *about, exclusive=kind != "p", notes=notes)
     for column in chosen:
-        _check_states(column, path)
+        check_states(column, path)
     state = np.full((len(image_id), own.n_classes), NOT_ASKED, np.uint8)
     for i, column in zip(at, chosen, strict=True):
         state[:, i] = states_of_values(column.values, *meanings)
@@ -230,22 +239,8 @@ def labels_of_columns(
         complete=complete,
         positives_only=not asked_known,
         notes=notes,
-        unread=_unread(columns, chosen),
+        unread=unread_columns(columns, chosen),
     )
-
-
-def _unread(
-    columns: Sequence[NumberColumn], chosen: Sequence[NumberColumn]
-) -> tuple[tuple[str, int, str], ...]:
-    """Return the columns that are not read, each with the first row that cannot be read, and its cell."""
-    names, found = {c.name for c in chosen}, list[tuple[str, int, str]]()
-    for column in (c for c in columns if c.name not in names):
-        if column.text is not None:
-            found.append((column.name, *column.text))
-        elif len(column.strange):
-            row = int(np.argmax(column.values == column.strange[0]))
-            found.append((column.name, row, f"{column.strange[0]:g}"))
-    return tuple(found)
 
 
 def _notes(
@@ -304,10 +299,10 @@ def _label_columns(columns: Sequence[NumberColumn], prefix: str, path: Path) -> 
     chosen = [c for c in columns if c.holds_states]
     shared = _prefix([c.name for c in chosen], prefix)
     empty = {c.name for c in columns if c.is_empty and not c.is_text and c.name.startswith(shared)}
-    empty -= {c for c in empty if fold_name(c) in _REMARKS}
+    empty -= {c for c in empty if fold_name(c) in REMARKS}
     scores = [c.name for c in columns if c.holds_scores]
     for column in filter(_has_odd_state, columns):
-        _check_no_text(column, path)
+        check_no_text(column, path)
     if not chosen:
         raise InputError(
             "No column contains only zeros and ones.",
@@ -325,7 +320,7 @@ def _label_columns(columns: Sequence[NumberColumn], prefix: str, path: Path) -> 
         )
     for column in columns:
         if not column.is_empty and len(column.strange) <= (1 - _ALMOST) * len(column.values):
-            _check_states(column, path)
+            check_states(column, path)
     return [c for c in columns if c.holds_states or c.name in empty]
 
 
@@ -364,7 +359,7 @@ def _columns_of_classes(
                 got=_several([by_class[at].name, column.name]),
                 do="drop or rename one of them",
             )
-        _check_no_text(column, path)
+        check_no_text(column, path)
         if column.is_text:
             row, text = column.text or (0, "")
             raise InputError(
@@ -382,29 +377,6 @@ def _columns_of_classes(
             allowed=f"keys and names of {classes.name}, such as {_several(classes.keys, 3)}",
         )
     return list(by_class.values()), list(by_class)
-
-
-def _check_no_text(column: NumberColumn, path: Path) -> None:
-    if column.odd is not None:
-        row, text = column.odd
-        raise InputError(
-            "The column of a class contains a cell that is not an answer.",
-            where=f"{path}, column {cut_for_message(column.name)}, row {row + 1:,} below the header",
-            got=cut_for_message(text),
-            allowed=CELL_OF_CLASS,
-            do="correct the cell, leave it empty if nobody was asked, or drop the column if it is no class",
-        )
-
-
-def _check_states(column: NumberColumn, path: Path) -> None:
-    if len(column.strange):
-        raise InputError(
-            "The column of a class contains values other than 0 and 1.",
-            where=f"{path}, column {cut_for_message(column.name)}",
-            got=f"{column.strange[0]:g} in {len(column.strange):,} of {len(column.values):,} cells",
-            allowed=CELL_OF_CLASS,
-            do="correct them, or pass a class list without this column as `classes`",
-        )
 
 
 def _check_minus_one(state: Bytes, columns: Sequence[NumberColumn], path: Path) -> None:
@@ -467,7 +439,7 @@ def read_score_columns(
         source=str(path),
         class_list=own.class_list,
         unlisted=tuple(c.name for c in numbers if c not in chosen),
-        unread=_unread([c for c in columns if c.is_text], ()),
+        unread=unread_columns([c for c in columns if c.is_text], ()),
         notes=notes,
         by_name=True,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from manyhot.formats.predicted_classes import SCORE_COLUMNS
 from manyhot.formats.reading import cut_for_message, states_of_values
 from manyhot.formats.table_files import NEARLY, column_names, read_frame
 from manyhot.tables import STATES
+from manyhot.tables.unshared_classes import CELL_OF_CLASS
 
 _TEXTS = {
     **dict.fromkeys(("true", "yes", "y"), 1.0),
@@ -327,3 +329,42 @@ def _long(
     return pl.DataFrame(columns).with_columns(
         pl.when(is_asked).then(pl.col(name)).alias(name) for name in ("class_id", "state")
     )
+
+
+def unread_columns(
+    columns: Sequence[NumberColumn], chosen: Sequence[NumberColumn]
+) -> tuple[tuple[str, int, str], ...]:
+    """Return the columns that are not read, each with the first row that cannot be read, and its cell."""
+    names, found = {c.name for c in chosen}, list[tuple[str, int, str]]()
+    for column in (c for c in columns if c.name not in names):
+        if column.text is not None:
+            found.append((column.name, *column.text))
+        elif len(column.strange):
+            row = int(np.argmax(column.values == column.strange[0]))
+            found.append((column.name, row, f"{column.strange[0]:g}"))
+    return tuple(found)
+
+
+def check_no_text(column: NumberColumn, path: Path) -> None:
+    """Raise an error for a cell with a text in the column of a class."""
+    if column.odd is not None:
+        row, text = column.odd
+        raise InputError(
+            "The column of a class contains a cell that is not an answer.",
+            where=f"{path}, column {cut_for_message(column.name)}, row {row + 1:,} below the header",
+            got=cut_for_message(text),
+            allowed=CELL_OF_CLASS,
+            do="correct the cell, leave it empty if nobody was asked, or drop the column if it is no class",
+        )
+
+
+def check_states(column: NumberColumn, path: Path) -> None:
+    """Raise an error for a number in the column of a class that is no answer."""
+    if len(column.strange):
+        raise InputError(
+            "The column of a class contains values other than 0 and 1.",
+            where=f"{path}, column {cut_for_message(column.name)}",
+            got=f"{column.strange[0]:g} in {len(column.strange):,} of {len(column.values):,} cells",
+            allowed=CELL_OF_CLASS,
+            do="correct them, or pass a class list without this column as `classes`",
+        )

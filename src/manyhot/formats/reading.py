@@ -24,13 +24,13 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
-from manyhot.classes import is_class_number
 from manyhot.core.array_types import Bytes, Ints64
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, ManyhotError
 from manyhot.parameters import check_share
 from manyhot.tables import Labels, metadata, one_chunk
 from manyhot.tables.image_ids import check_columns_once, normal_ids
+from manyhot.tables.own_classes import is_class_number
 from manyhot.tables.state_lists import ragged, state_lists
 from manyhot.tables.unpacked import check_parquet, open_parquet_lazily
 

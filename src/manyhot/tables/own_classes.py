@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list, class_list_of, classes_seen, folded_name, is_class_number
+from manyhot.classes import ClassList, class_list, class_list_of, classes_seen, folded_name
 from manyhot.core.array_types import Ints, Ints32
 from manyhot.errors import MatchError, first_names
 from manyhot.tables.class_list_unions import find_class, keys_not_in
@@ -25,6 +26,11 @@ _Table = TypeVar("_Table", Labels, Images)
 
 _EXAMPLES = 3
 """Names in a message."""
+
+
+def is_class_number(name: str) -> bool:
+    """Return whether a name is a whole number, which may be a class id. 0012 is a name: it is not 12."""
+    return re.fullmatch("0|[1-9][0-9]*", name) is not None
 
 
 def list_of_names(names: Iterable[str], where: str) -> tuple[ClassList, bool]:

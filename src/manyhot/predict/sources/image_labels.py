@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 import pyarrow as pa
 
-from manyhot.classes import ClassList, is_class_number
+from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.predict.sources.remote import fetch_bytes, first_line, is_remote, unquoted, without_query
 from manyhot.predict.sources.source import EXTENSIONS, ImageReader, ImageSource, Item, SourcePart, short_hash
@@ -25,6 +25,7 @@ from manyhot.tables.image_ids import (
     normal_ids,
     without_option,
 )
+from manyhot.tables.own_classes import is_class_number
 
 _ID_COLUMNS = (*IMAGE_NAME_COLUMNS[: IMAGE_NAME_COLUMNS.index("id")], "uri", "url", "id", "__key__")
 _LABEL_COLUMNS = ("wnid", "label", "class", "cls", "fine_label", "key", "class_id", "target")

@@ -25,6 +25,8 @@ def ignored(path, read=read_labels):
     [
         (LISTS, "site"),
         (LISTS.replace(",", ";"), "site"),
+        # As R's write.csv does.
+        (",image,labels\n1,a,cat\n2,b,dog\n3,c,cat\n", "(no name)"),
         ("image,label,site\na,cat,x\na,dog,y\nb,dog,x\n", "site"),
         ("image,label,valid\na,cat,1\na,dog,0\nb,dog,1\n", ""),
         # All values are equal, so others might have made a difference.

@@ -181,7 +181,8 @@ def _ignored_columns(path: Path, entry: Entry, content: Any, options: Mapping[st
         whole = read(sample)
         if whole is None:
             return []
-        return [names[at] for at in others if all(read(v) == whole for v in sample.variants(at))]
+        ignored = (at for at in others if all(read(v) == whole for v in sample.variants(at)))
+        return [names[at] or "(no name)" for at in ignored]
 
 
 def _read(sample: _Sample, path: Path, entry: Entry, options: Mapping[str, Any]) -> list[Any] | None:

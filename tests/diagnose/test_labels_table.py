@@ -145,6 +145,7 @@ def test_infinite_logits_and_absent_labels_are_skipped_and_said():
         found = find(Images(table, "six"), [dense(logits, "logit")])
     assert (found.n, found.n_skipped) == (4, 2)
     assert found.notes == (
+        "net: 1 of 18 scores are infinite, and rank first: half precision may overflow",
         "2 of 6 images have no original label or have non-finite scores, so no doubtful label is reported "
         "for them",
     )

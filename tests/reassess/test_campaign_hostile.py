@@ -327,7 +327,7 @@ EMPTY = "The column '{}' of the votes table contains an empty value.\n  where:  
         ),
         ('"",1,x,yes\n', f"{EMPTY.format('image_id')}''"),
         ("dir/,1,x,yes\n", f"{EMPTY.format('image_id')}''"),
-        ('a.jpg,1," ",yes\n', f"{EMPTY.format('rater_id')}' '"),
+        ('a.jpg,1," ",yes\n', f"{EMPTY.format('rater_id')}''"),
         ("", "The file has no rows.\n  where:   v.csv"),
     ],
 )

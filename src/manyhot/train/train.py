@@ -160,11 +160,9 @@ def train(
     ends = loss.about["ends"]
     rows, notes = selected(sets, plan, ends, positives_only=found.positives_only)
     taught = _local_teacher(plan, found, names, ends)
-    if taught is not None:
-        none = ~taught.mapped[rows]
+    if taught is not None and (none := ~taught.mapped[rows]).any():
         rows = rows[~none]
-        if none.any():
-            notes.append(f"{none.sum():,} images without a label map are left out")
+        notes.append(f"{none.sum():,} images without a label map are left out")
     judged = _labels_to_judge_by(read, val_labels, class_list, found, names)
     chosen, held_out = rows, list[str]()
     if judged is not None and (val is None or str(val) == str(images)):
@@ -178,11 +176,9 @@ def train(
         "source": source.fingerprint,
         "order": order.name,
         "plug_ins": loss.version,
+        **({"label_values": label_values} if label_values else {}),
+        **({"maps": sha256(plan.maps)} if plan.maps else {}),
     }
-    if label_values:
-        identity["label_values"] = label_values
-    if plan.maps:
-        identity["maps"] = sha256(plan.maps)
     left_out = found.image_id.take(pa.array(np.setdiff1d(chosen, rows))).to_pylist()
     identity["held_out"] = short_hash(left_out) if left_out else ""
     validation, matched_val = _validation(val or images, judged, decoding)

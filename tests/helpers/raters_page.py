@@ -227,8 +227,8 @@ class Rater:
 
     def look_ahead(self):
         """Wait until the images that come next are there, so that they can be answered without the server."""
-        ahead = "performance.getEntriesByType('resource').filter(e => e.name.endsWith('/large')).length >= 4"
-        self.until(ahead)
+        addresses = "performance.getEntriesByType('resource').map(e => e.name).filter(n => n.endsWith('/large'))"
+        self.until(f"new Set({addresses}).size >= 4")
         self.settle()
 
     def number(self, class_id):

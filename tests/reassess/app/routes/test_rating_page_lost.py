@@ -120,6 +120,7 @@ def test_kill_and_restart_in_the_middle(tmp_path, visit):
     server, campaign.address = serve(0)
     try:
         ann = visit(f"{campaign.address}/join/{link}")
+        ann.look_ahead()
         ann.press("1", "Enter")
         for kills in range(2):
             ann.press("1")

@@ -205,6 +205,21 @@ def test_a_file_that_does_not_fit_is_skipped_and_named(name, bad):
         assert reason.endswith(")")
 
 
+@pytest.mark.parametrize("bad", ["broken", "classes", "order"])
+@pytest.mark.parametrize(
+    "call", [evaluate, diagnose_errors, diagnose_calibration, diagnose_companions, diagnose_robustness]
+)
+def test_strict_raises_the_error_of_the_file_alone(call, bad):
+    labels = ["labels.csv", "again.csv"] if call is diagnose_robustness else "labels.csv"
+    said = []
+    for given in (files(bad), files("a", bad, "b")):
+        with pytest.raises(InputError) as error:
+            call(labels, given, reading=Reading(classes="classes.txt", strict=True))
+        said.append(str(error.value))
+    assert said[0] == said[1]
+    assert bad in said[0]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_only_file_is_an_error(name):
     with pytest.raises(InputError) as error:

@@ -72,6 +72,33 @@ def test_every_metric_equals_scikit_learn(splits, thresholds):
     assert "thresholds.csv" in found.inputs
 
 
+@pytest.mark.parametrize(("images", "which"), [("val", "all"), ("mixed", "some"), ("test", None)])
+def test_images_on_which_thresholds_were_chosen_are_noted(splits, images, which):
+    chosen()
+    halves = pd.read_csv("val.csv", dtype=str)[:75], pd.read_csv("test.csv", dtype=str)
+    pd.concat(halves).to_csv("mixed.csv", index=False)
+    found = evaluate(
+        f"{images}.csv", ["net.csv"], thresholds="val", metrics=["f1_macro"], reading=READING, resamples=0
+    )
+    (judged,) = [n.text for n in found.model_notes if n.kind == "thresholds"]
+    (by_class,) = [
+        text
+        for text in diagnose_classes(f"{images}.csv", ["net.csv"], thresholds="val", reading=READING).notes
+        if "with the thresholds" in text
+    ]
+    for text in (judged, by_class):
+        said = f"; {which} of the images on which these thresholds were chosen are evaluated here"
+        assert (said in text) if which else ("chosen" not in text)
+
+
+def test_rows_of_arrays_are_not_taken_for_the_same_images(splits):
+    hot, scores = splits
+    first = diagnose_classes(hot[:60], scores[:60], reading=READING)
+    found = evaluate(hot[60:], scores[60:], thresholds=first, metrics=["f1_macro"], reading=READING)
+    (note,) = [n.text for n in found.model_notes if n.kind == "thresholds"]
+    assert "evaluated here" not in note
+
+
 def test_each_class_equals_scikit_learn(splits):
     hot, scores = splits
     predicted = scores >= chosen()

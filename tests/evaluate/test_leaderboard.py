@@ -105,6 +105,8 @@ def test_a_folder_that_cannot_be_read_is_skipped_and_named(tmp_path):
         evaluate(hot, {name: hot + 0.0}, metrics=["map_macro"], scores="logit").write(tmp_path / name)
     file = tmp_path / "cut" / "results.parquet"
     file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(InputError, match="not a complete Parquet file"):
+        leaderboard([tmp_path / "cut", tmp_path / "good"], strict=True)
     found = leaderboard([tmp_path / "cut", tmp_path / "good"])
     assert found.ranked["model"].to_pylist() == ["good"]
     (note,) = found.notes

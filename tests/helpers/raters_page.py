@@ -227,7 +227,9 @@ class Rater:
 
     def look_ahead(self):
         """Wait until the images that come next are there, so that they can be answered without the server."""
-        addresses = "performance.getEntriesByType('resource').map(e => e.name).filter(n => n.endsWith('/large'))"
+        addresses = (
+            "performance.getEntriesByType('resource').map(e => e.name).filter(n => n.endsWith('/large'))"
+        )
         self.until(f"new Set({addresses}).size >= 4")
         self.settle()
 

@@ -327,7 +327,7 @@ def own_models(
     """
     passed = names or {}
     files = prediction_files(predictions)
-    misfits = SkippedFiles(len(files))
+    misfits = SkippedFiles.among(files, strict=reading.strict)
     others = (p for p in (reading.rows, reading.images, reading.classes) if isinstance(p, str | os.PathLike))
     misfits.remarks += unread_notes(predictions, files, {*inputs, *(Path(p).name for p in others)})
     # Of files that are called alike, the folders tell the models apart, unless their metadata name them.

@@ -60,6 +60,9 @@ class Reading(Flattened):
         Name of the data set in the tables. By default, the data set's own name.
     trust_order
         Trust the order of rows and classes instead of checking it.
+    strict
+        End with an error at the first file of predictions that cannot be used, instead of skipping it with a
+        note.
     match
         How to match ids of images that are written differently in different files: auto, exact, path (one id
         is the end of the other), name (without folders), stem (without extension), case (ignoring case),
@@ -91,6 +94,7 @@ class Reading(Flattened):
     classes: ClassNamesLike | None = None
     dataset: str = ""
     trust_order: bool = False
+    strict: bool = False
     match: str = AUTO
     label: Annotated[Any, PythonOnly()] = None
     n_classes: Annotated[int, PythonOnly()] = 0

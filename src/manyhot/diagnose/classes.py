@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +20,13 @@ from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError, UsageError, first_names
-from manyhot.evaluate.class_thresholds import ON_A_SCALE, THRESHOLDS_FILE, ClassThresholds, ThresholdsLike
+from manyhot.evaluate.class_thresholds import (
+    ON_A_SCALE,
+    THRESHOLDS_FILE,
+    ClassThresholds,
+    ThresholdsLike,
+    sample_of,
+)
 from manyhot.evaluate.clusters import ClustersLike, cluster_notes, clusters_of
 from manyhot.evaluate.label_notes import answer_notes, weight_notes
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings, terminal_lines
@@ -108,7 +114,12 @@ class ClassResults(DiagnosisResult):
         chosen = chosen.rename_columns(["dataset", "model", "class_id", "class", "threshold"])
         kinds = json.loads(self.metadata.get("score_kinds", "{}"))
         scores = pa.array([kinds.get(model) for model in chosen["model"].to_pylist()], pa.string())
-        return chosen.append_column("scores", scores)  # thresholds of probabilities are none of logits
+        chosen = chosen.append_column("scores", scores)  # thresholds of probabilities are none of logits
+        samples = json.loads(self.metadata.get("chosen_on", "{}"))
+        of_rows = zip(chosen["dataset"].to_pylist(), chosen["model"].to_pylist(), strict=True)
+        return chosen.append_column(
+            "chosen_on", pa.array([samples.get("\t".join(row)) for row in of_rows], pa.string())
+        )
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the tables, ``thresholds.csv``, and the page of the folder; see `Result.write`."""
@@ -204,22 +215,22 @@ def diagnose_classes(
             do="leave out `thresholds`, or `goal`, `at` and `folds`",
         )
     settings = PointSettings(goal, at, folds, seed, masked)
-    parts, notes, inputs, skipped = list[dict[str, pa.Table]](), list[str](), dict[str, str](), list[str]()
-    kinds = dict[str, str]()
+    parts, inputs, about = list[dict[str, pa.Table]](), dict[str, str](), _About()
+    notes = about.notes
     for source in open_inputs(labels, predictions, reading=reading, run=run):
         cases = partial(model_cases, trust_order=reading.trust_order, thresholds=chosen, run=run)
-        parts += _judged(source, settings, curves, clusters, cases, skipped, notes, kinds)
+        parts += _judged(source, settings, curves, clusters, cases, about)
         notes += source.misfits.notes(source.name)
         inputs |= source.inputs
     if not parts:
         raise InputError(
             "No model has scores of all classes.",
-            got=listed(skipped, 5) or "no predictions",
+            got=listed(about.skipped, 5) or "no predictions",
             allowed="scores of all classes",
             do="pass files with a score for each class, such as .npy of shape (images, classes)",
         )
-    if skipped:
-        names = listed(skipped, 5)
+    if about.skipped:
+        names = listed(about.skipped, 5)
         notes.append(f"models without scores of all classes are left out: {names}")
     made = {name: pa.concat_tables([part[name] for part in parts]) for name in CLASS_TABLES}
     metadata = {"folds": str(folds), "seed": str(seed), "masked": json.dumps(masked)}
@@ -230,8 +241,10 @@ def diagnose_classes(
         metadata |= {"masked": json.dumps(masked)}
         inputs |= chosen.inputs
         applied = {row["model"]: None for row in made["class_results"].to_pylist()}
-        notes += [f"{model}: {chosen.note(model, _AT_THRESHOLDS)}" for model in applied]
-    metadata |= {"score_kinds": json.dumps(kinds)} if kinds else {}
+        notes += [f"{model}: {chosen.note(model, _AT_THRESHOLDS, about.image_id)}" for model in applied]
+    metadata |= {"score_kinds": json.dumps(about.kinds)} if about.kinds else {}
+    if chosen is None and about.chosen_on:
+        metadata |= {"chosen_on": json.dumps(about.chosen_on)}
     return ClassResults(**made, notes=tuple(dict.fromkeys(notes)), metadata=metadata, inputs=inputs)
 
 
@@ -241,20 +254,40 @@ _COUNTING = ("AP", "AUROC", *_AT_THRESHOLDS)
 """What counts pairs without a clear answer as not valid, unless it is masked."""
 
 
+@dataclass
+class _About:
+    """Properties of the models of all data sets.
+
+    Attributes
+    ----------
+    skipped : list of str
+        Models that are left out.
+    notes : list of str
+        What to note.
+    kinds : dict of str to str
+        The kinds of the models' scores, as far as thresholds can be compared with them.
+    chosen_on : dict of str to str
+        A sample of the images of each data set and model.
+    image_id : pyarrow.Array
+        The ids of all images.
+    """
+
+    skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    kinds: dict[str, str] = field(default_factory=dict)
+    chosen_on: dict[str, str] = field(default_factory=dict)
+    image_id: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
+
+
 def _judged(
     source: Source,
     settings: PointSettings,
     curves: int,
     clusters: ClustersLike | None,
     cases: Callable[[Source], Iterable[ModelCase]],
-    skipped: list[str],
-    notes: list[str],
-    kinds: dict[str, str],
+    about: _About,
 ) -> list[dict[str, pa.Table]]:
-    """Return the tables of a data set; add models that are left out to `skipped`, and to `notes`.
-
-    The kinds of the models' scores are added to `kinds`, as far as thresholds can be compared with them.
-    """
+    """Return the tables of a data set, and add the properties of its models."""
     # Folds are drawn by position: in the order of ids, they do not depend on the order of the rows.
     labels = in_order_of_ids(labels_of(source))
     of_images = clusters_of(clusters, labels, source.images)
@@ -271,18 +304,23 @@ def _judged(
     for model in cases(source):
         own = of_images and of_images.take(model.rows)
         if not found.add(model.model, model.case, len(labels) - len(model.case.labels), own):
-            skipped.append(model.model)
+            about.skipped.append(model.model)
         else:
             seen[model.rows] = True
-            notes += _predicted_everywhere(source.name, model, found.parts[-1]["class_results"], settings.at)
-            kinds |= {model.model: model.case.kind} if model.case.kind in ON_A_SCALE else {}
-    about = [*cluster_notes(clusters, source.name, labels, images, seen), *weight_notes(source.name, images)]
+            about.notes += _predicted_everywhere(
+                source.name, model, found.parts[-1]["class_results"], settings.at
+            )
+            about.kinds |= {model.model: model.case.kind} if model.case.kind in ON_A_SCALE else {}
+            sample = sample_of(labels.image_id.take(pa.array(model.rows)))
+            about.chosen_on |= {f"{source.name}\t{model.model}": sample} if sample else {}
+    about.image_id = pa.concat_arrays([about.image_id, labels.image_id])
+    said = [*cluster_notes(clusters, source.name, labels, images, seen), *weight_notes(source.name, images)]
     if not settings.masked and source.published is None and found.parts:
         judged = replace(labels, table=labels.table.filter(pa.array(seen)))
-        about += answer_notes(
+        said += answer_notes(
             source.name, judged, _COUNTING, unlabelled=source.unlabelled, instead="pass `masked`"
         )
-    notes += (f"{source.name}: {note.text}" for note in about)
+    about.notes += (f"{source.name}: {note.text}" for note in said)
     made = found.tables()
     return [made] if made else []
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Floats
 from manyhot.errors import InputError, MatchError
+from manyhot.evaluate.compared_pairs import hashes_of_ids
 from manyhot.files import sha256
 from manyhot.formats.reading import reading
 from manyhot.parameters import Shown
@@ -37,6 +40,9 @@ ON_A_SCALE = {"logit": "logits", "probability": "probabilities", "cosine": "cosi
 _SHOWN = 5
 """Names in a message."""
 
+_SAMPLED, _DIGITS = 16, 8
+"""Hashes of ids in a table of thresholds, and hexadecimal digits of each."""
+
 
 @dataclass(frozen=True)
 class ClassThresholds:
@@ -53,15 +59,18 @@ class ClassThresholds:
         The sha256 of the file, by its name.
     kinds : Mapping of str to str
         The kind of the scores on which the thresholds of a model were chosen, as far as it is known.
+    chosen_on : Mapping of str to str
+        A sample of the images on which the thresholds of a model were chosen, by `sample_of`.
     """
 
     by_model: Mapping[str, Mapping[str, float]]
     name: str
     inputs: Mapping[str, str] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
+    chosen_on: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, thresholds: ThresholdsLike) -> Self:
+    def read(cls, thresholds: ThresholdsLike) -> ClassThresholds:
         """Read thresholds from a table, the folder or the result of ``diagnose classes``, or a mapping.
 
         A series of pandas is a mapping of its index.
@@ -78,7 +87,7 @@ class ClassThresholds:
             return cls({str(m): _values_by_class(of) for m, of in models.items()}, "`thresholds`")
         if isinstance(thresholds, str | os.PathLike):
             path = Path(thresholds)
-            return cls(*_read(path / THRESHOLDS_FILE if path.is_dir() else path))
+            return _read(path / THRESHOLDS_FILE if path.is_dir() else path)
         table = getattr(thresholds, "threshold_table", thresholds)  # of diagnose classes
         if callable(thresholds) or not hasattr(table, "columns"):
             raise InputError(
@@ -88,7 +97,7 @@ class ClassThresholds:
                 "class and threshold, or a mapping by class",
                 do="call the method: .thresholds()" if callable(thresholds) else None,
             )
-        return cls(*_of_frame(table, "`thresholds`"))
+        return _of_frame(table, "`thresholds`")
 
     def of(self, model: str, classes: ClassList | None, n_classes: int, kind: str = "") -> Floats:
         """Return the threshold of each class of a list for a model, shape (C,); NaN if it is never predicted.
@@ -151,15 +160,25 @@ class ClassThresholds:
         too_large = np.abs(of_classes) > np.finfo(np.float32).max
         return np.where(too_large, np.copysign(np.inf, of_classes), of_classes)
 
-    def note(self, model: str, metrics: Sequence[str]) -> str:
-        """Return the text of a note that says which metrics of a model use the thresholds."""
+    def note(self, model: str, metrics: Sequence[str], image_id: pa.Array) -> str:
+        """Return the text of a note that says which metrics of a model use the thresholds on these images."""
         if not metrics:
             return "no metric uses the thresholds; pass `metrics` that do, such as f1_macro"
         own = self.model_for(model)
         of = f", which were chosen for {own}" if own not in ("", model) else ""
         never = [name for name, value in self.by_model[own].items() if math.isnan(value)]
         without = f"; never predicted, for want of a threshold: {listed(never, _SHOWN)}" if never else ""
-        return f"{', '.join(metrics)}: with the thresholds of {self.name}{of}{without}"
+        text = f"{', '.join(metrics)}: with the thresholds of {self.name}{of}{without}"
+        sampled = self.chosen_on.get(own, "")
+        hashes = set(hashes_of_ids(image_id.to_pylist())) if sampled else set[int]()
+        shared = [int(sampled[i : i + _DIGITS], 16) in hashes for i in range(0, len(sampled), _DIGITS)]
+        if any(shared):
+            which = "all" if all(shared) else "some"
+            text += (
+                f"; {which} of the images on which these thresholds were chosen are evaluated here, so "
+                "values are too high; choose thresholds on other images, such as a validation split"
+            )
+        return text
 
     @property
     def key(self) -> str:
@@ -188,33 +207,33 @@ class ClassThresholds:
         )
 
 
-def _read(
-    path: Path,
-) -> tuple[Mapping[str, Mapping[str, float]], str, Mapping[str, str], Mapping[str, str]]:
+def sample_of(image_id: pa.Array) -> str:
+    """Return the smallest hashes of ids, as hexadecimal text; empty for numbers."""
+    ids = image_id.to_pylist()
+    if all(map(is_class_number, ids)):  # rows of an array, and any data set has those
+        return ""
+    return "".join(f"{one:0{_DIGITS}x}" for one in heapq.nsmallest(_SAMPLED, hashes_of_ids(ids)))
+
+
+def _read(path: Path) -> ClassThresholds:
     from manyhot.formats.table_files import read_frame  # brings polars
 
     if not path.is_file():
         raise InputError("The file does not exist.", where=path)
     with reading(path):
         frame = read_frame(path)
-    by_model, name, kinds = _of_columns(frame, str(path))
-    return by_model, name, {path.name: sha256(path)}, kinds
+    return _of_columns(frame, str(path), {path.name: sha256(path)})
 
 
-def _of_frame(
-    table: Any, where: str
-) -> tuple[Mapping[str, Mapping[str, float]], str, Mapping[str, str], Mapping[str, str]]:
+def _of_frame(table: Any, where: str) -> ClassThresholds:
     import polars as pl
 
     if "class" not in table.columns and type(getattr(table, "index", None)).__name__ == "Index":  # of pandas
         table = table.rename_axis("class").reset_index()
-    by_model, name, kinds = _of_columns(pl.DataFrame(table), where)
-    return by_model, name, {}, kinds
+    return _of_columns(pl.DataFrame(table), where, {})
 
 
-def _of_columns(
-    frame: pl.DataFrame, where: str
-) -> tuple[Mapping[str, Mapping[str, float]], str, Mapping[str, str]]:
+def _of_columns(frame: pl.DataFrame, where: str, inputs: Mapping[str, str]) -> ClassThresholds:
     if not {"class", "threshold"} <= set(frame.columns):
         raise InputError(
             "The table has no thresholds of classes.",
@@ -231,9 +250,14 @@ def _of_columns(
         if name in of_model:
             raise _repeated(where, name, model)
         of_model[name] = _number(value, where)
-    kinds = frame["scores"].to_list() if "scores" in frame.columns else [""] * len(frame)
-    of_models = {model or "": kind or "" for model, kind in zip(models, kinds, strict=True)}
-    return by_model, where, of_models
+    about = {
+        column: {
+            model or "": value or "" for model, value in zip(models, frame[column].to_list(), strict=True)
+        }
+        for column in ("scores", "chosen_on")
+        if column in frame.columns
+    }
+    return ClassThresholds(by_model, where, inputs, about.get("scores", {}), about.get("chosen_on", {}))
 
 
 def is_mapping(thresholds: Any) -> bool:

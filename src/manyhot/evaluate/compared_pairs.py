@@ -69,8 +69,13 @@ def drawn_images(dataset: str, image_id: pa.Array, bootstrap: Bootstrap) -> dict
     ids = image_id.to_pylist()
     text = "\n".join([str(bootstrap.resamples), str(bootstrap.seed), *ids, *clusters])
     drawn = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-    sampled = heapq.nsmallest(_SAMPLED, (zlib.crc32(one.encode()) for one in ids))
+    sampled = heapq.nsmallest(_SAMPLED, hashes_of_ids(ids))
     return {DRAWN_IMAGES: json.dumps({dataset: drawn}), SAMPLED_IMAGES: json.dumps({dataset: sampled})}
+
+
+def hashes_of_ids(ids: Iterable[str]) -> Iterator[int]:
+    """Yield the CRC-32 of each image id; those with the smallest are a sample of the images."""
+    return (zlib.crc32(one.encode()) for one in ids)
 
 
 def shared_images(about: Mapping[str, str], first: str, second: str) -> float:

@@ -69,7 +69,7 @@ class Entrants:
         tables = [p for p in listed if isinstance(p, Predictions)]
         paths = [p for p in listed if not isinstance(p, Predictions)]
         files = prediction_files(paths) if paths else []
-        misfits = SkippedFiles(len(files))
+        misfits = SkippedFiles.among(files, strict=reading.strict)
         misfits.remarks += unread_notes(paths, files)
         read = partial(read_predictions, rows=reading.rows, scores=reading.scores)
         own = tables + list(misfits.reading(files, read))

@@ -132,10 +132,8 @@ class Judge:
             sets = audit.models.without(predictions.model).take(alignment.left)
         case = case_of(sets, predictions, alignment, depth)
         if self._thresholds is not None:
-            thresholds = self._thresholds.of(
-                predictions.model, self._classes, sets.n_classes, predictions.score_kind
-            )
-            case = replace(case, thresholds=thresholds)
+            scored = predictions.model, self._classes, sets.n_classes, predictions.score_kind
+            case = replace(case, thresholds=self._thresholds.of(*scored))
         if not self._options.trust_order:
             check_order(case, predictions, alignment)
         return case, alignment
@@ -165,8 +163,10 @@ class Judge:
         for text in link_notes(metrics, case):
             self._note(model, "link", len(case.labels), text)
         if self._thresholds is not None:
-            names = [metric.name for metric in by_class_thresholds(metrics, case)]
-            self._note(model, "thresholds", len(names), self._thresholds.note(model, names))
+            used = [metric.name for metric in by_class_thresholds(metrics, case)]
+            self._note(
+                model, "thresholds", len(used), self._thresholds.note(model, used, self._labels.image_id)
+            )
         pooled, failed = dict[str, str](), set[str]()
         for metric in metrics:
             try:

@@ -100,6 +100,7 @@ def leaderboard(
     by: Annotated[str, Shown("METRIC")] = "",
     dataset: str = "",
     top: Annotated[int, AtLeast(0)] = 20,
+    strict: bool = False,
     to: Annotated[Format, Was("--format")] = "table",
     out: Annotated[PathLike | None, Shown("FILE")] = None,
     run: Run = QUIET,
@@ -118,6 +119,8 @@ def leaderboard(
         Name of the data set to rank on; by default the first data set of the results.
     top
         Maximum number of models to show; 0 for all.
+    strict
+        End with an error at the first results that cannot be read, instead of skipping them with a note.
     to
         Output format; for a file, by default the format of its suffix. Markdown and LaTeX have only the
         columns that fit on a page; CSV and JSON have all columns.
@@ -140,14 +143,14 @@ def leaderboard(
     """
     if out is not None:
         check_apart(flattened(results), out)
-    parts, unread = _readable(flattened(results), run)
+    parts, unread = _readable(flattened(results), strict, run)
     ranked = rank_models(join(parts), by=by, dataset=dataset)
     notes = (*unread, *_left_out(ranked), *unstored_notes(parts))
     board = Leaderboard(ranked.slice(0, top) if top else ranked, to, notes=notes)
     return board if out is None else replace(board, written=tuple(board.write(out)))
 
 
-def _readable(sources: Sequence[Any], run: Run) -> tuple[list[Results], list[str]]:
+def _readable(sources: Sequence[Any], strict: bool, run: Run) -> tuple[list[Results], list[str]]:
     """Return the results that can be read, and a note on each file or folder that cannot."""
     parts, notes = list[Results](), list[str]()
     for source in sources:
@@ -155,7 +158,12 @@ def _readable(sources: Sequence[Any], run: Run) -> tuple[list[Results], list[str
             parts += open_results(source, run)
         except InputError as error:
             is_last_hope = source is sources[-1] and not parts
-            if is_last_hope or not isinstance(source, str | os.PathLike) or not Path(source).exists():
+            if (
+                strict
+                or is_last_hope
+                or not isinstance(source, str | os.PathLike)
+                or not Path(source).exists()
+            ):
                 raise
             notes.append(f"{source} is skipped: {error_in_a_line(error)}")
     return parts, notes

@@ -81,7 +81,7 @@ class JudgedData:
     def models(self) -> Iterator[Predictions]:
         """Yield the predictions in `files`, with the ids and the class list of the labels."""
         rows, scores = self.reading.row_images(self.classes), self.reading.scores
-        skipped = SkippedFiles(len(self.files))
+        skipped = SkippedFiles.among(self.files, strict=self.reading.strict)
         read = partial(read_predictions, rows=rows, classes=self.classes, scores=scores)
         ids, name = self.labels.image_id, self.labels.name or "the labels"
         linked = map(self.reading.linked, skipped.reading(self.files, read))

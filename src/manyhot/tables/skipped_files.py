@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +29,7 @@ class SkippedFiles:
     Attributes
     ----------
     n_files : int
-        Number of all files.
+        Number of all files; 1 if none may be skipped.
     errors : dict of str to InputError
         The reason for each skipped file, in order of occurrence.
     remarks : list of str
@@ -45,6 +45,11 @@ class SkippedFiles:
     matched: dict[tuple[str, str], Renamed] = field(default_factory=dict)
     _noted: int = 0
     _noted_matched: int = 0
+
+    @classmethod
+    def among(cls, files: Sequence[Path], *, strict: bool) -> Self:
+        """Return that no file is skipped yet or, if `strict`, that none may be."""
+        return cls(1 if strict else len(files))
 
     def skip(self, name: str, error: InputError) -> None:
         """Skip a file, or raise the error if it is the only one."""

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from manyhot.core.distinct import distinct_keys, distinct_values
+from manyhot.core.distinct import distinct_keys, distinct_values, few_values
 
 
-@pytest.mark.parametrize("n_distinct", [1, 2, 7, 300, 5000])
+@pytest.mark.parametrize("n_distinct", [1, 2, 7, 256, 257, 5000])
 @pytest.mark.parametrize("n", [0, 3, 20_000])
 def test_distinct_values_are_those_of_numpy(n, n_distinct):
     rng = np.random.default_rng(n_distinct)
@@ -13,6 +13,12 @@ def test_distinct_values_are_those_of_numpy(n, n_distinct):
     expected, inverse = np.unique(values, return_inverse=True)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(number, inverse)
+    few = few_values(values)
+    assert (few is None) == (len(expected) > 256)
+    if few is not None:
+        assert few[1].dtype == np.uint8
+        np.testing.assert_array_equal(few[0], expected)
+        np.testing.assert_array_equal(few[1], inverse)
 
 
 @pytest.mark.parametrize("rare", [0.5, np.nan, -np.inf])

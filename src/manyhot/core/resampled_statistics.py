@@ -21,7 +21,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints, Positions
-from manyhot.core.distinct import FEW_VALUES, distinct_values
+from manyhot.core.distinct import FEW_VALUES, few_values
 from manyhot.core.estimates import Cells
 
 Counts = npt.NDArray[np.uint8]
@@ -438,12 +438,9 @@ def compact(values: npt.NDArray[Any]) -> npt.NDArray[Any] | FixedPoint:
     """Return flags unchanged, and other values in fixed point, as bytes if many values are repeated."""
     if values.dtype == bool:
         return values
-    if len(values) > MANY_IMAGES:
-        distinct, number = distinct_values(values)
-        if len(distinct) <= FEW_VALUES:
-            found = _fixed(distinct, len(values))
-            table = np.resize(found.codes, FEW_VALUES)
-            return replace(found, codes=number.astype(np.uint8), table=table)
+    if len(values) > MANY_IMAGES and (few := few_values(values)) is not None:
+        found = _fixed(few[0], len(values))
+        return replace(found, codes=few[1], table=np.resize(found.codes, FEW_VALUES))
     return _fixed(values, len(values))
 
 

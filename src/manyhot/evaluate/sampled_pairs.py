@@ -15,7 +15,7 @@ from pyarrow import compute as pc
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
 from manyhot.core.clusters import Clusters
-from manyhot.core.distinct import FEW_VALUES, distinct_values
+from manyhot.core.distinct import few_values
 from manyhot.core.model_pairs import (
     PairTable,
     compare_pairs,
@@ -174,11 +174,8 @@ class _CompactValues(UserDict[_Pair, Any]):
         return values
 
     def __setitem__(self, pair: _Pair, values: Floats32) -> None:
-        self.data[pair] = values
-        if len(values) > MANY_IMAGES:
-            distinct, number = distinct_values(values)
-            if len(distinct) <= FEW_VALUES:
-                self.data[pair] = distinct, number.astype(np.uint8)
+        few = few_values(values) if len(values) > MANY_IMAGES else None
+        self.data[pair] = values if few is None else few
 
     def sort(self, key: Callable[[_Pair], int]) -> None:
         """Put the pairs in order."""

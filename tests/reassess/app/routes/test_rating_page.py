@@ -305,7 +305,10 @@ def test_single_characters_can_be_switched_off(campaign, visit):
     ann = visit(campaign.link())
     ann.settle()
     ann.press("?")
-    ann.page.get_by_label("Use single letters, digits and symbols as keyboard shortcuts").uncheck()
+    box = ann.page.get_by_label("Use single letters, digits and symbols as keyboard shortcuts")
+    whole = ann.page.locator("label:has(#letters)").bounding_box()
+    assert whole["height"] < 2 * box.bounding_box()["height"]  # in one line with its text
+    box.uncheck()
     ann.page.keyboard.press("Escape")
     ann.press(*"1234ymnsexabcufjkz/?", "Shift+Digit1", "0")
     assert ann.page.locator("dialog[open]").count() == 0

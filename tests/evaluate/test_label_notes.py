@@ -3,11 +3,12 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from manyhot import Evaluator, compare, diagnose_classes, evaluate, read_labels
+from manyhot import Evaluator, Reading, compare, diagnose_classes, evaluate, read_labels
 from manyhot.classes import from_keys
 from manyhot.tables import Labels, Predictions
 from manyhot.tables.labels import write_labels
@@ -373,3 +374,25 @@ def test_a_random_ranking_has_no_known_value_where_some_classes_were_not_asked_a
     some = [[0, 1, 2], *[[0, 1]] * 39]  # about dog and cat alone, of all images but the first
     words = [["yes" if TRUTH[i, c] else "no" for c in own] for i, own in enumerate(some)]
     assert notes_of(run(labels(classes=some, state=words), model()), "chance") == []
+
+
+@pytest.mark.parametrize("n_absent", [0, 1])
+def test_a_class_that_is_never_absent_is_noted(n_absent):
+    """Radiologists write "no finding" or nothing: random scores then have an average precision of 1."""
+    rng = np.random.default_rng(0)
+    hot = rng.random((200, 3)) < 0.3
+    only = np.where(hot.any(axis=1), np.nan, 1.0)
+    only[np.flatnonzero(hot.any(axis=1))[:n_absent]] = 0
+    labels = pd.DataFrame(hot.astype(float), columns=["edema", "nodule", "mass"])
+    labels["no finding"] = only
+    scores = pd.DataFrame(rng.random((200, 4)), columns=labels.columns)
+    known = ~np.isnan(only)
+    ap = average_precision_score(only[known], scores["no finding"][known])
+    assert (ap > 1 - 1e-9) == (n_absent == 0)
+    reading = Reading(scores="probability")
+    judged = evaluate(labels, scores, metrics=["map_macro(masked=True)"], resamples=0, reading=reading)
+    by_class = diagnose_classes(labels, scores, masked=True, reading=reading)
+    for notes in (judged.notes, by_class.notes):
+        assert any("no finding: each image that counts for the class shows it" in n for n in notes) == (
+            n_absent == 0
+        )

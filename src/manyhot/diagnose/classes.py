@@ -28,7 +28,7 @@ from manyhot.evaluate.class_thresholds import (
     sample_of,
 )
 from manyhot.evaluate.clusters import ClustersLike, cluster_notes, clusters_of
-from manyhot.evaluate.label_notes import answer_notes, weight_notes
+from manyhot.evaluate.label_notes import answer_notes, certain_notes, weight_notes
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings, terminal_lines
 from manyhot.evaluate.per_class.class_tables import (
     CLASS_TABLES,
@@ -315,6 +315,8 @@ def _judged(
             about.chosen_on |= {f"{source.name}\t{model.model}": sample} if sample else {}
     about.image_id = pa.concat_arrays([about.image_id, labels.image_id])
     said = [*cluster_notes(clusters, source.name, labels, images, seen), *weight_notes(source.name, images)]
+    for part in found.parts[:1]:  # all models are judged on the same classes
+        said += certain_notes(source.name, part["class_results"])
     if not settings.masked and source.published is None and found.parts:
         judged = replace(labels, table=labels.table.filter(pa.array(seen)))
         said += answer_notes(

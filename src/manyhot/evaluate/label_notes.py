@@ -12,6 +12,7 @@ from pyarrow import compute as pc
 
 from manyhot.core.curve_metrics import CHANCE, RANKING_METRICS, random_values
 from manyhot.core.sets import NOT_ASKED, UNCLEAR
+from manyhot.errors import first_names
 from manyhot.evaluate.requirements import mixed_masks, option_of
 from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.results import Evaluation
@@ -109,10 +110,27 @@ def answer_notes(
 def table_notes(
     dataset: str, labels: Labels, metrics: Sequence[str] | None, by_class: Mapping[str, pa.Table]
 ) -> Iterator[Note]:
-    """Yield a note if only some requested metrics are masked; it says whether the tables of classes are."""
+    """Yield notes on classes that say nothing about models, and if only some requested metrics are masked."""
+    if "class_results" in by_class:
+        yield from certain_notes(dataset, by_class["class_results"])
     text = mixed_masks(metrics)
     if text and any(map(len, by_class.values())) and label_sets(labels).leaves_out_cells(True):
         yield Note(dataset, "", "classes", 0, text)
+
+
+def certain_notes(dataset: str, class_results: pa.Table) -> Iterator[Note]:
+    """Yield a note on classes that are valid on each image that counts for them, if others do not count."""
+    n_valid, n_absent = class_results["n_positives"], class_results["n_negatives"]
+    n_counted = pc.add(n_valid, n_absent)
+    is_certain = pc.and_(pc.equal(n_absent, 0), pc.less(n_counted, pc.max(n_counted)))
+    is_certain = pc.and_(is_certain, pc.greater(n_valid, 0))
+    certain = class_results["name"].filter(is_certain).unique().to_pylist()
+    if certain:
+        text = (
+            f"{first_names(certain)}: each image that counts for the class shows it, so any model has an "
+            "average precision of 100 %, and means over classes are higher than without this class"
+        )
+        yield Note(dataset, "", "classes", len(certain), text)
 
 
 def unmasked_metrics(evaluation: Evaluation) -> list[str]:

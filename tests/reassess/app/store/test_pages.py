@@ -65,11 +65,12 @@ def test_what_a_rater_left_is_asked_of_the_next_but_for_what_was_answered(url, p
     left = first(store, ann)
     done = left.shown[0]
     answer(store, ann, left, [done], YES)
-    assert store.queue(bob).reason == "finished"
+    assert store.queue(bob).reason == "taken"
     pass_time()
     taken = first(store, bob)
     assert sorted(taken.shown) == sorted(set(left.shown) - {done})
     answer(store, bob, taken)
+    assert [store.queue(who).reason for who in (ann, bob, rater(store, "cem"))] == ["finished"] * 3
     by = answers_by_question(store)
     assert by == {("0.jpg", c): ["ann" if c == done else "bob"] for c in range(3)}
     store.close()

@@ -175,7 +175,7 @@ def _page_queue(context: Context, rater: Rater, queue: Queue) -> PageQueue:
 
 def _completion(context: Context, rater: Rater, reason: str) -> Completion | None:
     """Return what a rater of a crowd gets who has nothing more to answer."""
-    if rater.role != CROWD or reason not in ("finished", "limit"):
+    if rater.role != CROWD or reason not in ("finished", "taken", "limit"):
         return None
     settings = context.settings.get()
     return Completion(code=settings.completion_code, address=settings.completion_address)

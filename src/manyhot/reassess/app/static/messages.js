@@ -15,6 +15,7 @@ const TROUBLES = {
 
 const EMPTY = {
   finished: ["All done", "You have answered everything. Thank you."],
+  taken: ["Nothing to do right now", "Other raters have the remaining images open. If they do not answer, this page will continue automatically with these images. You can also come back later."],
   paused: ["Paused", "The campaign is paused. This page will continue automatically when the campaign is resumed."],
   closed: ["Closed", "The campaign is closed. Thank you for your answers."],
   limit: ["All done", "You have rated all the images assigned to you. Thank you."],

@@ -57,7 +57,8 @@ class Queue:
     visits : list of Visit
         Open visits, in the order in which to show them.
     reason : str
-        Why there are no visits: finished, paused, closed, stopped or limit; empty otherwise.
+        Why there are no visits: finished, taken (other raters have the remaining pages open), paused, closed,
+        stopped or limit; empty otherwise.
     done : int
         Number of pages that the rater has finished.
     whole : int
@@ -151,6 +152,9 @@ class _Filling:
         while not reason and (more := PAGES_AHEAD - len(open_ids) - self.fresh.count(rater)) > 0:
             is_taken = self._take(rater, open_ids, more)
             reason = self._why_none(rater) if is_taken else "finished"
+        if reason == "finished" and not (open_ids or self.fresh.count(rater)):
+            others = self._connection.execute(_OPEN_TO_OTHERS, {"rater": rater.id, "now": now()}).first()
+            reason = "taken" if others and not golden.is_pending(rater, self._settings) else reason
         if self._settings.state != "running" or rater.state != "active":
             open_ids.clear()
             reason = self._why_none(rater)
@@ -342,6 +346,18 @@ def finish(connection: sa.Connection, visit: Visit) -> None:
 
 _IS_OPEN = _VISITS.c.state == sa.literal_column("'open'")
 """Not a parameter: with one, the index of open visits is not used, and each look scans all visits so far."""
+
+_MINE = _VISITS.alias("mine")
+_OPEN_TO_OTHERS = (
+    sa.select(_VISITS.c.id)
+    .where(_IS_OPEN, _VISITS.c.expires_at >= sa.bindparam("now"))
+    .where(_VISITS.c.slot_id.is_not(None), _VISITS.c.round == 0)
+    .where(
+        ~sa.exists().where(_MINE.c.page_id == _VISITS.c.page_id, _MINE.c.rater_id == sa.bindparam("rater"))
+    )
+    .limit(1)
+)
+"""A page that another rater has open, and that a rater has never seen."""
 
 
 def _return(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:

@@ -70,8 +70,8 @@ def test_one_pair_and_none():
 
 def test_lists_of_the_best_classes_say_why_there_is_no_map():
     assert notes_of(run(labels(), model(top=2)), "needs_scores") == [
-        "mAP and F1 are left out, because they need scores of all classes, but the predictions contain only "
-        "the top classes of each image; predict or export the scores of all classes"
+        "mAP and F1 are left out, because they need scores of all classes of the label sets, and no model "
+        "has them; predict or export these scores"
     ]
     chosen = run(labels(), model(top=2), metrics=["real1"])
     original = run(labels(label=pa.array([0] * 40, pa.int32())), model(top=2))

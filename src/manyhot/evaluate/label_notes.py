@@ -146,7 +146,7 @@ def _counts_unclear(name: str) -> bool:
 
 
 def best_classes_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> Iterator[Note]:
-    """Yield a note if label sets have no mAP or F1 because predictions contain only the top classes.
+    """Yield a note if label sets have no mAP or F1 because predictions lack scores of some classes.
 
     With scores of all classes, these are the default metrics of label sets without original labels. If only
     some models have such scores, another note says so.
@@ -157,8 +157,8 @@ def best_classes_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> 
     if has_label or labels.exclusive or not computed or computed & set(wanted):
         return
     text = (
-        "mAP and F1 are left out, because they need scores of all classes, but the predictions contain "
-        "only the top classes of each image; predict or export the scores of all classes"
+        "mAP and F1 are left out, because they need scores of all classes of the label sets, and no model "
+        "has them; predict or export these scores"
     )
     yield Note(dataset, "", "needs_scores", len(labels), text)
 

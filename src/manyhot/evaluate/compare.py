@@ -334,7 +334,7 @@ def _evaluated(
         notes = [*counted, *chance, *unanswered, *dependent, *weighted]
         classes = source.classes or class_list_of(shared.labels.class_hash)
         by_class = _by_class(shared, classes, options)
-        notes += table_notes(source.name, shared.labels, options.metrics, by_class)
+        notes += table_notes(source.name, shared.labels, classes, options.metrics, by_class)
         evaluation = replace(evaluation, model_notes=(), per_class=by_class).with_notes(notes)
         remarks = (*shared.notes(), *evaluation.notes)
         stored = {**evaluation.metadata, "notes": json.dumps([asdict(n) for n in evaluation.model_notes])}

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
+from manyhot.classes import ClassList
 from manyhot.core.curve_metrics import CHANCE, RANKING_METRICS, random_values
-from manyhot.core.sets import NOT_ASKED, UNCLEAR
+from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import first_names
-from manyhot.evaluate.requirements import mixed_masks, option_of
+from manyhot.evaluate.requirements import entries_of, mixed_masks, option_of
 from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.results import Evaluation
 from manyhot.registry import get, names, options_of
@@ -108,27 +109,39 @@ def answer_notes(
 
 
 def table_notes(
-    dataset: str, labels: Labels, metrics: Sequence[str] | None, by_class: Mapping[str, pa.Table]
+    dataset: str,
+    labels: Labels,
+    classes: ClassList | None,
+    metrics: Sequence[str] | None,
+    by_class: Mapping[str, pa.Table],
 ) -> Iterator[Note]:
-    """Yield notes on classes that say nothing about models, and if only some requested metrics are masked."""
-    if "class_results" in by_class:
-        yield from certain_notes(dataset, by_class["class_results"])
+    """Yield notes on classes that masked metrics leave out, and if only some requested metrics are masked."""
+    entries = () if metrics is None else entries_of(metrics)
+    if any(option_of(m, "masked") or m.name.startswith("classwise_ece_asked") for m in entries):
+        yield from certain_notes(dataset, labels, classes)
     text = mixed_masks(metrics)
     if text and any(map(len, by_class.values())) and label_sets(labels).leaves_out_cells(True):
         yield Note(dataset, "", "classes", 0, text)
 
 
-def certain_notes(dataset: str, class_results: pa.Table) -> Iterator[Note]:
-    """Yield a note on classes that are valid on each image that counts for them, if others do not count."""
-    n_valid, n_absent = class_results["n_positives"], class_results["n_negatives"]
-    n_counted = pc.add(n_valid, n_absent)
-    is_certain = pc.and_(pc.equal(n_absent, 0), pc.less(n_counted, pc.max(n_counted)))
-    is_certain = pc.and_(is_certain, pc.greater(n_valid, 0))
-    certain = class_results["name"].filter(is_certain).unique().to_pylist()
+def certain_notes(dataset: str, labels: Labels, classes: ClassList | None) -> Iterator[Note]:
+    """Yield a note on classes that masked metrics leave out, because all of their answers are yes."""
+    sets = label_sets(labels)
+    usable = sets.usable[sets.rows]
+    n_yes, n_no, n_listed = (
+        np.bincount(sets.classes[usable & counts], minlength=sets.n_classes)
+        for counts in (sets.state == YES, sets.state == NO, True)
+    )
+    if sets.unlisted == NO:
+        n_no = n_no + np.count_nonzero(sets.usable) - n_listed
+    certain = np.flatnonzero((n_yes > 0) & (n_no == 0)).tolist()
     if certain:
+        names = [str(c) if classes is None else classes.names[c] for c in certain]
+        them = "it" if len(names) == 1 else "them"
         text = (
-            f"{first_names(certain)}: each image that counts for the class shows it, so any model has an "
-            "average precision of 100 %, and means over classes are higher than without this class"
+            f"{first_names(names)}: no image is known to be without {them}, so any ranking of the answers is "
+            "perfect; masked average precision, AUROC, precision and F1 of classes, thresholds and "
+            f"calibration leave {them} out, recall does not"
         )
         yield Note(dataset, "", "classes", len(certain), text)
 

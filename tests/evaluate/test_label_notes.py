@@ -436,3 +436,40 @@ def test_a_class_that_is_never_absent_is_left_out_and_noted(n_absent):
 
     for notes in (judged.notes, by_class.notes, compared.notes):
         assert any("no finding: no image is known to be without it" in n for n in notes) == (n_absent == 0)
+
+
+def test_means_over_different_classes_on_slices_are_noted_once():
+    """Hospital B implants no pacemakers: its mean is over the classes that are harder for the model."""
+    rng = np.random.default_rng(0)
+    hot, hospital = rng.random((400, 3)) < 0.3, np.where(np.arange(400) % 2, "A", "B")
+    hot[hospital == "B", 2] = False
+    names, ids = ["edema", "effusion", "pacemaker"], [f"i{i}" for i in range(400)]
+    labels = pd.DataFrame(hot.astype(int), ids, names)
+    scores = pd.DataFrame(rng.random(hot.shape) + hot * [0.2, 0.2, 2], ids, names)
+    other = pd.DataFrame(rng.random(hot.shape), ids, names)
+    sex = np.where(np.arange(400) % 3, "F", "M")
+    images = pd.DataFrame({"image_id": ids, "hospital": hospital, "sex": sex})
+    reading = Reading(scores="logit", images=images)
+    about = {"metrics": ["auroc_macro", "f1_macro", "top1"], "slices": ["hospital", "sex"], "resamples": 50}
+    judged = evaluate(labels, {"net": scores}, **about, reading=reading)
+    compared = compare({"net": scores, "other": other}, labels=labels, **about, reading=reading)
+    expected = {of: [c for c in names if labels[c][hospital == of].nunique() == 2] for of in ("A", "B")}
+    for of, classes in expected.items():
+        rows = hospital == of
+        value = np.mean([roc_auc_score(labels[c][rows], scores[c][rows]) for c in classes])
+        assert judged.value("auroc_macro", slice=f"hospital={of}") == pytest.approx(value)
+    for notes in (judged.notes, compared.notes):
+        (note,) = [n for n in notes if "over different classes" in n]
+        assert (
+            "auroc_macro, f1_macro are means over different classes on the slices of hospital: 3 on all, "
+            in note
+        )
+        for of, classes in expected.items():
+            assert f"{len(classes)} on hospital={of}" in note
+        assert "not all of them include pacemaker" in note
+    both = Reading(scores="logit", images=images, classes=expected["B"])
+    for notes in (
+        evaluate(labels, {"net": scores}, **about, reading=both).notes,
+        evaluate(labels, {"net": scores}, **about | {"slices": ["sex"]}, reading=reading).notes,
+    ):
+        assert not [n for n in notes if "over different classes" in n]

@@ -118,7 +118,7 @@ class OperatingPoints:
     @cached_property
     def is_certain(self) -> Bools:
         """Whether each class needs negatives but has only positives, shape (C,)."""
-        return (self.n_negatives == 0) & (self.n_positives > 0) & self.needs_negatives
+        return np.asarray((self.n_negatives == 0) & (self.n_positives > 0) & self.needs_negatives)
 
     def precision(self) -> tuple[Floats, Floats, Floats]:
         """Return the share of predicted cells that are positives, with its interval; see `f1`."""

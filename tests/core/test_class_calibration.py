@@ -51,6 +51,28 @@ def test_numbers_of_each_class_are_those_of_scikit_learn(answers):
             assert values[1][c] < values[0][c] < values[2][c]
 
 
+def test_a_class_that_is_never_absent_is_left_out(answers):
+    """Unless it is present on all images: its answers alone say nothing about the other images."""
+    state, p, _ = answers
+    state = state.copy()
+    state[:, 3] = np.where(state[:, 3] == YES, YES, NOT_ASKED)
+    found, others = found_of(state, p), found_of(state[:, :3], p[:, :3])
+    assert np.isnan([found.ece[3], found.predicted[3], found.prevalence[0][3], found.brier[0][3]]).all()
+    assert (found.n[3], found.n_positives[3]) == (np.count_nonzero(state[:, 3] == YES),) * 2
+    for name in ("weight", "confidence", "right"):
+        np.testing.assert_allclose(getattr(found.bins, name), getattr(others.bins, name))
+    weights = np.random.default_rng(0).integers(0, 3, len(p)).astype(float)
+    for w in (None, weights):
+        one, other = (
+            classwise_ece_asked(case_of(sets_of(s), q)) for s, q in ((state, p), (state[:, :3], p[:, :3]))
+        )
+        assert one.value(w) == pytest.approx(other.value(w))
+    state[:, 3] = YES
+    assert found_of(state, p).ece[3] == pytest.approx(1 - p[:, 3].mean(), abs=1e-6)
+    expected = np.mean([*found_of(state, p).ece])
+    assert classwise_ece_asked(case_of(sets_of(state), p)).value(None) == pytest.approx(expected)
+
+
 def test_intervals_over_clusters_are_those_of_a_bootstrap_of_clusters():
     """Five images of a camera share labels and most of their scores; whole cameras are drawn by hand."""
     rng, n = np.random.default_rng(3), 300

@@ -45,9 +45,11 @@ def cells_of(state, usable, c, masked):
 
 
 def chosen_by_loop(yes, scores, goal, at):
-    """Return the best threshold among the scores of positives; None if none reaches the goal."""
+    """Return the best threshold among the scores, or those of positives; None if none reaches the goal."""
     best, best_f1 = None, -1.0
-    for threshold in sorted({*scores[yes].tolist()}, reverse=True):
+    if not yes.any():
+        return None
+    for threshold in sorted({*(scores if goal == "fpr" else scores[yes]).tolist()}, reverse=True):
         reached = scores >= threshold
         hits = np.sum(reached & yes)
         precision, recall, f1 = hits / reached.sum(), hits / yes.sum(), 2 * hits / (reached.sum() + yes.sum())
@@ -188,13 +190,11 @@ def test_the_threshold_of_all_images_is_the_best_of_scikit_learns_curve():
         assert recall[at["recall"]] >= 0.8
         assert (recall[at["recall"] + 1 :] < 0.8).all()
         reached = precision >= 0.6
-        fpr, tpr, at_fpr = roc_curve(yes, own, drop_intermediate=False)
-        allowed = (fpr <= 0.15 + 1e-9) & (tpr > 0)
+        fpr, _, at_fpr = roc_curve(yes, own, drop_intermediate=False)
+        allowed = (fpr <= 0.15 + 1e-9) & np.isfinite(at_fpr)  # its first threshold predicts nothing
         assert np.isnan(found["fpr"].threshold[c]) == (not allowed.any())
         if allowed.any():
-            place = np.flatnonzero(at_fpr == found["fpr"].threshold[c])
-            assert allowed[place].all()
-            assert tpr[place] == tpr[allowed].max()
+            assert found["fpr"].threshold[c] == at_fpr[allowed].min()
         assert np.isnan(found["precision"].threshold[c]) == (not reached.any())
         if reached.any():
             assert precision[at["precision"]] >= 0.6
@@ -274,6 +274,7 @@ def test_the_interval_of_f1_covers_it():
     points = points_of(case_of(*draw(0)[:2]))
     for name, values in (("n_right", right), ("n_positives", either), ("n_predicted", right)):
         object.__setattr__(points, name, values)
+    object.__setattr__(points, "is_certain", np.zeros(len(right), bool))
     object.__setattr__(points, "threshold", np.zeros(len(right)))
     object.__setattr__(points, "effect", np.ones((3, len(right))))
     _, lo, hi = points.f1()

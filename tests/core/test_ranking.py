@@ -108,10 +108,13 @@ def brute_force(
     account = (state == YES) | (state == NO) if masked else np.ones(state.shape, bool)
     if name in ("map_macro", "map_11point"):
         of_class = average_precision if name == "map_macro" else interpolated_precision
-        columns = zip(account.T, yes.T, scores.T, strict=True)
-        values = np.array([of_class(y[a], s[a], w[a]) for a, y, s in columns])
+        columns = [(y[a], s[a], w[a]) for a, y, s in zip(account.T, yes.T, scores.T, strict=True)]
+        # Masked, a class counts only if an image is known to be without it.
+        values = np.array([of_class(*c) for c in columns if not masked or c[2][~c[0]].sum() > 0])
         return float(np.mean(values[~np.isnan(values)])) if not np.isnan(values).all() else np.nan
     if name == "map_micro":
+        if masked and not (w[:, None] * (state == NO)).any():
+            return np.nan
         return average_precision(yes[account], scores[account], np.repeat(w, state.shape[1])[account.ravel()])
     rows = zip(account, yes, scores, strict=True)
     values = np.array([of_image(name, y[a], s[a]) for a, y, s in rows])

@@ -117,8 +117,10 @@ def brute_force(name: str, problem: Problem, threshold: float, masked: bool) -> 
         names = ("precision_macro", "recall_macro")
         precision, recall = (brute_force(part, problem, threshold, masked) for part in names)
         return 2 * precision * recall / (precision + recall) if precision + recall != 0 else 0.0
-    columns = zip(account.T, yes.T, said.T, strict=True)
-    values = np.array([share(name, *counts(y[a], p[a], w[a])) for a, y, p in columns])
+    columns = [(y[a], p[a], w[a]) for a, y, p in zip(account.T, yes.T, said.T, strict=True)]
+    if masked and name != "recall_macro":  # a class counts only if an image is known to be without it
+        columns = [c for c in columns if c[2][~c[0]].sum() > 0]
+    values = np.array([share(name, *counts(*c)) for c in columns])
     return float(np.mean(values[~np.isnan(values)])) if not np.isnan(values).all() else np.nan
 
 

@@ -13,7 +13,7 @@ from manyhot import Evaluator, as_labels, diagnose_errors, evaluate, find_label_
 from manyhot.classes import class_list, from_keys
 from manyhot.data.inputs import Reading
 from manyhot.errors import MatchError, OrderError
-from manyhot.tables import Images, Labels, Predictions
+from manyhot.tables import Images, Labels, Predictions, write_predictions
 from manyhot.tables.array_inputs import as_predictions
 
 RNG = np.random.default_rng(0)
@@ -319,14 +319,19 @@ def test_names_of_columns_decide_even_if_another_order_fits_better(tmp_path):
     labels.rename_axis("image_id").to_csv(tmp_path / "labels.csv")
     frame.rename_axis("image_id").to_csv(tmp_path / "scores.csv")
     np.savez(tmp_path / "scores.npz", scores=frame.to_numpy(), ids=ids, classes=np.array(frame.columns, str))
-    files = [str(tmp_path / name) for name in ("labels.csv", "scores.csv", "scores.npz")]
+    own = as_predictions({"model": frame}, score_kind="logit")[0]
+    write_predictions(own, tmp_path / "scores.parquet")  # as predict writes them, with its classes
+    files = [str(tmp_path / name) for name in ("labels.csv", "scores.csv", "scores.npz", "scores.parquet")]
+    lists = pd.DataFrame({"image_id": ids, "labels": [[CLASSES[c]] for c in classes]})
     for sets, model in (
         (labels, {"model": frame}),
         (files[0], {"model": frame}),
         *[(files[0], [f]) for f in files[1:]],
+        *[(of, files[3]) for of in (labels, lists)],
     ):
         found = evaluate(sets, model, metrics=["real1"], resamples=0, reading=Reading(scores="logit"))
         assert found.value("real1") == pytest.approx(expected)
-    for sets, model in ((labels, {"model": scores}), (labels.to_numpy(), {"model": frame})):
+    unnamed = labels.to_numpy()
+    for sets, model in ((labels, {"model": scores}), (unnamed, {"model": frame}), (unnamed, files[3])):
         with pytest.raises(OrderError, match="order"):
             evaluate(sets, model, metrics=["real1"], resamples=0)

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from manyhot import Evaluator, Reading, compare, diagnose_classes, evaluate, read_labels
 from manyhot.classes import from_keys
+from manyhot.evaluate.pairwise import differences
 from manyhot.tables import Labels, Predictions
 from manyhot.tables.labels import write_labels
 
@@ -377,22 +378,98 @@ def test_a_random_ranking_has_no_known_value_where_some_classes_were_not_asked_a
 
 
 @pytest.mark.parametrize("n_absent", [0, 1])
-def test_a_class_that_is_never_absent_is_noted(n_absent):
-    """Radiologists write "no finding" or nothing: random scores then have an average precision of 1."""
+def test_a_class_that_is_never_absent_is_left_out_and_noted(n_absent):
+    """Radiologists write "no finding" or nothing: any scores then have an average precision of 1."""
     rng = np.random.default_rng(0)
     hot = rng.random((200, 3)) < 0.3
     only = np.where(hot.any(axis=1), np.nan, 1.0)
     only[np.flatnonzero(hot.any(axis=1))[:n_absent]] = 0
-    labels = pd.DataFrame(hot.astype(float), columns=["edema", "nodule", "mass"])
-    labels["no finding"] = only
-    scores = pd.DataFrame(rng.random((200, 4)), columns=labels.columns)
-    known = ~np.isnan(only)
-    ap = average_precision_score(only[known], scores["no finding"][known])
-    assert (ap > 1 - 1e-9) == (n_absent == 0)
+    names = ["edema", "nodule", "mass", "no finding"]
+    truth = np.column_stack([hot.astype(float), only])
+    labels = pd.DataFrame(truth, columns=names)
+    scores, other = (pd.DataFrame(rng.random((200, 4)), columns=names) for _ in "ab")
+    counted = names[: 3 + n_absent]
+    known = {c: labels[c].notna() for c in names}
+
+    def mean(metric, of, classes=counted, threshold=None):
+        values = of if threshold is None else of >= threshold
+        return np.mean([metric(labels[c][known[c]], values[c][known[c]]) for c in classes])
+
+    expected = {
+        "map_macro(masked=True)": mean(average_precision_score, scores),
+        "auroc_macro(masked=True)": mean(roc_auc_score, scores),
+        "f1_macro(masked=True)": mean(f1_score, scores, threshold=0.5),
+        "precision_macro(masked=True)": mean(precision_score, scores, threshold=0.5),
+        "recall_macro(masked=True)": mean(recall_score, scores, names, threshold=0.5),
+    }
     reading = Reading(scores="probability")
-    judged = evaluate(labels, scores, metrics=["map_macro(masked=True)"], resamples=0, reading=reading)
-    by_class = diagnose_classes(labels, scores, masked=True, reading=reading)
-    for notes in (judged.notes, by_class.notes):
-        assert any("no finding: each image that counts for the class shows it" in n for n in notes) == (
-            n_absent == 0
+    judged = evaluate(labels, {"net": scores}, metrics=list(expected), resamples=50, reading=reading)
+    values = {metric: judged.value(metric) for metric in expected}
+    assert values == pytest.approx(expected)
+
+    stream = Evaluator(scores="probability", metrics=list(expected), classes=names)
+    for part in (slice(0, 77), slice(77, None)):
+        stream.update(scores[part].reset_index(drop=True), labels[part].reset_index(drop=True))
+    streamed = stream.compute()
+    assert {metric: streamed.value(metric) for metric in expected} == pytest.approx(expected)
+
+    by_class = diagnose_classes(labels, {"net": scores}, masked=True, goal="fpr", at=0.2, reading=reading)
+    rows = by_class.class_results.to_pylist()
+    aps = {r["name"]: r["ap"] for r in rows if not np.isnan(r["ap"])}
+    assert list(aps) == counted
+    assert np.mean([*aps.values()]) == pytest.approx(expected["map_macro(masked=True)"])
+    means = {r["metric"]: (r["value"], r["n_classes"]) for r in by_class.class_means.to_pylist()}
+    assert means["map_macro"] == (pytest.approx(expected["map_macro(masked=True)"]), len(counted))
+    if not n_absent:
+        (row,) = [r for r in rows if r["name"] == "no finding"]
+        assert row["reason"] == "no negatives"
+        assert np.isnan([row[k] for k in ("threshold", "auroc", "precision", "recall", "f1")]).all()
+
+    compared = compare({"a": scores, "b": other}, labels=labels, metrics=[*expected][:1], reading=reading)
+    tested = {r["key"]: (r["ap_reference"], r["ap_model"]) for r in compared.classes.to_pylist()}
+    for c in counted:
+        pair = (mean(average_precision_score, of, [c]) for of in (scores, other))
+        assert tested[c] == pytest.approx(tuple(pair))
+    assert np.isnan(tested["no finding"]).all() == (n_absent == 0)
+    difference = np.subtract(*(mean(average_precision_score, of) for of in (other, scores)))
+    assert differences(compared.results, "labels")[0].difference == pytest.approx(difference)
+
+    for notes in (judged.notes, by_class.notes, compared.notes):
+        assert any("no finding: no image is known to be without it" in n for n in notes) == (n_absent == 0)
+
+
+def test_means_over_different_classes_on_slices_are_noted_once():
+    """Hospital B implants no pacemakers: its mean is over the classes that are harder for the model."""
+    rng = np.random.default_rng(0)
+    hot, hospital = rng.random((400, 3)) < 0.3, np.where(np.arange(400) % 2, "A", "B")
+    hot[hospital == "B", 2] = False
+    names, ids = ["edema", "effusion", "pacemaker"], [f"i{i}" for i in range(400)]
+    labels = pd.DataFrame(hot.astype(int), ids, names)
+    scores = pd.DataFrame(rng.random(hot.shape) + hot * [0.2, 0.2, 2], ids, names)
+    other = pd.DataFrame(rng.random(hot.shape), ids, names)
+    sex = np.where(np.arange(400) % 3, "F", "M")
+    images = pd.DataFrame({"image_id": ids, "hospital": hospital, "sex": sex})
+    reading = Reading(scores="logit", images=images)
+    about = {"metrics": ["auroc_macro", "f1_macro", "top1"], "slices": ["hospital", "sex"], "resamples": 50}
+    judged = evaluate(labels, {"net": scores}, **about, reading=reading)
+    compared = compare({"net": scores, "other": other}, labels=labels, **about, reading=reading)
+    expected = {of: [c for c in names if labels[c][hospital == of].nunique() == 2] for of in ("A", "B")}
+    for of, classes in expected.items():
+        rows = hospital == of
+        value = np.mean([roc_auc_score(labels[c][rows], scores[c][rows]) for c in classes])
+        assert judged.value("auroc_macro", slice=f"hospital={of}") == pytest.approx(value)
+    for notes in (judged.notes, compared.notes):
+        (note,) = [n for n in notes if "over different classes" in n]
+        assert (
+            "auroc_macro, f1_macro are means over different classes on the slices of hospital: 3 on all, "
+            in note
         )
+        for of, classes in expected.items():
+            assert f"{len(classes)} on hospital={of}" in note
+        assert "not all of them include pacemaker" in note
+    both = Reading(scores="logit", images=images, classes=expected["B"])
+    for notes in (
+        evaluate(labels, {"net": scores}, **about, reading=both).notes,
+        evaluate(labels, {"net": scores}, **about | {"slices": ["sex"]}, reading=reading).notes,
+    ):
+        assert not [n for n in notes if "over different classes" in n]

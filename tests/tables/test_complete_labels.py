@@ -11,6 +11,7 @@ from scipy import sparse
 from manyhot import Evaluator, evaluate, registry
 from manyhot.core.class_counts import class_curves
 from manyhot.core.cooccurrence import CompanionImages
+from manyhot.core.estimates import Pooled
 from manyhot.core.label_kinds import share_together
 from manyhot.core.operating_points import operating_points
 from manyhot.core.proposals import states
@@ -81,6 +82,25 @@ def specs():
 def test_metrics(spec):
     metric = registry.get("metric", spec)
     same(*map(metric, cases()))
+
+
+@pytest.mark.parametrize("spec", [spec for spec in specs() if "masked" in spec])
+def test_masked_metrics_of_a_class_that_is_never_absent(spec):
+    """Its negatives are those of the images that count under the weights, however zeros are stored."""
+    hot = HOT.copy()
+    hot[:, 2] = np.arange(N) != 3  # absent on an image with a weight of 0, or on none
+    sets = (label_sets(labels) for labels in (as_labels(hot), with_zeros(as_labels(hot))))
+    estimates = [
+        registry.get("metric", spec)(Case.from_scores(s, SCORES, k=C, kind="probability")) for s in sets
+    ]
+    same(*estimates)
+    without = np.arange(N) != 3.0
+    assert estimates[0].value(without) == pytest.approx(estimates[1].value(without), abs=1e-12)
+    changes = [
+        e.left_out(without) for e in estimates if isinstance(e, Pooled) and e.left_out and "fpr" not in spec
+    ]
+    if changes:
+        np.testing.assert_allclose(*changes, atol=1e-12)
 
 
 def test_a_masked_metric_is_the_plain_one():

@@ -86,6 +86,15 @@ def class_outcomes(case: Case) -> Iterator[Outcomes]:
         yield Outcomes(image, p, state[image] == YES)
 
 
+def only_yes(outcomes: Outcomes, n: int, w: Floats | None = None) -> bool:
+    """Return whether all images that count are positives, and they are not all of the n images.
+
+    The frequency of the class among these images then says nothing about that among all images.
+    """
+    right = outcomes.right if w is None else outcomes.right[w > 0]
+    return bool(right.all()) and len(right) < n
+
+
 def class_states(case: Case) -> Iterator[Ints64]:
     """Yield the state of each class on all images, shape (n,); -1 on images that are not usable."""
     sets = case.labels
@@ -123,6 +132,9 @@ def class_calibration(
     The interval of `excess` combines the intervals of its two shares and uses the correlation of probability
     and label. Its width is therefore not 0 for a class without positives.
 
+    A class to which raters answered *yes* on some images and *no* on none is left out of the bins, and its
+    values are NaN, unless it is *yes* on all images.
+
     References
     ----------
     Bröcker and Smith 2007, Increasing the Reliability of Reliability Diagrams, doi 10.1175/WAF993.1, for
@@ -133,6 +145,8 @@ def class_calibration(
     clusters = clusters or Clusters(np.arange(n), n)
     sums, yes, cells = np.zeros((3, BINS)), np.zeros((clusters.n, BINS)), np.zeros((clusters.n, BINS))
     for class_id, outcomes in enumerate(class_outcomes(case)):
+        if only_yes(outcomes, int(np.count_nonzero(case.labels.usable))):
+            continue
         at = bin_of(outcomes.confidence, BINS)
         own = Bins.of(at, BINS, np.ones(len(at)), outcomes.confidence, outcomes.right.astype(np.float64))
         sums += own.weight, own.confidence, own.right

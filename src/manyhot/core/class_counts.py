@@ -4,10 +4,10 @@ Positives and negatives are those of `manyhot.core.ranking`: all classes that ar
 usable image are negatives, unless `masked` ignores unclear classes and classes that raters were not asked
 about (*not asked is not no*).
 
-Only the scores of positives matter, because a lower threshold between two of them only adds errors. Two
-counts are therefore enough for each distinct positive score of a class and each fold: the positives and the
-cells with at least this score. For 50,000 × 1,000 float32 scores with 1.3 labels per image and 5 folds, that
-takes 0.6 s on one core.
+Unless a false positive rate is allowed, only the scores of positives matter, because a lower threshold
+between two of them only adds errors. Two counts are therefore enough for each distinct positive score of a
+class and each fold: the positives and the cells with at least this score. For 50,000 × 1,000 float32 scores
+with 1.3 labels per image and 5 folds, that takes 0.6 s on one core.
 """
 
 from __future__ import annotations
@@ -22,10 +22,19 @@ from manyhot.core.array_types import AnyFloats, Floats, Ints
 from manyhot.core.ranked_positives import AnsweredCells, answered_cells, class_columns
 from manyhot.core.sets import Case
 
+FPR_ROUNDING = 1e-9
+"""Tolerance of the allowed false positives, as a share of them."""
+
+_DEVIATIONS, _MOST_NEAR = 6, 100
+"""How far from the allowed number of false positives counts are needed, in standard deviations of this
+number; and the maximum number of scores of such counts."""
+
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Counts of a class at the J distinct scores of its positives, highest first, in each of K folds.
+    """Counts of a class at J distinct scores, those of its positives, highest first, in each of K folds.
+
+    If a false positive rate is allowed, scores of other cells near its threshold are added.
 
     Attributes
     ----------
@@ -36,6 +45,9 @@ class ClassCounts:
         Number of cells with a higher score.
     cells : ndarray of int, shape (K,)
         Number of cells, whatever their score.
+    lowest : ndarray of int, shape (K + 1,), optional
+        The place of the lowest score with at most the allowed false positive rate, among the cells outside of
+        each fold and, last, among all cells; -1 if even the highest score has more.
     """
 
     score: AnyFloats
@@ -43,6 +55,7 @@ class ClassCounts:
     depth: Ints
     above: Ints
     cells: Ints
+    lowest: Ints | None = None
 
     @property
     def negatives(self) -> Ints:
@@ -73,9 +86,9 @@ class ClassCounts:
 
 
 def counts_by_class(
-    case: Case, answered: AnsweredCells, fold: Ints, n_folds: int, masked: bool
+    case: Case, answered: AnsweredCells, fold: Ints, n_folds: int, masked: bool, fpr: float | None = None
 ) -> Iterator[tuple[int, ClassCounts]]:
-    """Yield each class with positives, and its counts."""
+    """Yield each class with positives, and its counts; with `fpr`, the allowed rate, also `lowest`."""
     in_fold = fold[answered.image]
     order = np.lexsort((in_fold, answered.classes))
     answered, in_fold = answered[order], in_fold[order]
@@ -85,7 +98,7 @@ def counts_by_class(
     else:
         cells = _cells(case, fold, positive, n_folds)
     for part, scores, edges in cells:
-        counts = _count(scores, edges, positive.score[part], positive_fold[part])
+        counts = _count(scores, edges, positive.score[part], positive_fold[part], fpr)
         yield int(positive.classes[part.start]), counts
 
 
@@ -117,9 +130,12 @@ def _edges(fold: Ints, n_folds: int) -> Ints:
     return np.append(0, np.cumsum(np.bincount(fold, minlength=n_folds)))
 
 
-def _count(scores: AnyFloats, edges: Ints, positive: AnyFloats, positive_fold: Ints) -> ClassCounts:
-    score, place = np.unique(positive, return_inverse=True)
-    n_folds, n = len(edges) - 1, len(score)
+def _count(
+    scores: AnyFloats, edges: Ints, positive: AnyFloats, positive_fold: Ints, fpr: float | None
+) -> ClassCounts:
+    lowest, near = ([], positive[:0]) if fpr is None else _lowest(scores, edges, positive, positive_fold, fpr)
+    score = np.unique(np.concatenate([positive, near, *lowest]))
+    place, n_folds, n = np.searchsorted(score, positive), len(edges) - 1, len(score)
     hits = np.bincount(positive_fold * n + place, minlength=n_folds * n).reshape(n_folds, n)
     depth, above = np.empty((n_folds, n), np.int64), np.zeros(n, np.int64)
     for f in range(n_folds):
@@ -129,7 +145,47 @@ def _count(scores: AnyFloats, edges: Ints, positive: AnyFloats, positive_fold: I
         cells.sort()
         depth[f] = len(cells) - np.searchsorted(cells, score)
         above += len(cells) - np.searchsorted(cells, score, side="right")
-    return ClassCounts(score[::-1], hits[:, ::-1].cumsum(axis=1), depth[:, ::-1], above[::-1], np.diff(edges))
+    counts = (score[::-1], hits[:, ::-1].cumsum(axis=1), depth[:, ::-1], above[::-1], np.diff(edges))
+    if fpr is None:
+        return ClassCounts(*counts)
+    places = [n - 1 - int(np.searchsorted(score, own[0])) if len(own) else -1 for own in lowest]
+    return ClassCounts(*counts, lowest=np.array(places))
+
+
+def _lowest(
+    scores: AnyFloats, edges: Ints, positive: AnyFloats, positive_fold: Ints, fpr: float
+) -> tuple[list[AnyFloats], AnyFloats]:
+    """Return the lowest score with at most the false positive rate, and the scores near it among all cells.
+
+    The lowest scores are those among the cells outside of each fold and, last, among all cells. Each is an
+    array of one, or of none if even the highest score has a larger rate.
+    """
+    lowest = []
+    for f in range(len(edges) - 1):
+        rest = np.concatenate([scores[: edges[f]], scores[edges[f + 1] :]])
+        others = positive[positive_fold != f]
+        allowed = fpr * (len(rest) - len(others)) * (1 + FPR_ROUNDING)
+        score, wrong = _false_positives(rest, others, allowed)
+        lowest.append(score[wrong <= allowed][:1])
+    allowed = fpr * (len(scores) - len(positive)) * (1 + FPR_ROUNDING)
+    width = _DEVIATIONS * np.sqrt(allowed) + 10
+    score, wrong = _false_positives(scores, positive, allowed + width)
+    lowest.append(score[wrong <= allowed][:1])
+    near = score[np.abs(wrong - allowed) <= width]
+    return lowest, near[np.linspace(0, len(near) - 1, min(len(near), _MOST_NEAR)).astype(np.intp)]
+
+
+def _false_positives(scores: AnyFloats, positive: AnyFloats, most: float) -> tuple[AnyFloats, Ints]:
+    """Return the highest distinct scores, ascending, and how many negatives have at least each of them.
+
+    They contain all scores with at most this number of negatives; the first may be one with more.
+    """
+    scores = scores[~np.isnan(scores)]  # of cells that nobody answered
+    rest = max(len(scores) - (int(most) + len(positive) + 1), 0)
+    top = np.partition(scores, rest)[rest:] if rest else scores
+    score, first = np.unique(top, return_index=True)
+    hits = len(positive) - np.searchsorted(np.sort(positive), score)
+    return score, len(top) - first - hits
 
 
 MOST_POINTS = 200

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 
 from manyhot.core.array_types import Bools, Floats, Ints, Positions
-from manyhot.core.class_calibration import class_outcomes
+from manyhot.core.class_calibration import class_outcomes, only_yes
 from manyhot.core.estimates import Estimate, Pooled, Weights, mean_over, undefined
 from manyhot.core.reliability import (
     BINS,
@@ -391,6 +391,9 @@ def classwise_ece_asked(case: Case, *, bins: int = BINS) -> Estimate:
     -----
     Like ReaL, `classwise_ece_set` counts only images with a non-empty label set. If all classes can be absent
     from an image, this makes calibrated probabilities look too low.
+
+    A class to which raters answered *yes* on some images and *no* on none is ignored, unless it is *yes* on
+    all images: its frequency among the answers says nothing about that among all images.
     """
     check_bins(bins)
     if not case.has_probabilities:
@@ -401,7 +404,12 @@ def classwise_ece_asked(case: Case, *, bins: int = BINS) -> Estimate:
 
     def value(weights: Weights | None = None) -> float:
         weighed = ((outcomes, outcomes.weigh(weights)) for outcomes in class_outcomes(case))
-        gaps = [outcomes.equal_width(w, bins).mean_gap() for outcomes, w in weighed if w.any()]
+        n = int(np.count_nonzero(case.labels.usable * (1.0 if weights is None else np.asarray(weights))))
+        gaps = [
+            outcomes.equal_width(w, bins).mean_gap()
+            for outcomes, w in weighed
+            if w.any() and not only_yes(outcomes, n, w)
+        ]
         return float(np.mean(gaps)) if gaps else float("nan")
 
     return Pooled(value, scored, biased=NOT_RESAMPLED)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy import typing as npt
@@ -30,7 +30,7 @@ from manyhot.core.array_types import Bools, Floats, Positions
 from manyhot.core.estimates import Estimate, Pooled, Weights, undefined
 from manyhot.core.jackknife import FEWEST_POSITIVES, doubt_of, jackknife_error
 from manyhot.core.ranked_cells import CellChanges, RankedCells, RankingCurve, rank_cells
-from manyhot.core.ranked_positives import Group, rank_positives
+from manyhot.core.ranked_positives import Group, RankedPositives, rank_positives
 from manyhot.core.sets import YES, Case, LabelSets
 from manyhot.registry import register
 
@@ -72,6 +72,27 @@ class CurveMetric:
             np.append(changes.negative, changes.positive), np.append(curve.others, curve.gain)
         )
         return self.value(curve), error, df
+
+
+def among_answers(metric: CurveMetric, ranked: RankedPositives) -> CurveMetric:
+    """Return a metric that, in masked rankings, has no value for groups without negatives.
+
+    A class without a known negative may not always be present. Any ranking of its positives is perfect, so
+    precision says nothing about the model.
+    """
+    if not ranked.needs_negatives:
+        return metric
+
+    def value(curve: RankingCurve) -> float:
+        return metric.value(curve) if curve.negatives > 0 else float("nan")
+
+    def changes(curve: RankingCurve) -> CellChanges:
+        change = metric.changes(curve)
+        return (
+            change if curve.negatives > 1 else replace(change, negative=np.full_like(change.negative, np.nan))
+        )
+
+    return replace(metric, value=value, changes=changes)
 
 
 def mean_over_groups(
@@ -134,17 +155,22 @@ def left_out(metric: CurveMetric, cells: RankedCells, inside: Weights | None) ->
     left = np.full(len(change), float(n_groups))
     if any(np.isnan(c.positive).any() or np.isnan(c.negative).any() for c in changes):
         left -= cells.sum_by_image([_vanishing(c) for c in changes])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = _mean(values)
-        return np.asarray((n_groups * mean + change) / left - mean)
+    mean = _mean(values)
+    return np.asarray((n_groups * mean + change) / np.where(left > 0, left, np.nan) - mean)
 
 
 def _doubt(metric: CurveMetric, cells: RankedCells, inside: Weights | None) -> str:
     """Return why the mean over groups has no interval; empty if it has one."""
     curves = cells.curves(inside)
     share = metric.cases_per_negative
-    counts = np.array([min(c.positives, share * c.negatives) if share else c.positives for c in curves])
-    return doubt_of(counts[counts > 0], metric.cases, classes=len(curves) > 1)
+    counts = np.array(
+        [
+            min(c.positives, share * c.negatives) if share else c.positives
+            for c in curves
+            if not np.isnan(metric.value(c))
+        ]
+    )
+    return doubt_of(counts, metric.cases, classes=len(curves) > 1)
 
 
 def _nothing(curve: RankingCurve) -> CellChanges:

@@ -47,7 +47,8 @@ def f1_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: 
     Deviation: a class that is neither valid nor predicted on any image with a positive weight is ignored, as
     in scikit-learn with ``zero_division=np.nan``. By default, scikit-learn counts it as 0. A class that is
     valid on no image is thus included only for models that predict it. Differences between models leave it
-    out.
+    out. With `masked`, a class with positives but no negatives is ignored, too: it has no false positives,
+    whatever the model predicts.
 
     All predicted cells are stored, at 4 bytes per cell for up to 65,536 images and classes.
     """
@@ -76,8 +77,8 @@ def precision_macro(
     -----
     A class with positives that is never predicted has the value 0, as in scikit-learn.
 
-    Deviation: a class that is neither valid nor predicted on any image is ignored, as in `f1_macro`.
-    scikit-learn counts it as 0.
+    Deviation: a class that is neither valid nor predicted on any image is ignored, as is, with `masked`, a
+    class without negatives; see `f1_macro`. scikit-learn counts the former as 0 and the latter as 0 or 1.
     """
     return _macro(_precision, case, threshold, link, masked=masked)
 
@@ -123,6 +124,10 @@ def f1_of_averages(
     ----------
     Opitz & Burst 2019, Macro F1 and Macro F1, arXiv 1911.03347: "F1 of averages". They show that it is never
     below `f1_macro` and can exceed it by up to 0.5, so the two should not be compared.
+
+    Notes
+    -----
+    With `masked`, a class without negatives counts in recall, but not in precision.
     """
     precision = _predicted(_precision, case, threshold, link, masked=masked)
     if precision is None:
@@ -131,7 +136,7 @@ def f1_of_averages(
 
 
 def _harmonic_mean(precision: _PredictedCells) -> Pooled:
-    parts = (precision, replace(precision, share=_recall))
+    parts = (precision, replace(precision, share=_recall, negative=None))
 
     def value(weights: Weights | None = None) -> float:
         return float(_harmonic(*(np.asarray(part.value(weights)) for part in parts)))
@@ -195,16 +200,26 @@ def _predicted(
     least = least_predicted(case, threshold, link, masked=masked)
     if least is None:
         return None
-    masked = case.labels.leaves_out_cells(masked)
+    needs_negatives, masked = masked and share is not _recall, case.labels.leaves_out_cells(masked)
     answered = answered_cells(case)
     reached = answered.score >= least_of(least, answered.image, answered.classes)
     hit, positive = _where(answered, answered.yes & reached), _where(answered, answered.yes)
     predicted = [_where(answered, reached)] if masked else _predicted_cells(case, least)
-    return _PredictedCells(case, share, hit, positive, predicted, counted_cells(case, answered, masked) > 0)
+    negative: _Places | Bools | None = None
+    if needs_negatives:
+        negative = _where(answered, ~answered.yes) if masked else case.labels.usable
+    scored = counted_cells(case, answered, masked) > 0
+    return _PredictedCells(case, share, hit, positive, predicted, scored, negative)
 
 
-_HIT, _FALSE, _MISS = (np.array(ones)[:, None] for ones in ((1, 1, 1), (0, 1, 0), (0, 0, 1)))
-"""What a predicted positive, a false positive and a miss add to hits, predicted and positives."""
+_ROUNDING = 1e-12
+"""Share of the weight of all images that is taken for a rounding error."""
+
+_HIT, _FALSE, _MISS, _REST = (
+    np.array(ones)[:, None] for ones in ((1, 1, 1, 0), (0, 1, 0, 1), (0, 0, 1, 0), (0, 0, 0, 1))
+)
+"""What a predicted positive, a false positive, a miss and any other negative add to the hits, the predicted
+cells, the positives and the negatives."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +235,9 @@ class _PredictedCells:
         All predicted cells.
     scored : ndarray of bool, shape (n,)
         Whether any cell of the image counts.
+    negative : tuple of two ndarrays of int, or ndarray of bool, shape (n,), optional
+        The images and the classes of all negatives, or the images whose cells are all negatives or positives.
+        Classes then count only if they have negatives.
     only_positive : bool
         Whether only classes with positives count, which are the same for all models.
     """
@@ -230,6 +248,7 @@ class _PredictedCells:
     positive: _Places
     predicted: list[_Places]
     scored: Bools
+    negative: _Places | Bools | None = None
     only_positive: bool = False
 
     @property
@@ -247,40 +266,51 @@ class _PredictedCells:
         """Return, for each image, the change in the value if the image is left out, shape (n,)."""
         sums = self._sums(inside)
         values, counts = self._shares(sums)
-        without = [self._shares(np.maximum(sums - kind, 0)) for kind in (_HIT, _FALSE, _MISS)]
+        without = [self._shares(np.maximum(sums - kind, 0)) for kind in (_HIT, _FALSE, _MISS, _REST)]
         change = self._by_image([others - values for others, _ in without])
         left = np.count_nonzero(counts) - self._by_image([counts & ~still for _, still in without])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray((values.sum() + change) / left - self.value(inside))
+        return np.asarray((values.sum() + change) / np.where(left > 0, left, np.nan) - self.value(inside))
 
     def doubt(self, inside: Weights | None) -> str:
         """Return the reason why the value has no interval; empty if it has one."""
-        positives = _by_class(self.case, [self.positive], self._weights(inside))
-        return doubt_of(positives[positives > 0])
+        sums = self._sums(inside)
+        return doubt_of(sums[2][(sums[2] > 0) & self._shares(sums)[1]])
 
     def _weights(self, weights: Weights | None) -> Floats:
         return np.ones(len(self.case.labels)) if weights is None else np.asarray(weights, np.float64)
 
     def _sums(self, weights: Weights | None) -> Floats:
-        """Return the weights of hits, predicted cells and positives of each class, shape (3, C)."""
+        """Return the weights of hits, predicted, positives and `negative` of each class, shape (4, C)."""
         w = self._weights(weights)
-        kinds = ([self.hit], self.predicted, [self.positive])
-        return np.stack([_by_class(self.case, places, w) for places in kinds])
+        kinds = [[self.hit], self.predicted, [self.positive]]
+        kinds.append([self.negative] if isinstance(self.negative, tuple) else [])
+        sums = np.stack([_by_class(self.case, places, w) for places in kinds])
+        if isinstance(self.negative, np.ndarray):
+            total = w[self.negative].sum()
+            sums[3] = np.where(total - sums[2] > _ROUNDING * total, total - sums[2], 0)
+        return sums
 
     def _shares(self, sums: Floats) -> tuple[Floats, Bools]:
         """Return the share of each class, and whether the class counts."""
-        part, whole, counts = self.share(*sums)
+        part, whole, counts = self.share(*sums[:3])
         counts = sums[2] > 0 if self.only_positive else counts
-        return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0), counts
+        if self.negative is not None:
+            counts = counts & (sums[3] > 0)
+        return np.divide(part, whole, out=np.zeros(len(whole)), where=counts & (whole > 0)), counts
 
     def _by_image(self, kinds: Sequence[Floats | Bools]) -> Floats:
-        """Sum over the cells of each image what the hits, false positives and misses of each class add."""
-        hit, false, miss = (values.astype(np.float64) for values in kinds)
+        """Sum over the cells of each image what the cells of each kind and class add."""
+        hit, false, miss, rest = (values.astype(np.float64) for values in kinds)
         total = np.zeros(len(self.case.labels))
+        false -= rest  # false positives are negatives, too
+        if isinstance(self.negative, np.ndarray):  # all cells, without the positives
+            total += rest.sum() * self.negative
+            hit, miss = hit - rest, miss - rest
         for (image, classes), values in [
             (self.hit, hit - false - miss),
             (self.positive, miss),
             *((cells, false) for cells in self.predicted),
+            *([(self.negative, rest)] if isinstance(self.negative, tuple) else []),
         ]:
             total += np.bincount(image, values.take(classes), minlength=len(total))
         return total

@@ -19,7 +19,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints, Ints64, Positions
-from manyhot.core.class_counts import ClassCounts, counts_by_class
+from manyhot.core.class_counts import FPR_ROUNDING, ClassCounts, counts_by_class
 from manyhot.core.clusters import Clusters
 from manyhot.core.ranked_positives import ROWS, AnsweredCells, answered_cells, class_columns, scores_of
 from manyhot.core.score_threshold import adds_up_to_one, least_of, least_score
@@ -38,14 +38,13 @@ _NAMES = {"fpr": "false positive rate"}
 FOLDS = 5
 
 REASONS = ("no positives", "no negatives", "too few positives", "not reached", "no threshold")
-"""Why values of a class are undefined. Without positives, all values are undefined; without negatives, only
-the area under the ROC curve is. Choosing a threshold requires at least as many positives as folds, and no
-fold may contain all of them. A required precision may be above that of any threshold. Thresholds that were
-chosen on other images may lack a class.
+"""Why values of a class are undefined. Without positives, all values are undefined. Without negatives, the
+area under the ROC curve is; with a mask, so are average precision, precision, F1 and thresholds, except those
+for a recall, because any threshold has a precision of 1. Choosing a threshold requires at least as many
+positives as folds, and no fold may contain all of them. A required precision may be above that of any
+threshold, and an allowed false positive rate below that of the highest score. Thresholds that were chosen on
+other images may lack a class.
 """
-
-FPR_ROUNDING = 1e-9
-"""Tolerance of the allowed false positives, as a share of them."""
 
 EFFECT_RESAMPLES = 50
 """Number of resamples for estimating how much the choice of thresholds adds to the variance."""
@@ -74,6 +73,9 @@ class OperatingPoints:
     reason : ndarray of int64, shape (C,)
         The reason why values are undefined, as a position in `REASONS`; -1 if all are defined.
     masked : bool
+        Whether cells are left out.
+    needs_negatives : bool
+        Whether precision is undefined for classes without negatives: whether a mask was requested.
     goal : str, optional
         One of `GOALS`; None if the case had thresholds.
     top : ndarray of int, shape (n,), optional
@@ -92,6 +94,7 @@ class OperatingPoints:
     effect: Floats
     reason: Ints64
     masked: bool
+    needs_negatives: bool = False
     goal: Goal | None = "f1"
     top: Ints | None = None
 
@@ -112,9 +115,14 @@ class OperatingPoints:
         with np.errstate(invalid="ignore"):  # without a threshold, nothing is predicted in a fold
             return np.asarray(scores >= self.fold_threshold[self.fold[image], classes])
 
+    @cached_property
+    def is_certain(self) -> Bools:
+        """Whether each class needs negatives but has only positives, shape (C,)."""
+        return np.asarray((self.n_negatives == 0) & (self.n_positives > 0) & self.needs_negatives)
+
     def precision(self) -> tuple[Floats, Floats, Floats]:
         """Return the share of predicted cells that are positives, with its interval; see `f1`."""
-        return self._share(self.n_predicted, self.effect[0])
+        return self._share(np.where(self.is_certain, 0, self.n_predicted), self.effect[0])
 
     def recall(self) -> tuple[Floats, Floats, Floats]:
         """Return the share of positives that are predicted, with its interval; see `f1`."""
@@ -139,7 +147,8 @@ class OperatingPoints:
         doi 10.1007/s10994-021-05964-1. Bates, Hastie and Tibshirani 2024, Cross-validation: what does it
         estimate and how well does it do it?, doi 10.1080/01621459.2023.2197686.
         """
-        value, lo, hi = self._share(self.n_positives + self.n_predicted - self.n_right, self.effect[2])
+        either = self.n_positives + self.n_predicted - self.n_right
+        value, lo, hi = self._share(np.where(self.is_certain, 0, either), self.effect[2])
         return 2 * value / (1 + value), 2 * lo / (1 + lo), 2 * hi / (1 + hi)
 
     def _share(self, n: Ints64, effect: Floats) -> tuple[Floats, Floats, Floats]:
@@ -198,7 +207,7 @@ def operating_points(
     labels = case.labels
     if case.scores is None or (masked and not labels.asked_known):
         return None
-    masked = labels.leaves_out_cells(masked)
+    needs_negatives, masked = masked, labels.leaves_out_cells(masked)
     if case.thresholds is not None:
         n_folds = 1
     points = _empty(labels, _draw_folds(labels.usable, n_folds, rng, clusters), n_folds, masked)
@@ -208,16 +217,18 @@ def operating_points(
     points.n_negatives[:] = cells - points.n_positives
     points.reason[:] = np.select([points.n_positives == 0, points.n_negatives == 0], [0, 1], -1)
     goal = goal or ("top" if case.thresholds is None and adds_up_to_one(case) else "f1")
-    points = replace(points, goal=goal if case.thresholds is None else None)
+    points = replace(points, goal=goal if case.thresholds is None else None, needs_negatives=needs_negatives)
     if goal == "top":
         points = _by_top(points, case, answered)
     seed = int(rng.integers(2**63))
-    for class_id, counts in counts_by_class(case, answered, points.fold, n_folds, masked):
+    fpr = at if goal == "fpr" and case.thresholds is None else None
+    for class_id, counts in counts_by_class(case, answered, points.fold, n_folds, masked, fpr):
         n_positives, n_negatives = points.n_positives[class_id], points.n_negatives[class_id]
-        points.ap[class_id] = counts.average_precision() / n_positives
+        if not points.is_certain[class_id]:
+            points.ap[class_id] = counts.average_precision() / n_positives
         if n_negatives:
             points.auroc[class_id] = 1 - counts.lost_pairs() / (n_positives * n_negatives)
-        if goal == "top" or case.thresholds is not None:
+        if goal == "top" or case.thresholds is not None or (points.is_certain[class_id] and goal != "recall"):
             continue
         own = np.random.default_rng([seed, class_id])
         _fit(points, class_id, counts, goal, 1.0 if at is None else at, own)
@@ -342,11 +353,13 @@ def _fit(
         points.reason[class_id] = REASONS.index("too few positives")
         return
     every = [n.sum(axis=0, keepdims=True) for n in (hits, depth, negatives)]
-    chosen = _choose(every[0], every[1], every[2], goal, at)[0]
+    lowest = counts.lowest
+    chosen = _choose(every[0], every[1], every[2], goal, at)[0] if lowest is None else lowest[-1]
     if chosen < 0:
         points.reason[class_id] = REASONS.index("not reached")
         return
-    (place,), right, predicted = _cross_fit(hits[None], depth[None], negatives[None], goal, at)
+    of_folds = None if lowest is None else lowest[None, :-1]
+    (place,), right, predicted = _cross_fit(hits[None], depth[None], negatives[None], goal, at, of_folds)
     fold = np.flatnonzero(place >= 0)
     points.threshold[class_id] = counts.score[chosen]
     points.fold_threshold[fold, class_id] = counts.score[place[fold]]
@@ -355,8 +368,8 @@ def _fit(
 
 
 def _cross_fit(
-    hits: Ints, depth: Ints, negatives: Ints, goal: Goal, at: float
-) -> tuple[Positions, Ints64, Ints64]:
+    hits: Ints, depth: Ints, negatives: Ints, goal: Goal, at: float, place: Ints | None = None
+) -> tuple[Ints, Ints64, Ints64]:
     """Choose the threshold of each fold on the other folds, and add up what they predict.
 
     Parameters
@@ -364,6 +377,8 @@ def _cross_fit(
     hits, depth : ndarray of int, shape (R, K, J)
         As in `ClassCounts`, for R resamples.
     negatives : ndarray of int, shape (R, K)
+    place : ndarray of int, shape (R, K), optional
+        The thresholds, if they are known.
 
     Returns
     -------
@@ -371,11 +386,12 @@ def _cross_fit(
         The place of each fold's threshold; -1 for none.
     right, predicted : ndarray of int64, shape (R,)
     """
-    rest_hits, rest_depth = (
-        (n.sum(axis=1, keepdims=True) - n).reshape(-1, n.shape[2]) for n in (hits, depth)
-    )
-    rest_negatives = (negatives.sum(axis=1, keepdims=True) - negatives).ravel()
-    place = _choose(rest_hits, rest_depth, rest_negatives, goal, at).reshape(hits.shape[:2])
+    if place is None:
+        rest_hits, rest_depth = (
+            (n.sum(axis=1, keepdims=True) - n).reshape(-1, n.shape[2]) for n in (hits, depth)
+        )
+        rest_negatives = (negatives.sum(axis=1, keepdims=True) - negatives).ravel()
+        place = _choose(rest_hits, rest_depth, rest_negatives, goal, at).reshape(hits.shape[:2])
     at_place = (np.take_along_axis(n, np.maximum(place, 0)[..., None], 2)[..., 0] for n in (hits, depth))
     right, predicted = (np.where(place >= 0, n, 0).sum(axis=1) for n in at_place)
     return place, right, predicted
@@ -423,7 +439,7 @@ def _choose(hits: Ints, depth: Ints, negatives: Ints, goal: Goal, at: float) -> 
         best: Positions = np.argmax(np.where(own, hits / (depth + n_positives), -1), axis=1)
         return best
     if goal == "fpr":
-        reached = own & (depth - hits <= at * negatives[:, None] * (1 + FPR_ROUNDING))
+        reached = depth - hits <= at * negatives[:, None] * (1 + FPR_ROUNDING)
     else:
         with np.errstate(invalid="ignore"):
             reached = own & (hits / (depth if goal == "precision" else n_positives) >= at)

@@ -47,6 +47,9 @@ class RankedPositives:
     asked : tuple of two ndarrays of int and one of float, shape (asked cells,), or None
         The group, the image and the score of each cell about which raters were asked, by group with
         descending scores; None if there is no mask.
+    needs_negatives : bool
+        Whether precision is undefined without negatives, because the metric is masked, even if the mask
+        leaves out no cells.
     """
 
     by: Group
@@ -57,6 +60,7 @@ class RankedPositives:
     positives: Ints
     cells: Ints
     asked: tuple[Ints, Ints, AnyFloats] | None
+    needs_negatives: bool
 
     @cached_property
     def depth(self) -> Ints:
@@ -74,7 +78,7 @@ def rank_positives(case: Case, by: Group, *, masked: bool = False) -> RankedPosi
     labels = case.labels
     if case.scores is None or (masked and not labels.asked_known):
         return None
-    masked = labels.leaves_out_cells(masked)
+    needs_negatives, masked = masked, labels.leaves_out_cells(masked)
     answered = answered_cells(case)
     if not answered.yes.any():
         return None
@@ -98,6 +102,7 @@ def rank_positives(case: Case, by: Group, *, masked: bool = False) -> RankedPosi
             np.bincount(answered.image, minlength=len(labels)) if masked else labels.usable * labels.n_classes
         ),
         asked=(group, answered.image, answered.score) if masked else None,
+        needs_negatives=needs_negatives,
     )
 
 

@@ -30,6 +30,7 @@ from manyhot.core.curve_metrics import (
     AVERAGE_PRECISION,
     INTERPOLATED_PRECISION,
     CurveMetric,
+    among_answers,
     auroc_micro,
     left_out,
     mean_over_groups,
@@ -70,7 +71,8 @@ def map_macro(case: Case, *, masked: bool = False) -> Estimate:
     the number of images.
 
     Deviation: a class that has no positives under the weights is ignored, whereas scikit-learn counts it as
-    0.
+    0. With `masked`, a class without negatives is ignored, too: any ranking of its positives has an AP of 1,
+    which scikit-learn counts.
 
     The first weighted evaluation or interval sorts the scores (0.8 s). It stores 2 bytes (4 bytes with more
     than 65,536 images) for each cell that is not below the lowest positive of its class. Later evaluations
@@ -103,6 +105,8 @@ def map_micro(case: Case, *, masked: bool = False) -> Estimate:
     It stores 2 bytes per cell, or 4 bytes with more than 32,767 distinct scores. Later evaluations take 0.09
     s, and later intervals 0.15 s. For intervals, the change due to an image is the sum of the changes due to
     its cells.
+
+    Deviation: with `masked`, the value is NaN if there are no negatives; scikit-learn returns 1.
     """
     return _precision(case, "all", masked)
 
@@ -120,7 +124,8 @@ def map_11point(case: Case, *, masked: bool = False) -> Estimate:
 
     Notes
     -----
-    `n` is the number of images. A class without positives is ignored.
+    `n` is the number of images. A class without positives is ignored, as is, with `masked`, a class without
+    negatives.
 
     Deviation: VOC's code breaks ties by the order of the images. Here, cells with equal scores enter
     together, as in `map_macro`.
@@ -128,7 +133,8 @@ def map_11point(case: Case, *, masked: bool = False) -> Estimate:
     ranked = rank_positives(case, "class", masked=masked)
     if ranked is None:
         return undefined(len(case.labels))
-    return mean_over_groups(INTERPOLATED_PRECISION, lambda: rank_cells(case, ranked), ranked.cells > 0)
+    metric = among_answers(INTERPOLATED_PRECISION, ranked)
+    return mean_over_groups(metric, lambda: rank_cells(case, ranked), ranked.cells > 0)
 
 
 @register(
@@ -275,7 +281,10 @@ def curve_means(case: Case, *, masked: bool = False) -> dict[str, Estimate]:
     if ranked is None:
         return {name: undefined(len(case.labels)) for name in (*names, "auroc_micro")}
     sort = functools.cache(lambda: rank_cells(case, ranked))
-    means = {name: mean_over_groups(metric, sort, ranked.cells > 0) for name, metric in names.items()}
+    means = {
+        name: mean_over_groups(among_answers(metric, ranked), sort, ranked.cells > 0)
+        for name, metric in names.items()
+    }
     return {**means, "auroc_micro": auroc_micro(case, masked=masked)}
 
 
@@ -286,7 +295,7 @@ class ClassPrecision:
     Attributes
     ----------
     value : ndarray of float64, shape (C,)
-        NaN for a class without positives.
+        NaN for a class without positives, or, with a mask, without negatives.
     n_positives : ndarray of int64, shape (C,)
         Number of positives.
     error : ndarray of float64, shape (C,)
@@ -329,10 +338,13 @@ def class_precision(case: Case, masked: bool = False, clusters: Clusters | None 
     found = ClassPrecision(np.full(c, np.nan), np.zeros(c, np.int64), *np.full((5, c), np.nan))
     if ranked is None:
         return found
-    cells = rank_cells(case, ranked)
+    cells, metric = rank_cells(case, ranked), among_answers(AVERAGE_PRECISION, ranked)
     for c, curve, alone in zip(np.unique(ranked.group), cells.curves(None), each_class(cells), strict=True):
-        value, error, df = _estimate(AVERAGE_PRECISION, curve, alone, clusters)
-        found.value[c], found.n_positives[c], found.error[c] = value, curve.positives, error
+        found.n_positives[c] = curve.positives
+        if np.isnan(metric.value(curve)):
+            continue
+        value, error, df = _estimate(metric, curve, alone, clusters)
+        found.value[c], found.error[c] = value, error
         if not _vary(ranked.image[ranked.group == c], clusters):
             continue
         if curve.positives >= FEWEST_POSITIVES:
@@ -365,7 +377,7 @@ class ClassDifferences:
     Attributes
     ----------
     values : ndarray of float64, shape (2, C)
-        The average precision of both models; NaN if the class has no positives.
+        The average precision of both models; NaN as in `ClassPrecision`.
     lo, hi, p : ndarray of float64
         The interval of the second value minus the first, and the two-sided p-value; NaN for classes with
         fewer than `FEWEST_POSITIVES` positives.
@@ -415,10 +427,11 @@ def _changes_by_class(case: Case, masked: bool) -> Iterator[tuple[int, float, In
     ranked = rank_positives(case, "class", masked=masked)
     if ranked is None:
         return
+    metric = among_answers(AVERAGE_PRECISION, ranked)
     for i, (one, counted) in zip(np.unique(ranked.group), each_class(rank_cells(case, ranked)), strict=True):
         (curve,) = one.curves(None)
-        changes = left_out(AVERAGE_PRECISION, one, None)
-        yield int(i), AVERAGE_PRECISION.value(curve), ranked.image[ranked.group == i], counted, changes
+        changes = left_out(metric, one, None)
+        yield int(i), metric.value(curve), ranked.image[ranked.group == i], counted, changes
 
 
 def _precision(case: Case, by: Group, masked: bool) -> Estimate:
@@ -427,7 +440,7 @@ def _precision(case: Case, by: Group, masked: bool) -> Estimate:
     if ranked is None:
         return undefined(len(case.labels))
     return mean_over_groups(
-        AVERAGE_PRECISION,
+        among_answers(AVERAGE_PRECISION, ranked),
         lambda: rank_cells(case, ranked),
         ranked.cells > 0,
         # The places of all cells, which an interval needs, take less time than sorting the cells above.
@@ -437,7 +450,12 @@ def _precision(case: Case, by: Group, masked: bool) -> Estimate:
 
 def _mean_precision(ranked: RankedPositives) -> float:
     total, sums = np.bincount(ranked.group), np.bincount(ranked.group, ranked.hits / ranked.depth)
-    return float(np.mean(sums[total > 0] / total[total > 0]))
+    counts = total > 0
+    if ranked.needs_negatives:
+        n_images = np.count_nonzero(ranked.cells)
+        asked = ranked.asked
+        counts &= (n_images if asked is None else np.bincount(asked[0])[: len(total)]) > total
+    return float(np.mean(sums[counts] / total[counts])) if counts.any() else float("nan")
 
 
 def _image_precision(ranked: RankedPositives) -> Floats:

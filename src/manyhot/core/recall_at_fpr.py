@@ -11,9 +11,9 @@ from functools import partial
 import numpy as np
 
 from manyhot.core.array_types import Floats
+from manyhot.core.class_counts import FPR_ROUNDING
 from manyhot.core.curve_metrics import CurveMetric, mean_over_groups
 from manyhot.core.estimates import Estimate, undefined
-from manyhot.core.operating_points import FPR_ROUNDING
 from manyhot.core.ranked_cells import CellChanges, RankingCurve, rank_cells
 from manyhot.core.ranked_positives import rank_positives
 from manyhot.core.sets import Case

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -125,7 +126,11 @@ declare_table(
         INT("class_id", "the class"),
         TEXT("key", "key of the class"),
         TEXT("name", "name of the class"),
-        REAL("predicted", "mean probability of the class; NaN if raters were never asked about it"),
+        REAL(
+            "predicted",
+            "mean probability of the class; NaN, as are the other values, if raters were never asked about "
+            "it, or if they never answered no and left out images",
+        ),
         *interval("prevalence", "share of images with the class", f"{ITS} (Wilson)", value=REAL),
         *interval(
             "excess",
@@ -221,8 +226,8 @@ def _bins(of: Row, measured: ClassCalibration) -> Iterator[Row]:
 
 
 def by_model(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
-    """Return the rows of each data set and model, without classes that raters were never asked about."""
-    return rows_by((row for row in rows if row["n"]), "dataset", "model")
+    """Return the rows of each data set and model, without classes whose calibration is unknown."""
+    return rows_by((row for row in rows if not math.isnan(row["ece"])), "dataset", "model")
 
 
 def classes_answer(rows: Sequence[Row]) -> Iterator[str]:
@@ -253,6 +258,12 @@ def classes_answer(rows: Sequence[Row]) -> Iterator[str]:
             yield f"(image, class) pairs left out because their label is unknown: {listed(parts, 2)}."
         if counts["not asked"]:
             yield _IF_ABSENT
+    certain = [r["name"] for r in rows if r["n"] and math.isnan(r["ece"])]
+    if names := list(dict.fromkeys(certain)):
+        yield (
+            f"Left out, because raters never answered no, but left out images: {listed(names, 5)}. The "
+            "frequency among the answers says nothing about that among all images."
+        )
 
 
 _IF_ABSENT = (

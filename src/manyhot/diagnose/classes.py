@@ -315,10 +315,10 @@ def _judged(
             about.chosen_on |= {f"{source.name}\t{model.model}": sample} if sample else {}
     about.image_id = pa.concat_arrays([about.image_id, labels.image_id])
     said = [*cluster_notes(clusters, source.name, labels, images, seen), *weight_notes(source.name, images)]
-    for part in found.parts[:1]:  # all models are judged on the same classes
-        said += certain_notes(source.name, part["class_results"])
+    judged = replace(labels, table=labels.table.filter(pa.array(seen)))
+    if settings.masked:
+        said += certain_notes(source.name, judged, classes)
     if not settings.masked and source.published is None and found.parts:
-        judged = replace(labels, table=labels.table.filter(pa.array(seen)))
         said += answer_notes(
             source.name, judged, _COUNTING, unlabelled=source.unlabelled, instead="pass `masked`"
         )

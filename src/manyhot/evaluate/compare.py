@@ -32,6 +32,7 @@ from manyhot.evaluate.judging import judge_models, with_slice_pairs
 from manyhot.evaluate.label_notes import (
     answer_notes,
     chance_notes,
+    slice_class_notes,
     table_notes,
     unmasked_metrics,
     weight_notes,
@@ -334,7 +335,10 @@ def _evaluated(
         notes = [*counted, *chance, *unanswered, *dependent, *weighted]
         classes = source.classes or class_list_of(shared.labels.class_hash)
         by_class = _by_class(shared, classes, options)
-        notes += table_notes(source.name, shared.labels, options.metrics, by_class)
+        notes += table_notes(source.name, shared.labels, classes, options.metrics, by_class)
+        if source.published is None:
+            computed = evaluation.results["metric"].unique().to_pylist()
+            notes += slice_class_notes(source, shared.labels, computed, options.slices)
         evaluation = replace(evaluation, model_notes=(), per_class=by_class).with_notes(notes)
         remarks = (*shared.notes(), *evaluation.notes)
         stored = {**evaluation.metadata, "notes": json.dumps([asdict(n) for n in evaluation.model_notes])}

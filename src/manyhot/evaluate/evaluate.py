@@ -41,6 +41,7 @@ from manyhot.evaluate.label_notes import (
     answer_notes,
     best_classes_notes,
     chance_notes,
+    slice_class_notes,
     table_notes,
     unmasked_metrics,
     weight_notes,
@@ -240,7 +241,10 @@ def _judged(source: Source, call: EvaluateCall, options: JudgeOptions, opened: O
         notes = [*chance_notes(*about), *weight_notes(source.name, source.images)]
         metrics, only = unmasked_metrics(evaluation), source.unlabelled
         notes += answer_notes(source.name, predicted.labels, metrics, unlabelled=only)
-        notes += table_notes(source.name, labels, call.metrics, evaluation.per_class)
+        of_classes = (source.classes or class_list_of(labels.class_hash), call.metrics)
+        notes += table_notes(source.name, predicted.labels, *of_classes, evaluation.per_class)
+        computed = evaluation.results["metric"].unique().to_pylist()
+        notes += slice_class_notes(source, predicted.labels, computed, call.slices)
         notes += best_classes_notes(*about) if options.metrics is None else []
         evaluation = evaluation.with_notes(notes)
     if call.resamples and audited is None and call.clusters is None:

@@ -10,13 +10,17 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
+from manyhot.classes import ClassList, class_list_of
+from manyhot.core.array_types import Bools, Ints
 from manyhot.core.curve_metrics import CHANCE, RANKING_METRICS, random_values
-from manyhot.core.sets import NOT_ASKED, UNCLEAR
+from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES, LabelSets
+from manyhot.data.data_sets import Source
 from manyhot.errors import first_names
-from manyhot.evaluate.requirements import mixed_masks, option_of
+from manyhot.evaluate.requirements import entries_of, mixed_masks, option_of
 from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.results import Evaluation
-from manyhot.registry import get, names, options_of
+from manyhot.evaluate.slices import ALL, column_of, is_requested, make_slices
+from manyhot.registry import Entry, get, names, options_of
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.image_conditions import own_columns
@@ -108,29 +112,107 @@ def answer_notes(
 
 
 def table_notes(
-    dataset: str, labels: Labels, metrics: Sequence[str] | None, by_class: Mapping[str, pa.Table]
+    dataset: str,
+    labels: Labels,
+    classes: ClassList | None,
+    metrics: Sequence[str] | None,
+    by_class: Mapping[str, pa.Table],
 ) -> Iterator[Note]:
-    """Yield notes on classes that say nothing about models, and if only some requested metrics are masked."""
-    if "class_results" in by_class:
-        yield from certain_notes(dataset, by_class["class_results"])
+    """Yield notes on classes that masked metrics leave out, and if only some requested metrics are masked."""
+    entries = () if metrics is None else entries_of(metrics)
+    if any(option_of(m, "masked") or m.name.startswith("classwise_ece_asked") for m in entries):
+        yield from certain_notes(dataset, labels, classes)
     text = mixed_masks(metrics)
     if text and any(map(len, by_class.values())) and label_sets(labels).leaves_out_cells(True):
         yield Note(dataset, "", "classes", 0, text)
 
 
-def certain_notes(dataset: str, class_results: pa.Table) -> Iterator[Note]:
-    """Yield a note on classes that are valid on each image that counts for them, if others do not count."""
-    n_valid, n_absent = class_results["n_positives"], class_results["n_negatives"]
-    n_counted = pc.add(n_valid, n_absent)
-    is_certain = pc.and_(pc.equal(n_absent, 0), pc.less(n_counted, pc.max(n_counted)))
-    is_certain = pc.and_(is_certain, pc.greater(n_valid, 0))
-    certain = class_results["name"].filter(is_certain).unique().to_pylist()
+def certain_notes(dataset: str, labels: Labels, classes: ClassList | None) -> Iterator[Note]:
+    """Yield a note on classes that masked metrics leave out, because all of their answers are yes."""
+    n_yes, n_no = _answers_by_class(label_sets(labels), masked=True)
+    certain = np.flatnonzero((n_yes > 0) & (n_no == 0)).tolist()
     if certain:
+        names = [str(c) if classes is None else classes.names[c] for c in certain]
+        them = "it" if len(names) == 1 else "them"
         text = (
-            f"{first_names(certain)}: each image that counts for the class shows it, so any model has an "
-            "average precision of 100 %, and means over classes are higher than without this class"
+            f"{first_names(names)}: no image is known to be without {them}, so any ranking of the answers is "
+            "perfect; masked average precision, AUROC, precision and F1 of classes, thresholds and "
+            f"calibration leave {them} out, recall does not"
         )
         yield Note(dataset, "", "classes", len(certain), text)
+
+
+def _answers_by_class(sets: LabelSets, *, masked: bool, mask: Bools | None = None) -> tuple[Ints, Ints]:
+    """Return the numbers of positives and negatives of each class on the images of a slice."""
+    counts = sets.usable if mask is None else sets.usable & mask
+    listed, cells = counts[sets.rows], np.full(sets.n_classes, np.count_nonzero(counts))
+    n_yes, n_no, n_listed = (
+        np.bincount(sets.classes[listed & own], minlength=sets.n_classes)
+        for own in (sets.state == YES, sets.state == NO, True)
+    )
+    if not masked:
+        return n_yes, cells - n_yes
+    return n_yes, n_no + (cells - n_listed if sets.unlisted == NO else 0)
+
+
+def slice_class_notes(
+    source: Source, labels: Labels, metrics: Collection[str], slices: Sequence[str]
+) -> Iterator[Note]:
+    """Yield notes on means over classes that include different classes on the slices of a column.
+
+    Parameters
+    ----------
+    labels : Labels
+        The label sets of the evaluated images.
+    metrics : collection of str
+        Call strings of the evaluated metrics.
+    slices : sequence of str
+        The requested slices.
+    """
+    averages = [m for m in metrics if _is_over_classes(m)]
+    if not (averages and slices):
+        return
+    entries = entries_of(averages)
+    sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
+    made = make_slices(labels, sets, images=source.images, classes=classes, requested=slices)
+    masks = dict(zip(made.names, made.masks, strict=True))
+    texts = dict[tuple[str, tuple[int, ...]], tuple[dict[str, int], list[str]]]()
+    for column in dict.fromkeys(column_of(name) for name in masks if is_requested(name, slices)):
+        own = [ALL, *(n for n in masks if is_requested(n, slices) and column_of(n) == column)]
+        for metric in entries:
+            counted = {name: _averaged(metric, sets, masks[name]) for name in own}
+            counted = {name: each for name, each in counted.items() if each.any()}
+            some = np.logical_or.reduce([*counted.values()]) & ~np.logical_and.reduce([*counted.values()])
+            if some.any():
+                numbers = {name: int(each.sum()) for name, each in counted.items()}
+                key = (column, tuple(np.flatnonzero(some).tolist()))
+                texts.setdefault(key, (numbers, []))[1].append(metric.name)
+    for (column, some_classes), (numbers, means) in texts.items():
+        one = len(means) == 1
+        shown = first_names([f"{n:,} on {name}" for name, n in numbers.items()])
+        missing = first_names([str(c) if classes is None else classes.names[c] for c in some_classes])
+        text = (
+            f"{', '.join(means)} {'is a mean' if one else 'are means'} over different classes on the "
+            f"slices of {column}: {shown}; not all of them include {missing}. To compare slices, pass the "
+            "list of the other classes as `classes`"
+        )
+        yield Note(source.name, "", "slice_classes", len(some_classes), text)
+
+
+_OVER_CLASSES = re.compile(r"(map|f1|precision|recall|auroc)_macro|map_11point|f1_of_averages|recall_at_fpr")
+"""Names of the metrics that are means over classes with positives."""
+
+
+def _is_over_classes(metric: str) -> bool:
+    return bool(_OVER_CLASSES.fullmatch(metric.partition("(")[0]))
+
+
+def _averaged(metric: Entry, sets: LabelSets, mask: Bools) -> Bools:
+    """Return which classes a mean over classes includes on a slice, as those metrics define it."""
+    masked, name = bool(option_of(metric, "masked")), metric.name.partition("(")[0]
+    n_yes, n_no = _answers_by_class(sets, masked=masked, mask=mask)
+    needs_no = name in ("auroc_macro", "recall_at_fpr") or (masked and name != "recall_macro")
+    return np.asarray((n_yes > 0) & ((n_no > 0) | (not needs_no)))
 
 
 def unmasked_metrics(evaluation: Evaluation) -> list[str]:

@@ -103,11 +103,13 @@ def _without_rare_classes(sets: LabelSets, reason: str, names: Sequence[str], *,
         return ""
     usable, c = sets.usable[sets.rows], sets.n_classes
     counts = np.bincount(sets.classes[usable & (sets.state == YES)], minlength=c)
+    negatives = np.count_nonzero(sets.usable) - counts
+    if sets.leaves_out_cells(masked):
+        negatives = np.bincount(sets.classes[usable & (sets.state == NO)], minlength=c)
     if "negatives" in reason:
-        negatives = np.count_nonzero(sets.usable) - counts
-        if sets.leaves_out_cells(masked):
-            negatives = np.bincount(sets.classes[usable & (sets.state == NO)], minlength=c)
         counts = np.minimum(counts, negatives)
+    elif masked:  # the other classes do not count
+        counts = np.where(negatives > 0, counts, 0)
     rare = rarest_classes(counts)
     if not len(rare):
         return ""

@@ -165,7 +165,10 @@ def as_tables(
     table = labels_as_table(sets, own_label, n_labels, own, label_values)
     table = replace(table, assumed=assumed, numbered=own is None and own_parts[0].numbered_columns)
     made = [prediction_of(p, size or (0 if own else n_labels), score_kind, complete) for p in models]
-    made = [replace(model, by_name=model.by_name and _has_names(own_parts[0])) for model in made]
+    is_named = _has_names(own_parts[0])
+    tables, made = (
+        [m if is_named else replace(m, by_name=False) for m in models] for models in (tables, made)
+    )
     by_position = [m for m, part in zip(made, models, strict=True) if part.ids is None]
     _check_lengths(by_position if sets.ids is not None else tables + by_position, table)
     return _with_note(table, made, unnamed) if own_parts[0].names is not None else table, tables + made

@@ -99,6 +99,7 @@ def predictions_from_table(
         if pa.types.is_integer(column.type.value_type):  # such as 1 for yes, or percent
             column = column.cast(pa.list_(pa.float32()), safe=False)
         scores = list_matrix(column, -np.inf)
+    own = class_list_from_metadata(about, source or model)
     return Predictions(
         one_chunk(table["image_id"]),
         about.get("model") or model,
@@ -109,7 +110,8 @@ def predictions_from_table(
         int(about.get("n_classes", 0)),
         about.get("classes", ""),
         source,
-        class_list=class_list_from_metadata(about, source or model),
+        class_list=own,
+        by_name=own is not None,
         link=about.get("link", ""),
         scores_assumed=SCORES_ASSUMED in about,
         uncertainty=uncertainty_from_columns(

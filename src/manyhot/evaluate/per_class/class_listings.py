@@ -52,7 +52,7 @@ _GOALS = {
 
 _WHY = {
     "no positives": "on no image",
-    "no negatives": "on all images",
+    "no negatives": "never absent",
     "too few positives": "on too few images",
     "not reached": "never precise enough",
     "no threshold": "without a threshold",
@@ -292,7 +292,7 @@ def terminal_lines(class_results: pa.Table, class_means: pa.Table) -> Iterator[s
         head = ("class", "images", "AP", "AUROC", "threshold", "precision", "recall", "F1")
         shown = [r for r in worst_first(rows) if r["n_positives"]][:PRINTED]
         yield from table_lines(head, [_printed(r) for r in shown])
-        without = [r["n_positives"] for r in shown if r["ap_lo"] is None]
+        without = [r["n_positives"] for r in shown if r["ap_lo"] is None and r["ap"] == r["ap"]]
         if any(n < FEWEST_POSITIVES for n in without):
             yield f"AP and AUROC have no interval for classes with fewer than {FEWEST_POSITIVES} images"
         if any(n >= FEWEST_POSITIVES for n in without):

@@ -225,7 +225,7 @@ class ClassTables:
         return concat_by_name(self.parts)
 
     def _results(self, case: Case, points: OperatingPoints, clusters: Clusters | None) -> dict[str, Any]:
-        precision = class_precision(case, masked=points.masked, clusters=clusters)
+        precision = class_precision(case, masked=self.settings.masked, clusters=clusters)
         return {
             "class_id": np.arange(self.n_classes),
             "key": self._keys,
@@ -249,7 +249,7 @@ class ClassTables:
     def _means(
         self, case: Case, points: OperatingPoints, n_unmatched: int, clusters: Clusters | None
     ) -> dict[str, Any]:
-        estimates = curve_means(case, masked=points.masked)
+        estimates = curve_means(case, masked=self.settings.masked)
         numbers = [_with_reason(estimates[name], clusters) for name in CLASS_MEANS]
         value, lo, hi, reason = zip(*numbers, strict=True)
         n = np.array([np.count_nonzero(estimates[name].scored) for name in CLASS_MEANS])

@@ -15,6 +15,7 @@ from manyhot.files import PathLike
 from manyhot.formats.reading import JSON_KEY, head
 from manyhot.kinds import FOLDER, HOLDS
 from manyhot.tables.arrays import LABEL_A_SAMPLE
+from manyhot.tables.label_values import COUNTS, YES_COUNTS
 
 
 def detect(
@@ -186,9 +187,9 @@ def _columns(path: Path, holds: str) -> tuple[str, str | None]:
         do += ", and a column with the names of classes to labels"
     if not do and holds == "labels" and sum("(whole numbers)" in column for column in shown) > 1:
         do = (
-            "if the numbers count votes, pass `label_values`=counts; if they count objects, write 1 in place "
+            f"if the numbers count votes, pass `label_values`={COUNTS} or {YES_COUNTS}; if they count "
+            "objects, write 1 in place of each number above 0"
         )
-        do += "of each number above 0"
     return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}", do
 
 

@@ -113,6 +113,9 @@ def unknown_format(path: Path, holds: str) -> InputError:
         do = None if columns and " label (" not in columns else f"pass it as {other.about['holds']}"
         if holds == "golden" and other.name == "votes-table":
             do = "if these are answers of experts, rename the column of raters to expert_id"
+        if do and holds == "labels" and other.about["holds"] == "votes":
+            do = "decide between the raters, and pass the labels that this writes: "
+            do += f"manyhot aggregate {shlex.quote(str(path))} --out labels.parquet"
         if do and holds == "predictions" and other.name == "label-lists":
             do = "if the file contains scores, rename their column or key to score; if it names predicted "
             do += "classes without scores, rename their column or key to tags, or convert the file with the "

@@ -21,8 +21,10 @@ from manyhot.formats.array_files import first_of_equal_rows
 from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in
 from manyhot.formats.headers import (
     ID_NEEDS,
+    RATER_NAMES,
     REMARKS,
     class_name_column,
+    first_column,
     fold_name,
     image_name_column,
     is_metadata,
@@ -85,6 +87,8 @@ def _candidates(path: Path, *, beside_labels: bool = False) -> list[NumberColumn
     if set(possible_tables(names)) - {"images"}:
         return []
     frame = read_flat_frame(path, most_rows=_SAMPLE).head(_SAMPLE)
+    if first_column(names, RATER_NAMES) and frame[image_name_column(names)].is_duplicated().any():
+        return []  # answers of several raters
     if label is not None and not set(frame[label].cast(pl.String).drop_nulls()) <= set(names):
         return []
     return [c for c in value_columns(frame) if not is_metadata(c.name)]

@@ -95,6 +95,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.zooniverse",
         "manyhot.formats.mechanical_turk",
         "manyhot.formats.choice_files",
+        "manyhot.formats.rater_rows",
         "manyhot.formats.choice_counts",
         "manyhot.formats.object_files",
     ),

@@ -73,7 +73,8 @@ def test_what_a_test_loop_dumps(tmp_path, name, ids):
             "  where:   {}, array y\n"
             "  got:     1 numbers other than 0, 1 and -1, such as 0.5\n"
             "  allowed: 0, 1 and -1; or counts of votes\n"
-            "  do:      pass `label_values`: counts, shares or p; if the numbers count objects, write 1 in "
+            "  do:      pass `label_values`: counts (each rater chose one class per image), yes-of-5 (5 "
+            "raters answered yes or no to each class), shares or p; if the numbers count objects, write 1 in "
             "place of each number above 0; if they are scores, pass them as predictions",
         ),
         (

@@ -171,14 +171,15 @@ BAD = [
         "The labels are not a matrix of zeros and ones, and the meaning of their numbers is unclear.\n"
         "  where:   labels\n  got:     4 numbers other than 0, 1 and -1, such as 0.5\n"
         "  allowed: 0, 1 and -1; or counts of votes\n"
-        "  do:      pass `label_values`: counts, shares or p; if the numbers count objects, write 1 in place "
-        "of each number above 0; if they are scores, pass them as predictions",
+        "  do:      pass `label_values`: counts (each rater chose one class per image), yes-of-5 (5 "
+        "raters answered yes or no to each class), shares or p; if the numbers count objects, write 1 in "
+        "place of each number above 0; if they are scores, pass them as predictions",
     ),
     (
         [[0.5, 0.5]],
         "votes",
         "There is no such kind of label values.\n  where:   labels\n  got:     votes\n"
-        "  allowed: states, counts, shares, p",
+        "  allowed: states, counts, shares, p, yes-of-5 (or another number of raters)",
     ),
 ]
 
@@ -253,3 +254,49 @@ def test_counts_of_animals_are_no_votes(tmp_path):
     votes = np.array([[10, 10, 0], [20, 6, 4]])
     assert are_counts(votes.astype(float))
     assert not are_counts(np.vstack([votes, [61, 0, 0]]).astype(float))
+
+
+def yes_of_raters(n=100, n_raters=5):
+    """Return how many raters answered yes to each of 17 tags, on images with 10 to 30 such answers."""
+    rng = np.random.default_rng(0)
+    valid = rng.random((n, 17)) < np.r_[0.95, np.full(16, 0.12)]
+    yes = rng.binomial(n_raters, np.where(valid, 0.9, 0.05))
+    return yes[(yes.sum(1) >= 10) & (yes.sum(1) <= 30)]
+
+
+def test_yes_answers_to_each_class_are_no_choices(tmp_path):
+    yes, path = yes_of_raters(), tmp_path / "l.csv"
+    assert not are_counts(yes.astype(float))
+    names, ids = [f"tag{i}" for i in range(17)], [f"{i}.jpg" for i in range(len(yes))]
+    frame = pd.DataFrame(yes, ids, names)
+    frame.to_csv(path, index_label="image_name")
+    np.save(tmp_path / "l.npy", yes)
+    for read in (read_labels, lambda path: as_labels(frame)):
+        with pytest.raises(InputError, match=r"yes-of-5 \(5 raters answered yes or no to each class\)"):
+            read(path)
+    expected = [[bool(v >= 3) for v in row] for row in yes.tolist()]  # of 5 raters, 3 are more than half
+    labels = read_labels(path, label_values="yes-of-5")
+    in_array = read_labels(tmp_path / "l.npy", label_values="yes-of-5")
+    for table in (labels.table, in_array.table, as_labels(frame, label_values="yes-of-5").table):
+        assert [[s == "yes" for s in row] for row in table["state"].to_pylist()] == expected
+        assert np.array(table["p"].to_pylist()) == pytest.approx(yes / 5)
+        assert {n for row in table["n_votes"].to_pylist() for n in row} == {5}
+    assert not labels.exclusive
+    for kind, said in (("yes-of-4", "not a count of raters who answered yes"), ("yes-of-0", "no such kind")):
+        with pytest.raises(InputError, match=said):
+            read_labels(path, label_values=kind)
+
+
+def test_an_empty_cell_among_yes_answers_was_not_asked(tmp_path):
+    (tmp_path / "l.csv").write_text("image,cat,dog\na,3,\nb,0,1\n")
+    labels = read_labels(tmp_path / "l.csv", label_values="yes-of-3")
+    assert labels.table["classes"].to_pylist() == [[0], [0, 1]]
+    assert labels.table["state"].to_pylist() == [["yes"], ["no", "no"]]
+
+
+def test_choices_of_different_numbers_of_raters_are_still_counts():
+    # As in CIFAR-10H, where 47 to 63 people chose one class per image, and often all the same.
+    rng = np.random.default_rng(3)
+    shares = rng.dirichlet(np.full(10, 0.05), 500)
+    choices = np.array([rng.multinomial(rng.integers(47, 64), share) for share in shares])
+    assert are_counts(choices.astype(float))

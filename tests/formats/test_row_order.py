@@ -100,6 +100,10 @@ TABLES = {
         *(("b", "ann", "cat"), ("a", "bob", "dog"), ("b", "ann", "dog"), ("a", "ann", ""), ("b", "bob", "")),
     ],
     "rater-columns": [("image_id", "ann", "bob"), ("b", "cat", "dog"), ("a", "elk", ""), ("c", "", "cat")],
+    "rater-rows": [
+        ("image_id", "rater_id", "cat", "dog"),
+        *(("b", "ann", 1, 0), ("a", "bob", 0, ""), ("b", "bob", 0, 1), ("a", "ann", -1, 1)),
+    ],
     "counts": [("image_id", "cat", "dog"), ("b", 3, 0), ("a", 1, 2), ("c", 0, 1)],
     "mechanical-turk": [
         ("HITId", "AssignmentId", "WorkerId", "AssignmentStatus", "Input.image", "Answer.animal.label"),

@@ -323,7 +323,9 @@ def test_golden_files_are_not_taken_for_votes(tmp_path):
         "zooniverse: classification_id, user_name, annotations, subject_data; "
         "mechanical-turk: HITId, AssignmentId, WorkerId; "
         "choices: image_id, rater_id and class_id, or task, worker and label; "
-        "rater-columns: image_id and one column per rater; counts: image_id and one column per class; "
+        "rater-columns: image_id and one column per rater; "
+        "rater-rows: image_id, rater_id, and one column of 0 and 1 per class; "
+        "counts: image_id and one column per class; "
         "other suffixes: .json, .npy, .npz, .parquet, .tsv, .txt, folder\n"
         "  do:      pass it as golden"
     )

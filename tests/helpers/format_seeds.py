@@ -383,6 +383,7 @@ FILES = {
     "raters.npz": (read_votes, real_votes),
     "choices.csv": (read_votes, text("task,worker,label\na,x,cat\na,y,cat\nb,x,dog\nb,y,caf\u00e9\n")),
     "answers.json": (read_votes, as_json({"a": {"x": "cat", "y": "dog"}, "b": {"x": "dog"}})),
+    "rater rows.csv": (read_votes, text("image_id,rad_id,cat,caf\u00e9\na,x,1,0\na,y,-1,\nb,x,0,1\n")),
     "rater columns.csv": (read_votes, text("image_id,x,y,z\na,cat,cat,\nb,dog,cat,dog\n")),
     "choices.npz": (
         read_votes,

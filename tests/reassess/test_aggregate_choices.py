@@ -53,6 +53,20 @@ def test_counts_have_no_raters(tmp_path):
     assert len(agreement.raters) == len(agreement.rater_pairs) == 0
 
 
+def test_counts_that_many_images_reach_may_be_yes_answers(tmp_path):
+    rng = np.random.default_rng(0)
+    yes = rng.binomial(5, np.where(rng.random((60, 12)) < 0.3, 0.9, 0.05))
+    pd.DataFrame(yes, columns=list("abcdefghijkl")).to_csv(tmp_path / "y.csv", index_label="image")
+    n = int((yes == 5).any(1).sum())
+    said = f"no class has more than 5 votes, which {n} of 60 images reach with different numbers of votes"
+    notes = mh.aggregate(tmp_path / "y.csv", format="counts").notes
+    assert [said in note and "`label_values`=yes-of-5" in note for note in notes].count(True) == 1
+    shares = rng.dirichlet(np.full(12, 0.05), 60)
+    choices = [rng.multinomial(rng.integers(47, 64), share) for share in shares]
+    pd.DataFrame(choices, columns=list("abcdefghijkl")).to_csv(tmp_path / "c.csv", index_label="image")
+    assert not any("no class has more" in n for n in mh.aggregate(tmp_path / "c.csv", format="counts").notes)
+
+
 def test_one_rater_and_no_disagreement():
     frame = pd.DataFrame({"task": ["a", "b"], "worker": ["x"] * 2, "label": ["cat", "dog"]})
     alone = mh.aggregate(frame)

@@ -43,7 +43,7 @@ from manyhot.parameters import Shown
 from manyhot.registry import get, names
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables.label_values import LabelValues
+from manyhot.tables.label_values import VOTED, LabelValues
 from manyhot.tables.labels import with_zeros
 from manyhot.tables.own_classes import note_on_left_out
 from manyhot.tables.votes import count_app_answers
@@ -136,7 +136,8 @@ def convert(
         rank classes). With this option, the source is read as predictions, even if it contains only 0 and 1.
     label_values
         Meaning of the numbers in labels with one column per class, if it is ambiguous: states (0, 1 and -1),
-        counts of votes, shares of votes, or p (probabilities of classes that can be valid together).
+        counts of votes for one class per image, shares of these votes, p (probabilities of classes that can
+        be valid together), or yes-of-5 (how many of 5 raters answered yes; any number of raters).
         With this option, the source is read as labels.
     format
         Format of the source, or a call string such as 'chen(threshold=0.9)'. By default, it is detected.
@@ -189,6 +190,8 @@ def convert(
     left_out = (*_left_out(content), *saved.left_out)
     notes = [f"{target.name} does not contain {', '.join(left_out)}"] if left_out else []
     notes += [*(content.notes if isinstance(content, tables.Labels | tables.Predictions) else ())]
+    is_voted = isinstance(content, tables.Labels) and content.exclusive
+    notes += [VOTED] if is_voted and "method" not in content.table.column_names else []
     if isinstance(content, tables.Predictions):
         left = note_on_left_out(content, content.unlisted)
         notes += [*([left] if left else []), *reading.overruled(content)]

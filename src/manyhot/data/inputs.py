@@ -50,6 +50,7 @@ from manyhot.tables.campaign_folder import is_campaign
 from manyhot.tables.class_list_unions import note_on_case
 from manyhot.tables.image_ids import check_match
 from manyhot.tables.joined_classes import join_classes
+from manyhot.tables.label_values import VOTED
 from manyhot.tables.labels import sorted_by_id, with_ids_like
 from manyhot.tables.lacking_classes import note_on_lacking
 from manyhot.tables.own_classes import (
@@ -78,10 +79,6 @@ PredictionsLike = Annotated[Any, Shown("FILE"), Repeated()]
 """Predictions as tables, frames or arrays; or files and folders."""
 
 
-_VOTED = (
-    "the labels are votes for one class per image; p is the share of the votes, and the label set is the "
-    "class with the most votes"
-)
 _AGGREGATED = (
     "the labels were aggregated from votes for one class per image; p is the probability of each class, and "
     "metrics that use votes use p instead"
@@ -229,7 +226,7 @@ def _matched(source: Source, match: str) -> Source:
         return source
     name, misfits = table.name or "the labels", source.misfits
     if source.labels is not None and source.labels.exclusive:
-        remark = _AGGREGATED if "method" in source.labels.table.column_names else _VOTED
+        remark = _AGGREGATED if "method" in source.labels.table.column_names else VOTED
         misfits.remarks += [remark] * (remark not in misfits.remarks)
     images = source.images
     if images is not None and images is not table:

@@ -213,7 +213,8 @@ def describe(
         Name of the data set; by default the name in the file.
     label_values
         Meaning of the numbers in labels with one column per class, if it is ambiguous: states (0, 1 and -1),
-        counts of votes, shares of votes, or p (probabilities of classes that can be valid together).
+        counts of votes for one class per image, shares of these votes, p (probabilities of classes that can
+        be valid together), or yes-of-5 (how many of 5 raters answered yes; any number of raters).
 
     Returns
     -------

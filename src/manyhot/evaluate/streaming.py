@@ -67,7 +67,7 @@ class Evaluator:
         Kind of the scores, as in `Reading`.
     score_kind : str
         The former name of `scores`.
-    label_values : {"states", "counts", "shares", "p"}, optional
+    label_values : {"states", "counts", "shares", "p", "yes-of-5"}, optional
         The meaning of the numbers in matrices of labels, as in `as_labels`. By default, states and counts are
         recognised in each batch.
 

@@ -78,10 +78,10 @@ def read_labels(
         detected from the file.
     rows : Images, path-like or iterable of ids, optional
         The image of each row, for files that contain only an array.
-    label_values : {"states", "counts", "shares", "p"}, optional
+    label_values : {"states", "counts", "shares", "p", "yes-of-5"}, optional
         The meaning of the numbers in a table with one column per class, or in an array: states (0, 1 and -1),
-        counts of votes, shares of votes, or probabilities of classes. By default, states and counts are
-        recognised.
+        counts of votes, shares of votes, probabilities of classes, or how many of 5 raters (or another
+        number) answered yes to a class. By default, states and counts are recognised.
 
     Raises
     ------

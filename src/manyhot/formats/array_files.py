@@ -23,7 +23,7 @@ from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.frames import are_unique
 from manyhot.tables.image_ids import normal_ids
 from manyhot.tables.label_arrays import in_32_bits
-from manyhot.tables.label_values import are_counts, columns_of_values, values_kind
+from manyhot.tables.label_values import are_counts, columns_of_values, is_exclusive, values_kind
 from manyhot.tables.unpacked import check_archive, check_dense
 
 RANKS = ("classes", "indices", "topk", "top_k", "preds", "predictions")
@@ -126,7 +126,7 @@ def read_npy_labels(
 
     Parameters
     ----------
-    label_values : {"states", "counts", "shares", "p"}, optional
+    label_values : {"states", "counts", "shares", "p", "yes-of-5"}, optional
         As in `indicator`.
     """
     values = load_array(path)[""]
@@ -152,7 +152,7 @@ def read_npz_labels(
 
     Parameters
     ----------
-    label_values : {"states", "counts", "shares", "p"}, optional
+    label_values : {"states", "counts", "shares", "p", "yes-of-5"}, optional
         As in `indicator`.
     """
     arrays = load_array(path)
@@ -194,7 +194,7 @@ def _labels_of_matrix(
         asked_known=asked,
         name=path.stem,
         class_list=own if classes is None else None,
-        exclusive=kind in ("counts", "shares"),
+        exclusive=is_exclusive(kind),
         complete=complete,
         positives_only=not asked,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,19 +12,43 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError, MatchError, and_more
+from manyhot.formats.class_cells import splitter
+from manyhot.formats.headers import fold_name, is_plural
+from manyhot.formats.label_lists import names_of_cell
 from manyhot.formats.reading import cut_for_message
+
+_BOXES = ({"x_min", "y_min"}, {"xmin", "ymin"}, {"x1", "y1"}, {"x", "y", "w", "h"}, {"bbox"})
+"""Columns of boxes, of which a rater may draw several on an image."""
+
+
+def has_boxes(columns: Iterable[str]) -> bool:
+    """Return whether the rows of a table are boxes."""
+    folded = {fold_name(column) for column in columns}
+    return any(box <= folded for box in _BOXES)
 
 
 def with_sets(
-    frame: pl.DataFrame, columns: tuple[str, str, str], separator: str, path: Path
+    frame: pl.DataFrame,
+    columns: tuple[str, str, str],
+    separator: str,
+    classes: ClassList | None,
+    path: Path,
 ) -> tuple[pl.DataFrame, bool]:
     """Return a table with its cells divided into lists of classes, and whether its cells are lists."""
     name = columns[2]
     cells = frame[name]
     if isinstance(cells.dtype, pl.Array):
         return frame.with_columns(cells.arr.to_list()), True
-    if not separator or isinstance(cells.dtype, pl.List):
-        return frame, isinstance(cells.dtype, pl.List)
+    if isinstance(cells.dtype, pl.List):
+        return frame, True
+    if not separator and is_plural(name) and cells.dtype in (pl.String, pl.Categorical, pl.Enum):
+        texts = cells.cast(pl.String).fill_null("")
+        distinct = texts.unique().to_list()
+        split = splitter(name, distinct, classes, "", f"{path}, column {name}", by_row=False)
+        sets = {text: [*names_of_cell(text, split)] for text in distinct}
+        return frame.with_columns(texts.replace_strict(sets, return_dtype=pl.List(pl.String))), True
+    if not separator:
+        return frame, False
     if not isinstance(cells.dtype, pl.String | pl.Categorical | pl.Enum | pl.Null):
         raise InputError(
             "Only text can be split into classes.",
@@ -79,19 +103,22 @@ _JOINED = re.compile(r"\s*([|;,])\s*")
 def check_joined(cells: pl.Series, classes: ClassList | None, path: Path) -> None:
     """Raise an error for cells that are not a class but name several classes.
 
-    Without a class list, a cell such as dog|cat names several classes if other cells are dog and cat.
+    Without a class list, a cell such as dog|cat names several classes if other cells are dog and cat, and a
+    cell such as *dog cat* does if the cells combine few words.
     """
     distinct = cells.drop_nulls().str.strip_chars().unique(maintain_order=True).to_list()
-    seen = set(distinct)
+    seen, are_tags = set(distinct), classes is None and _combine_words(distinct)
 
     def is_class(text: str) -> bool:
         return text in seen if classes is None else classes.find(text) is not None
 
     for text in distinct:
-        if (found := _JOINED.search(text)) is None or (classes is not None and is_class(text)):
+        found = _JOINED.search(text)
+        parts = text.split() if found is None else [*filter(None, _JOINED.split(text)[::2])]
+        if len(parts) < 2 - bool(found) or (classes is not None and is_class(text)):
             continue
-        if all(map(is_class, filter(None, _JOINED.split(text)[::2]))):
-            option = f"choices(separator={found[1]!r})"
+        if are_tags if found is None and classes is None else all(map(is_class, parts)):
+            option = f"choices(separator={' ' if found is None else found[1]!r})"
             raise InputError(
                 "A cell names several classes.",
                 where=path,
@@ -104,6 +131,16 @@ def check_joined(cells: pl.Series, classes: ClassList | None, path: Path) -> Non
                     else ""
                 ),
             )
+
+
+def _combine_words(cells: list[str]) -> bool:
+    """Return whether cells combine few words, as tags do: fewer than there are cells, in any order.
+
+    Names such as *polar bear* and *black bear* begin with words that are not the end of others.
+    """
+    several = [words for cell in cells if len(words := cell.split()) > 1]
+    first, words = {words[0] for words in several}, {word for cell in cells for word in cell.split()}
+    return len(words) < len(cells) and any(word in first for words in several for word in words[1:])
 
 
 def check_sets_once(chosen: pl.DataFrame, path: Path) -> None:

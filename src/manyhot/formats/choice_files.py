@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from manyhot.formats.choice_cells import (
     check_decisions,
     check_joined,
     check_sets_once,
+    has_boxes,
     kept_times,
     order_of,
     vote_times,
     with_sets,
 )
-from manyhot.formats.class_names import class_indices, keys_of_numbers
+from manyhot.formats.class_names import class_indices, keys_of_numbers, numbers_by_name
 from manyhot.formats.headers import (
+    CLASS_NAME_COLUMNS,
     IMAGE_NAME_COLUMNS,
     RATER_NAMES,
     first_column,
@@ -49,7 +52,7 @@ IMAGE_NAMES = (
     *("image_id", "task", "image", "item"),
     *IMAGE_NAME_COLUMNS[: IMAGE_NAME_COLUMNS.index("id")],  # in votes, id may be the number of the row
 )
-CHOSEN_NAMES = ("class_id", "label", "class", "chosen")
+CHOSEN_NAMES = ("class_id", "label", "class", "chosen", "class_name", *CLASS_NAME_COLUMNS)
 """Names of the columns of choices, with one vote per row."""
 
 SHOWN = ("all", "chosen")
@@ -68,9 +71,7 @@ _RANDOM = re.compile(r"random(_label)?_?\d+")
 _NUMBER = r"-?\d+(?:\.\d*)?(?:e[+-]?\d+)?"
 _ARRAYS = ("choices", "votes", "random")
 
-_NO_RATERS = frozenset(
-    (*RATER_NAMES, *CHOSEN_NAMES, *("class_name", "question", "prompt", "proposal", "answer", "vote"))
-)
+_NO_RATERS = frozenset((*RATER_NAMES, *CHOSEN_NAMES, *("question", "prompt", "proposal", "answer", "vote")))
 """Columns of tables with one answer per row, which are not named after raters."""
 
 
@@ -132,7 +133,8 @@ def read_choices(
 ) -> Votes:
     """A table with one chosen class per row: ``image_id,rater_id,class_id``, or crowd-kit's columns.
 
-    If the cells are lists of classes, or texts that a `separator` divides, each row is a set of classes.
+    If the cells are lists of classes, texts that a `separator` divides, or in a column with a plural name,
+    such as ``tags``, each row is a set of classes. If the rows have boxes, all classes with a row are a set.
 
     Parameters
     ----------
@@ -145,9 +147,10 @@ def read_choices(
         For sets, the classes that raters were asked about: all classes, or the classes that some rater chose
         for the image.
     separator : str
-        Text between the classes of a cell, such as ``|``.
+        Text between the classes of a cell, such as ``|``. By default, cells of a column such as ``tags`` are
+        divided as in `label-lists`.
     """
-    frame = read_frame(path)
+    frame, classes = numbers_by_name(read_frame(path), classes, path)
     check_one_of(shown, SHOWN, "There is no such set of shown classes.", where=path)
     columns = choice_columns(frame.columns)
     if columns is None:
@@ -158,8 +161,8 @@ def read_choices(
             allowed="columns of images, raters and classes, such as image_id, rater_id and class_id",
         )
     names = dict(zip(columns, ("image_id", "rater_id", "class_id"), strict=True))
-    frame, are_sets = with_sets(frame, columns, separator, path)
-    several = several or are_sets
+    frame, are_sets = with_sets(frame, columns, separator, classes, path)
+    several = several or are_sets or has_boxes(frame.columns)
     page = first_column(frame.columns, _PAGES) if several else None
     when = None if several and page is None and not are_sets else first_column(frame.columns, (WHEN,))
     order = [] if when is None else [order_of(frame, columns, when, page, path)]
@@ -168,7 +171,9 @@ def read_choices(
         check_decisions(frame, columns, path)
         if chosen["class_id"].dtype == pl.String:
             check_joined(chosen["class_id"], classes, path)
-        return _votes(chosen, classes, path, several=several, shown=shown)
+        votes = _votes(chosen, classes, path, several=several, shown=shown)
+        boxes = ("boxes: a rater answered yes to all classes with a row",) * has_boxes(frame.columns)
+        return replace(votes, left_out=(*votes.left_out, *boxes))
     if not order:
         check_sets_once(chosen, path)
     # Polars 2 leaves out the rows of empty lists, which are empty sets, but not those of null.

@@ -15,6 +15,7 @@ from manyhot.files import PathLike
 from manyhot.formats.reading import JSON_KEY, head
 from manyhot.kinds import FOLDER, HOLDS
 from manyhot.tables.arrays import LABEL_A_SAMPLE
+from manyhot.tables.label_values import COUNTS, YES_COUNTS
 
 
 def detect(
@@ -112,6 +113,9 @@ def unknown_format(path: Path, holds: str) -> InputError:
         do = None if columns and " label (" not in columns else f"pass it as {other.about['holds']}"
         if holds == "golden" and other.name == "votes-table":
             do = "if these are answers of experts, rename the column of raters to expert_id"
+        if do and holds == "labels" and other.about["holds"] == "votes":
+            do = "decide between the raters, and pass the labels that this writes: "
+            do += f"manyhot aggregate {shlex.quote(str(path))} --out labels.parquet"
         if do and holds == "predictions" and other.name == "label-lists":
             do = "if the file contains scores, rename their column or key to score; if it names predicted "
             do += "classes without scores, rename their column or key to tags, or convert the file with the "
@@ -186,9 +190,9 @@ def _columns(path: Path, holds: str) -> tuple[str, str | None]:
         do += ", and a column with the names of classes to labels"
     if not do and holds == "labels" and sum("(whole numbers)" in column for column in shown) > 1:
         do = (
-            "if the numbers count votes, pass `label_values`=counts; if they count objects, write 1 in place "
+            f"if the numbers count votes, pass `label_values`={COUNTS} or {YES_COUNTS}; if they count "
+            "objects, write 1 in place of each number above 0"
         )
-        do += "of each number above 0"
     return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}", do
 
 

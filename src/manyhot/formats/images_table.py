@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList
 from manyhot.formats.class_names import class_indices, keys_of_numbers, numbers_by_name
 from manyhot.formats.headers import ID_NEEDS, image_name_column
+from manyhot.formats.rater_rows import has_rater_rows
 from manyhot.formats.reading import declared, reading, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
 from manyhot.formats.tabular import matches_table, named_list, read_own
@@ -40,7 +41,7 @@ def _may_be_images(path: Path) -> bool:
     "images-table",
     holds="images",
     suffixes=(*TABLE_SUFFIXES, ".txt"),
-    matches=matches_table("images"),
+    matches=lambda path: matches_table("images")(path) and not has_rater_rows(path),
     explicit=_may_be_images,
     needs=f"{ID_NEEDS} and, for original labels, label",
 )

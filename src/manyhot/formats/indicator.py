@@ -21,8 +21,10 @@ from manyhot.formats.array_files import first_of_equal_rows
 from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in
 from manyhot.formats.headers import (
     ID_NEEDS,
+    RATER_NAMES,
     REMARKS,
     class_name_column,
+    first_column,
     fold_name,
     image_name_column,
     is_metadata,
@@ -42,7 +44,7 @@ from manyhot.formats.tabular import possible_tables
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
-from manyhot.tables.label_values import LABEL_VALUES, are_counts, columns_of_values
+from manyhot.tables.label_values import are_counts, check_label_values, columns_of_values, is_exclusive
 from manyhot.tables.unshared_classes import CELL_OF_CLASS
 
 _MEANINGS_OF_EMPTY = {"unclear": UNCLEAR, "not asked": NOT_ASKED, "no": NO}
@@ -85,6 +87,8 @@ def _candidates(path: Path, *, beside_labels: bool = False) -> list[NumberColumn
     if set(possible_tables(names)) - {"images"}:
         return []
     frame = read_flat_frame(path, most_rows=_SAMPLE).head(_SAMPLE)
+    if first_column(names, RATER_NAMES) and frame[image_name_column(names)].is_duplicated().any():
+        return []  # answers of several raters
     if label is not None and not set(frame[label].cast(pl.String).drop_nulls()) <= set(names):
         return []
     return [c for c in value_columns(frame) if not is_metadata(c.name)]
@@ -170,14 +174,16 @@ def read_indicator(
     The numbers may also be votes of raters who chose one class per image: counts or, with `label_values`,
     shares. The label set then contains the class with the most votes, and the shares are the probabilities
     ``p``. Whole numbers are read as counts if all images have the same number of votes, or at least ten votes
-    each and none more than three times as many as another. Other whole numbers may be counts of objects, so
-    `label_values` must be passed.
+    each and none more than three times as many as another. If many images reach the highest number, it may be
+    the number of raters who answered yes or no to each class. Such and other whole numbers, which may be
+    counts of objects, need `label_values`.
 
     Parameters
     ----------
-    label_values : {"states", "counts", "shares", "p"}, optional
-        Meaning of the numbers: states (0, 1 and -1), counts or shares of votes, or probabilities of classes
-        that can be valid together. By default, states and counts are recognised.
+    label_values : {"states", "counts", "shares", "p", "yes-of-5"}, optional
+        Meaning of the numbers: states (0, 1 and -1), counts or shares of raters who chose one class per
+        image, probabilities of classes that can be valid together, or how many of 5 raters (or another
+        number) answered yes to a class. By default, states and counts are recognised.
     minus_one : {"unclear", "not asked", "no", "yes"}
         Meaning of -1, as in ``indicator(minus_one='no')``. In CheXpert, -1 means uncertain; its authors'
         policies U-Zeros and U-Ones correspond to *no* and *yes*.
@@ -193,7 +199,7 @@ def read_indicator(
     for name, value, allowed in (("minus_one", minus_one, _MEANINGS), ("empty", empty, _MEANINGS_OF_EMPTY)):
         check_one_of(value, allowed, f"The option {name!r} is not a state.", where=path)
     columns, image_id = _read_columns(path, prefix)
-    check_one_of(label_values or "states", LABEL_VALUES, "There is no such kind of label values.", where=path)
+    check_label_values(label_values or "states", path)
     meanings = (_MEANINGS[minus_one], _MEANINGS[empty])
     return labels_of_columns(columns, image_id, classes, path, meanings, label_values, prefix)
 
@@ -219,11 +225,11 @@ def labels_of_columns(
     notes = tuple(_notes(columns, chosen, classes))
     rated = {"image_id": image_id, "usable": np.ones(len(image_id), bool)}
     if kind != "states":
-        values = np.full((len(image_id), own.n_classes), np.nan if kind == "p" else 0.0)
+        values = np.full((len(image_id), own.n_classes), 0.0 if is_exclusive(kind) else np.nan)
         values[:, at] = _matrix(chosen)
         voted = columns_of_values(values, kind, image_id, path)
         about = (own.n_classes, own.class_hash, True, path.stem, own.class_list)
-        return Labels(pa.table(rated | voted), *about, exclusive=kind != "p", notes=notes)
+        return Labels(pa.table(rated | voted), *about, exclusive=is_exclusive(kind), notes=notes)
     for column in chosen:
         check_states(column, path)
     state = np.full((len(image_id), own.n_classes), NOT_ASKED, np.uint8)

@@ -284,7 +284,8 @@ def _named_in_table(
         is_complete, values = indicated is not None, values if indicated is None else indicated
         lengths = values.list.len().fill_null(0).to_numpy().astype(np.int64)
         flat = _texts(values.explode(empty_as_null=False, keep_nulls=False), f"{path}, column {label}")
-        return NamedLabels(image_id, lengths, flat, usable, is_complete=is_complete)
+        named = NamedLabels(image_id, lengths, flat, usable, is_complete=is_complete)
+        return named if rater is None else _of_raters(named, frame[rater], label)
     cells = _texts(values, f"{path}, column {label}").fill_null("")
     texts = cells.unique().to_pylist()
     by_row = len(image_id.unique()) < len(image_id)
@@ -300,14 +301,18 @@ def _named_in_table(
     if score := first_column(names, [*SCORE_COLUMNS]):
         note = f"the column {score!r} was not read: all labels of the file count, also uncertain ones"
         named = replace(named, notes=(*named.notes, note))
-    named = _grouped(named, f"the column {label!r}") if (lengths <= 1).all() else named
-    return named if rater is None else _with_note_on_raters(named, image_id, frame[rater])
+    if rater is not None:
+        return _of_raters(named, frame[rater], label)
+    return _grouped(named, f"the column {label!r}") if (lengths <= 1).all() else named
 
 
-def _with_note_on_raters(named: NamedLabels, image_id: pa.Array, rater: pl.Series) -> NamedLabels:
-    """Return names with a note if a column names several raters of an image, whose labels are combined."""
-    rows = pl.DataFrame({"image": image_id, "rater": rater})
+def _of_raters(named: NamedLabels, rater: pl.Series, label: str) -> NamedLabels:
+    """Return names with each image once, and a note if a column names several raters of an image."""
+    rows = pl.DataFrame({"image": named.image_id, "rater": rater})
     n = (rows.group_by("image").agg(pl.col("rater").drop_nulls().n_unique())["rater"] > 1).sum()
+    # A rater with several lists for an image may have changed them.
+    is_once = (named.lengths <= 1).all() or not rows.is_duplicated().any()
+    named = _grouped(named, f"the column {label!r}") if is_once and named.usable.all() else named
     note = (
         f"{n:,} of {len(named.lengths):,} images have labels of several raters (column {rater.name!r}): "
         "their label sets contain what any of them chose; to decide between raters, use manyhot aggregate"
@@ -351,7 +356,7 @@ _FEW = 0.1
 
 
 def _grouped(named: NamedLabels, where: str) -> NamedLabels:
-    """Return the names of a table in which an image has one row per name, with each image once.
+    """Return the names of a table in which an image has several rows, with each image once.
 
     If no image has two different names, they remain single labels.
     """
@@ -359,7 +364,7 @@ def _grouped(named: NamedLabels, where: str) -> NamedLabels:
     if len(encoded.dictionary) == len(named.image_id) or encoded.null_count:
         return named
     texts = named.names.dictionary_encode()
-    image = encoded.indices.to_numpy()[named.lengths == 1].astype(np.int64)
+    image = np.repeat(encoded.indices.to_numpy(), named.lengths).astype(np.int64)
     n = len(encoded.dictionary)
     _, first = np.unique(image * max(1, len(texts.dictionary)) + texts.indices.to_numpy(), return_index=True)
     order = np.sort(first)

@@ -28,6 +28,7 @@ from manyhot.formats.class_names import (
     numbers_by_name,
 )
 from manyhot.formats.csv_tables import LISTS_OF_IMAGES
+from manyhot.formats.headers import RATER_NAMES, first_column
 from manyhot.formats.reading import cut_for_message, declared, reading, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
 from manyhot.kinds import FOLDER
@@ -92,6 +93,8 @@ def possible_tables(columns: Sequence[str]) -> tuple[str, ...]:
     if names & {"scores", "score", "rank", "logsumexp"}:
         return ("predictions",)
     if "class_id" in names or "classes" in names:
+        if first_column(columns, RATER_NAMES) is not None:
+            return ()
         return ("labels",) if "label" in names else ("predictions", "labels")
     return ("images",)
 

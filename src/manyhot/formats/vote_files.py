@@ -176,7 +176,14 @@ def _check_ids(frame: pl.DataFrame, path: Path) -> None:
             )
 
 
-_WORDS = {"true": "yes", "false": "no", "y": "yes", "n": "no", "t": "yes", "f": "no"}
+ANSWER_WORDS = {
+    **dict.fromkeys(("present",), "yes"),
+    **dict.fromkeys(("absent",), "no"),
+    **dict.fromkeys(("uncertain", "unsure", "can't tell", "can’t tell", "cannot tell"), "maybe"),
+}
+"""What raters write in place of yes, no and maybe, in lower case."""
+
+_WORDS = {"true": "yes", "false": "no", "y": "yes", "n": "no", "t": "yes", "f": "no", **ANSWER_WORDS}
 _NUMBERS = {"1": "yes", "0": "no"}
 
 

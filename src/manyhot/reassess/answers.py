@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,6 +42,7 @@ from manyhot.tables import Golden, Images, Labels, Votes, find_questions, golden
 from manyhot.tables.campaign_folder import campaign_file
 from manyhot.tables.choices import with_questions
 from manyhot.tables.image_ids import without_option
+from manyhot.tables.label_values import are_capped
 from manyhot.tables.labels import with_ids_like
 from manyhot.tables.own_classes import note_on_spellings, selected_labels, shares_classes
 from manyhot.tables.unshared_classes import note_on_alike
@@ -358,7 +359,22 @@ def _kind_notes(votes: Votes) -> tuple[str, ...]:
     if not votes.kind:
         return notes
     who = "; it is unknown who gave a vote" if votes.kind == COUNTED_CLASS else ""
-    return (f"these are choices: each vote is one of {votes.n_classes:,} classes{who}", *notes)
+    notes = (f"these are choices: each vote is one of {votes.n_classes:,} classes{who}", *notes)
+    return (*notes, *_note_on_capped(votes)) if who else notes
+
+
+def _note_on_capped(votes: Votes) -> Iterator[str]:
+    """Yield a note on counts that may be those of raters who answered yes or no to each class."""
+    yes = np.bincount(votes.question[votes.answer == YES], minlength=votes.n_questions)
+    total, highest = np.bincount(votes.image, yes), np.zeros(len(votes.images), np.int64)
+    np.maximum.at(highest, votes.image, yes)
+    if are_capped(highest, total):
+        k = highest.max()
+        yield (
+            f"no class has more than {k:,} votes, which {np.count_nonzero(highest == k):,} of {len(total):,} "
+            "images reach with different numbers of votes: if raters answered yes or no to each class, pass "
+            f"the counts as labels with `label_values`=yes-of-{k}"
+        )
 
 
 _UNLISTED_NOTE = (

@@ -48,9 +48,10 @@ def as_labels(
         Original labels; None or -1 if there is none.
     classes : ClassList, optional
         The classes. By default, the names in frames and lists, sorted.
-    label_values : {"states", "counts", "shares", "p"}, optional
-        The meaning of the numbers in a matrix: states (0, 1 and -1), counts of votes, shares of votes, or
-        probabilities of classes. By default, states and counts are recognised.
+    label_values : {"states", "counts", "shares", "p", "yes-of-5"}, optional
+        The meaning of the numbers in a matrix: states (0, 1 and -1), counts of votes, shares of votes,
+        probabilities of classes, or how many of 5 raters answered yes. By default, states and counts
+        are recognised.
 
     Raises
     ------

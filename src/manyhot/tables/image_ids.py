@@ -453,6 +453,8 @@ IMAGE_NAME_COLUMNS = (
     "patch_id",
     "patch_name",
     "photo_id",
+    "id_code",
+    "dicom_id",
     "bild",
     "datei",
     "dateiname",

@@ -15,7 +15,7 @@ from manyhot.core.sets import NO
 from manyhot.errors import InputError
 from manyhot.tables import FramePart, Labels
 from manyhot.tables.class_values import matrix_of_rows, number_matrix, on_host, sets_of
-from manyhot.tables.label_values import columns_of_values, values_kind
+from manyhot.tables.label_values import columns_of_values, is_exclusive, values_kind
 from manyhot.tables.own_classes import own_list
 from manyhot.tables.state_lists import state_lists
 
@@ -80,9 +80,8 @@ def _voted(
     if label_part.values is not None:
         columns["label"] = label_column(np.asarray(on_host(label_part.values)), len(matrix))
     key, own = (classes.hash, own_list(classes)) if classes is not None else ("", None)
-    return Labels(
-        pa.table(columns), n_classes, key, True, name="labels", class_list=own, exclusive=kind != "p"
-    )
+    about = (n_classes, key, True, "labels", own)
+    return Labels(pa.table(columns), *about, exclusive=is_exclusive(kind))
 
 
 def ids_of(part: FramePart, n: int) -> pa.Array:

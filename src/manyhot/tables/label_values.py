@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,17 +14,19 @@ from manyhot.core.array_types import Bools, Floats
 from manyhot.core.sets import NO, YES
 from manyhot.core.softmax import SLACK
 from manyhot.errors import InputError
-from manyhot.parameters import check_one_of
+from manyhot.parameters import Shown, check_one_of
 from manyhot.tables.state_lists import ragged, state_lists
 
-LabelValues = Literal["states", "counts", "shares", "p"]
+LabelValues = Annotated[str, Shown("KIND")]
 """What the numbers in a matrix of labels are.
 
 ``states``: 0, 1 and -1; ``counts``: how many raters chose each class; ``shares``: their shares, which add up
-to 1; ``p``: the probability of each class, which need not.
+to 1; ``p``: the probability of each class, which need not; ``yes-of-5``: how many of 5 raters answered yes.
 """
 
-LABEL_VALUES: tuple[str, ...] = get_args(LabelValues)
+LABEL_VALUES = ("states", "counts", "shares", "p")
+
+_YES_OF = re.compile(r"yes-of-([1-9]\d{0,8})")
 
 _MANY = 10
 """Votes on an image from which whole numbers are certainly votes, and not numbers of objects."""
@@ -31,11 +34,24 @@ _MANY = 10
 _SIMILAR = 3
 """Ratio of the most to the fewest votes on an image up to which whole numbers are certainly votes."""
 
+_CAPPED = 0.1
+"""Share of images that reach the highest number of all from which it may be the number of raters."""
+
 _N_IDS = 20
 """Number of images from which different numbers in a column are ids, and not votes."""
 
 _YES = 0.5
 """Probability from which a class is in the label set, if the matrix contains probabilities."""
+
+VOTED = (
+    "the labels are votes for one class per image; p is the share of the votes, and the label set is the "
+    "class with the most votes"
+)
+"""The note on labels that are counts or shares."""
+
+COUNTS = "counts (each rater chose one class per image)"
+YES_COUNTS = "yes-of-5 (5 raters answered yes or no to each class)"
+"""What whole numbers may be, for messages."""
 
 
 def values_kind(
@@ -64,11 +80,13 @@ def values_kind(
     each image has either no votes or at least ten, and some image has equal numbers for two classes, which a
     list of top classes never has. In the second case, no image may have more than three times as many votes
     as another, two classes must have more than one vote on some image, and no column may consist of different
-    numbers, as ids do. Other whole numbers may be counts of objects.
+    numbers, as ids do. Nor may a tenth of the images reach the highest number of the matrix, whatever their
+    number of votes: k raters who answer yes or no to each class give at most k. Other whole numbers may be
+    counts of objects.
     Fractions may be a model's scores, so shares and probabilities must be declared.
     """
     if asked is not None:
-        check_one_of(asked, LABEL_VALUES, "There is no such kind of label values.", where=where)
+        check_label_values(asked, where)
         return asked
     numbers = values[values == values].astype(np.float64)  # NaN differs from itself
     if np.isin(numbers, (0, 1, -1)).all():
@@ -84,9 +102,22 @@ def values_kind(
         allowed="0, 1 and -1; or counts of votes",
         do=f"rename {ids[0]!r} to image_id if it contains the ids of the images, or drop it"
         if ids
-        else "pass `label_values`: counts, shares or p; if the numbers count objects, write 1 in place of "
-        "each number above 0; if they are scores, pass them as predictions",
+        else f"pass `label_values`: {COUNTS}, {YES_COUNTS}, shares or p; if the numbers count objects, "
+        "write 1 in place of each number above 0; if they are scores, pass them as predictions",
     )
+
+
+def check_label_values(kind: str, where: object) -> None:
+    """Raise an error for a kind of numbers that does not exist."""
+    if not n_asked(kind):
+        kinds = (*LABEL_VALUES, "yes-of-5 (or another number of raters)")
+        check_one_of(kind, kinds, "There is no such kind of label values.", where=where)
+
+
+def n_asked(kind: str) -> int:
+    """Return how many raters answered yes or no to each class, as ``yes-of-5`` says; 0 for other kinds."""
+    match = _YES_OF.fullmatch(kind)
+    return int(match[1]) if match else 0
 
 
 def are_counts(values: Floats) -> bool:
@@ -102,7 +133,24 @@ def are_counts(values: Floats) -> bool:
         return False
     ranks, voted = np.sort(values, axis=1), total[total > 0]
     is_similar = voted.max() <= _SIMILAR * voted.min()
-    return bool((voted >= _MANY).all() and is_similar and (ranks[:, 1:] == ranks[:, :-1]).any())
+    if not ((voted >= _MANY).all() and is_similar and (ranks[:, 1:] == ranks[:, :-1]).any()):
+        return False
+    return not are_capped(ranks[:, -1], total)
+
+
+def are_capped(highest: npt.NDArray[Any], total: npt.NDArray[Any]) -> bool:
+    """Return whether many images reach the highest count of all, with different numbers of votes.
+
+    Counts of raters who chose one class grow with the number of votes; those who answered yes to each class
+    cannot exceed the number of raters.
+
+    Parameters
+    ----------
+    highest, total : ndarray, shape (n,)
+        The highest count and the sum of the counts of each image.
+    """
+    at_cap = total[highest == highest.max(initial=0)]
+    return len(at_cap) >= max(2, _CAPPED * len(total)) and bool((at_cap != at_cap[0]).any())
 
 
 def _are_ids(values: npt.NDArray[Any]) -> Bools:
@@ -120,13 +168,14 @@ def columns_of_values(
     """Return the columns ``classes``, ``state``, ``p`` and ``n_votes`` of counts, shares or probabilities.
 
     For counts and shares, the label set contains the class with the most votes, or all classes that are tied
-    for the most. For probabilities, it contains the classes with a probability of at least one half.
+    for the most. For probabilities, it contains the classes with a probability of at least one half, such as
+    the share of raters who answered yes.
 
     Parameters
     ----------
     values : ndarray of int or float, shape (n, C)
     kind : str
-        ``counts``, ``shares`` or ``p``.
+        ``counts``, ``yes-of-N``, ``shares`` or ``p``.
     ids : pyarrow.Array of string, shape (n,)
         The images, for messages.
     where : object
@@ -139,10 +188,15 @@ def columns_of_values(
         probability.
     """
     numbers = values.astype(np.float64)
-    _CHECKS[kind](numbers, ids, where)
+    if n_raters := n_asked(kind):
+        _check_yes(numbers, n_raters, ids, where)
+    else:
+        _CHECKS[kind](numbers, ids, where)
     total = numbers.sum(axis=1, keepdims=True)
-    if kind == "p":
+    if not is_exclusive(kind):
         p, there = numbers, numbers == numbers
+        if n_raters:
+            total[:], p = n_raters, numbers / n_raters
         valid = p >= _YES
     else:
         p = np.divide(numbers, total, out=np.zeros_like(numbers), where=total > 0)
@@ -151,10 +205,22 @@ def columns_of_values(
     image, class_id = np.nonzero(there)
     state = np.where(valid[image, class_id], YES, NO) - NO
     columns = state_lists(there.sum(axis=1), class_id, state, p=p[image, class_id].astype(np.float32))
-    if kind == "counts":
+    if kind == "counts" or n_asked(kind):
         n_votes = np.broadcast_to(total, p.shape)[there].astype(np.int64)
         columns["n_votes"] = ragged(there.sum(axis=1), pa.array(n_votes, pa.int32()))
     return columns
+
+
+def is_exclusive(kind: str) -> bool:
+    """Return whether raters chose one class per image."""
+    return kind in ("counts", "shares")
+
+
+def _check_yes(values: Floats, n_raters: int, ids: pa.Array, where: object) -> None:
+    fits = (values >= 0) & (values <= n_raters) & (values == np.rint(values))
+    wrong = ~(fits | np.isnan(values))  # nobody was asked about an empty cell
+    what = "A number is not a count of raters who answered yes."
+    _refuse(wrong, values, ids, where, what, f"0 to {n_raters}, or nothing")
 
 
 def _check_counts(values: Floats, ids: pa.Array, where: object) -> None:

@@ -131,7 +131,8 @@ def train(
         the columns key and name, or imagenet1k, imagenet-a or imagenet-r.
     label_values
         Meaning of the numbers in labels with one column per class, if it is ambiguous: states (0, 1 and -1),
-        counts of votes, shares of votes, or p (probabilities of classes that can be valid together).
+        counts of votes for one class per image, shares of these votes, p (probabilities of classes that can
+        be valid together), or yes-of-5 (how many of 5 raters answered yes; any number of raters).
 
     Returns
     -------

@@ -4,6 +4,7 @@ import csv
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -229,6 +230,31 @@ def test_files_hold_what_memory_does(folder, tint, tmp_path, top):
     reason = {"reason": "the file is empty", "model": "tint"}
     assert rows == [{"image_id": "e.jpg", "uri": f"{folder}/e.jpg", **reason}]
     assert not (tmp_path / "out" / ".parts").exists()
+
+
+def test_images_of_several_splits_are_named_and_noted(folder, tint, tmp_path):
+    """All shards of a folder as on the hub were predicted without a note, and nothing named their splits."""
+    shards = {"train": ["red/r.png", "blue/b.png"], "test": ["green/g.png"]}
+    (tmp_path / "hub/data").mkdir(parents=True)
+    for split, own in shards.items():
+        table = pa.table({"image_id": own, "image": [(folder / name).read_bytes() for name in own]})
+        pq.write_table(table, tmp_path / f"hub/data/{split}-00000-of-00001.parquet")
+    source = open_source(tmp_path / "hub")
+    note = (
+        "the files are of several splits (test, train), and all of them are read; to read one split, pass "
+        f"its files, such as '{tmp_path}/hub/data/train-00000-of-00001.parquet'"
+    )
+    assert source.notes == (note,)
+    said = predict_in_memory(tmp_path / "hub", tint)
+    assert note in said.notes
+    into(tmp_path / "hub", tint, tmp_path / "out")
+    images = tables.read(tmp_path / "out" / "images.parquet", "images")
+    assert images.to_pylist() == said.images.table.to_pylist()
+    named = {image: split for split, own in shards.items() for image in own}
+    assert dict(zip(*images.select(["image_id", "split"]).to_pydict().values(), strict=True)) == named
+    one = predict_in_memory(tmp_path / "hub/data/train-00000-of-00001.parquet", tint)
+    assert note not in one.notes
+    assert "split" not in one.images.table.column_names
 
 
 def test_same_images_same_bytes(many, tint, tmp_path):

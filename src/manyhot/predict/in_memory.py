@@ -28,6 +28,7 @@ from manyhot.predict.score_kinds import (
 )
 from manyhot.predict.scoring import Keep, Scored, Scorer, score_parts, select_scores
 from manyhot.predict.sources import Decoding, ImagesLike, ImageSource, LabelLookup, NoneLeftError, open_source
+from manyhot.predict.sources.label_ids import with_splits
 from manyhot.tables import Images, Predictions
 from manyhot.tables.image_ids import first_unique, normal_ids
 from manyhot.tables.own_classes import own_list
@@ -169,6 +170,7 @@ def _predicted(
         ]
         return np.concatenate(found) if found else None
 
+    images = Images(with_splits(images.table, source))
     predictions = Predictions(
         images.image_id,
         network.name,

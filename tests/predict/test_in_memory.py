@@ -1,7 +1,10 @@
 """Predictions in memory and in files, by a model of which everybody can tell what it should say."""
 
 import csv
+import json
+import tarfile
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import manyhot
 from manyhot import tables
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, MatchError, UnknownNameError
@@ -18,6 +22,7 @@ from manyhot.predict.run import PredictSettings, run
 from manyhot.predict.scoring import _logsumexp
 from manyhot.predict.sources import open_source
 from small_models import COLOURS
+from source_kinds import add
 
 pytestmark = pytest.mark.usefixtures("quick_trials")
 
@@ -255,6 +260,87 @@ def test_images_of_several_splits_are_named_and_noted(folder, tint, tmp_path):
     one = predict_in_memory(tmp_path / "hub/data/train-00000-of-00001.parquet", tint)
     assert note not in one.notes
     assert "split" not in one.images.table.column_names
+
+
+TWO_COLOURS = """
+import torch
+
+
+def network():
+    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2))
+"""
+SETS = {"r.png": ["red", "blue"], "b.png": ["blue"], "g.png": []}
+
+
+def sets_in_parquet(root, images):
+    table = pa.table({"image_id": [*images], "image": [*images.values()], "labels": [*SETS.values()]})
+    pq.write_table(table, root / "sets.parquet")
+    return root / "sets.parquet"
+
+
+def sets_in_features(root, images):
+    labels = [[["red", "blue"].index(name) for name in own] for own in SETS.values()]
+    features = {
+        "image": {"_type": "Image"},
+        "what": {"_type": "List", "feature": {"_type": "ClassLabel", "names": ["red", "blue"]}},
+    }
+    table = pa.table({"image_id": [*images], "image": [*images.values()], "what": labels})
+    about = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(table.replace_schema_metadata(about), root / "sets.parquet")
+    return root / "sets.parquet"
+
+
+def sets_in_json(root, images, suffix=""):
+    path = root / f"sets.tar{suffix}"
+    with tarfile.open(path, "w:gz" if suffix else "w") as tar:
+        for name, data in images.items():
+            add(tar, name, data)
+            add(tar, f"{name[0]}.json", json.dumps({"place": "Peru", "labels": SETS[name]}).encode())
+    return path
+
+
+def sets_in_a_list(root, images):
+    for name, data in images.items():
+        (root / name).write_bytes(data)
+    rows = [f"{name},{' '.join(own)}\n" for name, own in SETS.items()]
+    (root / "list.csv").write_text("".join(["file_name,labels\n", *rows]))
+    return root / "list.csv"
+
+
+@pytest.mark.parametrize(
+    ("make", "place"),
+    [
+        (sets_in_parquet, "in the column labels"),
+        (sets_in_features, "in the column what"),
+        (sets_in_json, "in the JSON files under labels"),
+        (partial(sets_in_json, suffix=".gz"), "in the JSON files under labels"),
+        (sets_in_a_list, "in the column labels"),
+    ],
+)
+def test_label_sets_in_a_source_are_named(folder, tmp_path, monkeypatch, make, place):
+    """A note said that these images have no labels, and to let people label them."""
+    images = {name.rpartition("/")[2]: (folder / name).read_bytes() for name in ("red/r.png", "blue/b.png")}
+    images["g.png"] = (folder / "green/g.png").read_bytes()
+    path = make(tmp_path, images)
+    (tmp_path / "classes.txt").write_text("red\nblue\n")
+    (tmp_path / "two_colours.py").write_text(TWO_COLOURS)
+    monkeypatch.syspath_prepend(tmp_path)
+    model, classes = "python:two_colours:network(size=4)", tmp_path / "classes.txt"
+    done = manyhot.predict(path, model, classes=classes, out=tmp_path / "out")
+    is_read = path.suffix in (".parquet", ".csv")
+    do = (
+        f"pass {path} to manyhot evaluate as labels"
+        if is_read
+        else "write a table with the columns image_id and labels for manyhot evaluate"
+    )
+    text = f"the images have label sets, {place}, which predict does not read; to evaluate on them, {do}"
+    assert done.notes[-1] == text
+    if is_read:  # what the note says works
+        found = manyhot.read_labels(path).table
+        names = manyhot.read_labels(path).class_list.keys
+        assert {r["image_id"]: {names[c] for c in r["classes"]} for r in found.to_pylist()} == {
+            name: set(own) for name, own in SETS.items()
+        }
 
 
 def test_same_images_same_bytes(many, tint, tmp_path):

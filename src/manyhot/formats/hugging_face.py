@@ -210,6 +210,11 @@ def _label_features(features: dict[str, Any]) -> list[_Feature]:
     return found
 
 
+def is_label_sets(feature: Any) -> bool:
+    """Return whether a column contains lists of class labels, by its description."""
+    return any(found.listed for found in _label_features({"": feature}))
+
+
 def _chosen(features: list[_Feature], column: str, path: Path) -> tuple[_Feature, _Feature | None]:
     """Return the column of label sets and, if it has the same classes, the column of single labels."""
     lists = [f for f in features if f.listed]

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.errors import MatchError
+from manyhot.formats.headers import class_name_column, is_plural, raw_header
 from manyhot.formats.splits import are_splits, split_of_file
+from manyhot.predict.sources.image_columns import Columns
 from manyhot.predict.sources.image_files import Files
 from manyhot.predict.sources.image_labels import Labelled
 from manyhot.predict.sources.parquet import ParquetRows
 from manyhot.predict.sources.remote import without_query
 from manyhot.predict.sources.source import ImageSource, Item, SourcePart, stored_part
-from manyhot.predict.sources.tar import TarSlice, TarStream
+from manyhot.predict.sources.tar import TarSlice, TarStream, label_sets_beside
 from manyhot.tables import Labels, Objects, count_shared
 from manyhot.tables.frames import examples
 from manyhot.tables.image_ids import EXACT_SHARE, Renamed, ids_like, without_option
@@ -160,13 +163,37 @@ def _common_start(paths: list[str]) -> str:
     return os.path.commonprefix(paths)  # noqa: RUF071, for names and addresses, too
 
 
+def _stored(part: SourcePart) -> SourcePart:
+    """Return a part as it is stored, without the labels of a table."""
+    stored = stored_part(part)
+    return stored.part if isinstance(stored, Labelled) else stored
+
+
 def _file_of(part: SourcePart) -> str:
     """Return the archive or the Parquet file of a part, or an empty text."""
-    stored = stored_part(part)
-    stored = stored.part if isinstance(stored, Labelled) else stored
+    stored = _stored(part)
     if isinstance(stored, TarSlice | TarStream):
         return stored.archive
     return stored.place.file if isinstance(stored, ParquetRows) else ""
+
+
+def label_sets_note(source: ImageSource) -> str:
+    """Return a note on label sets in a source, which are not read with the images, or an empty text."""
+    stored, path = next((_stored(part) for part in source.parts), None), Path(source.uri)
+    local = source.uri if path.exists() else "a local file with this column"
+    if isinstance(stored, ParquetRows) and path.is_dir() and not (path / "data").is_dir():
+        local = stored.place.file  # a folder is read as labels only if it is in the layout of the hub
+    place, do = "in the column", f"to evaluate on them, pass {local} to manyhot evaluate as labels"
+    name, columns = "", getattr(stored, "columns", None)
+    if isinstance(columns, Columns):
+        name = columns.sets
+    elif isinstance(stored, TarSlice | TarStream):
+        name, place = label_sets_beside(stored.archive), "in the JSON files under"
+        do = "to evaluate on them, write a table with the columns image_id and labels for manyhot evaluate"
+    elif path.suffix.lower() in (".csv", ".tsv") and path.is_file():
+        heads = [head for head in raw_header(path) if is_plural(head)]
+        name = class_name_column(heads) or ""
+    return f"the images have label sets, {place} {name}, which predict does not read; {do}" if name else ""
 
 
 def ids_of_source(source: ImageSource, parts: int | None = None) -> pa.Array:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 import manyhot
@@ -136,6 +137,22 @@ def test_classes_of_the_data_set_are_found_by_key(folder, tint):
     assert said.predictions.scores.tolist() == [[10, 0], [0, 0], [10, 0]]
     np.testing.assert_allclose(said.predictions.logsumexp, np.log(np.exp([[10, 0], [0, 0], [10, 0]]).sum(1)))
     assert (said.predictions.class_hash, said.images.label.to_pylist()) == (some.hash, [0, None, 1])
+
+
+@pytest.mark.parametrize("make", [list, tuple, "file", "path"])
+def test_classes_are_a_list_or_a_file_as_in_predict(folder, tint, tmp_path, monkeypatch, make):
+    """A list ended with an AttributeError, blamed on the model, and a file with another."""
+    path = tmp_path / "classes.txt"
+    path.write_text("blue\nred\n")
+    classes = {"file": str(path), "path": path}[make] if isinstance(make, str) else make(("blue", "red"))
+    said = predict_in_memory(folder, tint, classes=classes, top=2)
+    assert said.predictions.classes.tolist() == [[0, 1], [0, 1], [1, 0]]  # of blue, green and red
+    (tmp_path / "two_colours.py").write_text(TWO_COLOURS)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = predict_in_memory(folder, "python:two_colours:network(size=4)", classes=classes)
+    assert own.predictions.class_hash == from_keys(("blue", "red")).hash
+    said = manyhot.predict_loader(torch.nn.Identity(), [torch.eye(2)], ids=["a", "b"], classes=classes)
+    assert said.predictions.class_hash == from_keys(("blue", "red")).hash
 
 
 def test_classes_that_the_model_does_not_know(folder, tint):

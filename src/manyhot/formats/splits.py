@@ -37,7 +37,7 @@ def split_of_file(path: str) -> str | None:
     """
     *folders, name = path.split("/")
     if (shard := SHARD.fullmatch(name)) and re.fullmatch(r"\w+", shard[1]):
-        return shard[1]
+        return str(shard[1])
     words = {word for word in _LETTERS.findall(name) if word.casefold() in SPLITS}
     if len(words) == 1:
         return words.pop()

@@ -12,9 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot.classes import ClassList, class_list, from_keys, of_outputs
+from manyhot.classes import ClassList, from_keys, of_outputs
+from manyhot.classes import class_list as imagenet
 from manyhot.errors import InputError
 from manyhot.extras import required
+from manyhot.formats import ClassNamesLike, open_class_list
 from manyhot.formats.writing import PathLike
 from manyhot.predict.engines import EngineOptions, Trial, precision_of
 from manyhot.predict.models import find_model
@@ -77,7 +79,7 @@ def predict_in_memory(
     model: str | Network,
     *,
     top: int | None = TOP_CLASSES,
-    classes: ClassList | None = None,
+    classes: ClassNamesLike | None = None,
     labels: PathLike | None = None,
     engine: str = "auto",
     precision: str = "f32",
@@ -113,17 +115,18 @@ def predict_in_memory(
     settings = PredictSettings(
         top, engine, EngineOptions(precision_of(precision), embeddings, workers, batch)
     )
-    network = model if isinstance(model, Network) else find_model(model, classes)
+    class_list = open_class_list(classes)
+    network = model if isinstance(model, Network) else find_model(model, class_list)
     if isinstance(images, ImageSource):
         source = images
     else:
         source = open_source(images, labels=labels, decoding=Decoding(bits))
     choice = choose_for(source, network, settings)
     on_batch = _counter(progress, source.n)
-    scorer = Scorer(network, choice.engine, Keep(top, network.columns_of(classes)))
+    scorer = Scorer(network, choice.engine, Keep(top, network.columns_of(class_list)))
     groups = [[(part, scorer)] for part in source.parts]
     scored = [own for (own,) in score_parts(groups, progress=on_batch)]
-    return _predicted(scored, network, classes or network.classes, source, choice.trials)
+    return _predicted(scored, network, class_list or network.classes, source, choice.trials)
 
 
 def _counter(
@@ -217,7 +220,7 @@ def predict_loader(
     loader: Any,
     *,
     top: int | None = 20,
-    classes: ClassList | Sequence[str] | None = None,
+    classes: ClassNamesLike | None = None,
     ids: Sequence[str] | Literal["number"] | None = None,
     scores: OutputKind = "",
     progress: Callable[[int, int | None], None] | None = None,
@@ -239,8 +242,9 @@ def predict_loader(
         ``image_id``. Ids can also have another name that they have in files, such as ``filename`` or ``id``.
     top : int, optional
         Number of top classes to keep. None keeps the scores of all classes, which mAP and F1 need.
-    classes : ClassList or sequence of str, optional
-        The classes of the logits, in their order. The default is ImageNet-1k if there are 1,000 logits.
+    classes : ClassList, sequence of str or path-like, optional
+        The classes of the logits, in their order, or their file. The default is ImageNet-1k if there are
+        1,000 logits.
     ids : sequence of str or "number", optional
         Ids of the images in the order of the loader, which must not shuffle unless its batches contain the
         same ids; ``"number"`` numbers the images from 0. By default, ids are taken from the batches or, if
@@ -267,8 +271,7 @@ def predict_loader(
         )
     if isinstance(ids, str) and ids != "number":
         raise InputError("A single text is not a list of ids.", got=ids, allowed='a list of ids, or "number"')
-    if classes is not None and not isinstance(classes, ClassList):
-        classes = from_keys([str(name) for name in classes])
+    class_list = open_class_list(classes)
     expected = _file_names(loader) if ids is None else list(ids)
     given = None if ids is None or ids == "number" else list(map(str, ids))
     stems = {PurePath(text).stem for text in given or ()}
@@ -288,7 +291,7 @@ def predict_loader(
                     _check_order(loader)
                 batch_ids.check(given[len(names) :], stems)
             logits = _logits(module(images.to(device)), len(images))
-            network = network or _network(module, logits.shape[1], classes, class_names, scores)
+            network = network or _network(module, logits.shape[1], class_list, class_names, scores)
             if ids == "number":
                 own_ids = [str(len(names) + i) for i in range(len(images))]
             names += _named(own_ids, expected, len(names), len(images))
@@ -333,7 +336,7 @@ def _network(module: Any, n: int, classes: ClassList | None, names: Sequence[str
             got=f"{n:,} scores per image",
             allowed=f"{len(classes):,}",
         )
-    if classes is None and len(names) == n and not set(names) <= set(class_list().keys):
+    if classes is None and len(names) == n and not set(names) <= set(imagenet().keys):
         # A module with as many scores as the data set has classes is over these, in this order.
         classes = from_keys(names, f"{n} classes of the loader")
     kind, about = checked_scores(scores), assumed_scores(scores)

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sys
+import tarfile
 
 import numpy as np
 import polars as pl
@@ -24,6 +25,7 @@ from manyhot.errors import InputError, MatchError, MissingExtraError
 from manyhot.predict.embeddings import EMBEDDINGS_FOLDER
 from manyhot.tables.predictions_files import write_predictions as write_table
 from report_pages import parse
+from source_kinds import add
 
 N = 12
 
@@ -320,6 +322,80 @@ def test_folders_named_like_splits_are_splits(tmp_path, root, below):
     assert own.summary["groups_between"] == 0
 
 
+SHARDED = [
+    (
+        "data/train-00000-of-00002.parquet",
+        "data/train-00001-of-00002.parquet",
+        "data/test-00000-of-00001.parquet",
+    ),
+    ("train/x.parquet", "train/y.parquet", "test/x.parquet"),
+    ("train.parquet", "more-train.parquet", "test.parquet"),
+    ("train-000000.tar", "train-000001.tar", "test-000000.tar"),
+    ("train-000000.tar.gz", "train-000001.tar.gz", "test-000000.tar.gz"),
+]
+
+
+def write_shards(root, files):
+    """Write 12 photographs: 4 in each file. Two of the first file are in the third, and one in the second."""
+    seeds = {files[0]: (0, 1, 2, 3), files[1]: (4, 5, 6, 3), files[2]: (7, 0, 1, 8)}
+    for number, (name, own) in enumerate(seeds.items()):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        images = {f"{number}-{seed}.jpg": saved(photograph(seed)) for seed in own}
+        if name.endswith(".parquet"):
+            pq.write_table(pa.table({"image_id": [*images], "jpeg": [*images.values()]}), path)
+            continue
+        with tarfile.open(path, "w:gz" if name.endswith("gz") else "w") as tar:
+            for image, data in images.items():
+                add(tar, image, data)
+    return root
+
+
+@pytest.mark.parametrize("files", SHARDED)
+def test_files_named_like_splits_are_splits(tmp_path, files):
+    """Copies between shards of ``train`` and ``test`` were reported as 0 groups between splits."""
+    root = write_shards(tmp_path / "test" / "set", files)
+    found = diagnose_duplicates(root, out=tmp_path / "out")
+    assert next(found.lines()) == (
+        "6 of 12 images (50.0 %) are in 3 groups of duplicates (2 groups between splits or data sets, labels "
+        "are unknown)."
+    )
+    rows = {r["image_id"]: r for r in found.images.to_pylist()}
+    assert {i for i, row in rows.items() if row["between"]} == {"0-0.jpg", "0-1.jpg", "2-0.jpg", "2-1.jpg"}
+    assert {i: row["split"] for i, row in rows.items()} == {
+        i: "test" if i.startswith("2") else "train" for i in rows
+    }
+    assert sum(row["repeated"] for row in rows.values()) == 1  # in another shard of train
+    # Splits of the other data set are known, too: none of the first.
+    other = write_shards(tmp_path / "other", files)
+    alone = write(tmp_path / "alone", {"x.jpg": saved(photograph(99))})
+    found = diagnose_duplicates(alone, others=[other], out=tmp_path / "second")
+    assert sorted(r["between"] for r in found.duplicate_pairs.to_pylist()) == [False, True, True]
+
+
+def test_files_of_which_some_name_no_split(tmp_path):
+    """Of these, it is unknown whether they are of another split."""
+    root = write_shards(tmp_path / "set", ("train.parquet", "train-2.parquet", "extra.parquet"))
+    found = diagnose_duplicates(root, out=tmp_path / "out")
+    assert [found.summary[f"groups_{kind}"] for kind in ("between", "unknown")] == [0, 2]
+    table = pl.DataFrame({"image_id": found.images["image_id"].to_pylist()})
+    split = pl.when(pl.col("image_id").str.starts_with("2")).then(pl.lit("a")).otherwise(pl.lit("b"))
+    table.with_columns(split=split).write_csv(tmp_path / "splits.csv")  # replaces the names of files
+    found = diagnose_duplicates(root, splits=tmp_path / "splits.csv", out=tmp_path / "out")
+    assert [found.summary[f"groups_{kind}"] for kind in ("between", "unknown")] == [2, 0]
+
+
+def test_folders_in_an_archive_are_splits(tmp_path):
+    with tarfile.open(tmp_path / "set.tar", "w") as tar:
+        for i, name in enumerate(("train/cat/a.jpg", "train/cat/b.jpg", "val/cat/c.jpg")):
+            add(tar, name, saved(photograph(i % 2)))
+    found = diagnose_duplicates(tmp_path / "set.tar", out=tmp_path / "out")
+    assert [(r["image_id"], r["between"]) for r in found.duplicates.to_pylist()] == [
+        ("a.jpg", True),
+        ("c.jpg", True),
+    ]
+
+
 def test_classes_named_like_splits_beside_others_are_labels(tmp_path):
     for name, quality in (("train", 90), ("car", 50)):
         (tmp_path / "set" / name).mkdir(parents=True)
@@ -572,8 +648,7 @@ def test_large_groups_and_images_without_labels(tmp_path):
     pq.write_table(pa.table({"image_id": list("abcdefgh"), "jpeg": [data] * 8}), tmp_path / "images.parquet")
     found = diagnose_duplicates(tmp_path / "images.parquet", out=tmp_path / "out")
     assert next(found.lines()) == (
-        "8 of 8 images (100.0 %) are in 1 group of duplicates (0 groups between splits or data sets, "
-        "labels are unknown)."
+        "8 of 8 images (100.0 %) are in 1 group of duplicates (splits are unknown, labels are unknown)."
     )
     assert [r["repeated"] for r in found.images.to_pylist()] == [False] + 7 * [True]
     assert len(found.duplicate_pairs) == 7

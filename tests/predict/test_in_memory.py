@@ -1,13 +1,19 @@
 """Predictions in memory and in files, by a model of which everybody can tell what it should say."""
 
 import csv
+import json
+import tarfile
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
+import manyhot
 from manyhot import tables
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, MatchError, UnknownNameError
@@ -17,6 +23,7 @@ from manyhot.predict.run import PredictSettings, run
 from manyhot.predict.scoring import _logsumexp
 from manyhot.predict.sources import open_source
 from small_models import COLOURS
+from source_kinds import add
 
 pytestmark = pytest.mark.usefixtures("quick_trials")
 
@@ -132,6 +139,22 @@ def test_classes_of_the_data_set_are_found_by_key(folder, tint):
     assert (said.predictions.class_hash, said.images.label.to_pylist()) == (some.hash, [0, None, 1])
 
 
+@pytest.mark.parametrize("make", [list, tuple, "file", "path"])
+def test_classes_are_a_list_or_a_file_as_in_predict(folder, tint, tmp_path, monkeypatch, make):
+    """A list ended with an AttributeError, blamed on the model, and a file with another."""
+    path = tmp_path / "classes.txt"
+    path.write_text("blue\nred\n")
+    classes = {"file": str(path), "path": path}[make] if isinstance(make, str) else make(("blue", "red"))
+    said = predict_in_memory(folder, tint, classes=classes, top=2)
+    assert said.predictions.classes.tolist() == [[0, 1], [0, 1], [1, 0]]  # of blue, green and red
+    (tmp_path / "two_colours.py").write_text(TWO_COLOURS)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = predict_in_memory(folder, "python:two_colours:network(size=4)", classes=classes)
+    assert own.predictions.class_hash == from_keys(("blue", "red")).hash
+    said = manyhot.predict_loader(torch.nn.Identity(), [torch.eye(2)], ids=["a", "b"], classes=classes)
+    assert said.predictions.class_hash == from_keys(("blue", "red")).hash
+
+
 def test_classes_that_the_model_does_not_know(folder, tint):
     with pytest.raises(MatchError) as error:
         predict_in_memory(folder, tint, classes=from_keys(("blue", "mauve", "teal"), "three"))
@@ -229,6 +252,112 @@ def test_files_hold_what_memory_does(folder, tint, tmp_path, top):
     reason = {"reason": "the file is empty", "model": "tint"}
     assert rows == [{"image_id": "e.jpg", "uri": f"{folder}/e.jpg", **reason}]
     assert not (tmp_path / "out" / ".parts").exists()
+
+
+def test_images_of_several_splits_are_named_and_noted(folder, tint, tmp_path):
+    """All shards of a folder as on the hub were predicted without a note, and nothing named their splits."""
+    shards = {"train": ["red/r.png", "blue/b.png"], "test": ["green/g.png"]}
+    (tmp_path / "hub/data").mkdir(parents=True)
+    for split, own in shards.items():
+        table = pa.table({"image_id": own, "image": [(folder / name).read_bytes() for name in own]})
+        pq.write_table(table, tmp_path / f"hub/data/{split}-00000-of-00001.parquet")
+    source = open_source(tmp_path / "hub")
+    note = (
+        "the files are of several splits (test, train), and all of them are read; to read one split, pass "
+        f"its files, such as '{tmp_path}/hub/data/train-00000-of-00001.parquet'"
+    )
+    assert source.notes == (note,)
+    said = predict_in_memory(tmp_path / "hub", tint)
+    assert note in said.notes
+    into(tmp_path / "hub", tint, tmp_path / "out")
+    images = tables.read(tmp_path / "out" / "images.parquet", "images")
+    assert images.to_pylist() == said.images.table.to_pylist()
+    named = {image: split for split, own in shards.items() for image in own}
+    assert dict(zip(*images.select(["image_id", "split"]).to_pydict().values(), strict=True)) == named
+    one = predict_in_memory(tmp_path / "hub/data/train-00000-of-00001.parquet", tint)
+    assert note not in one.notes
+    assert "split" not in one.images.table.column_names
+
+
+TWO_COLOURS = """
+import torch
+
+
+def network():
+    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2))
+"""
+SETS = {"r.png": ["red", "blue"], "b.png": ["blue"], "g.png": []}
+
+
+def sets_in_parquet(root, images):
+    table = pa.table({"image_id": [*images], "image": [*images.values()], "labels": [*SETS.values()]})
+    pq.write_table(table, root / "sets.parquet")
+    return root / "sets.parquet"
+
+
+def sets_in_features(root, images):
+    labels = [[["red", "blue"].index(name) for name in own] for own in SETS.values()]
+    features = {
+        "image": {"_type": "Image"},
+        "what": {"_type": "List", "feature": {"_type": "ClassLabel", "names": ["red", "blue"]}},
+    }
+    table = pa.table({"image_id": [*images], "image": [*images.values()], "what": labels})
+    about = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(table.replace_schema_metadata(about), root / "sets.parquet")
+    return root / "sets.parquet"
+
+
+def sets_in_json(root, images, suffix=""):
+    path = root / f"sets.tar{suffix}"
+    with tarfile.open(path, "w:gz" if suffix else "w") as tar:
+        for name, data in images.items():
+            add(tar, name, data)
+            add(tar, f"{name[0]}.json", json.dumps({"place": "Peru", "labels": SETS[name]}).encode())
+    return path
+
+
+def sets_in_a_list(root, images):
+    for name, data in images.items():
+        (root / name).write_bytes(data)
+    rows = [f"{name},{' '.join(own)}\n" for name, own in SETS.items()]
+    (root / "list.csv").write_text("".join(["file_name,labels\n", *rows]))
+    return root / "list.csv"
+
+
+@pytest.mark.parametrize(
+    ("make", "place"),
+    [
+        (sets_in_parquet, "in the column labels"),
+        (sets_in_features, "in the column what"),
+        (sets_in_json, "in the JSON files under labels"),
+        (partial(sets_in_json, suffix=".gz"), "in the JSON files under labels"),
+        (sets_in_a_list, "in the column labels"),
+    ],
+)
+def test_label_sets_in_a_source_are_named(folder, tmp_path, monkeypatch, make, place):
+    """A note said that these images have no labels, and to let people label them."""
+    images = {name.rpartition("/")[2]: (folder / name).read_bytes() for name in ("red/r.png", "blue/b.png")}
+    images["g.png"] = (folder / "green/g.png").read_bytes()
+    path = make(tmp_path, images)
+    (tmp_path / "classes.txt").write_text("red\nblue\n")
+    (tmp_path / "two_colours.py").write_text(TWO_COLOURS)
+    monkeypatch.syspath_prepend(tmp_path)
+    model, classes = "python:two_colours:network(size=4)", tmp_path / "classes.txt"
+    done = manyhot.predict(path, model, classes=classes, out=tmp_path / "out")
+    is_read = path.suffix in (".parquet", ".csv")
+    do = (
+        f"pass {path} to manyhot evaluate as labels"
+        if is_read
+        else "write a table with the columns image_id and labels for manyhot evaluate"
+    )
+    text = f"the images have label sets, {place}, which predict does not read; to evaluate on them, {do}"
+    assert done.notes[-1] == text
+    if is_read:  # what the note says works
+        found = manyhot.read_labels(path).table
+        names = manyhot.read_labels(path).class_list.keys
+        assert {r["image_id"]: {names[c] for c in r["classes"]} for r in found.to_pylist()} == {
+            name: set(own) for name, own in SETS.items()
+        }
 
 
 def test_same_images_same_bytes(many, tint, tmp_path):

@@ -107,6 +107,106 @@ def test_images_are_numbered_on_request(images):
     )
 
 
+def numbered(n=8, **more):
+    """A data set whose image i has the score i in the first class."""
+    return [
+        {"image": torch.tensor([float(i), 0]), **{name: own[i] for name, own in more.items()}}
+        for i in range(n)
+    ]
+
+
+def scores_by_id(said):
+    found = said.predictions
+    return dict(zip(found.image_id.to_pylist(), found.scores[:, 0].tolist(), strict=True))
+
+
+NAMES = [f"tile_{i}.tif" for i in range(8)]
+
+
+def predicted(loader, **options):
+    options = {"classes": ["a", "b"], "top": None} | options
+    return mh.predict_loader(torch.nn.Identity(), loader, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "sampler"),
+    [
+        ({"shuffle": True}, "RandomSampler"),
+        ({"shuffle": True, "generator": torch.Generator().manual_seed(1)}, "RandomSampler"),
+        ({"sampler": torch.utils.data.SubsetRandomSampler(range(8))}, "SubsetRandomSampler"),
+        (
+            {"sampler": torch.utils.data.WeightedRandomSampler([1.0] * 8, 8, replacement=False)},
+            "WeightedRandomSampler",
+        ),
+        (
+            {"sampler": torch.utils.data.DistributedSampler(range(8), num_replicas=1, rank=0)},
+            "DistributedSampler",
+        ),
+    ],
+)
+def test_ids_of_a_loader_that_shuffles_are_refused(options, sampler):
+    """The scores of each image were those of another."""
+    with pytest.raises(InputError) as error:
+        predicted(DataLoader(numbered(), batch_size=4, **options), ids=NAMES)
+    assert str(error.value) == (
+        "The loader shuffles, so it is unknown which image has which id.\n"
+        f"  got:     `ids`, and a loader with {sampler}\n"
+        "  allowed: a loader that yields the images in the order of `ids`, or batches with ids\n"
+        "  do:      create the loader with shuffle=False, or yield (images, labels, ids) and omit `ids`"
+    )
+    named = numbered(image_id=NAMES)
+    torch.manual_seed(0)
+    assert all(
+        score == NAMES.index(name)
+        for name, score in scores_by_id(predicted(DataLoader(named, batch_size=4, **options))).items()
+    )
+
+
+def test_ids_of_a_loader_of_unknown_order_are_noted():
+    loader = DataLoader(numbered(), batch_sampler=[[7, 6, 5, 4], [3, 2, 1, 0]])
+    said = predicted(loader, ids=NAMES[::-1])
+    assert scores_by_id(said) == {name: i for i, name in enumerate(NAMES)}
+    assert said.notes == (
+        "the loader may not yield the images in the order of its data set (list); the ids must be in the "
+        "order in which it yields them",
+    )
+    for loader in (DataLoader(numbered(), batch_size=4), [5 * torch.eye(2)] * 4):
+        assert predicted(loader, ids=NAMES).notes == ()
+
+
+@pytest.mark.parametrize("name", ["image_id", "patch_id", "FileName", "path", "id", "__key__"])
+def test_names_of_ids_in_files_are_those_in_batches(name):
+    said = predicted(DataLoader(numbered(**{name: NAMES}), batch_size=4, shuffle=True))
+    assert scores_by_id(said) == {name: i for i, name in enumerate(NAMES)}
+    with pytest.raises(InputError) as error:
+        predicted(DataLoader(numbered(**{name: NAMES}), batch_size=4), ids=[NAMES[1], NAMES[0], *NAMES[2:]])
+    assert str(error.value) == (
+        "The ids differ from those in the batches.\n  got:     tile_1.tif in `ids`\n"
+        "  allowed: tile_0.tif, as in the batch\n"
+        "  do:      omit `ids`, so that the ids in the batches are used"
+    )
+
+
+def test_ids_that_are_written_differently_or_are_of_other_things():
+    """A path is the same image; a number or a uuid under another name than image_id is no id of `ids`."""
+    for more in (
+        {"path": [f"/data/{name}" for name in NAMES]},
+        {"id": torch.arange(8)},
+        {"uuid": [f"f0{i}" for i in range(8)]},
+    ):
+        said = predicted(DataLoader(numbered(**more), batch_size=4), ids=NAMES)
+        assert scores_by_id(said) == {name: i for i, name in enumerate(NAMES)}
+    with pytest.raises(InputError, match="The ids differ"):
+        predicted(DataLoader(numbered(image_id=[f"p{i}" for i in range(8)])), ids=NAMES)
+    triples = [(image["image"], 0, f"p{i}") for i, image in enumerate(numbered())]
+    with pytest.raises(InputError, match="The ids differ"):
+        predicted(DataLoader(triples), ids=NAMES)
+    numbers = [(image["image"], 0, i) for i, image in enumerate(numbered())]
+    said = predicted(DataLoader(numbers), ids=NAMES)
+    assert scores_by_id(said) == {name: i for i, name in enumerate(NAMES)}
+    assert list(scores_by_id(predicted(DataLoader(numbers)))) == list("01234567")
+
+
 def test_a_shuffled_loader_has_no_ids(images):
     with pytest.raises(InputError, match="The ids of the images are unknown"):
         mh.predict_loader(MeanColour(), DataLoader(images, shuffle=True), classes=CLASSES)

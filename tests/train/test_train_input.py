@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import timm
 import torch
@@ -579,6 +581,50 @@ def _named(path, classes, first, last):
     rows = [f"{i:03d}.png,{classes[i % len(classes)]}" for i in range(first, last)]
     path.write_text("\n".join(["image,label", *rows, ""]))
     return path
+
+
+def test_images_of_several_splits_are_not_trained_on_together(folder, tmp_path):
+    """The shards of a folder as on the hub were all trained on, those of the test split, too."""
+    hub = tmp_path / "hub/data"
+    hub.mkdir(parents=True)
+    names = sorted(path.name for path in (folder / "images").iterdir())
+    for split, own in (("test", names[:6]), ("train", names[6:])):
+        data = [(folder / "images" / name).read_bytes() for name in own]
+        pq.write_table(pa.table({"image_id": own, "image": data}), hub / f"{split}-00000-of-00001.parquet")
+
+    def train(source, labels=folder / "labels.parquet", **options):
+        path = train_module.train(
+            source,
+            labels,
+            out=tmp_path / "out",
+            classes=folder / "classes.txt",
+            settings={**trainings.TINY, "epochs": 1},
+            **options,
+        ).network
+        with path.with_name("log.csv").open() as file:
+            rows = next(csv.DictReader(file))
+        shutil.rmtree(tmp_path / "out")
+        return int(rows["images"])
+
+    assert message(InputError, train, hub.parent) == (
+        f"The images to train on are of several splits.\n  where:   {hub.parent}\n"
+        "  got:     labels of images in test, train\n"
+        "  allowed: one split, so that the others remain for evaluation\n"
+        f"  do:      pass the files of one split as `images`, such as '{hub}/train-00000-of-00001.parquet', "
+        "or, to train on all, a pattern of all files"
+    )
+    table = pq.read_table(folder / "labels.parquet")
+    for name, own in (("test", names[:6]), ("train", names[6:])):
+        is_own = pc.is_in(table["image_id"], pa.array(own))
+        pq.write_table(table.filter(is_own), tmp_path / f"{name}.parquet")
+    batch = trainings.TINY["batch"]
+    for source, options in (
+        (hub.parent, {"labels": tmp_path / "train.parquet"}),
+        (hub.parent, {"val_labels": tmp_path / "test.parquet"}),
+        (hub / "train-*.parquet", {}),
+    ):
+        assert train(source, **options) == len(names[6:]) // batch * batch
+    assert train(hub / "*.parquet") == len(names) // batch * batch
 
 
 def test_images_to_judge_by_are_not_trained_on(folder, tmp_path):

@@ -50,7 +50,7 @@ from manyhot.parameters import Address, AtLeast, OptionName, Probability, Shown
 from manyhot.predict.embeddings import read_embeddings
 from manyhot.predict.sources import ImageSource, Item, open_source
 from manyhot.predict.sources.image_files import folder_label
-from manyhot.predict.sources.label_ids import ids_of_source, labels_of_source, split_folders
+from manyhot.predict.sources.label_ids import FileSplits, ids_of_source, labels_of_source, split_folders
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Row, RowDict, count_shared, schema
 from manyhot.tables.arrays import label_sets
@@ -104,7 +104,7 @@ def diagnose_duplicates(
     splits
         Table with a column of image names and the column split, if the images belong to several splits. A
         note gives the number of images that it does not contain. By default, folders named train, val or test
-        are splits.
+        are splits, and so are Parquet files and archives with such names.
     embeddings
         Folders written by 'manyhot predict --embeddings': first the folder for `images`, then those for
         `others`, in the same order. If they are passed, only images with similar embeddings are read and
@@ -167,7 +167,11 @@ def diagnose_duplicates(
         own,
         sum(map(len, listed)),
         notes=(*facts.notes, *notes, *_notes(found), *_one_group_note(grouped.group, pairs)),
-        metadata={"min_similarity": f"{min_similarity:g}", "images": str(sum(map(len, listed)))},
+        metadata={
+            "min_similarity": f"{min_similarity:g}",
+            "images": str(sum(map(len, listed))),
+            **({} if facts.has_several else {"splits": "unknown"}),
+        },
         inputs=facts.inputs,
     )
     return replace(result, written=tuple(result.write(out, run=run)))
@@ -370,7 +374,7 @@ def _own_images(items: Sequence[Item], grouped: Grouped, facts: Facts) -> pa.Tab
     row = {item.image_id: i for i, (item, source) in enumerate(of) if source == 0}
     at = [row.get(item.image_id) for item in items]
     known = {
-        "split": pa.array([(facts.split or {}).get(item.image_id) for item in items], pa.string()),
+        "split": pa.array([facts.place_of(item, 0).split for item in items], pa.string()),
         "label": pa.array([facts.class_id.get(item.image_id, _number(item)) for item in items], pa.int32()),
     }
     return pa.table(
@@ -406,9 +410,10 @@ class Facts:
         are not labels unless a class list says so. None for other sources.
     folders : list of Mapping of str to (str, bool)
         The result of `split_folders` for each data set.
+    files : list of FileSplits
+        The splits of the files of each data set.
     split : Mapping of str to str or None, optional
-        The split of each image of the first data set that is in the table of splits or in the folder of a
-        split. If None, there is neither.
+        The split of each image of the first data set that is in the table of splits. If None, there is none.
     label : Mapping of str to str, optional
         The label of each image of the first data set. If None, the labels of the source are used.
     class_id : Mapping of str to int
@@ -425,6 +430,7 @@ class Facts:
     names: list[str]
     own_names: list[str | None]
     folders: list[dict[str, tuple[str, bool]]]
+    files: list[FileSplits]
     split: Splits | None
     label: Names | None
     class_id: Mapping[str, int]
@@ -432,6 +438,24 @@ class Facts:
     answers: tuple[str, ModelAnswers] | None
     notes: tuple[str, ...]
     inputs: Mapping[str, str]
+
+    @property
+    def has_several(self) -> bool:
+        """Whether there are several data sets, or any split is known."""
+        known = self.split is not None or self.folders[0] or self.files[0].files
+        return len(self.names) > 1 or bool(known)
+
+    def place_of(self, item: Item, source: int) -> ImageSplit:
+        """Return the place of an image: its split is that of the table or else of its file or its folder."""
+        if source == 0 and self.split is not None:
+            split = self.split.get(item.image_id)
+        elif self.files[source].files:
+            split = self.files[source].of(item.uri)
+        elif folders := self.folders[source]:
+            split = folders.get(item.image_id, (None, False))[0]
+        else:
+            return ImageSplit(source, None, is_known=True)
+        return ImageSplit(source, split, is_known=split is not None)
 
     def of(self, images: ImageSignatures) -> tuple[list[ImageSplit], list[str | None]]:
         """Return the place and the label of each image.
@@ -441,9 +465,7 @@ class Facts:
         """
         places, label, kinds = list[ImageSplit](), list[str | None](), list[type]()
         for item, source in zip(images.items, images.source.tolist(), strict=True):
-            has_splits = self.split is not None and source == 0
-            split = (self.split or {}).get(item.image_id) if has_splits else None
-            places.append(ImageSplit(source, split, is_known=not has_splits or split is not None))
+            places.append(self.place_of(item, source))
             if source == 0 and self.label is not None:
                 label.append(self.label.get(item.image_id))
                 continue
@@ -482,8 +504,8 @@ def read_facts(
     """
     names, notes, inputs = _names(sources), list[str](), dict[str, str]()
     own_names = [folder_label("", s.uri) if Path(s.uri).is_dir() else None for s in sources]
-    folders = list(map(split_folders, sources))
-    split: Splits | None = {image: name for image, (name, _) in folders[0].items()} or None
+    folders, files = list(map(split_folders, sources)), list(map(FileSplits, sources))
+    split: Splits | None = None
     if splits is not None:
         split, notes = _splits(splits, sources[0])
         inputs[Path(splits).name] = sha256(splits)
@@ -491,7 +513,7 @@ def read_facts(
     reading = replace(reading, classes=class_list)
     if labels is None:
         named = _class_names(class_list)
-        return Facts(names, own_names, folders, split, None, {}, named, None, tuple(notes), inputs)
+        return Facts(names, own_names, folders, files, split, None, {}, named, None, tuple(notes), inputs)
     is_file = isinstance(labels, str | Path) and Path(labels).is_file()
     if is_file and not predictions:
         (source,) = open_labels(labels, reading=reading, run=run)
@@ -508,7 +530,7 @@ def read_facts(
     label, class_id = _label_names(sets, class_list), _class_ids(sets)
     class_names = _class_names(class_list)
     return Facts(
-        names, own_names, folders, split, label, class_id, class_names, answers, tuple(notes), inputs
+        names, own_names, folders, files, split, label, class_id, class_names, answers, tuple(notes), inputs
     )
 
 

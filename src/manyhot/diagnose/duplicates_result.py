@@ -152,7 +152,7 @@ class Duplicates(DiagnosisResult):
     def lines(self) -> Iterator[str]:
         """Yield the answer, the pairs by kind, the first pairs, and accuracy without duplicates."""
         pairs = self.duplicate_pairs.to_pylist()
-        yield duplicates_sentence(self.summary)
+        yield duplicates_sentence(self.summary, splits=self.metadata.get("splits", ""))
         if pairs:
             yield ""
             yield from table_lines(("pairs", *_counted(pairs)), list(_by_kind(pairs)))
@@ -185,18 +185,20 @@ def count_groups(rows: Sequence[Row]) -> dict[str, int]:
     }
 
 
-def duplicates_sentence(counts: dict[str, int]) -> str:
-    """Return the answer as a sentence."""
+def duplicates_sentence(counts: dict[str, int], *, splits: str = "") -> str:
+    """Return the answer as a sentence; `splits` is "unknown" for one data set without known splits."""
     of = f"{counts['images']:,} images"
     if not counts["groups"]:
         return f"No duplicates were found among {of}."
     n, share = counts["images_in_groups"], percent(counts["images_in_groups"] / counts["images"], 1)
     kinds = ("", "_between", "_unknown", "_with_conflict")
     groups, between, unknown, differ = (counted(counts[f"groups{kind}"], "group") for kind in kinds)
-    splits = f", {unknown} of which some splits are unknown" if counts["groups_unknown"] else ""
+    places = f"{between} between splits or data sets"
+    places += f", {unknown} of which some splits are unknown" if counts["groups_unknown"] else ""
+    places = f"splits are {splits}" if splits else places
     labels = f"{differ} with different labels" if counts["labelled"] else "labels are unknown"
     all_groups = f"{n:,} of {of} ({share}) are in {groups} of duplicates"
-    return f"{all_groups} ({between} between splits or data sets{splits}, {labels})."
+    return f"{all_groups} ({places}, {labels})."
 
 
 def _is_cropped(row: Row) -> bool:
@@ -306,8 +308,9 @@ def duplicates_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
 
     rows, pairs = rows_of(named, "duplicates"), rows_of(named, "duplicate_pairs")
     counts = count_groups(rows)
-    n = int(tables.metadata(named["duplicates"]).get("images", 0))
-    lead = [duplicates_sentence({"images": max(n, len(rows)), **counts})]
+    about = tables.metadata(named["duplicates"])
+    n = int(about.get("images", 0))
+    lead = [duplicates_sentence({"images": max(n, len(rows)), **counts}, splits=about.get("splits", ""))]
     if pairs:
         lead.append(_CONFIRMED)
     lead += _on_splits(rows, rows_of(named, "duplicate_accuracy"))

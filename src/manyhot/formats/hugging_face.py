@@ -32,6 +32,7 @@ from manyhot.formats.reading import (
     short_ids,
     with_unlisted,
 )
+from manyhot.formats.splits import SHARD
 from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names, usable, with_state
 from manyhot.kinds import FOLDER
 from manyhot.registry import register
@@ -43,9 +44,6 @@ from manyhot.tables.state_lists import ragged
 _LISTS = ("Sequence", "List", "LargeList")
 
 _NAME_TYPES = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string, pa.types.is_null)
-
-_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.parquet")
-"""Names of the files in ``data/`` on the hub: split, number, and the number of files."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ def _splits(path: Path) -> dict[str, list[tuple[Path, int]]]:
     """Return the files of each split of a folder as on the hub, each with the split's number of files."""
     splits: dict[str, list[tuple[Path, int]]] = {}
     for file in sorted((path / "data").glob("*.parquet")):
-        if name := _SHARD.fullmatch(file.name):
+        if name := SHARD.fullmatch(file.name):
             splits.setdefault(name[1], []).append((file, int(name[3])))
     return splits
 
@@ -210,6 +208,11 @@ def _label_features(features: dict[str, Any]) -> list[_Feature]:
             names = inner["names"]
             found.append(_Feature(column, tuple(map(str, names)) if isinstance(names, list) else (), listed))
     return found
+
+
+def is_label_sets(feature: Any) -> bool:
+    """Return whether a column contains lists of class labels, by its description."""
+    return any(found.listed for found in _label_features({"": feature}))
 
 
 def _chosen(features: list[_Feature], column: str, path: Path) -> tuple[_Feature, _Feature | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from manyhot.errors import InputError, ManyhotError
 from manyhot.files import is_utf8
 from manyhot.formats.headers import class_name_column
 from manyhot.formats.reading import as_numbers, label_table, load_json, not_utf8
+from manyhot.formats.splits import SPLITS, are_splits
 from manyhot.kinds import FOLDER
 from manyhot.registry import register
 from manyhot.tables import DESCRIPTION, Images, Labels
@@ -21,9 +22,6 @@ from manyhot.tables.image_ids import first_unique
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 """Suffixes of images, in lower or upper case."""
-
-SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
-"""Names of folders that are splits of a data set if a folder holds no others, in lower or upper case."""
 
 
 def _is_output(path: Path) -> bool:
@@ -200,16 +198,6 @@ def _images(folder: str, inside: str = "", above: tuple[str, ...] = ()) -> Itera
 def _check_utf8(name: str, path: Path) -> None:
     if not is_utf8(name):
         raise not_utf8(name, path)
-
-
-def are_splits(has_folders: Mapping[str, bool]) -> bool:
-    """Return whether the folders of a data set are splits, by name, and by whether they contain folders.
-
-    Beside splits with folders of their own, there may be other folders, such as those of masks in MVTec AD.
-    """
-    splits = [of_folders for name, of_folders in has_folders.items() if name.casefold() in SPLITS]
-    n = len(has_folders)
-    return len(splits) == n > 1 or (bool(splits) and all(splits) and (len(splits) > 1 or n == 1))
 
 
 def _check_no_splits(path: Path, names: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal
@@ -12,9 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot.classes import ClassList, class_list, from_keys, of_outputs
+from manyhot.classes import ClassList, from_keys, of_outputs
+from manyhot.classes import class_list as imagenet
 from manyhot.errors import InputError
 from manyhot.extras import required
+from manyhot.formats import ClassNamesLike, open_class_list
 from manyhot.formats.writing import PathLike
 from manyhot.predict.engines import EngineOptions, Trial, precision_of
 from manyhot.predict.models import find_model
@@ -28,8 +30,9 @@ from manyhot.predict.score_kinds import (
 )
 from manyhot.predict.scoring import Keep, Scored, Scorer, score_parts, select_scores
 from manyhot.predict.sources import Decoding, ImagesLike, ImageSource, LabelLookup, NoneLeftError, open_source
+from manyhot.predict.sources.label_ids import with_splits
 from manyhot.tables import Images, Predictions
-from manyhot.tables.image_ids import first_unique, normal_ids
+from manyhot.tables.image_ids import IMAGE_NAME_COLUMNS, first_column, first_unique, normal_ids
 from manyhot.tables.own_classes import own_list
 from manyhot.tables.predictions import SCORES_ASSUMED, uncertainty_from_columns
 
@@ -76,7 +79,7 @@ def predict_in_memory(
     model: str | Network,
     *,
     top: int | None = TOP_CLASSES,
-    classes: ClassList | None = None,
+    classes: ClassNamesLike | None = None,
     labels: PathLike | None = None,
     engine: str = "auto",
     precision: str = "f32",
@@ -112,17 +115,18 @@ def predict_in_memory(
     settings = PredictSettings(
         top, engine, EngineOptions(precision_of(precision), embeddings, workers, batch)
     )
-    network = model if isinstance(model, Network) else find_model(model, classes)
+    class_list = open_class_list(classes)
+    network = model if isinstance(model, Network) else find_model(model, class_list)
     if isinstance(images, ImageSource):
         source = images
     else:
         source = open_source(images, labels=labels, decoding=Decoding(bits))
     choice = choose_for(source, network, settings)
     on_batch = _counter(progress, source.n)
-    scorer = Scorer(network, choice.engine, Keep(top, network.columns_of(classes)))
+    scorer = Scorer(network, choice.engine, Keep(top, network.columns_of(class_list)))
     groups = [[(part, scorer)] for part in source.parts]
     scored = [own for (own,) in score_parts(groups, progress=on_batch)]
-    return _predicted(scored, network, classes or network.classes, source, choice.trials)
+    return _predicted(scored, network, class_list or network.classes, source, choice.trials)
 
 
 def _counter(
@@ -169,6 +173,7 @@ def _predicted(
         ]
         return np.concatenate(found) if found else None
 
+    images = Images(with_splits(images.table, source))
     predictions = Predictions(
         images.image_id,
         network.name,
@@ -215,7 +220,7 @@ def predict_loader(
     loader: Any,
     *,
     top: int | None = 20,
-    classes: ClassList | Sequence[str] | None = None,
+    classes: ClassNamesLike | None = None,
     ids: Sequence[str] | Literal["number"] | None = None,
     scores: OutputKind = "",
     progress: Callable[[int, int | None], None] | None = None,
@@ -234,14 +239,16 @@ def predict_loader(
         Maps batches of the loader to logits, or to other scores, of shape (n, C).
     loader : iterable
         Yields tensors, (images, labels), (images, labels, ids), or mappings with ``image``, ``label`` and
-        ``image_id``.
+        ``image_id``. Ids can also have another name that they have in files, such as ``filename`` or ``id``.
     top : int, optional
         Number of top classes to keep. None keeps the scores of all classes, which mAP and F1 need.
-    classes : ClassList or sequence of str, optional
-        The classes of the logits, in their order. The default is ImageNet-1k if there are 1,000 logits.
+    classes : ClassList, sequence of str or path-like, optional
+        The classes of the logits, in their order, or their file. The default is ImageNet-1k if there are
+        1,000 logits.
     ids : sequence of str or "number", optional
-        Ids of the images in order; ``"number"`` numbers them from 0. By default, they are taken from the
-        batches or, if the loader does not shuffle, from the file names of its data set.
+        Ids of the images in the order of the loader, which must not shuffle unless its batches contain the
+        same ids; ``"number"`` numbers the images from 0. By default, ids are taken from the batches or, if
+        the loader does not shuffle, from the file names of its data set.
     scores : str
         Kind of the scores: ``logit``, or ``probability`` if the module ends in a softmax or in sigmoids. By
         default, logits are assumed.
@@ -250,7 +257,8 @@ def predict_loader(
     Raises
     ------
     InputError
-        If the ids of the images are unknown, if the numbers of ids and images differ, or if the module
+        If the ids of the images are unknown, if `ids` differ from those of the batches, if the loader
+        shuffles and only `ids` name the images, if the numbers of ids and images differ, or if the module
         does not return logits.
     """
     torch: Any = required("torch", "Predicting with a module")
@@ -263,9 +271,10 @@ def predict_loader(
         )
     if isinstance(ids, str) and ids != "number":
         raise InputError("A single text is not a list of ids.", got=ids, allowed='a list of ids, or "number"')
-    if classes is not None and not isinstance(classes, ClassList):
-        classes = from_keys([str(name) for name in classes])
+    class_list = open_class_list(classes)
     expected = _file_names(loader) if ids is None else list(ids)
+    given = None if ids is None or ids == "number" else list(map(str, ids))
+    stems = {PurePath(text).stem for text in given or ()}
     class_names = _class_names(loader)
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     rows: list[tuple[Any, Any, Any]] = []
@@ -274,9 +283,15 @@ def predict_loader(
     total = len(loader.dataset) if hasattr(loader, "dataset") and hasattr(loader.dataset, "__len__") else None
     network: Network | None = None
     with _evaluating(module), torch.inference_mode():
-        for images, own_labels, own_ids in map(_taken, loader):
+        for images, own_labels, batch_ids in map(_taken, loader):
+            own_ids = batch_ids.texts
+            if given is not None:
+                own_ids = None
+                if batch_ids.texts is None:
+                    _check_order(loader)
+                batch_ids.check(given[len(names) :], stems)
             logits = _logits(module(images.to(device)), len(images))
-            network = network or _network(module, logits.shape[1], classes, class_names, scores)
+            network = network or _network(module, logits.shape[1], class_list, class_names, scores)
             if ids == "number":
                 own_ids = [str(len(names) + i) for i in range(len(images))]
             names += _named(own_ids, expected, len(names), len(images))
@@ -307,7 +322,8 @@ def predict_loader(
     )
     is_arbitrary = ids == "number" and hasattr(loader, "dataset") and not _is_in_order(loader)
     shuffled = "the loader may shuffle, so the ids are positions in this run and not in the data set"
-    notes = (shuffled if is_arbitrary else "", probabilities_note(network, np.concatenate(kept)))
+    order = _order_note(loader) if given is not None and batch_ids.texts is None else ""
+    notes = (shuffled if is_arbitrary else order, probabilities_note(network, np.concatenate(kept)))
     return Predicted(predictions, image_table(names, labels), (), notes=tuple(filter(None, notes)))
 
 
@@ -320,7 +336,7 @@ def _network(module: Any, n: int, classes: ClassList | None, names: Sequence[str
             got=f"{n:,} scores per image",
             allowed=f"{len(classes):,}",
         )
-    if classes is None and len(names) == n and not set(names) <= set(class_list().keys):
+    if classes is None and len(names) == n and not set(names) <= set(imagenet().keys):
         # A module with as many scores as the data set has classes is over these, in this order.
         classes = from_keys(names, f"{n} classes of the loader")
     kind, about = checked_scores(scores), assumed_scores(scores)
@@ -334,20 +350,50 @@ def _class_names(loader: Any) -> list[str]:
     return list(names) if all(isinstance(name, str) for name in names) else []
 
 
-def _taken(batch: Any) -> tuple[Any, list[int | None] | None, list[str] | None]:
+@dataclass(frozen=True)
+class _BatchIds:
+    """The ids in a batch, or None. They are certain if they are called so: others may be of other things."""
+
+    texts: list[str] | None = None
+    is_certain: bool = False
+
+    def check(self, given: Sequence[str], stems: Collection[str]) -> None:
+        """Raise an error if the given ids, from those of this batch on, are not those in the batch.
+
+        Ids of other things are not compared: they are none of the `stems` of all given ids.
+
+        Raises
+        ------
+        InputError
+            If an id of the batch is another.
+        """
+        for text, own in zip(self.texts or (), given, strict=False):
+            stem = PurePath(text).stem
+            if stem != PurePath(own).stem and (self.is_certain or stem in stems):
+                raise InputError(
+                    "The ids differ from those in the batches.",
+                    got=f"{own} in `ids`",
+                    allowed=f"{text}, as in the batch",
+                    do="omit `ids`, so that the ids in the batches are used",
+                )
+
+
+def _taken(batch: Any) -> tuple[Any, list[int | None] | None, _BatchIds]:
     """Return the images of a batch, and its labels and ids if it has them."""
     if isinstance(batch, Mapping):
-        images = next((batch[k] for k in ("image", "images", "pixel_values") if k in batch), None)
-        if images is None:
+        key = next((k for k in ("image", "images", "pixel_values") if k in batch), None)
+        if key is None:
             raise InputError("A batch contains no images.", got=", ".join(map(str, batch)), allowed="image")
-        return images, _label_numbers(batch.get("label")), _texts(batch.get("image_id"))
+        n = len(batch[key])
+        named = [k for k, v in batch.items() if isinstance(k, str) and k != key and len(_texts(v) or ()) == n]
+        name = first_column(named, (*IMAGE_NAME_COLUMNS, "__key__"))
+        ids = _BatchIds() if name is None else _BatchIds(_texts(batch[name]), name == "image_id")
+        return batch[key], _label_numbers(batch.get("label")), ids
     if isinstance(batch, list | tuple):
-        return (
-            batch[0],
-            _label_numbers(batch[1] if batch[1:] else None),
-            _texts(batch[2] if batch[2:] else None),
-        )
-    return batch, None, None
+        ids = batch[2] if batch[2:] else None
+        own = _BatchIds(_texts(ids), ids is not None and all(isinstance(value, str) for value in ids))
+        return batch[0], _label_numbers(batch[1] if batch[1:] else None), own
+    return batch, None, _BatchIds()
 
 
 def _label_numbers(values: Any) -> list[int | None] | None:
@@ -357,7 +403,11 @@ def _label_numbers(values: Any) -> list[int | None] | None:
 
 
 def _texts(values: Any) -> list[str] | None:
-    return None if values is None else normal_ids(pa.array(map(str, values), pa.string())).to_pylist()
+    """Return ids as texts, or None if the values are no list of single values."""
+    if values is None or not isinstance(values, Iterable) or getattr(values, "ndim", 1) != 1:
+        return None
+    listed = values.tolist() if hasattr(values, "tolist") else values
+    return normal_ids(pa.array(map(str, listed), pa.string())).to_pylist()
 
 
 def _logits(out: Any, n: int) -> np.ndarray[Any, Any]:
@@ -397,12 +447,44 @@ def _file_names(loader: Any) -> list[str] | None:
     return list(first_unique([p.name for p in paths], inside))
 
 
-def _is_in_order(loader: Any) -> bool:
-    # With a custom batch sampler, the loader's own sampler is sequential, but unused.
+def _sampler(loader: Any) -> Any:
+    """Return what orders the images of a loader: its sampler, or its own sampler of batches."""
     batches = getattr(loader, "batch_sampler", None)
+    # With a custom batch sampler, the loader's own sampler is sequential, but unused.
     own = batches is not None and type(batches).__name__ != "BatchSampler"
-    sampler = getattr(loader if batches is None else batches, "sampler", None)
-    return not own and type(sampler).__name__ == "SequentialSampler" and getattr(loader, "in_order", True)
+    return batches if own else getattr(loader if batches is None else batches, "sampler", None)
+
+
+def _is_in_order(loader: Any) -> bool:
+    return type(_sampler(loader)).__name__ == "SequentialSampler" and getattr(loader, "in_order", True)
+
+
+def _check_order(loader: Any) -> None:
+    """Raise an error if a loader yields its images in random order."""
+    from torch.utils import data
+
+    sampler = _sampler(loader)
+    sampler = getattr(sampler, "sampler", sampler)  # of a sampler of batches
+    randoms = (data.RandomSampler, data.SubsetRandomSampler, data.WeightedRandomSampler)
+    shuffles = getattr(loader, "shuffle", False) is True or getattr(sampler, "shuffle", False) is True
+    if shuffles or isinstance(sampler, randoms):
+        raise InputError(
+            "The loader shuffles, so it is unknown which image has which id.",
+            got=f"`ids`, and a loader with {type(sampler).__name__}" if sampler is not None else "`ids`",
+            allowed="a loader that yields the images in the order of `ids`, or batches with ids",
+            do="create the loader with shuffle=False, or yield (images, labels, ids) and omit `ids`",
+        )
+
+
+def _order_note(loader: Any) -> str:
+    """Return a note if the order of the images of a loader is unknown; empty without a loader of PyTorch."""
+    if not hasattr(loader, "dataset") or _is_in_order(loader):
+        return ""
+    how = type(_sampler(loader)).__name__ if getattr(loader, "in_order", True) else "in_order=False"
+    return (
+        f"the loader may not yield the images in the order of its data set ({how}); the ids must be in the "
+        "order in which it yields them"
+    )
 
 
 @contextlib.contextmanager

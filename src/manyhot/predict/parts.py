@@ -28,6 +28,7 @@ from manyhot.files import atomic_write, write_refused, write_text
 from manyhot.formats.prediction_folders import PARTS_FOLDER, SKIPPED
 from manyhot.predict.scoring import Scored
 from manyhot.predict.sources import ImageSource, LabelLookup, NoneLeftError, SourcePart
+from manyhot.predict.sources.label_ids import with_splits
 from manyhot.predict.sources.tar import TarStream
 from manyhot.tables import metadata, predictions_file_name, read, schema, write, write_stream
 from manyhot.tables.image_ids import first_unique
@@ -456,6 +457,7 @@ def _images(
     every = pa.concat_tables([_part_table(path, own, columns) for path, own in zip(paths, ids, strict=True)])
     good = pc.equal(every["reason"], "")
     images, skipped = every.filter(good).drop(["reason"]), every.filter(pc.invert(good))
+    images = with_splits(images, source)
     if not len(images):
         rows = skipped.select(["image_id", "uri", "reason"]).to_pylist()
         raise NoneLeftError.of(source.uri, rows)

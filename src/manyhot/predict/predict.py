@@ -24,6 +24,7 @@ from manyhot.predict.run import TOP_CLASSES, PredictSettings
 from manyhot.predict.several import FailedModel, names_of, predict_models
 from manyhot.predict.sources import DECODING, Decoding, ImagesLike, ImageSource, is_one_image, open_source
 from manyhot.predict.sources.image_labels import Labelled
+from manyhot.predict.sources.label_ids import label_sets_note
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import metadata
@@ -262,7 +263,8 @@ def _label_notes(
     if is_labelled:
         yield from small if str(first).isdigit() else ()
     elif first in (None, Path(source.uri).name):  # a folder without folders of classes
-        yield "the images have no labels; manyhot audit draws a sample of them for people to label"
+        no_labels = "the images have no labels; manyhot audit draws a sample of them for people to label"
+        yield label_sets_note(source) or no_labels
     else:
         tables = [path for path in done[0].files if path.suffix == ".parquet"]
         own = (class_list_from_metadata(metadata(pq.read_schema(p)), p.name) for p in tables)

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,8 @@ from manyhot.formats import ClassNamesLike, open_class_list
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import NO_SETTINGS, Address, AtLeast, OptionName, Settings, Shown
 from manyhot.predict.sources import DECODING, Decoding, ImagesLike, open_source
-from manyhot.predict.sources.label_ids import labels_of_source
+from manyhot.predict.sources.label_ids import FileSplits, labels_of_source
+from manyhot.predict.sources.remote import is_pattern
 from manyhot.predict.sources.source import ImageSource, short_hash
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
@@ -169,6 +170,7 @@ def train(
     if judged is not None and (val is None or str(val) == str(images)):
         rows, held_out = _held_out(rows, found, labels_of_source(judged, source)[0])
     notes += held_out
+    _check_one_split(source, found.image_id.take(pa.array(rows)).to_pylist())
     order, missing = _images(source, found, rows, out, plan)
     identity = {
         "recipe": plan.to_dict(),
@@ -260,6 +262,29 @@ def _images(
     if not missing:
         return order, []
     return order, [f"{missing:,} of {len(wanted):,} images with labels are not in the source"]
+
+
+def _check_one_split(source: ImageSource, ids: Collection[str]) -> None:
+    """Raise an error if images of several splits of a folder would be trained on. A pattern names its files.
+
+    Raises
+    ------
+    InputError
+        If images to train on are in files of several splits.
+    """
+    splits, wanted = FileSplits(source), set(ids)
+    if is_pattern(source.uri) or not splits.names[1:]:
+        return
+    trained = [n for n in splits.names if any(item.image_id in wanted for item in splits.items_of(n))]
+    if trained[1:]:
+        raise InputError(
+            "The images to train on are of several splits.",
+            where=source.uri,
+            got=f"labels of images in {', '.join(trained)}",
+            allowed="one split, so that the others remain for evaluation",
+            do=f"pass the files of one split as `images`, such as '{splits.example}', or, to train on all, a "
+            "pattern of all files",
+        )
 
 
 def _earlier_order(out: Path) -> str:

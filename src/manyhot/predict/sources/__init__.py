@@ -18,6 +18,7 @@ from manyhot.predict.sources.image_files import Files as Files
 from manyhot.predict.sources.image_files import list_files, open_image_folder, open_list
 from manyhot.predict.sources.image_labels import LabelLookup as LabelLookup
 from manyhot.predict.sources.image_labels import read_image_labels, read_table
+from manyhot.predict.sources.label_ids import FileSplits
 from manyhot.predict.sources.parquet import is_parquet, open_parquet
 from manyhot.predict.sources.remote import SourceLostError as SourceLostError
 from manyhot.predict.sources.remote import expand, is_pattern, is_remote, without_query
@@ -77,6 +78,13 @@ def open_source(
     given = None if labels is None else read_image_labels(labels)
     source = _opened(os.fspath(where), given)
     source = source if labels is None else replace(source, labelled_by=os.fspath(labels))
+    splits = FileSplits(source)
+    if splits.names[1:]:
+        text = (
+            f"the files are of several splits ({', '.join(splits.names)}), and all of them are read; to read "
+            f"one split, pass its files, such as '{splits.example}'"
+        )
+        source = replace(source, notes=(*source.notes, text))
     return source if decoding is None else decoding.applied(source)
 
 

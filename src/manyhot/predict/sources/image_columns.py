@@ -14,7 +14,8 @@ from pyarrow import compute as pc
 from manyhot.classes import class_list
 from manyhot.errors import InputError
 from manyhot.files import is_utf8
-from manyhot.formats.hugging_face import features_in
+from manyhot.formats.headers import class_name_column
+from manyhot.formats.hugging_face import features_in, is_label_sets
 from manyhot.predict.sources.image_labels import base_name, with_labels
 from manyhot.predict.sources.remote import fetch_bytes
 from manyhot.predict.sources.source import (
@@ -59,6 +60,8 @@ class Columns:
         The classes that numeric labels refer to. Empty if the numbers are the labels.
     whole : bool
         Whether ids are whole paths, because base names are not unique.
+    sets : str
+        The column of label sets, which is not read. Empty if there is none.
     """
 
     image: str
@@ -68,6 +71,7 @@ class Columns:
     label: str
     names: tuple[str, ...]
     whole: bool = False
+    sets: str = ""
 
     def without_bytes(self) -> list[str]:
         """Return the columns to read for ids and labels."""
@@ -105,7 +109,11 @@ def find_columns(schema: pa.Schema, features: Mapping[str, Any], where: object) 
     label = _label_column(schema, features)
     classes = _class_names(features.get(label))
     has_path = is_struct and kind.get_field_index("path") >= 0
-    return Columns(image, is_struct, by_name[0] if by_name else "", has_path and not by_name, label, classes)
+    sets = class_name_column([field.name for field in schema if _is_list(field.type)]) or next(
+        (name for name in schema.names if is_label_sets(features.get(name))), ""
+    )
+    name = by_name[0] if by_name else ""
+    return Columns(image, is_struct, name, has_path and not by_name, label, classes, sets=sets)
 
 
 def features_of(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
@@ -300,6 +308,11 @@ def _is_plain(kind: pa.DataType) -> bool:
         return _is_plain(kind.value_type)
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     return bool(text or pa.types.is_integer(kind))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return bool(is_list and _is_plain(kind.value_type))
 
 
 def _label_column(schema: pa.Schema, features: Mapping[str, Any]) -> str:

@@ -42,7 +42,14 @@ from manyhot.predict.sources.source import (
     short_hash,
     too_large,
 )
-from manyhot.predict.sources.tar_labels import Member, MembersBeside, class_of_archive, label_beside, stem_of
+from manyhot.predict.sources.tar_labels import (
+    Member,
+    MembersBeside,
+    class_of_archive,
+    key_of_label_sets,
+    label_beside,
+    stem_of,
+)
 from manyhot.tables.image_ids import first_unique
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -284,6 +291,19 @@ def _index(path: str) -> Iterator[_Image]:
 def _streamed(path: str) -> Iterator[_Image]:
     with open_stream(path) as raw, _decompressed(path, raw) as file:
         yield from _images(path, file, "r|")
+
+
+def label_sets_beside(archive: str) -> str:
+    """Return the key of label sets in the first JSON file of an archive, which are not read; or no text."""
+    with (
+        open_stream(archive) as raw,
+        _decompressed(archive, raw) as file,
+        tarfile.open(fileobj=file, mode="r|", encoding="utf-8", errors="replace") as tar,
+    ):
+        for member, data in _members(tar, with_data=False):
+            if data is not None and member.name.lower().endswith(".json"):
+                return key_of_label_sets(data)
+    return ""
 
 
 def _decompressed(path: str, raw: BinaryIO) -> IO[bytes]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from manyhot.errors import InputError
 from manyhot.files import is_utf8
+from manyhot.formats.headers import class_name_column
 
 _KEYS = ("wnid", "label", "cls", "class", "fine_label", "class_id")
 """Keys of labels in the JSON beside an image, by preference."""
@@ -62,6 +63,16 @@ def label_beside(archive: str, members: Iterable[Member]) -> str | None:
             if label is not None:
                 return label or None
     return None
+
+
+def key_of_label_sets(data: bytes) -> str:
+    """Return the key of a list of classes in JSON; empty if there is none."""
+    try:
+        content: Any = json.loads(data)
+    except (ValueError, RecursionError):
+        return ""
+    lists = [k for k, v in content.items() if isinstance(v, list)] if isinstance(content, dict) else []
+    return class_name_column(lists) or ""
 
 
 def _text(data: bytes, place: str) -> str:

@@ -65,6 +65,9 @@ class GroupSettings(Flattened):
     seed
         Seed for the permutations, the clusters, and the choice of the half of the images that is searched for
         patterns.
+    unmasked
+        Count classes that no rater was asked about as not valid. By default, an image of multi-label data
+        does not count for such a class if the label sets record which classes were answered no.
     """
 
     min_images: Count = 25
@@ -72,6 +75,7 @@ class GroupSettings(Flattened):
     min_confidence: Probability = 0.9
     permutations: Annotated[int, AtLeast(100)] = 1000
     seed: Seed = 0
+    unmasked: bool = False
 
 
 GROUP_SETTINGS = GroupSettings()
@@ -321,7 +325,8 @@ def group_sentence(row: RowDict, outcome: NamedOutcome, phrase: str, min_confide
     if row["outcome"] == "missed":
         own, are = f"images of {name}", predicted if outcome.has_thresholds else "right"
         return f"I{own[1:]} {phrase}: {right} of {n} are {are}, compared with {right_outside} of other {own}."
-    others = f"{outside} of images {f'without {name}' if outcome.multi_label else 'with other labels'}"
+    without = f"without {name}{' (answered no)' if outcome.masked else ''}"
+    others = f"{outside} of images {without if outcome.multi_label else 'with other labels'}"
     if row["kind"] in ("mark", "patch") and not row["name"].startswith("no "):
         mark = phrase.removeprefix("with ")
         found = f"{mark[0].upper()}{mark[1:]} was found on {row['events']:,} of the {n} images of {name}"

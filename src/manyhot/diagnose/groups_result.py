@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -226,7 +227,7 @@ def groups_result(
         notes=notes,
         inputs=inputs,
         metadata={
-            name: str(value) if isinstance(value, int) else f"{value:g}"
+            name: json.dumps(value) if isinstance(value, int) else f"{value:g}"
             for name, value in settings.items()
             if isinstance(value, int | float)
         },

@@ -236,6 +236,12 @@ class _Table:
                 ]
             )
         preferred = statistic * np.array([_PREFERRED.get(kind, 1.0) for kind in kinds])
+        # A mark is tested only on images that were not searched for it, and the statistic grows with the root
+        # of their number, so what the mark does to the contrast of all images would come first. Frames are
+        # also measured on all images.
+        n_each = n + n_outside
+        is_halved = np.array([group.is_searched and group.kind != "frame" for group in self.groups])
+        preferred *= np.sqrt(np.where(is_halved, n_each.max() / np.maximum(n_each, 1), 1.0))
         order = np.argsort(-np.where(able, preferred, -np.inf), kind="stable")[: int(able.sum())]
         return order[:_MOST_CANDIDATES].astype(np.int64)
 
@@ -305,6 +311,11 @@ def _examples(counted: Bools, event: Bools, seed: int) -> tuple[Ints, int]:
     return np.concatenate([with_event, rest])[:PHOTOGRAPHS_EACH], len(with_event)
 
 
+def may_be_the_class(row: Row) -> bool:
+    """Return whether a mark is on no image without the class, so that it may be what the class looks like."""
+    return row["kind"] == "mark" and row["outcome"] == "label" and not row["events_outside"]
+
+
 def group_sentence(row: RowDict, outcome: NamedOutcome, phrase: str, min_confidence: float) -> str:
     """Return what was found, in one sentence."""
     n, name = f"{row['n']:,}", row["class_name"]
@@ -330,7 +341,7 @@ def group_sentence(row: RowDict, outcome: NamedOutcome, phrase: str, min_confide
     if row["kind"] in ("mark", "patch") and not row["name"].startswith("no "):
         mark = phrase.removeprefix("with ")
         found = f"{mark[0].upper()}{mark[1:]} was found on {row['events']:,} of the {n} images of {name}"
-        itself = "the class itself, or be " if row["kind"] == "patch" else ""
+        itself = "the class itself, or be " if row["kind"] == "patch" or may_be_the_class(row) else ""
         return (
             f"{found} that were counted ({inside}), compared with {others}. It may be {itself}missed where "
             "it is rotated or shifted."

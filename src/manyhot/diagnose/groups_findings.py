@@ -237,11 +237,11 @@ class _Table:
             )
         preferred = statistic * np.array([_PREFERRED.get(kind, 1.0) for kind in kinds])
         # A mark is tested only on images that were not searched for it, and the statistic grows with the root
-        # of their number, so what the mark does to the contrast of all images would come first. Frames are
-        # also measured on all images.
+        # of their number, so what the mark does to the contrast of all images would come first. This holds
+        # for marks only: frames are measured on all images, and patches may be part of a scene.
         n_each = n + n_outside
-        is_halved = np.array([group.is_searched and group.kind != "frame" for group in self.groups])
-        preferred *= np.sqrt(np.where(is_halved, n_each.max() / np.maximum(n_each, 1), 1.0))
+        is_tag = np.array([kind == "mark" for kind in kinds])
+        preferred *= np.sqrt(np.where(is_tag, n_each.max() / np.maximum(n_each, 1), 1.0))
         order = np.argsort(-np.where(able, preferred, -np.inf), kind="stable")[: int(able.sum())]
         return order[:_MOST_CANDIDATES].astype(np.int64)
 

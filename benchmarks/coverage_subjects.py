@@ -65,6 +65,7 @@ def subject(*columns, sizes=SIZES, unit="images"):
 NOT_SIMULATED = {
     "benchmarks.lo": "Wilson's interval of a share of images, as the shares in metrics",
     "calibration_bins.lo": "as reliability.lo, on held-out images",
+    "class_agreement.ac1_lo": "tests/core/test_class_agreement.py simulates it",
     "class_calibration.prevalence_lo": "Wilson's interval of a share of images, as the shares in metrics",
     "class_calibration.excess_lo": "tests/core/test_class_calibration.py simulates it",
     "class_calibration.brier_lo": "as results.lo of a mean over images; t instead of the bootstrap",

@@ -66,6 +66,7 @@ ROWS = {
         "`manyhot agreement`",
     ),
     "agreement": ("a measure of agreement", "`manyhot agreement`"),
+    "class_agreement": ("a class that raters were asked about", "`manyhot agreement`"),
     "matrices": (
         "a rater, a truth and an answer of the rater",
         "`manyhot aggregate`, as `…-matrices.parquet` next to the labels, if it is known who gave the votes",

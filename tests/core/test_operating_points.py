@@ -26,7 +26,7 @@ from manyhot.core.sets import NO, YES, Case, LabelSets
 from manyhot.errors import InputError
 from scored_states import case_of, draw
 
-AT = {"f1": None, "precision": 0.6, "recall": 0.8, "fpr": 0.15}
+AT = {"f1": None, "f2": None, "precision": 0.6, "recall": 0.8, "fpr": 0.15}
 GOALS = tuple(AT)
 problems = pytest.mark.parametrize(
     ("seed", "dtype", "masked"), [(0, np.float32, False), (1, np.float16, True), (2, np.float16, False)]
@@ -53,6 +53,9 @@ def chosen_by_loop(yes, scores, goal, at):
         reached = scores >= threshold
         hits = np.sum(reached & yes)
         precision, recall, f1 = hits / reached.sum(), hits / yes.sum(), 2 * hits / (reached.sum() + yes.sum())
+        f2 = 5 * hits / (reached.sum() + 4 * yes.sum())
+        if goal == "f2" and f2 > best_f1:
+            best, best_f1 = threshold, f2
         if goal == "f1" and f1 > best_f1:
             best, best_f1 = threshold, f1
         if goal == "precision" and precision >= at:
@@ -187,6 +190,8 @@ def test_the_threshold_of_all_images_is_the_best_of_scikit_learns_curve():
         f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-300)
         at = {goal: np.searchsorted(thresholds, points.threshold[c]) for goal, points in found.items()}
         assert f1[at["f1"]] == pytest.approx(f1.max())
+        f2 = 5 * precision * recall / np.maximum(4 * precision + recall, 1e-300)
+        assert f2[at["f2"]] == pytest.approx(f2.max())
         assert recall[at["recall"]] >= 0.8
         assert (recall[at["recall"] + 1 :] < 0.8).all()
         reached = precision >= 0.6
@@ -367,7 +372,7 @@ def test_the_same_seed_gives_the_same_folds():
         (
             {"goal": "accuracy"},
             "There is no such goal of a threshold.\n  got:     accuracy\n"
-            "  allowed: f1, precision, recall, fpr, top",
+            "  allowed: f1, f2, precision, recall, fpr, top",
         ),
         ({"n_folds": 1}, "There are too few folds.\n  got:     1\n  allowed: 2 and up"),
     ],

@@ -13,7 +13,7 @@ OPTIONS = {
     "coverage": "coverage=0.6",
     "fpr": "fpr=0.3",
 }
-OTHER = {"zero_division": "0"}
+OTHER = {"zero_division": "0", "beta": "2"}
 """Values of options with a number as the default, which are tested beside it; flags are True."""
 
 

@@ -13,6 +13,7 @@ from scipy.special import expit, softmax
 from sklearn.metrics import (
     accuracy_score,
     f1_score,
+    fbeta_score,
     hamming_loss,
     jaccard_score,
     precision_score,
@@ -161,8 +162,14 @@ def cf1(yes: Array, said: Array, **options: Any) -> float:
         ("jaccard", jaccard_score, {"average": "samples", "zero_division": 0}),
         ("f1_samples", f1_score, {"average": "samples", "zero_division": 1}),
         ("f1_samples", f1_score, {"average": "samples", "zero_division": 0}),
+        ("f1_samples", fbeta_score, {"average": "samples", "zero_division": 1, "beta": 2}),
+        ("f1_samples", fbeta_score, {"average": "samples", "zero_division": 0, "beta": 0.5}),
         ("hamming", hamming_loss, {}),
         ("f1_micro", f1_score, {"average": "micro"}),
+        ("f1_micro", fbeta_score, {"average": "micro", "beta": 2}),
+        ("f1_micro", fbeta_score, {"average": "micro", "beta": 0.5}),
+        ("f1_macro", fbeta_score, {"average": "macro", "zero_division": np.nan, "beta": 2}),
+        ("f1_macro", fbeta_score, {"average": "macro", "zero_division": np.nan, "beta": 0.5}),
         ("f1_macro", f1_score, {"average": "macro", "zero_division": np.nan}),
         ("precision_micro", precision_score, {"average": "micro"}),
         ("recall_micro", recall_score, {"average": "micro"}),
@@ -186,6 +193,7 @@ def test_equals_scikit_learn(
     assert not (yes | said).any(1).all()
     expected = reference(yes, said, sample_weight=weights, **options)
     own = {"zero_division": options["zero_division"]} if name in ("jaccard", "f1_samples") else {}
+    own |= {"beta": options["beta"]} if "beta" in options else {}
     case = case_of(np.where(yes, YES, NOT_ASKED), scores)
     estimate = METRICS[name](case, threshold=0.7, link="identity", **own)
     assert estimate.value(weights if weighted else None) == pytest.approx(expected, abs=1e-12)
@@ -338,6 +346,7 @@ def test_registered(name: str) -> None:
     assert entry.about["better"] == ("lower" if name == "hamming" else "higher")
     assert entry.about["needs"] == "scores"
     more = ["zero_division"] if name in ("jaccard", "f1_samples") else []
+    more += ["beta"] if name in ("f1_samples", "f1_micro", "f1_macro") else []
     assert options_of(entry) == ["threshold", "link", "masked", *more]
     assert entry.summary
     case = replace(case_of(np.array([[YES, NO]]), np.array([[0.5, 0.4]], np.float32)), kind="probability")
@@ -388,3 +397,29 @@ def test_zero_division_is_0_or_1() -> None:
         "The value of two empty sets must be 0 or 1.\n"
         "  where:   `zero_division`\n  got:     0.5\n  allowed: 0, 1"
     )
+
+
+@pytest.mark.parametrize("name", ["f1_samples", "f1_micro", "f1_macro"])
+@pytest.mark.parametrize("beta", [0, -1, float("nan"), "2"])
+def test_beta_is_a_positive_number(name: str, beta: object) -> None:
+    case = case_of(np.array([[YES, NO]]), np.array([[0.5, 0.4]], np.float32))
+    with pytest.raises(InputError, match="importance of recall") as error:
+        METRICS[name](case, link="identity", beta=beta)
+    assert "pass 1 for F1 or 2 for F2" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["f1_micro", "f1_macro"])
+def test_what_an_image_adds_to_f2_is_its_change_if_it_is_left_out(name: str) -> None:
+    rng = np.random.default_rng(5)
+    yes = rng.random((60, 6)) < 0.3
+    scores = (rng.normal(size=yes.shape) + yes).astype(np.float32)
+    average = name.partition("_")[2]
+    estimate = METRICS[name](case_of(np.where(yes, YES, NO), scores), threshold=0.7, link="identity", beta=2)
+    whole = fbeta_score(yes, scores >= np.float32(0.7), beta=2, average=average)
+    for i in range(0, 60, 7):
+        kept = np.arange(60) != i
+        without = fbeta_score(yes[kept], scores[kept] >= np.float32(0.7), beta=2, average=average)
+        changed = estimate.value(kept.astype(float)) - estimate.value(None)
+        assert changed == pytest.approx(without - whole, abs=1e-12)
+        if name == "f1_macro":
+            assert estimate.left_out(None)[i] == pytest.approx(without - whole, abs=1e-12)

@@ -129,3 +129,28 @@ def test_too_few_images_of_other_classes_are_counted_and_the_way_out_is_named(pi
     assert line.endswith(
         ". Add such images, or paste the mark into images with manyhot mitigate, as in the command below."
     )
+
+
+def test_a_tag_comes_before_the_contrast_that_it_causes(tmp_path):
+    """The tag is tested on half of the images, its contrast on all."""
+    rng, n, side = np.random.default_rng(3), 400, 64
+    valid = rng.random(n) < 0.3
+    tagged = rng.random(n) < np.where(valid, 0.9, 0.1)
+    for i in range(n):
+        pixels = rng.normal(90, 12, (side, side))
+        if tagged[i]:
+            pixels[2:9, 2:9] = 250
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / f"{i}.png")
+    ids = [f"{i}.png" for i in range(n)]
+    images = Images(pa.table({"image_id": ids, "uri": [str(tmp_path / name) for name in ids]}))
+    rows = [f"{name},{int(v)},{int(rng.random() < 0.5)}" for name, v in zip(ids, valid, strict=True)]
+    (tmp_path / "labels.csv").write_text("\n".join(["image_id,nodule,mass", *rows]))
+    found = diagnose_groups(tmp_path / "labels.csv", reading=Reading(images=images), permutations=200)
+    first, *_ = found.groups.to_pylist()
+    assert (first["kind"], first["name"]) == ("mark", "tag in the top left corner")
+    assert "contrast" in " ".join(first["also"])
+    boxes = found.marks.objects.table.to_pylist()
+    assert [box["image_id"] for box in boxes] == [ids[i] for i in np.flatnonzero(tagged)]
+    edges = np.array([[box[name] for name in ("x1", "y1", "x2", "y2")] for box in boxes])
+    np.testing.assert_allclose(edges * side, [[2, 2, 9, 9]] * len(boxes), atol=2 * side / 48)
+    assert any("manyhot mitigate" in line and "nodule:tag" in line for line in found.lines())

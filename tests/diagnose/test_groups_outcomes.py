@@ -15,6 +15,7 @@ from manyhot.tables import Images
 N, CLASSES = 400, ("lung", "heart", "fluid", "device")
 IDS = [f"{i:03}.png" for i in range(N)]
 LUNG, HEART, FLUID, DEVICE = range(4)
+BLANK = -9
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +45,13 @@ def scores(states, hospital):
     return np.where(predicted, 0.35, 0.05).astype(np.float32)
 
 
-def asked(states, scores, hospital, folder, classes=range(4), images=range(N), best=None):
+def asked(states, scores, hospital, folder, classes=range(4), images=range(N), best=None, **options):
     classes, images = list(classes), list(images)
     with (folder / "labels.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["image_id", *(CLASSES[c] for c in classes)])
-        writer.writerows([IDS[i], *states[i, classes]] for i in images)
+        cells = np.where(states == BLANK, "", states.astype(str))
+        writer.writerows([IDS[i], *cells[i, classes]] for i in images)
     ids = pa.array([IDS[i] for i in images])
     if best is None:
         about = {"scores": scores[images][:, classes], "score_kind": "probability"}
@@ -57,7 +59,9 @@ def asked(states, scores, hospital, folder, classes=range(4), images=range(N), b
         about = {"classes": best[:, None]}
     predictions = Predictions(ids, "net", n_classes=4, **about)
     metadata = Images(pa.table({"image_id": IDS, "hospital": hospital}))
-    return diagnose_groups(folder / "labels.csv", [predictions], metadata=metadata, permutations=200)
+    return diagnose_groups(
+        folder / "labels.csv", [predictions], metadata=metadata, permutations=200, **options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +111,66 @@ def test_a_miss_is_a_valid_class_below_its_threshold(found, states, scores, hosp
         f"Images of device with hospital north: {share:.0f} % of {inside.sum()} are predicted as device (at "
         f"its F1 threshold), compared with {other:.0f} % of other images of device."
     )
+
+
+@pytest.fixture(scope="module")
+def positives_only(hospital):
+    """Return labels and scores: the south writes half of its positives and no negatives.
+
+    The model is as good in both hospitals: it predicts each class on all images that show it, reported or
+    not. Nobody answers no to device.
+    """
+    rng = np.random.default_rng(5)
+    truth = rng.random((N, 4)) < 0.35
+    states, south = truth.astype(int), hospital == "south"
+    states[south[:, None] & (~truth | (rng.random(truth.shape) < 0.5))] = BLANK
+    states[:, DEVICE] = np.where(truth[:, DEVICE], 1, BLANK)
+    return states, np.where(truth, 0.35, 0.05).astype(np.float32)
+
+
+def test_a_class_that_nobody_was_asked_about_is_no_false_positive(positives_only, hospital, tmp_path):
+    states, scores = positives_only
+    found = asked(states, scores, hospital, tmp_path)
+    assert not rows_of(found, "called")
+    rates = {(r["outcome"], r["value"]): (r["n"], r["events"]) for r in found.group_rates.to_pylist()}
+    north = hospital == "north"
+    assert rates["called", "north"] == ((states[north] == 0).sum(), 0)
+    assert ("called", "south") not in rates
+    some = states[(states != BLANK).any(axis=1)]  # images without any answer are not rated
+    n_blank = (some == BLANK).sum()
+    assert (
+        f"labels: {n_blank:,} pairs of an image and a class ({n_blank / some.size:.1%}) are without an "
+        "answer and left out; device: answered no on no image, so no image is known not to show it"
+    ) in found.notes
+    heart = rows_of(found, "label")["heart", "hospital south"]
+    yes, no = (states[:, HEART] == state for state in (1, 0))
+    assert (heart["n"], heart["n_outside"]) == (yes.sum(), no.sum())
+    assert heart["sentence"].endswith("compared with 0 % of images without heart (answered no).")
+
+
+def test_unmasked_counts_a_class_that_nobody_was_asked_about_as_not_valid(positives_only, hospital, tmp_path):
+    states, scores = positives_only
+    found = asked(states, scores, hospital, tmp_path, unmasked=True)
+    south, predicted = (hospital == "south") & (states != BLANK).any(axis=1), scores > 0.3
+    rows = rows_of(found, "called")
+    for at in (LUNG, HEART, FLUID):
+        row, counted = rows[CLASSES[at], "hospital south"], south & (states[:, at] != 1)
+        assert (row["n"], row["events"]) == (counted.sum(), (counted & predicted[:, at]).sum())
+    (note,) = (n for n in found.notes if "without an answer" in n)
+    assert "count as not valid in false positives" in note
+    assert note.endswith("do not pass `unmasked`")
+
+
+def test_top_classes_that_nobody_was_asked_about_are_no_errors(positives_only, hospital, tmp_path):
+    states, scores = positives_only
+    best = np.argmax(scores, axis=1)
+    found = asked(states, scores, hospital, tmp_path, best=best)
+    own = states[np.arange(N), best]
+    shown = (states == 1).any(axis=1) & (own != BLANK)
+    rates = {r["value"]: (r["n"], r["events"]) for r in found.group_rates.to_pylist()}
+    for value in ("north", "south"):
+        here = shown & (hospital == value)
+        assert rates[value] == (here.sum(), (here & (own != 1)).sum())
 
 
 def test_the_order_of_classes_and_images_is_nothing(found, states, scores, hospital, tmp_path):

@@ -179,8 +179,8 @@ def test_agreement_counts_all_classes():
         assert found.value(measure) == pytest.approx(expected, abs=1e-12)
     assert np.isnan(found.value("alpha_ordinal"))
     assert (
-        "agreement is measured on chosen classes, which have no order, so alpha_ordinal is undefined"
-        in found.notes
+        "agreement is measured on chosen classes, which have no order even if they are called 1 to 5, so "
+        "alpha_ordinal is undefined" in found.notes
     )
 
 

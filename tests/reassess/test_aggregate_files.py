@@ -161,7 +161,7 @@ def test_agreement_of_real(published_cache, tmp_path):
     accuracies = [r["golden_accuracy"] for r in found.raters.to_pylist() if r["golden"]]
     assert (round(min(accuracies), 3), round(max(accuracies), 3)) == (0.258, 0.910)
     assert not any(found.rater_pairs["copies"].to_pylist())
-    names = ("agreement", "raters", "rater_pairs", "confusion")
+    names = ("agreement", "class_agreement", "raters", "rater_pairs", "confusion")
     assert [p.name for p in written] == [f"{n}.{s}" for n in names for s in ("parquet", "csv")]
     for name in names:
         assert tables.read(tmp_path / f"{name}.parquet", name).num_rows
@@ -593,3 +593,28 @@ def test_numbers_of_classes_without_their_list_are_noted(tmp_path):
     done = mh.aggregate(tmp_path / "votes.csv", classes=["cat", "dog", "cup"])
     assert text not in done.notes
     assert done.labels.n_classes == 3
+
+
+def test_agreement_by_class_is_named_and_the_lowest_is_printed(tmp_path):
+    """Raters agree on dogs on all images, and on cats by chance: two raters, answers as 0 and 2."""
+    rng = np.random.default_rng(0)
+    cat, dog = rng.integers(0, 2, (2, 30)), np.ones((2, 30), int)
+    rows = [
+        f"{i}.jpg,{name},r{rater},{answer}"
+        for name, matrix in (("dog", dog), ("cat", cat))
+        for rater, answers in enumerate(matrix)
+        for i, answer in enumerate(answers)
+    ]
+    (tmp_path / "votes.csv").write_text("\n".join(["image_id,class,rater_id,answer", *rows]))
+    found = mh.agreement(tmp_path / "votes.csv")
+    table = {row["name"]: row for row in found.class_agreement.to_pylist()}
+    assert table["dog"]["ac1"] == 1
+    assert table["dog"]["fleiss_kappa"] is None
+    yes, equal = cat.mean(), (cat[0] == cat[1]).mean()
+    by_chance = 2 * yes * (1 - yes)
+    assert table["cat"]["pairwise"] == pytest.approx(equal)
+    assert table["cat"]["ac1"] == pytest.approx((equal - by_chance) / (1 - by_chance))
+    lines = [*found.lines()]
+    at = next(i for i, line in enumerate(lines) if line.startswith("class, lowest AC1 first"))
+    assert [line.split()[0] for line in lines[at + 1 : at + 3]] == ["cat", "dog"]
+    assert found.to_json()["class_agreement"] == found.class_agreement.to_pylist()

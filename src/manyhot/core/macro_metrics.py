@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from manyhot.core.estimates import Estimate, Pooled, Weights, undefined
 from manyhot.core.jackknife import doubt_of
 from manyhot.core.ranked_positives import AnsweredCells, answered_cells, scores_of
 from manyhot.core.score_threshold import least_of
-from manyhot.core.set_metrics import counted_cells, least_predicted, predicted_blocks
+from manyhot.core.set_metrics import counted_cells, least_predicted, predicted_blocks, recall_weight
 from manyhot.core.sets import Case
 from manyhot.registry import register
 
@@ -26,19 +27,28 @@ _Places = tuple[Ints, Ints]
 @register(
     "metric",
     "f1_macro",
-    also=("f1", "f1_score"),
+    also=("f1", "f1_score", "fbeta", "f2"),
     multi_label=True,
     better="higher",
     label="F1 (macro)",
     needs="scores",
     each_class=True,
 )
-def f1_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False) -> Estimate:
+def f1_macro(
+    case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False, beta: float = 1
+) -> Estimate:
     """F1 score of each class over the images, 2 TP / (2 TP + FP + FN), averaged over the classes.
+
+    Parameters
+    ----------
+    threshold, link, masked
+        As in `manyhot.core.set_metrics.jaccard`.
+    beta : float
+        As in `manyhot.core.set_metrics.f1_samples`.
 
     References
     ----------
-    ``sklearn.metrics.f1_score`` with ``average="macro"``.
+    ``sklearn.metrics.fbeta_score`` with ``average="macro"``.
 
     Notes
     -----
@@ -52,7 +62,7 @@ def f1_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: 
 
     All predicted cells are stored, at 4 bytes per cell for up to 65,536 images and classes.
     """
-    return _macro(_f1, case, threshold, link, masked=masked)
+    return _macro(partial(_f_beta, recall_weight(beta)), case, threshold, link, masked=masked)
 
 
 @register(
@@ -155,9 +165,11 @@ _Share = Callable[[Floats, Floats, Floats], tuple[Floats, Floats, Bools]]
 """Numerators and denominators of classes, and which classes count, from hits, predicted and positives."""
 
 
-def _f1(hits: Floats, predicted: Floats, positives: Floats) -> tuple[Floats, Floats, Bools]:
-    either = predicted + positives
-    return 2 * hits, either, either > 0
+def _f_beta(
+    weight: float, hits: Floats, predicted: Floats, positives: Floats
+) -> tuple[Floats, Floats, Bools]:
+    either = predicted + weight * positives
+    return (1 + weight) * hits, either, either > 0
 
 
 def _precision(hits: Floats, predicted: Floats, positives: Floats) -> tuple[Floats, Floats, Bools]:

@@ -28,10 +28,13 @@ from manyhot.core.share_intervals import clustered_effect, wilson_interval
 from manyhot.errors import InputError
 from manyhot.parameters import check_count, check_one_of, check_share
 
-Goal = Literal["f1", "precision", "recall", "fpr", "top"]
+Goal = Literal["f1", "f2", "precision", "recall", "fpr", "top"]
 GOALS: tuple[Goal, ...] = get_args(Goal)
-"""What a threshold is chosen for: the largest F1, at least a precision or a recall, or at most a false
+"""What a threshold is chosen for: the largest F1 or F2, at least a precision or a recall, or at most a false
 positive rate; or ``top``: no threshold, the top class is predicted."""
+
+_RECALL_WEIGHTS = {"f1": 1, "f2": 4}
+"""The square of beta in F-beta."""
 
 _NAMES = {"fpr": "false positive rate"}
 
@@ -174,11 +177,12 @@ def operating_points(
     Parameters
     ----------
     goal : str
-        The criterion for the threshold. ``f1``: the highest threshold with the largest F1. ``precision``: the
-        highest threshold with the largest recall at a precision of at least `at`. ``recall``: the highest
-        threshold with at least the recall `at`. ``fpr``: the lowest threshold with at most the false positive
-        rate `at`, and therefore the highest recall. ``top``: the top class is predicted. By default, ``top``
-        if the probabilities of an image add up to 1, and ``f1`` otherwise.
+        The criterion for the threshold. ``f1``: the highest threshold with the largest F1. ``f2``: the same
+        for F2, in which recall is twice as important as precision. ``precision``: the highest threshold with
+        the largest recall at a precision of at least `at`. ``recall``: the highest threshold with at least
+        the recall `at`. ``fpr``: the lowest threshold with at most the false positive rate `at`, and
+        therefore the highest recall. ``top``: the top class is predicted. By default, ``top`` if the
+        probabilities of an image add up to 1, and ``f1`` otherwise.
     at : float, optional
         The precision, recall or false positive rate, above 0 and up to 1.
     n_folds : int
@@ -290,7 +294,7 @@ def check_goal(goal: str | None, at: float | None) -> None:
     """Raise an error if the goal is unknown, or if its `at` is missing, superfluous or no share."""
     if goal is not None:
         check_one_of(goal, GOALS, "There is no such goal of a threshold.")
-    if goal in (None, "f1", "top"):
+    if goal in (None, "f1", "f2", "top"):
         if at is not None:
             raise InputError(
                 f"The goal {goal or 'f1'} has no minimum precision or recall.",
@@ -435,8 +439,9 @@ def _choose(hits: Ints, depth: Ints, negatives: Ints, goal: Goal, at: float) -> 
     # Not the scores of other rows' positives: a threshold must not depend on the images it is evaluated on.
     own = np.diff(hits, axis=1, prepend=0) > 0
     n_positives = hits[:, -1:]
-    if goal == "f1":
-        best: Positions = np.argmax(np.where(own, hits / (depth + n_positives), -1), axis=1)
+    if goal in _RECALL_WEIGHTS:
+        whole = depth + _RECALL_WEIGHTS[goal] * n_positives
+        best: Positions = np.argmax(np.where(own, hits / whole, -1), axis=1)
         return best
     if goal == "fpr":
         reached = depth - hits <= at * negatives[:, None] * (1 + FPR_ROUNDING)

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from manyhot.core.array_types import AnyFloats, Bools, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.estimates import Estimate, Ratio, mean_over, undefined
 from manyhot.core.ranked_positives import ROWS, AnsweredCells, answered_cells, comparable, scores_of
 from manyhot.core.score_threshold import least_of, least_of_rows, least_score
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
+from manyhot.parameters import is_number
 from manyhot.registry import register
 
 
@@ -111,14 +112,20 @@ def jaccard(
 @register(
     "metric",
     "f1_samples",
-    also=("f1", "f1_score", "example_f1"),
+    also=("f1", "f1_score", "example_f1", "fbeta", "f2"),
     better="higher",
     label="F1 (samples)",
     needs="scores",
     each_class=True,
 )
 def f1_samples(
-    case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False, zero_division: float = 1
+    case: Case,
+    *,
+    threshold: float = 0.5,
+    link: str = "auto",
+    masked: bool = False,
+    zero_division: float = 1,
+    beta: float = 1,
 ) -> Estimate:
     """F1 score of the predicted set and the label set of each image, averaged over images.
 
@@ -126,10 +133,12 @@ def f1_samples(
     ----------
     threshold, link, masked, zero_division
         As in `jaccard`.
+    beta : float
+        How many times as important recall is as precision; with 2, F2 instead of F1.
 
     References
     ----------
-    ``sklearn.metrics.f1_score`` with ``average="samples"`` and the same `zero_division`.
+    ``sklearn.metrics.fbeta_score`` with ``average="samples"`` and the same `zero_division`.
 
     Notes
     -----
@@ -138,10 +147,31 @@ def f1_samples(
     counts = _counts(case, threshold, link, masked=masked)
     if counts is None:
         return undefined(len(case.labels))
-    return _mean_share(2 * counts.hits, counts.predicted + counts.positives, counts, zero_division)
+    weight = recall_weight(beta)
+    whole = counts.predicted + weight * counts.positives
+    return _mean_share((1 + weight) * counts.hits, whole, counts, zero_division)
 
 
-def _mean_share(part: Ints, whole: Ints, counts: _Counts, zero_division: float) -> Ratio:
+def recall_weight(beta: float) -> float:
+    """Return the square of `beta`, by which F-beta weights positives.
+
+    Raises
+    ------
+    InputError
+        If it is not a positive number.
+    """
+    if not is_number(beta) or beta <= 0:
+        raise InputError(
+            "The importance of recall must be positive.",
+            where="`beta`",
+            got=beta,
+            allowed="above 0",
+            do="pass 1 for F1 or 2 for F2",
+        )
+    return beta**2
+
+
+def _mean_share(part: Ints | Floats, whole: Ints | Floats, counts: _Counts, zero_division: float) -> Ratio:
     """Return the mean share of each image; `zero_division` is that of an image with two empty sets."""
     if zero_division not in (0, 1):
         raise InputError(
@@ -150,7 +180,9 @@ def _mean_share(part: Ints, whole: Ints, counts: _Counts, zero_division: float) 
             got=zero_division,
             allowed="0, 1",
         )
-    return mean_over(np.where(whole > 0, part / np.maximum(whole, 1), zero_division), counts.cells > 0)
+    return mean_over(
+        np.where(whole > 0, part / np.where(whole > 0, whole, 1), zero_division), counts.cells > 0
+    )
 
 
 @register(
@@ -180,19 +212,28 @@ def hamming(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: b
 @register(
     "metric",
     "f1_micro",
-    also=("f1", "f1_score"),
+    also=("f1", "f1_score", "fbeta", "f2"),
     multi_label=True,
     better="higher",
     label="F1 (micro)",
     needs="scores",
     each_class=True,
 )
-def f1_micro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False) -> Estimate:
+def f1_micro(
+    case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False, beta: float = 1
+) -> Estimate:
     """F1 score over all (image, class) pairs: 2 TP / (2 TP + FP + FN).
+
+    Parameters
+    ----------
+    threshold, link, masked
+        As in `jaccard`.
+    beta : float
+        As in `f1_samples`.
 
     References
     ----------
-    ``sklearn.metrics.f1_score`` with ``average="micro"``.
+    ``sklearn.metrics.fbeta_score`` with ``average="micro"``.
 
     Notes
     -----
@@ -202,8 +243,9 @@ def f1_micro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: 
     if counts is None:
         return undefined(len(case.labels))
     # Not twice the hits: as the number of cases of the interval, TP + FP + FN misses would be too many.
-    halved = (counts.predicted + counts.positives) / 2
-    return Ratio(counts.hits.astype(np.float64), halved, counts.cells > 0)
+    weight = recall_weight(beta)
+    mean = (counts.predicted + weight * counts.positives) / (1 + weight)
+    return Ratio(counts.hits.astype(np.float64), mean, counts.cells > 0)
 
 
 @register(

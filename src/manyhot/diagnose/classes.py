@@ -167,7 +167,8 @@ def diagnose_classes(
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
         Models without scores of all classes are skipped.
     goal
-        How thresholds are chosen. f1: the highest threshold with the largest F1. precision: the highest
+        How thresholds are chosen. f1: the highest threshold with the largest F1. f2: the highest threshold
+        with the largest F2, in which recall is twice as important as precision. precision: the highest
         threshold with the largest recall at a precision of at least `at`. recall: the highest threshold with
         a recall of at least `at`. fpr: the lowest threshold with a false positive rate of at most `at`. top:
         no threshold; the top class of each image is predicted. By default, top for models whose probabilities

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from manyhot.command import command, takes_fields
 from manyhot.core.array_types import Bools, Ints
 from manyhot.core.clusters import Clusters
 from manyhot.core.operating_points import OperatingPoints
-from manyhot.core.sets import LabelSets
+from manyhot.core.sets import NOT_ASKED, LabelSets
 from manyhot.data.data_sets import Source, brings_predictions, open_images
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs, open_labels
 from manyhot.data.reading_options import ImagesTableLike, ObjectsLike
@@ -50,6 +51,7 @@ from manyhot.diagnose.groups_findings import (
 )
 from manyhot.diagnose.groups_outcomes import (
     NamedOutcome,
+    asked_pairs,
     class_points,
     is_multi_label,
     label_outcomes,
@@ -57,6 +59,7 @@ from manyhot.diagnose.groups_outcomes import (
     set_outcomes,
     stratum_of,
     threshold_outcomes,
+    unanswered_notes,
     unpredicted_outcomes,
 )
 from manyhot.diagnose.groups_rates import (
@@ -241,6 +244,8 @@ class _Search:
         names = classes.names if classes else [f"class {i}" for i in range(sets.n_classes)]
         made = cls(source, table, sets, stratum_of(sets), names, settings)
         made.predicted = np.ones(len(sets), bool)
+        if made.is_multi_label:
+            made.notes += unanswered_notes(table, names, source.unlabelled, masked=made.masked)
         made._set_clusters(evidence)
         made._measure(statistics_place(labels, source, evidence.reading), run)
         made._group(evidence)
@@ -257,6 +262,14 @@ class _Search:
     def is_multi_label(self) -> bool:
         """Whether each class is examined separately, by comparing images with it and images without it."""
         return is_multi_label(self.sets)
+
+    @cached_property
+    def masked(self) -> bool:
+        """Whether images do not count for classes that no rater was asked about, if there are any."""
+        sets, n_classes = self.sets, self.sets.n_classes - len(self.source.unlabelled)
+        has_blanks = np.count_nonzero(sets.usable[sets.rows]) < np.count_nonzero(sets.usable) * n_classes
+        can_mask = self.is_multi_label and sets.unlisted == NOT_ASKED and has_blanks
+        return can_mask and not self.settings.unmasked
 
     @property
     def seen(self) -> Bools:
@@ -309,7 +322,10 @@ class _Search:
             self.groups += measured_groups(self.measured)
             self.groups += source_groups(self.images.table["uri"].to_pylist(), self._codes())
         if self.is_multi_label:
-            self.groups += class_groups(self.sets.yes_matrix(), self.sets.usable, self.names)
+            yes, usable = self.sets.yes_matrix(), self.sets.usable
+            self.groups += class_groups(
+                yes, usable, self.names, asked_pairs(self.sets) if self.masked else None
+            )
         else:
             own = other_labels(self.sets, self.stratum)
             self.groups += class_groups(own, self.sets.scored, self.names)
@@ -352,7 +368,7 @@ class _Search:
         """Return the properties associated with labels, and the groups on which one of the models is weak."""
         least = self.settings.min_images
         if self.is_multi_label:
-            own = set_outcomes(self.sets, least)
+            own = set_outcomes(self.sets, least, masked=self.masked)
         else:
             own = label_outcomes(self.stratum, self.sets.n_classes, least)
         patterns = self._patterns([(o.outcome.event, o.outcome.counts & ~o.outcome.event) for o in own], run)
@@ -361,7 +377,9 @@ class _Search:
         by_label = [replace(pattern, is_searched=False) for pattern in self._patterns_of_labels]
         associated = list(dict.fromkeys(f.row["class_id"] for f in found))
         for model in model_cases(self.source, depth=1, trust_order=reading.trust_order, run=run):
-            points, reason = class_points(model.case) if self.is_multi_label else (None, "")
+            points, reason = (
+                class_points(model.case, masked=self.masked) if self.is_multi_label else (None, "")
+            )
             if reason:
                 self.notes.append(f"{model.model}: {reason}")
             outcomes = self._outcomes(model, points, associated)
@@ -371,7 +389,8 @@ class _Search:
             called = [o.outcome for o in outcomes if o.kind == "called"]
             patterns = self._patterns([(o.event, o.counts & ~o.event) for o in called], run)
             found += self._find(model.model, outcomes, [*by_label, *patterns])
-            counts, tested = error_counts(model.case, points), self.tested[model.model]
+            counts = error_counts(model.case, points, masked=self.masked)
+            tested = self.tested[model.model]
             rates = rate_rows(of, counts, model.rows, self.columns, self._cluster_of_image, tested)
             self.rates += (rows := list(rates))
             if points is not None:
@@ -412,7 +431,8 @@ class _Search:
         if points is not None:
             return [*threshold_outcomes(case, points, *of, settings.min_images, associated), *none]
         least, confidence = settings.min_images, settings.min_confidence
-        return [*model_outcomes(case, *of, least, confidence, associated, multi_label=is_multi), *none]
+        about = {"multi_label": is_multi, "masked": self.masked}
+        return [*model_outcomes(case, *of, least, confidence, associated, **about), *none]
 
     _patterns_of_labels: list[ImageGroup] = field(default_factory=list)
 

@@ -305,13 +305,20 @@ def presence_groups(present: Bools, among: Bools, names: Sequence[str]) -> Itera
         yield from (group, without(group, among))
 
 
-def class_groups(shown: Bools, among: Bools, names: Sequence[str]) -> Iterator[ImageGroup]:
-    """Yield the images that also show each class, and those that do not; `shown` has shape (n, classes)."""
+def class_groups(
+    shown: Bools, among: Bools, names: Sequence[str], asked: Bools | None = None
+) -> Iterator[ImageGroup]:
+    """Yield the images that also show each class, and those that do not; `shown` has shape (n, classes).
+
+    If `asked`, shape (n, classes), is passed, only images on which a class was asked about are compared.
+    """
     for at in np.flatnonzero(shown.any(axis=0)).tolist():
         also, own = f"also {names[at]}", shown[:, at]
-        yield ImageGroup("label", also, f"that also show {names[at]}", own, class_id=at)
+        has = None if asked is None else asked[:, at]
+        yield ImageGroup("label", also, f"that also show {names[at]}", own, class_id=at, among=has)
+        others = among & ~own if has is None else among & ~own & has
         phrase = f"that do not also show {names[at]}"
-        yield ImageGroup("label", f"not {also}", phrase, among & ~own, class_id=at)
+        yield ImageGroup("label", f"not {also}", phrase, others, class_id=at, among=has)
 
 
 def other_labels(sets: LabelSets, stratum: Ints) -> Bools:

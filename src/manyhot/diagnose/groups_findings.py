@@ -65,6 +65,9 @@ class GroupSettings(Flattened):
     seed
         Seed for the permutations, the clusters, and the choice of the half of the images that is searched for
         patterns.
+    unmasked
+        Count classes that no rater was asked about as not valid. By default, an image of multi-label data
+        does not count for such a class if the label sets record which classes were answered no.
     """
 
     min_images: Count = 25
@@ -72,6 +75,7 @@ class GroupSettings(Flattened):
     min_confidence: Probability = 0.9
     permutations: Annotated[int, AtLeast(100)] = 1000
     seed: Seed = 0
+    unmasked: bool = False
 
 
 GROUP_SETTINGS = GroupSettings()
@@ -232,6 +236,12 @@ class _Table:
                 ]
             )
         preferred = statistic * np.array([_PREFERRED.get(kind, 1.0) for kind in kinds])
+        # A mark is tested only on images that were not searched for it, and the statistic grows with the root
+        # of their number, so what the mark does to the contrast of all images would come first. This holds
+        # for marks only: frames are measured on all images, and patches may be part of a scene.
+        n_each = n + n_outside
+        is_tag = np.array([kind == "mark" for kind in kinds])
+        preferred *= np.sqrt(np.where(is_tag, n_each.max() / np.maximum(n_each, 1), 1.0))
         order = np.argsort(-np.where(able, preferred, -np.inf), kind="stable")[: int(able.sum())]
         return order[:_MOST_CANDIDATES].astype(np.int64)
 
@@ -301,6 +311,11 @@ def _examples(counted: Bools, event: Bools, seed: int) -> tuple[Ints, int]:
     return np.concatenate([with_event, rest])[:PHOTOGRAPHS_EACH], len(with_event)
 
 
+def may_be_the_class(row: Row) -> bool:
+    """Return whether a mark is on no image without the class, so that it may be what the class looks like."""
+    return row["kind"] == "mark" and row["outcome"] == "label" and not row["events_outside"]
+
+
 def group_sentence(row: RowDict, outcome: NamedOutcome, phrase: str, min_confidence: float) -> str:
     """Return what was found, in one sentence."""
     n, name = f"{row['n']:,}", row["class_name"]
@@ -321,11 +336,12 @@ def group_sentence(row: RowDict, outcome: NamedOutcome, phrase: str, min_confide
     if row["outcome"] == "missed":
         own, are = f"images of {name}", predicted if outcome.has_thresholds else "right"
         return f"I{own[1:]} {phrase}: {right} of {n} are {are}, compared with {right_outside} of other {own}."
-    others = f"{outside} of images {f'without {name}' if outcome.multi_label else 'with other labels'}"
+    without = f"without {name}{' (answered no)' if outcome.masked else ''}"
+    others = f"{outside} of images {without if outcome.multi_label else 'with other labels'}"
     if row["kind"] in ("mark", "patch") and not row["name"].startswith("no "):
         mark = phrase.removeprefix("with ")
         found = f"{mark[0].upper()}{mark[1:]} was found on {row['events']:,} of the {n} images of {name}"
-        itself = "the class itself, or be " if row["kind"] == "patch" else ""
+        itself = "the class itself, or be " if row["kind"] == "patch" or may_be_the_class(row) else ""
         return (
             f"{found} that were counted ({inside}), compared with {others}. It may be {itself}missed where "
             "it is rotated or shifted."

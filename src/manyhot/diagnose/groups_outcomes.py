@@ -7,7 +7,7 @@ and errors are classes above their threshold that are not valid, and valid class
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,11 @@ from manyhot.core.array_types import Bools, Ints
 from manyhot.core.group_search import Outcome
 from manyhot.core.operating_points import OperatingPoints, operating_points
 from manyhot.core.score_threshold import adds_up_to_one, confidence_of
-from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, Case, LabelSets
+from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, YES, Case, LabelSets
+from manyhot.errors import first_names
+from manyhot.evaluate.label_notes import answer_notes
+from manyhot.tables import Labels
+from manyhot.tables.arrays import label_sets
 
 OUTCOMES = ("error", "sure_error", "no_prediction", "called", "missed", "label")
 """What is compared: errors; errors with a high confidence; images for which the model has no class; images
@@ -44,6 +48,8 @@ class NamedOutcome:
     has_thresholds : bool
         Whether a class is predicted if its score is at or above a threshold, rather than if it is the top
         class.
+    masked : bool
+        Whether the images without a class are those that were answered no.
     """
 
     kind: str
@@ -51,6 +57,7 @@ class NamedOutcome:
     outcome: Outcome
     multi_label: bool = False
     has_thresholds: bool = False
+    masked: bool = False
 
 
 def is_multi_label(sets: LabelSets) -> bool:
@@ -69,12 +76,61 @@ def stratum_of(sets: LabelSets) -> Ints:
     return np.where(sets.labelled, sets.label, first).astype(np.int64)
 
 
-def class_points(case: Case) -> tuple[OperatingPoints | None, str]:
+def asked_pairs(sets: LabelSets) -> Bools:
+    """Return whether each class was asked about on each image, shape (n, C)."""
+    asked = np.zeros((len(sets), sets.n_classes), bool)
+    asked[sets.rows, sets.classes] = True
+    return asked
+
+
+def unanswered_notes(
+    labels: Labels, names: Sequence[str], unlabelled: Collection[int], *, masked: bool
+) -> Iterator[str]:
+    """Yield a note on the pairs without an answer of multi-label data: whether they are left out.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The names of the classes.
+    unlabelled : collection of int
+        Classes that occur only in the predictions.
+    masked : bool
+        Whether such pairs are left out.
+    """
+    counting = ("false positives", "shares of images without a class")
+    notes = answer_notes("", labels, counting, unlabelled=unlabelled, instead="do not pass `unmasked`")
+    text = next((note.text for note in notes if note.kind == "not asked"), "")
+    if masked and text:
+        sets = label_sets(labels)
+        valid, absent = (np.unique(sets.classes[sets.state == state]).tolist() for state in (YES, NO))
+        text = f"{text.partition(' and count')[0]} and left out"
+        if never := [names[c] for c in valid if c not in absent]:
+            text += f"; {first_names(never)}: answered no on no image, so no image is known not to show it"
+    if text:
+        yield f"{labels.name}: {text}" if labels.name else text
+
+
+def absent_from(sets: LabelSets, class_id: int, *, masked: bool) -> Bools:
+    """Return the usable images that do not show a class, shape (n,).
+
+    If `masked`, only those that were answered no are included: not asked is not no.
+    """
+    state = _states(sets, class_id)
+    return sets.usable & ((state == NO) | ((state == NOT_ASKED) & (not masked)))
+
+
+def judged_by_top(case: Case, *, masked: bool) -> Bools:
+    """Return the images whose top class is known to be valid or not; all scored images unless `masked`."""
+    unknown = masked & (case.top[:, 0] >= 0) & (case.state[:, 0] == NOT_ASKED)
+    return case.labels.scored & ~unknown
+
+
+def class_points(case: Case, *, masked: bool = False) -> tuple[OperatingPoints | None, str]:
     """Return the thresholds of independent classes, or None and the reason to judge the top class instead.
 
-    Folds and thresholds are those of diagnose classes without options.
+    Folds and thresholds are those of diagnose classes.
     """
-    points = operating_points(case, rng=np.random.default_rng(0))
+    points = operating_points(case, rng=np.random.default_rng(0), masked=masked)
     if points is not None and points.top is None:
         return points, ""
     reason = "there are no scores of all classes" if points is None else "probabilities add up to 1"
@@ -90,6 +146,7 @@ def model_outcomes(
     associated: Collection[int] = (),
     *,
     multi_label: bool = False,
+    masked: bool = False,
 ) -> list[NamedOutcome]:
     """Return the outcomes in which a model can be worse in a group; arrays cover all images of the data set.
 
@@ -109,9 +166,11 @@ def model_outcomes(
     multi_label : bool
         Whether the data set is multi-label. If so, the images of a class are all images that show it, and the
         top class does not show whether a class is missed, unless probabilities add up to 1.
+    masked : bool
+        Whether to leave out classes that no rater was asked about.
     """
     sets = case.labels
-    scored, wrong, top = sets.scored, ~case.hit[:, 0], case.top[:, 0]
+    scored, wrong, top = judged_by_top(case, masked=masked), ~case.hit[:, 0], case.top[:, 0]
 
     def outcome(events: Bools, counts: Bools) -> Outcome:
         return Outcome(_spread(events, rows, stratum), _spread(counts, rows, stratum), stratum)
@@ -123,7 +182,7 @@ def model_outcomes(
         found.append(NamedOutcome("sure_error", NO_LABEL, outcome(sure, scored), multi_label))
     called = np.bincount(top[wrong & scored & (top >= 0)], minlength=sets.n_classes)
     for c in _to_call(called, associated):
-        others = scored & (_states(sets, c) < UNCLEAR)
+        others = sets.scored & absent_from(sets, c, masked=masked)
         found.append(NamedOutcome("called", c, outcome(others & (top == c), others), multi_label))
     if multi_label and not adds_up_to_one(case):
         return found
@@ -157,11 +216,10 @@ def threshold_outcomes(
     assert case.scores is not None  # for the type checker
     sets = case.labels
     predicted = np.zeros((len(sets), sets.n_classes), bool)
+    wrongly = np.zeros(sets.n_classes, np.int64)
     for c in points.fitted.tolist():
         predicted[:, c] = points.predicts(case.scores[:, c].astype(np.float32), slice(None), c)
-    wrongly = np.bincount(
-        np.nonzero(predicted & ~sets.yes_matrix() & sets.usable[:, None])[1], minlength=sets.n_classes
-    )
+        wrongly[c] = np.count_nonzero(predicted[:, c] & absent_from(sets, c, masked=points.masked))
 
     def outcome(kind: str, c: int, counts: Bools, is_predicted: bool) -> NamedOutcome:
         events = counts & (predicted[:, c] == is_predicted)
@@ -171,7 +229,7 @@ def threshold_outcomes(
     found = []
     fitted = set(points.fitted.tolist())
     for c in _to_call(wrongly, fitted.intersection(associated)):
-        found.append(outcome("called", c, sets.usable & (_states(sets, c) < UNCLEAR), True))
+        found.append(outcome("called", c, absent_from(sets, c, masked=points.masked), True))
     for c in _most_frequent(points.n_positives, 2 * min_images):
         if c in fitted:
             found.append(outcome("missed", c, sets.usable & (_states(sets, c) == YES), False))
@@ -222,19 +280,20 @@ def label_outcomes(stratum: Ints, n_classes: int, min_images: int) -> list[Named
     ]
 
 
-def set_outcomes(sets: LabelSets, min_images: int) -> list[NamedOutcome]:
+def set_outcomes(sets: LabelSets, min_images: int, *, masked: bool = False) -> list[NamedOutcome]:
     """Return an outcome for each class of multi-label data: whether an image shows this class.
 
-    Images on which the class is unclear are left out; images that show no class are included.
+    Images on which the class is unclear are left out and, if `masked`, also those on which no rater was asked
+    about it; images that show no class are included.
     """
     valid = (sets.state == YES) & sets.usable[sets.rows]
     count = np.bincount(sets.classes[valid], minlength=sets.n_classes)
     nothing = np.zeros(len(sets), np.int64)
     found = []
     for c in _most_frequent(count, min_images):
-        state = _states(sets, c)
-        counted = sets.usable & (state != UNCLEAR)
-        found.append(NamedOutcome("label", c, Outcome((state == YES) & counted, counted, nothing), True))
+        event = (_states(sets, c) == YES) & sets.usable
+        counted = event | absent_from(sets, c, masked=masked)
+        found.append(NamedOutcome("label", c, Outcome(event, counted, nothing), True, masked=masked))
     return found
 
 

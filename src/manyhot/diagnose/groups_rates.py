@@ -13,9 +13,10 @@ from pyarrow import compute as pc
 from manyhot.console import table_lines
 from manyhot.core.array_types import Bools, Ints
 from manyhot.core.operating_points import OperatingPoints
-from manyhot.core.sets import UNCLEAR, Case
+from manyhot.core.sets import Case
 from manyhot.core.share_intervals import clustered_interval
 from manyhot.diagnose.groups_attributes import has_values, is_measure, short_number
+from manyhot.diagnose.groups_outcomes import absent_from, judged_by_top
 from manyhot.report.chapter import listing, with_ends
 from manyhot.report.listings import Listing, heads_of
 from manyhot.report.text import counted, listed, title_of
@@ -88,19 +89,18 @@ ErrorCounts = Mapping[str, tuple[Ints, Ints]]
 """For each outcome, the number of events and of cases of each image, shape (n,)."""
 
 
-def error_counts(case: Case, points: OperatingPoints | None) -> ErrorCounts:
+def error_counts(case: Case, points: OperatingPoints | None, *, masked: bool = False) -> ErrorCounts:
     """Return the errors of a model: of its top class, or of all classes at the thresholds of `points`."""
     sets = case.labels
     if points is None:
-        return {"error": ((sets.scored & ~case.hit[:, 0]).astype(np.int64), sets.scored.astype(np.int64))}
+        judged = judged_by_top(case, masked=masked)
+        return {"error": ((judged & ~case.hit[:, 0]).astype(np.int64), judged.astype(np.int64))}
     assert case.scores is not None  # for the type checker
-    yes, is_open = sets.yes_matrix(), np.zeros((len(sets), sets.n_classes), bool)
-    unclear = sets.state == UNCLEAR
-    is_open[sets.rows[unclear], sets.classes[unclear]] = True
+    yes = sets.yes_matrix()
     called, others, missed, valid = np.zeros((4, len(sets)), np.int64)
     for c in points.fitted.tolist():
         predicted = points.predicts(case.scores[:, c].astype(np.float32), slice(None), c)
-        negative, positive = ~yes[:, c] & ~is_open[:, c] & sets.usable, yes[:, c] & sets.usable
+        negative, positive = absent_from(sets, c, masked=points.masked), yes[:, c] & sets.usable
         called, others = called + (predicted & negative), others + negative
         missed, valid = missed + (~predicted & positive), valid + positive
     return {"called": (called, others), "missed": (missed, valid)}

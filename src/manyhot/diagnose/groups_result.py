@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,14 @@ from manyhot import tables
 from manyhot.core.group_search import FAMILY_WISE
 from manyhot.data.data_sets import Source
 from manyhot.diagnose.groups_attributes import GROUP_KINDS
-from manyhot.diagnose.groups_findings import LABELS, OBJECTS, GroupFinding, MarkedImages, forget_marks
+from manyhot.diagnose.groups_findings import (
+    LABELS,
+    OBJECTS,
+    GroupFinding,
+    MarkedImages,
+    forget_marks,
+    may_be_the_class,
+)
 from manyhot.diagnose.groups_outcomes import OUTCOMES
 from manyhot.diagnose.groups_rates import rate_lines, rate_listing
 from manyhot.diagnose.page import DiagnosisResult, forget_pictures
@@ -226,7 +234,7 @@ def groups_result(
         notes=notes,
         inputs=inputs,
         metadata={
-            name: str(value) if isinstance(value, int) else f"{value:g}"
+            name: json.dumps(value) if isinstance(value, int) else f"{value:g}"
             for name, value in settings.items()
             if isinstance(value, int | float)
         },
@@ -391,7 +399,8 @@ def _to_mitigate(rows: Sequence[Row]) -> NextStep | None:
     """Return how to fit a head without the first frame, tag or band that is associated with a class."""
     marks = (r for r in rows if r["kind"] in ("frame", "mark") and not r["name"].startswith("no "))
     # Images of other classes that are missed because of a mark are no reason to remove it from these classes.
-    first = next((r for r in marks if r["outcome"] in ("called", "label")), None)
+    # A mark that is on no other image may be the class itself, so other marks are removed first.
+    first = min((r for r in marks if r["outcome"] in ("called", "label")), key=may_be_the_class, default=None)
     if first is None:
         return None
     boxes = f"the {first['name']}, whose boxes are in {OBJECTS}"

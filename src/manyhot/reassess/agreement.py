@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,29 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
+from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core import raters as quality
-from manyhot.core.agreement import VoteMeasure, measure_answers, measure_choices, measure_sets
+from manyhot.core.agreement import (
+    FEWEST_IMAGES,
+    VoteMeasure,
+    measure_answers,
+    measure_choices,
+    measure_sets,
+)
 from manyhot.core.answers import ANSWERS, Answers, GoldenAnswers
+from manyhot.core.class_agreement import agreement_by_class
 from manyhot.parameters import RESAMPLES, Resamples, Seed, check_draws
-from manyhot.reassess.answers import VOTES_READING, TableLike, VotesLike, VotesReading, golden_of, open_votes
+from manyhot.reassess.answers import (
+    VOTES_READING,
+    TableLike,
+    VotesLike,
+    VotesReading,
+    VotesSource,
+    golden_of,
+    open_votes,
+)
 from manyhot.reassess.raters import (
     decimal_text,
     flag_lines,
@@ -27,12 +43,15 @@ from manyhot.reassess.raters import (
 )
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables import Votes, schema
+from manyhot.tables import Row, Votes, schema
 from manyhot.tables.choices import choices_of
-from manyhot.tables.definitions import COUNT, FLAG, REAL, TEXT, bounds, declare_table
+from manyhot.tables.definitions import COUNT, FLAG, INT, REAL, TEXT, bounds, declare_table
 from manyhot.tables.frames import null_if_nan
 from manyhot.tables.vote_labels import answers_of
 from manyhot.tables.votes import COUNTED_CLASS
+
+_PRINTED = 5
+"""Classes on the terminal."""
 
 AGREEMENT_MEASURES = (
     "pairwise",
@@ -59,6 +78,21 @@ declare_table(
             "number left out: questions that only one rater answered, or raters without "
             "answers to golden questions",
         ),
+    ),
+)
+
+declare_table(
+    "class_agreement",
+    (
+        INT("class_id", "a class that raters were asked about"),
+        TEXT("name", "its name"),
+        COUNT("n", "number of questions about the class that two or more raters answered"),
+        COUNT("n_skipped", "number of questions about the class that only one rater answered"),
+        REAL.nullable("yes", "mean share of yes answers"),
+        REAL.nullable("pairwise", "share of pairs of answers to the same question that are equal"),
+        REAL.nullable("fleiss_kappa", "Fleiss' kappa; null if all answers are equal"),
+        REAL.nullable("ac1", "Gwet's AC1, which stays high if nearly all answers are equal"),
+        *bounds("ac1_lo", "ac1_hi", "the 95 % interval of AC1 over images, null without one"),
     ),
 )
 
@@ -102,15 +136,17 @@ class Agreement(Result):
 
     Attributes
     ----------
-    agreement, raters, rater_pairs, confusion : pyarrow.Table
-        The tables with these names; see `manyhot.tables.TABLES`.
+    agreement, class_agreement, raters, rater_pairs, confusion : pyarrow.Table
+        The tables with these names; see `manyhot.tables.TABLES`. `class_agreement` is empty if raters chose
+        one class per image.
     notes, metadata, inputs
         As in `Result`.
     """
 
-    NAMES = ("agreement", "raters", "rater_pairs", "confusion")
+    NAMES = ("agreement", "class_agreement", "raters", "rater_pairs", "confusion")
 
     agreement: pa.Table
+    class_agreement: pa.Table
     raters: pa.Table
     rater_pairs: pa.Table
     confusion: pa.Table
@@ -121,12 +157,12 @@ class Agreement(Result):
         return float(self.agreement["value"][row].as_py())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the measures, the raters and the notes."""
+        """Return the measures, the agreement by class, the raters and the notes."""
         rows = super().to_json()
-        return {name: rows[name] for name in ("agreement", "raters", "notes")}
+        return {name: rows[name] for name in ("agreement", "class_agreement", "raters", "notes")}
 
     def lines(self) -> Iterator[str]:
-        """Yield the measures, the answers to golden questions, and the raters."""
+        """Yield the measures, the classes that raters agree on least, golden questions, and the raters."""
         head = ("measure", "value", "95 % interval", "n", "left out")
         measures = self.agreement.to_pylist()
         cells = [
@@ -140,6 +176,7 @@ class Agreement(Result):
             for r in measures
         ]
         yield from table_lines(head, cells)
+        yield from _class_lines(self.class_agreement.to_pylist())
         together = [r for r in self.confusion.to_pylist() if r["rater_id"] is None]
         if together:
             yield ""
@@ -221,6 +258,7 @@ def agreement(
         raters = raters_table(asked, answers, experts, pairs=pairs)
     return Agreement(
         _measures_table(measures),
+        _class_table(answers, source, intervals=resamples > 0),
         raters,
         _pairs_table(pairs, asked),
         _confusion(experts, asked),
@@ -231,7 +269,10 @@ def agreement(
 
 def _kind_notes(votes: Votes) -> Iterator[str]:
     if votes.kind:
-        yield "agreement is measured on chosen classes, which have no order, so alpha_ordinal is undefined"
+        yield (
+            "agreement is measured on chosen classes, which have no order even if they are called 1 to 5, so "
+            "alpha_ordinal is undefined"
+        )
         if votes.kind != COUNTED_CLASS:
             yield (
                 "tables of raters compare the chosen classes among all classes, and informedness is the mean "
@@ -243,6 +284,55 @@ def _measures_table(measures: list[VoteMeasure]) -> pa.Table:
     columns = ("measure", "value", "lo", "hi", "n", "n_skipped")
     rows = [(m.name, m.value, null_if_nan(m.lo), null_if_nan(m.hi), m.n, m.n_skipped) for m in measures]
     return pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], schema("agreement"))
+
+
+def _class_table(answers: Answers, source: VotesSource, *, intervals: bool) -> pa.Table:
+    votes = source.votes
+    if votes.kind:  # nobody was asked about the other classes one by one
+        return schema("class_agreement").empty_table()
+    found = agreement_by_class(answers, votes.class_id, votes.n_classes)
+    asked = np.flatnonzero(found.n + found.n_skipped)
+    classes = source.classes or votes.class_list or class_list_of(votes.class_hash)
+    columns = {
+        "class_id": asked,
+        "name": [classes.names[c] if classes else f"class {c}" for c in asked.tolist()],
+        **{name: getattr(found, name)[asked] for name in ("n", "n_skipped")},
+        **{
+            name: pa.array(getattr(found, name)[asked], from_pandas=True)
+            for name in ("yes", "pairwise", "fleiss_kappa", "ac1")
+        },
+        **{
+            f"ac1_{end}": pa.array(
+                getattr(found, end)[asked] if intervals else [None] * len(asked), from_pandas=True
+            )
+            for end in ("lo", "hi")
+        },
+    }
+    return pa.table(columns).cast(schema("class_agreement"))
+
+
+def _class_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the classes with the lowest AC1, among those with enough questions for an interval."""
+    enough = [r for r in rows if r["n"] >= FEWEST_IMAGES]
+    if len(rows) < 2 or not enough:
+        return
+    lowest = sorted(enough, key=lambda r: r["ac1"])[:_PRINTED]
+    yield ""
+    yield from table_lines(
+        ("class, lowest AC1 first", "AC1", "95 % interval", "pairwise", "fleiss_kappa", "yes", "questions"),
+        [
+            (
+                r["name"],
+                decimal_text(r["ac1"]),
+                interval_text(r["ac1_lo"], r["ac1_hi"]),
+                decimal_text(r["pairwise"]),
+                decimal_text(r["fleiss_kappa"]),
+                share_text(r["yes"]),
+                f"{r['n']:,}",
+            )
+            for r in lowest
+        ],
+    )
 
 
 def _pairs_table(pairs: quality.RaterPairs, votes: Votes) -> pa.Table:

@@ -45,6 +45,7 @@ MOST_MODELS = 3
 
 _GOALS = {
     "f1": "the largest F1",
+    "f2": "the largest F2",
     "precision": "a precision of {}",
     "recall": "a recall of {}",
     "fpr": "a false positive rate of {}",

@@ -167,7 +167,10 @@ class ClassThresholds:
         own = self.model_for(model)
         of = f", which were chosen for {own}" if own not in ("", model) else ""
         never = [name for name, value in self.by_model[own].items() if math.isnan(value)]
-        without = f"; never predicted, for want of a threshold: {listed(never, _SHOWN)}" if never else ""
+        classes = listed(never, _SHOWN)
+        without = (
+            f"; never predicted, so that recall is 0, for want of a threshold: {classes}" if never else ""
+        )
         text = f"{', '.join(metrics)}: with the thresholds of {self.name}{of}{without}"
         sampled = self.chosen_on.get(own, "")
         hashes = set(hashes_of_ids(image_id.to_pylist())) if sampled else set[int]()

@@ -176,7 +176,7 @@ def slice_class_notes(
     sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
     made = make_slices(labels, sets, images=source.images, classes=classes, requested=slices)
     masks = dict(zip(made.names, made.masks, strict=True))
-    texts = dict[tuple[str, tuple[int, ...]], tuple[dict[str, int], list[str]]]()
+    texts = dict[tuple[str, tuple[int, ...], tuple[tuple[str, int], ...]], list[str]]()
     for column in dict.fromkeys(column_of(name) for name in masks if is_requested(name, slices)):
         own = [ALL, *(n for n in masks if is_requested(n, slices) and column_of(n) == column)]
         for metric in entries:
@@ -184,12 +184,12 @@ def slice_class_notes(
             counted = {name: each for name, each in counted.items() if each.any()}
             some = np.logical_or.reduce([*counted.values()]) & ~np.logical_and.reduce([*counted.values()])
             if some.any():
-                numbers = {name: int(each.sum()) for name, each in counted.items()}
-                key = (column, tuple(np.flatnonzero(some).tolist()))
-                texts.setdefault(key, (numbers, []))[1].append(metric.name)
-    for (column, some_classes), (numbers, means) in texts.items():
+                numbers = tuple((name, int(each.sum())) for name, each in counted.items())
+                key = (column, tuple(np.flatnonzero(some).tolist()), numbers)
+                texts.setdefault(key, []).append(metric.name)
+    for (column, some_classes, numbers), means in texts.items():
         one = len(means) == 1
-        shown = first_names([f"{n:,} on {name}" for name, n in numbers.items()])
+        shown = first_names([f"{n:,} on {name}" for name, n in numbers])
         missing = first_names([str(c) if classes is None else classes.names[c] for c in some_classes])
         text = (
             f"{', '.join(means)} {'is a mean' if one else 'are means'} over different classes on the "

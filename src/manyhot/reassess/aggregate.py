@@ -40,7 +40,13 @@ from manyhot.reassess.aggregation_notes import (
     golden_notes,
     open_question_notes,
 )
-from manyhot.reassess.aggregators import OriginalClasses, aggregator_of, check_method_name, class_ids
+from manyhot.reassess.aggregators import (
+    OriginalClasses,
+    aggregator_of,
+    check_method_name,
+    check_unclear,
+    class_ids,
+)
 from manyhot.reassess.answers import (
     VOTES_READING,
     TableLike,
@@ -236,10 +242,12 @@ def aggregate(
         unclear_from = entry.about.get("unclear_from")
         if unclear_from is None and before is not None:
             unclear_from = min(UNCLEAR_FROM, default)
+    levels = levels_of(unclear_from, chosen)
+    check_unclear(entry, levels)
     crossed = cross_fitted_note(
         fit.result, fit.experts, fit.votes, min_precision, min_recall, resamples, seed
     )
-    found = fit.aggregated(levels_of(unclear_from, chosen), measured, refined, crossed)
+    found = fit.aggregated(levels, measured, refined, crossed)
     found = replace(found, inputs={**source.inputs, **history_files(history, start)})
     if before is not None:
         return correct_labels(found, before)

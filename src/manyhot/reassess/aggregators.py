@@ -12,6 +12,7 @@ from typing import Annotated
 from manyhot import registry
 from manyhot.errors import InputError, ManyhotError, UnknownNameError
 from manyhot.parameters import Shown, is_whole
+from manyhot.reassess.golden_curve import Levels
 from manyhot.tables import Votes
 from manyhot.tables.vote_labels import METHOD
 from manyhot.tables.votes import COUNTED_CLASS
@@ -101,3 +102,26 @@ def _ranges(text: str, n_classes: int) -> frozenset[int] | None:
             return None
         ids.update(range(first, last + 1))
     return frozenset(ids)
+
+
+def check_unclear(entry: registry.Entry, levels: Levels) -> None:
+    """Raise an error for an interval of unclear classes that contains none of the values of a majority.
+
+    Raises
+    ------
+    InputError
+        If no class can be unclear, whatever the answers are.
+    """
+    unclear, threshold = levels
+    name, _, options = entry.name.partition("(")
+    is_reached = unclear <= 0.5 < threshold  # ties
+    if (entry.kind, name) == ("aggregator", "majority") and 0 < unclear < threshold and not is_reached:
+        share = f"yes-share({options}" if options else "yes-share"
+        raise InputError(
+            "With a majority, the probability of a class is 0, 0.5 or 1, so no class would be unclear.",
+            where="`unclear_from`",
+            got=f"{unclear:g}, with a threshold of {threshold:g}",
+            allowed="up to 0.5, with a threshold above 0.5: ties are then unclear",
+            do=f"set `method` to {share}: the probability is then the share of yes, and the same classes are "
+            "valid at a threshold of 0.5",
+        )

@@ -390,8 +390,9 @@ def _taken(batch: Any) -> tuple[Any, list[int | None] | None, _BatchIds]:
         ids = _BatchIds() if name is None else _BatchIds(_texts(batch[name]), name == "image_id")
         return batch[key], _label_numbers(batch.get("label")), ids
     if isinstance(batch, list | tuple):
-        ids = batch[2] if batch[2:] else None
-        own = _BatchIds(_texts(ids), ids is not None and all(isinstance(value, str) for value in ids))
+        third = batch[2] if batch[2:] else None
+        texts = _texts(third)
+        own = _BatchIds(texts, texts is not None and all(isinstance(value, str) for value in third))
         return batch[0], _label_numbers(batch[1] if batch[1:] else None), own
     return batch, None, _BatchIds()
 
@@ -407,7 +408,8 @@ def _texts(values: Any) -> list[str] | None:
     if values is None or not isinstance(values, Iterable) or getattr(values, "ndim", 1) != 1:
         return None
     listed = values.tolist() if hasattr(values, "tolist") else values
-    return normal_ids(pa.array(map(str, listed), pa.string())).to_pylist()
+    texts: list[str] = normal_ids(pa.array(map(str, listed), pa.string())).to_pylist()
+    return texts
 
 
 def _logits(out: Any, n: int) -> np.ndarray[Any, Any]:

@@ -390,7 +390,7 @@ def _taken(batch: Any) -> tuple[Any, list[int | None] | None, _BatchIds]:
         ids = _BatchIds() if name is None else _BatchIds(_texts(batch[name]), name == "image_id")
         return batch[key], _label_numbers(batch.get("label")), ids
     if isinstance(batch, list | tuple):
-        third = batch[2] if batch[2:] else None
+        third: Any = batch[2] if batch[2:] else None
         texts = _texts(third)
         own = _BatchIds(texts, texts is not None and all(isinstance(value, str) for value in third))
         return batch[0], _label_numbers(batch[1] if batch[1:] else None), own
@@ -413,6 +413,7 @@ def _texts(values: Any) -> list[str] | None:
 
 
 def _logits(out: Any, n: int) -> np.ndarray[Any, Any]:
+    out = getattr(out, "logits", out)  # of transformers
     logits = np.asarray(out.float().cpu() if hasattr(out, "float") else out, np.float32)
     if logits.ndim != 2 or len(logits) != n:
         raise InputError(

@@ -884,13 +884,15 @@ def test_a_module_that_needs_another_package_says_how_to_install_it(tmp_path, mo
             "python:mine:maps(size=64)",
             "The network does not return logits.\n  where:   python/mine.maps\n"
             "  got:     shape (1, 7, 62, 62) for one image\n  allowed: shape (1, C)\n"
-            "  do:      return a module or a callable whose output is one tensor of logits, or has them as .logits",
+            "  do:      return a module or a callable whose output is one tensor of logits, or has them as "
+            ".logits",
         ),
         (
             "python:mine:two(size=64)",
             "The network does not return logits.\n  where:   python/mine.two\n"
             "  got:     tuple\n  allowed: shape (1, C)\n"
-            "  do:      return a module or a callable whose output is one tensor of logits, or has them as .logits",
+            "  do:      return a module or a callable whose output is one tensor of logits, or has them as "
+            ".logits",
         ),
         (
             "python:mine:fixed",

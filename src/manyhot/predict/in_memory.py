@@ -357,17 +357,17 @@ class _BatchIds:
     texts: list[str] | None = None
     is_certain: bool = False
 
-    def check(self, given: Sequence[str], stems: Collection[str]) -> None:
-        """Raise an error if the given ids, from those of this batch on, are not those in the batch.
+    def check(self, ids: Sequence[str], stems: Collection[str]) -> None:
+        """Raise an error if ids that were passed, from those of this batch on, are not those in the batch.
 
-        Ids of other things are not compared: they are none of the `stems` of all given ids.
+        Ids of other things are not compared: they are none of the `stems` of all ids that were passed.
 
         Raises
         ------
         InputError
             If an id of the batch is another.
         """
-        for text, own in zip(self.texts or (), given, strict=False):
+        for text, own in zip(self.texts or (), ids, strict=False):
             stem = PurePath(text).stem
             if stem != PurePath(own).stem and (self.is_certain or stem in stems):
                 raise InputError(

@@ -35,7 +35,7 @@ def python_network(
     """Load the model that a function returns: a ``Network``, a ``torch.nn.Module`` or a callable.
 
     A callable takes cropped images, uint8 of shape (n, 3, height, width), and returns logits of shape (n, C).
-    Of the outputs of a network of transformers, the logits are used; its classes are those of ``id2label``.
+    A network of transformers is read, too: the logits of its output, and the classes of its ``id2label``.
 
     Parameters
     ----------

@@ -265,7 +265,8 @@ def test_shards_say_what_is_left(photos):
             3,
             "python:mine:three_rows failed: The network does not return logits "
             "(where: python/mine.three_rows; "
-            "got: shape (3, 7) for one image; allowed: shape (1, C))\n",
+            "got: shape (3, 7) for one image; allowed: shape (1, C); do: return a module or a callable whose "
+            "output is one tensor of logits, or has them as .logits)\n",
         ),
         (
             ("--classes", "imagenet-a"),

@@ -38,7 +38,7 @@ def split_of_file(path: str) -> str | None:
     *folders, name = path.split("/")
     if (shard := SHARD.fullmatch(name)) and re.fullmatch(r"\w+", shard[1]):
         return str(shard[1])
-    words = {word for word in _LETTERS.findall(name) if word.casefold() in SPLITS}
+    words: set[str] = {word for word in _LETTERS.findall(name) if word.casefold() in SPLITS}
     if len(words) == 1:
         return words.pop()
     return next((folder for folder in reversed(folders) if folder.casefold() in SPLITS), None)

@@ -102,7 +102,7 @@ def decode(data: bytes) -> Tensor | str:
             return f"a JPEG of more than {_MOST_SCANS} scans"
         if _is_common_jpeg(data):
             return _jpeg(data)
-        if reason := _other_channels(data):
+        if reason := other_channels(data):
             return reason
         with pil.open(io.BytesIO(data), formats=_FORMATS) as image:
             return _pixels(image, data, bits)
@@ -152,7 +152,7 @@ def _is_common_jpeg(data: bytes) -> bool:
     return False
 
 
-def _other_channels(data: bytes) -> str:
+def other_channels(data: bytes) -> str:
     """Return why the channels of a TIFF are no image, before Pillow takes the first of them for greyscale."""
     if data[:4] not in _TIFF:
         return ""

@@ -357,17 +357,17 @@ class _BatchIds:
     texts: list[str] | None = None
     is_certain: bool = False
 
-    def check(self, given: Sequence[str], stems: Collection[str]) -> None:
-        """Raise an error if the given ids, from those of this batch on, are not those in the batch.
+    def check(self, ids: Sequence[str], stems: Collection[str]) -> None:
+        """Raise an error if ids that were passed, from those of this batch on, are not those in the batch.
 
-        Ids of other things are not compared: they are none of the `stems` of all given ids.
+        Ids of other things are not compared: they are none of the `stems` of all ids that were passed.
 
         Raises
         ------
         InputError
             If an id of the batch is another.
         """
-        for text, own in zip(self.texts or (), given, strict=False):
+        for text, own in zip(self.texts or (), ids, strict=False):
             stem = PurePath(text).stem
             if stem != PurePath(own).stem and (self.is_certain or stem in stems):
                 raise InputError(
@@ -390,8 +390,9 @@ def _taken(batch: Any) -> tuple[Any, list[int | None] | None, _BatchIds]:
         ids = _BatchIds() if name is None else _BatchIds(_texts(batch[name]), name == "image_id")
         return batch[key], _label_numbers(batch.get("label")), ids
     if isinstance(batch, list | tuple):
-        ids = batch[2] if batch[2:] else None
-        own = _BatchIds(_texts(ids), ids is not None and all(isinstance(value, str) for value in ids))
+        third: Any = batch[2] if batch[2:] else None
+        texts = _texts(third)
+        own = _BatchIds(texts, texts is not None and all(isinstance(value, str) for value in third))
         return batch[0], _label_numbers(batch[1] if batch[1:] else None), own
     return batch, None, _BatchIds()
 
@@ -407,10 +408,12 @@ def _texts(values: Any) -> list[str] | None:
     if values is None or not isinstance(values, Iterable) or getattr(values, "ndim", 1) != 1:
         return None
     listed = values.tolist() if hasattr(values, "tolist") else values
-    return normal_ids(pa.array(map(str, listed), pa.string())).to_pylist()
+    texts: list[str] = normal_ids(pa.array(map(str, listed), pa.string())).to_pylist()
+    return texts
 
 
 def _logits(out: Any, n: int) -> np.ndarray[Any, Any]:
+    out = getattr(out, "logits", out)  # of transformers
     logits = np.asarray(out.float().cpu() if hasattr(out, "float") else out, np.float32)
     if logits.ndim != 2 or len(logits) != n:
         raise InputError(

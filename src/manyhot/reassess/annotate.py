@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manyhot.command import command
@@ -39,6 +40,7 @@ from manyhot.reassess.begin_annotation import (
 from manyhot.reassess.export_votes import write_answers
 from manyhot.reassess.init import find_images
 from manyhot.reassess.running_audit import AuditInProgress
+from manyhot.reassess.shown_images import unshown_notes
 from manyhot.reassess.status import CampaignFolder
 from manyhot.result import Result
 from manyhot.tables import Campaign
@@ -137,6 +139,7 @@ def open_annotation(
                 )
         notes += unused_golden_notes(store, campaign, classes)
         notes += _on_moved(store)
+        notes += unshown_notes(pa.table({"uri": pa.array(store.places(_LOOKED_AT), pa.string())}))
         store.fit_slots()  # if the app ended before all pages had as many as raters are wanted
         audit = AuditInProgress.read(campaign, classes)
         yield Annotation(

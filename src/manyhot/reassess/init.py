@@ -34,6 +34,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
 from manyhot.reassess.additions import add_to_campaign, class_table
 from manyhot.reassess.ensemble import check_distinct_models
+from manyhot.reassess.shown_images import unshown_notes
 from manyhot.reassess.status import CampaignStatus, campaign_status, file_metadata
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
@@ -148,10 +149,12 @@ def init_campaign(
     _check_images(sources.images, listed)
     if add:
         changed, notes = add_to_campaign(Campaign.read(target), campaign, sources.images, listed)
+        notes = (*notes, *unshown_notes(sources.images.table))
         return InitialCampaign(changed, False, campaign_status(target), notes=notes)
     if (standing := standing_campaign(campaign)) is not None:
         return InitialCampaign(standing, False, campaign_status(target))
     notes = create_campaign(campaign, lambda part: _fill(part, sources, listed, match))
+    notes += tuple(unshown_notes(sources.images.table))
     files = [path for _, path in sources.predictions if path is not None]
     notes += tuple(unread_notes((place for place in predictions if data_set(place) is None), files))
     return InitialCampaign(campaign, True, campaign_status(target), notes=notes, written=(target,))

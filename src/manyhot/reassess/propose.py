@@ -61,6 +61,7 @@ from manyhot.reassess.proposed import ONLY_WITHDRAWN, Expected, ShareInterval
 from manyhot.reassess.proposed import RATERS as RATERS
 from manyhot.reassess.proposed import SECONDS as SECONDS
 from manyhot.reassess.proposed import Proposals as Proposals
+from manyhot.reassess.shown_images import unshown_notes
 from manyhot.reassess.withdrawal import HISTORY, campaign_proposals, read_history, without_questions
 from manyhot.registry import Entry, get
 from manyhot.run import QUIET, Run
@@ -201,7 +202,11 @@ def propose(
         ensemble.names,
         expected=None if coverage is None else _expected(coverage, entry, resamples, seed),
         about=dict(proposed.pairs.about),
-        notes=(*source.misfits.notes(), *_left_out_ranks(ensemble, entry)),
+        notes=(
+            *source.misfits.notes(),
+            *_left_out_ranks(ensemble, entry),
+            *unshown_notes(images.table),
+        ),
         inputs=inputs | {k: v for k, v in source.inputs.items() if k != "labels.parquet"},
         metadata=_about_classes(n_classes, class_hash, listed),
     )

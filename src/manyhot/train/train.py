@@ -170,7 +170,6 @@ def train(
     if judged is not None and (val is None or str(val) == str(images)):
         rows, held_out = _held_out(rows, found, labels_of_source(judged, source)[0])
     notes += held_out
-    _check_one_split(source, found.image_id.take(pa.array(rows)).to_pylist())
     order, missing = _images(source, found, rows, out, plan)
     identity = {
         "recipe": plan.to_dict(),
@@ -256,6 +255,7 @@ def _images(
     from manyhot.train.batches import collect_images, memory_share
 
     ids = labels.image_id.take(pa.array(rows)).to_pylist()
+    _check_one_split(source, ids)
     wanted = dict(zip(ids, rows.tolist(), strict=True))
     order = collect_images(source, wanted, _earlier_order(out) or plan.order, plan.buffer, memory_share())
     missing = len(wanted) - order.n

@@ -1,5 +1,6 @@
 """Networks by name: of libraries, of files, of functions."""
 
+import importlib
 import shutil
 import sys
 import time
@@ -15,7 +16,7 @@ from PIL import Image
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import FetchError, InputError, MatchError, UnknownNameError
 from manyhot.predict.adapters import timm as timm_adapter
-from manyhot.predict.in_memory import predict_in_memory
+from manyhot.predict.in_memory import predict_in_memory, predict_loader
 from manyhot.predict.models import find_model, list_models
 from manyhot.predict.predict import predict
 from manyhot.run import Run
@@ -721,6 +722,79 @@ def test_what_a_function_does_not_say_is_assumed_and_said():
     assert find_model(exact).notes == ()
 
 
+TRANSFORMERS = """
+import collections
+import types
+
+import torch
+
+NAMES = {0: "road", 1: "haze", 2: "primary"}
+
+
+class Like(torch.nn.Module):  # what networks of transformers have
+    def __init__(self, **config):
+        super().__init__()
+        self.config = types.SimpleNamespace(**config)
+        self.classifier = torch.nn.Linear(3, 3)
+
+    def forward(self, pixel_values):
+        assert pixel_values.shape[2:] == (24, 24)
+        Output = collections.namedtuple("Output", "logits")
+        return Output(self.classifier(pixel_values.mean((2, 3))))
+
+
+def like(**config):
+    torch.manual_seed(0)
+    own = {"id2label": NAMES, "image_size": 24, "problem_type": "multi_label_classification"}
+    return Like(**{**own, **config})
+
+
+def unnamed():
+    return like(id2label={i: f"LABEL_{i}" for i in range(3)}, problem_type=None)
+
+
+def vit():
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    config = transformers.ViTConfig(image_size=24, patch_size=8, id2label=NAMES, **sizes)
+    return transformers.ViTForImageClassification(config)
+"""
+
+
+@pytest.mark.parametrize("function", ["like", "vit"])
+def test_networks_of_transformers(tmp_path, monkeypatch, photo, function):
+    """Their outputs were refused; the order of their classes is that of their own names."""
+    if function == "vit":
+        pytest.importorskip("transformers")
+    (tmp_path / "hugging.py").write_text(TRANSFORMERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("hugging")
+    try:
+        network = find_model(f"python:hugging:{function}")
+        assert (network.classes.keys, network.preprocessing.size) == (("road", "haze", "primary"), (24, 24))
+        assert (network.multilabel, network.head) == (function == "like", "classifier")
+        assert "specify crop_pct, mode" in network.notes[0]  # and not the size
+        own = getattr(module, function)().eval()
+        expected = logits_of(lambda images: own(images).logits, network, photo)
+        pixels = torch.rand(2, 3, 24, 24)
+        loaded = predict_loader(own, [pixels], ids=["a", "b"], classes=["x", "y", "z"], top=None)
+        np.testing.assert_allclose(loaded.predictions.scores, own(pixels).logits.detach().numpy(), atol=1e-6)
+        for engine in ("torch", "onnx"):
+            said = predict_in_memory(photo, network, top=None, engine=engine).predictions
+            np.testing.assert_allclose(said.scores, expected, atol=1e-4)
+        some = predict_in_memory(photo, network, top=None, classes=["primary", "road"]).predictions
+        np.testing.assert_allclose(some.scores, expected[:, [2, 0]], atol=1e-4)  # by name
+        assert find_model("python:hugging:unnamed", from_keys(("a", "b", "c"))).classes.keys == (
+            "a",
+            "b",
+            "c",
+        )
+    finally:
+        sys.modules.pop("hugging", None)
+
+
 @pytest.mark.usefixtures("module_of_ones_own")
 def test_a_callable_normalises_by_itself():
     network = find_model("python:mine:plain")
@@ -809,12 +883,16 @@ def test_a_module_that_needs_another_package_says_how_to_install_it(tmp_path, mo
         (
             "python:mine:maps(size=64)",
             "The network does not return logits.\n  where:   python/mine.maps\n"
-            "  got:     shape (1, 7, 62, 62) for one image\n  allowed: shape (1, C)",
+            "  got:     shape (1, 7, 62, 62) for one image\n  allowed: shape (1, C)\n"
+            "  do:      return a module or a callable whose output is one tensor of logits, or has them as "
+            ".logits",
         ),
         (
             "python:mine:two(size=64)",
             "The network does not return logits.\n  where:   python/mine.two\n"
-            "  got:     tuple\n  allowed: shape (1, C)",
+            "  got:     tuple\n  allowed: shape (1, C)\n"
+            "  do:      return a module or a callable whose output is one tensor of logits, or has them as "
+            ".logits",
         ),
         (
             "python:mine:fixed",

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from manyhot.classes import ClassList, of_outputs
+from manyhot.classes import ClassList, class_list, from_keys, of_outputs
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.extras import missing_extra, required
 from manyhot.predict.adapters.network_files import with_assumptions
 from manyhot.predict.model_code import code_hash, failures_of, model_error
 from manyhot.predict.network import CROP_PCT, Network, Preprocessing, as_scores, from_timm
 from manyhot.predict.score_kinds import assumed_scores, checked_scores
+from manyhot.predict.sources.image_columns import imagenet_keys
 from manyhot.registry import register
 
 
@@ -34,6 +35,7 @@ def python_network(
     """Load the model that a function returns: a ``Network``, a ``torch.nn.Module`` or a callable.
 
     A callable takes cropped images, uint8 of shape (n, 3, height, width), and returns logits of shape (n, C).
+    A network of transformers is read, too: the logits of its output, and the classes of its ``id2label``.
 
     Parameters
     ----------
@@ -66,7 +68,9 @@ def python_network(
     config = _config(made) or {}
     if config and config.get("num_classes") == getattr(made, "num_classes", None):
         return network
-    return with_assumptions(network, preprocessing, crop_pct=config.get("crop_pct") or CROP_PCT)
+    has_size = _transformers_config(made)[1] is not None
+    crop_pct = config.get("crop_pct") or CROP_PCT
+    return with_assumptions(network, preprocessing, crop_pct=crop_pct, fixed_size=has_size)
 
 
 _LOADER = (
@@ -97,10 +101,18 @@ def as_network(
     preprocessing = _preprocessing(model, name, options)
     kind, about = checked_scores(scores), assumed_scores(scores)
     if isinstance(model, torch.nn.Module):
-        known = _classes(_logits(model.eval(), name, preprocessing), name, classes)
+        out = _logits(model.eval(), name, preprocessing)
+        if hasattr(out, "logits"):
+            model.register_forward_hook(_logits_of)
+            out = out.logits
+        known = _own_classes(model, name) or _classes(out, name, classes)
         modules = reversed(list(model.named_modules()))
         head = next((n for n, m in modules if n and type(m).__name__ == "Linear"), "")
-        return Network(name, known, preprocessing, model, head, score_kind=kind, about=about)
+        kinds = getattr(getattr(model, "config", None), "problem_type", None)
+        several = kinds == "multi_label_classification"
+        return Network(
+            name, known, preprocessing, model, head, score_kind=kind, multilabel=several, about=about
+        )
     forward = _guarded(model, name)
     known = _classes(forward(np.zeros((1, 3, *preprocessing.size), np.uint8)), name, classes)
     return Network(name, known, preprocessing, forward=forward, score_kind=kind, about=about)
@@ -115,13 +127,40 @@ def _classes(logits: Any, name: str, classes: ClassList | None) -> ClassList:
             where=name,
             got=type(logits).__name__ if shape is None else f"shape {tuple(shape)} for one image",
             allowed="shape (1, C)",
+            do="return a module or a callable whose output is one tensor of logits, or has them as .logits",
         )
     return classes if classes is not None and len(classes) == shape[1] else of_outputs(shape[1], name)
 
 
+def _own_classes(model: Any, name: str) -> ClassList | None:
+    """Return the classes that a network of transformers names in the order of its outputs, or None."""
+    labels = _transformers_config(model)[0]
+    names = [str(labels.get(i, "")) for i in range(len(labels))]
+    if not names or all(text in ("", f"LABEL_{i}") for i, text in enumerate(names)):
+        return None
+    keys = imagenet_keys(tuple(names))
+    return of_outputs(len(keys), name) if keys == class_list().keys else from_keys(keys, f"classes of {name}")
+
+
+def _transformers_config(model: Any) -> tuple[Mapping[int, str], Any]:
+    """Return the names of the outputs of a network of transformers, and its image size if it is known."""
+    config = getattr(model, "config", None)
+    labels, size = getattr(config, "id2label", None), getattr(config, "image_size", None)
+    if not isinstance(labels, Mapping):
+        return {}, None
+    return labels, size if isinstance(size, int | list | tuple) else None
+
+
+def _logits_of(_module: Any, _arguments: Any, out: Any) -> Any:
+    """Return the logits of the output of a network of transformers."""
+    return getattr(out, "logits", out)
+
+
 def _preprocessing(model: Any, name: str, options: Mapping[str, Any]) -> Preprocessing:
     if not _config(model):
-        return Preprocessing().with_options(options)
+        size = _transformers_config(model)[1]
+        known = {} if size is None else {"size": size}
+        return Preprocessing().with_options({**known, **options})
     timm = required("timm", f"The model {name!r}")
     return from_timm(timm.data.resolve_data_config(model=model), options)
 

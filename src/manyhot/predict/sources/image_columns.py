@@ -328,11 +328,11 @@ def _class_names(feature: Any) -> tuple[str, ...]:
     if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel":
         return ()
     names = tuple(map(str, found)) if isinstance(found := feature.get("names"), list) else ()
-    return _imagenet_keys(names) if all(map(is_utf8, names)) else ()
+    return imagenet_keys(names) if all(map(is_utf8, names)) else ()
 
 
 @functools.cache
-def _imagenet_keys(names: tuple[str, ...]) -> tuple[str, ...]:
+def imagenet_keys(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return WordNet ids if the names are ImageNet's: two of its classes are called ``crane``."""
     known = class_list()
     if len(names) != len(known):

@@ -71,10 +71,10 @@ def agreement_by_class(answers: Answers, class_id: Ints, n_classes: int) -> Clas
     features: Floats = np.column_stack(
         [np.ones(len(of)), same, pairs, same / pairs, counts, counts / total[:, None]]
     ).astype(np.float64)
-    sums = np.stack([np.bincount(of, column, n_classes) for column in features.T], 1)
+    sums = np.stack([np.bincount(of, column, n_classes) for column in features.T], 1, dtype=np.float64)
     pairwise, kappa, ac1 = _measures(sums, q)
     n = sums[:, 0].astype(np.int64)
-    half = _half_width(_measures(np.asarray(sums[of] - features, np.float64), q)[2], of, n)
+    half = _half_width(_measures(sums[of] - features, q)[2], of, n)
     with np.errstate(invalid="ignore"):
         yes = sums[:, 4 + N_ANSWERS + YES] / sums[:, 0]
     skipped = np.bincount(class_id[answers.counts().sum(1) == 1], minlength=n_classes)

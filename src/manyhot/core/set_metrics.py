@@ -148,8 +148,8 @@ def f1_samples(
     if counts is None:
         return undefined(len(case.labels))
     weight = recall_weight(beta)
-    whole: Floats = counts.predicted + weight * counts.positives
-    part: Floats = (1 + weight) * counts.hits
+    whole = counts.predicted + weight * counts.positives.astype(np.float64)
+    part = (1 + weight) * counts.hits.astype(np.float64)
     return _mean_share(part, whole, counts, zero_division)
 
 

@@ -421,7 +421,9 @@ def test_the_answer_is_what_images_are_called_and_not_which_are_missed():
     # A mark on all dogs and on no other image may be the dog; a frame is not, and is removed instead.
     itself = found("label", "dog", kind="mark", name="grey mark", events_outside=0)
     assert groups_result._to_mitigate([itself, found("label", "dog", events_outside=0)]) == step
-    assert groups_result._to_mitigate([itself]).command.endswith("--pair 'dog:grey mark'")
+    alone = groups_result._to_mitigate([itself])
+    assert alone.command.endswith("--pair 'dog:grey mark'")
+    assert "the grey mark (if it is not the class itself), whose boxes" in alone.text
     assert groups_result._to_mitigate([found("label", "dog", name="no green frame")]) is None
 
 

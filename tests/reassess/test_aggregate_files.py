@@ -618,3 +618,19 @@ def test_agreement_by_class_is_named_and_the_lowest_is_printed(tmp_path):
     at = next(i for i, line in enumerate(lines) if line.startswith("class, lowest AC1 first"))
     assert [line.split()[0] for line in lines[at + 1 : at + 3]] == ["cat", "dog"]
     assert found.to_json()["class_agreement"] == found.class_agreement.to_pylist()
+
+
+@pytest.mark.parametrize("name", ["No Finding", "no_findings", "normal", "None"])
+def test_label_sets_that_contradict_a_class_that_excludes_others_are_counted(name, tmp_path):
+    answers = {("a", name): 1, ("a", "Mass"): 1, ("b", name): 1, ("b", "Mass"): 0}
+    answers |= {("c", name): 0, ("c", "Mass"): 0, ("d", name): 0, ("d", "Mass"): 1}
+    rows = [f"{image}.jpg,{c},{rater},{yes}" for (image, c), yes in answers.items() for rater in "xy"]
+    (tmp_path / "votes.csv").write_text("\n".join(["image_id,class,rater_id,answer", *rows]))
+    note = (
+        f"1 label set contains {name} and another class, and 1 label set is empty; if {name} means that no "
+    )
+    notes = mh.aggregate(tmp_path / "votes.csv", method="yes-share").notes
+    assert sum(n.startswith(note) for n in notes) == 1
+    (tmp_path / "votes.csv").write_text((tmp_path / "votes.csv").read_text().replace(name, "Edema"))
+    notes = mh.aggregate(tmp_path / "votes.csv", method="yes-share").notes
+    assert not any("another class" in n for n in notes)

@@ -68,10 +68,10 @@ def agreement_by_class(answers: Answers, class_id: Ints, n_classes: int) -> Clas
     q = max(2, int(np.count_nonzero(counts[several].sum(0))))
     of, counts, total = class_id[several], counts[several], total[several]
     same, pairs = (counts * (counts - 1)).sum(1), total * (total - 1)
-    features = np.column_stack(
+    features: Floats = np.column_stack(
         [np.ones(len(of)), same, pairs, same / pairs, counts, counts / total[:, None]]
     ).astype(np.float64)
-    sums = np.stack([np.bincount(of, column, n_classes) for column in features.T], 1)
+    sums = np.stack([np.bincount(of, column, n_classes) for column in features.T], 1, dtype=np.float64)
     pairwise, kappa, ac1 = _measures(sums, q)
     n = sums[:, 0].astype(np.int64)
     half = _half_width(_measures(sums[of] - features, q)[2], of, n)

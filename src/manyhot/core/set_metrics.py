@@ -148,8 +148,9 @@ def f1_samples(
     if counts is None:
         return undefined(len(case.labels))
     weight = recall_weight(beta)
-    whole = counts.predicted + weight * counts.positives
-    return _mean_share((1 + weight) * counts.hits, whole, counts, zero_division)
+    whole = counts.predicted + weight * counts.positives.astype(np.float64)
+    part = (1 + weight) * counts.hits.astype(np.float64)
+    return _mean_share(part, whole, counts, zero_division)
 
 
 def recall_weight(beta: float) -> float:
@@ -168,7 +169,7 @@ def recall_weight(beta: float) -> float:
             allowed="above 0",
             do="pass 1 for F1 or 2 for F2",
         )
-    return beta**2
+    return float(beta) ** 2
 
 
 def _mean_share(part: Ints | Floats, whole: Ints | Floats, counts: _Counts, zero_division: float) -> Ratio:

@@ -245,7 +245,8 @@ class _Search:
         made = cls(source, table, sets, stratum_of(sets), names, settings)
         made.predicted = np.ones(len(sets), bool)
         if made.is_multi_label:
-            made.notes += unanswered_notes(table, names, source.unlabelled, masked=made.masked)
+            notes = unanswered_notes(table, names, source.unlabelled, masked=made.masked)
+            made.notes += (f"{source.name}: {note}" for note in notes)
         made._set_clusters(evidence)
         made._measure(statistics_place(labels, source, evidence.reading), run)
         made._group(evidence)
@@ -267,7 +268,8 @@ class _Search:
     def masked(self) -> bool:
         """Whether images do not count for classes that no rater was asked about, if there are any."""
         sets, n_classes = self.sets, self.sets.n_classes - len(self.source.unlabelled)
-        has_blanks = np.count_nonzero(sets.usable[sets.rows]) < np.count_nonzero(sets.usable) * n_classes
+        n_asked, n_images = np.count_nonzero(sets.usable[sets.rows]), np.count_nonzero(sets.usable)
+        has_blanks = bool(n_asked < n_images * n_classes)
         can_mask = self.is_multi_label and sets.unlisted == NOT_ASKED and has_blanks
         return can_mask and not self.settings.unmasked
 
@@ -431,8 +433,10 @@ class _Search:
         if points is not None:
             return [*threshold_outcomes(case, points, *of, settings.min_images, associated), *none]
         least, confidence = settings.min_images, settings.min_confidence
-        about = {"multi_label": is_multi, "masked": self.masked}
-        return [*model_outcomes(case, *of, least, confidence, associated, **about), *none]
+        found = model_outcomes(
+            case, *of, least, confidence, associated, multi_label=is_multi, masked=self.masked
+        )
+        return [*found, *none]
 
     _patterns_of_labels: list[ImageGroup] = field(default_factory=list)
 

@@ -313,7 +313,7 @@ def _examples(counted: Bools, event: Bools, seed: int) -> tuple[Ints, int]:
 
 def may_be_the_class(row: Row) -> bool:
     """Return whether a mark is on no image without the class, so that it may be what the class looks like."""
-    return row["kind"] == "mark" and row["outcome"] == "label" and not row["events_outside"]
+    return row["kind"] == "mark" and row["outcome"] == "label" and row.get("events_outside") == 0
 
 
 def group_sentence(row: RowDict, outcome: NamedOutcome, phrase: str, min_confidence: float) -> str:

@@ -107,7 +107,7 @@ def unanswered_notes(
         if never := [names[c] for c in valid if c not in absent]:
             text += f"; {first_names(never)}: answered no on no image, so no image is known not to show it"
     if text:
-        yield f"{labels.name}: {text}" if labels.name else text
+        yield text
 
 
 def absent_from(sets: LabelSets, class_id: int, *, masked: bool) -> Bools:
@@ -116,13 +116,18 @@ def absent_from(sets: LabelSets, class_id: int, *, masked: bool) -> Bools:
     If `masked`, only those that were answered no are included: not asked is not no.
     """
     state = _states(sets, class_id)
-    return sets.usable & ((state == NO) | ((state == NOT_ASKED) & (not masked)))
+    is_absent = state == NO if masked else (state == NO) | (state == NOT_ASKED)
+    absent: Bools = sets.usable & is_absent
+    return absent
 
 
 def judged_by_top(case: Case, *, masked: bool) -> Bools:
     """Return the images whose top class is known to be valid or not; all scored images unless `masked`."""
-    unknown = masked & (case.top[:, 0] >= 0) & (case.state[:, 0] == NOT_ASKED)
-    return case.labels.scored & ~unknown
+    if not masked:
+        return case.labels.scored
+    unknown = (case.top[:, 0] >= 0) & (case.state[:, 0] == NOT_ASKED)
+    judged: Bools = case.labels.scored & ~unknown
+    return judged
 
 
 def class_points(case: Case, *, masked: bool = False) -> tuple[OperatingPoints | None, str]:

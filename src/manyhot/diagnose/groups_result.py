@@ -403,7 +403,8 @@ def _to_mitigate(rows: Sequence[Row]) -> NextStep | None:
     first = min((r for r in marks if r["outcome"] in ("called", "label")), key=may_be_the_class, default=None)
     if first is None:
         return None
-    boxes = f"the {first['name']}, whose boxes are in {OBJECTS}"
+    unless = " (if it is not the class itself)" if may_be_the_class(first) else ""
+    boxes = f"the {first['name']}{unless}, whose boxes are in {OBJECTS}"
     objects, labels = (f"OUT/{name}" for name in (OBJECTS, LABELS))
     return step_without(first["class_name"], first["name"], boxes, objects, labels)
 

@@ -36,6 +36,7 @@ from manyhot.reassess.aggregated import Aggregated
 from manyhot.reassess.aggregation_notes import (
     Decisions,
     decision_notes,
+    exclusive_class_notes,
     fit_notes,
     golden_notes,
     open_question_notes,
@@ -250,8 +251,10 @@ def aggregate(
     found = fit.aggregated(levels, measured, refined, crossed)
     found = replace(found, inputs={**source.inputs, **history_files(history, start)})
     if before is not None:
-        return correct_labels(found, before)
-    return merge_sources(found, merged) if merged else found
+        found = correct_labels(found, before)
+    elif merged:
+        found = merge_sources(found, merged)
+    return replace(found, notes=(*found.notes, *exclusive_class_notes(found.labels)))
 
 
 def _check_no_votes(votes: VotesLike, format: str | None) -> None:

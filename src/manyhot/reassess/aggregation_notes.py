@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -10,16 +11,25 @@ import numpy as np
 import polars as pl
 
 from manyhot import registry, tables
+from manyhot.classes import class_list_of
 from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import NO, YES, Answers, GoldenAnswers
 from manyhot.core.dawid_skene import CHANCE, FEWEST_RATERS
+from manyhot.core.sets import YES as STATE_YES
 from manyhot.errors import first_names
+from manyhot.report.text import counted
 from manyhot.tables import Golden, Labels, Refined, Votes
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.vote_labels import METHOD
 
 Decisions = Literal["decides", "counts", "ignored"]
 """How decisions on disagreements affect the label sets."""
+
+_EXCLUSIVE = re.compile(
+    r"(no|without) (finding|label|object|class|abnormality|disease|defect)s?|none|nothing|normal|healthy",
+    re.IGNORECASE,
+)
+"""Names of classes that are likely to mean that no other class is valid, with spaces between words."""
 
 _MANY, _FEWEST = 0.2, 10
 """Weight of chance, and number of equal answers of a rater, from which a note is due."""
@@ -54,6 +64,28 @@ def open_question_notes(votes: Votes, labels: Labels, proposals: Path | None) ->
         yield (
             f"{n:,} rated images have no answer about their original label. The label is kept, with n_votes "
             "0, because not asked is not no"
+        )
+
+
+def exclusive_class_notes(labels: Labels) -> Iterator[str]:
+    """Yield a note if a class such as *No Finding* is in label sets with others, or label sets are empty."""
+    classes = labels.class_list or class_list_of(labels.class_hash)
+    names = [] if classes is None else [re.sub(r"[\s_-]+", " ", name).strip() for name in classes.names]
+    exclusive = [i for i, name in enumerate(names) if _EXCLUSIVE.fullmatch(name)]
+    if classes is None or not exclusive:
+        return
+    sets, rated = label_sets(labels), labels.table["rated"].to_numpy()
+    has = np.zeros(len(sets), bool)
+    has[sets.rows[np.isin(sets.classes, exclusive) & (sets.state == STATE_YES)]] = True
+    n_beside = int(np.count_nonzero(has & rated & (sets.size > 1)))
+    n_empty = int(np.count_nonzero(rated & sets.usable & (sets.size == 0)))
+    if n_beside or n_empty:
+        which = first_names([classes.names[i] for i in exclusive])
+        beside = f"{counted(n_beside, 'label set')} {'contains' if n_beside == 1 else 'contain'}"
+        empty = f"{counted(n_empty, 'label set')} {'is' if n_empty == 1 else 'are'}"
+        yield (
+            f"{beside} {which} and another class, and {empty} empty; if {which} means that no other class is "
+            "valid, these label sets contradict themselves"
         )
 
 

@@ -80,7 +80,7 @@ def _candidates(path: Path, *, beside_labels: bool = False) -> list[NumberColumn
     """
     names = column_names(path)
     folded, label = {fold_name(name) for name in names}, class_name_column(names)
-    if declared(path) or image_name_column(names) is None or folded & OTHER_TABLES:
+    if declared(path) or image_name_column(names) is None or folded & OTHER_TABLES or names == ["image_id"]:
         return []
     if label is not None and not beside_labels:
         return []
@@ -149,7 +149,7 @@ def _may_hold_scores(columns: list[NumberColumn]) -> bool:
     "format",
     "indicator",
     holds="labels",
-    suffixes=_SUFFIXES,
+    suffixes=(*_SUFFIXES, ".txt"),
     matches=_recognised(_hold_labels, damaged=True),
     explicit=_recognised(lambda columns: _hold_counts(_number_columns(columns)), damaged=False),
     numbers=_recognised(lambda columns: bool(_number_columns(columns)), damaged=True, beside_labels=True),

@@ -102,8 +102,8 @@ def values_kind(
         allowed="0, 1 and -1; or counts of votes",
         do=f"rename {ids[0]!r} to image_id if it contains the ids of the images, or drop it"
         if ids
-        else f"pass `label_values`: {CHOICE_COUNTS}, {YES_COUNTS}, shares or p; if the numbers count objects, "
-        "write 1 in place of each number above 0; if they are scores, pass them as predictions",
+        else f"pass `label_values`: {CHOICE_COUNTS}, {YES_COUNTS}, shares or p; if the numbers count "
+        "objects, write 1 in place of each number above 0; if they are scores, pass them as predictions",
     )
 
 

@@ -24,7 +24,7 @@ LABEL_FORMATS = (
     "fiftyone-samples (.json folder); "
     "ground-truth (.manifest .jsonl .json); "
     "hf-labels (folder .parquet); image-folder (folder); imagenet-mistakes-labels (.json); "
-    "indicator (.csv .tsv .parquet); label-lists (.csv .tsv .parquet .json .jsonl); "
+    "indicator (.csv .tsv .parquet .txt); label-lists (.csv .tsv .parquet .json .jsonl); "
     "labels-table (.parquet .csv .tsv); multilabel-csv (.csv); multilabelfy (.json); "
     "npy-labels (.npy); npz-labels (.npz); open-images (.parquet .csv .tsv); real (.json); "
     "real-scores (.npz); "

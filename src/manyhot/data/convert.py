@@ -190,8 +190,12 @@ def convert(
     left_out = (*_left_out(content), *saved.left_out)
     notes = [f"{target.name} does not contain {', '.join(left_out)}"] if left_out else []
     notes += [*(content.notes if isinstance(content, tables.Labels | tables.Predictions) else ())]
-    is_voted = isinstance(content, tables.Labels) and content.exclusive
-    notes += [VOTED] if is_voted and "method" not in content.table.column_names else []
+    if (
+        isinstance(content, tables.Labels)
+        and content.exclusive
+        and "method" not in content.table.column_names
+    ):
+        notes.append(VOTED)
     if isinstance(content, tables.Predictions):
         left = note_on_left_out(content, content.unlisted)
         notes += [*([left] if left else []), *reading.overruled(content)]

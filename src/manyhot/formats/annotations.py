@@ -105,11 +105,15 @@ def read_coco_labels(path: Path, *, classes: ClassList | None, none: str = "") -
 
 
 def _without_outlines(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the annotations without outlines, which take most of the time, and boxes in unknown sizes."""
+    """Return the annotations without outlines, which take most of the time, and boxes that are not known."""
     unsized = {id_of_coco(i["id"]) for i in content["images"] if None in (i.get("width"), i.get("height"))}
     left_out = "segmentation", _BOX
     return [
-        {k: v for k, v in a.items() if k not in left_out[: 1 + (str(a.get("image_id")) in unsized)]}
+        {
+            k: v
+            for k, v in a.items()
+            if k not in left_out[: 1 + (str(a.get("image_id")) in unsized or not a.get(_BOX))]
+        }
         for a in content["annotations"]
     ]
 

@@ -38,7 +38,7 @@ ID_ARRAYS = (
     *("image_id", "image_ids", "ids", "filenames", "file_names", "files", "names"),
     *("images", "paths", "image_paths", "filepaths", "filename", "file_name", "patch_id", "patch_ids"),
 )
-LABEL_ARRAYS = ("labels", "y", "y_true")
+LABEL_ARRAYS = ("labels", "y", "y_true", "label")
 CLASS_ARRAYS = ("classes", "class_names", "classes_")
 """Names of arrays in an ``.npz`` file and their meaning."""
 

@@ -139,8 +139,8 @@ def _combine_words(cells: list[str]) -> bool:
     Names such as *polar bear* and *black bear* begin with words that are not the end of others.
     """
     several = [words for cell in cells if len(words := cell.split()) > 1]
-    first, words = {words[0] for words in several}, {word for cell in cells for word in cell.split()}
-    return len(words) < len(cells) and any(word in first for words in several for word in words[1:])
+    first, distinct = {words[0] for words in several}, {word for cell in cells for word in cell.split()}
+    return len(distinct) < len(cells) and any(word in first for words in several for word in words[1:])
 
 
 def check_sets_once(chosen: pl.DataFrame, path: Path) -> None:

@@ -15,7 +15,7 @@ from manyhot.files import PathLike
 from manyhot.formats.reading import JSON_KEY, head
 from manyhot.kinds import FOLDER, HOLDS
 from manyhot.tables.arrays import LABEL_A_SAMPLE
-from manyhot.tables.label_values import COUNTS, YES_COUNTS
+from manyhot.tables.label_values import CHOICE_COUNTS, YES_COUNTS
 
 
 def detect(
@@ -49,6 +49,12 @@ def holds_photographs(path: PathLike) -> bool:
     """Return whether a folder contains images, in class folders or without labels."""
     found = detect(path, ("labels", "images"))
     return found is not None and found.name in ("image-folder", "photographs")
+
+
+def labels_beside(path: Path) -> Path | None:
+    """Return the file of labels beside the images of a folder, as in Hugging Face's layout; or None."""
+    files = (path / f"metadata.{suffix}" for suffix in ("jsonl", "csv", "parquet"))
+    return next((file for file in files if file.is_file() and detect(file, ("labels",)) is not None), None)
 
 
 def format_of(path: Path, holds: str, *, has_values: bool) -> registry.Entry | None:
@@ -97,7 +103,7 @@ def unknown_format(path: Path, holds: str) -> InputError:
             "The folder contains images without labels.",
             where=path,
             allowed="folders of images, one per class; or label sets in a file",
-            do=LABEL_A_SAMPLE,
+            do=LABEL_A_SAMPLE if (beside := labels_beside(path)) is None else f"pass {beside}",
         )
     if path.suffix.lower() in PICKLES:
         return InputError(
@@ -190,7 +196,7 @@ def _columns(path: Path, holds: str) -> tuple[str, str | None]:
         do += ", and a column with the names of classes to labels"
     if not do and holds == "labels" and sum("(whole numbers)" in column for column in shown) > 1:
         do = (
-            f"if the numbers count votes, pass `label_values`={COUNTS} or {YES_COUNTS}; if they count "
+            f"if the numbers count votes, pass `label_values`={CHOICE_COUNTS} or {YES_COUNTS}; if they count "
             "objects, write 1 in place of each number above 0"
         )
     return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}", do

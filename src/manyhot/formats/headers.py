@@ -25,6 +25,7 @@ CLASS_NAME_COLUMNS = (
     "category",
     "class_name",
     "label_name",
+    "finding_label",
 )
 """Columns with the names of classes, by preference. Those that end in s may contain several names."""
 

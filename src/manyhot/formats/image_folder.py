@@ -12,6 +12,7 @@ import pyarrow as pa
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.errors import InputError, ManyhotError
 from manyhot.files import is_utf8
+from manyhot.formats.format_detection import labels_beside
 from manyhot.formats.headers import class_name_column
 from manyhot.formats.reading import as_numbers, label_table, load_json, not_utf8
 from manyhot.formats.splits import SPLITS, are_splits
@@ -48,6 +49,7 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
     ----------
     ``torchvision.datasets.ImageFolder``. For the order of numbers: modestyachts/ImageNetV2, issues 4 and 10.
     """
+    _check_no_metadata(path)
     names, sizes, paths = _class_images(path)
     if (beside := _labels_beside(path, names)) is not None:
         raise InputError(
@@ -210,6 +212,22 @@ def _check_no_splits(path: Path, names: list[str]) -> None:
             got=", ".join(names),
             allowed="one folder per class",
             do=f"pass the folder of a split, such as {path / splits[0]}",
+        )
+
+
+def _check_no_metadata(path: Path) -> None:
+    """Raise an error for splits whose labels are in a file beside the images, as in Hugging Face's layout."""
+    names = _class_folders(path)
+    if not all(name.casefold() in SPLITS for name in names):
+        return
+    beside = next((file for name in (*names, "") if (file := labels_beside(path / name)) is not None), None)
+    if beside is not None:
+        raise InputError(
+            "The labels are in a file beside the images, and the folders are splits.",
+            where=path,
+            got=f"{', '.join(names)}; {beside.relative_to(path)}",
+            allowed="one folder of images per class, or label sets in one file",
+            do=f"pass {beside}",
         )
 
 

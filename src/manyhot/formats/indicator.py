@@ -80,14 +80,19 @@ def _candidates(path: Path, *, beside_labels: bool = False) -> list[NumberColumn
     """
     names = column_names(path)
     folded, label = {fold_name(name) for name in names}, class_name_column(names)
-    if declared(path) or image_name_column(names) is None or folded & OTHER_TABLES:
+    if (
+        declared(path)
+        or (ids := image_name_column(names)) is None
+        or folded & OTHER_TABLES
+        or names == ["image_id"]
+    ):
         return []
     if label is not None and not beside_labels:
         return []
     if set(possible_tables(names)) - {"images"}:
         return []
     frame = read_flat_frame(path, most_rows=_SAMPLE).head(_SAMPLE)
-    if first_column(names, RATER_NAMES) and frame[image_name_column(names)].is_duplicated().any():
+    if first_column(names, RATER_NAMES) and frame[ids].is_duplicated().any():
         return []  # answers of several raters
     if label is not None and not set(frame[label].cast(pl.String).drop_nulls()) <= set(names):
         return []
@@ -149,7 +154,7 @@ def _may_hold_scores(columns: list[NumberColumn]) -> bool:
     "format",
     "indicator",
     holds="labels",
-    suffixes=_SUFFIXES,
+    suffixes=(*_SUFFIXES, ".txt"),
     matches=_recognised(_hold_labels, damaged=True),
     explicit=_recognised(lambda columns: _hold_counts(_number_columns(columns)), damaged=False),
     numbers=_recognised(lambda columns: bool(_number_columns(columns)), damaged=True, beside_labels=True),
@@ -173,10 +178,7 @@ def read_indicator(
 
     The numbers may also be votes of raters who chose one class per image: counts or, with `label_values`,
     shares. The label set then contains the class with the most votes, and the shares are the probabilities
-    ``p``. Whole numbers are read as counts if all images have the same number of votes, or at least ten votes
-    each and none more than three times as many as another. If many images reach the highest number, it may be
-    the number of raters who answered yes or no to each class. Such and other whole numbers, which may be
-    counts of objects, need `label_values`.
+    ``p``. Counts are recognised as in `values_kind`; other whole numbers need `label_values`.
 
     Parameters
     ----------

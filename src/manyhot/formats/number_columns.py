@@ -159,6 +159,10 @@ def read_flat_frame(path: Path, *, most_rows: int | None = None) -> pl.DataFrame
     """Read a table without nested columns, because these can be neither classes nor names of images."""
     header = column_names(path)
     name, n = Counter(header).most_common(1)[0] if header else ("", 0)
+    is_text, frame = path.suffix.lower() != ".parquet", None
+    if is_text and (n < 2 or not name):
+        frame = read_frame(path, most_rows=most_rows)  # without columns without a name and content
+        n = n if len(frame.columns) > len(header) - n + 1 else 1
     if n > 1:
         raise InputError(
             "The table has two columns with the same name.",
@@ -168,8 +172,8 @@ def read_flat_frame(path: Path, *, most_rows: int | None = None) -> pl.DataFrame
             if name.strip()
             else "delete rows above the header, such as a title, and columns without a name",
         )
-    if path.suffix.lower() != ".parquet":
-        return read_frame(path, most_rows=most_rows)
+    if frame is not None:
+        return frame
     nested = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary)
     return read_frame(path, [f.name for f in pq.read_schema(path) if not any(is_(f.type) for is_ in nested)])
 

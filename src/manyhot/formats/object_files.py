@@ -324,7 +324,9 @@ def _row(
 ) -> tuple[Any, ...]:
     image = named_in_coco(about, "image_id", images, path)
     category = named_in_coco(about, "category_id", number, path)
-    if "bbox" not in about:
+    outlines = about.get("segmentation")
+    points = [x for p in outlines for x in p] if isinstance(outlines, list) else []
+    if not about.get("bbox") and not points:
         raise InputError(
             "An annotation has no box.",
             where=f"{path}, annotation {about.get('id', 'without an id')}",
@@ -335,9 +337,13 @@ def _row(
     size = np.array([image["width"], image["height"]], float)
     if not ((size > 0) & np.isfinite(size)).all():
         raise ValueError(f"an image of {image['width']} x {image['height']} pixels")
-    left, top, width, height = map(float, about["bbox"])
-    box = (np.array([left, top, left + width, top + height]) / np.tile(size, 2)).tolist()
-    outlines = about.get("segmentation")
+    if about.get("bbox"):
+        left, top, width, height = map(float, about["bbox"])
+        corners = np.array([left, top, left + width, top + height])
+    else:
+        at = np.reshape(np.asarray(points, float), (-1, 2))
+        corners = np.concatenate([at.min(axis=0), at.max(axis=0)])
+    box = (corners / np.tile(size, 2)).tolist()
     polygons = None
     if isinstance(outlines, list) and outlines:
         polygons = [(np.reshape(np.asarray(p, float), (-1, 2)) / size).ravel().tolist() for p in outlines]

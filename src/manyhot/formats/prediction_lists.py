@@ -97,7 +97,7 @@ def _matches(path: Path) -> bool:
         start = head(path)
         if are_scores_by_class(start):
             return True
-        if _OF_OBJECTS.match(start):
+        if _OF_OBJECTS.match(start) or (path.suffix.lower() == ".jsonl" and re.match(r"\[\s*\{", start)):
             keys = {fold_name(key) for key in JSON_KEY.findall(start)}
             return are_lists(keys) and not keys & KEYS_OF_OTHERS
         if re.match(r"(\[\s*)?\{", start) is None:

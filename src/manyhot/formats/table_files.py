@@ -25,7 +25,7 @@ from manyhot.formats.headers import (
     separator_of,
 )
 from manyhot.formats.reading import cut_for_message, in_one_spelling, read_parquet
-from manyhot.tables.image_ids import check_columns_once, first_column
+from manyhot.tables.image_ids import check_columns_once, first_column, image_name_column
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv")
 
@@ -48,11 +48,17 @@ def column_names(path: Path) -> list[str]:
     try:
         if path.suffix.lower() == ".parquet":
             return list(pq.read_schema(path).names)
-        if path.suffix.lower() == ".txt":
+        if path.suffix.lower() == ".txt" and not _is_text_table(path):
             return ["image_id"]
         return [c.strip() for c in raw_header(path)]
     except (pa.ArrowException, OSError, UnicodeDecodeError):
         return []
+
+
+def _is_text_table(path: Path) -> bool:
+    """Return whether a text file is a table with tabs and a header, as UCMerced's multi-label file."""
+    names = [name.strip() for name in raw_header(path)]
+    return separator_of(path) == "\t" and len(names) > 1 and image_name_column(names) is not None
 
 
 _INFERRED = 10_000
@@ -127,7 +133,7 @@ def read_frame(
             assert isinstance(frame, pl.DataFrame)
             _check_columns(frame, path)
             return _in_one_spelling(frame)
-        if path.suffix.lower() == ".txt":
+        if path.suffix.lower() == ".txt" and not _is_text_table(path):
             return _in_one_spelling(pl.Series("image_id", _names_in_lines(path), pl.String).to_frame())
         header = raw_header(path)
         _check_width(header, path)
@@ -135,6 +141,9 @@ def read_frame(
         names = {c: pl.String for c in header if fold_name(c) in _NAMES}
         separator = separator_of(path)
         frame = _read_text(path, separator, names, most_rows)
+        # Published tables end in commas: columns without a name or content. The first is called "".
+        unnamed = [c for c, name in zip(frame.columns, header, strict=False) if c and not name.strip()]
+        frame = frame.drop(c for c in unnamed if frame[c].null_count() == len(frame))
         _check_columns(frame, path)
         if separator != ",":
             lists = (*CLASS_NAME_COLUMNS, *LIST_COLUMNS)

@@ -455,6 +455,7 @@ IMAGE_NAME_COLUMNS = (
     "photo_id",
     "id_code",
     "dicom_id",
+    "image\\label",
     "bild",
     "datei",
     "dateiname",

@@ -49,7 +49,7 @@ VOTED = (
 )
 """The note on labels that are counts or shares."""
 
-COUNTS = "counts (each rater chose one class per image)"
+CHOICE_COUNTS = "counts (each rater chose one class per image)"
 YES_COUNTS = "yes-of-5 (5 raters answered yes or no to each class)"
 """What whole numbers may be, for messages."""
 
@@ -102,8 +102,8 @@ def values_kind(
         allowed="0, 1 and -1; or counts of votes",
         do=f"rename {ids[0]!r} to image_id if it contains the ids of the images, or drop it"
         if ids
-        else f"pass `label_values`: {COUNTS}, {YES_COUNTS}, shares or p; if the numbers count objects, "
-        "write 1 in place of each number above 0; if they are scores, pass them as predictions",
+        else f"pass `label_values`: {CHOICE_COUNTS}, {YES_COUNTS}, shares or p; if the numbers count "
+        "objects, write 1 in place of each number above 0; if they are scores, pass them as predictions",
     )
 
 

@@ -110,10 +110,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.predict.adapters.dropout",
         "manyhot.predict.adapters.deep_ensemble",
     ),
-    "detector": (
-        "manyhot.predict.adapters.objectron",
-        "manyhot.predict.adapters.torchvision_detectors",
-    ),
+    "detector": ("manyhot.predict.adapters.objectron", "manyhot.predict.adapters.torchvision_detectors"),
     "aggregator": ("manyhot.core.aggregation", "manyhot.core.dawid_skene"),
     "choice-aggregator": ("manyhot.core.choices",),
     "proposer": ("manyhot.core.proposals", "manyhot.core.confident_learning"),

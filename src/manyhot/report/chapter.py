@@ -293,7 +293,7 @@ def rows_of(tables_by_name: Tables, name: str) -> list[Row]:
 
 SHARED = (
     *("classes", "dataset", "images", "label-values", "links", "match", "models", "predictions", "rows"),
-    *("scores", "trust-order", "where"),
+    *("scores", "strict", "trust-order", "where"),
 )
 """Options that say which data are read and how, which the next command needs as well."""
 

@@ -116,6 +116,14 @@ def test_thresholds_of_a_fold_come_from_the_others(seed, dtype, masked, goal):
     assert (points.fitted == np.flatnonzero(~np.isnan(points.threshold))).all()
 
 
+def test_any_rate_of_false_positives_allows_the_lowest_score():
+    state, scores, usable = draw(0)
+    points = points_of(case_of(state, scores, usable), "fpr", at=1.0)
+    fitted = points.fitted
+    assert len(fitted) > 5
+    np.testing.assert_array_equal(points.threshold[fitted], scores[usable][:, fitted].min(axis=0))
+
+
 def test_counts_are_those_of_a_confusion_matrix():
     state, scores, _ = draw(3)
     points = points_of(case_of(state, scores))

@@ -256,6 +256,19 @@ def test_counts_of_animals_are_no_votes(tmp_path):
     assert not are_counts(np.vstack([votes, [61, 0, 0]]).astype(float))
 
 
+def test_votes_may_differ_threefold_and_no_more():
+    assert are_counts(np.array([[5.0, 5, 0], [16, 14, 0]]))
+    assert not are_counts(np.array([[5.0, 5, 0], [16, 15, 0]]))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_column_of_row_numbers_is_named(first):
+    votes = np.random.default_rng(0).multinomial(12, [0.5, 0.4, 0.1], size=20)
+    frame = pd.DataFrame(votes, columns=NAMES).assign(product=first + np.arange(20))
+    with pytest.raises(InputError, match="rename 'product' to image_id"):
+        as_labels(frame)
+
+
 def yes_of_raters(n=100, n_raters=5):
     """Return how many raters answered yes to each of 17 tags, on images with 10 to 30 such answers."""
     rng = np.random.default_rng(0)

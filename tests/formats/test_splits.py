@@ -2,7 +2,7 @@
 
 import pytest
 
-from manyhot.formats.splits import split_of_file
+from manyhot.formats.splits import are_splits, split_of_file
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,18 @@ from manyhot.formats.splits import split_of_file
 )
 def test_the_split_of_a_file(path, split):
     assert split_of_file(path) == split
+
+
+@pytest.mark.parametrize(
+    ("has_folders", "expected"),
+    [
+        ({"train": False, "val": False}, True),
+        ({"train": True}, True),
+        ({"train": True, "Test": True, "masks": False}, True),
+        ({"train": False}, False),  # a class of this name
+        ({"train": True, "masks": True}, False),
+        ({"cat": False, "dog": False}, False),
+    ],
+)
+def test_folders_that_are_splits(has_folders, expected):
+    assert are_splits(has_folders) == expected

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from manyhot import files
-from manyhot.files import near_paths, write_text
+from manyhot.files import local_path, near_paths, write_text
 
 WRITE = """
 import sys, time
@@ -84,3 +84,11 @@ def test_the_most_similar_name_comes_first(tmp_path):
     for name in ("photos", "photos2", "photo-set", "phones.csv"):
         (tmp_path / name).touch()
     assert near_paths(tmp_path / "photo", n=2) == [str(tmp_path / "photos"), str(tmp_path / "photos2")]
+
+
+@pytest.mark.parametrize("name", ["a b.jpg", "100%.jpg", "a%20b.jpg", "ä?.jpg"])
+def test_the_path_of_a_url(tmp_path, name):
+    path = tmp_path / name
+    path.touch()
+    assert local_path(path.as_uri()) == local_path(f"file://{path}") == local_path(str(path)) == path
+    assert local_path("s3://photos/a%20b.jpg") is None

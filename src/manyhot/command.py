@@ -339,12 +339,12 @@ def words_of(documented: object) -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    """Return the first paragraph of a text; what follows is for callers from Python.
+    """Return the first paragraph of a text without its sentences for callers from Python.
 
     Parameters keep their backticks, by which the command line finds them.
     """
-    text = re.split(r"\n\s*\n", text.strip())[0]
-    return " ".join(text.replace("``", "").split())
+    text = " ".join(re.split(r"\n\s*\n", text.strip())[0].replace("``", "").split())
+    return re.sub(r"(^|(?<=\.) )In Python, .*?\.(?= |$)", "", text)
 
 
 def summary_of(documented: object) -> str:

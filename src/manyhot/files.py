@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 from manyhot.errors import InputError, ManyhotError, OutputError
 
@@ -180,6 +181,15 @@ def sha256(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 hash of a file as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def local_path(place: str) -> Path | None:
+    """Return the path of a file, which may be a URL such as ``file:///a%20b.jpg``; None for other URLs."""
+    path = place.removeprefix("file://")
+    if "://" in path:
+        return None
+    # Many programs write these URLs without encoding special characters.
+    return Path(path if path == place or os.path.lexists(path) else unquote(path))
 
 
 def hashes_of(files: Iterable[object]) -> dict[str, str]:

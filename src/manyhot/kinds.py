@@ -90,6 +90,7 @@ KEYS: Mapping[str, Mapping[str, Key]] = {
         "multi_label": _FLAG,
         "all_classes": _FLAG,
         "each_class": _FLAG,
+        "over_classes": _one_of("with positives", "with both if masked", "with both"),
         "original_only": _FLAG,
         "depends_on_n": _FLAG,
         "exclusive": _FLAG,

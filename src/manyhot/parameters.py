@@ -135,6 +135,13 @@ class Flattened:
     Functions also take the fields as keywords. Former names are fields with ``repr=False``.
     """
 
+    def __init_subclass__(cls) -> None:
+        """Add the entries of inherited fields to the docstring."""
+        head = "Attributes\n    ----------\n"
+        for text in (base.__doc__ or "" for base in cls.__bases__ if base is not Flattened):
+            entries = text.partition(head)[2].rstrip(" ")
+            cls.__doc__ = cls.__doc__ and cls.__doc__.replace(head, head + entries, 1)
+
     def __repr__(self) -> str:
         """Show the fields that are not at their default, for this is the default value in signatures."""
         shown = (f for f in fields(self) if f.repr)  # type: ignore[arg-type]

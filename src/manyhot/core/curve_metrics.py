@@ -310,6 +310,7 @@ AUROC = CurveMetric(_auroc_value, _auroc_changes, "positives or negatives", case
     better="higher",
     label="AUROC (macro)",
     needs="scores",
+    over_classes="with both",
 )
 def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
     """Area under each class's ROC curve over the images, averaged over the classes.

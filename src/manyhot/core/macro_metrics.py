@@ -33,6 +33,7 @@ _Places = tuple[Ints, Ints]
     label="F1 (macro)",
     needs="scores",
     each_class=True,
+    over_classes="with both if masked",
 )
 def f1_macro(
     case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False, beta: float = 1
@@ -73,6 +74,7 @@ def f1_macro(
     label="Precision (macro)",
     needs="scores",
     each_class=True,
+    over_classes="with both if masked",
 )
 def precision_macro(
     case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False
@@ -101,6 +103,7 @@ def precision_macro(
     label="Recall (macro)",
     needs="scores",
     each_class=True,
+    over_classes="with positives",
 )
 def recall_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False) -> Estimate:
     """Recall of each class over the images, TP / (TP + FN), averaged over the classes with positives: CR.
@@ -124,6 +127,7 @@ def recall_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", mask
     label="F1 of averages (CF1)",
     needs="scores",
     each_class=True,
+    over_classes="with both if masked",
 )
 def f1_of_averages(
     case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False

@@ -52,6 +52,7 @@ from manyhot.registry import register
     label="mAP (macro)",
     needs="scores",
     default=True,
+    over_classes="with both if masked",
 )
 def map_macro(case: Case, *, masked: bool = False) -> Estimate:
     """Average precision of each class over the images, averaged over classes.
@@ -111,7 +112,14 @@ def map_micro(case: Case, *, masked: bool = False) -> Estimate:
     return _precision(case, "all", masked)
 
 
-@register("metric", "map_11point", better="higher", label="mAP (11 points)", needs="scores")
+@register(
+    "metric",
+    "map_11point",
+    better="higher",
+    label="mAP (11 points)",
+    needs="scores",
+    over_classes="with both if masked",
+)
 def map_11point(case: Case, *, masked: bool = False) -> Estimate:
     """Interpolated average precision of each class at 11 recalls, averaged over the classes.
 

@@ -31,6 +31,7 @@ _CASES_PER_FALSE_POSITIVE = 3
     better="higher",
     label="Recall at FPR (macro)",
     needs="scores",
+    over_classes="with both",
 )
 def recall_at_fpr(case: Case, *, fpr: float, masked: bool = False) -> Estimate:
     """Recall of each class at the lowest threshold with a false positive rate, averaged over the classes.

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
 from manyhot import tables
 from manyhot.classes import ClassList, class_list_of, normal_name
 from manyhot.command import command
-from manyhot.data.reading_options import Reading
+from manyhot.data.reading_options import FILE_READING, FileReading
 from manyhot.data.table_inputs import labels_of_file
 from manyhot.errors import InputError, UsageError
 from manyhot.files import hashes_of
 from manyhot.formats import (
-    ClassNamesLike,
     detect,
     open_class_list,
     read_findings,
@@ -39,11 +38,10 @@ from manyhot.formats.writing import (
     images_file,
     save,
 )
-from manyhot.parameters import Shown
 from manyhot.registry import get, names
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables.label_values import VOTED, LabelValues
+from manyhot.tables.label_values import VOTED
 from manyhot.tables.labels import with_zeros
 from manyhot.tables.own_classes import note_on_left_out
 from manyhot.tables.votes import count_app_answers
@@ -104,10 +102,7 @@ def convert(
     source: PathLike,
     target: PathLike,
     *,
-    rows: Annotated[PathLike | None, Shown("FILE")] = None,
-    classes: ClassNamesLike | None = None,
-    scores: tables.ScoreKind | None = None,
-    label_values: LabelValues | None = None,
+    reading: FileReading = FILE_READING,
     format: str | None = None,
     to: str | None = None,
     long: bool = False,
@@ -117,7 +112,9 @@ def convert(
 ) -> Converted:
     """Convert a file in any supported format to Parquet, CSV or the format of another tool.
 
-    A note lists the content that is missing from the new file.
+    A note lists the content that is missing from the new file. With `scores`, the source is read as
+    predictions, even if it contains only 0 and 1; with `label_values`, it is read as labels. The default
+    class list is that of the campaign that contains the source or the target, if there is one.
 
     Parameters
     ----------
@@ -125,20 +122,6 @@ def convert(
         File or folder with labels, predictions, images, results, proposals or votes, in any format.
     target
         File to write (.parquet or .csv). With `to`, a file or folder in that format.
-    rows
-        File that lists the image of each row of an array file: data-set JSON, CSV, Parquet, or a list of ids.
-    classes
-        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
-        imagenet-a or imagenet-r. By default, the class list of the campaign that contains the source or the
-        target.
-    scores
-        Kind of the scores, if the file does not declare it: logit, probability, cosine, or none (they only
-        rank classes). With this option, the source is read as predictions, even if it contains only 0 and 1.
-    label_values
-        Meaning of the numbers in labels with one column per class, if it is ambiguous: states (0, 1 and -1),
-        counts of votes for one class per image, shares of these votes, p (probabilities of classes that can
-        be valid together), or yes-of-5 (how many of 5 raters answered yes; any number of raters).
-        With this option, the source is read as labels.
     format
         Format of the source, or a call string such as 'chen(threshold=0.9)'. By default, it is detected.
     to
@@ -169,14 +152,14 @@ def convert(
     """
     source, target = Path(source), Path(target)
     _check_target(target, to, long)
-    classes = classes or _of_campaign("classes", source, source.parent, target.parent)
+    classes = reading.classes or _of_campaign("classes", source, source.parent, target.parent)
     # A folder that is written may hold what is read, however deep.
     around = source.resolve().parents if to is not None and source.exists() else ()
-    check_apart([source, rows, classes, images, *around], target)
+    check_apart([source, reading.rows, classes, images, *around], target)
     if source.is_dir() and target.exists():
         check_apart([target], source, {target.stem})
     class_list = open_class_list(classes)
-    reading = Reading(rows=rows, classes=class_list, scores=scores, label_values=label_values)
+    reading = replace(reading, classes=class_list)
     holds, content = _read_any(source, reading, format)
     content = _named(content, model, source, target)
     if to is not None:
@@ -186,7 +169,7 @@ def convert(
     else:
         check_place(target, holds)
         _check_answers(target, holds)
-        saved = _write(holds, content, source, target, Reading(rows=rows, classes=class_list), long, run.call)
+        saved = _write(holds, content, source, target, reading, long, run.call)
     left_out = (*_left_out(content), *saved.left_out)
     notes = [f"{target.name} does not contain {', '.join(left_out)}"] if left_out else []
     notes += [*(content.notes if isinstance(content, tables.Labels | tables.Predictions) else ())]
@@ -256,7 +239,7 @@ def _check_answers(target: Path, holds: str) -> None:
 
 
 def _write(
-    holds: str, content: _Content, source: Path, target: Path, reading: Reading, long: bool, call: str
+    holds: str, content: _Content, source: Path, target: Path, reading: FileReading, long: bool, call: str
 ) -> Saved:
     is_csv = target.suffix.lower() == ".csv"
     if is_csv and isinstance(content, tables.Predictions):
@@ -279,7 +262,7 @@ def _list_of(content: _Content, classes: ClassList | None) -> ClassList | None:
     if isinstance(content, tables.Images):
         return content.class_list or class_list_of(tables.metadata(content.table).get("classes", ""))
     own = content.experts if isinstance(content, tables.Golden) else content
-    return own.class_list or class_list_of(own.class_hash)
+    return own.known_classes
 
 
 def _check_target(target: Path, to: str | None, long: bool) -> None:
@@ -294,7 +277,7 @@ def _check_target(target: Path, to: str | None, long: bool) -> None:
         raise InputError("Only CSV has a long form.", where=target, allowed="a target that ends in .csv")
 
 
-def _read_any(source: Path, reading: Reading, format: str | None) -> tuple[str, _Content]:
+def _read_any(source: Path, reading: FileReading, format: str | None) -> tuple[str, _Content]:
     """Return which table a file holds, and its content."""
     classes = open_class_list(reading.classes)
     entry = get("format", format) if format else detect(source, _TABLES) if source.exists() else None

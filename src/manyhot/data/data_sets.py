@@ -389,7 +389,7 @@ def open_images(
     if isinstance(images, str | os.PathLike):
         file = images_file(images)
         if classes is None and labels is not None and file.is_dir():
-            classes = labels.class_list or class_list_of(labels.class_hash)
+            classes = labels.known_classes
         return read_images(file, classes=classes)
     return images_of_table(images, classes)
 

@@ -56,7 +56,6 @@ from manyhot.tables.lacking_classes import note_on_lacking
 from manyhot.tables.own_classes import (
     JoinedClasses,
     are_numbers,
-    list_of_table,
     numbers_as_names,
     own_list,
     scored_classes,
@@ -348,7 +347,7 @@ def over_one_list(
         is_open = is_open or (images is not None and images.class_list is not None)
         is_open = is_open or (labels is None and images is not None and not _names_classes(images))
         first, predicted = _classes_of_models(source, in_memory=in_memory) if is_open else (None, ())
-        labels, images = _named_numbers(source, None if first is None else list_of_table(first))
+        labels, images = _named_numbers(source, None if first is None else first.known_classes)
         labels = labels and without_unpredicted(labels, scored_classes(first))
         sort = alone or not in_memory
         joined = join_classes(labels, images, first, predicted, sort=sort, alone=alone, in_order=from_file)
@@ -443,7 +442,7 @@ def _classes_of_models(
     """
     first, lists = None, list[ClassList]()
     for model in itertools.islice(source.models(), 1 if in_memory and not source.n else None):
-        own = list_of_table(model)
+        own = model.known_classes
         if first is None or (own and not lists) or (first.assumed and not model.assumed):
             first = model
         lists += [own] if own else []
@@ -460,6 +459,6 @@ def _joined(source: Source, joined: JoinedClasses) -> Iterator[Predictions]:
         except InputError as error:
             source.misfits.skip(model.source or model.model, error)
             continue
-        notes = note_on_lacking(named), note_on_case(list_of_table(model), joined.classes, model.model)
+        notes = note_on_lacking(named), note_on_case(model.known_classes, joined.classes, model.model)
         source.misfits.remarks += [n for n in notes if n and n not in source.misfits.remarks]
         yield named

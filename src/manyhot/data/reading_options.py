@@ -33,29 +33,70 @@ ModelPatterns = Annotated[Sequence[str], Shown("NAME")]
 
 
 @dataclass(frozen=True, repr=False)
-class Reading(Flattened):
+class FileReading(Flattened):
+    """How a file is read if it does not declare what it contains.
+
+    Attributes
+    ----------
+    rows
+        File that lists the image of each row of an array: one id per line, CSV, Parquet, data-set JSON, or
+        the label sets if they are in the same order. In Python, also the ids in a list, an array or an index.
+    classes
+        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
+        imagenet-a or imagenet-r. In Python, also a list of names. By default, the names in the files.
+    scores
+        Kind of the scores of predictions, if the file does not declare it: logit, probability, cosine, or
+        none (they only rank classes).
+    label_values
+        Meaning of the numbers in labels with one column per class, if it is ambiguous: states (0, 1 and -1),
+        counts of votes for one class per image, shares of these votes, p (probabilities of classes that can
+        be valid together), or yes-of-5 (how many of 5 raters answered yes; any number of raters).
+    """
+
+    rows: RowsLike | None = None
+    classes: ClassNamesLike | None = None
+    scores: ScoreKind | None = None
+    label_values: LabelValues | None = None
+
+    def __post_init__(self) -> None:
+        if self.rows is not None and not isinstance(self.rows, str | os.PathLike):
+            object.__setattr__(self, "rows", read_rows(self.rows))  # an iterator can be read only once
+
+    def row_images(self, classes: ClassList | None = None) -> Images | None:
+        """Return the images of the rows of arrays, if `rows` was passed."""
+        return None if self.rows is None else read_rows(self.rows, classes=classes)
+
+    def overruled(self, predictions: Predictions) -> Iterator[str]:
+        """Yield notes on options that do not apply to predictions, because these declare something else."""
+        for option, (own, other) in self._passed(predictions).items():
+            if own and other and own != other:
+                yield (
+                    f"{predictions.model}: the predictions declare {own} themselves, so {other}, passed as "
+                    f"`{option}`, does not apply to them"
+                )
+
+    def _passed(self, predictions: Predictions) -> dict[str, tuple[str, str | None]]:
+        """Return what predictions declare, and what was passed instead, for each option."""
+        return {"scores": ("" if predictions.scores is None else predictions.score_kind, self.scores)}
+
+
+@dataclass(frozen=True, repr=False)
+class Reading(FileReading):
     """How input data are read, and which models are included.
 
     Attributes
     ----------
     models
         Patterns of model names to include, such as 'resnet*'; by default, all models.
-    rows
-        File that lists the image of each row of an array: one id per line, CSV, Parquet, data-set JSON, or
-        the label sets if they are in the same order. In Python, also the ids in a list, an array or an index.
     images
         Images table with original labels, or a folder of images. In Python, also a data frame. A text file
         with one image name per line selects these images.
     where
         Conditions on columns of the images table or of the file of label sets: COLUMN=VALUE, such as
         split=test, COLUMN=*, COLUMN= (no value), 'COLUMN>=VALUE' or 'COLUMN<=VALUE', with a number or a date
-        such as 2026-11-08. If several values of a
-        column are given, any of them may match; all other conditions must be met. By default, all images are
-        included. Slices and clusters are defined only by columns of the images table; if the file of label
-        sets has these columns, pass it as `images` too.
-    classes
-        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
-        imagenet-a or imagenet-r. In Python, also a list of names. By default, the names in the files.
+        such as 2026-11-08. If several values of a column are given, any of them may match; all other
+        conditions must be met. By default, all images are included. Slices and clusters are defined only by
+        columns of the images table; if the file of label sets has these columns, pass it as `images` too.
     dataset
         Name of the data set in the tables. By default, the data set's own name.
     trust_order
@@ -71,47 +112,34 @@ class Reading(Flattened):
         Original labels, one per image, for label sets that are arrays or lists; -1 if there is none.
     n_classes
         Number of classes, if labels and scores do not determine it.
-    scores
-        Kind of the scores, if the file does not declare it: logit, probability, cosine, or none (they only
-        rank classes).
     links
         How networks turn logits into probabilities, if the files do not declare it: softmax or sigmoid, or
         NAME=sigmoid for models whose names match a pattern, such as 'resnet*=sigmoid'. By default, the
         softmax is used if raters chose one class per image. Otherwise, sigmoids are used if there are no
         original labels, or if label sets have several classes and the sigmoids of an image add up to about
         the number of its classes.
-    label_values
-        Meaning of the numbers in labels with one column per class, if it is ambiguous: states (0, 1 and -1),
-        counts of votes for one class per image, shares of these votes, p (probabilities of classes that can
-        be valid together), or yes-of-5 (how many of 5 raters answered yes; any number of raters).
     score_kind
         The former name of `scores`.
     """
 
     models: Annotated[ModelPatterns, Was("--model")] = ()
-    rows: RowsLike | None = None
     images: ImagesTableLike | None = None
     where: Conditions = ()
-    classes: ClassNamesLike | None = None
     dataset: str = ""
     trust_order: bool = False
     strict: bool = False
     match: str = AUTO
     label: Annotated[Any, PythonOnly()] = None
     n_classes: Annotated[int, PythonOnly()] = 0
-    scores: ScoreKind | None = None
     links: Annotated[Sequence[str], Shown("LINK")] = ()
-    label_values: LabelValues | None = None
     score_kind: Annotated[str, PythonOnly()] = field(default="", repr=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.score_kind:
             warnings.warn("score_kind is called scores now", FutureWarning, stacklevel=3)
             object.__setattr__(self, "scores", self.score_kind)
             object.__setattr__(self, "score_kind", "")
-        if self.rows is not None and not isinstance(self.rows, str | os.PathLike):
-            object.__setattr__(self, "rows", read_rows(self.rows))  # an iterator can be read only once
-
         if isinstance(self.where, str):
             object.__setattr__(self, "where", (self.where,))
         if isinstance(self.links, str):
@@ -138,19 +166,9 @@ class Reading(Flattened):
         specs = (spec.rpartition("=") for spec in self.links)
         return next((link for p, _, link in specs if fnmatch.fnmatchcase(model, p or "*")), "")
 
-    def overruled(self, predictions: Predictions) -> Iterator[str]:
-        """Yield notes on options that do not apply to predictions, because these declare something else."""
-        kind = "" if predictions.scores is None else predictions.score_kind
-        passed = {
-            "scores": (kind, self.scores),
-            "links": (predictions.link, self._link_for(predictions.model)),
-        }
-        for option, (own, other) in passed.items():
-            if own and other and own != other:
-                yield (
-                    f"{predictions.model}: the predictions declare {own} themselves, so {other}, passed as "
-                    f"`{option}`, does not apply to them"
-                )
+    def _passed(self, predictions: Predictions) -> dict[str, tuple[str, str | None]]:
+        links = predictions.link, self._link_for(predictions.model)
+        return super()._passed(predictions) | {"links": links}
 
     def check_some(self, files: Sequence[object], names: Sequence[str]) -> None:
         """Raise an error if no model matches the patterns."""
@@ -163,14 +181,11 @@ class Reading(Flattened):
                 do=f"did you mean {near[0]!r}?" if near else None,
             )
 
-    def row_images(self, classes: ClassList | None = None) -> Images | None:
-        """Return the images of the rows of arrays, if `rows` was passed."""
-        return None if self.rows is None else read_rows(self.rows, classes=classes)
-
     @property
     def kind_of_arrays(self) -> str:
         """The kind of scores in arrays, which cannot declare a kind themselves."""
         return self.scores or "score"
 
 
+FILE_READING = FileReading()
 READING = Reading()

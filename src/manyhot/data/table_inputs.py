@@ -35,7 +35,7 @@ from manyhot.run import frame_read
 from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Votes, one_chunk
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.frames import check_unique
-from manyhot.tables.own_classes import list_of_table, selected_labels, shares_classes
+from manyhot.tables.own_classes import selected_labels, shares_classes
 from manyhot.tables.unshared_classes import check_unread
 
 _Table = TypeVar("_Table", Labels | Images, Predictions, Votes, Golden, Labels | None, Objects)
@@ -296,7 +296,7 @@ def frames_as_files(
     names = [set(table.column_names) for table in tables if table is not None]
     names = [own - {image_name_column(own)} for own in names]
     if isinstance(labels, Labels):
-        own = list_of_table(labels)
+        own = labels.known_classes
         names.append(set() if own is None else set(own.keys))
     pairs = [(a, b) for a in names for b in ([set(classes.keys)] if classes is not None else names)]
     are_nested = all(min(a, b, key=len) and (a <= b or b <= a) for a, b in pairs)

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.calibration import RANGE, check_softmax
@@ -319,7 +318,7 @@ class _Judge:
         source = Source(self.source.name, self.labels, models=lambda: iter([model]))
         for found in model_cases(source, trust_order=True):
             clusters = self.division.clusters and self.division.clusters.take(found.rows)
-            classes = self.source.classes or class_list_of(self.labels.class_hash)
+            classes = self.source.classes or self.labels.known_classes
             about = self.source.name, model.model, found.case, classes
             rows, bins = class_tables(*about, self.options.seed, clusters)
             self._classes += rows

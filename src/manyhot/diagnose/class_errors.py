@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot.classes import class_list_of
 from manyhot.console import table_lines
 from manyhot.core.class_errors import (
     FALSE_POSITIVE,
@@ -63,7 +62,7 @@ def errors_by_class(source: Source, labels: Labels) -> tuple[pa.Table, list[dict
     if sets.labelled.any() or sets.exclusive:
         return parts[0], counts
     ordered = in_order_of_ids(labels)
-    classes = source.classes or class_list_of(labels.class_hash)
+    classes = source.classes or labels.known_classes
     names = np.array(classes.names if classes else [str(c) for c in range(sets.n_classes)], object)
     for model in model_cases(replace(source, labels=ordered, images=None), trust_order=True):
         case = independent_classes(model.case)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import class_list_of
+from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.core.operating_points import FOLDS, Goal, check_goal
 from manyhot.data.data_sets import Source
@@ -300,7 +300,7 @@ def _judged(
             where=source.name,
             do="leave out `masked` to count all other classes as not valid",
         )
-    classes = source.classes or class_list_of(labels.class_hash)
+    classes: ClassList | None = source.classes or labels.known_classes
     found = ClassTables(source.name, labels.n_classes, classes, settings, curves)
     for model in cases(source):
         own = of_images and of_images.take(model.rows)

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.array_types import Bools, Floats
@@ -197,7 +196,7 @@ def diagnose_companions(
     parts, inputs, found = [], dict[str, str](), list[str]()
     for source in open_inputs(labels, predictions, reading=reading, run=run):
         sets = labels_of(source)
-        classes = source.classes or class_list_of(sets.class_hash)
+        classes = source.classes or sets.known_classes
         names = list(classes.names) if classes else [str(i) for i in range(sets.n_classes)]
         found_if = FoundIf(k or max(1, min(_K, sets.n_classes - 1)), probability)
         found.append(str(found_if))

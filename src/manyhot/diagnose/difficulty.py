@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.array_types import Bools
@@ -212,7 +212,7 @@ def diagnose_difficulty(
     sources = [with_photographs(source, predictions, reading) for source in opened]
     for source in sources:
         answers = ModelAnswers.of(source, measure=hardness, trust_order=reading.trust_order, run=run)
-        classes = source.classes or class_list_of(labels_of(source).class_hash)
+        classes = source.classes or labels_of(source).known_classes
         images.append(_image_table(source.name, answers, classes, labels_of(source).rated[answers.rows]))
         groups += _group_rows(source, answers, classes, slices)
         notes += [*answers.notes(source.name), *source.misfits.notes(source.name)]

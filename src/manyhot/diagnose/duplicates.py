@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.core.array_types import Ints
 from manyhot.core.duplicates import connected_groups, separating_similarity
@@ -526,7 +526,7 @@ def read_facts(
     inputs |= source.inputs
     sets, like = labels_of_source(sets, sources[0])
     notes += [like.text] if like.n else []
-    class_list = class_list or sets.class_list or class_list_of(sets.class_hash)
+    class_list = class_list or sets.known_classes
     label, class_id = _label_names(sets, class_list), _class_ids(sets)
     class_names = _class_names(class_list)
     return Facts(

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.core.confused_classes import (
     MIN_RATIO,
@@ -176,7 +176,7 @@ def _sort_source(source: Source, settings: _Settings, files: EvidenceFiles, run:
     labels = source.sets() if source.images is None else source.sets().with_labels(source.images)
     sets = label_sets(labels)
     settings = replace(settings, event=settings.event or ("label" if sets.labelled.any() else "set"))
-    classes = source.classes or labels.class_list or class_list_of(labels.class_hash)
+    classes = source.classes or labels.known_classes
     evidence = ErrorEvidence(labels, sets, classes)
     context, missing = evidence.context(files, source)
     sorter = _Sorter(labels, sets, context, settings, source.name, source.misfits, classes)

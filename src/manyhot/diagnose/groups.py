@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import class_list_of
 from manyhot.command import command, takes_fields
 from manyhot.core.array_types import Bools, Ints
 from manyhot.core.clusters import Clusters
@@ -240,7 +239,7 @@ class _Search:
             table = in_order_of_ids(table)
             source = replace(source, labels=table)
         sets = label_sets(table)
-        classes = source.classes or class_list_of(table.class_hash)
+        classes = source.classes or table.known_classes
         names = classes.names if classes else [f"class {i}" for i in range(sets.n_classes)]
         made = cls(source, table, sets, stratum_of(sets), names, settings)
         made.predicted = np.ones(len(sets), bool)
@@ -465,7 +464,7 @@ class _Search:
 
     def marks(self, findings: Sequence[GroupFinding]) -> MarkedImages | None:
         """Return the frames, tags and bands of the findings, with the images that have them."""
-        classes = self.source.classes or class_list_of(self.labels.class_hash)
+        classes = self.source.classes or self.labels.known_classes
         if self.measured is None:
             return None
         return marked_images(findings, self.labels, classes, self.measured.is_measured.tolist())

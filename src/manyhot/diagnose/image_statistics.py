@@ -25,7 +25,7 @@ from manyhot.data.inputs import LabelsLike, Reading
 from manyhot.errors import ManyhotError
 from manyhot.evaluate.gallery import find_photographs
 from manyhot.extras import required
-from manyhot.files import atomic_write
+from manyhot.files import atomic_write, local_path
 from manyhot.formats.writing import images_file
 from manyhot.report.pictures import Opener, decoded, load_pillow
 from manyhot.run import QUIET, Run
@@ -163,8 +163,9 @@ def _versions(uris: Sequence[str | None]) -> list[str]:
 
 
 def _file_version(uri: str, seen: dict[str, str]) -> str:
-    path = Path(uri.removeprefix("file://").rpartition("#")[0] or uri.removeprefix("file://"))
-    place = next((p for p in (path, *path.parents) if str(p) in seen or p.is_file()), None)
+    path = local_path(uri.rpartition("#")[0] or uri)
+    paths = () if path is None else (path, *path.parents)
+    place = next((p for p in paths if str(p) in seen or p.is_file()), None)
     if place is None:
         return uri
     if str(place) not in seen:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.data.benchmarks import HasResults, ResultsLike, flattened
 from manyhot.data.data_sets import Source
@@ -333,7 +333,7 @@ def _evaluated(
         unanswered = answer_notes(source.name, shared.labels, metrics, unlabelled=source.unlabelled)
         weighted = weight_notes(source.name, source.images)
         notes = [*counted, *chance, *unanswered, *dependent, *weighted]
-        classes = source.classes or class_list_of(shared.labels.class_hash)
+        classes = source.classes or shared.labels.known_classes
         by_class = _by_class(shared, classes, options)
         notes += table_notes(source.name, shared.labels, classes, options.metrics, by_class)
         if source.published is None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.console import fact_lines, table_lines
 from manyhot.core.array_types import Bools
@@ -281,7 +281,7 @@ def describe_tables(
     name = dataset or labels.name
     if not name:
         raise InputError("The name of the data set is unknown.", do="pass a name with `dataset`")
-    known = classes or class_list_of(labels.class_hash)
+    known = classes or labels.known_classes
     names = known.names if known else tuple(map(str, range(labels.n_classes)))
     sets = label_sets(labels)
     unasked = _label_unasked(labels, sets)

@@ -14,7 +14,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from manyhot.classes import class_list_of
 from manyhot.command import called_with, command
 from manyhot.core.threads import one_blas_thread
 from manyhot.data import catalog
@@ -229,7 +228,7 @@ def _judged(source: Source, call: EvaluateCall, options: JudgeOptions, opened: O
         source.name,
         labels,
         images=None if published else source.images,
-        classes=source.classes or class_list_of(labels.class_hash),
+        classes=source.classes or labels.known_classes,
         reading=Reading(match=reading.match) if published else reading,
         files=tuple(path for name, path in files.items() if name not in source.misfits.errors),
         source=rights_of(published) if published else {},
@@ -241,7 +240,7 @@ def _judged(source: Source, call: EvaluateCall, options: JudgeOptions, opened: O
         notes = [*chance_notes(*about), *weight_notes(source.name, source.images)]
         metrics, only = unmasked_metrics(evaluation), source.unlabelled
         notes += answer_notes(source.name, predicted.labels, metrics, unlabelled=only)
-        of_classes = (source.classes or class_list_of(labels.class_hash), call.metrics)
+        of_classes = (source.classes or labels.known_classes, call.metrics)
         notes += table_notes(source.name, predicted.labels, *of_classes, evaluation.per_class)
         computed = evaluation.results["metric"].unique().to_pylist()
         notes += slice_class_notes(source, predicted.labels, computed, call.slices)

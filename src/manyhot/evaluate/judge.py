@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot.classes import class_list_of
 from manyhot.core.array_types import Floats
 from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.sets import Case, LabelSets
@@ -63,6 +62,7 @@ from manyhot.evaluate.slices import (
 from manyhot.registry import Entry
 from manyhot.tables import Alignment, Predictions, align, check_same_classes
 from manyhot.tables.arrays import label_sets
+from manyhot.tables.result_tables import is_over_classes
 
 
 class Judge:
@@ -72,7 +72,7 @@ class Judge:
         labels, audit = labels_of(source), options.audit
         if audit is not None and "rated" in labels.table.column_names:
             labels = replace(labels, table=labels.table.drop(["rated"]))  # whoever rated the proposals
-        sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
+        sets, classes = label_sets(labels), source.classes or labels.known_classes
         slices = make_slices(
             labels,
             sets,
@@ -154,7 +154,7 @@ class Judge:
         self._judged.notes += unmatched_notes(self._dataset, model, alignment)
         metrics = default_entries(case) if self._requested is None else self._requested
         if not self._options.trust_order:
-            classes = self._labels.class_list or class_list_of(self._labels.class_hash)
+            classes = self._labels.known_classes
             for text in score_doubts(case, classes, has_top=any(map(uses_top_class, metrics))):
                 self._note(model, "scores", len(case.labels), text)
         metrics = self._without_unmet(metrics, case, predictions)
@@ -333,7 +333,7 @@ class Judge:
         column = options.clusters if isinstance(options.clusters, str) else ""
         text = cluster_text(clusters, column, self._seen, slices, by_image)
         yield Note(self._dataset, "", "clusters", clusters.count(self._seen), text)
-        has_macro = any("macro" in row.metric for row in self._judged.rows)
+        has_macro = any(map(is_over_classes, {row.metric for row in self._judged.rows}))
         if has_macro and (text := confined_text(clusters, self._sets, self._seen, self._class_names)):
             yield Note(self._dataset, "", "clusters", 0, text)
 

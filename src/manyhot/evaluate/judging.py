@@ -15,7 +15,6 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from manyhot.classes import class_list_of
 from manyhot.core.array_types import Bools, Floats
 from manyhot.core.clusters import Clusters
 from manyhot.core.effects import clustered_q
@@ -248,7 +247,7 @@ def _by_clusters(
 def _masks(source: Source, requested: Sequence[str]) -> dict[str, Bools]:
     """Return the mask of each requested slice that contains images."""
     labels = labels_of(source)
-    sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
+    sets, classes = label_sets(labels), source.classes or labels.known_classes
     misfits = source.misfits
     made = make_slices(
         labels, sets, images=source.images, classes=classes, requested=requested, misfits=misfits

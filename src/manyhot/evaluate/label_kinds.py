@@ -14,7 +14,7 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot import tables
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.console import fact_lines, table_lines
 from manyhot.core.label_kinds import (
@@ -199,7 +199,7 @@ def find_label_kinds(
 def _kinds(source: Source, without: Iterable[str], rules: Rules | None, run: Run) -> LabelKinds:
     """Return the kinds of one data set, by the models that match no pattern of `without`."""
     labels, images = labels_of(source), source.images
-    sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
+    sets, classes = label_sets(labels), source.classes or labels.known_classes
     is_counted = images is not None and COUNTED in images.table.column_names
     n_objects = _counted(labels, images) if is_counted and images else np.full(len(labels), UNKNOWN)
     models = (m for m in source.models() if not any(fnmatch.fnmatch(m.model, p) for p in without))

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Ints
 from manyhot.core.curve_metrics import CHANCE, RANKING_METRICS, random_values
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES, LabelSets
@@ -24,7 +24,7 @@ from manyhot.registry import Entry, get, names, options_of
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.image_conditions import own_columns
-from manyhot.tables.result_tables import default_metrics
+from manyhot.tables.result_tables import default_metrics, is_over_classes
 
 
 class PredictedImages:
@@ -169,11 +169,11 @@ def slice_class_notes(
     slices : sequence of str
         The requested slices.
     """
-    averages = [m for m in metrics if _is_over_classes(m)]
+    averages = [m for m in metrics if is_over_classes(m)]
     if not (averages and slices):
         return
     entries = entries_of(averages)
-    sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
+    sets, classes = label_sets(labels), source.classes or labels.known_classes
     made = make_slices(labels, sets, images=source.images, classes=classes, requested=slices)
     masks = dict(zip(made.names, made.masks, strict=True))
     texts = dict[tuple[str, tuple[int, ...], tuple[tuple[str, int], ...]], list[str]]()
@@ -199,19 +199,11 @@ def slice_class_notes(
         yield Note(source.name, "", "slice_classes", len(some_classes), text)
 
 
-_OVER_CLASSES = re.compile(r"(map|f1|precision|recall|auroc)_macro|map_11point|f1_of_averages|recall_at_fpr")
-"""Names of the metrics that are means over classes with positives."""
-
-
-def _is_over_classes(metric: str) -> bool:
-    return bool(_OVER_CLASSES.fullmatch(metric.partition("(")[0]))
-
-
 def _averaged(metric: Entry, sets: LabelSets, mask: Bools) -> Bools:
     """Return which classes a mean over classes includes on a slice, as those metrics define it."""
-    masked, name = bool(option_of(metric, "masked")), metric.name.partition("(")[0]
+    masked, needed = bool(option_of(metric, "masked")), metric.about["over_classes"]
     n_yes, n_no = _answers_by_class(sets, masked=masked, mask=mask)
-    needs_no = name in ("auroc_macro", "recall_at_fpr") or (masked and name != "recall_macro")
+    needs_no = needed == "with both" or (masked and needed == "with both if masked")
     return np.asarray((n_yes > 0) & ((n_no > 0) | (not needs_no)))
 
 

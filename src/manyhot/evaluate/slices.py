@@ -15,7 +15,7 @@ import numpy as np
 from numpy import typing as npt
 from pyarrow import compute as pc
 
-from manyhot.classes import SUPERCLASSES, ClassList, class_list_of
+from manyhot.classes import SUPERCLASSES, ClassList
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.core.top_classes import top_k
 from manyhot.data.data_sets import Source
@@ -332,7 +332,7 @@ def model_cases(
         the reason is stored in ``source.misfits``.
     """
     labels = labels_of(source)
-    sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
+    sets, classes = label_sets(labels), source.classes or labels.known_classes
 
     def beside(predictions: Predictions) -> ModelCase:
         found = _beside(labels, sets, predictions, depth, None if trust_order else source.misfits)

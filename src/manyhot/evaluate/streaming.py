@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import ClassList
 from manyhot.core.sets import Case
 from manyhot.core.top_classes import top_k
 from manyhot.data.inputs import Reading
@@ -344,7 +344,7 @@ class Evaluator:
             if read is None or len(read) != len(labels):
                 return labels, classes
             labels = read
-        own = None if labels.assumed else labels.class_list or class_list_of(labels.class_hash)
+        own = None if labels.assumed else labels.known_classes
         if own is None or (classes is not None and own.hash == classes.hash):
             return labels, classes
         if classes is not None:

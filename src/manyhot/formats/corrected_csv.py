@@ -28,7 +28,6 @@ from manyhot.tables.arrays import states_of_labels
 from manyhot.tables.frames import examples
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like
-from manyhot.tables.own_classes import list_of_table
 
 _TEXTS = {YES: "1", NO: "0", UNCLEAR: "-1"}
 """Cells of states that do not occur in the file."""
@@ -76,7 +75,7 @@ def write_corrected_csv(
     ids = image_name_column(frame.columns)
     if ids is None:
         raise InputError("The table has no column of image names.", where=file, got=", ".join(frame.columns))
-    own = classes or list_of_table(labels)
+    own = classes or labels.known_classes
     image_id = image_ids(frame[ids].to_arrow(), f"{file}, column {ids}")
     name = labels.name or "the label sets"
     with without_option():

@@ -16,7 +16,6 @@ from manyhot.errors import InputError
 from manyhot.files import atomic_write
 from manyhot.formats.class_names import NAMES_BESIDE
 from manyhot.tables import Predictions
-from manyhot.tables.own_classes import list_of_table
 
 LISTS_OF_IMAGES = ("sources", "conflicts")
 """Lists of an image that have no item for each of its classes."""
@@ -129,7 +128,7 @@ def write_predictions_csv(
     long : bool
         Write one row per (image, class) pair, best first: ``image_id``, ``class``, ``score`` and ``rank``.
     """
-    own = classes or list_of_table(predictions)
+    own = classes or predictions.known_classes
     if not (long or predictions.is_dense):
         return write_csv(predictions.to_table(), path, classes=own)
     names = None if own is None else written_names(own)

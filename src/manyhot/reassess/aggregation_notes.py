@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 
 from manyhot import registry, tables
-from manyhot.classes import class_list_of
 from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import NO, YES, Answers, GoldenAnswers
 from manyhot.core.dawid_skene import CHANCE, FEWEST_RATERS
@@ -69,7 +68,7 @@ def open_question_notes(votes: Votes, labels: Labels, proposals: Path | None) ->
 
 def exclusive_class_notes(labels: Labels) -> Iterator[str]:
     """Yield a note if a class such as *No Finding* is in label sets with others, or label sets are empty."""
-    classes = labels.class_list or class_list_of(labels.class_hash)
+    classes = labels.known_classes
     names = [] if classes is None else [re.sub(r"[\s_-]+", " ", name).strip() for name in classes.names]
     exclusive = [i for i, name in enumerate(names) if _EXCLUSIVE.fullmatch(name)]
     if classes is None or not exclusive:

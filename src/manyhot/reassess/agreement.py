@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core import raters as quality
@@ -292,7 +291,7 @@ def _class_table(answers: Answers, source: VotesSource, *, intervals: bool) -> p
         return schema("class_agreement").empty_table()
     found = agreement_by_class(answers, votes.class_id, votes.n_classes)
     asked = np.flatnonzero(found.n + found.n_skipped)
-    classes = source.classes or votes.class_list or class_list_of(votes.class_hash)
+    classes = source.classes or votes.known_classes
     columns = {
         "class_id": asked,
         "name": [classes.names[c] if classes else f"class {c}" for c in asked.tolist()],

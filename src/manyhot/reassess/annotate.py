@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from manyhot.command import command
 from manyhot.console import say
+from manyhot.files import local_path
 from manyhot.formats import read_classes, read_images
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Between, Shown, Was
@@ -182,8 +183,7 @@ _LOOKED_AT = 50
 
 def _on_moved(store: Store) -> Iterator[str]:
     """Yield a note if files of images do not exist; those at addresses are not looked for."""
-    local = (place.removeprefix("file://") for place in store.places(_LOOKED_AT))
-    places = [Path(place) for place in local if "://" not in place]
+    places = [path for place in store.places(_LOOKED_AT) if (path := local_path(place)) is not None]
     # In an archive, the path goes on behind the file.
     gone = [p for p in places if not p.exists() and not any(parent.is_file() for parent in p.parents)]
     if gone:

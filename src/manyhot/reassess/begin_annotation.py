@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from pyarrow import compute as pc
 from manyhot import tables
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
-from manyhot.files import sha256
+from manyhot.files import local_path, sha256
 from manyhot.formats import read_golden, read_images
 from manyhot.formats.writing import PathLike
 from manyhot.reassess.app.server import DATABASE
@@ -144,15 +143,17 @@ def _with_known_names(web: Any, examples: Sequence[Example], images: Images) -> 
 
 def _size(uri: str) -> int | str:
     """Return the bytes of a file; of what is elsewhere, or does not exist, the address."""
+    path = local_path(uri)
     try:
-        return Path(uri.removeprefix("file://")).stat().st_size
+        return uri if path is None else path.stat().st_size
     except (OSError, ValueError):
         return uri
 
 
 def _content(uri: str) -> str:
     """Return what tells whether two addresses are of the same image."""
-    return uri if isinstance(_size(uri), str) else sha256(Path(uri.removeprefix("file://")))
+    path = local_path(uri)
+    return uri if path is None or isinstance(_size(uri), str) else sha256(path)
 
 
 def differ(store: Store, examples: Iterable[Example]) -> bool:

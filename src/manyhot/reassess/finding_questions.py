@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import ClassList
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import LabelsLike, Reading, open_labels
 from manyhot.errors import InputError, MatchError
@@ -198,7 +198,7 @@ def open_to_ask(labels: LabelsLike, reading: Reading, run: Run) -> tuple[Source,
     """Return the single data set of a call and its class list; no predictions are needed."""
     source = only_source(open_labels(labels, reading=reading, run=run), "Questions can be about")
     sets = source.labels
-    own = source.classes or (sets.class_list or class_list_of(sets.class_hash) if sets is not None else None)
+    own = source.classes or (sets.known_classes if sets is not None else None)
     return source, own
 
 

@@ -15,7 +15,6 @@ from pyarrow import compute as pc
 from scipy.special import logit
 
 from manyhot import tables
-from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.console import fact_lines
 from manyhot.core.array_types import Floats
@@ -412,7 +411,7 @@ def _table(
 ) -> pa.Table:
     votes, p = aggregated.votes, aggregated.p[chosen]
     states = np.where(p >= aggregated.threshold, "yes", "no")
-    own = votes.class_list or class_list_of(votes.class_hash)
+    own = votes.known_classes
     names = pa.nulls(len(chosen), pa.string())
     if own is not None:
         names = pa.array(own.names).take(pa.array(votes.class_id[chosen]))

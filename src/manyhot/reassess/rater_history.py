@@ -12,7 +12,7 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot import registry, tables
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import ClassList
 from manyhot.core.answers import ANSWERS, History
 from manyhot.errors import InputError
 from manyhot.files import sha256
@@ -134,7 +134,7 @@ def _keys(votes: Votes) -> list[str]:
     """Return what raters may answer: the keys of all classes, or no, maybe and yes."""
     if not votes.kind:
         return list(ANSWERS)
-    listed: ClassList | None = votes.class_list or class_list_of(votes.class_hash)
+    listed: ClassList | None = votes.known_classes
     return [str(i) for i in range(votes.n_classes)] if listed is None else list(listed.keys)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from manyhot.errors import MissingExtraError
+from manyhot.files import local_path
 from manyhot.predict.decode import other_channels
 from manyhot.report.pictures import decoded, load_pillow, opener
 
@@ -36,7 +36,7 @@ def unshown_notes(images: pa.Table) -> Iterator[str]:
         return
     rows = np.unique(np.linspace(0, len(images) - 1, _TRIED).astype(int))
     places = [place for place in images["uri"].take(pa.array(rows)).to_pylist() if place is not None]
-    paths = [path for place in places if (path := Path(place.removeprefix("file://"))).is_file()]
+    paths = [path for path in map(local_path, places) if path is not None and path.is_file()]
     log = logging.getLogger("PIL.TiffImagePlugin")  # which would print the reasons a second time
     with _disabled(log):
         reasons = {path: reason for path in paths if (reason := decoded(pillow, opener(str(path)), _SIDE)[1])}

@@ -17,7 +17,7 @@ import numpy as np
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Ints
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
-from manyhot.files import write_text
+from manyhot.files import local_path, write_text
 from manyhot.report.shown_grey import is_negative, show_colours, shown_grey
 from manyhot.tables import Images, Labels, Predictions, align
 from manyhot.tables.labels import with_zeros
@@ -58,9 +58,9 @@ def opener(uri: str | None) -> Opener:
     """Return a function that reads a file, or raises an OSError with the reason why it cannot be read."""
     if not uri:
         return absent("the images table has no uri for this image")
-    if "://" in uri and not uri.startswith("file://"):
+    path = local_path(uri)
+    if path is None:
         return absent("not a file on this computer")
-    path = Path(uri.removeprefix("file://"))
     if not path.is_file():
         return absent("not a file" if path.exists() else "the file does not exist")
     size = path.stat().st_size

@@ -19,7 +19,7 @@ from manyhot.tables.class_values import IdLists, has_texts, is_sparse, on_host, 
 from manyhot.tables.frames import BY_POSITION
 from manyhot.tables.label_arrays import ids_of, in_32_bits, labels_as_table
 from manyhot.tables.label_values import LabelValues
-from manyhot.tables.own_classes import are_numbers, list_of_table, note_on_columns, own_list
+from manyhot.tables.own_classes import are_numbers, note_on_columns, own_list
 from manyhot.tables.score_columns import with_scores
 
 
@@ -105,7 +105,8 @@ def as_predictions(
     """
     tables, parts = read_models(predictions)
     parts = [
-        _in_rows(part, rows) for part in with_scores(parts, lists=[classes, *map(list_of_table, tables)])
+        _in_rows(part, rows)
+        for part in with_scores(parts, lists=[classes, *(t.known_classes for t in tables)])
     ]
     if ids is not None:
         _, *parts = align_models([FramePart(None, "ids", ids)], parts)
@@ -133,14 +134,14 @@ def as_tables(
     tables, parts = read_models(predictions)
     is_table = isinstance(labels, Labels)
     read = [] if is_table else [read_frame_part(labels, "labels"), read_label(label)]
-    lists = [classes, *map(list_of_table, [labels] * is_table + tables)]
+    lists = [classes, *(t.known_classes for t in [labels] * is_table + tables)]
     parts = [_in_rows(part, rows) for part in with_scores(parts, read, lists)]
     has_list = classes is not None
     if isinstance(labels, Labels):
         if label is not None:
             raise InputError("`label` is only for label sets in lists or arrays.", do="pass `images` instead")
         is_open = labels.assumed or (labels.class_list is not None and not labels.class_list.is_complete)
-        classes = classes or (None if is_open else list_of_table(labels))
+        classes = classes or (None if is_open else labels.known_classes)
         all_named = labels.class_list is not None and all(map(_has_names, parts))
         parts, columns = in_class_order(parts, classes, sort=all_named)
         unnamed = [not (has_list or _has_names(part)) for part in parts]
@@ -150,7 +151,7 @@ def as_tables(
         size = 0 if is_open else labels.n_classes
         made = [prediction_of(p, size, score_kind, own, ids if p.ids is None else None) for p in parts]
         return _with_note(labels, made, unnamed), tables + made
-    classes = classes or next((c for t in tables if (c := list_of_table(t))), None) or _imagenet(parts)
+    classes = classes or next((c for t in tables if (c := t.known_classes)), None) or _imagenet(parts)
     own_parts = [_in_rows(part, rows) for part in read]
     parts = align_models(own_parts, parts)
     # What has no names refers to the order of the columns beside it.

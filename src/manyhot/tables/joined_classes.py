@@ -15,7 +15,6 @@ from manyhot.tables.own_classes import (
     JoinedClasses,
     are_numbers,
     class_numbers_in,
-    list_of_table,
     own_list,
 )
 from manyhot.tables.predictions import Predictions
@@ -58,7 +57,7 @@ def join_classes(
         occur only in the predictions are appended, sorted.
     """
     lists = [t.class_list for t in (labels, images) if t is not None and t.class_list is not None]
-    model = list_of_table(first) if first is not None else None
+    model = first.known_classes if first is not None else None
     width = 0 if first is None or first.assumed else first.n_classes
     if not lists and labels is not None and labels.assumed:
         if not labels.class_hash:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy import typing as npt
 
-from manyhot.classes import ClassList, class_list_of, from_keys
+from manyhot.classes import ClassList, OverClasses, class_list_of, from_keys
 from manyhot.errors import InputError, MatchError, and_more
 from manyhot.tables.definitions import STATES
 from manyhot.tables.frames import check_range, check_unique, one_chunk, with_column
@@ -47,7 +47,7 @@ class _OfImages:
 
 
 @dataclass(frozen=True, eq=False)
-class Labels(_OfImages):
+class Labels(_OfImages, OverClasses):
     """The label sets of a data set: a labels table with its metadata.
 
     Attributes

@@ -95,7 +95,7 @@ class JoinedClasses:
             If an image has a class that is not in the list. If the caller passed the list, only if none of
             the classes is in it.
         """
-        own = list_of_table(labels)
+        own = labels.known_classes
         if own is None and labels.class_hash not in ("", self._hash):
             return labels  # another list, of which only the hash is known
         at = self._positions(own)
@@ -135,7 +135,7 @@ class JoinedClasses:
             If the model predicts classes that are not in the list, or if it lacks classes of the labels and
             has others instead.
         """
-        own = list_of_table(predictions)
+        own = predictions.known_classes
         if own is None and self.columns is not None:
             own, named = self.columns, self._named_by_numbers(predictions)
             predictions = self._in_columns(predictions, self.columns) if named is None else named
@@ -170,7 +170,7 @@ class JoinedClasses:
 
     def note_on(self, predictions: Predictions) -> str:
         """Return what is assumed about classes without names, or left out of a model; empty if nothing is."""
-        own, listed = list_of_table(predictions), self.classes
+        own, listed = predictions.known_classes, self.classes
         absent = predictions.unlisted
         if self.selects and predictions.is_dense and own is not None and listed is not None:
             absent += tuple(own.keys[i] for i in range(len(own)) if find_class(own, i, listed) is None)
@@ -190,7 +190,7 @@ class JoinedClasses:
                 f"among the classes of the predictions: {first_names(self.classes.keys, _EXAMPLES)}; write "
                 "the names into the labels, or pass `classes` in the order of the numbers"
             )
-        if self.columns is None or list_of_table(predictions) is not None:
+        if self.columns is None or predictions.known_classes is not None:
             return ""
         if self._named_by_numbers(predictions) is not None:
             return ""
@@ -244,7 +244,7 @@ class JoinedClasses:
         return np.array([-1 if i is None else i for i in at], np.int32)
 
     def _check_listed(self, at: Ints, flat: Ints, labels: Labels) -> None:
-        own = list_of_table(labels)
+        own = labels.known_classes
         absent = np.unique(flat[at[flat] < 0])
         if own is not None and self.classes is not None and len(absent):
             raise MatchError(
@@ -332,7 +332,7 @@ def numbers_as_names(table: _Table, model: ClassList | None) -> tuple[_Table, st
     Numbers are names if each is the name of a class of the model. Otherwise, they remain positions. The note
     is empty unless the numbers may also be positions, but of different classes.
     """
-    is_named = list_of_table(table) is not None if isinstance(table, Labels) else table.class_list is not None
+    is_named = table.known_classes is not None if isinstance(table, Labels) else table.class_list is not None
     is_matrix = isinstance(table, Labels) and table.numbered
     is_open = table.assumed if isinstance(table, Labels) else not metadata(table.table).get("classes")
     if model is None or is_named or not (is_open or is_matrix) or are_numbers(model.keys):
@@ -382,7 +382,7 @@ def class_numbers_in(table: pa.Table) -> list[int]:
 
 def scored_classes(model: Predictions | None) -> ClassList | None:
     """Return the classes for which a model has scores; None if they have no names or are not all scored."""
-    return list_of_table(model) if model is not None and model.is_dense else None
+    return model.known_classes if model is not None and model.is_dense else None
 
 
 NAME_CLASSES = (
@@ -404,14 +404,14 @@ def selected_labels(labels: Labels, classes: ClassList | None) -> Labels:
     MatchError
         As in `JoinedClasses.of_labels`.
     """
-    if classes is None or list_of_table(labels) is None or labels.class_hash == classes.hash:
+    if classes is None or labels.known_classes is None or labels.class_hash == classes.hash:
         return labels
     return JoinedClasses(len(classes), classes, selects=True).of_labels(labels)
 
 
 def shares_classes(labels: Labels, classes: ClassList) -> bool:
     """Return whether labels name their classes, and a list contains some of these."""
-    own = list_of_table(labels)
+    own = labels.known_classes
     return own is not None and len(keys_not_in(own, classes)) < len(own)
 
 
@@ -420,17 +420,12 @@ def over_list_of(labels: Labels, other: Labels) -> Labels:
 
     Otherwise, they are unchanged. A list of names that occur in a file may lack classes of the other list.
     """
-    own, target = list_of_table(labels), list_of_table(other)
+    own, target = labels.known_classes, other.known_classes
     if own is None or target is None or own.hash == target.hash or keys_not_in(own, target):
         return labels
     if own.is_complete and keys_not_in(target, own):
         return labels
     return JoinedClasses(len(target), target).of_labels(labels)
-
-
-def list_of_table(table: Labels | Predictions) -> ClassList | None:
-    """Return the class list of label sets or predictions; None if it is not known."""
-    return table.class_list or class_list_of(table.class_hash)
 
 
 def _with_conflicts(table: pa.Table, at: Ints32) -> pa.Table:

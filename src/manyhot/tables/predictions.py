@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from manyhot.classes import ClassList, class_list_of, normal_name
+from manyhot.classes import ClassList, OverClasses, class_list_of, normal_name
 from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
 from manyhot.core.softmax import SLACK, not_a_probability
 from manyhot.core.uncertainty import Uncertainty
@@ -34,7 +34,7 @@ SCORES_ASSUMED = "scores_assumed"
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions:
+class Predictions(OverClasses):
     """One model's predictions: ranks, ranks with scores, or scores over all classes.
 
     Attributes

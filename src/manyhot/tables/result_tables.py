@@ -275,6 +275,12 @@ def describe_metric(name: str) -> dict[str, str]:
     }
 
 
+def is_over_classes(name: str) -> bool:
+    """Return whether a metric in results is a mean over the classes of the images, such as ``f1_macro``."""
+    entry = registered_metric(name)
+    return entry is not None and "over_classes" in entry.about
+
+
 def registered_metric(name: str) -> registry.Entry | None:
     """Return the metric for a name in results, without its options; None if it is not registered."""
     base = _family(name)[0]

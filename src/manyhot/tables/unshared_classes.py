@@ -16,7 +16,7 @@ from manyhot.errors import InputError, first_names
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.class_list_unions import classes_at, find_class, keys_not_in
 from manyhot.tables.labels import Images, Labels
-from manyhot.tables.own_classes import JoinedClasses, list_of_table
+from manyhot.tables.own_classes import JoinedClasses
 from manyhot.tables.predictions import Predictions
 from manyhot.tables.selected_classes import left_out_classes, selected_with_note
 
@@ -110,7 +110,7 @@ def check_unread(table: Labels | Predictions, classes: ClassList | None, name: s
 
     `classes` are the classes of all tables, or those that the caller passed; `name` is the table's name.
     """
-    own = list_of_table(table)
+    own = table.known_classes
     for column, row, text in table.unread:
         is_class = classes is not None and classes.find(column) is not None
         if is_class and (own is None or own.find(column) is None):

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, OverClasses
 from manyhot.core.answers import ANSWERS
 from manyhot.core.array_types import Bools, Ints8, Ints32, Ints64, Positions
 from manyhot.errors import MatchError, and_more
@@ -57,7 +57,7 @@ class Refined:
 
 
 @dataclass(frozen=True, eq=False)
-class Votes:
+class Votes(OverClasses):
     """The answers of R raters to Q questions; a question is an (image, class) pair.
 
     Attributes

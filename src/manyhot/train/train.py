@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy import typing as npt
 
-from manyhot.classes import ClassList, class_list_of, from_keys
+from manyhot.classes import ClassList, from_keys
 from manyhot.command import command
 from manyhot.core.sets import NO, NO_LABEL, LabelSets
 from manyhot.data.table_inputs import labels_or_originals_of_file
@@ -244,7 +244,7 @@ def _recipe(recipe: PathLike | Mapping[str, Any] | Recipe | None, settings: Mapp
 
 def _classes(labels: Labels, class_list: ClassList | None) -> ClassList:
     """Return the class list of the labels; their numbers if it is unknown."""
-    known = class_list or labels.class_list or class_list_of(labels.class_hash)
+    known = class_list or labels.known_classes
     return known or from_keys([str(i) for i in range(labels.n_classes)], labels.name)
 
 
@@ -306,7 +306,7 @@ def _labels_to_judge_by(
     if path is None:
         return None
     found = read(path, classes)
-    listed = found.class_list or class_list_of(found.class_hash)
+    listed = found.known_classes
     if found.class_hash != trained.class_hash and listed and sorted(listed.keys) == sorted(names.keys):
         found = read(path, names)  # another order of the same names
     if found.class_hash != trained.class_hash or found.n_classes != trained.n_classes:
@@ -314,7 +314,7 @@ def _labels_to_judge_by(
             "The labels for evaluation and for training have different classes.",
             where=path,
             got=_in_words(found, listed),
-            allowed=_in_words(trained, classes or trained.class_list or class_list_of(trained.class_hash)),
+            allowed=_in_words(trained, classes or trained.known_classes),
             do="use the same class list for both: pass it as `classes`",
         )
     return found

@@ -48,6 +48,7 @@ from manyhot.report.text import (
 )
 from manyhot.tables import Row
 from manyhot.tables.image_conditions import parse_condition
+from manyhot.tables.result_tables import is_over_classes
 
 EXPLANATION = (
     "Error consistency is Cohen's kappa between the correctness of two models: 1 if they fail on the same "
@@ -295,10 +296,10 @@ def _range_of(data: DataSet, sliced: pa.Table) -> str:
 def _is_comparable(m: Metric) -> bool:
     """Return whether values of a metric can be compared between groups of images.
 
-    A macro metric is a mean over the classes of a group, and these differ from group to group, as do their
-    shares of images.
+    Means over the classes of a group cannot: the classes differ from group to group, as do their shares of
+    images.
     """
-    return not m.name.endswith("_macro")
+    return not is_over_classes(m.name)
 
 
 MOST_NAMED = 3

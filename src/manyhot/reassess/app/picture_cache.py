@@ -25,6 +25,7 @@ import PIL.ImageCms
 import PIL.ImageOps
 
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
+from manyhot.files import local_path
 from manyhot.reassess.app.progress import CachedValue
 from manyhot.report.shown_grey import has_deep_colours, is_negative, show_colours, shown_grey
 
@@ -186,9 +187,9 @@ def read_picture(uri: str) -> bytes:
         If the image is remote, and fsspec is not installed.
     """
     try:
-        if "://" in uri and not uri.startswith("file://"):
+        path = local_path(uri)
+        if path is None:
             return _remote(uri)
-        path = Path(uri.removeprefix("file://"))
         if path.is_file():
             with path.open("rb") as file:
                 return _limited(file.read(MAX_FILE_BYTES + 1), uri)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot.classes import ClassList, class_list_of, from_keys
+from manyhot.classes import ClassList, from_keys
 from manyhot.data.reading_options import ObjectsLike
 from manyhot.data.table_inputs import open_objects
 from manyhot.errors import InputError, MatchError
@@ -204,7 +204,7 @@ class TransferInputs:
 
 def _named_by(objects: Objects | None, labels: Labels | None) -> ClassList:
     if labels is not None:
-        class_list = labels.class_list or class_list_of(labels.class_hash)
+        class_list = labels.known_classes
         return class_list or from_keys([str(i) for i in range(labels.n_classes)], labels.name)
     assert objects is not None
     return from_keys(objects.keys, objects.name)

@@ -35,6 +35,22 @@ def test_same_input_same_bytes(tmp_path):
     assert a == b
 
 
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_scores_have_no_dictionary(tmp_path, in_pieces):
+    """It would save nothing, and reading would take four times as long."""
+    kinds = {"image_id": pa.string(), "classes": pa.list_(pa.int32()), "scores": pa.list_(pa.float32())}
+    rows = [{"image_id": "a.jpg", "classes": [3, 1], "scores": [0.5, 0.25]}]
+    table, path = pa.Table.from_pylist(rows, pa.schema(kinds)), tmp_path / "p.parquet"
+    if in_pieces:
+        tables.write_stream([table], path, "predictions")
+    else:
+        tables.write(table, path, "predictions")
+    columns = pq.ParquetFile(path).metadata.row_group(0).to_dict()["columns"]
+    has_one = {c["path_in_schema"].split(".")[0]: "RLE_DICTIONARY" in c["encodings"] for c in columns}
+    assert has_one == {"image_id": True, "classes": True, "scores": False}
+    assert pq.read_table(path).to_pylist() == rows
+
+
 def test_missing_column():
     with pytest.raises(InputError) as error:
         tables.check(votes(answer=None), "votes", where="v.csv")

@@ -141,6 +141,65 @@ def test_a_class_fails_although_the_mean_passes(tmp_path):
     )
 
 
+@pytest.mark.parametrize("non_inferior", [False, True])
+def test_a_head_that_was_not_retrained_passes(non_inferior):
+    """The scores of its classes are the same, so no test of them is needed, nor corrected for."""
+    hot, models = scored((1, 1, 1, 1))
+    new = models["v1"].copy()
+    new[:, 1] *= np.random.default_rng(5).uniform(0.95, 1, len(new))
+    many = hot.sum(0) >= 30
+    found = compare(
+        {"v1": models["v1"][:, many], "v2": new[:, many]},
+        labels=hot[:, many],
+        metrics=["f1_micro"],
+        fail_if_worse=20,
+        fail_on=["classes"],
+        non_inferior=non_inferior,
+        reading=Reading(scores="probability", classes=[k for k, has in zip(KINDS, many, strict=True) if has]),
+    )
+    line = next(line for line in found.lines() if "of average precision" in line and "Passed" in line)
+    same = ", ".join(k for i, k in enumerate(KINDS) if many[i] and i != 1)
+    assert non_inferior or line.endswith(
+        f"(95 % intervals, widened for 1 class; the same for both models: {same})."
+    )
+    assert found.exit_code == 0
+
+
+def test_a_candidate_without_some_images_is_not_passed():
+    """Half of the inference job crashed: the images of one class are missing."""
+    hot, models = scored((1, 1, 1, 1))
+    ids = np.array([f"{i}.png" for i in range(len(hot))])
+    kept = hot[:, 0] == 0
+    frames = {
+        "v1": pd.DataFrame(models["v1"], ids, KINDS),
+        "v2": pd.DataFrame(models["v1"][kept], ids[kept], KINDS),
+    }
+    labels, reading = pd.DataFrame(hot, ids, KINDS), Reading(scores="probability")
+    options = {"labels": labels, "metrics": ["f1_micro"], "fail_if_worse": 5}
+    found = compare(frames, reading=reading, **options)
+    assert line_of(found, "Not decided") == (
+        f"Not decided: v2 has no prediction for {(~kept).sum():,} of the {len(ids):,} images that v1 "
+        "predicts; if this is intended, pass a list of the other images as `images`."
+    )
+    assert (found.exit_code, found.is_worse) == (3, None)
+    fuller = compare({"v2": frames["v2"], "v1": frames["v1"]}, reading=reading, **options)
+    assert fuller.exit_code == 0
+
+
+def test_a_model_without_the_deciding_metric_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hot, models = scored((1, 1, 1, 1))
+    ids = pd.Index([f"{i}.png" for i in range(len(hot))], name="image")
+    for name, table in (("labels", hot), *models.items()):
+        pd.DataFrame(table, ids, KINDS).to_csv(f"{name}.csv")
+    pd.DataFrame(models["v2"], ids, KINDS).drop(columns="burr").to_csv("v2.csv")
+    options = {"fail_if_worse": 5, "reading": Reading(scores="probability")}
+    with pytest.raises(InputError, match="Only one of the models has a value of the deciding metric, "):
+        compare("v1.csv", "v2.csv", labels="labels.csv", **options)
+    found = compare("v1.csv", "v2.csv", labels="labels.csv", metrics=["f1_micro", "real1"], **options)
+    assert found.is_worse is not None
+
+
 def test_without_intervals_of_classes_it_is_not_decided():
     hot, models = scored((1, 1, 1, 1))
     few = np.r_[0:20, 200:220, 300:320, 500:510, 600:2000]

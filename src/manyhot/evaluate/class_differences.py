@@ -164,6 +164,11 @@ def is_tested(row: Row) -> bool:
     return bool(row["p"] == row["p"])
 
 
+def is_unchanged(row: Row) -> bool:
+    """Return whether a class has enough images for a test, but no image on which the models differ."""
+    return not is_tested(row) and row["difference"] == 0 and row["n_positives"] >= FEWEST_POSITIVES
+
+
 HEADS = ("difference", "95 %", "p (Holm)")
 """Columns after those of the class, its images and both models."""
 

@@ -26,7 +26,7 @@ from manyhot.evaluate.compared_pairs import CompareWith, check_reference
 from manyhot.evaluate.compared_results import BEST_FROM, Comparison, compare_results, join_results
 from manyhot.evaluate.entrants import with_published_columns
 from manyhot.evaluate.error_consistency import ConsistencyTables, judge_consistency
-from manyhot.evaluate.gate import Gate
+from manyhot.evaluate.gate import Gate, Verdict
 from manyhot.evaluate.judge_options import JudgeOptions
 from manyhot.evaluate.judging import judge_models, with_slice_pairs
 from manyhot.evaluate.label_notes import (
@@ -237,13 +237,14 @@ def compare(
             found = replace(found, consistency=_consistency(shared, found, options))
     if fail_if_worse is not None:
         gate = Gate(fail_if_worse, non_inferior, (fail_on,) if isinstance(fail_on, str) else fail_on)
-        found = _judged(found, gate)
+        found = _judged(found, gate, shared)
     return found if summary is None else _with_summary(found, Path(summary))
 
 
-def _judged(comparison: Comparison, gate: Gate) -> Comparison:
+def _judged(comparison: Comparison, gate: Gate, shared: Iterable[SharedImages]) -> Comparison:
     """Add the verdicts of a gate to a comparison."""
     found = list(gate.verdicts(comparison.results, comparison.classes, comparison.notes))
+    found += [verdict for images in shared for verdict in images.verdicts()]
     fails = [verdict.fails for verdict in found]
     undecided = None in fails and True not in fails
     lines = tuple((verdict.dataset, verdict.line) for verdict in found)
@@ -463,6 +464,16 @@ class SharedImages:
                 f"{self.source.name}: {n:,} of {n_labelled:,} labelled images are compared: those with "
                 f"predictions from all models ({each}{more})"
             )
+
+    def verdicts(self) -> Iterator[Verdict]:
+        """Yield that nothing is decided if the second of two models lacks images that the first predicts."""
+        (first, n_first), (model, _) = zip(self.names[:2], self.counts[:2], strict=True)
+        if n_lacking := n_first - len(self.labels):
+            line = (
+                f"Not decided: {model} has no prediction for {n_lacking:,} of the {n_first:,} images that "
+                f"{first} predicts; if this is intended, pass a list of the other images as `images`."
+            )
+            yield Verdict(self.source.name, None, line)
 
     def counted(self, notes: Iterable[Note]) -> Iterator[Note]:
         """Yield the notes, but count as unlabelled only the images that the data set has no labels for.

@@ -16,15 +16,15 @@ import pyarrow as pa
 from scipy.special import ndtri
 
 from manyhot.core.resampling import LEVEL
-from manyhot.errors import InputError, UsageError, first_names
-from manyhot.evaluate.class_differences import is_tested
+from manyhot.errors import InputError, UsageError, counted, first_names
+from manyhot.evaluate.class_differences import is_tested, is_unchanged
 from manyhot.evaluate.pairwise import check_two, is_worse, size_text, verdict_line, why_untested
 from manyhot.evaluate.slice_differences import by_slice
 from manyhot.parameters import check_one_of
 from manyhot.tables import Results
 
-GATE_PARTS = ("slices", "classes")
-"""The parts of the images on which a gate can also fail."""
+GATE_PARTS = {"slices": "slice", "classes": "class"}
+"""The parts of the images on which a gate can also fail, and one of each."""
 
 _SHOWN = 10
 """Slices or classes that a sentence names."""
@@ -105,7 +105,9 @@ class Gate:
         """Return the verdict on slices or classes, from the interval of the loss on each."""
         tested = {name: loss for name, loss in losses.items() if loss is not None}
         untested = [name for name in losses if name not in tested]
+        same = [name for name, loss in tested.items() if not any(loss)]  # which nothing has to be tested for
         without = f"; without an interval: {first_names(untested, _SHOWN)}" if untested else ""
+        without += f"; the same for both models: {first_names(same, _SHOWN)}" if same else ""
         if self.non_inferior:
             open_ = [name for name, loss in losses.items() if loss is None or loss[1] > self.margin]
             if open_:
@@ -115,8 +117,10 @@ class Gate:
                 )
             line = f"Passed: {model} does not lose more than {what} on any of {len(losses):,} {part}."
             return Verdict(dataset, False, line)
-        worse = [name for name, loss in tested.items() if _widened(loss, len(tested))[0] > self.margin]
-        how = f"95 % intervals, widened for {len(tested):,} {part}{without}"
+        m = len(tested) - len(same)
+        worse = [name for name, loss in tested.items() if _widened(loss, max(m, 1))[0] > self.margin]
+        widened = f"95 % intervals, widened for {counted(m, GATE_PARTS[part])}"
+        how = (widened * bool(m) + without).removeprefix("; ")
         if worse:
             line = f"Failed: {model} loses more than {what} on {first_names(worse, _SHOWN)} ({how})."
         elif tested:
@@ -130,6 +134,8 @@ class Gate:
 
 def _loss(row: dict[str, float]) -> tuple[float, float] | None:
     """Return the interval of the loss of average precision, in points."""
+    if is_unchanged(row):
+        return 0.0, 0.0
     return (-100 * row["difference_hi"], -100 * row["difference_lo"]) if is_tested(row) else None
 
 

@@ -17,7 +17,7 @@ from pyarrow import compute as pc
 
 from manyhot.console import table_lines
 from manyhot.core.model_pairs import holm
-from manyhot.errors import UsageError, first_names
+from manyhot.errors import InputError, UsageError, first_names
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, compared_values
 from manyhot.evaluate.ranks import image_groups, leading_metric, shown_metrics
 from manyhot.evaluate.slices import ALL
@@ -329,6 +329,8 @@ def check_two(results: Results) -> list[Difference]:
     ------
     UsageError
         If the number of models on a data set is not two.
+    InputError
+        If only one of them has a value of that metric.
     """
     found = []
     for dataset in results.datasets:
@@ -340,7 +342,16 @@ def check_two(results: Results) -> list[Difference]:
                 got=f"{len(models):,}: {', '.join(models[:5])}",
             )
         leading = leading_metric(results, dataset)
-        found.append(next(d for d in differences(results, dataset) if d.metric.name == leading))
+        pair = next((d for d in differences(results, dataset) if d.metric.name == leading), None)
+        if pair is None:
+            having = [m for m in models if m in results.values_at.get((dataset, leading, ALL), {})]
+            raise InputError(
+                f"Only one of the models has a value of the deciding metric, {leading}.",
+                where=dataset,
+                got=", ".join(having),
+                do="pass a metric that both have as `metrics`, such as real1, which needs only the top class",
+            )
+        found.append(pair)
     return found
 
 

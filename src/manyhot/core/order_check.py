@@ -275,8 +275,8 @@ ALL_PREDICTED = (
 
 NONE_PREDICTED = (
     "no score is above 0, so with sigmoids no probability exceeds 0.5; if the scores are logarithms of "
-    "probabilities, pass their exponentials with `scores` probability; if those of an image add up to 1, "
-    "passing `links` softmax is enough"
+    "probabilities, pass their exponentials with `scores` probability; if the exponentials of an image add "
+    "up to 1, it is enough to pass `links` softmax"
 )
 
 

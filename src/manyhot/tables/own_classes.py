@@ -297,8 +297,8 @@ def note_on_spellings(own: ClassList | None) -> str:
     if not alike and signs:
         return (
             f"names without letters and digits are read as classes, too: {first_names(signs, 3)}; if they "
-            "mean that "
-            "there is no answer, leave these cells empty, and if they separate names, write | between names"
+            "mean that there is no answer, leave these cells empty, and if they separate names, write | "
+            "between names"
         )
     if not alike:
         return ""

@@ -96,9 +96,11 @@ def jaccard(
     ----------
     ``sklearn.metrics.jaccard_score`` with ``average="samples"`` and the same `zero_division`.
 
-    Notes ----- Deviation: `zero_division` is 1 by default. In scikit-learn, it is 0 by default, with a
-    warning, so that a model that is right on all images has a value below 1 if some images have no valid
-    class. If images were skipped where both sets are empty, different models would skip different images.
+    Notes
+    -----
+    Deviation: `zero_division` is 1 by default. In scikit-learn, it is 0 by default, with a warning, so that a
+    model that is right on all images has a value below 1 if some images have no valid class. If images were
+    skipped where both sets are empty, different models would skip different images.
     """
     counts = _counts(case, threshold, link, masked=masked)
     if counts is None:

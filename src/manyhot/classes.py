@@ -202,7 +202,7 @@ class ClassList:
         return {number: i for i, number in enumerate(numbers)} if same else {}
 
     def find_all(self, text: str) -> Collection[int]:
-        """Return the ids of all classes with a key, name or synonym, by the first way that `index` tries."""
+        """Return the ids of all classes that match a text in the first of the ways that `index` tries."""
         text = normal_name(text)
         folded = folded_name(text)
         exact, loose = self._by_name[:2], self._by_name[2:]

@@ -317,7 +317,7 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def metadata_of(hint: Any, *kinds: type) -> tuple[Any, ...]:
-    """Return the metadata of some kinds that ``Annotated`` adds to a type or to its parts."""
+    """Return the metadata of the given kinds that ``Annotated`` adds to a type or to its parts."""
     if typing.get_origin(hint) is Annotated:
         inner, *more = typing.get_args(hint)
         return (*metadata_of(inner, *kinds), *(m for m in more if isinstance(m, kinds)))

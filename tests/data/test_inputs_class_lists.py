@@ -187,7 +187,7 @@ def test_files_of_several_processes_are_recognised():
     _, notes = read_files(["rank0.npz", "rank1.npz", "rank2.npz"])
     part = (
         "rank0 and rank{} are predictions of different images; if their files are parts of the predictions "
-        "of one model, such as those of several processes, join them to one file, as the page 'Your own "
+        "of one model, such as those of several processes, join them into one file, as the page 'Your own "
         "data' shows"
     )
     assert [note for note in notes if "are parts" in note] == [part.format(1), part.format(2)]

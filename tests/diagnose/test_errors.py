@@ -568,10 +568,10 @@ def test_images_without_a_prediction_or_a_label_are_skipped():
     (model,) = found.models
     assert (model.n, model.n_skipped, model.n_errors) == (1, 2, 1)
     assert found.notes[:3] == (
-        "labels: m lists no class for 1 of 3 images; an empty list is an answer, which metrics of the top "
-        "class count as wrong",
+        "labels: m lists no class for 1 of 3 images; metrics of the top class count an empty list as a "
+        "wrong answer",
         "m: 1 labelled images have no prediction and were left out",
-        "m: 1 images, for which it lists no class, have no predicted class to sort by",
+        "m: 1 images have no predicted class to sort by, because it lists no class for them",
     )
 
 

@@ -147,8 +147,8 @@ def test_images_that_depend_on_each_other_are_noted(model, repeated):
             "made up: intervals assume that images are independent, but some of them share"
         )
         assert note.endswith(
-            "; so does the guarantee of the precision, and images that share a value may be in both halves: "
-            "keep one image of each value"
+            "; so does the guarantee of the precision, and both halves may contain images that share a "
+            "value: keep one image of each value"
         )
 
 

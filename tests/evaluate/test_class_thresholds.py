@@ -159,7 +159,7 @@ def test_a_class_without_a_threshold_is_never_predicted(splits):
     expected = sk.f1_score(hot, predicted, average="macro", zero_division=0)
     assert found.value("f1_macro") == pytest.approx(expected, abs=1e-12)
     assert found.model_notes[-1].text.endswith(
-        "never predicted, so that recall is 0, for want of a threshold: water"
+        "classes without a threshold are never predicted, so that their recall is 0: water"
     )
     each = diagnose_classes("test.csv", ["net.csv"], thresholds=thresholds, reading=READING)
     (row,) = [row for row in each.class_results.to_pylist() if row["name"] == "water"]

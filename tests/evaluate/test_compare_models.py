@@ -654,8 +654,8 @@ def test_what_the_intervals_of_equal_models_mean():
     scores = rng.random(hot.shape)
     models = {"a": scores, "b": scores.copy(), "c": rng.random(hot.shape)}
     line = (
-        "On these images, b and a are equal by every metric; the intervals around 0 say by how much they may "
-        "differ on others."
+        "On these images, b and a are equal by every metric; the intervals around 0 show by how much they "
+        "may differ on other images."
     )
     for other in "bc":
         pair = {name: models[name] for name in ("a", other)}

@@ -222,25 +222,25 @@ def test_without_intervals_of_classes_it_is_not_decided():
         (
             {"fail_on": ["slices"]},
             UsageError,
-            "There is no margin of a loss.\n  got:     `fail_on`\n"
+            "The margin of the loss is missing.\n  got:     `fail_on`\n"
             "  do:      pass the margin with `fail_if_worse`",
         ),
         (
             {"non_inferior": True},
             UsageError,
-            "There is no margin of a loss.\n  got:     `non_inferior`\n"
+            "The margin of the loss is missing.\n  got:     `non_inferior`\n"
             "  do:      pass the margin with `fail_if_worse`",
         ),
         (
             {"fail_if_worse": 1, "fail_on": ["classes"]},
             InputError,
-            "No classes were compared, on which the comparison could fail.\n  where:   `fail_on`\n"
+            "The comparison cannot fail on classes, because no classes were compared.\n  where:   `fail_on`\n"
             "  got:     classes\n  allowed: two models with scores of all classes, and `labels`",
         ),
         (
             {"fail_if_worse": 1, "fail_on": ["slices"]},
             UsageError,
-            "No slices were compared, on which the comparison could fail.\n  where:   `fail_on`\n"
+            "The comparison cannot fail on slices, because no slices were compared.\n  where:   `fail_on`\n"
             "  got:     slices\n  do:      pass `slices`, with predictions, `labels` and `resamples` above 0",
         ),
         (

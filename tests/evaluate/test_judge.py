@@ -567,8 +567,7 @@ def test_sigmoids_that_add_up_to_half_of_the_classes_have_a_note(shift, is_softm
     (note,) = [n.text for n in evaluate(sets, logits, **options).model_notes if n.kind == "link"]
     why = (
         f", although the sigmoids of an image add up to {expit(logits).sum(axis=1).mean():.0f} of the 60 "
-        "classes, as those of a network that was trained with a softmax do; in this case, pass `links` "
-        "softmax"
+        "classes, as they do if the network was trained with a softmax; in this case, pass `links` softmax"
     )
     assert note == "f1_micro: the probability of a class is the sigmoid of its logit" + why * is_softmax
     declared = evaluate(sets, logits, links="softmax", **options)
@@ -858,7 +857,7 @@ def scores_of(classes, seed=0):
         ),
         (
             lambda s: np.where([False, True, False, False], 1, s),
-            "the scores of b are the same for all images, in the precision of float32",
+            "the scores of b are the same for all images, in float32 precision",
         ),
         (
             lambda s: 1 / (1 + np.exp(-s)),

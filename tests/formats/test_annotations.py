@@ -339,7 +339,8 @@ def test_label_sets_as_coco(tmp_path, first):
     }
     assert saved.notes == (
         "c.json has neither the boxes nor the ids of another COCO file: images are numbered from 1, and "
-        f"categories from {base}, so join other files, such as detections, by file_name and by name",
+        f"categories from {base}, so join other files, such as detections, by file_name and by the name of "
+        "the category",
     )
     assert read_labels(tmp_path / "c.json").table.equals(labels.table)
     columns |= {"classes": [[0, 1], [1]], "state": [["yes", "no"], ["yes"]]}

@@ -115,7 +115,9 @@ def test_ids_may_be_written_differently(tmp_path):
 def test_without_a_file_of_the_same_images_nothing_is_written(tmp_path):
     (tmp_path / "labels.csv").write_text("image,label\na,cat\nb,dog\n", encoding="utf-8")
     (tmp_path / "other.csv").write_text("image,label\nx,cat\ny,dog\n", encoding="utf-8")
-    with pytest.raises(InputError, match="Corrected labels are written in the form of a CSV file"):
+    with pytest.raises(
+        InputError, match="Corrected labels are written in the layout of an existing CSV file"
+    ):
         convert(tmp_path / "labels.csv", tmp_path / "new.csv", to="corrected-csv")
     with pytest.raises(MatchError, match="None of the images of the CSV file has a label set"):
         convert(

@@ -387,7 +387,7 @@ def test_a_cell_that_is_not_a_number(tmp_path, message):
             f"  got:     {got}\n"
             "  allowed: numbers\n"
             "  do:      correct the cell, leave the row out if the image has no scores, or drop the column "
-            "if it is no class"
+            "if it is not a class"
         )
         assert message(lambda: read_predictions(path)) == said
         assert message(lambda: read_predictions(path, classes=from_keys(("cat", "dog")))) == said
@@ -517,8 +517,8 @@ def test_one_odd_cell_in_the_column_of_a_class(tmp_path, message, yes_no, suffix
             f"  where:   {path}, column gore, row 4 below the header\n"
             "  got:     escalated\n"
             "  allowed: 1, 0, -1 or nothing; or yes, no, maybe or nothing\n"
-            "  do:      correct the cell, leave it empty if nobody was asked, or drop the column if it is no "
-            "class"
+            "  do:      correct the cell, leave it empty if nobody was asked, or drop the column if it is "
+            "not a class"
         )
 
 
@@ -535,6 +535,6 @@ def test_columns_with_many_other_texts_are_noted(tmp_path):
     assert labels.class_list.keys == ("cat",)
     assert labels.table["classes"].to_pylist() == [[0], [], [], [0]]
     assert labels.notes == (
-        "columns of the labels with other texts than yes, no and maybe in some cells are not read as "
-        "classes: smoker",
+        "columns of the labels in which some cells contain texts other than yes, no and maybe are not read "
+        "as classes: smoker",
     )

@@ -222,8 +222,8 @@ def test_classes_that_differ_only_in_case_are_noted(tmp_path, suffix):
     labels = read_labels(path)
     assert len(labels.class_list) == 6
     assert labels.notes == (
-        "names that differ only in upper and lower case or underscores are different classes: TV and Tv and "
-        "tv, polar bear and polar_bear; if they are the same, write them in one way",
+        "names that differ only in case or underscores are read as different classes: TV and Tv and "
+        "tv, polar bear and polar_bear; if they are the same class, write them in the same way",
     )
     assert read_labels(path, classes=names).notes == ()
 
@@ -591,7 +591,7 @@ def test_names_of_two_words_that_are_divided_at_spaces_are_noted(tmp_path):
     (note,) = read_labels(path).notes
     assert note == (
         "the column 'labels' is divided at spaces, but 'fabae' is never the first or only word of a cell, as "
-        "in 'Aphis fabae'; if spaces are part of names, call the column label, or pass the list of all "
+        "in 'Aphis fabae'; if spaces are part of names, rename the column to label, or pass the list of all "
         "classes as `classes`"
     )
     assert read_labels(path, classes=from_keys(names)).notes == ()
@@ -603,6 +603,7 @@ def test_names_without_letters_and_digits_are_noted(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("image,label\na,cat\nb,?\nc,-\n")
     assert read_labels(path).notes == (
-        "names without letters and digits are classes, too: -, ?; if they mean that there is no answer, "
+        "names without letters and digits are read as classes, too: -, ?; if they mean that there is no "
+        "answer, "
         "leave these cells empty, and if they separate names, write | between names",
     )

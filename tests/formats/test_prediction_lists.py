@@ -404,7 +404,7 @@ def test_tags_of_a_class_list_with_synonyms(tmp_path):
     assert listed == expected
     assert found.unlisted == ("grass", "sky")
     (note,) = found.notes
-    assert note.endswith("of which the best counts: cat, tabby (cat), Hound, dog, puppy (dog)")
+    assert note.endswith("of which the highest-ranked counts: cat, tabby (cat), Hound, dog, puppy (dog)")
     (tmp_path / "l.csv").write_text("image,labels\na,dog;puppy;cat\nb,tabby\n")
     assert read_labels(tmp_path / "l.csv", classes=classes).table["classes"].to_pylist() == [[1, 0], [0]]
 

@@ -50,7 +50,7 @@ def test_a_flag_of_the_image_is_no_state(tmp_path):
 def test_fractions_in_a_column_of_states(tmp_path, message):
     path = written(ROWS.with_columns(present=pl.Series([0.93, 0.02, 0.01, 0.88, 1])), tmp_path / "l.csv")
     assert message(lambda: read_labels(path)) == (
-        "A column that states which classes of an image are valid contains other numbers than 0 and 1.\n"
+        "A column that states which classes of an image are valid contains numbers other than 0 and 1.\n"
         f"  where:   {path}, column present\n"
         "  got:     0.93 in 4 of 5 cells\n"
         "  allowed: 1 or yes, 0 or no, -1 or maybe, or nothing\n"
@@ -71,7 +71,7 @@ def test_other_words_than_yes_and_no_in_a_column_of_states(tmp_path, message, na
     words = ["reject", "approve", "no", "approve", "yes"]
     path = written(ROWS.with_columns(pl.Series(name, words)), tmp_path / "l.csv")
     assert message(lambda: read_labels(path)) == (
-        "A column that states which classes of an image are valid contains other words than yes and no.\n"
+        "A column that states which classes of an image are valid contains words other than yes and no.\n"
         f"  where:   {path}, column {name}\n"
         "  got:     approve in 2, reject in 1 of 5 cells\n"
         "  allowed: 1 or yes, 0 or no, -1 or maybe, or nothing\n"

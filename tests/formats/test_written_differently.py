@@ -93,8 +93,8 @@ def test_a_duplicate_in_another_spelling_is_refused_as_a_duplicate(tmp_path, mes
         ),
         (
             {"name": str.lower},
-            "names that differ only in upper and lower case or underscores are different classes: Käfer and "
-            "käfer, Thrips and thrips; if they are the same, write them in one way",
+            "names that differ only in case or underscores are read as different classes: Käfer and "
+            "käfer, Thrips and thrips; if they are the same class, write them in the same way",
         ),
     ],
 )

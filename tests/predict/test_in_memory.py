@@ -263,7 +263,7 @@ def test_images_of_several_splits_are_named_and_noted(folder, tint, tmp_path):
         pq.write_table(table, tmp_path / f"hub/data/{split}-00000-of-00001.parquet")
     source = open_source(tmp_path / "hub")
     note = (
-        "the files are of several splits (test, train), and all of them are read; to read one split, pass "
+        "the files belong to several splits (test, train), and all of them are read; to read one split, pass "
         f"its files, such as '{tmp_path}/hub/data/train-00000-of-00001.parquet'"
     )
     assert source.notes == (note,)

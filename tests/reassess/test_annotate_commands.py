@@ -166,7 +166,7 @@ def test_to_qualify_raters_need_golden_questions(campaign, served):
     assert store.settings().qualify == 1
     assert store.count_pages() == 1  # apart from the golden one
     store.close()
-    assert "Note: raters qualify on 1 golden page instead of 3: there are no more." in run(
+    assert "Note: raters qualify on 1 golden page instead of 3, because there are no more." in run(
         "annotate", campaign, "--qualify", "3"
     )
 

@@ -401,8 +401,9 @@ def test_terminal_and_json(photos):
     assert done.stderr.splitlines() == [
         "Read images.parquet as images (images-table): 60 images; 00.png: no label.",
         "Note: the 60 images of predictions have no labels.",
-        "Note: 20 images are few: an interval requires about 10 images on which people and models disagree, "
-        "so many metrics will have no interval. manyhot plan computes how many images a question requires.",
+        "Note: 20 images are a small sample: an interval requires about 10 images on which people and "
+        "models disagree, so many metrics will have no interval. manyhot plan computes how many images a "
+        "question requires.",
     ]
     done = CliRunner().invoke(cli.app, [*line, "--json"])
     answer = json.loads(done.stdout)

@@ -45,7 +45,7 @@ def test_a_name_of_two_groups_does_not_reverse_a_list():
     with pytest.raises(InputError) as error:
         class_paths(taxa({key: path[::-1] for key, path in both.items()}))
     assert str(error.value) == (
-        "The hypernyms of the classes seem to start at the root, but are no tree in either order.\n"
+        "The hypernyms of the classes seem to start at the root, but do not form a tree in either order.\n"
         "  where:   taxa\n"
         "  got:     Animalia; Muscicapidae; Oenanthe; and several parents of 'Oenanthe', if read from the "
         "root\n"

@@ -607,7 +607,7 @@ def test_images_of_several_splits_are_not_trained_on_together(folder, tmp_path):
         return int(rows["images"])
 
     assert message(InputError, train, hub.parent) == (
-        f"The images to train on are of several splits.\n  where:   {hub.parent}\n"
+        f"The images to train on belong to several splits.\n  where:   {hub.parent}\n"
         "  got:     labels of images in test, train\n"
         "  allowed: one split, so that the others remain for evaluation\n"
         f"  do:      pass the files of one split as `images`, such as '{hub}/train-00000-of-00001.parquet', "

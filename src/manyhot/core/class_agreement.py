@@ -45,7 +45,7 @@ def agreement_by_class(answers: Answers, class_id: Ints, n_classes: int) -> Clas
     Parameters
     ----------
     class_id : ndarray of int, shape (Q,)
-        The class of each question. Each question of a class is about another image.
+        The class of each question. Each question of a class is about a different image.
 
     Notes
     -----

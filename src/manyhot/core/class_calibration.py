@@ -87,9 +87,9 @@ def class_outcomes(case: Case) -> Iterator[Outcomes]:
 
 
 def only_yes(outcomes: Outcomes, n: int, w: Floats | None = None) -> bool:
-    """Return whether all images that count are positives, and they are not all of the n images.
+    """Return whether the counted images are all positives, but not all of the n images are counted.
 
-    The frequency of the class among these images then says nothing about that among all images.
+    The frequency of the class among these images then says nothing about its frequency among all images.
     """
     right = outcomes.right if w is None else outcomes.right[w > 0]
     return bool(right.all()) and len(right) < n

@@ -175,7 +175,8 @@ class LabelSets:
     def unlisted(self) -> int:
         """The state of unlisted classes: `NOT_ASKED` if `asked_known`, unless raters answered about all.
 
-        They did if the sets are `complete`, and if raters chose one class of all: nobody chose the others.
+        They did if the sets are `complete`, or if raters chose one of all classes, and thus rejected the
+        others.
         """
         return NOT_ASKED if self.asked_known and not (self.complete or self.exclusive) else NO
 

@@ -97,7 +97,7 @@ class LabelCorrelation(NamedTuple):
     widening : float
         How many times wider the interval of a mean of the labels is over clusters than over images.
     p_value : float
-        If label sets do not depend on clusters, the probability of at least this correlation.
+        The probability of at least this correlation if label sets do not depend on clusters.
     concentration : float
         Share of the labels that are in the cluster in which their class is most frequent. If it is large,
         the clusters are groups of classes.
@@ -110,7 +110,7 @@ class LabelCorrelation(NamedTuple):
 
 
 def label_correlation(sets: LabelSets, clusters: Clusters, counted: Bools) -> LabelCorrelation | None:
-    """Return the correlation of label sets within clusters; None if they do not vary or have no repeats.
+    """Return the correlation of label sets within clusters; None if it is undefined.
 
     Parameters
     ----------

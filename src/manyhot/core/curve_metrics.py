@@ -56,8 +56,9 @@ class CurveMetric:
     cases : str
         What is counted for an interval.
     cases_per_negative : float
-        How many cases each negative counts for, if negatives are needed, too: a class then has as many cases
-        as positives or as its negatives count for, whichever is smaller. 0 if only positives count.
+        If negatives are needed, too, the number of cases for which each negative counts: the number of cases
+        of a class is then the number of its positives or, if it is smaller, the number for which its
+        negatives count. 0 if only positives count.
     """
 
     value: Callable[[RankingCurve], float]
@@ -77,8 +78,8 @@ class CurveMetric:
 def among_answers(metric: CurveMetric, ranked: RankedPositives) -> CurveMetric:
     """Return a metric that, in masked rankings, has no value for groups without negatives.
 
-    A class without a known negative may not always be present. Any ranking of its positives is perfect, so
-    precision says nothing about the model.
+    A class without a known negative need not be present on all images. Any ranking of its positives is
+    perfect, so precision says nothing about the model.
     """
     if not ranked.needs_negatives:
         return metric

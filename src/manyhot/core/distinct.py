@@ -42,7 +42,7 @@ def distinct_values(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Ints]:
 
 
 def few_values(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Bytes] | None:
-    """Return what `distinct_values` does, with positions that are bytes; None if more values differ."""
+    """Return what `distinct_values` does, with positions as bytes; None if there are too many values."""
     distinct, number = _searched(values)
     if number is None and len(distinct) <= FEW_VALUES:
         distinct, number = np.unique(values, return_inverse=True)

@@ -417,7 +417,7 @@ _GAP = 0.01
 
 
 def separating_similarity(n: int, pairs: Ints, similarity: Floats32) -> tuple[float, float] | None:
-    """Return the ends of the widest gap between similarities, above which no group has most of n images.
+    """Return the ends of the widest gap in the similarities above which no group has most of n images.
 
     None if there is no such gap that is at least 0.01 wide.
 

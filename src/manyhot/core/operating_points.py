@@ -78,7 +78,7 @@ class OperatingPoints:
     masked : bool
         Whether cells are left out.
     needs_negatives : bool
-        Whether precision is undefined for classes without negatives: whether a mask was requested.
+        Whether precision is undefined for classes without negatives, that is, whether a mask was requested.
     goal : str, optional
         One of `GOALS`; None if the case had thresholds.
     top : ndarray of int, shape (n,), optional
@@ -291,7 +291,7 @@ def _apply(points: OperatingPoints, case: Case, answered: AnsweredCells) -> None
 
 
 def check_goal(goal: str | None, at: float | None) -> None:
-    """Raise an error if the goal is unknown, or if its `at` is missing, superfluous or no share."""
+    """Raise an error if the goal is unknown, or if its `at` is missing, superfluous or not a share."""
     if goal is not None:
         check_one_of(goal, GOALS, "There is no such goal of a threshold.")
     if goal in (None, "f1", "f2", "top"):

@@ -190,9 +190,9 @@ def relate(case: Case, class_orders: Mapping[str, Ints]) -> Relation | None:
 
 
 def accuracy_by_chance(case: Case) -> float | None:
-    """Return the share of valid top classes if lists of top classes are as random orders of the rows are.
+    """Return the share of valid top classes if top classes fit no better than in random orders of the rows.
 
-    Compared are the mean weights of the valid classes, 1 / rank. The return value is None if the weight is
+    The mean weights of the valid classes, 1 / rank, are compared. The return value is None if the weight is
     higher than in 99 random orders of the rows, if there are scores of all classes or too few images, or if
     all images have the same classes.
     """
@@ -275,8 +275,8 @@ ALL_PREDICTED = (
 
 NONE_PREDICTED = (
     "no score is above 0, so with sigmoids no probability exceeds 0.5; if the scores are logarithms of "
-    "probabilities, pass their exponentials with `scores` probability; if those of an image add up to 1, "
-    "passing `links` softmax is enough"
+    "probabilities, pass their exponentials with `scores` probability; if the exponentials of an image add "
+    "up to 1, it is enough to pass `links` softmax"
 )
 
 

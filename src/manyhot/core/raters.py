@@ -259,9 +259,9 @@ def peer_quality(answers: Answers, image: Ints | None = None) -> Quality:
 
 
 def choice_quality(answers: Answers, image: Ints, class_id: Ints) -> ChoiceQuality:
-    """Return each rater's quality in choices, which are given as answers to the classes chosen for an image.
+    """Return each rater's quality in choices, which are passed as answers about each image's chosen classes.
 
-    Images are left out on which at most half of the other raters chose the same class.
+    Images on which at most half of the other raters chose the same class are left out.
 
     Parameters
     ----------

@@ -362,9 +362,9 @@ _ROUNDING = 1e-6
 
 
 def with_none_apart(pairs: PairTable, n: Ints) -> PairTable:
-    """Return pairs of values between 0 and 1, with an interval around 0 if models differ on no image.
+    """Return pairs of values between 0 and 1, with an interval around 0 for models that differ on no image.
 
-    They also do if their values differ by no more than the rounding of scores may change.
+    So do models whose values differ by no more than the rounding of scores may cause.
 
     Parameters
     ----------

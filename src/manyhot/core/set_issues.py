@@ -166,9 +166,9 @@ def suspected_cells(q: Floats, in_set: Bools, limits: Floats) -> Bools:
 def independent_lists(ensemble: Ensemble) -> list[int]:
     """Return the models that list only some classes, with probabilities of independent classes.
 
-    The probabilities of some image add up to more than 1. Nothing is known about a class that is not listed,
-    except that it is not among the best. If the probabilities of all classes add up to 1, a class that is not
-    among the best has a probability close to 0.
+    For such a model, the probabilities of some image add up to more than 1. Nothing is known about a class
+    that is not listed, except that it is not among the best. If the probabilities of all classes add up to 1,
+    a class that is not among the best has a probability close to 0.
     """
     found = []
     for m, (top, p) in enumerate(zip(ensemble.top, ensemble.probabilities, strict=True)):

@@ -99,8 +99,8 @@ def jaccard(
     Notes
     -----
     Deviation: `zero_division` is 1 by default. In scikit-learn, it is 0 by default, with a warning, so that a
-    model that is right on all images has a value below 1 if some images have no valid class. If images with
-    two empty sets were skipped, different models would skip different images.
+    model that is right on all images has a value below 1 if some images have no valid class. If images were
+    skipped where both sets are empty, different models would skip different images.
     """
     counts = _counts(case, threshold, link, masked=masked)
     if counts is None:

@@ -220,7 +220,7 @@ class Case:
     def reaching(self, k: int, scored: Bools) -> Bools:
         """Return the scored images with at least k predicted classes; `scored` itself if all have them.
 
-        An image for which the model lists no class has an answer, *nothing*: it counts with k = 1, as wrong.
+        An image for which the model lists no class has an answer, *nothing*: it counts as wrong, with k = 1.
         """
         if self.top.shape[1] < k:
             return np.zeros(len(scored), bool)

@@ -188,7 +188,7 @@ def benchmark_named(name: PathLike) -> Benchmark | None:
 def data_set(name: PathLike) -> BenchmarkData | None:
     """Return the benchmark data set with this name; None if there is none. See `benchmark_named`.
 
-    The catalogue's name of its label sets, such as imagenet-real, is another name, unless it is also a path.
+    The name of its label sets in the catalogue, such as imagenet-real, is also accepted, unless it is a path.
     """
     datasets = {d.name: d for benchmark in BENCHMARKS.values() for d in benchmark.datasets[::-1]}
     names = {d.labels[0]: d for d in datasets.values() if d.labels[0] not in BENCHMARKS} | datasets

@@ -307,7 +307,7 @@ def data_file(path: Path) -> Path:
 
 
 def first_again(models: Iterator[Predictions]) -> Callable[[], Iterator[Predictions]]:
-    """Return a function that yields the first model each time, and the others once."""
+    """Return a function whose iterators all begin with the first model; the other models are yielded once."""
     first = list(itertools.islice(models, 1))
     return lambda: itertools.chain(first, models)
 
@@ -365,7 +365,7 @@ def _note_on_parts(model: tuple[str, pa.Array], other: tuple[str, pa.Array]) -> 
         return []
     return [
         f"{other[0]} and {model[0]} are predictions of different images; if their files are parts of the "
-        "predictions of one model, such as those of several processes, join them to one file, as the page "
+        "predictions of one model, such as those of several processes, join them into one file, as the page "
         "'Your own data' shows"
     ]
 

@@ -23,7 +23,7 @@ from manyhot.tables.image_conditions import conditions_text, own_columns, select
 
 
 def with_included_images(source: Source, passed: Any, reading: Reading) -> Source:
-    """Return a data set of the images that a call lists, and that meet its conditions."""
+    """Return a data set of only those images that a call lists and that meet its conditions."""
     labels, images = source.labels, source.images
     table = images if labels is None else labels
     listed = None if labels is None or reading.images is None or not _is_list(images) else images

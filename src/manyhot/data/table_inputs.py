@@ -275,11 +275,11 @@ def tables_of_frames(
 def frames_as_files(
     labels: Any, predictions: Any, classes: ClassList | None, scores: str, label_values: str | None
 ) -> tuple[Labels, list[Predictions]] | None:
-    """Return frames of label sets and scores as files are read, if some have more columns than others.
+    """Return frames of label sets and scores as if read from files, if some have more columns than others.
 
     As in files, classes that are not in a class list are left out, columns of other numbers are not classes,
-    and notes name both. None if the frames have no ids, or if two frames name different classes: then a class
-    may only have two names.
+    and notes name both. None if the frames have no ids, or if two frames name different classes, which may be
+    one class with two names.
 
     Raises
     ------

@@ -129,7 +129,7 @@ declare_table(
         REAL(
             "predicted",
             "mean probability of the class; NaN, as are the other values, if raters were never asked about "
-            "it, or if they never answered no and left out images",
+            "it, or if they never answered no and did not answer about all images",
         ),
         *interval("prevalence", "share of images with the class", f"{ITS} (Wilson)", value=REAL),
         *interval(
@@ -240,8 +240,8 @@ def classes_answer(rows: Sequence[Row]) -> Iterator[str]:
         yield (
             f"The class probabilities of {model} are wrong by {ece:.3f} on average over {len(own):,} classes "
             f"(class-wise ECE), measured per class on the {images} images of {title_of(dataset)} for which "
-            f"the label of the class is known, including images without any valid class; calibrated "
-            f"probabilities would be wrong by "
+            "the label of the class is known, including images without any valid class; calibrated "
+            "probabilities would be wrong by "
             f"{chance:.3f} by chance."
         )
         clear = [r for r in least_calibrated_first(own) if r["ece"] > r["ece_chance_hi"]]
@@ -261,8 +261,9 @@ def classes_answer(rows: Sequence[Row]) -> Iterator[str]:
     certain = [r["name"] for r in rows if r["n"] and math.isnan(r["ece"])]
     if names := list(dict.fromkeys(certain)):
         yield (
-            f"Left out, because raters never answered no, but left out images: {listed(names, 5)}. The "
-            "frequency among the answers says nothing about that among all images."
+            "Left out, because raters never answered no and did not answer about all images: "
+            f"{listed(names, 5)}. The frequency of yes among such answers says nothing about the frequency "
+            "of the class among all images."
         )
 
 

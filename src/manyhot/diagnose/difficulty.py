@@ -380,7 +380,7 @@ def first_to_reassess(table: pa.Table) -> list[Row]:
 
 
 def reassess_sentence(table: pa.Table) -> str:
-    """Say on how many images most models agree on a class that is not valid, by what raters answered."""
+    """State on how many images most models agree on a class that is not valid, by the raters' answer."""
     chosen = table.filter(_is_disputed(table))
     n = {answer: pc.sum(pc.equal(chosen["answer_is"], answer)).as_py() or 0 for answer in ANSWER_STATES}
     texts = {

@@ -224,11 +224,12 @@ def _one_group_note(group: Ints, pairs: DuplicatePairs) -> Iterator[str]:
     if n < _FEWEST_ALIKE or 2 * largest <= n or not (pairs.similarity < 1).any():
         return
     alike = (
-        f"{largest:,} of {n:,} images are in one group, as are photographs of different objects in one place"
+        f"{largest:,} of {n:,} images are in one group, as photographs of different objects in one place "
+        "may be"
     )
     gap = separating_similarity(n, pairs.rows, pairs.similarity)
     if gap is None:
-        yield f"{alike}; similarities have no gap that separates them, so copies cannot be told from them"
+        yield f"{alike}; there is no gap in the similarities that separates copies from such photographs"
         return
     low, high = gap
     yield (
@@ -289,7 +290,7 @@ class Grouped:
 
 
 class ImageSplit(NamedTuple):
-    """The number of an image's data set and its split, which is None if it has none or if it is unknown."""
+    """The number of an image's data set, and its split; None if it has no split or the split is unknown."""
 
     source: int
     split: str | None
@@ -446,7 +447,7 @@ class Facts:
         return len(self.names) > 1 or bool(known)
 
     def place_of(self, item: Item, source: int) -> ImageSplit:
-        """Return the place of an image: its split is that of the table or else of its file or its folder."""
+        """Return the place of an image: its split is from the table, or else from its file or folder."""
         if source == 0 and self.split is not None:
             split = self.split.get(item.image_id)
         elif self.files[source].files:

@@ -459,7 +459,7 @@ def _share(name: str, hits: int, images: int) -> Row:
 
 
 def accuracy_rows(dataset: str, answers: ModelAnswers, images: pa.Table) -> Iterator[Row]:
-    """Yield the rows of ``duplicate_accuracy``: the accuracy of each model without each kind of duplicates.
+    """Yield the rows of ``duplicate_accuracy``: the accuracy of each model without each kind of duplicate.
 
     Parameters
     ----------

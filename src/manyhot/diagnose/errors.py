@@ -273,7 +273,9 @@ class _Sorter:
             )
         judged, has_top = self._judged[alignment.left], case.top[:, 0] >= 0
         if n_without := int(np.count_nonzero(judged & ~has_top)):
-            text = f"{n_without:,} images, for which it lists no class, have no predicted class to sort by"
+            text = (
+                f"{n_without:,} images have no predicted class to sort by, because it lists no class for them"
+            )
             self._notes.append(f"{predictions.model}: {text}")
         judged = judged & has_top
         wrong = judged & ~(case.is_label if self.settings.event == "label" else case.hit)[:, 0]

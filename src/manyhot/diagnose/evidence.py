@@ -452,7 +452,7 @@ def _own_tree(classes: ClassList) -> tuple[Hierarchy, str]:
     if len(roots) > 1:
         more = (
             f"the hypernyms of {classes.name} have {len(roots):,} roots ({first_names(roots, _SHOWN)}): for "
-            "the severity of errors, classes of different roots are taken as below one more root"
+            "the severity of errors, these roots are placed below one additional root"
         )
         note = f"{note}; {more}" if note else more
     return Hierarchy.of(paths), note

@@ -265,7 +265,7 @@ class _Search:
 
     @cached_property
     def masked(self) -> bool:
-        """Whether images do not count for classes that no rater was asked about, if there are any."""
+        """Whether images are left out for classes that no rater was asked about, if there are any."""
         sets, n_classes = self.sets, self.sets.n_classes - len(self.source.unlabelled)
         n_asked, n_images = np.count_nonzero(sets.usable[sets.rows]), np.count_nonzero(sets.usable)
         has_blanks = bool(n_asked < n_images * n_classes)

@@ -312,7 +312,7 @@ def _examples(counted: Bools, event: Bools, seed: int) -> tuple[Ints, int]:
 
 
 def may_be_the_class(row: Row) -> bool:
-    """Return whether a mark is on no image without the class, so that it may be what the class looks like."""
+    """Return whether a mark is only on images of the class, so that it may be part of the class itself."""
     return row["kind"] == "mark" and row["outcome"] == "label" and row.get("events_outside") == 0
 
 

@@ -86,7 +86,7 @@ def asked_pairs(sets: LabelSets) -> Bools:
 def unanswered_notes(
     labels: Labels, names: Sequence[str], unlabelled: Collection[int], *, masked: bool
 ) -> Iterator[str]:
-    """Yield a note on the pairs without an answer of multi-label data: whether they are left out.
+    """Yield a note on whether pairs without an answer in multi-label data are left out.
 
     Parameters
     ----------
@@ -105,7 +105,9 @@ def unanswered_notes(
         valid, absent = (np.unique(sets.classes[sets.state == state]).tolist() for state in (YES, NO))
         text = f"{text.partition(' and count')[0]} and left out"
         if never := [names[c] for c in valid if c not in absent]:
-            text += f"; {first_names(never)}: answered no on no image, so no image is known not to show it"
+            text += (
+                f"; {first_names(never)}: raters answered no on no image, so no image is known not to show it"
+            )
     if text:
         yield text
 
@@ -244,7 +246,7 @@ def threshold_outcomes(
 def unpredicted_outcomes(
     top: Ints, rows: npt.NDArray[np.intp], stratum: Ints, *, multi_label: bool
 ) -> Iterator[NamedOutcome]:
-    """Yield the outcome that images have no prediction, or an empty list, if it is not too rare.
+    """Yield the outcome of images without a prediction, or with an empty list, unless it is too rare.
 
     Parameters
     ----------

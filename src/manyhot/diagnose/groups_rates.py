@@ -61,9 +61,10 @@ declare_table(
         ),
         FLAG.optional(
             "tested",
-            "whether the search for groups on which the model is worse tested this outcome of the value (for "
-            "a measurement, of its lowest or highest values) for at least one class; false if there are too "
-            "few images with the value, or with another one; for misses, too few images of each class",
+            "whether the search for groups on which the model is worse tested this outcome for the value "
+            "(for a measurement, for its lowest or highest values) and at least one class; false if too few "
+            "images have the value, or too few have another value; for misses, if this holds for the images "
+            "of every class",
         ),
     ),
 )
@@ -150,7 +151,7 @@ def rate_rows(
 def untested_misses(
     rows: Sequence[Row], columns: pa.Table, tested: Mapping[str, Counter[str]], n_classes: int, least: int
 ) -> tuple[set[str], str]:
-    """Return the values of which misses were tested for no class, and a note; misses are tested by class.
+    """Return the values whose misses were not tested for any class, and a note; misses are tested by class.
 
     Values that were not tested at all are left out. The note, which is empty if misses of all values were
     tested for at least half of the classes, names the others.

@@ -67,7 +67,7 @@ SUSPECTED = (
 
 
 def unlisted_notes(ensemble: Ensemble) -> list[str]:
-    """Return a note on classes of label sets that are not checked, because a model does not list them."""
+    """Return a note on unchecked classes: those of label sets that some model does not list."""
     names = [ensemble.names[m] for m in independent_lists(ensemble)]
     if not names:
         return []

@@ -195,8 +195,8 @@ def _dependent(source: Source) -> Iterator[str]:
     for note in likely_cluster_notes(source.name, labels_of(source), source.images):
         why, _, _ = note.text.partition(":")  # without the advice, which is of commands with clusters
         yield (
-            f"{source.name}: {why}; so does the guarantee of the precision, and images that share a value "
-            "may be in both halves: keep one image of each value"
+            f"{source.name}: {why}; so does the guarantee of the precision, and both halves may contain "
+            "images that share a value: keep one image of each value"
         )
 
 

@@ -58,7 +58,7 @@ class ClassThresholds:
     inputs : Mapping of str to str
         The sha256 of the file, by its name.
     kinds : Mapping of str to str
-        The kind of the scores on which the thresholds of a model were chosen, as far as it is known.
+        The kind of the scores on which the thresholds of a model were chosen, if it is known.
     chosen_on : Mapping of str to str
         A sample of the images on which the thresholds of a model were chosen, by `sample_of`.
     """
@@ -73,7 +73,7 @@ class ClassThresholds:
     def read(cls, thresholds: ThresholdsLike) -> ClassThresholds:
         """Read thresholds from a table, the folder or the result of ``diagnose classes``, or a mapping.
 
-        A series of pandas is a mapping of its index.
+        A pandas series is read as a mapping from its index to its values.
 
         Raises
         ------
@@ -169,7 +169,9 @@ class ClassThresholds:
         never = [name for name, value in self.by_model[own].items() if math.isnan(value)]
         classes = listed(never, _SHOWN)
         without = (
-            f"; never predicted, so that recall is 0, for want of a threshold: {classes}" if never else ""
+            f"; classes without a threshold are never predicted, so that their recall is 0: {classes}"
+            if never
+            else ""
         )
         text = f"{', '.join(metrics)}: with the thresholds of {self.name}{of}{without}"
         sampled = self.chosen_on.get(own, "")
@@ -264,7 +266,7 @@ def _of_columns(frame: pl.DataFrame, where: str, inputs: Mapping[str, str]) -> C
 
 
 def is_mapping(thresholds: Any) -> bool:
-    """Return whether thresholds are a mapping, or a series of pandas."""
+    """Return whether thresholds are a mapping, or a pandas series."""
     return isinstance(thresholds, Mapping) or (
         hasattr(thresholds, "to_dict") and not hasattr(thresholds, "columns")
     )

@@ -233,8 +233,8 @@ def likely_column(
 ) -> tuple[str, str] | None:
     """Return a column that may contain clusters, and how similar their label sets are; None if there is none.
 
-    Columns are suggested if the label sets of images that share a value are similar, those whose name
-    suggests clusters first; without any, a column with repeated values is, by its name alone.
+    Columns are suggested if images that share a value have similar label sets, and those whose names suggest
+    clusters come first. If there are none, a column with repeated values is suggested by its name alone.
     """
     found, by_name = dict[str, tuple[bool, LabelCorrelation]](), list[str]()
     for name, column in columns:

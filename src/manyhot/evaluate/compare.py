@@ -94,7 +94,7 @@ def compare(
     Without `labels`, the arguments are results. Different models that were evaluated on the same labels with
     the same options are compared as if one call had evaluated them. The first data set is the reference. The
     drop to every other data set is shown for each accuracy that was computed on both data sets; without
-    original labels, also for shares of scores that should be high, such as map_macro, f1_macro and
+    original labels, also for shares of which higher values are better, such as map_macro, f1_macro and
     recall_micro. Within each data set, top1 is compared with the headline metrics on label sets, and models
     are compared if pairs of them were tested. To draw figures of the tables, use manyhot report.
 
@@ -203,7 +203,7 @@ def compare(
         )
     if fail_if_worse is None and (non_inferior or fail_on):
         raise UsageError(
-            "There is no margin of a loss.",
+            "The margin of the loss is missing.",
             got="`non_inferior`" if non_inferior else "`fail_on`",
             do="pass the margin with `fail_if_worse`",
         )

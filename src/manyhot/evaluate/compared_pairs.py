@@ -58,7 +58,7 @@ JUDGED_ON = "judged_on"
 
 
 def drawn_images(dataset: str, image_id: pa.Array, bootstrap: Bootstrap) -> dict[str, str]:
-    """Return the metadata of results on one data set that says which images it and each resample contain.
+    """Return the metadata that says which images a data set and each of its resamples contain.
 
     On two data sets with the same hash, resample r contains the same images, whatever their labels are. The
     metadata is empty without resamples.
@@ -79,7 +79,7 @@ def hashes_of_ids(ids: Iterable[str]) -> Iterator[int]:
 
 
 def shared_images(about: Mapping[str, str], first: str, second: str) -> float:
-    """Return about which share of the smaller of two data sets is in the other; 0 if it is not known."""
+    """Return the approximate share of the smaller of two data sets that is in the other; 0 if unknown."""
     sampled = json.loads(about.get(SAMPLED_IMAGES, "{}"))
     a, b = sampled.get(first), sampled.get(second)
     if not (a and b):
@@ -90,7 +90,7 @@ def shared_images(about: Mapping[str, str], first: str, second: str) -> float:
 
 
 def notes_on_shared_images(about: Mapping[str, str], drops: pa.Table) -> Iterator[str]:
-    """Yield a note for each two data sets that share images, between which drops are not paired."""
+    """Yield a note for each pair of data sets that share images: drops between them are not paired."""
     pairs = dict.fromkeys(zip(*(drops[c].to_pylist() for c in ("dataset_x", "dataset_y")), strict=True))
     drawn = json.loads(about.get(DRAWN_IMAGES, "{}"))
     for x, y in pairs:

@@ -80,7 +80,7 @@ declare_table(
         COUNT.optional(
             "label_unasked",
             "number of usable images that raters have seen but that have no answer about the original label; "
-            "they are left out of the shares of original labels that are valid or not",
+            "they are excluded from the shares of valid and of invalid original labels",
         ),
         REAL.optional(
             "original_valid",

@@ -149,13 +149,13 @@ def _widened(loss: tuple[float, float], m: int) -> tuple[float, float]:
 def _nothing_compared(part: str) -> UsageError | InputError:
     if part == "slices":
         return UsageError(
-            "No slices were compared, on which the comparison could fail.",
+            "The comparison cannot fail on slices, because no slices were compared.",
             where="`fail_on`",
             got="slices",
             do="pass `slices`, with predictions, `labels` and `resamples` above 0",
         )
     return InputError(
-        "No classes were compared, on which the comparison could fail.",
+        "The comparison cannot fail on classes, because no classes were compared.",
         where="`fail_on`",
         got="classes",
         allowed="two models with scores of all classes, and `labels`",

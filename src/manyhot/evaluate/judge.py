@@ -264,7 +264,7 @@ class Judge:
             self._pairs.stop()
 
     def cluster_changes(self, metric: str) -> Floats | None:
-        """Return the change in the difference of two models without each cluster; None if it is not known."""
+        """Return the change in the difference of two models if each cluster is left out; None if unknown."""
         clusters = self._bootstrap.clusters
         return None if clusters is None else self._pairs.cluster_changes(metric, clusters)
 

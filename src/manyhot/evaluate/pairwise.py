@@ -388,7 +388,7 @@ def two_lines(pairs: Sequence[Difference]) -> Iterator[str]:
     if all(pair.values[0].value == pair.values[1].value and pair.interval is not None for pair in pairs):
         yield (
             f"On these images, {first.model} and {first.reference} are equal by every metric; the intervals "
-            "around 0 say by how much they may differ on others."
+            "around 0 show by how much they may differ on other images."
         )
 
 

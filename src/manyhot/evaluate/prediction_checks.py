@@ -41,7 +41,7 @@ def _sorted_places(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def check_top_range(top: npt.NDArray[np.integer], sets: LabelSets, predictions: Predictions) -> None:
-    """Raise an error if a predicted class is not one of the label sets'."""
+    """Raise an error if a predicted class is not a class of the label sets."""
     if top.max(initial=0) < sets.n_classes:
         return
     one_based = top.max() == sets.n_classes and top[top >= 0].min() == 1
@@ -90,7 +90,7 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
 def check_and_note_order(
     case: Case, predictions: Predictions, alignment: Alignment, misfits: SkippedFiles
 ) -> None:
-    """Check the order as `check_order` does, and note scores that are not what they are declared to be."""
+    """Check the order as `check_order` does, and note scores that contradict their declared kind."""
     check_order(case, predictions, alignment)
     remarks = (f"{predictions.model}: {doubt}" for doubt in _declaration_doubts(case))
     misfits.remarks += [remark for remark in remarks if remark not in misfits.remarks]
@@ -139,7 +139,7 @@ def score_doubts(case: Case, classes: ClassList | None, *, has_top: bool = True)
     constant = constant_scores(case)
     if len(constant):
         names = first_names([f"class {c}" if classes is None else classes.names[c] for c in constant])
-        yield f"the scores of {names} are the same for all images, in the precision of float32"
+        yield f"the scores of {names} are the same for all images, in float32 precision"
     if case.kind == "logit" and (note := one_sided_note(case.scores)) and link_of(case) == "sigmoid":
         yield note
 

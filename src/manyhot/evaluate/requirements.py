@@ -173,8 +173,8 @@ def _why_link(case: Case, link: str, *, is_open: bool) -> str:
         return ""
     return (
         f", although the sigmoids of an image add up to {case.once(sum_of_sigmoids):,.0f} of the "
-        f"{case.labels.n_classes:,} classes, as those of a network that was trained with a softmax do; in "
-        "this case, pass `links` softmax"
+        f"{case.labels.n_classes:,} classes, as they do if the network was trained with a softmax; in this "
+        "case, pass `links` softmax"
     )
 
 

@@ -144,7 +144,7 @@ def samples_table(
     counted: CountedImages,
     more: Mapping[str, Sequence[Any]] | None = None,
 ) -> pa.Table:
-    """Return the samples table of resampled values by model, metric and slice, with more columns if any."""
+    """Return the samples table of resampled values by model, metric and slice; `more` adds columns."""
     models, metrics, slices = zip(*samples, strict=True) if samples else ((), (), ())
     offsets = np.cumsum([0, *map(len, samples.values())], dtype=np.int32)
     flat = np.concatenate([np.empty(0, np.float32), *samples.values()])
@@ -327,9 +327,9 @@ class SampledPairs:
         return pairs
 
     def cluster_changes(self, metric: str, clusters: Clusters) -> Floats | None:
-        """Return the change in the difference of two models without each cluster, shape (K,).
+        """Return the change in the difference of two models if each cluster is left out, shape (K,).
 
-        None if it is not known, or if the models are not two.
+        None if it is unknown, or if there are not exactly two models.
         """
         models = [model for name, model in self._changes if name == metric]
         if len(models) != 2 or len(np.unique(self.counted.groups(metric, models))) > 1:

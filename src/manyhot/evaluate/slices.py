@@ -238,7 +238,7 @@ def _column(spec: str, labels: Labels, images: Images | None) -> dict[str, npt.N
     if images is None or column not in columns:
         do = None if images else pass_column(column)
         if re.search("[<>]", spec) and column == spec:
-            do = "compare as in COLUMN>=VALUE or COLUMN<=VALUE"
+            do = "write comparisons as COLUMN>=VALUE or COLUMN<=VALUE"
         allowed = ", ".join(["class", "class=KEY", *columns])
         raise InputError(f"There is no slice {spec!r}.", allowed=allowed, do=do)
     values = column_values(column, labels.image_id, images, left_name=labels.name)

@@ -159,7 +159,7 @@ class StreamedImages:
                 "Some labels are votes for one class per image, and others are not.",
                 where=where,
                 got="votes for one class" if other.exclusive else "classes that can be valid together",
-                do="create the evaluator with `label_values`, so that all batches are read alike",
+                do="create the evaluator with `label_values`, so that all batches are read in the same way",
             )
         if "" not in (self.class_hash, other.class_hash) and self.class_hash != other.class_hash:
             raise MatchError(

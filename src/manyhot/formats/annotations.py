@@ -211,7 +211,8 @@ def write_coco_labels(labels: Labels, path: Path, classes: ClassList | None) -> 
     write_text(path, json.dumps(content, ensure_ascii=False, indent=1))
     note = (
         f"{path.name} has neither the boxes nor the ids of another COCO file: images are numbered from 1, "
-        f"and categories from {first}, so join other files, such as detections, by file_name and by name"
+        f"and categories from {first}, so join other files, such as detections, by file_name and by the "
+        "name of the category"
     )
     return Saved((path,), lost_keys(own), (note,))
 

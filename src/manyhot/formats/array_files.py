@@ -399,7 +399,7 @@ def _text(path: Path, name: str | bytes | int) -> str:
 def first_of_equal_rows(
     ids: pa.Array, values: npt.NDArray[Any]
 ) -> tuple[pa.Array, npt.NDArray[Any], tuple[str, ...]]:
-    """Return ids and values without further rows of an image that have the same values, and a note on them.
+    """Return ids and values without repeated rows of an image with the same values, and a note on them.
 
     The samplers of distributed training repeat images, so that all processes have equally many. If the values
     of an image differ, all rows are returned.

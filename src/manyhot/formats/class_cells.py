@@ -28,8 +28,8 @@ def splitter(
 ) -> Splitter:
     """Return a function that divides a cell into names. A cell that is a class of `classes` is one name.
 
-    If `by_row` is true, images have several rows, so commas that may be part of a name are, unless the name
-    of the column is a plural.
+    If `by_row` is true, images have several rows, so commas that may be part of a name are read as such,
+    unless the name of the column is plural.
 
     Raises
     ------
@@ -79,8 +79,8 @@ def _check_no_objects(cells: Iterable[str], where: str) -> None:
 def dividing_between_names(classes: ClassList, separator: str) -> Splitter:
     """Return a function that divides a cell at separators, except within names of `classes`.
 
-    Among the ways to divide a cell, the one with the fewest parts that are no classes is chosen, and then the
-    one with the fewest parts, so that *Beaches, dunes, sands* is not divided although *sands* is a class.
+    Among the ways to divide a cell, the one with the fewest parts that are not classes is chosen, and then
+    the one with the fewest parts, so that *Beaches, dunes, sands* is not divided although *sands* is a class.
     """
     lookup = lookup_in(classes)
     widest = 1 + max((name.count(separator) for name in (*classes.descriptions, *classes.keys)), default=0)
@@ -142,8 +142,8 @@ _N_SIDE_BY_SIDE = 3
 def note_on_spaces(cells: Iterable[str], where: str) -> str:
     """Return a note on cells divided at spaces that may be names, such as *Aphis fabae*; empty without any.
 
-    In lists of tags, some tag is first in one cell and follows another in the next, or is alone in a cell. In
-    names of several words, words that begin a name are no others.
+    In lists of tags, some tag is first in one cell, or alone, and follows another tag in a different cell. In
+    names of several words, a first word never follows another word.
     """
     lists = [words for cell in cells if not cell.startswith("[") and (words := cell.split())]
     first, others = {words[0] for words in lists}, {word for words in lists for word in words[1:]}
@@ -152,8 +152,8 @@ def note_on_spaces(cells: Iterable[str], where: str) -> str:
     example = next(words for words in lists if len(words) > 1)
     return (
         f"{where} is divided at spaces, but {cut_for_message(example[1])!r} is never the first or only word "
-        f"of a cell, as in {cut_for_message(' '.join(example))!r}; if spaces are part of names, call the "
-        "column label, or pass the list of all classes as `classes`"
+        f"of a cell, as in {cut_for_message(' '.join(example))!r}; if spaces are part of names, rename the "
+        "column to label, or pass the list of all classes as `classes`"
     )
 
 

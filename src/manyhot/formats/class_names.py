@@ -77,7 +77,7 @@ def ids_of_values(names: Collection[str], classes: ClassList | None, path: Path)
     Raises
     ------
     InputError
-        If a name is not in `classes`, or none is if the list is not complete.
+        If a name is not in `classes` or, for a list that is not complete, if no name is.
     """
     imagenet = class_list()
     if classes is not None:
@@ -219,7 +219,7 @@ def keys_of_numbers(values: pl.Series, classes: ClassList | None, path: Path) ->
 
 
 def ids_of_keys(values: pl.Series, classes: ClassList | None) -> pl.Series:
-    """Return class ids with ids in place of keys, if numbers can only be keys: 101 in a list of three."""
+    """Return numbers, replaced by class ids if they can only be keys, such as 101 in a list of three."""
     numbers = as_numbers(values.drop_nulls().cast(pl.String).unique().to_list()) or []
     if classes is None or not numbers or max(numbers) < len(classes):
         return values

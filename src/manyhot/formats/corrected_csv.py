@@ -63,7 +63,7 @@ def write_corrected_csv(
     file = Path(original)
     if not original or file.suffix.lower() not in (".csv", ".tsv") or not file.is_file():
         raise InputError(
-            "Corrected labels are written in the form of a CSV file that exists.",
+            "Corrected labels are written in the layout of an existing CSV file.",
             where=path,
             got=original or "no file",
             allowed="a .csv or .tsv file with the labels before the correction",

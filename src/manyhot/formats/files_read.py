@@ -42,7 +42,7 @@ _SEARCHED = 1000
 def add_file(path: Path, entry: Entry, content: Any, options: Mapping[str, Any]) -> None:
     """Add a file of labels, images, predictions or votes to those that the call has read.
 
-    There is only one way to read manyhot's own and published files, which are left out.
+    manyhot's own files and published files, which can be read in only one way, are left out.
     """
     found, content = FilesRead.current(), content.experts if isinstance(content, Golden) else content
     is_described = isinstance(content, Labels | Images | Predictions | Votes)
@@ -232,7 +232,7 @@ class _Sample:
         return any(are(cells.type) for are in are_numbers)
 
     def variants(self, at: int) -> Iterator[_Sample]:
-        """Yield the rows without a column, and with other values in it."""
+        """Yield the rows without a column, then the rows with other values in this column."""
         cells, name, n = self._cells(at), self.table.column_names[at], len(self.table)
         yield replace(self, table=self.table.remove_column(at))
         others = [cells.take(pa.array([*range(1, n), 0]))]

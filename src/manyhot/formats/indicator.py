@@ -267,8 +267,8 @@ def _notes(
     texts = [c.name for c in columns if c.share_of_states >= _MANY and not is_metadata(c.name)]
     if classes is None and texts:
         yield (
-            "columns of the labels with other texts than yes, no and maybe in some cells are not read as "
-            f"classes: {_several(texts)}"
+            "columns of the labels in which some cells contain texts other than yes, no and maybe are not "
+            f"read as classes: {_several(texts)}"
         )
     if classes is not None and (others := [c.name for c in rest if c.holds_states]):
         yield (
@@ -432,7 +432,7 @@ def read_score_columns(
             values[:, i] = column.values
     if image_id.null_count:
         raise InputError(
-            "A row has no name of an image.",
+            "A row has no image name.",
             where=f"{path}, row {image_id.is_null().index(True).as_py() + 1:,} below the header",
             do="delete the row, also if it is empty",
         )
@@ -465,7 +465,7 @@ def _check_cells(columns: Sequence[NumberColumn], classes: ClassList | None, pat
                 got=cut_for_message(text),
                 allowed="numbers",
                 do="correct the cell, leave the row out if the image has no scores, or drop the column if it "
-                "is no class",
+                "is not a class",
             )
 
 

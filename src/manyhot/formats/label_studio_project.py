@@ -32,7 +32,7 @@ class ExportLayout:
 
     @cached_property
     def class_of(self) -> Callable[[str], int | None]:
-        """A function that returns the class of a choice; the tasks of a project share few."""
+        """A function that returns the class of a choice; tasks of a project have few distinct ones."""
         return cache(self.classes.find)
 
 

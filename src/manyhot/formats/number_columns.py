@@ -129,7 +129,7 @@ def _as_floats(column: pl.Series) -> Floats | None:
 
 
 def numbers_in(column: pl.Series) -> pl.Series:
-    """Return the numbers in a column of texts: NaN for empty cells, null for texts that are no numbers."""
+    """Return the numbers in a column of texts: NaN for empty cells, null for texts that are not numbers."""
     texts = column.unique()
     folded = texts.str.strip_chars().str.to_lowercase()
     parsed = folded.cast(pl.Float64, strict=False)
@@ -299,7 +299,7 @@ def _check_states(column: NumberColumn, cells: pl.Series, path: Path) -> None:
         words = texts.filter(numbers_in(texts).is_null()).value_counts(sort=True).rows()
         shown = [f"{cut_for_message(word)} in {n:,}" for word, n in words[:3]]
         raise InputError(
-            "A column that states which classes of an image are valid contains other words than yes and no.",
+            "A column that states which classes of an image are valid contains words other than yes and no.",
             where=f"{path}, column {column.name}",
             got=f"{', '.join(shown)}{', …' * (len(words) > len(shown))} of {len(cells):,} cells",
             allowed="1 or yes, 0 or no, -1 or maybe, or nothing",
@@ -307,7 +307,7 @@ def _check_states(column: NumberColumn, cells: pl.Series, path: Path) -> None:
         )
     if len(column.strange):
         raise InputError(
-            "A column that states which classes of an image are valid contains other numbers than 0 and 1.",
+            "A column that states which classes of an image are valid contains numbers other than 0 and 1.",
             where=f"{path}, column {column.name}",
             got=f"{column.strange[0]:g} in {len(column.strange):,} of {len(column.values):,} cells",
             allowed="1 or yes, 0 or no, -1 or maybe, or nothing",
@@ -358,12 +358,13 @@ def check_no_text(column: NumberColumn, path: Path) -> None:
             where=f"{path}, column {cut_for_message(column.name)}, row {row + 1:,} below the header",
             got=cut_for_message(text),
             allowed=CELL_OF_CLASS,
-            do="correct the cell, leave it empty if nobody was asked, or drop the column if it is no class",
+            do="correct the cell, leave it empty if nobody was asked, or drop the column if it is not a "
+            "class",
         )
 
 
 def check_states(column: NumberColumn, path: Path) -> None:
-    """Raise an error for a number in the column of a class that is no answer."""
+    """Raise an error for a number in the column of a class that is not an answer."""
     if len(column.strange):
         raise InputError(
             "The column of a class contains values other than 0 and 1.",

@@ -38,7 +38,7 @@ SCORE_COLUMNS = SCORES | {
 
 
 def columns_of_classes(columns: Iterable[str], scores: str | None = None) -> list[str]:
-    """Return the columns of classes, the predicted ones first; `scores` is that of scores."""
+    """Return the columns of classes, the predicted ones first; `scores` is the column of scores."""
     found, rest = [], [c for c in columns if c != scores]
     while (first := first_column(rest, CLASS_COLUMNS)) is not None:
         found.append(first)

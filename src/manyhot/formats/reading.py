@@ -175,7 +175,7 @@ def label_table(
     state: str | pa.Array = "yes",
     **lists: pa.Array,
 ) -> pa.Table:
-    """Return a table of label sets, from the values of all images one after another, or from one for all."""
+    """Return a table of label sets, from the concatenated values of all images, or from one value for all."""
     n = len(image_id)
     rated, usable = (constant(v, n, pa.bool_()) if isinstance(v, bool | None) else v for v in (rated, usable))
     state = constant(state, len(classes), pa.string()) if isinstance(state, str) else state
@@ -193,7 +193,7 @@ def label_table(
 
 
 def in_one_spelling(texts: pa.Array) -> pa.Array:
-    """Return texts without spaces around them, and those that differ only in Unicode form as the first."""
+    """Return stripped texts; those that differ only in Unicode form are written as the first of them."""
     texts = pc.utf8_trim_whitespace(texts)
     if pc.all(pc.string_is_ascii(texts), min_count=0).as_py():
         return texts

@@ -15,7 +15,7 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 
 def are_splits(has_folders: Mapping[str, bool]) -> bool:
-    """Return whether the folders of a data set are splits, by name, and by whether they contain folders.
+    """Return whether the folders of a data set are splits, judging by their names and by folders in them.
 
     Beside splits with folders of their own, there may be other folders, such as those of masks in MVTec AD.
     """

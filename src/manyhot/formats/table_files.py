@@ -237,7 +237,7 @@ def _are_rows(lines: Sequence[str]) -> bool:
 
 
 def with_small_offsets(table: pa.Table) -> pa.Table:
-    """Return a table of polars with 32-bit offsets, and with the values of dictionaries."""
+    """Return an Arrow table of Polars with 32-bit offsets, and with dictionaries replaced by their values."""
     for i, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             kind = _narrow_type(field.type.value_type)
@@ -339,7 +339,7 @@ def _ambiguous(marks: str, decimal: str, column: str, got: str, path: Path) -> I
 
 
 def check_row_numbers(path: Path) -> None:
-    """Raise an error if ids only number the rows, which have another order elsewhere, beside image names."""
+    """Raise an error if ids only number the rows although another column contains image names."""
     ids = first_column(column_names(path), IMAGE_NAME_COLUMNS)
     if ids is None or fold_name(ids) not in IMAGE_NAME_COLUMNS[-5:]:  # from id on
         return

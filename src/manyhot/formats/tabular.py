@@ -244,8 +244,8 @@ def _of_class_list(
         for i in sorted(set(again["id"].to_list()))
     }
     note = (
-        f"{again['row'].n_unique():,} of {len(table):,} lists contain several names of a class, of which the "
-        f"best counts: {first_names([f'{own} ({key})' for key, own in several.items()], 3)}"
+        f"{again['row'].n_unique():,} of {len(table):,} lists contain several names of one class, of which "
+        f"the highest-ranked counts: {first_names([f'{own} ({key})' for key, own in several.items()], 3)}"
     )
     return table, unlisted, (note,)
 

@@ -153,7 +153,7 @@ def _is_common_jpeg(data: bytes) -> bool:
 
 
 def other_channels(data: bytes) -> str:
-    """Return why the channels of a TIFF are no image, before Pillow takes the first of them for greyscale."""
+    """Return why the channels of a TIFF are not an image; Pillow would read the first as greyscale."""
     if data[:4] not in _TIFF:
         return ""
     tags = _tags(data)

@@ -236,7 +236,7 @@ def read_embeddings(path: PathLike, model: str = "", rows: Images | None = None)
     Raises
     ------
     InputError
-        As in `similar`; for a .npy file, if it does not exist or is no array of embeddings, or if its images
-        are unknown.
+        As in `similar`; for a .npy file, if it does not exist or is not an array of embeddings, or if its
+        images are unknown.
     """
     return _embedded_rows(Path(path), rows) if is_array(path) else EmbeddingFiles.of(path, model).read()

@@ -358,14 +358,15 @@ class _BatchIds:
     is_certain: bool = False
 
     def check(self, ids: Sequence[str], stems: Collection[str]) -> None:
-        """Raise an error if ids that were passed, from those of this batch on, are not those in the batch.
+        """Raise an error if the ids in the batch differ from those that were passed for this batch.
 
-        Ids of other things are not compared: they are none of the `stems` of all ids that were passed.
+        Ids in the batch that may identify something else are compared only if they are among the `stems` of
+        all ids that were passed.
 
         Raises
         ------
         InputError
-            If an id of the batch is another.
+            If an id of the batch differs.
         """
         for text, own in zip(self.texts or (), ids, strict=False):
             stem = PurePath(text).stem

@@ -344,7 +344,7 @@ def labels_of_searched(images: Images | None, ids: pa.Array, class_hash: str) ->
     Raises
     ------
     InputError
-        If the searched images are others, and have no labels of these classes.
+        If the searched images are different ones and have no labels of these classes.
     """
     if images is None:
         return None

@@ -100,7 +100,10 @@ declare_table(
     (
         TEXT("rater_a", "one rater"),
         TEXT("rater_b", "another"),
-        COUNT("n", "number of questions that both answered; of images, if raters chose a class for each"),
+        COUNT(
+            "n",
+            "number of questions that both raters answered, or of images if raters chose one class per image",
+        ),
         REAL("agreement", "share of equal answers among the questions that both answered"),
         REAL.nullable("kappa", "Cohen's kappa of the two"),
         COUNT(
@@ -274,7 +277,7 @@ def _kind_notes(votes: Votes) -> Iterator[str]:
         )
         if votes.kind != COUNTED_CLASS:
             yield (
-                "tables of raters compare the chosen classes among all classes, and informedness is the mean "
+                "the tables of raters treat each choice as one of all classes, and informedness is the mean "
                 "over classes"
             )
 

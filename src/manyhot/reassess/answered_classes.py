@@ -19,7 +19,7 @@ from manyhot.parameters import is_whole
 
 
 def check_number(classes: object) -> None:
-    """Raise an error for what is neither a class list nor a number of classes."""
+    """Raise an error for a value that is neither a class list nor a number of classes."""
     if isinstance(classes, str | os.PathLike | ClassList | None) or (is_whole(classes) and classes >= 1):
         return
     if isinstance(classes, Sequence) and all(isinstance(name, str) for name in classes):

@@ -456,8 +456,9 @@ def _notes(drawn: DrawnSample, design: Preference, ensemble: Ensemble) -> Iterat
     n = len(drawn)
     if n < FEWEST_AUDITED:
         yield (
-            f"{n} images are few: an interval requires about 10 images on which people and models disagree, "
-            "so many metrics will have no interval. manyhot plan computes how many images a question requires"
+            f"{n} images are a small sample: an interval requires about 10 images on which people and "
+            "models disagree, so many metrics will have no interval. manyhot plan computes how many images a "
+            "question requires"
         )
     p = drawn.sample.design.probability
     if design != "uniform" and p.min() == p.max():

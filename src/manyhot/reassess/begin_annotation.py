@@ -250,7 +250,7 @@ def _golden(campaign: Campaign, classes: ClassList) -> dict[str, dict[int, bool]
 
 
 def unused_golden_notes(store: Store, campaign: Campaign, classes: ClassList) -> Iterator[str]:
-    """Yield notes on golden answers that the app does not use: not proposed, or later than questions."""
+    """Yield notes on golden answers that the app does not use: not proposed, or added too late."""
     golden = _golden(campaign, classes)
     if not golden or not campaign.path("proposals").is_file():
         return

@@ -39,7 +39,7 @@ def number_heads(*texts: str) -> tuple[ColumnHead, ...]:
 
 
 def heads_of(names: Sequence[str], with_numbers: Collection[str]) -> tuple[ColumnHead, ...]:
-    """Return the heads of columns whose names begin with a small letter, as those of the terminal."""
+    """Return the heads of columns whose names begin with a small letter, as in the terminal."""
     return tuple(ColumnHead(name[0].upper() + name[1:], number=name in with_numbers) for name in names)
 
 

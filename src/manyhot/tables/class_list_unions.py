@@ -16,10 +16,10 @@ def find_class(own: ClassList, i: int, target: ClassList) -> int | None:
 
 
 def note_on_case(own: ClassList | None, target: ClassList | None, name: str) -> str:
-    """Return a note on classes that are only the same regardless of case and underscores; empty without any.
+    """Return a note on classes that match only regardless of case and underscores; empty without any.
 
     `name` is the name of the table with the first list. The names of ImageNet are written in many ways, and
-    not noted.
+    are not noted.
     """
     if own is None or target is None or own.hash == target.hash or class_list_of(target.hash):
         return ""

@@ -30,7 +30,8 @@ def class_paths(classes: ClassList) -> tuple[list[tuple[str, ...]], str]:
         example = "; ".join(next(path for path in upwards if several[0] in path))
         if if_reversed:
             raise InputError(
-                "The hypernyms of the classes seem to start at the root, but are no tree in either order.",
+                "The hypernyms of the classes seem to start at the root, but do not form a tree in either "
+                "order.",
                 where=classes.name,
                 got=f"{example}; and several parents of {if_reversed[0]!r}, if read from the root",
                 allowed="the parent first, then its parent, up to the root",

@@ -279,7 +279,7 @@ def nearest_way(left: pa.Array, right: pa.Array) -> str:
 def missed_way(left: pa.Array, right: pa.Array) -> str:
     """Return advice for two files in which only some ids are equal, and most others match in another way.
 
-    Empty if there is no such way. ``auto`` does not take it, because the other images may be different ones.
+    Empty if there is no such way. ``auto`` does not use it, because the other images may be different ones.
     """
     exact = Matching(*_as_pairs(_positions(left, right)))
     rest = min(len(left), len(right)) - len(exact)

@@ -284,7 +284,8 @@ class JoinedClasses:
 def note_on_spellings(own: ClassList | None) -> str:
     """Return a note on classes of one list that differ only in case and underscores; empty without any.
 
-    If there are none, the note is on names without letters and digits, which are hardly meant as classes.
+    If there are none, the note is on names without letters and digits, which are probably not meant as
+    classes.
     """
     if own is None:
         return ""
@@ -295,14 +296,15 @@ def note_on_spellings(own: ClassList | None) -> str:
     alike = [" and ".join(names) for names in by_name.values() if len(set(names)) > 1]
     if not alike and signs:
         return (
-            f"names without letters and digits are classes, too: {first_names(signs, 3)}; if they mean that "
-            "there is no answer, leave these cells empty, and if they separate names, write | between names"
+            f"names without letters and digits are read as classes, too: {first_names(signs, 3)}; if they "
+            "mean that there is no answer, leave these cells empty, and if they separate names, write | "
+            "between names"
         )
     if not alike:
         return ""
     return (
-        f"names that differ only in upper and lower case or underscores are different classes: "
-        f"{first_names(alike, 3)}; if they are the same, write them in one way"
+        "names that differ only in case or underscores are read as different classes: "
+        f"{first_names(alike, 3)}; if they are the same class, write them in the same way"
     )
 
 
@@ -381,7 +383,7 @@ def class_numbers_in(table: pa.Table) -> list[int]:
 
 
 def scored_classes(model: Predictions | None) -> ClassList | None:
-    """Return the classes for which a model has scores; None if they have no names or are not all scored."""
+    """Return the classes of a model that has scores of all of them; None for others, or without names."""
     return model.known_classes if model is not None and model.is_dense else None
 
 

@@ -48,7 +48,7 @@ class SkippedFiles:
 
     @classmethod
     def among(cls, files: Sequence[Path], *, strict: bool) -> Self:
-        """Return that no file is skipped yet or, if `strict`, that none may be."""
+        """Return a record without skipped files; if `strict`, none may be skipped."""
         return cls(1 if strict else len(files))
 
     def skip(self, name: str, error: InputError) -> None:
@@ -148,8 +148,8 @@ def _note_on_nothing(model: Predictions) -> str:
     if not n:
         return ""
     return (
-        f"{model.model} lists no class for {n:,} of {len(model):,} images; an empty list is an answer, "
-        "which metrics of the top class count as wrong"
+        f"{model.model} lists no class for {n:,} of {len(model):,} images; metrics of the top class count "
+        "an empty list as a wrong answer"
     )
 
 

@@ -19,9 +19,9 @@ _ROOT = Path("/")
 
 
 def open_parquet_lazily(path: str | os.PathLike[str]) -> pq.ParquetFile:
-    """Open a Parquet file of which first the metadata, or always few rows, are read.
+    """Open a Parquet file of which only the metadata, or only a few rows at a time, are read.
 
-    By default, Arrow reads the whole of a column even for no row.
+    By default, Arrow reads whole columns even if no row is requested.
     """
     return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
 

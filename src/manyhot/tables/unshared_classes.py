@@ -43,7 +43,7 @@ def note_on_empty(labels: Labels, classes: ClassList | None) -> str:
     name = names[nothing[0]]
     return (
         f"no image has the label {name!r}, which is a class of the predictions, but {n_empty:,} of {n:,} "
-        f"images have an empty label set: metrics of the top class skip these images, and all other metrics "
+        "images have an empty label set: metrics of the top class skip these images, and all other metrics "
         f"count the prediction of {name!r} there as wrong; write {name!r} as the label of these images, or "
         "leave the class out of the predictions"
     )
@@ -106,7 +106,7 @@ def unlabelled_classes(labels: Labels, images: Images | None, joined: JoinedClas
 
 
 def check_unread(table: Labels | Predictions, classes: ClassList | None, name: str) -> None:
-    """Raise an error if a column that was not read is called like a class that the table otherwise lacks.
+    """Raise an error if a column that was not read has the name of a class that the table otherwise lacks.
 
     `classes` are the classes of all tables, or those that the caller passed; `name` is the table's name.
     """
@@ -115,7 +115,7 @@ def check_unread(table: Labels | Predictions, classes: ClassList | None, name: s
         is_class = classes is not None and classes.find(column) is not None
         if is_class and (own is None or own.find(column) is None):
             raise InputError(
-                "A column is called like a class, but not all of its cells can be read.",
+                "A column has the name of a class, but not all of its cells can be read.",
                 where=f"{name}, column {column}, row {row + 1:,} below the header",
                 got=repr(text),
                 allowed="numbers" if isinstance(table, Predictions) else CELL_OF_CLASS,

@@ -278,7 +278,7 @@ def _check_one_split(source: ImageSource, ids: Collection[str]) -> None:
     trained = [n for n in splits.names if any(item.image_id in wanted for item in splits.items_of(n))]
     if trained[1:]:
         raise InputError(
-            "The images to train on are of several splits.",
+            "The images to train on belong to several splits.",
             where=source.uri,
             got=f"labels of images in {', '.join(trained)}",
             allowed="one split, so that the others remain for evaluation",

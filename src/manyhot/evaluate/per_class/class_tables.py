@@ -358,7 +358,7 @@ def worst_first(rows: Sequence[Row]) -> list[Row]:
     """Return classes by average precision, lowest first; then rare classes, and those without positives.
 
     Rare classes are those with fewer than `FEWEST_POSITIVES` images. In a long tail, the lowest values would
-    be those of single images.
+    be those of classes with single images.
     """
 
     def place(r: Row) -> tuple[bool, bool, float, int]:
@@ -369,7 +369,7 @@ def worst_first(rows: Sequence[Row]) -> list[Row]:
 
 
 def first_of(rows: Sequence[Row]) -> str:
-    """Return of which classes the first of `worst_first` has the lowest value; empty if of all."""
+    """Return among which classes the first of `worst_first` has the lowest value; empty if among all."""
     n = [r["n_positives"] for r in rows if r["ap"] == r["ap"]]
     is_part = min(n) < FEWEST_POSITIVES <= max(n)
     return f" of classes with {FEWEST_POSITIVES} images or more" if is_part else ""

@@ -35,7 +35,8 @@ def python_network(
     """Load the model that a function returns: a ``Network``, a ``torch.nn.Module`` or a callable.
 
     A callable takes cropped images, uint8 of shape (n, 3, height, width), and returns logits of shape (n, C).
-    A network of transformers is read, too: the logits of its output, and the classes of its ``id2label``.
+    A network from transformers is also accepted: the logits of its output and the classes in its ``id2label``
+    are read.
 
     Parameters
     ----------

@@ -88,7 +88,7 @@ def _from_file(ov: Any, network: Network, batch: int) -> Any:
 
 
 def with_normalisation(graph: Any, preprocessing: Preprocessing, layout: str) -> Any:
-    """Return a graph that takes images of 8 bits, NCHW, from one that takes normalised images in a layout."""
+    """Return a graph that takes 8-bit NCHW images, given one that takes normalised images in some layout."""
     ov = import_openvino()
     how = ov.preprocess.PrePostProcessor(graph)
     how.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NCHW"))

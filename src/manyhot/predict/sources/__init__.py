@@ -81,8 +81,8 @@ def open_source(
     splits = FileSplits(source)
     if splits.names[1:]:
         text = (
-            f"the files are of several splits ({', '.join(splits.names)}), and all of them are read; to read "
-            f"one split, pass its files, such as '{splits.example}'"
+            f"the files belong to several splits ({', '.join(splits.names)}), and all of them are read; to "
+            f"read one split, pass its files, such as '{splits.example}'"
         )
         source = replace(source, notes=(*source.notes, text))
     return source if decoding is None else decoding.applied(source)

@@ -199,7 +199,7 @@ class RowBlock:
     ids : list of str
     labels : list of str or int or None
     part : SourcePart
-        The part without its name; its mark gets a text that differs if ids or labels differ.
+        The part without its name. A text that differs if ids or labels differ is added to its mark.
     """
 
     place: RowPosition

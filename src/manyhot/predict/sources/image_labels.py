@@ -277,8 +277,8 @@ class LabelLookup:
     ----------
     classes : ClassList
     strict : bool
-        Whether a label that is not a class is an error. Names of which none is a class are not: they are
-        those of another data set, and the images have no label, as in folders.
+        Whether a label that is not a class is an error. If no name is a class, there is no error: the names
+        are then those of another data set, and the images have no label, as in folders.
     where : object
         For messages.
     """

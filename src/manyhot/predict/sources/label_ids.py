@@ -84,9 +84,9 @@ def _is_exact(ids: pa.Array, source: ImageSource) -> bool:
 def split_folders(source: ImageSource) -> dict[str, tuple[str, bool]]:
     """Return the split of each image of a folder that contains splits, such as *train* and *val*, by its id.
 
-    The folders are splits by the same rule by which a folder of splits is refused as a folder of classes.
-    Folders above all images are ignored, such as ``images`` above ``images/train``. Folders in archives are
-    splits as those on disk are.
+    The rule is the one by which a folder of splits is refused as a folder of classes. Folders above all
+    images are ignored, such as ``images`` above ``images/train``. Folders in archives are treated like
+    folders on disk.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def split_folders(source: ImageSource) -> dict[str, tuple[str, bool]]:
 
 
 class FileSplits:
-    """The splits of the images of Parquet files or archives, if these are of several splits.
+    """The splits of the images of Parquet files or archives, if these belong to several splits.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class FileSplits:
 
     @property
     def example(self) -> str:
-        """A pattern for the files of a split, that to train on if there is one, or its only file."""
+        """The only file of a split, or a pattern for its files: of the training split if there is one."""
         name = next((name for name in self.names if "train" in name.casefold()), self.names[0])
         paths = [path for path, split in self.files.items() if split == name]
         return f"{_common_start(paths)}*" if len(paths) > 1 else paths[0]

@@ -294,7 +294,7 @@ def _streamed(path: str) -> Iterator[_Image]:
 
 
 def label_sets_beside(archive: str) -> str:
-    """Return the key of label sets in the first JSON file of an archive, which are not read; or no text."""
+    """Return the key of (unread) label sets in the first JSON file of an archive; empty without any."""
     with (
         open_stream(archive) as raw,
         _decompressed(archive, raw) as file,

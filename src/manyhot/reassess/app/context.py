@@ -117,7 +117,7 @@ class Context:
         self.status = CachedValue(lambda: JudgedCampaign.of(self.store, self.classes, self.callbacks), 2)
 
     def prepare(self) -> None:
-        """Compute what all raters need at first: else they wait for it together, and so do answers."""
+        """Compute what all raters need first; otherwise, they would all wait for it, and so would answers."""
         for value in (self.left, self.pages, self.settings):
             value.get()
 

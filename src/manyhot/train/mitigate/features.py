@@ -316,7 +316,7 @@ class ImageFeatures:
         return self._run(f"{name}-with-{self._key(class_id)}{f'-{fill}' if fill else ''}", pasting)
 
     def judged_by_pasting(self, pair: Pair, split: int = NEITHER, fill: str = "") -> Altered:
-        """Return held-out images of a split after pasting companions of held-out images into each.
+        """Return held-out images of a split, each with a companion pasted from another held-out image.
 
         The split is `NEITHER`, or `MAIN_ONLY` for images with the main class alone. With a fill, the same
         places are filled instead.

@@ -60,7 +60,7 @@ _COST = -0.02
 
 
 def few_images(counts: Sequence[int]) -> bool:
-    """Return whether original held-out images do not suffice to judge both effects of a companion.
+    """Return whether there are too few original held-out images to judge both effects of a companion.
 
     Parameters
     ----------

@@ -119,8 +119,8 @@ def transfer(
         Table with a column of image names and the column split. Images of the split test are evaluated, and
         all others are used for fitting.
     held_out
-        Share of the images that is evaluated, chosen by the seed, if there is no split. Images of classes of
-        which all images would be evaluated are used for fitting.
+        Share of the images that is evaluated, chosen by the seed, if there is no split. If all images of a
+        class would be evaluated, they are used for fitting instead.
     settings
         Setting of the method, as NAME=VALUE. For fine-tune, it is a setting of a recipe.
     train_backbone
@@ -250,7 +250,7 @@ def _with_rare_classes(request: TransferRequest, labels: TransferLabels, by_labe
         return labels
     n, names = int(moved.sum()), first_names([labels.classes.keys[c] for c in rare])
     text = (
-        f"{counted(n, 'image')} of {counted(len(rare), 'class')} ({names}) of which all images were held out "
+        f"{counted(n, 'image')} of {counted(len(rare), 'class')} ({names}) whose images were all held out "
         "are used for fitting, so these classes are not evaluated"
     )
     request.note("rare_classes", n, text)

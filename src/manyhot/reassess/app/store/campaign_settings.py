@@ -72,8 +72,8 @@ class CampaignSettings:
     show_label : bool
         Whether raters see the original label.
     title, instructions, consent, contact : str
-        Texts for raters: what the campaign is called if not like its folder, how to answer, what they agree
-        to before they begin, and whom they can ask.
+        Texts for raters: the name of the campaign, if it differs from that of its folder, how to answer, what
+        they agree to before they begin, and whom they can ask.
     places : int
         Maximum number of raters who join through the link for a crowd; 0 for no limit.
     completion_code, completion_address : str

@@ -118,7 +118,8 @@ def take_stock(connection: sa.Connection) -> None:
     """Update PostgreSQL's statistics of tables with rows; without statistics, its queries scan whole tables.
 
     An empty table must not have any. PostgreSQL then makes plans for a table without rows, and keeps them for
-    a minute while answers arrive: after 800 of them, it compared each with each visit, for 40 ms a page.
+    a minute while answers arrive: after 800 of them, it compared each answer with each visit, which took 40
+    ms per page.
     """
     if connection.dialect.name == "postgresql":
         names = ", ".join(connection.exec_driver_sql(_FILLED).scalars())

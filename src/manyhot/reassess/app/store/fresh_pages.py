@@ -101,7 +101,7 @@ class FreshPages:
         self.move(rater, slot)
 
     def move(self, rater: Rater, slot: FreeSlot) -> None:
-        """Let the rater go on behind the page of a slot."""
+        """Let the rater continue after the page of a slot."""
         self._positions[rater.id] = slot.position
 
     def open(self) -> None:
@@ -111,7 +111,7 @@ class FreshPages:
             numbers = open_visits(self._connection, self._settings, new)
             held = self._connection.execute(_HOLD_OPENED, {"slots": padded(one.slot for one in new)}).rowcount
             if held != len(new):
-                raise RuntimeError("A slot was taken by somebody who does not hold the lock for changes.")
+                raise RuntimeError("A slot was taken without holding the lock for changes.")
             for (_, open_ids), number in zip(self._taken, numbers, strict=True):
                 open_ids.append(number)
             self._taken.clear()

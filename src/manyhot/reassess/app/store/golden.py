@@ -84,19 +84,19 @@ def count_golden_pages(connection: sa.Connection) -> tuple[int, int]:
 
 
 def qualification_notes(connection: sa.Connection) -> list[str]:
-    """Return notes for the owner if golden pages are too few, or of one truth only, to judge raters."""
+    """Return notes for the owner if there are too few golden pages, or only one truth, to judge raters."""
     qualify, (pages, truths) = read_settings(connection).qualify, count_golden_pages(connection)
     notes = []
     if 0 < pages < qualify:
         there = f"{pages} golden page{'s' if pages > 1 else ''}"
-        notes.append(f"raters qualify on {there} instead of {qualify}: there are no more")
+        notes.append(f"raters qualify on {there} instead of {qualify}, because there are no more")
     if qualify and truths == 1:
         notes.append("all raters qualify, because all golden questions have the same true answer")
     return notes
 
 
 def golden_truths(connection: sa.Connection) -> dict[tuple[str, int], bool]:
-    """Return whether the truth is yes of each golden question, by image_id and class."""
+    """Return whether the truth of each golden question is yes, by image_id and class."""
     tables = schema.golden.join(schema.questions).join(schema.pages).join(schema.images)
     columns = (schema.images.c.name, schema.questions.c.class_id, schema.golden.c.truth)
     query = sa.select(*columns).select_from(tables)

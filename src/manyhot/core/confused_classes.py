@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 from scipy.special import gammaincinv
 
 from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
+from manyhot.core.clusters import Clusters
 from manyhot.core.cooccurrence import ClassPairs
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.label_issues import check_least
@@ -237,8 +238,7 @@ def confusion_clusters(confused: Ints, images: Ints, *, ratio: float = MIN_RATIO
     tree = linkage(largest - similarity, method="average")
     member = fcluster(tree, largest - ratio, criterion="distance")
     joined = np.flatnonzero(np.bincount(member)[member] > 1)
-    _, first, cluster = np.unique(member[joined], return_index=True, return_inverse=True)
-    none[joined] = np.argsort(np.argsort(first))[cluster]  # numbered by their first classes
+    none[joined] = Clusters.of(member[joined]).number  # by their first classes
     return none
 
 

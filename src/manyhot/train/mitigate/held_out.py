@@ -402,11 +402,13 @@ class MitigationLabels(SplitLabels):
         """Return the split of a pair to which each image belongs; see `split_by_pair`."""
         return split_by_pair(*self.state[:, list(pair)].T)
 
-    def counts(self, pair: Pair, inside: Bools) -> list[int]:
+    def counts(self, pair: Pair, inside: Bools) -> tuple[int, int, int, int]:
         """Return how many of some images are in each split of a pair."""
         splits = self.splits(pair)[inside]
-        counts: list[int] = np.bincount(splits[splits != NO_SPLIT], minlength=4).tolist()
-        return counts
+        both, main_only, companion_only, neither = np.bincount(
+            splits[splits != NO_SPLIT], minlength=4
+        ).tolist()
+        return both, main_only, companion_only, neither
 
     def both(self, pair: Pair) -> Bools:
         """Return the images that show both classes of the pair."""

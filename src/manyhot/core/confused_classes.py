@@ -16,7 +16,7 @@ from scipy.special import gammaincinv
 
 from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
 from manyhot.core.clusters import Clusters
-from manyhot.core.cooccurrence import ClassPairs
+from manyhot.core.cooccurrence import ClassPairs, pair_keys
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.label_issues import check_least
 from manyhot.core.operating_points import OperatingPoints
@@ -315,7 +315,7 @@ def find_merges(
     keys, share = _confusions(ensemble, labelled, n_label)
     both, count, n_yes = _co_labelled(ensemble.label_sets, c)
     low, high = np.divmod(keys, c)
-    pairs = np.unique(np.concatenate([both, np.minimum(low, high) * c + np.maximum(low, high)]))
+    pairs = np.unique(np.concatenate([both, pair_keys(low, high, c)]))
     a, b = np.divmod(pairs, c)
     forth, back = _looked_up(keys, share, a * c + b), _looked_up(keys, share, b * c + a)
     n_both = _looked_up(both, count, pairs)

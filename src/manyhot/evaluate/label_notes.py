@@ -169,7 +169,7 @@ def slice_class_notes(
     slices : sequence of str
         The requested slices.
     """
-    averages = [m for m in metrics if _OVER_CLASSES.fullmatch(m.partition("(")[0])]
+    averages = [m for m in metrics if _is_over_classes(m)]
     if not (averages and slices):
         return
     entries = entries_of(averages)
@@ -201,6 +201,10 @@ def slice_class_notes(
 
 _OVER_CLASSES = re.compile(r"(map|f1|precision|recall|auroc)_macro|map_11point|f1_of_averages|recall_at_fpr")
 """Names of the metrics that are means over classes with positives."""
+
+
+def _is_over_classes(metric: str) -> bool:
+    return bool(_OVER_CLASSES.fullmatch(metric.partition("(")[0]))
 
 
 def _averaged(metric: Entry, sets: LabelSets, mask: Bools) -> Bools:

@@ -181,7 +181,7 @@ def linearised_slices(
         also makes the value more precise if people find no valid class on many images. Ratios have no strata.
     """
     check_rows(len(audited.num), len(proposed.num), sample)
-    of_audited, of_proposed, rows = _strata_of(audited), _strata_of(proposed), sample.images
+    of_audited, of_proposed, rows = audited.strata, proposed.strata, sample.images
     n_strata = 1 + int(max(of_audited.max(initial=0), of_proposed.max(initial=0)))
     every = [cells.sums(proposed, x, n_strata) / len(sample.design) for x in (proposed.num, proposed.den)]
     sums = [
@@ -433,12 +433,6 @@ def check_rows(n: int, n_images: int, sample: AuditSample) -> None:
             got=f"values of {n:,} audited images, and proposed values of {n_images:,} images",
             allowed=f"{len(sample):,} audited images, and {len(sample.design):,} images",
         )
-
-
-def _strata_of(ratio: Ratio) -> Ints:
-    if ratio.stratum is None:
-        return np.zeros(len(ratio.scored), np.intp)
-    return np.where(ratio.scored, ratio.stratum, 0)
 
 
 def _audited_sums(stratum: Ints, values: AnyFloats | Bools, inside: Bools, n_strata: int) -> Floats:

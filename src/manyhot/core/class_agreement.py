@@ -9,7 +9,7 @@ from scipy.special import stdtrit
 
 from manyhot.core.agreement import FEWEST_IMAGES
 from manyhot.core.answers import N_ANSWERS, YES, Answers
-from manyhot.core.array_types import Bools, Floats, Ints, Ints64
+from manyhot.core.array_types import Floats, Ints, Ints64
 from manyhot.core.resampling import LEVEL
 
 
@@ -89,13 +89,11 @@ def _measures(sums: Floats, q: int) -> tuple[Floats, Floats, Floats]:
         observed, p = shares / n, mean / n[:, None]
         by_chance = ((counts / counts.sum(1, keepdims=True)) ** 2).sum(1)
         # Only rounding distinguishes a share of 1 from 1, so kappa would be arbitrary.
-        kappa = np.where(_is_one_answer(counts), np.nan, (observed - by_chance) / (1 - by_chance))
+        kappa = np.where(
+            np.count_nonzero(counts, axis=1) < 2, np.nan, (observed - by_chance) / (1 - by_chance)
+        )
         expected = (p * (1 - p)).sum(1) / (q - 1)
         return same / pairs, kappa, (observed - expected) / (1 - expected)
-
-
-def _is_one_answer(counts: Floats) -> Bools:
-    return np.asarray(np.count_nonzero(counts, axis=1) < 2)
 
 
 def _half_width(without: Floats, of: Ints, n: Ints64) -> Floats:

@@ -15,7 +15,8 @@ from scipy.sparse import csr_array
 from scipy.special import gammaincinv
 
 from manyhot.core.array_types import Bools, Floats, Ints, Ints64, Positions
-from manyhot.core.cooccurrence import ClassPairs
+from manyhot.core.clusters import Clusters
+from manyhot.core.cooccurrence import ClassPairs, pair_keys
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.label_issues import check_least
 from manyhot.core.operating_points import OperatingPoints
@@ -237,8 +238,7 @@ def confusion_clusters(confused: Ints, images: Ints, *, ratio: float = MIN_RATIO
     tree = linkage(largest - similarity, method="average")
     member = fcluster(tree, largest - ratio, criterion="distance")
     joined = np.flatnonzero(np.bincount(member)[member] > 1)
-    _, first, cluster = np.unique(member[joined], return_index=True, return_inverse=True)
-    none[joined] = np.argsort(np.argsort(first))[cluster]  # numbered by their first classes
+    none[joined] = Clusters.of(member[joined]).number  # by their first classes
     return none
 
 
@@ -315,7 +315,7 @@ def find_merges(
     keys, share = _confusions(ensemble, labelled, n_label)
     both, count, n_yes = _co_labelled(ensemble.label_sets, c)
     low, high = np.divmod(keys, c)
-    pairs = np.unique(np.concatenate([both, np.minimum(low, high) * c + np.maximum(low, high)]))
+    pairs = np.unique(np.concatenate([both, pair_keys(low, high, c)]))
     a, b = np.divmod(pairs, c)
     forth, back = _looked_up(keys, share, a * c + b), _looked_up(keys, share, b * c + a)
     n_both = _looked_up(both, count, pairs)

@@ -46,7 +46,7 @@ class ClassPairs:
         yes = np.flatnonzero((sets.state == YES) & sets.usable[sets.rows])
         i, j = pairs_within(sets.rows[yes])
         one, other = sets.classes[yes[i]].astype(np.int64), sets.classes[yes[j]].astype(np.int64)
-        key = np.minimum(one, other) * sets.n_classes + np.maximum(one, other)
+        key = pair_keys(one, other, sets.n_classes)
         pair, both = np.unique(key, return_counts=True)
         images = np.bincount(sets.classes[yes], minlength=sets.n_classes)
         a, b = np.divmod(pair, sets.n_classes)
@@ -68,7 +68,7 @@ class ClassPairs:
 
     def places(self, one: Ints, other: Ints) -> Ints64:
         """Return the position of each pair of classes, in any order; -1 if no image has both classes."""
-        key = np.minimum(one, other).astype(np.int64) * len(self.images) + np.maximum(one, other)
+        key = pair_keys(one, other, len(self.images))
         place = np.searchsorted(self.keys, key)
         there = np.append(self.keys, -1)[place] == key
         return np.where(there, place, -1)
@@ -105,8 +105,7 @@ class ClassPairs:
 
     def is_rare(self, one: Ints, other: Ints) -> Bools:
         """Return whether each pair of classes, in any order, is one of `rare`."""
-        key = np.minimum(one, other).astype(np.int64) * len(self.images) + np.maximum(one, other)
-        return np.isin(key, self.rare)
+        return np.isin(pair_keys(one, other, len(self.images)), self.rare)
 
     def odds_ratio(self) -> Bounds:
         """Return the odds ratio: the odds of one class with the other class, divided by the odds without it.
@@ -263,6 +262,11 @@ def _smaller_tail(z: Floats, skew: Floats) -> Floats:
 def _exp_interval(value: Floats, variance: Floats) -> Bounds:
     apart = np.exp(QUANTILE * np.sqrt(np.maximum(variance, 0)))
     return value, value / apart, value * apart
+
+
+def pair_keys(one: Ints, other: Ints, n_classes: int) -> Ints64:
+    """Return pairs of classes in any order as ``a * C + b``, where a is the smaller class."""
+    return np.asarray(np.minimum(one, other).astype(np.int64) * n_classes + np.maximum(one, other), np.int64)
 
 
 def pairs_within(rows: Ints64) -> tuple[Ints64, Ints64]:

@@ -29,6 +29,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
+from manyhot.core.clusters import Clusters
 from manyhot.core.nearest import NOBODY, SearchProgress, nearest
 
 GREY_SIDE = 32
@@ -407,8 +408,7 @@ def connected_groups(n: int, pairs: Ints) -> Ints:
     inside = np.zeros(n, bool)
     inside[pairs.ravel()] = True
     group = np.full(n, NOBODY)
-    _, start, inverse = np.unique(component[inside], return_index=True, return_inverse=True)
-    group[inside] = np.argsort(np.argsort(start))[inverse]
+    group[inside] = Clusters.of(component[inside]).number
     return group
 
 

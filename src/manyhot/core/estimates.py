@@ -41,16 +41,19 @@ class Ratio:
     scored: Bools
     stratum: Ints | None = None
 
+    @property
+    def strata(self) -> Ints:
+        """The stratum of each image, shape (n,): 0 for skipped images, and for all if there are no strata."""
+        if self.stratum is None:
+            return np.zeros(len(self.scored), np.intp)
+        return np.where(self.scored, self.stratum, 0)
+
     def value(self, weights: Weights | None = None) -> float:
         """Return the metric's value under weights of shape (n,); NaN if no image is counted."""
         w = np.ones(len(self.num)) if weights is None else np.asarray(weights, np.float64)
-        stratum = (
-            np.zeros(len(self.num), np.intp)
-            if self.stratum is None
-            else np.where(self.scored, self.stratum, 0)
-        )
-        den = np.bincount(stratum, w * self.den)
-        num = np.bincount(stratum, w * self.num)
+        strata = self.strata
+        den = np.bincount(strata, w * self.den)
+        num = np.bincount(strata, w * self.num)
         filled = den > 0
         return float(np.mean(num[filled] / den[filled])) if filled.any() else float("nan")
 
@@ -183,8 +186,8 @@ class Cells:
             return (self.member @ np.add.reduceat(values[self.order], self.edges[:-1]))[None]
         k = self.member.shape[1]
         if not (self._split and self._split[0][0] is ratio):  # numerators come just before denominators
-            stratum = np.where(ratio.scored, ratio.stratum, 0)
-            self._split.append((ratio, stratum * k + self.cell, int(stratum.max(initial=0)) + 1))
+            strata = ratio.strata
+            self._split.append((ratio, strata * k + self.cell, int(strata.max(initial=0)) + 1))
         _, at, n = self._split[0]
         n_strata = max(n, n_strata)
         return np.bincount(at, values, n_strata * k).reshape(n_strata, k) @ self.member.T

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from manyhot.core.array_types import Bools, Floats, Ints, Ints8, Ints64
 from manyhot.core.class_hierarchy import Hierarchy
-from manyhot.core.cooccurrence import pairs_within
+from manyhot.core.cooccurrence import pair_keys, pairs_within
 from manyhot.core.sets import YES, LabelSets
 
 LABEL_KINDS = ("one", "several-objects", "ambiguous", "near-synonyms")
@@ -113,7 +113,7 @@ def share_together(sets: LabelSets) -> tuple[Ints64, Floats, Ints64]:
     i, j = asked[i], asked[j]
     yes_i, yes_j = sets.state[i] == YES, sets.state[j] == YES
     either = yes_i | yes_j
-    number = _pair(sets.classes[i], sets.classes[j], sets.n_classes)[either]
+    number = pair_keys(sets.classes[i], sets.classes[j], sets.n_classes)[either]
     pair, at = np.unique(number, return_inverse=True)
     images = np.bincount(at, minlength=len(pair))
     both = np.bincount(at, (yes_i & yes_j)[either], minlength=len(pair))
@@ -182,7 +182,7 @@ def image_kinds(
     mixed = confusion[classes[i], classes[j]] >= rules.confusion
     close = Hierarchy.of(paths).distance(classes[i], classes[j]) <= rules.distance
     synonyms = np.isin(
-        _pair(classes[i], classes[j], sets.n_classes), near_synonyms(sets, confusion, rules)[0]
+        pair_keys(classes[i], classes[j], sets.n_classes), near_synonyms(sets, confusion, rules)[0]
     )
     apart = _groups(rows, i, j, mixed | close, len(sets))
     named_apart = _groups(rows, i, j, synonyms, len(sets))
@@ -205,8 +205,3 @@ def _groups(rows: Ints64, i: Ints64, j: Ints64, joined: Bools, n: int) -> Ints64
     # A group is within one image, that of its first entry.
     _, first = np.unique(group, return_index=True)
     return np.bincount(rows[first], minlength=n)
-
-
-def _pair(a: Ints, b: Ints, n_classes: int) -> Ints64:
-    low, high = np.minimum(a, b).astype(np.int64), np.maximum(a, b)
-    return np.asarray(low * n_classes + high, np.int64)

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -84,16 +84,6 @@ class CellChanges:
 
     negative: Floats
     positive: Floats
-
-
-class RankedCells(Protocol):
-    """The ranked cells of one or several groups."""
-
-    def curves(self, weights: Weights | None) -> list[RankingCurve]:
-        """Return the curve of each group under weights of the images."""
-
-    def sum_by_image(self, changes: Sequence[CellChanges]) -> Floats:
-        """Return the sum of the changes over the cells of each image, shape (n,)."""
 
 
 def rank_cells(case: Case, positives: RankedPositives) -> RankedCells:
@@ -272,6 +262,10 @@ class Places:
     def _blocks(self) -> Iterator[tuple[int, Ints]]:
         for start in range(0, len(self.run), ROWS):
             yield start, self.run[start : start + ROWS]
+
+
+RankedCells = Walks | CellsByClass | Places
+"""The ranked cells of one or several groups."""
 
 
 def _gain(place: Ints, weights: Floats, n_places: int) -> Floats:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import typing as npt
@@ -36,13 +36,6 @@ _KEPT = 100_000_000
 
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """``map`` of Python or of a pool of threads: calls a function for each item, with results in order."""
-
-
-class Statistic(Protocol):
-    """A statistic under resamples."""
-
-    def fill(self, rows: slice, counts: Counts, each: Each = map) -> None:
-        """Compute the statistic for a batch of resamples; `counts` has shape (n, resamples in the batch)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +204,7 @@ class Ratios:
         return cls(images, edges, nums, dens, means)
 
     def fill(self, rows: slice, counts: Counts, each: Each = map) -> None:
-        """Compute the ratios under some of the resamples."""
+        """Compute the ratios for a batch of resamples; `counts` has shape (n, resamples in the batch)."""
         sums = self._sums(counts, each)
         for means in self.means:
             means.fill(rows, *sums)
@@ -332,6 +325,10 @@ class MeansOverStrata:
         """Compute the means under some of the resamples."""
         for part in self.parts:
             self.samples[part.place, rows] = part.means(counts, each)
+
+
+Statistic = Ratios | MeansOverStrata
+"""A statistic under resamples, which its method `fill` computes for a batch of resamples."""
 
 
 @dataclass(frozen=True, eq=False)

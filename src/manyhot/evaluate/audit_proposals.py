@@ -20,6 +20,7 @@ from manyhot.errors import InputError
 from manyhot.evaluate.slices import case_of, labels_of
 from manyhot.tables import Labels, Predictions, align
 from manyhot.tables.arrays import label_sets
+from manyhot.tables.state_lists import state_lists
 
 _LEAST_P = 1e-6
 """Probabilities closer to 0 or 1 are given the log odds of this one."""
@@ -153,8 +154,7 @@ def _as_labels(sets: LabelSets, ids: pa.Array, name: str, like: Predictions) -> 
         "image_id": ids,
         "label": pa.array(sets.label, mask=sets.label == NO_LABEL),
         "usable": pa.repeat(True, len(ids)),
-        "classes": pa.ListArray.from_arrays(sets.indptr.astype(np.int32), sets.classes),
-        "state": pa.ListArray.from_arrays(sets.indptr.astype(np.int32), ["yes"] * len(sets.classes)),
+        **state_lists(np.diff(sets.indptr), sets.classes, sets.state - 1),
     }
     table = pa.table(columns)
     return Labels(table, sets.n_classes, like.class_hash, name=name, class_list=like.class_list)

@@ -84,7 +84,11 @@ class ClassThresholds:
         if is_mapping(thresholds):
             values = dict(thresholds)
             models = values if values and all(map(is_mapping, values.values())) else {"": values}
-            return cls({str(m): _values_by_class(of) for m, of in models.items()}, "`thresholds`")
+            by_model = {
+                str(model): {str(name): _number(value, "`thresholds`") for name, value in dict(of).items()}
+                for model, of in models.items()
+            }
+            return cls(by_model, "`thresholds`")
         if isinstance(thresholds, str | os.PathLike):
             path = Path(thresholds)
             return _read(path / THRESHOLDS_FILE if path.is_dir() else path)
@@ -270,10 +274,6 @@ def is_mapping(thresholds: Any) -> bool:
     return isinstance(thresholds, Mapping) or (
         hasattr(thresholds, "to_dict") and not hasattr(thresholds, "columns")
     )
-
-
-def _values_by_class(thresholds: Any) -> dict[str, float]:
-    return {str(name): _number(value, "`thresholds`") for name, value in dict(thresholds).items()}
 
 
 def _repeated(where: str, name: str, model: str | None) -> InputError:

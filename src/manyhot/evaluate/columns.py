@@ -258,11 +258,8 @@ def _known_ends(
 
 def _means_by_class(ratio: Ratio, label: npt.NDArray[np.integer], c: int) -> npt.NDArray[np.float64]:
     """Return the metric's value within each class of the original label, shape (c,); NaN where undefined."""
-    stratum = (
-        np.zeros(len(label), np.intp) if ratio.stratum is None else np.where(ratio.scored, ratio.stratum, 0)
-    )
-    g = int(stratum.max(initial=0)) + 1
-    at = label * g + stratum
+    g = int(ratio.strata.max(initial=0)) + 1
+    at = label * g + ratio.strata
     num = np.bincount(at, ratio.num, c * g).reshape(c, g)
     den = np.bincount(at, ratio.den, c * g).reshape(c, g)
     filled = den > 0

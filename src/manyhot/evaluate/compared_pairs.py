@@ -216,13 +216,12 @@ def joined_about(
     several_models : bool
         Whether several parts may contain different models on the same data set.
     """
-    joined, disjoint = dict[str, ComparedPairs](), dict[str, list[str]]()
-    drawn, judged = dict[str, str](), dict[str, dict[str, str]]()
-    values, clustered, sampled = list[list[Any]](), dict[str, Any](), dict[str, Any]()
+    joined, drawn, values = dict[str, ComparedPairs](), dict[str, str](), list[list[Any]]()
+    by_dataset: dict[str, dict[str, Any]] = {name: {} for name in (SAMPLED_IMAGES, CLUSTERED, DISJOINT)}
+    judged = dict[str, dict[str, str]]()
     for about, datasets in parts:
-        disjoint |= json.loads(about.get(DISJOINT, "{}"))
-        clustered |= json.loads(about.get(CLUSTERED, "{}"))
-        sampled |= json.loads(about.get(SAMPLED_IMAGES, "{}"))
+        for name, merged in by_dataset.items():
+            merged |= json.loads(about.get(name, "{}"))
         judged = json.loads(about.get(JUDGED_ON, "{}")) | judged
         values += json.loads(about.get(COMPARED_VALUES, "[]"))
         own_draws = json.loads(about.get(DRAWN_IMAGES, "{}"))
@@ -232,10 +231,8 @@ def joined_about(
             own = ComparedPairs.of(about, dataset)
             is_same = dataset not in joined or (joined[dataset] == own and not several_models)
             joined[dataset] = own if is_same else ComparedPairs("some")
-    about = {KEY: json.dumps({dataset: asdict(compared) for dataset, compared in joined.items()})}
-    about |= {DRAWN_IMAGES: json.dumps(drawn)} if any(drawn.values()) else {}
-    about |= {SAMPLED_IMAGES: json.dumps(sampled)} if sampled else {}
-    about |= {JUDGED_ON: json.dumps(judged)} if judged else {}
-    about |= {COMPARED_VALUES: json.dumps(values)} if values else {}
-    about |= {CLUSTERED: json.dumps(clustered)} if clustered else {}
-    return about | ({DISJOINT: json.dumps(disjoint)} if disjoint else {})
+    compared = {dataset: asdict(own) for dataset, own in joined.items()}
+    draws = drawn if any(drawn.values()) else {}
+    every = {**by_dataset, DRAWN_IMAGES: draws, JUDGED_ON: judged, COMPARED_VALUES: values}
+    filled = {KEY: compared} | {name: value for name, value in every.items() if value}
+    return {name: json.dumps(value) for name, value in filled.items()}

@@ -36,6 +36,7 @@ from manyhot.tables.arrays import label_sets
 from manyhot.tables.definitions import COUNT, INT, INTS, ITS, REAL, TEXT, TEXTS, bounds, declare_table
 from manyhot.tables.frames import concat_by_name
 from manyhot.tables.label_values import LabelValues
+from manyhot.tables.state_lists import ragged
 
 LISTED_PAIRS = 200
 """Number of pairs of classes that are listed, the most frequent first."""
@@ -437,7 +438,6 @@ def _rejected(
     images = np.flatnonzero(_lost(sets, unasked))
     taken = sets.take(images)
     valid = taken.state == YES
-    offsets = np.concatenate([[0], np.cumsum(taken.size)]).astype(np.int32)
     classes = taken.classes[valid]
     text = pa.array(names, pa.string())
     columns = {
@@ -445,8 +445,8 @@ def _rejected(
         "image_id": one_chunk(labels.table["image_id"]).take(pa.array(images)),
         "label": taken.label,
         "label_name": text.take(pa.array(taken.label)),
-        "classes": pa.ListArray.from_arrays(offsets, pa.array(classes)),
-        "names": pa.ListArray.from_arrays(offsets, text.take(pa.array(classes))),
+        "classes": ragged(taken.size, pa.array(classes)),
+        "names": ragged(taken.size, text.take(pa.array(classes))),
     }
     return pa.table(columns, schema=schema("rejected"))
 

@@ -277,11 +277,12 @@ class _Both:
         if len(x) == 1:
             images = float(lo[0]), float(hi[0])
         mean = (x.mean(), y.mean(), drop.mean(), *images, *self.families.mean_interval(drop), None)
+        columns = schema("drops").names[len(END_COLUMNS) :]
         rows: list[tuple[Any, ...]] = [(None, *map(null_if_nan, mean), int(nx.min()), int(ny.min()), len(x))]
         for i, model in enumerate(self.models):
             row = map(null_if_nan, (x[i], y[i], drop[i], lo[i], hi[i], *NO_INTERVAL, above[i]))
             rows.append((model, *row, int(nx[i]), int(ny[i]), 1))
-        return [self.ends | dict(zip(_DROP, row, strict=True)) for row in rows]
+        return [self.ends | dict(zip(columns, row, strict=True)) for row in rows]
 
     def _intervals(self, spread: Floats | None) -> tuple[Floats, Floats]:
         """Return the interval of each model's drop over images, NaN where it is unknown."""
@@ -329,22 +330,6 @@ class _Both:
 def _over_images(drop: float, samples: Floats, n: int) -> tuple[float, float]:
     """Return the interval over n images of a drop from its resamples, NaN for too few images."""
     return NO_INTERVAL if n < FEWEST_CASES else sampled_interval(drop, samples, n)
-
-
-_DROP = (
-    "model",
-    "value_x",
-    "value_y",
-    "drop",
-    "lo",
-    "hi",
-    "lo_models",
-    "hi_models",
-    "above_fit",
-    "n_x",
-    "n_y",
-    "n_models",
-)
 
 
 def _line_columns(line: FittedLine) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from manyhot.console import table_lines
 from manyhot.core.error_consistency import ErrorConsistency, MajorityVote, best_votes, map_of_models
 from manyhot.data.data_sets import Source
 from manyhot.evaluate.model_answers import ModelAnswers
+from manyhot.report.text import is_defined
 from manyhot.tables import Row, schema
 from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, declare_table, interval
 from manyhot.tables.frames import concat_by_name, null_if_nan
@@ -262,17 +263,16 @@ def mean_sentences(dataset: str, rows: Sequence[Row], label: Naming = str) -> It
         if math.isnan(row["kappa"]):
             yield f"{start} is not defined: no two models differ."
             continue
-        apart = f", {_text(row, 'difference', '+.3f')} compared with {label('top1')}" if _has_two(row) else ""
+        apart = (
+            f", {_text(row, 'difference', '+.3f')} compared with {label('top1')}"
+            if is_defined(row["difference"])
+            else ""
+        )
         yield (
             f"{start}: {_text(row, 'kappa')} on average over {row['pairs']:,} pairs of {row['models']:,} "
             f"models{apart} (n {row['n']:,}); all models are right on {row['all_right']:,} images, and none "
             f"is right on {row['none_right']:,}."
         )
-
-
-def _has_two(row: Row) -> bool:
-    """Return whether a mean is compared with that by another metric."""
-    return row["difference"] is not None and not math.isnan(row["difference"])
 
 
 def shown_pairs(rows: Sequence[Row], most: int) -> list[Row]:

@@ -266,15 +266,10 @@ class KeptBatches:
         """Read the batches that are there, up to the first that is missing or damaged."""
         with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             while (path := self._path(len(self.batches))).is_file():
-                self.batches.append(read_batch(path.read_bytes()))
-
-
-def read_batch(content: bytes) -> JudgedBatch:
-    """Return a batch from the content of its file."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    told = json.loads(arrays.pop("about").tobytes())
-    return JudgedBatch(told["about"], arrays, told["models"])
+                with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+                    arrays = {name: archive[name] for name in archive.files}
+                told = json.loads(arrays.pop("about").tobytes())
+                self.batches.append(JudgedBatch(told["about"], arrays, told["models"]))
 
 
 def has_own_metrics() -> bool:
@@ -327,11 +322,6 @@ _NOT_RECORDED = {"gallery"}
 """Options that change no result; all others, also new ones, are compared before results are joined."""
 
 
-def _recorded() -> list[str]:
-    """Return the options that are recorded as they are."""
-    return [f.name for f in fields(EvaluateOptions) if f.name not in _RECORDED_APART | _NOT_RECORDED]
-
-
 def clusters_key(clusters: Clusters | None) -> str:
     """Return the number of clusters of images, and a hash of them."""
     if clusters is None:
@@ -367,13 +357,15 @@ class JudgedOn:
         names, masks = json.dumps([slices.names, slices.class_names]), (np.packbits(slices.masks),)
         ids = labels.image_id
         classes = getattr(labels.class_list, "hash", "") or labels.class_hash
+        apart = _RECORDED_APART | _NOT_RECORDED
+        recorded = [field.name for field in fields(EvaluateOptions) if field.name not in apart]
         about = {
             "classes": f"{sets.n_classes:,} {classes[:_DIGITS]}".strip(),
             "images": f"{len(ids):,} ({hash_of_ids(ids).hex()[:_DIGITS]})",
             "label sets": hash_of_arrays(_arrays_of(sets), flags)[:_DIGITS],
             "slices": hash_of_arrays(masks, names)[:_DIGITS],
             "metrics": "default" if metrics is None else ", ".join(sorted(m.name for m in metrics)),
-            **{name: str(getattr(self.options, name)) for name in _recorded()},
+            **{name: str(getattr(self.options, name)) for name in recorded},
             "clusters": clusters_key(self.clusters),
             **({} if self.thresholds is None else {"thresholds": self.thresholds.key}),
             "version": __version__,

@@ -233,13 +233,12 @@ def _ends(samples: Floats, value: float, is_pooled: bool) -> tuple[float | None,
 
 def _compare(a: PosteriorSamples, b: PosteriorSamples) -> dict[str, Any]:
     """Return the columns of a pair that describe the difference b - a."""
-    joint, raters = b.joint - a.joint, np.array(b.raters) - np.array(a.raters)
-    defined = raters[~np.isnan(raters)]
-    difference = float(defined.mean()) if len(defined) else float("nan")
-    lo, hi = _ends(joint, difference, a.is_pooled)
+    raters = (np.array(b.raters) - np.array(a.raters)).tolist()
+    difference = PosteriorSamples(b.fixed - a.fixed, a.is_pooled, raters, [b.joint - a.joint])
+    lo, hi = _ends(difference.joint, difference.value, a.is_pooled)
     return {
-        "difference_fixed": b.fixed - a.fixed,
-        "difference": difference,
+        "difference_fixed": difference.fixed,
+        "difference": difference.value,
         "lo": lo,
         "hi": hi,
         "above": share_above(a.joint, b.joint),

@@ -23,6 +23,7 @@ from manyhot.core.comparison import Families
 from manyhot.errors import MatchError
 from manyhot.evaluate.compared_pairs import ComparedPairs
 from manyhot.evaluate.drops import BEYOND_NOISE
+from manyhot.evaluate.slices import BY_SIZE
 from manyhot.report.text import metrics_of
 from manyhot.tables import End, ModelValue, Results, one_chunk, schema
 from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table
@@ -299,10 +300,6 @@ FEWEST = 2
 """Models in common that it takes."""
 
 
-SIZE_SLICES = ("n_labels=1", "n_labels=2", "n_labels=3", "n_labels>=4")
-"""Slices by size of the label set."""
-
-
 RATED = "rated=true"
 
 ANALYSES = (
@@ -352,7 +349,7 @@ def sensitivity(results: Results, thresholds: Results | None, family: Callable[[
     Parameters
     ----------
     results : Results
-        Results with the slices `SIZE_SLICES` of both data sets. Without these slices, the table is empty.
+        Results with the slices `BY_SIZE` of both data sets. Without these slices, the table is empty.
     thresholds : Results, optional
         Results on the first data set under other thresholds, named ``NAME p>=THRESHOLD``.
     family : callable
@@ -430,7 +427,7 @@ def _row(about: dict[str, Any], x: _Values, y: _Values) -> tuple[dict[str, Any],
 
 
 def _sizes(values: _Numbers, dataset: str, metric: str, before: str = "") -> list[_Values] | None:
-    found = [values.get((dataset, metric, f"{before}{size}")) for size in SIZE_SLICES]
+    found = [values.get((dataset, metric, f"{before}{size}")) for size in BY_SIZE]
     sizes = [f for f in found if f] if all(found) else []
     is_counted = any(number.n for values in sizes for number in values.values())
     return sizes if is_counted else None  # without original labels, top1 counts no image

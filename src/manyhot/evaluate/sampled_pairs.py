@@ -32,6 +32,7 @@ from manyhot.evaluate.result_rows import pair_rows
 from manyhot.evaluate.slices import ALL
 from manyhot.tables import one_chunk, schema
 from manyhot.tables.result_tables import accuracies, describe_metric
+from manyhot.tables.state_lists import ragged
 
 Key = tuple[str, str, str]
 """Model, metric and slice."""
@@ -146,7 +147,6 @@ def samples_table(
 ) -> pa.Table:
     """Return the samples table of resampled values by model, metric and slice; `more` adds columns."""
     models, metrics, slices = zip(*samples, strict=True) if samples else ((), (), ())
-    offsets = np.cumsum([0, *map(len, samples.values())], dtype=np.int32)
     flat = np.concatenate([np.empty(0, np.float32), *samples.values()])
     images = [counted.digest(metric, model) if name == ALL else None for model, metric, name in samples]
     columns = {
@@ -154,7 +154,7 @@ def samples_table(
         "model": pa.array(models, pa.string()),
         "metric": pa.array(metrics, pa.string()),
         "slice": pa.array(slices, pa.string()),
-        "values": pa.ListArray.from_arrays(offsets, flat),
+        "values": ragged([len(values) for values in samples.values()], flat),
         "images": pa.array(images, pa.string()),
     }
     every = schema("samples")
@@ -355,7 +355,7 @@ class SampledPairs:
         judged = dict.fromkeys(model for model, *_ in values)
         sampled = (metric for _, metric, _ in self._samples)
         for metric in dict.fromkeys([*sampled, *(metric for metric, _ in [*self._changes, *self._errors])]):
-            models = [m for m in judged if self._is_compared(metric, m)]
+            models = [m for m in judged if (m, metric, ALL) in self._samples or self._has_changes(metric, m)]
             if compared.reference and compared.reference not in models:
                 continue
             # Where all models count other images, such as their own errors, no two can be compared. Of two
@@ -375,9 +375,6 @@ class SampledPairs:
             if describe_metric(metric).get("unit") == "share":
                 table = with_none_apart(table, np.minimum(n, self._n_changes(metric)))
             yield pair_rows(dataset, metric, ALL, models, table, n)
-
-    def _is_compared(self, metric: str, model: str) -> bool:
-        return (model, metric, ALL) in self._samples or self._has_changes(metric, model)
 
     def _has_changes(self, metric: str, model: str) -> bool:
         return (metric, model) in self._changes or (metric, model) in self._errors

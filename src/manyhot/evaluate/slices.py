@@ -41,7 +41,7 @@ ALL = "all"
 _SIZES = (("n_labels=1", 1, 1), ("n_labels=2", 2, 2), ("n_labels=3", 3, 3), ("n_labels>=4", 4, None))
 
 
-BY_SIZE = frozenset(name for name, *_ in _SIZES)
+BY_SIZE = tuple(name for name, *_ in _SIZES)
 """Slices by the size of the label set."""
 
 

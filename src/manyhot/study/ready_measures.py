@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bytes, Floats, Floats32
-from manyhot.core.estimates import Estimate, Ratio
+from manyhot.core.estimates import Estimate
+from manyhot.core.posterior import weighted_values
 from manyhot.core.resampling import draw_counts
 from manyhot.core.sets import Case, LabelSets
 from manyhot.data.inputs import Reading, open_labels
@@ -291,11 +292,7 @@ def replicate_counts(n: int) -> Bytes:
 def estimated(name: str, estimate: Estimate, where: str = ALL) -> Measurement:
     """Return the value of an estimate, and its values on resamples of the images."""
     drawn: Floats = replicate_counts(len(estimate.scored)).astype(np.float64)
-    if isinstance(estimate, Ratio) and estimate.stratum is None:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            replicates = (drawn @ estimate.num) / (drawn @ estimate.den)
-    else:
-        replicates = np.array([estimate.value(row) for row in drawn])
+    replicates = weighted_values(estimate, drawn)
     return Measurement(name, estimate.value(None), int(estimate.scored.sum()), where, replicates)
 
 

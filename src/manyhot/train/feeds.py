@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,19 +43,6 @@ class Fed(NamedTuple):
     x: Tensor
     batch: Batch
     mix: Mix | None
-
-
-class InputFeed(Protocol):
-    """Batches of an epoch."""
-
-    @property
-    def plan(self) -> BatchPlan:
-        """The plan of the batches."""
-        ...
-
-    def epoch(self, epoch: int, first: int) -> Iterator[Fed]:
-        """Yield the batches of this process, starting with step `first`."""
-        ...
 
 
 class Normalise:
@@ -171,6 +158,10 @@ class FeatureFeed:
             boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(len(at), 4)
             batch = Batch(x, torch.from_numpy(self.rows[at]), boxes, torch.from_numpy(flips))
             yield Fed(x, batch, None)
+
+
+InputFeed = ImageFeed | FeatureFeed
+"""Batches of an epoch."""
 
 
 def as_input(features: npt.NDArray[Any], device: Any) -> Tensor:

@@ -118,9 +118,8 @@ def fit_softmax(
     MissingExtraError
         If PyTorch is not installed.
     """
-    features, label, weights = _aligned(features, read_frame_part(label, "label"), weights, classes)
-    targets = np.asarray(label).astype(np.int64)
-    x, weight = _checked(features, targets, weights)
+    x, label, weight = _aligned(features, read_frame_part(label, "label"), weights, classes)
+    targets = label.astype(np.int64)
     if targets.ndim != 1 or targets.max(initial=NO_LABEL) >= len(classes):
         raise InputError(
             "A label is not one of the classes.",
@@ -181,9 +180,7 @@ def fit_sigmoid(
     MissingExtraError
         If PyTorch is not installed.
     """
-    features, state, weights = _aligned(features, read_frame_part(state, "state"), weights, classes)
-    states = np.asarray(state)
-    x, weight = _checked(features, states, weights)
+    x, states, weight = _aligned(features, read_frame_part(state, "state"), weights, classes)
     if states.ndim != 2 or states.shape[1] != len(classes):
         raise InputError(
             "The states do not match the classes.",
@@ -213,18 +210,14 @@ def _head(
     return Head(backbone, classes, loss, w.astype(np.float32), b.astype(np.float32), penalty, n, dropout)
 
 
-def _aligned(features: Any, target: FramePart, weights: Any, classes: ClassList) -> tuple[Any, Any, Any]:
-    """Return the values of frames with aligned rows and classes; arrays unchanged."""
-    x, target, weight = align_rows(
-        [read_frame_part(features, "features"), target, read_frame_part(weights, "weights")]
-    )
-    (target,), _ = in_class_order([target], classes)
-    return x.values, target.values, weight.values
-
-
-def _checked(features: npt.ArrayLike, targets: Array, weights: npt.ArrayLike | None) -> tuple[Array, Array]:
-    x = np.asarray(features, np.float64)
-    weight = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
+def _aligned(
+    features: Any, target: FramePart, weights: Any, classes: ClassList
+) -> tuple[Array, Array, Array]:
+    """Return features, targets and weights, with the rows and classes of frames aligned."""
+    parts = align_rows([read_frame_part(features, "features"), target, read_frame_part(weights, "weights")])
+    (target,), _ = in_class_order([parts[1]], classes)
+    x, targets = np.asarray(parts[0].values, np.float64), np.asarray(target.values)
+    weight = np.ones(len(x)) if parts[2].values is None else np.asarray(parts[2].values, np.float64)
     if x.ndim != 2 or len(targets) != len(x) or weight.shape != (len(x),):
         raise InputError(
             "The shapes of features, labels and weights do not match.",
@@ -233,7 +226,7 @@ def _checked(features: npt.ArrayLike, targets: Array, weights: npt.ArrayLike | N
         )
     if not (np.isfinite(x).all() and np.isfinite(weight).all() and (weight >= 0).all()):
         raise InputError("Features must be finite, and weights must be finite and at least 0.")
-    return x, weight
+    return x, targets, weight
 
 
 Ties = Sequence[tuple[int, Array]]

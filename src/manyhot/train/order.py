@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple, Protocol
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -92,24 +92,6 @@ def plan_of(batch: int, lanes: int, seed: int, n: int, rank: int = 0, world: int
     return BatchPlan(batch, fitting, seed, n, rank, world)
 
 
-class ImageOrder(Protocol):
-    """Images of a training set."""
-
-    @property
-    def name(self) -> str:
-        """As in a recipe: ``all`` or ``shards``."""
-        ...
-
-    @property
-    def n(self) -> int:
-        """The number of images."""
-        ...
-
-    def batches(self, plan: BatchPlan, epoch: int, first: int) -> Iterator[list[Sample]]:
-        """Yield the images of this process in each batch of an epoch, starting with step `first`."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class Everything:
     """Images with random access, in one random order per epoch.
@@ -134,7 +116,7 @@ class Everything:
         return len(self.openers)
 
     def batches(self, plan: BatchPlan, epoch: int, first: int) -> Iterator[list[Sample]]:
-        """Yield the images of this process in each batch."""
+        """Yield the images of this process in each batch of an epoch, starting with step `first`."""
         order = np.random.default_rng([plan.seed, epoch]).permutation(self.n)
         for step in range(first, plan.steps):
             own = order[step * plan.batch :][: plan.batch][plan.rank :: plan.world]
@@ -203,6 +185,10 @@ class Shards:
             for item, opener in part.items():
                 if (row := self.rows.get(item.image_id)) is not None:
                     yield row, opener
+
+
+ImageOrder = Everything | Shards
+"""Images of a training set; `name` is as in a recipe."""
 
 
 def shuffled(samples: Iterator[Sample], size: int, seed: Sequence[int]) -> Iterator[Sample]:

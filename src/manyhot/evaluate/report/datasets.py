@@ -203,13 +203,10 @@ def build_datasets(
     own = tuple(sorted(set(highlight)))
     named, about = metrics_of(results), metadata(results)
     values = _values_by_model(results)
-    for name in pc.unique(results["dataset"]).to_pylist():
-        values.setdefault(name, {})
     n_rows = sum(len({m for of in by_metric.values() for m in of}) for by_metric in values.values())
     return tuple(
         _dataset(name, by_metric, results, pairs, own, n_rows, named, anchors, ComparedPairs.of(about, name))
         for name, by_metric in values.items()
-        if by_metric
     )
 
 

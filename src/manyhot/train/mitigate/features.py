@@ -137,11 +137,6 @@ class FeatureExtractor:
             f"{name}: {first.count(why):,} images skipped, {why}" for why in dict.fromkeys(first)
         ]
 
-    def cut_out(self, class_id: int, image_ids: frozenset[str]) -> list[Cutting]:
-        """Return all objects of a class in some images."""
-        found = (cuttings(self.objects, class_id, *image) for image in decoded_images(self.source, image_ids))
-        return list(itertools.chain.from_iterable(found))
-
 
 @dataclass(frozen=True, eq=False)
 class BoxRemoval(Removal):
@@ -383,10 +378,11 @@ class ImageFeatures:
         """Return objects of a class in images to fit on, or in held-out ones."""
         objects = self.predict.objects
         there = set(objects.table["image_id"].filter(pa.array(objects.class_id == class_id)).to_pylist())
-        images = zip(self.labels.names, self.labels.held, strict=True)
-        own = [name for name, is_held in images if name in there and is_held == held]
+        splits = zip(self.labels.names, self.labels.held, strict=True)
+        own = [name for name, is_held in splits if name in there and is_held == held]
         order = np.random.default_rng([self.seed, class_id]).permutation(len(own)).tolist()
-        return self.predict.cut_out(class_id, frozenset(own[i] for i in order[:DONORS]))
+        images = decoded_images(self.predict.source, frozenset(own[i] for i in order[:DONORS]))
+        return list(itertools.chain.from_iterable(cuttings(objects, class_id, *image) for image in images))
 
     @property
     def _nothing(self) -> Altered:

@@ -11,6 +11,7 @@ from numpy import typing as npt
 
 from manyhot.core.array_types import Bools
 from manyhot.core.companion_effects import (
+    BOTH,
     NO_SPLIT,
     BalancePlan,
     balanced_amounts,
@@ -134,8 +135,7 @@ class HeadFitter:
             found |= {UNCAPPED: uncapped} if uncapped.groups else {}
         if len(pairs) > 1 and (every := self.uncapped(pairs)).groups:
             found[TOGETHER] = every
-        counts = np.bincount(known.splits(pair)[known.fitting] + 1, minlength=5)[1:]  # -1 is no split
-        if counts.min() >= MIN_SPLIT:
+        if min(known.counts(pair, ~known.held)) >= MIN_SPLIT:
             found[REWEIGHTED] = Treatment(pair=pair)
         return found
 
@@ -198,14 +198,10 @@ class HeadFitter:
     def _balanced(self, pair: Pair, groups: Sequence[_Group]) -> list[float]:
         """Return as how many images each group counts, without caps."""
         known = self.images.labels
-        splits = known.splits(pair)[known.fitting]
-        both, main_only, companion_only, neither = np.bincount(splits[splits >= 0], minlength=4).tolist()
+        counts, kinds = known.counts(pair, ~known.held), [group.kind for group in groups]
         if pair[1] in self.images.whole:
-            return [both] * len(groups)
-        kinds = [group.kind for group in groups]
-        with_class, without = balanced_amounts(
-            both, main_only, companion_only, neither, filled="filled" in kinds
-        )
+            return [counts[BOTH]] * len(groups)
+        with_class, without = balanced_amounts(*counts, filled="filled" in kinds)
         shared = without / max(sum(kind in ("alone", "pasted") for kind in kinds), 1)
         return [{"without": with_class, "filled": without}.get(kind, shared) for kind in kinds]
 

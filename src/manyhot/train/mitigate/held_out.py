@@ -402,12 +402,13 @@ class MitigationLabels(SplitLabels):
         """Return the split of a pair to which each image belongs; see `split_by_pair`."""
         return split_by_pair(*self.state[:, list(pair)].T)
 
-    def counts(self, pair: Pair) -> list[int]:
-        """Return the number of held-out images in each split of a pair."""
-        splits = self.splits(pair)[self.held]
-        return [
-            int(np.count_nonzero(splits == which)) for which in (BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER)
-        ]
+    def counts(self, pair: Pair, inside: Bools) -> tuple[int, int, int, int]:
+        """Return how many of some images are in each split of a pair."""
+        splits = self.splits(pair)[inside]
+        both, main_only, companion_only, neither = np.bincount(
+            splits[splits != NO_SPLIT], minlength=4
+        ).tolist()
+        return both, main_only, companion_only, neither
 
     def both(self, pair: Pair) -> Bools:
         """Return the images that show both classes of the pair."""
@@ -423,8 +424,7 @@ class MitigationLabels(SplitLabels):
 
     def plan(self, pair: Pair, capped: bool) -> BalancePlan:
         """Return the number of altered images to add for fitting."""
-        splits = self.splits(pair)[self.fitting]
-        return plan(*np.bincount(splits[splits >= 0], minlength=4).tolist(), capped=capped)
+        return plan(*self.counts(pair, ~self.held), capped=capped)
 
     def relabelled(self, added: Added, pair: Pair) -> LabelArray:
         """Return single labels of altered images. The other class of the pair replaces a removed class."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -40,7 +40,8 @@ from manyhot.predict.weights import Head, with_backbone, write_head
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Objects, Row, schema, write_labels
 from manyhot.tables.arrays import States
-from manyhot.train.mitigate.features import FeatureExtractor, ImageFeatures, file_slug
+from manyhot.tables.state_lists import state_lists
+from manyhot.train.mitigate.features import Altered, FeatureExtractor, ImageFeatures, file_slug
 from manyhot.train.mitigate.fitting import NONE, SETS, HeadFitter, Treatment, base_of, surplus_notes
 from manyhot.train.mitigate.held_out import (
     AlteredScores,
@@ -58,7 +59,7 @@ from manyhot.train.mitigate.mitigation_result import (
     best_treatment,
     write_examples,
 )
-from manyhot.train.mitigate.verdict import few_images, reason_of, removal_verdict
+from manyhot.train.mitigate.verdict import MIN_JUDGED, reason_of, removal_verdict
 from manyhot.train.order import HeldOut, HeldOutShare, held_out_of
 
 HeadLoss = Literal["softmax", "sigmoid"]
@@ -345,7 +346,7 @@ def _verdict(
 ) -> dict[str, str]:
     """Return the verdict on a head, and its reason if there is a shortcut or may be one."""
     known = fitter.images.labels
-    counts = known.counts(pair)
+    counts = known.counts(pair, known.held)
     how = {"pasted": pasted, "negative": known.plan(pair, True).before < 0}
     verdict = removal_verdict(measured, untreated, counts, **how)
     main, companion = (known.classes.names[c] for c in pair)
@@ -371,18 +372,18 @@ def _measured(
         "pasted on the class": images.judged_by_pasting(pair, MAIN_ONLY),
         "filled on the class": images.judged_by_pasting(pair, MAIN_ONLY, images.fill),
     }
-    judged = {
-        name: AlteredScores(head.probabilities(made.features), place[made.rows])
-        for name, made in altered.items()
-    }
+
+    def scores(of: Mapping[Any, Altered]) -> dict[Any, AlteredScores]:
+        return {
+            key: AlteredScores(head.probabilities(made.features), place[made.rows])
+            for key, made in of.items()
+        }
+
     p, best = head.probabilities(images.features[known.held]), head.loss == "softmax"
-    metrics = judge.measure(p, judged, best, pair)
-    if not few_images(known.counts(pair)) or not (shown := images.exchanged(pair)):
-        return metrics
-    versions = {
-        key: AlteredScores(head.probabilities(made.features), place[made.rows]) for key, made in shown.items()
-    }
-    return metrics | judge.exchanged(p, versions, best, pair)
+    metrics = judge.measure(p, scores(altered), best, pair)
+    # If original images suffice to judge both effects, companions need not be exchanged.
+    shown = images.exchanged(pair) if min(known.counts(pair, known.held)) < MIN_JUDGED else {}
+    return metrics | judge.exchanged(p, scores(shown), best, pair) if shown else metrics
 
 
 def _how_to_use(model: str, heads: Iterable[Path]) -> Iterator[str]:
@@ -407,8 +408,6 @@ def _notes(images: ImageFeatures, states: States) -> Iterator[str]:
 
 
 TRAINING_SET = ("images.parquet", "labels.parquet")
-
-_STATES = np.array(["not asked", "no", "unclear", "yes"])
 
 
 def write_training_set(fitter: HeadFitter, treatment: Treatment, out: Path, *, call: str = "") -> list[Path]:
@@ -476,14 +475,14 @@ def _png(pixels: Pixels) -> bytes:
 
 def _labels(ids: list[str], states: npt.NDArray[np.uint8], label: Any, classes: Any) -> Labels:
     """Return label sets with the classes that are known, and original labels."""
-    known = states != NOT_ASKED
+    image, class_id = np.nonzero(states != NOT_ASKED)
+    lengths = np.bincount(image, minlength=len(ids))
     table = {
         "image_id": ids,
         "label": pa.array(label.astype(np.int32), mask=label == NO_LABEL),
         "rated": [True] * len(ids),
         "usable": [True] * len(ids),
-        "classes": [np.flatnonzero(own) for own in known],
-        "state": [_STATES[state[own]].tolist() for state, own in zip(states, known, strict=True)],
+        **state_lists(lengths, class_id, states[image, class_id] - 1),
     }
     return Labels(
         pa.table(table), len(classes), classes.hash, asked_known=True, name=classes.name, class_list=classes

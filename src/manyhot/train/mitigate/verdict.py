@@ -59,17 +59,6 @@ _COST = -0.02
 """A patch hides a part of the image, which may cost so much accuracy."""
 
 
-def few_images(counts: Sequence[int]) -> bool:
-    """Return whether there are too few original held-out images to judge both effects of a companion.
-
-    Parameters
-    ----------
-    counts : sequence of int
-        As in `removal_verdict`.
-    """
-    return min(counts) < MIN_JUDGED
-
-
 def removal_verdict(
     metrics: Mapping[str, HeldOutMetric],
     untreated: Mapping[str, HeldOutMetric] | None,

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -227,19 +227,6 @@ class Pyramid(nn.Module):
         return list(self.fpn(OrderedDict((str(i), m) for i, m in enumerate(maps))).values())
 
 
-class MapFeed(Protocol):
-    """Feed of the maps of images, either precomputed or computed by a backbone during training."""
-
-    @property
-    def trained(self) -> nn.Module | None:
-        """The backbone, if it is trained."""
-        ...
-
-    def __call__(self, rows: Indices, mirrored: Bools) -> list[Tensor]:
-        """Return maps of some images, mirrored or not."""
-        ...
-
-
 class LiveMaps:
     """Maps of a backbone that is also trained."""
 
@@ -254,6 +241,9 @@ class LiveMaps:
         maps: list[Tensor] = self.trained(self.trained.normalised(images))
         return maps
 
+
+MapFeed = CachedMaps | LiveMaps
+"""Maps of images, precomputed or computed by a backbone that is trained (`trained`)."""
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -21,11 +21,12 @@ from manyhot.core.detection import Boxes, box_average_precision, class_overlaps,
 from manyhot.core.estimates import Estimate, Ratio
 from manyhot.core.jackknife import jackknife_ends, jackknife_interval
 from manyhot.core.model_pairs import compare_pairs
+from manyhot.core.posterior import weighted_values
 from manyhot.core.ratio_intervals import ratio_interval, with_none_apart
 from manyhot.core.resampling import draw_counts
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, Case, LabelSets
 from manyhot.errors import InputError, first_names
-from manyhot.evaluate.result_rows import Note, Number, pair_rows
+from manyhot.evaluate.result_rows import Note, Number, pair_rows, pairs_table
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import check_draws
 from manyhot.registry import get
@@ -189,18 +190,9 @@ class Draws:
             estimate = entry(case)
             n = int(np.count_nonzero(estimate.scored))
             if n:
-                samples = self._replicates(estimate)
+                samples = weighted_values(estimate, self.counts.astype(np.float64))
                 values[entry.name, ALL] = ResampledMetric(estimate.value(), samples, n, _ends(estimate))
         return values
-
-    def _replicates(self, estimate: Estimate) -> Floats:
-        if isinstance(estimate, Ratio) and estimate.stratum is None:
-            counts = self.counts.astype(np.float32)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                return np.asarray(
-                    (counts @ estimate.num) / (counts @ estimate.den.astype(np.float64)), np.float64
-                )
-        return np.array([estimate.value(row) for row in self.counts], np.float64)
 
     def detected(
         self,
@@ -328,10 +320,9 @@ class TransferResult(Result):
     ) -> TransferResult:
         """Build the tables from rows."""
         columns = {f.name: [getattr(n, f.name) for n in values] for f in fields(Number)}
-        blocks = [pa.table(dict(p), schema=tables.schema("pairs")) for p in pairs]
         return cls(
             pa.table(columns, schema=tables.schema("results")),
-            pa.concat_tables(blocks) if blocks else tables.schema("pairs").empty_table(),
+            pairs_table(pairs, audited=False),
             tables.check(samples, "samples"),
             tuple(notes),
             notes=tuple(f"{n.model}: {n.text}" if n.model else n.text for n in notes),

@@ -99,6 +99,10 @@ def _above(name: str, rows: Any, dy: float) -> Any:
     return text.encode(rows, at(0), text_of("label"))
 
 
+NO_MODELS: Sheet = {"model": [], "label": [], "x": []}
+"""For strips of which only the middles are drawn."""
+
+
 def strips(
     name: str,
     models: Sheet,
@@ -229,8 +233,7 @@ def dots(
     if line is not None:  # away from the edge, where names begin
         known += [line, line - 0.06 * (max(known, default=line) - min(known, default=line))]
     side = plain_side([axis], known, percent=percent)
-    nothing: Sheet = {"model": [], "label": [], "x": []}
-    panel = strips(name, nothing, middles, side, title=title, tips=tips, width=width, above=True)
+    panel = strips(name, NO_MODELS, middles, side, title=title, tips=tips, width=width, above=True)
     return panel if line is None else with_line(panel, name, side, line)
 
 

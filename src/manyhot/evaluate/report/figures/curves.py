@@ -38,6 +38,7 @@ from manyhot.evaluate.report.figures.scatter import (
     shown,
     shown_both,
     slope_said,
+    top1_and_real1,
     typical,
 )
 from manyhot.report.figure import Figure
@@ -82,16 +83,7 @@ def draw_saturation(frames: Frames) -> list[Figure]:
 def real_by_top1(frames: Frames, dataset: str) -> Figure | None:
     """Plot ReaL accuracy against top-1 accuracy, with lines fitted to all models and to the best."""
     both = frames.both((dataset, "top1"), (dataset, "real1"))
-    fits = frames["fits"].filter(
-        pl.col("slope").is_finite(),
-        dataset_x=dataset,
-        dataset_y=dataset,
-        metric_x="top1",
-        metric_y="real1",
-        slice_x="all",
-        slice_y="all",
-        scale="plain",
-    )
+    fits = frames.fits((dataset, "top1"), (dataset, "real1"), "plain")
     best = max(column(both, "x"), default=0.0)
     found = [
         fit
@@ -132,22 +124,9 @@ def _fitted(name: str, sheet: dict[str, list[Any]], fit: dict[str, Any], own: tu
     least = _least(fit)
     kept = [i for i, x in enumerate(sheet["x"]) if x >= 100 * least - 1e-9]
     best = {field: [values[i] for i in kept] for field, values in sheet.items()}
-    xs, ys = shown_both(best)
-    panel = scatter(
-        name,
-        best,
-        plain_side([axis("top1")], xs),
-        plain_side([axis("real1")], ys),
-        title={"text": f"{_which(fit)} ({fit['n']:,})", "subtitle": slope_said(fit).capitalize()},
-        tips=[
-            (short("top1"), "x", "2", " %", "x_lo", "x_hi"),
-            (short("real1"), "y", "2", " %", "y_lo", "y_hi"),
-        ],
-        equal=True,
-        own=own,
-        lines=[Line(fit["slope"], 100 * fit["intercept"])],
-    )
-    return line_said(panel)
+    title = {"text": f"{_which(fit)} ({fit['n']:,})", "subtitle": slope_said(fit).capitalize()}
+    lines = [Line(fit["slope"], 100 * fit["intercept"])]
+    return line_said(top1_and_real1(name, best, own, title=title, lines=lines))
 
 
 def _least(fit: dict[str, Any]) -> float:

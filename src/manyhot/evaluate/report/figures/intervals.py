@@ -14,7 +14,7 @@ from pyarrow import compute as pc
 from manyhot.core.jackknife import FEWEST_POSITIVES
 from manyhot.evaluate.class_differences import ClassVerdict, class_verdict
 from manyhot.evaluate.posterior import headline_rows
-from manyhot.evaluate.report.figures.bars import dots, strips, with_line
+from manyhot.evaluate.report.figures.bars import NO_MODELS, dots, strips, with_line
 from manyhot.evaluate.report.figures.panel import (
     Frames,
     Panel,
@@ -103,8 +103,7 @@ def _difference_sheet(rows: Sequence[Row], tested: Sequence[Row]) -> Sheet:
 
 def _with_untested(name: str, sheet: Sheet, x: Side) -> Panel:
     """Return the panel of dots with intervals, and a grey point for each class that was not tested."""
-    nothing: Sheet = {"model": [], "label": [], "x": []}
-    panel = strips(name, nothing, sheet, x, tips=_TIPS, width=_WIDTH, row=_ROW, zero=True)
+    panel = strips(name, NO_MODELS, sheet, x, tips=_TIPS, width=_WIDTH, row=_ROW, zero=True)
     y = alt.Y(field="label", type="nominal", sort=list(sheet["label"]), title=None)
     points: Any = alt.Chart(data(f"{name}-middle")).transform_filter("isValid(datum.grey)")
     grey = points.mark_point(size=60, color=ink("faint"), filled=False, opacity=1)
@@ -200,12 +199,10 @@ def _ratio_panel(means: pl.DataFrame, each: pl.DataFrame, end: str, side: Side) 
         "hi": column(means, f"{ratio}_hi"),
         "text": [f"{v:.2f}" for v in means[ratio]],
     }
-    several = means["n_models"][0] > 1
-    models: Sheet = {
-        "model": column(each, "model") if several else [],
-        "label": [names[s] for s in each["slice"]] if several else [],
-        "x": column(each, ratio) if several else [],
-    }
+    models = NO_MODELS
+    if means["n_models"][0] > 1:
+        labels = [names[s] for s in each["slice"]]
+        models = {"model": column(each, "model"), "label": labels, "x": column(each, ratio)}
     name = f"error-ratios-{end}"
     tips = [("Images", "label"), ("Error ratio", "x", "2", "", "lo", "hi")]
     panel = strips(name, models, middle, side, tips=tips, width=_RATIO_WIDTH, above=True)

@@ -296,10 +296,14 @@ class Frames:
             right.rename({c: f"y_{c}" for c in _COLUMNS} | {"value": "y"}), on="model"
         )
 
-    def fit(self, x: tuple[str, str], y: tuple[str, str], scale: str, models: str) -> dict[str, Any] | None:
-        """Return the fit on a scale between two data sets and metrics over all images; None if missing."""
+    def fit(self, x: tuple[str, str], y: tuple[str, str], scale: str) -> dict[str, Any] | None:
+        """Return the fit to all models; see `fits`. None if it is missing."""
+        return first(self.fits(x, y, scale).filter(models="all"))
+
+    def fits(self, x: tuple[str, str], y: tuple[str, str], scale: str) -> pl.DataFrame:
+        """Return the fits on a scale between two data sets and metrics over all images."""
         (dataset_x, metric_x), (dataset_y, metric_y) = x, y
-        rows = self["fits"].filter(
+        return self["fits"].filter(
             pl.col("slope").is_finite(),
             dataset_x=dataset_x,
             metric_x=metric_x,
@@ -308,9 +312,7 @@ class Frames:
             slice_x="all",
             slice_y="all",
             scale=scale,
-            models=models,
         )
-        return first(rows)
 
 
 _COLUMNS = ("value", "lo", "hi", "n")

@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from manyhot.evaluate.report.figures.bars import strips
+from manyhot.evaluate.report.figures.bars import NO_MODELS, strips
 from manyhot.evaluate.report.figures.panel import (
     FOCUS,
     PINNED,
@@ -153,8 +153,7 @@ def _list(rows: pl.DataFrame, ends: list[tuple[Column, Column]]) -> Panel:
     lows = [v for name in ("x", "lo", "inner_lo") for v in middle[name] if v is not None]
     side = plain_side(["Kendall's tau: 1 is the same order"], [*lows, 1.0], percent=False)
     tips = [("", "label"), ("Kendall's tau", "x", "3", "", "inner_lo", "inner_hi"), ("", "swaps")]
-    empty: dict[str, list[Any]] = {"model": [], "label": [], "x": []}
-    return strips("agreement", empty, middle, side, tips=tips, width=560, above=True)
+    return strips("agreement", NO_MODELS, middle, side, tips=tips, width=560, above=True)
 
 
 def _square(rows: pl.DataFrame, ends: list[tuple[Column, Column]], columns: list[Column]) -> Panel:

@@ -426,12 +426,20 @@ def _ends(line: Line, x: tuple[float, float], y: tuple[float, float]) -> Sheet |
     return {"x": xs, "y": [line.slope * end + line.intercept for end in xs], "text": [line.note, ""]}
 
 
+def top1_and_real1(name: str, sheet: Sheet, own: Sequence[str], **options: Any) -> Panel:
+    """Return a panel of ReaL accuracy against top-1 accuracy, with further options of `scatter`."""
+    xs, ys = shown_both(sheet)
+    tips = [(short(m), v, "2", " %", f"{v}_lo", f"{v}_hi") for m, v in (("top1", "x"), ("real1", "y"))]
+    sides = plain_side([axis("top1")], xs), plain_side([axis("real1")], ys)
+    return scatter(name, sheet, *sides, tips=tips, equal=True, own=own, **options)
+
+
 def draw_models(frames: Frames) -> list[Figure]:
     """Return the figures of the section."""
     if not frames.tables.has_trends:
         return []
     # Where a line is fitted, the figure of saturation shows the same points.
-    fitted = {d for d in frames.datasets if frames.fit((d, "top1"), (d, "real1"), "plain", "all")}
+    fitted = {d for d in frames.datasets if frames.fit((d, "top1"), (d, "real1"), "plain")}
     drawn = (top1_against_real(frames, dataset) for dataset in frames.datasets if dataset not in fitted)
     return [figure for figure in drawn if figure is not None]
 
@@ -442,22 +450,7 @@ def top1_against_real(frames: Frames, dataset: str) -> Figure | None:
     if both.is_empty():
         return None
     sheet = percent_sheet(both)
-    xs, ys = shown_both(sheet)
-    panel = scatter(
-        "models",
-        sheet,
-        plain_side([axis("top1")], xs),
-        plain_side([axis("real1")], ys),
-        title="",
-        tips=[
-            (short("top1"), "x", "2", " %", "x_lo", "x_hi"),
-            (short("real1"), "y", "2", " %", "y_lo", "y_hi"),
-        ],
-        equal=True,
-        own=frames.own,
-        width=400,
-        height=320,
-    )
+    panel = top1_and_real1("models", sheet, frames.own, title="", width=400, height=320)
     gains = both.filter(both["y"] > both["x"]).height
     return Figure(
         f"models-{slug(dataset)}",

@@ -135,9 +135,7 @@ def _straightest(
     frames: Frames, x: str, y: str, used: Sequence[str]
 ) -> tuple[str, dict[str, dict[str, Any] | None]]:
     """Return the scale of the axes on which lines explain most, probit among equals, with its lines."""
-    fits = {
-        scale: {m: frames.fit((x, m), (y, m), scale, "all") for m in used} for scale in ("probit", "plain")
-    }
+    fits = {scale: {m: frames.fit((x, m), (y, m), scale) for m in used} for scale in ("probit", "plain")}
     best = max(fits, key=lambda scale: sum((fit or {}).get("r2") or 0.0 for fit in fits[scale].values()))
     return best, fits[best]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ import pyarrow as pa
 from manyhot import tables
 from manyhot.data import catalog
 from manyhot.data.download import DownloadProgress
-from manyhot.errors import InputError, first_names
+from manyhot.errors import InputError, did_you_mean, first_names
 from manyhot.formats import read_images, read_labels, read_predictions, read_results
 from manyhot.formats.imagenet_x import AVERAGE, FACTORS, PROTOTYPES
 from manyhot.formats.writing import PathLike
@@ -349,13 +348,11 @@ def _check_exists(source: PathLike) -> None:
     if path.exists():
         return
     name = str(source)
-    near = difflib.get_close_matches(name, PUBLISHED, n=1)
-    do = f"did you mean {near[0]!r}?" if near else None
-    if name in BENCHMARKS:
-        do = f"evaluate the benchmark first: manyhot evaluate {name} --out {name}"
     raise InputError(
         "The file does not exist.",
         where=source,
         allowed=f"results as a file or folder, or {', '.join(PUBLISHED)}",
-        do=do,
+        do=f"evaluate the benchmark first: manyhot evaluate {name} --out {name}"
+        if name in BENCHMARKS
+        else did_you_mean(name, PUBLISHED, 1),
     )

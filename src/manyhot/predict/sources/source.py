@@ -163,11 +163,7 @@ def short_hash(lines: Iterable[str]) -> str:
 
 def reader_of(data: bytes) -> ImageReader:
     """Return a reader of bytes that are in memory."""
-    return functools.partial(_same, data)
-
-
-def _same(data: bytes) -> bytes:
-    return data
+    return functools.partial(bytes, data)
 
 
 def failing_reader(reason: str) -> ImageReader:
@@ -352,8 +348,7 @@ def _altered(item: Item, read: Callable[[], Pixels | str], alteration: Alteratio
 
 
 def _pixels(read: ImageReader) -> Pixels | str:
-    data = read()
-    image = decode(data) if isinstance(data, bytes) else data
+    image = decode(read())
     return image if isinstance(image, str) else image.permute(1, 2, 0).numpy()
 
 

@@ -111,8 +111,7 @@ class _Images:
 
 def _pixels(opener: ImageReader) -> Any:
     """Return an image, or the reason why it cannot be read."""
-    data = read_image(opener)
-    return decode(data) if isinstance(data, bytes) else data
+    return decode(read_image(opener))
 
 
 def _fed(

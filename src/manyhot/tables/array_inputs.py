@@ -154,7 +154,8 @@ def as_tables(
     own_parts = [_in_rows(part, rows) for part in read]
     parts = align_models(own_parts, parts)
     # What has no names refers to the order of the columns beside it.
-    all_named = (tables or len(parts) > 2) and all(map(_has_names, parts)) and all(map(_has_list, tables))
+    have_lists = all(table.class_list or table.class_hash for table in tables)
+    all_named = (tables or len(parts) > 2) and all(map(_has_names, parts)) and have_lists
     # Declared classes keep their ids, by which ties are broken.
     keep = parts[0].names is not None and not has_texts(parts[0].values)
     parts, columns = in_class_order(parts, classes, sort=bool(all_named), keep=keep)
@@ -208,23 +209,15 @@ def align_models(labels: Sequence[FramePart], models: Sequence[FramePart]) -> li
     Models of other images are joined by id later, as files are. A note then counts the unmatched images.
     """
     ids = labels[0].ids
-    apart = [m for m in models if None not in (ids, m.ids) and not _has_images(m.ids, ids)]
+    others = [m for m in models if None not in (ids, m.ids)]
+    apart = [m for m in others if len(m.ids) != len(ids) or pc.index_in(ids, m.ids).null_count]
     aligned = iter(align_rows([*labels, *(m for m in models if m not in apart)]))
     return [*(next(aligned) for _ in labels), *(m if m in apart else next(aligned) for m in models)]
-
-
-def _has_images(own: pa.Array, ids: pa.Array) -> bool:
-    """Return whether rows are of the same images, in any order."""
-    return len(own) == len(ids) and not pc.index_in(ids, own).null_count
 
 
 def _has_names(part: FramePart) -> bool:
     """Return whether classes are names, so that the order of columns does not matter."""
     return part.values is None or part.names is not None or has_texts(part.values)
-
-
-def _has_list(table: Predictions) -> bool:
-    return bool(table.class_list or table.class_hash)
 
 
 def _check_lengths(models: Sequence[Predictions], labels: Labels) -> None:

@@ -73,7 +73,6 @@ def as_predictions(
     n_classes: int = 0,
     ids: pa.Array | None = None,
     score_kind: str = "score",
-    classes: ClassList | None = None,
     rows: pa.Array | None = None,
 ) -> list[Predictions]:
     """Return predictions of one or several models as a list of tables.
@@ -91,26 +90,22 @@ def as_predictions(
         sorted into this order.
     score_kind : str
         The kind of scores in arrays, as in `evaluate`.
-    classes : ClassList, optional
-        The classes. By default, the names of columns, in the order of the first data frame.
     rows : pyarrow.Array of string, shape (n,), optional
         The image of each row of arrays, if the rows are not in the order of `ids`.
 
     Raises
     ------
     InputError
-        If a name is not in `classes`.
+        If a name is not that of a column.
     MatchError
         If data frames have different classes.
     """
     tables, parts = read_models(predictions)
-    parts = [
-        _in_rows(part, rows) for part in with_scores(parts, lists=[classes, *map(list_of_table, tables)])
-    ]
+    parts = [_in_rows(part, rows) for part in with_scores(parts, lists=map(list_of_table, tables))]
     if ids is not None:
         _, *parts = align_models([FramePart(None, "ids", ids)], parts)
-    parts, columns = in_class_order(parts, classes)
-    parts, own, _ = with_ids(parts, classes or columns)
+    parts, columns = in_class_order(parts)
+    parts, own, _ = with_ids(parts, columns)
     size = len(own) if own is not None and own.is_complete else n_classes
     return tables + [prediction_of(p, size, score_kind, own, ids if p.ids is None else None) for p in parts]
 

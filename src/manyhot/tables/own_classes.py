@@ -374,11 +374,6 @@ def class_numbers_in(table: pa.Table) -> list[int]:
     return sorted({*flat, *label})
 
 
-def scored_classes(model: Predictions | None) -> ClassList | None:
-    """Return the classes for which a model has scores; None if they have no names or are not all scored."""
-    return list_of_table(model) if model is not None and model.is_dense else None
-
-
 NAME_CLASSES = (
     "the file lacks the names of its classes: predict again with manyhot predict --classes FILE, in the "
     "order of the model's outputs"

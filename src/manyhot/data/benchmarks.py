@@ -281,25 +281,6 @@ def flattened(results: ResultsLike) -> list[Any]:
     return [results]
 
 
-def open_results(results: ResultsLike, run: Run = QUIET) -> list[Results]:
-    """Return the results passed to a call, in the order of the arguments.
-
-    Parameters
-    ----------
-    results
-        Evaluations, `Results` or results tables; folders written by ``manyhot evaluate``; Parquet or CSV
-        files with results; timm's CSV files; names in `PUBLISHED`.
-    run
-        Progress of downloads.
-
-    Raises
-    ------
-    ManyhotError
-        If a name or path does not exist, or if results cannot be read.
-    """
-    return [part for source in flattened(results) for part in read_source(source, run)]
-
-
 def open_thresholds(results: ResultsLike) -> list[Results]:
     """Return the results at other thresholds from all evaluations and folders that contain such results."""
     found = []
@@ -312,7 +293,13 @@ def open_thresholds(results: ResultsLike) -> list[Results]:
 
 
 def read_source(source: Any, run: Run = QUIET) -> list[Results]:
-    """Return the results of one source; see `open_results`."""
+    """Return the results of one source: an evaluation, a table, a folder, a file, or a name in `PUBLISHED`.
+
+    Raises
+    ------
+    ManyhotError
+        If the name or path does not exist, or if results cannot be read.
+    """
     if isinstance(source, Results):
         return [source]
     if isinstance(source, HasResults):

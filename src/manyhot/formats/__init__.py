@@ -314,24 +314,6 @@ def read_objects(
     return objects if masks is None else with_masks(objects, Path(masks))
 
 
-def read_masks(path: PathLike, images: Iterable[str]) -> dict[str, bytes | Path]:
-    """Read the semantic masks of images; see `read_objects`.
-
-    Parameters
-    ----------
-    images : iterable of str
-        Ids of the images.
-
-    Raises
-    ------
-    InputError
-        If the path does not exist or contains no masks.
-    """
-    from manyhot.formats.object_files import masks_of
-
-    return masks_of(Path(path), images)
-
-
 def read_proposals(
     path: PathLike, *, classes: ClassNamesLike | None = None, format: str | None = None
 ) -> pa.Table:

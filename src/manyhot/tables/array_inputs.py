@@ -145,7 +145,9 @@ def as_tables(
         size = 0 if is_open else labels.n_classes
         made = [prediction_of(p, size, score_kind, own, ids if p.ids is None else None) for p in parts]
         return _with_note(labels, made, unnamed), tables + made
-    classes = classes or next((c for t in tables if (c := list_of_table(t))), None) or _imagenet(parts)
+    classes = classes or next((c for t in tables if (c := list_of_table(t))), None)
+    if not classes and parts and all(name_imagenet(part.names or ()) for part in parts):
+        classes = class_list()  # to which numbers refer
     own_parts = [_in_rows(part, rows) for part in read]
     parts = align_models(own_parts, parts)
     # What has no names refers to the order of the columns beside it.
@@ -343,11 +345,6 @@ def in_class_order(
 
     aligned, _ = align_columns(parts, own.keys, of=of or f"the class list {own.name}", key=key)
     return aligned, own if any(p.names for p in parts) else None
-
-
-def _imagenet(parts: Sequence[FramePart]) -> ClassList | None:
-    """Return ImageNet-1k, to which numbers refer, if the columns of each part name all its classes."""
-    return class_list() if parts and all(name_imagenet(part.names or ()) for part in parts) else None
 
 
 def name_imagenet(names: Sequence[str]) -> bool:

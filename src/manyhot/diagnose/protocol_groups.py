@@ -13,7 +13,6 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.data.benchmarks import is_published_name
@@ -324,11 +323,6 @@ def _predicted(
             do="pass predictions with `predictions`",
         )
     return None
-
-
-def class_list_of_all(protocols: Sequence[LabelProtocol]) -> ClassList | None:
-    """Return the class list of the first protocol that has one."""
-    return next((p.source.classes for p in protocols if p.source.classes is not None), None)
 
 
 def predicted_in(group: ProtocolGroup, top: TopClasses) -> tuple[Bools, npt.NDArray[np.int32]]:

@@ -102,11 +102,6 @@ class Companions(DiagnosisResult):
     min_images: int = MIN_IMAGES
 
     @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The table by its name."""
-        return {"companions": self.table}
-
-    @property
     def pairs(self) -> list[tuple[int, int]]:
         """The ordered pairs (main, companion) with enough images to test."""
         of = self.table.select(["main", "companion", "both"]).to_pydict()

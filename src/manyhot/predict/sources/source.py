@@ -163,7 +163,11 @@ def short_hash(lines: Iterable[str]) -> str:
 
 def reader_of(data: bytes) -> ImageReader:
     """Return a reader of bytes that are in memory."""
-    return functools.partial(bytes, data)
+    return functools.partial(_same, data)
+
+
+def _same(data: bytes) -> bytes:
+    return data  # not `bytes(data)`, which would lose the bits of an `EncodedImage`
 
 
 def failing_reader(reason: str) -> ImageReader:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from manyhot.classes import ClassList, class_list, from_keys
-from manyhot.errors import InputError, OutputError, UnknownNameError, did_you_mean, first_names
+from manyhot.errors import InputError, OutputError, UnknownNameError, counted, did_you_mean, first_names
 from manyhot.extras import required
 from manyhot.files import atomic_write, cache_folder
 from manyhot.formats.writing import PathLike
@@ -180,7 +180,7 @@ def _class_names(classes: ClassList, names: str) -> tuple[str, ...]:
 def _same_names(names: Sequence[str]) -> list[str]:
     """Return a note on classes that no sentence tells apart."""
     same = [name for name, n in Counter(names).items() if n > 1]
-    many = f"{len(same)} name{'s' * (len(same) > 1)}"
+    many = counted(len(same), "name")
     return (
         [f"classes with the same name get the same scores ({many}: {first_names(same, 3)})"] if same else []
     )

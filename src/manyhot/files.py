@@ -157,6 +157,11 @@ def near_paths(path: Path, n: int = 1) -> list[str]:
     return [str(path.parent / stems[stem]) for stem in near]
 
 
+def path_meant(path: Path) -> str | None:
+    """Return the question whether the most similar path was meant; None if none is similar."""
+    return next((f"did you mean {near!r}?" for near in near_paths(path)), None)
+
+
 _SIMILAR = 0.7
 """Minimum similarity of two names, by `difflib`: labels and lables have .83, nothere and votes .5."""
 

@@ -61,7 +61,8 @@ class Result:
     @property
     def tables(self) -> dict[str, pa.Table]:
         """The tables by name."""
-        return {name: getattr(self, name) for name in self.NAMES}
+        # The only table of a result may be called `table`.
+        return {name: getattr(self, name if hasattr(self, name) else "table") for name in self.NAMES}
 
     @property
     def _frame(self) -> pa.Table:

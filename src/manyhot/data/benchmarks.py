@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ import pyarrow as pa
 from manyhot import tables
 from manyhot.data import catalog
 from manyhot.data.download import DownloadProgress
-from manyhot.errors import InputError, first_names
+from manyhot.errors import InputError, did_you_mean, first_names
 from manyhot.formats import read_images, read_labels, read_predictions, read_results
 from manyhot.formats.imagenet_x import AVERAGE, FACTORS, PROTOTYPES
 from manyhot.formats.writing import PathLike
@@ -282,25 +281,6 @@ def flattened(results: ResultsLike) -> list[Any]:
     return [results]
 
 
-def open_results(results: ResultsLike, run: Run = QUIET) -> list[Results]:
-    """Return the results passed to a call, in the order of the arguments.
-
-    Parameters
-    ----------
-    results
-        Evaluations, `Results` or results tables; folders written by ``manyhot evaluate``; Parquet or CSV
-        files with results; timm's CSV files; names in `PUBLISHED`.
-    run
-        Progress of downloads.
-
-    Raises
-    ------
-    ManyhotError
-        If a name or path does not exist, or if results cannot be read.
-    """
-    return [part for source in flattened(results) for part in read_source(source, run)]
-
-
 def open_thresholds(results: ResultsLike) -> list[Results]:
     """Return the results at other thresholds from all evaluations and folders that contain such results."""
     found = []
@@ -313,7 +293,13 @@ def open_thresholds(results: ResultsLike) -> list[Results]:
 
 
 def read_source(source: Any, run: Run = QUIET) -> list[Results]:
-    """Return the results of one source; see `open_results`."""
+    """Return the results of one source: an evaluation, a table, a folder, a file, or a name in `PUBLISHED`.
+
+    Raises
+    ------
+    ManyhotError
+        If the name or path does not exist, or if results cannot be read.
+    """
     if isinstance(source, Results):
         return [source]
     if isinstance(source, HasResults):
@@ -349,13 +335,11 @@ def _check_exists(source: PathLike) -> None:
     if path.exists():
         return
     name = str(source)
-    near = difflib.get_close_matches(name, PUBLISHED, n=1)
-    do = f"did you mean {near[0]!r}?" if near else None
-    if name in BENCHMARKS:
-        do = f"evaluate the benchmark first: manyhot evaluate {name} --out {name}"
     raise InputError(
         "The file does not exist.",
         where=source,
         allowed=f"results as a file or folder, or {', '.join(PUBLISHED)}",
-        do=do,
+        do=f"evaluate the benchmark first: manyhot evaluate {name} --out {name}"
+        if name in BENCHMARKS
+        else did_you_mean(name, PUBLISHED, 1),
     )

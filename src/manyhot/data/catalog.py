@@ -17,7 +17,6 @@ Some published files are not downloaded, but found in an installed Python packag
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib.util
 import json
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from manyhot.data.download import DownloadProgress, Pinned, bring, size_of
-from manyhot.errors import ChecksumError, FetchError, MissingExtraError, UnknownNameError
+from manyhot.errors import ChecksumError, FetchError, MissingExtraError, UnknownNameError, did_you_mean
 from manyhot.files import cache_folder, sha256
 
 _DATA = Path(__file__).with_name("catalog.json")
@@ -213,11 +212,10 @@ def _read_file(base: str, path: str, size: int, sha256: str, about: Mapping[str,
 
 
 def _unknown(what: str, name: str, allowed: list[str], detail: str | None = None) -> UnknownNameError:
-    near = difflib.get_close_matches(name, allowed, n=3, cutoff=0.6)
     return UnknownNameError(
         f"{what} {detail}" if detail else what,
         allowed=", ".join(allowed),
-        do=f"did you mean {' or '.join(map(repr, near))}?" if near and not detail else None,
+        do=None if detail else did_you_mean(name, allowed),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import os
 import re
@@ -25,8 +24,8 @@ from manyhot.data.benchmarks import (
 )
 from manyhot.data.reading_options import READING, ImagesTableLike, Reading
 from manyhot.data.table_inputs import images_of_table, labels_of_file, selected_single_labels
-from manyhot.errors import InputError, UsageError
-from manyhot.files import near_paths, sha256
+from manyhot.errors import InputError, UsageError, did_you_mean
+from manyhot.files import path_meant, sha256
 from manyhot.formats import (
     detect,
     holds_images_alone,
@@ -163,13 +162,12 @@ def brings_predictions(source: PathLike) -> bool:
 def no_such_data(name: PathLike) -> InputError:
     """Return the error for a name that is not a data set, campaign or file."""
     published = list(dict.fromkeys([*BENCHMARKS, *(d.name for b in BENCHMARKS.values() for d in b.datasets)]))
-    near = difflib.get_close_matches(str(name), published, n=1) or near_paths(Path(name))
     return InputError(
         "There is no such data set, campaign or file.",
         got=name,
         allowed=f"{', '.join(published)}; the folder of a campaign or of predictions; label sets or images "
         "in a file",
-        do=f"did you mean {near[0]!r}?" if near else None,
+        do=did_you_mean(str(name), published, 1) or path_meant(Path(name)),
     )
 
 

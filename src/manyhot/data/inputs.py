@@ -58,7 +58,6 @@ from manyhot.tables.own_classes import (
     are_numbers,
     numbers_as_names,
     own_list,
-    scored_classes,
     selected_labels,
 )
 from manyhot.tables.unshared_classes import (
@@ -347,8 +346,9 @@ def over_one_list(
         is_open = is_open or (images is not None and images.class_list is not None)
         is_open = is_open or (labels is None and images is not None and not _names_classes(images))
         first, predicted = _classes_of_models(source, in_memory=in_memory) if is_open else (None, ())
-        labels, images = _named_numbers(source, None if first is None else first.known_classes)
-        labels = labels and without_unpredicted(labels, scored_classes(first))
+        own = None if first is None else first.known_classes
+        labels, images = _named_numbers(source, own)
+        labels = labels and without_unpredicted(labels, own if first is not None and first.is_dense else None)
         sort = alone or not in_memory
         joined = join_classes(labels, images, first, predicted, sort=sort, alone=alone, in_order=from_file)
         if joined is None and labels is None and not alone:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from manyhot.errors import InputError
-from manyhot.files import near_paths
+from manyhot.files import path_meant
 from manyhot.formats.prediction_folders import prediction_files
 from manyhot.formats.writing import PathLike
 
@@ -38,13 +38,12 @@ def named_files(predictions: Any) -> tuple[list[Path], dict[str, str]]:
 def file_of_model(name: object, path: PathLike) -> Path:
     """Return the predictions file of one model, given its path or that of a folder with no other model."""
     if not Path(path).exists():
-        near = near_paths(Path(path))
         raise InputError(
             "There is no such predictions file.",
             where=f"model {name}",
             got=path,
             allowed="the path of a file or folder; or a list of classes, one for each image",
-            do=f"did you mean {near[0]!r}?" if near else None,
+            do=path_meant(Path(path)),
         )
     files = prediction_files([path])
     if len(files) > 1:

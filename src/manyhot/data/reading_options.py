@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import os
 import warnings
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from manyhot.classes import ClassList, normal_name
-from manyhot.errors import InputError
+from manyhot.errors import InputError, did_you_mean
 from manyhot.formats import ClassNamesLike, RowsLike, read_rows
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Flattened, PythonOnly, Shown, Was, check_one_of
@@ -173,12 +172,11 @@ class Reading(FileReading):
     def check_some(self, files: Sequence[object], names: Sequence[str]) -> None:
         """Raise an error if no model matches the patterns."""
         if not files:
-            near = difflib.get_close_matches(self.models[0], names, n=1)
             raise InputError(
                 "No model has such a name.",
                 got=" or ".join(self.models),
                 allowed=", ".join(names),
-                do=f"did you mean {near[0]!r}?" if near else None,
+                do=did_you_mean(self.models[0], names, 1),
             )
 
     @property

@@ -32,13 +32,13 @@ from manyhot.formats.headers import ID_NEEDS, class_name_column, image_name_colu
 from manyhot.formats.reading import image_ids, reading
 from manyhot.formats.writing import PathLike
 from manyhot.run import frame_read
-from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Votes, one_chunk
+from manyhot.tables import Images, Labels, Objects, Predictions, one_chunk
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.frames import check_unique
 from manyhot.tables.own_classes import selected_labels, shares_classes
 from manyhot.tables.unshared_classes import check_unread
 
-_Table = TypeVar("_Table", Labels | Images, Predictions, Votes, Golden, Labels | None, Objects)
+_Table = TypeVar("_Table")
 
 _FEW = 100
 """Rows of a frame that show which columns are texts."""
@@ -171,9 +171,7 @@ def columns_of_table(values: Any, rows: Images | None = None) -> Images | None:
         return None
     label = class_name_column(table.column_names)
     others = table.drop_columns([label] if label is not None else []).replace_schema_metadata()
-    found = through_file(others, "labels", lambda path: read_images(path))
-    assert isinstance(found, Images)
-    return found
+    return through_file(others, "labels", read_images)
 
 
 def labels_in(values: Any) -> Any:
@@ -191,9 +189,7 @@ def images_of_table(images: Any, classes: ClassList | None) -> Images:
         As in `read_images`, or if it is not a frame with a column of ids.
     """
     table = _table_of(images, "images")
-    found = through_file(table, "images", lambda path: read_images(path, classes=classes))
-    assert isinstance(found, Images)
-    return found
+    return through_file(table, "images", partial(read_images, classes=classes))
 
 
 def open_objects(
@@ -389,7 +385,7 @@ def _predictions_of_table(
     table = arrow_table(values, marker)
     if table is None:
         return None
-    return through_file(table, model, lambda path: read_predictions(path, classes=classes, scores=scores))
+    return through_file(table, model, partial(read_predictions, classes=classes, scores=scores))
 
 
 def through_file(

@@ -300,8 +300,10 @@ class _Judge:
         self._seen |= np.asarray(pc.is_in(self.labels.image_id, model.image_id))
         # Without original labels, no image counts in their metrics, which need no rows.
         is_labelled = bool(label_sets(self.labels).labelled.any())
-        rows = (row for row in _metric_rows(judged, model.model, about) if row["n"] or is_labelled)
-        self._rows += ({**row, "n_unmatched": absent} for row in rows)
+        for row in judged.results.to_pylist():
+            if row["slice"] == "all" and (row["n"] or is_labelled):
+                more = {"model": model.model, **about[row["model"]], "n_unmatched": absent}
+                self._rows.append({**row, **more})
         self._bins += _bin_rows(judged, model.model, about)
         if independent_classes(parts.rest) is not None:
             self._add_classes(model)
@@ -407,12 +409,6 @@ def _metrics(case: Case, refused: _Refused) -> list[str]:
         refused[_reason(error)] = ["nll", "nll_mass"]
         return [metric for metric in found if not metric.startswith("nll")]
     return found
-
-
-def _metric_rows(judged: Evaluation, model: str, about: Mapping[str, Row]) -> Iterator[Row]:
-    for row in judged.results.to_pylist():
-        if row["slice"] == "all":
-            yield {**row, "model": model, **about[row["model"]]}
 
 
 def _bin_rows(judged: Evaluation, model: str, about: Mapping[str, Row]) -> Iterator[Row]:

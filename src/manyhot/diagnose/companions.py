@@ -21,7 +21,7 @@ from manyhot.core.share_intervals import proportion_interval
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
-from manyhot.errors import InputError, first_names
+from manyhot.errors import InputError, counted, first_names
 from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
 from manyhot.parameters import AtLeast, Count, Probability, Was
 from manyhot.run import QUIET, Run
@@ -99,11 +99,6 @@ class Companions(DiagnosisResult):
 
     table: pa.Table
     min_images: int = MIN_IMAGES
-
-    @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The table by its name."""
-        return {"companions": self.table}
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -421,9 +416,9 @@ def _table(columns: Columns, dataset: str) -> pa.Table:
 def _set_lines(dataset: str, rows: list[Row], min_images: int, unmatched: str | None) -> Iterator[str]:
     """Yield the lines of a data set, of which `unmatched` images have no prediction of some model."""
     n_pairs, n_tested = len(rows) // 2, sum(r["both"] >= min_images for r in rows) // 2
-    n_models, several = rows[0]["n_models"], "" if n_pairs == 1 else "s"
-    judged = f"{dataset}, {n_models:,} model{'' if n_models == 1 else 's'}"
-    yield (f"{judged}: {n_pairs:,} pair{several} of classes, {n_tested:,} on {min_images:,} images or more")
+    n_models = rows[0]["n_models"]
+    judged = f"{dataset}, {counted(n_models, 'model')}: {counted(n_pairs, 'pair')} of classes"
+    yield f"{judged}, {n_tested:,} on {min_images:,} images or more"
     if unmatched:
         yield f"left out: {unmatched} images, because a model has no prediction for them"
     testable = [r for r in rows if r["p_adjusted"] is not None]

@@ -207,9 +207,7 @@ def _store(path: Path, signatures: Sequence[Signature | str]) -> None:
 
 def _signature(read: ImageReader) -> Signature | str:
     data = read_image(read)
-    if isinstance(data, str):
-        return data
-    image = decode(data) if isinstance(data, bytes) else data
+    image = decode(data)
     if isinstance(image, str):
         return image
     height, width = image.shape[1:]
@@ -267,8 +265,7 @@ def draw_pictures(
         for part in source.parts if wanted else ():
             for item, read in part.items():
                 if item.image_id in wanted:
-                    data = read_image(read)
-                    image = decode(data) if isinstance(data, bytes) else data
+                    image = decode(read_image(read))
                     if not isinstance(image, str):
                         write_picture(paths[number, item.image_id], image.permute(1, 2, 0).numpy())
 

@@ -304,8 +304,7 @@ class _Job:
             if not self.choice.includes(item.image_id, states, self.facts.states is not None):
                 self.unshown |= self.choice.ids & {item.image_id}
                 continue
-            data = read_image(read)
-            pixels = decode(data) if isinstance(data, bytes) else data
+            pixels = decode(read_image(read))
             if isinstance(pixels, str):
                 self.skipped.append({"image_id": item.image_id, "uri": item.uri, "reason": pixels})
                 continue

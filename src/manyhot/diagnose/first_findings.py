@@ -59,11 +59,6 @@ class Findings(DiagnosisResult):
         return int(self.table.num_rows)
 
     @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The table by its name."""
-        return {"findings": self.table}
-
-    @property
     def first(self) -> list[Row]:
         """The first ten findings on images, the highest score or confidence first."""
         return first_findings(self.table, self.SCORE)

@@ -24,6 +24,7 @@ from manyhot.core.repeated_patterns import (
 )
 from manyhot.core.sets import LabelSets
 from manyhot.diagnose.image_statistics import MeasuredImages
+from manyhot.tables.image_conditions import MAX_VALUES
 
 GROUP_KINDS = (
     "frame",
@@ -55,7 +56,6 @@ TAIL_SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 _FRAME = 0.5  # of `find_frame`; of 400 photographs of CIFAR-10, none has more than 0.28
 _GREY = 1e-6  # tint up to which a photograph is grey; rounding leaves 1e-9 of zero, a level of 255 is 4e-3
 _ROUNDING = 1e-9  # range of values, relative to the largest, up to which they are constant
-_MOST_VALUES = 200  # of a column: more are measurements or names of images
 _OWN_CLUSTERS, _MOST_CLUSTERS = 50, 50  # images a cluster, at least on average; clusters
 _FITTED = 20_000  # embeddings that clusters are fitted to
 _DIMENSIONS = 32
@@ -243,7 +243,7 @@ def value_groups(column: pa.ChunkedArray, kind: str, name: str, phrase: str) -> 
     values = column.cast(pa.string()).combine_chunks()
     counts = pc.value_counts(values.drop_null())
     shared = [c["values"].as_py() for c in counts if 1 < c["counts"].as_py() < len(values)]
-    if len(shared) > _MOST_VALUES:
+    if len(shared) > MAX_VALUES:
         return
     for value in sorted(shared):
         inside = pc.fill_null(pc.equal(values, value), False).to_numpy(zero_copy_only=False)
@@ -254,8 +254,8 @@ def source_groups(uris: Sequence[str | None], label: Ints) -> Iterator[ImageGrou
     """Yield the images of each folder or archive, unless each folder contains a single class."""
     places = ["" if uri is None else uri.rpartition("#")[0] or uri.rpartition("/")[0] for uri in uris]
     names, at = np.unique(places, return_inverse=True)
-    labels_a_place = [len(np.unique(label[at == i])) for i in range(min(len(names), _MOST_VALUES + 1))]
-    if len(names) > _MOST_VALUES or (len(names) > 1 and max(labels_a_place) == 1):
+    labels_a_place = [len(np.unique(label[at == i])) for i in range(min(len(names), MAX_VALUES + 1))]
+    if len(names) > MAX_VALUES or (len(names) > 1 and max(labels_a_place) == 1):
         return
     column = pa.chunked_array([pa.array([p.rpartition("/")[2] or p for p in places], pa.string())])
     yield from value_groups(column, "source", "source", "of the source {}")
@@ -298,11 +298,11 @@ def is_measure(column: pa.ChunkedArray) -> bool:
     return is_number or pa.types.is_floating(column.type)
 
 
-def presence_groups(present: Bools, among: Bools, names: Sequence[str]) -> Iterator[ImageGroup]:
+def presence_groups(present: Bools, names: Sequence[str]) -> Iterator[ImageGroup]:
     """Yield the images with each object and the images without it; `present` has shape (n, objects)."""
     for at in np.flatnonzero(present.any(axis=0)).tolist():
         group = ImageGroup("object", names[at], f"with {_a(names[at])}", present[:, at])
-        yield from (group, without(group, among))
+        yield from (group, without(group, np.ones(len(present), bool)))
 
 
 def class_groups(

@@ -37,8 +37,8 @@ class GroupEvidence:
         table = self.metadata.table
         return table.select([n for n in table.column_names if n not in ("image_id", "uri")]).take(at)
 
-    def present(self, labels: Labels) -> tuple[Bools, Bools, tuple[str, ...]] | None:
-        """Return which objects each image shows, for which images this is known, and the objects' names."""
+    def present(self, labels: Labels) -> tuple[Bools, tuple[str, ...]] | None:
+        """Return which objects each image shows, and the objects' names."""
         if (objects := self.objects) is None:
             return None
         ids = pa.array(list(objects.images), pa.string())
@@ -47,7 +47,7 @@ class GroupEvidence:
         certain = ~objects.ignore & boxes_that_fit(objects)
         for i, rows in enumerate(objects.images.values()):
             shown[i, objects.class_id[rows][certain[rows]]] = True
-        return shown[at], np.ones(len(at), bool), objects.keys
+        return shown[at], objects.keys
 
     def _rows(self, labels: Labels, ids: pa.Array, name: str) -> pa.Array:
         like = ids_like(

@@ -393,12 +393,6 @@ class MarkedImages:
         return [objects, write_labels(self.labels, folder / LABELS, call=run.call)]
 
 
-def forget_marks(folder: Path) -> None:
-    """Remove the files of an earlier run."""
-    for name in (OBJECTS, LABELS):
-        (folder / name).unlink(missing_ok=True)
-
-
 def marked_images(
     findings: Sequence[GroupFinding], labels: Labels, classes: ClassList | None, measured: Sequence[bool]
 ) -> MarkedImages | None:

@@ -19,7 +19,6 @@ from manyhot.diagnose.groups_findings import (
     OBJECTS,
     GroupFinding,
     MarkedImages,
-    forget_marks,
     may_be_the_class,
 )
 from manyhot.diagnose.groups_outcomes import OUTCOMES
@@ -196,7 +195,8 @@ class WeakGroups(DiagnosisResult):
         """Write photographs of the first groups, the tables, the objects and the page."""
         folder = Path(out)
         self.place[:] = [str(folder), run.call]
-        forget_marks(folder)
+        for name in (OBJECTS, LABELS):
+            (folder / name).unlink(missing_ok=True)  # of an earlier run
         own = [] if self.marks is None else self.marks.write(folder, run)
         forget_pictures(folder, "group_examples", ("photograph",), GROUP_EXAMPLES)
         drawn = _photographs(self.group_examples, self.images, folder)

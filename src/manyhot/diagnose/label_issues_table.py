@@ -167,7 +167,7 @@ class LabelIssues(Findings):
 
     def lines(self) -> Iterator[str]:
         """Yield the number of issues of each kind, the first issues, and the classes to merge."""
-        yield f"{self.n:,} labelled images, {len(self.models):,} model{'' if len(self.models) == 1 else 's'}"
+        yield f"{self.n:,} labelled images, {counted(len(self.models), 'model')}"
         rows = [(kind, f"{self.count(kind):,}", meaning) for kind, meaning in ISSUES.items()]
         yield from table_lines(("issue", "number", ""), rows)
         yield ""

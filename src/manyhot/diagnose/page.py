@@ -105,11 +105,6 @@ class DrawnReport(Result):
 
     DRAWS: ClassVar[bool] = True
 
-    @property
-    def tables(self) -> dict[str, pa.Table]:
-        """No tables, because the tables that are drawn are already in the folder."""
-        return {}
-
     def lines(self) -> Iterator[str]:
         """Yield nothing: the terminal lists the files."""
         yield from ()

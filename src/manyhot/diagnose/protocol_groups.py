@@ -13,13 +13,12 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.data.benchmarks import is_published_name
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import PredictionsLike, Reading, open_inputs, open_labels
-from manyhot.errors import InputError, MatchError, UsageError
+from manyhot.errors import InputError, MatchError, UsageError, counted
 from manyhot.evaluate.slices import labels_of, model_cases
 from manyhot.run import Run
 from manyhot.tables import Labels, one_chunk
@@ -245,11 +244,10 @@ def _check_labels(table: pa.Table, name: str, other: LabelProtocol) -> None:
         return
     one = differ[0]
     image = table["image_id"][int(rows[one])].as_py()
-    several = f"{len(differ):,} image{'s' * (len(differ) > 1)}"
     raise InputError(
         "Two label sets give the same image different original labels.",
         where=f"{name} and {other.name}",
-        got=f"{several}, such as {image}: {ours[one]} and {theirs[one]}",
+        got=f"{counted(len(differ), 'image')}, such as {image}: {ours[one]} and {theirs[one]}",
         allowed="the same original label, or none, in each",
         do="check that both are about the same images and that their classes are in the same order",
     )
@@ -324,11 +322,6 @@ def _predicted(
             do="pass predictions with `predictions`",
         )
     return None
-
-
-def class_list_of_all(protocols: Sequence[LabelProtocol]) -> ClassList | None:
-    """Return the class list of the first protocol that has one."""
-    return next((p.source.classes for p in protocols if p.source.classes is not None), None)
 
 
 def predicted_in(group: ProtocolGroup, top: TopClasses) -> tuple[Bools, npt.NDArray[np.int32]]:

@@ -17,7 +17,6 @@ from manyhot.diagnose.protocol_groups import (
     LabelProtocol,
     ProtocolGroup,
     TopClasses,
-    class_list_of_all,
     groups_of,
     open_protocols,
     top_classes,
@@ -270,7 +269,8 @@ def diagnose_protocols(
     protocols = open_protocols(labels, reading, run)
     groups, notes = groups_of(protocols)
     top, source = top_classes(labels, protocols, predictions, reading, run)
-    made = ProtocolTables(resamples, seed, class_list_of_all(protocols))
+    classes = next((p.source.classes for p in protocols if p.source.classes is not None), None)
+    made = ProtocolTables(resamples, seed, classes)
     for protocol in protocols:
         alone = ProtocolGroup.of(protocol.name, [protocol])
         assert alone is not None

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from manyhot.command import command
 from manyhot.console import table_lines
-from manyhot.data.benchmarks import ResultsLike, flattened, open_results
+from manyhot.data.benchmarks import ResultsLike, flattened, read_source
 from manyhot.errors import InputError, first_names
 from manyhot.evaluate.joined_models import join, unstored_notes
 from manyhot.evaluate.ranks import narrow, rank_models
@@ -155,7 +155,7 @@ def _readable(sources: Sequence[Any], strict: bool, run: Run) -> tuple[list[Resu
     parts, notes = list[Results](), list[str]()
     for source in sources:
         try:
-            parts += open_results(source, run)
+            parts += read_source(source, run)
         except InputError as error:
             is_last_hope = source is sources[-1] and not parts
             if (

@@ -23,7 +23,7 @@ from manyhot import registry
 from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list, from_keys
 from manyhot.errors import InputError
 from manyhot.files import PathLike as PathLike
-from manyhot.files import check_has_end, is_utf8, near_paths
+from manyhot.files import check_has_end, is_utf8, path_meant
 from manyhot.formats.files_read import add_file
 from manyhot.formats.format_detection import detect as detect
 from manyhot.formats.format_detection import format_of, formats_holding, unknown_format
@@ -314,24 +314,6 @@ def read_objects(
     return objects if masks is None else with_masks(objects, Path(masks))
 
 
-def read_masks(path: PathLike, images: Iterable[str]) -> dict[str, bytes | Path]:
-    """Read the semantic masks of images; see `read_objects`.
-
-    Parameters
-    ----------
-    images : iterable of str
-        Ids of the images.
-
-    Raises
-    ------
-    InputError
-        If the path does not exist or contains no masks.
-    """
-    from manyhot.formats.object_files import masks_of
-
-    return masks_of(Path(path), images)
-
-
 def read_proposals(
     path: PathLike, *, classes: ClassNamesLike | None = None, format: str | None = None
 ) -> pa.Table:
@@ -456,8 +438,7 @@ def _check_there(path: Path, holds: str) -> None:
 
 def no_such_file(path: Path, got: str | None = None, do: str | None = None) -> InputError:
     """Return the error for a path that does not exist."""
-    do = next((f"did you mean {near!r}?" for near in near_paths(path)), do)
-    return InputError("The file does not exist.", where=path, got=got, do=do)
+    return InputError("The file does not exist.", where=path, got=got, do=path_meant(path) or do)
 
 
 def _entry_of(format: str, holds: str, path: Path) -> registry.Entry:

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list, classes_seen
-from manyhot.errors import InputError
+from manyhot.errors import InputError, counted
 from manyhot.formats.choice_files import SHOWN, columns_of_votes
 from manyhot.formats.crowd_elements import FormChoice
 from manyhot.formats.reading import cut_for_message
@@ -106,7 +106,7 @@ def votes_of_answers(
     # Votes for one class cannot say that there is none; answers no to all classes can.
     is_single = bool(given) and all(choice.is_single for _, choice in given) and all(c >= 0 for _, c in rows)
     skipped = len(answers) - len(given)
-    empty = (f"{skipped:,} {unit}{'s' * (skipped != 1)} without a class",) if skipped else ()
+    empty = (f"{counted(skipped, unit)} without a class",) if skipped else ()
     columns = columns_of_votes(
         np.array([a.image for a, _ in rows], object),
         np.array([a.rater for a, _ in rows], object),

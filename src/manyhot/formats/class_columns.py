@@ -10,7 +10,7 @@ import polars as pl
 
 from manyhot.classes import ClassList
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
-from manyhot.errors import InputError
+from manyhot.errors import InputError, counted
 from manyhot.files import atomic_write, write_text
 from manyhot.formats.headers import class_name_column, fold_name, is_metadata
 from manyhot.formats.indicator import OTHER_TABLES
@@ -76,8 +76,7 @@ def write_indicator(
             frame.write_csv(part)
         else:
             frame.write_parquet(part)
-    number = f"{n_empty:,} empty cell{'s' * (n_empty > 1)}"
-    note = f"{path.name} has {number}, for classes that no rater was asked about; "
+    note = f"{path.name} has {counted(n_empty, 'empty cell')}, for classes that no rater was asked about; "
     note += "`to`=\"indicator(not_asked='no')\" writes them as 0"
     return Saved((path,), lost_keys(own), (note,) if n_empty else ())
 

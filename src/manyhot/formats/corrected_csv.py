@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, counted
 from manyhot.files import atomic_write
 from manyhot.formats.class_cells import SEPARATORS, splitter
 from manyhot.formats.class_names import ids_of_values
@@ -100,7 +100,7 @@ def write_corrected_csv(
     if absent := len(set(images) - shared):
         notes.append(f"images of {file.name} that are not in {name}: {absent:,}; they keep their labels")
     lost = len(is_used) - len(shared)
-    left_out = (f"label sets of {lost:,} image{'s' * (lost > 1)} that {file.name} does not list",)
+    left_out = (f"label sets of {counted(lost, 'image')} that {file.name} does not list",)
     return Saved((path,), left_out if lost else (), tuple(notes))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manyhot.errors import InputError
+from manyhot.errors import InputError, counted
 from manyhot.formats.reading import cut_for_message
 
 ON = "on"
@@ -103,7 +103,7 @@ def chosen_question(
         what = "There is no such question."
     else:
         what = "The file has several questions." if counts else "No question has classes as answers."
-    shown = ", ".join(f"{name} with {n:,} answer{'s' * (n != 1)}" for name, n in counts.most_common(8))
+    shown = ", ".join(f"{name} with {counted(n, 'answer')}" for name, n in counts.most_common(8))
     raise InputError(
         what,
         where=path,

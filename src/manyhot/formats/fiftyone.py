@@ -25,7 +25,6 @@ from manyhot.formats.writing import (
     classes_of_table,
     lists_of,
     lost_keys,
-    shortest,
     unique_names,
     usable,
     with_state,
@@ -179,9 +178,9 @@ def write_fiftyone(
         raise InputError("The folder of the images is not an absolute path.", got=folder)
     own = classes_of_table(labels, classes)
     lengths, flat, p = with_state(labels)
-    entries = [
-        {"label": c} if np.isnan(x) else {"label": c, "confidence": x}
-        for c, x in zip(flat.tolist(), shortest(p), strict=True)
+    entries = [  # with the shortest decimals of 32-bit numbers: 0.9, not 0.8999999761581421
+        {"label": c} if np.isnan(x) else {"label": c, "confidence": float(str(x))}
+        for c, x in zip(flat.tolist(), p, strict=True)
     ]
     paths = paths_of(places)
     keys = _keys([paths.get(image, image) for image in labels.image_id.to_pylist()], folder, path)

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from manyhot.classes import ClassList, from_keys
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, counted
 from manyhot.files import write_text
 from manyhot.formats.class_names import ids_of_values
 from manyhot.formats.image_paths import ids_below_folder
@@ -307,7 +307,7 @@ def write_fiftyone_tags(
     write_text(path, json.dumps(content, ensure_ascii=False))
     n_tagged = sum(map(len, kinds.values()))
     lost = {
-        f"findings on {len(absent):,} image{'s' if len(absent) > 1 else ''} without a sample": absent,
+        f"findings on {counted(len(absent), 'image')} without a sample": absent,
         "findings on classes": n_tagged < len(findings),
         "the evidence of findings": True,
     }

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from manyhot.classes import ClassList
-from manyhot.errors import InputError
+from manyhot.errors import InputError, counted
 from manyhot.formats.answer_sets import GivenAnswer, votes_of_answers, with_optional_columns
 from manyhot.formats.crowd_elements import (
     BAR,
@@ -93,12 +93,12 @@ def read_mechanical_turk(
     rejected = frame[_STATUS].str.strip_chars().str.to_lowercase() == "rejected"
     n = int(rejected.sum())
     frame = frame.filter(~rejected.fill_null(False))
-    left_out: tuple[str, ...] = (f"{n:,} rejected assignment{'s' * (n != 1)}",) if n else ()
+    left_out: tuple[str, ...] = (counted(n, "rejected assignment"),) if n else ()
     times = [_time(text) for text in frame[_SUBMITTED]]
     strange = [text for text, time in zip(frame[_SUBMITTED], times, strict=True) if text and time is None]
     if strange:
-        n = len(strange)
-        left_out += (f"{n:,} time{'s' * (n != 1)} of submission, such as {cut_for_message(strange[0])!r}",)
+        n_times = counted(len(strange), "time")
+        left_out += (f"{n_times} of submission, such as {cut_for_message(strange[0])!r}",)
     answers = list(_answers(frame, times, question, image, path))
     name, unit = "mechanical-turk", "assignment"
     return votes_of_answers(

@@ -193,15 +193,11 @@ def read_multilabel_csv(path: Path, *, classes: ClassList | None) -> Labels:
 
 def _rows_of_csv(path: Path) -> pa.Table:
     frame = pl.read_csv(path, columns=list(_CSV_COLUMNS), infer_schema=False).rename(_CSV_COLUMNS)
-    lists = (_numbers_of(pl.col(name)).alias(name) for name in _COLUMNS)
+    number = pl.element().cast(pl.Int64)
+    lists = pl.col(*_COLUMNS).fill_null("").str.extract_all(r"[^,\s]+").list.eval(number)
     label = pl.col("original_label").str.strip_chars().cast(pl.Int64)
     problematic = pl.col("is_problematic").replace_strict({"True": True, "False": False})
-    return with_small_offsets(frame.with_columns(*lists, label, problematic).to_arrow())
-
-
-def _numbers_of(column: pl.Expr) -> pl.Expr:
-    """Return lists of whole numbers from texts such as ``415, 813``; an empty one from an empty text."""
-    return column.fill_null("").str.extract_all(r"[^,\s]+").list.eval(pl.element().cast(pl.Int64))
+    return with_small_offsets(frame.with_columns(lists, label, problematic).to_arrow())
 
 
 def _table_of_rows(rows: pa.Table, path: Path, n_classes: int) -> pa.Table:

@@ -75,12 +75,15 @@ def read_tag_lists(
         The separator of the names in a cell, as in `label-lists`.
     """
     del rows, scores
-    named = names_in_file(path, classes, separator, among=(*TAGS, *CLASS_NAME_COLUMNS))
+    names, notes = (*TAGS, *CLASS_NAME_COLUMNS), list[str]()
+    named = names_in_file(path, classes, separator, among=names)
     if path.suffix.lower() not in (".json", ".jsonl"):
         columns = column_names(path)
-        ids, label = image_name_column(columns), first_column(columns, (*TAGS, *CLASS_NAME_COLUMNS))
+        ids, label = image_name_column(columns), first_column(columns, names)
         if ids is not None and label is not None:
             check_order_of_rows(path, ids, label)
+        if others := [name for name in columns if name != label and fold_name(name) in names]:
+            notes.append(f"the predicted classes are read from {label!r}, and not from {', '.join(others)}")
     listed = pl.DataFrame({"image_id": named.image_id, "class_id": ragged(named.lengths, named.names)})
     # An image without names has a row, too.
     long = listed.with_row_index("row").explode("class_id", empty_as_null=True)
@@ -92,15 +95,4 @@ def read_tag_lists(
         ["image_id", "class_id"], keep="first", maintain_order=True
     )
     predictions = predictions_of_frame(predictions_long(found, path, images), path, classes, "none")
-    return replace(predictions, notes=(*predictions.notes, *_note_on_others(path)))
-
-
-def _note_on_others(path: Path) -> list[str]:
-    """Return a note on columns of classes that are not read beside the predicted ones."""
-    if path.suffix.lower() in (".json", ".jsonl"):
-        return []
-    names = (*TAGS, *CLASS_NAME_COLUMNS)
-    chosen = first_column(column_names(path), names)
-    others = [name for name in column_names(path) if name != chosen and fold_name(name) in names]
-    note = f"the predicted classes are read from {chosen!r}, and not from {', '.join(others)}"
-    return [note] if others else []
+    return replace(predictions, notes=(*predictions.notes, *notes))

@@ -234,11 +234,6 @@ def valid_classes(labels: Labels, named: Callable[[int], _T]) -> dict[str, list[
     return {image: valid for image, valid, is_usable in images if is_usable}
 
 
-def shortest(values: Floats32) -> list[float]:
-    """Return 32-bit numbers as their shortest decimals: 0.9, not 0.8999999761581421."""
-    return [float(str(value)) for value in values]
-
-
 def usable(labels: Labels) -> list[bool]:
     """Return which images are usable."""
     flags: list[bool] = labels.table["usable"].to_pylist()

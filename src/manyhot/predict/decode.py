@@ -77,8 +77,10 @@ class EncodedImage(bytes):
         return image
 
 
-def decode(data: bytes) -> Tensor | str:
+def decode(data: bytes | str | Tensor) -> Tensor | str:
     """Decode an image to RGB, or return the reason why it cannot be decoded.
+
+    What a reader returns instead of bytes is returned unchanged: pixels, or the reason why there is no image.
 
     The image is rotated according to its EXIF orientation, transparency becomes white, and only the first
     frame of an animation is used. Images of more than 8 bits are scaled to 8 bits, from the range of the file
@@ -91,6 +93,8 @@ def decode(data: bytes) -> Tensor | str:
     torch.Tensor of uint8, shape (3, height, width), or str
         The image, or a reason such as ``not an image of a known format``.
     """
+    if not isinstance(data, bytes):
+        return data
     pil = required("PIL.Image", "Decoding images")
     required("torch", "Decoding images")  # or each image would be called unreadable
     if not data:

@@ -171,8 +171,7 @@ def _detected(part: SourcePart, detector: ObjectDetector) -> Iterator[list[dict[
 
 
 def _row(item: Item, read_: ImageReader, detector: ObjectDetector) -> dict[str, Any]:
-    data = read_image(read_)
-    image = decode(data) if isinstance(data, bytes) else data
+    image = decode(read_image(read_))
     row: dict[str, Any] = {"image_id": item.image_id, "uri": item.uri, "reason": ""}
     if isinstance(image, str):
         return row | {"reason": image}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from pyarrow import parquet as pq
 from manyhot import tables
 from manyhot.core.sets import NO_LABEL
 from manyhot.core.top_classes import top_k
-from manyhot.errors import InputError
+from manyhot.errors import InputError, did_you_mean
 from manyhot.files import sha256
 from manyhot.formats.writing import PathLike
 from manyhot.tables import Images, Predictions
@@ -167,14 +166,12 @@ def _chosen(folder: Path, files: list[EmbeddingFiles], model: str) -> EmbeddingF
         )
     fitting = [f for f in files if model in ("", f.model, f.predictions.stem)]
     if not fitting:
-        near = difflib.get_close_matches(model, names, n=1)
         raise InputError(
             f"The folder contains no embeddings of {model!r}.",
             where=folder,
             allowed=", ".join(names),
-            do=f"did you mean {near[0]!r}?"
-            if near
-            else "name one of these, or predict with this model: manyhot predict --embeddings",
+            do=did_you_mean(model, names, 1)
+            or "name one of these, or predict with this model: manyhot predict --embeddings",
         )
     return fitting[0]
 

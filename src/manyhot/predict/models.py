@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import difflib
 import fnmatch
 import hashlib
 import os
@@ -19,7 +18,7 @@ from manyhot import registry
 from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.console import table_lines
-from manyhot.errors import InputError, UnknownNameError
+from manyhot.errors import InputError, UnknownNameError, did_you_mean
 from manyhot.extras import required
 from manyhot.files import sha256
 from manyhot.formats import open_class_list
@@ -220,8 +219,7 @@ def _entry(name: str, spec: str) -> registry.Entry:
         return registry.get("model", name)
     except UnknownNameError:
         known = [n for n in registry.names("model") if n not in families()]
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-        do = f"did you mean {' or '.join(map(repr, near))}?" if near else name_of_file(name)
+        do = did_you_mean(name, known) or name_of_file(name)
         do = do or f"for a timm model, use timm/{spec}; to search for a name, run manyhot models '*{spec}*'"
         raise UnknownNameError(
             f"There is no model {spec!r}.", allowed=", ".join([*known, *families().values()]), do=do

@@ -77,10 +77,9 @@ def sample(source: ImageSource, network: Network, n: int = SAMPLE) -> Bytes:
     for part in source.parts:
         for _, read in itertools.islice(part.items(), 4 * n):
             try:
-                data = read()
+                image = decode(read())
             except OSError:
                 continue
-            image = decode(data) if isinstance(data, bytes) else data
             if not isinstance(image, str):
                 found.append(network.preprocessing(image).numpy())
             if len(found) == n:

@@ -312,7 +312,7 @@ def _read(
         begun = time.perf_counter()
         data = read_image(read)
         took = time.perf_counter()
-        image = decode(data) if isinstance(data, bytes) else data
+        image = decode(data)
         if isinstance(image, str):
             images.append(_Image(part, item, None, image))
         else:

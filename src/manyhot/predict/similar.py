@@ -64,11 +64,6 @@ class Similar(Result):
     n_images: int
     n_empty: int
 
-    @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The table by its name."""
-        return {"similar": self.table}
-
     def lines(self) -> Iterator[str]:
         """Yield the numbers of images, of rows, and of rows without neighbours."""
         yield f"{self.n_images:,} images, {len(self.table):,} rows, {self.n_empty:,} without neighbours"

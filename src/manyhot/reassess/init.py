@@ -297,9 +297,7 @@ _ANOTHER = (
 def standing_campaign(campaign: Campaign, do: str = _ANOTHER) -> Campaign | None:
     """Return the existing campaign if it was made from the same files; otherwise raise an error."""
     folder = campaign.folder
-    if folder.is_dir() and _is_empty(folder):
-        return None
-    if not folder.exists():
+    if not folder.exists() or (folder.is_dir() and _is_empty(folder)):
         return None
     if not folder.is_dir() or not (folder / tables.DESCRIPTION).is_file():
         raise InputError(
@@ -309,7 +307,7 @@ def standing_campaign(campaign: Campaign, do: str = _ANOTHER) -> Campaign | None
             do="choose another folder",
         )
     standing = Campaign.read(folder)
-    if not standing.same_as(campaign):
+    if (standing.class_hash, dict(standing.inputs)) != (campaign.class_hash, dict(campaign.inputs)):
         raise InputError(
             "The folder contains another campaign.",
             where=folder,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +16,8 @@ from pyarrow import compute as pc
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS, is_published_name
 from manyhot.data.inputs import LabelsLike, Reading, open_labels
-from manyhot.errors import InputError, MatchError
-from manyhot.files import near_paths, sha256
+from manyhot.errors import InputError, MatchError, did_you_mean
+from manyhot.files import path_meant, sha256
 from manyhot.formats import detect, read_images, read_labels
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Repeated, Shown
@@ -259,12 +258,11 @@ def _check_there(source: PathLike) -> None:
     published = dict.fromkeys(
         [*PUBLISHED_SOURCES, *(d.name for b in BENCHMARKS.values() for d in b.datasets)]
     )
-    near = difflib.get_close_matches(str(source), published, n=1) or near_paths(Path(source))
     raise InputError(
         "There is no such source.",
         got=source,
         allowed=f"{', '.join(published)}; the folder of a campaign; label sets in a file",
-        do=f"did you mean {near[0]!r}?" if near else None,
+        do=did_you_mean(str(source), published, 1) or path_meant(Path(source)),
     )
 
 

@@ -114,11 +114,6 @@ class Proposals(Result):
         return f"Proposals({self.rule!r}, {len(self):,} questions about {self.n_asked:,} images)"
 
     @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The table by its name."""
-        return {"proposals": self.table}
-
-    @property
     def n_asked(self) -> int:
         """Number of images with questions."""
         return self.n_images - self.n_left_out

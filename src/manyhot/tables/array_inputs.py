@@ -73,7 +73,6 @@ def as_predictions(
     n_classes: int = 0,
     ids: pa.Array | None = None,
     score_kind: str = "score",
-    classes: ClassList | None = None,
     rows: pa.Array | None = None,
 ) -> list[Predictions]:
     """Return predictions of one or several models as a list of tables.
@@ -91,27 +90,23 @@ def as_predictions(
         sorted into this order.
     score_kind : str
         The kind of scores in arrays, as in `evaluate`.
-    classes : ClassList, optional
-        The classes. By default, the names of columns, in the order of the first data frame.
     rows : pyarrow.Array of string, shape (n,), optional
         The image of each row of arrays, if the rows are not in the order of `ids`.
 
     Raises
     ------
     InputError
-        If a name is not in `classes`.
+        If a name is not that of a column.
     MatchError
         If data frames have different classes.
     """
     tables, parts = read_models(predictions)
-    parts = [
-        _in_rows(part, rows)
-        for part in with_scores(parts, lists=[classes, *(t.known_classes for t in tables)])
-    ]
+    lists = [t.known_classes for t in tables]
+    parts = [_in_rows(part, rows) for part in with_scores(parts, lists=lists)]
     if ids is not None:
         _, *parts = align_models([FramePart(None, "ids", ids)], parts)
-    parts, columns = in_class_order(parts, classes)
-    parts, own, _ = with_ids(parts, classes or columns)
+    parts, columns = in_class_order(parts)
+    parts, own, _ = with_ids(parts, columns)
     size = len(own) if own is not None and own.is_complete else n_classes
     return tables + [prediction_of(p, size, score_kind, own, ids if p.ids is None else None) for p in parts]
 
@@ -151,11 +146,14 @@ def as_tables(
         size = 0 if is_open else labels.n_classes
         made = [prediction_of(p, size, score_kind, own, ids if p.ids is None else None) for p in parts]
         return _with_note(labels, made, unnamed), tables + made
-    classes = classes or next((c for t in tables if (c := t.known_classes)), None) or _imagenet(parts)
+    classes = classes or next((c for t in tables if (c := t.known_classes)), None)
+    if not classes and parts and all(name_imagenet(part.names or ()) for part in parts):
+        classes = class_list()  # to which numbers refer
     own_parts = [_in_rows(part, rows) for part in read]
     parts = align_models(own_parts, parts)
     # What has no names refers to the order of the columns beside it.
-    all_named = (tables or len(parts) > 2) and all(map(_has_names, parts)) and all(map(_has_list, tables))
+    have_lists = all(table.class_list or table.class_hash for table in tables)
+    all_named = (tables or len(parts) > 2) and all(map(_has_names, parts)) and have_lists
     # Declared classes keep their ids, by which ties are broken.
     keep = parts[0].names is not None and not has_texts(parts[0].values)
     parts, columns = in_class_order(parts, classes, sort=bool(all_named), keep=keep)
@@ -209,23 +207,15 @@ def align_models(labels: Sequence[FramePart], models: Sequence[FramePart]) -> li
     Models of other images are joined by id later, as files are. A note then counts the unmatched images.
     """
     ids = labels[0].ids
-    apart = [m for m in models if None not in (ids, m.ids) and not _has_images(m.ids, ids)]
+    others = [m for m in models if None not in (ids, m.ids)]
+    apart = [m for m in others if len(m.ids) != len(ids) or pc.index_in(ids, m.ids).null_count]
     aligned = iter(align_rows([*labels, *(m for m in models if m not in apart)]))
     return [*(next(aligned) for _ in labels), *(m if m in apart else next(aligned) for m in models)]
-
-
-def _has_images(own: pa.Array, ids: pa.Array) -> bool:
-    """Return whether rows are of the same images, in any order."""
-    return len(own) == len(ids) and not pc.index_in(ids, own).null_count
 
 
 def _has_names(part: FramePart) -> bool:
     """Return whether classes are names, so that the order of columns does not matter."""
     return part.values is None or part.names is not None or has_texts(part.values)
-
-
-def _has_list(table: Predictions) -> bool:
-    return bool(table.class_list or table.class_hash)
 
 
 def _check_lengths(models: Sequence[Predictions], labels: Labels) -> None:
@@ -356,11 +346,6 @@ def in_class_order(
 
     aligned, _ = align_columns(parts, own.keys, of=of or f"the class list {own.name}", key=key)
     return aligned, own if any(p.names for p in parts) else None
-
-
-def _imagenet(parts: Sequence[FramePart]) -> ClassList | None:
-    """Return ImageNet-1k, to which numbers refer, if the columns of each part name all its classes."""
-    return class_list() if parts and all(name_imagenet(part.names or ()) for part in parts) else None
 
 
 def name_imagenet(names: Sequence[str]) -> bool:

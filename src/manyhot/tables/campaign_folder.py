@@ -96,10 +96,6 @@ class Campaign:
         """Return the path of a table. For predictions, this is a folder."""
         return campaign_file(self.folder, table)
 
-    def same_as(self, other: Campaign) -> bool:
-        """Return whether both campaigns were made from the same files."""
-        return (self.class_hash, dict(self.inputs)) == (other.class_hash, dict(other.inputs))
-
 
 def campaign_file(folder: Path, table: str) -> Path:
     """Return the path of a table of a campaign; golden answers may also be in a CSV file."""

@@ -16,7 +16,7 @@ from manyhot.core.answers import NO, YES
 from manyhot.core.array_types import Ints, Ints8
 from manyhot.core.choices import Choices
 from manyhot.core.distinct import distinct_keys
-from manyhot.errors import InputError, MatchError, and_more
+from manyhot.errors import InputError, MatchError, and_more, counted
 from manyhot.tables.own_classes import own_list
 from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS, Votes, numbered
 
@@ -60,7 +60,7 @@ class ChoiceColumns:
         np.maximum.at(last, cell, self.order)
         is_last = self.order == last[cell]
         n = len(np.unique(np.stack([cell, self.order])[:, ~is_last], axis=1).T)
-        repeated = f"{n:,} answer{'s' * (n != 1)} that a rater gave again later"
+        repeated = f"{counted(n, 'answer')} that a rater gave again later"
         mask = pa.array(is_last)
         return replace(
             self,

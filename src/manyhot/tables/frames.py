@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from manyhot.classes import normal_name
 from manyhot.core.array_types import Ints, Ints64
-from manyhot.errors import InputError, MatchError, and_more
+from manyhot.errors import InputError, MatchError, and_more, counted
 from manyhot.tables.image_ids import image_name_column, nearest_way
 
 
@@ -136,7 +136,7 @@ def check_unique(ids: pa.Array, where: str) -> None:
     raise MatchError(
         "An image is listed more than once.",
         where=where,
-        got=f"{len(twice):,} id{'s' if len(twice) > 1 else ''}, such as {examples(twice.field('values'))}",
+        got=f"{counted(len(twice), 'id')}, such as {examples(twice.field('values'))}",
         allowed="each image_id once",
         do="retain one row per image",
     )
@@ -471,7 +471,7 @@ def _differ(
     own, theirs = labels
     more, fewer = (a.filter(pc.invert(pc.is_in(a, b))) for a, b in ((own, theirs), (theirs, own)))
     got = [
-        f"{len(labels):,} {noun}{'' if len(labels) == 1 else 's'} {text}, such as {examples(labels)}"
+        f"{counted(len(labels), noun)} {text}, such as {examples(labels)}"
         for labels, text in ((more, f"not in {reference.where}"), (fewer, f"of {reference.where} missing"))
         if len(labels)
     ]

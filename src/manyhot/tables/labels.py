@@ -198,12 +198,9 @@ class Images(_OfImages):
         return _with_labels(self, images)
 
 
-_HasIds = TypeVar("_HasIds", Labels, Images)
-
-
 def with_ids_like(
-    table: _HasIds, ids: pa.Array, *, other_name: str, match: str = AUTO
-) -> tuple[_HasIds, Renamed]:
+    table: _Table, ids: pa.Array, *, other_name: str, match: str = AUTO
+) -> tuple[_Table, Renamed]:
     """Return label sets or images with the ids that another table uses for the same images.
 
     Parameters
@@ -393,7 +390,7 @@ def _check_lists(labels: Labels) -> None:
         check_range(label, rows, labels.image_id, labels.n_classes, where)
 
 
-def _with_labels(table: _HasIds, images: Images) -> _HasIds:
+def _with_labels(table: _Table, images: Images) -> _Table:
     """Return label sets or images with the original labels of images with the same ids."""
     if images.label is None:
         return table

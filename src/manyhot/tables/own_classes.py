@@ -106,11 +106,8 @@ class JoinedClasses:
             labels = selected_with_note(labels, at, own, "not in the class list")
         table = labels.table
         if at is not None:
-            lists = one_chunk(table["classes"])
-            self._check_listed(at, lists.flatten().to_numpy(), labels)
-            table = with_column(table, "classes", _renumbered(lists, at))
-            table = _with_label(table, at)
-            table = _with_conflicts(table, at)
+            self._check_listed(at, one_chunk(table["classes"]).flatten().to_numpy(), labels)
+            table = _with_classes(table, at)
         return replace(
             labels,
             table=table,
@@ -350,15 +347,12 @@ def numbers_as_names(table: _Table, model: ClassList | None) -> tuple[_Table, st
     own = replace(own, is_complete=is_matrix)
     at = np.full(max(numbers) + 1, -1, np.int32)
     at[numbers] = [own.keys.index(model.keys[model.by_number[number]]) for number in numbers]
-    columns = _with_label(table.table, at)
     if isinstance(table, Images):
-        named: _Table = replace(table, table=columns, class_list=own)
+        named: _Table = replace(table, table=_with_label(table.table, at), class_list=own)
     else:
-        columns = with_column(columns, "classes", _renumbered(one_chunk(columns["classes"]), at))
-        columns = _with_conflicts(columns, at)
         named = replace(
             table,
-            table=columns,
+            table=_with_classes(table.table, at),
             n_classes=len(own),
             class_hash=own.hash,
             class_list=own,
@@ -380,11 +374,6 @@ def class_numbers_in(table: pa.Table) -> list[int]:
     flat = pc.list_flatten(table["classes"]).unique().to_pylist() if "classes" in table.column_names else []
     label = table["label"].drop_null().unique().to_pylist() if "label" in table.column_names else []
     return sorted({*flat, *label})
-
-
-def scored_classes(model: Predictions | None) -> ClassList | None:
-    """Return the classes of a model that has scores of all of them; None for others, or without names."""
-    return model.known_classes if model is not None and model.is_dense else None
 
 
 NAME_CLASSES = (
@@ -430,16 +419,15 @@ def over_list_of(labels: Labels, other: Labels) -> Labels:
     return JoinedClasses(len(target), target).of_labels(labels)
 
 
-def _with_conflicts(table: pa.Table, at: Ints32) -> pa.Table:
-    if "conflicts" not in table.column_names:
-        return table
-    return with_column(table, "conflicts", _renumbered(one_chunk(table["conflicts"]), at))
-
-
-def _renumbered(lists: pa.ListArray, at: Ints32) -> pa.ListArray:
-    flat = pa.array(at[lists.flatten().to_numpy()], pa.int32())
-    offsets = pc.subtract(lists.offsets, lists.offsets[0])
-    return pa.ListArray.from_arrays(offsets, flat, mask=lists.is_null())
+def _with_classes(table: pa.Table, at: Ints32) -> pa.Table:
+    """Return label sets with other numbers of their classes."""
+    for name in [name for name in ("classes", "conflicts") if name in table.column_names]:
+        lists = one_chunk(table[name])
+        flat = pa.array(at[lists.flatten().to_numpy()], pa.int32())
+        offsets = pc.subtract(lists.offsets, lists.offsets[0])
+        renumbered = pa.ListArray.from_arrays(offsets, flat, mask=lists.is_null())
+        table = with_column(table, name, renumbered)
+    return _with_label(table, at)
 
 
 def _with_label(table: pa.Table, at: Ints32) -> pa.Table:

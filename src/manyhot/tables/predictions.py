@@ -189,17 +189,16 @@ class Predictions(OverClasses):
     def to_table(self) -> pa.Table:
         """Return the predictions table."""
         columns: dict[str, Any] = {"image_id": self.image_id}
+        drop = None if self.classes is None else self.classes < 0
         if self.classes is not None:
-            columns["classes"] = _list_column(self.classes.astype(np.int32), drop=self.classes < 0)
+            columns["classes"] = _list_column(self.classes.astype(np.int32), drop)
         if self.scores is not None:
-            drop = None if self.classes is None else self.classes < 0
-            columns["scores"] = _list_column(self.scores, drop=drop)
+            columns["scores"] = _list_column(self.scores, drop)
         if self.logsumexp is not None:
             columns["logsumexp"] = pa.array(self.logsumexp, pa.float32())
         if self.uncertainty is not None:
             for name, values in uncertainty_columns(self.uncertainty).items():
-                drop = None if self.classes is None else self.classes < 0
-                columns[name] = _list_column(values, drop=drop) if values.ndim == 2 else pa.array(values)
+                columns[name] = _list_column(values, drop) if values.ndim == 2 else pa.array(values)
         return pa.table(columns)
 
     def to_polars(self) -> Any:
@@ -490,7 +489,7 @@ def _check_cosines(scores: AnyFloats, where: str) -> None:
         )
 
 
-def _list_column(values: npt.NDArray[Any], *, drop: Bools | None = None) -> pa.Array:
+def _list_column(values: npt.NDArray[Any], drop: Bools | None) -> pa.Array:
     n, k = values.shape
     if drop is None or not drop.any():
         return ragged(np.full(n, k), pa.array(values.ravel()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Ints
-from manyhot.errors import first_names
+from manyhot.errors import counted, first_names
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.frames import one_chunk, with_column
 from manyhot.tables.labels import Labels
@@ -62,16 +61,6 @@ def _filtered(column: pa.ListArray, keep: Bools, rows: Ints, *, is_own: bool = F
     return pa.ListArray.from_arrays(pa.array(offsets), items, mask=pa.array(~valid))
 
 
-def _note_on_left_out(labels: Labels, selected: Labels, names: Sequence[str], why: str) -> str:
-    """Return which classes were left out, and how many images had only these."""
-    n_before, n_after = _n_with_classes(labels), _n_with_classes(selected)
-    what = "1 class" if len(names) == 1 else f"{len(names):,} classes"
-    return (
-        f"{what} of the labels {why}, and {'is' if len(names) == 1 else 'are'} left out: "
-        f"{first_names(names)}; {n_before - n_after:,} of {n_before:,} images with valid classes keep none"
-    )
-
-
 def _n_with_classes(labels: Labels) -> int:
     """Return the number of usable images with a valid class."""
     sets = label_sets(labels)
@@ -84,6 +73,11 @@ def selected_with_note(labels: Labels, at: Ints, own: ClassList, why: str) -> La
     if not len(left_out):
         return labels
     selected = _labels_of_positions(labels, at)
-    verb = "is" if len(left_out) == 1 else "are"
-    note = _note_on_left_out(labels, selected, [own.keys[i] for i in left_out], f"{verb} {why}")
+    n_before, n_after = _n_with_classes(labels), _n_with_classes(selected)
+    what, verb = counted(len(left_out), "class"), "is" if len(left_out) == 1 else "are"
+    note = (
+        f"{what} of the labels {verb} {why}, and {verb} left out: "
+        f"{first_names([own.keys[i] for i in left_out])}; "
+        f"{n_before - n_after:,} of {n_before:,} images with valid classes keep none"
+    )
     return replace(selected, notes=(*labels.notes, note))

@@ -224,10 +224,9 @@ class Loader:
 def opened(opener: ImageReader) -> Tensor | str:
     """Return the pixels of an image, uint8 of shape (3, h, w), or the reason why there are none."""
     try:
-        data = opener()
+        return decode(opener())
     except OSError as error:
         return error.strerror or str(error)
-    return decode(data) if isinstance(data, bytes) else data
 
 
 def decoders() -> ThreadPoolExecutor:

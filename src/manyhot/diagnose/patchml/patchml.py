@@ -42,7 +42,7 @@ from manyhot.diagnose.patchml.folder import (
 )
 from manyhot.diagnose.patchml.material import Material
 from manyhot.diagnose.pixels.removal import GREY
-from manyhot.errors import InputError, first_names
+from manyhot.errors import InputError, counted, first_names
 from manyhot.files import hashes_of
 from manyhot.formats import ClassNamesLike, open_class_list
 from manyhot.formats.writing import PathLike, check_apart
@@ -80,7 +80,7 @@ class PatchML(Result):
         """Yield the numbers of images, of objects, and of skipped objects by reason."""
         objects = sum(self.patches.values())
         classes = sum(n > 0 for n in self.patches.values())
-        yield f"{self.n:,} image{'s' * (self.n != 1)} of {objects:,} objects of {classes:,} classes"
+        yield f"{counted(self.n, 'image')} of {objects:,} objects of {classes:,} classes"
         if self.skipped:
             yield ""
             yield from table_lines(

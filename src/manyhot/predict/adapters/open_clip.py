@@ -7,7 +7,6 @@ open_clip, which are OpenAI's; both may be the user's.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import io
 import os
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from manyhot.classes import ClassList, class_list, from_keys
-from manyhot.errors import InputError, OutputError, UnknownNameError, first_names
+from manyhot.errors import InputError, OutputError, UnknownNameError, counted, did_you_mean, first_names
 from manyhot.extras import required
 from manyhot.files import atomic_write, cache_folder
 from manyhot.formats.writing import PathLike
@@ -181,7 +180,7 @@ def _class_names(classes: ClassList, names: str) -> tuple[str, ...]:
 def _same_names(names: Sequence[str]) -> list[str]:
     """Return a note on classes that no sentence tells apart."""
     same = [name for name, n in Counter(names).items() if n > 1]
-    many = f"{len(same)} name{'s' * (len(same) > 1)}"
+    many = counted(len(same), "name")
     return (
         [f"classes with the same name get the same scores ({many}: {first_names(same, 3)})"] if same else []
     )
@@ -218,11 +217,10 @@ def _has_text_tower(clip: Any, file: str) -> bool:
 
 def _check(clip: Any, arch: str, pretrained: str) -> None:
     if arch not in clip.list_models():
-        near = difflib.get_close_matches(arch, clip.list_models(), n=3)
         raise UnknownNameError(
             f"open_clip has no architecture {arch!r}.",
             allowed=f"the {len(clip.list_models())} of open_clip.list_models(), such as ViT-B-32",
-            do=f"did you mean {' or '.join(near)}?" if near else None,
+            do=did_you_mean(arch, clip.list_models(), show=str),
         )
     tags = clip.list_pretrained_tags_by_model(arch)
     if pretrained not in tags and not Path(pretrained).is_file():

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from manyhot.classes import ClassList, class_list, from_keys, of_outputs
-from manyhot.errors import InputError, UnknownNameError
+from manyhot.errors import InputError, UnknownNameError, did_you_mean
 from manyhot.extras import required
 from manyhot.predict.adapters.network_files import with_assumptions
 from manyhot.predict.network import Network, from_timm, sides
@@ -142,11 +141,10 @@ def check_network(timm: Any, name: str, checkpoint: str = "", *, classifier: boo
 def _check_name(timm: Any, name: str, checkpoint: str, classifier: bool) -> None:
     base, _, tag = name.partition(".")
     if not timm.is_model(base):
-        near = difflib.get_close_matches(base.lower(), timm.list_models(), n=3)
         raise UnknownNameError(
             f"timm has no network {name!r}.",
             allowed="a name listed by manyhot models 'timm/*'",
-            do=f"did you mean {' or '.join(near)}?" if near else None,
+            do=did_you_mean(base.lower(), timm.list_models(), show=str),
         )
     if checkpoint:
         return

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from manyhot.classes import class_list, from_keys
-from manyhot.errors import FetchError, InputError, UnknownNameError
+from manyhot.errors import FetchError, InputError, UnknownNameError, did_you_mean
 from manyhot.extras import required
 from manyhot.predict.adapters.network_files import with_assumptions
 from manyhot.predict.network import Network, Preprocessing
@@ -44,11 +43,10 @@ def torchvision_network(name: str, *, checkpoint: str = "", preprocessing: Mappi
     base, _, tag = name.partition(".")
     known = models.list_models(module=models)
     if base not in known:
-        near = difflib.get_close_matches(base, known, n=3)
         raise UnknownNameError(
             f"torchvision has no classifier {base!r}.",
             allowed="a name listed by manyhot models 'torchvision/*'",
-            do=f"did you mean {' or '.join(near)}?" if near else None,
+            do=did_you_mean(base, known, show=str),
         )
     weights = _weights(models, base, tag or "DEFAULT")
     module = _loaded(models, base, weights, checkpoint)

@@ -167,7 +167,7 @@ def reader_of(data: bytes) -> ImageReader:
 
 
 def _same(data: bytes) -> bytes:
-    return data
+    return data  # not `bytes(data)`, which would lose the bits of an `EncodedImage`
 
 
 def failing_reader(reason: str) -> ImageReader:
@@ -352,8 +352,7 @@ def _altered(item: Item, read: Callable[[], Pixels | str], alteration: Alteratio
 
 
 def _pixels(read: ImageReader) -> Pixels | str:
-    data = read()
-    image = decode(data) if isinstance(data, bytes) else data
+    image = decode(read())
     return image if isinstance(image, str) else image.permute(1, 2, 0).numpy()
 
 

@@ -457,7 +457,7 @@ def _copies(image_id: str, read: Any, indices: Any) -> Iterator[tuple[int, bytes
     if not indices:
         return
     data = read()
-    image = decode(data) if isinstance(data, bytes) else data
+    image = decode(data)
     if isinstance(image, str):
         return
     pixels = image.permute(1, 2, 0).numpy()

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from manyhot.core.detection import VOID, Boxes, pixel_counts
 from manyhot.diagnose.pixels.regions import read_mask
 from manyhot.errors import InputError
-from manyhot.formats import read_masks
+from manyhot.formats.object_files import masks_of
 from manyhot.predict.decode import decode
 from manyhot.predict.network import Network
 from manyhot.predict.scoring import read_image
@@ -111,8 +111,7 @@ class _Images:
 
 def _pixels(opener: ImageReader) -> Any:
     """Return an image, or the reason why it cannot be read."""
-    data = read_image(opener)
-    return decode(data) if isinstance(data, bytes) else data
+    return decode(read_image(opener))
 
 
 def _fed(
@@ -181,7 +180,7 @@ class _Masks:
         self.request = request
         self.keys = ("background", *inputs.classes.keys)
         listed = [item.image_id for part in request.source.parts for item, _ in part.items()]
-        self.files, self.where = read_masks(inputs.masks, listed), inputs.masks
+        self.files, self.where = masks_of(Path(inputs.masks), listed), inputs.masks
 
     def image_ids(self) -> Sequence[str]:
         """Return the images that have masks."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from manyhot.errors import InputError
+from manyhot.errors import InputError, counted
 from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.accounts import Rater, change
 from manyhot.reassess.app.store.campaign_settings import CampaignSettings, read_settings
@@ -88,7 +88,7 @@ def qualification_notes(connection: sa.Connection) -> list[str]:
     qualify, (pages, truths) = read_settings(connection).qualify, count_golden_pages(connection)
     notes = []
     if 0 < pages < qualify:
-        there = f"{pages} golden page{'s' if pages > 1 else ''}"
+        there = counted(pages, "golden page")
         notes.append(f"raters qualify on {there} instead of {qualify}, because there are no more")
     if qualify and truths == 1:
         notes.append("all raters qualify, because all golden questions have the same true answer")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,37 @@ def test_sizes_count_what_each_state_means():
     assert labels.size.tolist() == [1, 0, 0]
     assert labels.accepted.tolist() == [2, 0, 0]
     assert labels.scored.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("voted", [False, True])
+def test_a_label_set_is_known_to_be_empty_if_every_class_has_an_answer(voted):
+    """Against a loop over the states of all cells; cells without votes have no answer."""
+    rng, n, c = np.random.default_rng(0), 400, 3
+    states = rng.choice([NOT_ASKED, NO, UNCLEAR, YES], (n, c), p=[0.1, 0.7, 0.1, 0.1])
+    usable, votes = rng.random(n) < 0.9, rng.integers(0, 9, (n, c))
+    rows, classes = np.nonzero(states)
+    labels = LabelSets(
+        c,
+        np.searchsorted(rows, np.arange(n + 1)),
+        classes.astype(np.int32),
+        states[rows, classes].astype(np.uint8),
+        np.full(n, NO_LABEL, np.int32),
+        usable,
+        True,
+        n_votes=votes[rows, classes].astype(np.float32) if voted else None,
+    )
+    expected = [
+        bool(usable[i])
+        and all(states[i, j] in (NO, UNCLEAR) and (votes[i, j] > 0 or not voted) for j in range(c))
+        for i in range(n)
+    ]
+    assert labels.empty.tolist() == expected
+    assert 0 < sum(expected) < (labels.usable & (labels.size == 0)).sum()
+    whole = replace(labels, complete=True)
+    assert whole.empty.tolist() == [u and YES not in row for u, row in zip(usable, states, strict=True)]
+    # Raters who choose one class per image find one in each, and lists do not say what was asked.
+    assert not replace(labels, exclusive=True).empty.any()
+    assert not LabelSets.from_lists([[0], []], c).empty.any()
 
 
 def test_take_keeps_everything_of_an_image():

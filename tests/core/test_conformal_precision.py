@@ -1,5 +1,7 @@
 """Prediction sets with a guaranteed precision: bounds against their definitions, and the guarantee itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import brentq
@@ -84,6 +86,30 @@ def test_guarantee_over_draws():
             missed += true[np.flatnonzero(found.threshold == THRESHOLDS)[0]] < precision
     assert certified > 290
     assert missed <= 300 * delta + 2 * np.sqrt(300 * delta * (1 - delta))
+
+
+def test_guarantee_over_draws_with_images_without_a_valid_class():
+    """As in X-rays: half of the images show nothing, and the precision of their sets is 0."""
+    rng, precision, delta, n = np.random.default_rng(0), 0.8, 0.1, 1500
+    chance = rng.beta(0.3, 1.5, (50_000, 4))
+    valid, p = rng.random(chance.shape) < chance, np.sqrt(chance).astype(np.float32)
+    assert 0.4 < np.mean(~valid.any(axis=1)) < 0.6
+    true = {}
+    for threshold in THRESHOLDS:
+        inside = p >= threshold
+        inside, own = inside[inside.any(axis=1)], valid[inside.any(axis=1)]
+        true[threshold] = np.sum((own & inside).sum(axis=1) / inside.sum(axis=1)) / max(len(inside), 1)
+    missed, certified = 0, 0
+    for seed in range(100):
+        rows = rng.integers(0, len(p), n)
+        sets = LabelSets.from_lists([np.flatnonzero(row) for row in valid[rows]], 4)
+        answered = replace(sets, asked_known=True, complete=True)
+        found = certify(Case.from_scores(answered, p[rows], kind="probability"), seed=seed)
+        if np.isfinite(found.threshold):
+            certified += 1
+            missed += true[found.threshold] < precision
+    assert certified > 50
+    assert missed <= 100 * delta + 2 * np.sqrt(100 * delta * (1 - delta))
 
 
 def test_lists_end_the_sequence():

@@ -30,11 +30,69 @@ def model():
     )
 
 
+def unknown(name, n):
+    return (
+        f"{name}: {n:,} images without a valid class are left out, because answers about some classes are "
+        "missing; the guarantee does not include such images; if these classes are absent, declare it with "
+        "`empty='no'` or `unlisted='no'` of the labels' format"
+    )
+
+
+def test_images_without_a_valid_class_count_if_all_classes_have_answers():
+    """Against plain loops: half of the images show nothing, and some of their cells are not answered."""
+    rng, n, c = np.random.default_rng(3), 4000, 4
+    chance = rng.beta(0.3, 1.5, (n, c))
+    valid, p = (rng.random(chance.shape) < chance).astype(float), np.sqrt(chance).astype(np.float32)
+    valid[rng.random(valid.shape) < 0.05] = np.nan
+    labels, scores = (
+        pd.DataFrame(
+            cells, columns=list("wxyz"), index=pd.Index([f"{i:04d}" for i in range(n)], name="image_id")
+        )
+        for cells in (valid, p)
+    )
+    found = diagnose_sets(labels, scores, precision=0.6, seed=1, reading=Reading(scores="probability"))
+    (row,) = found.precise_sets.to_pylist()
+    chosen = np.zeros(n, bool)
+    chosen[np.random.default_rng(1).permutation(n)[: n // 2]] = True
+    counts = [1 in image or not np.isnan(image).any() for image in valid]
+    assert row["n_fitted"] == sum(counts[i] for i in np.flatnonzero(chosen))
+    shares, recalls, empty, none, skipped = [], [], 0, 0, 0
+    for i in np.flatnonzero(~chosen):
+        if not counts[i]:
+            skipped += 1
+            continue
+        own, inside = set(np.flatnonzero(valid[i] == 1)), set(np.flatnonzero(p[i] >= row["threshold"]))
+        if own:
+            recalls.append(len(own & inside) / len(own))
+        else:
+            none += 1
+        if inside:
+            shares.append(len(own & inside) / len(inside))
+        else:
+            empty += 1
+    assert (row["n"], row["n_empty"], row["n_none"], row["n_skipped"]) == (len(shares), empty, none, skipped)
+    assert none > 500
+    assert row["measured"] == pytest.approx(np.mean(shares))
+    assert row["recall"] == pytest.approx(np.mean(recalls))
+    assert found.notes == (unknown("labels", n - sum(counts)),)
+    assert list(found.lines())[-1].split()[-1] == str(none)
+
+
+def test_no_image_has_a_valid_class():
+    p = np.random.default_rng(0).random((60, 3)).astype(np.float32)
+    reading = Reading(classes=list("abc"), scores="probability", trust_order=True)
+    found = diagnose_sets(np.zeros((60, 3)), p, reading=reading)
+    (row,) = found.precise_sets.to_pylist()
+    assert (row["n_fitted"], row["n_none"], row["n_needed"]) == (30, 30, None)
+    assert np.isnan([row["threshold"], row["recall"]]).all()
+
+
 def test_held_out_images_are_measured(model):
     labels, net = model
     found = diagnose_sets(labels, [net], precision=0.85, seed=1, reading=Reading(dataset="made up"))
     (row,) = check(found.precise_sets, "precise_sets").to_pylist()
-    assert found.notes == ()
+    # A list without classes does not say whether raters were asked about all of them.
+    assert found.notes == (unknown("made up", 120),)
     assert row["threshold"] in THRESHOLDS
     assert row["n_needed"] is None
     chosen = np.zeros(N, bool)
@@ -54,7 +112,19 @@ def test_held_out_images_are_measured(model):
     assert row["recall"] == pytest.approx(np.mean(recall))
     assert row["mean_size"] == pytest.approx(np.mean([len(s) for s in inside if s]))
     assert next(iter(found.lines())).split() == [
-        *("data", "model", "target", "threshold", "measured", "recall", "mean", "size", "sets", "empty")
+        *(
+            "data",
+            "model",
+            "target",
+            "threshold",
+            "measured",
+            "recall",
+            "mean",
+            "size",
+            "sets",
+            "empty",
+            *("no", "valid", "class"),
+        )
     ]
 
 
@@ -65,7 +135,10 @@ def test_no_threshold_is_never_an_empty_answer(model):
     assert np.isnan([row[k] for k in ("threshold", "measured", "lo", "hi", "recall", "mean_size")]).all()
     assert row["n_needed"] is not None or row["n"] == 0
     images = f"no threshold is certified for a precision of 0.99 with {row['n_fitted']} images"
-    assert found.notes == (f"net: {images}; about {row['n_needed']:,} are needed at the measured precision",)
+    assert found.notes == (
+        unknown("labels", 120),
+        f"net: {images}; about {row['n_needed']:,} are needed at the measured precision",
+    )
     assert list(found.lines())[-1].split()[3:7] == ["none", "–", "–", "–"]
     wrong = replace(net, scores=np.tile(np.eye(C, dtype=np.float32)[0], (N, 1)))
     found = diagnose_sets(labels, [wrong], precision=0.9)
@@ -73,6 +146,7 @@ def test_no_threshold_is_never_an_empty_answer(model):
     images = f"no threshold is certified for a precision of 0.9 with {row['n_fitted']} images"
     assert row["n_needed"] is None
     assert found.notes == (
+        unknown("labels", 120),
         f"net: {images}; more images would not help, because no threshold reaches this precision",
         "labels: net: the scores are no more closely related to the labels than if the images were in random "
         "order (mean correlation 0.000 over 5 classes): check the order of rows and classes",
@@ -85,7 +159,7 @@ def test_ranks_are_left_out(model, tmp_path):
     ranks = Predictions(labels.image_id, "ranks", classes=top, n_classes=C)
     found = diagnose_sets(labels, [ranks, net])
     assert found.precise_sets["model"].to_pylist() == ["net"]
-    assert found.notes == ("ranks was left out, because it has no probabilities",)
+    assert found.notes == ("ranks was left out, because it has no probabilities", unknown("labels", 120))
     written = found.write(tmp_path / "sets")
     assert tables.read(written[0], "precise_sets").equals(found.precise_sets)
     with pytest.raises(InputError) as error:

@@ -59,6 +59,28 @@ def test_original_labels_without_answers_are_left_out(labels):
     assert any(line.split() == ["left", "out", "of", "both", "2", *seen.split()] for line in found.lines())
 
 
+def test_images_without_answers_about_all_classes_may_have_a_valid_class():
+    """Against a loop over a table with empty cells: a cell that nobody was asked about is not a no."""
+    rng = np.random.default_rng(0)
+    cells = (rng.random((200, 3)) < 0.3).astype(float)
+    cells[rng.random(cells.shape) < 0.3] = np.nan
+    frame = pd.DataFrame(cells, columns=list("abc")).assign(image_id=[f"{i}.png" for i in range(200)])
+    none = sum(all(cell == 0 for cell in row) for row in cells)
+    unknown = sum(1 not in row and 0 in row and np.isnan(row).any() for row in cells)
+    usable = sum(not np.isnan(row).all() for row in cells)
+    assert min(none, unknown) > 10
+    found = describe(frame)
+    (card,) = found.datasets.to_pylist()
+    assert (card["empty"], card["empty_unasked"]) == (none + unknown, unknown)
+    lines = [line.split() for line in found.lines()]
+    lo, hi = proportion_ends(unknown, usable)
+    share = f"{unknown / usable:.1%}, 95 % interval {lo:.1%} to {hi:.1%}"
+    assert f"no valid class {none} of {usable}".split() in lines
+    assert f"none found valid {unknown} of {usable} ({share}), not asked about all classes".split() in lines
+    (card,) = describe(frame.fillna(0)).datasets.to_pylist()
+    assert (card["empty"], card["empty_unasked"]) == (sum(1 not in row for row in cells), 0)
+
+
 def test_a_data_card_by_hand(labels):
     (card,) = describe_tables(labels, licence="CC0").datasets.to_pylist()
     ends = card.pop("original_valid_lo"), card.pop("original_valid_hi")
@@ -73,6 +95,7 @@ def test_a_data_card_by_hand(labels):
         "unclear": 1,
         "labels": 7,
         "empty": 2,
+        "empty_unasked": 2,  # raters were asked about one of five classes
         "multi": 2,
         "labelled": 5,
         "rejected": 2,  # image 1, and image 2 of which nothing is valid

@@ -123,7 +123,8 @@ First answer 2026-03-09 22:16 UTC, last answer 2026-03-10 08:16 UTC. The times o
 | pairs asked about that are valid | 3 |
 | pairs asked about that are unclear | 1 |
 | labels in total | 3 |
-| images without a valid class | 1 |
+| images without a valid class | 0 |
+| images with no class found valid, but without answers about all classes | 1 |
 | images with two or more valid classes | 1 |
 | images with an original label | 3 |
 | images with an original label that is not in the label set | 2 |

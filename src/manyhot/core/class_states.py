@@ -154,6 +154,19 @@ class LabelSets:
         return read_only(self.usable & (self.size > 0))
 
     @cached_property
+    def empty(self) -> Bools:
+        """Whether each image is usable and its label set is known to be empty, shape (n,).
+
+        It is known if there are answers about all classes, none of them yes. If raters chose one class per
+        image, they found one in each.
+        """
+        none = self.usable & (self.size == 0)
+        if self.complete or self.exclusive:
+            return read_only(none & self.complete)
+        answered = self.rows if self.n_votes is None else self.rows[self.n_votes != 0]
+        return read_only(none & (np.bincount(answered, minlength=len(self)) == self.n_classes))
+
+    @cached_property
     def first(self) -> Ints32:
         """The first class of each label set, shape (n,); negative for empty sets."""
         yes = self.state == YES

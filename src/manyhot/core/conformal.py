@@ -197,8 +197,8 @@ class Certified:
     threshold : float
         The lowest certified threshold; NaN if none was certified.
     n_tested : int
-        Number of images, each with a label set and a non-empty prediction set, on which the threshold was
-        tested. If no threshold was certified, this is the number for the first threshold.
+        Number of images, each with a known label set and a non-empty prediction set, on which the threshold
+        was tested. If no threshold was certified, this is the number for the first threshold.
     n_needed : int or None
         Number of images for fitting that would suffice to certify a threshold at the measured precisions.
         None if the measured precision is too low at every threshold.
@@ -241,8 +241,9 @@ def certify_precision(
 ) -> Certified:
     """Return the lowest threshold at which prediction sets reach a precision, with a confidence of 1 - delta.
 
-    The precision is the expected share of valid classes in a non-empty prediction set, over images with a
-    label set. Unclear classes, and classes that no rater was asked about, count as not valid.
+    The precision is the expected share of valid classes in a non-empty prediction set, over images whose
+    label set is not empty or is known to be empty (see `LabelSets.empty`), where the share is 0. Unclear
+    classes, and classes that no rater was asked about, count as not valid.
 
     Thresholds are tested in a fixed sequence, from high to low, until one is not certified. A random quarter
     of the images determines the start of the sequence. The tests use the other images.
@@ -250,7 +251,7 @@ def certify_precision(
     Parameters
     ----------
     images : ndarray of int
-        Images used for fitting. Images without a label set are left out.
+        Images used for fitting. Images for which it is unknown whether a class is valid are left out.
     precision, delta : float
         Above 0 and below 1.
     rng : numpy.random.Generator
@@ -269,7 +270,7 @@ def certify_precision(
     """
     check_precision(precision, delta)
     check_listed(case)
-    images = images[case.labels.scored[images]]
+    images = images[judgeable(case.labels)[images]]
     if not len(images):
         raise InputError("No image has labels to fit to.", got="no image", allowed="images with labels")
     thresholds = THRESHOLDS if case.listed is None else THRESHOLDS[_not_listed(case) < THRESHOLDS]
@@ -287,6 +288,11 @@ def certify_precision(
         return Certified(float(thresholds[at]), int(rest[1][at]), None)
     every = _precisions(size[images], valid[images])
     return Certified(float("nan"), int(rest[1][at]), _needed_images(*every, len(images), precision, delta))
+
+
+def judgeable(labels: LabelSets) -> Bools:
+    """Return the images on which the precision of a prediction set is known, shape (n,)."""
+    return labels.scored | labels.empty
 
 
 def count_in_sets(case: Case, thresholds: Floats) -> tuple[Ints, Ints]:

@@ -14,9 +14,9 @@ import pyarrow as pa
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.array_types import Bools
-from manyhot.core.conformal import Certified, certify_precision, check_precision, count_in_sets
+from manyhot.core.conformal import Certified, certify_precision, check_precision, count_in_sets, judgeable
 from manyhot.core.resampling import student_interval
-from manyhot.core.sets import Case
+from manyhot.core.sets import Case, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
@@ -30,7 +30,7 @@ from manyhot.registry import register
 from manyhot.report.chapter import Chapter, NextStep, Tables, listing, percent, rows_of, with_ends, with_range
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, number_heads, text_heads
-from manyhot.report.text import title_of
+from manyhot.report.text import counted, title_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Predictions, Row, schema
 from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table, interval
@@ -44,19 +44,34 @@ declare_table(
         REAL("precision", "the lowest permitted expected share of valid classes in a prediction set"),
         REAL("delta", "permitted probability that the expected share is lower"),
         REAL("threshold", "lowest probability of a class in a set; NaN if no threshold was certified"),
-        COUNT("n_fitted", "number of images with a label set on which the threshold was chosen"),
+        COUNT(
+            "n_fitted",
+            "number of images on which the threshold was chosen: those with a valid class, and those without "
+            "one for which there are answers about all classes",
+        ),
         INT.nullable(
             "n_needed",
             "number of images that would certify a threshold at the measured precisions; null if a threshold "
             "was certified, or if the precision is too low at every threshold",
         ),
-        COUNT("n", "number of held-out images with a label set and a prediction set that is not empty"),
-        COUNT("n_empty", "number of held-out images with a label set and an empty prediction set"),
-        REAL("measured", "mean share of valid classes in the n prediction sets; NaN if there are none"),
+        COUNT("n", "number of held-out images, as in n_fitted, with a prediction set that is not empty"),
+        COUNT("n_empty", "number of held-out images, as in n_fitted, with an empty prediction set"),
+        COUNT.optional("n_none", "number of the n + n_empty images that have no valid class"),
+        COUNT.optional(
+            "n_skipped",
+            "number of held-out images that are left out: they are unusable, or no class is known to be "
+            "valid and raters were not asked about all",
+        ),
+        REAL(
+            "measured",
+            "mean share of valid classes in the n prediction sets, 0 on images without one; NaN if there are "
+            "no sets",
+        ),
         *bounds("lo", "hi", f"{ITS} (jackknife)", column=REAL),
         *interval(
             "recall",
-            "mean share of valid classes that are in the prediction set, over all n + n_empty images",
+            "mean share of valid classes that are in the prediction set, over the n + n_empty - n_none "
+            "images with valid classes",
             f"{ITS} (jackknife)",
             value=REAL,
             ends=REAL,
@@ -91,7 +106,18 @@ class PreciseSets(DiagnosisResult):
     def lines(self) -> Iterator[str]:
         """Yield the precision of each model's sets on the held-out images."""
         rows = self.precise_sets.to_pylist()
-        heads = ("data", "model", "target", "threshold", "measured", "recall", "mean size", "sets", "empty")
+        heads = (
+            "data",
+            "model",
+            "target",
+            "threshold",
+            "measured",
+            "recall",
+            "mean size",
+            "sets",
+            "empty",
+            "no valid class",
+        )
         yield from table_lines(heads, [_cells(row) for row in rows])
 
 
@@ -99,8 +125,13 @@ def _size(row: Row) -> str:
     return with_range(row["mean_size"], row["mean_size_lo"], row["mean_size_hi"], ".2f")
 
 
+def _without(row: Row) -> str:
+    """Return how many images have no valid class; tables of earlier versions leave them out."""
+    return f"{row.get('n_none') or 0:,}"
+
+
 def _cells(row: Row) -> tuple[str, ...]:
-    sets = f"{row['n']:,}", f"{row['n_empty']:,}"
+    sets = f"{row['n']:,}", f"{row['n_empty']:,}", _without(row)
     if np.isnan(row["threshold"]):
         return row["dataset"], row["model"], f"{row['precision']:.1%}", "none", "–", "–", "–", *sets
     return (
@@ -109,7 +140,9 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row['precision']:.1%}",
         f"{row['threshold']:.3g}",
         f"{row['measured']:.1%} ({row['lo']:.1%} to {row['hi']:.1%})" if row["n"] else "–",
-        f"{row['recall']:.1%} ({row['recall_lo']:.1%} to {row['recall_hi']:.1%})",
+        "–"
+        if np.isnan(row["recall"])
+        else f"{row['recall']:.1%} ({row['recall_lo']:.1%} to {row['recall_hi']:.1%})",
         _size(row) if row["n"] else "–",
         *sets,
     )
@@ -136,7 +169,7 @@ def diagnose_sets(
     A prediction set contains the classes whose probability is at least a threshold. The command chooses the
     lowest threshold for which tests on some of the images guarantee that the expected share of valid classes
     in a set is at least the requested precision. The sets are measured on the other images. The models must
-    not have been trained on these images.
+    not have been trained on these images. On images without any valid class, no class in a set is valid.
 
     Parameters
     ----------
@@ -223,10 +256,12 @@ class _Chooser:
             return
         if self.check is not None:
             self.check(model)
+        if (note := self._unknown(case.labels)) and note not in self.notes:
+            self.notes.append(note)
         fitted = np.flatnonzero(chosen)
         rng = np.random.default_rng([self.seed, len(fitted)])
         found = certify_precision(case, fitted, precision=self.precision, delta=self.delta, rng=rng)
-        n_fitted = int(np.count_nonzero(case.labels.scored[fitted]))
+        n_fitted = int(np.count_nonzero(judgeable(case.labels)[fitted]))
         if np.isnan(found.threshold):
             self.notes.append(f"{model.model}: {self._why_none(found, n_fitted)}")
         self.rows.append(
@@ -242,6 +277,18 @@ class _Chooser:
             }
         )
 
+    def _unknown(self, labels: LabelSets) -> str:
+        """Return how many images are left out because they may or may not have valid classes, or nothing."""
+        n = int(np.count_nonzero(labels.usable & ~judgeable(labels)))
+        if not n:
+            return ""
+        images = f"{counted(n, 'image')} without a valid class {'is' if n == 1 else 'are'} left out"
+        return (
+            f"{self.dataset}: {images}, because answers about some classes are missing; the guarantee does "
+            "not include such images; if these classes are absent, declare it with `empty='no'` or "
+            "`unlisted='no'` of the labels' format"
+        )
+
     def _why_none(self, result: Certified, n_fitted: int) -> str:
         said = f"no threshold is certified for a precision of {self.precision:g} with {n_fitted:,} images"
         if result.n_needed is None:
@@ -255,19 +302,27 @@ _MEASURED = ("measured", "lo", "hi", *(f"{name}{end}" for name in ("recall", "me
 
 def _measured(case: Case, chosen: Bools, threshold: float) -> Row:
     """Return the columns that are measured on the chosen images."""
-    rows = np.flatnonzero(chosen & case.labels.scored)
+    sets = case.labels
+    rows = np.flatnonzero(chosen & judgeable(sets))
+    there = sets.scored[rows]
+    counts = {
+        "n": 0,
+        "n_empty": len(rows),
+        "n_none": int(np.count_nonzero(~there)),
+        "n_skipped": int(np.count_nonzero(chosen)) - len(rows),
+    }
     if np.isnan(threshold) or not len(rows):
-        return {"n": 0, "n_empty": len(rows), **dict.fromkeys(_MEASURED, float("nan"))}
-    size, valid = (counts[rows, 0] for counts in count_in_sets(case, np.array([threshold])))
+        return {**counts, **dict.fromkeys(_MEASURED, float("nan"))}
+    size, valid = (each[rows, 0] for each in count_in_sets(case, np.array([threshold])))
     some = size > 0
     shares = valid[some] / size[some]
     nothing = (float("nan"),) * 3
     values = (
         *(drawn_share(shares) if len(shares) else nothing),
-        *drawn_share(valid / case.labels.size[rows]),
+        *(drawn_share(valid[there] / sets.size[rows[there]]) if there.any() else nothing),
         *(student_interval(size[some]) if len(shares) else nothing),
     )
-    counts = {"n": int(some.sum()), "n_empty": int((~some).sum())}
+    counts |= {"n": int(some.sum()), "n_empty": int((~some).sum())}
     return counts | dict(zip(_MEASURED, values, strict=True))
 
 
@@ -289,8 +344,8 @@ def precise_sets_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
         ColumnHead("Target"),
         ColumnHead("Threshold", title="Lowest probability of a class in a set"),
         ColumnHead("Precision", title="Mean share of valid classes in the sets that are not empty"),
-        *number_heads("Sets", "Empty"),
-        ColumnHead("Recall", title="Mean share of valid classes that are in the set, over all images"),
+        *number_heads("Sets", "Empty", "No valid class"),
+        ColumnHead("Recall", title="Mean share of valid classes that are in the set, over images with any"),
         ColumnHead("Mean size"),
         ColumnHead("Fitted on", title="Images on which the threshold was chosen"),
     )
@@ -298,7 +353,7 @@ def precise_sets_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
         _precision_in_short(rows),
         "The threshold was chosen on other images, so that the expected precision is at least the target "
         f"with a confidence of {percent(1 - rows[0]['delta'])}. Empty sets count for the recall, but not "
-        "for the precision.",
+        "for the precision. On images without a valid class, the precision of a set is 0.",
     )
     table = listing("precise-sets-by-model", "Prediction sets by model", heads, rows, _listed)
     figures = _draw(rows) if draw else ()
@@ -345,6 +400,7 @@ def _listed(row: Row) -> tuple[str, ...]:
         with_ends(row["measured"], row["lo"], row["hi"], 1) if some else "–",
         f"{row['n']:,}",
         f"{row['n_empty']:,}",
+        _without(row),
         "–" if np.isnan(row["recall"]) else with_ends(row["recall"], row["recall_lo"], row["recall_hi"], 1),
         _size(row) if some else "–",
         f"{row['n_fitted']:,}",

@@ -70,7 +70,12 @@ declare_table(
         COUNT(
             "labels", "number of valid (image, class) pairs, including those of images that no rater has seen"
         ),
-        COUNT("empty", "number of usable images without a valid class"),
+        COUNT("empty", "number of usable images with an empty label set"),
+        COUNT.optional(
+            "empty_unasked",
+            "number of these images that may have a valid class, because raters were not asked about all "
+            "classes; they are of size 0 in set_sizes",
+        ),
         COUNT("multi", "number of usable images with two or more valid classes"),
         COUNT("labelled", "number of usable images with an original label"),
         COUNT(
@@ -309,6 +314,7 @@ def _card(name: str, labels: Labels, sets: LabelSets, unasked: npt.NDArray[np.bo
         "unclear": asked[2],
         "labels": int(size.sum()),
         "empty": int(np.count_nonzero(size == 0)),
+        "empty_unasked": _empty_unasked(sets),
         "multi": int(np.count_nonzero(size > 1)),
         "labelled": int(np.count_nonzero(sets.labelled)),
         "rejected": int(np.count_nonzero(_lost(sets, unasked))),
@@ -368,6 +374,15 @@ def _asked(labels: Labels, sets: LabelSets) -> tuple[int | None, int | None, int
     there = asked & sets.usable[sets.rows]
     valid, unclear = (int(np.count_nonzero(there & (sets.state == s))) for s in (YES, UNCLEAR))
     return int(np.count_nonzero(asked)), valid, unclear
+
+
+def _empty_unasked(sets: LabelSets) -> int:
+    """Return the number of images on which no class is valid among those that raters were asked about.
+
+    Lists of the valid classes alone do not record these: an empty list says that no class is valid.
+    """
+    is_open = sets.usable & (sets.size == 0) & ~sets.empty
+    return int(np.count_nonzero(is_open)) if sets.unlisted == NOT_ASKED else 0
 
 
 def _methods(labels: Labels) -> str | None:
@@ -475,12 +490,28 @@ def _share_of(k: int, n: int, which: str = "") -> str:
     return f"of {n:,}{which} ({k / n:.1%}, 95 % interval {lo:.1%} to {hi:.1%})"
 
 
+def _empty_facts(card: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield how many images have no valid class, and on how many this is unknown.
+
+    If it is unknown for some, there is no share of the others: images for which raters were asked about all
+    classes are seldom a random sample, and an image with a valid class is known to have one after one answer.
+    """
+    usable, unasked = card["images"] - card["unusable"], card["empty_unasked"]
+    none = card["empty"] - unasked
+    if not unasked:
+        yield "no valid class", f"{none:,}", _share_of(none, usable)
+        return
+    if none:
+        yield "no valid class", f"{none:,}", f"of {usable:,}"
+    yield "none found valid", f"{unasked:,}", f"{_share_of(unasked, usable)}, not asked about all classes"
+
+
 def _card_lines(card: dict[str, Any]) -> Iterator[str]:
     """Yield the counts of a data set as a terminal shows them."""
     sets = card["images"] - card["unusable"] - card["empty"]
     yield f"{card['dataset']}: {card['images']:,} images, {card['labels']:,} labels"
     facts = [("two or more labels", f"{card['multi']:,}", _share_of(card["multi"], sets, " images with any"))]
-    facts.append(("no valid class", f"{card['empty']:,}", _share_of(card["empty"], sets + card["empty"])))
+    facts += _empty_facts(card)
     if card["unusable"]:
         facts.append(("unusable", f"{card['unusable']:,}", f"of {card['images']:,}, left out of all shares"))
     if card["labelled"]:

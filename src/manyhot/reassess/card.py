@@ -344,6 +344,9 @@ def _agreement(agreement: pa.Table | None) -> str:
     return markdown_table(("measure", "value", "95 % interval", "n"), rows)
 
 
+_UNKNOWN_EMPTY = "images with no class found valid, but without answers about all classes"
+
+
 def _counts(card: Mapping[str, Any], sizes: pa.Table) -> str:
     facts = {
         "images": card["images"],
@@ -353,7 +356,8 @@ def _counts(card: Mapping[str, Any], sizes: pa.Table) -> str:
         "pairs asked about that are valid": card["confirmed"],
         "pairs asked about that are unclear": card["unclear"],
         "labels in total": card["labels"],
-        "images without a valid class": card["empty"],
+        "images without a valid class": card["empty"] - card["empty_unasked"],
+        **({_UNKNOWN_EMPTY: card["empty_unasked"]} if card["empty_unasked"] else {}),
         "images with two or more valid classes": card["multi"],
         "images with an original label": card["labelled"],
         "images with an original label that is not in the label set": card["rejected"],

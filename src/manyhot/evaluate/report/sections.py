@@ -212,7 +212,11 @@ def _cards(cards: Sequence[Row], shared: Shared) -> list[Listing]:
         ("(image, class) pairs asked about", *(_or_unknown(c["asked"]) for c in cards)),
         ("Valid among these", *(_or_unknown(c["confirmed"]) for c in cards)),
         ("Valid (image, class) pairs in all", *(f"{c['labels']:,}" for c in cards)),
-        ("Images without a valid class", *(f"{c['empty']:,}" for c in cards)),
+        ("Images without a valid class", *map(_without_valid, cards)),
+        (
+            "Images with no class found valid, but without answers about all classes",
+            *map(_unknown_empty, cards),
+        ),
         ("Usable images with two or more valid classes", *(f"{c['multi']:,}" for c in cards)),
         (
             "Images on which the original label is not valid",
@@ -226,6 +230,17 @@ def _cards(cards: Sequence[Row], shared: Shared) -> list[Listing]:
     )
     entries = tuple(ListingRow(tuple(cell or "–" for cell in row)) for row in rows if any(row[1:]))
     return [Listing(shared.anchors("labels", "card"), "Data card", heads, entries, folded=True)]
+
+
+def _without_valid(card: Row) -> str:
+    """Return how many images have no valid class; tables of earlier versions do not tell whether all do."""
+    unknown = card.get("empty_unasked") or 0
+    return f"{card['empty'] - unknown:,}" if card["empty"] > unknown or not unknown else ""
+
+
+def _unknown_empty(card: Row) -> str:
+    unknown = card.get("empty_unasked") or 0
+    return f"{unknown:,}" if unknown else ""
 
 
 def _original_valid(card: Row) -> str:

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 
 from audits import World
 from forking import commands
-from manyhot import Labels, Predictions, Reading, compare, evaluate, leaderboard
+from manyhot import Labels, Predictions, Reading, compare, diagnose_robustness, evaluate, leaderboard
 from manyhot.errors import UnknownNameError, UsageError
 from manyhot.evaluate import compared_pairs, ranks
 from manyhot.evaluate.compared_pairs import ComparedPairs
@@ -554,3 +554,19 @@ def test_multi_label_metrics_drop_with_the_interval_of_independent_images():
         assert row["hi"] == pytest.approx(drop + np.hypot(ux - x, y - ly), abs=near)
     mean = next(r for r in found.mean_drops if r["metric_x"] == "map_macro")
     assert (mean["lo"], mean["hi"]) == (rows["map_macro"]["lo"], rows["map_macro"]["hi"])
+
+
+def test_drops_where_all_predictions_are_right_have_a_width():
+    """Wilson's upper end of 0 wrong of n is z² / (n + z²), and so are both ends of Newcombe's drop."""
+    images, found = (300, 500), []
+    for seed, (name, n) in enumerate(zip(("last", "this"), images, strict=True)):
+        y = np.random.default_rng(seed).integers(0, C, n)
+        models = dict.fromkeys("ab", np.eye(C, dtype=np.float32)[y])
+        sets = [[c] for c in y.tolist()]
+        options = {"label": y, "dataset": name, "scores": "probability"}
+        found.append(evaluate(sets, models, metrics=["top1"], reading=replace(READING, **options)))
+    last, this = (1.959964**2 / (n + 1.959964**2) for n in images)
+    rows = [*compare(*found).drops.to_pylist(), *diagnose_robustness(found).losses.to_pylist()]
+    assert len(rows) == 6
+    for row in rows:
+        assert (row["lo"], row["hi"]) == pytest.approx((-last, this), abs=1e-6)

@@ -17,8 +17,8 @@ import pyarrow as pa
 from manyhot.core.array_types import Floats
 from manyhot.core.comparison import NO_INTERVAL
 from manyhot.core.corruption_errors import missing_share
+from manyhot.core.drop_intervals import drop_intervals, mean_drop_interval
 from manyhot.core.ratio_intervals import sampled_interval
-from manyhot.core.share_intervals import difference_interval
 from manyhot.report.chapter import in_points
 from manyhot.tables import Results, RowDict, list_matrix
 
@@ -149,7 +149,10 @@ FEWEST_OF_SHARE = 500
 
 @dataclass(frozen=True, eq=False)
 class _Loss:
-    """What models lose under a metric; `samples` has shape (M, R), `lo` and `hi` have shape (M,)."""
+    """What models lose under a metric; `samples` has shape (M, R), `lo` and `hi` have shape (M,).
+
+    `of_mean` is the interval of the mean over models.
+    """
 
     models: Sequence[str]
     value: Floats
@@ -157,6 +160,7 @@ class _Loss:
     lo: Floats
     hi: Floats
     n: tuple[int, int]
+    of_mean: tuple[float, float] = NO_INTERVAL
 
     @classmethod
     def between(
@@ -164,31 +168,27 @@ class _Loss:
     ) -> _Loss:
         at, there = base.scores.get(metric, {}), place.scores.get(metric, {})
         names = [m for m in at if m in there] if models is None else models
-        x, y = (np.array([s[m][:3] for m in names], np.float64).reshape(-1, 3).T for s in (at, there))
+        x, y = (np.array([s[m][:4] for m in names], np.float64).reshape(-1, 4).T for s in (at, there))
         drawn = (p.matrix(metric, names) if names else None for p in (base, place))
         samples = _difference(*drawn, paired=paired)
         n_x, n_y = (min((s[m].n for m in names), default=0) for s in (at, there))
-        loss = x[0] - y[0]
-        lo, hi = difference_interval(x, y) if samples is None else _ends(loss, samples, min(n_x, n_y))
-        return cls(names, loss, samples, lo, hi, (n_x, n_y))
+        lo, hi = drop_intervals(x, y, samples, paired=paired)
+        of_mean = mean_drop_interval(x, y, samples, paired=paired)
+        return cls(names, x[0] - y[0], samples, lo, hi, (n_x, n_y), of_mean)
 
     def mean(self) -> _Loss:
         """Return the loss of the mean over models, with an interval only if all models have resamples."""
-        nothing = np.full(1, np.nan)
-        value = self.value.mean(keepdims=True)
-        if self.samples is None:
-            return _Loss([""], value, None, nothing, nothing, self.n)
-        samples = self.samples.mean(0, keepdims=True)
-        return _Loss([""], value, samples, *_ends(value, samples, min(self.n)), self.n)
+        samples = None if self.samples is None else self.samples.mean(0, keepdims=True)
+        lo, hi = np.array(self.of_mean)[:, None]
+        return _Loss([""], self.value.mean(keepdims=True), samples, lo, hi, self.n)
 
     def beyond(self, one: str, other: str) -> tuple[float, float, float] | None:
         """Return how much more a model loses than another, with its interval; None without resamples."""
         if self.samples is None or not {one, other} <= set(self.models):
             return None
         i, j = self.models.index(one), self.models.index(other)
-        value, drawn = self.value[[i]] - self.value[[j]], self.samples[[i]] - self.samples[[j]]
-        lo, hi = _ends(value, drawn, min(self.n))
-        return float(value[0]), float(lo[0]), float(hi[0])
+        value = float(self.value[i] - self.value[j])
+        return value, *sampled_interval(value, self.samples[i] - self.samples[j], min(self.n))
 
     def shares(self, single: _Loss) -> tuple[Floats, Floats, Floats]:
         """Return the share of the loss `single` that is due to missing labels, with its interval."""
@@ -200,12 +200,6 @@ class _Loss:
         if min(*self.n, *single.n) < FEWEST_OF_SHARE:
             lo = hi = np.full(len(share), np.nan)
         return share, lo, hi
-
-
-def _ends(loss: Floats, samples: Floats, n: int) -> tuple[Floats, Floats]:
-    ends = [sampled_interval(value, drawn, n) for value, drawn in zip(loss.tolist(), samples, strict=True)]
-    lo, hi = np.array(ends).reshape(-1, 2).T
-    return lo, hi
 
 
 def _difference(x: Floats | None, y: Floats | None, *, paired: bool) -> Floats | None:

@@ -19,8 +19,8 @@ from pyarrow import compute as pc
 
 from manyhot.core.array_types import Floats
 from manyhot.core.comparison import NO_INTERVAL, Families, FittedLine, above_line, compare_orders, fit_line
-from manyhot.core.ratio_intervals import FEWEST_CASES, sampled_interval
-from manyhot.core.share_intervals import difference_interval
+from manyhot.core.drop_intervals import drop_intervals, mean_drop_interval
+from manyhot.core.ratio_intervals import FEWEST_CASES
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.compared_pairs import DRAWN_IMAGES, ComparedPairs
 from manyhot.tables import End, ModelValue, Results, list_matrix, schema
@@ -270,12 +270,14 @@ class _Both:
         drop = x - y
         spread = None if self.samples is None else self.samples[0] - self.samples[1]
         above = above_line(x, y, fit_line(x, y, self.families, scale="logit"), "logit")
-        images = NO_INTERVAL
-        if spread is not None:
-            images = _over_images(float(drop.mean()), spread.mean(0), int(min(nx.min(), ny.min())))
-        lo, hi = self._intervals(spread)
-        if len(x) == 1:
-            images = float(lo[0]), float(hi[0])
+        lo, hi = drop_intervals(self.at_x, self.at_y, spread, paired=self.paired)
+        images = float(lo[0]), float(hi[0])
+        if len(x) > 1:
+            images = mean_drop_interval(self.at_x, self.at_y, spread, paired=self.paired)
+        if self.paired:
+            n = np.minimum(nx, ny)
+            lo[n < FEWEST_CASES] = hi[n < FEWEST_CASES] = np.nan
+            images = NO_INTERVAL if n.min() < FEWEST_CASES else images
         mean = (x.mean(), y.mean(), drop.mean(), *images, *self.families.mean_interval(drop), None)
         columns = schema("drops").names[len(END_COLUMNS) :]
         rows: list[tuple[Any, ...]] = [(None, *map(null_if_nan, mean), int(nx.min()), int(ny.min()), len(x))]
@@ -283,18 +285,6 @@ class _Both:
             row = map(null_if_nan, (x[i], y[i], drop[i], lo[i], hi[i], *NO_INTERVAL, above[i]))
             rows.append((model, *row, int(nx[i]), int(ny[i]), 1))
         return [self.ends | dict(zip(columns, row, strict=True)) for row in rows]
-
-    def _intervals(self, spread: Floats | None) -> tuple[Floats, Floats]:
-        """Return the interval of each model's drop over images, NaN where it is unknown."""
-        if spread is not None:
-            drop, n = self.at_x[0] - self.at_y[0], np.minimum(self.at_x[3], self.at_y[3]).astype(int)
-            rows = zip(drop.tolist(), spread, n.tolist(), strict=True)
-            lo, hi = zip(*(_over_images(*row) for row in rows), strict=True)
-            return np.array(lo), np.array(hi)
-        if self.paired:
-            nothing = np.full(len(self.models), np.nan)
-            return nothing, nothing
-        return difference_interval(self.at_x[:3], self.at_y[:3])
 
     def order(self, swaps: pa.Table | None) -> dict[str, Any]:
         """Return the row of the ranks table."""
@@ -325,11 +315,6 @@ class _Both:
         columns |= {name: pa.array(p, from_pandas=True) for name, p in (("p_x", p_x), ("p_y", p_y))}
         columns["beyond_noise"] = (p_x < BEYOND_NOISE) & (p_y < BEYOND_NOISE)
         return pa.table(columns, schema=schema("swaps"))
-
-
-def _over_images(drop: float, samples: Floats, n: int) -> tuple[float, float]:
-    """Return the interval over n images of a drop from its resamples, NaN for too few images."""
-    return NO_INTERVAL if n < FEWEST_CASES else sampled_interval(drop, samples, n)
 
 
 def _line_columns(line: FittedLine) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""Intervals of drops, against published examples, simulated coverage and percentiles of NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from manyhot.core.drop_intervals import drop_intervals, mean_drop_interval
+from manyhot.core.share_intervals import wilson_interval
+
+
+def place(right, n):
+    right = np.asarray(right)
+    return np.array([right / n, *wilson_interval(right, n), np.full(right.shape, n)], np.float64)
+
+
+def drawn(right_x, n_x, right_y, n_y, rng, resamples=1000):
+    """Return resampled differences of shares; a resampled share has a binomial distribution."""
+    shares = ((np.asarray(right)[:, None] / n, n) for right, n in ((right_x, n_x), (right_y, n_y)))
+    x, y = (rng.binomial(n, np.repeat(share, resamples, axis=1)) / n for share, n in shares)
+    return x - y
+
+
+def test_drops_of_few_images_are_newcombes():
+    """The examples of Newcombe 1998, table II, method 10."""
+    for right_x, n_x, right_y, n_y, *ends in (
+        (56, 70, 48, 80, 0.0524, 0.3339),
+        (9, 10, 3, 10, 0.1705, 0.8090),
+        (10, 10, 0, 20, 0.6791, 1.0),
+    ):
+        samples = drawn([right_x], n_x, [right_y], n_y, np.random.default_rng(0))
+        x, y = place([right_x], n_x), place([right_y], n_y)
+        lo, hi = drop_intervals(x, y, samples, paired=False)
+        assert [lo[0], hi[0]] == pytest.approx(ends, abs=5e-5)
+
+
+@pytest.mark.parametrize(("p_x", "p_y"), [(0.999, 0.997), (0.999, 0.99), (0.98, 0.96), (0.9, 0.8)])
+def test_intervals_contain_the_true_drop_of_models_that_are_rarely_wrong(p_x, p_y):
+    """Percentiles contain the drop of 0.002 in half of the pairs of data sets."""
+    rng, n = np.random.default_rng(1), 250
+    x, y = (rng.binomial(n, p, 1500) for p in (p_x, p_y))
+    samples = drawn(x, n, y, n, rng, resamples=400)
+    lo, hi = drop_intervals(place(x, n), place(y, n), samples, paired=False)
+    covered = np.mean((lo <= p_x - p_y + 1e-12) & (p_x - p_y - 1e-12 <= hi))
+    assert covered > 0.935
+    assert (hi > lo).all()
+
+
+def test_drops_away_from_0_and_1_are_percentiles():
+    right_x, right_y, n = [970, 700], [900, 600], 1000
+    samples = drawn(right_x, n, right_y, n, np.random.default_rng(2))
+    x, y = place(right_x, n), place(right_y, n)
+    expected = np.quantile(samples, [0.025, 0.975], axis=1)
+    assert drop_intervals(x, y, samples, paired=False) == pytest.approx(expected, abs=1e-9)
+    x = place([971, 700], n)  # 29 are wrong
+    lo, hi = drop_intervals(x, y, samples, paired=False)
+    assert (lo[1], hi[1]) == pytest.approx(tuple(expected[:, 1]), abs=1e-9)
+    assert abs(lo[0] - expected[0, 0]) > 1e-5
+    # Of the same images, resamples show how both values vary together; intervals of both do not.
+    assert drop_intervals(x, y, samples, paired=True) == pytest.approx(expected, abs=1e-9)
+    assert np.isnan(drop_intervals(x, y, None, paired=True)).all()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_intervals_contain_the_true_mean_drop(shared):
+    """Of three models that are wrong on different images, or on the same ones."""
+    rng, n, covered = np.random.default_rng(4), 250, []
+    for _ in range(400):
+        x, y = (rng.binomial(n, p, 3) for p in (0.985, 0.96))
+        samples = drawn(x, n, y, n, rng, resamples=400)
+        if shared:
+            x, y, samples = (np.repeat(values[:1], 3, axis=0) for values in (x, y, samples))
+        lo, hi = mean_drop_interval(place(x, n), place(y, n), samples, paired=False)
+        covered.append(lo <= 0.025 <= hi)
+    assert 0.935 < np.mean(covered) < 0.985
+
+
+def test_the_mean_of_models_whose_resamples_do_not_vary_has_the_mean_of_their_ends():
+    n, rng = 300, np.random.default_rng(3)
+    x, y = place([300, 300], n), place([300, 299], n)
+    samples = drawn([300, 300], n, [300, 299], n, rng)
+    lo, hi = drop_intervals(x, y, samples, paired=False)
+    assert lo[0] < 0 < hi[0]
+    ends = mean_drop_interval(x, y, samples, paired=False)
+    assert ends == pytest.approx((lo.mean(), hi.mean()))
+    # With one model that is wrong on 60 images, the mean varies enough.
+    x, y = place([300, 240], n), place([300, 200], n)
+    samples = drawn([300, 240], n, [300, 200], n, rng)
+    ends = mean_drop_interval(x, y, samples, paired=False)
+    assert ends == pytest.approx(tuple(np.quantile(samples.mean(0), [0.025, 0.975])), abs=1e-9)
+    assert np.isnan(mean_drop_interval(x, y, None, paired=False)).all()

@@ -306,6 +306,9 @@ def why_untested(results: Results, dataset: str, metric: str, notes: Sequence[st
         return ", as without resamples"
     if ComparedPairs.of(results.about, dataset).pairs == NO_PAIRS:
         return ": no pairs of models were compared"
+    rows = at_end(results.pairs, (dataset, metric, ALL)).filter(pc.is_null(pc.field("lo"), nan_is_null=True))
+    if pc.any(pc.is_finite(rows["difference"])).as_py():
+        return ": it is the same whichever images are counted"
     return ": the results lack values for each image"
 
 

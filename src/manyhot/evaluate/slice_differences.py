@@ -109,7 +109,10 @@ def slice_sentences(results: Results, pairs: Sequence[Difference]) -> Iterator[s
     without = [pair.slice for pair in untested if any(value.lo is None for value in pair.values)]
     alike = [pair.slice for pair in untested if pair.slice not in without]
     no_interval = f"{pairs[0].metric.name} has no interval there"
-    for why, names in ((no_interval, without), ("the models differ on too few images", alike)):
+    for why, names in (
+        (no_interval, without),
+        ("the difference is the same whichever images are counted", alike),
+    ):
         if names:
             yield f"Not tested, because {why}: {first_names(names, _SHOWN)}."
     dataset = pairs[0].dataset

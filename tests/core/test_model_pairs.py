@@ -81,3 +81,23 @@ def test_errors_of_differences_are_those_of_the_resampled_differences():
     table = compare_pairs(values, samples=samples)
     errors = [(samples[b] - samples[a]).std() for a, b in ((0, 1), (0, 2), (1, 2))]
     assert table.p == pytest.approx(2 * norm.sf(table.difference / errors))
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 300.0])
+@pytest.mark.parametrize("sampled", [False, True])
+def test_a_constant_difference_has_no_interval(sampled, size):
+    """Rounding of resamples to float32 had a width and p 0. A model that varies by 0.1 % is compared."""
+    rng = np.random.default_rng(3)
+    own = rng.uniform(0.3, 0.6, 1000)
+    each = size * np.stack([own, own + 0.2, own * (1 + rng.normal(0, 1e-3, 1000)), own])
+    options = {"samples": each.astype(np.float32)}
+    if not sampled:
+        options = {"errors": np.array([(each[b] - each[a]).std() for a, b in zip(*pairs_of(4), strict=True)])}
+    table = compare_pairs(each.mean(axis=1), **options)
+    pair = {key: i for i, key in enumerate(zip(table.a.tolist(), table.b.tolist(), strict=True))}
+    varies = np.array([2 in key for key in pair])
+    assert np.isnan(table.lo).tolist() == np.isnan(table.hi).tolist() == (~varies).tolist()
+    assert (table.hi[varies] > table.lo[varies]).all()
+    assert table.p[pair[0, 3]] == 1
+    assert np.isnan([table.p[pair[0, 1]], table.p[pair[1, 3]]]).all()
+    assert np.isfinite(table.p[varies]).all()

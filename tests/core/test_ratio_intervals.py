@@ -188,3 +188,14 @@ def test_the_interval_of_f1_without_hits_is_that_of_the_jaccard_index_of_cells()
     _, hi = ratio_interval(Ratio(np.zeros(500), den, np.ones(500, bool)))
     _, jaccard = wilson(0.0, 40 / (t.ppf(0.975, 39) / norm.ppf(0.975)) ** 2)
     assert hi == pytest.approx(2 * jaccard / (1 + jaccard))
+
+
+def test_shares_of_which_one_is_right_on_all_images_differ_as_with_few_images():
+    n = 250
+    counts = np.array([n]), np.array([0])
+    plain = compare_pairs(np.array([1.0, 0.0]), np.tile([[1.0], [0.0]], 50), errors=paired_errors(*counts, n))
+    found = with_few_apart(plain, *counts, n)
+    change = np.append(np.full(n, -1.0), [1, -1])  # one more image on both sides
+    half = 1.959964 * change.std() / np.sqrt(n + 2)
+    assert (found.lo[0], found.hi[0]) == pytest.approx((-1, change.mean() + half))
+    assert found.p[0] < 1e-9

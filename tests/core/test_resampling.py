@@ -271,4 +271,4 @@ def test_cells_give_the_value_in_every_slice(data):
 
 def test_no_spread_is_no_certainty():
     pairs = compare_pairs(np.array([1.0, 0.0]), np.array([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]))
-    assert np.isnan([pairs.p[0], pairs.p_adjusted[0]]).all()
+    assert np.isnan([pairs.lo[0], pairs.hi[0], pairs.p[0], pairs.p_adjusted[0]]).all()

@@ -1,5 +1,6 @@
 """Two and more models on label sets: differences, sentences, verdicts and Markdown."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -94,7 +95,12 @@ def test_frames_of_two_models_have_a_row_for_each_metric(models):
 def test_frames_of_several_models_have_the_differences_to_the_best(models):
     made = compared(models, *models)
     best, others = to_best(made.results, "mine")
-    assert made.to_polars()["p"].to_list() == [d.p for d in others]
+    frame, pairs = made.to_polars(), made.results.pairs.to_pylist()
+    rows = {frozenset((row["model_a"], row["model_b"])): row for row in pairs}
+    assert len(rows) == 3
+    for name in ("p", "p_adjusted"):  # one number for one pair
+        assert frame[name].to_list() == [rows[frozenset((best, d.model))][name] for d in others]
+    assert "p (Holm, 3 pairs)" in list(made.lines())[1]
     assert made.to_polars()["model_a"].to_list() == [best] * 2 == ["new"] * 2
 
 
@@ -228,17 +234,21 @@ def test_models_within_noise_of_the_best(models):
     assert best == "new"
     right = {name: (m[:, 0] == 0).astype(float) for name, m in models.items()}
     p = {}
-    for name in ("other", "old"):
-        change = right[name] - right["new"]
-        p[name] = 2 * norm.sf(abs(change.mean()) / (change.std() / np.sqrt(N)))
-    # Holm by hand: twice the smaller, then the larger, which must not be smaller than that.
-    assert {d.model: d.p for d in found} == pytest.approx(
-        {"old": 2 * p["old"], "other": max(2 * p["old"], p["other"])}
+    for a, b in itertools.combinations(right, 2):
+        change = right[a] - right[b]
+        p[a, b] = 2 * norm.sf(abs(change.mean()) / (change.std() / np.sqrt(N)))
+    # Holm by hand, over all pairs: the best was chosen on the same images.
+    adjusted, largest = {}, 0.0
+    for i, pair in enumerate(sorted(p, key=p.get)):
+        largest = adjusted[frozenset(pair)] = max(largest, min(1, (3 - i) * p[pair]))
+    assert {d.model: d.p_adjusted for d in found} == pytest.approx(
+        {name: adjusted[frozenset((name, "new"))] for name in ("old", "other")}
     )
+    assert {d.n_compared for d in found} == {3}
     line = noise_line(best, found)
     assert line == (
         "Within noise of the best, new: other "
-        "(paired differences of real1, Holm's correction for these 2 comparisons)."
+        "(paired differences of real1, Holm's correction for all 3 compared pairs)."
     )
     assert line in list(made.lines())
     assert line in list(evaluate(SETS, models, metrics=["real1"], reading=READING).lines())

@@ -279,18 +279,18 @@ def test_the_sentence_counts_models_that_are_better_and_worse(judged):
 def test_a_reference_that_is_the_best_is_the_best(data, judged):
     found = judge(data, compare_with="best")
     line = noise_line(*to_best(found.as_results(), "mine"))
-    assert line == noise_line(*to_best(judged["all"].as_results(), "mine"))
-    assert line == (
-        "best is better than all others beyond noise (paired differences of real1, Holm's correction for "
-        "these 4 comparisons)."
-    )
+    start = "best is better than all others beyond noise (paired differences of real1, Holm's correction for "
+    assert line == f"{start}these 4 comparisons)."
+    # Without a reference, the best is chosen on the same images.
+    line = noise_line(*to_best(judged["all"].as_results(), "mine"))
+    assert line == f"{start}all 10 compared pairs)."
 
 
 def test_models_that_were_not_tested_are_not_among_all_others(judged):
     base, found = to_best(judged["all"].as_results(), "mine")
-    assert noise_line(base, [*found[:-1], replace(found[-1], p=None)]) == (
+    assert noise_line(base, [*found[:-1], replace(found[-1], p=None, p_adjusted=None)]) == (
         "best is better than 3 of 4 others beyond noise (paired differences of real1, Holm's correction for "
-        f"these 3 comparisons; not compared, because they have no p: {found[-1].model})."
+        f"all 10 compared pairs; not compared, because they have no p: {found[-1].model})."
     )
 
 
@@ -348,6 +348,11 @@ def test_results_of_several_calls_are_on_the_same_images(data):
     base, found = to_best(joined, "mine")
     assert (base, {d.model for d in found if d.p is not None}) == ("best", {"last"})
     assert noise_line(base, found) == ""
+    # Holm over the 3 pairs of the first call and the one of the second, by hand.
+    rows = sorted(joined.pairs.to_pylist(), key=lambda row: row["p"])
+    steps = np.maximum.accumulate([min(1, (4 - i) * row["p"]) for i, row in enumerate(rows)])
+    assert [row["p_adjusted"] for row in rows] == pytest.approx(steps.tolist())
+    assert {d.n_compared for d in found if d.p is not None} == {4}
 
 
 @pytest.mark.parametrize("name", ["all", "none", "mid"])

@@ -270,3 +270,53 @@ def test_the_command(tmp_path):
         code=7,
     )
     assert "is not excluded on dent" in done.stdout
+
+
+def test_a_difference_that_is_the_same_on_all_images_decides_nothing():
+    """It had an interval of width 0, by which the gate failed or passed, on two images and on 250."""
+    for n in (2, 40, 250):
+        rng = np.random.default_rng(n)
+        labels = np.zeros((n, 5), int)
+        labels[np.arange(n), rng.integers(0, 3, n)] = 1
+        first = np.where((labels == 1) ^ (rng.random(labels.shape) < 0.2), 5.0, -5.0)
+        first[:, 4] = -5
+        second = first.copy()
+        second[:, 4] = 5  # a false positive on each image
+        share = ((second > 0) != labels).mean() - ((first > 0) != labels).mean()
+        for models in ({"a": first, "b": second}, {"b": second, "a": first}):
+            for non_inferior in (False, True):
+                made = compare(
+                    models,
+                    labels=labels,
+                    metrics=["hamming"],
+                    reading=Reading(scores="logit"),
+                    fail_if_worse=0.5,
+                    non_inferior=non_inferior,
+                )
+                (row,) = made.to_json()["differences"]
+                sign = 1 if row["model_b"] == "b" else -1
+                assert row["difference"] == pytest.approx(sign * share)
+                assert (row["lo"], row["hi"], row["p"]) == (None, None, None)
+                assert made.exit_code == InputError.exit_code
+                assert line_of(made, "Not decided: ").endswith(
+                    "because the difference has no interval: it is the same whichever images are counted."
+                )
+
+
+@pytest.mark.parametrize(("metric", "code"), [("coverage", 3), ("lrap", 0)])
+def test_models_with_the_same_ranks(metric, code):
+    """Only a metric between 0 and 1 has an interval around 0, by how many other images may differ."""
+    rng = np.random.default_rng(4)
+    labels, scores = (rng.random((5000, 5)) < 0.4).astype(int), rng.normal(size=(5000, 5))
+    labels[:, 0], labels[:, 1] = 1, 0  # all images count
+    made = compare(
+        {"a": scores, "b": 2 * scores},
+        labels=labels,
+        metrics=[metric],
+        reading=Reading(scores="logit"),
+        fail_if_worse=0.5,
+    )
+    (row,) = made.to_json()["differences"]
+    assert (row["difference"], row["p"], made.exit_code) == (0, 1, code)
+    half = norm.ppf(0.975) * np.append(np.zeros(5000), [1, -1]).std() / 5002**0.5
+    assert (row["lo"], row["hi"]) == ((None, None) if code else pytest.approx((-half, half)))

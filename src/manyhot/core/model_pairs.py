@@ -14,6 +14,9 @@ from manyhot.core.threads import each_in_threads
 _IMAGES_AT_ONCE = 4096
 """Images per block of a product: 5 MB of float64 of 67 models twice."""
 
+_ROUNDING = 1e-6
+"""Width of an interval, as a share of the larger value, that is only the rounding of resampled values."""
+
 _ALIKE = 1e-5
 """Squared difference of changes, as a share of their squares, below which it is added up itself."""
 
@@ -74,6 +77,9 @@ def compare_pairs(
     from 1,000 resamples is accurate only to 2 %, which can change a p of 0.0001 by a tenth or more. Exact
     errors are therefore preferable. A p-value from counts of resamples cannot be below 1 / (R + 1). With R =
     1,000 and 2,211 pairs, Holm's factor raises this above 1, so no difference would be significant.
+
+    If the difference is the same on all resamples, or whichever image is left out, there are too few images
+    to say how it varies: there is no interval, and p is NaN, or 1 if the difference is 0.
     """
     a, b = pairs_of(len(values), reference)
     diff = values[b] - values[a]
@@ -87,8 +93,11 @@ def compare_pairs(
     with np.errstate(invalid="ignore", divide="ignore"):
         z = -np.abs(diff) / se
         p = np.where(diff == 0, 1.0, 2 * np.where(np.isinf(freedom), ndtr(z), stdtr(freedom, z)))
-    # A standard error of 0 means that there are too few images, not that the difference is certain.
-    p = np.where(np.isnan(diff) | ((se == 0) & (diff != 0)) | (np.isnan(se) & (samples is None)), np.nan, p)
+    p = np.where(np.isnan(diff) | (np.isnan(se) & (samples is None)), np.nan, p)
+    rounding = _ROUNDING * np.maximum(np.abs(values[a]), np.abs(values[b]))
+    constant = hi - lo <= rounding
+    lo, hi = (np.where(constant, np.nan, ends) for ends in (lo, hi))
+    p = np.where(constant, np.where(np.abs(diff) <= rounding, 1.0, np.nan), p)
     if group is not None:
         apart = group[a] != group[b]
         diff, lo, hi, p = (np.where(apart, np.nan, values) for values in (diff, lo, hi, p))

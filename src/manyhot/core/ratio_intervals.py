@@ -345,15 +345,16 @@ def with_few_apart(pairs: PairTable, first: Ints, second: Ints, n: int) -> PairT
 
     Notes
     -----
-    If two models differ on fewer than `FEWEST_CASES` images, or if there are fewer than
-    `IMAGES_FOR_PERCENTILES` images, Wald's interval and p-value are computed after one image is added to each
-    count. The width of the interval is then positive even if both models are right on the same images.
+    If two models differ on fewer than `FEWEST_CASES` images, if there are fewer than
+    `IMAGES_FOR_PERCENTILES` images, or if one model is right and the other wrong on all images, Wald's
+    interval and p-value are computed after one image is added to each count. The width of the interval is
+    then positive even if both models are right on the same images, or only one is on all.
 
     References
     ----------
     Bonett and Price 2012, doi 10.3102/1076998611411915.
     """
-    few = (first + second < FEWEST_CASES) | (n < IMAGES_FOR_PERCENTILES)
+    few = (first + second < FEWEST_CASES) | (n < IMAGES_FOR_PERCENTILES) | (first == n) | (second == n)
     return _with_one_more_each(pairs, few, first, second, np.full(len(few), n))
 
 
@@ -377,7 +378,8 @@ def with_none_apart(pairs: PairTable, n: Ints) -> PairTable:
     interval is computed as for shares (see `with_few_apart`), after adding an image with the largest possible
     difference and an image with the opposite difference.
     """
-    none = (pairs.hi - pairs.lo <= _ROUNDING) & (np.abs(pairs.difference) <= _ROUNDING)
+    equal = np.isnan(pairs.lo) & (pairs.p == 1)  # there is no interval, because nothing varies
+    none = ((pairs.hi - pairs.lo <= _ROUNDING) & (np.abs(pairs.difference) <= _ROUNDING)) | equal
     zeros = np.zeros(len(none), np.intp)
     return _with_one_more_each(pairs, none, zeros, zeros, n)
 

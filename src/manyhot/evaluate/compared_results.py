@@ -91,7 +91,7 @@ _KEPT = (
 """Keys of the results' metadata that compared results keep."""
 
 _TEXTS = ("dataset", "metric", "model_a", "model_b", "slice")
-_NUMBERS = ("a", "b", "difference", "lo", "hi", "p")
+_NUMBERS = ("a", "b", "difference", "lo", "hi", "p", "p_adjusted")
 DIFFERENCES = pa.schema(
     [*((c, pa.string()) for c in _TEXTS), *((c, pa.float64()) for c in _NUMBERS), ("n", pa.int64())]
 )
@@ -172,8 +172,9 @@ class Comparison(Result):
 
         The columns are the same as in ``differences`` in `to_json`: `difference` is the value of model_b
         minus that of model_a, with its 95 % interval (lo, hi), p and n. With more than two models, each model
-        is compared with the best, and p is adjusted by Holm's method. Differences by class are in the table
-        `classes`.
+        is compared with the best. `p_adjusted` has Holm's correction, as in the table ``pairs``, for all
+        compared pairs of models; on slices of two models, it is corrected for the number of slices. Intervals
+        and p are not corrected. Differences by class are in the table `classes`.
         """
         import polars as pl
 

@@ -300,7 +300,10 @@ def join(results: Sequence[Results], *, several_models: bool = False) -> Results
     together = partial(pa.concat_tables, promote_options="default")
     joined = {k: together([getattr(p, k) for p in results]) for k in ("pairs", "samples")}
     table = together([p.table.replace_schema_metadata() for p in results])
-    about = {f"manyhot.{k}": v for k, v in (first.about | _joined_about(every, several_models)).items()}
+    own = _joined_about(every, several_models)
+    if any(of["pairs"] == "some" for of in json.loads(own[KEY]).values()):  # each part had its own correction
+        joined["pairs"] = adjusted(joined["pairs"])
+    about = {f"manyhot.{k}": v for k, v in (first.about | own).items()}
     name = " and ".join(dict.fromkeys(p.name for p in results if p.name))
     together_again = Results(table.replace_schema_metadata(about), models=_once(models), name=name, **joined)
     return with_all_pairs(together_again, every, again) if again else together_again

@@ -53,7 +53,7 @@ def sliced(results: Results, dataset: str) -> list[str]:
 def by_slice(results: Results, dataset: str) -> list[Difference]:
     """Return the differences in the leading metric between the second model and the first on each slice.
 
-    The p-values are adjusted by Holm's method for the number of slices. The list is empty unless there are
+    `p_adjusted` has Holm's correction for the number of slices. The list is empty unless there are
     two models that are compared on slices.
     """
     names = sliced(results, dataset)
@@ -80,10 +80,10 @@ def lines_by_slice(results: Results, dataset: str) -> Iterator[str]:
 def _best_row(results: Results, dataset: str, name: str) -> tuple[str, ...]:
     """Return the best model on a slice and how many others are within noise; empty if none were compared."""
     best, found = to_best(results, dataset, name)
-    tested = [pair for pair in found if pair.p is not None]
+    tested = [pair.p_adjusted for pair in found if pair.p_adjusted is not None]
     if not tested:
         return ()
-    n_near = sum(pair.p >= NOISE for pair in tested if pair.p is not None)
+    n_near = sum(p >= NOISE for p in tested)
     value, n = cells(found[0])[0], f"{found[0].values[0].n:,}"
     return name, best, value, f"{n_near:,}", f"{len(tested) - n_near:,}", n
 
@@ -92,7 +92,7 @@ def slice_sentences(results: Results, pairs: Sequence[Difference]) -> Iterator[s
     """Yield on which slices a model is better, and whether the difference depends on the slice."""
     better = defaultdict[str, list[str]](list)
     for pair in pairs:
-        if pair.p is not None and pair.p < NOISE:
+        if pair.p_adjusted is not None and pair.p_adjusted < NOISE:
             # The difference decides the side: p and the interval are computed in different ways, so that the
             # interval may contain 0.
             is_better = (pair.difference > 0) != pair.metric.lower_is_better
@@ -109,7 +109,10 @@ def slice_sentences(results: Results, pairs: Sequence[Difference]) -> Iterator[s
     without = [pair.slice for pair in untested if any(value.lo is None for value in pair.values)]
     alike = [pair.slice for pair in untested if pair.slice not in without]
     no_interval = f"{pairs[0].metric.name} has no interval there"
-    for why, names in ((no_interval, without), ("the models differ on too few images", alike)):
+    for why, names in (
+        (no_interval, without),
+        ("the difference is the same whichever images are counted", alike),
+    ):
         if names:
             yield f"Not tested, because {why}: {first_names(names, _SHOWN)}."
     dataset = pairs[0].dataset

@@ -21,6 +21,7 @@ from manyhot.formats.headers import class_name_column, image_name_column, is_plu
 from manyhot.formats.indicator import read_indicator
 from manyhot.formats.label_lists import names_of_cell
 from manyhot.formats.reading import image_ids
+from manyhot.formats.table_files import read_csv
 from manyhot.formats.writing import Saved, check_apart, unique_names, usable, valid_classes
 from manyhot.registry import register
 from manyhot.tables import Labels
@@ -71,7 +72,7 @@ def write_corrected_csv(
         )
     check_apart([file], path)
     separator = separator_of(file)
-    frame = pl.read_csv(file, separator=separator, encoding="utf8", infer_schema=False)
+    frame = read_csv(file, infer_schema=False)
     ids = image_name_column(frame.columns)
     if ids is None:
         raise InputError("The table has no column of image names.", where=file, got=", ".join(frame.columns))

@@ -61,19 +61,31 @@ def _is_text_table(path: Path) -> bool:
     return separator_of(path) == "\t" and len(names) > 1 and image_name_column(names) is not None
 
 
+def read_csv(
+    path: Path, columns: Sequence[str] | None = None, types: Mapping[str, Any] | None = None, **options: Any
+) -> pl.DataFrame:
+    """Return a text table, with the names of columns as other readers of CSV read them.
+
+    polars leaves quotes in quoted names doubled: it reads ``"heel 3\"\"\""`` as ``heel 3""``. `columns` are
+    those to read, `types` are types of columns by name, and `options` are those of ``polars.read_csv``.
+    """
+    header, options = raw_header(path), {"separator": separator_of(path), "encoding": "utf8"} | options
+    doubled: dict[str, str] = {}
+    if any('"' in name for name in header):
+        pairs = zip(header, pl.read_csv(path, **options | {"n_rows": 0}).columns, strict=False)
+        doubled = {name: read for name, read in pairs if name != read == name.replace('"', '""')}
+    overrides = {doubled.get(name, name): kind for name, kind in (types or {}).items()}
+    chosen = None if columns is None else [doubled.get(name, name) for name in columns]
+    frame = pl.read_csv(path, columns=chosen, schema_overrides=overrides, **options)
+    return frame.rename({read: name for name, read in doubled.items()}, strict=False)
+
+
 _INFERRED = 10_000
 """Rows of a text file from which the types of its columns are inferred first: all take twice as long."""
 
 
-def _read_text(path: Path, separator: str, names: Mapping[str, Any], most_rows: int | None) -> pl.DataFrame:
-    read = partial(
-        pl.read_csv,
-        path,
-        separator=separator,
-        encoding="utf8",
-        schema_overrides=dict(names),
-        n_rows=most_rows,
-    )
+def _read_text(path: Path, names: Mapping[str, Any], most_rows: int | None) -> pl.DataFrame:
+    read = partial(read_csv, path, types=names, n_rows=most_rows)
     try:
         frame = read(infer_schema_length=_INFERRED)
         head = frame.head(_INFERRED)
@@ -93,7 +105,7 @@ def _with_leading_zeros(frame: pl.DataFrame, read: Callable[..., pl.DataFrame]) 
     whole = [c for c in whole if (frame[c] > 1).any() or fold_name(c) in CLASS_NAME_COLUMNS]
     if not whole:
         return frame
-    texts = read(columns=whole, schema_overrides=dict.fromkeys(whole, pl.String))
+    texts = read(columns=whole, types=dict.fromkeys(whole, pl.String))
     codes = [c for c in texts.get_columns() if c.str.contains(r"^\s*0\d+\s*$").any()]
     return frame.with_columns(codes)
 
@@ -140,7 +152,7 @@ def read_frame(
         check_columns_once(filter(str.strip, header), path)
         names = {c: pl.String for c in header if fold_name(c) in _NAMES}
         separator = separator_of(path)
-        frame = _read_text(path, separator, names, most_rows)
+        frame = _read_text(path, names, most_rows)
         # Published tables end in commas: columns without a name or content. The first is called "".
         unnamed = [c for c, name in zip(frame.columns, header, strict=False) if c and not name.strip()]
         frame = frame.drop(c for c in unnamed if frame[c].null_count() == len(frame))
@@ -320,7 +332,7 @@ def _has_decimal_commas(column: pl.Series, path: Path, *, is_sample: bool) -> bo
 def _check_points(path: Path, columns: Sequence[str]) -> None:
     """Raise an error for a column whose points may separate thousands, in a table with decimal commas."""
     texts = dict.fromkeys(columns, pl.String)
-    frame = pl.read_csv(path, separator=separator_of(path), columns=columns, schema_overrides=texts)
+    frame = read_csv(path, columns, texts)
     for column in frame.get_columns() if columns else ():
         points = column.filter(column.str.contains(".", literal=True))
         if len(points) and points.str.contains(_GROUPED.replace("(,", r"(\.")).all():

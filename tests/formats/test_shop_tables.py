@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import manyhot as mh
+from manyhot.tables.image_conditions import images_with, selected_images
 
 NAMES = ('heel 3"', "blau", '"gold"', 'a""b', 'a, "b"')
 
@@ -44,3 +45,98 @@ def test_corrected_csv_keeps_quotes_in_the_header(tmp_path):
     to = f"corrected-csv(original='{original.as_posix()}')"
     mh.convert(tmp_path / "new.csv", tmp_path / "corrected.csv", to=to)
     assert (tmp_path / "corrected.csv").read_text() == 'image,"heel 3""",blau\na.jpg,0,0\nb.jpg,0,1\n'
+
+
+N = 60
+CODES = pd.DataFrame(
+    {
+        "image_id": [f"{i}.jpg" for i in range(N)],
+        "sku": ["0012", "12", "12E0"] * (N // 3),
+        "season": ["24.1", "24.10"] * (N // 2),
+        "version": ["1.0", "1", "2.0", ""] * (N // 4),
+        "price": [f"{p:.2f}" for p in np.random.default_rng(2).permutation(N) / 7],
+        "change": ["-0.0", "0.0", "0.5"] * (N // 3),
+    }
+)
+"""Codes of which two are the same number, prices of which none are, and a rounded negative number."""
+
+
+def _images(tmp_path, separator):
+    path = tmp_path / "images.csv"
+    written = CODES.apply(lambda c: c.str.replace(".", ",")) if separator == ";" else CODES
+    written.assign(image_id=CODES["image_id"]).to_csv(path, sep=separator, index=False)
+    return path
+
+
+def _chosen(images, condition):
+    return selected_images([condition], images.image_id, images, "").tolist()
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_codes_that_are_the_same_number_are_different_values(separator, tmp_path):
+    images = mh.read_images(_images(tmp_path, separator))
+    for column in ("sku", "season", "version"):
+        values = images.table[column]
+        masks = images_with(column, values.combine_chunks(), what="slice")
+        expected = {f"{column}={v}": CODES[column] == v for v in set(CODES[column]) - {""}}
+        assert masks.keys() == expected.keys()
+        for condition, mask in expected.items():
+            assert masks[condition].tolist() == mask.tolist()
+            assert _chosen(images, condition) == mask.tolist()
+        assert values.null_count == (CODES[column] == "").sum()
+        assert _chosen(images, f"{column}>=1.5") == (pd.to_numeric(CODES[column]) >= 1.5).tolist()
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_other_numbers_remain_numbers(separator, tmp_path):
+    images = mh.read_images(_images(tmp_path, separator))
+    for column in ("price", "change"):
+        np.testing.assert_array_equal(images.table[column].to_numpy(), pd.to_numeric(CODES[column]))
+    assert _chosen(images, "price<=4") == (pd.to_numeric(CODES["price"]) <= 4).tolist()
+    price = next(p for p in CODES["price"] if p.endswith("0"))  # 5.10 is the number 5.1
+    assert _chosen(images, f"price={price}") == (CODES["price"] == price).tolist()
+
+
+@pytest.mark.parametrize("as_frame", [False, True])
+def test_slices_of_codes_have_the_values_of_their_images(as_frame, tmp_path):
+    rng = np.random.default_rng(3)
+    states, scores = rng.integers(0, 2, (N, 2)), rng.random((N, 2)).round(4)
+    for name, values in (("labels", states), ("model", scores)):
+        frame = pd.DataFrame(values, CODES["image_id"], ["red", "blue"])
+        frame.to_csv(tmp_path / f"{name}.csv", index_label="image_id")
+    result = mh.evaluate(
+        tmp_path / "labels.csv",
+        [tmp_path / "model.csv"],
+        scores="probability",
+        images=pd.read_csv(_images(tmp_path, ","), dtype=str) if as_frame else _images(tmp_path, ","),
+        metrics=["f1_micro"],
+        slices=["season"],
+        clusters="sku",
+        resamples=100,
+    )
+    values = {row["slice"]: row["value"] for row in result.to_polars().to_dicts()}
+    for season in ("24.1", "24.10"):
+        rows = CODES["season"] == season
+        yes, predicted = states[rows] == 1, scores[rows] >= 0.5
+        f1 = 2 * (yes & predicted).sum() / (yes.sum() + predicted.sum())
+        assert values[f"season={season}"] == pytest.approx(f1)
+    assert any("3 clusters of sku" in str(note) for note in result.notes)
+
+
+@pytest.mark.parametrize("stores", [("0012", "0013", "0120"), ("0012", "13E0", "12")])
+def test_columns_of_codes_are_no_classes(stores, tmp_path):
+    path = tmp_path / "labels.csv"
+    rows = [f"{image}.jpg,{store}" for image, store in zip("abc", stores, strict=True)]
+    for read, cells in (
+        (mh.read_labels, ("1,0", "0,1", "1,1")),
+        (mh.read_predictions, ("0.5,0.25", "0.75,1", "1,0.5")),
+    ):
+        text = [f"{row},{cell}" for row, cell in zip(rows, cells, strict=True)]
+        path.write_text("\n".join(["image,store,red,blue", *text]) + "\n")
+        assert read(path).known_classes.names == ("red", "blue")
+        if read == mh.read_labels:
+            frame = pd.read_csv(path, dtype={"store": str}).set_index("image")
+            assert f"{frame[['red', 'blue']].to_numpy().sum()} labels" in str(mh.describe(frame))
+            mh.convert(path, tmp_path / "read.csv", to="indicator")
+            states = pd.read_csv(tmp_path / "read.csv", index_col=0)
+            pd.testing.assert_frame_equal(states, frame[["red", "blue"]], check_names=False)

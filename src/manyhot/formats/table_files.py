@@ -99,15 +99,41 @@ def _read_text(path: Path, names: Mapping[str, Any], most_rows: int | None) -> p
 
 
 def _with_leading_zeros(frame: pl.DataFrame, read: Callable[..., pl.DataFrame]) -> pl.DataFrame:
-    """Return the table with texts for numbers in columns in which one has leading zeros: 0012 is not 12."""
-    whole = [c.name for c in frame.get_columns() if c.dtype.is_integer()]
-    # Tables have thousands of columns of zeros and ones.
-    whole = [c for c in whole if (frame[c] > 1).any() or fold_name(c) in CLASS_NAME_COLUMNS]
+    """Return the table with texts for numbers in columns in which one has leading zeros: 0012 is not 12.
+
+    A column with codes such as 12E0 is one of floats.
+    """
+    numbers = [c for c in frame.get_columns() if c.dtype.is_numeric()]
+    # Tables have thousands of columns of zeros and ones, or of scores.
+    whole = [c.name for c in numbers if fold_name(c.name) in CLASS_NAME_COLUMNS or _may_be_codes(c)]
     if not whole:
         return frame
     texts = read(columns=whole, types=dict.fromkeys(whole, pl.String))
     codes = [c for c in texts.get_columns() if c.str.contains(r"^\s*0\d+\s*$").any()]
     return frame.with_columns(codes)
+
+
+def _may_be_codes(column: pl.Series) -> bool:
+    """Return whether all numbers of a column are whole, and some above 1."""
+    return bool((column > 1).any() and (column.dtype.is_integer() or (column.floor() == column).all()))
+
+
+def with_codes(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Return the table of a text file with texts for floats, where two texts are one: 24.1 is not 24.10.
+
+    Other columns remain numbers. Decimal commas are written as points, and NaN is null.
+    """
+    floats = {c.strip(): c for c in raw_header(path) if frame.schema.get(c.strip(), pl.String).is_float()}
+    if not floats:
+        return frame
+    texts = read_csv(path, [*floats.values()], dict.fromkeys(floats.values(), pl.String))
+    for name, raw in floats.items():
+        is_number = frame[name].is_finite().fill_null(False)
+        values = texts[raw].str.strip_chars().str.replace(_COMMA, "${1}.${2}").alias(name)
+        written = values.filter(is_number).str.replace(r"^-(0*\.?0*)$", "${1}")  # -0.0 is a rounded number
+        if written.n_unique() > frame[name].filter(is_number).n_unique():
+            frame = frame.with_columns(values.set(frame[name].is_nan().fill_null(False), None))
+    return frame
 
 
 _MOST_COLUMNS = 200_000

@@ -140,3 +140,17 @@ def test_columns_of_codes_are_no_classes(stores, tmp_path):
             mh.convert(path, tmp_path / "read.csv", to="indicator")
             states = pd.read_csv(tmp_path / "read.csv", index_col=0)
             pd.testing.assert_frame_equal(states, frame[["red", "blue"]], check_names=False)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_corrected_csv_keeps_the_bom_and_the_line_ends(start, end, tmp_path):
+    lines = ["Datei;Tags;Preis", 'a.jpg;grün|kurz;"1;5"', "b.jpg;blau;2,50", "c.jpg;blau;", ""]
+    original = tmp_path / "labels.csv"
+    original.write_bytes((start + end.join(lines)).encode())
+    (tmp_path / "votes.csv").write_text("image_id,class_id,rater_id,answer\na.jpg,kurz,ann,no\n")
+    mh.aggregate(tmp_path / "votes.csv", labels=original).write(tmp_path / "new.parquet")
+    to = f"corrected-csv(original='{original.as_posix()}')"
+    mh.convert(tmp_path / "new.parquet", tmp_path / "corrected.csv", to=to)
+    expected = original.read_bytes().replace("grün|kurz".encode(), "grün".encode())
+    assert (tmp_path / "corrected.csv").read_bytes() == expected

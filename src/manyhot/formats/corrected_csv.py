@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -96,8 +97,15 @@ def write_corrected_csv(
         written, notes = _with_cells(frame, image_id, labels, own, file), list[str]()
     else:
         written, notes = _with_names(frame, column, images, labels, own, file)
+    with file.open("rb") as opened:
+        start = opened.readline()
     with atomic_write(path) as part:
-        written.write_csv(part, separator=separator)
+        written.write_csv(
+            part,
+            separator=separator,
+            include_bom=start.startswith(codecs.BOM_UTF8),
+            line_terminator="\r\n" if start.endswith(b"\r\n") else "\n",
+        )
     if absent := len(set(images) - shared):
         notes.append(f"images of {file.name} that are not in {name}: {absent:,}; they keep their labels")
     lost = len(is_used) - len(shared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -21,6 +22,7 @@ from manyhot.formats.headers import class_name_column, image_name_column, is_plu
 from manyhot.formats.indicator import read_indicator
 from manyhot.formats.label_lists import names_of_cell
 from manyhot.formats.reading import image_ids
+from manyhot.formats.table_files import read_csv
 from manyhot.formats.writing import Saved, check_apart, unique_names, usable, valid_classes
 from manyhot.registry import register
 from manyhot.tables import Labels
@@ -71,7 +73,7 @@ def write_corrected_csv(
         )
     check_apart([file], path)
     separator = separator_of(file)
-    frame = pl.read_csv(file, separator=separator, encoding="utf8", infer_schema=False)
+    frame = read_csv(file, infer_schema=False)
     ids = image_name_column(frame.columns)
     if ids is None:
         raise InputError("The table has no column of image names.", where=file, got=", ".join(frame.columns))
@@ -95,8 +97,15 @@ def write_corrected_csv(
         written, notes = _with_cells(frame, image_id, labels, own, file), list[str]()
     else:
         written, notes = _with_names(frame, column, images, labels, own, file)
+    with file.open("rb") as opened:
+        start = opened.readline()
     with atomic_write(path) as part:
-        written.write_csv(part, separator=separator)
+        written.write_csv(
+            part,
+            separator=separator,
+            include_bom=start.startswith(codecs.BOM_UTF8),
+            line_terminator="\r\n" if start.endswith(b"\r\n") else "\n",
+        )
     if absent := len(set(images) - shared):
         notes.append(f"images of {file.name} that are not in {name}: {absent:,}; they keep their labels")
     lost = len(is_used) - len(shared)

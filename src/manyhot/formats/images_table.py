@@ -14,7 +14,13 @@ from manyhot.formats.class_names import class_indices, keys_of_numbers, numbers_
 from manyhot.formats.headers import ID_NEEDS, image_name_column
 from manyhot.formats.rater_rows import has_rater_rows
 from manyhot.formats.reading import declared, reading, with_image_ids
-from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame, with_small_offsets
+from manyhot.formats.table_files import (
+    TABLE_SUFFIXES,
+    column_names,
+    read_frame,
+    with_codes,
+    with_small_offsets,
+)
 from manyhot.formats.tabular import matches_table, named_list, read_own
 from manyhot.registry import register
 from manyhot.tables import Images, metadata
@@ -56,6 +62,8 @@ def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
         own = with_small_offsets(read_own(path, "images"))
         return Images(own, path.stem, class_list_from_metadata(metadata(own), path.stem))
     frame = read_frame(path)
+    if path.suffix.lower() != ".parquet":
+        frame = frame.with_columns(with_codes(frame.drop("label", strict=False), path))
     renamed = _renamed_columns(frame.columns)
     columns = [pl.col(column).cast(pl.String).alias(name) for name, column in renamed.items()]
     frame = frame.select(*columns, pl.exclude(*renamed.values()) if renamed else pl.all())

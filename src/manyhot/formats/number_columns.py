@@ -95,8 +95,19 @@ def _value_column(column: pl.Series) -> NumberColumn:
     values = _as_floats(column)
     if values is None:
         return NumberColumn(column.name, np.empty(0), False, True, *_odd_cell(column))
+    if (text := _code_in(column, values)) is not None:
+        return NumberColumn(column.name, np.empty(0), is_text=True, text=text)
     is_whole = column.dtype.is_integer() or column.dtype == pl.Boolean
     return NumberColumn(column.name, values, is_whole)
+
+
+def _code_in(column: pl.Series, values: Floats) -> tuple[int, str] | None:
+    """Return the first row with leading zeros in a column of texts, such as 0012, and its text."""
+    if column.dtype not in (pl.String, pl.Categorical, pl.Enum) or not (values > 1).any():
+        return None
+    texts = column.cast(pl.String)
+    rows = texts.str.contains(r"^\s*0\d+\s*$").fill_null(False).arg_true()
+    return (rows[0], texts[rows[0]].strip()) if len(rows) else None
 
 
 def _odd_cell(column: pl.Series) -> tuple[tuple[int, str] | None, tuple[int, str] | None, float]:

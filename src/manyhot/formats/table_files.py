@@ -61,19 +61,31 @@ def _is_text_table(path: Path) -> bool:
     return separator_of(path) == "\t" and len(names) > 1 and image_name_column(names) is not None
 
 
+def read_csv(
+    path: Path, columns: Sequence[str] | None = None, types: Mapping[str, Any] | None = None, **options: Any
+) -> pl.DataFrame:
+    """Return a text table, with the names of columns as other readers of CSV read them.
+
+    polars leaves quotes in quoted names doubled: it reads ``"heel 3\"\"\""`` as ``heel 3""``. `columns` are
+    those to read, `types` are types of columns by name, and `options` are those of ``polars.read_csv``.
+    """
+    header, options = raw_header(path), {"separator": separator_of(path), "encoding": "utf8"} | options
+    doubled: dict[str, str] = {}
+    if any('"' in name for name in header):
+        pairs = zip(header, pl.read_csv(path, **options | {"n_rows": 0}).columns, strict=False)
+        doubled = {name: read for name, read in pairs if name != read == name.replace('"', '""')}
+    overrides = {doubled.get(name, name): kind for name, kind in (types or {}).items()}
+    chosen = None if columns is None else [doubled.get(name, name) for name in columns]
+    frame = pl.read_csv(path, columns=chosen, schema_overrides=overrides, **options)
+    return frame.rename({read: name for name, read in doubled.items()}, strict=False)
+
+
 _INFERRED = 10_000
 """Rows of a text file from which the types of its columns are inferred first: all take twice as long."""
 
 
-def _read_text(path: Path, separator: str, names: Mapping[str, Any], most_rows: int | None) -> pl.DataFrame:
-    read = partial(
-        pl.read_csv,
-        path,
-        separator=separator,
-        encoding="utf8",
-        schema_overrides=dict(names),
-        n_rows=most_rows,
-    )
+def _read_text(path: Path, names: Mapping[str, Any], most_rows: int | None) -> pl.DataFrame:
+    read = partial(read_csv, path, types=names, n_rows=most_rows)
     try:
         frame = read(infer_schema_length=_INFERRED)
         head = frame.head(_INFERRED)
@@ -87,15 +99,41 @@ def _read_text(path: Path, separator: str, names: Mapping[str, Any], most_rows: 
 
 
 def _with_leading_zeros(frame: pl.DataFrame, read: Callable[..., pl.DataFrame]) -> pl.DataFrame:
-    """Return the table with texts for numbers in columns in which one has leading zeros: 0012 is not 12."""
-    whole = [c.name for c in frame.get_columns() if c.dtype.is_integer()]
-    # Tables have thousands of columns of zeros and ones.
-    whole = [c for c in whole if (frame[c] > 1).any() or fold_name(c) in CLASS_NAME_COLUMNS]
+    """Return the table with texts for numbers in columns in which one has leading zeros: 0012 is not 12.
+
+    A column with codes such as 12E0 is one of floats.
+    """
+    numbers = [c for c in frame.get_columns() if c.dtype.is_numeric()]
+    # Tables have thousands of columns of zeros and ones, or of scores.
+    whole = [c.name for c in numbers if fold_name(c.name) in CLASS_NAME_COLUMNS or _may_be_codes(c)]
     if not whole:
         return frame
-    texts = read(columns=whole, schema_overrides=dict.fromkeys(whole, pl.String))
+    texts = read(columns=whole, types=dict.fromkeys(whole, pl.String))
     codes = [c for c in texts.get_columns() if c.str.contains(r"^\s*0\d+\s*$").any()]
     return frame.with_columns(codes)
+
+
+def _may_be_codes(column: pl.Series) -> bool:
+    """Return whether all numbers of a column are whole, and some above 1."""
+    return bool((column > 1).any() and (column.dtype.is_integer() or (column.floor() == column).all()))
+
+
+def with_codes(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Return the table of a text file with texts for floats, where two texts are one: 24.1 is not 24.10.
+
+    Other columns remain numbers. Decimal commas are written as points, and NaN is null.
+    """
+    floats = {c.strip(): c for c in raw_header(path) if frame.schema.get(c.strip(), pl.String).is_float()}
+    if not floats:
+        return frame
+    texts = read_csv(path, [*floats.values()], dict.fromkeys(floats.values(), pl.String))
+    for name, raw in floats.items():
+        is_number = frame[name].is_finite().fill_null(False)
+        values = texts[raw].str.strip_chars().str.replace(_COMMA, "${1}.${2}").alias(name)
+        written = values.filter(is_number).str.replace(r"^-(0*\.?0*)$", "${1}")  # -0.0 is a rounded number
+        if written.n_unique() > frame[name].filter(is_number).n_unique():
+            frame = frame.with_columns(values.set(frame[name].is_nan().fill_null(False), None))
+    return frame
 
 
 _MOST_COLUMNS = 200_000
@@ -140,7 +178,7 @@ def read_frame(
         check_columns_once(filter(str.strip, header), path)
         names = {c: pl.String for c in header if fold_name(c) in _NAMES}
         separator = separator_of(path)
-        frame = _read_text(path, separator, names, most_rows)
+        frame = _read_text(path, names, most_rows)
         # Published tables end in commas: columns without a name or content. The first is called "".
         unnamed = [c for c, name in zip(frame.columns, header, strict=False) if c and not name.strip()]
         frame = frame.drop(c for c in unnamed if frame[c].null_count() == len(frame))
@@ -320,7 +358,7 @@ def _has_decimal_commas(column: pl.Series, path: Path, *, is_sample: bool) -> bo
 def _check_points(path: Path, columns: Sequence[str]) -> None:
     """Raise an error for a column whose points may separate thousands, in a table with decimal commas."""
     texts = dict.fromkeys(columns, pl.String)
-    frame = pl.read_csv(path, separator=separator_of(path), columns=columns, schema_overrides=texts)
+    frame = read_csv(path, columns, texts)
     for column in frame.get_columns() if columns else ():
         points = column.filter(column.str.contains(".", literal=True))
         if len(points) and points.str.contains(_GROUPED.replace("(,", r"(\.")).all():

@@ -198,6 +198,18 @@ def natural_order(value: str) -> tuple[tuple[str, float], ...]:
     return tuple((text, float(number)) for text, number in zip(parts[::2], [*parts[1::2], "-1"], strict=True))
 
 
+_DECIMAL = re.compile(r"-?(0|[1-9]\d*)\.\d+")
+
+
+def _are(value: str, text: pa.Array, values: pa.Array) -> pa.Array:
+    """Return where a column contains a value. A decimal such as 24.10 is also found as the number 24.1."""
+    found = pc.equal(text, value)
+    is_number = pa.types.is_floating(values.type) or pa.types.is_integer(values.type)
+    if is_number and _DECIMAL.fullmatch(value) and not pc.any(found).as_py():
+        return pc.equal(values.cast(pa.float64(), safe=False), float(value))
+    return found
+
+
 def _equal(column: str, value: str, values: pa.Array) -> dict[str, Bools]:
     text = _texts(values)
     wanted = [value] if value else sorted(filter(None, pc.unique(text).to_pylist()), key=natural_order)
@@ -208,7 +220,7 @@ def _equal(column: str, value: str, values: pa.Array) -> dict[str, Bools]:
             allowed=f"up to {MAX_VALUES}",
         )
     masks: Mapping[str, Bools] = {
-        v: pc.fill_null(pc.equal(text, v), False).to_numpy(zero_copy_only=False) for v in wanted
+        v: pc.fill_null(_are(v, text, values), False).to_numpy(zero_copy_only=False) for v in wanted
     }
     if _is_list(values):  # an image is in the slice of each value that its list contains
         parents = pc.list_parent_indices(values).to_numpy()

@@ -215,7 +215,7 @@ def _names_in_lines(path: Path) -> list[str]:
     if header == ["image_name", "category_label"]:  # DeepFashion's numbers begin with 1
         own = ["labels"]
         after = (
-            "names = [line.rsplit(None, 1)[0] for line in open('list_category_cloth.txt')][2:]; "
+            "names = pd.read_csv('list_category_cloth.txt', sep=r'\\s+', skiprows=2, header=None)[0]; "
             "table['labels'] = [names[i - 1] for i in table['labels']]; "
         )
     names = ", ".join(map(repr, ["image_id", *own]))

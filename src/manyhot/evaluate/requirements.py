@@ -190,7 +190,7 @@ def _short_list_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
                 scored, of_filled = metric(case).scored, metric(filled).scored
             except InputError:
                 continue  # the judge notes or raises it
-            counts = np.count_nonzero(scored), np.count_nonzero(of_filled & ~scored)
+            counts = int(scored.sum()), int((of_filled & ~scored).sum())
             by_counts.setdefault(counts, []).append(metric.name)
     for (n, n_short), names in by_counts.items():
         if n_short:

@@ -1,3 +1,4 @@
+import json
 import re
 
 import numpy as np
@@ -265,3 +266,37 @@ def test_classes_that_nobody_chose_are_answered(tmp_path):
     expected = [average_precision_score(counts[:, c] >= 2, scores[:, c]) for c in range(6)]
     assert found.value("real1_unasked") == 0
     assert found.value("map_macro(masked=True)") == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_notes_say_how_many_images_short_lists_leave_out(tmp_path):
+    """Lists that are cut at a score of 0.5, counted with plain loops."""
+    rng, classes = np.random.default_rng(0), list("abcdef")
+    valid = rng.random((200, 6)) < 0.4
+    scores = 0.35 * valid + 0.65 * rng.random((200, 6))
+    ids = [f"{i}.jpg" for i in range(200)]
+    lists = {
+        image: {c: float(s) for c, s in zip(classes, row, strict=True) if s >= 0.5}
+        for image, row in zip(ids, scores, strict=True)
+    }
+    (tmp_path / "p.json").write_text(json.dumps(lists))
+    labels = pd.DataFrame(valid.astype(int), ids, classes)
+    about = {"scores": "probability", "resamples": 0}
+    metrics = ["real1", "real5", "precision@k(k=2)", "variable_topk"]
+    found = evaluate(labels, [tmp_path / "p.json"], metrics=metrics, **about)
+    expected = {}
+    for name in metrics:
+        n = n_short = 0
+        for image, row in zip(ids, valid, strict=True):
+            depth = {"real1": 1, "real5": 5, "precision@k(k=2)": 2, "variable_topk": int(row.sum())}[name]
+            if row.any():
+                fits = max(len(lists[image]), 1) >= depth  # an empty list is wrong
+                n, n_short = n + fits, n_short + (not fits)
+        expected[name] = (n, n_short)
+    assert expected.pop("real1")[1] == 0
+    notes = [note for note in found.notes if "too few predicted classes" in note]
+    assert len(notes) == len(expected)
+    for name, (n, n_short) in expected.items():
+        said = f"{name}: {n:,} of {n + n_short:,} images count, because the lists of the other {n_short:,} "
+        assert any(said in note for note in notes), (said, notes)
+    dense = evaluate(labels, pd.DataFrame(scores, ids, classes), metrics=metrics, **about)
+    assert not any("too few" in note for note in dense.notes)

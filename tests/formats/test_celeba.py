@@ -59,6 +59,79 @@ def test_broken_attributes(tmp_path, message, change, said):
     assert said in message(lambda: read_labels(path), ManyhotError)
 
 
+DEEPFASHION = (
+    "3\nimage_name  attribute_labels\nimg/Tee/1.jpg      1 -1  0\nimg/Tee/2.jpg     -1  1  0\n"
+    "img/Tee/3.jpg      0  0  1\n"
+)
+NAMES = "3\nattribute_name  attribute_type\na-line    3\nabstract print      1\nsplit   2\n"
+
+
+@pytest.mark.parametrize("folder", [".", "../Anno"])
+def test_attributes_of_deepfashion(tmp_path, message, folder):
+    """1 is yes, -1 no and 0 unknown; another file contains the names, of which split is also metadata."""
+    place = tmp_path / "Anno_coarse"
+    (place / folder).mkdir(parents=True)
+    (path := place / "list_attr_img.txt").write_text(DEEPFASHION)
+    assert detect(path).name == "celeba-attributes"
+    assert "  do:      copy list_attr_cloth.txt " in message(lambda: read_labels(path))
+    (names := place / folder / "list_attr_cloth.txt").write_text(NAMES)
+    labels = read_labels(path)
+    keys = labels.class_list.keys
+    assert keys == ("a-line", "abstract print", "split")
+    table = pd.read_csv(path, sep=r"\s+", skiprows=2, header=None, index_col=0)
+    words = {1: "yes", -1: "no"}
+    expected = {
+        image: {key: words[v] for key, v in zip(keys, row, strict=True) if v}
+        for image, row in zip(table.index, table.to_numpy(), strict=True)
+    }
+    assert states(labels) == expected
+    assert labels.notes == ("4 zeros of the labels are read as not asked, because -1 means no",)
+    assert states(read_labels(path, classes=from_keys(keys))) == expected
+    names.write_text(NAMES.replace("split   2\n", ""))
+    assert "3 attributes per image, and 2 names in" in message(lambda: read_labels(path))
+
+
+def test_zeros_are_unknown_beside_minus_one_only(tmp_path):
+    path = tmp_path / "list_attr_img.txt"
+    path.write_text("2\na-line floral\n1.jpg 1 0\n2.jpg 0 1\n")
+    no_minus_one = read_labels(path)
+    assert states(no_minus_one)["1.jpg"] == {"a-line": "yes", "floral": "no"}
+    assert not no_minus_one.notes
+    path.write_text("3\na-line floral\n1.jpg 1 0\n2.jpg 0 1\n3.jpg -1 -1\n")
+    assert states(read_labels(path)) == {
+        "1.jpg": {"a-line": "yes"},
+        "2.jpg": {"floral": "yes"},
+        "3.jpg": {"a-line": "no", "floral": "no"},
+    }
+
+
+def test_the_advice_on_categories_of_deepfashion_makes_their_labels(tmp_path, message, monkeypatch):
+    path = tmp_path / "list_category_img.txt"
+    path.write_text("3\nimage_name  category_label\nimg/1.jpg    2\nimg/2.jpg    1\nimg/3.jpg    2\n")
+    (tmp_path / "list_category_cloth.txt").write_text(
+        "2\ncategory_name  category_type\nAnorak  1\nButton-Down  1\n"
+    )
+    text = message(lambda: read_labels(path))
+    monkeypatch.chdir(tmp_path)
+    exec(text.partition("in Python: ")[2], {})
+    labels = read_labels(tmp_path / "list_category_img.csv")
+    valid = {i: [c for c, state in of.items() if state == "yes"] for i, of in states(labels).items()}
+    assert valid == {
+        "img/1.jpg": ["Button-Down"],
+        "img/2.jpg": ["Anorak"],
+        "img/3.jpg": ["Button-Down"],
+    }
+
+
+def test_the_advice_on_lines_below_a_header_leaves_the_header_out(tmp_path, message, monkeypatch):
+    path = tmp_path / "list.txt"
+    path.write_text(ROWS["landmarks"])
+    monkeypatch.chdir(tmp_path)
+    exec(message(lambda: read_images(path)).partition("in Python: ")[2])
+    written = pd.read_csv(tmp_path / "list.csv", dtype=str)
+    assert written.to_numpy().tolist() == [line.split() for line in ROWS["landmarks"].splitlines()[2:]]
+
+
 def test_the_partition_of_celeba_selects_images(tmp_path):
     rng = np.random.default_rng(0)
     names, ids = ["Smiling", "Young"], [f"{i:06d}.jpg" for i in range(1, 91)]
@@ -129,14 +202,16 @@ def test_rows_of_numbers_are_no_names(tmp_path, message, written):
     path.write_text(written)
     n = 2 if "eye" in written else 1
     row = next(line for line in written.splitlines() if line.startswith(("ILSVRC", "0000")))
-    columns = ", ".join(["'image_id'", "'a'", "'b'"][: n + 1])
+    columns = "'image_id', 'lefteye_x', 'lefteye_y'" if n == 2 else "'image_id', 'a'"
+    skipped = "skiprows=2, " * (n == 2)
     assert message(lambda: read_images(path)) == (
         "The lines of the text file are not only names of images: numbers follow each name.\n"
         f"  where:   {path}\n  got:     {row}\n"
-        "  allowed: one name per line, which may contain spaces, or the text files of CelebA or PASCAL VOC\n"
+        "  allowed: one name per line, which may contain spaces, or the text files of CelebA, DeepFashion or "
+        "PASCAL VOC\n"
         "  do:      write the file as CSV, whose columns have names, for example in Python: "
-        "import pandas as pd; table = pd.read_csv('list.txt', sep=r'\\s+', header=None, "
-        f"dtype={{'image_id': str}}, names=[{columns}]); "
+        "import pandas as pd; table = pd.read_csv('list.txt', sep=r'\\s+', "
+        f"{skipped}header=None, dtype={{'image_id': str}}, names=[{columns}]); "
         "table.to_csv('list.csv', index=False)"
     )
 

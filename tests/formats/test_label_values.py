@@ -235,6 +235,61 @@ def test_only_votes_for_several_classes_are_counts():
     assert not are_counts(np.column_stack([votes, 100 + np.arange(40)]).astype(float))
 
 
+def flags_and_numbers(n, share=0.5):
+    """Three classes, and a price and a stock whose sums are as similar as numbers of votes."""
+    rng = np.random.default_rng(0)
+    flags = (rng.random((n, 3)) < share).astype(int)
+    return flags, np.column_stack([flags, rng.integers(25, 60, n), rng.integers(10, 40, n)])
+
+
+def test_classes_beside_two_columns_of_numbers_are_no_votes(tmp_path):
+    flags, values = flags_and_numbers(300)
+    values[0, 3:] = 30  # a tie, as votes have and lists of top classes have not
+    frame = pd.DataFrame(values, columns=["red", "blue", "sale", "price", "stock"])
+    frame.assign(image=[f"{i}.jpg" for i in range(300)]).to_csv(tmp_path / "l.csv", index=False)
+    labels = read_labels(tmp_path / "l.csv")
+    assert labels.class_list.keys == ("red", "blue", "sale")
+    assert labels.table["classes"].to_pylist() == [np.flatnonzero(row).tolist() for row in flags]
+    assert not labels.exclusive
+    assert any("not read as classes: price, stock" in note for note in labels.notes)
+    with pytest.raises(InputError, match="the meaning of their numbers is unclear"):
+        as_labels(frame)
+
+
+def test_rare_ones_beside_larger_numbers_are_refused(tmp_path):
+    """Classes with one vote at most, or rare labels beside a price and a stock: nobody can know."""
+    flags, values = flags_and_numbers(300, share=0.03)
+    values[0, 3:] = 30
+    frame = pd.DataFrame(values, columns=["red", "blue", "sale", "price", "stock"])
+    path = tmp_path / "l.csv"
+    frame.assign(image=[f"{i}.jpg" for i in range(300)]).to_csv(path, index=False)
+    np.save(tmp_path / "l.npy", values)
+    for read in (
+        lambda: read_labels(path),
+        lambda: read_labels(tmp_path / "l.npy"),
+        lambda: as_labels(frame),
+    ):
+        with pytest.raises(InputError, match=r"`label_values`: counts .* states if 0 and 1 are the labels"):
+            read()
+    assert read_labels(path, label_values="counts").exclusive
+    labels = read_labels(path, label_values="states")
+    assert labels.table["classes"].to_pylist() == [np.flatnonzero(row).tolist() for row in flags]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_votes_with_rare_classes_are_not_taken_for_labels(seed):
+    """Simulated choices of different numbers of raters are read or refused, never read as label sets."""
+    rng = np.random.default_rng(seed)
+    shares = rng.dirichlet(np.geomspace(1, 0.001, 20), 200)
+    choices = np.array([rng.multinomial(rng.integers(10, 25), share) for share in shares]).astype(float)
+    assert are_counts(choices)
+    if (choices.max(axis=0) == 1).sum() < 3:
+        assert are_counts(choices, "choices")
+    else:
+        with pytest.raises(InputError, match="larger numbers, which may be votes"):
+            are_counts(choices, "choices")
+
+
 def test_counts_of_animals_are_no_votes(tmp_path):
     # Some photographs show no animal, some 60: raters are about as many on each image.
     rng = np.random.default_rng(1)

@@ -42,8 +42,8 @@ from manyhot.evaluate.requirements import (
     depends_on_sets,
     depth_of,
     entries_of,
-    link_notes,
     masks_classes,
+    metric_notes,
     scale_of,
     unmet,
     uses_top_class,
@@ -160,8 +160,8 @@ class Judge:
         metrics = self._without_unmet(metrics, case, predictions)
         if self._auditor is not None:
             metrics = self._audited(self._auditor, metrics, case, predictions, rows)
-        for text in link_notes(metrics, case):
-            self._note(model, "link", len(case.labels), text)
+        for kind, text in metric_notes(metrics, case):
+            self._note(model, kind, len(case.labels), text)
         if self._thresholds is not None:
             used = [metric.name for metric in by_class_thresholds(metrics, case)]
             self._note(

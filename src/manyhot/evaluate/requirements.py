@@ -144,7 +144,13 @@ def case_for(metric: Entry, case: Case) -> Case:
     return linked(case) if is_confidence else case
 
 
-def link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
+def metric_notes(metrics: Sequence[Entry], case: Case) -> Iterator[tuple[str, str]]:
+    """Yield the kind and the text of notes on how metrics treat the scores or lists of a model."""
+    yield from (("link", text) for text in _link_notes(metrics, case))
+    yield from (("short_lists", text) for text in _short_list_notes(metrics, case))
+
+
+def _link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
     """Yield notes on how logits were converted into probabilities, if the conversion depends on the data."""
     if case.kind != "logit":
         return
@@ -163,6 +169,35 @@ def link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
         why = "" if case.link else _why_link(case, link, is_open=is_open)
         if names:
             yield f"{', '.join(names)}: the probability of a class is the {link} of its logit{why}"
+
+
+def _short_list_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
+    """Yield how many images metrics of ranks skip because lists of different lengths are too short for them.
+
+    An image is skipped for this reason if it would count with more predicted classes, whatever they are.
+    Shares of misses, which are fewer than the images, are left out.
+    """
+    if case.scores is not None or case.length is None:
+        return
+    width = max(depth_of(metrics), case.top.shape[1], int(case.labels.size.max(initial=1)))
+    top = np.zeros((len(case.top), width), case.top.dtype)
+    top[:, : case.top.shape[1]] = np.maximum(case.top, 0)
+    filled = replace(case, top=np.asfortranarray(top), listed=None)
+    by_counts: dict[tuple[int, int], list[str]] = {}
+    for metric in metrics:
+        if not metric.about.get("needs") and not metric.name.endswith("_unasked"):
+            try:
+                scored, of_filled = metric(case).scored, metric(filled).scored
+            except InputError:
+                continue  # the judge notes or raises it
+            counts = int(scored.sum()), int((of_filled & ~scored).sum())
+            by_counts.setdefault(counts, []).append(metric.name)
+    for (n, n_short), names in by_counts.items():
+        if n_short:
+            yield (
+                f"{', '.join(names)}: {n:,} of {n + n_short:,} images count, because the lists of the other "
+                f"{n_short:,} contain too few predicted classes; scores of all classes include these images"
+            )
 
 
 def _why_link(case: Case, link: str, *, is_open: bool) -> str:
@@ -190,7 +225,7 @@ _WHY_LINK = {
 def what_differs(results: pa.Table, notes: Iterable[tuple[str, str]], *, is_default: bool) -> Iterator[str]:
     """Yield notes if models differ in their default metrics or in how logits become probabilities.
 
-    `notes` are the models and texts of `link_notes`; `is_default` is false if metrics were selected.
+    `notes` are the models and texts of the link notes; `is_default` is false if metrics were selected.
     """
     if is_default and (text := _different_defaults(results)):
         yield text

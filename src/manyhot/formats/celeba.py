@@ -1,13 +1,15 @@
-"""CelebA's text files: attributes of faces, and the partition into training, validation and test images."""
+"""CelebA's text files of attributes and of the partition into splits, and DeepFashion's attributes."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, from_keys
 from manyhot.core.sets import NO, NOT_ASKED
 from manyhot.errors import InputError
 from manyhot.formats.indicator import labels_of_columns
@@ -17,17 +19,24 @@ from manyhot.formats.spaced_text import spaced_frame
 from manyhot.formats.table_files import with_small_offsets
 from manyhot.registry import register
 from manyhot.tables import Images, Labels
+from manyhot.tables.own_classes import own_list
 
 _NUMBER = r"(?:-1|0|1)"
 _ATTRIBUTES = re.compile(rf"\s*\d+[ \t]*\r?\n[^\n]*\S[^\n]*\n[^\s]+(?:[ \t]+{_NUMBER})+[ \t]*(?:\r?\n|$)")
+_DEEPFASHION = re.compile(r"\s*\d+[ \t]*\r?\n[ \t]*image_name[ \t]+attribute_labels[ \t]*\r?\n")
 _PARTITION = re.compile(r"\S+[ \t]+[012][ \t]*\r?\n")
 
 _PARTS = ("train", "val", "test")
 """The parts of CelebA by their numbers."""
 
 
+_NAMES_OF_DEEPFASHION = "list_attr_cloth.txt"
+
+
 def _matches_attributes(path: Path) -> bool:
-    if (begin := _ATTRIBUTES.match(start := head(path) + "\n")) is None:
+    if _DEEPFASHION.match(start := head(path) + "\n"):
+        return True
+    if (begin := _ATTRIBUTES.match(start)) is None:
         return False
     _, names, row, *_ = start[: begin.end()].splitlines()
     return len(row.split()) == len(names.split()) + 1
@@ -44,20 +53,25 @@ def _matches_partition(path: Path) -> bool:
     holds="labels",
     suffixes=(".txt",),
     matches=_matches_attributes,
-    needs="CelebA's list_attr_celeba.txt",
+    needs="CelebA's list_attr_celeba.txt or DeepFashion's list_attr_img.txt",
 )
 def read_celeba_attributes(path: Path, *, classes: ClassList | None) -> Labels:
     """CelebA's ``list_attr_celeba.txt``: the number of images, the attributes, and -1 or 1 for each.
 
     In CelebA, -1 means that the attribute is absent, so all classes have the state *yes* or *no*.
+    DeepFashion's ``list_attr_img.txt`` is alike, but ``list_attr_cloth.txt`` names its attributes. There, 0
+    means unknown: in a file that also contains -1, it is *not asked*.
 
     References
     ----------
     Liu et al. 2015, Deep Learning Face Attributes in the Wild, ICCV, arXiv 1411.7766.
+    Liu et al. 2016, DeepFashion: Powering Robust Clothes Recognition and Retrieval, CVPR.
     """
     count, _, rest = path.read_bytes().partition(b"\n")
     names, _, rows = rest.partition(b"\n")
     attributes = names.decode("utf-8").split()
+    if _DEEPFASHION.match(head(path) + "\n"):
+        attributes = _attributes_of_deepfashion(path, len(rows.partition(b"\n")[0].split()) - 1)
     frame = spaced_frame(rows, ("image_id", *attributes), path)
     if count.strip() != str(len(frame)).encode():
         raise InputError(
@@ -67,10 +81,49 @@ def read_celeba_attributes(path: Path, *, classes: ClassList | None) -> Labels:
             allowed=count.decode("utf-8", "replace").strip(),
             do="create or download it again",
         )
-    values = frame.drop("image_id").cast(pl.Float64)
-    columns = [NumberColumn(column.name, column.to_numpy()) for column in values]
+    values = frame.drop("image_id")
+    notes: tuple[str, ...] = ()
+    if any((column == -1).any() for column in values):
+        n_unknown = sum(int((column == 0).sum()) for column in values)
+        if n_unknown:
+            values = values.select(pl.all().replace(0, None))
+            notes = (f"{n_unknown:,} zeros of the labels are read as not asked, because -1 means no",)
+    columns = [NumberColumn(c.name, c.cast(pl.Float64).fill_null(np.nan).to_numpy()) for c in values]
     ids = image_ids(frame["image_id"].to_arrow(), path)
-    return labels_of_columns(columns, ids, classes, path, (NO, NOT_ASKED))
+    # All columns are classes, also those whose names, such as split, are metadata in other tables.
+    own = from_keys(attributes, path.stem) if classes is None else None
+    labels = labels_of_columns(columns, ids, own or classes, path, (NO, NOT_ASKED))
+    return replace(labels, class_list=own and own_list(own), notes=(*labels.notes, *notes))
+
+
+def _attributes_of_deepfashion(path: Path, n: int) -> list[str]:
+    """Return the names of DeepFashion's attributes, which may contain spaces, from their own file.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or if it does not contain `n` names.
+    """
+    places = (path.parent, path.parent.parent / "Anno")
+    file = next((f for place in places if (f := place / _NAMES_OF_DEEPFASHION).is_file()), None)
+    if file is None:
+        raise InputError(
+            "The file does not contain the names of its attributes.",
+            where=path,
+            got=f"{n:,} attributes per image, and no {_NAMES_OF_DEEPFASHION}",
+            allowed=f"DeepFashion's {_NAMES_OF_DEEPFASHION} beside this file, or in ../Anno",
+            do=f"copy {_NAMES_OF_DEEPFASHION} from the same download into the folder of this file",
+        )
+    lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines()[2:] if line.strip()]
+    names = [line.strip().rsplit(None, 1)[0] for line in lines]  # a number, the type, follows each name
+    if len(names) != n:
+        raise InputError(
+            "The attributes of the images are not those of the list of their names.",
+            where=path,
+            got=f"{n:,} attributes per image, and {len(names):,} names in {file}",
+            do=f"use the {_NAMES_OF_DEEPFASHION} from the same download, coarse or fine",
+        )
+    return names
 
 
 @register(

@@ -116,6 +116,10 @@ def unknown_format(path: Path, holds: str) -> InputError:
         columns = _columns(path, holds)[0] if other.about["holds"] == "images" else ""
         got = f"{other.about['holds']} ({other.name}){columns}"
         # Images without original labels are a table in which the columns of labels were not recognised.
+        if other.name == "images-table" and path.suffix.lower() == ".txt":
+            from manyhot.formats.table_files import read_frame
+
+            read_frame(path)  # raises an error with advice if numbers follow each name
         do = None if columns and " label (" not in columns else f"pass it as {other.about['holds']}"
         if holds == "golden" and other.name == "votes-table":
             do = "if these are answers of experts, rename the column of raters to expert_id"

@@ -217,7 +217,7 @@ def labels_of_columns(
 ) -> Labels:
     """Return label sets from columns of numbers; `meanings` are the states of -1 and of an empty cell."""
     named = _number_columns(columns) if classes is None else _columns_of_classes(columns, classes, path)[0]
-    kind = label_values or ("counts" if _hold_counts(named) else "states")
+    kind = label_values or ("counts" if _hold_counts(named, path) else "states")
     if classes is None:
         chosen = _label_columns(columns, prefix, path) if kind == "states" else _number_columns(columns)
         own, at = _own_classes(chosen, prefix, path)
@@ -277,9 +277,9 @@ def _notes(
         )
 
 
-def _hold_counts(columns: Sequence[NumberColumn]) -> bool:
-    # Most tables contain no number above 1, which needs no copy of them to know.
-    return len(columns) > 1 and any((c.values > 1).any() for c in columns) and are_counts(_matrix(columns))
+def _hold_counts(columns: Sequence[NumberColumn], where: Path | None = None) -> bool:
+    has_larger = any((c.values > 1).any() for c in columns)  # most have not, which needs no copy to know
+    return len(columns) > 1 and has_larger and are_counts(_matrix(columns), where)
 
 
 def _read_columns(path: Path, prefix: str = "") -> tuple[list[NumberColumn], pa.Array]:

@@ -242,19 +242,30 @@ def _names_in_lines(path: Path) -> list[str]:
             f"'image_id'); states = pd.read_csv({path.name!r}, header=None)[0]; "
             f"table = pd.DataFrame({{{path.stem!r}: states}}); table.set_index(names).to_csv('labels.csv')",
         )
-    row = next((rows[0] for n in range(3) if _are_rows(rows := lines[n:])), None)
-    if row is None:
+    skipped = next((n for n in range(3) if _are_rows(lines[n:])), None)
+    if skipped is None:
         return lines
+    row, header = lines[skipped], lines[skipped - 1].split() if skipped else []
     numbers = len(row.split()) - 1
-    names = ", ".join(["'image_id'", *(f"'{chr(97 + i)}'" for i in range(min(numbers, 3)))])
+    letters = [chr(97 + i) for i in range(min(numbers, 3))]
+    own = header[-numbers:][:3] if len(header) - numbers in (0, 1) else letters
+    after = ""
+    if header == ["image_name", "category_label"]:  # DeepFashion's numbers begin with 1
+        own = ["labels"]
+        after = (
+            "names = pd.read_csv('list_category_cloth.txt', sep=r'\\s+', skiprows=2, header=None)[0]; "
+            "table['labels'] = [names[i - 1] for i in table['labels']]; "
+        )
+    names = ", ".join(map(repr, ["image_id", *own]))
     raise InputError(
         "The lines of the text file are not only names of images: numbers follow each name.",
         where=path,
         got=cut_for_message(row),
-        allowed="one name per line, which may contain spaces, or the text files of CelebA or PASCAL VOC",
+        allowed="one name per line, which may contain spaces, or the text files of CelebA, DeepFashion or "
+        "PASCAL VOC",
         do="write the file as CSV, whose columns have names, for example in Python: import pandas as pd; "
-        f"table = pd.read_csv({path.name!r}, sep=r'\\s+', header=None, dtype={{'image_id': str}}, "
-        f"names=[{names}{', …' * (numbers > 3)}]); "
+        f"table = pd.read_csv({path.name!r}, sep=r'\\s+', {f'skiprows={skipped}, ' * (skipped > 0)}"
+        f"header=None, dtype={{'image_id': str}}, names=[{names}{', …' * (numbers > 3)}]); {after}"
         f"table.to_csv({f'{path.stem}.csv'!r}, index=False)",
     )
 

@@ -37,6 +37,12 @@ _SIMILAR = 3
 _CAPPED = 0.1
 """Share of images that reach the highest number of all from which it may be the number of raters."""
 
+_N_FLAGS = 3
+"""Number of columns of only 0 and 1 from which a matrix may contain labels beside other numbers."""
+
+_SURE = 7
+"""Expected number of cells above 1 from which columns of only 0 and 1 are certainly not votes: p is e^-7."""
+
 _N_IDS = 20
 """Number of images from which different numbers in a column are ids, and not votes."""
 
@@ -80,9 +86,10 @@ def values_kind(
     each image has either no votes or at least ten, and some image has equal numbers for two classes, which a
     list of top classes never has. In the second case, no image may have more than three times as many votes
     as another, two classes must have more than one vote on some image, and no column may consist of different
-    numbers, as ids do. Nor may a tenth of the images reach the highest number of the matrix, whatever their
-    number of votes: k raters who answer yes or no to each class give at most k. Other whole numbers may be
-    counts of objects.
+    numbers, as ids do. If columns contain only 0 and 1 beside these, they are labels if votes as frequent as
+    their ones would have met on an image, and three such columns are ambiguous otherwise. Nor may a tenth of
+    the images reach the highest number of the matrix, whatever their number of votes: k raters who answer yes
+    or no to each class give at most k. Other whole numbers may be counts of objects.
     Fractions may be a model's scores, so shares and probabilities must be declared.
     """
     if asked is not None:
@@ -91,7 +98,7 @@ def values_kind(
     numbers = values[values == values].astype(np.float64)  # NaN differs from itself
     if np.isin(numbers, (0, 1, -1)).all():
         return "states"
-    if are_counts(values.astype(np.float64)):
+    if are_counts(values.astype(np.float64), where):
         return "counts"
     odd = numbers[~np.isin(numbers, (0, 1, -1))]
     ids = [names[i] for i in np.flatnonzero(_are_ids(values)).tolist() if names]
@@ -120,8 +127,15 @@ def n_asked(kind: str) -> int:
     return int(match[1]) if match else 0
 
 
-def are_counts(values: Floats) -> bool:
-    """Return whether a matrix, shape (n, C), certainly contains counts of votes; see `values_kind`."""
+def are_counts(values: Floats, where: object = None) -> bool:
+    """Return whether a matrix, shape (n, C), contains counts of votes; see `values_kind`.
+
+    Raises
+    ------
+    InputError
+        If `where`, the place of the matrix, is given, and the matrix may also contain labels beside other
+        numbers.
+    """
     if not ((values >= 0) & (values == np.rint(values))).all():
         return False
     total = values.sum(axis=1)
@@ -135,7 +149,26 @@ def are_counts(values: Floats) -> bool:
     is_similar = voted.max() <= _SIMILAR * voted.min()
     if not ((voted >= _MANY).all() and is_similar and (ranks[:, 1:] == ranks[:, :-1]).any()):
         return False
-    return not are_capped(ranks[:, -1], total)
+    return not (are_capped(ranks[:, -1], total) or _has_flags(values, where))
+
+
+def _has_flags(values: Floats, where: object) -> bool:
+    """Return whether columns of only 0 and 1 are certainly labels beside numbers, such as prices.
+
+    Independent votes that are so frequent would meet: of n images with k ones, about k² / 2n would have two
+    votes. Votes on an image depend on it, so more would.
+    """
+    ones = values.sum(axis=0)[values.max(axis=0) == 1]
+    is_sure = (ones**2).sum() / (2 * len(values)) >= _SURE
+    if where is not None and not is_sure and len(ones) >= _N_FLAGS:
+        raise InputError(
+            "Some columns contain only 0 and 1, and others contain larger numbers, which may be votes.",
+            where=where,
+            got=f"{len(ones):,} columns of 0 and 1, and {(values > 1).any(axis=0).sum():,} of larger numbers",
+            do=f"pass `label_values`: {CHOICE_COUNTS} if all columns are votes; states if 0 and 1 are the "
+            "labels, without the columns of other numbers",
+        )
+    return bool(is_sure)
 
 
 def are_capped(highest: npt.NDArray[Any], total: npt.NDArray[Any]) -> bool:

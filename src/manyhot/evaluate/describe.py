@@ -493,7 +493,7 @@ def _share_of(k: int, n: int, which: str = "") -> str:
 def _empty_facts(card: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Yield how many images have no valid class, and on how many this is unknown.
 
-    If it is unknown for some, there is no share of the others: images for which raters were asked about all
+    If it is unknown for some, no share of the others is shown: images for which raters were asked about all
     classes are seldom a random sample, and an image with a valid class is known to have one after one answer.
     """
     usable, unasked = card["images"] - card["unusable"], card["empty_unasked"]

@@ -136,7 +136,7 @@ def to_best(results: Results, dataset: str, name: str = ALL) -> tuple[str, list[
     -----
     The best model is chosen on the images on which it is compared, so that any pair of models may be tested:
     `p_adjusted` has Holm's correction for all compared pairs. Corrected for the comparisons with the best
-    only, one of 10 equal models was worse beyond noise in 27 of 200 simulated data sets. A reference is chosen
+    only, one of 10 equal models was worse in 27 of 200 simulated data sets. A reference is chosen
     beforehand, and its pairs are the only ones.
     """
     metric = leading_metric(results, dataset)

@@ -15,10 +15,10 @@ def place(right, n):
 
 
 def drawn(right_x, n_x, right_y, n_y, rng, resamples=1000):
-    """Return resampled differences of shares; a resampled share has a binomial distribution."""
+    """Return resampled shares, which have a binomial distribution."""
     shares = ((np.asarray(right)[:, None] / n, n) for right, n in ((right_x, n_x), (right_y, n_y)))
     x, y = (rng.binomial(n, np.repeat(share, resamples, axis=1)) / n for share, n in shares)
-    return x - y
+    return x, y
 
 
 def test_drops_of_few_images_are_newcombes():
@@ -50,14 +50,13 @@ def test_drops_away_from_0_and_1_are_percentiles():
     right_x, right_y, n = [970, 700], [900, 600], 1000
     samples = drawn(right_x, n, right_y, n, np.random.default_rng(2))
     x, y = place(right_x, n), place(right_y, n)
-    expected = np.quantile(samples, [0.025, 0.975], axis=1)
+    expected = np.quantile(samples[0] - samples[1], [0.025, 0.975], axis=1)
     assert drop_intervals(x, y, samples, paired=False) == pytest.approx(expected, abs=1e-9)
+    assert drop_intervals(x, y, samples, paired=True) == pytest.approx(expected, abs=1e-9)
     x = place([971, 700], n)  # 29 are wrong
     lo, hi = drop_intervals(x, y, samples, paired=False)
     assert (lo[1], hi[1]) == pytest.approx(tuple(expected[:, 1]), abs=1e-9)
     assert abs(lo[0] - expected[0, 0]) > 1e-5
-    # Of the same images, resamples show how both values vary together; intervals of both do not.
-    assert drop_intervals(x, y, samples, paired=True) == pytest.approx(expected, abs=1e-9)
     assert np.isnan(drop_intervals(x, y, None, paired=True)).all()
 
 
@@ -69,7 +68,7 @@ def test_intervals_contain_the_true_mean_drop(shared):
         x, y = (rng.binomial(n, p, 3) for p in (0.985, 0.96))
         samples = drawn(x, n, y, n, rng, resamples=400)
         if shared:
-            x, y, samples = (np.repeat(values[:1], 3, axis=0) for values in (x, y, samples))
+            x, y, *samples = (np.repeat(values[:1], 3, axis=0) for values in (x, y, *samples))
         lo, hi = mean_drop_interval(place(x, n), place(y, n), samples, paired=False)
         covered.append(lo <= 0.025 <= hi)
     assert 0.935 < np.mean(covered) < 0.985
@@ -87,5 +86,20 @@ def test_the_mean_of_models_whose_resamples_do_not_vary_has_the_mean_of_their_en
     x, y = place([300, 240], n), place([300, 200], n)
     samples = drawn([300, 240], n, [300, 200], n, rng)
     ends = mean_drop_interval(x, y, samples, paired=False)
-    assert ends == pytest.approx(tuple(np.quantile(samples.mean(0), [0.025, 0.975])), abs=1e-9)
+    assert ends == pytest.approx(
+        tuple(np.quantile((samples[0] - samples[1]).mean(0), [0.025, 0.975])), abs=1e-9
+    )
     assert np.isnan(mean_drop_interval(x, y, None, paired=False)).all()
+
+
+@pytest.mark.parametrize(("p_x", "p_y", "phi"), [(0.999, 0.997, 0.0), (0.99, 0.98, 0.5), (0.97, 0.9, 0.5)])
+def test_intervals_contain_the_true_drop_on_the_same_images(p_x, p_y, phi):
+    """Percentiles contain the drop of 0.002 in half of the data sets. `phi` is the correlation per image."""
+    rng, n, size = np.random.default_rng(5), 250, 500
+    both = p_x * p_y + phi * np.sqrt(p_x * (1 - p_x) * p_y * (1 - p_y))
+    cells = rng.multinomial(n, [both, p_x - both, p_y - both, 1 - p_x - p_y + both], size)
+    redrawn = np.stack([rng.multinomial(n, cell / n, 400) for cell in cells])
+    x, y = (cells[:, 0] + cells[:, only] for only in (1, 2))
+    samples = tuple((redrawn[..., 0] + redrawn[..., only]) / n for only in (1, 2))
+    lo, hi = drop_intervals(place(x, n), place(y, n), samples, paired=True)
+    assert np.mean((lo <= p_x - p_y + 1e-12) & (p_x - p_y - 1e-12 <= hi)) > 0.93

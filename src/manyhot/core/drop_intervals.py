@@ -18,25 +18,29 @@ from manyhot.core.ratio_intervals import (
 )
 from manyhot.core.share_intervals import difference_interval
 
+Samples = tuple[Floats, Floats]
+"""Resampled values of M models at x and at y, each of shape (M, R)."""
 
-def drop_intervals(x: Floats, y: Floats, samples: Floats | None, *, paired: bool) -> tuple[Floats, Floats]:
+
+def drop_intervals(x: Floats, y: Floats, samples: Samples | None, *, paired: bool) -> tuple[Floats, Floats]:
     """Return the interval of x - y for each of M models, shape (M,); NaN if there is none.
 
     Parameters
     ----------
     x, y : ndarray of float64, shape (4, M)
         The value, the lower and upper end of its interval, and the number of images.
-    samples : ndarray of float, shape (M, R), optional
-        The resampled differences.
+    samples : tuple of ndarray of float, each of shape (M, R), optional
+        The resampled values at x and at y; resample r of both is independent unless `paired` is true.
     paired : bool
         Whether both values are computed on the same images.
 
     Notes
     -----
-    The interval comes from the resamples (`manyhot.core.ratio_intervals.sampled_intervals`). If the images
-    differ, it is Newcombe's interval, from the intervals of both values, if there are no resamples, or if one
-    of the values has fewer than `IMAGES_FOR_PERCENTILES` images or fewer than `FEWEST_CASES` right or wrong
-    ones, so that as a share of images it has no percentiles.
+    The interval comes from the resampled differences (`manyhot.core.ratio_intervals.sampled_intervals`). If
+    one of the values has fewer than `FEWEST_CASES` right or wrong images, so that as a share of images it has
+    no percentiles, it is Newcombe's interval, from the intervals of both values. On the same images, the
+    correlation of both values is that of their resamples, or 0 if these do not vary. If the images differ,
+    the interval is also Newcombe's if there are no resamples or fewer than `IMAGES_FOR_PERCENTILES` images.
 
     References
     ----------
@@ -44,24 +48,35 @@ def drop_intervals(x: Floats, y: Floats, samples: Floats | None, *, paired: bool
     """
     if samples is None and paired:
         return np.full(x.shape[1], np.nan), np.full(x.shape[1], np.nan)
-    apart = difference_interval(x[:3], y[:3])
     if samples is None:
-        return apart
+        return difference_interval(x[:3], y[:3])
     n = np.minimum(x[3], y[3]).astype(int)
-    drawn = sampled_intervals(x[0] - y[0], samples, n)
-    few = ~np.array(paired) & ((n < IMAGES_FOR_PERCENTILES) | _are_few(_cases(x, y)))
+    drawn = sampled_intervals(x[0] - y[0], samples[0] - samples[1], n)
+    apart = difference_interval(x[:3], y[:3], _correlations(*samples) if paired else 0.0)
+    few = _are_few(_cases(x, y))
+    if paired:  # the mean over corruptions that never err has no interval of its own
+        few &= ~np.isnan(apart).any(axis=0)
+    else:
+        few |= n < IMAGES_FOR_PERCENTILES
     lo, hi = (np.where(few, *ends) for ends in zip(apart, drawn, strict=True))
     return lo, hi
 
 
-def mean_drop_interval(x: Floats, y: Floats, samples: Floats | None, *, paired: bool) -> tuple[float, float]:
+def _correlations(x: Floats, y: Floats) -> Floats:
+    """Return the correlation of each row of x with that of y, shape (M,); 0 if one of them does not vary."""
+    x, y = (values - values.mean(axis=1, keepdims=True) for values in (x, y))
+    size = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    return np.asarray(np.divide((x * y).sum(axis=1), size, out=np.zeros(len(x)), where=size > 1e-12))
+
+
+def mean_drop_interval(x: Floats, y: Floats, samples: Samples | None, *, paired: bool) -> tuple[float, float]:
     """Return the interval of the mean of x - y over models; NaN if there is none.
 
     The parameters are those of `drop_intervals`.
 
     Notes
     -----
-    If the images differ, and no model has at least `FEWEST_CASES` right and wrong images, the distances to
+    If no model has at least `FEWEST_CASES` right and wrong images at both places, the distances to
     the ends are combined from those of the models and from the correlations of their resampled drops. A model
     whose resamples do not vary counts as fully correlated with the others, which is conservative.
 
@@ -70,15 +85,15 @@ def mean_drop_interval(x: Floats, y: Floats, samples: Floats | None, *, paired: 
     Zou, Taleban and Huo 2009, Confidence interval estimation for lognormal data with application to health
     economics, Computational Statistics and Data Analysis 53, 3755-3764, on combining limits of estimates.
     """
-    if samples is None or not len(samples):
+    if samples is None or not x.shape[1]:
         return float("nan"), float("nan")
-    drops = x[0] - y[0]
+    drops, drawn = x[0] - y[0], samples[0] - samples[1]
     mean = float(drops.mean())
-    if paired or not _are_few(_cases(x, y).max(axis=-1)):
-        return sampled_interval(mean, samples.mean(axis=0), int(min(x[3].min(), y[3].min())))
+    if not _are_few(_cases(x, y).max(axis=-1)):
+        return sampled_interval(mean, drawn.mean(axis=0), int(min(x[3].min(), y[3].min())))
     lo, hi = drop_intervals(x, y, samples, paired=paired)
     with np.errstate(invalid="ignore", divide="ignore"):
-        correlations = np.atleast_2d(np.corrcoef(samples))
+        correlations = np.atleast_2d(np.corrcoef(drawn))
     correlations[np.isnan(correlations)] = 1.0
     below, above = (np.sqrt(max(d @ correlations @ d, 0.0)) / len(d) for d in (drops - lo, hi - drops))
     return mean - float(below), mean + float(above)

@@ -60,7 +60,7 @@ def _poisson_limit(k: Floats, n: Floats) -> Floats:
 
 
 def difference_interval(
-    x: npt.ArrayLike, y: npt.ArrayLike, correlation: float = 0.0
+    x: npt.ArrayLike, y: npt.ArrayLike, correlation: float | Floats = 0.0
 ) -> tuple[Floats, Floats]:
     """Return the interval of x - y from the intervals of x and y.
 
@@ -68,7 +68,7 @@ def difference_interval(
     ----------
     x, y : array-like, shape (3, …)
         The value, and the lower and upper end of its interval; NaN if undefined.
-    correlation : float
+    correlation : float or ndarray of float64, shape (…,)
         Correlation of the two values. It is 0 if they are computed on different images.
 
     References
@@ -78,7 +78,7 @@ def difference_interval(
     """
     (vx, lx, ux), (vy, ly, uy) = np.asarray(x, np.float64), np.asarray(y, np.float64)
     # The root of a² - 2 r a b + b². By rounding, r may be above 1.
-    across = max(1 - correlation**2, 0.0) ** 0.5
+    across = np.sqrt(np.maximum(1 - correlation**2, 0.0))
     below, above = (
         np.hypot(a - correlation * b, across * b) for a, b in ((vx - lx, uy - vy), (ux - vx, vy - ly))
     )

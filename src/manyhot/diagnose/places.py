@@ -170,10 +170,11 @@ class _Loss:
         names = [m for m in at if m in there] if models is None else models
         x, y = (np.array([s[m][:4] for m in names], np.float64).reshape(-1, 4).T for s in (at, there))
         drawn = (p.matrix(metric, names) if names else None for p in (base, place))
-        samples = _difference(*drawn, paired=paired)
+        both = _aligned(*drawn, paired=paired)
         n_x, n_y = (min((s[m].n for m in names), default=0) for s in (at, there))
-        lo, hi = drop_intervals(x, y, samples, paired=paired)
-        of_mean = mean_drop_interval(x, y, samples, paired=paired)
+        lo, hi = drop_intervals(x, y, both, paired=paired)
+        of_mean = mean_drop_interval(x, y, both, paired=paired)
+        samples = None if both is None else both[0] - both[1]
         return cls(names, x[0] - y[0], samples, lo, hi, (n_x, n_y), of_mean)
 
     def mean(self) -> _Loss:
@@ -202,12 +203,13 @@ class _Loss:
         return share, lo, hi
 
 
-def _difference(x: Floats | None, y: Floats | None, *, paired: bool) -> Floats | None:
+def _aligned(x: Floats | None, y: Floats | None, *, paired: bool) -> tuple[Floats, Floats] | None:
+    """Return as many resamples of both places; those of different images are independent."""
     if x is None or y is None:
         return None
     r = min(x.shape[1], y.shape[1])
     # Resamples of different images use one stream of random numbers: shifted by one they are independent.
-    return np.asarray(x[:, :r] - (y[:, :r] if paired else np.roll(y[:, :r], 1, axis=1)))
+    return x[:, :r], y[:, :r] if paired else np.roll(y[:, :r], 1, axis=1)
 
 
 def loss_rows(base: Place, place: Place, *, paired: bool) -> Iterator[RowDict]:

@@ -268,12 +268,11 @@ class _Both:
         """Return rows of the drops table: one for the mean over models, and one for each model."""
         (x, *_, nx), (y, *_, ny) = self.at_x, self.at_y
         drop = x - y
-        spread = None if self.samples is None else self.samples[0] - self.samples[1]
         above = above_line(x, y, fit_line(x, y, self.families, scale="logit"), "logit")
-        lo, hi = drop_intervals(self.at_x, self.at_y, spread, paired=self.paired)
+        lo, hi = drop_intervals(self.at_x, self.at_y, self.samples, paired=self.paired)
         images = float(lo[0]), float(hi[0])
         if len(x) > 1:
-            images = mean_drop_interval(self.at_x, self.at_y, spread, paired=self.paired)
+            images = mean_drop_interval(self.at_x, self.at_y, self.samples, paired=self.paired)
         if self.paired:
             n = np.minimum(nx, ny)
             lo[n < FEWEST_CASES] = hi[n < FEWEST_CASES] = np.nan

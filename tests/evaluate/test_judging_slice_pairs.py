@@ -106,12 +106,12 @@ def test_the_slices_of_the_best_models_are_shown_in_the_order_of_numbers():
 def test_of_many_slices_the_sentences_name_ten_and_say_why_none_is_tested(data):
     found = compared(data, "time").results
     day, _ = by_slice(found, "mine")
-    open_pairs = [replace(day, slice=f"s={i}", p=0.5) for i in range(12)]
-    better = replace(day, slice="s=99", p=0.01, difference=0.2)
+    open_pairs = [replace(day, slice=f"s={i}", p=0.5, p_adjusted=0.5) for i in range(12)]
+    better = replace(day, slice="s=99", p=0.01, p_adjusted=0.01, difference=0.2)
     names = ", ".join(f"s={i}" for i in range(10))
     lines = list(slice_sentences(found, [better, *open_pairs]))
     assert lines[1] == f"No difference can be shown on {names} and 2 more."
-    (line,) = slice_sentences(found, [replace(day, p=None, lo=None, hi=None)])
+    (line,) = slice_sentences(found, [replace(day, p=None, p_adjusted=None, lo=None, hi=None)])
     assert line.startswith("No slice can be tested, because no difference has an interval there: ")
 
 
@@ -128,7 +128,11 @@ def test_the_difference_says_which_model_is_better(data, lower_is_better, better
     found = compared(data, "time").results
     day, dark = by_slice(found, "mine")
     lower = replace(day.metric, lower_is_better=lower_is_better)
-    pairs = [replace(day, difference=-0.05, lo=-0.101, hi=0.001, p=0.049, metric=lower), replace(dark, p=0.5)]
+    p = {"p": 0.049, "p_adjusted": 0.049}
+    pairs = [
+        replace(day, difference=-0.05, lo=-0.101, hi=0.001, metric=lower, **p),
+        replace(dark, p=0.5, p_adjusted=0.5),
+    ]
     assert next(slice_sentences(found, pairs)) == f"{better} is better on time=day."
 
 

@@ -262,18 +262,6 @@ def class_list_of(key: str) -> ClassList | None:
     return next((classes for classes in map(class_list, BUILT_IN_CLASSES) if classes.hash == key), None)
 
 
-class OverClasses:
-    """A table over classes: label sets, predictions or votes."""
-
-    class_list: ClassList | None
-    class_hash: str
-
-    @property
-    def known_classes(self) -> ClassList | None:
-        """The class list: that of the table, or the built-in one with its hash; None if neither is known."""
-        return self.class_list or class_list_of(self.class_hash)
-
-
 @cache
 def _load(name: str) -> ClassList:
     if name != "imagenet1k":

@@ -14,7 +14,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList
 from manyhot.command import command
-from manyhot.console import fact_lines, table_lines
+from manyhot.console import table_lines
 from manyhot.core.array_types import Bools
 from manyhot.core.cooccurrence import pairs_within
 from manyhot.core.sets import NOT_ASKED, UNCLEAR, YES, LabelSets
@@ -24,6 +24,7 @@ from manyhot.data.benchmarks import BenchmarkData
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import LabelsLike, Reading, open_labels
 from manyhot.errors import InputError, MatchError
+from manyhot.evaluate.described_counts import card_lines
 from manyhot.evaluate.outputs import save_label_figures, write_tables
 from manyhot.evaluate.slices import labels_of
 from manyhot.formats import ClassNamesLike
@@ -172,7 +173,7 @@ class Description(Result):
     def lines(self) -> Iterator[str]:
         """Yield the sizes of label sets and the most frequent pairs of classes of each data set."""
         for card in self.datasets.to_pylist():
-            yield from _card_lines(card)
+            yield from card_lines(card)
             sizes, pairs = (
                 [row for row in table.to_pylist() if row["dataset"] == card["dataset"]]
                 for table in (self.set_sizes, self.class_pairs)
@@ -470,59 +471,3 @@ def rights_of(dataset: BenchmarkData) -> dict[str, str]:
     """Return the licence, citation and home page of the labels of a published data set."""
     entry = catalog.catalog_entry(dataset.labels[0])
     return {"licence": entry.licence, "citation": entry.citation, "home": entry.home}
-
-
-def _valid_cells(card: dict[str, Any]) -> tuple[str, str]:
-    """Return how many original labels are valid, and among which images, with the share and its interval."""
-    n = card["original_valid_n"]
-    among = f"of {n:,} images with any"
-    if not n:
-        return "–", among
-    share, lo, hi = (card[f"original_valid{end}"] for end in ("", "_lo", "_hi"))
-    return f"{round(share * n):,}", f"{among} ({share:.2%}, 95 % interval {lo:.2%} to {hi:.2%})"
-
-
-def _share_of(k: int, n: int, which: str = "") -> str:
-    """Return of how many images these are, with the share and its interval."""
-    if not n:
-        return f"of {n:,}{which}"
-    lo, hi = proportion_interval(k, n)
-    return f"of {n:,}{which} ({k / n:.1%}, 95 % interval {lo:.1%} to {hi:.1%})"
-
-
-def _empty_facts(card: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield how many images have no valid class, and on how many this is unknown.
-
-    If it is unknown for some, no share of the others is shown: images for which raters were asked about all
-    classes are seldom a random sample, and an image with a valid class is known to have one after one answer.
-    """
-    usable, unasked = card["images"] - card["unusable"], card["empty_unasked"]
-    none = card["empty"] - unasked
-    if not unasked:
-        yield "no valid class", f"{none:,}", _share_of(none, usable)
-        return
-    if none:
-        yield "no valid class", f"{none:,}", f"of {usable:,}"
-    yield "none found valid", f"{unasked:,}", f"{_share_of(unasked, usable)}, not asked about all classes"
-
-
-def _card_lines(card: dict[str, Any]) -> Iterator[str]:
-    """Yield the counts of a data set as a terminal shows them."""
-    sets = card["images"] - card["unusable"] - card["empty"]
-    yield f"{card['dataset']}: {card['images']:,} images, {card['labels']:,} labels"
-    facts = [("two or more labels", f"{card['multi']:,}", _share_of(card["multi"], sets, " images with any"))]
-    facts += _empty_facts(card)
-    if card["unusable"]:
-        facts.append(("unusable", f"{card['unusable']:,}", f"of {card['images']:,}, left out of all shares"))
-    if card["labelled"]:
-        unasked = card["label_unasked"]
-        total = _share_of(card["rejected"], card["labelled"] - unasked)
-        facts.append(("original label not valid", f"{card['rejected']:,}", total))
-        facts.append(("original label valid", *_valid_cells(card)))
-        if unasked:
-            seen = "images that raters have seen but that have no answer about the original label"
-            facts.append(("left out of both", f"{unasked:,}", seen))
-    if card["rated"] is not None:
-        facts.append(("checked by raters", f"{card['rated']:,}", ""))
-    yield from fact_lines(facts)
-    yield ""

@@ -18,9 +18,19 @@ from scipy.special import ndtri
 from manyhot.core.resampling import LEVEL
 from manyhot.errors import InputError, UsageError, counted, first_names
 from manyhot.evaluate.class_differences import is_tested, is_unchanged
-from manyhot.evaluate.pairwise import check_two, is_worse, size_text, verdict_line, why_untested
+from manyhot.evaluate.pairwise import (
+    Difference,
+    differences,
+    models_on,
+    points_span,
+    points_text,
+    why_untested,
+)
+from manyhot.evaluate.ranks import leading_metric
 from manyhot.evaluate.slice_differences import by_slice
+from manyhot.evaluate.slices import ALL
 from manyhot.parameters import check_one_of
+from manyhot.report.text import Metric
 from manyhot.tables import Results
 
 GATE_PARTS = {"slices": "slice", "classes": "class"}
@@ -81,14 +91,14 @@ class Gate:
         InputError
             If the models were not compared by class.
         """
-        for pair in check_two(results):
-            fails = is_worse(pair, self.margin, self.non_inferior)
+        for pair in _check_two(results):
+            fails = _is_worse(pair, self.margin, self.non_inferior)
             why = why_untested(results, pair.dataset, pair.metric.name, notes)
-            yield Verdict(pair.dataset, fails, verdict_line(pair, self.margin, why, self.non_inferior))
+            yield Verdict(pair.dataset, fails, _verdict_line(pair, self.margin, why, self.non_inferior))
             for part in dict.fromkeys(self.parts):
                 if part == "slices":
                     losses = {d.slice: d.loss for d in by_slice(results, pair.dataset)}
-                    what = size_text(pair.metric, self.margin)
+                    what = _size_text(pair.metric, self.margin)
                 else:
                     rows = [] if classes is None else classes.to_pylist()
                     losses = {
@@ -130,6 +140,78 @@ class Gate:
         else:
             line = f"Not decided: whether {model} loses more than {what} on {part}: none has an interval."
         return Verdict(dataset, bool(worse) if tested else None, line)
+
+
+def _check_two(results: Results) -> list[Difference]:
+    """Return, for each data set, the difference between its two models under the leading metric.
+
+    Raises
+    ------
+    UsageError
+        If the number of models on a data set is not two.
+    InputError
+        If only one of them has a value of that metric.
+    """
+    found = []
+    for dataset in results.datasets:
+        models = models_on(results, dataset)
+        if len(models) != 2:
+            raise UsageError(
+                "`fail_if_worse` needs two models: the reference, and the model that may be worse.",
+                where=dataset,
+                got=f"{len(models):,}: {', '.join(models[:5])}",
+            )
+        leading = leading_metric(results, dataset)
+        pair = next((d for d in differences(results, dataset) if d.metric.name == leading), None)
+        if pair is None:
+            having = [m for m in models if m in results.values_at.get((dataset, leading, ALL), {})]
+            raise InputError(
+                f"Only one of the models has a value of the deciding metric, {leading}.",
+                where=dataset,
+                got=", ".join(having),
+                do="pass a metric that both have as `metrics`, such as real1, which needs only the top class",
+            )
+        found.append(pair)
+    return found
+
+
+def _is_worse(pair: Difference, margin: float, non_inferior: bool = False) -> bool | None:
+    """Return whether the whole interval of the model's loss is above a margin; None without an interval.
+
+    Parameters
+    ----------
+    margin : float
+        The margin in points or, for a metric that is not a share, in the metric's unit.
+    non_inferior : bool
+        Return whether any of the interval is above the margin.
+    """
+    return None if pair.loss is None else pair.loss[non_inferior] > margin
+
+
+def _verdict_line(pair: Difference, margin: float, why: str = "", non_inferior: bool = False) -> str:
+    """Return one sentence that says whether a model is worse than the reference by more than a margin.
+
+    Without an interval, it says why this is not decided; `why` is from `why_untested`. With
+    `non_inferior`, a loss of more than the margin must be excluded.
+    """
+    size, loss = _size_text(pair.metric, margin), pair.loss
+    if loss is None:
+        no_interval = f"the difference has no interval{why}"
+        because = no_interval if pair.same_images else "the models were evaluated on different images"
+        return f"Not decided: whether {pair.model} loses more than {size}, because {because}."
+    span = f"95 % interval {points_span(pair.metric, *loss)}"
+    if loss[0] > margin:
+        return f"Failed: {pair.model} loses more than {size} ({span})."
+    if loss[1] <= margin:
+        return f"Passed: {pair.model} does not lose more than {size} ({span})."
+    if non_inferior:
+        return f"Failed: a loss of more than {size} is not excluded ({span})."
+    return f"Passed: a loss of more than {size} is possible but not shown ({span})."
+
+
+def _size_text(metric: Metric, size: float) -> str:
+    """Return a difference as text, such as ``1.00 points of real1``."""
+    return f"{points_text(metric, size)} of {metric.name}"
 
 
 def _loss(row: dict[str, float]) -> tuple[float, float] | None:

@@ -17,7 +17,7 @@ from pyarrow import compute as pc
 
 from manyhot.console import table_lines
 from manyhot.core.model_pairs import holm
-from manyhot.errors import InputError, UsageError, first_names
+from manyhot.errors import first_names
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, compared_values
 from manyhot.evaluate.ranks import image_groups, leading_metric, shown_metrics
 from manyhot.evaluate.slices import ALL
@@ -101,7 +101,7 @@ def differences(results: Results, dataset: str) -> list[Difference]:
 
 def differences_at(results: Results, ends: Sequence[End]) -> list[Difference]:
     """Return the differences of two models at ends of one data set; empty unless there are two models."""
-    models = _models(results, ends[0][0]) if ends else []
+    models = models_on(results, ends[0][0]) if ends else []
     if len(models) != 2:
         return []
     shared = [end for end in ends if set(models) <= set(results.values_at.get(end, {}))]
@@ -155,7 +155,8 @@ def to_best(results: Results, dataset: str, name: str = ALL) -> tuple[str, list[
     return base, [_difference(results, pairs, end, base, model) for model in others]
 
 
-def _models(results: Results, dataset: str) -> list[str]:
+def models_on(results: Results, dataset: str) -> list[str]:
+    """Return the models with results on a data set."""
     rows = results.table.filter(pc.equal(results.table["dataset"], dataset))
     models: list[str] = rows["model"].unique().to_pylist()
     return models
@@ -254,7 +255,7 @@ def answer(pair: Difference, *, by_label: bool = False) -> str:
             return f"Whether {a} and {b} differ is borderline: {numbers}."
         return f"No difference between {a} and {b} can be shown: {numbers}."
     ends = (lo, hi) if lo > 0 else (-hi, -lo)
-    size = _number(metric, abs(metric.draw(pair.difference)))
+    size = points_text(metric, abs(metric.draw(pair.difference)))
     word = "worse" if lo > 0 else "better"
     return f"{b} is {word} than {a} by {size} of {name} {_doubt(pair, ends)}."
 
@@ -262,7 +263,7 @@ def answer(pair: Difference, *, by_label: bool = False) -> str:
 def _doubt(pair: Difference, ends: Sequence[float]) -> str:
     """Return the interval, p and n of a difference in brackets."""
     p = "" if pair.p is None else f"p {p_text(pair.p).replace('<', '< ')}, "
-    return f"(95 % interval {_span(pair.metric, *ends)}, {p}n {pair.n:,})"
+    return f"(95 % interval {points_span(pair.metric, *ends)}, {p}n {pair.n:,})"
 
 
 def noise_line(best: str, pairs: Sequence[Difference]) -> str:
@@ -304,32 +305,6 @@ def _has_better(pairs: Sequence[Difference]) -> bool:
     return any(sign * (d.values[1].value - d.values[0].value) > 0 for d in pairs)
 
 
-def verdict_line(pair: Difference, margin: float, why: str = "", non_inferior: bool = False) -> str:
-    """Return one sentence that says whether a model is worse than the reference by more than a margin.
-
-    Without an interval, it says why this is not decided; `why` is from `why_untested`. With
-    `non_inferior`, a loss of more than the margin must be excluded.
-    """
-    size, loss = size_text(pair.metric, margin), pair.loss
-    if loss is None:
-        no_interval = f"the difference has no interval{why}"
-        because = no_interval if pair.same_images else "the models were evaluated on different images"
-        return f"Not decided: whether {pair.model} loses more than {size}, because {because}."
-    span = f"95 % interval {_span(pair.metric, *loss)}"
-    if loss[0] > margin:
-        return f"Failed: {pair.model} loses more than {size} ({span})."
-    if loss[1] <= margin:
-        return f"Passed: {pair.model} does not lose more than {size} ({span})."
-    if non_inferior:
-        return f"Failed: a loss of more than {size} is not excluded ({span})."
-    return f"Passed: a loss of more than {size} is possible but not shown ({span})."
-
-
-def size_text(metric: Metric, size: float) -> str:
-    """Return a difference as text, such as ``1.00 points of real1``."""
-    return f"{_number(metric, size)} of {metric.name}"
-
-
 def why_untested(results: Results, dataset: str, metric: str, notes: Sequence[str]) -> str:
     """Return the end of a sentence that says that no difference has an interval: why it has none."""
     name = re.escape(metric)
@@ -346,52 +321,6 @@ def why_untested(results: Results, dataset: str, metric: str, notes: Sequence[st
     return ": the results lack values for each image"
 
 
-def is_worse(pair: Difference, margin: float, non_inferior: bool = False) -> bool | None:
-    """Return whether the whole interval of the model's loss is above a margin; None without an interval.
-
-    Parameters
-    ----------
-    margin : float
-        The margin in points or, for a metric that is not a share, in the metric's unit.
-    non_inferior : bool
-        Return whether any of the interval is above the margin.
-    """
-    return None if pair.loss is None else pair.loss[non_inferior] > margin
-
-
-def check_two(results: Results) -> list[Difference]:
-    """Return, for each data set, the difference between its two models under the leading metric.
-
-    Raises
-    ------
-    UsageError
-        If the number of models on a data set is not two.
-    InputError
-        If only one of them has a value of that metric.
-    """
-    found = []
-    for dataset in results.datasets:
-        models = _models(results, dataset)
-        if len(models) != 2:
-            raise UsageError(
-                "`fail_if_worse` needs two models: the reference, and the model that may be worse.",
-                where=dataset,
-                got=f"{len(models):,}: {', '.join(models[:5])}",
-            )
-        leading = leading_metric(results, dataset)
-        pair = next((d for d in differences(results, dataset) if d.metric.name == leading), None)
-        if pair is None:
-            having = [m for m in models if m in results.values_at.get((dataset, leading, ALL), {})]
-            raise InputError(
-                f"Only one of the models has a value of the deciding metric, {leading}.",
-                where=dataset,
-                got=", ".join(having),
-                do="pass a metric that both have as `metrics`, such as real1, which needs only the top class",
-            )
-        found.append(pair)
-    return found
-
-
 # Tables.
 
 
@@ -401,7 +330,7 @@ def cells(pair: Difference) -> tuple[str, ...]:
     return (
         *(_value(metric, value.value) for value in pair.values),
         _difference_cell(pair),
-        "–" if span is None else _span(metric, *map(metric.draw, span)),
+        "–" if span is None else points_span(metric, *map(metric.draw, span)),
         p_text(pair.p_adjusted),
         f"{pair.n:,}" if pair.same_images else " / ".join(f"{value.n:,}" for value in pair.values),
     )
@@ -511,7 +440,8 @@ def _decimals(metric: Metric) -> int:
     return 2 if metric.percent else 4
 
 
-def _number(metric: Metric, size: float) -> str:
+def points_text(metric: Metric, size: float) -> str:
+    """Return a difference as text, such as ``1.00 points``."""
     return f"{size:.{_decimals(metric)}f}" + (" points" if metric.percent else "")
 
 
@@ -520,7 +450,8 @@ def _signed(pair: Difference) -> str:
     return f"{metric.draw(pair.difference):+.{_decimals(metric)}f}" + (" points" if metric.percent else "")
 
 
-def _span(metric: Metric, lo: float, hi: float) -> str:
+def points_span(metric: Metric, lo: float, hi: float) -> str:
+    """Return an interval of a difference as text."""
     return f"{lo:.{_decimals(metric)}f} to {hi:.{_decimals(metric)}f}"
 
 

@@ -22,12 +22,7 @@ from manyhot.predict.engines import EngineOptions, Trial, precision_of
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.run import TOP_CLASSES, PredictSettings, choose_for
-from manyhot.predict.score_kinds import (
-    OutputKind,
-    assumed_scores,
-    checked_scores,
-    probabilities_note,
-)
+from manyhot.predict.score_kinds import OutputKind, assumed_scores, checked_scores, probabilities_note
 from manyhot.predict.scoring import Keep, Scored, Scorer, score_parts, select_scores
 from manyhot.predict.sources import Decoding, ImagesLike, ImageSource, LabelLookup, NoneLeftError, open_source
 from manyhot.predict.sources.label_ids import with_splits

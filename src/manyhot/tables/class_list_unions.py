@@ -9,6 +9,18 @@ from manyhot.classes import ClassList, class_list_of, classes_seen, normal_name
 from manyhot.errors import first_names
 
 
+class OverClasses:
+    """A table over classes: label sets, predictions or votes."""
+
+    class_list: ClassList | None
+    class_hash: str
+
+    @property
+    def known_classes(self) -> ClassList | None:
+        """The class list: that of the table, or the built-in one with its hash; None if neither is known."""
+        return self.class_list or class_list_of(self.class_hash)
+
+
 def find_class(own: ClassList, i: int, target: ClassList) -> int | None:
     """Return the class of another list with the key, name or a synonym of class i; None if there is none."""
     names = dict.fromkeys((own.keys[i], own.names[i], *own.synonyms[i]))

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy import typing as npt
 
-from manyhot.classes import ClassList, OverClasses, class_list_of, from_keys
+from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import InputError, MatchError, and_more
+from manyhot.tables.class_list_unions import OverClasses
 from manyhot.tables.definitions import STATES
 from manyhot.tables.frames import check_range, check_unique, one_chunk, with_column
 from manyhot.tables.image_ids import AUTO, Renamed, ids_like

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from manyhot.classes import ClassList, OverClasses, class_list_of, normal_name
+from manyhot.classes import ClassList, class_list_of, normal_name
 from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
 from manyhot.core.softmax import SLACK, not_a_probability
 from manyhot.core.uncertainty import Uncertainty
 from manyhot.errors import InputError, MatchError, first_names
 from manyhot.parameters import check_one_of
-from manyhot.tables.class_list_unions import keys_not_in
+from manyhot.tables.class_list_unions import OverClasses, keys_not_in
 from manyhot.tables.frames import check_range, check_unique, one_chunk
 from manyhot.tables.labels import Labels, keys_in_metadata
 from manyhot.tables.state_lists import ragged

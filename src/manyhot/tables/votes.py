@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manyhot.classes import ClassList, OverClasses
+from manyhot.classes import ClassList
 from manyhot.core.answers import ANSWERS
 from manyhot.core.array_types import Bools, Ints8, Ints32, Ints64, Positions
 from manyhot.errors import MatchError, and_more
 from manyhot.parameters import check_one_of
+from manyhot.tables.class_list_unions import OverClasses
 from manyhot.tables.frames import check_range, examples, one_chunk, with_column
 from manyhot.tables.image_ids import Renamed, ids_like
 from manyhot.tables.labels import Images, class_list_from_metadata, class_list_in_metadata, keys_in_metadata

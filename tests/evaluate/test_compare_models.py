@@ -19,7 +19,7 @@ from sklearn.metrics import average_precision_score
 from forking import commands
 from manyhot import Predictions, Reading, compare, evaluate
 from manyhot.errors import InputError, MatchError, UsageError
-from manyhot.evaluate.pairwise import _number, differences, noise_line, pair_lines, to_best
+from manyhot.evaluate.pairwise import differences, noise_line, pair_lines, points_text, to_best
 from manyhot.evaluate.slice_differences import markdown
 from manyhot.evaluate.write import write_page
 from manyhot.report.text import metric
@@ -654,8 +654,8 @@ def test_numbers_of_images_that_differ_between_metrics_are_explained():
 
 
 def test_percent_have_two_decimals_and_other_numbers_four():
-    assert _number(metric("top1"), 1.23456) == "1.23 points"
-    assert _number(metric("brier"), 0.123456) == "0.1235"
+    assert points_text(metric("top1"), 1.23456) == "1.23 points"
+    assert points_text(metric("brier"), 0.123456) == "0.1235"
 
 
 def test_what_the_intervals_of_equal_models_mean():

@@ -149,14 +149,19 @@ def test_the_example_of_the_documentation():
     text = next(body for body in fences if "own_data(" in body)
     small = '{"model": "timm/test_resnet", "weights": "none", "size": 32, "epochs": 1, "batch": 12}'
     text = re.sub(r"^head = .*$", f"head = {small}", text, flags=re.MULTILINE).replace("(0, 1, 2)", "(0, 1)")
-    text = text.replace(
-        "(accuracy_measure(), ", "(accuracy_measure(), corruption_measure('real1', corruptions=('fog',)), "
+    further = (
+        "corruption_measure('real1', corruptions=('fog',)), transfer_measure('photos/test', 'photos/test'), "
     )
-    text = text.replace("accuracy_measure, ", "accuracy_measure, corruption_measure, ", 1)
+    text = text.replace("(accuracy_measure(), ", f"(accuracy_measure(), {further}")
+    text = text.replace("accuracy_measure, ", "accuracy_measure, corruption_measure, transfer_measure, ", 1)
     Path("own.py").write_text(text)
     (answer,) = run_studies("own.py", out="study", smoke=True).answers
     assert (answer.failed, len(answer.sentences)) == (0, 6)
     rows = [row for row in answer.effects.to_pylist() if row["dataset"] is None]
     assert {row["metric"] for row in rows} == {"real1", "map_macro", "ece_set"}
     assert not answer.doubts
+    (runs,) = Path("study").rglob("runs.parquet")
+    found = [row for row in pq.read_table(runs).to_pylist() if row["metric"] == "transfer_top1"]
+    assert len(found) == 6
+    assert all(row["n"] > 0 and 0 <= row["value"] <= 1 and row["error"] is not None for row in found)
     assert all(row["error_images"] is not None for row in rows)  # intervals are over images, too

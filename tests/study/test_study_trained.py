@@ -131,5 +131,6 @@ def test_a_failure_is_told_at_the_end_by_the_exit_code(run, trainer, monkeypatch
     assert done.exit_code == 1
     assert "[18/18] cifar/small/sets/seed-2: judged failed: OSError: no pictures\n" in done.stderr
     assert done.stderr.endswith(
-        "Note: the study is incomplete: 18 failed; run the same command again to repeat them.\n"
+        "Note: the study is incomplete: 18 failed (their folders contain failed.txt, with the whole error); "
+        "run the same command again to repeat them.\n"
     )

@@ -204,7 +204,10 @@ def run_studies(
         made.append(answer)
     failed = sum(answer.failed for answer in made)
     notes = (
-        (f"the study is incomplete: {failed:,} failed; run the same command again to repeat them",)
+        (
+            f"the study is incomplete: {failed:,} failed (their folders contain failed.txt, with the whole "
+            "error); run the same command again to repeat them",
+        )
         if failed
         else ()
     )

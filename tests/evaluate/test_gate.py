@@ -8,7 +8,9 @@ from scipy.stats import norm
 from forking import commands
 from manyhot import Reading, compare
 from manyhot.core.resampling import LEVEL
+from manyhot.diagnose.page import report_folder
 from manyhot.errors import InputError, UsageError
+from manyhot.evaluate.slice_differences import markdown
 
 N = 1200
 IDS = [f"{i}.png" for i in range(N)]
@@ -132,7 +134,7 @@ def test_a_class_fails_although_the_mean_passes(tmp_path):
         "Passed: a loss of more than 1.00 points of f1_micro is possible"
     )
     assert found.exit_code == 7
-    assert f"\n\n{line}\n\n" in (tmp_path / "pr.md").read_text()
+    assert (tmp_path / "pr.md").read_text().startswith(f"### labels: {line}\n\nPassed: ")
     assert compare(models, labels=hot, fail_if_worse=1, **options).exit_code == 0
     strict = compare(models, labels=hot, fail_if_worse=90, fail_on=["classes"], non_inferior=True, **options)
     assert line_of(strict, "Failed") == (
@@ -320,3 +322,59 @@ def test_models_with_the_same_ranks(metric, code):
     assert (row["difference"], row["p"], made.exit_code) == (0, 1, code)
     half = norm.ppf(0.975) * np.append(np.zeros(5000), [1, -1]).std() / 5002**0.5
     assert (row["lo"], row["hi"]) == ((None, None) if code else pytest.approx((-half, half)))
+
+
+def test_the_page_and_the_summary_begin_with_what_failed(tmp_path):
+    """The headline of the page was that the model is better."""
+    hot, models = scored((7, 3, 7, 6))
+    found = compare(
+        models,
+        labels=hot,
+        metrics=["map_micro"],
+        fail_if_worse=1,
+        fail_on=["classes"],
+        reading=Reading(scores="probability", classes=KINDS),
+    )
+    assert "v2 is better than v1" in "\n".join(found.lines())
+    found.write(tmp_path / "compared")
+    summary = markdown(found.results, found.verdicts, found.notes)
+    assert summary.partition("\n")[0].endswith(
+        "average precision on dent (95 % intervals, widened for 3 classes; without an interval: burr)."
+    )
+    assert "### labels: Failed: v2 loses more" in summary
+    report_folder(tmp_path / "compared")
+    page = (tmp_path / "compared/report/index.html").read_text()
+    failed, better = page.index("Failed: v2 loses more than 1.00 points"), page.index("v2 is better than v1")
+    assert failed < page.index("Passed: ") < better
+
+
+def test_a_model_that_lacks_a_class_is_said_to_lack_it(tmp_path, monkeypatch):
+    """The error was that there is one model, with the exit code of wrong usage."""
+    monkeypatch.chdir(tmp_path)
+    hot, models = scored((1, 1, 1, 1))
+    ids = pd.Index([f"{i}.png" for i in range(len(hot))], name="image")
+    pd.DataFrame(hot, ids, KINDS).to_csv("labels.csv")
+    pd.DataFrame(models["v1"], ids, KINDS).to_csv("v1.csv")
+    pd.DataFrame(models["v2"], ids, KINDS).drop(columns="burr").to_csv("v2.csv")
+    options = {"labels": "labels.csv", "metrics": ["map_macro"], "reading": Reading(scores="probability")}
+    with pytest.raises(InputError, match=r"v2: map_macro skipped: .* classes other than burr") as gate:
+        compare("v1.csv", "v2.csv", fail_if_worse=1, **options)
+    assert gate.value.exit_code == 3
+    with pytest.raises(InputError, match=r"v2: map_macro skipped: .* classes other than burr"):
+        compare("v1.csv", "v2.csv", **options).write("compared")
+
+
+@pytest.mark.parametrize(
+    ("metric", "why"),
+    [("top1", "top1 is undefined on these images"), ("classwise_ece_asked", "not resampled")],
+)
+def test_why_there_is_no_interval(metric, why):
+    hot, models = scored((1, 1, 1, 1))
+    found = compare(
+        models,
+        labels=hot,
+        metrics=[metric],
+        fail_if_worse=1,
+        reading=Reading(scores="probability", classes=KINDS),
+    )
+    assert (why in line_of(found, "Not decided"), found.exit_code) == (True, 3)

@@ -424,3 +424,35 @@ def test_results_of_coco_are_refused_by_name(tmp_path, message):
         refused = message(lambda read=read: read(path))
         assert refused.startswith("The file contains detections in COCO's results format, which has ids")
         assert "highest score of each image and class" in refused
+
+
+def model_files(folder, first, second):
+    """Yield predictions with the name of the model in each row."""
+    ids, names = list("abcd"), [first, first, second, second]
+    wide = pd.DataFrame(
+        {"image": ids, "model": names, "cat": [0.1, 0.2, 0.3, 0.4], "dog": [0.5, 0.6, 0.7, 0.8]}
+    )
+    wide.to_csv(folder / "wide.csv", index=False)
+    yield folder / "wide.csv"
+    long = wide.melt(["image", "model"], ["cat", "dog"], "class", "score")
+    long.to_csv(folder / "long.csv", index=False)
+    yield folder / "long.csv"
+    wide.rename(columns={"model": "Model version"}).to_parquet(folder / "wide.parquet")
+    yield folder / "wide.parquet"
+    entries = [
+        {"image": row.image, "model": row.model, "scores": {"cat": row.cat, "dog": row.dog}}
+        for row in wide.itertuples()
+    ]
+    yield lines(folder / "lines.jsonl", entries)
+
+
+def test_predictions_of_several_models_are_not_those_of_one(tmp_path):
+    read = list(model_files(tmp_path, "v3.1", "v3.1"))
+    assert len(read) == 4
+    for path in read:
+        assert read_predictions(path).model == path.stem
+    for path in model_files(tmp_path, "v3.1", "v3.10"):
+        with pytest.raises(
+            InputError, match=r"several models(.|\n)*v3\.1, v3\.10(.|\n)*one file for each model"
+        ):
+            read_predictions(path)

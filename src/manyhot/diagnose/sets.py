@@ -293,6 +293,11 @@ class _Chooser:
         said = f"no threshold is certified for a precision of {self.precision:g} with {n_fitted:,} images"
         if result.n_needed is None:
             return f"{said}; more images would not help, because no threshold reaches this precision"
+        if result.n_needed <= n_fitted:
+            return (
+                f"{said}, because the first tested threshold, chosen on a random quarter of them, is "
+                "not precise enough on the others; with more images, this is rarer"
+            )
         return f"{said}; about {result.n_needed:,} are needed at the measured precision"
 
 

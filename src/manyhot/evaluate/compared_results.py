@@ -19,7 +19,7 @@ from manyhot import tables
 from manyhot.classes import family_of
 from manyhot.core.comparison import FEWEST_FAMILIES
 from manyhot.data.benchmarks import ResultsLike, flattened, open_thresholds, read_source
-from manyhot.errors import InputError, first_names
+from manyhot.errors import InputError
 from manyhot.evaluate.class_differences import class_lines
 from manyhot.evaluate.compared_pairs import (
     CLUSTERED,
@@ -50,9 +50,11 @@ from manyhot.evaluate.pairwise import (
     pair_lines,
     shown_differences,
     to_best,
+    why_skipped,
+    without_common_metric,
 )
 from manyhot.evaluate.ranks import sensitivity
-from manyhot.evaluate.slice_differences import by_slice, lines_by_slice, sliced
+from manyhot.evaluate.slice_differences import GATE_VERDICTS, by_slice, lines_by_slice, sliced
 from manyhot.evaluate.terminal import (
     apart_lines,
     drop_lines,
@@ -245,12 +247,8 @@ class Comparison(Result):
     def _without_common_metric(self) -> str | None:
         """Return what to do if models of a data set have no metric in common; None if there is only one."""
         if len(self.results.table["model"].unique()) < 2:
-            return None
-        metrics: dict[str, list[str]] = {}
-        for row in self.results.table.group_by(["model", "metric"]).aggregate([]).to_pylist():
-            metrics.setdefault(row["model"], []).append(row["metric"])
-        each = "; ".join(f"{model} has {first_names(names, 3)}" for model, names in metrics.items())
-        return f"pass `metrics` that all models have, such as real1, which needs only the top class ({each})"
+            return why_skipped(self.notes)
+        return without_common_metric(self.results)
 
     def to_json(self) -> dict[str, Any]:
         """Return the rows of the tables, and in ``differences`` those of `to_polars`.
@@ -299,7 +297,9 @@ class Comparison(Result):
             out,
             call=run.call,
             inputs=self.inputs,
-            about={k: v for k, v in self.results.about.items() if k in _KEPT} | dict(self.metadata),
+            about={k: v for k, v in self.results.about.items() if k in _KEPT}
+            | dict(self.metadata)
+            | ({GATE_VERDICTS: json.dumps(self.verdicts)} if self.verdicts else {}),
             thresholds=None if self.thresholds is None else self.thresholds.table,
         )
         made = self.tables | {"models": self.results.models} | dict(self.described)

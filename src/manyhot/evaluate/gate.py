@@ -24,7 +24,9 @@ from manyhot.evaluate.pairwise import (
     models_on,
     points_span,
     points_text,
+    why_skipped,
     why_untested,
+    without_common_metric,
 )
 from manyhot.evaluate.ranks import leading_metric
 from manyhot.evaluate.slice_differences import by_slice
@@ -89,9 +91,9 @@ class Gate:
         UsageError
             If there are not two models, or no slices.
         InputError
-            If the models were not compared by class.
+            If the models were not compared by class, or only one has a value of the deciding metric.
         """
-        for pair in _check_two(results):
+        for pair in _check_two(results, notes):
             fails = _is_worse(pair, self.margin, self.non_inferior)
             why = why_untested(results, pair.dataset, pair.metric.name, notes)
             yield Verdict(pair.dataset, fails, _verdict_line(pair, self.margin, why, self.non_inferior))
@@ -142,7 +144,7 @@ class Gate:
         return Verdict(dataset, bool(worse) if tested else None, line)
 
 
-def _check_two(results: Results) -> list[Difference]:
+def _check_two(results: Results, notes: Sequence[str]) -> list[Difference]:
     """Return, for each data set, the difference between its two models under the leading metric.
 
     Raises
@@ -150,11 +152,13 @@ def _check_two(results: Results) -> list[Difference]:
     UsageError
         If the number of models on a data set is not two.
     InputError
-        If only one of them has a value of that metric.
+        If only one of them has a value of that metric; one of the `notes` may say why.
     """
     found = []
     for dataset in results.datasets:
         models = models_on(results, dataset)
+        if len(models) == 1 and (why := why_skipped(notes)) is not None:
+            raise InputError("Only one of the models was evaluated.", where=dataset, got=models[0], do=why)
         if len(models) != 2:
             raise UsageError(
                 "`fail_if_worse` needs two models: the reference, and the model that may be worse.",
@@ -169,7 +173,7 @@ def _check_two(results: Results) -> list[Difference]:
                 f"Only one of the models has a value of the deciding metric, {leading}.",
                 where=dataset,
                 got=", ".join(having),
-                do="pass a metric that both have as `metrics`, such as real1, which needs only the top class",
+                do=without_common_metric(results),
             )
         found.append(pair)
     return found

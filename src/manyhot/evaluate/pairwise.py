@@ -318,7 +318,25 @@ def why_untested(results: Results, dataset: str, metric: str, notes: Sequence[st
     rows = at_end(results.pairs, (dataset, metric, ALL)).filter(pc.is_null(pc.field("lo"), nan_is_null=True))
     if pc.any(pc.is_finite(rows["difference"])).as_py():
         return ": it is the same whichever images are counted"
+    if all(math.isnan(found.value) for found in results.values_at.get((dataset, metric, ALL), {}).values()):
+        return f": {metric} is undefined on these images"
+    if results.about.get("resamples"):
+        return ": differences in this metric are not resampled"
     return ": the results lack values for each image"
+
+
+def without_common_metric(results: Results) -> str:
+    """Return what to do if models have no metric in common: which metrics each of them has."""
+    metrics: dict[str, list[str]] = {}
+    for row in results.table.group_by(["model", "metric"]).aggregate([]).to_pylist():
+        metrics.setdefault(row["model"], []).append(row["metric"])
+    each = "; ".join(f"{model} has {first_names(names, 3)}" for model, names in metrics.items())
+    return f"pass `metrics` that all models have, such as real1, which needs only the top class ({each})"
+
+
+def why_skipped(notes: Sequence[str]) -> str | None:
+    """Return the first note that says why a metric was skipped for a model, with what to do."""
+    return next((note for note in notes if re.search(r": \S+ skipped: ", note)), None)
 
 
 # Tables.

@@ -34,6 +34,9 @@ from manyhot.evaluate.ranks import leading_metric
 from manyhot.evaluate.slices import ALL, column_of
 from manyhot.tables import Results
 
+GATE_VERDICTS = "verdicts"
+"""Key of the metadata with the verdicts of a gate: data sets and sentences, as JSON."""
+
 _SHOWN = 10
 """Slices that a sentence names; the table above it has all of them."""
 
@@ -179,14 +182,22 @@ def markdown(results: Results, verdicts: Sequence[tuple[str, str]] = (), notes: 
             lines += [f"### {_escaped(dataset)}", "", _escaped(line) or "No models were compared.", ""]
             continue
         leading = leading_of(found)
-        lines += [f"### {_escaped(dataset)}: {_escaped(answer(leading))}", ""]
-        lines += [text for name, line in verdicts if name == dataset for text in (_escaped(line), "")]
+        first, *rest = [*verdicts_on(dataset, verdicts), answer(leading)]
+        lines += [f"### {_escaped(dataset)}: {_escaped(first)}", ""]
+        lines += [text for line in rest for text in (_escaped(line), "")]
         minus = f"difference ({leading.model} − {leading.reference})"
         head = ("metric", leading.reference, leading.model, minus, "95 %", "p", "n")
         lines += [_row(head), _RULE]
         lines += [_row((d.metric.name, *cells(d))) for d in found]
         lines += ["", *_slices(by_slice(results, dataset))]
     return "\n".join([*lines, *(f"Note: {_escaped(note)}." for note in notes)]).rstrip() + "\n"
+
+
+def verdicts_on(dataset: str, verdicts: Sequence[tuple[str, str]]) -> list[str]:
+    """Return what a gate says of a data set; what it did not pass comes first."""
+    return sorted(
+        (line for name, line in verdicts if name == dataset), key=lambda line: line.startswith("Passed")
+    )
 
 
 def _slices(pairs: Sequence[Difference]) -> list[str]:

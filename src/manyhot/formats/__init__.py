@@ -391,9 +391,11 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
         taken = options_of(entry)
         options = {n: v for n, v in options.items() if n not in _OPTIONAL or n in taken}
         if holds in _OF_IMAGES and path.suffix.lower() in (".csv", ".tsv", ".parquet") and not declared(path):
-            from manyhot.formats.table_files import check_row_numbers  # with polars, which no import may load
+            from manyhot.formats import table_files  # with polars, which no import may load
 
-            check_row_numbers(path)
+            table_files.check_row_numbers(path)
+            if holds == "predictions":
+                table_files.check_models(path)
         content = entry(path, **options)
         _check_text(content)
     if not len(content):

@@ -43,7 +43,7 @@ from manyhot.formats.reading import (
     load_json,
     parse_json,
 )
-from manyhot.formats.table_files import column_names, read_frame
+from manyhot.formats.table_files import MODEL_COLUMNS, check_one_model, column_names, read_frame
 from manyhot.formats.tabular import predictions_long, predictions_of_frame
 from manyhot.parameters import is_number, is_whole
 from manyhot.registry import register
@@ -59,7 +59,7 @@ _NESTED = ("predictions", "preds", "outputs", "result", "results", *_SCORES)
 KEYS_OF_OTHERS = frozenset(
     (
         *("rater_id", "expert_id", "worker", "n_models", "answer", "state", "usable", "rated", "n_votes"),
-        *("x1", "xmin", "bbox", "bboxes", "labelname", "metric", "model", "logsumexp"),
+        *("x1", "xmin", "bbox", "bboxes", "labelname", "metric", "logsumexp"),
         *("annotations", "completed_by", "data", "samples", "info", "categories", "findings"),
     )
 )
@@ -302,7 +302,9 @@ def _of_json(path: Path, rows: Images | None) -> tuple[pl.DataFrame, str, list[s
     """Return the columns image_id, class_id and scores of JSON, or image_id and dense scores; also notes."""
     ids, names, values, dense, kinds = [], [], [], [], set[str]()
     others: dict[tuple[str, str], list[tuple[object, object]]] = {}
+    models = set[object]()
     for entry, where in _entries(path, rows):
+        models.update(entry[key] for key in entry if fold_name(key) in MODEL_COLUMNS)
         image, score = _image_and_scores(entry, where)
         kinds.add(SCORE_COLUMNS.get(fold_name(score), "score"))
         found = entry[score]
@@ -321,6 +323,7 @@ def _of_json(path: Path, rows: Images | None) -> tuple[pl.DataFrame, str, list[s
             ids.append(image)
             names.append(name)
             values.append(value)
+    check_one_model(models, path)
     kind = kinds.pop() if len(kinds) == 1 else "score"
     notes = [note_on_other_classes(*columns, both, str(path)) for columns, both in others.items()]
     notes = list(filter(None, notes))

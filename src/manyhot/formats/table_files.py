@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.formats.class_cells import LIST_COLUMNS
 from manyhot.formats.class_names import NAMES_BESIDE
 from manyhot.formats.headers import (
@@ -41,6 +41,10 @@ _NAMES = (
     "worker",
 )
 """Columns of names, even if these look like numbers: 007 is not 7."""
+
+
+MODEL_COLUMNS = ("model", "model_name", "model_version", "model_id")
+"""Columns with the name of the model of each prediction."""
 
 
 def column_names(path: Path) -> list[str]:
@@ -385,6 +389,28 @@ def _ambiguous(marks: str, decimal: str, column: str, got: str, path: Path) -> I
         "separators",
         do="write the numbers with decimal points",
     )
+
+
+def check_models(path: Path) -> None:
+    """Raise an error if a table of predictions names several models, which would be read as one."""
+    for name in column_names(path):
+        if fold_name(name) in MODEL_COLUMNS:
+            check_one_model(read_frame(path, [name])[name].unique().to_list(), path)
+
+
+def check_one_model(models: Iterable[object], where: Path) -> None:
+    """Raise an error if several models are named. Numbers may be the scores of a class called *model*."""
+    names = sorted(
+        model for model in models if isinstance(model, str) and not re.fullmatch(r"[-+.\deE]*", model)
+    )
+    if len(names) > 1:
+        raise InputError(
+            "The file contains predictions of several models.",
+            where=where,
+            got=first_names(names),
+            allowed="the predictions of one model, which is named after the file",
+            do="write one file for each model; if all are of one model, remove the column or key",
+        )
 
 
 def check_row_numbers(path: Path) -> None:

@@ -16,7 +16,7 @@ from manyhot.evaluate.class_differences import class_cells, class_verdict
 from manyhot.evaluate.pairwise import Difference, answer, cells, differences, leading_of
 from manyhot.evaluate.report.datasets import DataSet
 from manyhot.evaluate.report.report_tables import ReportTables
-from manyhot.evaluate.slice_differences import by_slice, slice_sentences
+from manyhot.evaluate.slice_differences import GATE_VERDICTS, by_slice, slice_sentences, verdicts_on
 from manyhot.report.listings import ColumnHead, Listing, ListingRow
 from manyhot.report.page import Anchors
 from manyhot.report.text import metrics_of, title_of
@@ -43,7 +43,8 @@ def compare_two(tables: ReportTables, datasets: Sequence[DataSet], anchors: Anch
     defined = [pairs for pairs, of in leading if not of.same_images or not math.isnan(of.difference)]
     notes = json.loads(tables.about.get("notes", "[]"))
     chance = {n["dataset"]: _labelled(n["text"], results) for n in notes if n["kind"] == CHANCE}
-    verdicts = (_verdict(pairs, tables["class_differences"], chance, anchors) for pairs in defined)
+    of_gate = [(name, line) for name, line in json.loads(tables.about.get(GATE_VERDICTS, "[]"))]
+    verdicts = (_verdict(pairs, tables["class_differences"], chance, of_gate, anchors) for pairs in defined)
     return tuple(
         replace(verdict, slices=_by_slice(results, pairs[0].dataset, anchors))
         for verdict, pairs in zip(verdicts, defined, strict=True)
@@ -59,9 +60,16 @@ def _labelled(text: str, results: Results) -> str:
 
 
 def _verdict(
-    pairs: Sequence[Difference], by_class: pa.Table, chance: Mapping[str, str], anchors: Anchors
+    pairs: Sequence[Difference],
+    by_class: pa.Table,
+    chance: Mapping[str, str],
+    of_gate: Sequence[tuple[str, str]],
+    anchors: Anchors,
 ) -> TwoModels:
-    """Return the sentence, and the tables by metric and by class: all of the second model minus the first."""
+    """Return the sentence, and the tables by metric and by class: all of the second model minus the first.
+
+    The verdicts of a gate are part of the sentence.
+    """
     first = pairs[0]
     heads = _heads("Metric", first, ColumnHead("p", title="Two-sided, for the paired difference"))
     rows = tuple(ListingRow((pair.metric.label, *_typeset(cells(pair)))) for pair in pairs)
@@ -69,7 +77,12 @@ def _verdict(
     note = f"Differences are {first.model} minus {first.reference}, in points if the metric is a share."
     note += chance.get(first.dataset, "")
     table = Listing(anchors("verdict", first.dataset), title, heads, rows, note)
-    sentence = answer(leading_of(pairs), by_label=True)
+    leading = leading_of(pairs)
+    lines = [
+        line.replace(leading.metric.name, leading.metric.label)
+        for line in verdicts_on(first.dataset, of_gate)
+    ]
+    sentence = " ".join([*lines, answer(leading, by_label=True)])
     return TwoModels(sentence, table, classes=_by_class(by_class, first, anchors))
 
 

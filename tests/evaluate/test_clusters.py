@@ -286,25 +286,6 @@ def test_classes_are_compared_by_the_jackknife_over_clusters():
         assert width == pytest.approx(2 * t.ppf(0.975, df) * error, rel=0.03)
 
 
-def test_classes_in_few_clusters_have_no_interval():
-    """Twenty patients with five images each count as 20, not as 100, for an interval needs 30."""
-    rng, patient = np.random.default_rng(2), np.repeat(np.arange(120), 5)
-    y = np.stack([patient < 20, patient >= 80], 1).astype(int)
-    models = {name: 1.5 * y + rng.normal(size=y.shape) for name in ("first", "second")}
-    reading = Reading(scores="logit")
-    found = manyhot.diagnose_classes(y, models, clusters=patient, reading=reading)
-    rows = found.class_results.to_pylist()
-    assert {(r["class_id"], r["ap_lo"] is None, r["auroc_lo"] is None) for r in rows} == {
-        (0, True, True),
-        (1, False, False),
-    }
-    assert "images of a class are in fewer than 30 clusters" in "\n".join(found.lines())
-    compared = manyhot.compare(models, labels=y, clusters=patient, reading=reading)
-    tested = {r["class_id"]: bool(np.isfinite(r["p"] or np.nan)) for r in compared.classes.to_pylist()}
-    assert tested == {0: False, 1: True}
-    assert "Not tested, because their images are in fewer than 30 clusters" in str(compared)
-
-
 def test_each_class_has_the_jackknife_over_clusters():
     data = draw(100, seed=1)
     found, s = evaluate(data, metrics=None).per_class, data.score["first"]

@@ -310,7 +310,7 @@ class ClassPrecision:
         Jackknife standard error over images; NaN with fewer than two positives.
     lo, hi : ndarray of float64, shape (C,)
         Ends of the 95 % interval; NaN with fewer than `manyhot.core.jackknife.FEWEST_POSITIVES` positives, or
-        clusters with positives, or if leaving out images does not change the value.
+        if leaving out images does not change the value.
     auroc_lo, auroc_hi : ndarray of float64, shape (C,)
         Ends of the 95 % interval of the area under the ROC curve; NaN as for `lo`, or if there are too few
         negatives.
@@ -353,17 +353,18 @@ def class_precision(case: Case, masked: bool = False, clusters: Clusters | None 
             continue
         value, error, df = _estimate(metric, curve, alone, clusters)
         found.value[c], found.error[c] = value, error
-        if _n_left_out(ranked.image[ranked.group == c], clusters) < FEWEST_POSITIVES:
+        if not _vary(ranked.image[ranked.group == c], clusters):
             continue
-        found.lo[c], found.hi[c] = jackknife_ends(value, error, df)
-        if curve.negatives >= FEWEST_POSITIVES:
+        if curve.positives >= FEWEST_POSITIVES:
+            found.lo[c], found.hi[c] = jackknife_ends(value, error, df)
+        if min(curve.positives, curve.negatives) >= FEWEST_POSITIVES:
             found.auroc_lo[c], found.auroc_hi[c] = jackknife_ends(*_estimate(AUROC, curve, alone, clusters))
     return found
 
 
-def _n_left_out(positives: Ints, clusters: Clusters | None) -> int:
-    """Return the number of images with a class or, as these are left out together, of their clusters."""
-    return len(positives if clusters is None else np.unique(clusters.number[positives]))
+def _vary(positives: Ints, clusters: Clusters | None) -> bool:
+    """Return whether the images with a class are in several clusters, as an interval needs."""
+    return clusters is None or len(np.unique(clusters.number[positives])) > 1
 
 
 def _estimate(
@@ -387,7 +388,7 @@ class ClassDifferences:
         The average precision of both models; NaN as in `ClassPrecision`.
     lo, hi, p : ndarray of float64
         The interval of the second value minus the first, and the two-sided p-value; NaN for classes with
-        fewer than `FEWEST_POSITIVES` positives, or clusters with positives.
+        fewer than `FEWEST_POSITIVES` positives.
     """
 
     values: Floats
@@ -423,7 +424,7 @@ def class_differences(
         found.values[:, i], found.n_positives[i] = (value, other), n
         change = (others - changes)[counted]
         error, df = jackknife_error(change if clusters is None else clusters.summed(change, counted))
-        if error > 0 and _n_left_out(positives, clusters) >= FEWEST_POSITIVES:
+        if n >= FEWEST_POSITIVES and error > 0 and _vary(positives, clusters):
             found.lo[i], found.hi[i] = jackknife_ends(other - value, error, df, scale="plain")
             found.p[i] = 2 * stdtr(df, -abs(other - value) / error)
     return found

@@ -230,8 +230,7 @@ def _coverage(untested: Sequence[Row], n: int, n_absent: int) -> Iterator[str]:
     if equal:
         yield f"Not tested, because both models have the same value: {first_names(equal, MOST_UNTESTED)}."
     if confined:
-        few_clusters = f"their images are in fewer than {FEWEST_POSITIVES} clusters"
-        why = f"{few_clusters}, or leaving out images does not change the difference"
+        why = "all their images are in one cluster, or leaving out images does not change the difference"
         yield f"Not tested, because {why}: {first_names(confined, MOST_UNTESTED)}."
     if n_absent:
         yield f"{counted(n_absent, 'class')} {'is' if n_absent == 1 else 'are'} on no image."

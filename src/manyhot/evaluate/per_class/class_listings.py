@@ -297,8 +297,7 @@ def terminal_lines(class_results: pa.Table, class_means: pa.Table) -> Iterator[s
         if any(n < FEWEST_POSITIVES for n in without):
             yield f"AP and AUROC have no interval for classes with fewer than {FEWEST_POSITIVES} images"
         if any(n >= FEWEST_POSITIVES for n in without):
-            few = f"the images of a class are in fewer than {FEWEST_POSITIVES} clusters"
-            yield f"AP and AUROC have no interval if {few}, or if {UNVARYING}, such as at 100 %"
+            yield f"AP and AUROC have no interval if {UNVARYING}, such as at 100 %"
         reasons = Counter(r["reason"] for r in rows if r["reason"])
         if reasons:
             yield "classes with undefined numbers: " + "; ".join(

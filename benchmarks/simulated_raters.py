@@ -299,6 +299,27 @@ def with_history(draws: int) -> None:
         print("|", kind, "|", f"`{method}`", "|", *(f"{cell(m)} |" for m in means), texts, "|", flush=True)
 
 
+EDGES = (0.2, 0.5, 0.8, 0.95)
+
+
+def print_reliability(draws: int) -> None:
+    """Print, by posterior, its mean and the share of yes among the truths; raters are right in 60 to 95 %."""
+    for questions, raters, prior in itertools.product((200, 2000), (3, 5, 7), (0.3, 0.8)):
+
+        def rates(rng: np.random.Generator, n: int) -> Rates:
+            accuracy = rng.uniform(0.6, 0.95, n)
+            return accuracy, accuracy
+
+        regime = Regime(rates, questions=questions, raters=raters, votes=raters, prior=prior)
+        drawn = [draw(regime, np.random.default_rng([d, questions, raters])) for d in range(draws)]
+        truth = np.concatenate([of_draw for _, of_draw in drawn])
+        for method in ("auto", "one-coin"):
+            p = np.concatenate([get("aggregator", method)(answers).p for answers, _ in drawn])
+            bins = (np.digitize(p, EDGES) == b for b in range(len(EDGES) + 1))
+            cells = (f"{p[b].mean():.3f}/{truth[b].mean():.3f} ({b.sum():,})" for b in bins)
+            print(f"{questions:<6}{raters:<3}{prior:<5}{method:<10}{'  '.join(cells)}", flush=True)
+
+
 def main(names: list[str], methods: list[str], draws: int, file: Path, first: int = 0) -> None:
     warnings.filterwarnings("ignore")
     compute(names, methods, draws, file, first)
@@ -313,7 +334,11 @@ if __name__ == "__main__":
     parser.add_argument("--methods", default=",".join((*OURS, *THEIRS, *SLOW)))
     parser.add_argument("--cells", type=Path, default=Path(__file__).with_suffix(".jsonl"))
     parser.add_argument("--history", action="store_true")
+    parser.add_argument("--reliability", action="store_true")
     arguments = parser.parse_args()
+    if arguments.reliability:
+        print_reliability(arguments.draws)
+        raise SystemExit
     if arguments.history:
         with_history(arguments.draws)
         raise SystemExit

@@ -199,3 +199,28 @@ def test_shares_of_which_one_is_right_on_all_images_differ_as_with_few_images():
     half = 1.959964 * change.std() / np.sqrt(n + 2)
     assert (found.lo[0], found.hi[0]) == pytest.approx((-1, change.mean() + half))
     assert found.p[0] < 1e-9
+
+
+def test_ratios_of_which_few_images_have_most_of_the_weight_have_no_percentiles():
+    """Percentiles of F1 contain its value in 90 %: the number of labels is log-normal."""
+    rng, n, covered = np.random.default_rng(6), 300, []
+
+    def draw(n):
+        labels = np.ceil(rng.lognormal(0, 1.5, n)).astype(int)
+        hits = rng.binomial(labels, expit(1 + rng.normal(size=n) - 0.3 * np.log(labels)))
+        return 2.0 * hits, (labels + hits + rng.poisson(0.3 * labels)).astype(float)
+
+    num, den = draw(2_000_000)
+    true, inside = num.sum() / den.sum(), np.ones((1, n), bool)
+    for _ in range(600):
+        ratio = Ratio(*draw(n), inside[0])
+        (percentiles,) = have_percentiles(ratio, Cells.of(inside))
+        if percentiles:
+            counts = rng.multinomial(n, np.full(n, 1 / n), 400)
+            lo, hi = np.quantile(counts @ ratio.num / (counts @ ratio.den), [0.025, 0.975])
+        else:
+            lo, hi = ratio_interval(ratio)
+        covered.append(lo <= true <= hi)
+    assert np.mean(covered) > 0.92
+    even = Ratio(np.tile([1.0, 2.0, 0.0], 100), np.full(300, 2.0), inside[0])
+    assert have_percentiles(even, Cells.of(inside)).all()

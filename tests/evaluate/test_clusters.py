@@ -10,7 +10,13 @@ import pandas as pd
 import pytest
 from scipy.special import expit, logit
 from scipy.stats import kurtosis, t
-from sklearn.metrics import accuracy_score, average_precision_score, coverage_error, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    coverage_error,
+    precision_recall_curve,
+    roc_auc_score,
+)
 
 import manyhot
 from manyhot.data.inputs import Reading
@@ -154,6 +160,37 @@ def test_rankings_have_the_jackknife_over_clusters(metric, reference):
     widths = logit(row["hi"]) - logit(row["lo"]), 2 * half
     assert widths[0] == pytest.approx(widths[1], rel=0.04)
     assert expit((logit(row["hi"]) + logit(row["lo"])) / 2) == pytest.approx(value)
+
+
+def test_clusters_of_like_images_are_left_out_exactly_in_eleven_point_precision():
+    """Ten frames of a scene have the same labels and scores."""
+    rng, n_scenes = np.random.default_rng(1), 60
+    y = rng.random(n_scenes) < 0.3
+    scene, y = np.repeat(np.arange(n_scenes), 10), np.repeat(y, 10)
+    scores = np.repeat(rng.normal(size=n_scenes), 10) + 1.5 * y
+    found = manyhot.evaluate(
+        np.stack([y, ~y], 1).astype(int),
+        np.stack([scores, -scores], 1),
+        clusters=scene,
+        metrics=["map_11point"],
+        reading=Reading(scores="logit"),
+    )
+    (row,) = (r for r in found.results.to_pylist() if r["slice"] == "all")
+
+    def one(y, s):
+        precision, recall, _ = precision_recall_curve(y, s)
+        return np.mean([precision[recall >= r / 10 - 1e-9].max() for r in range(11)])
+
+    def value(at):
+        return np.mean([one(y[at], scores[at]), one(~y[at], -scores[at])])
+
+    everything = value(np.arange(len(y)))
+    assert row["value"] == pytest.approx(everything)
+    _, error, df = cluster_jackknife(scene, value)
+    half = t.ppf(0.975, df) * error / (everything * (1 - everything))
+    of_classes = (r for r in found.per_class["class_means"].to_pylist() if r["metric"] == "map_11point")
+    for lo, hi in ((row["lo"], row["hi"]), *((r["value_lo"], r["value_hi"]) for r in of_classes)):
+        assert logit(hi) - logit(lo) == pytest.approx(2 * half, rel=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(3))

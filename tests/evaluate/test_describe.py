@@ -77,6 +77,9 @@ def test_images_without_answers_about_all_classes_may_have_a_valid_class():
     share = f"{unknown / usable:.1%}, 95 % interval {lo:.1%} to {hi:.1%}"
     assert f"no valid class {none} of {usable}".split() in lines
     assert f"none found valid {unknown} of {usable} ({share}), not asked about all classes".split() in lines
+    (several,) = (line for line in found.lines() if line.startswith("two or more labels"))
+    assert several.endswith(", or more: not asked about all classes")
+    assert "or more" not in "".join(describe(frame.fillna(0)).lines()).replace("two or more", "")
     (card,) = describe(frame.fillna(0)).datasets.to_pylist()
     assert (card["empty"], card["empty_unasked"]) == (sum(1 not in row for row in cells), 0)
 

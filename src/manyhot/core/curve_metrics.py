@@ -59,12 +59,15 @@ class CurveMetric:
         If negatives are needed, too, the number of cases for which each negative counts: the number of cases
         of a class is then the number of its positives or, if it is smaller, the number for which its
         negatives count. 0 if only positives count.
+    is_additive : bool
+        As in `manyhot.core.estimates.Pooled`.
     """
 
     value: Callable[[RankingCurve], float]
     changes: Callable[[RankingCurve], CellChanges]
     cases: str = "positives"
     cases_per_negative: float = 0.0
+    is_additive: bool = True
 
     def estimate(self, curve: RankingCurve) -> tuple[float, float, float]:
         """Return the value of a curve, its standard error over images, and the degrees of freedom."""
@@ -130,6 +133,7 @@ def mean_over_groups(
         left_out=lambda inside: left_out(metric, cells(), inside),
         doubt=lambda inside: _doubt(metric, cells(), inside) or _few_images(scored, inside),
         is_smoothed=is_smoothed,
+        is_additive=metric.is_additive,
     )
 
 
@@ -275,7 +279,8 @@ def _best_without(precision: Floats, moved: Floats, start: Positions, later: Pos
     return total / len(start)
 
 
-INTERPOLATED_PRECISION = CurveMetric(_interpolated_value, _interpolated_changes)
+# Without one of several like images, a recall may move to the next score; without all of them, it does not.
+INTERPOLATED_PRECISION = CurveMetric(_interpolated_value, _interpolated_changes, is_additive=False)
 
 
 def _auroc_value(curve: RankingCurve) -> float:

@@ -38,9 +38,12 @@ def drop_intervals(x: Floats, y: Floats, samples: Samples | None, *, paired: boo
     -----
     The interval comes from the resampled differences (`manyhot.core.ratio_intervals.sampled_intervals`). If
     one of the values has fewer than `FEWEST_CASES` right or wrong images, so that as a share of images it has
-    no percentiles, it is Newcombe's interval, from the intervals of both values. On the same images, the
-    correlation of both values is that of their resamples, or 0 if these do not vary. If the images differ,
-    the interval is also Newcombe's if there are no resamples or fewer than `IMAGES_FOR_PERCENTILES` images.
+    no percentiles, it is Newcombe's interval, from the intervals of both values. For values that are no
+    shares, such as ``mla``, the products of value and images only say how close the value is to 0 or 1, where
+    percentiles are too narrow for them, too: with ``mla`` of 99 % on 250 images, they hold in 93 %.
+    On the same images, the correlation of both values is that of their resamples, or 0 if these do not vary.
+    If the images differ, the interval is also Newcombe's if there are no resamples or fewer than
+    `IMAGES_FOR_PERCENTILES` images.
 
     References
     ----------

@@ -81,6 +81,8 @@ class Pooled:
     is_smoothed : bool
         Whether `left_out` gives the changes of a smoothed version of the value, because those of the value
         itself say nothing about its variation.
+    is_additive : bool
+        Whether the changes without single images of a cluster add up to about the change without the cluster.
     compared : Pooled, optional
         The value that is compared between models, if the value itself is a mean over other classes for other
         models.
@@ -94,6 +96,7 @@ class Pooled:
     doubt: Callable[[Weights | None], str] = lambda _: ""
     biased: str = ""
     is_smoothed: bool = False
+    is_additive: bool = True
     compared: Pooled | None = None
     own_classes: Ints = field(default_factory=lambda: np.empty(0, np.intp))
 

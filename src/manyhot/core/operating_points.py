@@ -136,7 +136,8 @@ class OperatingPoints:
 
         The interval is derived from F*, TP / (TP + FP + FN): among the cells that are positive or predicted,
         the share that is both. F* is a proportion, so it has a Wilson interval. F1 equals 2 F* / (1 + F*),
-        which increases with F*, so the ends of the Wilson interval are transformed accordingly.
+        which increases with F*, so the ends of the Wilson interval are transformed accordingly. It is
+        for new images at the thresholds of the folds, from which that of all images differs a little.
 
         The images of one fold determine the thresholds of the other folds, so shares vary more than under
         fixed thresholds. As in surveys with correlated answers, counts are divided by the design effect,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.clusters import Clusters
+from manyhot.core.clusters import Clusters, pooled_changes
 from manyhot.core.estimates import Pooled, Ratio
 from manyhot.core.jackknife import UNVARYING, Scale, jackknife_interval, resampled_interval
 from manyhot.core.ratio_intervals import (
@@ -200,31 +200,6 @@ def _drawn(
     return draw_counts(clusters.n, resamples, rng)[:, clusters.number], clusters.count(inside)
 
 
-LARGE_CLUSTER = 0.1
-"""Share of the images from which the value without a cluster is computed instead of estimated."""
-
-
-def _without_clusters(
-    estimate: Pooled,
-    inside: npt.NDArray[np.bool_],
-    value: float,
-    changes: npt.NDArray[np.float64],
-    clusters: Clusters,
-) -> npt.NDArray[np.float64]:
-    """Return the change if each cluster is left out, from the changes of single images.
-
-    Added up over a large part of the images, these are far from the change, such as if all images of some
-    classes are in one cluster.
-    """
-    scored = estimate.scored & inside
-    by_cluster, sizes = clusters.summed(changes, scored), clusters.sizes(scored)
-    counted = np.flatnonzero(sizes)
-    for i in np.flatnonzero(sizes[counted] > LARGE_CLUSTER * len(changes)):
-        if not np.isnan(by_cluster[i]):
-            by_cluster[i] = estimate.value(inside & (clusters.number != counted[i])) - value
-    return by_cluster
-
-
 def _left_out(
     estimate: Pooled,
     inside: npt.NDArray[np.bool_],
@@ -240,7 +215,7 @@ def _left_out(
         return np.full(scored.sum() if clusters is None else clusters.count(scored), np.nan), reason
     changes = estimate.left_out(inside)[scored]
     if clusters is not None:
-        changes = _without_clusters(estimate, inside, value, changes, clusters)
+        changes = pooled_changes(estimate, inside, value, changes, clusters)
     return changes, ""
 
 

@@ -47,7 +47,9 @@ def card_lines(card: dict[str, Any]) -> Iterator[str]:
     """Yield the counts of a data set as a terminal shows them."""
     sets = card["images"] - card["unusable"] - card["empty"]
     yield f"{card['dataset']}: {card['images']:,} images, {card['labels']:,} labels"
-    facts = [("two or more labels", f"{card['multi']:,}", _share_of(card["multi"], sets, " images with any"))]
+    several = _share_of(card["multi"], sets, " images with any")
+    several += ", or more: not asked about all classes" if card["empty_unasked"] else ""
+    facts = [("two or more labels", f"{card['multi']:,}", several)]
     facts += _empty_facts(card)
     if card["unusable"]:
         facts.append(("unusable", f"{card['unusable']:,}", f"of {card['images']:,}, left out of all shares"))

@@ -14,7 +14,7 @@ from numpy import typing as npt
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Floats
 from manyhot.core.class_counts import class_curves
-from manyhot.core.clusters import Clusters
+from manyhot.core.clusters import Clusters, pooled_changes
 from manyhot.core.confused_classes import NOTHING, confused_classes
 from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.jackknife import FEWEST_POSITIVES, UNVARYING, jackknife_interval
@@ -328,7 +328,7 @@ def _with_reason(estimate: Estimate, clusters: Clusters | None) -> tuple[float, 
         return value, math.nan, math.nan, reason
     changes = estimate.left_out(None)[estimate.scored]
     if clusters is not None:
-        changes = clusters.summed(changes, estimate.scored)
+        changes = pooled_changes(estimate, np.ones(len(estimate.scored), bool), value, changes, clusters)
     ends = jackknife_interval(value, changes)
     return value, *ends, UNVARYING if math.isnan(ends[0]) else None
 

@@ -217,7 +217,7 @@ def _cards(cards: Sequence[Row], shared: Shared) -> list[Listing]:
             "Images with no class found valid, but without answers about all classes",
             *map(_unknown_empty, cards),
         ),
-        ("Usable images with two or more valid classes", *(f"{c['multi']:,}" for c in cards)),
+        ("Usable images with two or more valid classes", *map(_several, cards)),
         (
             "Images on which the original label is not valid",
             *(f"{c['rejected']:,} of {c['labelled'] - (c.get('label_unasked') or 0):,}" for c in cards),
@@ -241,6 +241,10 @@ def _without_valid(card: Row) -> str:
 def _unknown_empty(card: Row) -> str:
     unknown = card.get("empty_unasked") or 0
     return f"{unknown:,}" if unknown else ""
+
+
+def _several(card: Row) -> str:
+    return f"{card['multi']:,}{' or more' if card.get('empty_unasked') else ''}"
 
 
 def _original_valid(card: Row) -> str:

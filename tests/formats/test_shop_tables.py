@@ -115,6 +115,11 @@ def test_slices_of_codes_have_the_values_of_their_images(as_frame, tmp_path):
         resamples=100,
     )
     values = {row["slice"]: row["value"] for row in result.to_polars().to_dicts()}
+    assert sum("the column season of " in line for line in result.read) == 1
+    assert (
+        sum("as text: 24.1 and 24.10 are two values, although they are" in line for line in result.read) == 1
+    )
+    assert sum("as text: 0012 and 12 are two values, although they are" in line for line in result.read) == 1
     for season in ("24.1", "24.10"):
         rows = CODES["season"] == season
         yes, predicted = states[rows] == 1, scores[rows] >= 0.5

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import manyhot as mh
+from manyhot.formats import read_classes
 from manyhot.tables.image_conditions import images_with, selected_images
 
 NAMES = ('heel 3"', "blau", '"gold"', 'a""b', 'a, "b"')
@@ -115,6 +116,11 @@ def test_slices_of_codes_have_the_values_of_their_images(as_frame, tmp_path):
         resamples=100,
     )
     values = {row["slice"]: row["value"] for row in result.to_polars().to_dicts()}
+    assert sum("the column season of " in line for line in result.read) == 1
+    assert (
+        sum("as text: 24.1 and 24.10 are two values, although they are" in line for line in result.read) == 1
+    )
+    assert sum("as text: 0012 and 12 are two values, although they are" in line for line in result.read) == 1
     for season in ("24.1", "24.10"):
         rows = CODES["season"] == season
         yes, predicted = states[rows] == 1, scores[rows] >= 0.5
@@ -154,3 +160,36 @@ def test_corrected_csv_keeps_the_bom_and_the_line_ends(start, end, tmp_path):
     mh.convert(tmp_path / "new.parquet", tmp_path / "corrected.csv", to=to)
     expected = original.read_bytes().replace("grün|kurz".encode(), "grün".encode())
     assert (tmp_path / "corrected.csv").read_bytes() == expected
+
+
+def test_two_names_of_one_class_are_refused_by_all_commands(tmp_path, message):
+    """Of tables of columns, with a class list in which one is a synonym, and by case."""
+    (tmp_path / "classes.csv").write_text("key,name,synonyms\ntee,Tee,t-shirt\nbag,Bag,\n")
+    one, two = "image_id,Tee,Bag\n", "image_id,Tee,t-shirt,Bag\n"
+    (tmp_path / "labels.csv").write_text(f"{two}a.jpg,1,0,0\nb.jpg,0,1,0\nc.jpg,0,0,1\n")  # none has both
+    (tmp_path / "model.csv").write_text(f"{one}a.jpg,0.9,0.3\nb.jpg,0.2,0.1\nc.jpg,0.1,0.9\n")
+    labels, model, classes = (tmp_path / f"{name}.csv" for name in ("labels", "model", "classes"))
+    for call in (
+        lambda: mh.read_labels(labels, classes=read_classes(classes)),
+        lambda: mh.describe(labels, classes=classes),
+        lambda: mh.convert(labels, tmp_path / "converted.csv", to="indicator", classes=classes),
+        lambda: mh.evaluate(labels, [model], classes=classes),
+    ):
+        assert message(call) == (
+            f"A class has more than one column.\n  where:   {labels}\n  got:     Tee, t-shirt\n"
+            "  do:      drop or rename one of them"
+        )
+    for names in ("Tee|tee", "tee"):  # an image with both names, or none
+        labels.write_text(f"image_id,labels\na.jpg,{names}\nb.jpg,Tee\nc.jpg,Bag\n")
+        assert message(lambda: mh.evaluate(labels, [model])) == (
+            "Two classes of a table are the same class.\n  where:   labels\n"
+            "  got:     Tee and tee, which are Tee\n  allowed: each class once\n"
+            "  do:      write both names in the same way, or drop or rename one of the columns"
+        )
+    labels.write_text(f"{one}a.jpg,1,0\nb.jpg,1,0\nc.jpg,0,1\n")
+    model.write_text("image_id,Tee,tee,Bag\na.jpg,0.9,0.3,0\nb.jpg,0.2,0.1,0\nc.jpg,0.1,0.9,0\n")
+    assert message(lambda: mh.evaluate(labels, [model])) == (
+        f"Two classes of a table are the same class.\n  where:   {model}\n"
+        "  got:     Tee and tee, which are Tee\n  allowed: each class once\n"
+        "  do:      write both names in the same way, or drop or rename one of the columns"
+    )

@@ -17,6 +17,7 @@ from manyhot.core.ratio_intervals import FEWEST_CLUSTERS
 from manyhot.core.sets import YES, LabelSets
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.result_rows import Note
+from manyhot.formats.files_read import add_column
 from manyhot.parameters import Shown
 from manyhot.report.text import listed
 from manyhot.tables import Images, Labels
@@ -106,7 +107,9 @@ def _column(column: str, labels: Labels, images: Images | None) -> pa.Array:
             allowed=", ".join(columns) or "a column of the images table",
             do=None if images else pass_column(column),
         )
-    return column_values(column, labels.image_id, images, left_name=labels.name)
+    values = column_values(column, labels.image_id, images, left_name=labels.name)
+    add_column(images.name, column, values)
+    return values
 
 
 def _passed(clusters: Any, labels: Labels) -> pa.Array:

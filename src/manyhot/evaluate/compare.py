@@ -117,9 +117,10 @@ def compare(
         n_labels, class=KEY, or a column of the images table.
     fail_if_worse
         Exit with code 7 if the second of two models is worse than the first by more than this margin, that
-        is, if the whole 95 % interval of its loss is above the margin, and with code 3 if the loss has no
-        interval. The margin is in points if the deciding metric is a share, and otherwise in the unit of this
-        metric.
+        is, if the whole 95 % interval of its loss is above the margin, with code 3 if this is not decided,
+        because the loss has no interval or the second model has no predictions for some of the images, and
+        otherwise with code 0. The margin is in points if the deciding metric is a share, and otherwise in the
+        unit of this metric.
     non_inferior
         With `fail_if_worse`, exit with code 7 unless a loss of more than the margin is excluded, that is,
         unless the whole interval of the loss is at most the margin.

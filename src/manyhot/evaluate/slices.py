@@ -22,6 +22,7 @@ from manyhot.data.data_sets import Source
 from manyhot.errors import InputError
 from manyhot.evaluate.class_thresholds import ClassThresholds
 from manyhot.evaluate.prediction_checks import ascends, check_and_note_order, check_top_range
+from manyhot.formats.files_read import add_column
 from manyhot.run import QUIET, Run
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes, one_chunk
 from manyhot.tables.arrays import label_sets
@@ -242,6 +243,7 @@ def _column(spec: str, labels: Labels, images: Images | None) -> dict[str, npt.N
         allowed = ", ".join(["class", "class=KEY", *columns])
         raise InputError(f"There is no slice {spec!r}.", allowed=allowed, do=do)
     values = column_values(column, labels.image_id, images, left_name=labels.name)
+    add_column(images.name, column, values)
     found = images_with(spec, values, what="slice")
     empty = [name for name, mask in found.items() if not mask.any()]
     if empty:

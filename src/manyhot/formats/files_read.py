@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list_of
 from manyhot.core.answers import ANSWERS
@@ -66,6 +67,26 @@ def add_arrays(name: str, content: Labels | Predictions) -> None:
     if (found := FilesRead.current()) is not None:
         about = _parts(content, {})
         found.add(kind, name, lambda: "; ".join([f"{name} as {kind}: {next(about)}", *about]))
+
+
+def add_column(name: str, column: str, values: pa.Array) -> None:
+    """Add a column of an images table that has different texts for one number, such as 100 and 100.0."""
+    found = FilesRead.current()
+    if found is None or pa.types.is_nested(values.type) or pa.types.is_primitive(values.type):
+        return
+    texts = filter(_NUMBER.fullmatch, pc.unique(values.cast(pa.string()).drop_null()).to_pylist())
+    seen: dict[float, str] = {}
+    pairs = ((seen.setdefault(float(text), text), text) for text in sorted(texts))
+    if pair := next((pair for pair in pairs if pair[0] != pair[1]), None):
+        line = (
+            f"the column {column} of {name} as text: {' and '.join(pair)} are two values, although they are "
+            "the same number; to unite them, write all numbers of the column in the same way"
+        )
+        found.add(f"column {column}", name, lambda: line)
+
+
+_NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d*)?")
+"""Numbers as texts. Texts with more digits are codes, of which two may be the same float."""
 
 
 def _parts(content: Labels | Images | Predictions | Votes, options: Mapping[str, Any]) -> Iterator[str]:

@@ -227,6 +227,16 @@ class JoinedClasses:
         if own is None or self.classes is None or own.hash == self._hash:
             return None
         at = [find_class(own, i, self.classes) for i in range(len(own))]
+        first, is_built_in = dict[int, str](), own_list(own) is None  # ImageNet's Cardigan is a cardigan, too
+        for key, i in zip(own.keys, at, strict=True):
+            if i is not None and not is_built_in and first.setdefault(i, key) != key:
+                raise MatchError(
+                    "Two classes of a table are the same class.",
+                    where=(model.source or model.model if model else own.name) or None,
+                    got=f"{first[i]} and {key}, which are {self.classes.keys[i]}",
+                    allowed="each class once",
+                    do="write both names in the same way, or drop or rename one of the columns",
+                )
         absent = [key for key, i in zip(own.keys, at, strict=True) if i is None]
         if absent and model is not None and not (self.selects and model.is_dense):
             raise MatchError(

@@ -156,6 +156,29 @@ def test_chance_and_intervals_hold_in_simulated_data():
     assert (covered / 400 > 0.929).all()
 
 
+def test_chance_allows_for_clusters_in_simulated_data():
+    # One draw of the labels of each claim with eight images: 150 independent cases, not 1,200. By images, all
+    # classes are above chance; the binomial 99 % range of 5 % of 300 classes is 2 to 8.3 %.
+    above, too_high, ratio, claim = 0, 0, [], np.repeat(np.arange(150), 8)
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        p = rng.beta(0.6, 1.5, (150, 2))
+        calibrated, high = (np.where(rng.random(p.shape) < q, YES, NO) for q in (p, p**2))
+        found, other = (
+            class_calibration(
+                case_of(sets_of(state[claim]), p[claim]), rng=rng, clusters=Clusters(claim, len(p))
+            )
+            for state in (calibrated, high)
+        )
+        above += np.count_nonzero(found.ece > found.chance_hi)
+        too_high += np.count_nonzero(other.ece > other.chance_hi)
+        one = class_calibration(case_of(sets_of(calibrated), p), rng=rng)
+        ratio.append(found.chance_hi / one.chance_hi)
+    assert 0.02 < above / 300 < 0.083
+    assert too_high / 300 > 0.7
+    assert np.mean(ratio) == pytest.approx(1, abs=0.03)
+
+
 def test_a_class_without_positives_has_an_interval_that_allows_some():
     p = np.full((100, 1), 0.02)
     found = found_of(np.full((100, 1), NO), p)

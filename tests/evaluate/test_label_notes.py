@@ -8,7 +8,16 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from manyhot import Evaluator, Reading, compare, diagnose_classes, evaluate, read_labels
+from manyhot import (
+    Evaluator,
+    Reading,
+    compare,
+    diagnose_calibration,
+    diagnose_classes,
+    evaluate,
+    find_label_issues,
+    read_labels,
+)
 from manyhot.classes import from_keys
 from manyhot.evaluate.pairwise import differences
 from manyhot.tables import Labels, Predictions
@@ -368,6 +377,39 @@ def test_a_column_of_sampling_weights_is_noted(name):
     ):
         (note,) = (note for note in found.notes if "each image counts once" in note)
         assert f"and {name} is not used" in note
+
+
+@pytest.mark.parametrize("beside", ["labels", "images", "both"])
+def test_each_command_notes_sampling_weights_wherever_they_are(tmp_path, beside):
+    """And only once, and not if a class has this name."""
+    ids, rng = [f"i{k}.jpg" for k in range(60)], np.random.default_rng(0)
+    weight = np.where(rng.random(60) < 0.5, 1.25, 20)
+    hot = pd.DataFrame({"image_id": ids, "a": np.arange(60) % 2, "b": np.arange(60) % 3 == 0}).astype(
+        {"b": int}
+    )
+    scores = pd.DataFrame({"image_id": ids, "a": rng.random(60), "b": rng.random(60)})
+    labels = hot if beside == "images" else hot.assign(weight=weight)
+    labels.to_csv(tmp_path / "labels.csv", index=False)
+    scores.to_csv(tmp_path / "m.csv", index=False)
+    scores.to_csv(tmp_path / "other.csv", index=False)
+    more = {"classes": ["a", "b"], "scores": "probability"}
+    if beside != "labels":
+        hot[["image_id"]].assign(weight=weight).to_csv(tmp_path / "images.csv", index=False)
+        more["images"] = tmp_path / "images.csv"
+    of, one = tmp_path / "labels.csv", tmp_path / "m.csv"
+    for found in (
+        evaluate(of, one, **more),
+        compare(one, tmp_path / "other.csv", labels=of, **more),
+        diagnose_classes(of, one, **more),
+        diagnose_calibration(of, one, resamples=0, **more),
+        find_label_issues(of, one, **more),
+    ):
+        assert sum("each image counts once, and weight is not used" in note for note in found.notes) == 1
+    if beside == "labels":
+        hot.assign(weight=hot["a"]).to_csv(of, index=False)
+        scores.assign(weight=scores["a"]).to_csv(one, index=False)
+        found = evaluate(of, one, scores="probability")
+        assert not any("counts once" in note for note in found.notes)
 
 
 def test_a_random_ranking_has_no_known_value_where_some_classes_were_not_asked_about():

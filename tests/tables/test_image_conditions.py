@@ -1,6 +1,6 @@
 """Conditions on the columns of an images table select the images that pandas selects."""
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import numpy as np
 import pyarrow as pa
@@ -195,6 +195,54 @@ def test_dates_are_compared_by_day(values):
     (earlier,) = images_with("taken<=2026-11-08", values).values()
     assert later.tolist() == [False, True, True, False, False]
     assert earlier.tolist() == [True, True, False, False, False]
+
+
+INSTANTS = [datetime(2026, 1, day, hour, tzinfo=UTC) for hour in (1, 13, 23) for day in (31, 30)]
+ZONES = {"utc": [0] * 6, "berlin": [1] * 6, "mixed": [0, -8] * 3}
+WRITTEN = {
+    name: [
+        t.astimezone(timezone(timedelta(hours=h))).isoformat() for t, h in zip(INSTANTS, hours, strict=True)
+    ]
+    for name, hours in ZONES.items()
+}
+
+
+@pytest.mark.parametrize("column", ZONES)
+@pytest.mark.parametrize("bound", ["31T13:00:00Z", "31 05:00:00-08:00", "31T14:00+0100"])
+def test_times_are_compared_as_points_in_time(column, bound):
+    values = pa.array([*WRITTEN[column], None, ""])
+    (mask,) = images_with(f"taken<=2026-01-{bound}", values).values()
+    assert mask.tolist() == [*(t <= INSTANTS[2] for t in INSTANTS), False, False]
+    local = pa.array(["2026-01-31 12:59:59", "2026-01-31 13:00"])
+    (mask,) = images_with("taken>=2026-01-31T13:00", local).values()
+    assert mask.tolist() == [False, True]
+
+
+def test_days_of_several_time_zones_are_refused():
+    """A day in Los Angeles begins eight hours after that of UTC."""
+    with pytest.raises(InputError) as error:
+        images_with("taken<=2026-01-30", pa.array(WRITTEN["mixed"]))
+    assert str(error.value) == (
+        "The days of 'taken' begin at different times.\n"
+        "  where:   taken<=2026-01-30\n"
+        "  got:     times in the time zones +0000, -0800\n"
+        "  allowed: one time zone, or a time with a time zone\n"
+        "  do:      pass a time, such as taken<=2026-11-08T00:00:00Z, or write the column in one time zone"
+    )
+    for column, n in (("utc", 3), ("berlin", 2)):  # as it is written: 23:00Z is the next day in Berlin
+        (mask,) = images_with("taken<=2026-01-30", pa.array(WRITTEN[column])).values()
+        assert mask.sum() == n
+    summer = pa.array([datetime(2026, 1, 30, 23), datetime(2026, 7, 1)], pa.timestamp("s", "Europe/Berlin"))
+    (mask,) = images_with("taken<=2026-01-31", summer).values()  # two offsets, one zone
+    assert mask.tolist() == [True, False]
+    with pytest.raises(InputError, match="with and without a time zone"):
+        images_with("taken<=2026-01-31T12:00", pa.array(WRITTEN["utc"]))
+
+
+def test_months_are_compared():
+    for values in (["2025-12", "2026-01", "2026-02", ""], ["2025-12-31", "2026-01-31", "2026-02-01", None]):
+        (mask,) = images_with("month<=2026-01", pa.array(values)).values()
+        assert mask.tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize("values", [["08.11.2026"], [20261108], [["2026-11-08"]], ["2026-11-08", "later"]])

@@ -41,6 +41,7 @@ from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import holds_images_alone, open_class_list, read_images, read_labels, read_predictions
 from manyhot.formats.files_read import add_arrays
+from manyhot.formats.headers import weight_notes
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Repeated, Shown
 from manyhot.run import QUIET, Run
@@ -48,6 +49,7 @@ from manyhot.tables import Campaign, Images, Labels, Predictions, metadata
 from manyhot.tables.array_inputs import as_predictions, as_tables, list_of_columns
 from manyhot.tables.campaign_folder import is_campaign
 from manyhot.tables.class_list_unions import note_on_case
+from manyhot.tables.image_conditions import own_columns
 from manyhot.tables.image_ids import check_match
 from manyhot.tables.joined_classes import join_classes
 from manyhot.tables.label_values import VOTED
@@ -227,6 +229,7 @@ def _matched(source: Source, match: str) -> Source:
         remark = _AGGREGATED if "method" in source.labels.table.column_names else VOTED
         misfits.remarks += [remark] * (remark not in misfits.remarks)
     images = source.images
+    misfits.remarks += [n for n in weight_notes(own_columns(images)) if n not in misfits.remarks]
     if images is not None and images is not table:
         images, like = with_ids_like(images, table.image_id, other_name=name, match=match)
         misfits.add_matched(name, images.name or "images", like)

@@ -92,10 +92,11 @@ class Reading(FileReading):
         with one image name per line selects these images.
     where
         Conditions on columns of the images table or of the file of label sets: COLUMN=VALUE, such as
-        split=test, COLUMN=*, COLUMN= (no value), 'COLUMN>=VALUE' or 'COLUMN<=VALUE', with a number or a date
-        such as 2026-11-08. If several values of a column are given, any of them may match; all other
-        conditions must be met. By default, all images are included. Slices and clusters are defined only by
-        columns of the images table; if the file of label sets has these columns, pass it as `images` too.
+        split=test, COLUMN=*, COLUMN= (no value), 'COLUMN>=VALUE' or 'COLUMN<=VALUE', with a number, or a
+        date, month or time such as 2026-11-08. If several values of a column are given, any of them may
+        match; all other conditions must be met. By default, all images are included. Slices and clusters are
+        defined only by columns of the images table; if the file of label sets has these columns, pass it as
+        `images` too.
     dataset
         Name of the data set in the tables. By default, the data set's own name.
     trust_order

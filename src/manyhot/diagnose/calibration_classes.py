@@ -116,7 +116,7 @@ declare_table(
     ),
 )
 
-_AGAINST_CHANCE = "labels drawn from the probabilities of the class"
+_AGAINST_CHANCE = "labels drawn from the probabilities of the class, with clusters as similar as they are"
 
 declare_table(
     "class_calibration",

@@ -28,7 +28,7 @@ from manyhot.evaluate.class_thresholds import (
     sample_of,
 )
 from manyhot.evaluate.clusters import ClustersLike, cluster_notes, clusters_of
-from manyhot.evaluate.label_notes import answer_notes, certain_notes, weight_notes
+from manyhot.evaluate.label_notes import answer_notes, certain_notes
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings, terminal_lines
 from manyhot.evaluate.per_class.class_tables import (
     CLASS_TABLES,
@@ -315,7 +315,7 @@ def _judged(
             sample = sample_of(labels.image_id.take(pa.array(model.rows)))
             about.chosen_on |= {f"{source.name}\t{model.model}": sample} if sample else {}
     about.image_id = pa.concat_arrays([about.image_id, labels.image_id])
-    said = [*cluster_notes(clusters, source.name, labels, images, seen), *weight_notes(source.name, images)]
+    said = [*cluster_notes(clusters, source.name, labels, images, seen)]
     judged = replace(labels, table=labels.table.filter(pa.array(seen)))
     if settings.masked:
         said += certain_notes(source.name, judged, classes)

@@ -35,7 +35,6 @@ from manyhot.evaluate.label_notes import (
     slice_class_notes,
     table_notes,
     unmasked_metrics,
-    weight_notes,
 )
 from manyhot.evaluate.requirements import masks_classes
 from manyhot.evaluate.result_rows import Note, unmatched_note
@@ -333,8 +332,7 @@ def _evaluated(
         dependent = likely_cluster_notes(source.name, shared.labels, source.images) if is_open else ()
         metrics = unmasked_metrics(evaluation) if source.published is None else []
         unanswered = answer_notes(source.name, shared.labels, metrics, unlabelled=source.unlabelled)
-        weighted = weight_notes(source.name, source.images)
-        notes = [*counted, *chance, *unanswered, *dependent, *weighted]
+        notes = [*counted, *chance, *unanswered, *dependent]
         classes = source.classes or shared.labels.known_classes
         by_class = _by_class(shared, classes, options)
         notes += table_notes(source.name, shared.labels, classes, options.metrics, by_class)

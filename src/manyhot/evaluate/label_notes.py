@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -21,9 +20,8 @@ from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import ALL, column_of, is_requested, make_slices
 from manyhot.registry import Entry, get, names, options_of
-from manyhot.tables import Images, Labels, Predictions
+from manyhot.tables import Labels, Predictions
 from manyhot.tables.arrays import label_sets
-from manyhot.tables.image_conditions import own_columns
 from manyhot.tables.result_tables import default_metrics, is_over_classes
 
 
@@ -44,27 +42,6 @@ class PredictedImages:
         if self._seen.all():
             return self._all
         return replace(self._all, table=self._all.table.filter(pa.array(self._seen)))
-
-
-_WEIGHTS = re.compile(
-    r"(case|image|sample|sampling|survey|inverse)?_?weights?|(inclusion|sampling)_prob(abilit(y|ies))?",
-    re.IGNORECASE,
-)
-"""Names of columns that are likely to say how images were sampled."""
-
-
-def weight_notes(dataset: str, images: Images | None) -> Iterator[Note]:
-    """Yield a note if a column of the images is likely to contain sampling weights, which are not used."""
-    for name in own_columns(images):
-        if _WEIGHTS.fullmatch(name):
-            yield Note(
-                dataset,
-                "",
-                "weights",
-                0,
-                f"each image counts once, and {name} is not used: if images were not sampled with equal "
-                "probability, such as by a model's score, the values describe the sample, not all images",
-            )
 
 
 def answer_notes(

@@ -30,7 +30,7 @@ from manyhot.formats.format_detection import format_of, formats_holding, unknown
 from manyhot.formats.format_detection import holds_images_alone as holds_images_alone
 from manyhot.formats.format_detection import holds_photographs as holds_photographs
 from manyhot.formats.format_detection import suffixes_of as suffixes_of
-from manyhot.formats.headers import check_encoding
+from manyhot.formats.headers import check_encoding, weight_notes
 from manyhot.formats.reading import check_whole, declared, not_utf8, reading
 from manyhot.kinds import FOLDER
 from manyhot.parameters import Shown
@@ -398,10 +398,19 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
                 table_files.check_models(path)
         content = entry(path, **options)
         _check_text(content)
+        if isinstance(content, Labels) and path.suffix.lower() in (".csv", ".tsv", ".parquet"):
+            content = _with_weight_notes(content, path, content.class_list or options.get("classes"))
     if not len(content):
         raise InputError("The file has no rows.", where=path)
     add_file(path, entry, content, options)
     return content
+
+
+def _with_weight_notes(labels: Labels, path: Path, classes: ClassList | None) -> Labels:
+    from manyhot.formats.table_files import column_names
+
+    found = weight_notes(c for c in column_names(path) if classes is None or c not in classes.keys)
+    return replace(labels, notes=(*labels.notes, *found)) if found else labels
 
 
 def _check_text(content: Any) -> None:

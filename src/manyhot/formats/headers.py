@@ -87,6 +87,23 @@ def is_metadata(column: str) -> bool:
     return fold_name(column) in (*METADATA_COLUMNS, *IMAGE_NAME_COLUMNS)
 
 
+_WEIGHTS = re.compile(
+    r"(case|image|sample|sampling|survey|inverse)?_?weights?|(inclusion|sampling)_prob(abilit(y|ies))?",
+    re.IGNORECASE,
+)
+"""Names of columns that are likely to say how images were sampled."""
+
+
+def weight_notes(columns: Iterable[str]) -> list[str]:
+    """Return notes on columns that are likely to contain sampling weights, which are not used."""
+    return [
+        f"each image counts once, and {name} is not used: if images were not sampled with equal probability, "
+        "such as by a model's score, the values describe the sample, not all images"
+        for name in columns
+        if _WEIGHTS.fullmatch(name)
+    ]
+
+
 def raw_header(path: Path) -> list[str]:
     """Return the columns of a text table; empty if the header cannot be read."""
     line = _first_line(path)

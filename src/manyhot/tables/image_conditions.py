@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from datetime import date
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ MAX_VALUES = 200
 """Values of a column of the images table above which it is no grouping but a measurement."""
 
 FORMS = "COLUMN=VALUE, COLUMN=*, COLUMN=, COLUMN>=VALUE or COLUMN<=VALUE"
-"""How a condition is written; compared values are numbers or dates, such as 2026-11-08."""
+"""How a condition is written; compared values are numbers, or dates, months or times, such as 2026-11-08."""
 
 
 def parse_condition(spec: str) -> tuple[str, str, str]:
@@ -151,7 +151,9 @@ def pass_column(column: str) -> str:
 def _compared(spec: str, values: pa.Array, what: str) -> Bools:
     _, sign, value = parse_condition(spec)
     try:
-        bound, compared = _as_dates(value, values) if _DATE.fullmatch(value) else _as_numbers(value, values)
+        bound, compared = _as_times(spec, value, values) if _TIME.match(value) else _as_numbers(value, values)
+    except InputError:
+        raise
     except (ValueError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(
             f"The {what} {spec!r} compares values that are neither numbers nor dates.",
@@ -164,7 +166,8 @@ def _compared(spec: str, values: pa.Array, what: str) -> Bools:
     return mask
 
 
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_TIME = re.compile(r"\d{4}-\d{2}(-\d{2}([T ]\d{2}:.*)?)?$")
+_ZONE = r"\d{2}:?\d{2}.*(?P<zone>Z|[+-]\d{2}:?\d{2})$"
 
 
 def _as_numbers(value: str, values: pa.Array) -> tuple[float, pa.Array]:
@@ -174,13 +177,48 @@ def _as_numbers(value: str, values: pa.Array) -> tuple[float, pa.Array]:
     return float(value), values.cast(pa.float64(), safe=False)
 
 
-def _as_dates(value: str, values: pa.Array) -> tuple[date, pa.Array]:
-    """Return a date, and the dates of dates and times as they are written: a day ends at its midnight."""
+def _as_times(spec: str, value: str, values: pa.Array) -> tuple[pa.Scalar, pa.Array]:
+    """Return a month, day or time, and those of a column.
+
+    Months and days are those of the times as they are written: a day ends at its midnight, in the time zone
+    of the column. Times with a time zone are compared as points in time.
+    """
     if _is_list(values):
         raise ValueError(values.type)
     text = _texts(values)
-    days = pc.utf8_slice_codeunits(pc.if_else(pc.equal(text, ""), None, text), 0, 10)
-    return date.fromisoformat(value), days.cast(pa.date32())
+    text = pc.if_else(pc.equal(text, ""), None, text)
+    if len(value) > len("2026-11-08"):
+        times = [None if t is None else _point_in_time(t) for t in [value, *text.to_pylist()]]
+        if len({t.tzinfo is None for t in times if t}) > 1:
+            raise InputError(
+                "Times with and without a time zone cannot be compared.",
+                where=spec,
+                got=f"a column of times such as {some_values(values).partition(', ')[0]}",
+                do="write a time zone, such as Z for UTC, after all times or after none",
+            )
+        column = pa.array(times, pa.timestamp("us"))
+        return column[0], column[1:]
+    zones = pc.struct_field(pc.extract_regex(pc.utf8_slice_codeunits(text, 10), _ZONE), "zone")
+    offsets = {
+        zone.replace("Z", "+0000").replace(":", "") for zone in pc.unique(zones.drop_null()).to_pylist()
+    }
+    if len(offsets) > 1 and not pa.types.is_temporal(values.type):  # a type has one zone, with summer time
+        raise InputError(
+            f"The days of {spec.partition(value)[0].rstrip('<>=')!r} begin at different times.",
+            where=spec,
+            got=f"times in the time zones {', '.join(sorted(offsets)[:5])}",
+            allowed="one time zone, or a time with a time zone",
+            do=f"pass a time, such as {spec.partition(value)[0]}2026-11-08T00:00:00Z, or write the column in "
+            "one time zone",
+        )
+    rest = "-01"[len(value) - 7 :]
+    column = pc.binary_join_element_wise(pc.utf8_slice_codeunits(text, 0, len(value)), rest, "")
+    return pa.scalar(value + rest).cast(pa.date32()), column.cast(pa.date32())
+
+
+def _point_in_time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo is None else time.astimezone(UTC)
 
 
 def _is_list(values: pa.Array) -> bool:

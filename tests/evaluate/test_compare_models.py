@@ -197,7 +197,9 @@ def test_without_an_interval_it_is_not_decided(models, tmp_path):
         "interval, as without resamples."
     )
     assert list(made.lines())[-1] == line
-    assert f"\n\n{line}\n\n| metric | new | old |" in (tmp_path / "pr.md").read_text()
+    title, sentence, table = (tmp_path / "pr.md").read_text().split("\n\n", 2)
+    assert title == f"### {made.results.datasets[0]}: {line}"
+    assert (sentence, table[:22]) == (made.answers[0], "| metric | new | old |")
 
 
 def test_a_gate_that_cannot_decide_names_the_reason_and_shows_the_classes():
@@ -348,7 +350,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(folder):
     assert lines[4].startswith("Failed: old/net loses more than 5.00 points of real1 (95 % interval ")
     text = (folder / "pr.md").read_text()
     sentence = lines[3].replace("<", r"\<")
-    assert text.startswith(f"### mine: {sentence}\n\n{lines[4]}\n\n| metric | new/net | old/net |")
+    assert text.startswith(f"### mine: {lines[4]}\n\n{sentence}\n\n| metric | new/net | old/net |")
     pairs = pl.read_csv(folder / "out" / "pairs.csv")
     assert pairs.select("model_a", "model_b", "n").rows() == [("new/net", "old/net", N)]
     # As on the terminal: old is worse than new, the first model.

@@ -19,11 +19,13 @@ from manyhot import (
     find_label_issues,
     init_campaign,
     propose,
+    read_labels,
     tables,
     write_predictions,
 )
 from manyhot.data.inputs import Reading, open_inputs
 from manyhot.errors import InputError, MatchError
+from manyhot.reassess.answers import VotesReading
 
 N, C = 60, 4
 NAMES = [f"{'abc'[i % 3]}/{i // 3}.JPEG" for i in range(N)]
@@ -272,3 +274,52 @@ def test_ids_of_which_only_some_are_equal(tmp_path):
     found = evaluate(tmp_path / "l.csv", [tmp_path / "p.csv"], match="path", **options)
     assert found.results["n"].to_pylist()[0] == 100
     assert not any("are only equal" in note for note in found.notes)
+
+
+def _rounded_frames():
+    """Return counts and clicks on three galaxies of SDSS, whose ids a left join of pandas made two floats."""
+    pd = pytest.importorskip("pandas")
+    ids = np.array([587722981742084144, 587722981742084150, 587722981742084163])
+    assert len(set(ids.astype(float))) == 2
+    counts = pd.DataFrame({"image_id": ids[:1].astype(float), "smooth": [3], "disc": [1]})
+    clicks = pd.DataFrame(
+        {"image_id": ids.astype(float), "rater": ["u1", "u2", "u3"], "label": ["smooth", "disc", "disc"]}
+    )
+    return counts, clicks
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", None])
+def test_rounded_ids_are_refused_in_files_and_frames_of_votes(tmp_path, suffix):
+    for name, frame in zip(("counts", "clicks"), _rounded_frames(), strict=True):
+        values = frame if suffix is None else tmp_path / f"{name}{suffix}"
+        if suffix is not None:
+            write = frame.to_csv if suffix == ".csv" else frame.to_parquet
+            write(values, index=False)
+        format = "counts" if name == "counts" else None
+        with pytest.raises(InputError) as error:
+            aggregate(values, reading=VotesReading(format=format))
+        where = "column image_id" if suffix is None else f"{values}, column image_id"
+        assert str(error.value) == (
+            "Image ids are floats that may have been rounded.\n"
+            f"  where:   {where}\n  got:     5.877229817420841e+17\n"
+            "  allowed: floats up to 9,007,199,254,740,992, whole numbers or texts\n"
+            "  do:      where the table was made, read the column as texts or whole numbers, such as Int64 "
+            "in pandas"
+        )
+
+
+def test_rounded_ids_of_raters_are_refused(tmp_path):
+    pd = pytest.importorskip("pandas")
+    clicks = pd.DataFrame({"image_id": ["a", "b"], "rater_id": [2.0**60] * 2, "label": ["disc", "smooth"]})
+    with pytest.raises(InputError, match="Rater ids are floats that may have been rounded"):
+        aggregate(clicks)
+    clicks.to_csv(path := tmp_path / "clicks.csv", index=False)
+    with pytest.raises(InputError, match="Rater ids are floats that may have been rounded"):
+        aggregate(path)
+
+
+def test_a_rounded_id_is_not_called_a_duplicate(tmp_path):
+    """The advice to retain one row per image would delete two of three galaxies."""
+    (path := tmp_path / "labels.csv").write_text("image_id,labels\n5.87723E+17,disc\n5.87723E+17,smooth\n")
+    with pytest.raises(InputError, match="may have been rounded"):
+        read_labels(path)

@@ -13,7 +13,7 @@ from manyhot.errors import InputError
 from manyhot.formats.array_files import check_row_count
 from manyhot.formats.headers import image_name_column
 from manyhot.tables import Images
-from manyhot.tables.image_ids import check_columns_once
+from manyhot.tables.image_ids import check_columns_once, check_not_rounded
 
 
 def table_with_ids(values: Any) -> pa.Table | None:
@@ -78,6 +78,8 @@ def with_whole_ids(table: pa.Table, columns: Sequence[str]) -> pa.Table:
     """Return the table with float ids as integers; pandas stores ids as floats if any are missing."""
     for name in set(columns) & set(table.column_names):
         if pa.types.is_floating(table[name].type):
+            whose = "Rater" if name in ("rater_id", "expert_id", "worker") else "Image"
+            check_not_rounded(table[name], f"column {name}", whose)
             with suppress(pa.ArrowInvalid):  # fractions remain, and are refused
                 ids = table[name].cast(pa.int64())
                 table = table.set_column(table.column_names.index(name), name, ids)

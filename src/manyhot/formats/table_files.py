@@ -18,6 +18,7 @@ from manyhot.formats.class_names import NAMES_BESIDE
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
     IMAGE_NAME_COLUMNS,
+    RATER_NAMES,
     check_packed,
     check_utf8,
     fold_name,
@@ -25,7 +26,12 @@ from manyhot.formats.headers import (
     separator_of,
 )
 from manyhot.formats.reading import cut_for_message, in_one_spelling, read_parquet
-from manyhot.tables.image_ids import check_columns_once, first_column, image_name_column
+from manyhot.tables.image_ids import (
+    check_columns_once,
+    check_not_rounded,
+    first_column,
+    image_name_column,
+)
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv")
 
@@ -203,7 +209,10 @@ def read_frame(
 
 
 def _check_columns(frame: pl.DataFrame, path: Path) -> None:
-    """Raise an error for content that Arrow cannot represent: numbers of 39 digits, and NUL in a name."""
+    """Raise an error for rounded ids, and for what Arrow cannot represent: 39 digits, and NUL in a name."""
+    for whose, names in (("Image", (*IMAGE_NAME_COLUMNS, "task", "item")), ("Rater", RATER_NAMES)):
+        if (ids := first_column(frame.columns, names)) is not None:
+            check_not_rounded(frame[ids].to_arrow(), f"{path}, column {ids.strip()}", whose)
     for column, kind in frame.schema.items():
         if "\0" in column:
             raise InputError("The name of a column contains a NUL.", where=path, got=repr(column))

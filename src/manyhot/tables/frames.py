@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from manyhot.classes import normal_name
 from manyhot.core.array_types import Ints, Ints64
 from manyhot.errors import InputError, MatchError, and_more, counted
-from manyhot.tables.image_ids import image_name_column, nearest_way
+from manyhot.tables.image_ids import check_not_rounded, image_name_column, nearest_way
 
 
 @dataclass(frozen=True)
@@ -387,16 +387,10 @@ def _ids(labels: list[Any], where: str) -> pa.Array:
             do="leave out the rows without an id",
         )
     if labels and all(isinstance(label, float) and label.is_integer() for label in labels):
+        check_not_rounded(pa.array(labels, pa.float64()), where)
         labels = list(map(int, labels))  # pandas makes whole numbers floats beside missing values
-        if (highest := max(map(abs, labels))) > _MOST_EXACT:
-            raise InputError(
-                "Image ids are floats that may have been rounded.",
-                where=where,
-                got=f"{highest}",
-                allowed=f"floats up to {_MOST_EXACT:,}, whole numbers or texts",
-                do="read the column as texts or whole numbers, such as Int64 in pandas",
-            )
     ids = pa.array(map(str, labels), pa.string())
+    check_not_rounded(ids, where)
     _check_distinct(
         ids,
         "An image has more than one row.",
@@ -405,10 +399,6 @@ def _ids(labels: list[Any], where: str) -> pa.Array:
         "retain one row per image, or number the rows with .reset_index(drop=True)",
     )
     return ids
-
-
-_MOST_EXACT = 2**53
-"""The number up to which a float represents each whole number."""
 
 
 def _is_missing(label: Any) -> bool:

@@ -153,7 +153,7 @@ def test_what_is_refused(model):
         "  allowed: temperature, vector, isotonic"
     )
     assert refused(lambda: calibrate(labels, net, to="set")) == (
-        "There is no such 'to' of calibration.\n  got:     set\n  allowed: labels, sets"
+        "There is no such 'to' of calibration.\n  got:     set\n  allowed: labels, sets, votes"
     )
     assert refused(lambda: conformal(labels, net, fit=1.0)) == (
         "The share of images to fit on is out of range.\n  got:     fit=1.0\n  allowed: above 0, below 1"

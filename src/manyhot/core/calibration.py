@@ -171,18 +171,30 @@ def mass_target(tail: Tail, top: Ints, sets: LabelSets) -> Callable[[float], Flo
     return target
 
 
+def votes_target(tail: Tail, top: Ints, sets: LabelSets) -> Floats:
+    """Return the expected log probability of a randomly drawn vote, shape (n,). Each image needs votes."""
+    p = np.nan_to_num(np.column_stack([sets.p_of(top[:, place]) for place in range(top.shape[1])]))
+    p = p / np.bincount(sets.rows, sets.p, len(sets))[:, None]
+    return np.asarray((p * np.maximum(tail.listed, -1e30)).sum(1) + (1 - p.sum(1)) * tail.other[:, 0])
+
+
 @dataclass(frozen=True)
 class FitLabels:
-    """The classes to fit to, for each image. Fitting maximises their total probability.
+    """The classes to fit to, for each image.
+
+    Fitting maximises their total probability or, with `p`, the likelihood of votes.
 
     Attributes
     ----------
     image, classes : ndarray of int, shape (m,)
         `image` ascends.
+    p : ndarray of float64, shape (m,), optional
+        The share of votes for each class.
     """
 
     image: Ints
     classes: Ints
+    p: Floats | None = None
 
     @classmethod
     def of_labels(cls, labels: LabelSets) -> FitLabels:
@@ -195,6 +207,15 @@ class FitLabels:
         """Return the classes of each label set."""
         chosen = (labels.state == YES) & labels.scored[labels.rows]
         return cls._checked(labels.rows[chosen], labels.classes[chosen], "a label set")
+
+    @classmethod
+    def of_votes(cls, labels: LabelSets) -> FitLabels:
+        """Return the classes with votes, of labels whose classes are exclusive."""
+        p = np.nan_to_num(np.zeros(len(labels.rows)) if labels.p is None else labels.p)
+        chosen = (p > 0) & labels.voted[labels.rows]
+        found = cls._checked(labels.rows[chosen], labels.classes[chosen], "votes for one class")
+        total = np.bincount(labels.rows, p, len(labels))
+        return cls(found.image, found.classes, p[chosen] / total[found.image])
 
     @classmethod
     def _checked(cls, image: Ints, classes: Ints, what: str) -> FitLabels:
@@ -214,10 +235,14 @@ class FitLabels:
     def shares(self, logits: Floats) -> tuple[Floats, float]:
         """Return the softmax over the classes of each image, and the sum over images of the log normalisers.
 
+        With `p`, these are `p` and the sum of the expected logits of a vote.
+
         Parameters
         ----------
         logits : ndarray of float64, shape (m,)
         """
+        if self.p is not None:
+            return self.p, float(self.p @ logits)
         size = np.diff(self._start, append=len(logits))
         best = np.maximum.reduceat(logits, self._start)
         share = np.exp(logits - np.repeat(best, size))
@@ -353,13 +378,14 @@ class Isotonic:
         return np.asarray(np.interp(confidence, self.x, self.y))
 
 
-def fit_isotonic(confidence: Floats, right: Bools) -> Isotonic:
+def fit_isotonic(confidence: Floats, right: Bools | Floats) -> Isotonic:
     """Return the isotonic (non-decreasing) least-squares regression of correctness on confidence.
 
     Parameters
     ----------
     confidence : ndarray of float64, shape (m,)
-    right : ndarray of bool, shape (m,)
+    right : ndarray of bool or float64, shape (m,)
+        Whether the top class is right, or the share of votes for it.
 
     References
     ----------

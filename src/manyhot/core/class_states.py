@@ -149,6 +149,13 @@ class LabelSets:
         return read_only(labelled)
 
     @cached_property
+    def voted(self) -> Bools:
+        """Usable images with a distribution of the votes over exclusive classes, shape (n,)."""
+        if self.p is None or not self.exclusive:
+            return read_only(np.zeros(len(self), bool))
+        return read_only(self.usable & (np.bincount(self.rows, np.nan_to_num(self.p), len(self)) > 0))
+
+    @cached_property
     def scored(self) -> Bools:
         """Whether each image is usable and has a non-empty label set, shape (n,)."""
         return read_only(self.usable & (self.size > 0))

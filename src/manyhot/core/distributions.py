@@ -240,14 +240,10 @@ def ece_votes(case: Case, *, bins: int = BINS) -> Estimate:
     Guo et al. 2017, arXiv 1706.04599, equation 3, with the share of votes instead of correctness.
     """
     check_bins(bins)
-    labels = case.labels
-    if labels.p is None or case.confidence is None:
-        return undefined(len(labels))
-    share = labels.p_of(case.top[:, 0]).astype(np.float64)
-    if labels.exclusive:  # a class that is not listed has no votes
-        voted = np.bincount(labels.rows, np.nan_to_num(labels.p), minlength=len(labels)) > 0
-        share = np.where(np.isnan(share) & voted, 0.0, share)
-    scored = labels.usable & ~np.isnan(share) & (case.top[:, 0] >= 0)
+    if case.labels.p is None or case.confidence is None:
+        return undefined(len(case.labels))
+    share = top_shares(case)
+    scored = ~np.isnan(share)
     at = np.minimum((case.confidence * bins).astype(np.intp), bins - 1)
     confidence, share = case.confidence, np.where(scored, share, 0.0)
 
@@ -258,6 +254,14 @@ def ece_votes(case: Case, *, bins: int = BINS) -> Estimate:
         return Bins.of(at, bins, w, w * confidence, w * share).mean_gap()
 
     return Pooled(value, scored, biased=NOT_RESAMPLED)
+
+
+def top_shares(case: Case) -> Floats:
+    """Return the share of votes for the top class of each image, shape (n,); NaN where it does not count."""
+    labels, top = case.labels, case.top[:, 0]
+    share = labels.p_of(top).astype(np.float64)
+    share[np.isnan(share) & labels.voted] = 0.0  # a class that is not listed has no votes
+    return np.where(labels.usable & (top >= 0), share, np.nan)
 
 
 def _cross_entropy(case: Case, truth: _Truth) -> Floats:

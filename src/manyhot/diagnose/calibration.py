@@ -113,7 +113,8 @@ class Calibration(DiagnosisResult):
                 rows = [r for r in rows if r["fitted_to"] != "sets"]
                 own = [r for r in own if r["cover"] == "label"] or own
             if rows[0] in shown:
-                yield from model_lines(dataset, model, rows, list(MEASURES)[: 1 if single else None])
+                events = [event for event in MEASURES if event != "set" or not single]
+                yield from model_lines(dataset, model, rows, events)
             yield from set_lines(own)
 
 
@@ -145,7 +146,9 @@ def diagnose_calibration(
     class.
 
     Each method is fitted on some of the images, once to original labels and once to label sets. On the other
-    images, the original and the recalibrated predictions are evaluated against both kinds of labels.
+    images, the original and the recalibrated predictions are evaluated against both kinds of labels. If
+    raters chose one class per image and their votes are known, as with counts or shares of votes, each method
+    is also fitted to the shares, and confidence is compared with the share of votes for the top class.
     Prediction sets are made to cover the original label, one class of the label set, or the whole label set.
     Their thresholds are chosen on the images used for fitting, and their coverage is measured on the other
     images. The models must not have been trained on these images.
@@ -362,7 +365,8 @@ class _Judge:
         name = parts.predictions.model
         about[name] = {"method": "none", "n_fitted": 0}
         yield parts.predictions
-        pairs = [(method, to) for method in self.methods for to in FITTED_TO]
+        votes = parts.rest.labels.voted.any()
+        pairs = [(method, to) for method in self.methods for to in FITTED_TO if to != "votes" or votes]
         for done, (method, to) in enumerate(pairs, 1):
             if self.on_progress:
                 self.on_progress(f"calibrating {name}", done, len(pairs))
@@ -400,14 +404,16 @@ class _Judge:
 
 def _metrics(case: Case, refused: _Refused) -> list[str]:
     """Return what is measured; sigmoids have no likelihood of an image."""
-    found = [metric for measures in MEASURES.values() for metric in measures]
+    voted = case.labels.voted.any()
+    found = [metric for event, of in MEASURES.items() for metric in of if event != "votes" or voted]
     if case.scores is None or case.kind != "probability":
         return found
     try:
         check_softmax(case)
     except InputError as error:
-        refused[_reason(error)] = ["nll", "nll_mass"]
-        return [metric for metric in found if not metric.startswith("nll")]
+        need_sums = ("nll", "nll_mass", "tv_votes", "kl_votes", "brier_votes")
+        refused[_reason(error)] = [metric for metric in need_sums if metric in found]
+        return [metric for metric in found if metric not in need_sums]
     return found
 
 

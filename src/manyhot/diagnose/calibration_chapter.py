@@ -16,8 +16,12 @@ from manyhot.report.listings import ColumnHead, Listing, heads_of, number_heads,
 from manyhot.report.text import counted, title_of
 from manyhot.tables import Row
 
-CALIBRATION_ERRORS = {"ece_set": "in the label set", "ece": "the original label"}
-"""The calibration errors, by what counts as right; the first that there is decides."""
+CALIBRATION_ERRORS = {
+    "ece_votes": "Confidence is compared with the share of votes for the top class.",
+    "ece_set": "A prediction is right if its top class is in the label set.",
+    "ece": "A prediction is right if its top class is the original label.",
+}
+"""The calibration errors, by what confidence is compared with; the first that there is decides."""
 
 MOST_DRAWN = 3
 """Models that have a figure."""
@@ -42,7 +46,7 @@ class Judged(NamedTuple):
 
 
 def judged_models(rows: Sequence[Row]) -> Iterator[Judged]:
-    """Yield each model's calibration error under label sets or, without them, under original labels."""
+    """Yield each model's calibration error under votes, label sets or original labels, the first there is."""
     models = dict.fromkeys((row["dataset"], row["model"]) for row in rows)
     for dataset, model in models:
         own = [r for r in rows if (r["dataset"], r["model"]) == (dataset, model) and r["value"] == r["value"]]
@@ -50,6 +54,7 @@ def judged_models(rows: Sequence[Row]) -> Iterator[Judged]:
         values = {m: [r["value"] for r in rows if r["method"] == "none"] for m, rows in by.items()}
         # Label sets that are only original labels say nothing else.
         metric = "ece_set" if values["ece_set"] and values["ece_set"] != values["ece"] else "ece"
+        metric = "ece_votes" if values["ece_votes"] else metric
         of = by[metric]
         before = next((r for r in of if r["method"] == "none"), None)
         if before is not None:
@@ -71,17 +76,18 @@ def judged_by_top_class(rows: Sequence[Row], classes: Sequence[Row]) -> list[Row
 
 def _higher_likelihood_error(rows: Sequence[Row], metric: str, before: Row, best: Row) -> str:
     """Return that the method with the lowest ECE makes the negative log-likelihood worse, if it does."""
-    nll = {"ece_set": "nll_mass", "ece": "nll"}[metric]
+    nll = {"ece_votes": "kl_votes", "ece_set": "nll_mass", "ece": "nll"}[metric]
     old, new = (
         next((r["value"] for r in rows if all(r[k] == of[k] for k in _METHOD) and r["metric"] == nll), None)
         for of in (before, best)
     )
     if old is None or new is None or not new > old:
         return ""
-    return f", but with a higher NLL ({new:.3f} instead of {old:.3f})"
+    return f", but with a higher {'KL' if metric == 'ece_votes' else 'NLL'} ({new:.3f} instead of {old:.3f})"
 
 
 _METHOD = ("dataset", "model", "method", "fitted_to")
+_CALLED = {"ece_votes": "ECE against votes, ece_votes"}
 
 
 def calibration_answer(
@@ -112,8 +118,8 @@ def calibration_answer(
         if len(judged) <= MOST_DRAWN:
             yield (
                 f"The confidence of {before['model']} is wrong by {before['value']:.3f} on average"
-                f"{_direction(before, own)} (ECE), measured on {before['n']:,} held-out images of "
-                f"{title_of(before['dataset'])}; {after}."
+                f"{_direction(before, own)} ({_CALLED.get(metric, 'ECE')}), measured on {before['n']:,} "
+                f"held-out images of {title_of(before['dataset'])}; {after}."
             )
         if (chance := _by_chance(own)) > before["value"] / 2:
             by_chance.append(chance)
@@ -122,9 +128,7 @@ def calibration_answer(
             f"With so few images, even a calibrated model would have an error of about {max(by_chance):.2f}, "
             "so more images are needed."
         )
-    rights = " or ".join(CALIBRATION_ERRORS[metric] for metric in metrics)
-    if rights:
-        yield f"A prediction is right if its top class is {rights}."
+    yield from (CALIBRATION_ERRORS[metric] for metric in metrics)
 
 
 def _overview(judged: Sequence[Judged]) -> str:
@@ -160,7 +164,8 @@ def by_error(rows: Sequence[Row], bins: Sequence[Row]) -> list[tuple[str, ...]]:
 
 
 def _bins_of(metric: str, before: Row, bins: Sequence[Row]) -> list[Row]:
-    keys, event = ("dataset", "model", "method"), "set" if metric == "ece_set" else "label"
+    keys = ("dataset", "model", "method")
+    event = {"ece_votes": "votes", "ece_set": "set", "ece": "label"}[metric]  # votes have no bins
     return [b for b in bins if b["event"] == event and all(b[key] == before[key] for key in keys)]
 
 
@@ -240,7 +245,7 @@ def _by_model(models: Sequence[tuple[str, ...]]) -> Listing:
 def _draw(rows: Sequence[Row], bins: Sequence[Row]) -> tuple[Figure, ...]:
     from manyhot.diagnose.findings_figures import draw_class_reliability, draw_reliability
 
-    models = list(judged_models(rows))[:MOST_DRAWN]
+    models = [m for m in judged_models(rows) if m.metric != "ece_votes"][:MOST_DRAWN]
     each = [b for b in bins if b["event"] == EACH_CLASS]
     of_classes = list(dict.fromkeys((b["dataset"], b["model"]) for b in each))[:MOST_DRAWN]
     return (
@@ -289,12 +294,20 @@ def _sets(rows: Sequence[Row]) -> Listing:
 
 
 MEASURES = {
+    "votes": ("tv_votes", "ece_votes", "kl_votes", "brier_votes"),
     "label": ("top1", "ece", "nll", "brier"),
     "set": ("real1", "ece_set", "nll_mass", "brier_set"),
 }
-"""By the event that counts as right: accuracy, calibration error, likelihood, Brier score."""
+"""By the event that counts as right: accuracy, calibration error, likelihood, Brier score.
 
-_RIGHT = {"label": "the original label", "set": "in the label set"}
+Against votes, the distance of the probabilities from their shares replaces accuracy.
+"""
+
+_RIGHT = {
+    "votes": "probabilities against the shares of the votes",
+    "label": "right if the top class is the original label",
+    "set": "right if the top class is in the label set",
+}
 
 
 def same_for_sets(rows: Sequence[Row]) -> bool:
@@ -320,11 +333,13 @@ def model_lines(dataset: str, model: str, rows: Sequence[Row], events: Sequence[
     for event in events:
         metrics = MEASURES[event]
         own = {name: [of[m] for m in metrics if _cell(of.get(m)) != "–"] for name, of in versions.items()}
+        if not any(own.values()):
+            continue
         of_event = {row["n"] for of in own.values() for row in of}
         same = len(of_event) < 2
         images = f": {counts(of_event) or 0} of {n:,} images" if same else ""
         yield ""
-        yield f"right if the top class is {_RIGHT[event]}{images}"
+        yield f"{_RIGHT[event]}{images}"
         cells = [
             (
                 name,
@@ -333,7 +348,8 @@ def model_lines(dataset: str, model: str, rows: Sequence[Row], events: Sequence[
             )
             for name, of in own.items()
         ]
-        yield from table_lines(("", "right", "ECE", "NLL", "Brier", *(() if same else ("images",))), cells)
+        heads = ("distance", "ECE", "KL", "Brier") if event == "votes" else ("right", "ECE", "NLL", "Brier")
+        yield from table_lines(("", *heads, *(() if same else ("images",))), cells)
     yield ""
     fits = {r["fitted_to"]: r for r in rows if r["temperature"] is not None}
     if fits:
@@ -345,7 +361,7 @@ def model_lines(dataset: str, model: str, rows: Sequence[Row], events: Sequence[
 def _cell(row: Row | None) -> str:
     if row is None or row["value"] != row["value"]:
         return "–"
-    if row["metric"] in ("top1", "real1"):
+    if row["metric"] in ("top1", "real1", "tv_votes"):
         # Short, so that a row fits into 100 columns; the farther end, as an interval near 1 is longer below.
         ends = (row["value"] - row["lo"], row["hi"] - row["value"]) if row["lo"] is not None else ()
         return f"{row['value']:.1%}" + (f" ±{100 * max(ends):.1f}" if ends else "")

@@ -39,7 +39,7 @@ declare_table(
         ),
         TEXT.nullable(
             "fitted_to",
-            "whether the method was fitted to original labels or to label sets; null if there is no method",
+            "whether it was fitted to original labels, label sets or votes; null if there is no method",
             values=FITTED_TO,
         ),
         REAL.nullable(

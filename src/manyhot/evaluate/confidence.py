@@ -20,6 +20,7 @@ from manyhot.core.calibration import (
     fit_vector,
     mass_target,
     nothing_to_fit,
+    votes_target,
 )
 from manyhot.core.clusters import Clusters
 from manyhot.core.conformal import (
@@ -31,6 +32,7 @@ from manyhot.core.conformal import (
     fit_threshold_to_draws,
     predict_sets,
 )
+from manyhot.core.distributions import top_shares
 from manyhot.core.jackknife import jackknife_interval
 from manyhot.core.reliability import against_label, against_set
 from manyhot.core.resampling import student_interval
@@ -45,7 +47,7 @@ from manyhot.tables.arrays import label_sets
 
 Recalibration = Literal["temperature", "vector", "isotonic"]
 RECALIBRATIONS: tuple[Recalibration, ...] = get_args(Recalibration)
-FITTED_TO = ("labels", "sets")
+FITTED_TO = ("labels", "sets", "votes")
 NO_PROBABILITIES = "Prediction sets need probabilities."
 
 
@@ -97,7 +99,7 @@ def calibrate(
     predictions: PredictionsLike,
     *,
     method: str = "temperature",
-    to: str = "sets",
+    to: str | None = None,
     fit: float = 0.5,
     seed: int = 0,
     reading: Reading = READING,
@@ -117,8 +119,10 @@ def calibrate(
         ``temperature`` has one parameter, and ``vector`` has two parameters per class. ``isotonic`` is a
         non-decreasing function of the confidence, and its predictions contain only the top class.
     to : str
-        What counts as correct: only the original label (``labels``), or any class of the label set
-        (``sets``). The fit maximises the likelihood that `nll` or `nll_mass` measures.
+        What counts as correct: only the original label (``labels``), any class of the label set (``sets``),
+        or each class in proportion to its share of the votes (``votes``). The fit maximises the likelihood
+        that `nll`, `nll_mass` or `cross_entropy_votes` measures. By default ``votes`` if raters chose one
+        class per image and their votes are known, otherwise ``sets``. The name of the result contains it.
     fit : float
         Share of the images to fit on, above 0 and below 1.
     seed : int
@@ -137,9 +141,10 @@ def calibrate(
     MatchError
         If labels and predictions share no image, or have different class lists.
     """
-    check_method(method, to)
+    check_method(method, to or FITTED_TO[0])
     sets, model = _only_model(labels, predictions, reading)
-    return split(sets, model, Division(fit, seed)).recalibrated(method, to)[0]
+    parts = split(sets, model, Division(fit, seed))
+    return parts.recalibrated(method, to or ("votes" if parts.n_fitted("votes") else "sets"))[0]
 
 
 def _only_model(
@@ -199,8 +204,7 @@ class Split:
 
     def n_fitted(self, to: str) -> int:
         """Return the number of images to fit on."""
-        sets = self.fitted.labels
-        return int(np.count_nonzero(sets.labelled if to == "labels" else sets.scored))
+        return int(np.count_nonzero(_counted(self.fitted.labels, to)))
 
     def recalibrated(self, method: str, to: str) -> tuple[Predictions, float | None]:
         """Return recalibrated predictions for the other images, and the temperature; None if there is none.
@@ -211,18 +215,27 @@ class Split:
             As in `calibrate`.
         """
         if not self.n_fitted(to):
-            raise nothing_to_fit("an original label" if to == "labels" else "a label set")
+            raise nothing_to_fit(_NEEDED[to])
         name = f"{self.predictions.model}, {method} ({to})"
         new = replace(self.predictions, model=name, logsumexp=None, uncertainty=None)
         if method == "isotonic":
             return replace(new, **_isotonic(self.fitted, self.rest, to)), None
         if method == "temperature" and self.fitted.listed is not None:
             return _cooled_lists(new, self.fitted, self.rest, to)
-        wanted = (FitLabels.of_labels if to == "labels" else FitLabels.of_sets)(self.fitted.labels)
+        wanted = _FIT_LABELS[to](self.fitted.labels)
         scaling = (fit_temperature_of_all if method == "temperature" else fit_vector)(self.fitted, wanted)
         scores = scaling.apply(self.rest).scores
         found = replace(new, scores=scores, score_kind="logit", classes=None, link="softmax")
         return found, scaling.temperature if method == "temperature" else None
+
+
+_FIT_LABELS = {"labels": FitLabels.of_labels, "sets": FitLabels.of_sets, "votes": FitLabels.of_votes}
+_NEEDED = {"labels": "an original label", "sets": "a label set", "votes": "votes for one class"}
+
+
+def _counted(sets: LabelSets, to: str) -> npt.NDArray[np.bool_]:
+    """Return the images to fit on."""
+    return {"labels": sets.labelled, "sets": sets.scored, "votes": sets.voted}[to]
 
 
 @dataclass(frozen=True)
@@ -418,9 +431,10 @@ def _cooled_lists(new: Predictions, fitted: Case, rest: Case, to: str) -> tuple[
     sets, c = fitted.labels, fitted.labels.n_classes
     if to == "labels":
         sets = LabelSets.from_lists([[y] if y >= 0 else [] for y in sets.label], c, usable=sets.usable)
-    kept = np.flatnonzero(sets.scored)
+    kept = np.flatnonzero(sets.voted if to == "votes" else sets.scored)
     tail = Tail.of(fitted.top[kept], fitted.listed[kept], c)
-    temperature = fit_temperature(tail, mass_target(tail, fitted.top[kept], sets.take(kept)))
+    target = votes_target if to == "votes" else mass_target
+    temperature = fit_temperature(tail, target(tail, fitted.top[kept], sets.take(kept)))
     listed, _ = calibrated(Tail.of(rest.top, rest.listed, c), temperature)
     scores = listed.astype(np.float32)
     return replace(new, classes=rest.top, scores=scores, score_kind="probability"), temperature
@@ -428,15 +442,20 @@ def _cooled_lists(new: Predictions, fitted: Case, rest: Case, to: str) -> tuple[
 
 def _isotonic(fitted: Case, rest: Case, to: str) -> dict[str, Any]:
     """Return the top class of each image with its recalibrated confidence, as fields of predictions."""
-    event = against_label if to == "labels" else against_set
-    outcomes = event(fitted)
-    if outcomes is None or rest.confidence is None:
+    outcomes = (against_label if to == "labels" else against_set)(fitted)
+    if outcomes is None or fitted.confidence is None or rest.confidence is None:
         raise InputError(
             "Isotonic calibration needs the probability of the top class.",
             got="ranks, or scores that are declared as neither logits nor probabilities",
             allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
         )
-    found = fit_isotonic(outcomes.confidence, outcomes.right).apply(rest.confidence)
+    if to == "votes":
+        right = top_shares(fitted)
+        known = ~np.isnan(right)
+        curve = fit_isotonic(fitted.confidence[known], right[known])
+    else:
+        curve = fit_isotonic(outcomes.confidence, outcomes.right)
+    found = curve.apply(rest.confidence)
     return {
         "classes": rest.top[:, :1],
         "scores": found.astype(np.float32)[:, None],

@@ -9,6 +9,7 @@ import pytest
 
 from manyhot import diagnose_groups
 from manyhot.core.group_search import Groups, Outcome, search_groups
+from manyhot.diagnose.groups_rates import untested_values
 from manyhot.tables import Images, Predictions
 
 N = 300
@@ -213,3 +214,16 @@ def test_times_are_groups_by_date_and_small_rates_have_digits():
     row = rows["called", "2026-01-01"]
     assert 0 < row["share"] < 0.05
     assert f"{100 * row['share']:.{1 if row['share'] >= 0.01 else 2}f} % (" in "\n".join(found.lines())
+
+
+def test_times_of_single_images_are_not_counted():
+    """Of 600 times, two belong to two images; of 30 sites, all have too few images."""
+    times = [f"2026-01-08T17:{i // 60:02}:{i % 60:02}" for i in range(598)]
+    columns = pa.table(
+        {"taken_at": [*times, times[0], times[1]], "site": [f"s{min(i, 29)}" for i in range(600)]}
+    )
+    n, (note,) = untested_values(columns, {"site s29"}, 25, np.ones(600, bool))
+    assert n == 2 + 29
+    assert note.startswith("31 values of the metadata were not tested, because fewer than 25 images")
+    assert f"taken_at {times[0]} (2)" in note
+    assert times[2] not in note

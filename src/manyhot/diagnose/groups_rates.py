@@ -226,8 +226,10 @@ def untested_values(
                 f"{name} defines no groups: more than {MAX_VALUES} of its {len(counts):,} values belong to "
                 "several images"
             )
-        elif len(counts) < n or n <= MAX_VALUES:  # otherwise, the values identify images
-            values = [c["values"] for c in counts if c["counts"] < len(column)]
+        else:
+            # Of many values, such as names or times, those of one image identify it.
+            least = 2 if len(counts) > max(n / 2, MAX_VALUES) else 1
+            values = [c["values"] for c in counts if least <= c["counts"] < len(column)]
             n_used = Counter(column.cast(pa.string()).filter(pa.array(predicted)).to_pylist())
             few += [(n_used[v], f"{name} {v}") for v in values if not was_tested(name, v, column, tested)]
     if few:

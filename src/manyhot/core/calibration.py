@@ -173,9 +173,11 @@ def mass_target(tail: Tail, top: Ints, sets: LabelSets) -> Callable[[float], Flo
 
 def votes_target(tail: Tail, top: Ints, sets: LabelSets) -> Floats:
     """Return the expected log probability of a randomly drawn vote, shape (n,). Each image needs votes."""
-    p = np.nan_to_num(np.column_stack([sets.p_of(top[:, place]) for place in range(top.shape[1])]))
-    p = p / np.bincount(sets.rows, sets.p, len(sets))[:, None]
-    return np.asarray((p * np.maximum(tail.listed, -1e30)).sum(1) + (1 - p.sum(1)) * tail.other[:, 0])
+    votes = np.nan_to_num(np.column_stack([sets.p_of(top[:, place]) for place in range(top.shape[1])]))
+    p: Floats = votes / np.bincount(sets.rows, sets.p, len(sets)).astype(np.float64)[:, None]
+    rest = 1 - p.sum(1)  # which rounding may make different from 0
+    of_rest = np.multiply(rest, tail.other[:, 0], out=np.zeros(len(p)), where=rest > 1e-6)
+    return np.asarray((p * np.maximum(tail.listed, -1e30)).sum(1) + of_rest)
 
 
 @dataclass(frozen=True)
@@ -211,8 +213,8 @@ class FitLabels:
     @classmethod
     def of_votes(cls, labels: LabelSets) -> FitLabels:
         """Return the classes with votes, of labels whose classes are exclusive."""
-        p = np.nan_to_num(np.zeros(len(labels.rows)) if labels.p is None else labels.p)
-        chosen = (p > 0) & labels.voted[labels.rows]
+        p: Floats = np.nan_to_num(np.zeros(len(labels.rows)) if labels.p is None else labels.p)
+        chosen: Bools = (p > 0) & labels.voted[labels.rows]
         found = cls._checked(labels.rows[chosen], labels.classes[chosen], "votes for one class")
         total = np.bincount(labels.rows, p, len(labels))
         return cls(found.image, found.classes, p[chosen] / total[found.image])

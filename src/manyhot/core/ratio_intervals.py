@@ -62,9 +62,8 @@ def have_percentiles(ratio: Ratio, cells: Cells, scale: Scale = "logit") -> Bool
 
     Percentiles are unsuitable for means over strata, for few images (see `IMAGES_FOR_PERCENTILES` and
     `FEWEST_CASES`), and for metrics on the log scale, such as the cross-entropy, whose values have a skewed
-    distribution. They are too narrow if few images have most of the weight, such as a tenth of the images
-    most of the labels: with a log-normal number of labels, they contain `f1_micro` in 90 to 92 % of simulated
-    data sets of 200 to 2,000 images, and the jackknife with Student's t in 91 to 95 %.
+    distribution. They are too narrow if few images have most of the weight: with a log-normal number of
+    labels, they contain `f1_micro` in 90 to 92 % of simulated data sets, and the jackknife in 91 to 95 %.
     """
     if ratio.stratum is not None or scale == "log":
         return np.zeros(len(cells.member), bool)

@@ -13,7 +13,8 @@ from manyhot.errors import InputError
 from manyhot.formats.array_files import check_row_count
 from manyhot.formats.headers import image_name_column
 from manyhot.tables import Images
-from manyhot.tables.image_ids import check_columns_once, check_not_rounded
+from manyhot.tables.image_ids import check_columns_once
+from manyhot.tables.rounded_ids import check_not_rounded
 
 
 def table_with_ids(values: Any) -> pa.Table | None:

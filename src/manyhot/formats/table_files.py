@@ -28,10 +28,10 @@ from manyhot.formats.headers import (
 from manyhot.formats.reading import cut_for_message, in_one_spelling, read_parquet
 from manyhot.tables.image_ids import (
     check_columns_once,
-    check_not_rounded,
     first_column,
     image_name_column,
 )
+from manyhot.tables.rounded_ids import check_not_rounded
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv")
 

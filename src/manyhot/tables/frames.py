@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from manyhot.classes import normal_name
 from manyhot.core.array_types import Ints, Ints64
 from manyhot.errors import InputError, MatchError, and_more, counted
-from manyhot.tables.image_ids import check_not_rounded, image_name_column, nearest_way
+from manyhot.tables.image_ids import image_name_column, nearest_way
+from manyhot.tables.rounded_ids import check_not_rounded
 
 
 @dataclass(frozen=True)

@@ -96,41 +96,6 @@ def row_ids(rows: Iterable[object]) -> pa.Array:
     return normal_ids(pa.array([os.fspath(v) if isinstance(v, _TEXTS) else str(v) for v in ids], pa.string()))
 
 
-_MOST_EXACT = 2**53
-"""The number up to which a float represents each whole number."""
-
-_NUMBER = r"^\s*\d+(\.\d*)?([eE][+-]?\d+)?\s*$"
-_ROUNDED = r"^\s*(\d{16,}\.0*|\d(\.\d+)?[eE]\+\d+|\d\.\d+[eE]\d+)\s*$"
-"""A long float, or one with an exponent, as programs write it. A code such as 12E0 is none."""
-
-
-def check_not_rounded(ids: pa.Array | pa.ChunkedArray, where: str, whose: str = "Image") -> None:
-    """Raise an error for ids that are floats above 2**53, or texts of such floats: several ids may be one.
-
-    A join in pandas makes the whole numbers of a column floats. Texts with an exponent are refused whatever
-    their size, as spreadsheets write few digits.
-    """
-    if pa.types.is_floating(ids.type):
-        rounded = ids.filter(pc.greater(pc.abs(ids), _MOST_EXACT))
-    elif pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type):
-        rounded = ids.filter(pc.match_substring_regex(ids, _ROUNDED))
-        if len(rounded) and pc.all(pc.match_substring_regex(ids, _NUMBER)).as_py():
-            large = pc.greater(pc.utf8_trim_whitespace(rounded).cast(pa.float64()), _MOST_EXACT)
-            rounded = rounded.filter(pc.or_(large, pc.match_substring(rounded, "e", ignore_case=True)))
-        else:
-            return
-    else:
-        return
-    if len(rounded):
-        raise InputError(
-            f"{whose} ids are floats that may have been rounded.",
-            where=where,
-            got=str(rounded[0]),
-            allowed=f"floats up to {_MOST_EXACT:,}, whole numbers or texts",
-            do="where the table was made, read the column as texts or whole numbers, such as Int64 in pandas",
-        )
-
-
 def _has_columns(values: object) -> bool:
     return isinstance(values, Mapping) or hasattr(values, "columns") or hasattr(values, "column_names")
 

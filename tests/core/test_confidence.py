@@ -308,7 +308,7 @@ def test_sigmoids_stand_for_each_class_alone():
         "  got:     2; 1 of 3 images are affected\n"
         "  allowed: 1 ± 0.02\n"
         "  do:      for scores of independent classes, such as sigmoids, use ece_set, brier_set, "
-        "classwise_ece_set or isotonic calibration"
+        "classwise_ece_set or isotonic calibration, which returns only the top class"
     )
 
 

@@ -70,6 +70,19 @@ def test_the_page_shows_the_classes(found, tmp_path):
     assert "Each class against its label" not in (tmp_path / "report" / "index.html").read_text()
 
 
+@pytest.mark.parametrize(("method", "is_fitted"), [("temperature", False), ("isotonic", True)])
+def test_the_page_speaks_of_recalibration_only_if_there_was_one(rays, tmp_path, method, is_fitted):
+    """Temperatures need a softmax, so that no sigmoid is recalibrated with them."""
+    valid, p = rays
+    found = diagnose_calibration(valid, {"net": p}, methods=[method], resamples=0, reading=SIGMOIDS)
+    assert (set(found.calibration["method"].to_pylist()) == {"none"}) != is_fitted
+    found.write(tmp_path)
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "Confidence of the top class" in page
+    assert ("before and after recalibration" in page) == is_fitted
+    assert ("Methods are fitted on some of the images" in page) == is_fitted
+
+
 def test_the_top_class_is_judged_if_every_image_has_one(rays):
     valid, p = rays
     some = valid.any(axis=1)

@@ -211,17 +211,18 @@ def calibration_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | No
     shown = judged_by_top_class(rows, classes)
     answer = list(calibration_answer(rows, bins, classes))
     first = 2 if classes else len(answer)  # of classes, there is more to be said than a first paragraph holds
+    is_fitted = any(row["method"] != "none" for row in rows)
+    fitted = "Methods are fitted on some of the images and evaluated on the others. " if is_fitted else ""
     lead = (
         *filter(None, (" ".join(answer[:first]), " ".join(answer[first:]))),
-        "Methods are fitted on some of the images and evaluated on the others. A small error alone does not "
-        "make a good model: likelihood (NLL) and Brier score also measure how well right predictions are "
-        "separated from wrong ones.",
+        f"{fitted}A small error alone does not make a good model: likelihood (NLL) and "
+        "Brier score also measure how well right predictions are separated from wrong ones.",
     )
     sets = rows_of(named, "prediction_sets")
     models = by_error(shown, bins)
     by_model = [_by_model(models)] if len(models) > 1 else []
     of_classes = [class_listing(classes)] if classes else []
-    tables = (*of_classes, *by_model, _measured(rows), *([_sets(sets)] if sets else []))
+    tables = (*of_classes, *by_model, _measured(rows, is_fitted), *([_sets(sets)] if sets else []))
     figures = _draw(shown, bins) if draw else ()
     step = _CLASS_ERRORS if classes and not shown else None
     title = "Does confidence match accuracy?"
@@ -254,14 +255,15 @@ def _draw(rows: Sequence[Row], bins: Sequence[Row]) -> tuple[Figure, ...]:
     )
 
 
-def _measured(rows: Sequence[Row]) -> Listing:
+def _measured(rows: Sequence[Row], is_fitted: bool) -> Listing:
     heads = (
         *text_heads("Model", "Recalibration", "Metric"),
         *number_heads("Value", "95 %", "Images"),
         ColumnHead("Data set", number=False),
     )
     defined = [row for row in rows if row["value"] == row["value"]]
-    return listing("calibration-methods", "Before and after recalibration", heads, defined, _cells)
+    title = f"Confidence of the top class{', before and after recalibration' if is_fitted else ''}"
+    return listing("calibration-methods", title, heads, defined, _cells)
 
 
 def _cells(r: Row) -> tuple[str, ...]:

@@ -389,3 +389,60 @@ def test_too_fast():
     assert too_fast(seconds, np.array([50] * 6)).tolist() == [False, False, False, False, True, False]
     assert not too_fast(seconds, np.array([50, 50, 50, 50, 9, 0])).any()
     assert not too_fast(np.full(3, np.nan), np.zeros(3, int)).any()
+
+
+def _drawn(rng, n=300):
+    """Return the numbers of yes and no of n images with 3 or 60 votes each, shape (n, 2)."""
+    share = np.where(rng.random(n) < 0.5, 0.25, 0.6)
+    total = np.where(rng.random(n) < 0.5, 3, 60)
+    yes = rng.binomial(total, share)
+    return np.stack([yes, total - yes], 1)
+
+
+def _alpha_of_counts(counts):
+    """Krippendorff's nominal alpha of counts, written out."""
+    total, each = counts.sum(1), counts.sum(0)
+    n = total.sum()
+    observed = ((total[:, None] - counts) * counts).sum(1) / (total - 1)
+    return 1 - observed.sum() / n / ((n**2 - (each**2).sum()) / (n * (n - 1)))
+
+
+def test_intervals_of_sets_with_different_numbers_of_raters_are_those_of_a_bootstrap():
+    """Each set has one of two classes, so both alphas are nominal, and images are resampled."""
+    rng = np.random.default_rng(0)
+    counts = _drawn(rng)
+    # One question a class; the raters of each image answer both.
+    rows = [
+        (2 * i + c, rater, 2 if (rater < yes) == (c == 0) else 0)
+        for i, (yes, no) in enumerate(counts)
+        for rater in range(yes + no)
+        for c in (0, 1)
+    ]
+    question, rater, answer = map(np.array, zip(*rows, strict=True))
+    answers = Answers(question, rater, answer, 2 * len(counts), 60)
+    measured = measure_sets(answers, np.repeat(np.arange(len(counts)), 2), np.tile([0, 1], len(counts)))
+    drawn = [_alpha_of_counts(counts[rng.integers(0, len(counts), len(counts))]) for _ in range(4000)]
+    lo, hi = np.percentile(drawn, [2.5, 97.5])
+    for measure in measured:
+        assert measure.value == pytest.approx(_alpha_of_counts(counts))
+        # With the expected distance held fixed, the interval was 1.5 times as wide.
+        assert measure.hi - measure.lo == pytest.approx(hi - lo, rel=0.08)
+
+
+def test_intervals_of_sets_on_several_sheets_are_those_of_values_without_each_image():
+    rng = np.random.default_rng(1)
+    n, k = 14, 4
+    asked = rng.random((n * k, 6)) < 0.7
+    question, rater = np.nonzero(asked)
+    answer = rng.choice([0, 2], len(question))
+    image, class_id = np.divmod(np.arange(n * k), k)
+
+    def values(rows):
+        answers = Answers(question[rows], rater[rows], answer[rows], n * k, 6)
+        return [m.value for m in measure_sets(answers, image, class_id, intervals=False)]
+
+    without = np.array([values(image[question] != i) for i in range(n)])
+    error = np.sqrt((n - 1) / n * ((without - without.mean(0)) ** 2).sum(0))
+    answers = Answers(question, rater, answer, n * k, 6)
+    half = [m.value - m.lo for m in measure_sets(answers, image, class_id)]
+    np.testing.assert_allclose(half, t.ppf(0.975, n - 1) * error)

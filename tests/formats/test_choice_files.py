@@ -278,17 +278,17 @@ CASES = {
         "A rater chose more than one class for an image.\n  where:   c, image a\n"
         "  got:     rater x: cat, dog\n"
         "  allowed: one class per rater and image\n"
-        "  do:      keep one class, or, if raters chose sets of classes, use the format "
-        "choices(several=True)",
+        "  do:      keep one class, or name the column with the times of the votes answered_at, so that the "
+        "last one counts, or, if raters chose sets of classes, use the format choices(several=True)",
     ),
     "the same vote twice": (
         "task,worker,label\na,x,cat\na,x,cat\n",
         None,
-        "A rater chose more than one class for an image.\n  where:   c, image a\n"
+        "A rater voted more than once for an image.\n  where:   c, image a\n"
         "  got:     rater x: cat, twice\n"
         "  allowed: one class per rater and image\n"
-        "  do:      keep one class, or, if raters chose sets of classes, use the format "
-        "choices(several=True)",
+        "  do:      remove the other rows, or name the column with the times of the votes answered_at, so "
+        "that the last one counts",
     ),
     "answers without a class": (
         "task,worker,label\na,x,yes\na,y,no\n",

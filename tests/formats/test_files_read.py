@@ -1,6 +1,7 @@
 """What the terminal and ``--json`` say about how each file was read."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -107,3 +108,15 @@ def test_frames_of_numbers_arrays_and_lists():
         "model as predictions (in memory): 2 images, the best 2 of 2 classes (cat, dog); no scores; "
         "0: dog, cat",
     )
+
+
+def test_votes_for_one_class_are_counted_once(folder):
+    """Three clicks are three votes, not yes and no answers about each class that somebody chose."""
+    Path("clicks.csv").write_text("image_id,rater,label\na,u1,cat\na,u2,dog\nb,u1,dog\n")
+    Path("counts.csv").write_text("image_id,cat,dog\na,1,1\nb,0,1\n")
+    assert read("aggregate", "clicks.csv", "--out", "sets") == [
+        "clicks.csv as votes (choices): 3 votes, 2 raters (u1, u2); u1 on a: cat"
+    ]
+    assert read("aggregate", "counts.csv", "--format", "counts", "--out", "counted") == [
+        "counts.csv as votes (counts): 3 votes of unknown raters; a: cat"
+    ]

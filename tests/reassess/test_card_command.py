@@ -184,3 +184,22 @@ def test_several_names_of_labels_are_refused_alike(files):
     write_labels(read_labels("labels.parquet"), "other.parquet")
     done = manyhot("card", "labels.parquet", "other.parquet", code=2)
     assert "other.parquet" in done.stderr
+
+
+def test_each_vote_for_one_class_is_counted_once(tmp_path):
+    """Two raters gave five votes: cat and dog on a, cat twice on b, and dog of one rater on c."""
+    (tmp_path / "clicks.csv").write_text(
+        "image_id,rater,label\na,u,cat\na,v,dog\nb,u,cat\nb,v,cat\nc,u,dog\n"
+    )
+    (tmp_path / "counts.csv").write_text("image_id,cat,dog\na,1,1\nb,2,0\nc,0,1\n")
+    cards = []
+    for name, format in (("clicks", None), ("counts", "counts")):
+        votes = read_votes(tmp_path / f"{name}.csv", format=format)
+        aggregate(votes).write(tmp_path / f"{name}.parquet")
+        cards.append(data_card(tmp_path / f"{name}.parquet", votes=votes).text)
+    clicks, counts = cards
+    assert "2 raters gave 5 votes: 2 to 3, median 2.5 each.\n\n| rater | votes |\n" in clicks
+    assert "\n## Who\n\nUnknown raters gave 5 votes.\n\n## When\n" in counts
+    for card in cards:
+        assert "| classes to choose from | 2 |\n| votes per image | 1 to 2, median 2 |\n" in card
+        assert "not only one" not in card

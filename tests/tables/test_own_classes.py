@@ -239,3 +239,12 @@ def test_predictions_without_a_class_of_the_labels_are_named(keys):
         f"  allowed: {own}, as in {classes_seen(['dog', 'car']).name or 'the labels'}\n"
         f"  do:      {do}"
     )
+
+
+def test_a_single_synonym_of_imagenet_is_a_class_of_its_own():
+    """WordNet's n03065424 is coil, spiral, volute, …; a question about galaxies is none of them."""
+    for name in ("spiral", "Spiral"):
+        classes, is_assumed = list_of_names([name], "votes")
+        assert (classes.keys, is_assumed) == ((name,), False)
+    for names in (["coil"], ["n03065424"], ["spiral", "tench"]):
+        assert len(list_of_names(names, "votes")[0]) == 1000

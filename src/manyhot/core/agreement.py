@@ -154,23 +154,30 @@ def measure_sets(
     -----
     The distance between two sets is 1 - J, where J is the Jaccard index. For MASI, J is multiplied by
     Passonneau's monotonicity (LREC 2006): 1 if the sets are equal, 2/3 if one is a subset of the other, and
-    1/3 if they overlap otherwise. Two empty sets count as equal. The expected distance is held fixed when
-    intervals are computed.
+    1/3 if they overlap otherwise. Two empty sets count as equal.
     """
     sheets = _Sheets.of(answers, image, class_id)
     observed, n = sheets.observed()
-    expected = sheets.expected()
-    sums = _by_image(np.concatenate([observed, n[:, None]], axis=1), sheets.image)
-    total = sums[:, -1].sum()
-
-    def alpha(sums: Floats) -> Floats:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            alphas: Floats = 1 - np.moveaxis(sums[..., :-1] / sums[..., -1:] / expected, -1, 0)
-        return alphas
-
-    values = alpha(sums.sum(0)[None])[:, 0] if total else np.full(len(SET_MEASURES), np.nan)
-    lo, hi = _intervals(sums, alpha, values if intervals else np.full_like(values, np.nan))
+    own, alike = sheets.image, sheets.alike()
+    of_set = np.repeat(own, n)
+    by_image = _by_image(np.concatenate([observed, n[:, None]], axis=1), own)
+    sums = np.concatenate([by_image.sum(0), alike.sum(0)])
+    values = _of_set_sums(sums)
+    lo, hi = np.full_like(values, np.nan), np.full_like(values, np.nan)
+    if intervals and len(by_image):
+        # What the sum of the similarities of all pairs loses without an image.
+        lost = 2 * _by_image(alike, of_set) - sheets.alike_in_images()
+        lo, hi = agreement_ends(values, _of_set_sums(sums - np.concatenate([by_image, lost], axis=1)))
     return _measured(SET_MEASURES, (values, lo, hi), len(n), sheets.n_skipped)
+
+
+def _of_set_sums(sums: Floats) -> Floats:
+    """Return the alphas, shape (2, …), from sums of distances, sets and similarities, shape (…, 5)."""
+    n = sums[..., 2:3]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        expected = 1 - (sums[..., 3:] - n) / (n * (n - 1))
+        alphas: Floats = 1 - np.moveaxis(sums[..., :2] / n / expected, -1, 0)
+    return alphas
 
 
 @dataclass(frozen=True)
@@ -231,27 +238,34 @@ class _Sheets:
                 total[sheets] += 2 * by_sheet / (count - 1)
         return total, self.raters
 
-    def expected(self) -> Floats:
-        """Return the mean distance over all pairs of sets, within and across sheets."""
-        counts = np.repeat(self.start, self.raters) + _within(self.raters)
-        sets = self.sets[counts]
+    def alike(self) -> Floats:
+        """Return the sum of each set's similarities to all sets, itself included; shape (n, 2)."""
+        sets = self.sets[np.repeat(self.start, self.raters) + _within(self.raters)]
         n = sets.shape[0]
-        if n < 2:
-            return np.full(len(SET_MEASURES), np.nan)
         classes = np.repeat(np.arange(n), np.diff(sets.indptr))
         sums = _sums_of(classes, sets.indices, n, sets.shape[1])
-        _, first, times = np.unique(sums, return_index=True, return_counts=True)
+        _, first, kind, times = np.unique(sums, return_index=True, return_inverse=True, return_counts=True)
         kinds, size = sets[first], sets[first].sum(1)
-        alike = np.zeros(len(SET_MEASURES))
+        alike = np.zeros((len(first), len(SET_MEASURES)))
         for begin in range(0, len(first), _ROWS):
             overlap = (kinds[begin : begin + _ROWS] @ kinds.T).tocoo()
             row, column = overlap.row + begin, overlap.col
-            weight = times[row].astype(np.float64) * times[column]
-            alike += (_similarity(overlap.data, size[row], size[column]) * weight[:, None]).sum(0)
+            similar = _similarity(overlap.data, size[row], size[column]) * times[column, None]
+            alike += np.stack([np.bincount(row, each, len(first)) for each in similar.T], 1)
         # Empty sets have no overlap, but equal each other.
-        alike += float(times[size == 0].sum()) ** 2
-        mean: Floats = 1 - (alike - n) / (n * (n - 1.0))
-        return mean
+        alike[size == 0] += times[size == 0].sum()
+        each: Floats = alike[kind]
+        return each
+
+    def alike_in_images(self) -> Floats:
+        """Return the sum of the similarities of all pairs of sets of each image, on all of its sheets."""
+        rows = np.repeat(self.start, self.raters) + _within(self.raters)
+        of_set = np.repeat(self.image, self.raters)
+        n = np.unique(of_set, return_counts=True)[1]
+        order = rows[np.argsort(of_set, kind="stable")]
+        whole = _Sheets(self.sets[order], np.cumsum(n) - n, n, self.image, 0)
+        alike: Floats = (n**2)[:, None] - whole.observed()[0] * (n - 1)[:, None]
+        return alike
 
 
 def _similarity(both: Floats, a: Floats, b: Floats) -> Floats:

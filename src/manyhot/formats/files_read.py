@@ -32,6 +32,7 @@ from manyhot.formats.reading import declared
 from manyhot.registry import Entry
 from manyhot.run import FilesRead
 from manyhot.tables import Golden, Images, Labels, Predictions, Votes
+from manyhot.tables.votes import COUNTED_CLASS
 
 _LISTED = 3
 """Classes and raters that a line names."""
@@ -105,12 +106,16 @@ def _parts(content: Labels | Images | Predictions | Votes, options: Mapping[str,
         yield _prediction(content, classes)
     elif isinstance(content, Votes):
         raters = content.rater_id.to_pylist()
-        size = f"{counted(len(content), 'answer')}, {counted(len(raters), 'rater')}"
-        yield f"{size} ({_some(raters, _LISTED)})"
+        size = counted(len(content.cast), "vote" if content.kind else "answer")
+        is_known = content.kind != COUNTED_CLASS
+        who = f", {counted(len(raters), 'rater')} ({_some(raters, _LISTED)})" if is_known else ""
+        yield size + (who or " of unknown raters")
         if len(content):
-            q, r = content.question[0], content.rater[0]
+            at = content.cast[0]
+            q, rater = content.question[at], f"{raters[content.rater[at]]} on " * is_known
             name = _name(_classes(content, options), int(content.class_id[q]))
-            yield f"{raters[r]} on {content.image_id[q]}: {name} {ANSWERS[content.answer[0]]}"
+            answer = "" if content.kind else f" {ANSWERS[content.answer[at]]}"
+            yield f"{rater}{content.image_id[q]}: {name}{answer}"
     else:
         yield counted(len(content), "image")
         label = None if content.label is None else content.label[0].as_py()

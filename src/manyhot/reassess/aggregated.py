@@ -15,7 +15,6 @@ from numpy import typing as npt
 from manyhot import tables
 from manyhot.console import fact_lines
 from manyhot.core.aggregation import Aggregate
-from manyhot.core.answers import YES
 from manyhot.errors import InputError
 from manyhot.formats.csv_tables import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
@@ -156,7 +155,7 @@ class Aggregated(Result):
     def _counts(self) -> dict[str, int]:
         sizes = [row.count("yes") for row in self.labels.table["state"].to_pylist()]
         return {
-            "votes": len(self.votes) if not self.votes.kind else int((self.votes.answer == YES).sum()),
+            "votes": len(self.votes.cast),
             "raters": self.votes.n_raters,
             "questions": self.votes.n_questions,
             "rated": len(self.votes.images),

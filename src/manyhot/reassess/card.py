@@ -33,6 +33,7 @@ from manyhot.reassess.merged_card import merged_sections
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Votes, check, metadata, read
+from manyhot.tables.votes import COUNTED_CLASS
 
 MOST_RATERS = 100
 """Maximum number of raters listed, those with the most answers first."""
@@ -252,7 +253,7 @@ def card_text(
         order.insert(order.index("Agreement") + 1, "Counts")
         whole = {title: {**whole, **sections}[title] for title in order}
     name = cell_text(card["dataset"])
-    head = f"# {name}: label sets\n\n{_opening(card)}"
+    head = f"# {name}: label sets\n\n{_opening(card, votes)}"
     parts = [head, *(f"## {title}\n\n{text}" for title, text in whole.items())]
     return _front_matter(card, licence) + "\n\n".join(parts) + "\n"
 
@@ -286,33 +287,39 @@ def _size(n: int) -> str:
     return f"n>{below}"
 
 
-def _opening(card: Mapping[str, Any]) -> str:
+def _opening(card: Mapping[str, Any], votes: Votes | None) -> str:
     usable = card["images"] - card["unusable"]
+    sets = "The label sets contain all classes in each image, not only one."
+    if votes is not None and votes.kind:
+        sets = "The label sets are based on votes, each for one class of an image."
     return (
-        f"The label sets contain all classes in each image, not only one. There are {card['labels']:,} "
-        f"labels on {usable - card['empty']:,} of {card['images']:,} images."
+        f"{sets} There are {card['labels']:,} labels "
+        f"on {usable - card['empty']:,} of {card['images']:,} images."
     )
 
 
 def _who(votes: Votes | None, named: bool) -> str:
     if votes is None or not len(votes):
         return f"Raters: {_UNKNOWN}."
-    counts = np.bincount(votes.rater, minlength=votes.n_raters)
+    what = "votes" if votes.kind else "answers"
+    if votes.kind == COUNTED_CLASS:
+        return f"Unknown raters gave {len(votes.cast):,} votes."
+    counts = np.bincount(votes.rater[votes.cast], minlength=votes.n_raters)
     ids = votes.rater_id.to_pylist()
     order = sorted(range(len(ids)), key=lambda r: (-counts[r], ids[r]))
     names = {r: cell_text(ids[r]) if named else str(place) for place, r in enumerate(order, 1)}
-    text = f"{len(ids):,} raters gave {len(votes):,} answers: {_spread(counts)} each.\n\n"
-    text += markdown_table(("rater", "answers"), [(names[r], f"{counts[r]:,}") for r in order[:MOST_RATERS]])
+    text = f"{len(ids):,} raters gave {len(votes.cast):,} {what}: {_spread(counts)} each.\n\n"
+    text += markdown_table(("rater", what), [(names[r], f"{counts[r]:,}") for r in order[:MOST_RATERS]])
     more = len(ids) - MOST_RATERS
-    text += f"\n\nAnd {more:,} more, with fewer answers." if more > 0 else ""
-    by_number = "Raters are identified by numbers instead of names; those with the most answers come first."
+    text += f"\n\nAnd {more:,} more, with fewer {what}." if more > 0 else ""
+    by_number = f"Raters are identified by numbers instead of names; those with the most {what} come first."
     return text if named else f"{text}\n\n{by_number}"
 
 
 def _when(votes: Votes | None) -> str:
     if votes is None or votes.more is None or "answered_at" not in votes.more.column_names:
         return f"Times of answers: {_UNKNOWN}."
-    times = votes.more["answered_at"]
+    times = votes.more["answered_at"].take(pa.array(votes.cast))
     if times.null_count == len(times):
         return f"Times of answers: {_UNKNOWN}."
     ends = pc.min_max(times.cast(pa.int64()))
@@ -325,7 +332,10 @@ def _when(votes: Votes | None) -> str:
 
 def _protocol(card: Mapping[str, Any], votes: Votes | None, protocol: Mapping[str, str]) -> str:
     facts = {"proposer": _UNKNOWN, "questions per image": _UNKNOWN, "answers per question": _UNKNOWN}
-    if votes is not None and len(votes):
+    if votes is not None and votes.kind:
+        per_image = np.bincount(votes.image[votes.question[votes.cast]])
+        facts = {"classes to choose from": f"{votes.n_classes:,}", "votes per image": _spread(per_image)}
+    elif votes is not None and len(votes):
         questions = np.bincount(votes.question)
         asked = np.bincount(votes.image[questions > 0])
         facts["questions per image"] = _spread(asked[asked > 0])

@@ -160,12 +160,16 @@ class ChoiceColumns:
             return
         at, who = divmod(int(twice[0]), len(raters))
         chosen = dict.fromkeys(self.classes.keys[c] for c in self.class_id[cells == twice[0]])
+        same = len(chosen) == 1
+        keep = "remove the other rows" if same else "keep one class"
+        keep += ", or name the column with the times of the votes answered_at, so that the last one counts"
+        sets = ", or, if raters chose sets of classes, use the format choices(several=True)"
         raise MatchError(
-            "A rater chose more than one class for an image.",
+            f"A rater {'voted more than once' if same else 'chose more than one class'} for an image.",
             where=f"{self.name or 'votes'}, image {images[at]}{and_more(len(twice) - 1)}",
-            got=f"rater {raters[who]}: {', '.join(list(chosen)[:5])}" + ", twice" * (len(chosen) == 1),
+            got=f"rater {raters[who]}: {', '.join(list(chosen)[:5])}" + ", twice" * same,
             allowed="one class per rater and image",
-            do="keep one class, or, if raters chose sets of classes, use the format choices(several=True)",
+            do=keep if same else keep + sets,
         )
 
 

@@ -38,9 +38,13 @@ def list_of_names(names: Iterable[str], where: str) -> tuple[ClassList, bool]:
 
     The list is ImageNet-1k if each name is a number, or a key or a name of one of its classes. Otherwise, the
     list consists of these names. ImageNet-1k is only assumed if some names are not keys: a data set of
-    bananas and umbrellas may have two classes, not 1,000.
+    bananas and umbrellas may have two classes, not 1,000. A single name that is only a synonym is a class of
+    its own: a spiral need not be ImageNet's coil.
     """
     distinct, imagenet = set(names), class_list()
+    only = imagenet.find(*distinct) if len(distinct) == 1 else None
+    if only is not None and folded_name(*distinct) in map(folded_name, imagenet.synonyms[only]):
+        return classes_seen(distinct, where), False
     if all(imagenet.find(name) is not None for name in distinct if not is_class_number(name)):
         return imagenet, not distinct <= set(imagenet.keys)
     return classes_seen(distinct, where), False

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
-from manyhot.core.answers import ANSWERS
+from manyhot.core.answers import ANSWERS, YES
 from manyhot.core.array_types import Bools, Ints8, Ints32, Ints64, Positions
 from manyhot.errors import MatchError, and_more
 from manyhot.parameters import check_one_of
@@ -125,6 +125,11 @@ class Votes(OverClasses):
     def n_raters(self) -> int:
         """Number of raters R."""
         return len(self.rater_id)
+
+    @cached_property
+    def cast(self) -> Positions:
+        """The positions of the votes that raters gave: all, or, of one class per image, those for a class."""
+        return np.flatnonzero(self.answer == YES) if self.kind else np.arange(len(self))
 
     @cached_property
     def images(self) -> pa.Array:

@@ -1,5 +1,6 @@
 """Ids that were rounded as floats."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 

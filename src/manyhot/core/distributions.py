@@ -103,7 +103,14 @@ def cross_entropy_votes(case: Case) -> Estimate:
 
 
 @register(
-    "metric", "kl_votes", better="lower", label="KL (votes)", needs="probabilities", votes=True, unit="nats"
+    "metric",
+    "kl_votes",
+    better="lower",
+    label="KL (votes)",
+    needs="probabilities",
+    votes=True,
+    unit="nats",
+    headline=True,
 )
 def kl_votes(case: Case) -> Estimate:
     """Kullback-Leibler divergence of predicted probabilities from shares of votes, in nats.
@@ -161,7 +168,13 @@ def brier_votes(case: Case) -> Estimate:
 
 
 @register(
-    "metric", "tv_votes", better="lower", label="Total variation (votes)", needs="probabilities", votes=True
+    "metric",
+    "tv_votes",
+    better="lower",
+    label="Total variation (votes)",
+    needs="probabilities",
+    votes=True,
+    headline=True,
 )
 def tv_votes(case: Case) -> Estimate:
     """Total variation distance between predicted probabilities and shares of votes.
@@ -229,7 +242,9 @@ def entropy_correlation(case: Case) -> Estimate:
     return _correlation(votes, predicted, truth.scored)
 
 
-@register("metric", "ece_votes", better="lower", label="ECE (votes)", needs="confidence", votes=True)
+@register(
+    "metric", "ece_votes", better="lower", label="ECE (votes)", needs="confidence", votes=True, headline=True
+)
 def ece_votes(case: Case, *, bins: int = BINS) -> Estimate:
     """Expected calibration error against votes: confidence compared to the share of votes for the top class.
 

@@ -43,6 +43,7 @@ from manyhot.evaluate.label_notes import (
     slice_class_notes,
     table_notes,
     unmasked_metrics,
+    vote_notes,
 )
 from manyhot.evaluate.options import EvaluateOptions
 from manyhot.evaluate.ranks import ANALYSED_METRICS
@@ -236,7 +237,7 @@ def _judged(source: Source, call: EvaluateCall, options: JudgeOptions, opened: O
     inputs = {name: digest for name, digest in source.inputs.items() if name not in skipped}
     if published is None:
         about = (evaluation, labels, source.name)
-        notes = [*chance_notes(*about)]
+        notes = [*vote_notes(*about), *chance_notes(*about)]
         metrics, only = unmasked_metrics(evaluation), source.unlabelled
         notes += answer_notes(source.name, predicted.labels, metrics, unlabelled=only)
         of_classes = (source.classes or labels.known_classes, call.metrics)

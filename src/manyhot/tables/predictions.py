@@ -105,6 +105,8 @@ class Predictions(OverClasses):
             object.__setattr__(self, "image_id", one_chunk(self.image_id))
         if self.classes is not None:
             object.__setattr__(self, "classes", _compact(self.classes))
+        if self.scores is not None and not self.scores.dtype.isnative:  # as read from FITS or HDF5
+            object.__setattr__(self, "scores", self.scores.astype(self.scores.dtype.newbyteorder("=")))
         object.__setattr__(self, "model", normal_name(self.model))
         _check_predictions(self)
 

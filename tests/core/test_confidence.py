@@ -337,7 +337,8 @@ def test_scores_that_are_no_probabilities(bad, got, name):
         "  where:   row 1\n"
         f"  got:     {got}\n"
         "  allowed: 0 to 1\n"
-        "  do:      declare the kind with `scores`: logit, probability or none; a list of logits needs "
+        "  do:      divide percentages by 100, or "
+        "declare the kind with `scores`: logit, probability or none; a list of logits needs "
         "logsumexp over all classes"
     )
     assert refused(name, case) == text

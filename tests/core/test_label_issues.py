@@ -244,7 +244,8 @@ def test_what_is_no_probability_is_refused(made):
         "  where:   m0, row 5\n"
         "  got:     3.5\n"
         "  allowed: 0 to 1\n"
-        "  do:      declare the kind with `scores`: logit, probability or none; a list of logits needs "
+        "  do:      divide percentages by 100, or "
+        "declare the kind with `scores`: logit, probability or none; a list of logits needs "
         "logsumexp over all classes"
     )
 

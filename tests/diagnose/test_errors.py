@@ -457,7 +457,8 @@ def test_probabilities_that_are_none():
         "  where:   m, image 0.jpg\n"
         "  got:     7\n"
         "  allowed: 0 to 1\n"
-        "  do:      declare the kind with `scores`: logit, probability or none; a list of logits needs "
+        "  do:      divide percentages by 100, or "
+        "declare the kind with `scores`: logit, probability or none; a list of logits needs "
         "logsumexp over all classes"
     )
 

@@ -273,7 +273,8 @@ def test_bad_input(images):
         "  where:   net, image a.jpg\n"
         "  got:     27\n"
         "  allowed: 0 to 1\n"
-        "  do:      declare the kind with `scores`: logit, probability or none; a list of logits needs "
+        "  do:      divide percentages by 100, or "
+        "declare the kind with `scores`: logit, probability or none; a list of logits needs "
         "logsumexp over all classes"
     )
     assert message(MatchError, lambda: find(images, [dense(), ranks(1, 1, 1, 1, ids=IDS[:4])])) == (

@@ -302,7 +302,11 @@ def test_only_images_without_labels_are_counted_as_such():
 def test_one_model_is_no_comparison(models):
     with pytest.raises(InputError) as error:
         compared(models, "old")
-    assert str(error.value) == ("A comparison needs two models or more.\n  where:   mine\n  got:     old")
+    assert str(error.value) == (
+        "A comparison needs two models or more.\n  where:   mine\n  got:     old\n"
+        "  do:      pass another model; to compare one model on two versions of labels, run manyhot evaluate "
+        "on each, and pass both results without `labels`"
+    )
 
 
 def test_results_of_other_images_are_not_compared():

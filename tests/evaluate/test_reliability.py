@@ -78,6 +78,7 @@ def test_probabilities_that_are_none_are_refused(tmp_path):
             f"  where:   {where}\n"
             "  got:     3\n"
             "  allowed: 0 to 1\n"
-            "  do:      declare the kind with `scores`: logit, probability or none; a list of logits needs "
+            "  do:      divide percentages by 100, or "
+            "declare the kind with `scores`: logit, probability or none; a list of logits needs "
             "logsumexp over all classes"
         )

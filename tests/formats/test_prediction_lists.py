@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from sklearn.metrics import average_precision_score
 
 from manyhot import evaluate, read_labels, read_predictions
 from manyhot.classes import family_of, from_keys
@@ -456,3 +457,29 @@ def test_predictions_of_several_models_are_not_those_of_one(tmp_path):
             InputError, match=r"several models(.|\n)*v3\.1, v3\.10(.|\n)*one file for each model"
         ):
             read_predictions(path)
+
+
+def test_tags_are_objects_with_a_name_and_a_confidence(tmp_path):
+    """As AWS Rekognition and other taggers write them, in percent: the order is that of the scores."""
+    rng = np.random.default_rng(4)
+    ids, names = [f"{i}.jpg" for i in range(40)], ["bag", "red"]
+    valid, scores = rng.integers(0, 2, (40, 2)), rng.random((40, 2)).round(3)
+    expected = np.mean([average_precision_score(valid[:, c], scores[:, c]) for c in range(2)])
+    labels = pd.DataFrame(valid, ids, names)
+    for key, name, confidence in (("tags", "name", "confidence"), ("Labels", "Name", "Confidence")):
+        entries = [
+            {
+                "file": i,
+                key: [{name: n, confidence: 100 * s, "other": 1} for n, s in zip(names, row, strict=True)],
+            }
+            for i, row in zip(ids, scores.tolist(), strict=True)
+        ]
+        path = tmp_path / f"{key}.json"
+        path.write_text(json.dumps(entries))
+        for predictions in (path, {"tagger": entries}):
+            found = evaluate(labels, predictions, metrics=["map_macro"], resamples=0)
+            assert found.value("map_macro") == pytest.approx(expected, abs=1e-6)
+        with pytest.raises(InputError, match="divide percentages by 100"):
+            read_predictions(path, scores="probability")
+        path.write_text(json.dumps([{"file": "0.jpg", key: []}, *entries[1:]]))
+        assert read_predictions(path).classes[0].tolist() == [-1, -1]

@@ -193,3 +193,32 @@ def test_two_names_of_one_class_are_refused_by_all_commands(tmp_path, message):
         "  got:     Tee and tee, which are Tee\n  allowed: each class once\n"
         "  do:      write both names in the same way, or drop or rename one of the columns"
     )
+
+
+@pytest.mark.parametrize(("yes", "no"), [("ja", "nein"), ("x", ""), ("✓", "✗"), ("sí", "no")])
+def test_words_for_yes_in_another_language_are_refused_with_what_to_do(yes, no, tmp_path, message):
+    path = tmp_path / "labels.csv"
+    path.write_text(f"image_id,red,blue\na.jpg,{yes},{no}\nb.jpg,{no},{yes}\n")
+    assert message(lambda: mh.describe(path)).endswith(
+        "do:      if the columns of texts are classes, write 1 or yes and 0 or no into their cells; if one "
+        "contains the names of classes, rename it to labels"
+    )
+    path.write_text(path.read_text().replace(f",{yes}", ",1").replace(f",{no}", ",0"))
+    assert "2 labels" in str(mh.describe(path))
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs", "advice"),
+    [
+        ("https://cdn.x/a/{}.jpg?w=300", ["{}.jpg"], "remove what follows the question mark of URLs"),
+        ("SKU{}", ["SKU{}_1.jpg", "SKU{}_2.jpg"], "each photograph has a row with the labels of its product"),
+    ],
+)
+def test_ids_of_urls_and_of_products_are_advised_on(own, theirs, advice, tmp_path, message):
+    labels = "".join(f"{own.format(i)},red\n{own.format(i + 9)},blue\n" for i in range(9))
+    (tmp_path / "labels.csv").write_text(f"image_id,labels\n{labels}")
+    scores = "".join(f"{one.format(i)},0.4,0.6\n" for i in range(18) for one in theirs)
+    (tmp_path / "model.csv").write_text(f"image_id,red,blue\n{scores}")
+    text = message(lambda: mh.evaluate(tmp_path / "labels.csv", [tmp_path / "model.csv"]))
+    assert text.startswith("No images are in both")
+    assert advice in text

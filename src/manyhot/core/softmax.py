@@ -207,6 +207,6 @@ def not_a_probability(value: float, where: str) -> InputError:
         where=where,
         got=f"{value:g}",
         allowed="0 to 1",
-        do="declare the kind with `scores`: logit, probability or none; a list of logits needs logsumexp "
-        "over all classes",
+        do="divide percentages by 100, or declare the kind with `scores`: logit, probability or none; a list "
+        "of logits needs logsumexp over all classes",
     )

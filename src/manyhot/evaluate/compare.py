@@ -428,7 +428,11 @@ class SharedImages:
         names = distinct_names(models)
         if len(models) < 2:
             raise InputError(
-                "A comparison needs two models or more.", got=", ".join(names) or "none", where=source.name
+                "A comparison needs two models or more.",
+                where=source.name,
+                got=", ".join(names) or "none",
+                do="pass another model; to compare one model on two versions of labels, run manyhot evaluate "
+                "on each, and pass both results without `labels`",
             )
         if not pc.any(shared).as_py():
             raise MatchError(

@@ -113,14 +113,14 @@ def unknown_format(path: Path, holds: str) -> InputError:
             do=advice(path),
         )
     if other:
-        columns = _columns(path, holds)[0] if other.about["holds"] == "images" else ""
+        columns, advised = _columns(path, holds) if other.about["holds"] == "images" else ("", None)
         got = f"{other.about['holds']} ({other.name}){columns}"
         # Images without original labels are a table in which the columns of labels were not recognised.
         if other.name == "images-table" and path.suffix.lower() == ".txt":
             from manyhot.formats.table_files import read_frame
 
             read_frame(path)  # raises an error with advice if numbers follow each name
-        do = None if columns and " label (" not in columns else f"pass it as {other.about['holds']}"
+        do = advised if columns and " label (" not in columns else f"pass it as {other.about['holds']}"
         if holds == "golden" and other.name == "votes-table":
             do = "if these are answers of experts, rename the column of raters to expert_id"
         if do and holds == "labels" and other.about["holds"] == "votes":
@@ -203,6 +203,10 @@ def _columns(path: Path, holds: str) -> tuple[str, str | None]:
             f"if the numbers count votes, pass `label_values`={CHOICE_COUNTS} or {YES_COUNTS}; if they count "
             "objects, write 1 in place of each number above 0"
         )
+    texts = [column for column in shown[1:] if column.endswith(" (text)")]
+    if not do and holds == "labels" and len(texts) > 1:
+        do = "if the columns of texts are classes, write 1 or yes and 0 or no into their cells; if one "
+        do += "contains the names of classes, rename it to labels"
     return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}", do
 
 

@@ -65,6 +65,9 @@ KEYS_OF_OTHERS = frozenset(
 )
 """Columns and keys of votes, label sets, objects, results, and the tables of manyhot."""
 
+_NAMES = (*CLASS_COLUMNS, "name")
+"""Keys of the class in an object with a class and a score, by preference."""
+
 _NEEDS = f"{ID_NEEDS}, class and score"
 
 
@@ -141,7 +144,7 @@ def are_entries(values: Any) -> bool:
         return False
     first = next((v for v in values if not isinstance(v, list | tuple) or v), None)
     if isinstance(first, Mapping) and all(isinstance(key, str) for key in first):
-        return bool(image_name_column(first) and first_column(first, _NESTED))
+        return bool(image_name_column(first) and _key_of_scores(first))
     return _are_pairs(first)
 
 
@@ -150,7 +153,12 @@ def _are_pairs(values: Any) -> bool:
     one = next(iter(values), None) if isinstance(values, list | tuple) else None
     if not isinstance(one, Mapping) or not all(isinstance(key, str) for key in one):
         return False
-    return image_name_column(one) is None and are_lists(one)
+    return image_name_column(one) is None and (are_lists(one) or _is_tag(one))
+
+
+def _is_tag(entry: Any) -> bool:
+    """Return whether an object contains a class, which may be its ``name``, and a score."""
+    return isinstance(entry, dict) and bool(first_column(entry, _NAMES) and first_column(entry, _SCORES))
 
 
 def _nested_column(schema: pa.Schema) -> str | None:
@@ -388,7 +396,7 @@ def _row_names(path: Path, listed: Sequence[tuple[Any, str]], rows: Images | Non
 def _image_and_scores(entry: Mapping[str, Any], where: str) -> tuple[str, str]:
     """Return the name of the image of an entry, and the key of its scores."""
     ids = image_name_column(entry)
-    score = first_column([key for key in entry if not _are_predicted(key, entry[key])], _NESTED)
+    score = _key_of_scores(entry)
     if ids is None or score is None or not isinstance(entry[ids], str | int):
         raise InputError(
             "The entry does not contain the name of an image and its scores.",
@@ -398,6 +406,13 @@ def _image_and_scores(entry: Mapping[str, Any], where: str) -> tuple[str, str]:
             do="if it names predicted classes without scores, rename their key to tags",
         )
     return str(entry[ids]), score
+
+
+def _key_of_scores(entry: Mapping[str, Any]) -> str | None:
+    """Return the key of the scores of an entry; without one, that of objects with a class and a score."""
+    score = first_column([key for key in entry if not _are_predicted(key, entry[key])], _NESTED)
+    tags = first_column(entry, CLASS_COLUMNS) if score is None else None
+    return tags if tags and isinstance(entry[tags], list) and all(map(_is_tag, entry[tags])) else score
 
 
 def _are_predicted(key: str, value: Any) -> bool:
@@ -422,7 +437,7 @@ def _pairs(entry: Mapping[str, Any], scores: Any, label: str, where: str) -> Ite
         return
     if _are_objects(scores):
         for one in scores:
-            name, score = first_column(one, CLASS_COLUMNS), first_column(one, _SCORES)
+            name, score = first_column(one, _NAMES), first_column(one, _SCORES)
             if name is None or score is None:
                 raise InputError(
                     "A prediction has no class or no score.",

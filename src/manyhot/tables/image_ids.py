@@ -271,9 +271,24 @@ def nearest_way(left: pa.Array, right: pa.Array) -> str:
             found.append((folder, _below(left, right, folder, ("", ""))))
     found = [(way, one) for way, one in found if one.is_one_to_one and len(one)]
     if not found:
-        return ""
+        return _for_queries_or_products(left, right)
     way, best = max(found, key=lambda one: len(one[1]))
     return f"if these are the same images, pass `match`={way}: {best.describe(left, right)}"
+
+
+def _for_queries_or_products(left: pa.Array, right: pa.Array) -> str:
+    """Return advice if ids are URLs with a query, or if ids of one table begin with those of the other."""
+    if any(pc.any(pc.match_substring_regex(ids, r"://.*\?")).as_py() for ids in (left, right)):
+        return "remove what follows the question mark of URLs in both tables"
+    for few, many in ((left, right), (right, left)):
+        begins = pc.replace_substring_regex(many, r"[^A-Za-z0-9][A-Za-z0-9]*(\.[A-Za-z0-9]+)?$", "")
+        if pc.any(pc.is_in(begins, value_set=few)).as_py() and len(pc.unique(begins)) < len(begins):
+            return (
+                "if one table has a row per product and the other one per photograph, join them first, so "
+                "that each photograph has a row with the labels of its product, and pass the product as "
+                "`clusters`"
+            )
+    return ""
 
 
 def missed_way(left: pa.Array, right: pa.Array) -> str:

@@ -173,8 +173,9 @@ def mass_target(tail: Tail, top: Ints, sets: LabelSets) -> Callable[[float], Flo
 
 def votes_target(tail: Tail, top: Ints, sets: LabelSets) -> Floats:
     """Return the expected log probability of a randomly drawn vote, shape (n,). Each image needs votes."""
-    p = np.nan_to_num(np.column_stack([sets.p_of(top[:, place]) for place in range(top.shape[1])]))
-    p = p / np.bincount(sets.rows, sets.p, len(sets))[:, None]
+    columns = [sets.p_of(top[:, place]) for place in range(top.shape[1])]
+    p: Floats = np.nan_to_num(np.column_stack(columns)).astype(np.float64)
+    p /= np.bincount(sets.rows, sets.p, len(sets))[:, None]
     return np.asarray((p * np.maximum(tail.listed, -1e30)).sum(1) + (1 - p.sum(1)) * tail.other[:, 0])
 
 
@@ -211,7 +212,7 @@ class FitLabels:
     @classmethod
     def of_votes(cls, labels: LabelSets) -> FitLabels:
         """Return the classes with votes, of labels whose classes are exclusive."""
-        p = np.nan_to_num(np.zeros(len(labels.rows)) if labels.p is None else labels.p)
+        p: Floats = np.zeros(len(labels.rows)) if labels.p is None else np.nan_to_num(labels.p.astype(float))
         chosen = (p > 0) & labels.voted[labels.rows]
         found = cls._checked(labels.rows[chosen], labels.classes[chosen], "votes for one class")
         total = np.bincount(labels.rows, p, len(labels))

@@ -5,6 +5,8 @@ import pytest
 
 from manyhot import evaluate
 from manyhot.data.inputs import Reading
+from manyhot.evaluate.report.datasets import build_datasets
+from manyhot.report.page import Anchors
 
 COUNTS = Reading(scores="probability", label_values="counts")
 N = 400
@@ -53,3 +55,10 @@ def test_there_is_no_note_within_noise(votes):
     (p_adjusted,) = [r["p_adjusted"] for r in pair if r["metric"] == "kl_votes"]
     assert p_adjusted > 0.05
     assert about_votes(found) == []
+
+
+def test_the_first_table_of_the_page_shows_the_metrics_against_votes(votes):
+    counts, p, one_hot = votes
+    found = evaluate(counts, {"sure": 0.98 * one_hot + 0.02 / 3, "true": p}, resamples=0, reading=COUNTS)
+    (data,) = build_datasets(found.as_results().table, found.pairs, (), Anchors())
+    assert {"real1", "kl_votes", "tv_votes", "ece_votes"} <= {c.metric.name for c in data.columns if c.shown}

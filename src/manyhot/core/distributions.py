@@ -103,14 +103,7 @@ def cross_entropy_votes(case: Case) -> Estimate:
 
 
 @register(
-    "metric",
-    "kl_votes",
-    better="lower",
-    label="KL (votes)",
-    needs="probabilities",
-    votes=True,
-    unit="nats",
-    headline=True,
+    "metric", "kl_votes", better="lower", label="KL (votes)", needs="probabilities", votes=True, unit="nats"
 )
 def kl_votes(case: Case) -> Estimate:
     """Kullback-Leibler divergence of predicted probabilities from shares of votes, in nats.
@@ -168,13 +161,7 @@ def brier_votes(case: Case) -> Estimate:
 
 
 @register(
-    "metric",
-    "tv_votes",
-    better="lower",
-    label="Total variation (votes)",
-    needs="probabilities",
-    votes=True,
-    headline=True,
+    "metric", "tv_votes", better="lower", label="Total variation (votes)", needs="probabilities", votes=True
 )
 def tv_votes(case: Case) -> Estimate:
     """Total variation distance between predicted probabilities and shares of votes.
@@ -242,9 +229,7 @@ def entropy_correlation(case: Case) -> Estimate:
     return _correlation(votes, predicted, truth.scored)
 
 
-@register(
-    "metric", "ece_votes", better="lower", label="ECE (votes)", needs="confidence", votes=True, headline=True
-)
+@register("metric", "ece_votes", better="lower", label="ECE (votes)", needs="confidence", votes=True)
 def ece_votes(case: Case, *, bins: int = BINS) -> Estimate:
     """Expected calibration error against votes: confidence compared to the share of votes for the top class.
 

@@ -27,7 +27,7 @@ from manyhot.evaluate.slices import BY_SIZE
 from manyhot.report.text import metrics_of
 from manyhot.tables import End, ModelValue, Results, one_chunk, schema
 from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table
-from manyhot.tables.result_tables import accuracies, at_end, headline
+from manyhot.tables.result_tables import accuracies, at_end, first_columns, headline
 
 
 def shown_metrics(results: Results, dataset: str = "", models: Collection[str] | None = None) -> list[str]:
@@ -41,7 +41,7 @@ def shown_metrics(results: Results, dataset: str = "", models: Collection[str] |
     every = list(dict.fromkeys(results.table["metric"].to_pylist()))
     if models is not None:
         every = [m for m in every if any(x in results.values_at.get((dataset, m, "all"), {}) for x in models)]
-    usual = [m for m in headline() if m in every]
+    usual = [m for m in first_columns() if m in every]
     return every if len(every) <= 7 else usual if len(usual) > 1 else every[:7]
 
 

@@ -318,6 +318,11 @@ def headline() -> list[str]:
     return [e.name for e in registry.entries("metric") if e.about.get("headline")]
 
 
+def first_columns() -> list[str]:
+    """Return the metrics that the first tables of models show: the headline, and three against votes."""
+    return [*headline(), "kl_votes", "tv_votes", "ece_votes"]
+
+
 def accuracies(*judged_on: str) -> list[str]:
     """Return the accuracies for comparing data sets, under `judged_on` or, by default, under any labels."""
     allowed = judged_on or (ORIGINAL_LABELS, LABEL_SETS)

@@ -22,7 +22,7 @@ from manyhot.evaluate.ranks import first_of_most, image_groups
 from manyhot.report.page import Anchors
 from manyhot.report.text import Metric, Named, is_defined, metrics_of
 from manyhot.tables import Results, metadata
-from manyhot.tables.result_tables import headline, reading_order
+from manyhot.tables.result_tables import first_columns, reading_order
 
 MAX_CELLS = 60_000
 """Columns beyond the shown ones are left out above it: a page of 2,000 models must open quickly."""
@@ -285,7 +285,7 @@ def _choose(
     values: Mapping[str, Mapping[str, Value]], defined: Sequence[str], n_rows: int
 ) -> tuple[list[str], list[str]]:
     """Return the metrics of the page and those that are visible by default: also those of most models."""
-    shown = [m for m in defined if m in headline()]
+    shown = [m for m in defined if m in first_columns()]
     if len(shown) < 3:
         shown = list(defined[:6])
     if defined and (primary := _primary(values, defined)) not in shown:

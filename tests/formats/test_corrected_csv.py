@@ -6,7 +6,8 @@ from pyarrow import csv
 
 from manyhot import aggregate, convert
 from manyhot.errors import InputError, MatchError
-from manyhot.formats import read_labels
+from manyhot.formats import read_classes, read_labels
+from manyhot.reassess.answers import VotesReading
 
 
 def corrected(tmp_path, text, answers, *, name="labels.csv"):
@@ -88,8 +89,40 @@ def test_rows_of_one_label_each_are_removed_and_added(tmp_path):
         *(("b", "cat", "no"), ("b", "cow", "yes")),  # replaced in its row
         *(("a", "cow", "yes"), ("c", "cow", "no")),  # added; removed, so that an empty cell is left
     ]
-    rows, _ = corrected(tmp_path, text, answers)
-    assert rows == "image,label,source\nb,cow,x\na,dog,x\na,cow,x\nb,dog,y\nc,,z".splitlines()
+    rows, notes = corrected(tmp_path, text, answers)
+    # The sources said nothing of the new labels.
+    assert rows == "image,label,source\nb,cow,\na,dog,x\na,cow,\nb,dog,y\nc,,z".splitlines()
+    assert "rows with a new class: 2; their cells in 'source' are empty" in notes
+
+
+def test_new_rows_keep_what_is_of_the_image(tmp_path):
+    text = "image,label,title,keyworder\na,cat,Yard,ann\na,dog,Yard,bob\nb,cow,Street,ann\n"
+    rows, _ = corrected(tmp_path, text, [("a", "cow", "yes")])
+    assert rows[1:] == ["a,cat,Yard,ann", "a,dog,Yard,bob", "a,cow,Yard,", "b,cow,Street,ann"]
+
+
+def test_names_stay_as_they_are_written_and_are_listed_once(tmp_path):
+    (tmp_path / "classes.csv").write_text("key,name,synonyms\ncars,cars,automobiles\ncarts,carts,Karren\n")
+    classes, original = read_classes(tmp_path / "classes.csv"), tmp_path / "labels.csv"
+    original.write_text("image,tags\na,automobiles\nb,cars\nc,Karren|carts\n")
+    votes = {"image_id": ["a", "b", "c"], "class_id": ["carts", "carts", "cars"]}
+    votes |= {"rater_id": ["ann"] * 3, "answer": ["yes"] * 3}
+    aggregate(pa.table(votes), labels=original, reading=VotesReading(classes=classes)).write(
+        tmp_path / "corrected.parquet"
+    )
+    to = f"corrected-csv(original='{original.as_posix()}')"
+    convert(tmp_path / "corrected.parquet", tmp_path / "out.csv", to=to, classes=classes)
+    assert (
+        tmp_path / "out.csv"
+    ).read_text() == "image,tags\na,automobiles|carts\nb,cars|carts\nc,Karren|cars\n"
+
+
+def test_unclear_names_that_are_left_out_are_counted(tmp_path):
+    _, notes = corrected(tmp_path, "image,tags\na,cat;dog\nb,dog\n", [("a", "dog", "maybe")])
+    assert any(
+        n.startswith("classes that are left out because raters' answers leave them unclear: 1;")
+        for n in notes
+    )
 
 
 def test_columns_of_classes_change_only_where_raters_answered(tmp_path):

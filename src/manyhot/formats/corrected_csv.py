@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -48,7 +48,8 @@ def write_corrected_csv(
     """Write a CSV file of labels again, with the same columns, ids and order of rows, and with these labels.
 
     Only the labels of images whose label set has changed are replaced. If the file has one row for each
-    label of an image, rows are removed and added. Images without label sets keep their labels.
+    label of an image, rows are removed and added. In rows with a new label, columns that differ between the
+    rows of an image, such as the name of a rater, are empty. Images without label sets keep their labels.
 
     Parameters
     ----------
@@ -171,6 +172,21 @@ def _with_names(
     order, texts = zip(*(pair for row in range(len(cells)) for pair in new[row]), strict=True)
     written = frame[list(order)].with_columns(pl.Series(column, texts, pl.String).replace("", None))
     notes = []
+    is_new = [lists.is_new(row, text) for row, text in zip(order, texts, strict=True)] if is_long else []
+    if any(is_new):
+        own_of_rows = _columns_of_rows(frame, images, column)
+        written = written.with_columns(
+            pl.when(pl.Series(is_new)).then(None).otherwise(pl.col(c)).alias(c) for c in own_of_rows
+        )
+        empty = f"; their cells in {', '.join(map(repr, own_of_rows))} are empty" if own_of_rows else ""
+        notes.append(f"rows with a new class: {sum(is_new):,}{empty}")
+    unclear = valid_classes(labels, int, "unclear")
+    n_unclear = sum(c in unclear.get(image, ()) for c, image in _listed(lists.ids, images))
+    if n_unclear:
+        notes.append(
+            f"classes that are left out because raters' answers leave them unclear: {n_unclear:,}; the "
+            "corrected label sets list them as unclear"
+        )
     if n_empty:
         notes.append(
             f"corrected images without a valid class: {n_empty:,}; their cells in {column!r} are empty"
@@ -183,19 +199,41 @@ def _with_names(
     return written, notes
 
 
+def _listed(ids: Sequence[Sequence[int]], images: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield the classes of each row, with its image."""
+    return ((c, image) for listed, image in zip(ids, images, strict=True) for c in listed)
+
+
+def _columns_of_rows(frame: pl.DataFrame, images: Sequence[str], column: str) -> list[str]:
+    """Return the columns, but for that of classes, with different values in rows of one image."""
+    others = frame.drop(column).with_columns(pl.Series("", images))
+    most = others.group_by("").agg(pl.exclude("").fill_null("").n_unique()).select(pl.exclude("").max())
+    ids = image_name_column(frame.columns)
+    return [c for c in most.columns if c != ids and most[c].item() > 1]
+
+
 class _Cells:
     """The cells of a column of class names: their classes, and how names are written in them.
 
     Attributes
     ----------
+    parts : list of list of str
+        The names in each cell.
     ids : list of list of int
         The classes of each cell.
     separator : str
         What separates names; empty for lists as Python or JSON writes them.
     """
 
-    def __init__(self, ids: list[list[int]], names: Mapping[int, str], separator: str, quote: str) -> None:
-        self.ids, self.names, self.separator, self.quote = ids, names, separator, quote
+    def __init__(
+        self,
+        parts: list[list[str]],
+        ids: list[list[int]],
+        names: Mapping[int, str],
+        separator: str,
+        quote: str,
+    ) -> None:
+        self.parts, self.ids, self.names, self.separator, self.quote = parts, ids, names, separator, quote
 
     @classmethod
     def of(cls, column: str, cells: Sequence[str], own: ClassList | None, file: Path) -> _Cells:
@@ -205,12 +243,15 @@ class _Cells:
         texts = list(dict.fromkeys(name for names in parts for name in names))
         found = ids_of_values(texts, own, file).ids
         names = dict(enumerate(unique_names(own))) if own is not None else {}
-        names |= {found[text]: text for text in reversed(texts)}
+        # As in the file, but a new label is no synonym of a class that the file also calls by its own name.
+        own_names = {text for i, text in names.items() if found.get(text) == i}
+        names |= {found[text]: text for text in reversed(texts) if names.get(found[text]) not in own_names}
         several = [cell for cell, own_names in zip(cells, parts, strict=True) if len(own_names) > 1]
         quoted = next((cell for cell in several or cells if cell.strip().startswith("[")), "")
         marks = (s for s in SEPARATORS if any(s in cell for cell in several))
         separator = "" if quoted else next(marks, " " if several else SEPARATORS[0])
-        return cls([[found[n] for n in p] for p in parts], names, separator, '"' if '"' in quoted else "'")
+        ids = [[found[name] for name in names] for names in parts]
+        return cls(parts, ids, names, separator, '"' if '"' in quoted else "'")
 
     def changed(
         self, rows: Sequence[int], valid: Sequence[int], *, is_long: bool
@@ -220,19 +261,26 @@ class _Cells:
         more = iter([c for c in valid if c not in listed])
         new: dict[int, list[tuple[int, str]]] = {}
         for row in rows:
-            kept = [c for c in self.ids[row] if c in valid]
+            written = dict(zip(reversed(self.ids[row]), reversed(self.parts[row]), strict=True))
+            kept = [written[c] for c in dict.fromkeys(self.ids[row]) if c in valid]
             if is_long:
-                kept = kept or list(islice(more, 1))
+                kept = kept or [self._name(c) for c in islice(more, 1)]
             elif row == rows[0]:
-                kept += more
+                kept += map(self._name, more)
             new[row] = [(row, self._text(kept))] if kept or not is_long else []
-        new[rows[-1]] += [(rows[-1], self._text([c])) for c in more]
+        new[rows[-1]] += [(rows[-1], self._text([self._name(c)])) for c in more]
         if not any(new.values()):
             new[rows[0]] = [(rows[0], "")]
         return new
 
-    def _text(self, classes: Sequence[int]) -> str:
-        names = [self.names.get(c, str(c)) for c in classes]
+    def is_new(self, row: int, cell: str) -> bool:
+        """Return whether a cell of one name has another one than in this row of the file."""
+        return bool(cell) and cell != self._text(self.parts[row])
+
+    def _name(self, c: int) -> str:
+        return self.names.get(c, str(c))
+
+    def _text(self, names: Sequence[str]) -> str:
         if self.separator:
             return self.separator.join(names)
         return json.dumps(names, ensure_ascii=False) if self.quote == '"' else str(names)

@@ -226,9 +226,9 @@ def lists_of(lengths: Ints64, values: list[_T]) -> list[list[_T]]:
     return [values[end - n : end] for n, end in zip(lengths.tolist(), ends, strict=True)]
 
 
-def valid_classes(labels: Labels, named: Callable[[int], _T]) -> dict[str, list[_T]]:
+def valid_classes(labels: Labels, named: Callable[[int], _T], state: str = "yes") -> dict[str, list[_T]]:
     """Return the valid classes of each usable image, as `named` names them, by the id of the image."""
-    lengths, flat, _ = with_state(labels)
+    lengths, flat, _ = with_state(labels, state)
     sets = lists_of(lengths, list(map(named, flat.tolist())))
     images = zip(labels.image_id.to_pylist(), sets, usable(labels), strict=True)
     return {image: valid for image, valid, is_usable in images if is_usable}

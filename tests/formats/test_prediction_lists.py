@@ -459,6 +459,17 @@ def test_predictions_of_several_models_are_not_those_of_one(tmp_path):
             read_predictions(path)
 
 
+def test_what_describes_a_model_is_no_name_of_one(tmp_path):
+    entries = [
+        {"image": f"{i}.jpg", "model": {"name": "net", "step": i}, "scores": {"cat": 0.5, "dog": 0.25}}
+        for i in range(3)
+    ]
+    assert len(read_predictions(lines(tmp_path / "lines.jsonl", entries))) == 3
+    table = {"image": ["a", "b"], "model": [["x"], ["y"]], "class": ["cat", "dog"], "score": [0.5, 0.25]}
+    pl.DataFrame(table).write_parquet(tmp_path / "long.parquet")
+    assert len(read_predictions(tmp_path / "long.parquet")) == 2
+
+
 def test_tags_are_objects_with_a_name_and_a_confidence(tmp_path):
     """As AWS Rekognition and other taggers write them, in percent: the order is that of the scores."""
     rng = np.random.default_rng(4)

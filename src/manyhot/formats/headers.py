@@ -31,16 +31,8 @@ CLASS_NAME_COLUMNS = (
 
 RATER_NAMES = (
     *("rater_id", "worker", "rater", "annotator", "worker_id", "annotator_id"),
-    *(
-        "reviewer",
-        "reviewer_id",
-        "moderator",
-        "moderator_id",
-        "adjuster",
-        "adjuster_id",
-        "assessor",
-        "assessor_id",
-    ),
+    *("reviewer", "reviewer_id", "moderator", "moderator_id"),
+    *("adjuster", "adjuster_id", "assessor", "assessor_id"),
     *("reader", "reader_id", "radiologist", "radiologist_id", "rad_id"),
 )
 """Columns with the names of raters, by preference."""

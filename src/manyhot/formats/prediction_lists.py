@@ -310,9 +310,9 @@ def _of_json(path: Path, rows: Images | None) -> tuple[pl.DataFrame, str, list[s
     """Return the columns image_id, class_id and scores of JSON, or image_id and dense scores; also notes."""
     ids, names, values, dense, kinds = [], [], [], [], set[str]()
     others: dict[tuple[str, str], list[tuple[object, object]]] = {}
-    models = set[object]()
+    models = set[str]()
     for entry, where in _entries(path, rows):
-        models.update(entry[key] for key in entry if fold_name(key) in MODEL_COLUMNS)
+        models.update(v for k, v in entry.items() if fold_name(k) in MODEL_COLUMNS and isinstance(v, str))
         image, score = _image_and_scores(entry, where)
         kinds.add(SCORE_COLUMNS.get(fold_name(score), "score"))
         found = entry[score]

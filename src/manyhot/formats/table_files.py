@@ -26,11 +26,7 @@ from manyhot.formats.headers import (
     separator_of,
 )
 from manyhot.formats.reading import cut_for_message, in_one_spelling, read_parquet
-from manyhot.tables.image_ids import (
-    check_columns_once,
-    first_column,
-    image_name_column,
-)
+from manyhot.tables.image_ids import check_columns_once, first_column, image_name_column
 from manyhot.tables.rounded_ids import check_not_rounded
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv")
@@ -403,15 +399,13 @@ def _ambiguous(marks: str, decimal: str, column: str, got: str, path: Path) -> I
 def check_models(path: Path) -> None:
     """Raise an error if a table of predictions names several models, which would be read as one."""
     for name in column_names(path):
-        if fold_name(name) in MODEL_COLUMNS:
-            check_one_model(read_frame(path, [name])[name].unique().to_list(), path)
+        if fold_name(name) in MODEL_COLUMNS and (column := read_frame(path, [name])[name]).dtype == pl.String:
+            check_one_model(column.drop_nulls().unique(), path)
 
 
-def check_one_model(models: Iterable[object], where: Path) -> None:
+def check_one_model(models: Iterable[str], where: Path) -> None:
     """Raise an error if several models are named. Numbers may be the scores of a class called *model*."""
-    names = sorted(
-        model for model in models if isinstance(model, str) and not re.fullmatch(r"[-+.\deE]*", model)
-    )
+    names = sorted(model for model in models if not re.fullmatch(r"[-+.\deE]*", model))
     if len(names) > 1:
         raise InputError(
             "The file contains predictions of several models.",

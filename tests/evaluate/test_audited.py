@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from polars.testing import assert_frame_equal
 
 from audits import IDS, N_CLASSES, World, table_of
 from manyhot import compare, evaluate
@@ -80,6 +81,24 @@ def test_a_sample_drawn_by_oneself_gives_what_a_recorded_one_gives(estimator):
     assert json.loads(own.metadata["audit"])["seed"] is None
 
 
+@pytest.mark.parametrize("as_file", [True, False])
+def test_a_table_of_strata_gives_what_the_recorded_sample_gives(tmp_path, as_file):
+    world, hard = World(), np.arange(400) % 4 == 0
+    strata = pa.array(np.where(hard, "hard", "easy").tolist())
+    drawn = draw_sample(IDS, np.where(hard, 0.6, 0.2), "stratified", 3, strata)
+    models, people = list(world.models.values()), world.audited(drawn.drawn)
+    table = pa.table({"image_id": IDS, "stratum": strata}).take(np.arange(400)[::-1])
+    own = table.to_pandas()
+    if as_file:
+        own.to_csv(tmp_path / "mine.csv", index=False)
+    found = evaluate(world.proposed, models, audited=people, sample=tmp_path / "mine.csv" if as_file else own)
+    same = evaluate(world.proposed, models, audited=people, sample=drawn)
+    assert_frame_equal(found.to_polars(), same.to_polars(), rel_tol=1e-9)
+    assert "120 of 400 images were audited (stratified sample, drawn by yourself, as declared with" in str(
+        found
+    )
+
+
 def test_images_outside_the_data_set_are_no_sample_of_it():
     world, drawn = World(), drawn_of()
     few = replace(world.proposed, table=world.proposed.table.slice(0, 390))
@@ -106,10 +125,13 @@ def test_another_file_is_no_recorded_sample(tmp_path):
         ),
     )
     assert found == (
-        "This is not the sample of an audit.\n"
-        f"  where:   {tmp_path / 'mine.csv'}\n"
-        "  allowed: the file audit_sample.parquet that manyhot audit wrote, or uniform\n"
-        "  do:      if you drew the images yourself, uniformly from all images, pass `sample` uniform"
+        "The table does not say how the images were drawn.\n"
+        "  where:   mine\n"
+        "  got:     the columns image_id\n"
+        "  allowed: the file audit_sample.parquet that manyhot audit wrote; a table of all images with a "
+        "column probability, a column stratum, or both; or uniform\n"
+        "  do:      add the probability with which each image was drawn (1 / weight), or pass `sample` "
+        "uniform if you drew the images uniformly from all images"
     )
 
 

@@ -318,7 +318,8 @@ def test_proposals_that_have_seen_the_answers_are_noticed():
         f"  got:     on the proposed label sets, real1 of good: {100 * on:.2f} % on the audited, "
         f"{100 * of:.2f} % on all images (p = {p:.1g})\n"
         "  allowed: p of at least 5e-05\n"
-        "  do:      pass proposals and models that were made without the answers about the audited images"
+        "  do:      pass proposals and models that were made without the answers about the audited images, "
+        "and the probabilities with which these were drawn as `sample`"
     )
 
 

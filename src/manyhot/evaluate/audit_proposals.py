@@ -196,5 +196,6 @@ class ProposalBalance:
                 where=dataset,
                 got=f"on the proposed label sets, {text} (p = {p:.1g})",
                 allowed=f"p of at least {limit:.1g}",
-                do="pass proposals and models that were made without the answers about the audited images",
+                do="pass proposals and models that were made without the answers about the audited images, "
+                "and the probabilities with which these were drawn as `sample`",
             )

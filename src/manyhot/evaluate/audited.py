@@ -26,7 +26,7 @@ from manyhot.core.audit_sequence import sequence_quantile
 from manyhot.core.audited import AuditedEstimate, LinearisedValues, Power, estimate
 from manyhot.core.resampling import QUANTILE
 from manyhot.core.sets import YES, LabelSets
-from manyhot.data.data_sets import Source
+from manyhot.data.data_sets import Source, open_images
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.audit_proposals import ModelProposals, has_no_labels, propose_by_models
@@ -43,6 +43,7 @@ from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of
 from manyhot.files import sha256
+from manyhot.formats.reading import declared
 from manyhot.parameters import Flattened, Shown, check_one_of
 from manyhot.run import Run
 from manyhot.tables import DESCRIPTION, Campaign, Labels
@@ -52,8 +53,8 @@ from manyhot.tables.audit_samples import (
     DrawnSample,
     audit_sample_from_table,
     read_audit_sample,
-    uniform_sample,
 )
+from manyhot.tables.declared_samples import DeclaredDesign
 from manyhot.tables.frames import examples
 from manyhot.tables.labels import with_ids_like
 from manyhot.tables.result_tables import headline
@@ -79,9 +80,9 @@ class Audit(Flattened):
         aggregate writes; a campaign; or votes, which are combined by the default method. The label sets of
         all images then serve only as proposals, and the values on people's label sets are estimated.
     sample
-        The table audit_sample, which contains the images that were drawn and their probabilities; by default,
-        the table of the campaign. uniform: state that the audited images are a uniform random sample of all
-        images that you drew yourself.
+        How the audited images were drawn: the table audit_sample of manyhot audit; by default, that of the
+        campaign. If you drew them yourself, a table of all images with the probability of each one
+        (probability), its stratum, or both; or uniform, if each image had the same probability.
     proposed
         Proposed label sets of all images, if they differ from those of DATASET, in any format of label sets.
         In a labels table, the column p can be the probability of each class.
@@ -115,7 +116,8 @@ class Audit(Flattened):
         Raises
         ------
         UsageError
-            If a sample or another option is passed without audited label sets.
+            If a sample or another option is passed without audited label sets, or audited label sets without
+            a sample.
         """
         check_one_of(self.estimator, ESTIMATORS, "There is no such estimator.", where="`estimator`")
         if self.audited is None and self.sample is not None:
@@ -136,33 +138,38 @@ class Audit(Flattened):
                 got="`proposed` and `proposed_by` models",
                 do="leave out one of them",
             )
+        if self.audited is not None and self.sample is None and self._campaign_sample is None:
+            raise _half("`audited`", "`sample`")
         return self.audited is not None
 
-    def open_sample(self) -> tuple[DrawnSample, dict[str, str]]:
-        """Return the sample, and the sha256 of its file by file name.
+    def open_sample(self, labels: Labels) -> tuple[DrawnSample | DeclaredDesign, dict[str, str]]:
+        """Return the sample, and the sha256 of its file by file name; of a declared one, its design.
 
         Raises
         ------
-        UsageError
-            If a sample is neither passed nor in a campaign. For other errors, see `read_audit_sample`.
+        InputError, MatchError
+            As in `read_audit_sample` or `DeclaredDesign.of_table`.
         """
-        if isinstance(self.sample, DrawnSample):
-            return self.sample, {}
-        if isinstance(self.sample, pa.Table):
-            return audit_sample_from_table(self.sample, name="the audit sample"), {}
-        path = self.sample
-        if path is not None and Path(path).suffix.lower() != ".parquet":
-            raise InputError(
-                "This is not the sample of an audit.",
-                where=path,
-                allowed="the file audit_sample.parquet that manyhot audit wrote, or uniform",
-                do="if you drew the images yourself, uniformly from all images, pass `sample` uniform",
-            )
-        if path is None and self.folder is not None:
-            path = self.folder / "audit_sample.parquet"
-        if path is None or not (self.sample or path.is_file()):
-            raise _half("`audited`", "`sample`")
-        return read_audit_sample(path), {Path(path).name: sha256(path)}
+        path: Any = self.sample
+        if isinstance(path, DrawnSample):
+            return path, {}
+        if isinstance(path, str) and path == UNIFORM:
+            return DeclaredDesign(labels.image_id, name=labels.name), {}
+        if isinstance(path, pa.Table) and metadata(path).get("design"):
+            return audit_sample_from_table(path, name="the audit sample"), {}
+        path = self._campaign_sample if path is None else path
+        is_file = isinstance(path, str | os.PathLike)
+        inputs = {Path(path).name: sha256(path)} if is_file else {}
+        if is_file and declared(Path(path)):
+            return read_audit_sample(path), inputs
+        images = open_images(path, None)
+        assert images is not None  # `is_requested` has checked that there is a sample
+        return DeclaredDesign.of_images(images, labels.image_id, labels.name), inputs
+
+    @property
+    def _campaign_sample(self) -> Path | None:
+        path = self.folder and self.folder / "audit_sample.parquet"
+        return path if path and path.is_file() else None
 
     @property
     def folder(self) -> Path | None:
@@ -383,8 +390,6 @@ def open_audit(
     MatchError
         If the images of the sample, of the proposed label sets and of the audited label sets do not match.
     """
-    is_declared = isinstance(audit.sample, str) and audit.sample == UNIFORM
-    recorded, inputs = (None, dict[str, str]()) if is_declared else audit.open_sample()
     alone = Reading(classes=source.classes or reading.classes, match=reading.match)
     if audit.proposed is not None:
         values = replace(alone, label_values=reading.label_values)
@@ -395,12 +400,10 @@ def open_audit(
     found, votes = open_answers(audit.audited, alone, run)
     people = found.sets()
     _check_fresh(labels, people, found.inputs)
-    population, name = (
-        (labels.image_id, labels.name) if recorded is None else (recorded.image_id, recorded.name)
-    )
-    people, _ = with_ids_like(people, population, other_name=name or "the audit sample")
+    design, inputs = audit.open_sample(labels)
+    people, _ = with_ids_like(people, design.image_id, other_name=design.name or "the audit sample")
     _check_classes(labels, people)
-    drawn = uniform_sample(labels.image_id, rated(people).image_id, name) if recorded is None else recorded
+    drawn = design if isinstance(design, DrawnSample) else design.drawn(rated(people).image_id)
     check_sample(drawn.sample)
     campaign = audit.campaign
     people, n = _answered(_without_golden(people, campaign, drawn), drawn)

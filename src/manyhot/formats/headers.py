@@ -90,7 +90,8 @@ def weight_notes(columns: Iterable[str]) -> list[str]:
     """Return notes on columns that are likely to contain sampling weights, which are not used."""
     return [
         f"each image counts once, and {name} is not used: if images were not sampled with equal probability, "
-        "such as by a model's score, the values describe the sample, not all images"
+        "such as by a model's score, the values describe the sample, not all images; for "
+        "samples with known probabilities, see manyhot evaluate --audited"
         for name in columns
         if _WEIGHTS.fullmatch(name)
     ]

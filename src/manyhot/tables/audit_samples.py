@@ -142,44 +142,6 @@ class DrawnSample:
         }
 
 
-def uniform_sample(image_id: pa.Array, drawn: pa.Array, name: str = "") -> DrawnSample:
-    """Return a sample that somebody drew uniformly from all images, and that nothing records.
-
-    Parameters
-    ----------
-    image_id : pyarrow.Array of string, shape (N,)
-        Unique ids of all images.
-    drawn : pyarrow.Array of string, shape (n,)
-        Unique ids of the drawn images.
-    name : str
-        What has all images, for messages.
-
-    Raises
-    ------
-    MatchError
-        If a drawn image is not among all images.
-    """
-    rows = pc.index_in(drawn, image_id)
-    if rows.null_count:
-        others = drawn.filter(rows.is_null())
-        raise MatchError(
-            "Some audited images are not among the images that they were drawn from.",
-            where=name or "the labels",
-            got=f"{len(others):,} of {len(drawn):,} images, such as {examples(others)}",
-            allowed=f"the {len(image_id):,} images of the data set",
-            do="pass the label sets of all images from which the sample was drawn",
-        )
-    design = AuditDesign(np.full(len(image_id), len(drawn) / max(len(image_id), 1)))
-    return DrawnSample(
-        image_id,
-        AuditSample(design, rows.to_numpy().astype(np.intp)),
-        UNIFORM,
-        0,
-        name=name,
-        is_declared=True,
-    )
-
-
 def draw_sample(
     image_id: pa.Array,
     probability: Floats,

@@ -93,8 +93,9 @@ class DeclaredDesign:
                 "Some audited images are not among the images that they were drawn from.",
                 where=self.name or "the labels",
                 got=f"{len(others):,} of {len(image_id):,} images, such as {examples(others)}",
-                allowed=f"the {len(self.image_id):,} images of the data set",
-                do="pass the label sets of all images from which the sample was drawn",
+                allowed=f"the {len(self.image_id):,} images that are listed",
+                do="list all images from which the sample was drawn, in the data set and in the table of the "
+                "sample",
             )
         images = rows.to_numpy().astype(np.intp)
         design = self._design(images)

@@ -582,3 +582,23 @@ def test_public_functions_document_what_they_take_as_keywords(name):
     for field in names:
         own = command.words_of(inspect.unwrap(function))
         assert command.words_of(function)[field] == own.get(field, command.words_of(mh.Reading)[field])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            {"metric": ["real1"]},
+            "evaluate() got an unexpected keyword argument 'metric'; did you mean 'metrics'",
+        ),
+        (
+            {"resample": 5},
+            "evaluate() got an unexpected keyword argument 'resample'; did you mean 'resamples'",
+        ),
+        ({"qq": 1}, "evaluate() got an unexpected keyword argument 'qq'"),
+    ],
+)
+def test_a_misspelt_parameter_in_python_is_told_with_the_function_and_the_right_one(arguments, expected):
+    with pytest.raises(TypeError) as error:
+        mh.evaluate("labels.csv", **arguments)
+    assert str(error.value).startswith(expected)

@@ -15,7 +15,7 @@ from numbers import Real
 from types import MappingProxyType
 from typing import Annotated, Any, ParamSpec, Protocol, TypeVar, overload
 
-from manyhot.errors import UsageError
+from manyhot.errors import UsageError, did_you_mean
 from manyhot.parameters import AtLeast, Between, Flattened, InCampaign, PythonOnly, is_number, is_whole
 from manyhot.registry import register
 from manyhot.run import FilesRead, Run
@@ -266,13 +266,25 @@ def _gathered(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[
 
 def _check_ranges(function: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]) -> None:
     """Raise an error for numbers that are out of range, and for other values of number parameters."""
-    bound = inspect.signature(function).bind(*args, **options).arguments
+    bound = _bound(function, args, options)
     groups = _flattened(function)
     for name, hint in hints_of(function).items():
         if name in bound and name in groups:
             check_fields(bound[name])
         elif name in bound:
             _check_range(name, hint, bound[name])
+
+
+def _bound(function: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call; errors name the function and a parameter that is similar."""
+    signature = inspect.signature(function)
+    try:
+        return signature.bind(*args, **options).arguments
+    except TypeError as error:
+        fields = (dataclasses.fields(kind) for kind in _flattened(function).values())  # type: ignore[arg-type]
+        names = {*signature.parameters, *(f.name for f in itertools.chain.from_iterable(fields))}
+        hint = next((did_you_mean(name, names) for name in options if name not in names), None)
+        raise TypeError(f"{function.__name__}() {error}" + (f"; {hint}" if hint else "")) from None
 
 
 def check_fields(options: Any) -> None:

@@ -383,6 +383,18 @@ def test_commas_that_divide_cells(tmp_path, cells, names):
     assert set(read_labels(tmp_path / "l.csv").class_list.keys) == names
 
 
+@pytest.mark.parametrize("column", ["label", "labels"])
+def test_names_that_share_a_first_part_are_no_lists(tmp_path, column):
+    """PlantVillage has two classes of *Pepper,_bell*. In a column of tags, ``a`` and ``a,b`` are as likely."""
+    cells = ["Pepper,_bell___healthy", "Pepper,_bell___Bacterial_spot", "Tomato___healthy"] * 2
+    pd.DataFrame({"image": range(6), column: cells}).to_csv(tmp_path / "l.csv", index=False)
+    if column == "label":
+        with pytest.raises(InputError, match="part of the names of classes"):
+            read_labels(tmp_path / "l.csv")
+    else:
+        assert len(read_labels(tmp_path / "l.csv").class_list.keys) == 4
+
+
 def test_commas_between_names_or_numbers_of_the_class_list(tmp_path):
     path = tmp_path / "l.csv"
     path.write_text('image,label\na.jpg,"tench, goldfish"\nb.jpg,cock\n')

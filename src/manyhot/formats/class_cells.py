@@ -51,7 +51,7 @@ def splitter(
         return dividing_between_names(classes, chosen)
     if chosen == ",":
         try:
-            check_commas(plain, where)
+            check_commas(column, plain, where)
         except InputError:
             if not by_row or is_plural(column):
                 raise
@@ -104,18 +104,25 @@ def dividing_between_names(classes: ClassList, separator: str) -> Splitter:
     return divide
 
 
-def check_commas(cells: Iterable[str], where: str) -> None:
+def check_commas(column: str, cells: Iterable[str], where: str) -> None:
     """Raise an error if commas in cells may be part of names, such as *Transport, road*.
 
     Commas separate names if all cells are lists, or if each name in a list is also a cell or a class of
-    ImageNet-1k. Commas in names are followed by a space. If no comma is followed by a space, it is enough
-    that one name in a list is a cell or a class, or also occurs in another list.
+    ImageNet-1k. Commas in names are usually followed by a space. If no comma is, it is enough that one name
+    in a list is a cell or a class, or also occurs at another place of another list. The first part of
+    ``Pepper,_bell___healthy`` and ``Pepper,_bell___Bacterial_spot`` does not; in a column whose name is
+    plural, another list is enough.
     """
     lookup = lookup_in(class_list())
     texts = [cell.strip() for cell in cells]
     lists = [text for text in texts if "," in text]
     single = {text for text in texts if text and "," not in text}
-    names = Counter(name for text in lists for part in set(text.split(",")) if (name := part.strip()))
+    parts = {
+        (name, place) for t in lists for place, part in enumerate(t.split(",")) if (name := part.strip())
+    }
+    if is_plural(column):
+        parts = {(name, text) for text in lists for part in text.split(",") if (name := part.strip())}
+    names = Counter(name for name, _ in parts)
     unseen = {n for n in names if n not in single and not n.isdigit() and lookup(n) is None}
     if not unseen or not single:
         return
@@ -210,7 +217,7 @@ def _whole_names(text: pl.Series, items: pl.Series, classes: ClassList | None, p
     has_marks = any(mark in cell for cell in cells for mark in ";|[\"'")
     if classes is None:
         if not has_marks:
-            check_commas(cells, f"{path}, column {text.name}")
+            check_commas(text.name, cells, f"{path}, column {text.name}")
         return items
     if has_marks or not any("," in cell for cell in cells):
         names = {cell: [cell.strip()] for cell in cells if classes.find(cell.strip()) is not None}

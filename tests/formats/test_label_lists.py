@@ -385,7 +385,7 @@ def test_commas_that_divide_cells(tmp_path, cells, names):
 
 @pytest.mark.parametrize("column", ["label", "labels"])
 def test_names_that_share_a_first_part_are_no_lists(tmp_path, column):
-    """PlantVillage has two classes of *Pepper,_bell*. In a column of tags, ``a`` and ``a,b`` are as likely."""
+    """PlantVillage has two classes of *Pepper,_bell*. In a column of tags, these are as likely to be tags."""
     cells = ["Pepper,_bell___healthy", "Pepper,_bell___Bacterial_spot", "Tomato___healthy"] * 2
     pd.DataFrame({"image": range(6), column: cells}).to_csv(tmp_path / "l.csv", index=False)
     if column == "label":

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 from manyhot import evaluate, read_labels, read_predictions
 from manyhot.classes import family_of, from_keys
 from manyhot.data.table_inputs import tables_of_frames
-from manyhot.errors import InputError
+from manyhot.errors import InputError, MatchError
 from manyhot.formats import detect, read_rows
 from manyhot.formats.prediction_folders import prediction_files, unread_notes
 
@@ -494,3 +494,50 @@ def test_tags_are_objects_with_a_name_and_a_confidence(tmp_path):
             read_predictions(path, scores="probability")
         path.write_text(json.dumps([{"file": "0.jpg", key: []}, *entries[1:]]))
         assert read_predictions(path).classes[0].tolist() == [-1, -1]
+
+
+ANSWERS = {
+    "objects": [
+        {"image": "a.jpg", "app": "4.1", "predictions": [{"label": "blight", "confidence": 90}]},
+        {"image": "a.jpg", "app": "4.2", "predictions": [{"label": "rust", "confidence": 60}]},
+    ],
+    "two lists": [
+        {"image": "a.jpg", "labels": ["blight", "rust"], "scores": [0.9, 0.1]},
+        {"image": "a.jpg", "labels": ["scab", "mildew"], "scores": [0.9, 0.1]},
+    ],
+    "by class": [
+        {"image": "a.jpg", "scores": {"blight": 0.9}},
+        {"image": "a.jpg", "scores": {"rust": 0.9}},
+    ],
+    "dense": [{"image": "a.jpg", "scores": [0.9, 0.1]}, {"image": "a.jpg", "scores": [0.8, 0.2]}],
+}
+
+
+@pytest.mark.parametrize("entries", ANSWERS.values(), ids=ANSWERS)
+def test_two_lists_for_an_image_are_not_joined(tmp_path, entries):
+    """Apps send an image again after an update, and phones name two images alike."""
+    with pytest.raises(MatchError) as error:
+        read_predictions(lines(tmp_path / "log.jsonl", entries))
+    assert str(error.value).startswith(
+        f"An image has two lists of predictions.\n  where:   {tmp_path / 'log.jsonl'}, line 2\n"
+    )
+    other = {**entries[0], "image": "b.jpg"}
+    found = read_predictions(lines(tmp_path / "again.jsonl", [entries[0], other, {**entries[0], "app": 1}]))
+    assert found.image_id.to_pylist() == ["a.jpg", "b.jpg"]
+    (note,) = found.notes
+    assert note == (
+        "1 of 3 entries repeat an image with the same values, as in logs that were sent again, and were "
+        "left out"
+    )
+
+
+def test_one_class_for_each_entry_may_have_several_entries(tmp_path):
+    entries = [{"image": "a.jpg", "label": c, "score": s} for c, s in (("cat", 0.5), ("dog", 0.25))]
+    assert read_predictions(lines(tmp_path / "log.jsonl", entries)).in_full().scores.tolist() == [[0.5, 0.25]]
+
+
+def test_two_rows_of_lists_in_parquet_are_not_joined(tmp_path):
+    table = {"image": ["a", "a"], "label": [["cat"], ["dog"]], "score": [[0.5], [0.25]]}
+    pl.DataFrame(table).write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(MatchError, match="An image is listed more than once"):
+        read_predictions(tmp_path / "log.parquet")

@@ -411,11 +411,13 @@ def first_of_equal_rows(
     if not np.array_equal(values, values[first[at]]):
         return ids, values, ()
     rows = np.sort(first)
-    note = (
-        f"{len(ids) - len(rows):,} of {len(ids):,} rows repeat an image with the same values, as in padded "
-        "data, and were left out"
-    )
+    note = note_on_repeats(len(ids) - len(rows), len(ids))
     return ids.take(pa.array(rows)), values[rows], (note,)
+
+
+def note_on_repeats(n: int, of: int, what: str = "rows", such_as: str = "padded data") -> str:
+    """Return a note on rows or entries that were left out because they repeat others."""
+    return f"{n:,} of {of:,} {what} repeat an image with the same values, as in {such_as}, and were left out"
 
 
 def check_row_order(path: Path, n_rows: int, rows: Images | None) -> None:

@@ -17,15 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
-from manyhot.errors import InputError
-from manyhot.formats.array_files import check_row_order, dense_predictions
+from manyhot.errors import InputError, MatchError
+from manyhot.formats.array_files import check_row_order, dense_predictions, note_on_repeats
 from manyhot.formats.class_names import keys_of_numbers
-from manyhot.formats.headers import (
-    ID_NEEDS,
-    IMAGE_NAME_COLUMNS,
-    fold_name,
-    image_name_column,
-)
+from manyhot.formats.headers import ID_NEEDS, IMAGE_NAME_COLUMNS, fold_name, image_name_column
 from manyhot.formats.predicted_classes import (
     CLASS_COLUMNS,
     PREDICTED,
@@ -48,6 +43,7 @@ from manyhot.formats.tabular import predictions_long, predictions_of_frame
 from manyhot.parameters import is_number, is_whole
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions
+from manyhot.tables.frames import check_unique
 from manyhot.tables.image_ids import first_column
 
 _SCORES = tuple(name for name in SCORE_COLUMNS if name != "rank")
@@ -198,7 +194,8 @@ def read_prediction_lists(
     found = found.with_columns(image_id=pl.Series(ids))
     kind = (scores or kind) if kind == "score" else kind
     if "class_id" not in found.columns:
-        return _dense(found, path, classes, kind)
+        predictions = _dense(found, path, classes, kind)
+        return replace(predictions, notes=(*predictions.notes, *notes))
     images, found = found.select("image_id").unique(maintain_order=True), _listed_classes(found, path)
     found = found.with_columns(class_id=keys_of_numbers(found["class_id"], classes, path))
     predictions = predictions_of_frame(predictions_long(found, path, images), path, classes, kind)
@@ -255,6 +252,7 @@ def _of_table(path: Path, scores: str | None) -> tuple[pl.DataFrame, str, list[s
     columns = [c for c in dict.fromkeys((ids, label, *others, nested or score)) if c is not None]
     frame = read_frame(path, columns if path.suffix.lower() == ".parquet" else None).select(columns)
     if nested is not None:
+        check_unique(frame[ids].cast(pl.String).to_arrow().cast(pa.string()), str(path))
         return (*_unnested(frame, path, ids, label, nested), [])
     assert label is not None
     assert score is not None
@@ -309,13 +307,18 @@ def _lengths(where: object) -> InputError:
 def _of_json(path: Path, rows: Images | None) -> tuple[pl.DataFrame, str, list[str]]:
     """Return the columns image_id, class_id and scores of JSON, or image_id and dense scores; also notes."""
     ids, names, values, dense, kinds = [], [], [], [], set[str]()
+    answers, models, n_again = dict[str, list[Any]](), set[str](), 0
     others: dict[tuple[str, str], list[tuple[object, object]]] = {}
-    models = set[str]()
     for entry, where in _entries(path, rows):
         models.update(v for k, v in entry.items() if fold_name(k) in MODEL_COLUMNS and isinstance(v, str))
         image, score = _image_and_scores(entry, where)
         kinds.add(SCORE_COLUMNS.get(fold_name(score), "score"))
         found = entry[score]
+        if isinstance(found, dict | list):
+            answer = [found, *(entry[key] for key in columns_of_classes(entry, score))]
+            if _is_repeated(answer, image, answers, where):
+                n_again += 1
+                continue
         if _is_unnamed(entry, score):
             ids.append(image)
             dense.append([_number(value, where) for value in found])
@@ -333,8 +336,10 @@ def _of_json(path: Path, rows: Images | None) -> tuple[pl.DataFrame, str, list[s
             values.append(value)
     check_one_model(models, path)
     kind = kinds.pop() if len(kinds) == 1 else "score"
-    notes = [note_on_other_classes(*columns, both, str(path)) for columns, both in others.items()]
-    notes = list(filter(None, notes))
+    notes = [*filter(None, (note_on_other_classes(*c, both, str(path)) for c, both in others.items()))]
+    if n_again:
+        such_as = "logs that were sent again"
+        notes.append(note_on_repeats(n_again, len(answers) + n_again, "entries", such_as))
     if dense and names:
         raise InputError("Some entries name the classes of their scores, but others do not.", where=path)
     if dense:
@@ -344,6 +349,20 @@ def _of_json(path: Path, rows: Images | None) -> tuple[pl.DataFrame, str, list[s
     keys = [n if n is None else str(n) for n in names] if texts else names
     column = pl.Series(keys, dtype=pl.String if texts else pl.Int64)
     return pl.DataFrame({"image_id": ids, "class_id": column, "scores": values}), kind, notes
+
+
+def _is_repeated(answer: list[Any], image: str, answers: dict[str, list[Any]], where: str) -> bool:
+    """Return whether an image already has this answer; otherwise, it is added."""
+    first = answers.setdefault(image, answer)
+    if first == answer:
+        return first is not answer
+    raise MatchError(
+        "An image has two lists of predictions.",
+        where=where,
+        got=f"image {image}, with other classes or scores than in an earlier entry",
+        allowed="one list for each image",
+        do="keep one entry of each image, such as the latest; write those of other models to other files",
+    )
 
 
 def _is_unnamed(entry: Mapping[str, Any], score: str) -> bool:
@@ -403,7 +422,7 @@ def _image_and_scores(entry: Mapping[str, Any], where: str) -> tuple[str, str]:
             where=where,
             got=cut_for_message(", ".join(entry)),
             allowed='an object such as {"image": "a.jpg", "labels": ["cat"], "scores": [0.9]}',
-            do="if it names predicted classes without scores, rename their key to tags",
+            do="rename the key of classes with scores to predictions, and that of classes alone to tags",
         )
     return str(entry[ids]), score
 
@@ -469,6 +488,10 @@ def _class(name: Any, where: str) -> str | int:
 def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(
-            "This is not a score.", where=where, got=cut_for_message(repr(value)), allowed="a number"
+            "This is not a score.",
+            where=where,
+            got=cut_for_message(repr(value)),
+            allowed="a number",
+            do="write numbers with a point and without quotes or signs, such as 37.4",
         )
     return float(np.float32(value)) if abs(value) < 1e38 else float("inf") * (1 if value > 0 else -1)

@@ -395,7 +395,8 @@ def _check_twice(classes: Ints, p: Predictions, where: str) -> None:
                 allowed="each class once",
                 do="integers are classes, best first; if these are scores, pass floats"
                 if p.scores is None
-                else "if these are several boxes of a class, keep the highest score of each image and class",
+                else "if these are several boxes of a class, keep the highest score of each image and class; "
+                "if rows or entries are repeated, drop the repeated ones",
             )
 
 

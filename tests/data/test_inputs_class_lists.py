@@ -284,3 +284,17 @@ def test_declared_label_values_of_a_table_are_read(kind):
     assert found.value("top1") == (probabilities.argmax(1) == label).mean()
     with pytest.raises(InputError, match="`label_values` applies only to a frame"):
         evaluate(table, "net.npz", reading=Reading(label_values=kind), **options)
+
+
+def test_a_passed_class_list_does_not_refuse_a_model_that_lacks_one_of_its_classes():
+    write("older", LOGITS[:, :5], NAMES[:5])
+    found, notes = values(["older"], classes=NAMES)
+    assert found["older", "top1"][0] == pytest.approx(np.mean(LOGITS[:, :5].argmax(axis=1) == TRUTH))
+    assert values(["older"])[0] == found
+    named = {"class_names": np.array(NAMES[:5]), "image_id": np.array(IDS)}
+    np.savez("array.npz", logits=LOGITS[:, :5], **named)
+    array = evaluate(
+        "labels.csv", ["array.npz"], scores="logit", metrics=["top1"], classes=NAMES, resamples=0
+    )
+    assert array.value("top1") == found["older", "top1"][0]
+    assert any("older has no scores for sp5 (1 of the 6 classes)" in note for note in notes)

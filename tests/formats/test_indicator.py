@@ -357,9 +357,13 @@ def test_scores_that_leave_it_open(tmp_path, message):
     assert message(lambda: read_predictions(path, classes=from_keys(("cat", "dog", "horse")))) == (
         "A class has no column of scores.\n"
         f"  where:   {path}\n"
-        "  got:     none for 1 of 3 classes, such as horse\n"
-        "  allowed: a column for each class of the list"
+        "  got:     none for 1 of 3 classes, such as horse, and a column patient\n"
+        "  allowed: a column for each class of the list, or no other columns of numbers\n"
+        "  do:      rename columns of classes as in the list, and drop other columns"
     )
+    path.write_text("image_id,dog,cat\na,0.5,0.25\nb,0.5,1\n")
+    older = read_predictions(path, classes=from_keys(("horse", "cat", "dog")))
+    assert (older.scores.tolist(), older.class_list.keys) == ([[0.25, 0.5], [1, 0.5]], ("cat", "dog"))
     path.write_text("image_id,cat,dog\na,0.5,0.25\nb,,1\n")
     assert message(lambda: read_predictions(path)) == (
         "Scores are not a number (NaN).\n"

@@ -201,11 +201,17 @@ def _labels_of_matrix(
 
 
 def _column_classes(
-    path: Path, arrays: Mapping[str, npt.NDArray[Any]], n: int, classes: ClassList | None
+    path: Path,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    n: int,
+    classes: ClassList | None,
+    *,
+    of_model: bool = False,
 ) -> tuple[ClassList | None, Ints64]:
     """Return the classes of the columns of a matrix, and the column of each class.
 
-    The class list is `classes`, otherwise that of the file, in the order of its columns.
+    The class list is `classes`, otherwise that of the file, in the order of its columns. The scores of a
+    model may also be of some of the classes, such as those of an older model.
     """
     names = next((a.ravel().tolist() for m, a in arrays.items() if _names_classes(m, a)), None)
     if names is None:
@@ -222,6 +228,9 @@ def _column_classes(
         return from_keys(names, path.name), np.arange(n)
     column = {classes.find(name): i for i, name in enumerate(names)}
     absent = [key for i, key in enumerate(classes.keys) if i not in column]
+    known = sorted(i for i in column if i is not None)
+    if of_model and absent and len(known) == len(names):
+        return from_keys([classes.keys[i] for i in known], path.name), np.array([column[i] for i in known])
     if absent or len(names) != len(classes):
         raise InputError(
             "The columns are not the classes of the class list.",
@@ -321,9 +330,9 @@ def _predictions(
         kind = SCORES.get(name, "score")
         kind = (scores or kind) if kind == "score" else kind
         if any(map(_names_classes, arrays.keys(), arrays.values())):
-            own, at = _column_classes(path, arrays, array.shape[1], classes)
+            own, at = _column_classes(path, arrays, array.shape[1], classes, of_model=True)
             found = dense_predictions(path, ids, array[:, at], kind, own)
-            return replace(found, class_list=None if classes else own, by_name=True, notes=notes)
+            return replace(found, class_list=None if own is classes else own, by_name=True, notes=notes)
         return replace(dense_predictions(path, ids, array, kind, classes), notes=notes)
     return Predictions(
         ids,

@@ -49,6 +49,21 @@ class ClassIds:
     assumed: bool = False
 
 
+def part_of_list(at: Sequence[int], classes: ClassList, others: Sequence[str], path: Path) -> ClassList:
+    """Return the classes that have a column; if others have none, one of the other columns may be theirs."""
+    if others:
+        absent = next(key for i, key in enumerate(classes.keys) if i not in at)
+        raise InputError(
+            "A class has no column of scores.",
+            where=path,
+            got=f"none for {len(classes) - len(at):,} of {len(classes):,} classes, such as {absent}, and a "
+            f"column {cut_for_message(others[0])}",
+            allowed="a column for each class of the list, or no other columns of numbers",
+            do="rename columns of classes as in the list, and drop other columns",
+        )
+    return from_keys([classes.keys[i] for i in sorted(at)], path.stem)
+
+
 def ids_of_columns(names: Sequence[str], path: Path) -> ClassIds:
     """Return the ids of classes in a table whose columns name all classes.
 

@@ -18,7 +18,7 @@ from manyhot.core.array_types import Bytes, Floats
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, first_names
 from manyhot.formats.array_files import first_of_equal_rows
-from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in
+from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in, part_of_list
 from manyhot.formats.headers import (
     ID_NEEDS,
     RATER_NAMES,
@@ -424,8 +424,11 @@ def read_score_columns(
         own, at = _own_classes(chosen, "", path)
     else:
         chosen, at = _columns_of_classes(columns, classes, path)
-        _check_all(at, classes, path)
         own = ClassIds({}, len(classes), classes.hash)
+    others = tuple(c.name for c in numbers if c not in chosen)
+    if classes is not None and len(at) < len(classes):  # such as an older model
+        part = part_of_list(at, classes, others, path)
+        own, at = ClassIds({}, len(part), part.hash, part), np.argsort(np.argsort(at)).tolist()
     values = np.empty((len(image_id), own.n_classes), np.float32)
     with np.errstate(over="ignore"):
         for i, column in zip(at, chosen, strict=True):
@@ -446,7 +449,7 @@ def read_score_columns(
         class_hash=own.class_hash,
         source=str(path),
         class_list=own.class_list,
-        unlisted=tuple(c.name for c in numbers if c not in chosen),
+        unlisted=others,
         unread=unread_columns([c for c in columns if c.is_text], ()),
         notes=notes,
         by_name=True,
@@ -486,15 +489,4 @@ def _check_scores(chosen: Sequence[NumberColumn], path: Path) -> None:
             where=path,
             got=f"whole numbers in {_several(whole, 3)}",
             do="drop the columns that are not scores, or pass the class list as `classes`",
-        )
-
-
-def _check_all(at: Sequence[int], classes: ClassList, path: Path) -> None:
-    absent = sorted(set(range(len(classes))) - set(at))
-    if absent:
-        raise InputError(
-            "A class has no column of scores.",
-            where=path,
-            got=f"none for {len(absent):,} of {len(classes):,} classes, such as {classes.keys[absent[0]]}",
-            allowed="a column for each class of the list",
         )

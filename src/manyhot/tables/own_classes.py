@@ -271,7 +271,7 @@ class JoinedClasses:
         assert self.classes is not None
         own = at[at >= 0].tolist()
         missing = sorted({*range(self.n_classes)} - {*own, *self.unnamed})
-        is_subset = not self.selects and 0 < len(own) == len(at) and not {*own} & {*self.unnamed}
+        is_subset = 0 < len(own) == len(at) and not {*own} & {*self.unnamed}
         # A model with other classes instead may only call the same classes by other names.
         if (missing and not is_subset) or len(set(own)) != len(own):
             others = [self.classes.keys[i] for i in self.unnamed if i in own]

@@ -117,12 +117,9 @@ def check_commas(column: str, cells: Iterable[str], where: str) -> None:
     texts = [cell.strip() for cell in cells]
     lists = [text for text in texts if "," in text]
     single = {text for text in texts if text and "," not in text}
-    parts = {
-        (name, place) for t in lists for place, part in enumerate(t.split(",")) if (name := part.strip())
-    }
-    if is_plural(column):
-        parts = {(name, text) for text in lists for part in text.split(",") if (name := part.strip())}
-    names = Counter(name for name, _ in parts)
+    parts = {(part.strip(), text, n) for text in lists for n, part in enumerate(text.split(","))}
+    by = 1 if is_plural(column) else 2
+    names = Counter(name for name, _ in {(part[0], part[by]) for part in parts if part[0]})
     unseen = {n for n in names if n not in single and not n.isdigit() and lookup(n) is None}
     if not unseen or not single:
         return

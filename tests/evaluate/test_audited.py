@@ -593,3 +593,12 @@ def test_metrics_of_original_labels_alone_are_exact():
         assert (rows[metric]["n"], rows[metric]["n_skipped"]) == (400, 0)
         assert [rows[metric][c] for c in ("lo", "hi", "estimator", "n_audited", "alone")] == [None] * 5
     assert rows["real1"]["estimator"] == "ppi++"
+
+
+def test_the_page_of_an_audit_does_not_advise_to_sort_errors_on_proposed_labels(tmp_path):
+    world = World()
+    models = list(world.models.values())
+    for name, found in (("audit", world.evaluate()[1]), ("plain", evaluate(world.people, models))):
+        found.write(tmp_path / name)
+        page = (tmp_path / name / "report" / "index.html").read_text()
+        assert ("sort the errors" in page) == (name == "plain")

@@ -153,6 +153,8 @@ def build_report(
     datasets = build_datasets(tables.results, tables["pairs"], highlight, anchors)
     found = findings(tables, datasets, named, gallery)
     shared = Shared(named, frozenset(highlight), anchors, gallery)
+    # The label sets of an audit are only proposed, and their errors are not those of the models.
+    has_next = not (is_comparison or "audit" in about)
     two_models, models = compare_two(tables, datasets, anchors), _models(datasets)
     return Report(
         title or _title(tables, datasets, is_comparison=is_comparison),
@@ -178,7 +180,7 @@ def build_report(
         gallery,
         json.loads(about.get("sources", "[]")),
         undrawn,
-        None if is_comparison else _ERRORS.after(call or about.get("call", "")),
+        _ERRORS.after(call or about.get("call", "")) if has_next else None,
     )
 
 

@@ -123,6 +123,8 @@ def unknown_format(path: Path, holds: str) -> InputError:
         do = advised if columns and " label (" not in columns else f"pass it as {other.about['holds']}"
         if holds == "golden" and other.name == "votes-table":
             do = "if these are answers of experts, rename the column of raters to expert_id"
+        elif holds == "golden" and columns and not do:
+            do = "rename the column with the experts' classes to label"
         if do and holds == "labels" and other.about["holds"] == "votes":
             do = "decide between the raters, and pass the labels that this writes: "
             do += f"manyhot aggregate {shlex.quote(str(path))} --out labels.parquet"

@@ -275,8 +275,8 @@ def _golden(
     notes = (f"{answers.experts.name or 'golden'}: {like.text}",) if like.n else ()
     if sets is None:
         return answers, notes
-    notes += tuple(f"{sets.name or 'golden'}: {note}" for note in sets.notes)
-    return answers, notes if sets.asked_known else (*notes, _UNLISTED_NOTE)
+    own = [f"{sets.name or 'golden'}: {note}" for note in sets.notes]
+    return answers, (*notes, *own, *([] if sets.asked_known else [_UNLISTED_NOTE]))
 
 
 def _published(name: str, golden: TableLike, images: TableLike, report: OnProgress | None) -> VotesSource:

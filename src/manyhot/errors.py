@@ -75,6 +75,10 @@ class ManyhotError(Exception):
         """Return the error with a text, such as the path of a temporary file, replaced in all parts."""
         return self._with(lambda part: part.replace(old, new) if isinstance(part, str) else part)
 
+    def with_do(self, do: str | None) -> ManyhotError:
+        """Return the error with other advice on what to do, or with none."""
+        return type(self)(self.what, **{**self.details, "do": do})  # type: ignore[arg-type]
+
     def _with(self, change: Callable[[object], object]) -> ManyhotError:
         details = {k: str(v) if isinstance(v, os.PathLike) else v for k, v in self.details.items()}
         parts, what = {key: change(value) for key, value in details.items()}, str(change(self.what))

@@ -109,7 +109,8 @@ def test_a_matrix_of_states_without_its_meaning_is_refused_with_the_way_out(tmp_
     text = message(lambda: read_labels(path))
     assert text.endswith(
         "  do:      pass it as predictions; if 0 and 1 are the states of each class, pass "
-        "`label_values`=states, or convert the file with the `format` npy-labels(label_values='states')"
+        "`label_values`=states, or convert the file: manyhot convert observed.npy labels.parquet "
+        "--label-values states"
     )
     for options in ({"label_values": "states"}, {"format": "npy-labels(label_values='states')"}):
         assert read_labels(path, **options).table["classes"].to_pylist() == [[0], [1], [2], [0]]

@@ -181,7 +181,7 @@ def test_image_sets_of_voc(tmp_path, message):
     assert message(lambda: read_labels(tmp_path)) == (
         f"The folder has several splits.\n  where:   {tmp_path}\n"
         "  got:     train, val\n  allowed: train, val\n"
-        "  do:      pass it by `format` to manyhot convert or read_labels: voc-image-sets(split='val')"
+        "  do:      pass the format voc-image-sets(split='val') to manyhot convert or read_labels"
     )
     labels = read_labels(tmp_path, format="voc-image-sets(split='train')")
     assert states(labels) == {"000001": {"cat": "no"}}

@@ -353,7 +353,7 @@ def test_names_with_a_comma_are_not_divided_in_silence(tmp_path, message, writte
         f"  got:     {comma}, beside {other}; no image has only {absent}\n"
         "  allowed: cells in which each name also occurs alone, or names that are separated by | or ;\n"
         "  do:      pass the list of all classes as `classes`, which resolves this; or read the file with "
-        "manyhot convert or read_labels and a `format`: label-lists(separator=',') divides the cells, and "
+        "manyhot convert or read_labels and a format: label-lists(separator=',') divides the cells, and "
         "label-lists(separator='|') keeps them whole"
     )
     classes = from_keys((comma, other, "Water"))
@@ -547,7 +547,7 @@ def test_confidences_of_labels_are_not_dropped_in_silence(tmp_path, message):
     text = message(lambda: read_labels(path))
     assert text.endswith(
         "do:      pass it as predictions; if these are labels, remove the rows that do not count, and "
-        "convert the file with the `format` label-lists"
+        "convert the file: manyhot convert l.csv labels.parquet --format label-lists"
     )
     labels = read_labels(path, format="label-lists")
     assert [len(own) for own in labels.table["classes"].to_pylist()] == [2, 1]

@@ -108,8 +108,8 @@ def test_label_sets_are_refused_unless_their_format_is_named(name, text, tmp_pat
         read_predictions(path)
     assert str(caught.value).endswith(
         "  do:      if the file contains scores, rename their column or key to score; if it names predicted "
-        "classes without scores, rename their column or key to tags, or convert the file with the `format` "
-        "tag-lists; otherwise, pass it as labels"
+        "classes without scores, rename their column or key to tags, or convert the file: manyhot convert "
+        f"{name} predictions.parquet --format tag-lists; otherwise, pass it as labels"
     )
     assert read_predictions(path, format="tag-lists").class_list.keys == ("dog",)
 

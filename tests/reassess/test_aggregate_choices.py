@@ -53,6 +53,44 @@ def test_counts_have_no_raters(tmp_path):
     assert len(agreement.raters) == len(agreement.rater_pairs) == 0
 
 
+@pytest.fixture
+def ties(tmp_path):
+    """Return a file of counts with a plurality, two ties (one is not of halves), and a clear majority."""
+    rows = "a,46,44,10\nb,50,50,0\nc,40,40,20\nd,90,5,5\n"
+    (tmp_path / "ties.csv").write_text(f"image_id,smooth,features,artifact\n{rows}")
+    return tmp_path / "ties.csv"
+
+
+@pytest.mark.parametrize(
+    ("options", "sizes"),
+    [({}, [0, 2, 0, 1]), ({"threshold": 0.501}, [0, 0, 0, 1]), ({"method": "majority"}, [1, 0, 0, 1])],
+)
+def test_label_sets_of_the_same_counts(ties, options, sizes):
+    done = mh.aggregate(ties, format="counts", **options)
+    assert [row.count("yes") for row in done.labels.table["state"].to_pylist()] == sizes
+    tied = [note for note in done.notes if "tied" in note]
+    expected = (
+        "two classes are tied on 1 of the 4 images: their p of 0.5 reaches the threshold of 0.5, so both are "
+        "valid. To require more than half of the votes, pass a `threshold` above 0.5, such as 0.501"
+    )
+    assert tied == ([] if options else [expected])
+    plurality = mh.describe(ties).to_json()["set_sizes"]
+    assert [row["images"] for row in plurality] == [0, 2, 2]
+
+
+def test_the_terminal_shows_the_number_of_unclear_pairs(ties, tmp_path):
+    done = mh.aggregate(ties, format="counts", threshold=0.8, unclear_from=0.4)
+    shares = np.array([[46, 44, 10], [50, 50, 0], [40, 40, 20], [90, 5, 5]]) / 100
+    n = int(((shares >= 0.4) & (shares < 0.8)).sum())
+    assert done.to_json()["unclear"] == n == 6
+    assert "unclear      6  (image, class) pairs, in no label set" in list(done.lines())
+    done.write(tmp_path / "u.parquet")
+    lines = list(mh.describe(tmp_path / "u.parquet").lines())
+    assert any(line.split() == f"unclear {n} of 11 (image, class) pairs".split() for line in lines)
+    without = mh.aggregate(ties, format="counts", threshold=0.8)
+    assert not any(line.startswith("unclear") for line in without.lines())
+
+
 def test_counts_that_many_images_reach_may_be_yes_answers(tmp_path):
     rng = np.random.default_rng(0)
     yes = rng.binomial(5, np.where(rng.random((60, 12)) < 0.3, 0.9, 0.05))

@@ -136,6 +136,36 @@ def test_golden_label_sets_may_be_frames_and_label_sets_over_the_classes_in_anot
     assert mh.agreement(votes, golden=one).value("golden_accuracy") == valid[:, 0].mean()
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "frame", "numbers"])
+def test_golden_answers_may_be_a_label_per_image(kind, tmp_path):
+    """In the columns image_id and label, which elsewhere are original labels; accuracy by hand."""
+    chosen = {"u1": ["s", "f", "a", "s"], "u2": ["s", "s", "a", "f"]}
+    rows = [(i, u, c) for u, answers in chosen.items() for i, c in zip("abcd", answers, strict=True)]
+    votes = pd.DataFrame(rows, columns=["image_id", "rater", "label"])
+    experts = pd.DataFrame({"image_id": list("abc"), "label": ["s", "f", None], "ra": [1.5, 2.5, 3.5]})
+    if kind == "numbers":
+        numbers = {"a": 0, "f": 1, "s": 2}
+        votes["label"] = votes["label"].map(numbers)
+        experts = experts.iloc[:2].assign(label=[2, 1])
+    golden = tmp_path / "experts.csv" if kind != "parquet" else tmp_path / "experts.parquet"
+    experts.to_parquet(golden) if kind == "parquet" else experts.to_csv(golden, index=False)
+    golden = experts if kind == "frame" else golden
+    found = mh.agreement(votes, golden=golden)
+    # Two images, on which u1 is right about all three classes, and u2 is wrong about two of those of one.
+    by_rater = {r["rater_id"]: (r["golden"], r["golden_accuracy"]) for r in found.raters.to_pylist()}
+    assert by_rater == {"u1": (6, 1.0), "u2": (6, pytest.approx(4 / 6))}
+    assert any("each class that they do not list counts as no" in note for note in found.notes)
+    left_out = "1 of 3 images have an empty cell instead of a label and are left out"
+    assert any(left_out in note for note in found.notes) == (kind != "numbers")
+
+
+def test_golden_tables_without_labels_say_which_column_is_missing(tmp_path):
+    (tmp_path / "e.csv").write_text("image_id,morphology\na,s\n")
+    with pytest.raises(InputError) as error:
+        mh.agreement(frame(), classes=NAMES, format=SETS, golden=tmp_path / "e.csv")
+    assert error.value.details["do"] == "rename the column with the experts' classes to label"
+
+
 def test_skipped_questions_and_further_columns_of_votes_are_named():
     rows = [(f"i{k}", "cat", r, "yes" if k % 2 else "no", "2026-09-01") for k in range(8) for r in "xy"]
     votes = pd.DataFrame(rows, columns=["image_id", "class", "rater_id", "answer", "decided_at"])

@@ -1,13 +1,15 @@
 """From files of votes to the questions to ask next, on a campaign of a few images and on ReaL's votes."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from manyhot import next_questions
+from manyhot import aggregate, next_questions
 from manyhot.cli import app
 from manyhot.data import catalog
 from manyhot.errors import InputError
@@ -203,3 +205,19 @@ def test_votes_for_one_class_are_refused(tmp_path):
     assert str(error.value).startswith(
         "Votes in which raters choose one of all classes have no questions to rank.\n"
     )
+
+
+def test_the_advice_on_votes_for_one_class_works(tmp_path, monkeypatch, capsys):
+    """Both in the message and in the guide: the images with the least certain class come first."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clicks.csv").write_text("image_id,s,f\na,40,0\nb,21,19\nc,30,10\n")
+    with pytest.raises(InputError) as error:
+        next_questions("clicks.csv", format="counts", budget=1)
+    guide = Path(__file__).parents[2] / "docs/guides/reassess/next-questions.md"
+    (code,) = re.findall(r'^python -c "(.*)"$', guide.read_text(), re.M)
+    (shown,) = re.findall(r'python -c "(.*)"$', error.value.details["do"])
+    aggregate("clicks.csv", format="counts").write("labels.parquet")
+    for text in (code, shown):
+        exec(text, {})
+    assert (tmp_path / "next.csv").read_text().split() == ["image_id", "b", "c", "a"]
+    assert re.findall(r"│ ([abc]) ", capsys.readouterr().out) == ["b", "c", "a"]

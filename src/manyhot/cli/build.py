@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import inspect
 import json
 import os
+import re
 import shlex
 import sys
 import types
@@ -46,6 +48,12 @@ def call() -> str:
     """Return the command line for the metadata of output files, with passwords in URLs masked."""
     return shlex.join(["manyhot", *map(console.without_passwords, sys.argv[1:])])
 
+
+_OF_CONVERT = {
+    name: f"manyhot convert's --{name.replace('_', '-')}"
+    for name in ("format", "label_values", "rows", "scores")
+}
+"""How messages name options that a command lacks but `convert` has, which writes a file that needs none."""
 
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
@@ -169,6 +177,23 @@ def _hidden(name: str, option: str, parameter: Parameter) -> inspect.Parameter:
     return _parameter(name, hint | None, typer.Option(option, hidden=True), None)
 
 
+def on_terminal(error: ManyhotError, options: Mapping[str, str]) -> ManyhotError:
+    """Return an error with the `options` of a command in place of parameters.
+
+    Files are read by the same code for all commands, of which some lack options. Advice between semicolons
+    that names such an option is left out, unless `convert` has it.
+    """
+    error = error.renamed({**_OF_CONVERT, **options})
+    do = error.details["do"]
+    if not isinstance(do, str) or "`" not in do:
+        return error
+    from manyhot.data.reading_options import Reading  # not at the start of each command
+
+    others = {"predictions", *(field.name for field in dataclasses.fields(Reading))} - options.keys()
+    kept = [part for part in do.split("; ") if others.isdisjoint(re.findall(r"`(\w+)`", part))]
+    return error if kept == do.split("; ") else error.with_do("; ".join(kept) or None)
+
+
 def build(name: str, function: Callable[..., Any]) -> ManyValues:
     """Return the command of a function that was declared with `command`."""
     about: Declaration = function.declaration  # type: ignore[attr-defined]
@@ -177,6 +202,7 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
     former = _former(parameters)
     options = {p.name: p.name.upper() if _is_argument(p) else _option(p) for p in parameters}
     options.setdefault("out", "--out")
+    named = _OF_CONVERT | options
     takes_run = Run in hints_of(function).values()
     # A verb that works in a folder takes it itself; other results are written when they are there.
     own_folder = any(parameter.name == "out" for parameter in parameters)
@@ -202,15 +228,15 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
             if out is not None:
                 returned.check_out(out, [*several, *_places(parameters, values)])
             with show_run(as_json, streams=about.streams) as (on_progress, on_event):
-                run = Run(call(), on_progress, _with_options(on_event, options))
+                run = Run(call(), on_progress, _with_options(on_event, named))
                 result = function(*several, **arguments, **({"run": run} if takes_run else {}))
-                result = result.renamed(options)
+                result = result.renamed(named)
                 with contextlib.suppress(OSError):  # nobody reads on, or the stream is full: files come first
                     result = result.stream(run)
                 written = result.written if out is None else result.write(out, run=run)
         except ManyhotError as error:
-            raise error.renamed(options) from error.__cause__
-        _show(result, written, as_json, options, streamed=about.streams)
+            raise on_terminal(error, options) from error.__cause__
+        _show(result, written, as_json, named, streamed=about.streams)
         if result.exit_code:
             raise typer.Exit(result.exit_code)
 

@@ -236,8 +236,11 @@ def _files(path: Path, asked: Asked) -> Source:
             do="pass the folder written by manyhot predict, or label sets and `predictions`",
         )
     if not given:
-        first = f", or make them first: manyhot predict {path} --model efficientnet-lite0"
-        do = "pass them with `predictions`" + first * (path.is_dir() and holds_images_alone(path))
+        do = "pass them with `predictions`"
+        if path.is_dir() and holds_images_alone(path):
+            do += f", or make them first: manyhot predict {path} --model efficientnet-lite0"
+        elif path.is_dir():
+            do = f"pass a campaign or a folder that manyhot predict wrote; or {do}"
         raise UsageError("There are no predictions.", where=path, do=do)
     rows = asked.reading.row_images(classes)
     labels = None

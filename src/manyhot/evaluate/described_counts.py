@@ -61,6 +61,8 @@ def card_lines(card: dict[str, Any]) -> Iterator[str]:
         if unasked:
             seen = "images that raters have seen but that have no answer about the original label"
             facts.append(("left out of both", f"{unasked:,}", seen))
+    if card["unclear"]:
+        facts.append(("unclear", f"{card['unclear']:,}", f"of {card['asked']:,} (image, class) pairs"))
     if card["rated"] is not None:
         facts.append(("checked by raters", f"{card['rated']:,}", ""))
     yield from fact_lines(facts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -16,8 +15,7 @@ from manyhot.core.curve_metrics import CHANCE, RANKING_METRICS, random_values
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.errors import first_names
-from manyhot.evaluate.drops import BEYOND_NOISE
-from manyhot.evaluate.ranks import leading_metric
+from manyhot.evaluate.ranks import best_and_closest
 from manyhot.evaluate.requirements import entries_of, mixed_masks, option_of
 from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.results import Evaluation
@@ -25,7 +23,7 @@ from manyhot.evaluate.slices import ALL, column_of, is_requested, make_slices
 from manyhot.registry import Entry, get, names, options_of
 from manyhot.tables import Labels, Predictions
 from manyhot.tables.arrays import label_sets
-from manyhot.tables.result_tables import at_end, default_metrics, is_over_classes, registered_metric
+from manyhot.tables.result_tables import default_metrics, is_over_classes
 
 
 class PredictedImages:
@@ -222,25 +220,8 @@ def vote_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> Iterator
 
     There is none if the two models do not differ beyond noise in `kl_votes`.
     """
-    results = evaluation.as_results()
-    at = leading_metric(results, dataset)
-    ranked, votes = (results.values_at.get((dataset, m, "all"), {}) for m in (at, "kl_votes"))
-    entry = registered_metric(at)
-    shared = [m for m in votes if m in ranked and math.isfinite(votes[m].value + ranked[m].value)]
-    if at == "kl_votes" or entry is None or len(shared) < 2:
-        return
-    sign = -1 if entry.about["better"] == "higher" else 1
-    first = min(shared, key=lambda m: sign * ranked[m].value)
-    closest = min(shared, key=lambda m: votes[m].value)
-    pairs = at_end(results.pairs, (dataset, "kl_votes", "all")).to_pylist()
-    of_both = [r["p_adjusted"] for r in pairs if {r["model_a"], r["model_b"]} == {first, closest}]
-    within_noise = any(p is not None and p > BEYOND_NOISE for p in of_both)
-    if votes[closest].value < votes[first].value and not within_noise:
-        text = (
-            f"{first} is best by {at}, but the probabilities of {closest} are closest to the votes: "
-            f"kl_votes is {votes[closest].value:.3f} instead of {votes[first].value:.3f}"
-        )
-        yield Note(dataset, "", "votes", len(labels), text)
+    if both := best_and_closest(evaluation.as_results(), dataset):
+        yield Note(dataset, "", "votes", len(labels), ", but ".join(both))
 
 
 def chance_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> Iterator[Note]:

@@ -19,7 +19,7 @@ from manyhot.console import table_lines
 from manyhot.core.model_pairs import holm
 from manyhot.errors import first_names
 from manyhot.evaluate.compared_pairs import NO_PAIRS, ComparedPairs, compared_values
-from manyhot.evaluate.ranks import image_groups, leading_metric, shown_metrics
+from manyhot.evaluate.ranks import best_and_closest, image_groups, leading_metric, shown_metrics
 from manyhot.evaluate.slices import ALL
 from manyhot.evaluate.terminal import spaced
 from manyhot.report.text import Metric, metrics_of
@@ -421,9 +421,8 @@ def pair_lines(results: Results, notes: Sequence[str] = ()) -> Iterator[str]:
     With several data sets, models are compared only if pairs of models were tested.
     """
     compared = ((dataset, _two(results, dataset)) for dataset in results.datasets)
-    yield from spaced(
-        *(two_lines(two) if two else best_lines(results, name, notes) for name, two in compared)
-    )
+    parts = ((two_lines(two) if two else best_lines(results, name, notes), name) for name, two in compared)
+    yield from spaced(*((*lines, *filter(None, [votes_sentence(results, name)])) for lines, name in parts))
 
 
 def _two(results: Results, dataset: str) -> list[Difference]:
@@ -442,16 +441,26 @@ def shown_differences(results: Results) -> list[Difference]:
 
 
 def conclusions(results: Results) -> dict[str, str]:
-    """Return a sentence per data set with tested pairs: which model is better, or which are within noise."""
+    """Return a sentence per data set with tested pairs: which model is better, or which are within noise.
+
+    If another model is closest to the votes, a sentence before it says so, also without tested pairs.
+    """
     found = {}
     for dataset in results.datasets:
         two = differences(results, dataset)
         leading = leading_of(two) if two else None
         if leading is None or leading.loss is None:
-            found[dataset] = noise_line(*to_best(results, dataset))
+            line = noise_line(*to_best(results, dataset))
         else:
-            found[dataset] = answer(leading)
+            line = answer(leading)
+        found[dataset] = " ".join(filter(None, (votes_sentence(results, dataset), line)))
     return {dataset: line for dataset, line in found.items() if line}
+
+
+def votes_sentence(results: Results, dataset: str, *, by_label: bool = False) -> str:
+    """Return `best_and_closest` as a sentence; empty if there is nothing to say."""
+    both = best_and_closest(results, dataset, by_label=by_label)
+    return f"{', but '.join(both)}." if both else ""
 
 
 def _decimals(metric: Metric) -> int:

@@ -75,6 +75,40 @@ def first_of_most(counts: Mapping[str, int], n_models: int) -> str:
     return next(usual, max(counts, key=lambda metric: counts[metric], default=""))
 
 
+def best_and_closest(results: Results, dataset: str, *, by_label: bool = False) -> tuple[str, ...]:
+    """Return which model is ranked best and which is closest to the votes, as two clauses.
+
+    There are none if these are the same, or do not differ beyond noise in `kl_votes`. Models that were
+    evaluated on other images than most are left out.
+
+    Parameters
+    ----------
+    by_label : bool
+        Whether the clauses use the labels of the metrics, as a page does, instead of their names.
+    """
+    at = leading_metric(results, dataset)
+    ranked, votes = (results.values_at.get((dataset, m, "all"), {}) for m in (at, "kl_votes"))
+    by, kl = map(metrics_of(results.table), (at, "kl_votes"))
+    sign = 1 if by.lower_is_better else -1
+    models = image_groups(results, (dataset, at, "all"))[0] if votes else []
+    distance = {m: votes[m].value for m in models if m in votes and np.isfinite(votes[m].value)}
+    defined = [m for m in models if np.isfinite(ranked[m].value)]
+    first = min(defined, key=lambda m: (sign * ranked[m].value, distance.get(m, np.inf)), default="")
+    closest = min(distance, key=lambda m: distance[m], default=first)
+    if first not in distance or distance[closest] == distance[first]:
+        return ()
+    pairs = at_end(results.pairs, (dataset, "kl_votes", "all")).to_pylist()
+    of_both = [r["p_adjusted"] for r in pairs if {r["model_a"], r["model_b"]} == {first, closest}]
+    if any(p is not None and p > BEYOND_NOISE for p in of_both):
+        return ()
+    name_by, name_kl = (by.label, kl.label) if by_label else (at, "kl_votes")
+    numbers = f"{name_kl} is {distance[closest]:.3f} instead of {distance[first]:.3f}"
+    return (
+        f"{first} is best by {name_by}",
+        f"the probabilities of {closest} are closest to the votes: {numbers}",
+    )
+
+
 def dataset_models(results: Results, dataset: str) -> list[str]:
     """Return the models that have a value on all images of a data set, in the order of the results."""
     ends = ((name, slice) == (dataset, "all") for name, _, slice in results.values_at)

@@ -375,7 +375,7 @@ def _grouped(notes: Sequence[Note]) -> Iterator[str]:
     """Yield notes for a terminal: a note on several models of a data set once, skipped ones last."""
     models: dict[tuple[str, str], list[str]] = {}
     # Doubts about the order and what models differ in come first: only the first notes on models are shown.
-    shown = (n for n in notes if n.kind != "skipped")
+    shown = (n for n in notes if n.kind not in ("skipped", "votes"))  # of votes, a sentence below models
     for note in sorted(shown, key=lambda n: (CHECK_ORDER not in n.text, n.kind != "models")):
         models.setdefault((note.dataset, note.text), []).append(note.model)
     n_models = 0

@@ -22,12 +22,13 @@ from manyhot.evaluate.pairwise import (
     Difference,
     answer,
     cells,
+    conclusions,
     differences,
     differences_at,
     leading_of,
-    noise_line,
     p_text,
     to_best,
+    votes_sentence,
     with_holm,
 )
 from manyhot.evaluate.ranks import leading_metric
@@ -178,11 +179,12 @@ def markdown(results: Results, verdicts: Sequence[tuple[str, str]] = (), notes: 
     for dataset in results.datasets:
         found = differences(results, dataset)
         if not found:
-            line = noise_line(*to_best(results, dataset))
+            line = conclusions(results).get(dataset, "")
             lines += [f"### {_escaped(dataset)}", "", _escaped(line) or "No models were compared.", ""]
             continue
         leading = leading_of(found)
-        first, *rest = [*verdicts_on(dataset, verdicts), answer(leading)]
+        votes = votes_sentence(results, dataset)
+        first, *rest = filter(None, [*verdicts_on(dataset, verdicts), votes, answer(leading)])
         lines += [f"### {_escaped(dataset)}: {_escaped(first)}", ""]
         lines += [text for line in rest for text in (_escaped(line), "")]
         minus = f"difference ({leading.model} − {leading.reference})"

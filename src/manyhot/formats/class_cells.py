@@ -134,7 +134,7 @@ def check_commas(column: str, cells: Iterable[str], where: str) -> None:
         f"{cut_for_message(min(unseen))}",
         allowed="cells in which each name also occurs alone, or names that are separated by | or ;",
         do="pass the list of all classes as `classes`, which resolves this; or read the file with manyhot "
-        "convert or read_labels and a `format`: label-lists(separator=',') divides the cells, and "
+        "convert or read_labels and a format: label-lists(separator=',') divides the cells, and "
         "label-lists(separator='|') keeps them whole",
     )
 

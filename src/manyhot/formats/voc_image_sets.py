@@ -108,7 +108,7 @@ def _files_of_split(path: Path, split: str) -> dict[str, Path]:
             where=path,
             got=split or ", ".join(splits),
             allowed=", ".join(splits),
-            do=f"pass it by `format` to manyhot convert or read_labels: voc-image-sets(split={splits[-1]!r})"
+            do=f"pass the format voc-image-sets(split={splits[-1]!r}) to manyhot convert or read_labels"
             if splits and not split
             else None,
         )

@@ -119,7 +119,8 @@ def aggregate(
 ) -> Aggregated:
     """Combine raters' answers, or the label sets of several sources, into label sets.
 
-    Methods: auto, majority, yes-share, source-share, dawid-skene, one-coin, golden-bayes. The command
+    Methods: auto, majority, yes-share, source-share, dawid-skene, one-coin, golden-bayes. For votes for one
+    class per image: auto, majority, vote-share (the default for counts), dawid-skene, one-coin. The command
     'manyhot doctor' lists methods from plug-ins.
 
     Parameters

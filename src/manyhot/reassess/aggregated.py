@@ -103,6 +103,8 @@ class Aggregated(Result):
         with_any = n["images"] - n["empty"]
         on = f"on {with_any:,} of {n['images']:,} images, {n['multi']:,} with two or more"
         facts = [("votes", f"{n['votes']:,}", asked), ("labels", f"{n['labels']:,}", on)]
+        if n["unclear"]:
+            facts.append(("unclear", f"{n['unclear']:,}", "(image, class) pairs, in no label set"))
         if n["unrated"]:
             has = "label" in self.labels.table.column_names
             which = "images, which have their original label" if has else "images, which have no label set"
@@ -153,7 +155,8 @@ class Aggregated(Result):
         check_place(files["labels"], "labels")
 
     def _counts(self) -> dict[str, int]:
-        sizes = [row.count("yes") for row in self.labels.table["state"].to_pylist()]
+        states = self.labels.table["state"].to_pylist()
+        sizes = [row.count("yes") for row in states]
         return {
             "votes": len(self.votes.cast),
             "raters": self.votes.n_raters,
@@ -162,6 +165,7 @@ class Aggregated(Result):
             "unrated": self.labels.table["rated"].to_pylist().count(False),
             "images": len(self.labels),
             "labels": sum(sizes),
+            "unclear": sum(row.count("unclear") for row in states),
             "empty": sizes.count(0),
             "multi": sum(n > 1 for n in sizes),
         }

@@ -92,8 +92,8 @@ def fit_notes(
     votes: Votes, answers: Answers, result: Aggregate, method: str, threshold: float
 ) -> Iterator[str]:
     """Yield notes on why a fit cannot learn from the answers, on answers that it contradicts, and on ties."""
-    if not result.iterations and not votes.kind and not method.startswith(METHOD):
-        yield from _ties(result, threshold)
+    if not result.iterations and threshold == 0.5 and not method.startswith(METHOD):
+        yield from _ties(votes, result)
     if method.startswith(METHOD) and not result.iterations:
         yield from _at_face_value(answers, threshold)
     if not result.iterations or len(np.unique(answers.rater)) == 1:
@@ -103,15 +103,19 @@ def fit_notes(
         yield from _contradictions(answers, result, method, threshold)
 
 
-def _ties(result: Aggregate, threshold: float) -> Iterator[str]:
-    """Yield on how many questions half of the answers are enough for a valid class."""
-    n_tied = int(np.count_nonzero(result.p == 0.5))
-    if n_tied and threshold == 0.5:
-        yield (
-            f"the answers to {n_tied:,} of the {np.count_nonzero(~np.isnan(result.p)):,} questions are tied: "
-            "their p of 0.5 reaches the threshold of 0.5, so the class is valid. To require more than half "
-            "of the answers, pass a `threshold` above 0.5, such as 0.501"
-        )
+def _ties(votes: Votes, result: Aggregate) -> Iterator[str]:
+    """Yield on how many questions, or images with votes for one class, half is enough for a valid class."""
+    tied = result.p == 0.5
+    n_tied, reach = int(np.count_nonzero(tied)), "their p of 0.5 reaches the threshold of 0.5, so"
+    if votes.kind:
+        n_tied = int(np.count_nonzero(np.bincount(votes.image[tied]) > 1))
+        what = f"two classes are tied on {n_tied:,} of the {len(votes.images):,} images: {reach} both are"
+    else:
+        n = np.count_nonzero(~np.isnan(result.p))
+        what = f"the answers to {n_tied:,} of the {n:,} questions are tied: {reach} the class is"
+    if n_tied:
+        half = f"more than half of the {'votes' if votes.kind else 'answers'}"
+        yield f"{what} valid. To require {half}, pass a `threshold` above 0.5, such as 0.501"
 
 
 def _at_face_value(answers: Answers, threshold: float) -> Iterator[str]:

@@ -33,6 +33,7 @@ from manyhot.formats import (
     read_votes,
 )
 from manyhot.formats.reading import declared
+from manyhot.formats.table_files import column_names
 from manyhot.formats.vote_files import other_columns, own_names
 from manyhot.parameters import Flattened, Shown
 from manyhot.reassess.answered_classes import check_number, class_count, numbered_classes, with_class_ids
@@ -272,7 +273,10 @@ def _golden(
                 raters, _ = votes_with_ids_like(raters, ids, other_name=name)
         answers = Golden(experts, raters)
     notes = (f"{answers.experts.name or 'golden'}: {like.text}",) if like.n else ()
-    return answers, notes if sets is None or sets.asked_known else (*notes, _UNLISTED_NOTE)
+    if sets is None:
+        return answers, notes
+    own = [f"{sets.name or 'golden'}: {note}" for note in sets.notes]
+    return answers, (*notes, *own, *([] if sets.asked_known else [_UNLISTED_NOTE]))
 
 
 def _published(name: str, golden: TableLike, images: TableLike, report: OnProgress | None) -> VotesSource:
@@ -396,9 +400,21 @@ def _golden_labels(golden: TableLike, classes: ClassList | int | None) -> Labels
         return table and through_file(table, "golden", lambda path: _golden_labels(path, classes))
     if not Path(golden).exists():
         return None
-    if detect(golden, ("golden",)) is not None or detect(golden, ("labels",)) is None:
+    if detect(golden, ("golden",)) is not None:
         return None
-    return read_labels(golden, classes=numbered_classes(golden, "golden", classes))
+    format = None
+    if detect(golden, ("labels",)) is None:
+        if not _is_label_per_image(Path(golden)):
+            return None
+        format = "label-lists"
+    return read_labels(golden, classes=numbered_classes(golden, "golden", classes), format=format)
+
+
+def _is_label_per_image(path: Path) -> bool:
+    """Return whether a table has the columns image_id and label, which elsewhere is the original label."""
+    other = detect(path)
+    is_table = other is not None and other.name == "images-table" and path.suffix.lower() != ".txt"
+    return is_table and not declared(path) and "label" in column_names(path)
 
 
 def _foreign_golden(golden: TableLike) -> pa.Table | None:

@@ -197,8 +197,8 @@ def next_questions(
     Parameters
     ----------
     votes
-        Votes in any format, the folder of a campaign, or imagenet-real for published votes, which are
-        downloaded.
+        Answers to questions about single classes, in any format of votes; the folder of a campaign; or
+        imagenet-real for published votes, which are downloaded. Votes for one class per image are refused.
     budget
         Number of answers to ask for now, one per question. It does not affect which questions are open or
         settled.
@@ -335,7 +335,9 @@ def _check_about_questions(votes: Votes, name: str) -> None:
             "Votes in which raters choose one of all classes have no questions to rank.",
             where=name or votes.name or None,
             allowed="answers (yes, no or maybe) to questions about single classes",
-            do="to choose images, aggregate the votes and take those with the least certain classes",
+            do="to choose images, run manyhot aggregate VOTES --out labels.parquet, and take those whose "
+            'highest p is lowest: python -c "import polars as pl; '
+            "print(pl.read_parquet('labels.parquet').sort(pl.col('p').list.max()))\"",
         )
 
 

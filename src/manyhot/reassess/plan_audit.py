@@ -182,9 +182,9 @@ def plan_audit(
     ----------
     pilot
         Folder of an audit whose answers were aggregated (labels.parquet); variances are estimated from these
-        answers. Any other data set, such as a folder of photographs or of predictions, provides only the
-        number of images and the disagreement between models. The variances are then those of 67 published
-        models and ReaL's answers.
+        answers. Any other data set, such as a folder of photographs or one that manyhot predict wrote,
+        provides only the number of images and the disagreement between models. The variances are then those
+        of 67 published models and ReaL's answers.
     width
         Half-width of the interval for the accuracy of a model on label sets (real1).
     difference

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import compute as pc
 
+from manyhot.evaluate.ranks import best_and_closest
 from manyhot.evaluate.report.datasets import SAME, UNKNOWN, DataSet, MetricColumn, Model, Value
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.gallery_files import GalleryLink
@@ -33,6 +34,7 @@ from manyhot.report.text import (
     title_of,
     with_minus,
 )
+from manyhot.tables import Results
 from manyhot.tables.result_tables import LABEL_SETS, ORIGINAL_LABELS, accuracies
 
 _MOST = 3
@@ -107,6 +109,7 @@ def findings(
     gallery : GalleryLink, optional
         Beside the report.
     """
+    results = Results(tables.results, tables["pairs"])
     slopes = _saturation(tables["fits"], named) if tables.has_trends else []
     orders = _ranks(tables["ranks"], named) if tables.has_trends else []
     # The verdict on two models comes first, and says which is best.
@@ -120,7 +123,7 @@ def findings(
         *_errors(datasets, gallery),
         *orders,
         *(() if among_best else slopes),
-        *(finding for data in ranked for finding in _best(data)),
+        *(finding for data in ranked for finding in _best(data, results)),
     ]
     return tuple(found[:_MOST])
 
@@ -352,8 +355,8 @@ def _defined(column: MetricColumn, data: DataSet) -> list[tuple[Value, Model]]:
     return [(value, model) for value, model in pairs if value is not None and value.finite]
 
 
-def _best(data: DataSet) -> list[Finding]:
-    """Return the best models of a data set, and those that do not differ from them."""
+def _best(data: DataSet, results: Results) -> list[Finding]:
+    """Return the best models of a data set, those that do not differ from them, and the closest to votes."""
     column = data.column(data.primary.name)
     values = [e for e in _defined(column, data) if e[1].is_ranked] if column else []
     if column is None or not values:
@@ -367,8 +370,10 @@ def _best(data: DataSet) -> list[Finding]:
     else:
         sentence = (
             f"{names} {'is' if len(leaders) == 1 else 'are'} best of {len(values):,} models by {m.label} on "
-            f"{title_of(data.name)}: {column.in_full(first)}; {_rivals(data, leader, leaders)}."
+            f"{title_of(data.name)}: {column.in_full(first)}; {_rivals(data, leader, leaders)}"
         )
+        closest = best_and_closest(results, data.name, by_label=True)[1:]
+        sentence += "".join(f", but {clause}" for clause in closest) + "."
     figure = m.text(first.value, 1 if m.percent else 3) + m.unit
     return [
         Finding(

@@ -13,7 +13,7 @@ from pyarrow import compute as pc
 
 from manyhot.core.curve_metrics import CHANCE, RANKING_METRICS
 from manyhot.evaluate.class_differences import class_cells, class_verdict
-from manyhot.evaluate.pairwise import Difference, answer, cells, differences, leading_of
+from manyhot.evaluate.pairwise import Difference, answer, cells, differences, leading_of, votes_sentence
 from manyhot.evaluate.report.datasets import DataSet
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.evaluate.slice_differences import GATE_VERDICTS, by_slice, slice_sentences, verdicts_on
@@ -44,7 +44,9 @@ def compare_two(tables: ReportTables, datasets: Sequence[DataSet], anchors: Anch
     notes = json.loads(tables.about.get("notes", "[]"))
     chance = {n["dataset"]: _labelled(n["text"], results) for n in notes if n["kind"] == CHANCE}
     of_gate = [(name, line) for name, line in json.loads(tables.about.get(GATE_VERDICTS, "[]"))]
-    verdicts = (_verdict(pairs, tables["class_differences"], chance, of_gate, anchors) for pairs in defined)
+    votes = {data.name: votes_sentence(results, data.name, by_label=True) for data in datasets}
+    rest = (tables["class_differences"], chance, of_gate, anchors)
+    verdicts = (_verdict(pairs, votes[pairs[0].dataset], *rest) for pairs in defined)
     return tuple(
         replace(verdict, slices=_by_slice(results, pairs[0].dataset, anchors))
         for verdict, pairs in zip(verdicts, defined, strict=True)
@@ -61,6 +63,7 @@ def _labelled(text: str, results: Results) -> str:
 
 def _verdict(
     pairs: Sequence[Difference],
+    votes: str,
     by_class: pa.Table,
     chance: Mapping[str, str],
     of_gate: Sequence[tuple[str, str]],
@@ -68,7 +71,7 @@ def _verdict(
 ) -> TwoModels:
     """Return the sentence, and the tables by metric and by class: all of the second model minus the first.
 
-    The verdicts of a gate are part of the sentence.
+    The verdicts of a gate and what votes say are part of the sentence.
     """
     first = pairs[0]
     heads = _heads("Metric", first, ColumnHead("p", title="Two-sided, for the paired difference"))
@@ -82,7 +85,7 @@ def _verdict(
         line.replace(leading.metric.name, leading.metric.label)
         for line in verdicts_on(first.dataset, of_gate)
     ]
-    sentence = " ".join([*lines, answer(leading, by_label=True)])
+    sentence = " ".join(filter(None, [*lines, votes, answer(leading, by_label=True)]))
     return TwoModels(sentence, table, classes=_by_class(by_class, first, anchors))
 
 

@@ -269,8 +269,7 @@ def set_sizes(frames: Frames) -> Figure | None:
         names[0] if len(names) == 1 else "",
         "How many labels images have",
         "The figure shows the share of usable images by the number of classes that are valid on them. "
-        "On images without labels, raters found none of the proposed classes "
-        f"valid.{_unrated_said(frames, names)}",
+        f"On images without labels, no class was found valid.{_unrated_said(frames, names)}",
         f"Usable images with two or more labels: {listed(several, len(several))}.",
         compose(panels),
         table.to_arrow(),
@@ -318,7 +317,7 @@ def class_pairs(frames: Frames) -> Figure | None:
         "Classes that are valid together",
         f"The figure shows the {max(b.height for b in best.values())} pairs of classes that are most often "
         "valid on the same image, with the number of images. One class is not enough to describe such an "
-        "image, unless both names mean the same thing.",
+        "image, unless both names mean the same thing, or votes for one class are tied between them.",
         f"The most frequent pair: {'; '.join(said)}.",
         compose(panels, columns=2),
         pl.concat(best.values()).select("dataset", *_PAIR).to_arrow(),

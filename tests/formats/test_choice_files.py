@@ -128,6 +128,46 @@ def test_choices_as_numbers_of_any_width(tmp_path, type_):
     assert rows(votes) == [("a", "0", "x", "yes"), ("b", "1", "x", "yes")]
 
 
+ONE_IS_LOWEST = "no vote is for 0, so the classes are 1 to 4; if there is a class 0, "
+ZERO_IS_ADDED = "no vote is for 0, but the classes are 0 to 4; if there is no class 0, "
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize(
+    ("numbers", "keys", "note"),
+    [
+        ((1, 2, 3, 4), ("1", "2", "3", "4"), ONE_IS_LOWEST),  # as the columns of counts of the same votes
+        ((1, 2, 4), ("0", "1", "2", "3", "4"), ZERO_IS_ADDED),
+        ((0, 2, 4), ("0", "1", "2", "3", "4"), ""),
+    ],
+)
+def test_numbers_of_which_none_is_0(tmp_path, numbers, keys, note, as_text):
+    """A class 0, for which nobody had voted, was one of the classes of votes for 1 to 4 arms."""
+    chosen = [(f"{n}.jpg", rater, n) for n in numbers for rater in ("ann", "bob")]
+    path = tmp_path / "votes.parquet"
+    frame = pl.DataFrame(chosen, schema=["image_id", "rater", "label"], orient="row")
+    frame.with_columns(pl.col("label").cast(pl.String if as_text else pl.UInt8)).write_parquet(path)
+    votes = read_votes(path)
+    assert votes.class_list.keys == keys
+    assert rows(votes) == sorted((image, str(n), rater, "yes") for image, rater, n in chosen)
+    notes = [n for n in aggregate(path).notes if n.startswith("no vote is for 0")]
+    assert notes == ([f"{note}pass the list of all classes as `classes`"] if note else [])
+    assert not [n for n in aggregate(path, classes=keys).notes if n.startswith("no vote is for 0")]
+
+
+def test_a_matrix_and_sets_of_the_numbers_from_1(tmp_path):
+    np.savetxt(tmp_path / "answers.txt", np.array([[1, 2, -1], [3, 3, 1]]), "%d")
+    votes = read_votes(tmp_path / "answers.txt")
+    yes = [("0", "1", "0"), ("0", "2", "1"), ("1", "1", "2"), ("1", "3", "0"), ("1", "3", "1")]
+    assert [row[:3] for row in rows(votes) if row[3] == "yes"] == yes
+    chosen = [("a", "ann", 1), ("a", "ann", 3), ("b", "ann", 2), ("c", "ann", None)]
+    path = long(tmp_path / "sets.csv", chosen=chosen)
+    sets = rows(read_votes(path, format="choices(several=True)"))
+    asked = [(image, key) for image in "abc" for key in "123"]
+    valid = {("a", "1"), ("a", "3"), ("b", "2")}
+    assert sets == [(*pair, "ann", "yes" if pair in valid else "no") for pair in asked]
+
+
 def test_counts_in_a_column_without_a_name(tmp_path):
     pl.DataFrame({"image_id": ["a"], "cat": [2], " ": [1]}).write_parquet(tmp_path / "counts.parquet")
     with pytest.raises(InputError) as error:

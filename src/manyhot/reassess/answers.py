@@ -40,7 +40,7 @@ from manyhot.reassess.arrow_tables import as_arrow
 from manyhot.run import Progress as OnProgress
 from manyhot.tables import Golden, Images, Labels, Votes, find_questions, golden_from_table, votes_from_table
 from manyhot.tables.campaign_folder import campaign_file
-from manyhot.tables.choices import with_questions
+from manyhot.tables.choices import note_on_numbers, with_questions
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.label_values import are_capped
 from manyhot.tables.labels import with_ids_like
@@ -224,7 +224,8 @@ def open_votes(
     listed = classes if isinstance(classes, int | np.integer) else open_class_list(classes)
     read, notes = _votes(votes, listed, reading.format), tuple[str, ...]()
     notes += _kind_notes(read)
-    notes += (*filter(None, (note_on_spellings(read.class_list), note_on_alike(read.image_id))),)
+    on_numbers = note_on_numbers(read) if listed is None else ""
+    notes += (*filter(None, (on_numbers, note_on_spellings(read.class_list), note_on_alike(read.image_id))),)
     listed = read.class_list if listed is None else listed
     is_foreign = folder is None and isinstance(votes, str | os.PathLike) and not declared(Path(votes))
     if is_foreign and listed is None and not read.class_hash:

@@ -17,7 +17,7 @@ from manyhot.core.array_types import Ints, Ints8
 from manyhot.core.choices import Choices
 from manyhot.core.distinct import distinct_keys
 from manyhot.errors import InputError, MatchError, and_more, counted
-from manyhot.tables.own_classes import own_list
+from manyhot.tables.own_classes import are_numbers, own_list
 from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS, Votes, numbered
 
 
@@ -213,6 +213,20 @@ def choices_of(votes: Votes) -> Choices:
         votes.n_classes,
         votes.kind != COUNTED_CLASS,
     )
+
+
+def note_on_numbers(votes: Votes) -> str:
+    """Return a note if votes are for numbers without names, and none is for 0; empty for other votes."""
+    own = votes.class_list
+    listed = "pass the list of all classes as `classes`"
+    if own is None or (own.is_complete and (votes.class_id[votes.question[votes.answer == YES]] == 0).any()):
+        return ""
+    if own.is_complete and are_numbers(own.keys):
+        highest = len(own) - 1
+        return f"no vote is for 0, but the classes are 0 to {highest}; if there is no class 0, {listed}"
+    if not own.is_complete and are_numbers(("0", *own.keys)):
+        return f"no vote is for 0, so the classes are 1 to {len(own)}; if there is a class 0, {listed}"
+    return ""
 
 
 def with_questions(votes: Votes, image: Ints, class_id: Ints) -> Votes:

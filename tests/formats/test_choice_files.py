@@ -10,6 +10,7 @@ import pytest
 from manyhot import aggregate, read_votes, write_votes
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, ManyhotError
+from manyhot.reassess.answers import VotesReading
 from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS
 
 CHOSEN = [("a", "x", "cat"), ("a", "y", "cat"), ("b", "x", "dog"), ("b", "y", "cat"), ("b", "z", "dog")]
@@ -128,6 +129,46 @@ def test_choices_as_numbers_of_any_width(tmp_path, type_):
     assert rows(votes) == [("a", "0", "x", "yes"), ("b", "1", "x", "yes")]
 
 
+ONE_IS_LOWEST = "no vote is for 0, so the classes are 1 to 4; if there is a class 0, "
+ZERO_IS_ADDED = "no vote is for 0, but the classes are 0 to 4; if there is no class 0, "
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize(
+    ("numbers", "keys", "note"),
+    [
+        ((1, 2, 3, 4), ("1", "2", "3", "4"), ONE_IS_LOWEST),  # as the columns of counts of the same votes
+        ((1, 2, 4), ("0", "1", "2", "3", "4"), ZERO_IS_ADDED),
+        ((0, 2, 4), ("0", "1", "2", "3", "4"), ""),
+    ],
+)
+def test_numbers_of_which_none_is_0(tmp_path, numbers, keys, note, as_text):
+    """A class 0, for which nobody had voted, was one of the classes of votes for 1 to 4 arms."""
+    chosen = [(f"{n}.jpg", rater, n) for n in numbers for rater in ("ann", "bob")]
+    path = tmp_path / "votes.parquet"
+    frame = pl.DataFrame(chosen, schema=["image_id", "rater", "label"], orient="row")
+    frame.with_columns(pl.col("label").cast(pl.String if as_text else pl.UInt8)).write_parquet(path)
+    votes = read_votes(path)
+    assert votes.class_list.keys == keys
+    assert rows(votes) == sorted((image, str(n), rater, "yes") for image, rater, n in chosen)
+    notes = [n for n in aggregate(path).notes if n.startswith("no vote is for 0")]
+    assert notes == ([f"{note}pass the list of all classes as `classes`"] if note else [])
+    assert not [n for n in aggregate(path, classes=keys).notes if n.startswith("no vote is for 0")]
+
+
+def test_a_matrix_and_sets_of_the_numbers_from_1(tmp_path):
+    np.savetxt(tmp_path / "answers.txt", np.array([[1, 2, -1], [3, 3, 1]]), "%d")
+    votes = read_votes(tmp_path / "answers.txt")
+    yes = [("0", "1", "0"), ("0", "2", "1"), ("1", "1", "2"), ("1", "3", "0"), ("1", "3", "1")]
+    assert [row[:3] for row in rows(votes) if row[3] == "yes"] == yes
+    chosen = [("a", "ann", 1), ("a", "ann", 3), ("b", "ann", 2), ("c", "ann", None)]
+    path = long(tmp_path / "sets.csv", chosen=chosen)
+    sets = rows(read_votes(path, format="choices(several=True)"))
+    asked = [(image, key) for image in "abc" for key in "123"]
+    valid = {("a", "1"), ("a", "3"), ("b", "2")}
+    assert sets == [(*pair, "ann", "yes" if pair in valid else "no") for pair in asked]
+
+
 def test_counts_in_a_column_without_a_name(tmp_path):
     pl.DataFrame({"image_id": ["a"], "cat": [2], " ": [1]}).write_parquet(tmp_path / "counts.parquet")
     with pytest.raises(InputError) as error:
@@ -178,6 +219,49 @@ def test_numbers_are_classes_or_counts(tmp_path):
     (tmp_path / "shares.csv").write_text("image_id,cat,dog\na,1,0\nb,0.333333,0.666667\n")
     shares = read_votes(tmp_path / "shares.csv", format="counts(votes=3)")
     assert np.bincount(shares.question[shares.answer == 2]).tolist() == [3, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("votes", "decimals"),
+    [(6, 3), (30, 3), (40, 2), (49, 2)],  # 0.333 + 0.167 + 0.5 and others sum to 1.001; 0.03 is 1 of 40
+)
+def test_published_shares_are_the_votes_that_were_rounded(tmp_path, votes, decimals):
+    rng = np.random.default_rng(votes)
+    counts = rng.multinomial(votes, [0.5, 0.3, 0.1, 0.05, 0.03, 0.02], 300)
+    counts[7] = 0
+    shares = np.round(counts / votes, decimals)
+    assert (np.abs(np.delete(shares.sum(axis=1), 7) - 1) > 1e-4).any()
+    for cells in (shares, np.where(counts.sum(axis=1, keepdims=True) > 0, shares, np.nan)):
+        frame = pl.DataFrame(cells, [*"abcdef"]).fill_nan(None)
+        frame.insert_column(0, pl.Series("image_id", range(300))).write_csv(tmp_path / "shares.csv")
+        read = read_votes(tmp_path / "shares.csv", format=f"counts(votes={votes})")
+        yes, found = read.answer == 2, np.zeros((300, 6), int)
+        question = read.question[yes]
+        image = np.array(read.image_id.to_pylist(), int)[question]
+        np.add.at(found, (image, read.class_id[question]), 1)
+        assert (found == counts).all()
+        assert read.left_out == ("1 image without votes",)
+
+
+def test_a_vote_that_is_missing_from_shares(tmp_path):
+    (tmp_path / "shares.csv").write_text("image_id,cat,dog\na,0.98,0\nb,0.96,0.04\n")  # 49 of 50
+    with pytest.raises(InputError, match=r"(?s)The shares of an image do not sum to 1.*0.98 in 1 of 2 rows"):
+        read_votes(tmp_path / "shares.csv", format="counts(votes=50)")
+
+
+@pytest.mark.parametrize(("cells", "kept"), [(",", 1), ("0,0", 1), ("3,", 0)])
+def test_counts_of_images_that_were_not_asked_about(tmp_path, cells, kept):
+    (tmp_path / "counts.csv").write_text(f"image_id,cat,dog\na,2,1\nb,{cells}\n")
+    if kept:
+        result = aggregate(tmp_path / "counts.csv", reading=VotesReading(format="counts"))
+        assert "left out of the votes: 1 image without votes" in result.notes
+        assert result.labels.table["image_id"].to_pylist() == ["a"]
+    else:
+        with pytest.raises(InputError) as error:
+            read_votes(tmp_path / "counts.csv", format="counts")
+        assert str(error.value).endswith(
+            "do:      write 0 for classes without votes, or leave all cells of an image without votes empty"
+        )
 
 
 def test_a_matrix_and_arrays(tmp_path):
@@ -310,7 +394,8 @@ CASES = {
         "counts",
         "A cell is not a count.\n  where:   {path}, row 0, class 1\n  got:     0.5\n"
         "  allowed: whole numbers of at least 0\n"
-        "  do:      if these are shares, pass the number of votes per image: counts(votes=50)",
+        "  do:      if these are shares, pass the number of votes per image: counts(votes=50); if votes are "
+        "weighted, divide those of each image by their sum, for manyhot evaluate --label-values shares",
     ),
     "negative": (
         "image_id,cat,dog\na,3,-1\n",
@@ -323,14 +408,16 @@ CASES = {
         "image_id,cat,dog\na,0.5,0.5\nb,0.5,0.2\n",
         "counts(votes=10)",
         "The shares of an image do not sum to 1.\n  where:   {path}, row 1\n  got:     0.7 in 1 of 2 rows\n"
-        "  allowed: shares of at least 0 that sum to 1\n  do:      omit `votes` if these are counts",
+        "  allowed: shares of at least 0 that sum to 1\n"
+        "  do:      if these are counts, pass the format counts, without a number of votes",
     ),
     "shares of other numbers of votes": (
         "image_id,cat,dog\na,0.5,0.5\n",
         "counts(votes=3)",
         "A share does not correspond to a whole number of votes.\n  where:   {path}, row 0, class 0\n"
         "  got:     0.5, which is 1.5 of 3 votes\n  allowed: multiples of 1 / votes\n"
-        "  do:      pass the number of votes per image as `votes`",
+        "  do:      pass the number of votes per image, as in counts(votes=50); if images differ in it, "
+        "evaluate against the shares: manyhot evaluate --label-values shares",
     ),
     "a vote without a rater": (
         "task,worker,label\na,,cat\n",

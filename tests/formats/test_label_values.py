@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from manyhot import evaluate, read_labels
+from manyhot import describe, evaluate, read_labels
 from manyhot.classes import from_keys
 from manyhot.data.inputs import Reading, open_labels
 from manyhot.errors import InputError
@@ -90,6 +90,66 @@ def test_images_without_votes():
     assert labels.table["classes"].to_pylist() == [[0, 1], [], [0, 1]]
 
 
+@pytest.mark.parametrize("empty", [np.nan, 0])
+@pytest.mark.parametrize("kind", ["counts", "shares"])
+@pytest.mark.parametrize("form", ["matrix", "frame", "l.csv", "l.parquet", "l.npy"])
+def test_images_that_were_not_asked_about_are_skipped(tmp_path, monkeypatch, form, kind, empty):
+    """A catalogue leaves cells empty where a question was not asked, or writes zeros. It was refused."""
+    monkeypatch.chdir(tmp_path)
+    votes = np.array([[30, 10, 2], [empty] * 3, [12, 18, 12], [empty] * 3, [20, 20, 2]])
+    asked, frame = np.array([0, 2, 4]), pd.DataFrame(votes, [f"{i}" for i in range(5)], NAMES)
+    if kind == "shares":
+        frame = frame.div(frame.sum(axis=1).where(lambda total: total > 0), axis=0).fillna(empty).round(3)
+    table = frame.rename_axis("image_id").reset_index()
+    if form.endswith(".csv"):
+        table.to_csv(form, index=False)
+    elif form.endswith(".parquet"):
+        table.to_parquet(form)
+    else:
+        np.save("l.npy", frame.to_numpy())
+    labels = {"matrix": frame.to_numpy(), "frame": frame}.get(form, form)
+    rng = np.random.default_rng(0)
+    scores = rng.dirichlet([1, 1, 1], 5).astype(np.float32)
+    model = pd.DataFrame(scores, frame.index, NAMES)
+    reading = Reading(scores="probability", label_values=kind)
+    found = evaluate(labels, {"net": scores if form == "matrix" else model}, resamples=0, reading=reading)
+    p = frame.to_numpy()[asked] / frame.to_numpy()[asked].sum(axis=1, keepdims=True)
+    kl = (p * np.log(p / scores[asked])).sum(axis=1).mean()
+    (row,) = [r for r in found.results.to_pylist() if r["metric"] == "kl_votes" and r["slice"] == "all"]
+    assert (row["value"], row["n"], row["n_skipped"]) == (pytest.approx(kl, rel=1e-5), 3, 2)
+    (described,) = describe(labels, label_values=kind).datasets.to_pylist()
+    assert (described["unusable"], described["empty"]) == (2, 0)
+
+
+def test_empty_rows_among_counts_do_not_hide_that_they_are_counts():
+    counts = np.array([[30, 10, 2], [np.nan] * 3, [12, 18, 12]])
+    assert as_labels(counts).exclusive
+    assert as_labels(counts).table["usable"].to_pylist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("shares", "allowed"),
+    [
+        ([0.17] * 6, ""),  # 1 / 6, each rounded up by 0.0033: 1.02
+        ([0.08] * 12, ""),  # 1 / 12: 0.96
+        ([0.333] * 3, ""),
+        ([0.07] * 12, "0.84; 1 of 2 images are affected\n  allowed: 1 ± 0.06"),  # 12 halves of 0.01
+        ([0.071] * 12, "0.852; 1 of 2 images are affected\n  allowed: 1 ± 0.02"),
+        ([0.5, 0.25, 0.2], "0.95; 1 of 2 images are affected\n  allowed: 1 ± 0.02"),
+    ],
+)
+def test_rounded_shares_may_miss_1_by_what_rounding_explains(shares, allowed):
+    """Each of k shares is off by at most half a unit of the last decimal."""
+    values = np.stack([shares, np.eye(len(shares))[0]])
+    if allowed:
+        with pytest.raises(InputError) as error:
+            as_labels(values, label_values="shares")
+        assert allowed in str(error.value)
+    else:
+        p = as_labels(values, label_values="shares").table["p"].to_pylist()[0]
+        assert p == pytest.approx([1 / len(shares)] * len(shares), abs=1e-7)
+
+
 def test_states_are_still_states(tmp_path):
     path = write(tmp_path / "l.csv", np.array([[1, 0, 0], [0, 1, 1], [7, 0, 0]]))
     with pytest.raises(InputError, match="contains values other than 0 and 1"):
@@ -139,12 +199,14 @@ BAD = [
     (
         [[3, 1.5], [2, 2]],
         "counts",
-        f"{COUNT}  got:     1.5; 1 such cells\n  allowed: 0, 1, 2, …",
+        f"{COUNT}  got:     1.5; 1 such cells\n  allowed: 0, 1, 2, …\n"
+        "  do:      divide weighted votes of each image by their sum, and pass `label_values`=shares",
     ),
     (
         [[3, np.nan], [2, 2]],
         "counts",
-        f"{COUNT}  got:     nothing; 1 such cells\n  allowed: 0, 1, 2, …",
+        f"{COUNT}  got:     nothing; 1 such cells\n  allowed: 0, 1, 2, …\n"
+        "  do:      write 0 for classes without votes, or leave all cells of an image without votes empty",
     ),
     (
         [[0.5, 0.5], [0.9, 0.3]],

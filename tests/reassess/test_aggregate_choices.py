@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import cohen_kappa_score, recall_score
 from tests.helpers.choice_campaigns import campaign, right
 from typer.testing import CliRunner
@@ -290,3 +291,53 @@ def test_the_interval_of_informedness_contains_the_expected_value():
     quality = ChoiceQuality(np.repeat(np.arange(draws), n), truth.ravel(), chosen.ravel(), draws)
     _, lo, hi = quality.informedness()
     assert 0.93 < ((lo <= 0.7) & (hi >= 0.7)).mean() < 0.97
+
+
+@pytest.mark.parametrize("form", ["label sets", "golden table", "valid classes only"])
+def test_informedness_on_golden_choices_is_the_mean_over_classes(form):
+    """On golden answers, whoever always chose the most frequent class was among the best raters."""
+    wide, classes = _inspectors(3)
+    rng = np.random.default_rng(2)
+    truth = rng.choice(classes, 120, p=[0.7, 0.1, 0.1, 0.1])
+    wide = wide.assign(lazy="ok").iloc[:200]
+    images = wide.index[:120]
+    for name, share in (("r0", 0.9), ("r1", 0.6), ("r2", 0.3)):
+        wide.loc[images, name] = np.where(rng.random(120) < share, truth, rng.choice(classes, 120))
+    golden = pd.DataFrame({"image_id": images, "labels": [[t] for t in truth]})
+    if form != "label sets":
+        shown = truth[:, None] == sorted(classes)
+        image, class_id = np.nonzero(shown if form == "valid classes only" else shown | True)
+        answer = np.where(shown[image, class_id], "yes", "no")
+        golden = pd.DataFrame({"image_id": images[image], "class_id": class_id, "expert_id": "x"})
+        golden["answer"] = answer
+    found = mh.agreement(_long(wide), golden)
+    for row in found.raters.to_pylist():
+        own = wide.loc[images, row["rater_id"]].to_numpy()
+        of_class = [(own == c)[truth == c].mean() + (own != c)[truth != c].mean() - 1 for c in classes]
+        mean = np.dot(of_class, [(truth == c).mean() for c in classes])
+        assert row["informedness"] == pytest.approx(mean, abs=1e-12)
+        assert row["measured_on"] == "golden answers"
+        assert row["flags"] == (["spammer"] if row["rater_id"] == "lazy" else [])
+    lazy = next(row for row in found.raters.to_pylist() if row["rater_id"] == "lazy")
+    n = np.array([(truth == "ok").sum(), (truth != "ok").sum()])
+    half = np.hypot(*(1 - n / (n + norm.ppf(0.975) ** 2)))  # Wilson's intervals of n of n
+    ends = [lazy["informedness_lo"], lazy["informedness_hi"]]
+    assert ends == pytest.approx([-half, half], abs=1e-12)
+    assert "-0.0000" not in "\n".join(found.lines())
+    again = mh.aggregate(_long(wide), golden=golden).raters
+    assert again.select(["informedness", "flags"]).equals(found.raters.select(["informedness", "flags"]))
+
+
+def test_golden_images_without_exactly_one_valid_class_say_nothing_about_informedness():
+    wide, classes = _inspectors(3, 100)
+    sets = [[*classes[:2]], [], *([c] for c in wide["r0"].iloc[2:50])]
+    golden = pd.DataFrame({"image_id": wide.index[:50], "labels": sets})
+    found = mh.agreement(_long(wide), golden)
+    note = "informedness is measured on 48 of 50 golden images: those with exactly one valid class"
+    assert note in found.notes
+    assert note in mh.aggregate(_long(wide), golden=golden).notes
+    assert found.raters.to_pylist()[0]["informedness"] == 1
+    one = pd.DataFrame({"image_id": wide.index[:50], "labels": [["ok"]] * 50})  # separates no two classes
+    alone, only_ok = mh.agreement(_long(wide)), mh.agreement(_long(wide), one)
+    assert only_ok.raters["informedness"].equals(alone.raters["informedness"])
+    assert set(only_ok.raters["measured_on"].to_pylist()) == {"other raters"}

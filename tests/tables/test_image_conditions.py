@@ -8,7 +8,7 @@ import pytest
 
 from manyhot import Reading, diagnose_classes, diagnose_sets, evaluate
 from manyhot.errors import InputError, UsageError
-from manyhot.tables.image_conditions import images_with, some_values
+from manyhot.tables.image_conditions import images_with, note_on_placeholder, some_values
 
 pd = pytest.importorskip("pandas")
 metrics = pytest.importorskip("sklearn.metrics")
@@ -117,6 +117,14 @@ def test_slices_and_clusters_of_the_file_of_label_sets_need_it_as_images(data):
             "  allowed: COLUMN=VALUE, COLUMN=*, COLUMN=, COLUMN>=VALUE or COLUMN<=VALUE\n"
             "  do:      write cloud>=50",
         ),
+        (
+            "0<=cloud<=50",
+            "There is no condition '0<=cloud<=50' on images.\n  where:   `where`\n"
+            "  got:     the columns split, labels, cloud, site\n"
+            "  allowed: COLUMN=VALUE, COLUMN=*, COLUMN=, COLUMN>=VALUE or COLUMN<=VALUE\n"
+            "  do:      pass the ends of a range as two conditions, COLUMN>=LOW and COLUMN<=HIGH",
+        ),
+        ("cloud>=0,cloud<=50", "There is no condition 'cloud>=0,cloud<=50' on images.\n"),
         ("split>=4", "The condition 'split>=4' compares values that are neither numbers nor dates.\n"),
     ],
 )
@@ -124,6 +132,58 @@ def test_what_is_refused(data, where, message):
     with pytest.raises(InputError) as error:
         evaluate("meta.csv", ["net.csv"], reading=Reading(where=where, scores="logit"))
     assert str(error.value).startswith(message)
+
+
+REDSHIFTS = (
+    "{} includes 50 images whose z is -999 (25.0% of all images; the others have 0.01 to 0.2): if it means "
+    "that there is no value, leave these cells empty, or also require z>=0.01"
+)
+
+
+def redshifts(missing):
+    """Return 150 redshifts from 0.01 to 0.2, and `missing` in place of 50 others."""
+    return np.concatenate([np.full(50, missing), np.linspace(0.01, 0.2, 150)])
+
+
+@pytest.mark.parametrize(
+    ("asked", "n", "note"),
+    [
+        (["z<=0.1"], 121, REDSHIFTS.format("z<=0.1")),  # 50 and the 71 of 150 that pandas counts
+        (["z>=0", "z<=0.1"], 71, ""),
+        (["z>=0.1"], 79, ""),
+    ],
+)
+def test_a_number_that_may_mean_no_value(data, asked, n, note):
+    """The redshift -999 was among the nearest, without a note."""
+    table, _, _ = data
+    z = pd.Series(redshifts(-999.0))
+    pd.DataFrame({"image_id": table["image_id"], "z": z}).to_csv("z.csv", index=False)
+    assert n == np.logical_and.reduce([table.assign(z=z).eval(spec) for spec in asked]).sum()
+    options = {"metrics": ["f1_macro"], "resamples": 0}
+    for where, slices in ((asked, []), ([], [",".join(asked)])):
+        reading = Reading(images="z.csv", where=where, scores="logit")
+        found = evaluate("meta.csv", ["net.csv"], slices=slices, reading=reading, **options)
+        rows = [r for r in found.results.to_pylist() if r["slice"] == (slices or ["all"])[0]]
+        assert {r["n"] + r["n_skipped"] for r in rows} == {n}
+        assert [t.text for t in found.model_notes if " includes " in t.text] == ([note] if note else [])
+
+
+@pytest.mark.parametrize(
+    ("values", "spec", "is_noted"),
+    [
+        (redshifts(-999.0), "z<=0.1", True),
+        (redshifts(99.0), "z>=0.1", True),
+        (redshifts(99.0), "z<=99", False),  # all images meet it, whatever 99 means
+        (redshifts(0.0), "z<=0.1", False),  # a redshift of 0 is as near to the others as they are
+        (np.repeat([-999.0, 1.0, 2.0, 3.0], 50), "z<=1", False),  # codes, of which any may be meant
+        (np.concatenate([np.full(4, -999.0), redshifts(-999.0)[50:]]), "z<=0.1", False),  # rare
+    ],
+)
+def test_which_numbers_may_mean_no_value(values, spec, is_noted):
+    (mask,) = images_with(spec, pa.array(values)).values()
+    assert bool(note_on_placeholder(spec, pa.array(values), mask)) == is_noted
+    text = pa.array([f"{v:.6f}" for v in values])  # a column of numbers as texts
+    assert bool(note_on_placeholder(spec, text, mask)) == is_noted
 
 
 def test_conditions_that_exclude_one_another(data):

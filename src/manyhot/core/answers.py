@@ -114,6 +114,9 @@ class GoldenAnswers:
         it.
     image : ndarray of int, shape (G,), optional
         The image of each question; by default, each question has its own image.
+    choices : ndarray of int, shape (3, m), optional
+        If raters chose one class of all: the rater, the valid class and the chosen class of each choice on an
+        image with exactly one valid class.
     """
 
     answers: Answers
@@ -121,6 +124,7 @@ class GoldenAnswers:
     experts: Ints64
     asked: Ints64
     image: Ints | None = None
+    choices: Ints64 | None = None
 
     def __len__(self) -> int:
         return len(self.yes)

@@ -157,7 +157,8 @@ def _informedness_ends(value: Floats, variance: Floats, images: Ints64) -> tuple
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         half = stdtrit(np.maximum(images.min(0) - 1, 0), (1 + LEVEL) / 2) * np.sqrt(variance)
-        half = np.where(variance > 0, half, np.hypot(*(1 - wilson_interval(images, images)[0])))
+        # Variances that should be 0 are 1e-33 after rounding.
+        half = np.where(variance > 1e-12, half, np.hypot(*(1 - wilson_interval(images, images)[0])))
     return np.maximum(value - half, -1), np.minimum(value + half, 1)
 
 

@@ -19,7 +19,14 @@ from manyhot.errors import InputError
 from manyhot.formats import read_images
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.frames import examples
-from manyhot.tables.image_conditions import conditions_text, own_columns, selected_images
+from manyhot.tables.image_conditions import (
+    column_values,
+    conditions_text,
+    note_on_placeholder,
+    own_columns,
+    parse_condition,
+    selected_images,
+)
 
 
 def with_included_images(source: Source, passed: Any, reading: Reading) -> Source:
@@ -42,6 +49,10 @@ def with_included_images(source: Source, passed: Any, reading: Reading) -> Sourc
         elif is_open and (images is None or listed is not None):
             columns = columns_of_table(passed, reading.row_images(source.classes))
         met = selected_images(reading.where, table.image_id, columns, table.name)
+        assert columns is not None  # `selected_images` refuses conditions without columns
+        for spec in reading.where:
+            values = column_values(parse_condition(spec)[0], table.image_id, columns, left_name=table.name)
+            source.misfits.remarks += filter(None, (note_on_placeholder(spec, values, met),))
         chosen = pc.and_(chosen, pa.array(met))
         which.append(conditions_text(reading.where))
     rest = table.image_id.filter(pc.invert(chosen))

@@ -31,6 +31,7 @@ from manyhot.tables.image_conditions import (
     column_values,
     crossed_conditions,
     images_with,
+    note_on_placeholder,
     own_columns,
     parse_condition,
     pass_column,
@@ -140,6 +141,14 @@ def make_slices(
             class_ids += _class_ids(value, sets, classes)
         else:
             found |= of(spec)
+    if images is not None and misfits is not None:
+        for name in [name for name in found if name not in standing]:
+            for condition in crossed_conditions(name):
+                column, sign, _ = parse_condition(condition)
+                if sign in (">=", "<=") and column in own_columns(images):
+                    values = column_values(column, labels.image_id, images, left_name=labels.name)
+                    remark = note_on_placeholder(condition, values, found[name])
+                    misfits.remarks += [remark] * (remark not in ("", *misfits.remarks))
     ids = tuple(dict.fromkeys(class_ids))
     names = tuple(f"class={keys[c]}" for c in ids)
     return Slices(tuple(found), np.array(list(found.values())), ids, names, len(standing))
@@ -238,8 +247,8 @@ def _column(spec: str, labels: Labels, images: Images | None) -> dict[str, npt.N
     columns = own_columns(images)
     if images is None or column not in columns:
         do = None if images else pass_column(column)
-        if re.search("[<>]", spec) and column == spec:
-            do = "write comparisons as COLUMN>=VALUE or COLUMN<=VALUE"
+        if len(re.findall("[<>]", spec)) > (column != spec):  # no sign that is read, or a range of two signs
+            do = "write comparisons as COLUMN>=VALUE or COLUMN<=VALUE, and ranges as COLUMN>=LOW,COLUMN<=HIGH"
         allowed = ", ".join(["class", "class=KEY", *columns])
         raise InputError(f"There is no slice {spec!r}.", allowed=allowed, do=do)
     values = column_values(column, labels.image_id, images, left_name=labels.name)

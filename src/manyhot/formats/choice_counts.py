@@ -11,7 +11,7 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.core.array_types import Floats, Ints64
-from manyhot.errors import InputError
+from manyhot.errors import InputError, counted
 from manyhot.formats.array_files import load_array
 from manyhot.formats.choice_files import column_of_images, columns_of_votes
 from manyhot.formats.class_names import class_indices
@@ -19,13 +19,19 @@ from manyhot.formats.reading import only_by_name
 from manyhot.formats.table_files import TABLE_SUFFIXES, read_frame
 from manyhot.registry import register
 from manyhot.tables import Votes
+from manyhot.tables.label_values import (
+    EMPTY_CELLS,
+    rounding_error,
+    tolerance_of_sums,
+    without_votes_as_zeros,
+)
 from manyhot.tables.votes import COUNTED_CLASS
 
 MOST_COUNTED, MOST_OF_IMAGE = 50_000_000, 1_000_000
 """Maximum number of votes that counts stand for, of all images and of one; more need several GB."""
 
-_SUMS = 1e-3
-"""Difference to 1 up to which shares sum to 1: they are rounded."""
+_SUMS, _NEAR = 1e-3, 0.1
+"""Allowed distance of sums from 1, and of votes from whole numbers, unless rounding explains a larger one."""
 
 
 @register(
@@ -67,7 +73,8 @@ def read_counts(path: Path, *, classes: ClassList | None, votes: int = 0) -> Vot
                 allowed="one number per image and class",
             )
         counts = _matrix(frame.select(keys).to_numpy(), path)
-    counts = _whole(counts, votes, path)
+    counts = _whole(without_votes_as_zeros(counts), votes, path)
+    n_empty = len(counts) - int(np.count_nonzero(counts.any(axis=1)))
     _check_total(counts, path)
     listed = _list_of_columns(keys, counts.shape[1], classes, path)
     # Without a class list, each column is a class, whatever its name: "1" is not the second of "1", "2", "3".
@@ -79,9 +86,11 @@ def read_counts(path: Path, *, classes: ClassList | None, votes: int = 0) -> Vot
     of_image = np.repeat(row, n)
     starts = np.concatenate([[0], np.cumsum(counts.sum(1))])
     number = np.arange(len(of_image)) - starts[of_image]
-    return columns_of_votes(
-        np.array(ids, object)[of_image], number + 1, chosen, listed, path, COUNTED_CLASS
-    ).to_votes()
+    images, left_out = np.array(ids, object)[of_image], (counted(n_empty, "image") + " without votes",)
+    columns = columns_of_votes(
+        images, number + 1, chosen, listed, path, COUNTED_CLASS, left_out if n_empty else ()
+    )
+    return columns.to_votes()
 
 
 def _matrix(values: npt.NDArray[Any], path: Path) -> Floats:
@@ -98,8 +107,14 @@ def _matrix(values: npt.NDArray[Any], path: Path) -> Floats:
 def _whole(counts: Floats, votes: int, path: Path) -> Ints64:
     """Return counts as whole numbers; shares are multiplied by the number of votes."""
     if votes:
-        sums = counts.sum(1)
-        strange = ~(np.abs(sums - 1) <= _SUMS) | (counts < 0).any(1)
+        sums, whole = counts.sum(1), np.rint(counts * votes)
+        with np.errstate(invalid="ignore"):
+            off = np.abs(counts * votes - whole)
+        rounded = votes * rounding_error(counts) + 1e-6
+        near = rounded if _NEAR < rounded < 0.5 else _NEAR
+        strange = ~(np.abs(sums - 1) <= tolerance_of_sums(counts, _SUMS)) | (counts < 0).any(1)
+        strange |= (off <= near).all(1) & (whole.sum(1) != votes)
+        strange &= counts.any(1)
         if strange.any():
             row = int(np.argmax(strange))
             raise InputError(
@@ -107,21 +122,38 @@ def _whole(counts: Floats, votes: int, path: Path) -> Ints64:
                 where=f"{path}, row {row}",
                 got=f"{sums[row]:.6g} in {np.count_nonzero(strange):,} of {len(sums):,} rows",
                 allowed="shares of at least 0 that sum to 1",
-                do="omit `votes` if these are counts",
+                do=EMPTY_CELLS
+                if np.isnan(sums[row])
+                else "if these are counts, pass the format counts, without a number of votes",
             )
-        counts = counts * votes
-        _check_near_whole(counts, votes, path)
-        return np.rint(counts).astype(np.int64)
+        if (off > near).any():
+            row, column = np.argwhere(off > near)[0]
+            share = counts[row, column]
+            raise InputError(
+                "A share does not correspond to a whole number of votes.",
+                where=f"{path}, row {row}, class {column}",
+                got=f"{share:g}, which is {share * votes:g} of {votes:,} votes",
+                allowed="multiples of 1 / votes",
+                do="pass the number of votes per image, as in counts(votes=50); if images differ in it, "
+                "evaluate against the shares: manyhot evaluate --label-values shares",
+            )
+        return whole.astype(np.int64)
     strange = ~((counts >= 0) & (counts == np.floor(counts)) & (counts < 2**31))
     if strange.any():
         row, column = np.argwhere(strange)[0]
-        shares = (np.abs(counts.sum(1) - 1) <= _SUMS).all()
+        off_by = np.abs(counts.sum(1) - 1)
+        shares = ((off_by <= tolerance_of_sums(counts, _SUMS)) | ~counts.any(1)).all()
+        number = counts[row, column]
+        do = "if these are shares, pass the number of votes per image: counts(votes=50)"
+        if number > 0 and number != np.rint(number) and not shares:
+            do += "; if votes are weighted, divide those of each image by their sum, "
+            do += "for manyhot evaluate --label-values shares"
         raise InputError(
             "A cell is not a count.",
             where=f"{path}, row {row}, class {column}",
-            got=f"{counts[row, column]:g}" + " among numbers that sum to 1" * bool(shares),
+            got=f"{number:g}" + " among numbers that sum to 1" * bool(shares),
             allowed="whole numbers of at least 0",
-            do="if these are shares, pass the number of votes per image: counts(votes=50)",
+            do=EMPTY_CELLS if np.isnan(number) else do,
         )
     return counts.astype(np.int64)
 
@@ -135,19 +167,6 @@ def _check_total(counts: Ints64, path: Path) -> None:
             got=f"{total:,} votes, {most:,} of them in row {int(counts.sum(1).argmax())}",
             allowed=f"up to {MOST_COUNTED:,}, and up to {MOST_OF_IMAGE:,} on one image",
             do="check that these are counts; to evaluate against them, pass them as labels instead",
-        )
-
-
-def _check_near_whole(counts: Floats, votes: int, path: Path) -> None:
-    off = np.abs(counts - np.rint(counts))
-    if (off > 0.1).any():
-        row, column = np.argwhere(off > 0.1)[0]
-        raise InputError(
-            "A share does not correspond to a whole number of votes.",
-            where=f"{path}, row {row}, class {column}",
-            got=f"{counts[row, column] / votes:g}, which is {counts[row, column]:g} of {votes:,} votes",
-            allowed="multiples of 1 / votes",
-            do="pass the number of votes per image as `votes`",
         )
 
 

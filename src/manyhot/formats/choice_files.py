@@ -29,7 +29,7 @@ from manyhot.formats.choice_cells import (
     vote_times,
     with_sets,
 )
-from manyhot.formats.class_names import class_indices, keys_of_numbers, numbers_by_name
+from manyhot.formats.class_names import class_indices, classes_of_numbers, keys_of_numbers, numbers_by_name
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
     IMAGE_NAME_COLUMNS,
@@ -397,9 +397,7 @@ def _of_matrix(
     image, column = np.nonzero(chosen.astype(np.int64) >= 0)
     names = np.arange(len(chosen)).astype(str) if ids is None else ids.astype(str)
     who = column + 1 if raters is None else raters[image, column]
-    class_id = chosen[image, column].astype(np.int64)
-    frame = pl.DataFrame({"class_id": class_id})
-    listed = _class_list(frame["class_id"], classes, path)
+    listed, class_id = _classes(pl.Series(chosen[image, column].astype(np.int64)), classes, path)
     kind = COUNTED_CLASS if raters is None else ONE_CLASS
     return columns_of_votes(names[image], who, class_id, listed, path, kind).to_votes()
 
@@ -420,10 +418,7 @@ def _votes(
         frame = frame.with_columns(pl.col("class_id").cast(pl.String))
     frame = frame.with_columns(class_id=keys_of_numbers(frame["class_id"], classes, path))
     answered = frame if several else frame.filter(pl.col("class_id").is_not_null())
-    listed = _class_list(answered["class_id"], classes, path)
-    if answered["class_id"].dtype == pl.String:
-        answered = answered.with_columns(class_id=class_indices(answered["class_id"], listed, path))
-    class_id = answered["class_id"].fill_null(-1).to_numpy().astype(np.int64)
+    listed, class_id = _classes(answered["class_id"], classes, path)
     n_empty = len(frame) - len(answered)
     columns = columns_of_votes(
         answered["image_id"].cast(pl.String).to_numpy(),
@@ -438,21 +433,21 @@ def _votes(
     return columns.to_sets(shown) if several else columns.to_votes()
 
 
-def _class_list(values: pl.Series, classes: ClassList | None, path: Path) -> ClassList:
-    """Return the class list of chosen classes, after checking that numbers are in it.
+def _classes(values: pl.Series, classes: ClassList | None, path: Path) -> tuple[ClassList, Ints64]:
+    """Return the class list of chosen classes, and the class id of each choice, which is -1 for null.
 
-    Without a list, numbers are classes from 0 to the highest, and names are those of ImageNet-1k if all are
+    Without a list, numbers are listed by `classes_of_numbers`, and names are those of ImageNet-1k if all are
     keys of it.
     """
     if values.dtype in (pl.String, pl.Null):
         distinct = {name for v in values.drop_nulls().unique().to_list() if (name := v.strip())}
-        are_numbers = all(is_class_number(n) and len(n) < 7 for n in distinct)
-        if classes is None and distinct and are_numbers:
-            return from_keys([str(i) for i in range(max(map(int, distinct)) + 1)], path.stem)
-        if classes is None:
-            imagenet, is_imagenet = class_list(), distinct and distinct <= set(class_list().keys)
-            return imagenet if is_imagenet else classes_seen(distinct, path.stem)
-        return classes
+        listed = class_list() if classes is None else classes
+        if classes is None and distinct and all(is_class_number(n) and len(n) < 7 for n in distinct):
+            listed = classes_of_numbers(map(int, distinct), path.stem)
+        elif classes is None and not (distinct and distinct <= set(listed.keys)):
+            listed = classes_seen(distinct, path.stem)
+        values = values.cast(pl.String)
+        return listed, class_indices(values, listed, path).fill_null(-1).to_numpy().astype(np.int64)
     if not values.dtype.is_integer():
         raise InputError(
             "These are not classes.",
@@ -471,10 +466,11 @@ def _class_list(values: pl.Series, classes: ClassList | None, path: Path) -> Cla
             allowed=f"0 to {most - 1}",
             do="pass the list of all classes as `classes`",
         )
-    if classes is not None:
-        return classes
-    highest = values.max()
-    return from_keys([str(i) for i in range((0 if highest is None else int(str(highest))) + 1)], path.stem)
+    ids = values.cast(pl.Int64)
+    if classes is None:
+        classes = classes_of_numbers(ids.drop_nulls().unique().to_list(), path.stem)
+        ids -= int(classes.keys[0])
+    return classes, ids.fill_null(-1).to_numpy()
 
 
 def columns_of_votes(

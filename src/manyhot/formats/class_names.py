@@ -233,6 +233,18 @@ def keys_of_numbers(values: pl.Series, classes: ClassList | None, path: Path) ->
     )
 
 
+def classes_of_numbers(chosen: Iterable[int], where: str) -> ClassList:
+    """Return the class list for numbers without names: 0 to the highest one, or the numbers 1 to k.
+
+    If all numbers from 1 to k are chosen and 0 never is, they are names, such as numbers of spiral arms, and
+    not positions.
+    """
+    distinct = set(chosen)
+    highest = max(distinct, default=0)
+    from_one = distinct == set(range(1, highest + 1)) and highest > 1
+    return replace(from_keys([str(i) for i in range(from_one, highest + 1)], where), is_complete=not from_one)
+
+
 def ids_of_keys(values: pl.Series, classes: ClassList | None) -> pl.Series:
     """Return numbers, replaced by class ids if they can only be keys, such as 101 in a list of three."""
     numbers = as_numbers(values.drop_nulls().cast(pl.String).unique().to_list()) or []

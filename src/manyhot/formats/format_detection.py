@@ -141,7 +141,10 @@ def unknown_format(path: Path, holds: str) -> InputError:
             do += "; if these are labels, remove the rows that do not count, and "
             do += f"convert the file: manyhot convert {file} labels.parquet --format label-lists"
         if do and holds == "labels" and other.name == "score-columns":
-            do += "; if the numbers are the share of people who see a class, pass `label_values`=p, or "
+            do += (
+                "; if the numbers are the share of people who see a class, pass `label_values`=p (shares if "
+            )
+            do += "each of them chose one class), or "
             do += f"convert the file: manyhot convert {file} labels.parquet --label-values p"
     elif path.is_dir():
         got, do = "a folder of no known format", None

@@ -39,6 +39,7 @@ from manyhot.reassess.raters import (
     rater_lines,
     raters_table,
     share_text,
+    single_class_notes,
 )
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
@@ -264,7 +265,12 @@ def agreement(
         raters,
         _pairs_table(pairs, asked),
         _confusion(experts, asked),
-        notes=(*source.notes, *_kind_notes(asked), *_notes(answers, experts, raters)),
+        notes=(
+            *source.notes,
+            *_kind_notes(asked),
+            *single_class_notes(experts),
+            *_notes(answers, experts, raters),
+        ),
         inputs=source.inputs,
     )
 

@@ -41,7 +41,7 @@ from manyhot.reassess.arrow_tables import as_arrow
 from manyhot.run import Progress as OnProgress
 from manyhot.tables import Golden, Images, Labels, Votes, find_questions, golden_from_table, votes_from_table
 from manyhot.tables.campaign_folder import campaign_file
-from manyhot.tables.choices import with_questions
+from manyhot.tables.choices import golden_choices, note_on_numbers, with_questions
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.label_values import are_capped
 from manyhot.tables.labels import with_ids_like
@@ -225,7 +225,8 @@ def open_votes(
     listed = classes if isinstance(classes, int | np.integer) else open_class_list(classes)
     read, notes = _votes(votes, listed, reading.format), tuple[str, ...]()
     notes += _kind_notes(read)
-    notes += (*filter(None, (note_on_spellings(read.class_list), note_on_alike(read.image_id))),)
+    on_numbers = note_on_numbers(read) if listed is None else ""
+    notes += (*filter(None, (on_numbers, note_on_spellings(read.class_list), note_on_alike(read.image_id))),)
     listed = read.class_list if listed is None else listed
     is_foreign = folder is None and isinstance(votes, str | os.PathLike) and not declared(Path(votes))
     if is_foreign and listed is None and not read.class_hash:
@@ -476,13 +477,18 @@ def golden_of(golden: Golden, votes: Votes, images: Images | None = None) -> Gol
         votes.n_raters,
         None if images is None else original_answers(experts, images),
     )
-    return GoldenAnswers(
+    found = GoldenAnswers(
         answers,
         np.bincount(experts.question[experts.answer == YES], minlength=experts.n_questions),
         np.bincount(experts.question, minlength=experts.n_questions),
         find_questions(experts, votes),
         experts.image,
     )
+    if not raters.kind:
+        return found
+    who, *classes = golden_choices(raters, experts, found.truth())
+    of_votes = place[who] >= 0
+    return replace(found, choices=np.stack([place[who], *classes])[:, of_votes])
 
 
 def _check_same_classes(votes: Votes, experts: Votes) -> None:

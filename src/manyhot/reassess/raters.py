@@ -14,7 +14,7 @@ from manyhot.console import table_lines
 from manyhot.core import raters as quality
 from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import YES, Answers, GoldenAnswers
-from manyhot.core.array_types import Floats
+from manyhot.core.array_types import Bools, Floats
 from manyhot.core.raters import (
     ChoiceQuality,
     Quality,
@@ -42,6 +42,8 @@ FLAGS = {
     f"{quality.FEWEST_PAGES} pages",
 }
 """What raters are flagged for, and when. A flag is a reason to look, not a verdict."""
+
+MEASURED_ON = ("golden answers", "other raters")
 
 declare_table(
     "raters",
@@ -82,7 +84,10 @@ declare_table(
             "informedness",
             "how well answers separate the two truths: 2 AUC - 1, or sensitivity + specificity - 1 if there "
             "are no maybes; measured on golden questions if both truths occur, otherwise against the "
-            "majority of the other raters (for choices, the mean over their classes, weighted by images)",
+            "majority of the other raters (for choices, the mean over the true classes, weighted by images)",
+        ),
+        TEXT.optional(
+            "measured_on", "what informedness is measured on; null if it is undefined", values=MEASURED_ON
         ),
         REAL.nullable("seconds", "median time per answer; null if no times were recorded"),
         COUNT("pages", "number of pages on which the time was measured"),
@@ -118,7 +123,11 @@ def raters_table(
     share = counts / np.maximum(counts.sum(1)[:, None], 1)
     alike, others = agreement_with_others(answers, votes.image, choices=bool(votes.kind))
     on_golden = None if golden is None else golden_quality(golden)
-    informedness, suspicious = _informedness(peers, on_golden)
+    own: Quality | ChoiceQuality | None = on_golden
+    if golden is not None and golden.choices is not None:
+        rater, truth, chosen = golden.choices
+        own = ChoiceQuality(rater, truth, chosen, votes.n_raters)
+    informedness, suspicious, is_on_golden = _informedness(peers, own)
     seconds, pages = _seconds(votes)
     if pairs is None:
         pairs = rater_pairs(answers, choices_of(votes) if votes.kind else None)
@@ -134,11 +143,25 @@ def raters_table(
         "specificity": _or_null(specificity),
         **_golden_columns(on_golden, votes.n_raters),
         **_with_ends("informedness", informedness),
+        "measured_on": pa.array(np.where(is_on_golden, *MEASURED_ON), mask=np.isnan(informedness[0])),
         "seconds": _or_null(seconds),
         "pages": pages,
         "flags": _flags(suspicious, copiers, too_fast(seconds, pages)),
     }
     return pa.table(columns, schema=schema("raters"))
+
+
+def single_class_notes(golden: GoldenAnswers | None) -> Iterator[str]:
+    """Yield a note on golden images on which informedness of choices is not measured."""
+    if golden is None or golden.choices is None:
+        return
+    n_images = len(np.unique(golden.images))
+    n = np.count_nonzero(np.bincount(golden.images[golden.truth()]) == 1)
+    if n < n_images:
+        yield (
+            f"informedness is measured on {n:,} of {n_images:,} golden images: those with exactly one valid "
+            "class"
+        )
 
 
 def _estimated(result: Aggregate | None, n: int) -> tuple[Floats, Floats]:
@@ -168,21 +191,21 @@ def _with_ends(name: str, values: Sequence[Floats]) -> dict[str, pa.Array]:
 
 
 def _informedness(
-    peers: Quality | ChoiceQuality, golden: Quality | None
-) -> tuple[tuple[Floats, ...], npt.NDArray[np.bool_]]:
-    """Return informedness with its interval, and which raters are spammers by it.
+    peers: Quality | ChoiceQuality, golden: Quality | ChoiceQuality | None
+) -> tuple[tuple[Floats, ...], Bools, Bools]:
+    """Return informedness with its interval, who is a spammer by it, and whose is on golden questions.
 
     A few golden questions may not suffice to flag a rater whom hundreds of other answers contradict. Such a
     rater remains flagged, unless the golden questions show an informedness of at least `SPAMMER`.
     """
     values, suspicious = peers.informedness(), peers.spammers()
     if golden is None:
-        return values, suspicious
-    both = (golden.n_yes > 0) & (golden.n > golden.n_yes)
+        return values, suspicious, np.zeros(len(suspicious), bool)
     own = golden.informedness()
+    both = ~np.isnan(own[0])
     merged = tuple(np.where(both, g, p) for g, p in zip(own, values, strict=True))
     contradicted = both & (own[0] >= quality.SPAMMER)
-    return merged, golden.spammers() | (suspicious & ~contradicted)
+    return merged, golden.spammers() | (suspicious & ~contradicted), both
 
 
 def _copiers(pairs: RaterPairs, n: int) -> npt.NDArray[np.bool_]:
@@ -246,7 +269,7 @@ def rater_lines(raters: Sequence[Mapping[str, Any]], most: int = SHOWN_RATERS) -
     ranked = sorted((r for r in raters if r["informedness"] is not None), key=lambda r: r["informedness"])
     shown: list[Mapping[str, Any] | None] = [*ranked, *(r for r in raters if r["informedness"] is None)]
     if len(shown) > most:
-        ranked = [r for r in ranked if _is_on_golden(r)] or ranked
+        ranked = [r for r in ranked if r["measured_on"] == MEASURED_ON[0]] or ranked
         shown = [*ranked] if len(ranked) <= most else [*ranked[: most // 2], None, *ranked[-(most // 2) :]]
     shares = ("like others", "golden (yes)", "accuracy", "sensitivity", "specificity")
     head = ("rater", "votes", *shares, "informedness", "measured on", "flags")
@@ -259,11 +282,6 @@ def rater_lines(raters: Sequence[Mapping[str, Any]], most: int = SHOWN_RATERS) -
     if len(raters) > most:
         n = f"{sum(r is not None for r in shown)} of {len(raters):,}"
         yield f"{n} raters are shown: the least and the most informative ones; `out` writes all raters"
-
-
-def _is_on_golden(r: Mapping[str, Any]) -> bool:
-    """Return whether a rater's informedness is measured on golden questions; see `_informedness`."""
-    return bool(r["golden_yes"] and r["golden"] > r["golden_yes"])
 
 
 def _with_interval(r: Mapping[str, Any], name: str) -> str:
@@ -280,7 +298,7 @@ def _cells(r: Mapping[str, Any]) -> tuple[str, ...]:
         f"{r['golden']:,} ({r['golden_yes']:,})" if r["golden"] else "–",
         *(_with_interval(r, name) for name in _TRUTHS),
         value_with_interval(r["informedness"], r["informedness_lo"], r["informedness_hi"]),
-        "–" if r["informedness"] is None else "golden answers" if _is_on_golden(r) else "other raters",
+        r["measured_on"] or "–",
         ", ".join(r["flags"]),
     )
 
@@ -297,7 +315,7 @@ def flag_lines(raters: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def decimal_text(value: float | None) -> str:
     """Return a value with four decimals; a dash if it is undefined."""
-    return "–" if value is None or value != value else f"{value:.4f}"
+    return "–" if value is None or value != value else f"{value:z.4f}"
 
 
 def share_text(value: float | None) -> str:
@@ -307,7 +325,7 @@ def share_text(value: float | None) -> str:
 
 def interval_text(lo: float | None, hi: float | None) -> str:
     """Return an interval; a dash if there is none."""
-    return "–" if lo is None or hi is None or lo != lo else f"{lo:.4f} to {hi:.4f}"
+    return "–" if lo is None or hi is None or lo != lo else f"{lo:z.4f} to {hi:z.4f}"
 
 
 def value_with_interval(value: float | None, lo: float | None, hi: float | None) -> str:

@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+from pyarrow import compute as pc
 
 from manyhot.classes import ClassList
 from manyhot.core.answers import NO, YES
-from manyhot.core.array_types import Ints, Ints8
+from manyhot.core.array_types import Bools, Ints, Ints8, Ints64
 from manyhot.core.choices import Choices
 from manyhot.core.distinct import distinct_keys
 from manyhot.errors import InputError, MatchError, and_more, counted
-from manyhot.tables.own_classes import own_list
+from manyhot.tables.own_classes import are_numbers, own_list
 from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS, Votes, numbered
 
 
@@ -213,6 +214,42 @@ def choices_of(votes: Votes) -> Choices:
         votes.n_classes,
         votes.kind != COUNTED_CLASS,
     )
+
+
+def golden_choices(votes: Votes, experts: Votes, truth: Bools) -> Ints64:
+    """Return the rater, the valid class and the chosen class of choices, shape (3, m).
+
+    Parameters
+    ----------
+    votes : Votes
+        Votes in which each rater chose one class.
+    experts : Votes
+        The golden questions. Images without exactly one valid class are left out.
+    truth : ndarray of bool, shape (G,)
+        Whether the class of each golden question is valid.
+    """
+    image, size = experts.image[truth], len(experts.images) + 1  # the last is all other images
+    n_valid, valid = np.bincount(image, minlength=size), np.zeros(size, np.int64)
+    valid[image] = experts.class_id[truth]
+    yes = votes.answer == YES
+    question = votes.question[yes]
+    at = pc.index_in(votes.images, experts.images).fill_null(-1).to_numpy()[votes.image[question]]
+    choices = np.stack([votes.rater[yes], valid[at], votes.class_id[question]])
+    return np.asarray(choices[:, n_valid[at] == 1], np.int64)
+
+
+def note_on_numbers(votes: Votes) -> str:
+    """Return a note if votes are for numbers without names, and none is for 0; empty for other votes."""
+    own = votes.class_list
+    listed = "pass the list of all classes as `classes`"
+    if own is None or (own.is_complete and (votes.class_id[votes.question[votes.answer == YES]] == 0).any()):
+        return ""
+    if own.is_complete and are_numbers(own.keys):
+        highest = len(own) - 1
+        return f"no vote is for 0, but the classes are 0 to {highest}; if there is no class 0, {listed}"
+    if not own.is_complete and are_numbers(("0", *own.keys)):
+        return f"no vote is for 0, so the classes are 1 to {len(own)}; if there is a class 0, {listed}"
+    return ""
 
 
 def with_questions(votes: Votes, image: Ints, class_id: Ints) -> Votes:

@@ -18,6 +18,9 @@ from manyhot.tables.labels import Images
 MAX_VALUES = 200
 """Values of a column of the images table above which it is no grouping but a measurement."""
 
+_FEWEST_ALIKE, _ALIKE, _DISTINCT = 5, 0.01, 10
+"""Minimum number and share of images with a number that may mean *no value*, and of other numbers."""
+
 FORMS = "COLUMN=VALUE, COLUMN=*, COLUMN=, COLUMN>=VALUE or COLUMN<=VALUE"
 """How a condition is written; compared values are numbers, or dates, months or times, such as 2026-11-08."""
 
@@ -107,7 +110,12 @@ def selected_images(conditions: Sequence[str], ids: pa.Array, images: Images | N
     by_column: dict[tuple[str, str], list[Bools]] = {}
     for spec in conditions:
         column, sign, value = parse_condition(spec)
-        if images is None or column not in columns or not sign or (sign != "=" and not value):
+        if (
+            images is None
+            or column not in columns
+            or not sign
+            or (sign != "=" and not re.fullmatch("[^<>]+", value))
+        ):
             raise InputError(
                 f"There is no condition {spec!r} on images.",
                 where="`where`",
@@ -138,6 +146,8 @@ def conditions_text(conditions: Sequence[str]) -> str:
 
 def _how_to_write(spec: str, columns: Sequence[str]) -> str:
     column, sign, value = re.fullmatch(r"([^<>=]*)([<>]?)(.*)", spec, re.DOTALL).groups()  # type: ignore[union-attr]
+    if re.search("[<>]", value):
+        return "pass the ends of a range as two conditions, COLUMN>=LOW and COLUMN<=HIGH"
     if column in columns:
         return f"write {column}{sign}={value}" if sign and value else f"write {column}=VALUE or {column}=*"
     return pass_column(column)
@@ -164,6 +174,35 @@ def _compared(spec: str, values: pa.Array, what: str) -> Bools:
     compare = pc.greater_equal if sign == ">=" else pc.less_equal
     mask: Bools = pc.fill_null(compare(compared, bound), False).to_numpy(zero_copy_only=False)
     return mask
+
+
+def note_on_placeholder(spec: str, values: pa.Array, selected: Bools) -> str:
+    """Return a note if a number such as -999, which may mean *no value*, meets a comparison; else empty.
+
+    Such a number is shared by many images, and is farther from all others than these are from one another.
+    `selected` are the images that all conditions together select.
+    """
+    column, sign, value = parse_condition(spec)
+    if sign not in (">=", "<=") or _TIME.match(value):
+        return ""
+    of_image = _as_numbers(value, values)[1].to_numpy(zero_copy_only=False)
+    distinct, n = np.unique(of_image[np.isfinite(of_image)], return_counts=True)
+    if len(distinct) <= _DISTINCT:
+        return ""
+    lowest = sign == "<="  # only numbers at this end meet the comparison whatever its bound
+    odd, n_alike = (distinct[0], n[0]) if lowest else (distinct[-1], n[-1])
+    low, high = (distinct[1], distinct[-1]) if lowest else (distinct[0], distinct[-2])
+    is_far = (low - odd if lowest else odd - high) > high - low
+    met = np.count_nonzero(selected & (of_image == odd))
+    if not is_far or not met or n_alike < max(_FEWEST_ALIKE, _ALIKE * n.sum()):
+        return ""
+    share = n_alike / len(values)
+    other = f"{column}>={low}" if lowest else f"{column}<={high}"
+    return (
+        f"{spec} includes {met:,} images whose {column} is {odd:g} ({share:.1%} of all images; "
+        f"the others have {low:g} to {high:g}): if it means that there is no value, leave these cells empty, "
+        f"or also require {other}"
+    )
 
 
 _TIME = re.compile(r"\d{4}-\d{2}(-\d{2}([T ]\d{2}:.*)?)?$")

@@ -59,6 +59,9 @@ CHOICE_COUNTS = "counts (each rater chose one class per image)"
 YES_COUNTS = "yes-of-5 (5 raters answered yes or no to each class)"
 """What whole numbers may be, for messages."""
 
+EMPTY_CELLS = "write 0 for classes without votes, or leave all cells of an image without votes empty"
+"""What to do if some cells of an image are empty, for messages."""
+
 
 def values_kind(
     values: npt.NDArray[Any], where: object, *, asked: str | None = None, names: Sequence[str] = ()
@@ -136,6 +139,7 @@ def are_counts(values: Floats, where: object = None) -> bool:
         If `where`, the place of the matrix, is given, and the matrix may also contain labels beside other
         numbers.
     """
+    values = values[~np.isnan(values).all(axis=1)]  # images without votes may be empty rows
     if not ((values >= 0) & (values == np.rint(values))).all():
         return False
     total = values.sum(axis=1)
@@ -198,11 +202,12 @@ def _are_ids(values: npt.NDArray[Any]) -> Bools:
 def columns_of_values(
     values: npt.NDArray[Any], kind: str, ids: pa.Array, where: object
 ) -> dict[str, pa.Array]:
-    """Return the columns ``classes``, ``state``, ``p`` and ``n_votes`` of counts, shares or probabilities.
+    """Return the columns ``usable``, ``classes``, ``state``, ``p`` and ``n_votes`` of votes or probabilities.
 
     For counts and shares, the label set contains the class with the most votes, or all classes that are tied
     for the most. For probabilities, it contains the classes with a probability of at least one half, such as
-    the share of raters who answered yes.
+    the share of raters who answered yes. An image without votes, whose cells are all empty (or 0, for counts
+    and shares), is not usable.
 
     Parameters
     ----------
@@ -217,10 +222,12 @@ def columns_of_values(
     Raises
     ------
     InputError
-        If counts are negative, fractional or missing, if shares do not add up to 1, or if a number is not a
-        probability.
+        If counts are negative, fractional or missing in some cells of an image, if shares do not add up to 1,
+        or if a number is not a probability.
     """
     numbers = values.astype(np.float64)
+    if is_exclusive(kind):
+        numbers = without_votes_as_zeros(numbers)
     if n_raters := n_asked(kind):
         _check_yes(numbers, n_raters, ids, where)
     else:
@@ -237,7 +244,8 @@ def columns_of_values(
         valid = there & (numbers == numbers.max(axis=1, keepdims=True))
     image, class_id = np.nonzero(there)
     state = np.where(valid[image, class_id], YES, NO) - NO
-    columns = state_lists(there.sum(axis=1), class_id, state, p=p[image, class_id].astype(np.float32))
+    columns = {"usable": pa.array(there.any(axis=1))}
+    columns |= state_lists(there.sum(axis=1), class_id, state, p=p[image, class_id].astype(np.float32))
     if kind == "counts" or n_asked(kind):
         n_votes = np.broadcast_to(total, p.shape)[there].astype(np.int64)
         columns["n_votes"] = ragged(there.sum(axis=1), pa.array(n_votes, pa.int32()))
@@ -249,6 +257,32 @@ def is_exclusive(kind: str) -> bool:
     return kind in ("counts", "shares")
 
 
+def without_votes_as_zeros(votes: Floats) -> Floats:
+    """Return counts or shares with zeros for images whose cells are all NaN, which were not asked about."""
+    return np.where(np.isnan(votes).all(axis=1, keepdims=True), 0, votes)
+
+
+def rounding_error(shares: Floats) -> float:
+    """Return half a unit of the last decimal if all shares are rounded to two to six decimals; otherwise 0.
+
+    Shares with one decimal are those of ten votes.
+    """
+    for decimals in range(1, 7):
+        with np.errstate(invalid="ignore"):
+            is_rounded = np.abs(shares - np.round(shares, decimals)).max(initial=0) < 1e-7
+        if is_rounded:
+            return 0.5 * 10.0**-decimals if decimals > 1 else 0.0
+    return 0.0
+
+
+def tolerance_of_sums(shares: Floats, least: float) -> Floats:
+    """Return how far the sum of the shares of each image may be from 1, at least `least`, shape (n,).
+
+    k shares that are rounded to d decimals are off by at most k times half a unit of the last decimal.
+    """
+    return np.asarray(np.maximum(least, (shares > 0).sum(axis=1) * rounding_error(shares)) + 1e-6)
+
+
 def _check_yes(values: Floats, n_raters: int, ids: pa.Array, where: object) -> None:
     fits = (values >= 0) & (values <= n_raters) & (values == np.rint(values))
     wrong = ~(fits | np.isnan(values))  # nobody was asked about an empty cell
@@ -258,20 +292,24 @@ def _check_yes(values: Floats, n_raters: int, ids: pa.Array, where: object) -> N
 
 def _check_counts(values: Floats, ids: pa.Array, where: object) -> None:
     wrong = ~((values >= 0) & (values == np.rint(values)) & np.isfinite(values) & (values < 2**31))
-    _refuse(wrong, values, ids, where, "A count of votes is not a whole number of at least 0.", "0, 1, 2, …")
+    what = "A count of votes is not a whole number of at least 0."
+    is_weighted = ((values > 0) & (values != np.rint(values))).any()
+    do = "divide weighted votes of each image by their sum, and pass `label_values`=shares"
+    _refuse(wrong, values, ids, where, what, "0, 1, 2, …", do if is_weighted else None)
 
 
 def _check_shares(values: Floats, ids: pa.Array, where: object) -> None:
     wrong = ~((values >= 0) & (values <= 1 + SLACK))
     _refuse(wrong, values, ids, where, "A vote share is not between 0 and 1.", "0 to 1")
-    off = ~(np.abs(values.sum(axis=1) - 1) <= SLACK)
+    tolerance = tolerance_of_sums(values, SLACK)
+    off = ~(np.abs(values.sum(axis=1) - 1) <= tolerance) & values.any(axis=1)
     if off.any():
         row = int(np.argmax(off))
         raise InputError(
             "The shares of an image do not add up to 1.",
             where=_place(where, ids, row),
             got=f"{values[row].sum():g}; {np.count_nonzero(off):,} of {len(off):,} images are affected",
-            allowed=f"1 ± {SLACK}",
+            allowed=f"1 ± {tolerance[row]:.2g}",
             do="if several classes can be valid together, pass `label_values`=p",
         )
 
@@ -284,15 +322,26 @@ def _check_p(values: Floats, ids: pa.Array, where: object) -> None:
 _CHECKS = {"counts": _check_counts, "shares": _check_shares, "p": _check_p}
 
 
-def _refuse(wrong: Bools, values: Floats, ids: pa.Array, where: object, what: str, allowed: str) -> None:
+def _refuse(
+    wrong: Bools,
+    values: Floats,
+    ids: pa.Array,
+    where: object,
+    what: str,
+    allowed: str,
+    do: str | None = None,
+) -> None:
     if wrong.any():
         row, column = (int(i) for i in np.argwhere(wrong)[0])
         number = values[row, column]
+        if np.isnan(number):
+            do = EMPTY_CELLS
         raise InputError(
             what,
             where=f"{_place(where, ids, row)}, class {column}",
             got=f"{'nothing' if np.isnan(number) else f'{number:g}'}; {np.count_nonzero(wrong):,} such cells",
             allowed=allowed,
+            do=do,
         )
 
 

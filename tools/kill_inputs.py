@@ -265,6 +265,7 @@ CASES: dict[str, Case] = {
     ),
     "evaluate": Case(f"{EVALUATE} --out o", (f"{EVALUATE} --seed 1 --out o",), clears="o/report/"),
     "compare": Case("compare e --resamples 20 --out o", (f"{EVALUATE} --out e",)),
+    "calibrate": Case(f"calibrate {JUDGED} --models p --out o.parquet"),
     "leaderboard": Case("leaderboard e --top 0 --out o.csv", (f"{EVALUATE} --out e",)),
     "describe": Case("describe labels.csv --classes classes.txt --out o"),
     "kinds": Case(f"kinds {JUDGED} --out o.parquet"),

@@ -53,10 +53,11 @@ from manyhot.diagnose.shortcuts_result import Shortcuts as Shortcuts
 from manyhot.diagnose.sorted_errors import SortedErrors as SortedErrors
 from manyhot.errors import ManyhotError as ManyhotError
 from manyhot.evaluate.audited import Audit as Audit
+from manyhot.evaluate.calibrate import Recalibrated as Recalibrated
+from manyhot.evaluate.calibrate import calibrate as calibrate
 from manyhot.evaluate.compare import compare as compare
 from manyhot.evaluate.compared_results import Comparison as Comparison
 from manyhot.evaluate.confidence import Conformal as Conformal
-from manyhot.evaluate.confidence import calibrate as calibrate
 from manyhot.evaluate.confidence import conformal as conformal
 from manyhot.evaluate.describe import Description as Description
 from manyhot.evaluate.describe import describe as describe

@@ -121,6 +121,11 @@ COMMANDS: dict[str, Command] = {
         "Compare models on the same images, or results between data sets and metrics.",
         "manyhot.evaluate.compare:compare",
     ),
+    "calibrate": Command(
+        "Evaluate",
+        "Recalibrate a model: fit on labelled images, and apply the fit to the model's other predictions.",
+        "manyhot.evaluate.calibrate:calibrate",
+    ),
     "leaderboard": Command(
         "Evaluate",
         "Rank models by a metric, with intervals, numbers of parameters and pretraining.",

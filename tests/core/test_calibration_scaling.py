@@ -131,8 +131,8 @@ def test_scores_that_no_softmax_gives(fit):
         "  where:   image 1\n"
         "  got:     2.4; 1 of 3 images are affected\n"
         "  allowed: 1 ± 0.02\n"
-        "  do:      for scores of independent classes, such as sigmoids, use ece_set, brier_set, "
-        "classwise_ece_set or isotonic calibration, which returns only the top class"
+        "  do:      for scores of independent classes, such as sigmoids, use ece_set, brier_set or "
+        "classwise_ece_set, or recalibrate each class with manyhot calibrate"
     )
     assert message([whole, whole, [1.2, -0.2, 0]], "probability").splitlines()[:3] == [
         "A probability is not between 0 and 1.",

@@ -67,7 +67,7 @@ def test_every_method_is_judged_on_both_events(found):
 
 def test_numbers_are_those_of_the_images_held_out(model, found):
     labels, net = model
-    rest = calibrate(labels, net, seed=3)
+    rest = calibrate(labels, net, seed=3).predictions
     rows = [
         i for i, image in enumerate(labels.image_id.to_pylist()) if image in set(rest.image_id.to_pylist())
     ]
@@ -76,7 +76,7 @@ def test_numbers_are_those_of_the_images_held_out(model, found):
     for method, scores in (("none", net.scores[rows]), ("temperature", None)):
         wanted = {"method": method, "fitted_to": None if method == "none" else "labels"}
         if scores is None:
-            scores = calibrate(labels, net, to="labels", seed=3).scores
+            scores = calibrate(labels, net, to="labels", seed=3).predictions.scores
         p = softmax(scores.astype(float), axis=1)
         right = p.argmax(1) == label
         there = [i for i, s in enumerate(classes) if s]
@@ -110,7 +110,7 @@ def test_temperatures_are_told(model, found):
     labels, net = model
     for to in ("labels", "sets"):
         row = row_of(found.calibration, metric="ece", method="temperature", fitted_to=to)
-        rest = calibrate(labels, net, to=to, seed=3)
+        rest = calibrate(labels, net, to=to, seed=3).predictions
         kept = np.isin(labels.image_id.to_pylist(), rest.image_id.to_pylist())
         assert net.scores[kept] / rest.scores == pytest.approx(row["temperature"], rel=1e-3)
     assert row_of(found.calibration, metric="ece", method="vector", fitted_to="sets")["temperature"] is None
@@ -228,12 +228,14 @@ def test_more_than_three_models_are_one_table_the_best_calibrated_first(model):
     assert len(lines) == 8
 
 
-def test_sigmoids_have_no_temperature(model):
+def test_sigmoids_have_a_temperature_but_no_likelihood_of_an_image(model):
     labels, net = model
     sigmoid = (1 / (1 + np.exp(-net.scores))).astype(np.float32)
     found = diagnose_calibration(
-        labels, [replace(net, scores=sigmoid, score_kind="probability")], resamples=0, methods=["isotonic"]
+        labels, [replace(net, scores=sigmoid, score_kind="probability")], resamples=0, methods=["temperature"]
     )
+    fitted = {(r["fitted_to"], r["temperature"] is None) for r in found.calibration.to_pylist()}
+    assert fitted == {(None, True), ("labels", False), ("sets", False)}
     assert {r["metric"] for r in found.calibration.to_pylist()} == {
         *("top1", "ece", "brier", "real1", "ece_set", "brier_set")
     }

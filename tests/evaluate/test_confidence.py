@@ -39,7 +39,7 @@ def lists_of(predictions, k):
 @pytest.mark.parametrize(("to", "metric"), [("labels", "ece"), ("sets", "ece_set")])
 def test_what_is_fitted_is_better_on_other_images(model, method, to, metric):
     labels, net = model
-    fitted = calibrate(labels, net, method=method, to=to)
+    fitted = calibrate(labels, net, method=method, to=to).predictions
     assert len(fitted) == N // 2
     assert fitted.model == f"net, {method} ({to})"
     kept = set(fitted.image_id.to_pylist())
@@ -54,15 +54,15 @@ def test_what_is_fitted_is_better_on_other_images(model, method, to, metric):
 
 def test_the_others_are_other_images(model):
     labels, net = model
-    one, two = (set(calibrate(labels, net, seed=s).image_id.to_pylist()) for s in (0, 1))
+    one, two = (set(calibrate(labels, net, seed=s).predictions.image_id.to_pylist()) for s in (0, 1))
     assert one != two
-    few = calibrate(labels, net, fit=0.9)
+    few = calibrate(labels, net, fit=0.9).predictions
     assert len(few) == N // 10
 
 
 def test_none_of_the_images_that_are_judged_was_fitted_on(model):
     labels, net = model
-    rest = calibrate(labels, net, to="labels")
+    rest = calibrate(labels, net, to="labels").predictions
     mine = np.flatnonzero(~np.isin(labels.image_id.to_pylist(), rest.image_id.to_pylist()))
     label = np.array(labels.table["label"].to_pylist())[mine]
 
@@ -76,7 +76,7 @@ def test_none_of_the_images_that_are_judged_was_fitted_on(model):
 
 def test_isotonic_of_lists_is_that_of_all_scores(model):
     labels, net = model
-    dense, lists = (calibrate(labels, p, method="isotonic") for p in (net, lists_of(net, 3)))
+    dense, lists = (calibrate(labels, p, method="isotonic").predictions for p in (net, lists_of(net, 3)))
     # Between two steps that are close, a rounding of the confidence goes a long way.
     assert dense.scores == pytest.approx(lists.scores, abs=1e-3)
     assert (dense.classes == lists.classes).all()
@@ -85,7 +85,7 @@ def test_isotonic_of_lists_is_that_of_all_scores(model):
 @pytest.mark.parametrize("to", ["labels", "sets"])
 def test_a_temperature_of_lists_is_nearly_that_of_all_scores(model, to):
     labels, net = model
-    dense, lists = (calibrate(labels, p, to=to) for p in (net, lists_of(net, 5)))
+    dense, lists = (calibrate(labels, p, to=to).predictions for p in (net, lists_of(net, 5)))
     best = np.exp(log_softmax(dense.scores.astype(float), axis=1)).max(1)
     assert lists.scores[:, 0] == pytest.approx(best, abs=0.02)
     assert (lists.scores.sum(1) <= 1 + 1e-6).all()

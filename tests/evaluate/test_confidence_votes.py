@@ -40,7 +40,7 @@ def cross_entropy(shares, logits):
 
 def test_votes_are_what_a_model_is_calibrated_to_if_they_are_known(voted):
     shares, labels, net, _ = voted
-    cooled = calibrate(labels, net)
+    cooled = calibrate(labels, net).predictions
     assert cooled.model == "net, temperature (votes)"
     fitted, rest = halves(labels, cooled)
     best = minimize_scalar(
@@ -52,7 +52,7 @@ def test_votes_are_what_a_model_is_calibrated_to_if_they_are_known(voted):
 
 def test_scaling_of_each_class_has_the_highest_likelihood_of_the_votes(voted):
     shares, labels, net, _ = voted
-    scaled = calibrate(labels, net, method="vector", to="votes")
+    scaled = calibrate(labels, net, method="vector", to="votes").predictions
     fitted, rest = halves(labels, scaled)
     logits = net.scores.astype(float)
     best = minimize(
@@ -65,7 +65,7 @@ def test_scaling_of_each_class_has_the_highest_likelihood_of_the_votes(voted):
 
 def test_isotonic_regression_is_that_of_scikit_learn(voted):
     shares, labels, net, _ = voted
-    curve = calibrate(labels, net, method="isotonic", to="votes")
+    curve = calibrate(labels, net, method="isotonic", to="votes").predictions
     fitted, rest = halves(labels, curve)
     p, top = softmax(net.scores, axis=1), net.scores.argmax(1)
     sure, right = p.max(1).astype(float), shares[np.arange(N), top]
@@ -81,7 +81,7 @@ def test_lists_of_top_classes_spread_the_rest_evenly(voted):
     lists = Predictions(
         labels.image_id, "net", classes=top, scores=listed, score_kind="probability", n_classes=C
     )
-    cooled = calibrate(labels, lists)
+    cooled = calibrate(labels, lists).predictions
     fitted, rest = halves(labels, cooled)
     even = np.repeat((1 - listed.sum(1, keepdims=True)) / (C - 2), C, axis=1)
     np.put_along_axis(even, top, listed, 1)
@@ -97,7 +97,9 @@ def test_the_true_probabilities_are_called_calibrated_and_remain_so(voted):
     found = diagnose_calibration(labels, [honest], resamples=0)
     first = next(iter(found.lines()))
     before = evaluate(labels, [honest], metrics=["ece_votes", "kl_votes"], resamples=0)
-    after = evaluate(labels, [calibrate(labels, honest)], metrics=["ece_votes", "kl_votes"], resamples=0)
+    after = evaluate(
+        labels, [calibrate(labels, honest).predictions], metrics=["ece_votes", "kl_votes"], resamples=0
+    )
     assert before.value("ece_votes") < 0.02
     assert after.value("ece_votes") < 0.02
     assert after.value("kl_votes") == pytest.approx(before.value("kl_votes"), abs=0.01)
@@ -116,7 +118,7 @@ def test_the_best_method_is_the_best_against_votes(voted):
 def test_label_sets_without_votes_are_fitted_to_as_before(voted):
     _, _, net, _ = voted
     labels = as_labels([[int(row.argmax())] for row in net.scores], n_classes=C)
-    assert calibrate(labels, net).model == "net, temperature (sets)"
+    assert calibrate(labels, net).predictions.model == "net, temperature (sets)"
     found = diagnose_calibration(labels, [net], resamples=0).calibration
     assert set(found["fitted_to"].to_pylist()) == {None, "sets"}
     assert not any("votes" in metric for metric in found["metric"].to_pylist())

@@ -82,6 +82,7 @@ COMMANDS = {
     "aggregate": ("v.csv", None),
     "agreement": ("v.csv", None),
     "next": ("v.csv --budget 1", None),
+    "calibrate": ("l.csv --predictions p.parquet", None),
     "kinds": ("l.csv --predictions p.parquet", None),
     "convert": ("l.csv l.parquet", None),
     "fetch": ("", None),

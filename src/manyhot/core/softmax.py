@@ -124,8 +124,8 @@ def check_sums(scores: AnyFloats, name: Name) -> None:
             where=name(row),
             got=f"{sums[row]:g}; {np.count_nonzero(off):,} of {len(off):,} images are affected",
             allowed=f"1 ± {SLACK}",
-            do="for scores of independent classes, such as sigmoids, use ece_set, brier_set, "
-            "classwise_ece_set or isotonic calibration, which returns only the top class",
+            do="for scores of independent classes, such as sigmoids, use ece_set, brier_set or "
+            "classwise_ece_set, or recalibrate each class with manyhot calibrate",
         )
 
 

@@ -48,7 +48,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Campaign, Images, Labels, Predictions, metadata
 from manyhot.tables.array_inputs import as_predictions, as_tables, list_of_columns
 from manyhot.tables.campaign_folder import is_campaign
-from manyhot.tables.class_list_unions import note_on_case
+from manyhot.tables.class_list_unions import keys_not_in, note_on_case
 from manyhot.tables.image_conditions import own_columns
 from manyhot.tables.image_ids import check_match
 from manyhot.tables.joined_classes import join_classes
@@ -171,6 +171,37 @@ def _with_models(
     source = _in_memory(labels, predictions, reading)
     fitting = replace(source, models=lambda: (m for m in source.models() if reading.fits(m.model)))
     return over_one_list(fitting, in_memory=True, from_file=isinstance(labels, str | os.PathLike))
+
+
+def open_predictions(
+    predictions: PredictionsLike, classes: ClassList | None, *, reading: Reading = READING
+) -> Source:
+    """Return predictions without a data set, over a class list; if it is None, over their own.
+
+    Parameters and errors are as in `open_inputs`.
+    """
+    given = [predictions] if isinstance(predictions, str | os.PathLike) else predictions
+    files, names = named_files(predictions)
+    given = files or _with_files_read(given, reading)
+    rows, inputs = reading.row_images(classes), dict[str, str]()
+    if isinstance(given, list | tuple) and all(isinstance(p, str | os.PathLike) for p in given):
+        models, n, misfits = own_models(given, rows, classes, reading, inputs, names)
+        source = Source("", None, None, classes, models, n, inputs, misfits)
+    else:
+        tables = tables_of_frames(given, classes, reading.kind_of_arrays, rows)
+        if not _are_tables(tables):
+            ids, size = None if rows is None else rows.image_id, len(classes) if classes else 0
+            tables = as_predictions(tables, n_classes=size, score_kind=reading.kind_of_arrays, rows=ids)
+        again = first_again(tables) if isinstance(tables, Iterator) else lambda: iter(tables)
+        source = Source("", None, classes=classes, models=again)
+
+    def with_unlisted() -> Iterator[Predictions]:
+        for model in source.models():
+            own = model.known_classes
+            more = keys_not_in(own, classes) if own and classes else ()
+            yield replace(model, unlisted=(*model.unlisted, *more))
+
+    return _linked(over_one_list(replace(source, models=with_unlisted)), reading)
 
 
 def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QUIET) -> Iterator[Source]:

@@ -42,7 +42,7 @@ from manyhot.evaluate.confidence import (
     FITTED_TO,
     RECALIBRATIONS,
     Division,
-    Recalibration,
+    RecalibrationMethod,
     Split,
     check_method,
     choose_sets,
@@ -130,7 +130,7 @@ def diagnose_calibration(
     labels: LabelsLike,
     predictions: PredictionsLike = (),
     *,
-    methods: Annotated[Sequence[Recalibration], Was("--method")] = RECALIBRATIONS,
+    methods: Annotated[Sequence[RecalibrationMethod], Was("--method")] = RECALIBRATIONS,
     alpha: float = 0.1,
     fit: float = 0.5,
     clusters: ClustersLike | None = None,
@@ -227,7 +227,7 @@ class _Judge:
 
     source: Source
     labels: Labels
-    methods: Sequence[Recalibration]
+    methods: Sequence[RecalibrationMethod]
     division: Division
     alpha: float
     options: JudgeOptions
@@ -371,10 +371,11 @@ class _Judge:
             if self.on_progress:
                 self.on_progress(f"calibrating {name}", done, len(pairs))
             try:
-                recalibrated, temperature = parts.recalibrated(method, to)
+                found = parts.recalibrated(method, to)
             except InputError as error:
                 refused.setdefault(_reason(error), []).append(f"{method} ({to})")
                 continue
+            temperature = found.temperature
             if temperature is not None and not _LOWEST < temperature < _HIGHEST:
                 text = (
                     f"the temperature {temperature:g} is at an end of the searched range; this happens if "
@@ -382,8 +383,8 @@ class _Judge:
                 )
                 self._notes.append((name, f", {method} ({to})", text, ""))
             made = {"method": method, "fitted_to": to, "temperature": temperature}
-            about[recalibrated.model] = {**made, "n_fitted": parts.n_fitted(to)}
-            yield recalibrated
+            about[found.predictions.model] = {**made, "n_fitted": found.n_fitted}
+            yield found.predictions
 
     def _cover(self, model: Predictions, cover: str, refused: _Refused) -> None:
         try:

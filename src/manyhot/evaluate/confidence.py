@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -22,6 +23,7 @@ from manyhot.core.calibration import (
     nothing_to_fit,
     votes_target,
 )
+from manyhot.core.class_recalibration import ClassFit, fit_classes
 from manyhot.core.clusters import Clusters
 from manyhot.core.conformal import (
     DRAWN,
@@ -36,18 +38,21 @@ from manyhot.core.distributions import top_shares
 from manyhot.core.jackknife import jackknife_interval
 from manyhot.core.reliability import against_label, against_set
 from manyhot.core.resampling import student_interval
-from manyhot.core.score_threshold import linked
-from manyhot.core.sets import Case, LabelSets
+from manyhot.core.score_threshold import adds_up_to_one, link_of, linked
+from manyhot.core.sets import NO, UNCLEAR, Case, LabelSets
 from manyhot.core.share_intervals import proportion_interval
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import InputError
 from manyhot.evaluate.slices import aligned_case, labels_of
+from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions
 from manyhot.tables.arrays import label_sets
 
-Recalibration = Literal["temperature", "vector", "isotonic"]
-RECALIBRATIONS: tuple[Recalibration, ...] = get_args(Recalibration)
-FITTED_TO = ("labels", "sets", "votes")
+RecalibrationMethod = Literal["temperature", "vector", "isotonic"]
+RECALIBRATIONS: tuple[RecalibrationMethod, ...] = get_args(RecalibrationMethod)
+FittedTo = Literal["labels", "sets", "votes"]
+FITTED_TO: tuple[FittedTo, ...] = get_args(FittedTo)
 NO_PROBABILITIES = "Prediction sets need probabilities."
 
 
@@ -93,64 +98,10 @@ class Conformal:
     share_empty_hi: float
 
 
-@takes_fields
-def calibrate(
-    labels: LabelsLike,
-    predictions: PredictionsLike,
-    *,
-    method: str = "temperature",
-    to: str | None = None,
-    fit: float = 0.5,
-    seed: int = 0,
-    reading: Reading = READING,
-) -> Predictions:
-    """Recalibrate a model on some images and return its predictions for the other images.
-
-    Parameters
-    ----------
-    labels : object
-        Label sets of one data set, in any form that `manyhot.evaluate` takes.
-    predictions : object
-        Predictions of one model, in any form that `manyhot.evaluate` takes. ``vector`` needs logits or
-        probabilities of all classes. For ``temperature``, probabilities of the top classes suffice; the
-        remaining probability is spread evenly over the other classes. For ``isotonic``, the probability of
-        the top class suffices.
-    method : str
-        ``temperature`` has one parameter, and ``vector`` has two parameters per class. ``isotonic`` is a
-        non-decreasing function of the confidence, and its predictions contain only the top class.
-    to : str
-        What counts as correct: only the original label (``labels``), any class of the label set (``sets``),
-        or each class in proportion to its share of the votes (``votes``). The fit maximises the likelihood
-        that `nll`, `nll_mass` or `cross_entropy_votes` measures. By default ``votes`` if raters chose one
-        class per image and their votes are known, otherwise ``sets``. The name of the result contains it.
-    fit : float
-        Share of the images to fit on, above 0 and below 1.
-    seed : int
-        Seed for choosing the images to fit on.
-
-    Returns
-    -------
-    Predictions
-        Predictions for the images that were not used for fitting, named after model and method.
-
-    Raises
-    ------
-    InputError
-        If the predictions lack the scores that the method needs, if none of the images to fit on has labels,
-        or if there are several data sets or models.
-    MatchError
-        If labels and predictions share no image, or have different class lists.
-    """
-    check_method(method, to or FITTED_TO[0])
-    sets, model = _only_model(labels, predictions, reading)
-    parts = split(sets, model, Division(fit, seed))
-    return parts.recalibrated(method, to or ("votes" if parts.n_fitted("votes") else "sets"))[0]
-
-
-def _only_model(
-    labels: LabelsLike, predictions: PredictionsLike, reading: Reading
-) -> tuple[Labels, Predictions]:
-    """Return the label sets and the model that a call passes.
+def only_model(
+    labels: LabelsLike, predictions: PredictionsLike, reading: Reading, run: Run = QUIET
+) -> tuple[Source, Predictions]:
+    """Return the data set and the model that a call passes.
 
     Raises
     ------
@@ -158,10 +109,10 @@ def _only_model(
         If there are several data sets or models, or as in `open_inputs`.
     """
     if isinstance(labels, Labels) and isinstance(predictions, Predictions):
-        return labels, predictions
+        return Source(labels.name or "labels", labels), predictions
     pairs = (
         (source, model)
-        for source in open_inputs(labels, predictions, reading=reading)
+        for source in open_inputs(labels, predictions, reading=reading, run=run)
         for model in source.models()
     )
     found = list(itertools.islice(pairs, 2))
@@ -174,7 +125,7 @@ def _only_model(
             do="pass one model, or calibrate several with diagnose_calibration" if found else None,
         )
     (source, model), *_ = found
-    return labels_of(source), model
+    return source, model
 
 
 def check_method(method: str, to: str = FITTED_TO[0]) -> None:
@@ -196,45 +147,87 @@ class Split:
         The images to fit on, and the other images.
     predictions : Predictions
         Predictions for the other images, before recalibration.
+    unit : ndarray of int, shape (n,)
+        The cluster of each image to fit on.
     """
 
     fitted: Case
     rest: Case
     predictions: Predictions
+    unit: npt.NDArray[np.integer]
 
-    def n_fitted(self, to: str) -> int:
-        """Return the number of images to fit on."""
-        return int(np.count_nonzero(_counted(self.fitted.labels, to)))
+    @cached_property
+    def activation(self) -> str:
+        """Whether probabilities are those of a ``softmax``, or of a ``sigmoid`` for each class."""
+        return activation_of(self.fitted)
 
-    def recalibrated(self, method: str, to: str) -> tuple[Predictions, float | None]:
-        """Return recalibrated predictions for the other images, and the temperature; None if there is none.
+    def recalibrated(self, method: str, to: str) -> Recalibration:
+        """Return recalibrated predictions for the other images.
 
         Raises
         ------
         InputError
             As in `calibrate`.
         """
-        if not self.n_fitted(to):
+        if not (n := int(np.count_nonzero(_counted(self.fitted.labels, to, self.activation)))):
             raise nothing_to_fit(_NEEDED[to])
         name = f"{self.predictions.model}, {method} ({to})"
         new = replace(self.predictions, model=name, logsumexp=None, uncertainty=None)
+        if self.activation == "sigmoid":
+            each = fit_classes(self.fitted, method, to, self.unit)
+            new = replace(new, scores=each.apply(self.rest), classes=None, link="sigmoid")
+            new = replace(new, score_kind="probability" if each.curves else self.rest.kind)
+            return Recalibration(new, n, 1 / each.slope[0] if method == "temperature" else None, each)
         if method == "isotonic":
-            return replace(new, **_isotonic(self.fitted, self.rest, to)), None
+            return Recalibration(replace(new, **_isotonic(self.fitted, self.rest, to)), n)
         if method == "temperature" and self.fitted.listed is not None:
-            return _cooled_lists(new, self.fitted, self.rest, to)
+            cooled, temperature = _cooled_lists(new, self.fitted, self.rest, to)
+            return Recalibration(cooled, n, temperature)
         wanted = _FIT_LABELS[to](self.fitted.labels)
         scaling = (fit_temperature_of_all if method == "temperature" else fit_vector)(self.fitted, wanted)
         scores = scaling.apply(self.rest).scores
         found = replace(new, scores=scores, score_kind="logit", classes=None, link="softmax")
-        return found, scaling.temperature if method == "temperature" else None
+        return Recalibration(found, n, scaling.temperature if method == "temperature" else None)
+
+
+@dataclass(frozen=True, eq=False)
+class Recalibration:
+    """Recalibrated predictions, and what was fitted.
+
+    Attributes
+    ----------
+    predictions : Predictions
+    n_fitted : int
+        Number of images that were fitted on.
+    temperature : float, optional
+    each : ClassFit, optional
+        What was fitted to the sigmoid of each class.
+    """
+
+    predictions: Predictions
+    n_fitted: int
+    temperature: float | None = None
+    each: ClassFit | None = None
+
+
+def activation_of(case: Case) -> str:
+    """Return whether probabilities are those of a ``softmax``, or of a ``sigmoid`` for each class."""
+    if not case.has_probabilities:
+        return "softmax"
+    if case.kind == "logit":
+        return link_of(case)
+    return case.link or ("softmax" if adds_up_to_one(case) else "sigmoid")
 
 
 _FIT_LABELS = {"labels": FitLabels.of_labels, "sets": FitLabels.of_sets, "votes": FitLabels.of_votes}
 _NEEDED = {"labels": "an original label", "sets": "a label set", "votes": "votes for one class"}
 
 
-def _counted(sets: LabelSets, to: str) -> npt.NDArray[np.bool_]:
+def _counted(sets: LabelSets, to: str, activation: str) -> npt.NDArray[np.bool_]:
     """Return the images to fit on."""
+    if to == "sets" and activation == "sigmoid":  # an image without any valid class counts, too
+        answered = np.bincount(sets.rows[sets.state != UNCLEAR], minlength=len(sets)) > 0
+        return sets.usable & (answered | (sets.unlisted == NO))
     return {"labels": sets.labelled, "sets": sets.scored, "votes": sets.voted}[to]
 
 
@@ -295,9 +288,10 @@ def split(labels: Labels, predictions: Predictions, division: Division) -> Split
     """
     case, found = aligned_case(labels, label_sets(labels), predictions)
     rows, chosen = found.right, division.chosen(found.left)
+    unit = found.left if division.clusters is None else division.clusters.number[found.left]
     parts = (np.flatnonzero(part) for part in (chosen, ~chosen))
     fitted, rest = (case.take(part, case.labels.take(part)) for part in parts)
-    return Split(fitted, rest, predictions.take(rows[~chosen]))
+    return Split(fitted, rest, predictions.take(rows[~chosen]), unit[chosen])
 
 
 @takes_fields
@@ -340,8 +334,8 @@ def conformal(
     MatchError
         As in `calibrate`.
     """
-    sets, model = _only_model(labels, predictions, reading)
-    parts = split_for_sets(sets, model, Division(fit, seed))
+    source, model = only_model(labels, predictions, reading)
+    parts = split_for_sets(labels_of(source), model, Division(fit, seed))
     return choose_sets(parts, model.model, cover=cover, alpha=alpha, seed=seed, draws=draws)
 
 

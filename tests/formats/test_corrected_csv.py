@@ -143,7 +143,7 @@ def test_names_outside_the_class_list_are_kept(tmp_path, rows):
         image, names = line.split(",")
         lists.setdefault(image, set()).update(names.split("|"))
     assert lists == {"a": {"local", "ships"}, "b": {"local"}, "c": {"ships"}}
-    assert "names in 'tags' that are not in the class list are kept: local" in made.notes
+    assert "names in 'tags' that are not in the class list, or ambiguous, are kept: local" in made.notes
 
 
 def test_unclear_names_that_are_left_out_are_counted(tmp_path):

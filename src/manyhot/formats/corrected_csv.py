@@ -186,7 +186,7 @@ def _with_names(
         notes.append(f"rows with a new class: {sum(is_new):,}{empty}")
     if lists.unlisted:
         names = first_names(lists.unlisted.values())
-        notes.append(f"names in {column!r} that are not in the class list are kept: {names}")
+        notes.append(f"names in {column!r} that are not in the class list, or ambiguous, are kept: {names}")
     unclear = valid_classes(labels, int, "unclear")
     n_unclear = sum(c in unclear.get(image, ()) for c, image in _listed(lists.ids, images))
     if n_unclear:

@@ -86,6 +86,7 @@ def _entries(content: Any, path: Path, among: Sequence[str]) -> list[Any]:
 def _entry(entry: Any, where: str, among: Sequence[str]) -> tuple[str, Any]:
     keys = list(entry) if isinstance(entry, dict) else []
     ids, label = image_name_column(keys), class_name_column(keys, among)
+    check_no_decimals(None if ids is None else entry[ids], where)
     if ids is None or label is None or not isinstance(entry[ids], str | int):
         raise InputError(
             "The entry does not contain the name and the classes of an image.",
@@ -94,3 +95,15 @@ def _entry(entry: Any, where: str, among: Sequence[str]) -> tuple[str, Any]:
             allowed='an object such as {"image": "a.jpg", "labels": ["cat"]}',
         )
     return str(entry[ids]), entry[label]
+
+
+def check_no_decimals(image: Any, where: str) -> None:
+    """Raise an error for the id of an image that is a number such as 1998.10, which JSON reads as 1998.1."""
+    if isinstance(image, float):
+        raise InputError(
+            "The id of an image is a decimal number, which loses zeros at its end.",
+            where=where,
+            got=image,
+            allowed="a text or a whole number",
+            do='write ids in quotes, such as "1998.10"',
+        )

@@ -26,6 +26,7 @@ from manyhot.formats.headers import (
     fold_name,
     image_name_column,
 )
+from manyhot.formats.json_entries import check_no_decimals
 from manyhot.formats.predicted_classes import (
     CLASS_COLUMNS,
     PREDICTED,
@@ -396,6 +397,7 @@ def _row_names(path: Path, listed: Sequence[tuple[Any, str]], rows: Images | Non
 def _image_and_scores(entry: Mapping[str, Any], where: str) -> tuple[str, str]:
     """Return the name of the image of an entry, and the key of its scores."""
     ids = image_name_column(entry)
+    check_no_decimals(None if ids is None else entry[ids], where)
     score = _key_of_scores(entry)
     if ids is None or score is None or not isinstance(entry[ids], str | int):
         raise InputError(

@@ -17,6 +17,7 @@ from manyhot.formats.headers import (
 )
 from manyhot.formats.predicted_classes import SCORE_COLUMNS
 from manyhot.formats.reading import JSON_KEY, cut_for_message, head, load_json, parse_json
+from manyhot.tables.rounded_ids import check_no_decimals
 
 _ENTRY = re.compile(r'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(\[\s*("|\]|-?\d)|")')
 """The beginning of an object of names by image."""
@@ -95,15 +96,3 @@ def _entry(entry: Any, where: str, among: Sequence[str]) -> tuple[str, Any]:
             allowed='an object such as {"image": "a.jpg", "labels": ["cat"]}',
         )
     return str(entry[ids]), entry[label]
-
-
-def check_no_decimals(image: Any, where: str) -> None:
-    """Raise an error for the id of an image that is a number such as 1998.10, which JSON reads as 1998.1."""
-    if isinstance(image, float):
-        raise InputError(
-            "The id of an image is a decimal number, which loses zeros at its end.",
-            where=where,
-            got=image,
-            allowed="a text or a whole number",
-            do='write ids in quotes, such as "1998.10"',
-        )

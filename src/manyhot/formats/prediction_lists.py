@@ -26,7 +26,6 @@ from manyhot.formats.headers import (
     fold_name,
     image_name_column,
 )
-from manyhot.formats.json_entries import check_no_decimals
 from manyhot.formats.predicted_classes import (
     CLASS_COLUMNS,
     PREDICTED,
@@ -50,6 +49,7 @@ from manyhot.parameters import is_number, is_whole
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions
 from manyhot.tables.image_ids import first_column
+from manyhot.tables.rounded_ids import check_no_decimals
 
 _SCORES = tuple(name for name in SCORE_COLUMNS if name != "rank")
 """Names of scores, of which the highest is best."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import hypergeom, kstest, norm
 from sklearn.metrics import (
     auc,
     average_precision_score,
@@ -17,12 +17,13 @@ from sklearn.metrics import (
 )
 
 import manyhot.core.operating_points as module
+from answered_sets import sets_of
 from manyhot.core.class_counts import class_curves
 from manyhot.core.clusters import Clusters
 from manyhot.core.confused_classes import confused_classes
-from manyhot.core.operating_points import REASONS, operating_points
+from manyhot.core.operating_points import REASONS, operating_points, unanswered_predictions
 from manyhot.core.ranking import class_precision
-from manyhot.core.sets import NO, YES, Case, LabelSets
+from manyhot.core.sets import NO, NOT_ASKED, YES, Case, LabelSets
 from manyhot.errors import InputError
 from scored_states import case_of, draw
 
@@ -457,3 +458,29 @@ def test_a_class_in_one_cluster_has_no_interval_over_clusters():
         value, lo, _ = points.recall()
         assert value[1] == pytest.approx(np.mean(scores[hot[:, 1], 1] >= 0.5))
         assert np.isfinite(lo[1]) == has_interval
+
+
+def test_predictions_without_an_answer():
+    """By SciPy's hypergeometric distribution of each class, whose threshold may be undefined."""
+    rng = np.random.default_rng(7)
+    state, scores = rng.choice([NO, YES, NOT_ASKED], (200, 3)), rng.random((200, 3))
+    usable, threshold = rng.random(200) < 0.9, np.array([0.3, np.nan, 0.8])
+    case = Case.from_scores(sets_of(state, usable), scores, kind="none")
+    predicted, answered = scores[usable] >= threshold, state[usable] != NOT_ASKED
+    tables = [hypergeom(usable.sum(), answered[:, c].sum(), predicted[:, c].sum()) for c in (0, 2)]
+    n_both = (predicted & answered).sum()
+    z = (n_both - sum(t.mean() for t in tables)) / np.sqrt(sum(t.var() for t in tables))
+    n, without = predicted.sum(), (predicted & ~answered).sum()
+    assert unanswered_predictions(case, threshold) == pytest.approx((n, without, z))
+
+
+def test_answers_at_random_are_independent_of_predictions():
+    """Also if classes are answered about, and predicted, at different rates."""
+    rng, values = np.random.default_rng(8), []
+    for _ in range(400):
+        asked = rng.random((150, 3)) < [0.2, 0.5, 0.9]
+        state = np.where(asked, rng.choice([NO, YES], (150, 3)), NOT_ASKED)
+        scores = np.array([0, 0.3, 0.6]) + rng.random((150, 3))
+        case = Case.from_scores(sets_of(state), scores, kind="none")
+        values.append(unanswered_predictions(case, np.full(3, 0.7))[2])
+    assert kstest(values, "norm").pvalue > 0.01

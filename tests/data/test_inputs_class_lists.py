@@ -1,6 +1,8 @@
 """Models with different class lists: the same results in any order, and a note on what only models have."""
 
+import json
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -193,6 +195,19 @@ def test_files_of_several_processes_are_recognised():
     assert [note for note in notes if "are parts" in note] == [part.format(1), part.format(2)]
     np.savez("net2.npz", logits=LOGITS, ids=np.array(IDS), class_names=np.array(NAMES))
     assert not [note for note in read_files(["rank0.npz", "net2.npz"])[1] if "are parts" in note]
+
+
+def test_files_of_one_image_each_are_noted_once():
+    for i in range(3):
+        scores = dict(zip(NAMES, LOGITS[i].tolist(), strict=True))
+        Path(f"part{i}.json").write_text(json.dumps({"image": IDS[i], "scores": scores}))
+    _, notes = read_files([f"part{i}.json" for i in range(3)])
+    assert [note for note in notes if "join them" in note] == [
+        "each of the 3 files contains one image, and is read as a model; if all are of one model, join them "
+        "into one file, as the page 'Your own data' shows"
+    ]
+    Path("part1.json").write_text(Path("part0.json").read_text())  # two models
+    assert not [n for n in read_files(["part0.json", "part1.json"])[1] if "join them" in n]
 
 
 @pytest.mark.parametrize("form", ["npz", "csv"])

@@ -114,10 +114,10 @@ def test_ambiguous_and_contrary_ids_are_refused(tmp_path):
         "An id of m matches several ids of labels.\n"
         "  got:     a/13.JPEG and b/13.JPEG for 13.JPEG, and 19 more such ids\n"
         "  allowed: ids that differ in more than leading folders\n"
-        "  do:      in both files, include in each id the folders that distinguish the images or pass the "
-        "leading "
-        "folder to remove, such as `match`=a/ or "
-        "`match`=exact"
+        "  do:      in both files, include in each id the folders that distinguish the images; or pass "
+        "the leading "
+        "folder to remove, such as `match`=a/; or "
+        "pass `match`=exact"
     )
     with pytest.raises(MatchError) as error:
         judged(written("train/{}"), labels=renamed("labels.csv", "val/{}"))

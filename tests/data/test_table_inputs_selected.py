@@ -174,3 +174,25 @@ def test_names_with_commas_among_some_of_the_classes(tmp_path, n_fewest):
     assert [sorted(own) for own in sets] == [
         [i for i, name in enumerate(chosen) if row[names.index(name)]] for row in hot
     ]
+
+
+def test_names_of_several_classes_are_called_ambiguous(tmp_path):
+    rows(tmp_path / "th.csv", "key,synonyms", ["lamps,lights", "windows,lights", "cars,automobiles"])
+    tags = rows(tmp_path / "tags.csv", "image,tags", ["a,cars|lights", "b,automobiles", "c,lamps|windows"])
+    end = "0 of 3 images with valid classes keep none"
+    made = convert(tags, tmp_path / "out.json", classes=tmp_path / "th.csv", to="label-lists")
+    note = "1 class of the labels is ambiguous, and is left out: lights (ambiguous: lamps, windows)"
+    assert f"{note}; {end}" in made.notes
+    tags.write_text(tags.read_text().replace("b,auto", "b,mills|auto"))
+    made = convert(tags, tmp_path / "out.json", classes=tmp_path / "th.csv", to="label-lists")
+    assert (
+        "2 classes of the labels are not in the class list or ambiguous, and are left out: "
+        f"lights (ambiguous: lamps, windows), mills; {end}"
+    ) in made.notes
+    with pytest.raises(InputError) as error:
+        read_labels(tags, classes=tmp_path / "th.csv")
+    assert str(error.value) == (
+        "2 classes of th have the name 'lights'.\n"
+        "  allowed: lamps (lamps, class 0), windows (windows, class 1)\n"
+        "  do:      use the key or the full name"
+    )

@@ -199,6 +199,29 @@ def test_masked_needs_recorded_answers(files, arrays):
     assert run("--masked").exit_code == 0
 
 
+@pytest.mark.parametrize("rate", [1, 0.3])
+def test_answers_that_depend_on_the_predictions_are_noted(rate):
+    """With all of the *yes* answers and 30 % of the *no*, precision is that of the answered pairs."""
+    rng = np.random.default_rng(1)
+    valid = rng.random((2000, 3)) < 0.1
+    scores = (2.5 * valid + rng.normal(0, 1.2, (2000, 3))).astype(np.float32)
+    is_known = rng.random(valid.shape) < np.where(valid, rate, 0.3)
+    found = diagnose_classes(np.where(is_known, valid, np.nan), scores, masked=True, scores="logit")
+    predicted = scores >= list(found.thresholds().values())
+    true = (valid & predicted).sum() / predicted.sum()
+    rows = found.class_results.to_pylist()
+    precision = sum(r["n_right"] for r in rows) / sum(r["n_predicted"] for r in rows)
+    notes = [note for note in found.notes if "so answers were not recorded at random" in note]
+    if rate == 1:
+        n = predicted[is_known.any(axis=1)].sum()
+        without = (predicted & ~is_known)[is_known.any(axis=1)].sum()
+        assert precision > true + 0.2
+        assert f"{without:,} of {n:,} predictions at the thresholds are left out" in notes[0]
+    else:
+        assert precision == pytest.approx(true, abs=0.05)
+        assert notes == []
+
+
 def test_which_model_the_thresholds_are_of(arrays):
     valid, scores = arrays
     found = diagnose_classes(valid, {"a": scores, "b": -scores})

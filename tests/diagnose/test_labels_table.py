@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -86,6 +87,7 @@ def test_each_kind(images):
         "n_together",
         "n_a",
         "n_b",
+        "answer",
         "name_a",
         "name_b",
     ]
@@ -435,3 +437,29 @@ def test_probabilities_that_are_declared_as_logits_are_noted(name):
         notes = diagnose(valid.astype(int), scores, reading=Reading(scores=kind)).notes
         assert sum("all are between 0 and 1, as probabilities are" in note for note in notes) == n_notes
         assert not any("softmax, pass" in note or "cosines" in note for note in notes)
+
+
+def test_missing_labels_with_the_answer_no_are_told_apart():
+    """By the cells of the table: nobody was asked about empty cells."""
+    rng = np.random.default_rng(0)
+    valid, names = rng.random((200, 3)) < 0.3, ["a", "b", "c"]
+    cells = np.where(rng.random(valid.shape) < 0.5, valid & (rng.random(valid.shape) < 0.8), np.nan)
+    scores = 1 / (1 + np.exp(3 - 6 * valid - rng.normal(0, 1, valid.shape)))
+    ids = [f"{i}.jpg" for i in range(200)]
+
+    def found(labels):
+        frames = pd.DataFrame(labels, ids, names), {"net": pd.DataFrame(scores, ids, names)}
+        return manyhot.find_label_issues(*frames, scores="probability", min_doubtful=0.5)
+
+    issues = found(cells)
+    missing = issues.of_kind("missing-label")
+    rows = told(missing, "image_id", "class_b", "answer")
+    expected = ["no" if cells[ids.index(image), c] == 0 else None for image, c, _ in rows]
+    assert [answer for *_, answer in rows] == expected
+    n_no = expected.count("no")
+    assert 0 < n_no < len(rows)
+    assert (
+        f"{n_no} of {len(rows)} missing labels are pairs with the answer no (column 'answer')" in issues.notes
+    )
+    # A table without empty cells answers no about every missing class.
+    assert found(np.nan_to_num(cells)).table["answer"].null_count == len(found(np.nan_to_num(cells)).table)

@@ -84,6 +84,21 @@ def test_images_without_answers_about_all_classes_may_have_a_valid_class():
     assert (card["empty"], card["empty_unasked"]) == (sum(1 not in row for row in cells), 0)
 
 
+@pytest.mark.parametrize(
+    ("text", "is_noted"),
+    [
+        ("image,tags\na,cat|dog\nb,cat\n", True),
+        ("image,tags\na,dog\nb,cat\n", False),
+        ("image,cat,dog\na,1,1\nb,1,0\n", False),
+    ],
+)
+def test_lists_do_not_record_which_classes_were_asked_about(text, is_noted, tmp_path):
+    """Single labels list all that is valid, and a table of zeros and ones answers each class."""
+    (tmp_path / "labels.csv").write_text(text)
+    line = "–  not recorded: in metrics, classes that an image does not list count as not valid"
+    assert (line in "\n".join(describe(tmp_path / "labels.csv").lines())) is is_noted
+
+
 def test_a_data_card_by_hand(labels):
     (card,) = describe_tables(labels, licence="CC0").datasets.to_pylist()
     ends = card.pop("original_valid_lo"), card.pop("original_valid_hi")

@@ -117,6 +117,35 @@ def test_names_stay_as_they_are_written_and_are_listed_once(tmp_path):
     ).read_text() == "image,tags\na,automobiles|carts\nb,cars|carts\nc,Karren|cars\n"
 
 
+@pytest.mark.parametrize("rows", [("a,cars|local", "b,local", "c,"), ("a,cars", "a,local", "b,local", "c,")])
+def test_names_outside_the_class_list_are_kept(tmp_path, rows):
+    """Part of a thesaurus is corrected; in lists, and with a row for each name."""
+    original, head = tmp_path / "labels.csv", "image,tags"
+    original.write_text("\n".join([head, *rows]) + "\n")
+    votes = {"image_id": ["a", "a", "c"], "class_id": ["cars", "ships", "ships"], "rater_id": ["ann"] * 3}
+    votes["answer"] = ["no", "yes", "yes"]
+    part = VotesReading(classes=["cars", "ships"])
+    found = aggregate(pa.table(votes), labels=original, reading=part)
+    assert (
+        "labels: 1 class of the labels is not in the class list, and is left out: local; 1 of 2 images with "
+        "valid classes keep none"
+    ) in found.notes
+    assert found.labels.notes == ()  # not again by the next function
+    found.write(tmp_path / "corrected.parquet")
+    made = convert(
+        tmp_path / "corrected.parquet",
+        tmp_path / "out.csv",
+        to=f"corrected-csv(original='{original.as_posix()}')",
+        classes=["cars", "ships"],
+    )
+    lists = dict[str, set[str]]()
+    for line in (tmp_path / "out.csv").read_text().splitlines()[1:]:
+        image, names = line.split(",")
+        lists.setdefault(image, set()).update(names.split("|"))
+    assert lists == {"a": {"local", "ships"}, "b": {"local"}, "c": {"ships"}}
+    assert "names in 'tags' that are not in the class list, or ambiguous, are kept: local" in made.notes
+
+
 def test_unclear_names_that_are_left_out_are_counted(tmp_path):
     _, notes = corrected(tmp_path, "image,tags\na,cat;dog\nb,dog\n", [("a", "dog", "maybe")])
     assert any(

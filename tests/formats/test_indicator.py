@@ -13,7 +13,7 @@ from manyhot import evaluate, read_labels, read_predictions
 from manyhot.classes import class_list, from_keys
 from manyhot.data.convert import convert
 from manyhot.data.inputs import open_inputs
-from manyhot.errors import InputError
+from manyhot.errors import InputError, MatchError
 from manyhot.formats import detect
 from manyhot.formats.prediction_folders import prediction_files
 from manyhot.tables.labels import with_zeros
@@ -541,4 +541,39 @@ def test_columns_with_many_other_texts_are_noted(tmp_path):
     assert labels.notes == (
         "columns of the labels in which some cells contain texts other than yes, no and maybe are not read "
         "as classes: smoker",
+    )
+
+
+LONG = "image,term,keyworder,present\na.tif,cars,ann,1\nb.tif,ships,ben,0\n"
+NAMED = "if a column names the class of each row ('term', 'keyworder'), rename it to class"
+
+
+def test_a_long_table_without_a_column_of_classes(tmp_path, message):
+    """With one row per image, *present* may be the class; with several, it is not."""
+    path = tmp_path / "long.csv"
+    path.write_text(LONG)
+    assert read_labels(path).notes == (f"the only class is 'present': {NAMED}",)
+    path.write_text(LONG + "a.tif,ships,ann,1\n")
+    assert message(lambda: read_labels(path), MatchError) == (
+        f"An image is listed more than once.\n  where:   {path}\n  got:     1 id, such as a.tif\n"
+        f"  allowed: each image_id once\n  do:      {NAMED}; otherwise, retain one row per image"
+    )
+    path.write_text(path.read_text().replace("term", "class"))
+    assert read_labels(path).table.select(["image_id", "state"]).to_pylist() == [
+        {"image_id": "a.tif", "state": ["yes", "yes"]},
+        {"image_id": "b.tif", "state": ["no"]},
+    ]
+
+
+@pytest.mark.parametrize("text", ["image,present\na,1\nb,0\n", "image,city,defect\na,Ulm,1\nb,Bonn,0\n"])
+def test_a_single_class_is_not_questioned(tmp_path, text):
+    (tmp_path / "one.csv").write_text(text)
+    assert read_labels(tmp_path / "one.csv").notes == ()
+
+
+def test_the_only_column_of_texts_may_be_the_classes(tmp_path, message):
+    (tmp_path / "de.csv").write_text("Datei,Schlagwörter\na.tif,Autos|Schiffe\n")
+    assert message(lambda: read_labels(tmp_path / "de.csv")).endswith(
+        "do:      if 'Schlagwörter' contains the names of classes, rename it to labels; if it is a class, "
+        "write 1 or yes and 0 or no into its cells"
     )

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from manyhot import read_images, read_labels
+from manyhot import read_images, read_labels, read_predictions
 from manyhot.classes import class_list, from_keys
 from manyhot.data.table_inputs import labels_of_table
 from manyhot.errors import InputError, MatchError
@@ -619,3 +619,16 @@ def test_names_without_letters_and_digits_are_noted(tmp_path):
         "answer, "
         "leave these cells empty, and if they separate names, write | between names",
     )
+
+
+def test_decimal_ids_in_json_are_refused_with_what_to_do(tmp_path, message):
+    path, model = tmp_path / "l.json", tmp_path / "m.json"
+    path.write_text('[{"id": 1998.10, "tags": ["cars"]}, {"id": 1998.1, "tags": []}]')
+    model.write_text('[{"id": 1998.10, "scores": {"cars": 0.2}}]')
+    for file, read in ((path, read_labels), (model, read_predictions)):
+        assert message(lambda file=file, read=read: read(file)) == (
+            "The id of an image is a decimal number, which loses zeros at its end.\n"
+            f"  where:   {file}, entry 0\n"
+            "  got:     1998.1\n  allowed: a text or a whole number\n"
+            '  do:      write ids in quotes, such as "1998.10"'
+        )

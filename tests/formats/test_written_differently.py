@@ -209,5 +209,16 @@ def test_a_text_that_is_no_time(tmp_path, message):
     assert message(lambda: read_votes(tmp_path / "v.csv")) == (
         "The column 'answered_at' of the votes table contains a text that is not a time.\n"
         "  where:   v, row 1\n  got:     01.12.2026 10:00\n"
-        "  allowed: times with their zone, such as 2021-03-09T22:16:08Z"
+        "  allowed: times with their zone, such as 2021-03-09T22:16:08Z\n"
+        "  do:      write the times like this, or drop the column"
     )
+    rows = [(*row[:4], "2026-12-01T10:00:00Z", "2026-12-01 10:00") for row in rows]
+    write(tmp_path / "v.csv", header, rows, ",")  # as Excel writes times
+    assert message(lambda: read_votes(tmp_path / "v.csv")) == (
+        "The column 'answered_at' of the votes table contains times without a time zone.\n"
+        "  where:   v, row 0\n  got:     2026-12-01 10:00, one of 2 such times\n"
+        "  allowed: times with their zone, such as 2021-03-09T22:16:08Z\n"
+        "  do:      add the zone, as in 2026-12-01 10:00Z for UTC, or drop the column"
+    )
+    write(tmp_path / "v.csv", header, [(*row[:5], f"{row[5]}Z") for row in rows], ",")
+    assert len(read_votes(tmp_path / "v.csv")) == 2

@@ -168,6 +168,13 @@ def test_a_card_of_labels_alone():
     assert "license" not in made
 
 
+def test_a_card_of_lists_does_not_say_that_they_are_complete():
+    table = pa.table({"image_id": ["a"], "usable": [True], "classes": [[0, 1]], "state": [["yes", "yes"]]})
+    text = card_text(describe_tables(Labels(table, 5, CLASSES.hash, name="mine")))
+    assert "The label sets list classes of each image. Whether it also shows others is not recorded." in text
+    assert "all classes in each image" not in text
+
+
 def test_raters_are_named_on_request_alone(votes):
     described = describe_tables(labels(), classes=CLASSES)
     assert "bob" not in card_text(described, votes=votes)

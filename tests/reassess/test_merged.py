@@ -13,6 +13,7 @@ from manyhot import tables
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.reassess.aggregate import aggregate
+from manyhot.reassess.answers import VotesReading
 from manyhot.run import Run
 from manyhot.tables import Labels
 
@@ -468,3 +469,13 @@ def test_a_card_with_damaged_metadata_is_that_of_other_label_sets(tmp_path):
     about = first.about() | {"sources": "[1,", "held_out": "[]"}
     tables.write(first.table, tmp_path / "labels.parquet", "labels", about=about)
     assert "## Who" in mh.data_card(tmp_path / "labels.parquet").text
+
+
+def test_classes_outside_the_class_list_are_noted(tmp_path):
+    for name, tags in {"one": "cat|old", "two": "cat|dog"}.items():
+        (tmp_path / f"{name}.csv").write_text(f"image,tags\na,{tags}\nb,dog\n")
+    sources, reading = [tmp_path / "one.csv", tmp_path / "two.csv"], VotesReading(classes=["cat", "dog"])
+    assert aggregate(sources=sources, reading=reading).notes[0] == (
+        "one: 1 class of the labels is not in the class list, and is left out: old; 0 of 2 images with valid "
+        "classes keep none"
+    )

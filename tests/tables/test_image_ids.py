@@ -252,17 +252,17 @@ def test_ambiguous_ids_are_refused():
         "An id of labels matches several ids of resnet.\n"
         "  got:     val/1.jpg and train/1.jpg for 1.jpg\n"
         "  allowed: ids that differ in more than leading folders\n"
-        "  do:      in both files, include in each id the folders that distinguish the images or pass the "
-        "leading "
-        "folder to remove, such as `match`=val/ "
-        "or `match`=exact"
+        "  do:      in both files, include in each id the folders that distinguish the images; or pass "
+        "the leading "
+        "folder to remove, such as `match`=val/; "
+        "or pass `match`=exact"
     )
     assert refusal(["a/1.jpg", "b/1.jpg", "c/2.jpg", "d/2.jpg"], ["1", "2"], "name+stem") == (
         "An id of resnet matches several ids of labels.\n"
         "  got:     a/1.jpg and b/1.jpg for 1, and 1 more such ids\n"
         "  allowed: ids that differ in more than folders and extensions\n"
-        "  do:      in both files, include in each id the folders that distinguish the images or "
-        "`match`=exact"
+        "  do:      in both files, include in each id the folders that distinguish the images; or "
+        "pass `match`=exact"
     )
 
 

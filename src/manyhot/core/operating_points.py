@@ -23,7 +23,7 @@ from manyhot.core.class_counts import FPR_ROUNDING, ClassCounts, counts_by_class
 from manyhot.core.clusters import Clusters
 from manyhot.core.ranked_positives import ROWS, AnsweredCells, answered_cells, class_columns, scores_of
 from manyhot.core.score_threshold import adds_up_to_one, least_of, least_score
-from manyhot.core.sets import Case, LabelSets
+from manyhot.core.sets import NOT_ASKED, Case, LabelSets
 from manyhot.core.share_intervals import clustered_effect, wilson_interval
 from manyhot.errors import InputError
 from manyhot.parameters import check_count, check_one_of, check_share
@@ -289,6 +289,38 @@ def _apply(points: OperatingPoints, case: Case, answered: AnsweredCells) -> None
     for start in range(0, len(scores), ROWS):
         rows = slice(start, start + ROWS)
         points.n_predicted[:] += (scores[rows] >= least)[case.labels.usable[rows]].sum(axis=0)
+
+
+def unanswered_predictions(case: Case, threshold: Floats) -> tuple[int, int, float]:
+    """Return the numbers of predictions and of those without an answer, and whether answers depend on scores.
+
+    The last value is the test statistic of Mantel and Haenszel over a table of 2 x 2 for each class: answered
+    pairs by predicted pairs. It is standard normal if answers were recorded independently of the scores of
+    each class, and positive if pairs with an answer are predicted more often.
+
+    Parameters
+    ----------
+    threshold : ndarray of float64, shape (C,)
+        A class with the threshold NaN is not predicted.
+
+    References
+    ----------
+    N. Mantel, W. Haenszel. Statistical aspects of the analysis of data from retrospective studies of disease.
+    Journal of the National Cancer Institute 22(4), 1959.
+    """
+    sets, scores = case.labels, scores_of(case)
+    n, predicted = int(np.count_nonzero(sets.usable)), np.zeros(sets.n_classes)
+    for start in range(0, len(scores), ROWS):
+        rows = slice(start, start + ROWS)
+        predicted += (scores[rows] >= threshold)[sets.usable[rows]].sum(axis=0)
+    is_answer = sets.usable[sets.rows] & (sets.state != NOT_ASKED)
+    image, classes = sets.rows[is_answer], sets.classes[is_answer]
+    answered = np.bincount(classes, minlength=sets.n_classes)
+    both = np.bincount(classes, scores[image, classes] >= threshold[classes], minlength=sets.n_classes)
+    expected = answered * predicted / max(n, 1)
+    variance = (expected * (n - answered) * (n - predicted)).sum() / max(n * (n - 1), 1)
+    z = (both - expected).sum() / np.sqrt(variance) if variance > 0 else 0.0
+    return int(predicted.sum()), int((predicted - both).sum()), float(z)
 
 
 def check_goal(goal: str | None, at: float | None) -> None:

@@ -337,7 +337,7 @@ def own_models(
     )
 
     def read() -> Iterator[Predictions]:
-        named, fitting, alike = [], [], dict[str, tuple[str, pa.Array]]()
+        named, fitting, alike, single = [], [], dict[str, tuple[str, pa.Array]](), []
         one = partial(read_predictions, rows=rows, classes=classes, scores=reading.scores)
         for found in misfits.reading(files, one):
             if found.model == normal_name(Path(found.source).stem):
@@ -346,16 +346,26 @@ def own_models(
             named.append(found.model)
             remarks = [f"{found.model}: {note}" for note in found.notes]
             same = found.model, found.image_id  # not the scores, which are large
-            remarks += _note_on_parts(same, alike.setdefault(re.sub(r"\d+", "0", found.model), same))
+            if len(found.image_id) == 1:
+                single.append(found.image_id[0])
+            else:
+                remarks += _note_on_parts(same, alike.setdefault(re.sub(r"\d+", "0", found.model), same))
             misfits.remarks += [note for note in remarks if note not in misfits.remarks]
             if reading.fits(found.model):
                 file = Path(found.source)
                 fitting.append(file)
                 inputs[file.name] = inputs.get(file.name) or sha256(file)
                 yield found
+        if 1 < len(named) == len(set(single)):
+            each = f"each of the {len(named):,} files contains one image, and is read as a model"
+            note = f"{each}; if all are of one model, {_JOIN}"
+            misfits.remarks += [note] if note not in misfits.remarks else []
         reading.check_some(fitting, named)
 
     return read, len(files), misfits
+
+
+_JOIN = "join them into one file, as the page 'Your own data' shows"
 
 
 def _note_on_parts(model: tuple[str, pa.Array], other: tuple[str, pa.Array]) -> list[str]:
@@ -366,8 +376,7 @@ def _note_on_parts(model: tuple[str, pa.Array], other: tuple[str, pa.Array]) -> 
         return []
     return [
         f"{other[0]} and {model[0]} are predictions of different images; if their files are parts of the "
-        "predictions of one model, such as those of several processes, join them into one file, as the page "
-        "'Your own data' shows"
+        f"predictions of one model, such as those of several processes, {_JOIN}"
     ]
 
 

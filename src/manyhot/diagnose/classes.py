@@ -15,7 +15,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList
 from manyhot.command import command
-from manyhot.core.operating_points import FOLDS, Goal, check_goal
+from manyhot.core.operating_points import FOLDS, Goal, check_goal, unanswered_predictions
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
@@ -311,6 +311,7 @@ def _judged(
             about.notes += _predicted_everywhere(
                 source.name, model, found.parts[-1]["class_results"], settings.at
             )
+            about.notes += _answered_alone(source.name, model, found.parts[-1]["class_results"])
             about.kinds |= {model.model: model.case.kind} if model.case.kind in ON_A_SCALE else {}
             sample = sample_of(labels.image_id.take(pa.array(model.rows)))
             about.chosen_on |= {f"{source.name}\t{model.model}": sample} if sample else {}
@@ -341,6 +342,27 @@ def _predicted_everywhere(dataset: str, model: ModelCase, table: pa.Table, at: f
         yield (
             f"{dataset}, {model.model}: the threshold of {first_names(names)} is the lowest score, so that "
             f"the class is predicted on every image{why}"
+        )
+
+
+_SHARE, _Z = 0.05, 3.0
+"""Above which share of predictions without an answer, and which test statistic, a note is given."""
+
+
+def _answered_alone(dataset: str, model: ModelCase, table: pa.Table) -> Iterator[str]:
+    """Yield a note if masked values are not those of all images: answers depend on the predictions."""
+    threshold = np.full(model.case.labels.n_classes, np.nan)
+    threshold[table["class_id"].to_numpy()] = table["threshold"].to_numpy()
+    if not table["masked"][0].as_py() or np.isnan(threshold).all():
+        return
+    n, without, z = unanswered_predictions(model.case, threshold)
+    if without > _SHARE * n and abs(z) > _Z:
+        often = f"{'more' if z > 0 else 'less'} often than others"
+        yield (
+            f"{dataset}, {model.model}: {without:,} of {n:,} predictions at the thresholds are left out, "
+            f"because they have no answer, and pairs with an answer are predicted {often}, so answers were "
+            "not recorded at random: precision, F1, AP and thresholds are those of the answered pairs, not "
+            "of all images"
         )
 
 

@@ -433,6 +433,9 @@ def _find_in_sets(
         )
     names = source.classes or class_list_of(_class_hash(predictions))
     table = issues_table(source, images, None, issues, merges, names)
+    if n_no := pc.sum(pc.equal(table["answer"], "no")).as_py():
+        n = len(issues.missing)
+        notes.append(f"{n_no:,} of {n:,} missing labels are pairs with the answer no (column 'answer')")
     return LabelIssues(
         table, ensemble.names, issues.n, issues.n_skipped, sources=(source,), notes=tuple(notes)
     )

@@ -20,7 +20,7 @@ from manyhot.core.confused_classes import Merges
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.label_issues import IssueLists, Issues
 from manyhot.core.set_issues import independent_lists
-from manyhot.core.sets import NO_LABEL
+from manyhot.core.sets import NO_LABEL, NOT_ASKED, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.diagnose.first_findings import (
     FIRST_FINDINGS,
@@ -37,6 +37,7 @@ from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing, number_heads, text_heads
 from manyhot.report.text import counted, listed, title_of
 from manyhot.tables import Images, Row
+from manyhot.tables.arrays import label_sets
 
 ISSUES = {
     "doubtful-label": "a label may be wrong",
@@ -97,6 +98,7 @@ _COLUMNS = (
     ("n_together", pa.int32()),
     ("n_a", pa.int32()),
     ("n_b", pa.int32()),
+    ("answer", pa.string()),
 )
 """The columns of the findings; evidence is null where there is none."""
 
@@ -228,6 +230,8 @@ def issues_table(
     """
     lists = ((DOUBTFUL, issues.doubtful), (MISSING, issues.missing))
     rows = [_image_rows(kind, images, label, of_kind) for kind, of_kind in lists]
+    if label is None and source.labels is not None:  # the images are those of the label sets
+        rows[1]["answer"] = _answers(label_sets(source.labels), issues.missing)
     table = pa.concat_tables([_filled(columns, source.name) for columns in (*rows, _merge_rows(merges))])
     return with_names(table.combine_chunks(), classes)
 
@@ -254,6 +258,17 @@ def _image_rows(
         "n_models": pa.array(issues.n_models.astype(np.int32)),
         "confident_class": _classes(issues.confident),
     }
+
+
+def _answers(sets: LabelSets, issues: Issues) -> pa.Array:
+    """Return what label sets answer about each class; null if this is not known for all classes.
+
+    Label sets that leave no class open answer no about all missing classes.
+    """
+    if sets.unlisted != NOT_ASKED:
+        return pa.nulls(len(issues), pa.string())
+    state = sets.take(issues.image).state_of(issues.class_id[:, None])[:, 0]
+    return pa.array([None, *tables.STATES]).take(pa.array(state))
 
 
 def _merge_rows(merges: Merges) -> dict[str, pa.Array]:

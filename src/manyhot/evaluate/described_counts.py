@@ -65,5 +65,9 @@ def card_lines(card: dict[str, Any]) -> Iterator[str]:
         facts.append(("unclear", f"{card['unclear']:,}", f"of {card['asked']:,} (image, class) pairs"))
     if card["rated"] is not None:
         facts.append(("checked by raters", f"{card['rated']:,}", ""))
+    # Such as keywords: single labels leave nothing out, and raters checked label sets beside original labels.
+    if card["asked"] is None and card["multi"] and not card["labelled"]:
+        unlisted = "not recorded: in metrics, classes that an image does not list count as not valid"
+        facts.append(("asked about", "–", unlisted))
     yield from fact_lines(facts)
     yield ""

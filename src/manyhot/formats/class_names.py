@@ -142,6 +142,8 @@ _SAME = 0.99
 
 def _required(name: str, lookup: Lookup, classes: ClassList, path: Path) -> int:
     at = lookup(name)
+    if at is None and len(classes.find_all(name)) > 1:
+        return classes.index(name)  # raises an error that lists them
     if at is None:
         raise InputError(
             "A class is not in the class list.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
-from manyhot.errors import InputError, MatchError, counted
+from manyhot.errors import InputError, MatchError, counted, first_names
 from manyhot.files import atomic_write
 from manyhot.formats.class_cells import SEPARATORS, splitter
 from manyhot.formats.class_names import ids_of_values
@@ -49,7 +50,8 @@ def write_corrected_csv(
 
     Only the labels of images whose label set has changed are replaced. If the file has one row for each
     label of an image, rows are removed and added. In rows with a new label, columns that differ between the
-    rows of an image, such as the name of a rater, are empty. Images without label sets keep their labels.
+    rows of an image, such as the name of a rater, are empty. Images without label sets keep their labels, and
+    so do names and columns that are not in the class list.
 
     Parameters
     ----------
@@ -163,9 +165,11 @@ def _with_names(
     new = {row: [(row, cell)] for row, cell in enumerate(cells)}
     n_several = n_empty = 0
     for image, rows in rows_of.items():
-        sets = valid.get(image)
-        if sets is None or {c for row in rows for c in lists.ids[row]} == set(sets):
+        sets, listed = valid.get(image), {c for row in rows for c in lists.ids[row]}
+        unlisted = listed & lists.unlisted.keys()
+        if sets is None or listed == {*sets, *unlisted}:
             continue
+        sets = [*sets, *unlisted]
         n_empty += not sets
         n_several += len(sets) > 1
         new |= lists.changed(rows, sets, is_long=is_long)
@@ -180,6 +184,9 @@ def _with_names(
         )
         empty = f"; their cells in {', '.join(map(repr, own_of_rows))} are empty" if own_of_rows else ""
         notes.append(f"rows with a new class: {sum(is_new):,}{empty}")
+    if lists.unlisted:
+        names = first_names(lists.unlisted.values())
+        notes.append(f"names in {column!r} that are not in the class list, or ambiguous, are kept: {names}")
     unclear = valid_classes(labels, int, "unclear")
     n_unclear = sum(c in unclear.get(image, ()) for c, image in _listed(lists.ids, images))
     if n_unclear:
@@ -223,6 +230,8 @@ class _Cells:
         The classes of each cell.
     separator : str
         What separates names; empty for lists as Python or JSON writes them.
+    unlisted : dict of int to str
+        The names that are not in the class list, by the number that stands for them in `ids`.
     """
 
     def __init__(
@@ -232,8 +241,10 @@ class _Cells:
         names: Mapping[int, str],
         separator: str,
         quote: str,
+        unlisted: Mapping[int, str],
     ) -> None:
         self.parts, self.ids, self.names, self.separator, self.quote = parts, ids, names, separator, quote
+        self.unlisted = unlisted
 
     @classmethod
     def of(cls, column: str, cells: Sequence[str], own: ClassList | None, file: Path) -> _Cells:
@@ -241,7 +252,7 @@ class _Cells:
         split = splitter(column, set(cells), own, "", f"{file}, column {column}", False)
         parts = [list(names_of_cell(cell, split)) for cell in cells]
         texts = list(dict.fromkeys(name for names in parts for name in names))
-        found = ids_of_values(texts, own, file).ids
+        found = ids_of_values(texts, own and replace(own, is_complete=False), file).ids
         names = dict(enumerate(unique_names(own))) if own is not None else {}
         # As in the file, but a new label is no synonym of a class that the file also calls by its own name.
         own_names = {text for i, text in names.items() if found.get(text) == i}
@@ -251,7 +262,8 @@ class _Cells:
         marks = (s for s in SEPARATORS if any(s in cell for cell in several))
         separator = "" if quoted else next(marks, " " if several else SEPARATORS[0])
         ids = [[found[name] for name in names] for names in parts]
-        return cls(parts, ids, names, separator, '"' if '"' in quoted else "'")
+        unlisted = {i: text for text, i in found.items() if own is not None and i >= len(own)}
+        return cls(parts, ids, names, separator, '"' if '"' in quoted else "'", unlisted)
 
     def changed(
         self, rows: Sequence[int], valid: Sequence[int], *, is_long: bool

@@ -190,7 +190,7 @@ def _holds_states(path: Path) -> bool:
 
 def _columns(path: Path, holds: str) -> tuple[str, str | None]:
     """Return the columns of a table of unknown format and what to do, for a message."""
-    from manyhot.formats.headers import class_name_column, image_name_column
+    from manyhot.formats.headers import class_name_column, image_name_column, is_metadata
     from manyhot.formats.number_columns import describe_columns
     from manyhot.formats.table_files import TABLE_SUFFIXES, column_names
 
@@ -207,10 +207,15 @@ def _columns(path: Path, holds: str) -> tuple[str, str | None]:
             f"if the numbers count votes, pass `label_values`={CHOICE_COUNTS} or {YES_COUNTS}; if they count "
             "objects, write 1 in place of each number above 0"
         )
-    texts = [column for column in shown[1:] if column.endswith(" (text)")]
+    texts = [
+        n for c in shown[1:] if c.endswith(" (text)") and not is_metadata(n := c.removesuffix(" (text)"))
+    ]
     if not do and holds == "labels" and len(texts) > 1:
         do = "if the columns of texts are classes, write 1 or yes and 0 or no into their cells; if one "
         do += "contains the names of classes, rename it to labels"
+    elif not do and holds == "labels" and texts:
+        do = f"if {texts[0]!r} contains the names of classes, rename it to labels; "
+        do += "if it is a class, write 1 or yes and 0 or no into its cells"
     return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}", do
 
 

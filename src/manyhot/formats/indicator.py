@@ -5,7 +5,6 @@ The columns name the classes. Columns with other content, such as a patient's ag
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from manyhot.classes import ClassList
-from manyhot.core.array_types import Bytes, Floats
+from manyhot.core.array_types import Floats
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, first_names
 from manyhot.formats.array_files import first_of_equal_rows
@@ -31,9 +30,12 @@ from manyhot.formats.headers import (
 )
 from manyhot.formats.number_columns import (
     NumberColumn,
+    check_minus_one,
     check_no_text,
+    check_one_row,
     check_states,
     describe_columns,
+    note_on_states,
     read_flat_frame,
     unread_columns,
     value_columns,
@@ -201,6 +203,7 @@ def read_indicator(
     for name, value, allowed in (("minus_one", minus_one, _MEANINGS), ("empty", empty, _MEANINGS_OF_EMPTY)):
         check_one_of(value, allowed, f"The option {name!r} is not a state.", where=path)
     columns, image_id = _read_columns(path, prefix)
+    check_one_row(columns, image_id, path)
     check_label_values(label_values or "states", path)
     meanings = (_MEANINGS[minus_one], _MEANINGS[empty])
     return labels_of_columns(columns, image_id, classes, path, meanings, label_values, prefix)
@@ -237,7 +240,7 @@ def labels_of_columns(
     state = np.full((len(image_id), own.n_classes), NOT_ASKED, np.uint8)
     for i, column in zip(at, chosen, strict=True):
         state[:, i] = states_of_values(column.values, *meanings)
-    _check_minus_one(state, [c for c in chosen if not c.is_empty], path)
+    check_minus_one(state, [c for c in chosen if not c.is_empty], path)
     rated["usable"] = (state != NOT_ASKED).any(axis=1)
     answers, asked_known, complete = stored_states(state)
     about = (own.n_classes, own.class_hash, asked_known, path.stem, own.class_list)
@@ -265,6 +268,8 @@ def _notes(
             f"{_several(others)}"
         )
     texts = [c.name for c in columns if c.share_of_states >= _MANY and not is_metadata(c.name)]
+    if classes is None and (note := note_on_states(columns, chosen)):
+        yield note
     if classes is None and texts:
         yield (
             "columns of the labels in which some cells contain texts other than yes, no and maybe are not "
@@ -385,19 +390,6 @@ def _columns_of_classes(
             allowed=f"keys and names of {classes.name}, such as {_several(classes.keys, 3)}",
         )
     return list(by_class.values()), list(by_class)
-
-
-def _check_minus_one(state: Bytes, columns: Sequence[NumberColumn], path: Path) -> None:
-    """Raise an error if all classes that are not yes would be unclear, as in CelebA, where -1 means no."""
-    has_others = any(((column.values == 0) | np.isnan(column.values)).any() for column in columns)
-    if not has_others and (state == UNCLEAR).any():
-        raise InputError(
-            "The table contains 1 and -1 but no 0, so -1 may mean no.",
-            where=path,
-            do="convert the file, and say what -1 means: manyhot convert "
-            f"{shlex.quote(str(path))} labels.parquet --format \"indicator(minus_one='no')\"; in Python, "
-            "pass what read_labels returns with this format",
-        )
 
 
 @register(

@@ -17,6 +17,7 @@ from manyhot.formats.headers import (
 )
 from manyhot.formats.predicted_classes import SCORE_COLUMNS
 from manyhot.formats.reading import JSON_KEY, cut_for_message, head, load_json, parse_json
+from manyhot.tables.rounded_ids import check_no_decimals
 
 _ENTRY = re.compile(r'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(\[\s*("|\]|-?\d)|")')
 """The beginning of an object of names by image."""
@@ -86,6 +87,7 @@ def _entries(content: Any, path: Path, among: Sequence[str]) -> list[Any]:
 def _entry(entry: Any, where: str, among: Sequence[str]) -> tuple[str, Any]:
     keys = list(entry) if isinstance(entry, dict) else []
     ids, label = image_name_column(keys), class_name_column(keys, among)
+    check_no_decimals(None if ids is None else entry[ids], where)
     if ids is None or label is None or not isinstance(entry[ids], str | int):
         raise InputError(
             "The entry does not contain the name and the classes of an image.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
-from manyhot.core.array_types import Floats
+from manyhot.core.array_types import Bytes, Floats
+from manyhot.core.sets import UNCLEAR
 from manyhot.errors import InputError, first_names
 from manyhot.formats.class_names import keys_of_numbers
 from manyhot.formats.headers import IMAGE_NAME_COLUMNS, RATER_NAMES, fold_name, image_name_column, is_metadata
@@ -22,6 +24,7 @@ from manyhot.formats.predicted_classes import SCORE_COLUMNS
 from manyhot.formats.reading import cut_for_message, states_of_values
 from manyhot.formats.table_files import NEARLY, column_names, read_frame
 from manyhot.tables import STATES
+from manyhot.tables.frames import check_unique
 from manyhot.tables.unshared_classes import CELL_OF_CLASS
 
 _TEXTS = {
@@ -244,6 +247,27 @@ def stated_classes(
     )
 
 
+def check_one_row(columns: Sequence[NumberColumn], image_id: pa.Array, path: Path) -> None:
+    """Raise an error for an image with several rows, each of which may be about another class."""
+    if not image_id.null_count and (do := _name_the_class(columns)):
+        check_unique(image_id, str(path), f"{do}; otherwise, retain one row per image")
+
+
+def note_on_states(columns: Sequence[NumberColumn], chosen: Sequence[NumberColumn]) -> str:
+    """Return a note if the only class is a column such as ``present``; empty if it is not."""
+    do = _name_the_class(columns)
+    if not do or [fold_name(c.name) in _STATES for c in chosen] != [True]:
+        return ""
+    return f"the only class is {chosen[0].name!r}: {do}"
+
+
+def _name_the_class(columns: Sequence[NumberColumn]) -> str:
+    """Return what to do if a column of texts names the class of each row; empty if there are no texts."""
+    texts = [c.name for c in columns if c.is_text and not is_metadata(c.name)]
+    named = first_names([repr(cut_for_message(name)) for name in texts], 3)
+    return f"if a column names the class of each row ({named}), rename it to class" if texts else ""
+
+
 def check_order_of_rows(path: Path, ids: str, label: str) -> None:
     """Raise an error if a column that is not read may order the rows of an image, each with a class."""
     frame = read_flat_frame(path)
@@ -383,4 +407,17 @@ def check_states(column: NumberColumn, path: Path) -> None:
             got=f"{column.strange[0]:g} in {len(column.strange):,} of {len(column.values):,} cells",
             allowed=CELL_OF_CLASS,
             do="correct them, or pass a class list without this column as `classes`",
+        )
+
+
+def check_minus_one(state: Bytes, columns: Sequence[NumberColumn], path: Path) -> None:
+    """Raise an error if all classes that are not yes would be unclear, as in CelebA, where -1 means no."""
+    has_others = any(((column.values == 0) | np.isnan(column.values)).any() for column in columns)
+    if not has_others and (state == UNCLEAR).any():
+        raise InputError(
+            "The table contains 1 and -1 but no 0, so -1 may mean no.",
+            where=path,
+            do="convert the file, and say what -1 means: manyhot convert "
+            f"{shlex.quote(str(path))} labels.parquet --format \"indicator(minus_one='no')\"; in Python, "
+            "pass what read_labels returns with this format",
         )

@@ -45,6 +45,7 @@ from manyhot.registry import register
 from manyhot.tables import Images, Predictions
 from manyhot.tables.frames import check_unique
 from manyhot.tables.image_ids import first_column
+from manyhot.tables.rounded_ids import check_no_decimals
 
 _SCORES = tuple(name for name in SCORE_COLUMNS if name != "rank")
 """Names of scores, of which the highest is best."""
@@ -415,6 +416,7 @@ def _row_names(path: Path, listed: Sequence[tuple[Any, str]], rows: Images | Non
 def _image_and_scores(entry: Mapping[str, Any], where: str) -> tuple[str, str]:
     """Return the name of the image of an entry, and the key of its scores."""
     ids = image_name_column(entry)
+    check_no_decimals(None if ids is None else entry[ids], where)
     score = _key_of_scores(entry)
     if ids is None or score is None or not isinstance(entry[ids], str | int):
         raise InputError(

@@ -290,6 +290,8 @@ def _size(n: int) -> str:
 def _opening(card: Mapping[str, Any], votes: Votes | None) -> str:
     usable = card["images"] - card["unusable"]
     sets = "The label sets contain all classes in each image, not only one."
+    if card["asked"] is None:
+        sets = "The label sets list classes of each image. Whether it also shows others is not recorded."
     if votes is not None and votes.kind:
         sets = "The label sets are based on votes, each for one class of an image."
     return (

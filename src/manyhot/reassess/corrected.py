@@ -89,6 +89,8 @@ def open_corrected(
 ) -> tuple[Labels, VotesReading]:
     """Return the label sets to correct, and how to read the votes on them, with the class list of both.
 
+    The label sets have the notes on how they were read.
+
     Raises
     ------
     InputError
@@ -103,7 +105,7 @@ def open_corrected(
     sets = source.sets() if source.images is None else source.sets().with_labels(source.images)
     if reading.classes is None and classes is None and sets.class_list is not None:
         reading = replace(reading, classes=sets.class_list)
-    return with_zeros(sets), reading
+    return replace(with_zeros(sets), notes=tuple(source.misfits.notes(source.name))), reading
 
 
 def correct_labels(aggregated: Aggregated, labels: Labels) -> CorrectedLabels:
@@ -146,12 +148,12 @@ def correct_labels(aggregated: Aggregated, labels: Labels) -> CorrectedLabels:
     table = _table(images, pl.concat([kept, asked]), aggregated.method)
     # Results on both can be compared only if the names of the data sets differ.
     own_name = f"{labels.name}-corrected" if labels.name else "corrected"
-    corrected = replace(labels, table=table, name=own_name, exclusive=False)
-    notes = (f"{answered.name or 'votes'}: {like.text}",) if like.n else ()
+    corrected = replace(labels, table=table, name=own_name, exclusive=False, notes=())
+    matched = (f"{answered.name or 'votes'}: {like.text}",) if like.n else ()
+    notes = (*_order_notes(answered, labels), *labels.notes, *aggregated.notes, *matched)
     values = {f.name: getattr(aggregated, f.name) for f in fields(aggregated)}
     return CorrectedLabels(
-        **values
-        | {"labels": corrected, "notes": (*_order_notes(answered, labels), *aggregated.notes, *notes)},
+        **values | {"labels": corrected, "notes": notes},
         corrected=name,
         changes=changes.sort(pl.col("before").fill_null(_NO) == pl.col("after"), maintain_order=True)
         .select(*_PAIR, "before", "after")

@@ -156,7 +156,7 @@ class _Part:
 def open_label_sources(
     sources: Sequence[Any], reading: Reading, run: Run
 ) -> tuple[list[LabelSource], tuple[str, ...]]:
-    """Return the sources passed to a call, and how ids of images were matched.
+    """Return the sources passed to a call, and notes on how they were read and ids of images matched.
 
     Raises
     ------
@@ -176,15 +176,16 @@ def open_label_sources(
             "--labels FILE",
         )
     parts = [part for number, one in enumerate(sources) for part in _parts(number, one, reading, run)]
+    read = [note for part in parts for note in part.labels.notes]
     parts = _over_one_list(parts)
     _check_class_lists(parts)
-    parts, notes = _with_shared_ids(parts)
+    parts, matched = _with_shared_ids(parts)
     names = _names(sources, parts)
     found = [_source(names[n], [p for p in parts if p.source == n]) for n in range(len(sources))]
     _check_answers(found)
     _check_images(found)
     _check_original_labels(found)
-    return found, notes
+    return found, (*dict.fromkeys(read), *matched)
 
 
 def _names(sources: Sequence[Any], parts: Sequence[_Part]) -> list[str]:
@@ -241,7 +242,7 @@ def _opened(number: int, source: Any, reading: Reading, run: Run) -> _Part:
         )
     (one,) = found
     labels = one.sets() if one.images is None else one.sets().with_labels(one.images)
-    labels = with_zeros(labels)
+    labels = replace(with_zeros(labels), notes=tuple(one.misfits.notes(one.name)))
     if one.published is not None:
         entry = catalog.catalog_entry(one.published.labels[0])
         return _Part(number, one.name, labels, _question_of(entry), (entry,), one.inputs)

@@ -27,6 +27,13 @@ def find_class(own: ClassList, i: int, target: ClassList) -> int | None:
     return next((at for name in names if (at := target.find(name)) is not None), None)
 
 
+def unmatched_name(own: ClassList, i: int, target: ClassList) -> str:
+    """Return the key of a class that is in no other list, or is ambiguous there: then, with its classes."""
+    ids = target.find_all(own.keys[i])
+    several = f" (ambiguous: {', '.join(target.keys[at] for at in sorted(ids))})" if len(ids) > 1 else ""
+    return own.keys[i] + several
+
+
 def note_on_case(own: ClassList | None, target: ClassList | None, name: str) -> str:
     """Return a note on classes that match only regardless of case and underscores; empty without any.
 

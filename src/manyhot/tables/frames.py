@@ -128,8 +128,8 @@ def are_unique(ids: pa.Array) -> bool:
     return True
 
 
-def check_unique(ids: pa.Array, where: str) -> None:
-    """Raise an error for ids that are listed twice."""
+def check_unique(ids: pa.Array, where: str, do: str = "retain one row per image") -> None:
+    """Raise an error for ids that are listed twice; `do` is its advice."""
     if are_unique(ids):
         return
     counts = pc.value_counts(ids)
@@ -139,7 +139,7 @@ def check_unique(ids: pa.Array, where: str) -> None:
         where=where,
         got=f"{counted(len(twice), 'id')}, such as {examples(twice.field('values'))}",
         allowed="each image_id once",
-        do="retain one row per image",
+        do=do,
     )
 
 

@@ -436,7 +436,7 @@ def _ambiguous(matching: Matching, left: pa.Array, right: pa.Array, names: tuple
         f"An id of {one_name} matches several ids of {many_name}.",
         got=f"{' and '.join(examples)} for {of[at]}" + (f", and {more:,} more such ids" if more else ""),
         allowed=f"ids that differ in more than {_ignored(matching.ignored)}",
-        do=" or ".join(filter(None, (_DO, settle, f"`match`={EXACT}"))),
+        do="; or ".join(filter(None, (_DO, settle, f"pass `match`={EXACT}"))),
     )
 
 

@@ -14,7 +14,7 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList, class_list, class_list_of, classes_seen, folded_name
 from manyhot.core.array_types import Ints, Ints32
 from manyhot.errors import MatchError, first_names
-from manyhot.tables.class_list_unions import find_class, keys_not_in
+from manyhot.tables.class_list_unions import find_class, keys_not_in, unmatched_name
 from manyhot.tables.frames import one_chunk, with_column
 from manyhot.tables.labels import Images, Labels, with_zeros
 from manyhot.tables.lacking_classes import ranked_lists, spread_scores
@@ -107,7 +107,7 @@ class JoinedClasses:
         if labels.complete and self.n_classes > n_shared:
             labels = with_zeros(labels)  # no other class was answered
         if self.selects and at is not None and own is not None and n_shared:
-            labels = selected_with_note(labels, at, own, "not in the class list")
+            labels = selected_with_note(labels, at, own, "not in the class list", self.classes)
         table = labels.table
         if at is not None:
             self._check_listed(at, one_chunk(table["classes"]).flatten().to_numpy(), labels)
@@ -174,7 +174,8 @@ class JoinedClasses:
         own, listed = predictions.known_classes, self.classes
         absent = predictions.unlisted
         if self.selects and predictions.is_dense and own is not None and listed is not None:
-            absent += tuple(own.keys[i] for i in range(len(own)) if find_class(own, i, listed) is None)
+            others = [i for i in range(len(own)) if find_class(own, i, listed) is None]
+            absent += tuple(unmatched_name(own, i, listed) for i in others)
         if absent:
             return note_on_left_out(predictions, absent)
         if self.unnamed and predictions.is_dense and own is not None and listed is not None:
@@ -241,7 +242,7 @@ class JoinedClasses:
                     allowed="each class once",
                     do="write both names in the same way, or drop or rename one of the columns",
                 )
-        absent = [key for key, i in zip(own.keys, at, strict=True) if i is None]
+        absent = [unmatched_name(own, c, self.classes) for c, i in enumerate(at) if i is None]
         if absent and model is not None and not (self.selects and model.is_dense):
             raise MatchError(
                 f"{model.model} predicts classes that are not in the class list.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -39,4 +41,16 @@ def check_not_rounded(ids: pa.Array | pa.ChunkedArray, where: str, whose: str = 
             got=str(rounded[0]),
             allowed=f"floats up to {_MOST_EXACT:,}, whole numbers or texts",
             do="where the table was made, read the column as texts or whole numbers, such as Int64 in pandas",
+        )
+
+
+def check_no_decimals(image: Any, where: str) -> None:
+    """Raise an error for the id of an image that is a number such as 1998.10, which JSON reads as 1998.1."""
+    if isinstance(image, float):
+        raise InputError(
+            "The id of an image is a decimal number, which loses zeros at its end.",
+            where=where,
+            got=image,
+            allowed="a text or a whole number",
+            do='write ids in quotes, such as "1998.10"',
         )

@@ -287,6 +287,9 @@ def _checked(values: pa.ChunkedArray, column: Column, name: str, where: object) 
         try:
             values = values.cast(kind)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            drop = "" if column.required else ", or drop the column"
+            if pa.types.is_timestamp(kind):
+                _check_zones(values, column, name, where, drop)
             if pa.types.is_timestamp(kind) and (text := re.search("parse string: '(.*?)'", str(error))):
                 row = pc.index(values, pa.scalar(text[1], values.type)).as_py()
                 raise InputError(
@@ -294,6 +297,7 @@ def _checked(values: pa.ChunkedArray, column: Column, name: str, where: object) 
                     where=f"{where or name}, row {row}",
                     got=text[1],
                     allowed="times with their zone, such as 2021-03-09T22:16:08Z",
+                    do=f"write the times like this{drop}",
                 ) from error
             raise InputError(
                 f"The column {column.name!r} of the {name} table has the wrong type.",
@@ -342,6 +346,20 @@ def _check_conversion(actual: pa.DataType, column: Column, name: str, where: obj
             got=actual,
             allowed=kind,
             do=do,
+        )
+
+
+def _check_zones(texts: pa.ChunkedArray, column: Column, name: str, where: object, drop: str) -> None:
+    """Raise an error if texts are times without a zone, as spreadsheets write them."""
+    is_bare = pc.match_substring_regex(texts, r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.]\d+)?)?$")
+    if n := pc.sum(is_bare).as_py():
+        row = pc.index(is_bare, True).as_py()
+        raise InputError(
+            f"The column {column.name!r} of the {name} table contains times without a time zone.",
+            where=f"{where or name}, row {row}",
+            got=f"{texts[row]}, one of {n:,} such times",
+            allowed="times with their zone, such as 2021-03-09T22:16:08Z",
+            do=f"add the zone, as in {texts[row]}Z for UTC{drop}",
         )
 
 

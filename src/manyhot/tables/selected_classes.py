@@ -12,6 +12,7 @@ from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Ints
 from manyhot.errors import counted, first_names
 from manyhot.tables.arrays import label_sets
+from manyhot.tables.class_list_unions import unmatched_name
 from manyhot.tables.frames import one_chunk, with_column
 from manyhot.tables.labels import Labels
 
@@ -67,17 +68,26 @@ def _n_with_classes(labels: Labels) -> int:
     return int(np.count_nonzero(sets.usable & (sets.size > 0)))
 
 
-def selected_with_note(labels: Labels, at: Ints, own: ClassList, why: str) -> Labels:
-    """Return label sets without the classes that have no position, and with a note that names them."""
+def selected_with_note(
+    labels: Labels, at: Ints, own: ClassList, why: str, classes: ClassList | None = None
+) -> Labels:
+    """Return label sets without the classes that have no position, and with a note that names them.
+
+    `classes` is the class list in which they were looked up; the note says which names are ambiguous there.
+    """
     left_out = left_out_classes(labels, at)
     if not len(left_out):
         return labels
     selected = _labels_of_positions(labels, at)
     n_before, n_after = _n_with_classes(labels), _n_with_classes(selected)
+    names = [own.keys[i] if classes is None else unmatched_name(own, i, classes) for i in left_out.tolist()]
+    n_ambiguous = sum(name != own.keys[i] for name, i in zip(names, left_out.tolist(), strict=True))
+    if n_ambiguous:
+        why = f"{why} or ambiguous" if n_ambiguous < len(names) else "ambiguous"
     what, verb = counted(len(left_out), "class"), "is" if len(left_out) == 1 else "are"
     note = (
         f"{what} of the labels {verb} {why}, and {verb} left out: "
-        f"{first_names([own.keys[i] for i in left_out])}; "
+        f"{first_names(names)}; "
         f"{n_before - n_after:,} of {n_before:,} images with valid classes keep none"
     )
     return replace(selected, notes=(*labels.notes, note))

@@ -163,8 +163,8 @@ def test_a_class_predicted_twice():
 def test_a_class_with_several_scores():
     made = lambda: Predictions(ids("a"), "m", np.array([[1, 1]]), np.array([[0.9, 0.4]], np.float32))  # noqa: E731
     assert message(InputError, made).endswith(
-        "  do:      if these are several boxes of a class, keep the highest score of each image and class; if "
-        "rows or entries are repeated, drop the repeated ones"
+        "  do:      if these are several boxes of a class, keep the highest score of each image and class; "
+        "if rows or entries are repeated, drop the repeated ones"
     )
 
 

@@ -113,7 +113,6 @@ def unknown_format(path: Path, holds: str) -> InputError:
             do=advice(path),
         )
     if other:
-        file = shlex.quote(path.name)
         columns, advised = _columns(path, holds) if other.about["holds"] == "images" else ("", None)
         got = f"{other.about['holds']} ({other.name}){columns}"
         # Images without original labels are a table in which the columns of labels were not recognised.
@@ -122,30 +121,7 @@ def unknown_format(path: Path, holds: str) -> InputError:
 
             read_frame(path)  # raises an error with advice if numbers follow each name
         do = advised if columns and " label (" not in columns else f"pass it as {other.about['holds']}"
-        if holds == "golden" and other.name == "votes-table":
-            do = "if these are answers of experts, rename the column of raters to expert_id"
-        elif holds == "golden" and columns and not do:
-            do = "rename the column with the experts' classes to label"
-        if do and holds == "labels" and other.about["holds"] == "votes":
-            do = "decide between the raters, and pass the labels that this writes: "
-            do += f"manyhot aggregate {shlex.quote(str(path))} --out labels.parquet"
-        if do and holds == "predictions" and other.name == "label-lists":
-            do = "if the file contains scores, rename their column or key to score; if it names predicted "
-            do += "classes without scores, rename their column or key to tags, or "
-            do += f"convert the file: manyhot convert {file} predictions.parquet --format tag-lists"
-            do += "; otherwise, pass it as labels"
-        if do and holds == "labels" and other.name == "npy" and _holds_states(path):
-            do += "; if 0 and 1 are the states of each class, pass `label_values`=states, or "
-            do += f"convert the file: manyhot convert {file} labels.parquet --label-values states"
-        if do and holds == "labels" and other.name == "prediction-lists" and _lists_labels(path):
-            do += "; if these are labels, remove the rows that do not count, and "
-            do += f"convert the file: manyhot convert {file} labels.parquet --format label-lists"
-        if do and holds == "labels" and other.name == "score-columns":
-            do += (
-                "; if the numbers are the share of people who see a class, pass `label_values`=p (shares if "
-            )
-            do += "each of them chose one class), or "
-            do += f"convert the file: manyhot convert {file} labels.parquet --label-values p"
+        do = _advice_on(path, holds, other, do, bool(columns))
     elif path.is_dir():
         got, do = "a folder of no known format", None
     else:
@@ -160,6 +136,36 @@ def unknown_format(path: Path, holds: str) -> InputError:
         allowed=_needs(path, holds),
         do=do,
     )
+
+
+def _advice_on(
+    path: Path, holds: str, other: registry.Entry, do: str | None, has_columns: bool
+) -> str | None:
+    """Return what to do with a file that contains something else, given a first advice."""
+    file = shlex.quote(path.name)
+    if holds == "golden" and other.name == "votes-table":
+        do = "if these are answers of experts, rename the column of raters to expert_id"
+    elif holds == "golden" and has_columns and not do:
+        do = "rename the column with the experts' classes to label"
+    if do and holds == "labels" and other.about["holds"] == "votes":
+        do = "decide between the raters, and pass the labels that this writes: "
+        do += f"manyhot aggregate {shlex.quote(str(path))} --out labels.parquet"
+    if do and holds == "predictions" and other.name == "label-lists":
+        do = "if the file contains scores, rename their column or key to score; if it names predicted "
+        do += "classes without scores, rename their column or key to tags, or "
+        do += f"convert the file: manyhot convert {file} predictions.parquet --format tag-lists"
+        do += "; otherwise, pass it as labels"
+    if do and holds == "labels" and other.name == "npy" and _holds_states(path):
+        do += "; if 0 and 1 are the states of each class, pass `label_values`=states, or "
+        do += f"convert the file: manyhot convert {file} labels.parquet --label-values states"
+    if do and holds == "labels" and other.name == "prediction-lists" and _lists_labels(path):
+        do += "; if these are labels, remove the rows that do not count, and "
+        do += f"convert the file: manyhot convert {file} labels.parquet --format label-lists"
+    if do and holds == "labels" and other.name == "score-columns":
+        do += "; if the numbers are the share of people who see a class, pass `label_values`=p (shares if "
+        do += "each of them chose one class), or "
+        do += f"convert the file: manyhot convert {file} labels.parquet --label-values p"
+    return do
 
 
 def _is_coco_results(path: Path) -> bool:

@@ -274,10 +274,8 @@ def _golden(
                 raters, _ = votes_with_ids_like(raters, ids, other_name=name)
         answers = Golden(experts, raters)
     notes = (f"{answers.experts.name or 'golden'}: {like.text}",) if like.n else ()
-    if sets is None:
-        return answers, notes
-    own = [f"{sets.name or 'golden'}: {note}" for note in sets.notes]
-    return answers, (*notes, *own, *([] if sets.asked_known else [_UNLISTED_NOTE]))
+    own = () if sets is None else (f"{sets.name or 'golden'}: {note}" for note in sets.notes)
+    return answers, (*notes, *own, *(() if sets is None or sets.asked_known else (_UNLISTED_NOTE,)))
 
 
 def _published(name: str, golden: TableLike, images: TableLike, report: OnProgress | None) -> VotesSource:
@@ -403,19 +401,18 @@ def _golden_labels(golden: TableLike, classes: ClassList | int | None) -> Labels
         return None
     if detect(golden, ("golden",)) is not None:
         return None
-    format = None
-    if detect(golden, ("labels",)) is None:
-        if not _is_label_per_image(Path(golden)):
-            return None
-        format = "label-lists"
-    return read_labels(golden, classes=numbered_classes(golden, "golden", classes), format=format)
+    are_labels = detect(golden, ("labels",)) is not None
+    if not are_labels and not _is_label_per_image(Path(golden)):
+        return None
+    listed = numbered_classes(golden, "golden", classes)
+    return read_labels(golden, classes=listed, format=None if are_labels else "label-lists")
 
 
 def _is_label_per_image(path: Path) -> bool:
     """Return whether a table has the columns image_id and label, which elsewhere is the original label."""
     other = detect(path)
-    is_table = other is not None and other.name == "images-table" and path.suffix.lower() != ".txt"
-    return is_table and not declared(path) and "label" in column_names(path)
+    is_own = other is None or other.name != "images-table" or path.suffix.lower() == ".txt" or declared(path)
+    return not is_own and "label" in column_names(path)
 
 
 def _foreign_golden(golden: TableLike) -> pa.Table | None:

@@ -498,6 +498,14 @@ def test_golden_answers_over_another_class_list():
     )
 
 
+def test_golden_labels_of_a_class_without_votes_name_it(tmp_path):
+    (tmp_path / "v.csv").write_text("image_id,rater,label\na,x,cat\na,y,dog\nb,x,cat\nb,y,unsure\n")
+    (tmp_path / "g.csv").write_text("filename,labels\na,cat\nb,unsure\n")
+    with pytest.raises(MatchError) as error:
+        mh.aggregate(tmp_path / "v.csv", tmp_path / "g.csv")
+    assert ", with unsure\n  allowed: 2 classes, list " in str(error.value)
+
+
 def test_votes_and_golden_answers_are_converted(campaign, tmp_path):
     for name, columns in (("votes", VOTES), ("golden", GOLDEN)):
         (path,) = convert(campaign / f"{name}.parquet", tmp_path / f"{name}.csv").written

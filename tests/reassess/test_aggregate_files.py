@@ -628,6 +628,22 @@ def test_agreement_by_class_is_named_and_the_lowest_is_printed(tmp_path):
     assert found.to_json()["class_agreement"] == found.class_agreement.to_pylist()
 
 
+def test_ties_contradict_no_class_that_excludes_others(tmp_path):
+    chosen = {"a": "healthy healthy", "b": "rust blight", "c": "rust rust", "d": "healthy rust"}
+    rows = [f"{i}.jpg,{r},{c}" for i, both in chosen.items() for r, c in zip("xy", both.split(), strict=True)]
+    (tmp_path / "v.csv").write_text("\n".join(["filename,annotator,label", *rows]))
+    for method in ("majority", "auto"):
+        notes = mh.aggregate(tmp_path / "v.csv", method=method).notes
+        assert not any("contradict" in note for note in notes)
+    raters = {"ax": "no", "ay": "no", "bx": "yes", "by": "no"}  # b is unclear
+    answers = [f"{i}.jpg,{c},{r},{a}" for (i, r), a in raters.items() for c in ("healthy", "rust")]
+    (tmp_path / "v.csv").write_text("\n".join(["image_id,class,rater_id,answer", *answers]))
+    notes = mh.aggregate(tmp_path / "v.csv", method="yes-share", threshold=0.6, unclear_from=0.3).notes
+    assert any(
+        n.startswith("0 label sets contain healthy and another class, and 1 label set is") for n in notes
+    )
+
+
 @pytest.mark.parametrize("name", ["No Finding", "no_findings", "normal", "None"])
 def test_label_sets_that_contradict_a_class_that_excludes_others_are_counted(name, tmp_path):
     answers = {("a", name): 1, ("a", "Mass"): 1, ("b", name): 1, ("b", "Mass"): 0}

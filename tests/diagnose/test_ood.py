@@ -186,7 +186,8 @@ def test_models_must_predict_both(data):
     assert str(error.value) == (
         "No model with confidences has predictions for both kinds of images.\n"
         "  got:     net; out-of-distribution: other\n"
-        "  allowed: the same models, with probabilities or logits"
+        "  allowed: the same models, with probabilities or logits\n"
+        "  do:      if net and other are the same model, give their files the same name"
     )
 
 
@@ -287,3 +288,14 @@ def test_a_folder_of_predictions_alone_has_out_of_distribution_images(data, tmp_
     expected = roc_auc_score(np.repeat([1, 0], [115, 150]), np.concatenate(energies))
     assert row["value"] == pytest.approx(expected, abs=1e-3)
     assert (row["ood_dataset"], row["slice"], row["n"], row["n_ood"]) == ("others", "all", 115, 150)
+    (file,) = folder.iterdir()
+    for again in (
+        {"ood": folder, "ood_predictions": [folder]},
+        {"ood": file},
+        {"ood": file, "ood_predictions": file},
+    ):
+        same = diagnose_ood(labels, [predictions(labels, logits)], **again, reading=reading).ood
+        assert same.drop_columns("ood_dataset").equals(found.ood.drop_columns("ood_dataset"))
+    files = {"ood": file, "ood_predictions": predictions(ood, theirs), "reading": reading}
+    with pytest.raises(InputError, match="pass it as predictions"):
+        diagnose_ood(labels, [predictions(labels, logits)], **files)

@@ -578,3 +578,35 @@ def test_images_without_a_value_of_the_column_can_be_left_out_with_a_condition()
     everything = evaluate(clusters="patient_id", reading=replace(READING, images=DATA.images))
     first, before = (e.results.to_pylist()[0] for e in (found, everything))
     assert first["n"] + first["n_skipped"] == before["n"] + before["n_skipped"] - 2
+
+
+def test_drops_are_over_clusters(tmp_path):
+    """Between data sets with few clusters: Newcombe's interval from those of both values."""
+    data = {"ke": draw(12, seed=1), "mx": draw(40, seed=2)}
+    for name, one in data.items():
+        evaluate(one, metrics=["real1"], dataset=name).write(tmp_path / name)
+    compared = manyhot.compare([tmp_path / "ke", tmp_path / "mx"])
+    parts = {name: manyhot.read_results(tmp_path / name).table.to_pylist() for name in data}
+    drops = [r for r in compared.drops.to_pylist() if r["dataset_x"] != r["dataset_y"] and r["model"]]
+    assert len(drops) == 2
+    for row in drops:
+        (vx, lx, hx), (vy, ly, hy) = (
+            next(
+                (r["value"], r["lo"], r["hi"])
+                for r in parts[name]
+                if (r["model"], r["metric"], r["slice"]) == (row["model"], row["metric_x"], "all")
+            )
+            for name in data
+        )
+        assert row["lo"] == pytest.approx(vx - vy - np.hypot(vx - lx, hy - vy), abs=1e-6)
+        assert row["hi"] == pytest.approx(vx - vy + np.hypot(hx - vx, vy - ly), abs=1e-6)
+    assert compared.notes[-1] == (
+        "intervals of drops are computed over clusters of images (12 in ke, 40 in mx); with fewer than 30 "
+        "clusters, they may be too narrow"
+    )
+    lines = list(compared.lines())
+    assert any(re.match("metric +drop  95 % over clusters  95 % over families", line) for line in lines)
+    compared.write(tmp_path / "both")
+    manyhot.report_folder(tmp_path / "both")
+    (page,) = (tmp_path / "both").rglob("index.html")
+    assert "95 % over clusters" in page.read_text(encoding="utf-8")

@@ -55,6 +55,55 @@ def test_one_vote_per_row(columns, tmp_path):
     assert (rows(again), again.kind) == (EXPECTED, ONE_CLASS)
 
 
+UNSURE = [("b", "w", "Cannot tell"), ("c", "x", "unsure"), ("d", "x", " can't tell"), ("d", "y", "dog")]
+"""Three raters who name no class, on c nobody does, and one more vote."""
+
+
+def test_raters_who_cannot_tell_do_not_vote(tmp_path):
+    expected = [*EXPECTED, ("d", "dog", "y", "yes")]
+    note = (
+        "3 answers without a class (Cannot tell, unsure, can't tell), the only ones on 1 image; if a class "
+    )
+    note += "is called so, pass the list of all classes as `classes`"
+    path = long(tmp_path / "c.csv", chosen=CHOSEN + UNSURE)
+    answers, wide = {}, {}
+    for image, rater, chosen in CHOSEN + UNSURE:
+        answers.setdefault(image, {})[rater] = chosen
+        wide.setdefault(rater, {})[image] = chosen
+    (tmp_path / "p.json").write_text(json.dumps(answers))
+    columns = {rater: [own.get(image) for image in "abcd"] for rater, own in wide.items()}
+    pl.DataFrame({"image_id": list("abcd"), **columns}).write_csv(tmp_path / "w.csv")
+    for file in (path, tmp_path / "p.json", tmp_path / "w.csv"):
+        votes = read_votes(file)
+        assert (rows(votes), votes.kind) == (expected, ONE_CLASS)
+        assert sorted(votes.left_out[-1]) == sorted(note)  # the words are in the order of the file
+        listed = read_votes(file, classes=from_keys(["cat", "dog"]))
+        assert (len(listed), listed.left_out) == (len(votes), votes.left_out)
+        keys = ["cat", "dog", "cannot tell", "unsure", "can't tell"]
+        kept = read_votes(file, classes=from_keys(keys))
+        assert not kept.left_out
+        assert len(kept.images) == 4
+    sets = read_votes(path, format="choices(several=True)")
+    assert {(r["image_id"], r["rater_id"]) for r in sets.to_table().to_pylist()} == {
+        (image, rater) for image, rater, chosen in [*CHOSEN, UNSURE[3]]
+    }
+
+
+def test_a_rater_who_later_cannot_tell_withdraws_the_vote(tmp_path):
+    path = tmp_path / "c.csv"
+    path.write_text(
+        "image_id,rater_id,label,answered_at\na,x,cat,1\na,x,cannot tell,2\na,y,cat,1\nb,x,cannot tell,1\n"
+        "b,x,dog,2\n"
+    )
+    votes = read_votes(path)
+    assert rows(votes) == [("a", "cat", "y", "yes"), ("b", "dog", "x", "yes")]
+    assert votes.left_out == (
+        "2 answers that a rater gave again later",
+        "1 answer without a class (cannot tell); if a class is called so, pass the list of all classes as "
+        "`classes`",
+    )
+
+
 def test_peerannot_and_columns_of_raters(tmp_path):
     answers = {}
     for image, rater, chosen in CHOSEN:

@@ -147,7 +147,7 @@ def test_classes_that_are_passed(tmp_path, message):
     assert message(lambda: read_labels(path, classes=classes)) == (
         f"A class is not in the class list.\n  where:   {path}\n  got:     cow\n"
         "  allowed: 0 to 3, or a key or name of mine\n"
-        "  do:      pass the list of all classes as `classes`"
+        "  do:      pass a list with this class as `classes`, or remove the value if it is no class"
     )
 
 
@@ -539,6 +539,23 @@ def test_labels_of_several_raters_are_noted(tmp_path, columns):
     one = [(image, label, "ann") for image, label, _ in rows]  # one rater who gives an image several labels
     pd.DataFrame(one, columns=columns).to_csv(tmp_path / "l.csv", index=False)
     assert not any("raters" in note for note in read_labels(tmp_path / "l.csv").notes)
+
+
+def test_raters_who_cannot_tell_add_no_class(tmp_path):
+    rows = [("a", "cat", "ann"), ("a", "unsure", "bob"), ("b", "dog", "ann"), ("b", "cat", "bob")]
+    pd.DataFrame(rows, columns=("image_id", "label", "rater")).to_csv(tmp_path / "l.csv", index=False)
+    labels = read_labels(tmp_path / "l.csv")
+    assert labels.table["classes"].to_pylist() == [[0], [1, 0]]
+    assert labels.notes[0] == (
+        "left out: 1 answer without a class (unsure); if a class is called so, pass the list of all classes "
+        "as `classes`"
+    )
+    listed = read_labels(tmp_path / "l.csv", classes=from_keys(["cat", "dog", "unsure"]))
+    assert listed.table["classes"].to_pylist() == [[0, 2], [1, 0]]
+    one = [(image + rater, label, rater) for image, label, rater in rows]  # labels, not votes
+    pd.DataFrame(one, columns=("image_id", "label", "rater")).to_csv(tmp_path / "l.csv", index=False)
+    labels = read_labels(tmp_path / "l.csv", format="label-lists")
+    assert labels.class_list.keys == ("cat", "dog", "unsure")
 
 
 def test_confidences_of_labels_are_not_dropped_in_silence(tmp_path, message):

@@ -81,6 +81,20 @@ def test_one_class_per_image(tmp_path, written):
     assert votes.left_out == ("1 assignment without a class",)
 
 
+def test_a_worker_who_cannot_tell_does_not_vote(tmp_path):
+    chosen = [("a.jpg", "W1", "dog"), ("a.jpg", "W2", "Cannot tell"), ("b.jpg", "W1", "unsure")]
+    path = write(tmp_path, *((image, worker, {"Answer.category": name}) for image, worker, name in chosen))
+    votes = read_votes(path)
+    assert (votes.kind, votes.class_list.keys) == ("one class", ("dog",))
+    assert yes(votes) == {("voc/a.jpg", "W1", "dog")}
+    assert votes.left_out == (
+        "2 answers without a class (Cannot tell, unsure), the only ones on 1 image; if a class is called "
+        "so, pass the list of all classes as `classes`",
+    )
+    listed = read_votes(path, classes=from_keys(["dog", "cannot tell", "unsure"]))
+    assert len(yes(listed)) == 3
+
+
 def test_rejected_assignments_are_left_out_and_counted(tmp_path):
     rejected = {"Answer.category": "cat", "AssignmentStatus": "Rejected"}
     rows = ("a.jpg", "W1", {"Answer.category": "dog"}), ("a.jpg", "W2", rejected), ("b.jpg", "W2", rejected)

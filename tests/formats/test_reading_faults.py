@@ -171,7 +171,7 @@ def test_a_number_beside_names_of_imagenet_that_is_no_class(tmp_path, message, n
     assert message(lambda: read_labels(path)) == (
         f"A class is not in the class list.\n  where:   {path}\n  got:     {number}\n"
         "  allowed: 0 to 999, or a key or name of imagenet1k\n"
-        "  do:      pass the list of all classes as `classes`"
+        "  do:      pass a list with this class as `classes`, or remove the value if it is no class"
     )
 
 

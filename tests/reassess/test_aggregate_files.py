@@ -498,6 +498,14 @@ def test_golden_answers_over_another_class_list():
     )
 
 
+def test_golden_labels_of_a_class_without_votes_name_it(tmp_path):
+    (tmp_path / "v.csv").write_text("image_id,rater,label\na,x,cat\na,y,dog\nb,x,cat\nb,y,unsure\n")
+    (tmp_path / "g.csv").write_text("filename,labels\na,cat\nb,unsure\n")
+    with pytest.raises(MatchError) as error:
+        mh.aggregate(tmp_path / "v.csv", tmp_path / "g.csv")
+    assert ", with unsure\n  allowed: 2 classes, list " in str(error.value)
+
+
 def test_votes_and_golden_answers_are_converted(campaign, tmp_path):
     for name, columns in (("votes", VOTES), ("golden", GOLDEN)):
         (path,) = convert(campaign / f"{name}.parquet", tmp_path / f"{name}.csv").written
@@ -618,6 +626,22 @@ def test_agreement_by_class_is_named_and_the_lowest_is_printed(tmp_path):
     at = next(i for i, line in enumerate(lines) if line.startswith("class, lowest AC1 first"))
     assert [line.split()[0] for line in lines[at + 1 : at + 3]] == ["cat", "dog"]
     assert found.to_json()["class_agreement"] == found.class_agreement.to_pylist()
+
+
+def test_ties_contradict_no_class_that_excludes_others(tmp_path):
+    chosen = {"a": "healthy healthy", "b": "rust blight", "c": "rust rust", "d": "healthy rust"}
+    rows = [f"{i}.jpg,{r},{c}" for i, both in chosen.items() for r, c in zip("xy", both.split(), strict=True)]
+    (tmp_path / "v.csv").write_text("\n".join(["filename,annotator,label", *rows]))
+    for method in ("majority", "auto"):
+        notes = mh.aggregate(tmp_path / "v.csv", method=method).notes
+        assert not any("contradict" in note for note in notes)
+    raters = {"ax": "no", "ay": "no", "bx": "yes", "by": "no"}  # b is unclear
+    answers = [f"{i}.jpg,{c},{r},{a}" for (i, r), a in raters.items() for c in ("healthy", "rust")]
+    (tmp_path / "v.csv").write_text("\n".join(["image_id,class,rater_id,answer", *answers]))
+    notes = mh.aggregate(tmp_path / "v.csv", method="yes-share", threshold=0.6, unclear_from=0.3).notes
+    assert any(
+        n.startswith("0 label sets contain healthy and another class, and 1 label set is") for n in notes
+    )
 
 
 @pytest.mark.parametrize("name", ["No Finding", "no_findings", "normal", "None"])

@@ -305,7 +305,8 @@ def test_names_that_are_not_utf_8(camp):
 HEAD = "image_id,class_id,rater_id,answer\n"
 UNKNOWN = "A class is not in the class list.\n  where:   v.csv\n  got:     "
 KNOWN = (
-    "\n  allowed: 0 to 4, or a key or name of classes\n  do:      pass the list of all classes as `classes`"
+    "\n  allowed: 0 to 4, or a key or name of classes\n  do:      pass a list with this class as `classes`, "
+    "or remove the value if it is no class"
 )
 EMPTY = "The column '{}' of the votes table contains an empty value.\n  where:   v, row 0\n  got:     "
 

@@ -305,6 +305,27 @@ def test_months_are_compared():
         assert mask.tolist() == [True, True, False, False]
 
 
+@pytest.mark.parametrize(
+    ("spec", "values"),
+    [
+        ("taken>=2026-03-15", ["01.03.2026", ""]),
+        ("taken<=15.03.2026", ["01.03.2026"]),
+        ("taken>=2026-03-15", ["3/1/2026"]),
+        ("taken<=3-15-2026", ["2026-03-01"]),
+    ],
+)
+def test_dates_with_the_year_last_are_refused_with_how_to_write_them(spec, values):
+    with pytest.raises(InputError) as error:
+        images_with(spec, pa.array(values))
+    assert str(error.value) == (
+        f"The condition '{spec}' compares values that are neither numbers nor dates.\n"
+        f"  got:     a column of string, such as {values[0]}\n"
+        "  allowed: a column of numbers and a number, or a column of dates or times and a date such as "
+        "2026-11-08\n"
+        "  do:      write dates as year-month-day, in the column and in the condition"
+    )
+
+
 @pytest.mark.parametrize("values", [["08.11.2026"], [20261108], [["2026-11-08"]], ["2026-11-08", "later"]])
 def test_what_is_no_date_is_refused(values):
     with pytest.raises(InputError, match="neither numbers nor dates"):

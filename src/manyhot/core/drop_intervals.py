@@ -22,7 +22,9 @@ Samples = tuple[Floats, Floats]
 """Resampled values of M models at x and at y, each of shape (M, R)."""
 
 
-def drop_intervals(x: Floats, y: Floats, samples: Samples | None, *, paired: bool) -> tuple[Floats, Floats]:
+def drop_intervals(
+    x: Floats, y: Floats, samples: Samples | None, *, paired: bool, clustered: bool = False
+) -> tuple[Floats, Floats]:
     """Return the interval of x - y for each of M models, shape (M,); NaN if there is none.
 
     Parameters
@@ -33,6 +35,8 @@ def drop_intervals(x: Floats, y: Floats, samples: Samples | None, *, paired: boo
         The resampled values at x and at y; resample r of both is independent unless `paired` is true.
     paired : bool
         Whether both values are computed on the same images.
+    clustered : bool
+        Whether the intervals of x or y are over clusters of images, which may be few.
 
     Notes
     -----
@@ -43,7 +47,9 @@ def drop_intervals(x: Floats, y: Floats, samples: Samples | None, *, paired: boo
     percentiles are too narrow for them, too: with ``mla`` of 99 % on 250 images, they hold in 93 %.
     On the same images, the correlation of both values is that of their resamples, or 0 if these do not vary.
     If the images differ, the interval is also Newcombe's if there are no resamples or fewer than
-    `IMAGES_FOR_PERCENTILES` images.
+    `IMAGES_FOR_PERCENTILES` images. With clusters, it is always Newcombe's, because the intervals of both
+    values suit any number of clusters: between two data sets with 60 images from each of 6 farms, whose
+    accuracies are uniform, percentiles contain the drop in 89 %, and Newcombe's interval in 97 %.
 
     References
     ----------
@@ -56,7 +62,7 @@ def drop_intervals(x: Floats, y: Floats, samples: Samples | None, *, paired: boo
     n = np.minimum(x[3], y[3]).astype(int)
     drawn = sampled_intervals(x[0] - y[0], samples[0] - samples[1], n)
     apart = difference_interval(x[:3], y[:3], _correlations(*samples) if paired else 0.0)
-    few = _are_few(_cases(x, y))
+    few = _are_few(_cases(x, y)) | clustered
     if paired:  # the mean over corruptions that never err has no interval of its own
         few &= ~np.isnan(apart).any(axis=0)
     else:
@@ -72,16 +78,19 @@ def _correlations(x: Floats, y: Floats) -> Floats:
     return np.asarray(np.divide((x * y).sum(axis=1), size, out=np.zeros(len(x)), where=size > 1e-12))
 
 
-def mean_drop_interval(x: Floats, y: Floats, samples: Samples | None, *, paired: bool) -> tuple[float, float]:
+def mean_drop_interval(
+    x: Floats, y: Floats, samples: Samples | None, *, paired: bool, clustered: bool = False
+) -> tuple[float, float]:
     """Return the interval of the mean of x - y over models; NaN if there is none.
 
     The parameters are those of `drop_intervals`.
 
     Notes
     -----
-    If no model has at least `FEWEST_CASES` right and wrong images at both places, the distances to
-    the ends are combined from those of the models and from the correlations of their resampled drops. A model
-    whose resamples do not vary counts as fully correlated with the others, which is conservative.
+    If no model has at least `FEWEST_CASES` right and wrong images at both places, or with clusters, the
+    distances to the ends are combined from those of the models and from the correlations of their resampled
+    drops. A model whose resamples do not vary counts as fully correlated with the others, which is
+    conservative.
 
     References
     ----------
@@ -92,9 +101,9 @@ def mean_drop_interval(x: Floats, y: Floats, samples: Samples | None, *, paired:
         return float("nan"), float("nan")
     drops, drawn = x[0] - y[0], samples[0] - samples[1]
     mean = float(drops.mean())
-    if not _are_few(_cases(x, y).max(axis=-1)):
+    if not (clustered or _are_few(_cases(x, y).max(axis=-1))):
         return sampled_interval(mean, drawn.mean(axis=0), int(min(x[3].min(), y[3].min())))
-    lo, hi = drop_intervals(x, y, samples, paired=paired)
+    lo, hi = drop_intervals(x, y, samples, paired=paired, clustered=clustered)
     with np.errstate(invalid="ignore", divide="ignore"):
         correlations = np.atleast_2d(np.corrcoef(drawn))
     correlations[np.isnan(correlations)] = 1.0

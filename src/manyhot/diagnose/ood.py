@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.audit_proposals import has_no_labels
 from manyhot.evaluate.slices import model_cases
-from manyhot.formats import read_predictions
+from manyhot.formats import detect, read_predictions
 from manyhot.formats.prediction_folders import prediction_files
 from manyhot.parameters import Seed
 from manyhot.registry import register
@@ -146,8 +146,8 @@ def diagnose_ood(
         Files or folders of predictions of the in-distribution images. Models without confidences are skipped.
     ood
         Label sets of the out-of-distribution images, over the classes of the model. A set is empty if the
-        image shows none of them. Images without labels, such as a folder written by predict, and a folder of
-        predictions alone are accepted.
+        image shows none of them. Images without labels, such as a folder written by predict, and a file or
+        folder of predictions alone are accepted.
     ood_predictions
         Files or folders of predictions of the out-of-distribution images, from the same models.
     seed
@@ -165,11 +165,11 @@ def diagnose_ood(
         As in `manyhot.evaluate`.
     """
     notes, inputs = list[str](), dict[str, str]()
-    is_folder = isinstance(ood, str | os.PathLike) and Path(ood).is_dir() and not brings_predictions(ood)
-    if is_folder and not ood_predictions:
+    if _are_predictions(ood, ood_predictions):
         first = read_predictions(prediction_files([ood])[0], classes=reading.classes, scores=reading.scores)
         ids, ood_predictions = pa.table({"image_id": first.image_id}), ood
-        ood = Images(ids, Path(ood).resolve().name)
+        path = Path(ood).resolve()
+        ood = Images(ids, path.stem if path.is_file() else path.name)
     inside, outside = (
         [
             (source.name, *scored)
@@ -190,11 +190,24 @@ def diagnose_ood(
             "No model with confidences has predictions for both kinds of images.",
             got=f"{_names(inside)}; out-of-distribution: {_names(outside)}",
             allowed="the same models, with probabilities or logits",
+            do=f"if {inside[0][1]} and {outside[0][1]} are the same model, give their files the same name"
+            if inside and outside and {own[1] for own in inside}.isdisjoint(own[1] for own in outside)
+            else None,
         )
     notes += _notes_on_sets(outside)
     table = pa.Table.from_pylist(rows, schema=schema("ood"))
     about = {"seed": str(seed)}
     return OutOfDistribution(table, notes=tuple(dict.fromkeys(notes)), inputs=inputs, metadata=about)
+
+
+def _are_predictions(ood: LabelsLike, predictions: PredictionsLike) -> bool:
+    """Return whether images are passed as predictions alone, which may be passed as predictions, too."""
+    if not isinstance(ood, str | os.PathLike) or not Path(ood).exists() or brings_predictions(ood):
+        return False
+    listed = [predictions] if isinstance(predictions, str | os.PathLike) else predictions
+    same = not predictions or (isinstance(listed, Sequence) and [*map(str, listed)] == [str(ood)])
+    is_file = Path(ood).is_file()
+    return same and not (is_file and (detect(ood, ("labels",)) or not detect(ood, ("predictions",))))
 
 
 ScoredModel = tuple[str, str, dict[str, Floats], LabelSets]

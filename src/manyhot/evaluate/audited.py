@@ -116,8 +116,7 @@ class Audit(Flattened):
         Raises
         ------
         UsageError
-            If a sample or another option is passed without audited label sets, or audited label sets without
-            a sample.
+            If a sample or another option is passed without audited label sets.
         """
         check_one_of(self.estimator, ESTIMATORS, "There is no such estimator.", where="`estimator`")
         if self.audited is None and self.sample is not None:
@@ -138,8 +137,6 @@ class Audit(Flattened):
                 got="`proposed` and `proposed_by` models",
                 do="leave out one of them",
             )
-        if self.audited is not None and self.sample is None and self._campaign_sample is None:
-            raise _half("`audited`", "`sample`")
         return self.audited is not None
 
     def open_sample(self, labels: Labels) -> tuple[DrawnSample | DeclaredDesign, dict[str, str]]:
@@ -158,12 +155,11 @@ class Audit(Flattened):
         if isinstance(path, pa.Table) and metadata(path).get("design"):
             return audit_sample_from_table(path, name="the audit sample"), {}
         path = self._campaign_sample if path is None else path
-        is_file = isinstance(path, str | os.PathLike)
-        inputs = {Path(path).name: sha256(path)} if is_file else {}
-        if is_file and declared(Path(path)):
+        inputs = {Path(path).name: sha256(path)} if isinstance(path, str | os.PathLike) else {}
+        if inputs and declared(Path(path)):
             return read_audit_sample(path), inputs
         images = open_images(path, None)
-        assert images is not None  # `is_requested` has checked that there is a sample
+        assert images is not None
         return DeclaredDesign.of_images(images, labels.image_id, labels.name), inputs
 
     @property
@@ -384,12 +380,16 @@ def open_audit(
 
     Raises
     ------
+    UsageError
+        If there is no sample.
     InputError
         If the sample is not the one that its seed draws, or the proposed label sets were made from people's
         answers.
     MatchError
         If the images of the sample, of the proposed label sets and of the audited label sets do not match.
     """
+    if audit.sample is None and audit._campaign_sample is None:
+        raise _half("`audited`", "`sample`")
     alone = Reading(classes=source.classes or reading.classes, match=reading.match)
     if audit.proposed is not None:
         values = replace(alone, label_values=reading.label_values)

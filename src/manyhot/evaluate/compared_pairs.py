@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 
+from manyhot.core.ratio_intervals import FEWEST_CLUSTERS
 from manyhot.core.resampling import Bootstrap
-from manyhot.errors import UnknownNameError, did_you_mean
+from manyhot.errors import UnknownNameError, did_you_mean, first_names
 from manyhot.parameters import Shown
 
 CompareWith = Annotated[str | None, Shown("MODEL")]
@@ -102,6 +103,28 @@ def notes_on_shared_images(about: Mapping[str, str], drops: pa.Table) -> Iterato
                 "images; evaluate the images that only one of the data sets has separately, with manyhot "
                 "evaluate --images"
             )
+
+
+def numbers_of_clusters(about: Mapping[str, str]) -> dict[str, int]:
+    """Return the number of clusters of each data set with clusters, from the metadata of results."""
+    judged = json.loads(about.get(JUDGED_ON, "{}"))
+    keys = {name: own.get("clusters", "none").split()[0] for name, own in judged.items()}
+    return {name: int(key.replace(",", "")) for name, key in keys.items() if key != "none"}
+
+
+def notes_on_clusters(about: Mapping[str, str], drops: pa.Table) -> Iterator[str]:
+    """Yield a note that intervals of drops are over clusters, if any are."""
+    known = drops.filter(drops["lo"].is_valid())
+    compared = dict.fromkeys(name for side in "xy" for name in known[f"dataset_{side}"].to_pylist())
+    numbers = numbers_of_clusters(about)
+    clusters = {name: numbers[name] for name in compared if name in numbers}
+    if clusters:
+        few = f"; with fewer than {FEWEST_CLUSTERS} clusters, they may be too narrow"
+        said = first_names([f"{n:,} in {name}" for name, n in clusters.items()])
+        yield (
+            f"intervals of drops are computed over clusters of images ({said})"
+            f"{few if min(clusters.values()) < FEWEST_CLUSTERS else ''}"
+        )
 
 
 def reference_of(compare_with: str | None) -> str:

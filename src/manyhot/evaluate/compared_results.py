@@ -29,7 +29,9 @@ from manyhot.evaluate.compared_pairs import (
     JUDGED_ON,
     KEY,
     SAMPLED_IMAGES,
+    notes_on_clusters,
     notes_on_shared_images,
+    numbers_of_clusters,
 )
 from manyhot.evaluate.drops import Comparer
 from manyhot.evaluate.equal_accuracy import (
@@ -238,7 +240,8 @@ class Comparison(Result):
         if self._is_pair:
             yield from answered
             return
-        drops = [*drop_lines(self.mean_drops), *apart_lines(self.results, self.drops)]
+        clustered = numbers_of_clusters(self.results.about)
+        drops = [*drop_lines(self.mean_drops, clustered), *apart_lines(self.results, self.drops)]
         fits = fit_lines([r for r in self.fits.to_pylist() if r["scale"] == "plain"])
         orders, tried = order_lines(self.ranks.to_pylist()), sensitivity_lines(self.sensitivity.to_pylist())
         yield from spaced(answered, equal, drops, fits, orders, tried)
@@ -408,6 +411,7 @@ def compare_results(
     is_inferred = families is None and any(map(len, compared.values()))
     notes = tuple[str, ...](_note_on_one_family(together.models) if is_inferred else ())
     notes += tuple(notes_on_shared_images(together.about, compared["drops"]))
+    notes += tuple(notes_on_clusters(together.about, compared["drops"]))
     if groups is None:
         notes += tuple(unstored_notes([part for parts in joined.arguments for part in parts]))
     else:

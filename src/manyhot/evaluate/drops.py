@@ -22,7 +22,7 @@ from manyhot.core.comparison import NO_INTERVAL, Families, FittedLine, above_lin
 from manyhot.core.drop_intervals import drop_intervals, mean_drop_interval
 from manyhot.core.ratio_intervals import FEWEST_CASES
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.compared_pairs import DRAWN_IMAGES, ComparedPairs
+from manyhot.evaluate.compared_pairs import DRAWN_IMAGES, ComparedPairs, numbers_of_clusters
 from manyhot.tables import End, ModelValue, Results, list_matrix, schema
 from manyhot.tables.definitions import COUNT, FLAG, ITS, REAL, TEXT, bounds, declare_table, interval
 from manyhot.tables.frames import null_if_nan
@@ -50,7 +50,7 @@ END_COLUMNS = (
 )
 """Columns that say what is compared: one value per model at x, and one at y."""
 
-_IMAGES = f"{ITS} over images"
+_IMAGES = f"{ITS} over images, or over clusters of images if there are any"
 _FAMILIES = f"{ITS} over families of models"
 
 declare_table(
@@ -139,6 +139,7 @@ class Comparer:
         self.results, self.family, self.best_from = results, family, best_from
         self._rows: dict[str, list[dict[str, Any]]] = {"drops": [], "fits": [], "ranks": []}
         self._swaps: list[pa.Table] = []
+        self._clusters = numbers_of_clusters(results.about)
 
     @cached_property
     def _tested(self) -> dict[End, pa.Table]:
@@ -159,7 +160,9 @@ class Comparer:
         families = Families.of([self.family(m) for m in models])
         nx, ny = (np.array([at[m] for m in models], np.float64).T for at in (at_x, at_y))
         paired = self._are_paired(x, y)
-        both = _Both(x, y, models, nx, ny, families, self._samples(x, y, models, paired), paired)
+        n = [self._clusters[end[0]] for end in (x, y) if end[0] in self._clusters]
+        drawn = self._samples(x, y, models, paired)
+        both = _Both(x, y, models, nx, ny, families, drawn, paired, min(n, default=None))
         self._rows["drops"] += both.drops()
         if len(models) < 2:
             return
@@ -233,7 +236,8 @@ class _Both:
     """Models with a value at both ends.
 
     `at_x` and `at_y` hold value, lo, hi and n of each model, shape (4, M); `samples` their resampled values,
-    each of shape (M, R), where there are any; `paired` states whether these are of the same images.
+    each of shape (M, R), where there are any; `paired` states whether these are of the same images, and
+    `clusters` the smaller number of clusters, if there are any.
     """
 
     x: End
@@ -244,6 +248,7 @@ class _Both:
     families: Families
     samples: tuple[Floats, Floats] | None
     paired: bool
+    clusters: int | None = None
 
     @property
     def ends(self) -> dict[str, str]:
@@ -269,10 +274,11 @@ class _Both:
         (x, *_, nx), (y, *_, ny) = self.at_x, self.at_y
         drop = x - y
         above = above_line(x, y, fit_line(x, y, self.families, scale="logit"), "logit")
-        lo, hi = drop_intervals(self.at_x, self.at_y, self.samples, paired=self.paired)
+        of = {"paired": self.paired, "clustered": self.clusters is not None}
+        lo, hi = drop_intervals(self.at_x, self.at_y, self.samples, **of)
         images = float(lo[0]), float(hi[0])
         if len(x) > 1:
-            images = mean_drop_interval(self.at_x, self.at_y, self.samples, paired=self.paired)
+            images = mean_drop_interval(self.at_x, self.at_y, self.samples, **of)
         if self.paired:
             n = np.minimum(nx, ny)
             lo[n < FEWEST_CASES] = hi[n < FEWEST_CASES] = np.nan
@@ -287,7 +293,8 @@ class _Both:
 
     def order(self, swaps: pa.Table | None) -> dict[str, Any]:
         """Return the row of the ranks table."""
-        samples, n = self.samples or (None, None), min(self.at_x[3].min(), self.at_y[3].min())
+        samples = self.samples or (None, None)
+        n = min(self.at_x[3].min(), self.at_y[3].min(), self.clusters or np.inf)
         order = compare_orders(self.at_x[0], self.at_y[0], self.families, *samples, n=n)
         return self.ends | {
             "tau": null_if_nan(order.tau),

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from manyhot.errors import InputError, MissingExtraError, rename_parameters
-from manyhot.evaluate.compared_pairs import joined_about
+from manyhot.evaluate.compared_pairs import joined_about, numbers_of_clusters
 from manyhot.evaluate.compared_results import Comparison, compare_results, join_results
 from manyhot.evaluate.error_ratios import error_ratios, ratio_lines
 from manyhot.evaluate.options import DEFAULT, EvaluateOptions
@@ -255,7 +255,8 @@ class Evaluation(Result):
             yield from unshown_lines(self.as_results())
         yield from slice_lines(self.as_results(), self.options.slices)
         yield from posterior_lines(self.posterior)
-        yield from change_lines(self.comparison.drops.to_pylist())
+        of = self.comparison
+        yield from change_lines(of.drops.to_pylist(), numbers_of_clusters(of.results.about))
         yield from ratio_lines(self.error_ratios.to_pylist())
         yield from self._page_notes
 

@@ -314,7 +314,7 @@ def spaced(*parts: Iterable[str]) -> Iterator[str]:
         is_first = is_first and not lines
 
 
-def change_lines(drops: Sequence[Row]) -> Iterator[str]:
+def change_lines(drops: Sequence[Row], clustered: Collection[str] = ()) -> Iterator[str]:
     """Yield mean drops between data sets and slices, without those between metrics on the same images."""
     changed = [
         r
@@ -322,7 +322,7 @@ def change_lines(drops: Sequence[Row]) -> Iterator[str]:
         if r["model"] is None and (r["dataset_x"], r["slice_x"]) != (r["dataset_y"], r["slice_y"])
     ]
     if changed:
-        yield from drop_lines(changed)
+        yield from drop_lines(changed, clustered)
         yield ""
 
 
@@ -373,8 +373,11 @@ def sensitivity_lines(rows: Sequence[Row]) -> Iterator[str]:
     yield f"Warning: {PROTOCOL_WARNING}"
 
 
-def drop_lines(drops: Sequence[Row]) -> Iterator[str]:
-    """Yield the points that models lose on average between data sets, and differences between metrics."""
+def drop_lines(drops: Sequence[Row], clustered: Collection[str] = ()) -> Iterator[str]:
+    """Yield the points that models lose on average between data sets, and differences between metrics.
+
+    `clustered` contains the data sets whose intervals are over clusters of images.
+    """
     places: dict[tuple[str, str, bool], list[Row]] = {}
     for r in drops:
         places.setdefault((r["dataset_x"], r["dataset_y"], _is_of_metrics(r)), []).append(r)
@@ -394,7 +397,8 @@ def drop_lines(drops: Sequence[Row]) -> Iterator[str]:
             for r in alike
         ]
         change = "difference" if of_metrics else "drop"
-        head = ("metric", change, "95 % over images", "95 % over families", "models", "images")
+        over = f"95 % over {'images' if {x, y}.isdisjoint(clustered) else 'clusters'}"
+        head = ("metric", change, over, "95 % over families", "models", "images")
         yield from table_lines(head, rows)
 
 

@@ -15,10 +15,12 @@ import pyarrow as pa
 from manyhot.classes import ClassList, class_list, classes_seen
 from manyhot.errors import InputError, counted
 from manyhot.formats.choice_files import SHOWN, columns_of_votes
+from manyhot.formats.class_names import undecided
 from manyhot.formats.crowd_elements import FormChoice
 from manyhot.formats.reading import cut_for_message
 from manyhot.parameters import check_one_of
 from manyhot.tables import Votes, schema
+from manyhot.tables.choices import UNDECIDED
 from manyhot.tables.votes import ONE_CLASS
 
 Form = Callable[[str], str]
@@ -96,15 +98,17 @@ def votes_of_answers(
     has_none = any(fold(c) in nothing for _, choice in given for c in choice.chosen)
     # Where a choice says that there is nothing, an empty answer says nothing.
     given = [(a, choice) for a, choice in given if choice.chosen or not has_none]
-    named = {c for c in distinct if fold(c) not in nothing}
+    words = undecided(distinct, classes)
+    named = {c for c in distinct if fold(c) not in nothing and c not in words}
     imagenet = class_list()
     listed = classes or (
         imagenet if named and named <= set(imagenet.keys) else classes_seen(named, path.stem)
     )
-    ids = {none: -1} | _ids(distinct, listed, nothing, path, format, forms)
+    ids = {none: -1} | _ids([c for c in distinct if c not in words], listed, nothing, path, format, forms)
+    ids |= dict.fromkeys(words, UNDECIDED)
     rows = [(a, ids[c]) for a, choice in given for c in choice.chosen or (none,)]
     # Votes for one class cannot say that there is none; answers no to all classes can.
-    is_single = bool(given) and all(choice.is_single for _, choice in given) and all(c >= 0 for _, c in rows)
+    is_single = bool(given) and all(choice.is_single for _, choice in given) and all(c != -1 for _, c in rows)
     skipped = len(answers) - len(given)
     empty = (f"{counted(skipped, unit)} without a class",) if skipped else ()
     columns = columns_of_votes(
@@ -117,7 +121,7 @@ def votes_of_answers(
         left_out + empty,
         np.array([a.order for a, _ in rows], np.int64),
         _more([a for a, _ in rows]),
-    )
+    ).decided(words)
     return columns.to_votes() if is_single else columns.to_sets(shown)
 
 

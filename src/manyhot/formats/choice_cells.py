@@ -11,11 +11,34 @@ import polars as pl
 import pyarrow as pa
 
 from manyhot.classes import ClassList
-from manyhot.errors import InputError, MatchError, and_more
+from manyhot.core.answers import ANSWERS
+from manyhot.errors import InputError, MatchError, and_more, first_names
 from manyhot.formats.class_cells import splitter
+from manyhot.formats.class_names import UNSURE
 from manyhot.formats.headers import fold_name, is_plural
 from manyhot.formats.label_lists import names_of_cell
 from manyhot.formats.reading import cut_for_message
+
+TRUTHS = {*ANSWERS, "0", "1", "true", "false", "y", "n"}
+"""Labels that may be answers, for tasks that name an image and a class."""
+
+
+def check_no_answers(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> None:
+    """Raise an error if all choices are *yes*, *maybe* or *no*: then classes may stand in place of raters."""
+    texts = frame["class_id"].cast(pl.String).str.strip_chars().str.to_lowercase()
+    chosen = set(texts.unique()) - {"", "-1", *UNSURE}
+    are_answers = bool(chosen & set(ANSWERS)) and chosen <= TRUTHS
+    if classes is not None or not (are_answers or len(chosen) == 1):
+        return
+    raise InputError(
+        "All choices are answers, not classes." if are_answers else "All raters chose the same class.",
+        where=path,
+        got=f"{', '.join(sorted(chosen))} of {first_names(frame['rater_id'].unique(maintain_order=True))}",
+        allowed="the class that each rater chose; or image_id, class_id, rater_id and answer",
+        do="if these names are classes, write one row per answer about a class; if they are raters, and the "
+        "answers are the classes, pass `classes` with these answers",
+    )
+
 
 _BOXES = ({"x_min", "y_min"}, {"xmin", "ymin"}, {"x1", "y1"}, {"x", "y", "w", "h"}, {"bbox"})
 """Columns of boxes, of which a rater may draw several on an image."""

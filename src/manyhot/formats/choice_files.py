@@ -19,9 +19,11 @@ from manyhot.core.array_types import Ints64
 from manyhot.errors import InputError, first_names
 from manyhot.formats.array_files import load_array, members
 from manyhot.formats.choice_cells import (
+    TRUTHS,
     WHEN,
     check_decisions,
     check_joined,
+    check_no_answers,
     check_sets_once,
     has_boxes,
     kept_times,
@@ -29,7 +31,13 @@ from manyhot.formats.choice_cells import (
     vote_times,
     with_sets,
 )
-from manyhot.formats.class_names import class_indices, classes_of_numbers, keys_of_numbers, numbers_by_name
+from manyhot.formats.class_names import (
+    class_indices,
+    classes_of_numbers,
+    keys_of_numbers,
+    numbers_by_name,
+    undecided,
+)
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
     IMAGE_NAME_COLUMNS,
@@ -44,7 +52,7 @@ from manyhot.formats.table_files import TABLE_SUFFIXES, column_names, read_frame
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Votes
-from manyhot.tables.choices import ChoiceColumns
+from manyhot.tables.choices import UNDECIDED, ChoiceColumns
 from manyhot.tables.own_classes import is_class_number
 from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS
 
@@ -60,9 +68,6 @@ _PAGES = ("page_id", "classification_id", "submission_id")  # of rows submitted 
 
 _SAMPLE = 1_000
 """Number of rows from which it is detected whether labels are answers or classes."""
-
-_TRUTHS = {*ANSWERS, "0", "1", "true", "false", "y", "n"}
-"""Labels that may be answers, for tasks that name an image and a class."""
 
 _PEERANNOT = re.compile(r'\{\s*("[^"]*"\s*:\s*\{\s*\}\s*,\s*)*"[^"]*"\s*:\s*\{\s*"[^"]*"\s*:\s*("|-?\d)')
 """The first answer in a file of peerannot; images before it may have none."""
@@ -94,7 +99,7 @@ def are_answers(frame: pl.DataFrame, task: str, label: str) -> bool:
     if labels & set(ANSWERS):
         return True
     asks = frame[task].cast(pl.String).drop_nulls().str.contains(r".:.")
-    return bool(labels) and labels <= _TRUTHS and len(asks) > 0 and bool(asks.all())
+    return bool(labels) and labels <= TRUTHS and len(asks) > 0 and bool(asks.all())
 
 
 def _matches(path: Path) -> bool:
@@ -210,7 +215,7 @@ def read_peerannot(path: Path, *, classes: ClassList | None) -> Votes:
     text = any(isinstance(c, str) for c in chosen)
     column = pl.Series([str(c) if text else c for c in chosen], dtype=pl.String if text else pl.Int64)
     frame = pl.DataFrame({"image_id": list(image), "rater_id": list(rater), "class_id": column})
-    _check_no_answers(frame, classes, path)
+    check_no_answers(frame, classes, path)
     return _votes(frame, classes, path)
 
 
@@ -273,25 +278,8 @@ def read_rater_columns(path: Path, *, classes: ClassList | None) -> Votes:
     long = frame.unpivot(index=image, variable_name="rater_id", value_name="class_id")
     long = long.rename({image: "image_id"}).filter(pl.col("class_id").is_not_null())
     no_answer = -1 if long["class_id"].dtype.is_numeric() else ""
-    _check_no_answers(long, classes, path)
+    check_no_answers(long, classes, path)
     return _votes(long.filter(pl.col("class_id") != no_answer), classes, path)
-
-
-def _check_no_answers(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> None:
-    """Raise an error if all choices are *yes*, *maybe* or *no*: then classes may stand in place of raters."""
-    texts = frame["class_id"].cast(pl.String).str.strip_chars().str.to_lowercase()
-    chosen = set(texts.unique()) - {"", "-1"}
-    are_answers = bool(chosen & set(ANSWERS)) and chosen <= _TRUTHS
-    if classes is not None or not (are_answers or len(chosen) == 1):
-        return
-    raise InputError(
-        "All choices are answers, not classes." if are_answers else "All raters chose the same class.",
-        where=path,
-        got=f"{', '.join(sorted(chosen))} of {first_names(frame['rater_id'].unique(maintain_order=True))}",
-        allowed="the class that each rater chose; or image_id, class_id, rater_id and answer",
-        do="if these names are classes, write one row per answer about a class; if they are raters, and the "
-        "answers are the classes, pass `classes` with these answers",
-    )
 
 
 def column_of_images(frame: pl.DataFrame, path: Path) -> str:
@@ -418,7 +406,11 @@ def _votes(
         frame = frame.with_columns(pl.col("class_id").cast(pl.String))
     frame = frame.with_columns(class_id=keys_of_numbers(frame["class_id"], classes, path))
     answered = frame if several else frame.filter(pl.col("class_id").is_not_null())
-    listed, class_id = _classes(answered["class_id"], classes, path)
+    words = undecided(answered["class_id"].unique(maintain_order=True), classes)
+    is_undecided = answered["class_id"].is_in(words)
+    chosen = answered.select(pl.when(~is_undecided).then("class_id").alias("class_id"))["class_id"]
+    listed, class_id = _classes(chosen, classes, path)
+    class_id = np.where(is_undecided.fill_null(False).to_numpy(), UNDECIDED, class_id)
     n_empty = len(frame) - len(answered)
     columns = columns_of_votes(
         answered["image_id"].cast(pl.String).to_numpy(),
@@ -429,7 +421,7 @@ def _votes(
         left_out=(f"{n_empty:,} rows without a class",) if n_empty else (),
         order=answered[WHEN].to_numpy() if WHEN in answered.columns else None,
         more=vote_times(answered),
-    )
+    ).decided(words)
     return columns.to_sets(shown) if several else columns.to_votes()
 
 

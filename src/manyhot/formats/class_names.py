@@ -27,6 +27,16 @@ from manyhot.tables.own_classes import is_class_number, list_of_names, own_list
 Lookup = Callable[[str], int | None]
 
 
+UNSURE = ("uncertain", "unsure", "can't tell", "can’t tell", "cannot tell")
+"""What raters write if they cannot decide, in lower case: *maybe* of a class, and no vote for one of all."""
+
+
+def undecided(chosen: Iterable[object], classes: ClassList | None) -> list[str]:
+    """Return the choices that are `UNSURE` and no class of the list."""
+    unsure = [text for text in chosen if isinstance(text, str) and text.strip().lower() in UNSURE]
+    return [text for text in unsure if classes is None or not classes.find_all(text.strip())]
+
+
 @dataclass(frozen=True)
 class ClassIds:
     """The class id of each name in a file, and the class list to which the ids refer.
@@ -140,6 +150,9 @@ _SAME = 0.99
 """Share of names from which a list of 1,000 names is ImageNet-1k."""
 
 
+_UNLISTED = "pass a list with this class as `classes`, or remove the value if it is no class"
+
+
 def _required(name: str, lookup: Lookup, classes: ClassList, path: Path) -> int:
     at = lookup(name)
     if at is None and len(classes.find_all(name)) > 1:
@@ -150,7 +163,7 @@ def _required(name: str, lookup: Lookup, classes: ClassList, path: Path) -> int:
             where=path,
             got=cut_for_message(name if name.isprintable() else repr(name)),
             allowed=f"0 to {len(classes) - 1}, or a key or name of {classes.name}",
-            do="pass the list of all classes as `classes`",
+            do=_UNLISTED,
         )
     return at
 
@@ -301,7 +314,7 @@ def class_indices(
                 where=path,
                 got=value if value.isprintable() and len(value) <= 80 else cut_for_message(repr(value)),
                 allowed=f"0 to {len(classes) - 1}, or a key or name of {classes.name}",
-                do="pass the list of all classes as `classes`",
+                do=_UNLISTED,
             ) from error
     return values.replace_strict(table, default=None, return_dtype=pl.Int32)
 

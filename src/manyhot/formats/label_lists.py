@@ -18,7 +18,7 @@ from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Ints32, Ints64
 from manyhot.errors import InputError
 from manyhot.formats.class_cells import SEPARATORS, Splitter, note_on_commas, note_on_spaces, splitter
-from manyhot.formats.class_names import ids_of_values
+from manyhot.formats.class_names import ids_of_values, undecided
 from manyhot.formats.format_detection import boxes_of_tool
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
@@ -48,6 +48,7 @@ from manyhot.formats.tabular import labels_of_frame, possible_tables
 from manyhot.parameters import is_whole
 from manyhot.registry import register
 from manyhot.tables import Labels
+from manyhot.tables.choices import undecided_text
 from manyhot.tables.class_values import check_no_lists
 from manyhot.tables.frames import check_unique
 from manyhot.tables.state_lists import ragged
@@ -285,7 +286,7 @@ def _named_in_table(
         lengths = values.list.len().fill_null(0).to_numpy().astype(np.int64)
         flat = _texts(values.explode(empty_as_null=False, keep_nulls=False), f"{path}, column {label}")
         named = NamedLabels(image_id, lengths, flat, usable, is_complete=is_complete)
-        return named if rater is None else _of_raters(named, frame[rater], label)
+        return named if rater is None else _of_raters(named, frame[rater], label, classes)
     cells = _texts(values, f"{path}, column {label}").fill_null("")
     texts = cells.unique().to_pylist()
     by_row = len(image_id.unique()) < len(image_id)
@@ -302,14 +303,27 @@ def _named_in_table(
         note = f"the column {score!r} was not read: all labels of the file count, also uncertain ones"
         named = replace(named, notes=(*named.notes, note))
     if rater is not None:
-        return _of_raters(named, frame[rater], label)
+        return _of_raters(named, frame[rater], label, classes)
     return _grouped(named, f"the column {label!r}") if (lengths <= 1).all() else named
 
 
-def _of_raters(named: NamedLabels, rater: pl.Series, label: str) -> NamedLabels:
-    """Return names with each image once, and a note if a column names several raters of an image."""
+def _of_raters(named: NamedLabels, rater: pl.Series, label: str, classes: ClassList | None) -> NamedLabels:
+    """Return names with each image once, and a note if a column names several raters of an image.
+
+    Answers of several raters by which they say that they cannot decide are left out, with a note.
+    """
     rows = pl.DataFrame({"image": named.image_id, "rater": rater})
     n = (rows.group_by("image").agg(pl.col("rater").drop_nulls().n_unique())["rater"] > 1).sum()
+    if n and (words := undecided(named.names.unique().to_pylist(), classes)):
+        is_class = pc.invert(pc.is_in(named.names, pa.array(words, named.names.type)))
+        has_class = is_class.to_numpy(zero_copy_only=False)
+        image = np.repeat(np.arange(len(named.lengths)), named.lengths)[has_class]
+        named = replace(
+            named,
+            lengths=np.bincount(image, minlength=len(named.lengths)),
+            names=named.names.filter(is_class),
+            notes=(*named.notes, f"left out: {undecided_text(int(np.count_nonzero(~has_class)), words)}"),
+        )
     # A rater with several lists for an image may have changed them.
     is_once = (named.lengths <= 1).all() or not rows.is_duplicated().any()
     named = _grouped(named, f"the column {label!r}") if is_once and named.usable.all() else named

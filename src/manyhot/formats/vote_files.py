@@ -13,7 +13,7 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats.choice_files import IMAGE_NAMES, is_crowd_kit
 from manyhot.formats.class_lists import read_class_list
-from manyhot.formats.class_names import class_indices, ids_of_keys, numbers_by_name
+from manyhot.formats.class_names import UNSURE, class_indices, ids_of_keys, numbers_by_name
 from manyhot.formats.headers import RATER_NAMES, first_column
 from manyhot.formats.reading import cut_for_message, declared, reading, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, read_frame, with_small_offsets
@@ -179,7 +179,7 @@ def _check_ids(frame: pl.DataFrame, path: Path) -> None:
 ANSWER_WORDS = {
     **dict.fromkeys(("present",), "yes"),
     **dict.fromkeys(("absent",), "no"),
-    **dict.fromkeys(("uncertain", "unsure", "can't tell", "can’t tell", "cannot tell"), "maybe"),
+    **dict.fromkeys(UNSURE, "maybe"),
 }
 """What raters write in place of yes, no and maybe, in lower case."""
 

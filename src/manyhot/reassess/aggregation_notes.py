@@ -67,7 +67,10 @@ def open_question_notes(votes: Votes, labels: Labels, proposals: Path | None) ->
 
 
 def exclusive_class_notes(labels: Labels) -> Iterator[str]:
-    """Yield a note if a class such as *No Finding* is in label sets with others, or label sets are empty."""
+    """Yield a note if a class such as *No Finding* is in label sets with others, or label sets are empty.
+
+    A label set with an unclear class is undecided, and so are empty label sets of votes for one class.
+    """
     classes = labels.known_classes
     names = [] if classes is None else [re.sub(r"[\s_-]+", " ", name).strip() for name in classes.names]
     exclusive = [i for i, name in enumerate(names) if _EXCLUSIVE.fullmatch(name)]
@@ -77,7 +80,8 @@ def exclusive_class_notes(labels: Labels) -> Iterator[str]:
     has = np.zeros(len(sets), bool)
     has[sets.rows[np.isin(sets.classes, exclusive) & (sets.state == STATE_YES)]] = True
     n_beside = int(np.count_nonzero(has & rated & (sets.size > 1)))
-    n_empty = int(np.count_nonzero(rated & sets.usable & (sets.size == 0)))
+    is_empty = sets.accepted == 0
+    n_empty = 0 if sets.exclusive else int(np.count_nonzero(rated & sets.usable & is_empty))
     if n_beside or n_empty:
         which = first_names([classes.names[i] for i in exclusive])
         beside = f"{counted(n_beside, 'label set')} {'contains' if n_beside == 1 else 'contain'}"

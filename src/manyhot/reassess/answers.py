@@ -21,7 +21,7 @@ from manyhot.core.answers import YES, Answers, GoldenAnswers
 from manyhot.data import catalog
 from manyhot.data.data_frames import table_with_ids
 from manyhot.data.table_inputs import through_file
-from manyhot.errors import InputError, MatchError, UsageError
+from manyhot.errors import InputError, MatchError, UsageError, first_names
 from manyhot.files import sha256
 from manyhot.formats import (
     ClassNamesLike,
@@ -491,10 +491,13 @@ def golden_of(golden: Golden, votes: Votes, images: Images | None = None) -> Gol
 def _check_same_classes(votes: Votes, experts: Votes) -> None:
     ours, theirs = votes.class_hash, experts.class_hash
     if ours and theirs and ours != theirs:
+        own, more = votes.class_list, experts.class_list
+        added = [] if own is None or more is None else [key for key in more.keys if own.find(key) is None]
         raise MatchError(
             "Votes and golden answers have different class lists.",
             where=f"{votes.name or 'votes'} and {experts.name or 'golden'}",
-            got=f"{experts.n_classes:,} classes, list {theirs}",
+            got=f"{experts.n_classes:,} classes, list {theirs}"
+            + f", with {first_names(added)}" * bool(added),
             allowed=f"{votes.n_classes:,} classes, list {ours}",
             do="read both with the same class list",
         )

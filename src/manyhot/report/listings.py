@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -86,12 +86,21 @@ class Shared:
         The user's own models.
     gallery : GalleryLink, optional
         The gallery in the report's folder.
+    clustered : collection of str
+        The data sets whose intervals are over clusters of images.
     """
 
     named: Named
     own: Collection[str]
     anchors: Anchors
     gallery: GalleryLink | None = None
+    clustered: Collection[str] = ()
+
+    def heads(self, heads: Sequence[ColumnHead], rows: Sequence[Row]) -> list[ColumnHead]:
+        """Return the heads of a table of comparisons, which say what its intervals are over."""
+        if {row[f"dataset_{side}"] for row in rows for side in "xy"}.isdisjoint(self.clustered):
+            return [*heads]
+        return [replace(head, text=head.text.replace("over images", "over clusters")) for head in heads]
 
     def gallery_of(self, dataset: str) -> GalleryLink | None:
         """Return the gallery if it shows this data set."""
@@ -148,7 +157,7 @@ def list_drops(
     anchor = shared.anchors(section, "drops", _places(rows[0]))
     order = {name: reading_order(name) for name in {r["metric_x"] for r in rows}}
     ordered = sorted(rows, key=lambda r: (order[r["metric_x"]], pair_of_images(r), r["model"] or ""))
-    heads, entries = without_empty(_DROPS, [_drop(r, shared, anchor) for r in ordered])
+    heads, entries = without_empty(shared.heads(_DROPS, rows), [_drop(r, shared, anchor) for r in ordered])
     return Listing(anchor, title, heads, entries, folded=folded)
 
 
@@ -234,7 +243,7 @@ def _which(models: str, x: Metric) -> str:
 
 def list_ranks(rows: Sequence[Row], shared: Shared) -> Listing:
     """Return a table that shows how well two rankings of the models agree."""
-    heads, entries = without_empty(_RANKS, [_rank(r, shared) for r in rows])
+    heads, entries = without_empty(shared.heads(_RANKS, rows), [_rank(r, shared) for r in rows])
     return Listing(
         shared.anchors("ranks", "orders"), "Agreement of the rankings", heads, entries, folded=True
     )

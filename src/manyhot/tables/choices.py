@@ -6,6 +6,7 @@ rater chose for the image are stored; all others are no.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,9 +18,12 @@ from manyhot.core.answers import NO, YES
 from manyhot.core.array_types import Bools, Ints, Ints8, Ints64
 from manyhot.core.choices import Choices
 from manyhot.core.distinct import distinct_keys
-from manyhot.errors import InputError, MatchError, and_more, counted
+from manyhot.errors import InputError, MatchError, and_more, counted, first_names
 from manyhot.tables.own_classes import are_numbers, own_list
 from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS, Votes, numbered
+
+UNDECIDED = -2
+"""In `ChoiceColumns.class_id`, an answer that names no class because the rater could not decide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +66,29 @@ class ChoiceColumns:
         is_last = self.order == last[cell]
         n = len(np.unique(np.stack([cell, self.order])[:, ~is_last], axis=1).T)
         repeated = f"{counted(n, 'answer')} that a rater gave again later"
-        mask = pa.array(is_last)
+        return replace(self._only(is_last, *([repeated] if n else [])), order=None)
+
+    def decided(self, undecided: Collection[str]) -> ChoiceColumns:
+        """Return the choices without answers that are `UNDECIDED`, which the texts `undecided` express.
+
+        A rater's later answer counts even if it is undecided, so `last_answers` must come first.
+        """
+        has_class = self.class_id != UNDECIDED
+        if has_class.all():
+            return self
+        lost = len(self.image_id.unique()) - len(self.image_id.filter(pa.array(has_class)).unique())
+        return self._only(has_class, undecided_text(int(np.count_nonzero(~has_class)), undecided, lost))
+
+    def _only(self, keep: Bools, *left_out: str) -> ChoiceColumns:
+        """Return some of the choices, and what else is left out."""
+        mask = pa.array(keep)
         return replace(
             self,
             image_id=self.image_id.filter(mask),
             rater_id=self.rater_id.filter(mask),
-            class_id=self.class_id[is_last],
-            left_out=(*self.left_out, *([repeated] if n else [])),
-            order=None,
+            class_id=self.class_id[keep],
+            left_out=(*self.left_out, *left_out),
+            order=None if self.order is None else self.order[keep],
             more=None if self.more is None else self.more.filter(mask),
         )
 
@@ -172,6 +191,18 @@ class ChoiceColumns:
             allowed="one class per rater and image",
             do=keep if same else keep + sets,
         )
+
+
+def undecided_text(n: int, undecided: Collection[str], n_images: int = 0) -> str:
+    """Return what is left out: n answers by which raters say that they cannot decide on a class.
+
+    `n_images` is the number of images with no other answer.
+    """
+    alone = f", the only ones on {counted(n_images, 'image')}" if n_images else ""
+    return (
+        f"{counted(n, 'answer')} without a class ({first_names([*map(str.strip, undecided)])}){alone}; if a "
+        "class is called so, pass the list of all classes as `classes`"
+    )
 
 
 def _of_sets(more: pa.Table, cell: Ints) -> pa.Table:

@@ -165,11 +165,14 @@ def _compared(spec: str, values: pa.Array, what: str) -> Bools:
     except InputError:
         raise
     except (ValueError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        first = some_values(values).partition(", ")[0]
+        is_date = any(re.fullmatch(r"\d{1,2}([./-])\d{1,2}\1\d{4}", text) for text in (value, first))
         raise InputError(
             f"The {what} {spec!r} compares values that are neither numbers nor dates.",
-            got=f"a column of {values.type}, such as {some_values(values).partition(', ')[0]}",
+            got=f"a column of {values.type}, such as {first}",
             allowed="a column of numbers and a number, or a column of dates or times and a date such as "
             "2026-11-08",
+            do="write dates as year-month-day, in the column and in the condition" if is_date else None,
         ) from error
     compare = pc.greater_equal if sign == ">=" else pc.less_equal
     mask: Bools = pc.fill_null(compare(compared, bound), False).to_numpy(zero_copy_only=False)

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from manyhot.core.curve_metrics import CHANCE
 from manyhot.errors import MissingExtraError
+from manyhot.evaluate.compared_pairs import numbers_of_clusters
 from manyhot.evaluate.report.datasets import DataSet, MetricColumn, Model, build_datasets
 from manyhot.evaluate.report.drawn_columns import Cell, DrawnColumn, draw_column, first_rows, pack
 from manyhot.evaluate.report.figures import draw_figures
@@ -152,7 +153,7 @@ def build_report(
     named = metrics_of(tables.results)
     datasets = build_datasets(tables.results, tables["pairs"], highlight, anchors)
     found = findings(tables, datasets, named, gallery)
-    shared = Shared(named, frozenset(highlight), anchors, gallery)
+    shared = Shared(named, frozenset(highlight), anchors, gallery, numbers_of_clusters(about))
     # The label sets of an audit are only proposed, and their errors are not those of the models.
     has_next = not (is_comparison or "audit" in about)
     two_models, models = compare_two(tables, datasets, anchors), _models(datasets)

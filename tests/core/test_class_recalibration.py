@@ -123,9 +123,9 @@ def test_clusters_are_counted_instead_of_images():
     with pytest.raises(InputError) as error:
         fitted(case_of(z, valid, "logit"), "vector", unit=np.arange(N) % (FEWEST_TO_FIT["vector"] - 1))
     assert str(error.value) == (
-        "No class has enough images to fit on.\n"
+        "There are too few images to fit on.\n"
         "  got:     at most 29 with, and as many without, the same class\n"
-        "  allowed: at least 30 with, and 30 without, a class\n"
+        "  allowed: at least 30 with, and 30 without\n"
         "  do:      pass more labelled images, or fit on a larger share of them"
     )
 

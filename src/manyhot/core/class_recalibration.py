@@ -120,10 +120,13 @@ def fit_classes(case: Case, method: str, to: str, unit: Ints) -> ClassFit:
         z, y = map(np.concatenate, zip(*pooled, strict=True))
         slope[:] = sloping_root(lambda b: float((expit(b * z) - y) @ z), 1 / RANGE[1], 1 / RANGE[0])
     if not fitted.any():
+        together = method == "temperature"  # one number is fitted to all classes
+        n = min(n_yes.sum(), n_no.sum()) if together else np.minimum(n_yes, n_no).max()
+        whose = "all classes together" if together else "the same class"
         raise InputError(
-            "No class has enough images to fit on.",
-            got=f"at most {np.minimum(n_yes, n_no).max():,} with, and as many without, the same class",
-            allowed=f"at least {least} with, and {least} without, a class",
+            "There are too few images to fit on.",
+            got=f"at most {n:,} with, and as many without, {whose}",
+            allowed=f"at least {least} with, and {least} without",
             do="pass more labelled images, or fit on a larger share of them",
         )
     return ClassFit(slope, intercept, curves, n_yes, n_no, fitted, ends)

@@ -118,7 +118,7 @@ def test_the_theme_is_the_systems_until_it_is_chosen(visit, small):
     page.wait_for_function("document.querySelector('#theme').textContent === 'Theme: light'")
     assert page.evaluate(ground) == "rgb(255, 255, 255)" != dark
     page.reload()
-    assert page.text_content("#theme") == "Theme: light"
+    page.wait_for_function("document.querySelector('#theme').textContent === 'Theme: light'")
     page.click("#theme")
     assert page.evaluate(ground) == dark
 

@@ -397,9 +397,7 @@ def _golden_labels(golden: TableLike, classes: ClassList | int | None) -> Labels
     if not isinstance(golden, str | os.PathLike):
         table = _foreign_golden(golden)
         return table and through_file(table, "golden", lambda path: _golden_labels(path, classes))
-    if not Path(golden).exists():
-        return None
-    if detect(golden, ("golden",)) is not None:
+    if not Path(golden).exists() or detect(golden, ("golden",)) is not None:
         return None
     are_labels = detect(golden, ("labels",)) is not None
     if not are_labels and not _is_label_per_image(Path(golden)):

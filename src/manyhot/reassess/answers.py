@@ -408,9 +408,8 @@ def _golden_labels(golden: TableLike, classes: ClassList | int | None) -> Labels
 
 def _is_label_per_image(path: Path) -> bool:
     """Return whether a table has the columns image_id and label, which elsewhere is the original label."""
-    other = detect(path)
-    is_own = other is None or other.name != "images-table" or path.suffix.lower() == ".txt" or declared(path)
-    return not is_own and "label" in column_names(path)
+    is_table = (other := detect(path)) and other.name == "images-table" and path.suffix.lower() != ".txt"
+    return bool(is_table and not declared(path) and "label" in column_names(path))
 
 
 def _foreign_golden(golden: TableLike) -> pa.Table | None:

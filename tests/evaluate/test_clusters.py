@@ -609,4 +609,7 @@ def test_drops_are_over_clusters(tmp_path):
     compared.write(tmp_path / "both")
     manyhot.report_folder(tmp_path / "both")
     (page,) = (tmp_path / "both").rglob("index.html")
-    assert "95 % over clusters" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "95 % over clusters" in text
+    assert "The thick bar is its 95 % interval over clusters of images" in text
+    assert not re.findall("95 % interval over images|[0-9] over images", text)

@@ -229,9 +229,12 @@ def ends(interval: Ends, metric: Metric | None = None, decimals: int = 2, *, sig
     return f"{with_minus(lo, decimals)} to {with_minus(hi, decimals)}"
 
 
-def both_intervals(images: str, models: str) -> str:
-    """Return the intervals over images and over models in brackets, with a remark if one is missing."""
-    over = {"over images": images, "over families of models": models}
+def both_intervals(images: str, models: str, over_images: str) -> str:
+    """Return the intervals over images and over models in brackets, with a remark if one is missing.
+
+    `over_images` says whether those over images are over clusters of images.
+    """
+    over = {over_images: images, "over families of models": models}
     there = [f"{text} {what}" for what, text in over.items() if text]
     if not there:
         return "(no interval)"

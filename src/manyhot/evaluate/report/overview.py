@@ -111,13 +111,13 @@ def findings(
     """
     results = Results(tables.results, tables["pairs"])
     slopes = _saturation(tables["fits"], named) if tables.has_trends else []
-    orders = _ranks(tables["ranks"], named) if tables.has_trends else []
+    orders = _ranks(tables, named) if tables.has_trends else []
     # The verdict on two models comes first, and says which is best.
     ranked = datasets if tables.has_trends else [data for data in datasets if not _has_verdict(data)]
     # Over all models a slope says little: what saturates are the best.
     among_best = pc.any(pc.not_equal(tables["fits"]["models"], "all")).as_py()
     found = [
-        *_objects(tables["drops"], named),
+        *_objects(tables, named),
         *_shift(tables, named),
         *(slopes if among_best else ()),
         *_errors(datasets, gallery),
@@ -141,11 +141,11 @@ def _models(data: DataSet) -> tuple[str, str]:
     return data.anchor, f"Models on {title_of(data.name)}"
 
 
-def _objects(drops: pa.Table, named: Named) -> list[Finding]:
+def _objects(tables: ReportTables, named: Named) -> list[Finding]:
     """Return what several objects, or labels, do to accuracy."""
     rows = [
         r
-        for r in _means(drops)
+        for r in _means(tables["drops"])
         if r["dataset_x"] == r["dataset_y"]
         and r["metric_x"] == r["metric_y"]
         and is_size(r["slice_y"])
@@ -158,7 +158,7 @@ def _objects(drops: pa.Table, named: Named) -> list[Finding]:
     start = f"{'all' if row['slice_x'] == 'all' else 'the'} {row['n_x']:,} {images_of(row['slice_x'])}"
     start = start.replace("images", f"images of {title_of(row['dataset_x'])}", 1)
     end = f"the {row['n_y']:,} {images_of(row['slice_y']).removeprefix('images ')}"
-    sentence = f"From {start} to {end}, {_judged(m)} {_change(drops, row, m)}."
+    sentence = f"From {start} to {end}, {_judged(m)} {_change(tables, row, m)}."
     return [
         Finding(
             "objects",
@@ -199,7 +199,7 @@ def _shift(tables: ReportTables, named: Named) -> list[Finding]:
     x, y = title_of(first["dataset_x"]), title_of(first["dataset_y"])
     sentence = (
         f"From {x} ({first['n_x']:,} images) to {y} ({first['n_y']:,}), {_judged(m)} "
-        f"{_change(drops, first, m)}"
+        f"{_change(tables, first, m)}"
     )
     about = f"{m.label} from {x} to {y}{_unsure(first)}"
     if on_sets is not None and on_sets is not first:
@@ -208,7 +208,7 @@ def _shift(tables: ReportTables, named: Named) -> list[Finding]:
         sentence += (
             f". {other.label}, computed on label sets ({on_sets['n_x']:,} and {on_sets['n_y']:,} "
             "images), "
-            f"{_change(drops, on_sets, other, who=who)}"
+            f"{_change(tables, on_sets, other, who=who)}"
         )
         about += f"; {_signed_drop(on_sets['drop'], other)} by {other.label}{_unsure(on_sets)}"
     caution = PROTOCOLS if on_sets is not None else ""
@@ -265,9 +265,9 @@ def _saturation(fits: pa.Table, named: Named) -> list[Finding]:
     return [Finding("saturation", _unit(shown["slope"], y), about, f"{sentence}.", "", *_part("saturation"))]
 
 
-def _ranks(ranks: pa.Table, named: Named) -> list[Finding]:
+def _ranks(tables: ReportTables, named: Named) -> list[Finding]:
     """Return how similar two rankings of the models are."""
-    rows = [r for r in ranks.to_pylist() if is_defined(r["tau"])]
+    rows = [r for r in tables["ranks"].to_pylist() if is_defined(r["tau"])]
     if not rows:
         return []
     row = min(
@@ -279,7 +279,8 @@ def _ranks(ranks: pa.Table, named: Named) -> list[Finding]:
         ),
     )
     x, y = named(row["metric_x"]), named(row["metric_y"])
-    intervals = both_intervals(ends((row["lo"], row["hi"])), ends((row["lo_models"], row["hi_models"])))
+    over = tables.over(row["dataset_x"], row["dataset_y"])
+    intervals = both_intervals(ends((row["lo"], row["hi"])), ends((row["lo_models"], row["hi_models"])), over)
     sentence = (
         f"{_swapped(row).capitalize()}. Kendall's tau between the orders of "
         f"{counted(row['n_models'], 'model')} by {_by(row, x, y)} is {with_minus(row['tau'], 2)} {intervals}."
@@ -414,17 +415,18 @@ def _means(drops: pa.Table) -> list[Row]:
     return [r for r in rows if is_defined(r["drop"])]
 
 
-def _change(drops: pa.Table, row: Row, m: Metric, *, who: bool = True) -> str:
+def _change(tables: ReportTables, row: Row, m: Metric, *, who: bool = True) -> str:
     """Return a drop with its intervals, and over which models: from ``falls by`` on."""
     sign = 1 if row["drop"] >= 0 else -1
     over, between = (row["lo"], row["hi"]), (row["lo_models"], row["hi_models"])
     decimals = fine(m.draw(row["drop"])) if m.percent else 3
-    texts = [ends(e, m, decimals, sign=sign) for e in (over, between)]
+    images, models = (ends(e, m, decimals, sign=sign) for e in (over, between))
     verb = "falls" if row["drop"] > 0 else "rises"
     change = f"{verb} by {points(row['drop'], m)}" if row["drop"] else "stays the same"
     if holds_zero(over, between):
         change = f"does not change beyond noise: it {change}"
-    return f"{change}{_who(drops, row) if who else ''} {both_intervals(*texts)}"
+    intervals = both_intervals(images, models, tables.over(row["dataset_x"], row["dataset_y"]))
+    return f"{change}{_who(tables['drops'], row) if who else ''} {intervals}"
 
 
 def _who(drops: pa.Table, row: Row) -> str:

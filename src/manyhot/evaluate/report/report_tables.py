@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot import tables
+from manyhot.evaluate.compared_pairs import numbers_of_clusters
 from manyhot.evaluate.error_consistency import CONSISTENCY_TABLES
 from manyhot.evaluate.per_class.class_tables import CLASS_TABLES
 
@@ -83,6 +84,11 @@ class ReportTables:
     def about(self) -> dict[str, str]:
         """The metadata of the results table."""
         return tables.metadata(self.results)
+
+    def over(self, *datasets: str) -> str:
+        """Return what intervals of changes between data sets are over: images, or clusters of images."""
+        clustered = numbers_of_clusters(self.about)
+        return "over images" if clustered.keys().isdisjoint(datasets) else "over clusters of images"
 
 
 def read_tables(folder: str | os.PathLike[str]) -> ReportTables:

@@ -147,10 +147,12 @@ class HeldOutImages:
         metrics["top1"] = self._share(p.argmax(1)[rows_labelled] == self.label[rows_labelled], rows_labelled)
         scored = np.flatnonzero((self.state == YES).any(1))
         metrics["real1"] = self._share(self.state[scored, p.argmax(1)[scored]] == YES, scored)
+        metrics["real1_others"] = self._right_others(p, pair[1])
         right, of = (metrics["top1"].hits, rows_labelled) if best else (metrics["real1"].hits, scored)
         without = np.isin(splits[of], (MAIN_ONLY, NEITHER))
         metrics["accuracy_without"] = self._share(np.asarray(right)[without], of[without])
-        metrics["map"] = self._map(p)
+        # A softmax is fitted to original labels, and cannot recognise what is never one.
+        metrics["map"] = self._map(p, self.label[rows_labelled] if best else np.arange(p.shape[1]))
         return {name: m for name, m in metrics.items() if not np.isnan(m.estimated.value)}
 
     def exchanged(
@@ -257,9 +259,15 @@ class HeldOutImages:
             metrics[name] = HeldOutMetric(Estimated(value, *ends, len(inside)), samples)
         return metrics
 
-    def _map(self, p: Floats) -> HeldOutMetric:
+    def _right_others(self, p: Floats, companion: int) -> HeldOutMetric:
+        """Return how often the top class among all classes but the companion is valid."""
+        state, p = np.delete(self.state, companion, 1), np.delete(p, companion, 1)
+        rows = np.flatnonzero((state == YES).any(1))
+        return self._share(state[rows, p.argmax(1)[rows]] == YES, rows)
+
+    def _map(self, p: Floats, classes: npt.NDArray[np.integer]) -> HeldOutMetric:
         values, samples = [], []
-        for c in np.flatnonzero((self.state == YES).any(0)):
+        for c in np.intersect1d(np.flatnonzero((self.state == YES).any(0)), classes):
             measure = self._precision_of(p, int(c))
             values.append(measure(np.ones((1, len(p)), np.float32))[0])
             samples.append(self._chunked(measure))

@@ -75,7 +75,7 @@ LOSSES: tuple[HeadLoss, ...] = ("softmax", "sigmoid")
 )
 def mitigate(
     images: ImagesLike,
-    objects: Annotated[ObjectsLike, OptionName("--objects")],
+    objects: Annotated[ObjectsLike | None, OptionName("--objects")] = None,
     *,
     model: Annotated[str, Shown("NAME")],
     pairs: Annotated[Sequence[str], OptionName("--pair"), Shown("PAIR")],
@@ -109,7 +109,8 @@ def mitigate(
     images
         Images, as for predict.
     objects
-        Boxes or outlines of the objects in the images, as for diagnose shortcuts.
+        Boxes or outlines of the objects in the images, as for diagnose shortcuts. Without objects, labels are
+        needed, and no object is removed or pasted in.
     model
         Name of the backbone, as for predict. A new last layer is fitted to it.
     pairs
@@ -165,12 +166,11 @@ def mitigate(
     files = [objects, masks, labels, classes, split]
     _check_places(images, files, out, training_set)
     given = open_class_list(classes)
-    found = open_objects(objects, given, masks)
-    class_list = given or from_keys(found.keys, found.name)
+    found, class_list = _objects_read(objects, masks, labels, given)
     source = open_source(images, decoding=decoding)
-    found, like = objects_of_source(found, source)
-    given_labels, matched = _labels_read(labels, class_list, source)
-    matched = (*filter(None, [like.text]), *matched)
+    found, *matched = _objects_matched(found, source)
+    given_labels, own_matched = _labels_read(labels, class_list, source)
+    matched += own_matched
     states, label = states_and_labels(found, given_labels, class_list)
     asked = named_pairs(pairs, class_list)
     for listed in _listed_ids(source):  # before features are computed
@@ -215,6 +215,33 @@ def mitigate(
     if training_set is not None:
         written += write_training_set(fitter, fitter.uncapped(asked), Path(training_set), call=run.call)
     return replace(result, written=(*written, *heads, page))
+
+
+def _objects_read(
+    objects: ObjectsLike | None, masks: PathLike | None, labels: PathLike | None, classes: ClassList | None
+) -> tuple[Objects, ClassList]:
+    """Return the objects and the class list, which is that of the labels if there are no objects."""
+    if objects is not None:
+        found = open_objects(objects, classes, masks)
+        return found, classes or from_keys(found.keys, found.name)
+    if labels is None:
+        raise InputError(
+            "Neither objects nor labels were passed.",
+            do="pass the boxes of the objects as `objects`, or label sets that contain both classes of each "
+            "pair as `labels`",
+        )
+    own = classes or read_labels_or_originals(labels).class_list
+    if own is None:
+        raise InputError("The labels have no class list.", where=labels, do="pass it as `classes`")
+    return Objects(schema("objects").empty_table(), tuple(own.keys), own.hash), own
+
+
+def _objects_matched(objects: Objects, source: ImageSource) -> tuple[Any, ...]:
+    """Return objects with the ids of a source, and a note if ids were matched."""
+    if not len(objects):
+        return (objects,)
+    found, like = objects_of_source(objects, source)
+    return found, *filter(None, [like.text])
 
 
 def _labels_read(
@@ -283,7 +310,7 @@ def _check_fit(
 
 def _check_objects(objects: Objects, uri: str, ids: pa.Array) -> None:
     there = objects.images.keys()
-    if not there & set(ids.to_pylist()):
+    if there and not there & set(ids.to_pylist()):
         raise MatchError(
             "None of the objects belongs to any of the images.",
             where=uri,

@@ -69,6 +69,7 @@ METRIC_LABELS = {
     "ap_balanced": "Average precision, balanced",
     "top1": "Top-1, original labels",
     "real1": "ReaL accuracy, label sets",
+    "real1_others": "ReaL accuracy, classes other than the companion",
     "accuracy_without": "Accuracy without the companion",
     "accuracy_patched": "… or with a patch on it",
     "map": "Mean average precision",
@@ -373,9 +374,10 @@ def _evidence(
     elif "recall_gap" in own:
         gap = own["recall_gap"]
         found.append(f"Recall gap {in_points(gap['value'], gap['lo'], gap['hi'])} points.")
-    name = "top1" if "top1" in own else "real1"
+    # An answer that names the companion is no evidence that other classes are recognised.
+    name = "top1" if "top1" in own else "real1_others"
     if name in own:
-        label = {"top1": "Top-1", "real1": "ReaL accuracy"}[name]
+        label = {"top1": "Top-1", "real1_others": f"ReaL accuracy of classes other than {companion}"}[name]
         found.append(f"{label} {percent(own[name]['value'], 1)}{_before(start, name)}.")
     name = "accuracy_without"
     if start and {name} <= own.keys() & start.keys() and own[name]["value"] < start[name]["value"]:

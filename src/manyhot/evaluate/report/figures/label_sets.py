@@ -149,7 +149,8 @@ def by_objects(frames: Frames, dataset: str) -> Figure | None:
         f"The number of images is below each group.{_examined_said(rows)} Right: each point shows how much "
         f"lower the accuracy of a model is on images with two or more objects than on all examined images. "
         f"The bar of each "
-        "point is its 95 % interval over images, and the line is the mean over models." + beyond_said(panels),
+        f"point is its 95 % interval {frames.tables.over(dataset)}, and the line is the mean over models."
+        + beyond_said(panels),
         said or f"Top-1 accuracy of {counted(rows['model'].n_unique(), 'model')} by number of objects.",
         compose(panels, frames.own, columns=2),
         rows.select("metric", "model", "slice", "value", "lo", "hi", "n").to_arrow(),

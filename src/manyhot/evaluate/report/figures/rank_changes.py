@@ -93,18 +93,22 @@ def order_agreement(frames: Frames) -> Figure | None:
         "How similar the orders of the models are",
         "Kendall's tau compares two orders of the same models. It is 1 if all pairs of models are in the "
         "same order in both, and 0 if as many pairs are reversed as not."
-        + ("" if dense else _bars_said(rows) + left_out),
+        + (
+            ""
+            if dense
+            else _bars_said(rows, frames.tables.over(*rows["dataset_x"], *rows["dataset_y"])) + left_out
+        ),
         f"Least similar: {_named(least)}, tau {least['tau']:.2f}. {_swaps_said(least)}",
         compose([panel]),
         rows.to_arrow(),
     )
 
 
-def _bars_said(rows: pl.DataFrame) -> str:
+def _bars_said(rows: pl.DataFrame, over: str) -> str:
     """Return what the bars around tau are, as far as there are any."""
     known = [n for n in ("lo", "lo_models") if rows[n].null_count() < rows.height]
     said = {
-        "lo": "the thick bar is its 95 % interval over images",
+        "lo": f"the thick bar is its 95 % interval {over}",
         "lo_models": "the thin line is its 95 % interval over families",
     }
     if known == ["lo_models"]:

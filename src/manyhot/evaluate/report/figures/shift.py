@@ -123,7 +123,7 @@ def accuracy_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figur
         "shift",
         "",
         f"Accuracy on {title_of(y)} against accuracy on {title_of(x)}",
-        f"{points_said(n, 'the 95 % intervals over images')}{lines}"
+        f"{points_said(n, f'the 95 % intervals {frames.tables.over(x, y)}')}{lines}"
         f"{f' {PROBIT}' if scale == 'probit' else ''}{beyond_said(panels)}",
         f"{counted(n, 'model')}. {_fits_said(fits)}".strip(),
         compose(panels, frames.own),
@@ -250,8 +250,8 @@ def mean_drops(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | N
         "",
         f"How much models lose from {title_of(x)} to {title_of(y)}",
         "The loss is the accuracy on the first data set minus the accuracy on the second, in percentage "
-        f"points. Each faint tick is a model, and the dot is the mean over models. {_bars_said(means)}"
-        + beyond_said([panel]),
+        f"points. Each faint tick is a model, and the dot is the mean over models. "
+        f"{_bars_said(means, frames.tables.over(x, y))}{beyond_said([panel])}",
         f"Mean loss with its 95 % interval: {listed(said, len(said))}.",
         compose([panel], frames.own),
         _table(pl.concat([means, each]), used, "drop", "lo", "hi", "lo_models", "hi_models", "n_x", "n_y"),
@@ -264,13 +264,13 @@ def _middles(means: pl.DataFrame) -> dict[str, list[Any]]:
     return {**{new: column(means, old, 100) for new, old in fields.items()}, "text": text}
 
 
-def _bars_said(means: pl.DataFrame) -> str:
+def _bars_said(means: pl.DataFrame, over: str) -> str:
     """Return what the bars around the means show; results that were published as numbers have one kind."""
     if means["lo"].null_count() == means.height:
         return "The line is its 95 % interval over families of models."
     return (
-        "The thick bar is its 95 % interval over images, and the thin line is its 95 % interval over "
-        "families of models. The mean with its interval over images is written at the right."
+        f"The thick bar is its 95 % interval {over}, and the thin line is its 95 % interval over "
+        f"families of models. The mean with its interval {over} is written at the right."
     )
 
 

@@ -153,6 +153,15 @@ def test_several_annotators(write):
     assert table["answer"].to_pylist() == ["no", "yes", "no", "yes"]
 
 
+def test_pages_of_a_file_are_different_images(write):
+    """The answers about a page do not replace those about another page by the same rater."""
+    tasks = [
+        task(n, f"/data/local-files/?d=1897/3.tif#page={n}", ["cat"], annotation(n, 7)) for n in range(1, 5)
+    ]
+    table = votes(write(tasks))
+    assert table["image_id"].to_pylist() == [f"1897/3.tif#page={n}" for n in range(1, 5)]
+
+
 def test_of_two_annotations_by_one_rater_the_later_counts(write, message):
     made = [
         annotation(2, 7, created_at="2026-03-09T23:00:00Z"),

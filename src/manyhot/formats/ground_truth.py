@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError
 from manyhot.formats.answer_sets import GivenAnswer, votes_of_answers
 from manyhot.formats.crowd_elements import FormChoice, choices_of_form, chosen_question
-from manyhot.formats.image_paths import name_in_address
+from manyhot.formats.image_paths import names_in_addresses
 from manyhot.formats.label_lists import NamedLabels, labels_of_names
 from manyhot.formats.reading import (
     UNLISTED,
@@ -80,7 +80,8 @@ def read_ground_truth(
     """
     rows = list(_rows(path))
     chosen = _attribute(rows, attribute, path)
-    lines = [_line(row, chosen, where) for row, where in rows]
+    names_of = _names_of_images([row[_IMAGE] for row, _ in rows], path)
+    lines = [_line(row, names_of[row[_IMAGE]], chosen, where) for row, where in rows]
     names = _names(lines, path)
     numbers = sorted(names)
     is_whole_list = numbers == list(range(len(numbers))) and bool(numbers)
@@ -95,6 +96,12 @@ def read_ground_truth(
         is_single=kinds == {_ONE},
     )
     return with_unlisted(labels_of_names(named, classes, path, declared=own), unlisted, path)
+
+
+def _names_of_images(texts: Iterable[str], path: Path) -> dict[str, str]:
+    """Return the name of each image; texts that are no addresses are names already."""
+    texts = [*texts]
+    return dict(zip(texts, texts, strict=True)) | names_in_addresses({t: path for t in texts if "://" in t})
 
 
 def _rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
@@ -135,9 +142,7 @@ def _attribute(rows: Sequence[tuple[dict[str, Any], str]], attribute: str, path:
     )
 
 
-def _line(row: Mapping[str, Any], attribute: str, where: str) -> _Line:
-    address = row[_IMAGE]
-    image = name_in_address(address, where) if "://" in address else address
+def _line(row: Mapping[str, Any], image: str, attribute: str, where: str) -> _Line:
     about = row.get(attribute + _METADATA)
     if not isinstance(about, dict) or attribute not in row or "failure-reason" in about:
         return image, None
@@ -236,12 +241,13 @@ def read_ground_truth_answers(
     given = list(_answers_of_workers(load_json(path), path))
     name = "ground-truth-answers"
     chosen = chosen_question([form for _, _, form in given], question, path, name)
-    answers = [GivenAnswer(image, worker, form.get(chosen)) for image, worker, form in given]
+    names = _names_of_images([address for address, *_ in given], path)
+    answers = [GivenAnswer(names[address], worker, form.get(chosen)) for address, worker, form in given]
     return votes_of_answers(answers, classes, path, format=name, none=none, shown=shown, unit="answer")
 
 
 def _answers_of_workers(content: Any, path: Path) -> Iterator[tuple[str, str, dict[str, FormChoice]]]:
-    """Yield the image, the worker and the choices of each answer."""
+    """Yield the address of the image, the worker and the choices of each answer."""
     if isinstance(content, dict) and "answers" in content:
         raise InputError(
             "The file contains answers about an image, but does not name the image.",
@@ -261,9 +267,8 @@ def _answers_of_workers(content: Any, path: Path) -> Iterator[tuple[str, str, di
                 got=cut_for_message(", ".join(one) if isinstance(one, dict) else repr(one)) or None,
                 allowed="the address of the image in dataObject.s3Uri, and a list of annotations",
             )
-        image = name_in_address(address, where) if "://" in address else address
         for annotation in annotations:
-            yield image, *_worker_and_form(annotation, where)
+            yield address, *_worker_and_form(annotation, where)
 
 
 def _worker_and_form(annotation: Any, where: str) -> tuple[str, dict[str, FormChoice]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 import pyarrow as pa
 from pyarrow import compute as pc
@@ -19,14 +20,50 @@ _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 """What Label Studio adds before the names of uploaded files."""
 
 
-def name_in_address(address: str, where: object) -> str:
-    """Return the path in an address, without the host or bucket, and without Label Studio's prefix.
+_SIGNED = re.compile(
+    r"(x-amz-|x-goog-|awsaccesskeyid|googleaccessid|expires|key-pair-id|policy|signature|token|(s[eigprtv]|spr)$)",
+    re.IGNORECASE,
+)
+"""Parameters that sign an address. They differ between addresses of one image."""
+
+
+def names_in_addresses(addresses: Mapping[str, object]) -> dict[str, str]:
+    """Return the name of each image by its address: its path, without the host or bucket.
+
+    The fragment is kept, because it says which page or region of a file is meant. If images with different
+    addresses have the same path, their names also contain what differs: the prefix of an uploaded file and
+    the query, or, if this does not suffice, the whole address. The values of `addresses` are the places to
+    name in errors.
 
     Raises
     ------
     InputError
-        If the text is not an address.
+        If a text is not an address.
     """
+    names = dict[str, str]()
+    same = defaultdict[str, list[str]](list)
+    for address, where in addresses.items():
+        same[_name_in_address(address, where)].append(address)
+    for short, given in same.items():
+        of = {address: _unsigned(address) for address in given}
+        if len({*of.values()}) == 1:
+            names |= dict.fromkeys(given, short)
+            continue
+        longer = {address: _name_in_address(own, address, whole=True) for address, own in of.items()}
+        is_enough = len({*longer.values()}) == len({*of.values()})
+        names |= longer if is_enough else of
+    return names
+
+
+def _unsigned(address: str) -> str:
+    """Return an address without the parameters that sign it."""
+    parts = urlsplit(address)
+    kept = [one for one in parts.query.split("&") if one and not _SIGNED.match(one)]
+    return urlunsplit(parts._replace(query="&".join(kept)))
+
+
+def _name_in_address(address: str, where: object, *, whole: bool = False) -> str:
+    """Return the path and the fragment; if `whole`, with Label Studio's prefix and the query."""
     try:
         parts = urlsplit(address)
     except ValueError as error:
@@ -35,8 +72,12 @@ def name_in_address(address: str, where: object) -> str:
         ) from error
     local = parse_qs(parts.query).get("d")
     name = local[0] if local else unquote(parts.path)
-    uploaded = parts.path.startswith("/data/upload/")
-    return (_UPLOADED.sub("", re.sub(r"^.*/", "", name)) if uploaded else name).lstrip("/\\")
+    if parts.path.startswith("/data/upload/"):
+        name = re.sub(r"^.*/", "", name)
+        name = name if whole else _UPLOADED.sub("", name)
+    if whole and parts.query and not local:
+        name += f"?{parts.query}"
+    return (name + (f"#{parts.fragment}" if parts.fragment else "")).lstrip("/\\")
 
 
 def located_ids(names: pa.Array, where: object) -> pa.Array:

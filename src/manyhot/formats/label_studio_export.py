@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.formats.image_paths import name_in_address
+from manyhot.formats.image_paths import names_in_addresses
 from manyhot.formats.label_studio_project import ALL_SHOWN, ExportLayout, misfit
 from manyhot.formats.reading import cut_for_message, head, load_json, with_image_ids
 from manyhot.parameters import is_number, is_whole
@@ -86,8 +86,10 @@ def read_label_studio(
     Notes
     -----
     The id of an image is the field ``image_id`` of its task. Without this field, it is the last part of the
-    image's address, without the eight digits that Label Studio adds before the names of uploaded files. If an
-    annotation was changed later, its lead time is the sum over all sessions, so `shown_at` is too early.
+    image's address, without the eight digits that Label Studio adds before the names of uploaded files. If
+    files or pages with different addresses have the same name, the name contains these digits and the query,
+    too. If an annotation was changed later, its lead time is the sum over all sessions, so `shown_at` is too
+    early.
 
     References
     ----------
@@ -170,17 +172,29 @@ def _annotations(path: Path, layout: ExportLayout) -> Iterator[_Annotation]:
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise InputError("The file is not a list of Label Studio tasks.", where=path)
     ids: dict[str, set[object]] = {"task": set(), "annotation": set()}
+    names = names_in_addresses(
+        {
+            task["data"][layout.image]: _place(path, i, task)
+            for i, task in enumerate(tasks)
+            if task.get("annotations") and isinstance(task.get("data"), dict)
+            if "image_id" not in task["data"] and isinstance(task["data"].get(layout.image), str)
+        }
+    )
     for i, task in enumerate(tasks):
-        where = f"{path}, task {cut_for_message(str(task.get('id', f'in place {i}')))}"
+        where = _place(path, i, task)
         _check_once(task, "task", ids, where)
         made = _made(task, where)
         if made:
-            image = _image(task, layout, where)
+            image = _image(task, names, layout, where)
             asked = _asked(task, layout, where)
         for one in made:
             here = f"{where}, annotation {cut_for_message(str(one.get('id', 'without an id')))}"
             _check_once(one, "annotation", ids, here)
             yield _Annotation(image, asked, one, here)
+
+
+def _place(path: Path, i: int, task: Mapping[str, Any]) -> str:
+    return f"{path}, task {cut_for_message(str(task.get('id', f'in place {i}')))}"
 
 
 def _check_once(one: Mapping[str, Any], kind: str, ids: dict[str, set[object]], where: str) -> None:
@@ -214,7 +228,7 @@ def _made(task: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     return made
 
 
-def _image(task: Mapping[str, Any], layout: ExportLayout, where: str) -> str:
+def _image(task: Mapping[str, Any], names: Mapping[str, str], layout: ExportLayout, where: str) -> str:
     data = task.get("data")
     if not isinstance(data, dict):
         raise InputError("The task has no data.", where=where)
@@ -227,7 +241,7 @@ def _image(task: Mapping[str, Any], layout: ExportLayout, where: str) -> str:
             allowed=f"a text in the field 'image_id' or {layout.image!r}",
             do="pass the name of the field in `format`: \"label-studio(image='…')\"",
         )
-    name = text if "image_id" in data else name_in_address(text, where)
+    name = text if "image_id" in data else names[text]
     if not name or name[-1] in "/\\":
         raise InputError("The task has no image.", where=where, got=cut_for_message(repr(text)))
     return name

@@ -21,7 +21,7 @@ from manyhot.formats.crowd_elements import (
     names_between_bars,
 )
 from manyhot.formats.headers import IMAGE_NAME_COLUMNS, first_column
-from manyhot.formats.image_paths import name_in_address
+from manyhot.formats.image_paths import names_in_addresses
 from manyhot.formats.label_studio_export import LONGEST_SECONDS
 from manyhot.formats.reading import cut_for_message, parse_json
 from manyhot.formats.table_files import column_names, read_frame
@@ -122,11 +122,12 @@ def _answers(
     chosen = chosen_question(forms, question, path, "mechanical-turk", others)
     submitted = [0 if time is None else int(time.timestamp()) for time in times]
     rows = frame.select(column, *_COLUMNS[1:], _ACCEPTED, _SECONDS).rows()
+    names = names_in_addresses({row[0]: path for row in rows if row[0] and "://" in row[0]})
     for form, (address, page, rater, accepted, seconds), answered, order in zip(
         forms, rows, times, submitted, strict=True
     ):
         where = f"{path}, assignment {cut_for_message(str(page))}"
-        name = name_in_address(address, where) if address and "://" in address else address
+        name = names.get(address, address)
         if not name or not rater:
             raise InputError(
                 "An assignment has no worker." if name else "An assignment has no image.",

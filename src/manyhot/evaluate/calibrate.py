@@ -160,8 +160,8 @@ def calibrate(
         class in proportion to its share of the votes (votes). By default votes if raters chose one class per
         image and their votes are known, otherwise sets. The name of the result contains it.
     apply
-        Predictions of the same model to recalibrate, of other images, which need no labels. By default, the
-        model is fitted on some of the labelled images and the others are recalibrated.
+        Predictions of the same model for other images, to be recalibrated; these images need no labels. By
+        default, the model is fitted on some of the labelled images and the others are recalibrated.
     same_model
         Apply the fit to predictions whose model has another name, such as test.csv for val.csv.
     fit

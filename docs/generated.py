@@ -309,11 +309,11 @@ NUMBERS = HERE / "numbers"
 FIGURES = (
     "How many labels do images have?",
     "Is it harder with more labels?",
-    "What do several objects do to top-1?",
-    "How many errors are none?",
+    "How do several objects affect top-1 accuracy?",
+    "How many errors are valid predictions?",
     "How much do models lose on other images?",
-    "How much of it is protocol?",
-    "Who changes rank?",
+    "How much of the loss is due to the protocol?",
+    "Which models change rank?",
 )
 """Headings of the gallery, ``guides/evaluate/figures.md``, that the report in seven figures shows."""
 

@@ -123,7 +123,7 @@ def test_an_option_of_another_kind():
 
     register("metric", "mine", better="higher")(mine)
     assert message(InputError, lambda: get("metric", "mine(name=3)")) == (
-        "The option 'name' needs a text.\n  got:     mine(name=3)\n  allowed: name='…'"
+        "The option 'name' must be a string.\n  got:     mine(name=3)\n  allowed: name='…'"
     )
     assert message(InputError, lambda: get("metric", "mine(exact=3)")) == (
         "The option 'exact' needs a flag.\n  got:     mine(exact=3)\n  allowed: exact=True or exact=False"

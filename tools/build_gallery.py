@@ -266,26 +266,30 @@ def _changes(t: Tables) -> str:
 
 ENTRIES = (
     Entry("imagenet", "set-sizes", "How many labels do images have?", _set_sizes),
-    Entry("imagenet", "class-pairs", "Which classes go together?", _class_pairs),
+    Entry("imagenet", "class-pairs", "Which classes occur together?", _class_pairs),
     Entry("imagenet", f"saturation-{V1}", "Original labels against label sets", _by_set),
     Entry("imagenet", f"set-size-accuracy-{V1}", "Is it harder with more labels?", _by_size),
-    Entry("tsipras", f"objects-{V1}", "What do several objects do to top-1?", _objects),
+    Entry("tsipras", f"objects-{V1}", "How do several objects affect top-1 accuracy?", _objects),
     Entry("imagenet", f"shift-{V1}-{V2}", "Accuracy on other images", _shift),
     Entry("imagenet", f"drops-{V1}-{V2}", "How much do models lose on other images?", _drops),
-    Entry("imagenet", f"sensitivity-{V1}-{V2}", "How much of it is protocol?", _sensitivity),
-    Entry("timm", f"robustness-{V1}-{V2}", "Is any model robust beyond its accuracy?", _robustness),
+    Entry("imagenet", f"sensitivity-{V1}-{V2}", "How much of the loss is due to the protocol?", _sensitivity),
+    Entry(
+        "timm", f"robustness-{V1}-{V2}", "Is any model more robust than its accuracy predicts?", _robustness
+    ),
     Entry(
         "timm",
         "shift-imagenet-val-a-classes-imagenet-a",
-        "Images that were chosen to be hard",
+        "How do models do on images selected to be hard?",
         _natural,
     ),
     Entry("timm", f"saturation-{V1}", "Has accuracy saturated?", _saturation),
-    Entry("imagenet", f"label-errors-{V1}", "How many errors are none?", _label_errors),
-    Entry("timm", f"parameters-{V1}", "Does size pay?", _parameters),
+    Entry("imagenet", f"label-errors-{V1}", "How many errors are valid predictions?", _label_errors),
+    Entry("timm", f"parameters-{V1}", "Are larger models more accurate?", _parameters),
     Entry("timm", f"kinds-{V1}", "Which kinds of models are accurate?", _kinds),
-    Entry("imagenet", "rank-agreement", "Do metrics and data sets order models alike?", _agreement),
-    Entry("imagenet", "rank-changes", "Who changes rank?", _changes),
+    Entry(
+        "imagenet", "rank-agreement", "Do metrics and data sets rank models in the same order?", _agreement
+    ),
+    Entry("imagenet", "rank-changes", "Which models change rank?", _changes),
 )
 """What the gallery shows, in the order in which it does."""
 

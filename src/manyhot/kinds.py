@@ -60,7 +60,7 @@ def _required(key: Key) -> Key:
 
 
 _FLAG = Key("True or False", lambda v: isinstance(v, bool))
-_TEXT = Key("a text", lambda v: isinstance(v, str))
+_TEXT = Key("a string", lambda v: isinstance(v, str))
 _TEXTS = _texts_among("a tuple of strings", lambda text: True)
 _SHARE = Key("a number above 0, up to 1", lambda v: is_number(v) and 0 < v <= 1)
 _NUMBER = Key("a number", is_number)
@@ -118,7 +118,7 @@ KEYS: Mapping[str, Mapping[str, Key]] = {
         "published": _TEXT,
         "place": _FUNCTION,
     },
-    "detector": {"classes": Key("a number or a text", lambda v: isinstance(v, int | str)), "source": _TEXT},
+    "detector": {"classes": Key("a number or a string", lambda v: isinstance(v, int | str)), "source": _TEXT},
     "aggregator": _AGGREGATOR,
     "choice-aggregator": _AGGREGATOR,
     "proposer": {"monotone": _FLAG, "models": _FLAG, "learns": _FLAG},

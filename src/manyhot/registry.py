@@ -398,7 +398,7 @@ def _check_values(entry: Entry, options: Mapping[str, Any], spec: str) -> None:
                 f"The option {name!r} needs a flag.", got=spec, allowed=f"{name}=True or {name}=False"
             )
         if isinstance(parameters[name].default, str) and not isinstance(value, str):
-            raise InputError(f"The option {name!r} needs a text.", got=spec, allowed=f"{name}='…'")
+            raise InputError(f"The option {name!r} must be a string.", got=spec, allowed=f"{name}='…'")
         optional = parameters[name].annotation == "float | None" and value is not None
         if (is_number(parameters[name].default) or optional) and not is_number(value):
             raise InputError(f"The option {name!r} needs a number.", got=spec, allowed=f"{name}=1")

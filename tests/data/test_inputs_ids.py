@@ -302,8 +302,8 @@ def test_rounded_ids_are_refused_in_files_and_frames_of_votes(tmp_path, suffix):
         assert str(error.value) == (
             "Image ids are floats that may have been rounded.\n"
             f"  where:   {where}\n  got:     5.877229817420841e+17\n"
-            "  allowed: floats up to 9,007,199,254,740,992, whole numbers or texts\n"
-            "  do:      where the table was made, read the column as texts or whole numbers, such as Int64 "
+            "  allowed: floats up to 9,007,199,254,740,992, whole numbers or strings\n"
+            "  do:      where the table was made, read the column as strings or integers, such as Int64 "
             "in pandas"
         )
 

@@ -102,6 +102,6 @@ def test_numbers_and_texts_in_one_column_of_a_frame():
         mh.describe(frame.assign(market="DE"))
     notes = mh.describe(frame[:3].assign(market="DE")).notes
     assert notes == (
-        "labels: columns of the labels in which some cells contain texts other than yes, no and maybe are "
-        "not read as classes: cat",
+        "labels: columns of the labels in which some cells contain text other than yes, no and maybe are not "
+        "read as classes: cat",
     )

@@ -140,7 +140,7 @@ def test_a_class_that_nobody_was_asked_about_is_no_false_positive(positives_only
     n_blank = (some == BLANK).sum()
     assert (
         f"labels: {n_blank:,} pairs of an image and a class ({n_blank / some.size:.1%}) are without an "
-        "answer and left out; device: raters answered no on no image, so no image is known not to show it"
+        "answer and left out; device: raters never answered no, so no image is known to lack it"
     ) in found.notes
     heart = rows_of(found, "label")["heart", "hospital south"]
     yes, no = (states[:, HEART] == state for state in (1, 0))

@@ -171,7 +171,7 @@ def test_protocols_are_told():
         ]
     )
     assert found.notes == (
-        "shares over fewer than 500 images have no intervals, because these would be too narrow",
+        "shares over fewer than 500 images have no intervals, because intervals would be too narrow",
         "shares due to missing labels assume that the label sets of both data sets were made in the same "
         "way, but the label sets of Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were "
         "not, so part of each share is due to the protocol",
@@ -218,7 +218,7 @@ def test_label_sets_without_original_labels():
             "",
             ["x"],
             InputError,
-            "Comparing data sets needs at least two of them.\n  got:     x\n  do:      pass another data set",
+            "A comparison needs at least two data sets.\n  got:     x\n  do:      pass another data set",
         ),
         (
             "z",

@@ -82,7 +82,7 @@ def test_each_data_set_takes_the_predictions_of_its_images():
     assert {(r["base"], r["dataset"]) for r in rows} == {("mine", "other")}
     assert {(r["n_base"], r["n"]) for r in rows} == {(200, 150)}
     assert found.notes == (
-        "shares over fewer than 500 images have no intervals, because these would be too narrow",
+        "shares over fewer than 500 images have no intervals, because intervals would be too narrow",
         "shares due to missing labels assume that the label sets of both data sets were made in the same way",
     )
     back, _ = diagnose(base="other")
@@ -172,7 +172,8 @@ def test_the_command_prints_a_table_that_fits():
     assert line.endswith("200 → 150")
     assert (
         done.stderr
-        == "Note: shares over fewer than 500 images have no intervals, because these would be too narrow.\n"
+        == "Note: shares over fewer than 500 images have no intervals, because intervals would be too "
+        "narrow.\n"
         "Note: shares due to missing labels assume that the label sets of both data sets were made in "
         "the same way.\n"
     )

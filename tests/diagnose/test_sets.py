@@ -33,7 +33,7 @@ def model():
 def unknown(name, n):
     return (
         f"{name}: {n:,} images without a valid class are left out, because answers about some classes are "
-        "missing; the guarantee does not include such images; if these classes are absent, declare it with "
+        "missing; the guarantee does not include such images; if these classes are absent, declare this with "
         "`empty='no'` or `unlisted='no'` of the labels' format"
     )
 
@@ -165,7 +165,7 @@ def test_ranks_are_left_out(model, tmp_path):
     with pytest.raises(InputError) as error:
         diagnose_sets(labels, [ranks])
     assert str(error.value) == (
-        "No model has probabilities to choose prediction sets by.\n"
+        "No model has the probabilities that prediction sets require.\n"
         "  got:     ranks was left out, because it has no probabilities\n"
         "  allowed: probabilities, logits of all classes, or lists of logits with logsumexp\n"
         "  do:      declare the kind of the scores with `scores`; pass cosines, such as those of CLIP, "
@@ -221,7 +221,8 @@ def test_images_that_depend_on_each_other_are_noted(model, repeated):
             "made up: intervals assume that images are independent, but some of them share"
         )
         assert note.endswith(
-            "; so does the guarantee of the precision, and both halves may contain images that share a "
+            "; the guarantee of the precision makes the same assumption, and both halves may contain images "
+            "that share a "
             "value: keep one image of each value"
         )
 

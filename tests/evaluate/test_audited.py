@@ -371,7 +371,9 @@ def test_a_mean_over_classes_needs_pairs_if_many_images_have_no_valid_class(monk
     found = World(empty=empty).evaluate(120, metrics=["mla", "real1"])[1]
     rows = found.to_polars().filter(slice="all", metric="mla")
     assert (rows["lo"].null_count() == 0) == has_interval
-    text = "no interval of mla: too few audited images to see which classes have images without a valid class"
+    text = (
+        "no interval of mla: too few audited images to tell which classes have images without a valid class"
+    )
     assert any(n.text == text for n in found.model_notes) != has_interval
     (pair,) = (r for r in found.pairs.to_pylist() if r["metric"] == "mla")
     assert np.isnan(pair["lo"]) != has_interval

@@ -180,7 +180,7 @@ def test_another_activation_is_refused(months):
     valid, said, _, new, _ = months
     shares = new.div(new.sum(axis=1), axis=0)
     assert refused(MatchError, valid, {"net": said}, apply={"net": shares}) == (
-        "The fit is for probabilities of a sigmoid, but these are those of a softmax.\n"
+        "The fit is for probabilities of a sigmoid, but these predictions use a softmax.\n"
         "  where:   net\n"
         "  got:     probabilities that add up to 1\n"
         "  allowed: predictions like those that were fitted"
@@ -197,7 +197,7 @@ def test_another_activation_is_refused(months):
 def test_a_share_to_fit_on_and_other_predictions_exclude_each_other(months):
     valid, said, _, new, _ = months
     assert refused(UsageError, valid, {"net": said}, apply={"net": new}, fit=0.3) == (
-        "With `apply`, all labelled images are fitted on.\n  got:     `fit`=0.3"
+        "With `apply`, all labelled images are used for fitting.\n  got:     `fit`=0.3"
     )
 
 
@@ -206,7 +206,8 @@ def test_rare_classes_are_named_and_unchanged(months):
     rare = valid.assign(glass=[1] * 29 + [0] * (len(valid) - 29))
     found = calibrate(rare, {"net": said}, method="vector", apply={"net": new}, scores="probability")
     assert found.notes == (
-        "classes that stay as they are, because fewer than 30 images are with, or without, them: glass",
+        "classes that are not recalibrated, because fewer than 30 images show them, or fewer "
+        "than 30 images do not: glass",
     )
     assert (found.predictions.scores[:, 1] == new["glass"].to_numpy()).all()
     (line,) = (line for line in found.lines() if line.split()[:3] == ["glass", "29", "2,971"])

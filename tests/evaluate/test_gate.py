@@ -301,7 +301,7 @@ def test_a_difference_that_is_the_same_on_all_images_decides_nothing():
                 assert (row["lo"], row["hi"], row["p"]) == (None, None, None)
                 assert made.exit_code == InputError.exit_code
                 assert line_of(made, "Not decided: ").endswith(
-                    "because the difference has no interval: it is the same whichever images are counted."
+                    "because the difference has no interval: it is the same for any choice of images."
                 )
 
 

@@ -145,5 +145,5 @@ def test_too_many_combinations(parts):
 
 def test_an_audit_has_no_crosses_with_sizes(parts):
     labels = parts.set_index("image_id")[["label"]]
-    with pytest.raises(UsageError, match="no crosses with slices by the size of the label set"):
+    with pytest.raises(UsageError, match="slices by the size of the label set cannot be crossed"):
         ask(parts, ["n_labels,camera"], audited=labels.iloc[:9], sample=labels.iloc[:9])

@@ -465,8 +465,8 @@ CASES = {
         "counts(votes=3)",
         "A share does not correspond to a whole number of votes.\n  where:   {path}, row 0, class 0\n"
         "  got:     0.5, which is 1.5 of 3 votes\n  allowed: multiples of 1 / votes\n"
-        "  do:      pass the number of votes per image, as in counts(votes=50); if images differ in it, "
-        "evaluate against the shares: manyhot evaluate --label-values shares",
+        "  do:      pass the number of votes per image, as in counts(votes=50); if this number differs "
+        "between images, evaluate against the shares: manyhot evaluate --label-values shares",
     ),
     "a vote without a rater": (
         "task,worker,label\na,,cat\n",

@@ -350,7 +350,7 @@ def test_unknown_class_name(tmp_path):
         f"  where:   {path}\n"
         "  got:     tenhc\n"
         "  allowed: 0 to 999, or a key or name of imagenet1k\n"
-        "  do:      pass a list with this class as `classes`, or remove the value if it is no class"
+        "  do:      pass a list with this class as `classes`, or remove the value if it is not a class"
     )
 
 

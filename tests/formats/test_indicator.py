@@ -160,7 +160,7 @@ def test_minus_one_that_may_mean_no(tmp_path, message):
     assert message(lambda: read_labels(path)) == (
         "The table contains 1 and -1 but no 0, so -1 may mean no.\n"
         f"  where:   {path}\n"
-        f"  do:      convert the file, and say what -1 means: manyhot convert {path} labels.parquet "
+        f"  do:      convert the file, and declare what -1 means: manyhot convert {path} labels.parquet "
         "--format \"indicator(minus_one='no')\"; in Python, pass what read_labels returns with this format"
     )
     labels = read_labels(path, format="indicator(minus_one='no')")
@@ -539,7 +539,7 @@ def test_columns_with_many_other_texts_are_noted(tmp_path):
     assert labels.class_list.keys == ("cat",)
     assert labels.table["classes"].to_pylist() == [[0], [], [], [0]]
     assert labels.notes == (
-        "columns of the labels in which some cells contain texts other than yes, no and maybe are not read "
+        "columns of the labels in which some cells contain text other than yes, no and maybe are not read "
         "as classes: smoker",
     )
 

@@ -147,7 +147,7 @@ def test_classes_that_are_passed(tmp_path, message):
     assert message(lambda: read_labels(path, classes=classes)) == (
         f"A class is not in the class list.\n  where:   {path}\n  got:     cow\n"
         "  allowed: 0 to 3, or a key or name of mine\n"
-        "  do:      pass a list with this class as `classes`, or remove the value if it is no class"
+        "  do:      pass a list with this class as `classes`, or remove the value if it is not a class"
     )
 
 
@@ -646,6 +646,6 @@ def test_decimal_ids_in_json_are_refused_with_what_to_do(tmp_path, message):
         assert message(lambda file=file, read=read: read(file)) == (
             "The id of an image is a decimal number, which loses zeros at its end.\n"
             f"  where:   {file}, entry 0\n"
-            "  got:     1998.1\n  allowed: a text or a whole number\n"
+            "  got:     1998.1\n  allowed: a string or a whole number\n"
             '  do:      write ids in quotes, such as "1998.10"'
         )

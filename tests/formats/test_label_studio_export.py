@@ -342,7 +342,7 @@ BROKEN = {
     "no image": (
         lambda content: content[0]["data"].pop("image"),
         "The task has no image.\n  where:   {path}, task 1\n  got:     classes\n"
-        "  allowed: a text in the field 'image_id' or 'image'\n"
+        "  allowed: a string in the field 'image_id' or 'image'\n"
         "  do:      pass the name of the field in `format`: \"label-studio(image='…')\"",
     ),
     "a folder for an image": (

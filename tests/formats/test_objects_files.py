@@ -201,7 +201,7 @@ def test_bad_input(tmp_path, voc):
         f"  where:   {path}\n"
         "  got:     sofa\n"
         "  allowed: 0 to 0, or a key or name of mine\n"
-        "  do:      pass a list with this class as `classes`, or remove the value if it is no class"
+        "  do:      pass a list with this class as `classes`, or remove the value if it is not a class"
     )
     masks = parquet(tmp_path / "m.parquet", {"image_id": ["z.jpg"], "mask": [png([[0]])]})
     assert error(path, masks=masks) == (

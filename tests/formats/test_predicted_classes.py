@@ -104,7 +104,7 @@ def test_true_labels_beside_columns_of_scores(tmp_path, suffix):
     assert read.class_list.keys == ("cat", "dog")
     np.testing.assert_array_equal(read.scores, np.array(list(scores.values()), np.float32).T)
     for other in (frame, frame.to_pandas().set_index("image")):
-        with pytest.raises(InputError, match="contain texts, and others contain fractions"):
+        with pytest.raises(InputError, match="contain text, and others contain fractions"):
             manyhot.evaluate({i: [t] for i, t in zip(ROWS["image"], TRUTH, strict=True)}, {"m": other})
     unknown = written(frame.with_columns(label=pl.lit("sky")), tmp_path / f"m{suffix}")
     with pytest.raises(InputError, match="does not contain predictions"):

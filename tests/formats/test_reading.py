@@ -180,7 +180,7 @@ def test_half_characters(tmp_path, message, kind):
     path = tmp_path / name
     path.write_text(text.format("\\ud800" + "x" * 30))
     said = message(lambda: read(path)).splitlines()
-    surrogate = "A text contains a lone surrogate, which is half of a character."
+    surrogate = "A string contains a lone surrogate, which is half of a character."
     assert said[:2] == [surrogate, f"  where:   {path}"]
     assert said[2].endswith("\\ud800" + "x" * 19 + "'")
     assert said[3:] == [

@@ -57,8 +57,7 @@ def test_parquet_that_polars_cannot_hold(tmp_path, message, nested):
     column = pa.ListArray.from_arrays([0, 1], large) if nested else large
     pq.write_table(pa.table(columns | {"x": column}), path)
     assert message(lambda: read_predictions(path)) == (
-        f"A number is too large.\n  where:   {path}\n  got:     decimal256(50, 0)\n"
-        "  allowed: numbers of 128 bits"
+        f"A number is too large.\n  where:   {path}\n  got:     decimal256(50, 0)\n  allowed: 128-bit numbers"
     )
 
 
@@ -171,7 +170,7 @@ def test_a_number_beside_names_of_imagenet_that_is_no_class(tmp_path, message, n
     assert message(lambda: read_labels(path)) == (
         f"A class is not in the class list.\n  where:   {path}\n  got:     {number}\n"
         "  allowed: 0 to 999, or a key or name of imagenet1k\n"
-        "  do:      pass a list with this class as `classes`, or remove the value if it is no class"
+        "  do:      pass a list with this class as `classes`, or remove the value if it is not a class"
     )
 
 

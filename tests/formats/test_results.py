@@ -259,7 +259,7 @@ def test_a_number_of_images_that_no_table_can_hold(tmp_path, message):
     path.write_text("dataset,model,metric,value,n\nd,m,top1,0.5,99999999999999999999999\n")
     assert message(lambda: read_results(path)) == (
         f"A number is too large.\n  where:   {path}, column n\n  got:     99999999999999999999999\n"
-        "  allowed: whole numbers of 64 bits"
+        "  allowed: 64-bit integers"
     )
 
 

@@ -200,7 +200,7 @@ def test_words_for_yes_in_another_language_are_refused_with_what_to_do(yes, no, 
     path = tmp_path / "labels.csv"
     path.write_text(f"image_id,red,blue\na.jpg,{yes},{no}\nb.jpg,{no},{yes}\n")
     assert message(lambda: mh.describe(path)).endswith(
-        "do:      if the columns of texts are classes, write 1 or yes and 0 or no into their cells; if one "
+        "do:      if the text columns are classes, write 1 or yes and 0 or no into their cells; if one "
         "contains the names of classes, rename it to labels"
     )
     path.write_text(path.read_text().replace(f",{yes}", ",1").replace(f",{no}", ",0"))

@@ -163,7 +163,7 @@ REFUSED = (
     "The pickle was not read, because it contains a name that could run code.\n"
     "  where:   {}\n"
     "  got:     {}\n"
-    "  allowed: a pandas.DataFrame of numbers and texts\n"
+    "  allowed: a pandas.DataFrame of numbers and strings\n"
     "  do:      use the published file, whose checksum is in the catalogue"
 )
 

@@ -217,7 +217,7 @@ BAD = {
         ),
         "A class is not in the class list.\n  where:   {folder}/v.csv\n  got:     unicorn\n"
         "  allowed: 0 to 999, or a key or name of imagenet1k\n"
-        "  do:      pass a list with this class as `classes`, or remove the value if it is no class",
+        "  do:      pass a list with this class as `classes`, or remove the value if it is not a class",
     ),
     "a rater twice": (
         lambda p: votes_from_table(table(), name="v", n_classes=5),

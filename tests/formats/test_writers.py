@@ -329,7 +329,7 @@ def test_names_that_the_labels_know_are_not_asked_for(tmp_path):
 
 def test_an_option_of_another_kind(labels, tmp_path, message):
     assert message(lambda: save(labels, tmp_path / "hub", "hf-labels(split=1)", classes=CLASSES)) == (
-        "The option 'split' needs a text.\n  got:     hf-labels(split=1)\n  allowed: split='…'"
+        "The option 'split' must be a string.\n  got:     hf-labels(split=1)\n  allowed: split='…'"
     )
 
 

@@ -207,7 +207,7 @@ def test_a_text_that_is_no_time(tmp_path, message):
     ]
     write(tmp_path / "v.csv", header, rows, ",")
     assert message(lambda: read_votes(tmp_path / "v.csv")) == (
-        "The column 'answered_at' of the votes table contains a text that is not a time.\n"
+        "The column 'answered_at' of the votes table contains a value that is not a time.\n"
         "  where:   v, row 1\n  got:     01.12.2026 10:00\n"
         "  allowed: times with their zone, such as 2021-03-09T22:16:08Z\n"
         "  do:      write the times like this, or drop the column"

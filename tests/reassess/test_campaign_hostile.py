@@ -306,7 +306,7 @@ HEAD = "image_id,class_id,rater_id,answer\n"
 UNKNOWN = "A class is not in the class list.\n  where:   v.csv\n  got:     "
 KNOWN = (
     "\n  allowed: 0 to 4, or a key or name of classes\n  do:      pass a list with this class as `classes`, "
-    "or remove the value if it is no class"
+    "or remove the value if it is not a class"
 )
 EMPTY = "The column '{}' of the votes table contains an empty value.\n  where:   v, row 0\n  got:     "
 

@@ -283,7 +283,7 @@ def test_days_of_several_time_zones_are_refused():
     with pytest.raises(InputError) as error:
         images_with("taken<=2026-01-30", pa.array(WRITTEN["mixed"]))
     assert str(error.value) == (
-        "The days of 'taken' begin at different times.\n"
+        "A date is ambiguous for 'taken', whose times have several time zones.\n"
         "  where:   taken<=2026-01-30\n"
         "  got:     times in the time zones +0000, -0800\n"
         "  allowed: one time zone, or a time with a time zone\n"

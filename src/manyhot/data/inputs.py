@@ -311,7 +311,7 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
         if reading.label_values is not None:
             raise InputError(
                 "`label_values` applies only to a frame with one column of numbers per class.",
-                got=f"label_values={reading.label_values}, and columns of labels or texts",
+                got=f"label_values={reading.label_values}, and columns of labels or text",
                 do="leave these columns out, or write the frame to a CSV file and pass the file",
             )
         # The rows of arrays beside a frame are its rows.

@@ -102,7 +102,7 @@ class Reading(FileReading):
     trust_order
         Trust the order of rows and classes instead of checking it.
     strict
-        End with an error at the first file of predictions that cannot be used, instead of skipping it with a
+        Stop with an error at the first predictions file that cannot be used, instead of skipping it with a
         note.
     match
         How to match ids of images that are written differently in different files: auto, exact, path (one id

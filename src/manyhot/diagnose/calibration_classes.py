@@ -116,7 +116,7 @@ declare_table(
     ),
 )
 
-_AGAINST_CHANCE = "labels drawn from the probabilities of the class, with clusters as similar as they are"
+_AGAINST_CHANCE = "labels drawn from the class probabilities, with the observed similarity within clusters"
 
 declare_table(
     "class_calibration",

@@ -159,8 +159,9 @@ def diagnose_companions(
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
     k
-        A class counts as found if it is among the top k classes; by default 5, or all but one of fewer
-        classes. If k is smaller than a label set, a class is harder to find in images with a companion.
+        A class counts as found if it is among the top k classes; by default 5 or, with five or fewer classes,
+        one less than their number. If k is smaller than a label set, a class is harder to find in images with
+        a companion.
     probability
         Minimum probability at which a class counts as found, used instead of k, for example for sigmoid
         outputs. Models without probabilities of all classes are skipped.

@@ -103,8 +103,8 @@ def diagnose_duplicates(
         Folder to write to. It is created if it does not exist.
     splits
         Table with a column of image names and the column split, if the images belong to several splits. A
-        note gives the number of images that it does not contain. By default, folders named train, val or test
-        are splits, and so are Parquet files and archives with such names.
+        note gives the number of images that it does not contain. By default, folders, Parquet files and
+        archives named train, val or test are splits.
     embeddings
         Folders written by 'manyhot predict --embeddings': first the folder for `images`, then those for
         `others`, in the same order. If they are passed, only images with similar embeddings are read and

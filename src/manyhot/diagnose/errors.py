@@ -85,7 +85,7 @@ def diagnose_errors(
     """Sort errors into kinds by the first rule that matches.
 
     The kinds are a missing label, two classes with the same meaning, a related class such as another breed of
-    dog, an object of none of the classes, another object next to the labelled one, an unusual view, and a
+    dog, an object that belongs to no class, another object next to the labelled one, an unusual view, and a
     failure of the model.
 
     If there are label sets but no original labels, models of independent classes, such as sigmoids, are also

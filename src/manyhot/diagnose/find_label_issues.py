@@ -102,7 +102,7 @@ def find_label_issues(
     confirmed_labels
         Label sets from raters, used instead of the label sets of the data set, such as the corrected label
         sets of an earlier round. A label that raters confirm is not an issue; other answers are combined with
-        the evidence from models. Images without confirmed labels are checked as without this argument.
+        the evidence from models. Images without confirmed labels are checked as usual.
     no_confirmed_labels
         Ignore the raters' answers.
     min_doubtful

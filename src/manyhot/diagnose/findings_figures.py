@@ -108,7 +108,8 @@ def draw_class_reliability(dataset: str, model: str, bins: Sequence[Row]) -> tup
         dataset,
         f"Reliability of the class probabilities of {model}, {title_of(dataset)}",
         "A point shows the mean probability of the (image, class) pairs in a bin, and the share of these "
-        "whose class is in the label set. Images without any valid class count. Bars are 95 % intervals, and "
+        "pairs whose class is in the label set. Images without any valid class count. Bars are 95 % "
+        "intervals, and "
         "larger points are bins of more pairs. Below the dashed line, probabilities are too high. Bins of "
         f"fewer than {FEWEST_IN_BIN} pairs are left out.",
         "; ".join(f"{percent(b['confidence'])}: {percent(b['right'])} valid" for b in own) + ".",
@@ -136,8 +137,9 @@ def draw_reliability(before: Row, best: Row, bins: Sequence[Row]) -> tuple[Figur
         "trust",
         before["dataset"],
         f"Reliability of {before['model']}, {title_of(before['dataset'])}",
-        "A point shows the mean confidence of a bin of held-out images, and the share of these on which the "
-        "top class is right. Bars are 95 % intervals, and larger points are bins of more images. Below the "
+        "A point shows the mean confidence of a bin of held-out images, and the share of these images on "
+        "which the top class is right. Bars are 95 % intervals, and larger points are bins of more images. "
+        "Below the "
         "dashed line, the "
         f"model is too confident. Bins of fewer than {FEWEST_IN_BIN} images are left out.",
         f"Calibration error {before['value']:.3f} as it is, {best['value']:.3f} at best.",

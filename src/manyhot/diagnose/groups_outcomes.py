@@ -105,9 +105,7 @@ def unanswered_notes(
         valid, absent = (np.unique(sets.classes[sets.state == state]).tolist() for state in (YES, NO))
         text = f"{text.partition(' and count')[0]} and left out"
         if never := [names[c] for c in valid if c not in absent]:
-            text += (
-                f"; {first_names(never)}: raters answered no on no image, so no image is known not to show it"
-            )
+            text += f"; {first_names(never)}: raters never answered no, so no image is known to lack it"
     if text:
         yield text
 

@@ -61,10 +61,10 @@ declare_table(
         ),
         FLAG.optional(
             "tested",
-            "whether the search for groups on which the model is worse tested this outcome for the value "
-            "(for a measurement, for its lowest or highest values) and at least one class; false if too few "
-            "images have the value, or too few have another value; for misses, if this holds for the images "
-            "of every class",
+            "whether this outcome was tested for the value (for a measurement, for its lowest or highest "
+            "values) and at least one class; false if too few "
+            "images have the value, or too few have another value; for misses, if this is the case for every "
+            "class",
         ),
     ),
 )

@@ -101,7 +101,7 @@ declare_table(
         ),
         COUNT(
             "events_outside",
-            "other images with the event; for a label, those of n_outside that are in the group",
+            "other images with the event; for a label, the images counted in n_outside that are in the group",
         ),
         REAL("share_outside", "events_outside divided by n_outside"),
         *bounds("lo_outside", "hi_outside", f"{ITS} (Wilson)", column=REAL),

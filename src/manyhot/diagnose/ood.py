@@ -361,7 +361,7 @@ def ood_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     )
     table = listing("ood-by-score", "Separation by score", heads, _by_measure(rows), _listed)
     figures = _draw(rows) if draw else ()
-    title = "Is the model less confident on images of classes that it does not have?"
+    title = "Is the model less confident on images that show none of its classes?"
     return Chapter("ood", "Out of distribution", title, lead, figures, (table,))
 
 

@@ -236,7 +236,7 @@ def diagnose_protocols(
     ----------
     labels
         Two or more label sets of the same images: names of data sets (such as imagenet-val), campaigns or
-        files; in Python also tables and arrays, in a list or in a mapping of names to label sets.
+        files. In Python, also tables and arrays, in a list or in a mapping of names to label sets.
     predictions
         Files or folders of predictions; by default the published predictions of the first label sets that
         have any. Without predictions, only the label sets are compared.

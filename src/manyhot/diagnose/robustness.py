@@ -243,8 +243,8 @@ def diagnose_robustness(
     datasets
         Data sets to compare: names of benchmarks, such as imagenet, or of their data sets; label sets, images
         tables or campaigns; or results (folders written by evaluate, or timm-results). In Python, also
-        evaluations, or a mapping of names to label sets in any form that `manyhot.evaluate` takes. Each of
-        these can be alone or in a tuple with its predictions.
+        evaluations, or a mapping of names to label sets in any form that `manyhot.evaluate` takes, each alone
+        or in a tuple with its predictions.
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
         Each data set uses the predictions for its images.
@@ -357,7 +357,7 @@ def _base(places: Sequence[Place], base: str) -> Place:
         raise MatchError(f"There is no data set {base!r} in the results.", allowed=", ".join(names))
     if len(places) < 2:
         raise InputError(
-            "Comparing data sets needs at least two of them.",
+            "A comparison needs at least two data sets.",
             got=", ".join(names) or "none",
             do="pass another data set",
         )
@@ -413,7 +413,7 @@ def _protocols(rows: Sequence[Row]) -> Iterator[str]:
         return
     if any(r["share"] is not None and r["share_lo"] is None for r in rows):
         few = f"shares over fewer than {FEWEST_OF_SHARE} images"
-        yield f"{few} have no intervals, because these would be too narrow"
+        yield f"{few} have no intervals, because intervals would be too narrow"
     text = (
         "shares due to missing labels assume that the label sets of both data sets were made in the same way"
     )

@@ -213,7 +213,7 @@ def diagnose_sets(
         inputs |= source.inputs
     if not rows:
         raise InputError(
-            "No model has probabilities to choose prediction sets by.",
+            "No model has the probabilities that prediction sets require.",
             got="; ".join(notes) or "no predictions",
             allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
             do=DECLARE_KIND,
@@ -228,7 +228,8 @@ def _dependent(source: Source) -> Iterator[str]:
     for note in likely_cluster_notes(source.name, labels_of(source), source.images):
         why, _, _ = note.text.partition(":")  # without the advice, which is of commands with clusters
         yield (
-            f"{source.name}: {why}; so does the guarantee of the precision, and both halves may contain "
+            f"{source.name}: {why}; the guarantee of the precision makes the same assumption, and both "
+            f"halves may contain "
             "images that share a value: keep one image of each value"
         )
 
@@ -285,7 +286,7 @@ class _Chooser:
         images = f"{counted(n, 'image')} without a valid class {'is' if n == 1 else 'are'} left out"
         return (
             f"{self.dataset}: {images}, because answers about some classes are missing; the guarantee does "
-            "not include such images; if these classes are absent, declare it with `empty='no'` or "
+            "not include such images; if these classes are absent, declare this with `empty='no'` or "
             "`unlisted='no'` of the labels' format"
         )
 
@@ -296,7 +297,7 @@ class _Chooser:
         if result.n_needed <= n_fitted:
             return (
                 f"{said}, because the first tested threshold, chosen on a random quarter of them, is "
-                "not precise enough on the others; with more images, this is rarer"
+                "not precise enough on the others; this is less likely with more images"
             )
         return f"{said}; about {result.n_needed:,} are needed at the measured precision"
 

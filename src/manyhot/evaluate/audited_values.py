@@ -47,7 +47,7 @@ MOST_CHANGED = 0.2
 """Share of the audited images whose answers change a denominator, from which too few pairs of images of one
 class shift a mean over classes: by up to 3 points if proposals are no use, with 75 % coverage."""
 
-TOO_FEW_PAIRS = "too few audited images to see which classes have images without a valid class"
+TOO_FEW_PAIRS = "too few audited images to tell which classes have images without a valid class"
 """Why a mean over classes has no interval."""
 
 

@@ -142,7 +142,7 @@ def calibrate(
 
     If classes are independent, as with sigmoids, the probability of each class is fitted to its label, on the
     images for which raters were asked about the class. Classes with too few images with or without the class
-    stay as they are. The model must not have been trained on these images.
+    are not recalibrated. The model must not have been trained on these images.
 
     Parameters
     ----------
@@ -160,12 +160,13 @@ def calibrate(
         class in proportion to its share of the votes (votes). By default votes if raters chose one class per
         image and their votes are known, otherwise sets. The name of the result contains it.
     apply
-        Predictions of the same model to recalibrate, of other images, which need no labels. By default, the
-        model is fitted on some of the labelled images and the others are recalibrated.
+        Predictions of the same model for other images, to be recalibrated; these images need no labels. By
+        default, the model is fitted on some of the labelled images and the others are recalibrated.
     same_model
         Apply the fit to predictions whose model has another name, such as test.csv for val.csv.
     fit
-        Share of the labelled images to fit on, above 0 and below 1; without apply.
+        Share of the labelled images used for fitting, above 0 and below 1. It cannot be combined with
+        `apply`.
     clusters
         Column of the images table that identifies images that depend on each other, such as patient_id. No
         cluster is in both parts, and clusters are counted instead of images. In Python, the values themselves
@@ -190,7 +191,7 @@ def calibrate(
     source, model = only_model(labels, predictions, reading, run)
     sets, is_other = labels_of(source), not (isinstance(apply, tuple | list) and not apply)
     if is_other and fit != 0.5:
-        raise UsageError("With `apply`, all labelled images are fitted on.", got=f"`fit`={fit}")
+        raise UsageError("With `apply`, all labelled images are used for fitting.", got=f"`fit`={fit}")
     if not reading.trust_order:
         order_check_of(source)(model)
     of_images = clusters_of(clusters, sets, source.images)
@@ -219,7 +220,9 @@ def calibrate(
     if fitted.each is not None and not fitted.each.fitted.all():
         names = listed([key for key, own in zip(keys, fitted.each.fitted, strict=True) if not own], 5)
         cases = f"fewer than {FEWEST_TO_FIT[method]} {'images' if clusters is None else 'clusters'}"
-        notes.append(f"classes that stay as they are, because {cases} are with, or without, them: {names}")
+        notes.append(
+            f"classes that are not recalibrated, because {cases} show them, or {cases} do not: {names}"
+        )
     return Recalibrated(fitted, keys, notes=(*source.misfits.notes(source.name), *notes), inputs=inputs)
 
 
@@ -264,7 +267,7 @@ def _other_case(new: Predictions, model: Predictions, fitted: Case, classes: Cla
     if case.has_probabilities and link not in ("", activation):
         sums = f"probabilities that {'' if link == 'softmax' else 'do not '}add up to 1"
         raise MatchError(
-            f"The fit is for probabilities of a {activation}, but these are those of a {link}.",
+            f"The fit is for probabilities of a {activation}, but these predictions use a {link}.",
             where=where,
             got=f"the declared link {link}" if case.link else sums,
             allowed="predictions like those that were fitted",

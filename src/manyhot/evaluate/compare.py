@@ -92,18 +92,18 @@ def compare(
 
     Without `labels`, the arguments are results. Different models that were evaluated on the same labels with
     the same options are compared as if one call had evaluated them. The first data set is the reference. The
-    drop to every other data set is shown for each accuracy that was computed on both data sets; without
-    original labels, also for shares of which higher values are better, such as map_macro, f1_macro and
-    recall_micro. Within each data set, top1 is compared with the headline metrics on label sets, and models
-    are compared if pairs of them were tested. To draw figures of the tables, use manyhot report.
+    drop to every other data set is shown for each accuracy that was computed on both data sets. Without
+    original labels, it is also shown for other shares of which higher is better, such as map_macro, f1_macro
+    and recall_micro. Within each data set, top1 is compared with the headline metrics on label sets, and
+    models are compared if pairs of them were tested. To draw figures of the tables, use manyhot report.
 
     Parameters
     ----------
     *results
         Results to compare: folders written by manyhot evaluate, results as Parquet or CSV, CSV files of timm,
-        or timm-results; in Python also tables and evaluations. With `labels`, pass predictions instead: files
-        or folders; in Python also tables, arrays, or a mapping of names to tables or arrays. If `labels` is a
-        benchmark, the default is its published predictions.
+        or timm-results. In Python, tables and evaluations are also accepted. With `labels`, pass predictions
+        instead: files or folders. In Python, tables, arrays, or a mapping of names to tables or arrays are
+        also accepted. If `labels` is a benchmark, the default is its published predictions.
     labels
         Label sets to evaluate the models on, in any form that evaluate takes.
     metrics
@@ -116,29 +116,29 @@ def compare(
         n_labels, class=KEY, or a column of the images table.
     fail_if_worse
         Exit with code 7 if the second of two models is worse than the first by more than this margin, that
-        is, if the whole 95 % interval of its loss is above the margin, with code 3 if this is not decided,
-        because the loss has no interval or the second model has no predictions for some of the images, and
-        otherwise with code 0. The margin is in points if the deciding metric is a share, and otherwise in the
-        unit of this metric.
+        is, if the whole 95 % interval of its loss is above the margin. Exit with code 3 if this cannot be
+        decided, because the loss has no interval or the second model has no predictions for some of the
+        images, and otherwise with code 0. The margin is in points if the deciding metric is a share, and
+        otherwise in the metric's unit.
     non_inferior
         With `fail_if_worse`, exit with code 7 unless a loss of more than the margin is excluded, that is,
         unless the whole interval of the loss is at most the margin.
     fail_on
-        With `fail_if_worse`, also exit with code 7 if the second model is worse on any of these parts, or,
-        with `non_inferior`, may be: slices (those of `slices`) or classes (in points of average precision).
-        Intervals are widened for their number.
+        With `fail_if_worse`, also exit with code 7 if the second model is worse on any slice (slices, those
+        of `slices`) or class (classes, in points of average precision) or, with `non_inferior`, may be worse.
+        Intervals are widened for the number of slices or classes.
     summary
         File to write with the comparison of the models as Markdown, for a pull request.
     without
         Patterns that match the names of models to leave out, such as 'fv_*'. The default is the list of
         models that the benchmark leaves out.
     families
-        CSV file with the columns model and family, for models whose names do not imply the family; in Python
+        CSV file with the columns model and family, for models whose names do not imply the family. In Python,
         also a mapping.
     groups
         Two groups of models to compare at equal accuracy on the first data set: 'results' if each of the two
-        arguments is a group; COLUMN=VALUE, such as family=vit, to compare the models with this value in the
-        table models with all others; or a CSV file with the columns model and group. In Python, also a
+        arguments is a group; COLUMN=VALUE, such as family=vit, to compare the models that have this value in
+        the table models with all others; or a CSV file with the columns model and group. In Python, also a
         mapping. With groups, several of the results may contain the same data set, with values of different
         models.
     best_from

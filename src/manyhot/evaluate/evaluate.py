@@ -277,7 +277,7 @@ def _check_auditable(benchmark: Benchmark | None, call: EvaluateCall) -> None:
     sizes = [s for s in call.slices if "," in s and re.search(r"(^|,)n_labels\b", s)]
     if sizes:
         raise UsageError(
-            "An audit has no crosses with slices by the size of the label set.",
+            "In an audit, slices by the size of the label set cannot be crossed with other slices.",
             got=", ".join(sizes),
             do="leave out n_labels: these slices are always computed, on their own",
         )

@@ -120,7 +120,7 @@ def leaderboard(
     top
         Maximum number of models to show; 0 for all.
     strict
-        End with an error at the first results that cannot be read, instead of skipping them with a note.
+        Stop with an error at the first results that cannot be read, instead of skipping them with a note.
     to
         Output format; for a file, by default the format of its suffix. Markdown and LaTeX have only the
         columns that fit on a page; CSV and JSON have all columns.

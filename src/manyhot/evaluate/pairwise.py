@@ -317,7 +317,7 @@ def why_untested(results: Results, dataset: str, metric: str, notes: Sequence[st
         return ": no pairs of models were compared"
     rows = at_end(results.pairs, (dataset, metric, ALL)).filter(pc.is_null(pc.field("lo"), nan_is_null=True))
     if pc.any(pc.is_finite(rows["difference"])).as_py():
-        return ": it is the same whichever images are counted"
+        return ": it is the same for any choice of images"
     if all(math.isnan(found.value) for found in results.values_at.get((dataset, metric, ALL), {}).values()):
         return f": {metric} is undefined on these images"
     if results.about.get("resamples"):

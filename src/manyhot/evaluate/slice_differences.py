@@ -115,7 +115,7 @@ def slice_sentences(results: Results, pairs: Sequence[Difference]) -> Iterator[s
     no_interval = f"{pairs[0].metric.name} has no interval there"
     for why, names in (
         (no_interval, without),
-        ("the difference is the same whichever images are counted", alike),
+        ("the difference is the same for any choice of images", alike),
     ):
         if names:
             yield f"Not tested, because {why}: {first_names(names, _SHOWN)}."

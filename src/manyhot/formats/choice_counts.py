@@ -134,8 +134,8 @@ def _whole(counts: Floats, votes: int, path: Path) -> Ints64:
                 where=f"{path}, row {row}, class {column}",
                 got=f"{share:g}, which is {share * votes:g} of {votes:,} votes",
                 allowed="multiples of 1 / votes",
-                do="pass the number of votes per image, as in counts(votes=50); if images differ in it, "
-                "evaluate against the shares: manyhot evaluate --label-values shares",
+                do="pass the number of votes per image, as in counts(votes=50); if this number differs "
+                "between images, evaluate against the shares: manyhot evaluate --label-values shares",
             )
         return whole.astype(np.int64)
     strange = ~((counts >= 0) & (counts == np.floor(counts)) & (counts < 2**31))

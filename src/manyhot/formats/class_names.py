@@ -150,7 +150,7 @@ _SAME = 0.99
 """Share of names from which a list of 1,000 names is ImageNet-1k."""
 
 
-_UNLISTED = "pass a list with this class as `classes`, or remove the value if it is no class"
+_UNLISTED = "pass a list with this class as `classes`, or remove the value if it is not a class"
 
 
 def _required(name: str, lookup: Lookup, classes: ClassList, path: Path) -> int:

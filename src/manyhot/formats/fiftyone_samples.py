@@ -246,7 +246,7 @@ def _label_in(entry: Any, where: str) -> NamedScore | None:
             "An entry is not a label.",
             where=where,
             got=cut_for_message(repr(entry)),
-            allowed="an object in which 'label' is a text, and 'confidence' a number or null",
+            allowed="an object in which 'label' is a string, and 'confidence' a number or null",
         )
     return label, math.nan if confidence is None else float(confidence)
 

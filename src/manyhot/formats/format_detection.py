@@ -217,7 +217,7 @@ def _columns(path: Path, holds: str) -> tuple[str, str | None]:
         n for c in shown[1:] if c.endswith(" (text)") and not is_metadata(n := c.removesuffix(" (text)"))
     ]
     if not do and holds == "labels" and len(texts) > 1:
-        do = "if the columns of texts are classes, write 1 or yes and 0 or no into their cells; if one "
+        do = "if the text columns are classes, write 1 or yes and 0 or no into their cells; if one "
         do += "contains the names of classes, rename it to labels"
     elif not do and holds == "labels" and texts:
         do = f"if {texts[0]!r} contains the names of classes, rename it to labels; "

@@ -165,7 +165,7 @@ def _line(row: Mapping[str, Any], image: str, attribute: str, where: str) -> _Li
                 "A class has no name.",
                 where=where,
                 got=f"class {number}",
-                allowed="a text in class-map, or class-name",
+                allowed="a string in class-map, or class-name",
             )
         if not is_number(p) or not 0 <= p <= 1:
             raise InputError(
@@ -281,6 +281,6 @@ def _worker_and_form(annotation: Any, where: str) -> tuple[str, dict[str, FormCh
             "An annotation has no answer." if worker else "An annotation has no worker.",
             where=where,
             got=cut_for_message(repr(annotation)),
-            allowed="a text in workerId, and an object as JSON in annotationData.content",
+            allowed="a string in workerId, and an object as JSON in annotationData.content",
         )
     return worker, choices_of_form(form)

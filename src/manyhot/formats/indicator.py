@@ -272,7 +272,7 @@ def _notes(
         yield note
     if classes is None and texts:
         yield (
-            "columns of the labels in which some cells contain texts other than yes, no and maybe are not "
+            "columns of the labels in which some cells contain text other than yes, no and maybe are not "
             f"read as classes: {_several(texts)}"
         )
     if classes is not None and (others := [c.name for c in rest if c.holds_states]):

@@ -238,7 +238,7 @@ def _image(task: Mapping[str, Any], names: Mapping[str, str], layout: ExportLayo
             "The task has no image.",
             where=where,
             got=cut_for_message(", ".join(data)) or "no fields",
-            allowed=f"a text in the field 'image_id' or {layout.image!r}",
+            allowed=f"a string in the field 'image_id' or {layout.image!r}",
             do="pass the name of the field in `format`: \"label-studio(image='…')\"",
         )
     name = text if "image_id" in data else names[text]

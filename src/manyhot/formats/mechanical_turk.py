@@ -132,7 +132,7 @@ def _answers(
             raise InputError(
                 "An assignment has no worker." if name else "An assignment has no image.",
                 where=where,
-                allowed=f"a text in the columns {column} and WorkerId",
+                allowed=f"a string in the columns {column} and WorkerId",
             )
         began = None if answered is None else _shown(answered, _time(accepted), seconds)
         yield GivenAnswer(name, rater, form.get(chosen), order, page, began, answered)

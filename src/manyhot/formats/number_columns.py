@@ -417,7 +417,7 @@ def check_minus_one(state: Bytes, columns: Sequence[NumberColumn], path: Path) -
         raise InputError(
             "The table contains 1 and -1 but no 0, so -1 may mean no.",
             where=path,
-            do="convert the file, and say what -1 means: manyhot convert "
+            do="convert the file, and declare what -1 means: manyhot convert "
             f"{shlex.quote(str(path))} labels.parquet --format \"indicator(minus_one='no')\"; in Python, "
             "pass what read_labels returns with this format",
         )

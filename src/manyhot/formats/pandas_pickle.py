@@ -148,7 +148,7 @@ def load_frame(path: Path) -> Frame:
     InputError
         If the pickle is truncated, is too large, or contains anything but a table of numbers and texts.
     """
-    return _read(path, _frame, "a pandas.DataFrame of numbers and texts", "a table")
+    return _read(path, _frame, "a pandas.DataFrame of numbers and strings", "a table")
 
 
 def load_groups(path: Path) -> dict[str, list[int]]:
@@ -236,7 +236,7 @@ def _groups(pickled: Any) -> dict[str, list[int]]:
     groups: dict[str, list[int]] = {}
     for name, members in content.items:
         if not isinstance(name, str) or not isinstance(members, list) or name in groups:
-            raise TypeError("names that are not texts or occur twice, or values that are not lists")
+            raise TypeError("names that are not strings or occur twice, or values that are not lists")
         name.encode()
         if not all(type(member) is int for member in members):
             raise TypeError("classes that are not integers")
@@ -247,7 +247,7 @@ def _groups(pickled: Any) -> dict[str, list[int]]:
 def _texts(index: Any) -> list[str]:
     values: Sequence[Any] = index.args[1]["data"].values().tolist()
     if not all(isinstance(value, str) for value in values):
-        raise TypeError("names that are not texts")
+        raise TypeError("names that are not strings")
     for value in values:
         value.encode()  # Pickles allow lone surrogates, which tables do not.
     return list(values)

@@ -128,7 +128,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 def _check_type(kind: pa.DataType, path: Path) -> None:
     if pa.types.is_decimal256(kind):  # on which polars aborts, too
-        raise InputError("A number is too large.", where=path, got=str(kind), allowed="numbers of 128 bits")
+        raise InputError("A number is too large.", where=path, got=str(kind), allowed="128-bit numbers")
     for inner in (kind.field(i) for i in range(kind.num_fields)):
         inner.name.encode()  # Arrow decodes a name only when it is accessed.
         _check_type(inner.type, path)
@@ -464,7 +464,7 @@ def _check_characters(content: Any, where: object) -> None:
         json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            "A text contains a lone surrogate, which is half of a character.",
+            "A string contains a lone surrogate, which is half of a character.",
             where=where,
             got=repr(error.object[max(0, error.start - 20) : error.start + 20]),
             allowed="characters that UTF-8 can encode",

@@ -219,7 +219,7 @@ def _check_columns(frame: pl.DataFrame, path: Path) -> None:
             "A number is too large.",
             where=f"{path}, column {column.strip()}",
             got=values.filter(~values.is_between(-(2**63), 2**63 - 1))[0],
-            allowed="whole numbers of 64 bits",
+            allowed="64-bit integers",
         )
 
 

@@ -251,7 +251,7 @@ def split_model(spec: str) -> tuple[str, dict[str, Any]]:
         "The options of the model cannot be read.",
         got=f"{', '.join(unquoted)} in {spec}" if unquoted else spec,
         allowed="NAME(option=literal, …)",
-        do="write texts in quotes, such as {}='{}'".format(*unquoted[0].split("=")) if unquoted else None,
+        do="write strings in quotes, such as {}='{}'".format(*unquoted[0].split("=")) if unquoted else None,
     )
 
 

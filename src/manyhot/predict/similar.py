@@ -112,8 +112,8 @@ def similar(
     neighbours
         Number of neighbours for each image and class.
     rows, query_rows
-        File that lists the image of each row of a .npy file, and its label if it is known: of the index, and
-        of the queries.
+        Files that list the image of each row of the .npy files of the index and of the queries, and its label
+        if it is known.
 
     Returns
     -------

@@ -67,7 +67,7 @@ def invite_raters(
     names
         Names of the raters.
     refines
-        Let these raters also decide where other raters disagree.
+        Let these raters also resolve disagreements between other raters.
     max_pages
         Maximum number of pages per rater.
     owner

@@ -198,7 +198,7 @@ def plan_audit(
     hours
         Total working hours of all raters, to compute what can be decided in this time.
     power
-        Probability that a difference is decided (that its 95 % interval does not contain 0).
+        Probability that the difference is decided, that is, that its 95 % interval excludes 0.
     n_images
         Number of images of the data set; by default that of the pilot or the folder, or 50,000.
     n_models

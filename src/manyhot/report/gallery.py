@@ -33,7 +33,7 @@ TOP_VERDICTS = ("right", "valid", "refuted", "unclear", "unasked", "wrong", "unk
 """Verdicts on a model's top class for an image.
 
 ``right``: the original label. ``valid``: another class of the label set, which counts as wrong under the
-single label. ``refuted``: the original label, which raters found not valid. ``unclear``: the raters' answers
+single label. ``refuted``: the original label, which raters rejected. ``unclear``: the raters' answers
 are unclear. ``unasked``: the image was rated, but raters were not asked about this class. ``wrong``: not
 valid. ``unknown``: the image has no original label, and no rater
 has seen it. ``none``: the model has no prediction for the image.

@@ -301,11 +301,11 @@ def _check_not_mixed(part: FramePart) -> None:
     scores = [n for n, values in columns.items() if any(isinstance(v, float) and v % 1 > 0 for v in values)]
     if texts and scores:
         raise InputError(
-            "Some columns of predictions contain texts, and others contain fractions.",
+            "Some columns of predictions contain text, and others contain fractions.",
             where=part.where,
-            got=f"texts in {first_names(texts, 3)}; fractions in {first_names(scores, 3)}",
+            got=f"text in {first_names(texts, 3)}; fractions in {first_names(scores, 3)}",
             allowed="one column of scores per class, or columns with the names of classes, best first",
-            do="drop the columns of texts if the others are scores of classes",
+            do="drop the text columns if the others are scores of classes",
         )
 
 

@@ -246,7 +246,8 @@ def _as_times(spec: str, value: str, values: pa.Array) -> tuple[pa.Scalar, pa.Ar
     }
     if len(offsets) > 1 and not pa.types.is_temporal(values.type):  # a type has one zone, with summer time
         raise InputError(
-            f"The days of {spec.partition(value)[0].rstrip('<>=')!r} begin at different times.",
+            f"A date is ambiguous for {spec.partition(value)[0].rstrip('<>=')!r}, whose times have several "
+            f"time zones.",
             where=spec,
             got=f"times in the time zones {', '.join(sorted(offsets)[:5])}",
             allowed="one time zone, or a time with a time zone",
@@ -295,7 +296,7 @@ def _equal(column: str, value: str, values: pa.Array) -> dict[str, Bools]:
     wanted = [value] if value else sorted(filter(None, pc.unique(text).to_pylist()), key=natural_order)
     if len(wanted) > MAX_VALUES:
         raise InputError(
-            f"The column {column!r} has too many values to slice by.",
+            f"The column {column!r} has too many values for slices.",
             got=f"{len(wanted):,}",
             allowed=f"up to {MAX_VALUES}",
         )

@@ -39,8 +39,8 @@ def check_not_rounded(ids: pa.Array | pa.ChunkedArray, where: str, whose: str = 
             f"{whose} ids are floats that may have been rounded.",
             where=where,
             got=str(rounded[0]),
-            allowed=f"floats up to {_MOST_EXACT:,}, whole numbers or texts",
-            do="where the table was made, read the column as texts or whole numbers, such as Int64 in pandas",
+            allowed=f"floats up to {_MOST_EXACT:,}, whole numbers or strings",
+            do="where the table was made, read the column as strings or integers, such as Int64 in pandas",
         )
 
 
@@ -51,6 +51,6 @@ def check_no_decimals(image: Any, where: str) -> None:
             "The id of an image is a decimal number, which loses zeros at its end.",
             where=where,
             got=image,
-            allowed="a text or a whole number",
+            allowed="a string or a whole number",
             do='write ids in quotes, such as "1998.10"',
         )

@@ -293,7 +293,7 @@ def _checked(values: pa.ChunkedArray, column: Column, name: str, where: object) 
             if pa.types.is_timestamp(kind) and (text := re.search("parse string: '(.*?)'", str(error))):
                 row = pc.index(values, pa.scalar(text[1], values.type)).as_py()
                 raise InputError(
-                    f"The column {column.name!r} of the {name} table contains a text that is not a time.",
+                    f"The column {column.name!r} of the {name} table contains a value that is not a time.",
                     where=f"{where or name}, row {row}",
                     got=text[1],
                     allowed="times with their zone, such as 2021-03-09T22:16:08Z",

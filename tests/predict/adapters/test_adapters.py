@@ -914,7 +914,7 @@ def test_a_module_that_needs_another_package_says_how_to_install_it(tmp_path, mo
             "python:mine:net(size=96, mode=squash)",
             "The options of the model cannot be read.\n"
             "  got:     mode=squash in python:mine:net(size=96, mode=squash)\n"
-            "  allowed: NAME(option=literal, …)\n  do:      write texts in quotes, such as mode='squash'",
+            "  allowed: NAME(option=literal, …)\n  do:      write strings in quotes, such as mode='squash'",
         ),
         (
             "python:mine:load",

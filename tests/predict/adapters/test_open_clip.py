@@ -234,16 +234,16 @@ def test_weights_of_openai_have_quick_gelu_under_any_name(clip, folder, monkeypa
         (
             "(templates=['a cat'])",
             "A template has no placeholder for the class name.\n  got:     a cat\n"
-            "  allowed: a text with one {}, such as 'a photo of a {}.'",
+            "  allowed: a string with one {}, such as 'a photo of a {}.'",
         ),
         (
             "(templates=['a {} and {size}'])",
             "A template has no placeholder for the class name.\n  got:     a {} and {size}\n"
-            "  allowed: a text with one {}, such as 'a photo of a {}.'",
+            "  allowed: a string with one {}, such as 'a photo of a {}.'",
         ),
         (
             "(templates=[])",
-            "There are no templates.\n  allowed: a text with one {}, such as 'a photo of a {}.'",
+            "There are no templates.\n  allowed: a string with one {}, such as 'a photo of a {}.'",
         ),
         (
             "(templates='nowhere.txt')",

@@ -238,7 +238,7 @@ def test_another_name(tmp_path):
             "A head cannot be put on this model, because other layers follow the model's classifier.\n"
             "  where:   mine.safetensors\n  got:     python/backbones.softened",
         ),
-        (3, "The option 'backbone' is a text.\n  got:     3\n  allowed: backbone='NAME'"),
+        (3, "The option 'backbone' must be a string.\n  got:     3\n  allowed: backbone='NAME'"),
     ],
 )
 def test_backbones_that_take_no_head(place, backbone, message):

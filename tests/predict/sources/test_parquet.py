@@ -307,7 +307,7 @@ def test_texts_that_are_not_utf8(tmp_path, column):
     columns = {"image": [b"x"], "image_id": ["a.jpg"], "label": ["b"]}
     path = write(tmp_path / "x.parquet", **(columns | {column: bad}))
     assert refusal(path) == (
-        f"A text is not UTF-8.\n  where:   {path}, column {column}\n"
+        f"A string is not UTF-8.\n  where:   {path}, column {column}\n"
         "  got:     Invalid UTF8 sequence at string index 0\n  do:      create it again"
     )
 

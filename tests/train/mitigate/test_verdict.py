@@ -280,7 +280,7 @@ def rows(treatment, verdict, with_it, without, gap, top1, reason=None):
 
 def test_the_first_sentence():
     none = rows("none", "present", 0.79, 0.0, 0.9, 0.48)
-    replaced = "less is lost under the fill that was fitted on, but not on original images"
+    replaced = "less is lost with the fill used for fitting, but not on original images"
     capped = rows("augmentation", "replaced by the fill", 0.77, 0.0, 0.8, 0.483, replaced)
     whole = rows("uncapped augmentation", "gone", 0.031, 0.029, 0.02, 0.7)
     numbers = (
@@ -492,7 +492,7 @@ def test_the_reason_if_only_the_fill_was_learnt_or_the_accuracy_is_lower():
     reason = reason_of(verdict, after, before, ALL, ("dog", "frame"))
     assert verdict == "replaced by the fill"
     assert reason.startswith(
-        f"less is lost under the fill that was fitted on, but not on original images; {OTHERS} more often"
+        f"less is lost with the fill used for fitting, but not on original images; {OTHERS} more often"
     )
 
     def right(n):

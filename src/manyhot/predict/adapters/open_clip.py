@@ -134,7 +134,7 @@ def _checked(templates: tuple[str, ...], where: str | None) -> tuple[str, ...]:
             "A template has no placeholder for the class name." if templates else "There are no templates.",
             where=where,
             got=wrong,
-            allowed="a text with one {}, such as 'a photo of a {}.'",
+            allowed="a string with one {}, such as 'a photo of a {}.'",
         )
     return templates
 

@@ -51,7 +51,7 @@ def head_network(path: str, *, backbone: str = "") -> Network:
     required("torch", "A head")
     head = read_head(path)
     if not isinstance(backbone, str):
-        raise InputError("The option 'backbone' is a text.", got=backbone, allowed="backbone='NAME'")
+        raise InputError("The option 'backbone' must be a string.", got=backbone, allowed="backbone='NAME'")
     name = backbone or head.backbone
     if name.strip().startswith("head:"):
         raise InputError("The backbone of a head is a head itself.", where=path, got=name)

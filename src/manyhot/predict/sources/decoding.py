@@ -34,7 +34,7 @@ class Decoding(Flattened):
     Attributes
     ----------
     bits
-        Number of bits that images of more than 8 bits use, such as 12: values are divided by
+        Number of bits used by images with more than 8 bits per channel, such as 12: values are divided by
         2**bits - 1, and images with larger values are skipped. minmax stretches each of these images from its
         lowest to its highest value instead. By default, all bits of the file format are used, such as 16.
     """

@@ -336,7 +336,7 @@ def _checked(rows: Any) -> Any:
     try:
         rows.validate(full=True)
     except UnicodeDecodeError as error:  # in Arrow's own message about what is no text
-        raise pa.ArrowInvalid("a text is not UTF-8") from error
+        raise pa.ArrowInvalid("a string is not UTF-8") from error
     return rows
 
 

@@ -381,7 +381,7 @@ def _texts(column: pa.Array | pa.ChunkedArray, place: RowPosition, name: str) ->
         texts.validate(full=True)
     except pa.ArrowInvalid as error:
         raise InputError(
-            "A text is not UTF-8.",
+            "A string is not UTF-8.",
             where=f"{place.file}, column {name}",
             got=str(error).rpartition(": ")[2],
             do="create it again",

@@ -21,7 +21,7 @@ const manyhotGallery = (() => {
   const SIGNS = [
     ["right", "✓", "the original label, valid"],
     ["valid", "◆", "valid, but wrong according to the original label"],
-    ["refuted", "!", "the original label, which raters found not valid"],
+    ["refuted", "!", "the original label, which raters rejected"],
     ["unclear", "?", "uncertain, or raters disagree"],
     ["wrong", "✕", "not valid"],
     ["plain", "○", "no rater was asked about it"],

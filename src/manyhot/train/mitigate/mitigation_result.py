@@ -191,7 +191,7 @@ def _mitigation(data: Tables, folder: Path, draw: bool) -> Chapter | None:
     lead = (
         *sentences(rows),
         "Treated heads were fitted so that the companion gives no information about the class. All heads "
-        "are evaluated on the same held-out images, altered in ways that they were not fitted on. Brackets "
+        "are evaluated on the same held-out images, altered in ways that were not used for fitting. Brackets "
         "contain 95 % intervals. Weigh smaller gaps against the loss of accuracy.",
     )
     treated = tuple(_treated(i, pair, own) for i, (pair, own) in enumerate(pairs.items(), 1))

@@ -303,7 +303,7 @@ def _few(judges: Sequence[str], counts: Sequence[int], main: str, companion: str
 NONE_SHOWN = "too few to show whether any of it is left"
 """Ends the reason if nothing is surely left of a shortcut."""
 
-FILL_TAUGHT = "less is lost under the fill that was fitted on, but not on original images"
+FILL_TAUGHT = "less is lost with the fill used for fitting, but not on original images"
 
 _JUDGES = {
     "recall_gap": (

@@ -416,6 +416,14 @@ def test_an_option_that_went_to_another_command(join):
     assert "--card is a command of its own now: manyhot card" in " ".join(done.stderr.split())
 
 
+def test_an_option_with_one_value_is_passed_once(join):
+    """The last of several values would count, and the others would be ignored without a note."""
+    done = join("a", "--by", "-", "--by=+")
+    assert done.exit_code == 2
+    assert "--by was passed 2 times; pass it only once" in " ".join(done.stderr.split())
+    assert join("--by", "-", "--", "a", "--by").exit_code == 0
+
+
 def test_count_is_a_whole_number_from_one():
     assert command.metadata_of(Count, AtLeast) == (AtLeast(1),)
 

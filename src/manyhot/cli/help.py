@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 
 class ManyValues(TyperCommand):
@@ -37,7 +38,18 @@ class ManyValues(TyperCommand):
             elif arg.startswith("-"):
                 taking = option == "--predictions"
             spread.append(arg)
+        self._check_once(spread)
         return super().parse_args(ctx, spread)
+
+    def _check_once(self, args: list[str]) -> None:
+        """Raise an error if an option has several values, of which Click would use only the last."""
+        options = args[: args.index("--")] if "--" in args else args
+        times = Counter(arg.partition("=")[0] for arg in options if arg.startswith("--"))
+        for parameter in self.params:
+            is_single = isinstance(parameter, TyperOption) and not (parameter.multiple or parameter.is_flag)
+            for option in parameter.opts if is_single else ():
+                if times[option] > 1:
+                    raise typer.BadParameter(f"{option} was passed {times[option]} times; pass it only once")
 
 
 HELP = {"help_option_names": ["-h", "--help"]}

@@ -577,3 +577,18 @@ def test_the_only_column_of_texts_may_be_the_classes(tmp_path, message):
         "do:      if 'Schlagwörter' contains the names of classes, rename it to labels; if it is a class, "
         "write 1 or yes and 0 or no into its cells"
     )
+
+
+def test_a_column_named_like_the_label_is_no_class_beside_metadata(tmp_path, message):
+    """As in Waterbirds' metadata.csv, where y is the label of each image and place its background."""
+    path = tmp_path / "metadata.csv"
+    path.write_text("img_id,img_filename,y,split,place\n1,a.jpg,0,2,1\n2,b.jpg,1,2,1\n3,c.jpg,0,2,0\n")
+    assert message(lambda: read_labels(path)) == (
+        "A column is named like the label of each image, and other columns of 0 and 1 may be metadata.\n"
+        f"  where:   {path}\n  got:     y, beside place\n"
+        "  do:      rename 'y' to label if it is the label of each image; if all these columns are "
+        "classes, pass the class list as `classes`"
+    )
+    assert read_labels(path, classes=from_keys(["y", "place"])).n_classes == 2
+    path.write_text("image,x,y\na.jpg,0,1\nb.jpg,1,1\n")
+    assert read_labels(path).n_classes == 2

@@ -76,3 +76,23 @@ def test_images_that_can_be_shown_are_not_noted(tiles, monkeypatch):
 
     monkeypatch.setattr(shown_images, "load_pillow", missing)
     assert notes_of([broken]) == []
+
+
+def test_sizes_are_those_that_the_app_admits(tiles):
+    """The second of 20 images, which is not decoded: 35 megapixels of a palette are 105 MB as colours."""
+    pages = [tiles / f"{i:02}.png" for i in range(20)]
+    for page in pages:
+        Image.new("1", (9, 7)).save(page)
+    Image.new("L", (5000, 7000)).save(pages[0])
+    Image.new("P", (5000, 7000)).save(pages[1])
+    assert notes_of(pages) == [
+        f"1 of 20 images whose headers were read are too large to be shown to raters, such as {pages[1]}: "
+        "105,000,000 bytes when decoded, at most 100,000,000"
+    ]
+
+
+def test_what_the_app_does_not_open_is_noted(tiles):
+    """Pillow would pass EPS to Ghostscript, so the app does not open it."""
+    drawing = tiles / "a.eps"
+    Image.new("RGB", (9, 7)).save(drawing)
+    assert notes_of([drawing])[0].endswith(f"such as {drawing}: not an image of a known format")

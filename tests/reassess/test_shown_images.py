@@ -8,6 +8,7 @@ from PIL import Image
 
 from manyhot.errors import MissingExtraError
 from manyhot.predict.decode import decode
+from manyhot.predict.sources import open_source
 from manyhot.reassess import shown_images
 from manyhot.reassess.annotate import open_annotation
 from manyhot.reassess.init import init_campaign
@@ -96,3 +97,23 @@ def test_what_the_app_does_not_open_is_noted(tiles):
     drawing = tiles / "a.eps"
     Image.new("RGB", (9, 7)).save(drawing)
     assert notes_of([drawing])[0].endswith(f"such as {drawing}: not an image of a known format")
+
+
+def test_pages_and_files_that_are_not_used_are_named(tiles):
+    first, *others = (Image.new("1", (9, 7), i % 2) for i in (1, 0, 0))
+    for tile in tiles.iterdir():
+        tile.unlink()
+    first.save(tiles / "a.tif")
+    first.save(tiles / "b.tif", save_all=True, append_images=others, compression="group4")
+    (tiles / "c.jp2").touch()
+    pages = (
+        "1 of 2 images whose headers were read have several pages, such as tiles/b.tif; no page but the "
+        "first is used: split them into one file per page"
+    )
+    assert init_campaign("camp", images="tiles", classes="classes.txt").notes == (
+        pages,
+        "1 file is not read as an image: 1 .jp2",
+    )
+    assert propose("camp", rule="all-classes").notes[-1].replace(str(tiles), "tiles") == pages
+    assert open_source("tiles").notes[-1] == pages
+    assert int(decode((tiles / "b.tif").read_bytes()).min()) == 255  # as in the app: the first page

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.files import local_path
-from manyhot.predict.decode import other_channels
+from manyhot.predict.decode import other_channels, pages_note
 from manyhot.report.pictures import load_pillow
 
 _TRIED, _MEASURED = 5, 1000
@@ -41,6 +41,8 @@ def unshown_notes(images: pa.Table) -> Iterator[str]:
     with _disabled(log), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of large images, which can be shown
         measured = _spread(images, _MEASURED)
+        if note := pages_note(measured):
+            yield note
         large = {path: reason for path in measured if (reason := why_too_large(path))}
         tried = [path for path in _spread(images, _TRIED) if path not in large]
         reasons = {path: reason for path in tried if (reason := _why_unshown(path))}

@@ -154,4 +154,4 @@ def pass_time(monkeypatch):
 @pytest.fixture(autouse=True)
 def _counted(monkeypatch):
     """Let pages wait until votes are counted, however busy the machine is."""
-    monkeypatch.setattr("manyhot.reassess.app.progress.WAIT", 30.0)
+    monkeypatch.setattr("manyhot.reassess.app.cached_value.WAIT", 30.0)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from manyhot.errors import MissingExtraError
 from manyhot.predict.decode import decode
+from manyhot.predict.sources import open_source
 from manyhot.reassess import shown_images
 from manyhot.reassess.annotate import open_annotation
 from manyhot.reassess.init import init_campaign
@@ -76,3 +77,43 @@ def test_images_that_can_be_shown_are_not_noted(tiles, monkeypatch):
 
     monkeypatch.setattr(shown_images, "load_pillow", missing)
     assert notes_of([broken]) == []
+
+
+def test_sizes_are_those_that_the_app_admits(tiles):
+    """The second of 20 images, which is not decoded: 35 megapixels of a palette are 105 MB as colours."""
+    pages = [tiles / f"{i:02}.png" for i in range(20)]
+    for page in pages:
+        Image.new("1", (9, 7)).save(page)
+    Image.new("L", (5000, 7000)).save(pages[0])
+    Image.new("P", (5000, 7000)).save(pages[1])
+    assert notes_of(pages) == [
+        f"1 of 20 images whose headers were read are too large to be shown to raters, such as {pages[1]}: "
+        "105,000,000 bytes when decoded, at most 100,000,000"
+    ]
+
+
+def test_what_the_app_does_not_open_is_noted(tiles):
+    """Pillow would pass EPS to Ghostscript, so the app does not open it."""
+    drawing = tiles / "a.eps"
+    Image.new("RGB", (9, 7)).save(drawing)
+    assert notes_of([drawing])[0].endswith(f"such as {drawing}: not an image of a known format")
+
+
+def test_pages_and_files_that_are_not_used_are_named(tiles):
+    first, *others = (Image.new("1", (9, 7), i % 2) for i in (1, 0, 0))
+    for tile in tiles.iterdir():
+        tile.unlink()
+    first.save(tiles / "a.tif")
+    first.save(tiles / "b.tif", save_all=True, append_images=others, compression="group4")
+    (tiles / "c.jp2").touch()
+    pages = (
+        "1 of 2 images whose headers were read have several pages, such as tiles/b.tif; no page but the "
+        "first is used: split them into one file per page"
+    )
+    assert init_campaign("camp", images="tiles", classes="classes.txt").notes == (
+        pages,
+        "1 file is not read as an image: 1 .jp2",
+    )
+    assert propose("camp", rule="all-classes").notes[-1].replace(str(tiles), "tiles") == pages
+    assert open_source("tiles").notes[-1] == pages
+    assert int(decode((tiles / "b.tif").read_bytes()).min()) == 255  # as in the app: the first page

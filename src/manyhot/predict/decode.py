@@ -9,7 +9,8 @@ import re
 import struct
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -165,7 +166,7 @@ def other_channels(data: bytes) -> str:
     opacity = sum(kind in (1, 2) for kind in tags.get(_EXTRA_SAMPLES, ()))
     (kind, *_), (bits, *_) = tags.get(_SAMPLE_FORMAT, (1,)), tags.get(_BITS_PER_SAMPLE, (1,))
     is_grey = tags.get(_PHOTOMETRIC, 0) in (0, 1)
-    if n == 1 and is_grey and _continues(data, tags):
+    if n == 1 and bits > 1 and is_grey and _continues(data, tags):  # pages of 1 bit are a document
         return (
             "a TIFF of several greyscale pages of the same size, which may be the channels of one image; "
             "save three of them as RGB or one of them alone, or pass all to manyhot.predict_loader"
@@ -190,10 +191,34 @@ def _continues(data: bytes, tags: ImageFileDirectory_v2) -> bool:
 
 def _tags(data: bytes, offset: int | None = None) -> ImageFileDirectory_v2:
     """Return the tags of a page of a TIFF; by default, of the first."""
+    return _page_tags(io.BytesIO(data), offset)
+
+
+def pages_note(paths: Sequence[Path]) -> str:
+    """Return a note on the TIFF files of several pages, by their headers; empty if there are none."""
+    several = [path for path in paths if path.suffix.lower() in (".tif", ".tiff") and _has_pages(path)]
+    if not several:
+        return ""
+    return (
+        f"{len(several):,} of {len(paths):,} images whose headers were read have several pages, such as "
+        f"{several[0]}; no page but the first is used: split them into one file per page"
+    )
+
+
+def _has_pages(path: Path) -> bool:
+    """Return whether a TIFF has a second page that is no preview or mask."""
+    with contextlib.suppress(Exception), path.open("rb") as file:  # broken files are noted when decoded
+        after = _page_tags(file).next
+        return bool(after) and not _page_tags(file, after).get(_SUBFILE_TYPE, 0) & 5
+    return False
+
+
+def _page_tags(file: Any, offset: int | None = None) -> ImageFileDirectory_v2:
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-    file = io.BytesIO(data)
-    tags = ImageFileDirectory_v2(file.read(16 if 43 in data[2:4] else 8))
+    file.seek(0)
+    head = file.read(16)
+    tags = ImageFileDirectory_v2(head if 43 in head[2:4] else head[:8])
     file.seek(tags.next if offset is None else offset)
     tags.load(file)
     return tags

@@ -32,6 +32,7 @@ from manyhot.formats import (
 from manyhot.formats.prediction_folders import prediction_files, unread_notes
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
+from manyhot.predict.sources.image_files import list_files, other_files_note
 from manyhot.reassess.additions import add_to_campaign, class_table
 from manyhot.reassess.ensemble import check_distinct_models
 from manyhot.reassess.shown_images import unshown_notes
@@ -156,6 +157,8 @@ def init_campaign(
     notes = create_campaign(campaign, lambda part: _fill(part, sources, listed, match))
     notes += tuple(unshown_notes(sources.images.table))
     files = [path for _, path in sources.predictions if path is not None]
+    if isinstance(images, str | os.PathLike) and Path(images).is_dir() and holds_photographs(images):
+        notes += tuple(filter(None, (other_files_note(list_files(os.fspath(images))),)))
     notes += tuple(unread_notes((place for place in predictions if data_set(place) is None), files))
     return InitialCampaign(campaign, True, campaign_status(target), notes=notes, written=(target,))
 

@@ -106,6 +106,17 @@ def test_one_bit_palette_and_grey(made, tmp_path):
     assert np.abs(palette - (200, 30, 60)).max() <= 30
 
 
+@pytest.mark.parametrize("ending", ["tif", "png"])
+def test_scans_in_black_and_white_need_one_byte_a_pixel(made, tmp_path, ending):
+    """A4 at 600 dpi; they were refused as if they were decoded to colours."""
+    page = PIL.Image.new("1", (4960, 7016), 1)
+    page.paste(0, (0, 0, 2480, 7016))
+    options = {"compression": "group4"} if ending == "tif" else {}
+    found = shown(made, saved(tmp_path / f"a.{ending}", page, **options), "large")
+    assert found.size == (905, 1280)
+    assert [colour(found, (x, 600)).tolist() for x in (200, 700)] == [[0] * 3, [255] * 3]
+
+
 def test_what_is_transparent_is_white(made, tmp_path):
     path = saved(tmp_path / "a.png", PIL.Image.new("RGBA", (40, 30), (0, 0, 0, 0)))
     assert colour(shown(made, path)).tolist() == [255, 255, 255]
@@ -483,7 +494,7 @@ def test_a_file_of_an_earlier_version_with_its_comment_is_made_anew(made, tmp_pa
         ("RGB", "a.png", False),
         ("P", "a.png", False),
         ("P", "a.gif", False),
-        ("1", "a.png", False),
+        ("1", "a.png", True),
         ("L", "a.png", True),
         ("RGB", "a.jpg", True),
     ],

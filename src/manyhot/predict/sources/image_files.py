@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from manyhot.errors import InputError
 from manyhot.files import is_utf8
+from manyhot.predict.decode import pages_note
 from manyhot.predict.sources.image_labels import ListedImage, base_name, with_labels
 from manyhot.predict.sources.remote import fetch_bytes, is_remote, unquoted, walk_remote
 from manyhot.predict.sources.source import (
@@ -140,8 +141,8 @@ def open_image_folder(
         )
         for name, start, end in cuts
     )
-    note = _other_files_note(found)
-    source = ImageSource(folder, parts, notes=(note,) if note else ())
+    pages = "" if is_remote(root) else pages_note([Path(root, path) for path in images])
+    source = ImageSource(folder, parts, notes=tuple(filter(None, (other_files_note(found), pages))))
     return with_labels(source, labels, [ids[start:end] for _, start, end in cuts])
 
 
@@ -158,7 +159,7 @@ _DICOM = frozenset((".dcm", ".dicom"))
 _CONVERT_DICOM = "convert DICOM files to PNG or TIFF"
 
 
-def _other_files_note(files: Collection[str]) -> str:
+def other_files_note(files: Collection[str]) -> str:
     """Return a note on the files that are not read as images, without those that lie beside images."""
     kinds: Counter[str] = Counter()
     for path in files:

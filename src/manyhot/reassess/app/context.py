@@ -27,8 +27,9 @@ from starlette.types import Scope
 from manyhot.classes import ClassList
 from manyhot.errors import OutputError
 from manyhot.reassess.app.access import Limits, Reach
+from manyhot.reassess.app.cached_value import CachedValue
 from manyhot.reassess.app.picture_cache import TILES, PictureCache
-from manyhot.reassess.app.progress import AppCallbacks, CachedValue, JudgedCampaign
+from manyhot.reassess.app.progress import AppCallbacks, JudgedCampaign
 from manyhot.reassess.app.store import CampaignSettings, Rater, Store
 
 _HERE = Path(__file__).parent

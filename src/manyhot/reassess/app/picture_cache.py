@@ -26,7 +26,7 @@ import PIL.ImageOps
 
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.files import local_path
-from manyhot.reassess.app.progress import CachedValue
+from manyhot.reassess.app.cached_value import CachedValue
 from manyhot.report.shown_grey import has_deep_colours, is_negative, show_colours, shown_grey
 
 SIDES: Mapping[str, int] = {"small": 256, "large": 1280}
@@ -64,6 +64,10 @@ _VERSION = 2
 """The version of the encoding: a new one makes all files again. Version 1 kept comments of the originals."""
 
 
+class TooLargeError(ValueError):
+    """An image that would take too much memory; the message says what it needs."""
+
+
 class PictureCache:
     """A cache of images, by address, as JPEG files in the sizes that the pages use.
 
@@ -88,7 +92,7 @@ class PictureCache:
             If the image cannot be read or decoded.
         """
         path = self._path(str(SIDES[size]), uri)
-        return self._once(path, lambda: (self._shrunk(uri, SIDES[size]), True))[0]
+        return self._once(path, lambda: (shrunk(uri, size), True))[0]
 
     def strip(self, uris: Sequence[str]) -> tuple[bytes, bool]:
         """Return one JPEG of `TILES` images, with unreadable images in grey, and whether all are readable."""
@@ -123,11 +127,6 @@ class PictureCache:
             with self._lock:
                 if self._making.get(path) is making:
                     del self._making[path]
-
-    def _shrunk(self, uri: str, side: int) -> bytes:
-        original = read_picture(uri)
-        with _DECODING:
-            return _shrink(original, uri, side)
 
     def _joined(self, uris: Sequence[str]) -> tuple[bytes, bool]:
         with ThreadPoolExecutor(TILES) as together:  # where they are far away
@@ -273,6 +272,13 @@ def _limited(data: bytes, uri: str) -> bytes:
     return data
 
 
+def shrunk(uri: str, size: str) -> bytes:
+    """Return an image in a size of `SIDES`, made again; raises an InputError if it cannot be shown."""
+    original = read_picture(uri)
+    with _DECODING:
+        return _shrink(original, uri, SIDES[size])
+
+
 def _readable() -> tuple[str, ...]:
     """Return those of `_KINDS` that Pillow was built with: at one that it lacks it looks no further."""
     PIL.Image.init()
@@ -282,19 +288,9 @@ def _readable() -> tuple[str, ...]:
 def _shrink(data: bytes, uri: str, side: int) -> bytes:
     try:
         with PIL.Image.open(io.BytesIO(data), formats=_readable()) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise ValueError(f"{opened.width} × {opened.height} pixels, at most {MAX_PIXELS:,}")
-            if (needed := _coefficient_bytes(opened)) > MAX_COEFFICIENTS:
-                raise ValueError(
-                    f"{needed:,} bytes to decode a progressive JPEG, at most {MAX_COEFFICIENTS:,}; save it "
-                    "as a baseline JPEG"
-                )
             profile = opened.info.get("icc_profile")
-            opened.draft("RGB", (side, side))
-            decoded = opened.width * opened.height * _bytes_per_pixel(opened)
-            if decoded > MAX_DECODED:
-                raise ValueError(f"{decoded:,} bytes when decoded, at most {MAX_DECODED:,}")
-            with _DECODING_LARGE if max(decoded, needed) > LARGE else contextlib.nullcontext():
+            needed = _needed_bytes(opened, side)
+            with _DECODING_LARGE if needed > LARGE else contextlib.nullcontext():
                 image = _smaller(opened, side)
         made = io.BytesIO()
         # What a camera meant by its colours stays; all else of its notes, places included, goes.
@@ -309,6 +305,38 @@ def _shrink(data: bytes, uri: str, side: int) -> bytes:
             got=f"{type(error).__name__}: {error}".partition("\n")[0],
         ) from error
     return made.getvalue()
+
+
+def _needed_bytes(opened: PIL.Image.Image, side: int) -> int:
+    """Return the bytes that decoding takes, by the header; an image that takes too many raises an error."""
+    if opened.width * opened.height > MAX_PIXELS:
+        raise TooLargeError(f"{opened.width:,} × {opened.height:,} pixels, at most {MAX_PIXELS:,} in all")
+    if (needed := _coefficient_bytes(opened)) > MAX_COEFFICIENTS:
+        raise TooLargeError(
+            f"{needed:,} bytes to decode a progressive JPEG, at most {MAX_COEFFICIENTS:,}; save it as a "
+            "baseline JPEG"
+        )
+    opened.draft("RGB", (side, side))
+    decoded = opened.width * opened.height * _bytes_per_pixel(opened)
+    if decoded > MAX_DECODED:
+        raise TooLargeError(f"{decoded:,} bytes when decoded, at most {MAX_DECODED:,}")
+    return max(decoded, needed)
+
+
+def why_too_large(path: Path) -> str:
+    """Return why a file is too large to be shown, by its size and header; empty if it is not."""
+    if (size := path.stat().st_size) > MAX_FILE_BYTES:
+        return f"{size:,} bytes, at most {MAX_FILE_BYTES:,}"
+    try:
+        with PIL.Image.open(path, formats=_readable()) as opened:
+            _needed_bytes(opened, SIDES["large"])
+    except TooLargeError as error:
+        return str(error)
+    except PIL.Image.DecompressionBombError:
+        return f"more than {MAX_PIXELS:,} pixels"
+    except Exception:
+        return ""  # broken, which is no question of size
+    return ""
 
 
 def _in_srgb(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -329,7 +357,7 @@ def _bytes_per_pixel(image: PIL.Image.Image) -> int:
         return 4
     if image.mode[0] in "IF":
         return 4 * len(image.getbands())
-    return len(image.getbands()) if image.mode == "L" else max(3, len(image.getbands()))
+    return 1 if image.mode in ("1", "L") else max(3, len(image.getbands()))
 
 
 def _coefficient_bytes(image: Any) -> int:
@@ -347,7 +375,7 @@ def _smaller(image: PIL.Image.Image, side: int) -> PIL.Image.Image:
     PIL.ImageOps.exif_transpose(image, in_place=True)
     if image.mode[0] in "IF":  # more than 8 bits a pixel, which `convert` would clip to white
         image = shown_grey(image, is_negative(image))
-    mode = "RGBA" if image.has_transparency_data else "L" if image.mode == "L" else "RGB"
+    mode = "RGBA" if image.has_transparency_data else "L" if image.mode in ("1", "L") else "RGB"
     image = image if image.mode == mode else image.convert(mode)
     image.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
     if mode == "RGBA":

@@ -299,7 +299,7 @@ def test_an_image_that_is_not_there_is_not_answered_by_mistake(campaign, visit):
     ann.page.wait_for_timeout(300)
     ann.page.keyboard.press("Enter")
     ann.page.keyboard.press("0")
-    assert ann.page.inner_text("#say") == "The image is still loading."
+    assert ann.page.inner_text("#say") == "The image cannot be shown."
     ann.page.unroute_all()
     ann.page.get_by_role("button", name="Try again").click()
     ann.settle()

@@ -172,7 +172,7 @@ function next() {
   if (!isAnswered(page)) {
     if (performance.now() - shownAt < BOUNCE_MS) return;
     if (!page.view.loaded) {
-      announce("The image is still loading.");
+      announce(page.view.failed ? "The image cannot be shown." : "The image is still loading.");
       return;
     }
   }

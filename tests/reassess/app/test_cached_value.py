@@ -9,7 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from manyhot.reassess.app import AppCallbacks, create_app
-from manyhot.reassess.app.progress import CORE_SHARE, CachedValue, JudgedCampaign
+from manyhot.reassess.app.cached_value import CORE_SHARE, CachedValue
+from manyhot.reassess.app.progress import JudgedCampaign
 from manyhot.reassess.app.store.progress import VoteCounts
 from raters_page import until
 from stores import NO, YES, answer, classes, filled, form, rater
@@ -240,7 +241,7 @@ def test_while_votes_are_counted_pages_say_so_within_a_second(disputed, monkeypa
     store, client = disputed
     go, count = threading.Event(), store.votes
     monkeypatch.setattr(store, "votes", lambda: go.wait(30) and count())
-    monkeypatch.setattr("manyhot.reassess.app.progress.WAIT", 0.05)
+    monkeypatch.setattr("manyhot.reassess.app.cached_value.WAIT", 0.05)
     for address in ("/owner", "/owner/disagreements", "/refine"):
         page = client.get(address)
         assert "being counted" in page.text
@@ -259,7 +260,7 @@ def test_with_many_votes_no_decision_waits_for_them_to_be_counted_anew(disputed,
         return count()
 
     monkeypatch.setattr(store, "votes", slowly)
-    monkeypatch.setattr("manyhot.reassess.app.progress.WAIT", 30)
+    monkeypatch.setattr("manyhot.reassess.app.cached_value.WAIT", 30)
     page, pages = client.get("/refine"), set()
     for left in range(120, 0, -1):
         assert f"{left} to decide" in page.text

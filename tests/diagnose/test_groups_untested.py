@@ -4,10 +4,11 @@ import csv
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 
-from manyhot import diagnose_groups
+from manyhot import Reading, diagnose_groups
 from manyhot.core.group_search import Groups, Outcome, search_groups
 from manyhot.diagnose.groups_rates import untested_values
 from manyhot.tables import Images, Predictions
@@ -227,3 +228,29 @@ def test_times_of_single_images_are_not_counted():
     assert note.startswith("31 values of the metadata were not tested, because fewer than 25 images")
     assert f"taken_at {times[0]} (2)" in note
     assert times[2] not in note
+
+
+def test_differences_beyond_chance_below_the_minimum_are_noted():
+    """28 of 700 against 0 of 929 false positives: Fisher's p is 4e-11; the difference is below 5 points."""
+    rng = np.random.default_rng(0)
+    male = np.arange(2000) % 2
+    blond = rng.random(2000) < np.where(male, 0.06, 0.3)
+    score = np.where(blond, 0.9, 0.1) + rng.uniform(-0.05, 0.05, 2000)
+    others = np.flatnonzero(~blond & (male == 0))
+    score[others[:28]] = 0.88
+    assert len(others) == 700
+    ids = [f"{i}.jpg" for i in range(2000)]
+    labels = pl.DataFrame({"image_id": ids, "blond": blond.astype(int)})
+    options = {
+        "predictions": pl.DataFrame({"image_id": ids, "blond": score}),
+        "metadata": pl.DataFrame({"image_id": ids, "male": male}),
+        "reading": Reading(scores="probability"),
+        "permutations": 200,
+    }
+    found = diagnose_groups(labels, **options)
+    assert not [row for row in found.groups.to_pylist() if row["model"]]
+    (note,) = (note for note in found.notes if "beyond chance" in note)
+    assert "by less than 5 points, in 1 group: at most 4.0 points (male 0)" in note
+    found = diagnose_groups(labels, min_difference=0.0, **options)
+    assert [row["name"] for row in found.groups.to_pylist() if row["model"]] == ["male 0"]
+    assert not any("beyond chance" in note for note in found.notes)

@@ -78,6 +78,7 @@ from manyhot.files import hashes_of
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
 from manyhot.predict.embeddings import Embedded
+from manyhot.report.text import counted
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, Row
 from manyhot.tables.arrays import label_sets
@@ -444,9 +445,16 @@ class _Search:
     ) -> list[GroupFinding]:
         if model is None:
             self._patterns_of_labels = list(patterns)
-        found, self.tested[model] = find_groups(
+        found, self.tested[model], small = find_groups(
             [*self.groups, *patterns], self.seen, outcomes, self.names, self.settings, self._cluster_of_image
         )
+        if small and model is not None:
+            most = max(small, key=lambda name: small[name])
+            self.notes.append(
+                f"{model}: errors or predictions are more frequent beyond chance, but by less than "
+                f"{100 * self.settings.min_difference:g} points, in {counted(len(small), 'group')}: at most "
+                f"{100 * small[most]:.1f} points ({most}); to list such groups, lower `min_difference`"
+            )
         return of_model(found, self.source.name, model)
 
     def _patterns(self, pairs: Sequence[tuple[Bools, Bools]], run: Run) -> list[ImageGroup]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.classes import ClassList, from_keys
-from manyhot.core.array_types import Bools, Bytes, Ints
+from manyhot.core.array_types import Bools, Bytes, Floats, Ints
 from manyhot.core.group_search import FAMILY_WISE, Groups, GroupSearch, explain_away, search_groups
 from manyhot.core.sets import NO, NOT_ASKED, YES, LabelSets
 from manyhot.core.share_intervals import difference_of_shares, wilson_interval
@@ -116,10 +116,11 @@ def find_groups(
     names: Sequence[str],
     settings: GroupSettings,
     cluster: Ints | None = None,
-) -> tuple[list[GroupFinding], Tested]:
+) -> tuple[list[GroupFinding], Tested, dict[str, float]]:
     """Return the groups in which an outcome is more frequent, clearest difference first, and what was tested.
 
-    A group is tested for an outcome if it is large enough.
+    A group is tested for an outcome if it is large enough. Groups with a smaller difference than the settings
+    require are returned by name, with the largest of these differences that is beyond chance.
 
     Parameters
     ----------
@@ -132,7 +133,7 @@ def find_groups(
     """
     tested = dict[str, Counter[str]]()
     if not groups or not outcomes:
-        return [], tested
+        return [], tested, {}
     inside = np.stack([group.inside for group in groups])
     searched = np.array([group.is_searched for group in groups])
     compared = Groups(inside, searched, seen, cluster, [group.among for group in groups])
@@ -144,10 +145,12 @@ def find_groups(
         permutations=settings.permutations,
         min_images=settings.min_images,
     )
-    findings = []
+    findings, small = [], dict[str, float]()
     for at, outcome in enumerate(outcomes):
         table = _Table(groups, search, at, outcome)
         candidates = table.candidates(settings.min_difference)
+        for name, difference in table.smaller(settings.min_difference).items():
+            small[name] = max(difference, small.get(name, 0.0))
         for group, also in _explained(
             [g.name for g in groups], explain_away(compared, outcome.outcome, candidates, search.critical)
         ):
@@ -157,7 +160,8 @@ def find_groups(
             continue  # a value without any prediction was not tested for errors
         names_of_large = {groups[at].name for at in np.flatnonzero(large).tolist()}
         tested.setdefault(outcome.kind, Counter()).update(names_of_large)
-    return sorted(_without_opposites(findings), key=lambda f: -f.row["difference_lo"]), tested
+    found = sorted(_without_opposites(findings), key=lambda f: -f.row["difference_lo"])
+    return found, tested, {name: d for name, d in small.items() if all(f.row["name"] != name for f in found)}
 
 
 def _without_opposites(findings: Sequence[GroupFinding]) -> Iterator[GroupFinding]:
@@ -216,25 +220,18 @@ class _Table:
             return np.array([[own, c.events], [every - own, c.n - c.events]])
         return np.array([[c.n, c.events], [c.n_outside, c.events_outside]])
 
+    def smaller(self, min_difference: float) -> dict[str, float]:
+        """Return the differences beyond chance that are smaller than the minimum, by group."""
+        difference, able = self._differences()
+        small = np.flatnonzero(able & (difference > 0) & (difference < min_difference))
+        return {self.groups[g].name: float(difference[g]) for g in small}
+
     def candidates(self, min_difference: float) -> Ints:
         """Return the groups in which the outcome is more frequent, starting with the best explanation."""
-        c = self.search.counts[self.at]
-        statistic, p = self.search.statistic[self.at], self.search.p[self.at]
-        (n, events), (n_outside, events_outside) = self.counts()
-        difference = events / np.maximum(n, 1) - events_outside / np.maximum(n_outside, 1)
-        kinds = [group.kind for group in self.groups]
-        held = c.events / np.maximum(c.events + c.events_outside, 1)
-        is_mark = np.array([kind in OVERLAYS for kind in kinds])
-        able = (p <= FAMILY_WISE) & (difference >= min_difference) & (~is_mark | (held >= COVERAGE))
-        if self.of_labels:  # a cluster is a class, more or less, and "not also X" holds for all images of X
-            able &= np.array(
-                [
-                    g.kind != "cluster"
-                    and not g.name.startswith("not also ")
-                    and g.class_id != self.outcome.class_id
-                    for g in self.groups
-                ]
-            )
+        (n, _), (n_outside, _) = self.counts()
+        statistic, kinds = self.search.statistic[self.at], [group.kind for group in self.groups]
+        difference, able = self._differences()
+        able &= difference >= min_difference
         preferred = statistic * np.array([_PREFERRED.get(kind, 1.0) for kind in kinds])
         # A mark is tested only on images that were not searched for it, and the statistic grows with the root
         # of their number, so what the mark does to the contrast of all images would come first. This holds
@@ -244,6 +241,26 @@ class _Table:
         preferred *= np.sqrt(np.where(is_tag, n_each.max() / np.maximum(n_each, 1), 1.0))
         order = np.argsort(-np.where(able, preferred, -np.inf), kind="stable")[: int(able.sum())]
         return order[:_MOST_CANDIDATES].astype(np.int64)
+
+    def _differences(self) -> tuple[Floats, Bools]:
+        """Return the differences of the shares, and which groups can be findings and differ beyond chance."""
+        c, p = self.search.counts[self.at], self.search.p[self.at]
+        (n, events), (n_outside, events_outside) = self.counts()
+        difference = events / np.maximum(n, 1) - events_outside / np.maximum(n_outside, 1)
+        kinds = [group.kind for group in self.groups]
+        held = c.events / np.maximum(c.events + c.events_outside, 1)
+        is_mark = np.array([kind in OVERLAYS for kind in kinds])
+        able = (p <= FAMILY_WISE) & (~is_mark | (held >= COVERAGE))
+        if self.of_labels:  # a cluster is a class, more or less, and "not also X" holds for all images of X
+            able &= np.array(
+                [
+                    g.kind != "cluster"
+                    and not g.name.startswith("not also ")
+                    and g.class_id != self.outcome.class_id
+                    for g in self.groups
+                ]
+            )
+        return difference, able
 
 
 def _finding(

@@ -296,8 +296,8 @@ def rate_lines(rows: Sequence[Row]) -> Iterator[str]:
     by_kind = [[r for r in _largest_first(rows) if r["outcome"] == kind][:_PRINTED] for kind in _OUTCOMES]
     yield from table_lines(_HEADS, [_cells(r) for part in by_kind for r in part])
     yield (
-        f"all {len(rows):,} rates are in group_rates.csv; the findings above say which differences of "
-        "tested values are beyond chance"
+        f"all {len(rows):,} rates are in group_rates.csv; the findings above are the differences of "
+        "tested values that are beyond chance and not smaller than --min-difference"
     )
 
 

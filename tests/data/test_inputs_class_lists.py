@@ -1,6 +1,7 @@
 """Models with different class lists: the same results in any order, and a note on what only models have."""
 
 import json
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -313,3 +314,25 @@ def test_a_passed_class_list_does_not_refuse_a_model_that_lacks_one_of_its_class
     )
     assert array.value("top1") == found["older", "top1"][0]
     assert any("older has no scores for sp5 (1 of the 6 classes)" in note for note in notes)
+
+
+def test_a_score_of_one_of_two_classes(tmp_path, monkeypatch):
+    """With one class, every top class is right; with both, accuracy is that at a threshold of 0.5."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    water = rng.random(400) < 0.3
+    score = np.clip(0.3 + 0.4 * water + rng.normal(0, 0.2, 400), 0.01, 0.99)
+    ids = [f"{i}.jpg" for i in range(400)]
+    names = np.where(water, "waterbird", "landbird")
+    pl.DataFrame({"image_id": ids, "label": names}).write_csv("labels.csv")
+    predictions = pl.DataFrame({"image_id": ids, "waterbird": score})
+    reading = Reading(scores="probability")
+    found = evaluate("labels.csv", {"net": predictions}, reading=reading)
+    advice = "add a column with 1 minus this score"
+    assert any(note.endswith(advice) for note in found.notes)
+    with pytest.raises(InputError, match="there is only one class, so it is always the top class") as error:
+        evaluate("labels.csv", {"net": predictions}, reading=replace(reading, classes=["waterbird"]))
+    assert advice in str(error.value)
+    both = predictions.with_columns(landbird=1 - pl.col("waterbird"))
+    found = evaluate("labels.csv", {"net": both}, reading=reading)
+    assert found.results.to_pylist()[0]["value"] == pytest.approx(((score > 0.5) == water).mean())

@@ -297,7 +297,7 @@ def rate_lines(rows: Sequence[Row]) -> Iterator[str]:
     yield from table_lines(_HEADS, [_cells(r) for part in by_kind for r in part])
     yield (
         f"all {len(rows):,} rates are in group_rates.csv; the findings above are the differences of "
-        "tested values that are beyond chance and not smaller than --min-difference"
+        "tested values that are beyond chance and at least as large as required"
     )
 
 

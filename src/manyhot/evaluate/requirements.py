@@ -18,6 +18,7 @@ from manyhot.errors import InputError, first_names
 from manyhot.registry import Entry, get, missing_options, options_of
 from manyhot.report.text import counted
 from manyhot.tables import Predictions
+from manyhot.tables.lacking_classes import OTHER_OF_TWO
 from manyhot.tables.result_tables import ORIGINAL_LABELS, default_metrics, vote_metrics
 
 NEEDS = {
@@ -104,6 +105,10 @@ def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Ite
             told = has_link or predictions.lacking or "unknown" in kind
             shown = do if told else COSINES_AS_LOGITS * (kind == "cosines")
             yield Unmet(f"needs_{need}", names, f"the predictions are {kind}, without {text}", shown)
+    if case.labels.n_classes == 1:
+        ranked = {*default_metrics(dense=False), "map_image"}
+        if names := tuple(m.name for m in metrics if m.name in ranked):
+            yield Unmet("needs_classes", names, _ONE_CLASS, OTHER_OF_TWO)
     if has["probabilities"] and link_of(case) == "sigmoid":
         names = tuple(m.name for m in metrics if m.about.get("exclusive"))
         if names:
@@ -123,6 +128,7 @@ _INDEPENDENT = (
     "the probability of a class is the sigmoid of its logit, and the probabilities of an image do not add up "
     "to 1"
 )
+_ONE_CLASS = "there is only one class, so it is always the top class"
 _IF_EXCLUSIVE = "if the network was trained with a softmax, pass `links`, such as softmax"
 
 
@@ -342,7 +348,7 @@ def default_entries(case: Case) -> list[Entry]:
     votes.
     """
     dense, labels = case.scores is not None, case.labels
-    if dense and not (labels.exclusive or labels.labelled.any()):
+    if dense and (labels.n_classes == 1 or not (labels.exclusive or labels.labelled.any())):
         names = default_metrics(dense=True, labelled=False)
         return entries_of([name for name in names if labels.n_classes > 1 or name != "map_image"])
     votes = vote_metrics() if labels.exclusive and _add_up(case) else []

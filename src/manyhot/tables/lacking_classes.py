@@ -57,13 +57,20 @@ _BELOW = 100
 """How far the logit of a class that is never predicted is below all others: its probability is 4e-44."""
 
 
+OTHER_OF_TWO = "if its score is that of one of two exclusive classes, add a column with 1 minus this score"
+
+
 def note_on_lacking(model: Predictions) -> str:
     """Return a note on classes of the labels for which a model has no scores; empty without any."""
     if not (n := len(model.lacking)):
         return ""
+    instead = (
+        "to evaluate all models on the classes that this one predicts, pass their list as `classes`"
+        if model.n_classes - n > 1
+        else OTHER_OF_TWO
+    )
     return (
         f"{model.model} has no scores for {first_names(model.lacking, _EXAMPLES)} ({n:,} of the "
         f"{model.n_classes:,} classes): it counts as never predicting {'this class' if n == 1 else 'them'}, "
-        "and has no values of metrics that need scores of all classes; to evaluate all models on the classes "
-        "that this one predicts, pass their list as `classes`"
+        f"and has no values of metrics that need scores of all classes; {instead}"
     )

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image, TiffImagePlugin
 
@@ -388,3 +389,13 @@ def test_scans_after_the_end_of_a_jpeg_are_not_counted():
     assert pixels(with_scans(1, (48, 64), after=b"\xff\xda" * 200), (5, 5)) == [(254, 0, 0)]
     data = encoded(Image.new("RGB", (64, 48), "red"), "jpg", exif=b"\xff\xda" * 200)
     assert pixels(data, (5, 5)) == [(254, 0, 0)]
+
+
+@pytest.mark.parametrize("top", [380, 20_000])
+def test_a_dim_fourth_channel_of_sixteen_bits_is_not_opacity(tmp_path, top):
+    """A stain that is declared as opacity; its upper bytes are 0, as if the whole image were transparent."""
+    values = np.random.default_rng(0).integers(90, top, (40, 50, 4)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "four.tif", values, photometric="rgb", extrasamples=["unassalpha"])
+    tifffile.imwrite(tmp_path / "three.tif", values[..., :3].copy(), photometric="rgb")
+    four, three = (decode((tmp_path / f"{name}.tif").read_bytes()) for name in ("four", "three"))
+    assert torch.equal(four, three)

@@ -224,7 +224,7 @@ class _Table:
         """Return the differences beyond chance that are smaller than the minimum, by group."""
         difference, able = self._differences()
         small = np.flatnonzero(able & (difference > 0) & (difference < min_difference))
-        return {self.groups[g].name: float(difference[g]) for g in small}
+        return {self.groups[g].name: float(difference[g]) for g in small.tolist()}
 
     def candidates(self, min_difference: float) -> Ints:
         """Return the groups in which the outcome is more frequent, starting with the best explanation."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.extras import required
-from manyhot.report.shown_grey import deep_colours, is_misread, is_negative
+from manyhot.report.shown_grey import deep_colours, is_misread, is_negative, is_transparent
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,8 +37,6 @@ _MOST_SCANS = 100
 _BEFORE = frozenset([0xC4, 0xDB, 0xDD, *range(0xE0, 0xFF)])
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SUBFILE_TYPE, _WIDTH, _HEIGHT = 254, 256, 257
-_GEOGRAPHIC = frozenset((33550, 33922, 34264, 34735, 42112, 42113))
-"""Tags of TIFF that only georeferenced files and files of GDAL have."""
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 262, 277, 338, 339
 _SIXTEEN_BITS = 65535
 _STRIP = 4_000_000
@@ -224,20 +222,6 @@ def _page_tags(file: Any, offset: int | None = None) -> ImageFileDirectory_v2:
     return tags
 
 
-def _is_opacity(image: Image) -> bool:
-    """Return whether transparency is meant; GDAL declares the fourth band of a TIFF as such, like infrared.
-
-    In a georeferenced file, opacity is a mask of 0 and 255. Elsewhere, at least half of the pixels have these
-    values.
-    """
-    tags: Any = getattr(image, "tag_v2", {})
-    if image.mode != "RGBA" or tags.get(_EXTRA_SAMPLES) != (2,):
-        return True
-    counts = image.getchannel("A").histogram()
-    partial = sum(counts[1:255]) / sum(counts)
-    return partial <= (0 if _GEOGRAPHIC & {*tags} else 0.5)
-
-
 def _has_many_scans(data: bytes) -> bool:
     """Return whether a JPEG has more scans than encoders write; each takes as long as the whole picture.
 
@@ -261,10 +245,11 @@ def _pixels(image: Image, data: bytes, bits: GreyBits) -> Tensor:
         if image.format == "JPEG" and image.mode in ("RGB", "L"):
             return _jpeg(data)
         colours = deep_colours(image) if bits is not None or is_misread(image) else None
+        on_white = is_transparent(image)
         image.load()
         if colours is not None:
             image.paste(_eight_bits(colours, bits))
-        return _turned(_planes(image, bits), _orientation(image))
+        return _turned(_planes(image, bits, on_white), _orientation(image))
 
 
 def _jpeg(data: bytes) -> Tensor:
@@ -283,11 +268,11 @@ def _first_line(error: Exception) -> str:
     return re.sub(r"^.*\.cpp:\d+, ", "", line).strip() or type(error).__name__
 
 
-def _planes(image: Image, bits: GreyBits) -> Tensor:
+def _planes(image: Image, bits: GreyBits, on_white: bool) -> Tensor:
     """Return the pixels as RGB, made strip by strip."""
     import torch
 
-    to_rgb, (width, height) = _to_rgb(image, bits), image.size
+    to_rgb, (width, height) = _to_rgb(image, bits, on_white), image.size
     planes = torch.empty((3, height, width), dtype=torch.uint8)
     rows = max(1, _STRIP // width)
     for top in range(0, height, rows):
@@ -311,7 +296,7 @@ def _turned(planes: Tensor, orientation: int) -> Tensor:
     return (planes.mT if orientation > 4 else planes).flip(turns[orientation]).contiguous()
 
 
-def _to_rgb(image: Image, bits: GreyBits) -> Callable[[Image], Image]:
+def _to_rgb(image: Image, bits: GreyBits, on_white: bool) -> Callable[[Image], Image]:
     """Return the function that converts the pixels of an image to RGB."""
     if level := _white_level(image):
         # Pillow would clip at 255 and make all but the darkest pixels white.
@@ -322,11 +307,7 @@ def _to_rgb(image: Image, bits: GreyBits) -> Callable[[Image], Image]:
             raise _UnfitError(f"pixels of mode {image.mode}, which has no known white level")
         low, white = _range(np.asarray(image), bits)
         return functools.partial(_from_grey, low=low, white=white, inverted=False)
-    return (
-        _on_white
-        if image.has_transparency_data and _is_opacity(image)
-        else lambda shown: shown.convert("RGB")
-    )
+    return _on_white if on_white else lambda shown: shown.convert("RGB")
 
 
 def _eight_bits(colours: npt.NDArray[np.uint16], bits: GreyBits) -> Image:

@@ -18,7 +18,7 @@ from manyhot.classes import ClassList
 from manyhot.core.array_types import Ints
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.files import local_path, write_text
-from manyhot.report.shown_grey import is_negative, show_colours, shown_grey
+from manyhot.report.shown_grey import is_negative, is_transparent, show_colours, shown_grey
 from manyhot.tables import Images, Labels, Predictions, align
 from manyhot.tables.labels import with_zeros
 
@@ -101,12 +101,13 @@ def decoded(pillow: Any, read: Opener, side: int, *, windowed: bool = True) -> t
 def _shrink(pillow: Any, data: bytes, side: int, windowed: bool) -> Any:
     with pillow.Image.open(io.BytesIO(data)) as image:
         image.draft("RGB", (side, side))
+        on_white = is_transparent(image)
         if windowed:
             show_colours(image)
         upright = pillow.ImageOps.exif_transpose(image)
         if windowed and image.mode[0] in "IF":
             upright = shown_grey(upright, is_negative(image))
-        small = _on_white(pillow, upright)
+        small = _coloured(pillow, upright, on_white)
         profile = image.info.get("icc_profile")
     small.thumbnail((side, side))
     # Pillow writes a comment that is in `info`, and version 11.0 writes XMP, unasked.
@@ -114,10 +115,10 @@ def _shrink(pillow: Any, data: bytes, side: int, windowed: bool) -> Any:
     return small
 
 
-def _on_white(pillow: Any, image: Any) -> Any:
+def _coloured(pillow: Any, image: Any, on_white: bool) -> Any:
     if image.mode.startswith("I"):  # 16 bits per pixel, which `convert` would clip to white
         return image.point(lambda v: v * (1 / 256)).convert("RGB")
-    if not image.has_transparency_data:
+    if not on_white:
         return image.convert("RGB")
     rgba = image.convert("RGBA")
     white = pillow.Image.new("RGBA", rgba.size, "white")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _PHOTOMETRIC, _MIN_IS_WHITE = 262, 0
 _BITS_PER_SAMPLE, _PLANAR, _BY_PLANE = 258, 284, 2
+_EXTRA_SAMPLES = 338
+_GEOGRAPHIC = frozenset((33550, 33922, 34264, 34735, 42112, 42113))
+"""Tags of TIFF that only georeferenced files and files of GDAL have."""
 _DEEP = re.compile(r"(RGB[AX]?|[RGBAX]);16([LBN])")
 _OTHER_ORDER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 """The order of bytes in which the lower byte of a value takes the place of the upper one."""
@@ -117,6 +120,24 @@ def deep_colours(image: Image) -> npt.NDArray[np.uint16] | None:
     upper = _decoded(image, modes)
     lower = _decoded(image, [_DEEP.sub(lambda m: f"{m[1]};16{_OTHER_ORDER[m[2]]}", mode) for mode in modes])
     return np.left_shift(upper, 8, dtype=np.uint16) | lower
+
+
+def is_transparent(image: Image) -> bool:
+    """Return whether an image that is not yet loaded has transparency, and it is meant.
+
+    GDAL and tifffile declare the fourth channel of a TIFF as opacity, even if it is infrared or a stain. In a
+    georeferenced file, opacity is a mask of the lowest and the highest value. Elsewhere, at least half of the
+    pixels have these values.
+    """
+    tags: Any = getattr(image, "tag_v2", {})
+    if image.mode != "RGBA" or tags.get(_EXTRA_SAMPLES) != (2,):
+        return image.has_transparency_data
+    deep = None
+    with contextlib.suppress(OSError):
+        deep = deep_colours(image)
+    opacity = np.asarray(image.getchannel("A")) if deep is None else deep[..., 3]
+    partial = ((opacity > 0) & (opacity < np.iinfo(opacity.dtype).max)).mean()
+    return bool(partial <= (0 if _GEOGRAPHIC & {*tags} else 0.5))
 
 
 def show_colours(image: Image) -> None:

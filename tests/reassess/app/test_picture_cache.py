@@ -580,3 +580,14 @@ def test_images_that_were_never_made_are_limited(tmp_path):
         assert bob.get(f"{image}/large").status_code == 200
         assert client.get(f"{image}/large").status_code == 200
     store.close()
+
+
+@pytest.mark.parametrize("top", [380, 20_000])
+def test_a_dim_fourth_channel_of_sixteen_bits_is_not_opacity(made, tmp_path, top):
+    """A stain that is declared as opacity; its upper bytes are 0, as if the whole image were transparent."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(90, top, (120, 160, 4)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "four.tif", values, photometric="rgb", extrasamples=["unassalpha"])
+    tifffile.imwrite(tmp_path / "three.tif", values[..., :3].copy(), photometric="rgb")
+    four, three = (np.asarray(shown(made, tmp_path / f"{name}.tif")) for name in ("four", "three"))
+    assert (four == three).all()

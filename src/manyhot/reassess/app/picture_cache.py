@@ -27,7 +27,13 @@ import PIL.ImageOps
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.files import local_path
 from manyhot.reassess.app.cached_value import CachedValue
-from manyhot.report.shown_grey import has_deep_colours, is_negative, show_colours, shown_grey
+from manyhot.report.shown_grey import (
+    has_deep_colours,
+    is_negative,
+    is_transparent,
+    show_colours,
+    shown_grey,
+)
 
 SIDES: Mapping[str, int] = {"small": 256, "large": 1280}
 """Maximum length of the longer side in pixels: of examples, and of the image that is asked about."""
@@ -371,11 +377,12 @@ def _coefficient_bytes(image: Any) -> int:
 
 def _smaller(image: PIL.Image.Image, side: int) -> PIL.Image.Image:
     """Return an image as RGB on white, made smaller before anything else: a copy takes up to 0.4 GB."""
+    on_white = is_transparent(image)
     show_colours(image)
     PIL.ImageOps.exif_transpose(image, in_place=True)
     if image.mode[0] in "IF":  # more than 8 bits a pixel, which `convert` would clip to white
         image = shown_grey(image, is_negative(image))
-    mode = "RGBA" if image.has_transparency_data else "L" if image.mode in ("1", "L") else "RGB"
+    mode = "RGBA" if on_white else "L" if image.mode in ("1", "L") else "RGB"
     image = image if image.mode == mode else image.convert(mode)
     image.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
     if mode == "RGBA":

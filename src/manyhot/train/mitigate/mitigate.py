@@ -14,12 +14,10 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
-from manyhot.classes import ClassList, from_keys
 from manyhot.command import command
 from manyhot.core.companion_effects import MAIN_ONLY
 from manyhot.core.sets import NO_LABEL, NOT_ASKED
 from manyhot.data.reading_options import ObjectsLike
-from manyhot.data.table_inputs import open_objects
 from manyhot.diagnose.page import forget_pictures
 from manyhot.diagnose.pixels.removal import Pixels
 from manyhot.diagnose.shortcut_pairs import MIN_IMAGES, named_pairs
@@ -27,7 +25,7 @@ from manyhot.diagnose.shortcuts_result import FILLS
 from manyhot.errors import InputError, MatchError
 from manyhot.extras import required
 from manyhot.files import hashes_of
-from manyhot.formats import ClassNamesLike, open_class_list, read_labels_or_originals
+from manyhot.formats import ClassNamesLike, open_class_list
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.parameters import RESAMPLES, AtLeast, OptionName, Resamples, Seed, Shown, Was
 from manyhot.predict.decode import decode
@@ -35,7 +33,6 @@ from manyhot.predict.engines import EngineOptions
 from manyhot.predict.models import find_model, is_published
 from manyhot.predict.run import PredictSettings
 from manyhot.predict.sources import DECODING, Decoding, ImagesLike, ImageSource, open_source
-from manyhot.predict.sources.label_ids import labels_of_source, objects_of_source
 from manyhot.predict.weights import Head, with_backbone, write_head
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Objects, Row, schema, write_labels
@@ -59,6 +56,7 @@ from manyhot.train.mitigate.mitigation_result import (
     best_treatment,
     write_examples,
 )
+from manyhot.train.mitigate.read_inputs import match_objects, read_objects_and_classes, read_source_labels
 from manyhot.train.mitigate.verdict import MIN_JUDGED, reason_of, removal_verdict
 from manyhot.train.order import HeldOut, HeldOutShare, held_out_of
 
@@ -166,10 +164,10 @@ def mitigate(
     files = [objects, masks, labels, classes, split]
     _check_places(images, files, out, training_set)
     given = open_class_list(classes)
-    found, class_list = _objects_read(objects, masks, labels, given)
+    found, class_list = read_objects_and_classes(objects, masks, labels, given)
     source = open_source(images, decoding=decoding)
-    found, *matched = _objects_matched(found, source)
-    given_labels, own_matched = _labels_read(labels, class_list, source)
+    found, *matched = match_objects(found, source)
+    given_labels, own_matched = read_source_labels(labels, class_list, source)
     matched += own_matched
     states, label = states_and_labels(found, given_labels, class_list)
     asked = named_pairs(pairs, class_list)
@@ -215,43 +213,6 @@ def mitigate(
     if training_set is not None:
         written += write_training_set(fitter, fitter.uncapped(asked), Path(training_set), call=run.call)
     return replace(result, written=(*written, *heads, page))
-
-
-def _objects_read(
-    objects: ObjectsLike | None, masks: PathLike | None, labels: PathLike | None, classes: ClassList | None
-) -> tuple[Objects, ClassList]:
-    """Return the objects and the class list, which is that of the labels if there are no objects."""
-    if objects is not None:
-        found = open_objects(objects, classes, masks)
-        return found, classes or from_keys(found.keys, found.name)
-    if labels is None:
-        raise InputError(
-            "Neither objects nor labels were passed.",
-            do="pass the boxes of the objects as `objects`, or label sets that contain both classes of each "
-            "pair as `labels`",
-        )
-    own = classes or read_labels_or_originals(labels).class_list
-    if own is None:
-        raise InputError("The labels have no class list.", where=labels, do="pass it as `classes`")
-    return Objects(schema("objects").empty_table(), tuple(own.keys), own.hash), own
-
-
-def _objects_matched(objects: Objects, source: ImageSource) -> tuple[Any, ...]:
-    """Return objects with the ids of a source, and a note if ids were matched."""
-    if not len(objects):
-        return (objects,)
-    found, like = objects_of_source(objects, source)
-    return found, *filter(None, [like.text])
-
-
-def _labels_read(
-    labels: PathLike | None, classes: ClassList, source: ImageSource
-) -> tuple[Labels | None, tuple[str, ...]]:
-    """Return the labels of the images of a source, and a note if ids were matched."""
-    if labels is None:
-        return None, ()
-    found, like = labels_of_source(read_labels_or_originals(labels, classes=classes), source)
-    return found, (like.text,) if like.text else ()
 
 
 def _check_places(images: ImagesLike, files: Sequence[Any], out: Path, training_set: PathLike | None) -> None:

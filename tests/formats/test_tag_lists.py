@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import f1_score
 
 from forking import commands
-from manyhot import evaluate, read_predictions
+from manyhot import Reading, evaluate, read_predictions
 from manyhot.errors import InputError
 from manyhot.formats import detect
 
@@ -153,3 +155,29 @@ def test_rows_whose_order_another_column_may_tell_are_refused(column, cells, tmp
     if column == "Rang":
         path.write_text("\n".join(["image_id;prediction;rank", *rows]))
         assert read_predictions(path).classes[:, 0].tolist() == [1, 0, 1]
+
+
+def test_sets_without_an_order(tmp_path):
+    """A submission lists the numbers of the classes in ascending order; F1 by scikit-learn."""
+    rng = np.random.default_rng(0)
+    truth = rng.random((60, 6)) < 0.4
+    found = truth ^ (rng.random((60, 6)) < 0.2)
+    classes = [*"abcdef"]
+    for name, column, sets in (("truth", "labels", truth), ("net", "predicted", found)):
+        cells = ["|".join(classes[c] for c in np.flatnonzero(row)) for row in sets]
+        pd.DataFrame({"image_id": range(60), column: cells}).to_csv(tmp_path / f"{name}.csv", index=False)
+    ranked = read_predictions(tmp_path / "net.csv", classes=classes)
+    assert ranked.notes[-1].startswith(
+        "the predicted classes of each image are in the order of the class list"
+    )
+    assert ranked.notes[-1].endswith('manyhot convert net.csv sets.parquet --format "tag-lists(sets=True)"')
+    sets = read_predictions(tmp_path / "net.csv", classes=classes, format="tag-lists(sets=True)")
+    assert (sets.score_kind, sets.notes) == ("probability", ())
+    assert (sets.scores == found).all()
+    options = {"metrics": ["f1_macro", "f1_micro"], "reading": Reading(classes=classes)}
+    rows = evaluate(tmp_path / "truth.csv", [sets], **options).results.to_pylist()
+    expected = [f1_score(truth, found, average=average) for average in ("macro", "micro")]
+    assert [row["value"] for row in rows if row["slice"] == "all"] == pytest.approx(expected)
+    with pytest.raises(InputError, match="ranks") as error:
+        evaluate(tmp_path / "truth.csv", [ranked], **options)
+    assert "write them as one column of 0 and 1 per class" in str(error.value)

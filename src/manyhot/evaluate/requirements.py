@@ -47,6 +47,8 @@ def _kind_of_scores(predictions: Predictions) -> str:
 
 COSINES_AS_LOGITS = "pass cosines, such as those of CLIP, multiplied by 100 as logits, with `links` softmax"
 
+_IF_SETS = "if the predicted classes of an image are a set, write them as one column of 0 and 1 per class"
+
 DECLARE_KIND = f"declare the kind of the scores with `scores`; {COSINES_AS_LOGITS}"
 """What to do if scores cannot become probabilities."""
 
@@ -104,6 +106,8 @@ def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Ite
             has_link = any(m.name in names and _has_link(m) for m in metrics)
             told = has_link or predictions.lacking or "unknown" in kind
             shown = do if told else COSINES_AS_LOGITS * (kind == "cosines")
+            if kind == "ranks" and any("threshold" in options_of(m) for m in metrics if m.name in names):
+                shown = _IF_SETS
             yield Unmet(f"needs_{need}", names, f"the predictions are {kind}, without {text}", shown)
     if case.labels.n_classes == 1:
         ranked = {*default_metrics(dense=False), "map_image"}

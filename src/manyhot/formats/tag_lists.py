@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from manyhot.classes import ClassList
@@ -62,7 +63,13 @@ def are_tags(values: Any) -> bool:
     needs=f"{ID_NEEDS}, and tags",
 )
 def read_tag_lists(
-    path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None, separator: str = ""
+    path: Path,
+    *,
+    classes: ClassList | None,
+    rows: Images | None,
+    scores: str | None,
+    separator: str = "",
+    sets: bool = False,
 ) -> Predictions:
     """Names of predicted classes without scores: a column of names, JSON of names by image, or JSON lines.
 
@@ -73,6 +80,9 @@ def read_tag_lists(
     ----------
     separator : str
         The separator of the names in a cell, as in `label-lists`.
+    sets : bool
+        Whether the classes of an image are a set. They are then read as probabilities of 1, and all other
+        classes of the list as probabilities of 0.
     """
     del rows, scores
     names, notes = (*TAGS, *CLASS_NAME_COLUMNS), list[str]()
@@ -95,4 +105,33 @@ def read_tag_lists(
         ["image_id", "class_id"], keep="first", maintain_order=True
     )
     predictions = predictions_of_frame(predictions_long(found, path, images), path, classes, "none")
+    if sets:
+        predictions = _as_sets(predictions)
+    elif _are_in_order(predictions):
+        notes.append(
+            "the predicted classes of each image are in the order of the class list, and are read as ranked, "
+            f"best first; if they are sets, convert the file: manyhot convert {path.name} sets.parquet "
+            '--format "tag-lists(sets=True)"'
+        )
     return replace(predictions, notes=(*predictions.notes, *notes))
+
+
+_FEWEST_LISTS = 20
+"""Lists of several classes, all in order, from which on the order says nothing about ranks."""
+
+
+def _are_in_order(predictions: Predictions) -> bool:
+    """Return whether all lists of several classes are in the order of the class list."""
+    assert predictions.classes is not None  # for the type checker
+    first, second = predictions.classes[:, :-1].astype(np.int64), predictions.classes[:, 1:].astype(np.int64)
+    pairs = second >= 0
+    return int(pairs.any(axis=1).sum()) >= _FEWEST_LISTS and bool((first < second)[pairs].all())
+
+
+def _as_sets(predictions: Predictions) -> Predictions:
+    """Return lists of classes as probabilities of 0 and 1."""
+    assert predictions.classes is not None  # for the type checker
+    scores = np.zeros((len(predictions), predictions.n_classes), np.float16)
+    rows, places = np.nonzero(predictions.classes >= 0)
+    scores[rows, predictions.classes[rows, places]] = 1
+    return replace(predictions, classes=None, scores=scores, score_kind="probability")

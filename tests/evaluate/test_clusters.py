@@ -309,6 +309,16 @@ def test_a_column_a_series_and_a_mapping_give_the_same_intervals():
         assert evaluate(clusters=clusters).results.equals(expected)
 
 
+def test_columns_with_commas_in_between_name_clusters_together():
+    """Wells of different plates have the same names."""
+    number = DATA.number
+    images = DATA.images.assign(plate=number // 7, well=[f"A{n % 7}" for n in number])
+    by_both = evaluate(clusters="plate, well", reading=Reading(scores="probability", images=images))
+    assert by_both.results.equals(evaluate(clusters=DATA.people).results)
+    with pytest.raises(InputError, match="There is no column 'row' of clusters"):
+        evaluate(clusters="plate,row", reading=Reading(scores="probability", images=images))
+
+
 def test_an_array_is_matched_to_labels_in_arrays():
     options = {"metrics": ["real1"], "reading": READING}
     found = manyhot.evaluate(DATA.y, DATA.score, clusters=DATA.number, **options)

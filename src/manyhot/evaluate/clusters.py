@@ -27,7 +27,8 @@ from manyhot.tables.image_conditions import column_values, own_columns, pass_col
 from manyhot.tables.image_ids import fold_name
 
 ClustersLike = Annotated[Any, Shown("COLUMN")]
-"""A column of the images table, or the cluster of each image: a series or mapping by id, or an array."""
+"""The cluster of each image: a column of the images table, several columns with commas in between, a series
+or mapping by id, or an array."""
 
 _ID = r"[ _-]?(id|key|nr|no|num|number|code|name)"
 _LIKELY = re.compile(
@@ -68,9 +69,18 @@ def clusters_of(clusters: ClustersLike | None, labels: Labels, images: Images | 
     if clusters is None:
         return None
     if isinstance(clusters, str):
-        where, values = f"the column {clusters!r}", _column(clusters, labels, images)
-        return number_clusters(values, where, labels.image_id, f"out with `where` {clusters}=*")
+        names = [clusters] if clusters in own_columns(images) else clusters.split(",")
+        parts = [_clusters_in(name.strip(), labels, images) for name in names]
+        if len(parts) == 1:
+            return parts[0]
+        together = np.stack([part.number for part in parts])
+        return Clusters.of(np.unique(together, axis=1, return_inverse=True)[1].ravel())
     return number_clusters(_passed(clusters, labels), "`clusters`", labels.image_id)
+
+
+def _clusters_in(column: str, labels: Labels, images: Images | None) -> Clusters:
+    where, values = f"the column {column!r}", _column(column, labels, images)
+    return number_clusters(values, where, labels.image_id, f"out with `where` {column}=*")
 
 
 def number_clusters(

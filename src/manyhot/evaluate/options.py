@@ -50,8 +50,9 @@ class EvaluateOptions:
         mAP, AUROC and AURC. Their intervals then come from the bootstrap instead of the jackknife. 0 for
         none.
     clusters
-        A column of the images table that says which images depend on each other, such as patient_id.
-        Intervals and p-values then treat its values, not the images, as the independent cases. In Python,
+        A column of the images table that says which images depend on each other, such as patient_id, or
+        several columns, such as plate,well, if wells of different plates have the same name. Intervals and
+        p-values then treat its values, not the images, as the independent cases. In Python,
         also the values themselves, as a series or mapping by image id.
     posterior
         Number of draws of label sets from the probabilities of the labels, such as 200, for intervals over

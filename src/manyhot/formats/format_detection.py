@@ -150,6 +150,9 @@ def _advice_on(
     if do and holds == "labels" and other.about["holds"] == "votes":
         do = "decide between the raters, and pass the labels that this writes: "
         do += f"manyhot aggregate {shlex.quote(str(path))} --out labels.parquet"
+    if do and holds == "votes" and other.name in ("label-lists", "prediction-lists"):
+        answers = "if each row or line is an answer of one rater, write a table with the columns image_id, "
+        do = f"{answers}rater_id and labels; otherwise, {do}"
     if do and holds == "predictions" and other.name == "label-lists":
         do = "if the file contains scores, rename their column or key to score; if it names predicted "
         do += "classes without scores, rename their column or key to tags, or "

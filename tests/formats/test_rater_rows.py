@@ -197,3 +197,25 @@ def test_words_of_readers_in_votes(tmp_path):
 def test_names_of_images_in_medical_tables(tmp_path, column):
     (tmp_path / "l.csv").write_text(f"{column},Edema,Mass\na,1,0\nb,0,1\n")
     assert read_labels(tmp_path / "l.csv").image_id.to_pylist() == ["a", "b"]
+
+
+def test_times_of_rows_are_those_of_their_answers(tmp_path):
+    begun = pd.Timestamp("2026-11-03T08:00:00Z")
+    rows = [
+        (f"{i}.tif", rater, begun + pd.Timedelta(minutes=i), begun + pd.Timedelta(minutes=i, seconds=s), 1, 0)
+        for i in range(12)
+        for rater, s in (("ann", 12), ("bob", 11), ("eve", 1))
+    ]
+    names = ["image_id", "rater_id", "shown_at", "answered_at", "table", "stamp"]
+    table = pd.DataFrame(rows, columns=names)
+    table.to_csv(tmp_path / "votes.csv", index=False)
+    votes = read_votes(tmp_path / "votes.csv")
+    assert votes.left_out == ()
+    seconds = {
+        (r["rater_id"], (r["answered_at"] - r["shown_at"]).total_seconds())
+        for r in votes.to_table().to_pylist()
+    }
+    assert seconds == {("ann", 12.0), ("bob", 11.0), ("eve", 1.0)}
+    assert [r["rater_id"] for r in agreement(votes).raters.to_pylist() if "fast" in str(r["flags"])] == [
+        "eve"
+    ]

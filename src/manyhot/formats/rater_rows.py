@@ -12,6 +12,7 @@ import pyarrow as pa
 from manyhot.classes import ClassList
 from manyhot.core.sets import NOT_ASKED, UNCLEAR
 from manyhot.errors import InputError
+from manyhot.formats.choice_cells import kept_times, vote_times
 from manyhot.formats.choice_files import IMAGE_NAMES
 from manyhot.formats.headers import RATER_NAMES, class_name_column, first_column, fold_name, is_metadata
 from manyhot.formats.indicator import OTHER_TABLES, labels_of_columns
@@ -65,7 +66,8 @@ def read_rater_rows(path: Path, *, classes: ClassList | None) -> Votes:
     """One row per image and rater, and one column of answers per class: 1, 0, -1, or words such as *yes*.
 
     -1 means *maybe*. An empty cell means that the rater was not asked about the class. The columns of classes
-    are those of `indicator`.
+    are those of `indicator`. If there are times with a time zone in both ``shown_at`` and ``answered_at``,
+    they are those of each answer of the row.
     """
     frame = read_flat_frame(path)
     image, rater = (first_column(frame.columns, names) for names in (IMAGE_NAMES, RATER_NAMES))
@@ -89,9 +91,13 @@ def read_rater_rows(path: Path, *, classes: ClassList | None) -> Votes:
             "rater_id": frame[rater].cast(pl.String)[row],
             "answer": flat["state"].cast(pl.String).replace(_ANSWERS),
         }
-    ).unique(maintain_order=True)
+    )
+    if (times := vote_times(pl.DataFrame([*kept_times(frame)]))) is not None:
+        votes = votes.with_columns(pl.Series(name, times[name])[row] for name in times.column_names)
+    votes = votes.unique(["image_id", "class_id", "rater_id", "answer"], keep="first", maintain_order=True)
     about = {} if sets.class_list is None else class_list_metadata(sets.class_list)
     arrow = with_image_ids(votes.to_arrow()).replace_schema_metadata(about)
     read = votes_from_table(arrow, name=path.stem, n_classes=sets.n_classes, class_hash=sets.class_hash)
-    others = [name for name, _, _ in sets.unread if not is_metadata(name)]
+    kept = () if times is None else times.column_names
+    others = [name for name, _, _ in sets.unread if not is_metadata(name) and name not in kept]
     return replace(read, left_out=tuple(f"the column {name!r}" for name in others))

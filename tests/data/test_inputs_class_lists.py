@@ -336,3 +336,12 @@ def test_a_score_of_one_of_two_classes(tmp_path, monkeypatch):
     both = predictions.with_columns(landbird=1 - pl.col("waterbird"))
     found = evaluate("labels.csv", {"net": both}, reading=reading)
     assert found.results.to_pylist()[0]["value"] == pytest.approx(((score > 0.5) == water).mean())
+
+
+def test_a_column_y_of_a_frame_is_no_class_beside_metadata():
+    frame = pl.DataFrame({"image_id": ["a", "b"], "y": [0, 1], "place": [1, 0]})
+    scores = np.eye(2)
+    with pytest.raises(InputError, match="A column is named like the label of each image") as error:
+        evaluate(frame, {"net": scores})
+    assert "rename 'y' to label" in str(error.value)
+    assert evaluate(frame, {"net": scores}, reading=Reading(classes=["y", "place"])).results.num_rows

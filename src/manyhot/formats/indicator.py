@@ -47,6 +47,7 @@ from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.label_values import are_counts, check_label_values, columns_of_values, is_exclusive
+from manyhot.tables.own_classes import check_targets
 from manyhot.tables.unshared_classes import CELL_OF_CLASS
 
 _MEANINGS_OF_EMPTY = {"unclear": UNCLEAR, "not asked": NOT_ASKED, "no": NO}
@@ -331,25 +332,11 @@ def _label_columns(columns: Sequence[NumberColumn], prefix: str, path: Path) -> 
             got=f"0 and 1 in {_several([c.name for c in chosen], 3)}; fractions in {_several(scores, 3)}",
             do="pass the class list as `classes`, or the file as predictions if these are scores",
         )
-    _check_targets([c.name for c in chosen if not prefix], path)
+    check_targets([c.name for c in chosen if not prefix], path)
     for column in columns:
         if not column.is_empty and len(column.strange) <= (1 - _ALMOST) * len(column.values):
             check_states(column, path)
     return [c for c in columns if c.holds_states or c.name in empty]
-
-
-def _check_targets(names: Sequence[str], path: Path) -> None:
-    """Raise an error if one of several columns is named like the label of each image, as in Waterbirds."""
-    found = [name for name in names if fold_name(name) in ("y", "y_true", "target")]
-    rest = [name for name in names if name not in found]
-    if found and rest and all(len(name) > 1 for name in rest):  # letters may be classes
-        raise InputError(
-            "A column is named like the label of each image, and other columns of 0 and 1 may be metadata.",
-            where=path,
-            got=f"{_several(found)}, beside {_several(rest)}",
-            do=f"rename {found[0]!r} to label if it is the label of each image; if all these columns are "
-            "classes, pass the class list as `classes`",
-        )
 
 
 def _own_classes(columns: Sequence[NumberColumn], prefix: str, path: Path) -> tuple[ClassIds, list[int]]:

@@ -19,7 +19,7 @@ from manyhot.tables.class_values import IdLists, has_texts, is_sparse, on_host, 
 from manyhot.tables.frames import BY_POSITION
 from manyhot.tables.label_arrays import ids_of, in_32_bits, labels_as_table
 from manyhot.tables.label_values import LabelValues
-from manyhot.tables.own_classes import are_numbers, note_on_columns, own_list
+from manyhot.tables.own_classes import are_numbers, check_targets, note_on_columns, own_list
 from manyhot.tables.score_columns import with_scores
 
 
@@ -149,6 +149,8 @@ def as_tables(
     classes = classes or next((c for t in tables if (c := t.known_classes)), None)
     if not classes and parts and all(name_imagenet(part.names or ()) for part in parts):
         classes = class_list()  # to which numbers refer
+    if classes is None and read[0].names is not None:
+        check_targets(read[0].names, "labels")
     own_parts = [_in_rows(part, rows) for part in read]
     parts = align_models(own_parts, parts)
     # What has no names refers to the order of the columns beside it.

@@ -13,9 +13,10 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list, class_list_of, classes_seen, folded_name
 from manyhot.core.array_types import Ints, Ints32
-from manyhot.errors import MatchError, first_names
+from manyhot.errors import InputError, MatchError, first_names
 from manyhot.tables.class_list_unions import find_class, keys_not_in, unmatched_name
 from manyhot.tables.frames import one_chunk, with_column
+from manyhot.tables.image_ids import fold_name
 from manyhot.tables.labels import Images, Labels, with_zeros
 from manyhot.tables.lacking_classes import ranked_lists, spread_scores
 from manyhot.tables.predictions import Predictions
@@ -450,3 +451,17 @@ def _with_label(table: pa.Table, at: Ints32) -> pa.Table:
         return table
     label = pa.array(at, pa.int32()).take(one_chunk(table["label"]).cast(pa.int32()))
     return with_column(table, "label", label)
+
+
+def check_targets(names: Sequence[str], where: object) -> None:
+    """Raise an error if one of several columns is named like the label of each image, as in Waterbirds."""
+    found = [name for name in names if fold_name(name) in ("y", "y_true", "target")]
+    rest = [name for name in names if name not in found]
+    if found and rest and all(len(name) > 1 for name in rest):  # letters may be classes
+        raise InputError(
+            "A column is named like the label of each image, and other columns of 0 and 1 may be metadata.",
+            where=where,
+            got=f"{first_names(found)}, beside {first_names(rest)}",
+            do=f"rename {found[0]!r} to label if it is the label of each image; if all these columns are "
+            "classes, pass the class list as `classes`",
+        )

@@ -267,6 +267,37 @@ def test_gaps_mark_a_pair_from_which_nothing_can_be_removed(recall, hallucinatio
     assert mark_of([row | {"hallucination_gap_lo": hallucination}], 0.4) == mark
 
 
+def test_gaps_above_0_of_an_unmarked_pair_are_printed():
+    """A green frame: 15.2 % of 125 other images are called dog with it, and 3.2 % of 125 without it."""
+    row = {"model": "net", "main": 0, "companion": 1, "main_name": "dog", "companion_name": "green frame"}
+    row |= {"skipped": None, "mark": None, "lost": 0.04, "lost_hi": 0.09, "n": 124, "n_control": 0}
+    row |= {"recall_gap": 0.095, "recall_gap_lo": 0.04, "recall_gap_hi": 0.161}
+    row |= {"hallucination_gap": 0.12, "hallucination_gap_lo": 0.049, "hallucination_gap_hi": 0.196}
+    recall, more = (
+        "recall is 10 points (4 to 16) higher",
+        "false positives are 12 points (5 to 20) more frequent",
+    )
+    said = [
+        "Marked as shortcuts: 0 of 1 pair.",
+        "1 unmarked pair has a gap whose 95 % interval excludes 0, but extends below 10 points:",
+        f"dog and green frame: {recall} with green frame; {more} with green frame.",
+    ]
+    rows = [row | {"fill": fill} for fill in ("grey", "inpaint")]
+    assert conclusion(rows, 0.4) == said
+    # One gap is enough, and both are printed; a gap that contains 0, or that marks a pair, is no other pair.
+    assert conclusion([row | {"recall_gap_lo": -0.01}], 0.4)[1] == said[1]
+    none = row | dict.fromkeys(("recall_gap_lo", "hallucination_gap_lo"), -0.01)
+    assert conclusion([none], 0.4) == said[:1]
+    marked = row | {"recall_gap_lo": 0.11, "mark": "recall gap"}
+    assert not any("unmarked" in line for line in conclusion([marked], 0.4))
+    two = conclusion(
+        [row, row | {"companion": 2, "hallucination_gap": None, "hallucination_gap_lo": None}], 0.4
+    )
+    assert two[1].startswith("2 unmarked pairs have gaps whose")
+    assert two[3].endswith("with green frame.")
+    assert "false positives" not in two[3]
+
+
 def test_pairs_and_why_some_are_not_tested():
     state = np.full((10, C), NO, np.uint8)
     state[:6, :2], state[:3, 2], state[2:9, 3] = YES, YES, YES

@@ -102,6 +102,7 @@ def conclusion(rows: Sequence[Row], min_lost: float) -> list[str]:
         said.append(f"And {len(marked) - _NAMED:,} more.")
     if small := smaller_losses(rows):
         said.append(_smaller(small, len(marked), min_lost))
+    said += _unmarked_gaps(rows)
     if unknown:
         said.append(
             f"{counted(unknown, 'other pair' if n else 'pair')} cannot be tested: no control is possible."
@@ -131,6 +132,25 @@ def _smaller(rows: Sequence[Row], n_marked: int, min_lost: float) -> str:
     )
 
 
+def _unmarked_gaps(rows: Sequence[Row]) -> list[str]:
+    """Return how many unmarked pairs have a gap above 0, and both gaps of the clearest of them.
+
+    If a gap is above 0, `manyhot mitigate` says that a shortcut is present.
+    """
+    small: dict[PairKey, Row] = {}
+    for r in sorted(rows, key=lambda r: -max(r.get(f"{gap}_lo") or 0.0 for gap in _GAPS)):
+        if not r["mark"] and _gaps(r, 0.0):
+            small.setdefault(pair_key(r), r)
+    if not small:
+        return []
+    have = "pairs have gaps" if len(small) > 1 else "pair has a gap"
+    extends = f"whose 95 % interval excludes 0, but extends below {100 * MIN_GAP:.0f} points"
+    said = [f"{len(small):,} unmarked {have} {extends}:"]
+    for r in [*small.values()][:_NAMED]:
+        said.append(f"{r['main_name']} and {r['companion_name']}: {'; '.join(_gap_texts(r, _GAPS))}.")
+    return said + [f"And {len(small) - _NAMED:,} more."] * (len(small) > _NAMED)
+
+
 def clearest_loss(tested: Sequence[Row]) -> str:
     """Return a sentence on the first of the pairs, which has the clearest loss beyond the control."""
     if not tested:
@@ -157,8 +177,8 @@ def pair_key(row: Row) -> PairKey:
     return row["model"], row["main"], row["companion"]
 
 
-def _gaps(row: Row) -> list[str]:
-    return [name for name in _GAPS if (row.get(f"{name}_lo") or 0.0) >= MIN_GAP]
+def _gaps(row: Row, least: float = MIN_GAP) -> list[str]:
+    return [name for name in _GAPS if (lo := row.get(f"{name}_lo") or 0.0) > 0 and lo >= least]
 
 
 def _marked(r: Row) -> str:
@@ -169,9 +189,15 @@ def _marked(r: Row) -> str:
         control = f"{100 * r['control_lost']:.0f} % in the control" if has_control else NO_CONTROL
         lost = f"{100 * r['lost']:.0f} % of {counted(r['n'], 'image')} ({r['fill']}; {control})"
         why.append(f"without {companion}, {main} is no longer predicted on {lost}")
-    more = {"recall_gap": "recall is {} higher", "hallucination_gap": "false positives are {} more frequent"}
-    why += [f"{more[gap].format(_points(r, gap))} with {companion}" for gap in _gaps(r)]
+    why += _gap_texts(r, _gaps(r))
     return f"{main} and {companion}: {'; '.join(why)}."
+
+
+def _gap_texts(r: Row, gaps: Sequence[str]) -> list[str]:
+    """Return the given gaps of a pair that could be measured, with their intervals."""
+    more = {"recall_gap": "recall is {} higher", "hallucination_gap": "false positives are {} more frequent"}
+    measured = [gap for gap in gaps if r.get(gap) is not None]
+    return [f"{more[gap].format(_points(r, gap))} with {r['companion_name']}" for gap in measured]
 
 
 def _points(r: Row, gap: str) -> str:

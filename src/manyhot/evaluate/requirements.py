@@ -109,7 +109,7 @@ def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Ite
             if kind == "ranks" and any("threshold" in options_of(m) for m in metrics if m.name in names):
                 shown = _IF_SETS
             yield Unmet(f"needs_{need}", names, f"the predictions are {kind}, without {text}", shown)
-    if case.labels.n_classes == 1:
+    if case.labels.n_classes == 1 and (case.top[:, 0] >= 0).all():  # an empty list is a wrong answer
         ranked = {*default_metrics(dense=False), "map_image"}
         if names := tuple(m.name for m in metrics if m.name in ranked):
             yield Unmet("needs_classes", names, _ONE_CLASS, OTHER_OF_TWO)

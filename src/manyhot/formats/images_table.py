@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
+from manyhot.errors import InputError
 from manyhot.formats.class_names import class_indices, keys_of_numbers, numbers_by_name
 from manyhot.formats.headers import ID_NEEDS, image_name_column
 from manyhot.formats.rater_rows import has_rater_rows
@@ -82,6 +83,8 @@ def images_of_frame(frame: pl.DataFrame, classes: ClassList | None, path: Path) 
         classes, _ = named_list(frame.select("label"), classes, path.stem)
         of_imagenet = classes is not None and own_list(classes) is None
         frame = frame.with_columns(label=class_indices(frame["label"], classes, path))
+    if odd := [name for name in frame.columns if "\0" in name]:  # which Arrow cannot represent
+        raise InputError("The name of a column contains a NUL character.", where=path, got=repr(odd[0]))
     frame = frame.with_columns(pl.col("image_id").cast(pl.String))
     table = with_image_ids(with_small_offsets(frame.to_arrow()))
     return Images(table, path.stem, classes and own_list(classes), of_imagenet)

@@ -4,7 +4,7 @@ import pickle
 import pytest
 
 from manyhot.errors import InputError
-from manyhot.predict.sources import SourceLostError, open_source
+from manyhot.predict.sources import SourceLostError, image_files, open_source
 from manyhot.predict.sources.image_files import folder_label, open_image_folder
 from manyhot.predict.sources.remote import fetch_bytes
 
@@ -374,3 +374,12 @@ def test_folders_with_two_links_to_the_next(tmp_path):
     for name in ("one", "other"):
         (tmp_path / "05" / name).unlink()
     assert len(ids(open_image_folder(str(tmp_path / "04")))) == 3
+
+
+@pytest.mark.parametrize(("n", "most"), [(0, 0), (3, 3), (1_000, 1_000), (1_001, 501), (5_000, 1_000)])
+def test_the_headers_of_at_most_1000_tiff_files_are_read(n, most):
+    """Of a million other files, not even the paths are made."""
+    names = [name for i in range(n) for name in (f"{i}.tif", f"{i}.jpg")]
+    found = image_files._some_tiffs("photos", names)
+    assert len(found) == most
+    assert {path.suffix for path in found} <= {".tif"}

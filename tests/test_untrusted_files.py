@@ -72,7 +72,7 @@ def test_files_that_name_a_function_are_refused(audit, name):
 
 def test_every_kind_of_file_is_on_the_page():
     text = (REPO / "docs" / "explanation" / "security.md").read_text(encoding="utf-8")
-    section = text.partition("## Files of others")[2].partition("\n## ")[0]
+    section = text.partition("## Files from other people")[2].partition("\n## ")[0]
     listed = set(re.findall(r"`(\.\w+)`", section))
     suffixes = {s for entry in registry.entries("format") for s in entry.about["suffixes"] if s != "folder"}
     others = {

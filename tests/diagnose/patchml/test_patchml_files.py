@@ -453,8 +453,8 @@ def run(*words):
 
 def test_the_command():
     words = ["--n-images", "6", "--size", "64", "--set", "min_size=8", "--set", "scale=0.4"]
-    words += ["--objects-per-image", "2"]
-    more = ["--pair", "ant+bee", "--to", "jpg", "--background", "blur", "--set", "overlap=0-0.2"]
+    more = ["--objects-per-image", "2", "--pair", "ant+bee", "--to", "jpg"]
+    more += ["--background", "blur", "--set", "overlap=0-0.2"]
     done = run(*words, *more)
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines() == [

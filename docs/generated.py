@@ -126,6 +126,10 @@ ROWS = {
         "a slice of a benchmark's images and a model, or the mean over all models",
         "`manyhot evaluate imagenet-x`",
     ),
+    "worst_slices": (
+        "a model, a metric and the column or columns of the requested slices",
+        "`manyhot evaluate --slice`",
+    ),
     "datasets": ("the data card of a labels table", _DESCRIBED),
     "set_sizes": ("a size of label sets", _DESCRIBED),
     "class_pairs": ("one of the 200 pairs of classes that are most often valid together", _DESCRIBED),

@@ -43,6 +43,7 @@ from manyhot.evaluate.terminal import (
     slice_lines,
     unshown_lines,
 )
+from manyhot.evaluate.worst_slices import worst_slices
 from manyhot.evaluate.write import (
     CLASS_PICTURES,
     PICTURES,
@@ -248,12 +249,17 @@ class Evaluation(Result):
         results = self.as_results().without(without, missing_ok=True)
         return error_ratios(results, self.metadata.get("whole", ""))
 
+    @cached_property
+    def worst_slices(self) -> pa.Table:
+        """The table ``worst_slices``: on which of the requested slices each model is worst."""
+        return worst_slices(self.as_results(), self.options.slices)
+
     def lines(self) -> Iterator[str]:
         """Yield the best models of each data set, the user's own models with ranks, and the mean drops."""
         yield from self._model_lines()
         if self.options.metrics is not None:
             yield from unshown_lines(self.as_results())
-        yield from slice_lines(self.as_results(), self.options.slices)
+        yield from slice_lines(self.as_results(), self.options.slices, self.worst_slices)
         yield from posterior_lines(self.posterior)
         of = self.comparison
         yield from change_lines(of.drops.to_pylist(), numbers_of_clusters(of.results.about))
@@ -338,7 +344,12 @@ class Evaluation(Result):
         comparison = self.comparison
         made = concat_by_name(j.describe().tables for j in self.judged if not j.is_proposed)
         made |= comparison.tables | {"models": comparison.results.models} | dict(self.confidence)
-        made |= {**self.per_class, **self.posterior, "error_ratios": self.error_ratios}
+        made |= {
+            **self.per_class,
+            **self.posterior,
+            "error_ratios": self.error_ratios,
+            "worst_slices": self.worst_slices,
+        }
         written += write_tables(made, out, call=run.call, inputs=self.inputs, results=self.results)
         written += write_own_classes([j.classes for j in self.judged], out)
         clear_report(out)

@@ -22,6 +22,7 @@ from manyhot.evaluate.ranks import (
     shown_metrics,
 )
 from manyhot.evaluate.slices import is_requested
+from manyhot.evaluate.worst_slices import worst_rows
 from manyhot.report.text import counted
 from manyhot.tables import ModelValue, Results, Row
 
@@ -157,8 +158,8 @@ _SLICES = 12
 _SLICED_MODELS = 5
 
 
-def slice_lines(results: Results, requested: Collection[str]) -> Iterator[str]:
-    """Yield the leading metric of the best models on the slices that were requested."""
+def slice_lines(results: Results, requested: Collection[str], worst: pa.Table) -> Iterator[str]:
+    """Yield the leading metric of the best models on the slices that were requested, and on the worst."""
     about = json.loads(results.about["metrics"])
     for dataset in results.datasets:
         at = leading_metric(results, dataset)
@@ -175,12 +176,26 @@ def slice_lines(results: Results, requested: Collection[str]) -> Iterator[str]:
         for name, of in asked[:_SLICES]:
             n = next((f"{of[m].n:,}" for m in models if m in of), "–")
             rows.append((name, *(_figure(of.get(m), about[at]["unit"]) for m in models), n))
+        is_lower = about[at]["better"] == "lower"
+        by_column = worst_rows(worst, dataset, at, lower_is_better=is_lower)
+        for column, found in by_column.items():
+            of = {row["model"]: _worst_value(row) for row in found}
+            last = (_figure(of.get(m), about[at]["unit"]) for m in models)
+            rows.append((f"worst of {column}", *last, f"{found[0]['n_slices']:,} slices"))
         yield from table_lines(("slice", *models, "images"), rows)
+        for column, (row, *others) in by_column.items():
+            value = _figure(_worst_value(row), about[at]["unit"])
+            if others:
+                yield f"Best on its worst slice of {column}: {row['model']}, {value} on {row['slice']}"
         if len(asked) > _SLICES:
             yield f"… and {len(asked) - _SLICES:,} more slices in the table"
         sliced = {m for name, m, s in results.values_at if name == dataset and is_requested(s, requested)}
         if sliced != {at}:
             yield f"… and {counted(len(sliced) - 1, 'more metric')} on each slice in the table"
+
+
+def _worst_value(row: Row) -> ModelValue:
+    return ModelValue(row["value"], row["value_lo"], row["value_hi"], row["n"])
 
 
 def has_interval(block: Block) -> bool:

@@ -23,6 +23,7 @@ from manyhot.evaluate.posterior import decided_lines, headline_rows, posterior_e
 from manyhot.evaluate.report.datasets import DataSet, MetricColumn
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.evaluate.slices import is_requested
+from manyhot.evaluate.worst_slices import worst_rows
 from manyhot.report.chapter import rows_by
 from manyhot.report.listings import (
     ColumnHead,
@@ -231,9 +232,34 @@ def groups_part(
     sliced = results.filter(pc.not_equal(results["slice"], "all"))
     requested = json.loads(tables.about.get("slices", "[]"))
     by_group = [own for data in datasets if (own := _group(data, sliced, shared, requested))]
+    by_group += [own for data in datasets for own in _worst(data, tables["worst_slices"], shared)]
     listings = [*by_group, *listings] if requested else [*listings, *by_group]
     lead = () if is_drawn else tuple(_range_of(data, sliced) for data in datasets)
     return tuple(filter(None, lead)), tuple(listings)
+
+
+def _worst(data: DataSet, table: pa.Table, shared: Shared) -> Iterator[Listing]:
+    """Yield the worst slice of each model by the metric that decides, for each column of slices."""
+    m = data.primary
+    for column, rows in worst_rows(table, data.name, m.name, lower_is_better=m.lower_is_better).items():
+        heads = (
+            *text_heads("Model", "Worst slice"),
+            ColumnHead(f"{m.label}{m.unit}", title=m.definition),
+            ColumnHead("n", title="Images of this slice that count"),
+        )
+        entries = []
+        for row in rows:
+            between = ends((row["value_lo"], row["value_hi"]), m, 1)
+            value = m.text(row["value"], 2) + f" ({between})" * bool(between)
+            cells = (row["model"], slice_label(row["slice"]), value, f"{row['n']:,}")
+            entries.append(ListingRow(cells, row["model"] in shared.own))
+        yield Listing(
+            shared.anchors("groups", "worst", data.name, column),
+            f"The worst of {rows[0]['n_slices']:,} slices by {column}, {title_of(data.name)}",
+            heads,
+            tuple(entries),
+            "The 95 % intervals allow for the choice of the worst slice.",
+        )
 
 
 def _ratios_of(dataset: str, rows: Sequence[Row], shared: Shared) -> Listing:

@@ -22,6 +22,7 @@ MADE = (
     "swaps",
     "sensitivity",
     "error_ratios",
+    "worst_slices",
     "equal_accuracy",
     "datasets",
     "set_sizes",

@@ -6,7 +6,6 @@ A number depends on the order of a class list, which CSV does not contain. Names
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,12 +109,12 @@ def ids_of_values(names: Collection[str], classes: ClassList | None, path: Path)
         if numbers and all(number in classes.by_number for number in numbers):
             ids = {name: classes.by_number[int(name)] for name in names}
             return ClassIds(ids, len(classes), classes.hash)
-        lookup = lookup_in(classes)
+        lookup = lookup_in(classes, names)
         others = [] if classes.is_complete else [name for name in names if lookup(name) is None]
         extends = 0 < len(others) < len(names)
         if extends:
             classes = followed_by(classes, classes_seen(others))
-            lookup = lookup_in(classes)
+            lookup = lookup_in(classes, names)
         ids = {name: _required(name, lookup, classes, path) for name in names}
         return ClassIds(ids, len(classes), classes.hash, classes if extends else None)
     if as_numbers(list(names)) is not None:
@@ -131,15 +130,29 @@ def ids_of_values(names: Collection[str], classes: ClassList | None, path: Path)
     return ClassIds(ids, len(own), own.hash, own_list(own))
 
 
-def lookup_in(classes: ClassList) -> Lookup:
-    """Return a function that maps a key, name, description or id of a class to its id; None if unknown."""
+def may_have_ids(names: Iterable[str], classes: ClassList) -> bool:
+    """Return whether numbers among these names can be ids: if all are numbers, or the list is ImageNet-1k.
+
+    None of ImageNet's classes is called by a number. In other lists, 2 beside *25F23(LION)* may be the name
+    of a class that was left out of the list.
+    """
+    texts = (name.strip().removeprefix("-") for name in names)
+    return classes.hash == class_list().hash or all(is_class_number(text) for text in texts if text)
+
+
+def lookup_in(classes: ClassList, names: Iterable[str] = ()) -> Lookup:
+    """Return a function that maps a key, name, description or id of a class to its id; None if unknown.
+
+    Whether numbers are ids depends on the other `names`; see `may_have_ids`.
+    """
     described = classes.descriptions
+    has_ids = may_have_ids(names, classes)
 
     def lookup(name: str) -> int | None:
         at = classes.find(name)
         if at is None and len(ids := described.get(name, ())) == 1:
             at = min(ids)
-        if at is None and as_numbers([name]) and int(name) < len(classes):
+        if at is None and has_ids and as_numbers([name]) and int(name) < len(classes):
             at = int(name)
         return at
 
@@ -204,7 +217,7 @@ def classes_of_names(names: Sequence[str], classes: ClassList | None, path: Path
         n_same = sum(i in described.get(name, ()) for i, name in enumerate(names))
         same = len(names) == len(imagenet) and n_same >= _SAME * len(names)
         return imagenet if same else from_keys(names, path.name), np.arange(len(names), dtype=np.int32)
-    ids = list(map(lookup_in(classes), names))
+    ids = list(map(lookup_in(classes, names), names))
     if None in ids:
         raise InputError(
             "A name in the file is not in the class list.",
@@ -265,10 +278,11 @@ def ids_of_keys(values: pl.Series, classes: ClassList | None) -> pl.Series:
     numbers = as_numbers(values.drop_nulls().cast(pl.String).unique().to_list()) or []
     if classes is None or not numbers or max(numbers) < len(classes):
         return values
-    if not all(number in classes.by_number for number in numbers):
+    keys = {int(key): i for i, key in enumerate(classes.keys) if as_numbers([key])}
+    if not all(number in keys for number in numbers):
         return values
     at = values.cast(pl.String).cast(pl.Int64)
-    return at.replace_strict(classes.by_number, default=None, return_dtype=pl.Int32)
+    return at.replace_strict(keys, default=None, return_dtype=pl.Int32)
 
 
 def class_indices(
@@ -284,8 +298,8 @@ def class_indices(
     path : Path
         For messages.
     ids : bool
-        Whether a number is always an index, as in a column ``class_id``, even if it is also a key. If a
-        number has leading zeros, all are names.
+        Whether a number is an index even if it is also a key, as in a column ``class_id`` of numbers. If a
+        number has leading zeros or a value is a name, all are names.
     absent : bool
         Whether names that are not in the class list are allowed, and become null.
 
@@ -296,14 +310,15 @@ def class_indices(
     """
     classes = classes or class_list()
     cells = values.unique(maintain_order=True).drop_nulls().to_list()
-    ids = ids and not any(re.fullmatch("0[0-9]+", cell.strip()) for cell in cells)
+    ids = ids and all(is_class_number(text.removeprefix("-")) for cell in cells if (text := cell.strip()))
+    has_ids = classes.is_complete and (ids or may_have_ids(cells, classes))
     keys, table = frozenset(() if ids else classes.keys), dict[str, int]()
     for value in cells:
         if (name := value.strip()) == "":
             continue
-        # A number is an index, unless it is a key, as in a list of 1, 2 and 3; in a list of the names that a
-        # file contains, it always is a name.
-        is_index = classes.is_complete and is_class_number(name.removeprefix("-")) and name not in keys
+        # A number is an index, unless it is a key, as in a list of 1, 2 and 3; among names, and in a list of
+        # the names that a file contains, it always is a name.
+        is_index = has_ids and is_class_number(name.removeprefix("-")) and name not in keys
         if absent and not is_index and not classes.find_all(name):
             continue
         try:

@@ -359,7 +359,7 @@ def _columns_of_classes(
     columns: Sequence[NumberColumn], classes: ClassList, path: Path
 ) -> tuple[list[NumberColumn], list[int]]:
     """Return the columns of the classes of a list, and the class of each."""
-    lookup = lookup_in(classes)
+    lookup = lookup_in(classes, (c.name for c in columns))
     by_class: dict[int, NumberColumn] = {}
     for column in columns:
         bare = next((column.name.removeprefix(p) for p in _PREFIXES if column.name.startswith(p)), "")

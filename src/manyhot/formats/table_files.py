@@ -49,6 +49,10 @@ MODEL_COLUMNS = ("model", "model_name", "model_version", "model_id")
 """Columns with the name of the model of each prediction."""
 
 
+_RUN_COLUMNS = ("epoch", "step", "global_step", "checkpoint", "ckpt", "seed", "run", "run_id", "iteration")
+"""Columns that say which of several runs or states of a model a prediction is of."""
+
+
 def column_names(path: Path) -> list[str]:
     """Return the columns of a table; empty if the file is damaged."""
     try:
@@ -397,10 +401,26 @@ def _ambiguous(marks: str, decimal: str, column: str, got: str, path: Path) -> I
 
 
 def check_models(path: Path) -> None:
-    """Raise an error if a table of predictions names several models, which would be read as one."""
-    for name in column_names(path):
+    """Raise an error if a table of predictions is of several models, or an image of several runs of a model.
+
+    They would be read as one model.
+    """
+    names = column_names(path)
+    for name in names:
         if fold_name(name) in MODEL_COLUMNS and (column := read_frame(path, [name])[name]).dtype == pl.String:
             check_one_model(column.drop_nulls().unique(), path)
+    ids = first_column(names, IMAGE_NAME_COLUMNS)
+    for name in (name for name in names if fold_name(name) in _RUN_COLUMNS and ids is not None):
+        frame = read_frame(path, [ids, name])
+        several = frame.group_by(ids).agg(pl.col(name).unique()).filter(pl.col(name).list.len() > 1).sort(ids)
+        if len(several):
+            raise InputError(
+                "The file contains several predictions of an image.",
+                where=f"{path}, column {name}, image {cut_for_message(str(several[0, ids]))}",
+                got=first_names(sorted(map(str, several[0, name])), 5),
+                allowed="the predictions of one model, which is named after the file",
+                do=f"write one file for each {name}",
+            )
 
 
 def check_one_model(models: Iterable[str], where: Path) -> None:

@@ -378,6 +378,16 @@ def predictions_long(frame: pl.DataFrame, path: Path, images: pl.DataFrame | Non
     lists = [pl.col("class_id").alias("classes")] + ([pl.col("scores")] if "scores" in frame.columns else [])
     first = [pl.col("logsumexp").first()] if "logsumexp" in frame.columns else []
     grouped = frame.group_by("image_id", maintain_order=True)
+    if by == "rank":
+        tied = grouped.agg("rank").filter(pl.col("rank").list.n_unique() < pl.col("rank").list.len())
+        if len(tied):
+            raise InputError(
+                "Two classes of an image have the same rank.",
+                where=f"{path}, column rank, image {cut_for_message(str(tied[0, 'image_id']))}",
+                got=first_names([str(rank) for rank in tied[0, "rank"]], 5),
+                allowed="the place of each class of an image, such as 1, 2, 3, the best first",
+                do="drop or rename the column if it is something else, such as the number of a process",
+            )
     found = grouped.agg(*(c.sort_by(by, descending=descending, maintain_order=True) for c in lists), *first)
     if images is None:
         return found

@@ -63,9 +63,10 @@ def read_votes_table(path: Path, *, classes: ClassList | None) -> Votes:
     if declared(path):
         return votes_from_table(read_own(path, "votes"), name=path.stem, n_classes=n_classes, class_hash=key)
     frame = read_frame(path)
+    has_ids = "class_id" in frame.columns
     frame.columns = own_names(frame.columns)
     others = other_columns(frame.columns)
-    table = indexed_answers(frame.drop(others), classes, path)
+    table = indexed_answers(frame.drop(others), classes, path, has_ids=has_ids)
     votes = votes_from_table(table, name=path.stem, n_classes=n_classes, class_hash=key)
     return replace(votes, left_out=tuple(f"the column {column!r}" for column in others))
 
@@ -91,8 +92,9 @@ def read_golden_table(path: Path, *, classes: ClassList | None) -> Golden:
         table = read_own(path, "golden")
     else:
         frame = read_frame(path)
+        has_ids = "class_id" in frame.columns
         frame.columns = own_names(frame.columns)
-        table = indexed_answers(frame, classes, path)
+        table = indexed_answers(frame, classes, path, has_ids=has_ids)
     return golden_from_table(table, name=path.stem, n_classes=n_classes, class_hash=key)
 
 
@@ -143,19 +145,26 @@ def _of_campaign(path: Path, table: str, classes: ClassList | None) -> tuple[Pat
     return path / f"{table}.parquet", classes
 
 
-def indexed_answers(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pa.Table:
+def indexed_answers(
+    frame: pl.DataFrame, classes: ClassList | None, path: Path, *, has_ids: bool = True
+) -> pa.Table:
     """Return the answers in a foreign table, with classes as numbers, and ids and answers as text.
 
-    If classes are names, or have names beside their numbers, the metadata contain their class list.
+    Numbers are ids of classes, unless they can only be keys. If `has_ids` is false, as for a column
+    ``label``, those that are keys are keys. If classes are names, or have names beside their numbers, the
+    metadata contain their class list.
     """
     frame, named = numbers_by_name(frame, classes, path)
     own = named if classes is None else None
     frame = frame.with_columns(answer=plain_answers(frame["answer"]))
     _check_answers(frame["answer"], path)
-    frame = frame.with_columns(class_id=ids_of_keys(frame["class_id"], classes))
+    if has_ids or classes is None or "class_name" in frame.columns:
+        frame = frame.with_columns(class_id=ids_of_keys(frame["class_id"], classes))
+    else:
+        frame = frame.with_columns(pl.col("class_id").cast(pl.String))
     if frame["class_id"].dtype == pl.String:
         own, _ = named_list(frame.select("class_id"), classes, path.stem)
-        frame = frame.with_columns(class_id=class_indices(frame["class_id"], own, path, ids=True))
+        frame = frame.with_columns(class_id=class_indices(frame["class_id"], own, path, ids=has_ids))
     _check_ids(frame, path)
     texts = [c for c in ("rater_id", "expert_id", "answer") if c in frame.columns]
     frame = frame.with_columns(pl.col(c).cast(pl.String) for c in ("image_id", *texts))

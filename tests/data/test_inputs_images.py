@@ -45,6 +45,25 @@ def test_labels_beside_predictions_in_memory(files):
     check_joined(source)
 
 
+def test_images_that_the_labels_lack_are_no_images_of_the_data_set(files):
+    """An images table of all splits, and labels of one: no label is missing, and arrays have its rows."""
+    labels, images = files
+    more = {"image_id": ["x.jpg", "a.jpg", "b.jpg"], "uri": ["p/x.jpg", "photos/a.jpg", "photos/b.jpg"]}
+    csv.write_csv(pa.table(more), images)
+    (source,) = open_labels(labels, reading=Reading(images=images))
+    assert source.images.image_id.to_pylist() == ["a.jpg", "b.jpg"]
+    check_joined(source)
+    scores = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])  # right on a.jpg (cat) and b.jpg (dog)
+    found = mh.evaluate(
+        labels, {"net": scores}, images=images, scores="probability", metrics=["top1"], resamples=0
+    )
+    (row,) = (r for r in found.results.to_pylist() if r["slice"] == "all")
+    assert (row["value"], row["n"]) == (1.0, 2)
+    assert not any("empty cell" in note["text"] for note in found.to_json()["notes"])
+    with pytest.raises(InputError):  # rows of arrays are never guessed from the labels
+        mh.evaluate(labels, {"net": scores[1:]}, images=images, scores="probability", resamples=0)
+
+
 def test_original_labels_are_label_sets_that_nobody_rated(files):
     labels = read_labels_or_originals(files[0])
     names = dict(zip(labels.image_id.to_pylist(), label_sets(labels).label.tolist(), strict=True))

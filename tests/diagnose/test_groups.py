@@ -238,6 +238,38 @@ def test_groups_that_differ_only_by_class_are_not_named(label):
     assert {r["outcome"] for r in found.groups.to_pylist()} == {"label"}
 
 
+def test_images_without_a_label_are_not_searched(photographs, label, tmp_path):
+    """Groups, quantiles and counts of labels of a split are those of an images table of this split alone."""
+    folder, _ = photographs
+    images = pq.read_table(folder / "images.parquet")
+    names = [CLASSES[c] for c in label]
+    test = np.arange(N) % 2 == 0
+    size = pa.array(np.where(test, np.arange(N), 10_000.0 + np.arange(N)))
+    images = images.append_column("size", size)
+    pq.write_table(images, tmp_path / "all.parquet")
+    pq.write_table(images.filter(pa.array(test)), tmp_path / "some.parquet")
+    labels = pa.table(
+        {"image_id": IDS, "label": [n if t else None for n, t in zip(names, test, strict=True)]}
+    )
+    pq.write_table(labels, tmp_path / "l-empty.parquet")
+    pq.write_table(labels.filter(pa.array(test)), tmp_path / "l-some.parquet")
+    found = {}
+    for labels, table in (("some", "some"), ("some", "all"), ("empty", "all")):
+        made = diagnose_groups(
+            tmp_path / f"l-{labels}.parquet", images=tmp_path / f"{table}.parquet", permutations=100
+        )
+        found[labels, table] = made
+    expected = found["some", "some"]
+    assert next(expected.lines()).startswith(f"Found among {N // 2} images: ")
+    for made in found.values():
+        assert next(made.lines()) == next(expected.lines())
+        assert made.images["image_id"].to_pylist() == [i for i, t in zip(IDS, test, strict=True) if t]
+        assert made.metadata == expected.metadata
+    notes = {key: " ".join(made.notes) for key, made in found.items()}
+    left_out = f"l-empty: {N // 2} of {N} images have no label and are left out"
+    assert {key: left_out in text for key, text in notes.items()} == {key: "empty" in key for key in notes}
+
+
 def test_statistics_define_slices(photographs, label, tmp_path):
     folder, framed = photographs
     found = asked(label, framed, reading=Reading(images=folder / "images.parquet", classes=CLASSES))

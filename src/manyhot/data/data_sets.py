@@ -405,10 +405,12 @@ def open_images(
 
 
 def labelled_like(images: Images | None, own: Images, match: str) -> Images:
-    """Return an images table with the data set's own original labels, if it has any."""
+    """Return an images table with the data set's own original labels, if it has any, and only its images."""
     if images is None or own.label is None:
         return images or own
     images, _ = with_ids_like(images, own.image_id, other_name=own.name, match=match)
     bare = images.table.drop_columns("label") if images.label is not None else images.table
+    is_own = pc.is_in(images.image_id, own.image_id)
+    bare = bare.filter(is_own) if pc.any(is_own).as_py() else bare
     labelled = replace(images, table=bare).with_labels(own)
     return replace(labelled, class_list=own.class_list, of_imagenet=own.of_imagenet)

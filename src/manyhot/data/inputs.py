@@ -321,9 +321,11 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
         labels = selected_labels(labels, classes)
         labels = without_unpredicted(labels, columns_of_frames(models) if classes is None else None)
     if isinstance(labels, Images):
+        is_array = not _are_tables(models)  # without `rows`, it has the rows of the images table
+        shown = open_images(reading.images, classes) if is_file and is_array else images
         labels, images = None, labels if is_file else labelled_like(images, labels, reading.match)
-        if not _are_tables(models):
-            ids = images.image_id
+        if is_array:
+            ids = (shown or images).image_id
             models = as_predictions(models, n_classes=n_classes, ids=ids, score_kind=kind, rows=row_ids)
     elif not (isinstance(labels, Labels) and _are_tables(models) and reading.label is None):
         size, values = n_classes or None, reading.label_values

@@ -19,6 +19,8 @@ from manyhot.core.sets import YES
 from manyhot.diagnose import groups_result, image_statistics
 from manyhot.errors import InputError
 from manyhot.formats import read_images, read_labels, read_objects
+from manyhot.predict.sources import open_source
+from manyhot.run import Run
 from manyhot.tables import Images, Objects, check
 from manyhot.tables.array_inputs import as_labels
 from manyhot.tables.arrays import states_of_labels
@@ -388,6 +390,48 @@ def test_the_boxes_of_a_frame_and_the_images_that_have_it_are_written(photograph
         tmp_path / "groups"
     )
     assert not (tmp_path / "groups/objects.parquet").exists()  # nor is an earlier one left
+
+
+@pytest.mark.parametrize("kind", ["a table", "a table with ids of another form"])
+def test_the_next_command_names_the_photographs_and_not_the_table_of_their_places(
+    photographs, leaning, tmp_path, kind
+):
+    folder, _ = photographs
+    ids = IDS if kind == "a table" else [name.removesuffix(".jpg") for name in IDS]
+    table = pa.table({"image_id": ids, "uri": [str(folder / name) for name in IDS]})
+    pq.write_table(table, tmp_path / "images.parquet")
+    pq.write_table(
+        pa.table({"image_id": ids, "label": [CLASSES[c] for c in leaning]}), tmp_path / "l.parquet"
+    )
+    call = f"manyhot diagnose groups l.parquet --images {tmp_path / 'images.parquet'}"
+    found = diagnose_groups(tmp_path / "l.parquet", images=tmp_path / "images.parquet", permutations=100)
+    found.write(tmp_path / "groups", run=Run(call=call))
+    (step,) = (line.rpartition(": ")[2] for line in found.lines() if line.startswith("next: "))
+    assert step.startswith(f"manyhot mitigate {folder} --objects ")
+    assert open_source(folder).n == N
+    page = (tmp_path / "groups" / "report" / "index.html").read_text(encoding="utf-8")
+    assert f"manyhot mitigate {folder} --objects " in parse(page).text
+
+
+@pytest.mark.parametrize(
+    ("uris", "place"),
+    [
+        (["{}/a/1.jpg", "{}/a/b/2.jpg", None], "{}/a"),
+        (["{}/a/b.tar#1.jpg", "{}/a/b.tar#2.jpg"], "{}/a/b.tar"),
+        (["{}/a/b.tar/x/1.jpg", "{}/a/b.tar/x/2.jpg"], "{}/a/b.tar"),
+        (["{}/a/1.jpg", "{}/ab/2.jpg"], "{}"),
+        (["{}/gone/1.jpg"], ""),
+        (["s3://photos/a/1.jpg", "s3://photos/b/2.jpg"], "s3://photos"),
+        (["s3://one/1.jpg", "s3://two/2.jpg"], ""),
+        (["1.jpg", "{}/a/2.jpg"], ""),
+        ([], ""),
+    ],
+)
+def test_the_place_of_photographs(uris, place, tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b.tar").touch()
+    own = [None if uri is None else uri.format(tmp_path) for uri in uris]
+    assert groups_result._place_of(own) == place.format(tmp_path)
 
 
 def test_original_labels_are_the_only_classes_of_their_images(photographs, leaning, tmp_path):

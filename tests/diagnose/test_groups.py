@@ -19,6 +19,7 @@ from manyhot.core.sets import YES
 from manyhot.diagnose import groups_result, image_statistics
 from manyhot.errors import InputError
 from manyhot.formats import read_images, read_labels, read_objects
+from manyhot.formats.prediction_folders import prediction_files, unread_notes
 from manyhot.predict.sources import open_source
 from manyhot.run import Run
 from manyhot.tables import Images, Objects, check
@@ -128,6 +129,16 @@ def test_a_changed_photograph_is_measured_again(tmp_path):
         "the images table has no uri for this image",
     ]
     assert np.isnan(found.values("brightness")).all()
+
+
+def test_kept_statistics_are_not_noted_as_unread_predictions(photographs, label, tmp_path):
+    """Statistics are kept beside predictions, in the folder that later calls read."""
+    folder, framed = photographs
+    image_statistics.measure_images(pa.array(IDS[:3]), [str(folder / name) for name in IDS[:3]], tmp_path)
+    tables.write_predictions(predictions_of(label, framed), tmp_path / "net.parquet")
+    assert any((tmp_path / "statistics").iterdir())
+    (read,) = prediction_files([tmp_path])
+    assert unread_notes([tmp_path], [read]) == []
 
 
 @pytest.mark.parametrize("is_listed", [True, False], ids=["empty lists", "images without a row"])

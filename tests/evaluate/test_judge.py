@@ -320,6 +320,16 @@ def test_unknown_slice():
     )
 
 
+@pytest.mark.parametrize("spec", ["", "=1"])
+def test_slices_of_original_labels_are_called_class(spec):
+    made = lambda: evaluate(small_labels(), [model(["0.jpg"])], slices=[f"label{spec}"])  # noqa: E731
+    assert message(made, InputError) == (
+        f"There is no slice 'label{spec}'.\n"
+        "  allowed: class, class=KEY\n"
+        f"  do:      the slices of original labels are called class: write class{spec}"
+    )
+
+
 def test_slices_by_columns_of_the_images_table():
     images = Images(pa.table({"image_id": ["2.jpg", "0.jpg", "1.jpg"], "camera": ["x", "y", "x"]}))
     labels = small_labels()

@@ -45,6 +45,55 @@ def test_labels_beside_predictions_in_memory(files):
     check_joined(source)
 
 
+def test_images_that_the_labels_lack_are_no_images_of_the_data_set(files):
+    """An images table of all splits, and labels of one: no label is missing, and arrays have its rows."""
+    labels, images = files
+    more = {"image_id": ["x.jpg", "a.jpg", "b.jpg"], "uri": ["p/x.jpg", "photos/a.jpg", "photos/b.jpg"]}
+    csv.write_csv(pa.table(more), images)
+    (source,) = open_labels(labels, reading=Reading(images=images))
+    assert source.images.image_id.to_pylist() == ["a.jpg", "b.jpg"]
+    check_joined(source)
+    scores = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])  # right on a.jpg (cat) and b.jpg (dog)
+    found = mh.evaluate(
+        labels, {"net": scores}, images=images, scores="probability", metrics=["top1"], resamples=0
+    )
+    (row,) = (r for r in found.results.to_pylist() if r["slice"] == "all")
+    assert (row["value"], row["n"]) == (1.0, 2)
+    assert not any("empty cell" in note["text"] for note in found.to_json()["notes"])
+    with pytest.raises(InputError):  # rows of arrays are never guessed from the labels
+        mh.evaluate(labels, {"net": scores[1:]}, images=images, scores="probability", resamples=0)
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_classes_are_selected_in_labels_that_are_also_the_images(tmp_path, in_memory):
+    """The list selects two of three classes, and the same table has the column of the slices."""
+    table = pa.table(
+        {
+            "image_id": ["a.jpg", "b.jpg", "c.jpg", "d.jpg"],
+            "label": ["cat", "dog", "fox", "dog"],
+            "place": ["in", "in", "out", "out"],
+        }
+    )
+    csv.write_csv(table, tmp_path / "labels.csv")
+    scores = {"image_id": table["image_id"], "cat": [0.9, 0.8, 0.1, 0.2], "dog": [0.1, 0.2, 0.9, 0.8]}
+    labels = table if in_memory else tmp_path / "labels.csv"
+    found = mh.evaluate(
+        labels,
+        {"net": pa.table(scores).to_pandas().set_index("image_id")},
+        images=labels,
+        classes=["cat", "dog"],
+        slices=["place"],
+        scores="probability",
+        metrics=["top1", "real1"],
+        resamples=0,
+    )
+    values = {(r["slice"], r["metric"]): (r["value"], r["n"]) for r in found.results.to_pylist()}
+    for metric in ("top1", "real1"):  # b is called cat; no class of c is in the list
+        assert values["all", metric] == (pytest.approx(2 / 3), 3)
+        assert [values[f"place={place}", metric] for place in ("in", "out")] == [(0.5, 2), (1.0, 1)]
+    assert any("is left out: fox" in note["text"] for note in found.to_json()["notes"])
+
+
 def test_original_labels_are_label_sets_that_nobody_rated(files):
     labels = read_labels_or_originals(files[0])
     names = dict(zip(labels.image_id.to_pylist(), label_sets(labels).label.tolist(), strict=True))

@@ -19,6 +19,9 @@ from manyhot.core.sets import YES
 from manyhot.diagnose import groups_result, image_statistics
 from manyhot.errors import InputError
 from manyhot.formats import read_images, read_labels, read_objects
+from manyhot.formats.prediction_folders import prediction_files, unread_notes
+from manyhot.predict.sources import open_source
+from manyhot.run import Run
 from manyhot.tables import Images, Objects, check
 from manyhot.tables.array_inputs import as_labels
 from manyhot.tables.arrays import states_of_labels
@@ -126,6 +129,16 @@ def test_a_changed_photograph_is_measured_again(tmp_path):
         "the images table has no uri for this image",
     ]
     assert np.isnan(found.values("brightness")).all()
+
+
+def test_kept_statistics_are_not_noted_as_unread_predictions(photographs, label, tmp_path):
+    """Statistics are kept beside predictions, in the folder that later calls read."""
+    folder, framed = photographs
+    image_statistics.measure_images(pa.array(IDS[:3]), [str(folder / name) for name in IDS[:3]], tmp_path)
+    tables.write_predictions(predictions_of(label, framed), tmp_path / "net.parquet")
+    assert any((tmp_path / "statistics").iterdir())
+    (read,) = prediction_files([tmp_path])
+    assert unread_notes([tmp_path], [read]) == []
 
 
 @pytest.mark.parametrize("is_listed", [True, False], ids=["empty lists", "images without a row"])
@@ -236,6 +249,38 @@ def test_groups_that_differ_only_by_class_are_not_named(label):
     metadata = Images(pa.table({"image_id": IDS, "hospital": np.where(label == 1, "west", "north")}))
     found = asked(label, wrong, metadata=metadata)
     assert {r["outcome"] for r in found.groups.to_pylist()} == {"label"}
+
+
+def test_images_without_a_label_are_not_searched(photographs, label, tmp_path):
+    """Groups, quantiles and counts of labels of a split are those of an images table of this split alone."""
+    folder, _ = photographs
+    images = pq.read_table(folder / "images.parquet")
+    names = [CLASSES[c] for c in label]
+    test = np.arange(N) % 2 == 0
+    size = pa.array(np.where(test, np.arange(N), 10_000.0 + np.arange(N)))
+    images = images.append_column("size", size)
+    pq.write_table(images, tmp_path / "all.parquet")
+    pq.write_table(images.filter(pa.array(test)), tmp_path / "some.parquet")
+    labels = pa.table(
+        {"image_id": IDS, "label": [n if t else None for n, t in zip(names, test, strict=True)]}
+    )
+    pq.write_table(labels, tmp_path / "l-empty.parquet")
+    pq.write_table(labels.filter(pa.array(test)), tmp_path / "l-some.parquet")
+    found = {}
+    for labels, table in (("some", "some"), ("some", "all"), ("empty", "all")):
+        made = diagnose_groups(
+            tmp_path / f"l-{labels}.parquet", images=tmp_path / f"{table}.parquet", permutations=100
+        )
+        found[labels, table] = made
+    expected = found["some", "some"]
+    assert next(expected.lines()).startswith(f"Found among {N // 2} images: ")
+    for made in found.values():
+        assert next(made.lines()) == next(expected.lines())
+        assert made.images["image_id"].to_pylist() == [i for i, t in zip(IDS, test, strict=True) if t]
+        assert made.metadata == expected.metadata
+    notes = {key: " ".join(made.notes) for key, made in found.items()}
+    left_out = f"l-empty: {N // 2} of {N} images have no label and are left out"
+    assert {key: left_out in text for key, text in notes.items()} == {key: "empty" in key for key in notes}
 
 
 def test_statistics_define_slices(photographs, label, tmp_path):
@@ -356,6 +401,48 @@ def test_the_boxes_of_a_frame_and_the_images_that_have_it_are_written(photograph
         tmp_path / "groups"
     )
     assert not (tmp_path / "groups/objects.parquet").exists()  # nor is an earlier one left
+
+
+@pytest.mark.parametrize("kind", ["a table", "a table with ids of another form"])
+def test_the_next_command_names_the_photographs_and_not_the_table_of_their_places(
+    photographs, leaning, tmp_path, kind
+):
+    folder, _ = photographs
+    ids = IDS if kind == "a table" else [name.removesuffix(".jpg") for name in IDS]
+    table = pa.table({"image_id": ids, "uri": [str(folder / name) for name in IDS]})
+    pq.write_table(table, tmp_path / "images.parquet")
+    pq.write_table(
+        pa.table({"image_id": ids, "label": [CLASSES[c] for c in leaning]}), tmp_path / "l.parquet"
+    )
+    call = f"manyhot diagnose groups l.parquet --images {tmp_path / 'images.parquet'}"
+    found = diagnose_groups(tmp_path / "l.parquet", images=tmp_path / "images.parquet", permutations=100)
+    found.write(tmp_path / "groups", run=Run(call=call))
+    (step,) = (line.rpartition(": ")[2] for line in found.lines() if line.startswith("next: "))
+    assert step.startswith(f"manyhot mitigate {folder} --objects ")
+    assert open_source(folder).n == N
+    page = (tmp_path / "groups" / "report" / "index.html").read_text(encoding="utf-8")
+    assert f"manyhot mitigate {folder} --objects " in parse(page).text
+
+
+@pytest.mark.parametrize(
+    ("uris", "place"),
+    [
+        (["{}/a/1.jpg", "{}/a/b/2.jpg", None], "{}/a"),
+        (["{}/a/b.tar#1.jpg", "{}/a/b.tar#2.jpg"], "{}/a/b.tar"),
+        (["{}/a/b.tar/x/1.jpg", "{}/a/b.tar/x/2.jpg"], "{}/a/b.tar"),
+        (["{}/a/1.jpg", "{}/ab/2.jpg"], "{}"),
+        (["{}/gone/1.jpg"], ""),
+        (["s3://photos/a/1.jpg", "s3://photos/b/2.jpg"], "s3://photos"),
+        (["s3://one/1.jpg", "s3://two/2.jpg"], ""),
+        (["1.jpg", "{}/a/2.jpg"], ""),
+        ([], ""),
+    ],
+)
+def test_the_place_of_photographs(uris, place, tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b.tar").touch()
+    own = [None if uri is None else uri.format(tmp_path) for uri in uris]
+    assert groups_result._place_of(own) == place.format(tmp_path)
 
 
 def test_original_labels_are_the_only_classes_of_their_images(photographs, leaning, tmp_path):

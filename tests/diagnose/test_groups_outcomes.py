@@ -286,15 +286,33 @@ def test_error_rates_are_written_if_no_group_is_found(tmp_path):
     assert {r["column"] for r in made[None].group_rates.to_pylist()} == {"season", "age", "camera"}
 
 
-def sentence(outcome, kind, phrase, multi_label):
-    """Return the sentence on 25 of 100 events, and 5 of 100 among other images."""
+def sentence(outcome, kind, phrase, multi_label, outside=0.05):
+    """Return the sentence on 25 of 100 events, and by default 5 of 100 among other images."""
     nothing = Outcome(np.zeros(1, bool), np.zeros(1, bool), np.zeros(1, np.int64))
     named = NamedOutcome(outcome, -1, nothing, multi_label)
     row = {
-        "n": 100, "events": 25, "share": 0.25, "share_outside": 0.05, "class_name": "dent", "name": "x",
+        "n": 100, "events": 25, "share": 0.25, "share_outside": outside, "class_name": "dent", "name": "x",
         "kind": kind, "outcome": outcome,
     }  # fmt: skip
     return group_sentence(row, named, phrase, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("share", "wrong", "right"),
+    [
+        (0, "0", "100"),
+        (1, "100", "0"),
+        (1 / 535, "0.2", "99.8"),
+        (1999 / 2000, "99.95", "0.05"),
+        (1 / 3, "33", "67"),
+    ],
+)
+def test_shares_are_rounded_to_0_and_100_only_if_they_are(share, wrong, right):
+    """One of 535 images is not none of them."""
+    assert sentence("called", "metadata", "with x", False, share).endswith(f" {wrong} % of the rest.")
+    assert sentence("missed", "metadata", "with x", False, share).endswith(
+        f"compared with {right} % of other images of dent."
+    )
 
 
 def test_sentences_on_all_images_and_on_patches():

@@ -302,6 +302,19 @@ def test_predicted_class_out_of_range():
     )
 
 
+@pytest.mark.parametrize("n_classes", [3, 5])
+def test_default_metrics_that_count_no_image_are_left_out(n_classes):
+    """Fewer than five classes have no top five; a metric that is asked for is given in any case."""
+    rng = np.random.default_rng(0)
+    label, scores = rng.integers(n_classes, size=40), rng.random((40, n_classes))
+    found = evaluate(label, {"m": scores}, resamples=0)
+    values = {r["metric"]: (r["value"], r["n"]) for r in found.results.to_pylist() if r["slice"] == "all"}
+    expected = {"top1": (pytest.approx((scores.argmax(axis=1) == label).mean()), 40)}
+    assert values == expected | ({"top5": (1.0, 40)} if n_classes == 5 else {})
+    asked = evaluate(label, {"m": scores}, metrics=["top1", "top5"], resamples=0)
+    assert {r["metric"] for r in asked.results.to_pylist()} == {"top1", "top5"}
+
+
 def test_unknown_metric():
     made = lambda: evaluate(small_labels(), [model(["0.jpg"])], metrics=["reall1"])  # noqa: E731
     lines = message(made, UnknownNameError).splitlines()
@@ -317,6 +330,16 @@ def test_unknown_slice():
         "There is no slice 'camera'.\n"
         "  allowed: class, class=KEY\n"
         "  do:      pass a table with the column 'camera' as `images`; it can be the file of label sets"
+    )
+
+
+@pytest.mark.parametrize("spec", ["", "=1"])
+def test_slices_of_original_labels_are_called_class(spec):
+    made = lambda: evaluate(small_labels(), [model(["0.jpg"])], slices=[f"label{spec}"])  # noqa: E731
+    assert message(made, InputError) == (
+        f"There is no slice 'label{spec}'.\n"
+        "  allowed: class, class=KEY\n"
+        f"  do:      the slices of original labels are called class: write class{spec}"
     )
 
 

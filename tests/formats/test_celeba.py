@@ -5,6 +5,7 @@ from io import StringIO
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import average_precision_score
 
 from manyhot import convert, evaluate, read_images, read_labels
 from manyhot.classes import from_keys
@@ -156,6 +157,39 @@ def test_the_partition_of_celeba_selects_images(tmp_path):
     partition.write_text(f"{partition.read_text()}x.jpg 3\n")
     with pytest.raises(Exception, match="not the number of a CelebA partition"):
         read_images(partition)
+
+
+def test_attributes_of_celeba_are_rows_and_slices(tmp_path):
+    """One file contains the labels, the images of the rows of an array, and the columns of the slices."""
+    rng = np.random.default_rng(0)
+    values = np.where(rng.random((60, 2)) < 0.4, 1, -1)
+    order = rng.permutation(60)  # not in the order of the names
+    lines = [f"{i:06d}.jpg {a:2d} {b:2d}" for i, (a, b) in zip(order, values, strict=True)]
+    path = tmp_path / "list_attr_celeba.txt"
+    path.write_text("\n".join(["60", "Young Male ", *lines]) + "\n")
+    assert detect(path).name == "celeba-attributes"  # still labels, unless the caller says otherwise
+    table = read_images(path).table
+    assert table["image_id"].to_pylist() == [line.split()[0] for line in lines]
+    assert np.stack([table["Young"], table["Male"]], axis=1).tolist() == values.tolist()
+    scores = rng.random((60, 2))
+    np.save(tmp_path / "p.npy", scores)
+    found = evaluate(
+        path,
+        str(tmp_path / "p.npy"),
+        rows=path,
+        images=str(path),
+        slices=["Male"],
+        scores="probability",
+        metrics=["subset_accuracy", "map_macro"],
+        resamples=0,
+    )
+    of_slice = {r["slice"]: (r["value"], r["n"]) for r in found.results.to_pylist() if r["metric"][0] == "s"}
+    right = ((scores >= 0.5) == (values == 1)).all(axis=1)
+    for value in (1, -1):
+        inside = values[:, 1] == value
+        assert of_slice[f"Male={value}"] == (pytest.approx(right[inside].mean()), inside.sum())
+    precision = average_precision_score(values == 1, scores, average="macro")
+    assert found.value("map_macro") == pytest.approx(precision)
 
 
 def test_image_sets_of_voc(tmp_path, message):

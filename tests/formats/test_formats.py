@@ -406,6 +406,25 @@ def test_file_of_no_kind(tmp_path):
     )
 
 
+def test_lines_of_predicted_classes_are_read_as_an_array_with_rows(tmp_path, rows, monkeypatch):
+    """As WILDS asks for: one number per line and no header, so that the first number looks like a column."""
+    path = tmp_path / "predictions.csv"
+    path.write_text("1\n0\n2\n")
+    text = message(lambda: read_predictions(path, rows=rows))
+    assert text.splitlines()[-1].startswith(
+        "  do:      pass a file with the image id of each line as `rows`; "
+    )
+    monkeypatch.chdir(tmp_path)
+    exec(text.partition("in Python: ")[2])
+    found = read_predictions("predictions.npy", rows=rows)
+    assert found.image_id.to_pylist() == rows.image_id.to_pylist()
+    assert found.classes.ravel().tolist() == [1, 0, 2]
+    path.write_text("cat\n1\n0\n")  # a column with a name
+    assert message(lambda: read_predictions(path, rows=rows)).endswith(
+        "  do:      rename the column with the names of the images to image_id"
+    )
+
+
 def test_absent_file(tmp_path):
     assert message(lambda: read_labels(tmp_path / "l.json")) == (
         f"The file does not exist.\n  where:   {tmp_path / 'l.json'}"

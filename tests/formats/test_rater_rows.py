@@ -193,8 +193,8 @@ def test_words_of_readers_in_votes(tmp_path):
     assert read == {("a", f"c{i}", "x"): answer for i, answer in enumerate(words.values())}
 
 
-@pytest.mark.parametrize("column", ["id_code", "dicom_id", "Image Index"])
-def test_names_of_images_in_medical_tables(tmp_path, column):
+@pytest.mark.parametrize("column", ["id_code", "dicom_id", "Image Index", "img_filename"])
+def test_names_of_images_in_published_tables(tmp_path, column):
     (tmp_path / "l.csv").write_text(f"{column},Edema,Mass\na,1,0\nb,0,1\n")
     assert read_labels(tmp_path / "l.csv").image_id.to_pylist() == ["a", "b"]
 

@@ -271,6 +271,7 @@ FILES = {
         ),
     ),
     "list_attr_celeba.txt": (read_labels, text("2\nBald Young \n1.jpg -1  1\n2.jpg  1 -1\n")),
+    "list_attr_img.txt": (read_images, text("2\nBald Young \n1.jpg -1  1\n2.jpg  1 -1\n")),
     "list_eval_partition.txt": (read_images, text("1.jpg 0\n2.jpg 2\n")),
     "cat_val.txt": (read_labels, text("000005 -1\n000007  1\n000009  0\n")),
     "chen.tsv": (read_labels, text("a.JPEG\t0\t0,391\t0.25,1.0\nb.JPEG\t1\t\t\n")),

@@ -24,7 +24,7 @@ from manyhot.data.benchmarks import (
 )
 from manyhot.data.reading_options import READING, ImagesTableLike, Reading
 from manyhot.data.table_inputs import images_of_table, labels_of_file, selected_single_labels
-from manyhot.errors import InputError, UsageError, did_you_mean
+from manyhot.errors import InputError, UnknownNameError, UsageError, did_you_mean
 from manyhot.files import path_meant, sha256
 from manyhot.formats import (
     detect,
@@ -387,7 +387,7 @@ def open_images(
 
     If `labels` contains label sets of the images, the subfolders of a folder are read as classes only if they
     are named after classes of these label sets. Otherwise, the subfolders may stand for cameras or days, for
-    example.
+    example. If `labels` has original labels over a list without some classes of the images, its own count.
 
     Raises
     ------
@@ -396,19 +396,28 @@ def open_images(
     """
     if isinstance(images, Images | None):
         return images
+    read: Callable[..., Images] = partial(images_of_table, images)
     if isinstance(images, str | os.PathLike):
         file = images_file(images)
         if classes is None and labels is not None and file.is_dir():
             classes = labels.known_classes
-        return read_images(file, classes=classes)
-    return images_of_table(images, classes)
+        read = partial(read_images, file)
+    try:
+        return read(classes=classes)
+    except (InputError, UnknownNameError):
+        if classes is None or labels is None or "label" not in labels.table.column_names:
+            raise
+        found = read(classes=None)
+        return replace(found, table=found.table.drop_columns("label"), class_list=None)
 
 
 def labelled_like(images: Images | None, own: Images, match: str) -> Images:
-    """Return an images table with the data set's own original labels, if it has any."""
+    """Return an images table with the data set's own original labels, if it has any, and only its images."""
     if images is None or own.label is None:
         return images or own
     images, _ = with_ids_like(images, own.image_id, other_name=own.name, match=match)
     bare = images.table.drop_columns("label") if images.label is not None else images.table
+    is_own = pc.is_in(images.image_id, own.image_id)
+    bare = bare.filter(is_own) if pc.any(is_own).as_py() else bare
     labelled = replace(images, table=bare).with_labels(own)
     return replace(labelled, class_list=own.class_list, of_imagenet=own.of_imagenet)

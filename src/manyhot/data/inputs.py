@@ -300,13 +300,12 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     classes = open_class_list(reading.classes)
     found = _labels_alone(Path(labels), reading) if is_file else Source("", None, classes=classes)
     classes, campaign, ids = found.classes, found.campaign, None
-    images = found.images if is_file else open_images(reading.images, classes)
     n_classes = reading.n_classes or (len(classes) if classes else 0)
     rows = reading.row_images(classes)
     row_ids = None if rows is None else rows.image_id
     models = tables_of_frames(predictions, classes, kind, rows)
     if is_file:
-        labels = images if found.labels is None else found.labels
+        labels = found.images if found.labels is None else found.labels
     elif (read := labels_of_table(labels, classes, rows)) is not None:
         if reading.label_values is not None:
             raise InputError(
@@ -317,13 +316,17 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
         # The rows of arrays beside a frame are its rows.
         ids = read.image_id if len(read) == len(labels) else None
         labels = read
+    sets = labels if isinstance(labels, Labels) else None
+    images = found.images if is_file else open_images(reading.images, classes, sets)
     if isinstance(labels, Labels):
         labels = selected_labels(labels, classes)
         labels = without_unpredicted(labels, columns_of_frames(models) if classes is None else None)
     if isinstance(labels, Images):
+        is_array = not _are_tables(models)  # without `rows`, it has the rows of the images table
+        shown = open_images(reading.images, classes) if is_file and is_array else images
         labels, images = None, labels if is_file else labelled_like(images, labels, reading.match)
-        if not _are_tables(models):
-            ids = images.image_id
+        if is_array:
+            ids = (shown or images).image_id
             models = as_predictions(models, n_classes=n_classes, ids=ids, score_kind=kind, rows=row_ids)
     elif not (isinstance(labels, Labels) and _are_tables(models) and reading.label is None):
         size, values = n_classes or None, reading.label_values
@@ -341,10 +344,9 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
             labels, models = read_alike
     table = images if labels is None else labels
     name = reading.dataset or found.name or (table.name if table is not None else "") or "labels"
-    n = len(models) if isinstance(models, list) else 0
-    again = first_again(models) if isinstance(models, Iterator) else lambda: iter(models)
-    source = Source(name, labels, images, classes, again, n, campaign=campaign)
     listed = models if isinstance(models, list) else []
+    again = first_again(models) if isinstance(models, Iterator) else lambda: iter(models)
+    source = Source(name, labels, images, classes, again, len(listed), campaign=campaign)
     source.misfits.remarks += [f"{m.model}: {note}" for m in listed for note in m.notes]
     return source
 

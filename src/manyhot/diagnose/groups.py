@@ -238,12 +238,18 @@ class _Search:
         if is_multi_label(label_sets(table)):
             # In the order of ids, thresholds are those of diagnose classes.
             table = in_order_of_ids(table)
-            source = replace(source, labels=table)
+        counts = stratum_of(label_sets(table)) >= 0
+        if counts.any():  # quantiles and clusters are those of the images that can count
+            table = replace(table, table=table.table.filter(pa.array(counts)))
+        source = replace(source, labels=table)
         sets = label_sets(table)
         classes = source.classes or table.known_classes
         names = classes.names if classes else [f"class {i}" for i in range(sets.n_classes)]
         made = cls(source, table, sets, stratum_of(sets), names, settings)
         made.predicted = np.ones(len(sets), bool)
+        left_out = f"{len(counts) - len(sets):,} of {len(counts):,} images"
+        if len(counts) > len(sets) and not any(left_out in note for note in source.misfits.remarks):
+            made.notes.append(f"{source.name}: {left_out} have no label and are left out")
         if made.is_multi_label:
             notes = unanswered_notes(table, names, source.unlabelled, masked=made.masked)
             made.notes += (f"{source.name}: {note}" for note in notes)
@@ -478,7 +484,7 @@ class _Search:
         return marked_images(findings, self.labels, classes, self.measured.is_measured.tolist())
 
     def statistics(self, findings: Sequence[GroupFinding]) -> pa.Table:
-        """Return the table of the statistics of all images, with the groups of each image."""
+        """Return the table of the statistics of the images, with the groups of each image."""
         names: list[list[str]] = [[] for _ in range(len(self.sets))]
         for finding in findings:
             for i in np.flatnonzero(finding.inside).tolist():

@@ -336,8 +336,8 @@ def may_be_the_class(row: Row) -> bool:
 def group_sentence(row: RowDict, outcome: NamedOutcome, phrase: str, min_confidence: float) -> str:
     """Return what was found, in one sentence."""
     n, name = f"{row['n']:,}", row["class_name"]
-    inside, outside = (f"{100 * row[share]:.0f} %" for share in ("share", "share_outside"))
-    right, right_outside = (f"{100 * (1 - row[share]):.0f} %" for share in ("share", "share_outside"))
+    inside, outside = (_percent(row[share]) for share in ("share", "share_outside"))
+    right, right_outside = (_percent(1 - row[share]) for share in ("share", "share_outside"))
     predicted = f"predicted as {name}{' (at its F1 threshold)' if outcome.has_thresholds else ''}"
     which = f"Images {phrase.replace('also show', 'show') if outcome.multi_label else phrase}"
     if row["outcome"] == "error":
@@ -364,6 +364,12 @@ def group_sentence(row: RowDict, outcome: NamedOutcome, phrase: str, min_confide
             "it is rotated or shifted."
         )
     return f"{inside} of {n} images of {name} are images {phrase}, compared with {others}."
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent, with decimals if it would be rounded to 0 or 100 % otherwise."""
+    texts = (f"{100 * share:.{decimals}f}" for decimals in range(5))
+    return f"{next((text for text in texts if float(text) not in (0, 100)), f'{100 * share:.0f}')} %"
 
 
 def unseen_half(n: int, seed: int, cluster: Ints | None = None) -> Bools:

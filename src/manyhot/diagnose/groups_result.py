@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +183,7 @@ class WeakGroups(DiagnosisResult):
             yield ""
             yield from rate_lines(self.group_rates.to_pylist())
         folder, call = self.place
-        if self.marks is not None and (step := _to_mitigate(rows)):
+        if self.marks is not None and (step := _to_mitigate(rows, self.metadata.get("photographs", ""))):
             step = step.after(call, folder)
             yield ""
             yield f"next: {step.text[:-1]}: {step.command}"
@@ -224,10 +226,12 @@ def groups_result(
         for i, f in enumerate(ordered, 1)
         for place, at in enumerate(f.examples)
     ]
+    images = pa.concat_tables(measured, promote_options="default")
+    place = _place_of(images["uri"].to_pylist()) if "uri" in images.column_names else ""
     return WeakGroups(
         pa.Table.from_pylist(groups, schema("groups")),
         pa.Table.from_pylist(examples, schema("group_examples")),
-        pa.concat_tables(measured, promote_options="default"),
+        images,
         pa.Table.from_pylist(list(rates), schema("group_rates")),
         tuple(sources),
         marks,
@@ -237,8 +241,19 @@ def groups_result(
             name: json.dumps(value) if isinstance(value, int) else f"{value:g}"
             for name, value in settings.items()
             if isinstance(value, int | float)
-        },
+        }
+        | {"photographs": place},
     )
+
+
+def _place_of(uris: Sequence[str | None]) -> str:
+    """Return the folder or archive that contains all photographs; empty if there is none."""
+    parts = [(uri.rpartition("#")[0] or uri.rpartition("/")[0]).split("/") for uri in uris if uri]
+    shared = takewhile(lambda names: len(set(names)) == 1, zip(*parts, strict=False))
+    place = "/".join(names[0] for names in shared)
+    if place and ("://" in place or Path(place).exists()):
+        return place
+    return next((str(path) for path in Path(place).parents if path.is_file()), "")  # an archive
 
 
 def _photographs(examples: pa.Table, images: pa.Table, folder: Path) -> pa.Table:
@@ -390,13 +405,16 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
         figures,
         tuple(listings),
         albums,
-        _to_mitigate(rows) if (folder / OBJECTS).is_file() else None,
+        _to_mitigate(rows, about.get("photographs", "")) if (folder / OBJECTS).is_file() else None,
         method=method,
     )
 
 
-def _to_mitigate(rows: Sequence[Row]) -> NextStep | None:
-    """Return how to fit a head without the first frame, tag or band that is associated with a class."""
+def _to_mitigate(rows: Sequence[Row], place: str = "") -> NextStep | None:
+    """Return how to fit a head without the first frame, tag or band that is associated with a class.
+
+    `place` contains the photographs: the call may name a table of their places, which mitigate does not read.
+    """
     marks = (r for r in rows if r["kind"] in ("frame", "mark") and not r["name"].startswith("no "))
     # Images of other classes that are missed because of a mark are no reason to remove it from these classes.
     # A mark that is on no other image may be the class itself, so other marks are removed first.
@@ -406,7 +424,8 @@ def _to_mitigate(rows: Sequence[Row]) -> NextStep | None:
     unless = " (if it is not the class itself)" if may_be_the_class(first) else ""
     boxes = f"the {first['name']}{unless}, whose boxes are in {OBJECTS}"
     objects, labels = (f"OUT/{name}" for name in (OBJECTS, LABELS))
-    return step_without(first["class_name"], first["name"], boxes, objects, labels)
+    step = step_without(first["class_name"], first["name"], boxes, objects, labels)
+    return step._replace(command=step.command.replace("IMAGES", shlex.quote(place) if place else "FOLDER", 1))
 
 
 _HEADS = (

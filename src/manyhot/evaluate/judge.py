@@ -68,7 +68,7 @@ from manyhot.tables.result_tables import is_over_classes
 class Judge:
     """Judges the models of a data set one by one."""
 
-    def __init__(self, source: Source, options: JudgeOptions) -> None:
+    def __init__(self, source: Source, options: JudgeOptions, *, are_chosen: bool = True) -> None:
         labels, audit = labels_of(source), options.audit
         if audit is not None and "rated" in labels.table.column_names:
             labels = replace(labels, table=labels.table.drop(["rated"]))  # whoever rated the proposals
@@ -101,7 +101,7 @@ class Judge:
         by_class = options.per_class and audit is None
         points = PointSettings(masked=masks_classes(options.metrics))
         self._per_class = ClassTables(source.name, sets.n_classes, classes, points) if by_class else None
-        self._judged, self._doubts = JudgedModels(), dict[str, list[str]]()
+        self._judged, self._doubts, self._are_chosen = JudgedModels(), dict[str, list[str]](), are_chosen
         self._seen = np.zeros(len(sets), bool)
         self._last: tuple[pa.Array, Alignment, LabelSets] | None = None
 
@@ -398,14 +398,13 @@ class Judge:
     def _check_complete(self) -> None:
         """Raise an error if no model has a requested metric; leave out defaults that count no image.
 
-        Without original labels, the metrics that need them count none. If there are values of other requested
-        metrics, one that does not fit is only noted.
+        Without original labels, the metrics that need them count none, nor does top5 of two original labels.
+        If there are values of other requested metrics, one that does not fit is only noted.
         """
-        if self._requested is not None:
-            if self._requested and not self._judged.rows:
-                raise self._judged.skipped[self._requested[0].name]
-        elif not self._sets.labelled.any():
-            counted = {row.metric for row in self._judged.rows if row.n}
+        if self._requested and not self._judged.rows:
+            raise self._judged.skipped[self._requested[0].name]
+        counted = {row.metric for row in self._judged.rows if row.n}
+        if (self._requested is None and not self._sets.labelled.any()) or (counted and not self._are_chosen):
             self._judged.rows = [row for row in self._judged.rows if row.metric in counted]
 
     def _align(self, predictions: Predictions) -> tuple[Alignment, LabelSets]:

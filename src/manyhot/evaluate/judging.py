@@ -110,10 +110,10 @@ def judge_models(
     UnknownNameError
         If a metric is not registered.
     """
-    if options.metrics is None and options.audit is None and labels_of(source).are_original:
+    if alone := options.metrics is None and options.audit is None and labels_of(source).are_original:
         # On original labels alone, metrics of label sets would say the same again.
         options = replace(options, metrics=accuracies(ORIGINAL_LABELS))
-    judge = Judge(source, options)
+    judge = Judge(source, options, are_chosen=not alone)
     may_keep = run.call and source.n >= models_at_once() and judge.can_be_kept
     cache = KeptBatches(judge.key) if may_keep else None
     judged = partial(_judged, source=source, options=options, run=run, opened=opened)
@@ -125,7 +125,7 @@ def judge_models(
             evaluation = judged(judge, cache)
         except OtherModelsError as error:
             vars(source.misfits).update({name: copy.copy(value) for name, value in misfits.items()})
-            judge, cache = Judge(source, options), KeptBatches(judge.key)
+            judge, cache = Judge(source, options, are_chosen=not alone), KeptBatches(judge.key)
             cache.cut(error.place)
         else:
             cache.remove()

@@ -247,6 +247,8 @@ def _column(spec: str, labels: Labels, images: Images | None) -> dict[str, npt.N
     columns = own_columns(images)
     if images is None or column not in columns:
         do = None if images else pass_column(column)
+        if column == "label":
+            do = f"the slices of original labels are called class: write {spec.replace(column, 'class', 1)}"
         if len(re.findall("[<>]", spec)) > (column != spec):  # no sign that is read, or a range of two signs
             do = "write comparisons as COLUMN>=VALUE or COLUMN<=VALUE, and ranges as COLUMN>=LOW,COLUMN<=HIGH"
         allowed = ", ".join(["class", "class=KEY", *columns])

@@ -67,6 +67,43 @@ def read_celeba_attributes(path: Path, *, classes: ClassList | None) -> Labels:
     Liu et al. 2015, Deep Learning Face Attributes in the Wild, ICCV, arXiv 1411.7766.
     Liu et al. 2016, DeepFashion: Powering Robust Clothes Recognition and Retrieval, CVPR.
     """
+    frame = _attribute_frame(path)
+    values = frame.drop("image_id")
+    notes: tuple[str, ...] = ()
+    if any((column == -1).any() for column in values):
+        n_unknown = sum(int((column == 0).sum()) for column in values)
+        if n_unknown:
+            values = values.select(pl.all().replace(0, None))
+            notes = (f"{n_unknown:,} zeros of the labels are read as not asked, because -1 means no",)
+    columns = [NumberColumn(c.name, c.cast(pl.Float64).fill_null(np.nan).to_numpy()) for c in values]
+    ids = image_ids(frame["image_id"].to_arrow(), path)
+    # All columns are classes, also those whose names, such as split, are metadata in other tables.
+    own = from_keys(values.columns, path.stem) if classes is None else None
+    labels = labels_of_columns(columns, ids, own or classes, path, (NO, NOT_ASKED))
+    return replace(labels, class_list=own and own_list(own), notes=(*labels.notes, *notes))
+
+
+@register(
+    "format",
+    "celeba-columns",
+    holds="images",
+    suffixes=(".txt",),
+    matches=_matches_attributes,
+    needs="CelebA's list_attr_celeba.txt or DeepFashion's list_attr_img.txt",
+)
+def read_celeba_columns(path: Path, *, classes: ClassList | None) -> Images:
+    """The files of `read_celeba_attributes` as images, with a column of -1, 0 and 1 for each attribute."""
+    return _images_of_frame(_attribute_frame(path), path)
+
+
+def _attribute_frame(path: Path) -> pl.DataFrame:
+    """Return the names of the images and one column for each attribute.
+
+    Raises
+    ------
+    InputError
+        If the file has more or fewer images than its first line says.
+    """
     count, _, rest = path.read_bytes().partition(b"\n")
     names, _, rows = rest.partition(b"\n")
     attributes = names.decode("utf-8").split()
@@ -81,19 +118,7 @@ def read_celeba_attributes(path: Path, *, classes: ClassList | None) -> Labels:
             allowed=count.decode("utf-8", "replace").strip(),
             do="create or download it again",
         )
-    values = frame.drop("image_id")
-    notes: tuple[str, ...] = ()
-    if any((column == -1).any() for column in values):
-        n_unknown = sum(int((column == 0).sum()) for column in values)
-        if n_unknown:
-            values = values.select(pl.all().replace(0, None))
-            notes = (f"{n_unknown:,} zeros of the labels are read as not asked, because -1 means no",)
-    columns = [NumberColumn(c.name, c.cast(pl.Float64).fill_null(np.nan).to_numpy()) for c in values]
-    ids = image_ids(frame["image_id"].to_arrow(), path)
-    # All columns are classes, also those whose names, such as split, are metadata in other tables.
-    own = from_keys(attributes, path.stem) if classes is None else None
-    labels = labels_of_columns(columns, ids, own or classes, path, (NO, NOT_ASKED))
-    return replace(labels, class_list=own and own_list(own), notes=(*labels.notes, *notes))
+    return frame
 
 
 def _attributes_of_deepfashion(path: Path, n: int) -> list[str]:
@@ -154,8 +179,10 @@ def read_celeba_partition(path: Path, *, classes: ClassList | None) -> Images:
             allowed="0, 1 or 2",
         )
     parts = dict(enumerate(_PARTS))
-    frame = frame.with_columns(
-        image_id=pl.Series(image_ids(frame["image_id"].to_arrow(), path)),
-        split=pl.col("partition").replace_strict(parts, return_dtype=pl.String),
-    )
-    return Images(with_small_offsets(frame.to_arrow()), path.stem)
+    split = pl.col("partition").replace_strict(parts, return_dtype=pl.String)
+    return _images_of_frame(frame.with_columns(split=split), path)
+
+
+def _images_of_frame(frame: pl.DataFrame, path: Path) -> Images:
+    ids = pl.Series("image_id", image_ids(frame["image_id"].to_arrow(), path))
+    return Images(with_small_offsets(frame.with_columns(ids).to_arrow()), path.stem)

@@ -208,6 +208,10 @@ def _columns(path: Path, holds: str) -> tuple[str, str | None]:
     shown = [n if n.isprintable() else repr(n) for n in describe_columns(path)[:8]]
     is_absent = image_name_column(names) is None and "image_id" in _needs(path, holds)
     do = "rename the column with the names of the images to image_id" if is_absent else None
+    if do and holds == "predictions" and len(names) == 1 and names[0].isdecimal():  # as WILDS asks for
+        do = "pass a file with the image id of each line as `rows`; if each line is a predicted class, write "
+        do += "the lines to an array, for example in Python: import numpy as np; "
+        do += f"np.save({f'{path.stem}.npy'!r}, np.loadtxt({path.name!r}, int))"
     has_states = any("(0 and 1" in column or "(0, 1 and" in column for column in shown)
     if do and holds == "labels" and class_name_column(names) is None and not has_states:
         do += ", and a column with the names of classes to labels"

@@ -18,8 +18,8 @@ SKIPPED = "skipped.csv"
 PARTS_FOLDER = ".parts"
 """The folder of the parts of each model, beside the predictions until these are complete."""
 
-_EMBEDDINGS = "embeddings"
-"""The folder of the embeddings that predict writes beside predictions."""
+_OWN_FOLDERS = ("embeddings", "statistics")
+"""The folders that predict and diagnose groups write beside predictions."""
 
 _FOREIGN = frozenset(
     (
@@ -139,7 +139,7 @@ def _reason(path: Path) -> tuple[str, str] | None:
     """Return why a file is not read and what to do; no text for a file of manyhot, None for other files."""
     suffix = path.suffix.lower()
     if path.is_dir():
-        return _FOLDERS if path.name != _EMBEDDINGS and _holds_any(path) else _OWN
+        return _FOLDERS if path.name not in _OWN_FOLDERS and _holds_any(path) else _OWN
     if suffix in PICKLES:
         return MAY_RUN, SAVE
     if suffix in _FOREIGN:

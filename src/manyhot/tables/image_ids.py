@@ -448,8 +448,8 @@ def _ignored(ways: Sequence[str]) -> str:
 IMAGE_NAME_COLUMNS = (
     *("image_id", "filename", "file_name", "fname", "file", "filepath", "path", "image", "image_path"),
     *("image_name", "image_index", "imageid", "img", "img_id", "img_name", "img_path", "image_file"),
-    *("image_filename", "image_uuid", "patch_id", "patch_name", "photo_id", "id_code", "dicom_id"),
-    *("image\\label", "bild", "datei", "dateiname", "foto", "id", "uuid"),
+    *("image_filename", "img_filename", "image_uuid", "patch_id", "patch_name", "photo_id", "id_code"),
+    *("dicom_id", "image\\label", "bild", "datei", "dateiname", "foto", "id", "uuid"),
     *("unnamed:_0", "__index_level_0__", ""),
 )
 """Columns with the names of images, by preference; the last three are the index of pandas, or of R.

@@ -52,8 +52,9 @@ def test_tabs(tmp_path):
 
 IDS = (
     "image_id, filename, file_name, fname, file, filepath, path, image, image_path, image_name, image_index, "
-    "imageid, img, img_id, img_name, img_path, image_file, image_filename, image_uuid, patch_id, patch_name, "
-    "photo_id, id_code, dicom_id, image\\label, bild, datei, dateiname, foto, uri, url, id, __key__"
+    "imageid, img, img_id, img_name, img_path, image_file, image_filename, img_filename, image_uuid, "
+    "patch_id, patch_name, photo_id, id_code, dicom_id, image\\label, bild, datei, dateiname, foto, uri, "
+    "url, id, __key__"
 )
 
 

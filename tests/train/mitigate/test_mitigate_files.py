@@ -336,6 +336,36 @@ def test_without_objects_images_are_weighted():
         mitigate("photos", pairs=["red:square"], model=MODEL)
 
 
+def test_held_out_images_without_labels_are_named_as_the_reason(place, tmp_path):
+    """Labels of the training images alone, as for `diagnose groups`, and a split of all images."""
+    ids, label, test, square = place
+    labels = read_labels("labels.parquet", classes=read_classes("classes.txt"))
+    some = replace(labels, table=labels.table.filter(pa.array(~test)))
+    objects = tables.read("objects.parquet", "objects")
+    fitted = objects.filter(pa.compute.is_in(objects["image_id"], pa.array(ids[~test])))
+    tables.write(some.table, tmp_path / "labels.parquet", "labels")
+    tables.write(fitted, tmp_path / "objects.parquet", "objects")
+    options = GIVEN | {
+        "labels": tmp_path / "labels.parquet",
+        "pairs": ["red:square"],
+        "out": tmp_path / "out",
+    }
+    with pytest.raises(InputError) as error:
+        mitigate("photos", tmp_path / "objects.parquet", **options)
+    n = int((~test & (label == 0) & square).sum())
+    assert f"  got:     {n} to fit on, 0 held out\n" in str(error.value)
+    assert str(error.value).endswith(
+        "do:      pass labels of the held-out images as well, because they have none (`labels`)"
+    )
+    neither = pl.DataFrame({"image_id": ids, "split": np.where(test & (label != 0), "test", "train")})
+    neither.write_csv(tmp_path / "split.csv")
+    with pytest.raises(InputError) as error:
+        mitigate(
+            "photos", "objects.parquet", **GIVEN | {"split": tmp_path / "split.csv", "pairs": ["red:square"]}
+        )
+    assert str(error.value).endswith("do:      hold out images that show both (`split`, `held_out`)")
+
+
 def test_label_sets_that_only_say_yes_of_a_class_fit_no_head(place):
     """Where labels come from `diagnose groups`, only the pair is known to be absent from images."""
     labels = read_labels("labels.parquet", classes=read_classes("classes.txt"))

@@ -155,7 +155,7 @@ def test_copies_that_do_not_act_on_the_untreated_head_show_nothing():
     assert removal_verdict(before, None, FEW) == "present"
     assert removal_verdict(after, before, FEW, pasted=True) == "not judged"
     assert reason_of("not judged", after, before, FEW, ("dog", "tag"), pasted=True) == (
-        "tag pasted in hardly changes the head without treatment. Add images, or hold out more (--held-out)."
+        "tag pasted in hardly changes the head without treatment. Add images, or hold out more."
     )
 
 
@@ -251,7 +251,7 @@ def test_one_image_that_is_lost_is_no_shortcut():
     missing = reason_of("not judged", clean, None, counts, ("dog", "frame"))
     assert missing == (
         "2.1 % of images lose the class without the companion, which may be due to the hole itself. "
-        "Add images, or hold out more (--held-out)."
+        "Add images, or hold out more."
     )
     surely = clean | metrics(lost=(0.3, 0.19, 0.44))
     assert removal_verdict(surely, None, counts) == "present"
@@ -389,7 +389,7 @@ def test_what_is_missing(recall, hallucination, called, counts, missing):
     measured = told(recall, hallucination, called)
     assert removal_verdict(measured, DEPENDS, counts) == "not judged"
     said = reason_of("not judged", measured, DEPENDS, counts, ("dog", "frame"))
-    assert said == f"{missing}, or hold out more (--held-out)."
+    assert said == f"{missing}, or hold out more."
 
 
 def test_what_is_missing_if_the_head_without_treatment_is_not_judged():
@@ -398,7 +398,7 @@ def test_what_is_missing_if_the_head_without_treatment_is_not_judged():
     assert removal_verdict(measured, measured, ALL) == "not judged"  # nor is the treated one: none was there
     assert reason_of("not judged", measured, None, ALL, ("dog", "frame")) == (
         "images without dog are called dog 1.33 times as often with frame as without it (4.0 % and 3.0 %); "
-        "the limit is 1.2 times. Add images, or hold out more (--held-out)."
+        "the limit is 1.2 times. Add images, or hold out more."
     )
 
 

@@ -33,7 +33,7 @@ from manyhot.core.companion_effects import (
 )
 from manyhot.core.jackknife import resampled_interval
 from manyhot.core.ratio_intervals import sampled_interval
-from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
+from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES
 from manyhot.diagnose.pixels.removal import OTHER, OWN, PATCH
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Labels, Objects, Row
@@ -476,10 +476,18 @@ class MitigationLabels(SplitLabels):
             both = self.both(pair)
             fitted, judged = (int((both & h).sum()) for h in (~self.held, self.held))
             if fitted < min_images or not judged:
+                do = "remove the pair, or lower `min_images`"
+                if fitted >= min_images:
+                    has_labels = (self.state[self.held, pair[0]] != NOT_ASKED).any()
+                    do = (
+                        "hold out images that show both (`split`, `held_out`)"
+                        if has_labels
+                        else "pass labels of the held-out images as well, because they have none (`labels`)"
+                    )
                 raise InputError(
                     "There are too few images with both classes of a pair.",
                     where=":".join(self.classes.names[c] for c in pair),
                     got=f"{fitted:,} to fit on, {judged:,} held out",
                     allowed=f"at least {min_images:,} to fit on, 1 held out",
-                    do="remove the pair, or lower `min_images`",
+                    do=do,
                 )

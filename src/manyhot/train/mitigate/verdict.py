@@ -279,7 +279,7 @@ def reason_of(
     if verdict == NOT_JUDGED:
         such = "such " if [*_few([*found.ends], counts, *names)] else ""
         what = "; ".join(found.undecided(*names))
-        return f"{what}. Add {such}images, or hold out more (--held-out)."
+        return f"{what}. Add {such}images, or hold out more."
     return "; ".join([*([FILL_TAUGHT] if verdict == REPLACED else []), *found.left(*names)])
 
 

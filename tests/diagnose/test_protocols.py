@@ -295,7 +295,7 @@ def test_models_are_chosen_from_predictions():
     assert str(error.value) == (
         "There are no predictions from which to choose models.\n"
         "  got:     resnet*\n"
-        "  do:      pass predictions with `predictions`"
+        "  do:      pass them as `predictions`"
     )
 
 

@@ -128,7 +128,7 @@ def test_the_part_about_one_model(tmp_path):
     value, lo, hi, fixed = (f"{100 * row[c]:.2f}" for c in ("value", "lo", "hi", "fixed"))
     assert (
         f"made up: ReaL of good is {value} % ({lo} to {hi}) under the posterior of the label sets, and "
-        f"{fixed} % on the label sets as they are (n {row['n']:,})."
+        f"{fixed} % on the label sets themselves (n {row['n']:,})."
     ) in (tmp_path / "report" / "index.html").read_text()
     printed = list(found.lines())
     title = printed.index("made up: values under the posterior of the label sets, 20 draws")

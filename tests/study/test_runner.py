@@ -351,7 +351,7 @@ def test_resamples_of_different_numbers_are_refused(given, trainer):
     assert str(error.value) == (
         "The runs of a data set have different numbers of resamples.\n"
         "  where:   voc/small/sets/seed-0, judged, map\n  got:     11\n  allowed: 10\n"
-        "  do:      draw resamples from the images only, and increase the measure's version"
+        "  do:      use the same resamples of the images for all runs, and increase the measure's version"
     )
 
 

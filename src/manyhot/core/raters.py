@@ -61,12 +61,12 @@ class Quality:
 
     @property
     def n(self) -> Ints64:
-        """Number of answers of each rater, shape (R,)."""
+        """Number of each rater's answers, shape (R,)."""
         return np.asarray(self.counts.sum((1, 2)))
 
     @property
     def n_yes(self) -> Ints64:
-        """Number of answers of each rater to questions whose truth is yes, shape (R,)."""
+        """Number of each rater's answers to questions whose true answer is yes, shape (R,)."""
         return np.asarray(self.counts[:, 1].sum(1))
 
     @property

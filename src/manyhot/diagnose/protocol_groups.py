@@ -319,7 +319,7 @@ def _predicted(
         raise UsageError(
             "There are no predictions from which to choose models.",
             got=", ".join(reading.models),
-            do="pass predictions with `predictions`",
+            do="pass them as `predictions`",
         )
     return None
 

@@ -121,8 +121,8 @@ declare_table(
         ),
         REAL.nullable(
             "lo",
-            "lower end of the 95 % interval of excess (Newcombe, paired); marked pairs come first, and rows "
-            "are sorted by this column or, for pairs without a control, by lost_lo",
+            "lower end of the 95 % interval of excess (Newcombe, paired). Marked pairs come first; "
+            "otherwise, rows are sorted by this column (by lost_lo for pairs without a control)",
         ),
         REAL.nullable("hi", "upper end of the 95 % interval of excess (Newcombe, paired)"),
         FLAG.nullable(

@@ -47,7 +47,7 @@ declare_table(
         TEXT("dataset", "the data set"),
         TEXT("model", "the model"),
         TEXT("metric", "a registered name, with its options"),
-        REAL("fixed", "value on the label sets as they are"),
+        REAL("fixed", "value on the label sets themselves, without draws"),
         REAL("value", "mean over the draws of label sets; NaN if undefined"),
         *bounds("lo", "hi", _BOTH),
         *bounds("lo_raters", "hi_raters", "the 95 % interval over raters alone, on these images"),
@@ -63,14 +63,14 @@ declare_table(
         TEXT("metric", "a registered name, with its options"),
         TEXT("model_a", "of the two models, the one that was passed first"),
         TEXT("model_b", "the other model"),
-        REAL("difference_fixed", "value of model_b minus value of model_a on the label sets as they are"),
+        REAL("difference_fixed", "value of model_b minus value of model_a on the label sets, without draws"),
         REAL("difference", "mean over the draws of the value of model_b minus the value of model_a"),
         *bounds("lo", "hi", _BOTH),
         REAL("above", "share of draws of label sets and images in which model_b has the higher value"),
         REAL("above_raters", "the same share, but over draws of the label sets only"),
         FLAG.nullable(
             "decided_fixed",
-            "whether the interval of the difference on the label sets as they are excludes 0; null if "
+            "whether the interval of the difference on the label sets, without draws, excludes 0; null if "
             "there is no interval",
         ),
         FLAG("decided", "whether lo and hi exclude 0"),
@@ -279,7 +279,7 @@ def posterior_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
 VALUES_PRINTED = 12
 """Number of values under the posterior that are printed for a data set."""
 
-_HEADS = ("", "model", "metric", "as they are", "posterior, raters and images", "raters alone", "n")
+_HEADS = ("", "model", "metric", "without draws", "posterior, raters and images", "raters alone", "n")
 
 
 def _value_cells(row: Row) -> tuple[str, ...]:

@@ -147,7 +147,8 @@ def _problems(study: Study) -> Iterator[Problem]:
     yield from _names_twice(study)
     if len(set(grid.seeds)) < max(2, len(grid.seeds)):
         yield (
-            "A study needs at least two seeds, each listed once, because its intervals are over seeds.",
+            "A study needs at least two seeds, each listed once, because its intervals are computed over "
+            "seeds.",
             ", ".join(map(str, grid.seeds)) or "none",
             None,
         )

@@ -50,7 +50,7 @@ class Patch:
     image_id: str = ""
 
     def scaled(self, longest: int) -> Patch:
-        """Return the patch, scaled to a long side of `longest` pixels."""
+        """Return the patch, resized so that its longer side is `longest` pixels."""
         cv2 = required("cv2", "Scaling patches", '"manyhot[diagnose]"')
         height, width = self.mask.shape
         factor = longest / max(height, width)

@@ -355,7 +355,7 @@ def of_models(table: pa.Table) -> dict[tuple[str, str], list[Row]]:
 
 
 def worst_first(rows: Sequence[Row]) -> list[Row]:
-    """Return classes by average precision, lowest first; then rare classes, and those without positives.
+    """Return classes sorted by average precision, lowest first, then rare ones, then those without positives.
 
     Rare classes are those with fewer than `FEWEST_POSITIVES` images. In a long tail, the lowest values would
     be those of classes with single images.

@@ -214,7 +214,7 @@ def why_to_stop(connection: sa.Connection, rater: Rater, settings: CampaignSetti
 def count_golden(
     connection: sa.Connection, rater_id: int, visits: Collection[int] | None = None
 ) -> GoldenCounts:
-    """Count a rater's last answers to golden questions in some or all visits, without decisions."""
+    """Count a rater's last answers to golden questions in some or all visits, excluding decisions."""
     votes, golden = schema.votes, schema.golden
     query = (
         sa.select(votes.c.question_id, votes.c.answer, golden.c.truth)

@@ -86,7 +86,7 @@ def test_intervals_over_seeds_alone_are_named(given, trainer):
     answer, _ = given(study(measures=measures))
     (doubt,) = answer.doubts
     assert doubt.startswith(
-        "map: measured without resamples of the images, so intervals are over seeds alone"
+        "map: measured without resamples of the images, so intervals are computed over seeds alone"
     )
     assert f"Note: {doubt}." in answer.lines()
     assert doubt in answer.page.read_text()

@@ -438,7 +438,7 @@ def held_out_measures(
     because its answers then cannot contradict the predictions. Recall and specificity are undefined if the
     predictions are only yes or only no. Kappa is undefined in both cases.
 
-    Intervals are over images. For shares, they are computed as on golden questions
+    Intervals are computed over images. For shares, they are computed as on golden questions
     (`manyhot.core.share_intervals.clustered_interval`). Jackknife intervals are unsuitable: after one error
     in 53 answers, one reached from 0.44 to 1.00. Kappa has a jackknife interval on Fisher's scale.
     """

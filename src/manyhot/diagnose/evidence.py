@@ -344,7 +344,7 @@ class ImageFacts:
         """
         if masks is not None and objects is None:
             raise InputError(
-                "Masks can only be used with objects.", got=masks, do="also pass the objects with `objects`"
+                "Masks can only be used with objects.", got=masks, do="also pass the objects as `objects`"
             )
         found, notes = None, list[str]()
         if objects is not None:

@@ -64,7 +64,9 @@ PRINTED_PAIRS = 12
 
 _HEAD = ("main", "without", "fill", "images", "flips", "lost", "control", "difference in points", "")
 
-_NO_INTERVAL = "means are over pairs, and have no interval, because all pairs with enough images are included"
+_NO_INTERVAL = (
+    "means are computed over pairs, and have no interval, because all pairs with enough images are included"
+)
 
 _WILSON = f"{ITS} (Wilson)"
 _NEWCOMBE = f"{ITS} (Newcombe)"

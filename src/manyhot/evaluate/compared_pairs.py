@@ -113,7 +113,7 @@ def numbers_of_clusters(about: Mapping[str, str]) -> dict[str, int]:
 
 
 def notes_on_clusters(about: Mapping[str, str], drops: pa.Table) -> Iterator[str]:
-    """Yield a note that intervals of drops are over clusters, if any are."""
+    """Yield a note that intervals of drops are computed over clusters, if any are."""
     known = drops.filter(drops["lo"].is_valid())
     compared = dict.fromkeys(name for side in "xy" for name in known[f"dataset_{side}"].to_pylist())
     numbers = numbers_of_clusters(about)

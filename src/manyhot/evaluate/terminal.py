@@ -391,7 +391,7 @@ def sensitivity_lines(rows: Sequence[Row]) -> Iterator[str]:
 def drop_lines(drops: Sequence[Row], clustered: Collection[str] = ()) -> Iterator[str]:
     """Yield the points that models lose on average between data sets, and differences between metrics.
 
-    `clustered` contains the data sets whose intervals are over clusters of images.
+    `clustered` contains the data sets whose intervals are computed over clusters of images.
     """
     places: dict[tuple[str, str, bool], list[Row]] = {}
     for r in drops:

@@ -299,7 +299,7 @@ def _small_numbers(images: Path) -> Iterator[str]:
         yield (
             f"the labels are numbers from {low} to {high}, which are read as numbers of the {len(known):,} "
             f"classes of {known.name}, such as {low} for {known.names[low]}; if they number other classes, "
-            "pass the list of these with `classes`"
+            "pass the list of these as `classes`"
         )
 
 

@@ -216,8 +216,7 @@ def _check_any(gallery: Gallery, shown: Sequence[_Shown]) -> None:
             where=gallery.shots[0].uri,
             got=shown[0],
             do=(
-                "pass their current addresses with `images`, an images table with the columns image_id "
-                "and uri"
+                "pass their current addresses as `images`, an images table with the columns image_id and uri"
             ),
         )
 

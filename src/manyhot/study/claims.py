@@ -100,7 +100,7 @@ declare_table(
         REAL.nullable("error_seeds", "standard error over seeds"),
         REAL.nullable(
             "error_images",
-            "standard error over images; null without resamples, when the interval is over seeds alone",
+            "standard error over images; null without resamples: the interval is then computed over seeds",
         ),
         REAL.nullable("df", "degrees of freedom of the interval"),
         COUNT("n_seeds", "number of differences at equal seeds"),
@@ -323,8 +323,8 @@ def doubts(study: Study, measurements: Measurements) -> Iterator[str]:
     yield from undefined.values()
     if alone:
         yield (
-            f"{', '.join(alone)}: measured without resamples of the images, so intervals are over seeds "
-            "alone and are too narrow for other images"
+            f"{', '.join(alone)}: measured without resamples of the images, so intervals are computed over "
+            "seeds alone and are too narrow for other images"
         )
 
 

@@ -403,7 +403,7 @@ def evidence(
 
 
 def _pairs(claim: Claim, metric: StudyMetric, single: Sequence[EffectRow]) -> str:
-    """Return on how many pairs a claim is true, on how many it is decided, and the difference on each."""
+    """Return on how many pairs a claim is true, on how many it is clear, and the difference on each."""
     where = "pairs of data set and network" if claim.arm != ALL else "data sets"
     better = sum(r["effect"] > ROUNDING for r in single)
     sign = 1 if metric.better == "higher" else -1
@@ -417,7 +417,7 @@ def _pairs(claim: Claim, metric: StudyMetric, single: Sequence[EffectRow]) -> st
 
 
 def _marked(row: EffectRow) -> str:
-    """Return a mark if the interval excludes 0, but the adjusted p-value does not decide."""
+    """Return a mark if the interval excludes 0, but the adjusted p-value is too high."""
     if row["verdict"] != UNDECIDED or row["lo"] is None or row["lo"] <= 0 <= row["hi"]:
         return ""
     return ", so that the claim is undecided although the interval excludes 0"

@@ -327,7 +327,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Study:
-    """A question, the runs and measures that answer it, and the claims that are decided.
+    """A question, the runs and measures that answer it, and the claims that are tested.
 
     Attributes
     ----------

@@ -137,7 +137,7 @@ Problem = tuple[str, object, object]
 
 
 def study_metrics(study: Study) -> dict[str, StudyMetric]:
-    """Return the metrics of all measures by name, in the order of the measures."""
+    """Return the metrics of all measures keyed by name, in the order of the measures."""
     return {metric.name: metric for measure in study.measures for metric in measure.metrics}
 
 

@@ -199,7 +199,7 @@ def vote_blocks(n_votes: npt.NDArray[Any], columns: int = 1) -> list[tuple[slice
         Number of votes on each question. Votes are sorted by question. All votes on a question are in the
         same block.
     columns : int
-        Number of values of each vote.
+        Number of values per vote.
     """
     ends = np.concatenate([[0], np.cumsum(n_votes)])
     blocks: list[tuple[slice, slice]] = []

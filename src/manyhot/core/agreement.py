@@ -345,7 +345,7 @@ def measure_choices(choices: Choices, *, intervals: bool = True) -> list[VoteMea
     image, class_id, n = of.image[here], of.class_id[here], of.n[here]
     each = np.bincount(class_id, n, of.n_classes)
     same = np.bincount(image, n * (n - 1), of.n_images)[several]
-    # What the sum of squared numbers of votes of each class loses without an image.
+    # What the sum of squared numbers of votes for each class loses without an image.
     squares = np.bincount(image, (2 * each[class_id] - n) * n, of.n_images)[several]
     total = n_votes[several].astype(np.float64)
     pairs = total * (total - 1)

@@ -120,7 +120,7 @@ class EvidenceFiles:
     nearest: tuple[pa.Table | None, Images | None] = (None, None)
 
     def hashes(self) -> dict[str, str]:
-        """Return the SHA-256 hash of each file by name."""
+        """Return the SHA-256 hash of each file, keyed by name."""
         return hashes_of((self.superclasses, self.cooccurrence_labels, self.non_prototypical))
 
     def read_superclasses(

@@ -104,7 +104,7 @@ class OutOfDistribution(DiagnosisResult):
 
 
 def _by_measure(rows: list[Row]) -> list[dict[str, Row]]:
-    """Return the rows of each data set, model, score and slice, by measure."""
+    """Return the rows of each data set, model, score and slice, keyed by measure."""
     groups = rows_by(rows, "dataset", "ood_dataset", "model", "score", "slice").values()
     return [{row["measure"]: row for row in group} for group in groups]
 

@@ -376,7 +376,7 @@ def _consistency(
 
 
 def _by_class(shared: SharedImages, classes: ClassList | None, options: JudgeOptions) -> dict[str, pa.Table]:
-    """Return the differences of two models by class; nothing for other numbers of models, or for ranks."""
+    """Return the differences of two models per class; nothing for other numbers of models, or for ranks."""
     if len(shared.names) != 2:
         return {}
     source = replace(shared.source, labels=shared.labels, images=None, models=shared.models)

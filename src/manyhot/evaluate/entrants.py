@@ -137,7 +137,7 @@ class Entrants:
         ]
 
     def hashes(self, own: Sequence[Predictions]) -> Mapping[str, str]:
-        """Return the sha256 of the files of the user's own models, by name."""
+        """Return the sha256 of the files of the user's own models, keyed by name."""
         return {Path(p.source).name: sha256(p.source) for p in own if p.source}
 
 

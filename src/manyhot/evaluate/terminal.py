@@ -289,7 +289,7 @@ def _image_rows(
 
 
 def _counts(results: Results, column: str) -> dict[tuple[str, str], dict[str, int]]:
-    """Return a number of images of each model, by data set and metric; nothing if the column is missing."""
+    """Return a number of images per model, keyed by data set and metric; nothing if the column is missing."""
     table = results.table.filter(pc.equal(results.table["slice"], "all"))
     found: dict[tuple[str, str], dict[str, int]] = {}
     if column not in table.column_names:

@@ -40,7 +40,7 @@ PART = 100
 
 
 LARGE, SMALL = 640, 160
-"""Pixels of the long side of a photograph, and of the sides of a thumbnail: about 50 and 6 kB."""
+"""Pixels of the longer side of a photograph, and of the sides of a thumbnail: about 50 and 6 kB."""
 
 
 WHOLE = 10_000

@@ -122,7 +122,7 @@ def between(row: Row) -> str:
 
 
 def group_by_dataset(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
-    """Yield the title of each pair of data sets, and its rows. Names tell pairs of the same title apart."""
+    """Yield the title of each pair of data sets, and its rows. Names distinguish pairs of the same title."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["dataset_x"], row["dataset_y"]), []).append(row)

@@ -309,7 +309,7 @@ def test_own_model_of_another_data_set(run, small, mirror):
         "  got:     ids such as a.jpg\n"
         "  allowed: ILSVRC2012_val_00000001.JPEG (imagenet-val) or "
         "f4603db396353d99a52840da512a04c1f79b1fef.jpeg (imagenetv2-matched-frequency)\n"
-        "  do:      pass the row order with --rows, or run predict on one of these data sets\n"
+        "  do:      pass the row order as --rows, or run predict on one of these data sets\n"
     )
 
 

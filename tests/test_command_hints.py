@@ -64,7 +64,7 @@ def test_plan_does_not_ask_for_an_option_that_it_lacks(work):
         "  do:      pass a campaign or a folder that manyhot predict wrote"
     )
     assert run("evaluate", "preds").endswith(
-        "  do:      pass a campaign or a folder that manyhot predict wrote; or pass them with --predictions"
+        "  do:      pass a campaign or a folder that manyhot predict wrote; or pass them as --predictions"
     )
 
 

@@ -208,7 +208,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose ood": Command(
         "Diagnose",
-        "Measure how well confidence tells out-of-distribution images from images of the model's classes.",
+        "Measure how well confidence separates out-of-distribution images from images of the model's classes.",
         "manyhot.diagnose.ood:diagnose_ood",
     ),
     "diagnose companions": Command(

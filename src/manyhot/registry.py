@@ -472,7 +472,7 @@ def _take_back(plug_in: PlugIn) -> None:
 
 
 def registered_names(plug_in: PlugIn) -> dict[str, list[str]]:
-    """Return the names that a plug-in registered, by kind."""
+    """Return the names that a plug-in registered, keyed by kind."""
     registered: dict[str, list[str]] = {}
     for (kind, name), entry in _entries.items():
         if plug_in_of(entry.function) is plug_in:

@@ -517,7 +517,7 @@ def test_the_original_label_is_one_more_rater():
             lambda: golden_bayes(votes(BY_HAND)),
             "This method needs golden answers: experts' answers to questions that raters also answered.\n"
             "  got:     none\n"
-            "  do:      pass golden answers with `golden`, or use dawid-skene, which needs no golden answers",
+            "  do:      pass golden answers as `golden`, or use dawid-skene, which needs no golden answers",
         ),
         (
             lambda: golden_bayes(votes(BY_HAND), golden_questions([0, 1, 2, 0], GOLDEN)),
@@ -574,7 +574,7 @@ def test_golden_questions_that_no_rater_answered():
     assert str(error.value) == (
         "This method needs golden answers: experts' answers to questions that raters also answered.\n"
         "  got:     2, which no rater answered\n"
-        "  do:      pass golden answers with `golden`, or use dawid-skene, which needs no golden answers"
+        "  do:      pass golden answers as `golden`, or use dawid-skene, which needs no golden answers"
     )
 
 

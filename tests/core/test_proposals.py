@@ -253,7 +253,7 @@ def test_nothing_known():
         "The rule real-search needs known label sets.\n"
         "  got:     none\n"
         "  allowed: label sets or golden answers for some of the images\n"
-        "  do:      pass them with `known_labels`"
+        "  do:      pass them as `known_labels`"
     )
     assert error_of("mean-probability", ensemble()) == (
         "The rule mean-probability needs known label sets.\n"

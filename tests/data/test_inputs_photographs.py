@@ -107,7 +107,7 @@ def test_evaluation_says_that_there_are_no_labels(photos):
     assert message(UsageError, audit, "photos", size=6) == (
         "There are no predictions.\n"
         "  where:   photos\n"
-        "  do:      pass them with `predictions`, or make them first: manyhot predict photos --model "
+        "  do:      pass them as `predictions`, or make them first: manyhot predict photos --model "
         "efficientnet-lite0"
     )
 

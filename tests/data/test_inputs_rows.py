@@ -147,7 +147,7 @@ def test_an_array_without_rows(folder):
     assert str(error.value) == (
         "The file does not contain the image of each row.\n"
         "  where:   net.npy\n"
-        "  do:      pass the row order with `rows`: ids (in a file: one per line), a CSV with image_id, "
+        "  do:      pass the row order as `rows`: ids (in a file: one per line), a CSV with image_id, "
         "the label sets if they are in the same order, or a data-set JSON"
     )
     with pytest.raises(mh.ManyhotError) as error:
@@ -157,7 +157,7 @@ def test_an_array_without_rows(folder):
         "  where:   net, compared with labels\n"
         "  got:     30 rows\n"
         "  allowed: ids such as 00.jpg, 01.jpg\n"
-        "  do:      pass the ids of the rows with `rows`, or a frame with these ids as its index, or labels "
+        "  do:      pass the ids of the rows as `rows`, or a frame with these ids as its index, or labels "
         "as an array in the same order"
     )
 

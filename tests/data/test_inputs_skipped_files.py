@@ -330,7 +330,7 @@ def test_own_models_of_a_benchmark(benchmark):
     assert skipped["models/elsewhere.parquet"] == (
         "skipped: elsewhere has no predictions for images of the benchmark's data sets (got: ids such as "
         "y000.png; "
-        "allowed: 000.png (one) or x000.png (two); do: pass the row order with `rows`, or run predict on "
+        "allowed: 000.png (one) or x000.png (two); do: pass the row order as `rows`, or run predict on "
         "one of these data sets)"
     )
     for alone, kind in (("broken", InputError), ("elsewhere", MatchError), ("order", OrderError)):

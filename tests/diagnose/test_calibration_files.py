@@ -127,7 +127,7 @@ def test_a_campaign_and_a_folder_of_predictions(own):
 
 def test_what_is_not_overwritten_and_not_found(own):
     assert refused("labels.parquet") == (
-        "There are no predictions.\n  where:   labels.parquet\n  do:      pass them with `predictions`"
+        "There are no predictions.\n  where:   labels.parquet\n  do:      pass them as `predictions`"
     )
     Path("net.parquet").rename("calibration.parquet")
     assert refused("labels.parquet", out=".", predictions=["calibration.parquet"]) == (

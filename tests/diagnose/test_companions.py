@@ -202,7 +202,7 @@ def test_what_cannot_be_asked():
     assert refused(labels, given, labelled=True) == (
         "The images have no original labels.\n"
         "  where:   labels\n"
-        "  do:      pass a table with the column 'label' with `images`, or leave out `labelled`"
+        "  do:      pass a table with the column 'label' as `images`, or leave out `labelled`"
     )
     assert refused(labels, []) == (
         "No model has probabilities of all classes, which `probability` needs.\n"

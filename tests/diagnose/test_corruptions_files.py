@@ -285,7 +285,7 @@ def test_small_images_and_others_are_told():
         "side); "
         "out/clean/skipped.csv lists them",
         "tint: 1 of 11 labelled images have no prediction and were left out",
-        "the means are over 2 of the 15 kinds of corruption",
+        "the means are computed over 2 of the 15 kinds of corruption",
     )
     assert set(found.robustness["n"].to_pylist()) == {10}
 
@@ -358,7 +358,7 @@ def test_the_command_prints_a_table_that_fits():
     assert first.startswith(
         "Note: points that blind loses beyond tint, on average over corruptions of the same "
     )
-    assert second == "Note: the means are over 2 of the 15 kinds of corruption."
+    assert second == "Note: the means are computed over 2 of the 15 kinds of corruption."
 
 
 def test_json():
@@ -368,7 +368,7 @@ def test_json():
     assert told["written"][0] == "told/robustness.parquet"
     assert {r["kind"] for r in told["losses"]} == {"fog", None}
     assert {r["ce"] for r in told["corruption_errors"]} == {None}
-    assert told["notes"][-1] == "the means are over 1 of the 15 kinds of corruption"
+    assert told["notes"][-1] == "the means are computed over 1 of the 15 kinds of corruption"
 
 
 def test_progress_is_a_line_where_nobody_watches(monkeypatch):

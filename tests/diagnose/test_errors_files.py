@@ -388,7 +388,7 @@ def test_bad_files(own):
         return message(InputError, lambda: sort(*given, **options))
 
     assert run("labels.parquet") == (
-        "There are no predictions.\n  where:   labels.parquet\n  do:      pass them with `predictions`"
+        "There are no predictions.\n  where:   labels.parquet\n  do:      pass them as `predictions`"
     )
     assert run("net.parquet") == (
         "These are predictions without a data set to evaluate them on.\n"

@@ -319,7 +319,7 @@ def test_what_is_refused():
         "  allowed: 0 to 2, or the keys of colours, such as red"
     )
     assert refused(InputError, masks="masks") == (
-        "Masks can only be used with objects.\n  got:     masks\n  do:      also pass the objects with "
+        "Masks can only be used with objects.\n  got:     masks\n  do:      also pass the objects as "
         "`objects`"
     )
     assert refused(InputError, top=-1) == "`top` is out of range.\n  got:     -1\n  allowed: 0 or more"

@@ -158,7 +158,7 @@ def test_bad_input(own):
         "of predictions; label sets or images in a file"
     )
     assert run("labels.parquet") == (
-        "There are no predictions.\n  where:   labels.parquet\n  do:      pass them with `predictions`"
+        "There are no predictions.\n  where:   labels.parquet\n  do:      pass them as `predictions`"
     )
     assert run("labels.parquet", "labels.parquet", predictions=["run"]) == (
         "The output would overwrite an input.\n"

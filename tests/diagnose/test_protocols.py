@@ -167,7 +167,7 @@ def test_without_predictions_only_the_label_sets_are_compared():
     assert found.notes == (
         "a records only valid classes, so agreement statistics of raters are undefined for it",
         "b records only valid classes, so agreement statistics of raters are undefined for it",
-        "there are no predictions, so only the label sets are compared; pass some with `predictions`",
+        "there are no predictions, so only the label sets are compared; pass some as `predictions`",
     )
 
 
@@ -263,7 +263,7 @@ def test_other_class_lists_are_refused():
         "theirs has a different class list from ours.\n"
         "  got:     5 classes\n"
         "  allowed: 4 classes\n"
-        "  do:      pass label sets over the same classes, or the class list with `classes`"
+        "  do:      pass label sets over the same classes, or the class list as `classes`"
     )
 
 
@@ -295,7 +295,7 @@ def test_models_are_chosen_from_predictions():
     assert str(error.value) == (
         "There are no predictions from which to choose models.\n"
         "  got:     resnet*\n"
-        "  do:      pass predictions with `predictions`"
+        "  do:      pass them as `predictions`"
     )
 
 

@@ -341,7 +341,7 @@ def test_alexnets_errors_are_of_imagenets_classes():
     assert found.notes == (
         "corruption errors are divided by AlexNet's published errors on all 50,000 images of ImageNet-C "
         "under original labels; none were published under label sets",
-        "the means are over 1 of the 15 kinds of corruption",
+        "the means are computed over 1 of the 15 kinds of corruption",
     )
 
 

@@ -131,7 +131,7 @@ def test_what_is_refused():
     assert str(error.value) == (
         "There are no predictions for the images of third.\n"
         "  got:     images such as third0.jpg\n"
-        "  do:      pass predictions for them with `predictions`"
+        "  do:      pass predictions for them as `predictions`"
     )
     with pytest.raises(MatchError) as error:
         diagnose(base="ours")

@@ -518,7 +518,7 @@ def test_the_command_prints_a_table_that_fits(require):
         "grey: 4 pairs, flips 0.250 (median 0.000, controls 0.000), lost 0.250 (controls 0.000); "
         "1 from 0.4 on"
     )
-    assert lines[6].startswith("means are over pairs, and have no interval, ")
+    assert lines[6].startswith("means are computed over pairs, and have no interval, ")
     assert lines[8].split()[-5:] == ["lost", "control", "difference", "in", "points"]
     low = 30 / (30 + 1.959964**2)
     everything = ["100%", f"({100 * low:.0f}–100)"]

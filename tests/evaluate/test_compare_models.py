@@ -412,7 +412,7 @@ def test_predictions_without_labels(folder):
     assert str(error.value) == (
         "These are predictions, not results.\n"
         f"  where:   {folder / 'new' / 'net.parquet'}\n"
-        "  do:      pass label sets for them with `labels`"
+        "  do:      pass label sets for them as `labels`"
     )
     for passed in (np.eye(3), {"a": np.eye(3)}):
         with pytest.raises(UsageError) as error:
@@ -420,7 +420,7 @@ def test_predictions_without_labels(folder):
         assert str(error.value) == (
             "These are predictions, not results.\n"
             f"  where:   {type(passed).__name__}\n"
-            "  do:      pass label sets for them with `labels`"
+            "  do:      pass label sets for them as `labels`"
         )
     with pytest.raises(UsageError) as error:
         compare("timm-results", metrics=["real1"])

@@ -195,7 +195,7 @@ def test_published_counts_of_multilabelfy(published):
 def test_labels_without_a_name_are_refused(labels):
     with pytest.raises(InputError) as error:
         describe_tables(Labels(labels.table, 5))
-    assert str(error.value) == "The name of the data set is unknown.\n  do:      pass a name with `dataset`"
+    assert str(error.value) == "The name of the data set is unknown.\n  do:      pass a name as `dataset`"
 
 
 def test_several_data_sets_and_none(labels):

@@ -178,7 +178,7 @@ def test_the_rows_of_an_array_are_never_matched_with_ids_that_look_like_their_nu
         "  where:   model, compared with labels\n"
         "  got:     60 rows\n"
         "  allowed: ids such as 0.jpg, 1.jpg\n"
-        "  do:      pass the ids of the rows with `rows`, or a frame with these ids as its index, or labels "
+        "  do:      pass the ids of the rows as `rows`, or a frame with these ids as its index, or labels "
         "as an array in the same order"
     )
     found = mh.evaluate(labels, pd.DataFrame(SCORES, [f"{i}.jpg" for i in range(N)], CLASSES), resamples=0)

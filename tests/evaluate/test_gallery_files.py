@@ -197,7 +197,7 @@ def test_label_sets_alone(predicted, tmp_path):
     with pytest.raises(InputError) as error:
         gallery_of(sets, tmp_path / "out")
     assert str(error.value) == (
-        f"There are no predictions.\n  where:   {sets}\n  do:      pass them with `predictions`"
+        f"There are no predictions.\n  where:   {sets}\n  do:      pass them as `predictions`"
     )
     # Without the images table beside the predictions, which predict leaves there.
     alone = (predicted / "second.parquet").rename(tmp_path / "second.parquet")
@@ -206,7 +206,7 @@ def test_label_sets_alone(predicted, tmp_path):
     assert str(error.value) == (
         f"The locations of the photographs are unknown.\n  where:   {sets}\n"
         "  allowed: an images table with the columns image_id and uri\n"
-        "  do:      pass such a table with `images`"
+        "  do:      pass such a table as `images`"
     )
 
 

@@ -175,7 +175,7 @@ def test_photographs_that_were_moved_do_not_spoil_an_evaluation(home):
     assert evaluated()[0] == (
         "the report has no gallery: "
         f"None of the 6 photographs can be shown: {Path('0.jpg').resolve()}; the file does not exist; "
-        "pass their current addresses with `images`, an images table with the columns image_id and uri"
+        "pass their current addresses as `images`, an images table with the columns image_id and uri"
     )
     assert "ReaL" in page()
     assert not Path("results/report/gallery").exists()

@@ -225,13 +225,13 @@ def test_without_intervals_of_classes_it_is_not_decided():
             {"fail_on": ["slices"]},
             UsageError,
             "The margin of the loss is missing.\n  got:     `fail_on`\n"
-            "  do:      pass the margin with `fail_if_worse`",
+            "  do:      pass the margin as `fail_if_worse`",
         ),
         (
             {"non_inferior": True},
             UsageError,
             "The margin of the loss is missing.\n  got:     `non_inferior`\n"
-            "  do:      pass the margin with `fail_if_worse`",
+            "  do:      pass the margin as `fail_if_worse`",
         ),
         (
             {"fail_if_worse": 1, "fail_on": ["classes"]},

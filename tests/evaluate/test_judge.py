@@ -928,5 +928,5 @@ def test_arrays_have_no_images_of_a_benchmark():
         "  where:   `predictions`\n"
         "  got:     dict\n"
         "  allowed: paths of files, or tables: mh.Predictions(image_id, model, scores=scores)\n"
-        "  do:      pass the file, and the images of its rows with `rows`"
+        "  do:      pass the file, and the images of its rows as `rows`"
     )

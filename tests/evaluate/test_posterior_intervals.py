@@ -68,8 +68,8 @@ def test_orders_of_models(judged):
     assert row["lo"] < row["difference"] < row["hi"] < 0
     (row,) = rows(judged, "posterior_pairs", model_a="good", model_b="again", metric="real1")
     assert (row["above"], row["difference"], row["decided"]) == (0.5, 0, False)
-    (line,) = [line for line in judged.lines() if "pairs of models decided by ReaL" in line]
-    assert ": 2 of 3 on the label sets as they are, and 2 of these under the posterior" in line
+    (line,) = [line for line in judged.lines() if "pairs of models with a clear difference in ReaL" in line]
+    assert ": 2 of 3 on the label sets themselves, and 2 of these under the posterior" in line
 
 
 def test_metrics_with_the_same_pairs_share_a_line_and_undefined_ones_have_none():
@@ -78,7 +78,8 @@ def test_metrics_with_the_same_pairs_share_a_line_and_undefined_ones_have_none()
     rows[2]["difference"] = float("nan")
     lines = list(decided_lines({"posterior_pairs": pa.Table.from_pylist(rows)}))
     assert lines == [
-        "d, pairs of models decided by ReaL, Variable top-k: 1 of 1 on the label sets as they are, and 1 of "
+        "d, pairs of models with a clear difference in ReaL, Variable top-k: 1 of 1 on the label sets "
+        "themselves, and 1 of "
         "these under the posterior of the label sets as well"
     ]
 
@@ -106,8 +107,8 @@ def test_the_report_has_a_part(judged, tmp_path):
     shown, lo, hi, lo_raters, hi_raters, fixed = (
         f"{100 * row[c]:.2f}" for c in ("value", "lo", "hi", "lo_raters", "hi_raters", "fixed")
     )
-    assert ", pairs of models decided by ReaL" in page
-    assert ": 2 of 3 on the label sets as they are, and 2 of these" in page
+    assert ", pairs of models with a clear difference in ReaL" in page
+    assert ": 2 of 3 on the label sets themselves, and 2 of these" in page
     for cell in (f"{fixed} %", f"{shown} % ({lo} to {hi})", f"{lo_raters} to {hi_raters}"):
         assert re.search(rf"<td[^>]*>{re.escape(cell)}</td>", page), cell
     found = read_tables(tmp_path)
@@ -128,7 +129,7 @@ def test_the_part_about_one_model(tmp_path):
     value, lo, hi, fixed = (f"{100 * row[c]:.2f}" for c in ("value", "lo", "hi", "fixed"))
     assert (
         f"made up: ReaL of good is {value} % ({lo} to {hi}) under the posterior of the label sets, and "
-        f"{fixed} % on the label sets as they are (n {row['n']:,})."
+        f"{fixed} % on the label sets themselves (n {row['n']:,})."
     ) in (tmp_path / "report" / "index.html").read_text()
     printed = list(found.lines())
     title = printed.index("made up: values under the posterior of the label sets, 20 draws")

@@ -177,7 +177,7 @@ def test_array_without_row_order(tmp_path):
     assert message(lambda: read_predictions(path)) == (
         "The file does not contain the image of each row.\n"
         f"  where:   {path}\n"
-        "  do:      pass the row order with `rows`: ids (in a file: one per line), a CSV with image_id, "
+        "  do:      pass the row order as `rows`: ids (in a file: one per line), a CSV with image_id, "
         "the label sets if they are in the same order, or a data-set JSON"
     )
 

@@ -247,6 +247,6 @@ def test_labels_that_are_numbers_of_other_classes_get_a_note(place, folders, opt
     names = class_list("imagenet-r").names
     note = (
         "the labels are numbers from 0 to 11, which are read as numbers of the 200 classes of imagenet-r, "
-        f"such as 0 for {names[0]}; if they number other classes, pass the list of these with `classes`"
+        f"such as 0 for {names[0]}; if they number other classes, pass the list of these as `classes`"
     )
     assert [text for text in found.notes if "numbers" in text] == [note] * noted

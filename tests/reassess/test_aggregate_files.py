@@ -416,7 +416,7 @@ BAD = [
         InputError,
         "This method needs golden answers: experts' answers to questions that raters also answered.\n"
         "  got:     none\n"
-        "  do:      pass golden answers with `golden`, or use dawid-skene, which needs no golden answers",
+        "  do:      pass golden answers as `golden`, or use dawid-skene, which needs no golden answers",
     ),
     (
         {"min_precision": 0.9},

@@ -118,7 +118,7 @@ def test_a_class_list_that_nothing_names(photos):
         "The class list is unknown.\n  where:   photos.csv\n"
         "  got:     no file that names a built-in class list\n"
         "  allowed: a file with one key per line, or imagenet1k, imagenet-a, imagenet-r\n"
-        "  do:      pass it with `classes`"
+        "  do:      pass it as `classes`"
     )
     assert error_of(make, classes=None, images="none.csv").startswith("The file does not exist.")
     assert not Path("camp").exists()

@@ -160,7 +160,7 @@ def test_terminal():
     assert done.exit_code == 0
     first, head, best, *_, last = done.stdout.splitlines()
     assert first == (
-        "a difference of 2 points between two models on 50,000 images, decided with a power of 80%; "
+        "a difference of 2 points between two models on 50,000 images, detected with a power of 80%; "
         "variances: 3 of 67 published models and ReaL's answers"
     )
     assert head.split()[:6] == ["design", "estimator", "images", "questions", "answers", "hours"]

@@ -247,8 +247,8 @@ def test_the_owners_page_shows_them(drawn):
     assert "All questions about the first 80 of the 120 images in the sample have been answered." in text
     assert "narrow enough" not in text.partition("These intervals")[0]
     values = r"[\d.]+ % [\d.]+ % [\d.]+ % to [\d.]+ %"
-    assert re.search(rf"Difference of two models so far .* one − two decided {values} Mark", text)
-    narrow = [bool(re.search(f"one − two decided narrow enough {values}", other)) for other in marked]
+    assert re.search(rf"Difference of two models so far .* one − two clear {values} Mark", text)
+    narrow = [bool(re.search(f"one − two clear narrow enough {values}", other)) for other in marked]
     assert narrow == [False, True]
 
 

@@ -329,7 +329,7 @@ def test_photographs_that_were_moved(gallery, tmp_path):
     assert str(error.value) == (
         "None of the 12 photographs can be shown.\n  where:   gone/plain.jpg\n"
         "  got:     the file does not exist\n"
-        "  do:      pass their current addresses with `images`, an images table with the columns "
+        "  do:      pass their current addresses as `images`, an images table with the columns "
         "image_id and uri"
     )
     assert not (tmp_path / "g").exists()

@@ -86,7 +86,7 @@ def test_intervals_over_seeds_alone_are_named(given, trainer):
     answer, _ = given(study(measures=measures))
     (doubt,) = answer.doubts
     assert doubt.startswith(
-        "map: measured without resamples of the images, so intervals are over seeds alone"
+        "map: measured without resamples of the images, so intervals are computed over seeds alone"
     )
     assert f"Note: {doubt}." in answer.lines()
     assert doubt in answer.page.read_text()
@@ -351,7 +351,7 @@ def test_resamples_of_different_numbers_are_refused(given, trainer):
     assert str(error.value) == (
         "The runs of a data set have different numbers of resamples.\n"
         "  where:   voc/small/sets/seed-0, judged, map\n  got:     11\n  allowed: 10\n"
-        "  do:      draw resamples from the images only, and increase the measure's version"
+        "  do:      use the same resamples of the images for all runs, and increase the measure's version"
     )
 
 

@@ -84,7 +84,7 @@ def test_an_opening_that_lacks_parts(tmp_path):
     )
 
 
-SEEDS = "A study needs at least two seeds, each listed once, because its intervals are over seeds."
+SEEDS = "A study needs at least two seeds, each listed once, because its intervals are computed over seeds."
 NO_ARM = "The claim 'sets' names an arm that does not exist."
 NO_METRIC = "The claim 'sets' names a metric that is not measured."
 ARMS = "cleaned, label, sets"

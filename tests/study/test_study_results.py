@@ -83,7 +83,7 @@ def _learning():
     top1 = Claim("benchmarking", "top1: sets against single", "worse", "undecided worse worse worse")
     changes = [top1.change(i) for i in range(4)]
     yield (
-        f"Their accuracy by label is lower ({', '.join(changes[:3])} and {changes[3]} points; decided "
+        f"Their accuracy by label is lower ({', '.join(changes[:3])} and {changes[3]} points; clear "
         "in three of "
         "four pairs), because they now predict several classes, and the label is only one of them."
     )
@@ -138,7 +138,7 @@ def _confidence():
         "classes: its "
         f"AUROC rises from {unknown.side('value_against')} to {unknown.side('value')} % (higher in all "
         "four pairs, "
-        "decided in two)."
+        "clear in two)."
     )
     aurc = Claim(
         "uncertainty", "aurc_set: sets against single", "better" + LITTLE, "undecided same better undecided"
@@ -219,7 +219,7 @@ def _rankings():
     changes = [_signed(100 * r["effect"]) for r in real1.cells]
     yield (
         "Averaged over both data sets, accuracy by label and accuracy by label set also rank networks "
-        f"differently, but this is decided only on the compositions ({changes[1]} points; on VOC, "
+        f"differently, but this is clear only on the compositions ({changes[1]} points; on VOC, "
         f"{changes[0]})."
     )
     tells = Claim("benchmarking", "transfer told by real1", "undecided")
@@ -256,13 +256,13 @@ def _robustness():
     yield (
         f"Networks trained on label sets lose {lost.size()} points more mean average precision, "
         "starting from a "
-        "higher level; this is decided only on the compositions."
+        "higher level; this is clear only on the compositions."
     )
     gap = Claim("robustness", "recall_gap: sets against single, voc9", "better" + LITTLE, "undecided better")
     yield (
         "On VOC, the recall of a class depends less on its usual companion (perhaps by less than "
         "matters, and "
-        f"decided with one of two networks): the gap is {gap.side('value')} points, compared with "
+        f"clear with one of two networks): the gap is {gap.side('value')} points, compared with "
         f"{gap.side('value_against')} points for networks trained on single labels."
     )
     Claim("robustness", "recall_gap: sets against single, cifar-sets", "worse", "worse worse")
@@ -277,7 +277,7 @@ def _robustness():
     yield (
         "If the companion is made uninformative, average precision is better with label sets on both "
         "data sets; on "
-        "each, this is decided with one of two networks."
+        "each, this is clear with one of two networks."
     )
 
 
@@ -292,7 +292,7 @@ def _imperfect():
     yield (
         "Networks trained on the ensemble's soft labels, without raters, are worse calibrated by label "
         "sets than "
-        "networks trained on single labels (decided in three of four pairs); whether their features "
+        "networks trained on single labels (clear in three of four pairs); whether their features "
         "transfer worse "
         "is undecided."
     )

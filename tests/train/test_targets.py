@@ -113,26 +113,26 @@ def test_mixed_images_lose_what_both_would_lose(not_asked):
             label_sets(),
             {"teach": "soft"},
             "The labels have no probabilities of classes.\n  got:     no p\n"
-            "  do:      teach label sets: pass teach=sets with `settings`",
+            "  do:      teach label sets: pass teach=sets as `settings`",
         ),
         (
             label_sets(np.full(10, np.nan, np.float32)),
             {"teach": "soft"},
             "The labels have no probabilities of classes.\n  got:     some p are missing\n"
-            "  do:      teach label sets: pass teach=sets with `settings`",
+            "  do:      teach label sets: pass teach=sets as `settings`",
         ),
         (
             LabelSets.from_lists([[0], [1]], 2),
             {"teach": "label"},
             "The labels contain no original label.\n"
-            "  do:      teach label sets: pass teach=sets with `settings`",
+            "  do:      teach label sets: pass teach=sets as `settings`",
         ),
         (
             LabelSets.from_lists([[0], [1]], 2),
             {"teach": "sets", "not_asked": "mask"},
             "If classes that were not asked about are masked, no image has an absent class.\n"
             "  got:     label sets without a class in state no\n"
-            "  do:      count classes that were not asked about as absent: pass not_asked=no with `settings`",
+            "  do:      count classes that were not asked about as absent: pass not_asked=no as `settings`",
         ),
     ],
 )

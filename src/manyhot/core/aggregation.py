@@ -199,7 +199,7 @@ def vote_blocks(n_votes: npt.NDArray[Any], columns: int = 1) -> list[tuple[slice
         Number of votes on each question. Votes are sorted by question. All votes on a question are in the
         same block.
     columns : int
-        Number of values of each vote.
+        Number of values per vote.
     """
     ends = np.concatenate([[0], np.cumsum(n_votes)])
     blocks: list[tuple[slice, slice]] = []
@@ -269,7 +269,7 @@ def _checked(golden: GoldenAnswers | None) -> GoldenAnswers:
         raise InputError(
             "This method needs golden answers: experts' answers to questions that raters also answered.",
             got="none" if golden is None or not len(golden) else f"{len(golden):,}, which no rater answered",
-            do="pass golden answers with `golden`, or use dawid-skene, which needs no golden answers",
+            do="pass golden answers as `golden`, or use dawid-skene, which needs no golden answers",
         )
     n_yes = int(np.count_nonzero(golden.truth()))
     if n_yes in (0, len(golden)):

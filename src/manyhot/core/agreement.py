@@ -345,7 +345,7 @@ def measure_choices(choices: Choices, *, intervals: bool = True) -> list[VoteMea
     image, class_id, n = of.image[here], of.class_id[here], of.n[here]
     each = np.bincount(class_id, n, of.n_classes)
     same = np.bincount(image, n * (n - 1), of.n_images)[several]
-    # What the sum of squared numbers of votes of each class loses without an image.
+    # What the sum of squared numbers of votes for each class loses without an image.
     squares = np.bincount(image, (2 * each[class_id] - n) * n, of.n_images)[several]
     total = n_votes[several].astype(np.float64)
     pairs = total * (total - 1)
@@ -438,7 +438,7 @@ def held_out_measures(
     because its answers then cannot contradict the predictions. Recall and specificity are undefined if the
     predictions are only yes or only no. Kappa is undefined in both cases.
 
-    Intervals are over images. For shares, they are computed as on golden questions
+    Intervals are computed over images. For shares, they are computed as on golden questions
     (`manyhot.core.share_intervals.clustered_interval`). Jackknife intervals are unsuitable: after one error
     in 53 answers, one reached from 0.44 to 1.00. Kappa has a jackknife interval on Fisher's scale.
     """

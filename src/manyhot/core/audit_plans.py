@@ -197,9 +197,9 @@ def design_variance(
 def images_for_share(
     differences: Floats, variance: DesignVariance, share: float, n_images: int
 ) -> tuple[int, float]:
-    """Return how many audited images decide, in expectation, a share of the differences, and that share.
+    """Return how many audited images show, in expectation, a share of the differences, and that share.
 
-    A difference is decided if its interval does not contain 0. If N - 1 images do not suffice, the number is
+    A difference is shown if its interval does not contain 0. If N - 1 images do not suffice, the number is
     N.
     """
     return _smallest(
@@ -220,7 +220,7 @@ def power_of(difference: Floats | float, error: Floats | float) -> Floats:
 
 
 def error_for_difference(difference: float, power: float) -> float:
-    """Return the standard error at which a difference is decided with the probability `power`.
+    """Return the standard error at which a difference is detected with the probability `power`.
 
     The error solves ``Φ(difference / error - 1.96) = power``. The other tail is below 1 in 10,000 for a power
     of at least 0.2.
@@ -229,7 +229,7 @@ def error_for_difference(difference: float, power: float) -> float:
 
 
 def detectable(error: float, power: float) -> float:
-    """Return the smallest difference that is decided with the probability `power`."""
+    """Return the smallest difference that is detected with the probability `power`."""
     return error * (QUANTILE + float(ndtri(power)))
 
 

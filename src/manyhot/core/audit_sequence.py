@@ -1,4 +1,4 @@
-"""Intervals valid at every size of a growing audit, so that it may stop when a question is decided."""
+"""Intervals valid at every size of a growing audit, so that it may stop when a difference is clear."""
 
 from __future__ import annotations
 

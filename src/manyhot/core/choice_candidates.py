@@ -394,7 +394,7 @@ def held_out_by_matrices(
         Image, rater and chosen class, sorted by image.
     posterior : ndarray of float64, shape (K, N)
     shares : ndarray of float64, shape (K,)
-        Expected number of images of each class, including the images of the prior.
+        Expected number of images in each class, including the images of the prior.
     counts : ndarray of float64, shape (R, K, K)
         Expected choices of each rater, including earlier choices.
     pooled : ndarray of float64, shape (K, K)

@@ -45,7 +45,7 @@ _RIGHT, _WRONG = 4.0, 1.0
 
 
 _ADDED = 1.0
-"""Number of images of each class that are added to those expected."""
+"""Number of images per class that are added to those expected."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class ClassCounts:
 
     @property
     def negatives(self) -> Ints:
-        """Number of negatives of each fold, shape (K,)."""
+        """Number of negatives in each fold, shape (K,)."""
         return self.cells - self.hits[:, -1]
 
     @cached_property

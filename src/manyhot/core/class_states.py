@@ -64,8 +64,8 @@ class LabelSets:
     p : ndarray of float32, shape (m,), optional
         Probability that each class is in the image; NaN if unknown.
     exclusive : bool
-        Whether raters chose one class per image, so that `p` adds up to 1. The values are shares of the votes
-        or estimates from them.
+        Whether raters chose one class per image, so that `p` adds up to 1. `p` then contains shares of the
+        votes, or estimates based on them.
     complete : bool
         Whether each class that is not listed has the state `NO`, and no class is unclear. Such label sets
         represent a full matrix of zeros and ones, whose zeros are not listed. `asked_known` is then also

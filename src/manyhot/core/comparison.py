@@ -314,13 +314,13 @@ def _begins(values: AnyFloats) -> Bools:
 
 
 def _n_tied(begins: Bools) -> Ints:
-    """Return the number of pairs of each row that are in the same run."""
+    """Return the number of pairs in each row that are in the same run."""
     place = np.arange(begins.shape[1])
     return np.asarray((place - np.maximum.accumulate(np.where(begins, place, 0), axis=1)).sum(axis=1))
 
 
 def _inversions(ranks: Ints) -> Ints:
-    """Return the number of pairs of each row whose first value is greater, by sorting ever longer parts."""
+    """Return the number of pairs in each row whose first value is greater, by sorting ever longer parts."""
     r, m = ranks.shape
     size, most = 1 << max(m - 1, 0).bit_length(), m + 1
     parts = np.full((r, size), most)

@@ -1,9 +1,9 @@
 """Average precision and AUROC of a ranking, their means over classes, and how they change without an image.
 
-For a mean over classes, the change due to an image is exact: each class loses one cell. A ranking of all
-cells loses all cells of an image at once; the changes for its cells are added up, which is correct to first
-order. Leaving out an image with the only positive of a class removes the class from the mean. This change
-counts, too, because the class might as well have been missing.
+For a mean over classes, the change due to an image is exact: each class loses one cell, an (image, class)
+pair. A ranking of all cells loses all cells of an image at once; the changes for its cells are added up,
+which is correct to first order. Leaving out an image with the only positive of a class removes the class from
+the mean. This change counts, too, because the class might as well have been missing.
 
 Positives, negatives and `masked` are those of `manyhot.core.ranking`. Only the order of the scores matters. A
 value says little without `random_average_precision`, the expected value of a random ranking.

@@ -58,7 +58,7 @@ class Boxes:
     ignore: Bools | None = None
 
     def of(self, class_id: int) -> Boxes:
-        """Return the boxes of a class by descending score. Ignored boxes are last."""
+        """Return the boxes of a class sorted by descending score. Ignored boxes are last."""
         rows = np.flatnonzero(self.class_id == class_id)
         key = self.ignore if self.score is None else -self.score
         if key is not None:
@@ -179,7 +179,7 @@ def _precision(matched: Matched, weights: Floats) -> Floats:
 
 
 def pixel_counts(labelled: Ints, predicted: Ints, n_classes: int) -> Ints64:
-    """Return the number of pixels of each class that are in both masks, in the first, and in the second.
+    """Return the number of pixels per class that are in both masks, in the first, and in the second.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def class_overlaps(counts: Ints64, weights: npt.ArrayLike | None = None) -> Floa
 HeatMap = AnyFloats
 
 POINTING_TOLERANCE = 0.03
-"""Tolerance of the pointing game as a share of the long side: 15 of 500 pixels, VOC's long side."""
+"""Tolerance of the pointing game as a share of the longer side: 15 of 500 pixels, VOC's longer side."""
 
 DIFFICULT = 0.25
 """Share of the image below which an object is difficult, if there is another class, too."""

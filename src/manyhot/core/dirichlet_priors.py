@@ -188,7 +188,7 @@ def shrunk_shares(counts: Floats, pooled: Floats) -> Floats:
     Parameters
     ----------
     counts : ndarray of float64, shape (G, K)
-        Expected number of questions of each truth.
+        Expected number of questions per truth.
     pooled : ndarray of float64, shape (K,)
     """
     fit = log_marginal(counts[:, None], _CONCENTRATIONS[:, None, None] * pooled).sum(-1)

@@ -36,7 +36,7 @@ def drop_intervals(
     paired : bool
         Whether both values are computed on the same images.
     clustered : bool
-        Whether the intervals of x or y are over clusters of images, which may be few.
+        Whether the intervals of x or y are computed over clusters of images, which may be few.
 
     Notes
     -----

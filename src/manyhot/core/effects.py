@@ -27,7 +27,7 @@ FEWEST_SEEDS = 2
 """Minimum number of seeds of a cell for an interval."""
 
 ALPHA = round(1 - LEVEL, 10)
-"""An effect is decided if its adjusted p-value is smaller."""
+"""An effect is significant if its adjusted p-value is smaller."""
 
 BETTER, WORSE, SAME, UNDECIDED = "better", "worse", "same", "undecided"
 BOTH_WAYS = "goes both ways"

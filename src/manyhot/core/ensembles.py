@@ -376,7 +376,7 @@ def count_reaching(ensemble: Ensemble, temperatures: Floats, threshold: float, i
 
 
 def _counted(chosen: Sequence[Ints], n_classes: int) -> Iterator[tuple[Ints64, Ints32, Ints32]]:
-    """Yield image, class and number of models of each pair that any model chooses, block by block."""
+    """Yield image, class and number of models for each pair that any model chooses, block by block."""
     for start, stop in _blocks(len(chosen[0]), n_classes):
         table = np.zeros((stop - start, n_classes + 1), np.uint16)
         flat = table.ravel()

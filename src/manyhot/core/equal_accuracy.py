@@ -21,7 +21,7 @@ HALF_WIDTH = 0.05
 """Models that differ by less than this at x contribute to a value of the local regression: 5 points."""
 
 FEWEST_NEAR = 5
-"""Minimum number of models of each group within `HALF_WIDTH`, of two families unless the group has one."""
+"""Minimum number of models per group within `HALF_WIDTH`, of two families unless the group has one."""
 
 FEWEST_DF = 1
 """Minimum degrees of freedom of an interval; with fewer, one family decides the value."""

@@ -73,7 +73,7 @@ class Patterns:
     ends : ndarray of int64, shape (P + 1,)
         Where each pattern ends in `symbols`.
     weight : ndarray of float64, shape (P,)
-        Number of questions of each pattern.
+        Number of questions per pattern.
     group : ndarray of int, shape (P,)
         The group of each pattern; questions of a group share the prior probability of each truth.
     pattern : ndarray of int, shape (Q,)

@@ -49,7 +49,7 @@ def effective_positives(positives: Floats) -> float:
     Parameters
     ----------
     positives : ndarray of float64, shape (C,)
-        The number of positives of each class that has any.
+        The number of positives in each class that has any.
 
     Notes
     -----
@@ -72,7 +72,7 @@ def rarest_classes(positives: Ints64) -> Positions:
     Parameters
     ----------
     positives : ndarray of int64, shape (C,)
-        The number of positives of each class; classes without positives are ignored.
+        The number of positives in each class; classes without positives are ignored.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def doubt_of(positives: Floats, cases: str = "positives", *, classes: bool = Tru
     Parameters
     ----------
     positives : ndarray of float64, shape (C,)
-        The number of positives of each class that has any.
+        The number of positives in each class that has any.
     cases : str
         What is counted.
     classes : bool

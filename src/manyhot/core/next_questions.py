@@ -195,7 +195,7 @@ def settled(
 
 
 def choose_questions(score: Floats, budget: int, open_: Bools | None = None) -> Positions:
-    """Return the questions to ask next, by descending score. Ties keep their original order.
+    """Return the questions to ask next, sorted by descending score. Ties keep their original order.
 
     Parameters
     ----------

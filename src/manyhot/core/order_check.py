@@ -103,7 +103,7 @@ def _share(right: Bools, rows: Bools) -> float:
 # Scores of all classes.
 
 _SAMPLE = 2_000
-"""Maximum number of images whose scores are checked, which is enough to tell a weak model from chance."""
+"""Maximum number of images whose scores are checked: enough to distinguish a weak model from chance."""
 
 _SHUFFLES, _ORDERS = 99, 5
 _FEWEST_POSITIVES = 5

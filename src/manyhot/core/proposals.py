@@ -157,7 +157,7 @@ def check_known(ensemble: Ensemble, rule: str, do: str = "") -> None:
             f"The rule {rule} needs known label sets.",
             got="none",
             allowed="label sets or golden answers for some of the images",
-            do=do or "pass them with `known_labels`",
+            do=do or "pass them as `known_labels`",
         )
 
 

@@ -1,4 +1,4 @@
-"""The cells of a class, or all cells, ranked by score: what average precision and AUROC are computed from.
+"""The cells, (image, class) pairs, of a class or all classes, ranked by score: for AP and AUROC.
 
 The distinct scores of a group's K positives divide its cells into 2 K + 1 *runs*, from the highest score
 down: the cells above the first score, those tied with it, those between the first and the second score, and
@@ -126,7 +126,7 @@ class Walk:
 
 @dataclass(frozen=True)
 class Walks:
-    """The ranked cells of several groups, such as classes, each of which has its own images.
+    """The ranked cells of several groups, such as classes. Each group may cover different images.
 
     Attributes
     ----------

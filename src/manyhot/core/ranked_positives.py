@@ -43,7 +43,7 @@ class RankedPositives:
     count_depth : callable
         Returns `depth`: for each positive, the number of cells in its group with at least its score.
     positives, cells : ndarray of int, shape (n,)
-        The number of positives and the number of cells of each image.
+        The number of positives and the number of cells per image.
     asked : tuple of two ndarrays of int and one of float, shape (asked cells,), or None
         The group, the image and the score of each cell about which raters were asked, by group with
         descending scores; None if there is no mask.

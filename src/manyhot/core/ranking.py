@@ -274,7 +274,7 @@ def ranking_loss(case: Case, *, masked: bool = False) -> Estimate:
 
 
 def curve_means(case: Case, *, masked: bool = False) -> dict[str, Estimate]:
-    """Return the metrics of class rankings, by name. The scores of each class are sorted only once.
+    """Return the metrics of class rankings, keyed by name. The scores of each class are sorted only once.
 
     The metrics are `map_macro`, `map_11point`, `auroc_macro` and, for the ranking of all cells,
     `auroc_micro`.

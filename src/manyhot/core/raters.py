@@ -38,7 +38,7 @@ class Quality:
         Number of times that each rater gave each answer when the truth is no, and when the truth is yes.
     rater, image : ndarray of int64, shape (P,)
         The rater and the image of each part. A part contains the answers of one rater about one image.
-        Questions about the same image are correlated, so intervals are over images.
+        Questions about the same image are correlated, so intervals are computed over images.
     parts : ndarray of int64, shape (P, 2, 3)
         The same as `counts`, for each part.
     """
@@ -61,12 +61,12 @@ class Quality:
 
     @property
     def n(self) -> Ints64:
-        """Number of answers of each rater, shape (R,)."""
+        """Number of each rater's answers, shape (R,)."""
         return np.asarray(self.counts.sum((1, 2)))
 
     @property
     def n_yes(self) -> Ints64:
-        """Number of answers of each rater to questions whose truth is yes, shape (R,)."""
+        """Number of each rater's answers to questions whose true answer is yes, shape (R,)."""
         return np.asarray(self.counts[:, 1].sum(1))
 
     @property

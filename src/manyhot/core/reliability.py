@@ -166,7 +166,7 @@ class Outcomes:
         return Bins.of(at, bins, groups.weight, groups.weight * groups.confidence, groups.right)
 
     def ranked(self, w: Floats) -> Ranked:
-        """Return the groups of equal confidence with positive weight, by descending confidence."""
+        """Return the groups of equal confidence with positive weight, sorted by descending confidence."""
         order, start, confidence = self._groups
         weight, right = (np.add.reduceat(v[order], start) for v in (w, w * self.right))
         there = weight > 0

@@ -343,7 +343,7 @@ def least_predicted(case: Case, threshold: float, link: str, *, masked: bool) ->
 
 
 def counted_cells(case: Case, answered: AnsweredCells, masked: bool) -> Ints:
-    """Return the number of cells of each image that are counted."""
+    """Return the number of cells per image that are counted."""
     if masked:
         return np.bincount(answered.image, minlength=len(case.labels))
     return case.labels.usable * case.labels.n_classes

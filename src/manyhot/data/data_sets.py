@@ -236,7 +236,7 @@ def _files(path: Path, asked: Asked) -> Source:
             do="pass the folder written by manyhot predict, or label sets and `predictions`",
         )
     if not given:
-        do = "pass them with `predictions`"
+        do = "pass them as `predictions`"
         if path.is_dir() and holds_images_alone(path):
             do += f", or make them first: manyhot predict {path} --model efficientnet-lite0"
         elif path.is_dir():

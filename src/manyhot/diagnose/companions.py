@@ -266,7 +266,7 @@ class _Judge:
             raise InputError(
                 "The images have no original labels.",
                 where=self.labels.name or None,
-                do="pass a table with the column 'label' with `images`, or leave out `labelled`",
+                do="pass a table with the column 'label' as `images`, or leave out `labelled`",
             )
         self.together = ClassPairs.of(self.sets)
         self.pairs = _ordered(self.together, self.names)

@@ -321,7 +321,7 @@ class _Corrupted:
                 "ImageNet-C under original labels; none were published under label sets"
             )
         if len(self._kinds) < len(ALEXNET):
-            yield f"the means are over {len(self._kinds)} of the {len(ALEXNET)} kinds of corruption"
+            yield f"the means are computed over {len(self._kinds)} of the {len(ALEXNET)} kinds of corruption"
 
 
 _MEASURES = ("error", "ce", "relative")

@@ -103,7 +103,7 @@ def diagnose_duplicates(
         Folder to write to. It is created if it does not exist.
     splits
         Table with a column of image names and the column split, if the images belong to several splits. A
-        note gives the number of images that it does not contain. By default, folders, Parquet files and
+        note reports the number of images that it does not contain. By default, folders, Parquet files and
         archives named train, val or test are splits.
     embeddings
         Folders written by 'manyhot predict --embeddings': first the folder for `images`, then those for
@@ -536,7 +536,7 @@ def read_facts(
 
 
 def _splits(path: PathLike, source: ImageSource) -> tuple[Splits, list[str]]:
-    """Return the split of each image in a table, by its id in a source, and how the ids were matched.
+    """Return the split of each image in a table, keyed by its id in a source, and how the ids were matched.
 
     The ids of streams, such as remote archives, are unknown before they are read, so those of the table
     must be equal to them.

@@ -393,7 +393,7 @@ class _Sorter:
         return [*map(_kind, self.settings.rules), UNSORTED]
 
     def _counts(self, kinds: Sorted) -> dict[str, int]:
-        """Return the number of errors of each kind.
+        """Return the number of errors per kind.
 
         Skipped rules have no count, since it is not 0 but unknown; `UNSORTED` has none if a rule matches all.
         """

@@ -120,7 +120,7 @@ class EvidenceFiles:
     nearest: tuple[pa.Table | None, Images | None] = (None, None)
 
     def hashes(self) -> dict[str, str]:
-        """Return the SHA-256 hash of each file by name."""
+        """Return the SHA-256 hash of each file, keyed by name."""
         return hashes_of((self.superclasses, self.cooccurrence_labels, self.non_prototypical))
 
     def read_superclasses(
@@ -344,7 +344,7 @@ class ImageFacts:
         """
         if masks is not None and objects is None:
             raise InputError(
-                "Masks can only be used with objects.", got=masks, do="also pass the objects with `objects`"
+                "Masks can only be used with objects.", got=masks, do="also pass the objects as `objects`"
             )
         found, notes = None, list[str]()
         if objects is not None:

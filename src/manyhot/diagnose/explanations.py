@@ -96,7 +96,7 @@ declare_table(
         *_of_maps("pointing", "whether the highest point lies on the object"),
         *_of_maps(
             "pointing_near",
-            "whether the highest point lies on the object, or at most 3 % of the image's long side away "
+            "whether the highest point lies on the object, or at most 3 % of the image's longer side away "
             "from it",
         ),
         *_of_maps(

@@ -98,7 +98,7 @@ def find_label_issues(
         predict, a file of label sets, or an images table.
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
-        Images without predictions are left out, and a note gives their number.
+        Images without predictions are left out, and a note reports their number.
     confirmed_labels
         Label sets from raters, used instead of the label sets of the data set, such as the corrected label
         sets of an earlier round. A label that raters confirm is not an issue; other answers are combined with

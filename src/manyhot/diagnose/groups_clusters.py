@@ -16,7 +16,7 @@ _NO_GROUPS = ("image_id", "uri", "label")
 """Columns of images tables that define no groups of images."""
 
 _FIXED = 0.1
-"""Share of images in clusters that cannot be exchanged, above which a note says so."""
+"""Share of images in clusters that cannot be exchanged, above which a note reports this."""
 
 
 def permutation_note(clusters: Clusters, column: str) -> str:

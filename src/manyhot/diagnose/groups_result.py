@@ -59,7 +59,7 @@ GROUP_EXAMPLES = "group-examples"
 """The folder of photographs, in that of the output."""
 
 _PRINTED = 12
-_SIDE = 160  # pixels of the long side of a photograph on the page
+_SIDE = 160  # pixels of the longer side of a photograph on the page
 _WITH_PICTURES = 12  # findings of the page with photographs
 
 declare_table(

@@ -31,7 +31,7 @@ from manyhot.report.pictures import Opener, decoded, load_pillow
 from manyhot.run import QUIET, Run
 
 LONGEST = 256
-"""Pixels of the long side at which photographs are measured; larger ones are reduced."""
+"""Pixels of the longer side at which photographs are measured; larger ones are reduced."""
 
 STATISTICS_FOLDER = "statistics"
 """The folder beside the images table in which statistics are kept."""

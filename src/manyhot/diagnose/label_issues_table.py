@@ -168,7 +168,7 @@ class LabelIssues(Findings):
         return (pa.table({"image_id": found["image_id"], "finding": words.cast(pa.string())}),)
 
     def lines(self) -> Iterator[str]:
-        """Yield the number of issues of each kind, the first issues, and the classes to merge."""
+        """Yield the number of issues per kind, the first issues, and the classes to merge."""
         yield f"{self.n:,} labelled images, {counted(len(self.models), 'model')}"
         rows = [(kind, f"{self.count(kind):,}", meaning) for kind, meaning in ISSUES.items()]
         yield from table_lines(("issue", "number", ""), rows)
@@ -183,7 +183,7 @@ class LabelIssues(Findings):
         yield ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the number of findings of each kind, as printed by manyhot diagnose labels --json."""
+        """Return the number of findings per kind, as printed by manyhot diagnose labels --json."""
         return {
             "counts": {kind: self.count(kind) for kind in ISSUES},
             "models": self.models,

@@ -1,4 +1,4 @@
-"""How well models tell images of their classes from images of other classes."""
+"""How well models separate images of their classes from images of other classes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class OutOfDistribution(DiagnosisResult):
-    """How well models tell images of their classes from other images.
+    """How well models separate images of their classes from other images.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class OutOfDistribution(DiagnosisResult):
 
 
 def _by_measure(rows: list[Row]) -> list[dict[str, Row]]:
-    """Return the rows of each data set, model, score and slice, by measure."""
+    """Return the rows of each data set, model, score and slice, keyed by measure."""
     groups = rows_by(rows, "dataset", "ood_dataset", "model", "score", "slice").values()
     return [{row["measure"]: row for row in group} for group in groups]
 
@@ -130,7 +130,7 @@ def diagnose_ood(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> OutOfDistribution:
-    """Measure how well confidence tells out-of-distribution images from images of the model's classes.
+    """Measure how well confidence separates out-of-distribution images from images of the model's classes.
 
     In-distribution images are those whose label set has at least one class. Out-of-distribution images may
     also show a class of the model according to their label sets. Confidence in such a class is not an error,

@@ -202,7 +202,7 @@ def _check_classes(first: LabelProtocol, other: LabelProtocol) -> None:
         f"{other.name} has a different class list from {first.name}.",
         got=f"{b.n_classes:,} classes{f', class list {b.class_hash}' if differ else ''}",
         allowed=f"{a.n_classes:,} classes{f', class list {a.class_hash}' if differ else ''}",
-        do="pass label sets over the same classes, or the class list with `classes`",
+        do="pass label sets over the same classes, or the class list as `classes`",
     )
 
 
@@ -319,7 +319,7 @@ def _predicted(
         raise UsageError(
             "There are no predictions from which to choose models.",
             got=", ".join(reading.models),
-            do="pass predictions with `predictions`",
+            do="pass them as `predictions`",
         )
     return None
 

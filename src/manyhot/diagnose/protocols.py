@@ -298,7 +298,7 @@ def _notes(top: TopClasses | None, protocols: Sequence[LabelProtocol]) -> list[s
     ]
     if top is None:
         notes.append(
-            "there are no predictions, so only the label sets are compared; pass some with `predictions`"
+            "there are no predictions, so only the label sets are compared; pass some as `predictions`"
         )
     said = ["image_id", "classes", "state"]
     for a, b in itertools.combinations(protocols, 2):

@@ -472,5 +472,5 @@ def _covering(source: Source, labels: Labels) -> Iterator[Predictions]:
         raise InputError(
             f"There are no predictions for the images of {source.name}.",
             got=f"images such as {labels.image_id[0]}",
-            do="pass predictions for them with `predictions`",
+            do="pass predictions for them as `predictions`",
         )

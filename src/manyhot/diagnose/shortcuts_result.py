@@ -64,7 +64,9 @@ PRINTED_PAIRS = 12
 
 _HEAD = ("main", "without", "fill", "images", "flips", "lost", "control", "difference in points", "")
 
-_NO_INTERVAL = "means are over pairs, and have no interval, because all pairs with enough images are included"
+_NO_INTERVAL = (
+    "means are computed over pairs, and have no interval, because all pairs with enough images are included"
+)
 
 _WILSON = f"{ITS} (Wilson)"
 _NEWCOMBE = f"{ITS} (Newcombe)"
@@ -121,8 +123,8 @@ declare_table(
         ),
         REAL.nullable(
             "lo",
-            "lower end of the 95 % interval of excess (Newcombe, paired); marked pairs come first, and rows "
-            "are sorted by this column or, for pairs without a control, by lost_lo",
+            "lower end of the 95 % interval of excess (Newcombe, paired). Marked pairs come first; "
+            "otherwise, rows are sorted by this column (by lost_lo for pairs without a control)",
         ),
         REAL.nullable("hi", "upper end of the 95 % interval of excess (Newcombe, paired)"),
         FLAG.nullable(

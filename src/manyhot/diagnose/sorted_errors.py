@@ -42,7 +42,7 @@ def wrong_labels_sentence(skipped_rules: Collection[str], min_confidence: float 
 
 @dataclass(frozen=True)
 class ModelErrors:
-    """The number of errors of a model, by kind.
+    """A model's number of errors, by kind.
 
     Attributes
     ----------
@@ -205,7 +205,7 @@ class SortedErrors(Findings):
         return self.table, self.class_errors
 
     def write_beside(self, out: PathLike) -> list[Path]:
-        """Write the number of errors of each kind for each model next to the findings."""
+        """Write the number of errors per kind and model next to the findings."""
         findings = self._paths(out, "findings")[0]
         written = [write_csv(counts_table(self), _counts_path(findings))]
         beside = _class_errors_path(findings, is_file=self.is_file(out))

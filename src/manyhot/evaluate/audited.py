@@ -291,7 +291,7 @@ class AuditedImages:
         return f"seed {self.drawn.seed}"
 
     def _raters(self) -> str:
-        """Return what intervals are over, and how raters enter."""
+        """Return over what intervals are computed, and how raters enter."""
         if not self.draws:
             return "with answers taken as they are"
         return (

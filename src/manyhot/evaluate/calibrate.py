@@ -42,7 +42,7 @@ from manyhot.tables.own_classes import are_numbers
 from manyhot.tables.predictions_files import write_predictions
 
 _SEEN = 10
-"""Images from which sums of probabilities tell a softmax from sigmoids; of one image, they may by chance."""
+"""Images whose sums of probabilities distinguish a softmax from sigmoids; those of one may by chance."""
 
 
 @dataclass(frozen=True, eq=False)

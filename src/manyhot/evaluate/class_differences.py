@@ -66,7 +66,7 @@ def difference_table(
     clusters: Clusters | None = None,
     masked: bool = False,
 ) -> pa.Table:
-    """Return the differences by class between two models with scores of all classes for the same images."""
+    """Return the differences per class between two models with scores of all classes for the same images."""
     found = class_differences(*cases, clusters, masked=masked)
     n = len(found.p)
     keys = classes.keys if classes is not None and len(classes) == n else [str(i) for i in range(n)]

@@ -205,7 +205,7 @@ def compare(
         raise UsageError(
             "The margin of the loss is missing.",
             got="`non_inferior`" if non_inferior else "`fail_on`",
-            do="pass the margin with `fail_if_worse`",
+            do="pass the margin as `fail_if_worse`",
         )
     options = JudgeOptions(
         metrics=metrics,
@@ -266,7 +266,7 @@ def _check_results(
     for passed in flattened(results):
         if not _holds_results(passed):
             where = passed if isinstance(passed, str | os.PathLike) else type(passed).__name__
-            do = "pass label sets for them with `labels`"
+            do = "pass label sets for them as `labels`"
             raise UsageError("These are predictions, not results.", where=where, do=do)
     passed_options = {
         "`metrics`": options.metrics is not None,
@@ -376,7 +376,7 @@ def _consistency(
 
 
 def _by_class(shared: SharedImages, classes: ClassList | None, options: JudgeOptions) -> dict[str, pa.Table]:
-    """Return the differences of two models by class; nothing for other numbers of models, or for ranks."""
+    """Return the differences of two models per class; nothing for other numbers of models, or for ranks."""
     if len(shared.names) != 2:
         return {}
     source = replace(shared.source, labels=shared.labels, images=None, models=shared.models)

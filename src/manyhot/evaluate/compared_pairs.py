@@ -106,14 +106,14 @@ def notes_on_shared_images(about: Mapping[str, str], drops: pa.Table) -> Iterato
 
 
 def numbers_of_clusters(about: Mapping[str, str]) -> dict[str, int]:
-    """Return the number of clusters of each data set with clusters, from the metadata of results."""
+    """Return the number of clusters in each data set with clusters, from the metadata of results."""
     judged = json.loads(about.get(JUDGED_ON, "{}"))
     keys = {name: own.get("clusters", "none").split()[0] for name, own in judged.items()}
     return {name: int(key.replace(",", "")) for name, key in keys.items() if key != "none"}
 
 
 def notes_on_clusters(about: Mapping[str, str], drops: pa.Table) -> Iterator[str]:
-    """Yield a note that intervals of drops are over clusters, if any are."""
+    """Yield a note that intervals of drops are computed over clusters, if any are."""
     known = drops.filter(drops["lo"].is_valid())
     compared = dict.fromkeys(name for side in "xy" for name in known[f"dataset_{side}"].to_pylist())
     numbers = numbers_of_clusters(about)

@@ -287,7 +287,7 @@ def describe_tables(
     """
     name = dataset or labels.name
     if not name:
-        raise InputError("The name of the data set is unknown.", do="pass a name with `dataset`")
+        raise InputError("The name of the data set is unknown.", do="pass a name as `dataset`")
     known = classes or labels.known_classes
     names = known.names if known else tuple(map(str, range(labels.n_classes)))
     sets = label_sets(labels)

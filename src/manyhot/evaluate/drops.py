@@ -226,7 +226,7 @@ class Comparer:
         return both.swaps(*p)
 
     def tables(self) -> dict[str, pa.Table]:
-        """Return the tables by name."""
+        """Return the tables as a dict keyed by name."""
         made = {name: pa.Table.from_pylist(rows, schema=schema(name)) for name, rows in self._rows.items()}
         return made | {"swaps": pa.concat_tables(self._swaps or [schema("swaps").empty_table()])}
 

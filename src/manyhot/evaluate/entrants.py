@@ -137,7 +137,7 @@ class Entrants:
         ]
 
     def hashes(self, own: Sequence[Predictions]) -> Mapping[str, str]:
-        """Return the sha256 of the files of the user's own models, by name."""
+        """Return the sha256 of the files of the user's own models, keyed by name."""
         return {Path(p.source).name: sha256(p.source) for p in own if p.source}
 
 
@@ -150,7 +150,7 @@ def _check_files(predictions: Sequence[object]) -> None:
                 where="`predictions`",
                 got=type(one).__name__,
                 allowed="paths of files, or tables: mh.Predictions(image_id, model, scores=scores)",
-                do="pass the file, and the images of its rows with `rows`",
+                do="pass the file, and the images of its rows as `rows`",
             )
 
 
@@ -182,7 +182,7 @@ def _check_own(predictions: Predictions, sets: Sequence[Fetched], match: str) ->
             where=predictions.source,
             got=f"ids such as {predictions.image_id[0]}",
             allowed=" or ".join(f"{f.labels.image_id[0]} ({f.name})" for f in sets),
-            do="pass the row order with `rows`, or run predict on one of these data sets",
+            do="pass the row order as `rows`, or run predict on one of these data sets",
         )
 
 

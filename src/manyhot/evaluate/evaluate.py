@@ -145,8 +145,8 @@ def evaluate(call: EvaluateCall) -> Evaluation:
     (n, C), or one class per image, of shape (n,). `predictions` can also be tables, arrays or frames, or a
     mapping of model names to tables, arrays, frames or paths. Integers of shape (n, k) are classes, best
     first, and floats of shape (n, C) are scores. The rows of frames are matched by their index or by a column
-    of ids with the same name as in files, and their columns by name. A note counts the images that only the
-    labels or only the predictions contain. Arrays are matched by position.
+    of ids with the same name as in files, and their columns by name. A note reports how many images only
+    the labels or only the predictions contain. Arrays are matched by position.
 
     Examples
     --------

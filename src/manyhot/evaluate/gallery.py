@@ -343,7 +343,7 @@ def _images_of(source: Source, labels: LabelsLike) -> Images:
             "The locations of the photographs are unknown.",
             where=labels if isinstance(labels, str | os.PathLike) else None,
             allowed="an images table with the columns image_id and uri",
-            do="pass such a table with `images`",
+            do="pass such a table as `images`",
         )
     return _with_label(source.images, source.labels)
 

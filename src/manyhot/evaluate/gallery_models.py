@@ -20,7 +20,7 @@ from manyhot.tables.arrays import label_sets
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 SHOWN_CLASSES = 5
-"""Number of classes of each model that are shown for an image."""
+"""Number of classes per model that are shown for an image."""
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class LabelKinds(Result):
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield the number of images of each kind, near-synonyms, and the agreement with raters' counts."""
+        """Yield the number of images per kind, near-synonyms, and the agreement with raters' counts."""
         total = max(sum(self.counts.values()), 1)
         rows = [(kind, f"{n:,}", f"{n / total:.2%}") for kind, n in self.counts.items()]
         yield from table_lines(("kind", "images", "share"), rows)

@@ -201,7 +201,7 @@ def best_classes_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> 
     """Yield a note if label sets have no mAP or F1 because predictions lack scores of some classes.
 
     With scores of all classes, these are the default metrics of label sets without original labels. If only
-    some models have such scores, another note says so.
+    some models have such scores, another note reports this.
     """
     has_label = "label" in labels.table.column_names and labels.table["label"].null_count < len(labels)
     computed = set(evaluation.results["metric"].unique().to_pylist())

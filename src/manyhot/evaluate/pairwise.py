@@ -1,7 +1,7 @@
 """Is one model better than another? Paired differences, and the sentence that answers.
 
-A difference is shown if its 95 % interval excludes 0. The interval is over images, from resamples that both
-models share, so that it is narrower than the intervals of the two values suggest.
+A difference is shown if its 95 % interval excludes 0. The interval is computed over images, from resamples
+that both models share, so that it is narrower than the intervals of the two values suggest.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ declare_table(
         TEXT("dataset", "the data set"),
         TEXT("model", "the model"),
         TEXT("metric", "a registered name, with its options"),
-        REAL("fixed", "value on the label sets as they are"),
+        REAL("fixed", "value on the label sets themselves, without draws"),
         REAL("value", "mean over the draws of label sets; NaN if undefined"),
         *bounds("lo", "hi", _BOTH),
         *bounds("lo_raters", "hi_raters", "the 95 % interval over raters alone, on these images"),
@@ -63,14 +63,14 @@ declare_table(
         TEXT("metric", "a registered name, with its options"),
         TEXT("model_a", "of the two models, the one that was passed first"),
         TEXT("model_b", "the other model"),
-        REAL("difference_fixed", "value of model_b minus value of model_a on the label sets as they are"),
+        REAL("difference_fixed", "value of model_b minus value of model_a on the label sets, without draws"),
         REAL("difference", "mean over the draws of the value of model_b minus the value of model_a"),
         *bounds("lo", "hi", _BOTH),
         REAL("above", "share of draws of label sets and images in which model_b has the higher value"),
         REAL("above_raters", "the same share, but over draws of the label sets only"),
         FLAG.nullable(
             "decided_fixed",
-            "whether the interval of the difference on the label sets as they are excludes 0; null if "
+            "whether the interval of the difference on the label sets, without draws, excludes 0; null if "
             "there is no interval",
         ),
         FLAG("decided", "whether lo and hi exclude 0"),
@@ -248,7 +248,7 @@ def _compare(a: PosteriorSamples, b: PosteriorSamples) -> dict[str, Any]:
 
 
 def _fixed(pairs: pa.Table) -> dict[tuple[str, str, str], bool]:
-    """Return whether the interval of each pair excludes 0, by metric and models, if there is an interval."""
+    """Return whether each pair's interval, if any, excludes 0, keyed by metric and models."""
     columns = (pairs[name].to_pylist() for name in ("metric", "model_a", "model_b", "slice", "lo", "hi"))
     return {
         (metric, a, b): bool(lo > 0 or hi < 0)
@@ -265,7 +265,7 @@ def headline_rows(posterior: pa.Table) -> list[Row]:
 
 
 def posterior_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
-    """Yield, one data set at a time, the values under the posterior, and how many pairs they decide."""
+    """Yield, one data set at a time, the values under the posterior, and how many pairs clearly differ."""
     for dataset in tables["posterior"]["dataset"].unique().to_pylist() if tables else ():
         rows = [row for row in headline_rows(tables["posterior"]) if row["dataset"] == dataset]
         if rows:
@@ -279,7 +279,7 @@ def posterior_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
 VALUES_PRINTED = 12
 """Number of values under the posterior that are printed for a data set."""
 
-_HEADS = ("", "model", "metric", "as they are", "posterior, raters and images", "raters alone", "n")
+_HEADS = ("", "model", "metric", "without draws", "posterior, raters and images", "raters alone", "n")
 
 
 def _value_cells(row: Row) -> tuple[str, ...]:
@@ -307,7 +307,7 @@ def posterior_ends(metric: Metric, lo: float | None, hi: float | None) -> str:
 
 
 def decided_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
-    """Yield, for each data set, how many pairs the headline metrics decide, with and without draws."""
+    """Yield, for each data set, how many pairs clearly differ in headline metrics, with and without draws."""
     pairs = tables["posterior_pairs"].to_pylist() if tables else []
     known = [p for p in pairs if p["metric"] in headline() and p["difference"] == p["difference"]]
     labels: dict[tuple[str, int, int, int], list[str]] = {}
@@ -318,8 +318,9 @@ def decided_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
         labels.setdefault(counts, []).append(describe_metric(metric).get("label", metric))
     for (dataset, n, n_fixed, n_both), names in labels.items():
         yield (
-            f"{dataset}, pairs of models decided by {', '.join(names)}: {n_fixed:,} of {n:,} on the label "
-            f"sets as they are, and {n_both:,} of these under the posterior of the label sets as well"
+            f"{dataset}, pairs of models with a clear difference in {', '.join(names)}: {n_fixed:,} of "
+            f"{n:,} on the label sets themselves, and {n_both:,} of these under the posterior of the label "
+            "sets as well"
         )
 
 

@@ -193,7 +193,7 @@ class Pictured:
         self._curve += rows[1]
 
     def tables(self) -> dict[str, pa.Table]:
-        """Return the tables by name; empty if no model has confidences."""
+        """Return the tables keyed by name; empty if no model has confidences."""
         rows, audited = {"reliability": self._reliability, "risk_coverage": self._curve}, not self._curve
         return {n: pa.Table.from_pylist(r, schema=schema(n, audited=audited)) for n, r in rows.items() if r}
 

@@ -145,7 +145,7 @@ def samples_table(
     counted: CountedImages,
     more: Mapping[str, Sequence[Any]] | None = None,
 ) -> pa.Table:
-    """Return the samples table of resampled values by model, metric and slice; `more` adds columns."""
+    """Return the samples table of resampled values per model, metric and slice; `more` adds columns."""
     models, metrics, slices = zip(*samples, strict=True) if samples else ((), (), ())
     flat = np.concatenate([np.empty(0, np.float32), *samples.values()])
     images = [counted.digest(metric, model) if name == ALL else None for model, metric, name in samples]

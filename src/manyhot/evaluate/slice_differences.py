@@ -203,7 +203,7 @@ def verdicts_on(dataset: str, verdicts: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _slices(pairs: Sequence[Difference]) -> list[str]:
-    """Return the table of two models by slice; empty if they were not compared on slices."""
+    """Return the table of two models, one row per slice; empty if they were not compared on slices."""
     if not pairs:
         return []
     first = pairs[0]

@@ -213,7 +213,7 @@ def _class_ids(value: str, sets: LabelSets, classes: ClassList | None) -> list[i
     if (sets.label == NO_LABEL).all():
         raise InputError(
             "Slices by class need original labels, but there are none.",
-            do="pass original labels with `rows` or `images`",
+            do="pass original labels as `rows` or `images`",
         )
     if not value:
         return [int(c) for c in np.unique(sets.label[sets.label != NO_LABEL])]
@@ -224,7 +224,7 @@ def _class_ids(value: str, sets: LabelSets, classes: ClassList | None) -> list[i
             "This is not a class.",
             got=value,
             allowed=f"0 to {sets.n_classes - 1}",
-            do="pass the class list with `classes` to use keys and names",
+            do="pass the class list as `classes` to use keys and names",
         )
     return [int(value)]
 

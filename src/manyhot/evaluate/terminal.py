@@ -289,7 +289,7 @@ def _image_rows(
 
 
 def _counts(results: Results, column: str) -> dict[tuple[str, str], dict[str, int]]:
-    """Return a number of images of each model, by data set and metric; nothing if the column is missing."""
+    """Return a number of images per model, keyed by data set and metric; nothing if the column is missing."""
     table = results.table.filter(pc.equal(results.table["slice"], "all"))
     found: dict[tuple[str, str], dict[str, int]] = {}
     if column not in table.column_names:
@@ -391,7 +391,7 @@ def sensitivity_lines(rows: Sequence[Row]) -> Iterator[str]:
 def drop_lines(drops: Sequence[Row], clustered: Collection[str] = ()) -> Iterator[str]:
     """Yield the points that models lose on average between data sets, and differences between metrics.
 
-    `clustered` contains the data sets whose intervals are over clusters of images.
+    `clustered` contains the data sets whose intervals are computed over clusters of images.
     """
     places: dict[tuple[str, str, bool], list[Row]] = {}
     for r in drops:

@@ -393,7 +393,7 @@ def _no_rows(path: Path, arrays: Collection[str] = ()) -> InputError:
         where=path,
         got=f"the arrays {', '.join(arrays)}" if any(arrays) else None,
         allowed=f"an array {', '.join(ID_ARRAYS)}" if any(arrays) else None,
-        do="pass the row order with `rows`: ids (in a file: one per line), a CSV with image_id, the "
+        do="pass the row order as `rows`: ids (in a file: one per line), a CSV with image_id, the "
         "label sets if they are in the same order, or a data-set JSON",
     )
 

@@ -436,7 +436,7 @@ def _pairs(frame: pl.DataFrame, columns: Mapping[str, str], path: Path) -> pl.Da
 
 
 def _one_to_one(pairs: pl.DataFrame, path: Path) -> dict[int, str]:
-    """Return the names by their numbers."""
+    """Return the names keyed by their numbers."""
     for column, what in (("number", "A number has two classes."), ("name", "A class has two numbers.")):
         twice = pairs.filter(pl.col(column).is_duplicated()).sort(column, maintain_order=True).head(2)
         if len(twice):

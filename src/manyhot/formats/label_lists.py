@@ -75,7 +75,7 @@ class NamedLabels:
     ----------
     image_id : pyarrow.Array of string, shape (n,)
     lengths : ndarray of int64, shape (n,)
-        Number of names of each image.
+        Number of names per image.
     names : pyarrow.Array of string, shape (m,)
         The names, image by image.
     usable : ndarray of bool, shape (n,)
@@ -348,7 +348,7 @@ def _texts(values: pl.Series, where: str) -> pa.Array:
 
 
 def _split_cells(cells: pa.Array, split: Splitter) -> tuple[Ints64, pa.Array]:
-    """Return the number of names of each cell, and the names. A name that a cell repeats counts once."""
+    """Return the number of names in each cell, and the names. A name that a cell repeats counts once."""
     encoded = cells.dictionary_encode()
     names = [list(names_of_cell(cell, split)) for cell in encoded.dictionary.to_pylist()]
     lists = pa.array(names, pa.list_(pa.string())).take(encoded.indices)
@@ -366,7 +366,7 @@ def names_of_cell(cell: str, split: Splitter) -> Iterable[str]:
 
 
 _FEW = 0.1
-"""Share of images below which several labels are the exception, which a note counts."""
+"""Share of images below which several labels are the exception, which a note reports."""
 
 
 def _grouped(named: NamedLabels, where: str) -> NamedLabels:

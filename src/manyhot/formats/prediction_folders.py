@@ -39,18 +39,18 @@ _UNKNOWN = (
 )
 _ONLY_STATES = (
     "contain only 0 and 1, as label sets do",
-    "if these are predictions, pass the files themselves with `predictions`",
+    "if these are predictions, pass the files themselves as `predictions`",
 )
 _ONLY_NAMES = (
     "name classes without scores, as label sets do",
-    "if these are predictions, pass the files themselves with `predictions`",
+    "if these are predictions, pass the files themselves as `predictions`",
 )
 _UNRECOGNISED = (
     "are not recognised as predictions",
     "write one row per image, with image_id and one column of scores per class; or one row per image and "
     "class, with image_id, class and score",
 )
-_FOLDERS = ("are folders, and subfolders are not searched", "pass the folders themselves with `predictions`")
+_FOLDERS = ("are folders, and subfolders are not searched", "pass the folders themselves as `predictions`")
 
 
 def prediction_files(paths: Iterable[PathLike]) -> list[Path]:

@@ -290,7 +290,7 @@ def read_tsipras_selected(path: Path, *, classes: ClassList | None, share: float
 
 
 def _shares(raters: Any, n_classes: int, where: str) -> dict[int, float]:
-    """Return the share of raters who selected each class of an image, by class."""
+    """Return the share of raters who selected each class of an image, keyed by class."""
     if not isinstance(raters, list) or not raters or not all(isinstance(one, list) for one in raters):
         raise InputError("The selected classes are not one list per rater.", where=where)
     counts = Counter(c for one in raters for c in {class_index(c, n_classes, where) for c in one})

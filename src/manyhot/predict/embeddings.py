@@ -113,7 +113,7 @@ class EmbeddingFiles:
         return [f for f in (self.predictions, self.vectors, self.images) if f.exists()]
 
     def hashes(self, before: str = "") -> dict[str, str]:
-        """Return the SHA-256 hash of each file by its name in the folder."""
+        """Return the SHA-256 hash of each file, keyed by its name in the folder."""
         root = self.predictions.parent
         return {before + file.relative_to(root).as_posix(): sha256(file) for file in self.all()}
 

@@ -302,7 +302,7 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def check_output_folder(out: Path, identity: Identity) -> None:
-    """Raise an error if files of another source or program in the folder would be overwritten.
+    """Raise an error if writing to the folder would overwrite files from another source or program.
 
     Raises
     ------

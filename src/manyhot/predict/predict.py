@@ -120,7 +120,7 @@ def predict(
         classes are printed; they are written only if a folder is given.
     labels
         CSV file with one original label for each image. If none of them is a class of the model, they are not
-        written, and a note says so. Pass label sets, such as those of COCO, to evaluate instead.
+        written, and a note reports this. Pass label sets, such as those of COCO, to evaluate instead.
     classes
         Class list of the data set, if it differs from the class list of the model. It can be a COCO JSON
         file, whose categories are then the classes.
@@ -299,7 +299,7 @@ def _small_numbers(images: Path) -> Iterator[str]:
         yield (
             f"the labels are numbers from {low} to {high}, which are read as numbers of the {len(known):,} "
             f"classes of {known.name}, such as {low} for {known.names[low]}; if they number other classes, "
-            "pass the list of these with `classes`"
+            "pass the list of these as `classes`"
         )
 
 

@@ -189,7 +189,7 @@ def score_parts(
     Parameters
     ----------
     groups : sequence of sequence of (SourcePart, Scorer)
-        Each group consists of the same part, or of parts that alter the same images.
+        All pairs in a group share one part, or their parts alter the same images.
     progress : callable, optional
         Called with the number of images done since the last call; each altered image counts separately.
 

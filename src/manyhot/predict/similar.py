@@ -145,7 +145,7 @@ def similar(
 def _opened(
     path: PathLike, model: str, rows: RowsLike | None, before: str = ""
 ) -> tuple[Embedded, dict[str, str]]:
-    """Return the embeddings in a folder or an array, and the hashes of the files by name."""
+    """Return the embeddings in a folder or an array, and the hashes of the files keyed by name."""
     if not is_array(path):
         files = EmbeddingFiles.of(path, model)
         return files.read(), files.hashes(before)

@@ -386,7 +386,7 @@ def _classes(source: Source, read: Sequence[Predictions]) -> ClassList:
             "The class list is unknown.",
             where=source.name,
             allowed="a file with one key per line",
-            do="pass it with `classes`",
+            do="pass it as `classes`",
         )
     return found
 

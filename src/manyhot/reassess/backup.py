@@ -46,7 +46,7 @@ class Manifest:
     revision : str
         The revision of the database's tables.
     counts : dict of str to int
-        Number of rows of each table.
+        Number of rows in each table.
     files : dict of str to str
         The SHA-256 hash of each file, by name.
     version : str

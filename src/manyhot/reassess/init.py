@@ -249,7 +249,7 @@ def _class_list(
         where="`images`" if file is None else str(file),
         got="no file that names a built-in class list",
         allowed=f"a file with one key per line, or {', '.join(BUILT_IN_CLASSES)}",
-        do="pass it with `classes`",
+        do="pass it as `classes`",
     )
 
 

@@ -42,7 +42,7 @@ _MAINTENANCE = (
 
 
 def merged_sections(about: Mapping[str, str], licence: str | None) -> dict[str, str]:
-    """Return the data-card sections that only merged label sets have, by title.
+    """Return the data-card sections that only merged label sets have, keyed by title.
 
     They answer the questions of Gebru et al. 2021, Datasheets for datasets, doi 10.1145/3458723, section by
     section: motivation, composition, collection, preprocessing, uses, distribution and maintenance.

@@ -53,7 +53,7 @@ _DESIGN = (
 )
 _PRECISION = (
     REAL("half_width", "half-width of the 95 % interval, for the model or pair with the widest interval"),
-    REAL.nullable("share", "for ranks: expected share of the pairs of models whose order is decided"),
+    REAL.nullable("share", "for ranks: expected share of the pairs of models with a clear difference"),
     REAL.nullable("power", "for a difference: probability that its interval does not contain 0"),
 )
 
@@ -73,7 +73,7 @@ declare_table(
             "half_width_high",
             "after a pilot: upper end of the range of the half-width in 80 % of such audits",
         ),
-        REAL.nullable("detectable", "smallest difference that is decided with the requested power"),
+        REAL.nullable("detectable", "smallest difference that is detected with the requested power"),
     ),
 )
 declare_table("plan_curve", (*_DESIGN, *_PRECISION))
@@ -124,7 +124,7 @@ class AuditPlan(Result):
         width = "95 %" if rows[0]["half_width_low"] is None else "95 % (8 of 10 audits)"
         head = ["design", "estimator", "images", "questions", "answers", "hours", width]
         cells = [_cells(row) for row in rows]
-        for name, column in (("share", "pairs decided"), ("detectable", "detects")):
+        for name, column in (("share", "clear pairs"), ("detectable", "detects")):
             if any(row[name] is not None for row in rows):
                 head.append(column)
                 cells = [(*c, _percent(row[name])) for c, row in zip(cells, rows, strict=True)]
@@ -189,16 +189,16 @@ def plan_audit(
         Half-width of the interval for the accuracy of a model on label sets (real1).
     difference
         True difference between the accuracies of two models (or of each pair of models in the pilot) that the
-        audit must decide with the requested power.
+        audit must detect with the requested power.
     drop
-        True difference between the accuracies of one model on two data sets that the audits must decide, one
+        True difference between the accuracies of one model on two data sets that the audits must detect, one
         audit per data set.
     ranks
-        To rank many models: expected share of pairs of models whose order is decided.
+        To rank many models: expected share of pairs of models with a clear difference.
     hours
-        Total working hours of all raters, to compute what can be decided in this time.
+        Total working hours of all raters, to compute what can be detected in this time.
     power
-        Probability that the difference is decided, that is, that its 95 % interval excludes 0.
+        Probability that the difference is detected, that is, that its 95 % interval excludes 0.
     n_images
         Number of images of the data set; by default that of the pilot or the folder, or 50,000.
     n_models
@@ -297,13 +297,13 @@ class _Asked:
     def sentence(self, basis: Pilot) -> str:
         """Return the question in words."""
         points, on = f"{100 * self.value:.3g} points", f"on {basis.n_images:,} images"
-        sure = f"decided with a power of {self.power:.0%}"
+        sure = f"detected with a power of {self.power:.0%}"
         return {
             "width": f"accuracy of a model {on}, ± {points}",
             "difference": f"a difference of {points} between two models {on}, {sure}",
             "drop": f"a drop of {points} between two data sets of {basis.n_images:,} images each, {sure}",
-            "ranks": f"{self.value:.0%} of the pairs of {basis.n_models} models decided {on}",
-            "hours": f"what {self.value:g} hours decide {on}",
+            "ranks": f"{self.value:.0%} of the pairs of {basis.n_models} models with a clear difference {on}",
+            "hours": f"what {self.value:g} hours can show {on}",
         }[self.goal]
 
     def images(self, arm: PlannedDesign, basis: Pilot, cost: _Cost) -> int:

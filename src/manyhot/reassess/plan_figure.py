@@ -12,7 +12,7 @@ _COLOURS = ("muted", "mark", "own", "green", "purple", "ochre")
 
 
 def plan_figure(curve: pa.Table, goal: str) -> Figure:
-    """Return the figure of the table ``plan_curve``: the power, the share of decided pairs, or the width."""
+    """Return the figure of the table ``plan_curve``: the power, the share of clear pairs, or the width."""
     column, title, scale = _shown(curve)
     rows = [{"images": r["images"], "value": scale * r[column], "name": _name(r)} for r in curve.to_pylist()]
     names = list(dict.fromkeys(r["name"] for r in rows))
@@ -60,7 +60,7 @@ def plan_figure(curve: pa.Table, goal: str) -> Figure:
 
 
 def _shown(curve: pa.Table) -> tuple[str, str, float]:
-    for column, title in (("share", "pairs decided, %"), ("power", "power, %")):
+    for column, title in (("share", "clear pairs, %"), ("power", "power, %")):
         if curve[column].null_count < len(curve):
             return column, title, 100.0
     return "half_width", "half the width of the interval, points", 100.0

@@ -107,4 +107,4 @@ def _savings(goal: PlanGoal, rows: Sequence[Row], basis: Pilot) -> Iterator[str]
             f"and proposals disagree, and their coverage was tested only for {FEWEST_ANSWERED} or more images"
         )
     if goal == "ranks":
-        yield "each pair is decided separately, without a correction for the number of pairs"
+        yield "each pair is tested separately, without a correction for the number of pairs"

@@ -162,7 +162,7 @@ class Proposals(Result):
         if self.expected is None and self.rule not in (FINDINGS_RULE, ONLY_WITHDRAWN):
             yield (
                 "recall and precision are unknown; to estimate them, pass label sets for some of the images "
-                "with `known_labels`"
+                "as `known_labels`"
             )
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:

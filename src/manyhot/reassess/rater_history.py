@@ -196,7 +196,7 @@ def _no_matrices(path: Path, entry: registry.Entry, argument: str) -> InputError
         where=path,
         got=f"{holds} ({entry.name})",
         allowed="the folder or labels that manyhot aggregate wrote, or the table matrices next to them",
-        do=f"aggregate these votes first, and pass the folder with `{argument}`: {line}"
+        do=f"aggregate these votes first, and pass the folder as `{argument}`: {line}"
         if holds == "votes"
         else None,
     )

@@ -168,7 +168,7 @@ class AuditInProgress:
             return rows
         names = tuple(f"{self.models[a]} − {self.models[b]}" for a, b in zip(first, second, strict=True))
         pairs = estimate(values.differences(first, second), sample, power=self.power)
-        # All pairs together, as whoever stops at the first decided one has looked at all of them.
+        # All pairs together, as whoever stops at the first clear one has looked at all of them.
         return rows + _rows(names, pairs, sequence_quantile(n, planned, len(names)), is_pair=True)
 
 

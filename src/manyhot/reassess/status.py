@@ -257,7 +257,7 @@ def _population(campaign: Campaign) -> str:
 
 
 def _in_the_app(campaign: Campaign, database: str | None) -> tuple[dict[str, int], int]:
-    """Return the number of answers of each page in the app, and of further answers still to come."""
+    """Return the number of answers per page in the app, and of further answers still to come."""
     if database is not None:
         web_extra()
         return count_at(database)

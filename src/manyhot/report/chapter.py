@@ -372,7 +372,7 @@ def _with_options(
 
 
 def _parsed(call: str) -> tuple[str, list[tuple[str, str]]]:
-    """Return the command of a command line, and its options by name; arguments have no name."""
+    """Return the command of a command line, and its options with their names; arguments have no name."""
     try:
         _, *words = shlex.split(call)
     except ValueError:

@@ -126,7 +126,7 @@ class ClassExamples:
     ids : mapping of int to tuple of str
         The ids of the images of each class.
     n : mapping of int to int
-        The number of images of each class.
+        The number of images in each class.
     """
 
     ids: Mapping[int, tuple[str, ...]]
@@ -368,7 +368,7 @@ def _chooser(ids: Sequence[str], examples: ClassExamples, similar: pa.Table | No
 def _findings(
     findings: Sequence[pa.Table], models: Sequence[str], ids: Sequence[str]
 ) -> tuple[dict[tuple[str, str], str], dict[str, list[str]], dict[str, tuple[PairError, ...]]]:
-    """Return the kinds of errors by model and image, and the other findings and pair errors by image."""
+    """Return kinds of errors keyed by model and image, and other findings and pair errors keyed by image."""
     for table in findings:
         of = [table]
         shared = kinds_of_errors(of, models, ids), findings_on(of, ids), pair_errors_on(of, models, ids)
@@ -425,7 +425,7 @@ FINDING_COLUMNS = ("finding", "group")
 def kinds_of_errors(
     tables: Sequence[pa.Table], models: Sequence[str], ids: Sequence[str]
 ) -> dict[tuple[str, str], str]:
-    """Return the kinds of errors by model and image; errors without a model apply to all models."""
+    """Return the kinds of errors keyed by model and image; errors without a model apply to all models."""
     shown, kinds = set(ids), dict[tuple[str, str], str]()
     for table in tables:
         columns = [c for c in ("kind", "image_id", "model") if c in table.column_names]

@@ -40,7 +40,7 @@ PART = 100
 
 
 LARGE, SMALL = 640, 160
-"""Pixels of the long side of a photograph, and of the sides of a thumbnail: about 50 and 6 kB."""
+"""Pixels of the longer side of a photograph, and of the sides of a thumbnail: about 50 and 6 kB."""
 
 
 WHOLE = 10_000
@@ -216,8 +216,7 @@ def _check_any(gallery: Gallery, shown: Sequence[_Shown]) -> None:
             where=gallery.shots[0].uri,
             got=shown[0],
             do=(
-                "pass their current addresses with `images`, an images table with the columns image_id "
-                "and uri"
+                "pass their current addresses as `images`, an images table with the columns image_id and uri"
             ),
         )
 

@@ -87,7 +87,7 @@ class Shared:
     gallery : GalleryLink, optional
         The gallery in the report's folder.
     clustered : collection of str
-        The data sets whose intervals are over clusters of images.
+        The data sets whose intervals are computed over clusters of images.
     """
 
     named: Named
@@ -97,7 +97,7 @@ class Shared:
     clustered: Collection[str] = ()
 
     def heads(self, heads: Sequence[ColumnHead], rows: Sequence[Row]) -> list[ColumnHead]:
-        """Return the heads of a table of comparisons, which say what its intervals are over."""
+        """Return the heads of a table of comparisons, which say over what its intervals are computed."""
         if {row[f"dataset_{side}"] for row in rows for side in "xy"}.isdisjoint(self.clustered):
             return [*heads]
         return [replace(head, text=head.text.replace("over images", "over clusters")) for head in heads]
@@ -122,7 +122,7 @@ def between(row: Row) -> str:
 
 
 def group_by_dataset(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
-    """Yield the title of each pair of data sets, and its rows. Names tell pairs of the same title apart."""
+    """Yield the title of each pair of data sets, and its rows. Names distinguish pairs of the same title."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["dataset_x"], row["dataset_y"]), []).append(row)

@@ -127,7 +127,7 @@ def _coloured(pillow: Any, image: Any, on_white: bool) -> Any:
 
 TOP = 5
 MAX_SIDE = 480
-"""Pixels of the long side of a photograph in a report: about 30 kB as JPEG."""
+"""Pixels of the longer side of a photograph in a report: about 30 kB as JPEG."""
 
 NOT_ASKED, UNRECORDED = "not asked", "unrecorded"
 """States of a class that an image does not list: no rater was asked about it, or it is unknown which were

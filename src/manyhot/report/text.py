@@ -232,7 +232,7 @@ def ends(interval: Ends, metric: Metric | None = None, decimals: int = 2, *, sig
 def both_intervals(images: str, models: str, over_images: str) -> str:
     """Return the intervals over images and over models in brackets, with a remark if one is missing.
 
-    `over_images` says whether those over images are over clusters of images.
+    `over_images` says whether those over images are computed over clusters of images.
     """
     over = {over_images: images, "over families of models": models}
     there = [f"{text} {what}" for what, text in over.items() if text]

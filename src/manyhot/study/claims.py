@@ -100,7 +100,7 @@ declare_table(
         REAL.nullable("error_seeds", "standard error over seeds"),
         REAL.nullable(
             "error_images",
-            "standard error over images; null without resamples, when the interval is over seeds alone",
+            "standard error over images; null without resamples: the interval is then computed over seeds",
         ),
         REAL.nullable("df", "degrees of freedom of the interval"),
         COUNT("n_seeds", "number of differences at equal seeds"),
@@ -323,8 +323,8 @@ def doubts(study: Study, measurements: Measurements) -> Iterator[str]:
     yield from undefined.values()
     if alone:
         yield (
-            f"{', '.join(alone)}: measured without resamples of the images, so intervals are over seeds "
-            "alone and are too narrow for other images"
+            f"{', '.join(alone)}: measured without resamples of the images, so intervals are computed over "
+            "seeds alone and are too narrow for other images"
         )
 
 
@@ -403,7 +403,7 @@ def evidence(
 
 
 def _pairs(claim: Claim, metric: StudyMetric, single: Sequence[EffectRow]) -> str:
-    """Return on how many pairs a claim is true, on how many it is decided, and the difference on each."""
+    """Return on how many pairs a claim is true, on how many it is clear, and the difference on each."""
     where = "pairs of data set and network" if claim.arm != ALL else "data sets"
     better = sum(r["effect"] > ROUNDING for r in single)
     sign = 1 if metric.better == "higher" else -1
@@ -417,7 +417,7 @@ def _pairs(claim: Claim, metric: StudyMetric, single: Sequence[EffectRow]) -> st
 
 
 def _marked(row: EffectRow) -> str:
-    """Return a mark if the interval excludes 0, but the adjusted p-value does not decide."""
+    """Return a mark if the interval excludes 0, but the adjusted p-value is too high."""
     if row["verdict"] != UNDECIDED or row["lo"] is None or row["lo"] <= 0 <= row["hi"]:
         return ""
     return ", so that the claim is undecided although the interval excludes 0"

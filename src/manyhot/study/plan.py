@@ -327,7 +327,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Study:
-    """A question, the runs and measures that answer it, and the claims that are decided.
+    """A question, the runs and measures that answer it, and the claims that are tested.
 
     Attributes
     ----------
@@ -375,7 +375,9 @@ def with_seeds(study: Study, n: int | None, smoke: bool) -> Study:
     """
     n = n or (2 if smoke else len(study.grid.seeds))
     if n < 2:
-        raise InputError("A study needs at least two seeds, because its intervals are over seeds.", got=n)
+        raise InputError(
+            "A study needs at least two seeds, because its intervals are computed over seeds.", got=n
+        )
     more = (seed for seed in itertools.count() if seed not in study.grid.seeds)
     seeds = tuple(itertools.islice(itertools.chain(study.grid.seeds, more), n))
     return replace(study, grid=replace(study.grid, seeds=seeds))

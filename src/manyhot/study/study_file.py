@@ -137,7 +137,7 @@ Problem = tuple[str, object, object]
 
 
 def study_metrics(study: Study) -> dict[str, StudyMetric]:
-    """Return the metrics of all measures by name, in the order of the measures."""
+    """Return the metrics of all measures keyed by name, in the order of the measures."""
     return {metric.name: metric for measure in study.measures for metric in measure.metrics}
 
 
@@ -147,7 +147,8 @@ def _problems(study: Study) -> Iterator[Problem]:
     yield from _names_twice(study)
     if len(set(grid.seeds)) < max(2, len(grid.seeds)):
         yield (
-            "A study needs at least two seeds, each listed once, because its intervals are over seeds.",
+            "A study needs at least two seeds, each listed once, because its intervals are computed over "
+            "seeds.",
             ", ".join(map(str, grid.seeds)) or "none",
             None,
         )

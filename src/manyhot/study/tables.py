@@ -148,7 +148,7 @@ def _check_replicates(rows: Sequence[tuple[str, RunMeasurement]]) -> None:
                 where=f"{row.data_set}/{row.network}/{row.arm}/seed-{row.seed}, {measure}, {m.metric}",
                 got=len(m.replicates),
                 allowed=n,
-                do="draw resamples from the images only, and increase the measure's version",
+                do="use the same resamples of the images for all runs, and increase the measure's version",
             )
 
 

@@ -206,7 +206,7 @@ def _in_rows(part: FramePart, rows: pa.Array | None) -> FramePart:
 def align_models(labels: Sequence[FramePart], models: Sequence[FramePart]) -> list[FramePart]:
     """Sort the rows of labels and models into one order. Models of other images keep their own order.
 
-    Models of other images are joined by id later, as files are. A note then counts the unmatched images.
+    Models of other images are joined by id later, as files are. A note reports how many are not matched.
     """
     ids = labels[0].ids
     others = [m for m in models if None not in (ids, m.ids)]

@@ -92,7 +92,7 @@ class JoinedClasses:
     def of_labels(self, labels: Labels) -> Labels:
         """Return label sets over the joined class list.
 
-        If the caller passed the list, classes that are not in it are left out, and a note counts them.
+        If the caller passed the list, classes that it lacks are left out, and a note reports their number.
 
         Raises
         ------

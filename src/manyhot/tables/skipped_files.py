@@ -165,7 +165,7 @@ def _check_named(model: Predictions, ids: pa.Array, name: str) -> None:
             where=f"{model.model}, compared with {name}",
             got=f"{n:,} rows",
             allowed=f"ids such as {examples(ids)}",
-            do="pass the ids of the rows with `rows`, or a frame with these ids as its index, or labels as "
+            do="pass the ids of the rows as `rows`, or a frame with these ids as its index, or labels as "
             "an array in the same order",
         )
 

@@ -26,7 +26,7 @@ def state_lists(
     Parameters
     ----------
     lengths : array-like of int, shape (n,)
-        Number of classes of each image.
+        Number of classes per image.
     classes : ndarray of int, shape (m,)
     state : ndarray of int, shape (m,)
         The position of each class's state in `STATES`.

@@ -278,7 +278,7 @@ def write_golden(
 
 
 def count_app_answers(path: Path) -> dict[str, int]:
-    """Return the number of votes of each page, such as those of the app, in a Parquet file.
+    """Return the number of votes on each page, such as those of the app, in a Parquet file.
 
     A file that cannot be read has none.
     """

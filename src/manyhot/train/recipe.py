@@ -230,7 +230,7 @@ class Recipe:
         return self.loss or ("bce" if self.teach == "sets" else "softmax")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all settings by name."""
+        """Return all settings keyed by name."""
         return dataclasses.asdict(self)
 
 

@@ -165,7 +165,7 @@ def _of_labels(labels: LabelSets) -> Teacher:
     there = labels.label != NO_LABEL
     if not there.any():
         raise InputError(
-            "The labels contain no original label.", do="teach label sets: pass teach=sets with `settings`"
+            "The labels contain no original label.", do="teach label sets: pass teach=sets as `settings`"
         )
     n = np.concatenate([[0], np.cumsum(there)])
     ones = np.ones(int(there.sum()), np.float32)
@@ -177,7 +177,7 @@ def _of_soft(labels: LabelSets, ends: str) -> Teacher:
         raise InputError(
             "The labels have no probabilities of classes.",
             got="no p" if labels.p is None else "some p are missing",
-            do="teach label sets: pass teach=sets with `settings`",
+            do="teach label sets: pass teach=sets as `settings`",
         )
     p = _shared(labels, labels.p) if ends == "softmax" else labels.p
     return _teacher(labels.n_classes, labels.indptr, labels.classes, p, np.ones_like(p), 1.0)
@@ -193,7 +193,7 @@ def _of_sets(labels: LabelSets, ends: str, not_asked: str) -> Teacher:
         raise InputError(
             "If classes that were not asked about are masked, no image has an absent class.",
             got="label sets without a class in state no",
-            do="count classes that were not asked about as absent: pass not_asked=no with `settings`",
+            do="count classes that were not asked about as absent: pass not_asked=no as `settings`",
         )
     return _teacher(
         labels.n_classes,

@@ -50,7 +50,7 @@ class Patch:
     image_id: str = ""
 
     def scaled(self, longest: int) -> Patch:
-        """Return the patch, scaled to a long side of `longest` pixels."""
+        """Return the patch, resized so that its longer side is `longest` pixels."""
         cv2 = required("cv2", "Scaling patches", '"manyhot[diagnose]"')
         height, width = self.mask.shape
         factor = longest / max(height, width)
@@ -147,7 +147,7 @@ def lay_out(
     size : int
         Width and height of the image.
     scale : (float, float)
-        Minimum and maximum length of the long side of a patch, as a share of the side of the image. The
+        Minimum and maximum length of the longer side of a patch, as a share of the side of the image. The
         length is drawn uniformly for each patch.
     overlap : (float, float)
         Minimum and maximum share of the most covered patch that other patches hide. A single patch is never

@@ -244,7 +244,7 @@ def overlay(pixels: Pixels, heat_map: npt.NDArray[np.floating], region: Mask | N
     Returns
     -------
     ndarray of uint8, shape (h, w, 3)
-        The image, with the aspect ratio of the photograph and a long side of `LONG_SIDE` pixels.
+        The image, with the aspect ratio of the photograph and a longer side of `LONG_SIDE` pixels.
     """
     photo = enlarged(pixels).astype(np.float32)
     shape = photo.shape[:2]
@@ -263,7 +263,7 @@ def overlay(pixels: Pixels, heat_map: npt.NDArray[np.floating], region: Mask | N
 
 
 def enlarged(pixels: Pixels) -> Pixels:
-    """Return a photograph resized to a long side of `LONG_SIDE` pixels, with the same aspect ratio."""
+    """Return a photograph resized to a longer side of `LONG_SIDE` pixels, with the same aspect ratio."""
     height, width = pixels.shape[:2]
     ratio = LONG_SIDE / max(height, width)
     size = max(1, round(width * ratio)), max(1, round(height * ratio))

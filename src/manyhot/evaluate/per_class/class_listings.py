@@ -333,7 +333,7 @@ PHOTOGRAPHS = 4
 """Maximum number of photographs in a row."""
 
 _SIDE = 192
-"""Pixels of the long side of a photograph, which a page shows half as large: about 7 kB as JPEG."""
+"""Pixels of the longer side of a photograph, which a page shows half as large: about 7 kB as JPEG."""
 
 _ROWS = ("Not in the label set, highest scores", "In the label set, lowest scores")
 
@@ -382,7 +382,7 @@ def _pictures(
 
 
 def _thumbnails(images: Images, ids: set[str]) -> dict[str, str]:
-    """Return small photographs as data URIs, by image; those that cannot be read are left out."""
+    """Return small photographs as data URIs, keyed by image; those that cannot be read are left out."""
     pillow = load_pillow()
     table = images.table.filter(pc.is_in(images.image_id, pa.array(sorted(ids), pa.string())))
     names, found = table["image_id"].to_pylist(), dict[str, str]()

@@ -221,7 +221,7 @@ class ClassTables:
         return True
 
     def tables(self) -> dict[str, pa.Table]:
-        """Return the tables by name; empty if no model was added."""
+        """Return the tables keyed by name; empty if no model was added."""
         return concat_by_name(self.parts)
 
     def _results(self, case: Case, points: OperatingPoints, clusters: Clusters | None) -> dict[str, Any]:
@@ -350,12 +350,12 @@ def _table(name: str, columns: Mapping[str, Any]) -> pa.Table:
 
 
 def of_models(table: pa.Table) -> dict[tuple[str, str], list[Row]]:
-    """Return the rows by data set and model, in the order of the table."""
+    """Return the rows keyed by data set and model, in the order of the table."""
     return rows_by(table.to_pylist(), "dataset", "model")
 
 
 def worst_first(rows: Sequence[Row]) -> list[Row]:
-    """Return classes by average precision, lowest first; then rare classes, and those without positives.
+    """Return classes sorted by average precision, lowest first, then rare ones, then those without positives.
 
     Rare classes are those with fewer than `FEWEST_POSITIVES` images. In a long tail, the lowest values would
     be those of classes with single images.

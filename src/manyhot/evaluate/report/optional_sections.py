@@ -174,7 +174,7 @@ def _alone(rows: Sequence[Row], shared: Shared) -> Iterator[str]:
     value = posterior_interval(metric, row["value"], row["lo"], row["hi"])
     yield (
         f"{title_of(row['dataset'])}: {metric.label} of {row['model']} is {value} under the posterior of the "
-        f"label sets, and {metric.text(row['fixed'], 2)}{metric.unit} on the label sets as they are (n "
+        f"label sets, and {metric.text(row['fixed'], 2)}{metric.unit} on the label sets themselves (n "
         f"{row['n']:,})."
     )
 
@@ -182,7 +182,7 @@ def _alone(rows: Sequence[Row], shared: Shared) -> Iterator[str]:
 def _table(dataset: str, rows: Sequence[Row], shared: Shared) -> Listing:
     heads = (
         *text_heads("Model", "Metric"),
-        ColumnHead("As they are", title="Value on the label sets as they are"),
+        ColumnHead("Without draws", title="Value on the label sets themselves"),
         ColumnHead("Posterior", title="Mean over the draws, with the interval over raters and images"),
         ColumnHead("Raters alone", title="Interval over the draws, on these images"),
         ColumnHead("n", title="Images that count, averaged over the draws"),

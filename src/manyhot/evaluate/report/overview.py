@@ -442,7 +442,7 @@ def _who(drops: pa.Table, row: Row) -> str:
 
 
 def _each(drops: pa.Table, row: Row) -> list[tuple[str, float]]:
-    """Return the models that a mean is over, with their drops."""
+    """Return the models over which a mean is computed, with their drops."""
     where = pc.is_valid(drops["model"])
     for end in ("dataset_x", "metric_x", "slice_x", "dataset_y", "metric_y", "slice_y"):
         where = pc.and_(where, pc.equal(drops[end], row[end]))

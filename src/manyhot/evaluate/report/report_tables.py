@@ -87,7 +87,7 @@ class ReportTables:
         return tables.metadata(self.results)
 
     def over(self, *datasets: str) -> str:
-        """Return what intervals of changes between data sets are over: images, or clusters of images."""
+        """Return over what intervals of changes of data sets are computed: images, or clusters of images."""
         clustered = numbers_of_clusters(self.about)
         return "over images" if clustered.keys().isdisjoint(datasets) else "over clusters of images"
 

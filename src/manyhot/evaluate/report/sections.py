@@ -426,8 +426,8 @@ def _orders(row: Row, shared: Shared) -> str:
 _NOTE = (
     "Means over the models of the second group, in points. Local regression compares each of these models "
     "with the models of the first group within 5 points of its accuracy. The logit line is fitted to the "
-    "whole first group, so the difference from this line is effective robustness. Intervals are over "
-    "families of models of both groups."
+    "whole first group, so the difference from this line is effective robustness. Intervals are computed "
+    "over families of models of both groups."
 )
 
 

@@ -178,7 +178,7 @@ def _class_names(classes: ClassList, names: str) -> tuple[str, ...]:
 
 
 def _same_names(names: Sequence[str]) -> list[str]:
-    """Return a note on classes that no sentence tells apart."""
+    """Return a note on classes that no sentence distinguishes."""
     same = [name for name, n in Counter(names).items() if n > 1]
     many = counted(len(same), "name")
     return (

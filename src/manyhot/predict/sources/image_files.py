@@ -226,7 +226,7 @@ def open_list(
 
 
 def list_files(folder: str) -> dict[str, int]:
-    """Return the sizes of all files below a folder, by path. Hidden files are ignored.
+    """Return the sizes of all files below a folder, keyed by path. Hidden files are ignored.
 
     The fingerprint of a source includes the sizes, so that a run does not count as complete after broken
     images were repaired. Modification times would be stricter, but they differ between copies. Reading 1.28

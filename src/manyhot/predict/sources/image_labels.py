@@ -70,7 +70,7 @@ def read_table(where: str | os.PathLike[str]) -> list[ListedImage]:
 
 
 def read_image_labels(where: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the labels in a table by image id.
+    """Return the labels in a table, keyed by image id.
 
     The ids are in the column ``image_id``. If there is none, they are the base names of the paths in another
     column, or the paths if two of them have the same base name.

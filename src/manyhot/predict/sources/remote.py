@@ -70,7 +70,7 @@ def fetch_bytes(path: str, root: str = "") -> bytes:
 
 
 def walk_remote(root: str) -> dict[str, int]:
-    """Return the sizes of all files below an address, by path. Hidden files are ignored.
+    """Return the sizes of all files below an address, keyed by path. Hidden files are ignored.
 
     Returns
     -------

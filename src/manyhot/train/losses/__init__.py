@@ -1,9 +1,9 @@
 """Losses: functions of logits and targets.
 
 A loss is a function ``(logits, targets, *, options) -> Tensor``: logits of shape (n, C) and `Targets`,
-returning the mean over images and, under a sigmoid, classes. The mean is over n C cells, whatever their
-weights. The loss of a batch is therefore the mean of the losses of its halves, and several processes compute
-the same as one.
+returning the mean over images and, under a sigmoid, classes. The mean is computed over n C cells, whatever
+their weights. The loss of a batch is therefore the mean of the losses of its halves, and several processes
+compute the same as one.
 
 A target `p` lies between 0 and 1: that share of a cell counts as a valid class, the rest as an absent or
 unobserved one. Each loss therefore accepts soft labels and mixed images. Cells of weight 0 are ignored.

@@ -73,7 +73,7 @@ def boxes_of(objects: Objects, image_id: str) -> Boxes:
 
 
 def counts_of(boxes: Sequence[Boxes], n_classes: int) -> npt.NDArray[np.int64]:
-    """Return the number of objects of each class, without ignored ones, shape (C,)."""
+    """Return the number of objects in each class, without ignored ones, shape (C,)."""
     found = [b.class_id[~b.ignore] for b in boxes if b.ignore is not None]
     return np.bincount(np.concatenate([np.empty(0, int), *found]), minlength=n_classes).astype(np.int64)
 

@@ -125,7 +125,7 @@ class TransferLabels(SplitLabels):
         )
 
     def counts(self, by_label: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return the number of images of each class for fitting and for evaluation, both of shape (C,)."""
+        """Return the number of images in each class for fitting and for evaluation, both of shape (C,)."""
         there = self.shown(by_label)
         return there[~self.held].sum(0), there[self.held].sum(0)
 

@@ -204,8 +204,7 @@ def by_parameters(frames: Frames, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         f"Accuracy against size of the model, {title_of(dataset)}",
-        "Each point is a model. The axis of parameters is logarithmic, so each step to the right "
-        "multiplies the number of parameters by the same factor." + beyond_said([panel]),
+        "Each point is a model. The number of parameters is on a logarithmic axis." + beyond_said([panel]),
         f"{counted(rows.height, 'model')} of {min(sheet['x']):.3g} to {max(sheet['x']):,.0f} million "
         f"parameters, {short(metric)} {min(sheet['y']):.1f} to {max(sheet['y']):.1f} %.",
         compose([panel], frames.own),

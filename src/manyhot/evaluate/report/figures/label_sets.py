@@ -112,7 +112,7 @@ def _steps(rows: pl.DataFrame, slices: Mapping[str, str]) -> dict[str, str]:
 
 
 def _sheet(rows: pl.DataFrame, steps: Mapping[str, str]) -> dict[str, list[Any]]:
-    """Return values by model and step, the steps in order."""
+    """Return one value per model and step, with the steps in order."""
     rows = rows.sort(pl.col("slice").replace_strict({s: i for i, s in enumerate(steps)}), "model")
     values = {new: column(rows, old, 100) for new, old in (("y", "value"), ("lo", "lo"), ("hi", "hi"))}
     return {"model": column(rows, "model"), "step": [steps[s] for s in rows["slice"]], **values}

@@ -76,7 +76,7 @@ class Panel:
 
 
 def data(name: str) -> Any:
-    """Return a reference to data by name, so that the rows are stored once for all panels."""
+    """Return a reference to named data, so that the rows are stored once for all panels."""
     return alt.NamedData(name=name)
 
 

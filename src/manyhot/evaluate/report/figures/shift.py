@@ -64,8 +64,8 @@ _LINE = ("scale", "slope", "slope_lo", "slope_hi", "intercept", "intercept_lo", 
 
 SHIFT = (
     "On the dashed line, both accuracies are equal. The solid line is fitted to all models by least "
-    "squares. The interval of its slope is over families of models, because models of one family are "
-    "similar."
+    "squares. The interval of its slope is computed over families of models, because models of one family "
+    "are similar."
 )
 
 PROBIT = (

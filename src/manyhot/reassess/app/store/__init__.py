@@ -244,7 +244,7 @@ class Store:
         return changed
 
     def fit_slots(self) -> None:
-        """Fit the number of slots of each page to the number of raters, without blocking new answers.
+        """Fit the number of slots per page to the number of raters, without blocking new answers.
 
         If the work takes longer than one second, a thread continues it. Call this method again after a
         restart.

@@ -308,7 +308,7 @@ def of_session(connection: sa.Connection, token: str) -> Rater | None:
 
 
 def all_raters(connection: sa.Connection) -> list[Rater]:
-    """Return all raters, by name."""
+    """Return all raters, sorted by name."""
     rows = connection.execute(sa.select(*RATER_COLUMNS).order_by(schema.raters.c.name))
     return [Rater(*row) for row in rows]
 

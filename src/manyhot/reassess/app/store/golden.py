@@ -96,7 +96,7 @@ def qualification_notes(connection: sa.Connection) -> list[str]:
 
 
 def golden_truths(connection: sa.Connection) -> dict[tuple[str, int], bool]:
-    """Return whether the truth of each golden question is yes, by image_id and class."""
+    """Return whether the truth of each golden question is yes, keyed by image_id and class."""
     tables = schema.golden.join(schema.questions).join(schema.pages).join(schema.images)
     columns = (schema.images.c.name, schema.questions.c.class_id, schema.golden.c.truth)
     query = sa.select(*columns).select_from(tables)
@@ -214,7 +214,7 @@ def why_to_stop(connection: sa.Connection, rater: Rater, settings: CampaignSetti
 def count_golden(
     connection: sa.Connection, rater_id: int, visits: Collection[int] | None = None
 ) -> GoldenCounts:
-    """Count a rater's last answers to golden questions in some or all visits, without decisions."""
+    """Count a rater's last answers to golden questions in some or all visits, excluding decisions."""
     votes, golden = schema.votes, schema.golden
     query = (
         sa.select(votes.c.question_id, votes.c.answer, golden.c.truth)

@@ -48,7 +48,7 @@ class RaterWork:
 
 
 def rater_work(connection: sa.Connection) -> list[RaterWork]:
-    """Return the work of each rater who has finished a page, by name."""
+    """Return the work of each rater who has finished a page, sorted by name."""
     visits, votes = schema.visits, schema.votes
     query = (
         sa.select(visits.c.rater_id, visits.c.shown_at, sa.func.max(votes.c.answered_at))

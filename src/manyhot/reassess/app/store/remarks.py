@@ -72,7 +72,7 @@ def latest(
 
 
 def missing_classes(connection: sa.Connection) -> list[tuple[int, int]]:
-    """Return the classes reported as missing, most frequent first, and the number of images of each."""
+    """Return the classes reported as missing, most frequent first, and the number of images for each."""
     images = sa.func.count(sa.distinct(schema.pages.c.image_id))
     query = (
         sa.select(_REMARKS.c.missing_class_id, images)

@@ -168,6 +168,8 @@ def _advice_on(
         do += "; if the numbers are the share of people who see a class, pass `label_values`=p (shares if "
         do += "each of them chose one class), or "
         do += f"convert the file: manyhot convert {file} labels.parquet --label-values p"
+        if texts := _columns(path, holds)[1]:
+            do = f"{texts}; otherwise, {do}"
     return do
 
 

@@ -28,12 +28,14 @@ from manyhot.tables.frames import check_unique
 from manyhot.tables.unshared_classes import CELL_OF_CLASS
 
 _TEXTS = {
-    **dict.fromkeys(("true", "yes", "y"), 1.0),
-    **dict.fromkeys(("false", "no", "n"), 0.0),
+    **dict.fromkeys(("true", "yes", "y", "wahr"), 1.0),
+    **dict.fromkeys(("false", "no", "n", "falsch"), 0.0),
     **dict.fromkeys(("maybe", "unclear"), -1.0),
     **dict.fromkeys(("", "nan", "na", "n/a", "null", "none"), np.nan),
 }
-"""Texts in the cells of a class, in lower case; other cells must be numbers."""
+"""Texts in the cells of a class, in lower case; other cells must be numbers.
+
+German spreadsheets write WAHR and FALSCH for true and false."""
 
 _LETTERS = {"t": 1.0, "f": 0.0} | {text: value for text, value in _TEXTS.items() if value != value}
 """Texts in a column of Postgres; beside other texts, such as m, f has another meaning."""

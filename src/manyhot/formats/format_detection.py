@@ -90,13 +90,15 @@ def unknown_format(path: Path, holds: str) -> InputError:
             "score for images without detections, and pass it as predictions",
         )
     if tool := boxes_of_tool(path):
+        write = "write the names of the classes of each image to one file, such as a table with the columns "
+        export = "export the data set as COCO's JSON, or as PASCAL VOC's folder with Annotations/*.xml; or "
+        has_tags = tool.startswith("CVAT") and re.search(r"<image\b[^>]*>\s*<tag\b", head(path)) is not None
+        content = "image tags of CVAT" if has_tags else f"boxes of {tool}"
         return InputError(
-            f"The file contains boxes of {tool}, which are not read.",
+            f"The file contains {content}, which are not read.",
             where=path,
             allowed=_needs(path, holds),
-            do="export the data set as COCO's JSON, or as PASCAL VOC's folder with Annotations/*.xml; or "
-            "write the names of the classes of each image to one file, such as a table with the columns "
-            "image_id and labels",
+            do=f"{'' if has_tags else export}{write}image_id and labels",
         )
     if other and holds == "labels" and other.name == "photographs":
         return InputError(

@@ -204,14 +204,17 @@ def _holds_states(path: Path) -> bool:
 def _columns(path: Path, holds: str) -> tuple[str, str | None]:
     """Return the columns of a table of unknown format and what to do, for a message."""
     from manyhot.formats.headers import class_name_column, image_name_column, is_metadata
-    from manyhot.formats.number_columns import describe_columns
+    from manyhot.formats.number_columns import DESCRIBED, describe_columns
     from manyhot.formats.table_files import TABLE_SUFFIXES, column_names
 
     if path.suffix.lower() not in TABLE_SUFFIXES or not (names := column_names(path)):
         return "", None
-    shown = [n if n.isprintable() else repr(n) for n in describe_columns(path)[:8]]
+    shown = [n if n.isprintable() else repr(n) for n in describe_columns(path)[:DESCRIBED]]
     is_absent = image_name_column(names) is None and "image_id" in _needs(path, holds)
     do = "rename the column with the names of the images to image_id" if is_absent else None
+    if holds == "classes":
+        do = "rename the column with the number or key of each class to key, or pass a text file with one "
+        do += "class per line"
     has_states = any("(0 and 1" in column or "(0, 1 and" in column for column in shown)
     if do and holds == "labels" and class_name_column(names) is None and not has_states:
         do += ", and a column with the names of classes to labels"
@@ -229,7 +232,7 @@ def _columns(path: Path, holds: str) -> tuple[str, str | None]:
     elif not do and holds == "labels" and texts:
         do = f"if {texts[0]!r} contains the names of classes, rename it to labels; "
         do += "if it is a class, write 1 or yes and 0 or no into its cells"
-    return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}", do
+    return f", and the columns {', '.join(shown)}{', …' if len(names) > DESCRIBED else ''}", do
 
 
 def _needs(path: Path, holds: str) -> str:

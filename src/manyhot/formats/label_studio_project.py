@@ -41,7 +41,7 @@ class ExportLayout:
     "label-studio-config",
     holds="classes",
     suffixes=(".xml",),
-    matches=lambda path: re.search(r"<(View|Choices)\b", head(path)) is not None,
+    matches=lambda path: _may_be_project(head(path)),
     needs="a labelling configuration with Choices",
 )
 def read_label_studio_config(path: Path) -> ClassList:
@@ -80,6 +80,13 @@ def read_label_studio_config(path: Path) -> ClassList:
         )
     keys, names = zip(*next(iter(lists.values())), strict=True)
     return replace(from_keys(keys, path.stem), names=names)
+
+
+def _may_be_project(start: str) -> bool:
+    """Return whether a file may be a configuration; comments and declarations may be before its elements."""
+    if re.search(r"<\w", start) is None:
+        return "<" in start
+    return re.search(r"<(View|Choices)\b", start) is not None
 
 
 def misfit(path: Path, layout: ExportLayout) -> InputError | None:

@@ -146,6 +146,9 @@ def _as_floats(column: pl.Series) -> Floats | None:
 
 def numbers_in(column: pl.Series) -> pl.Series:
     """Return the numbers in a column of texts: NaN for empty cells, null for texts that are not numbers."""
+    parsed = column.cast(pl.Float64, strict=False)
+    if parsed.null_count() == column.null_count():  # the rest takes 3 ms for each column
+        return parsed.fill_null(np.nan)
     texts = column.unique()
     folded = texts.str.strip_chars().str.to_lowercase()
     parsed = folded.cast(pl.Float64, strict=False)
@@ -154,10 +157,14 @@ def numbers_in(column: pl.Series) -> pl.Series:
     return column.replace_strict(texts, values, return_dtype=pl.Float64)
 
 
+DESCRIBED = 8
+"""Number of columns whose content is described in a message."""
+
+
 def describe_columns(path: Path) -> list[str]:
-    """Return the columns of a table and their content, for a message."""
+    """Return the columns of a table, the first of them with their content, for a message."""
     try:
-        columns = {c.name: _value_column(c) for c in read_flat_frame(path).get_columns()}
+        columns = {c.name: _value_column(c) for c in read_flat_frame(path).get_columns()[:DESCRIBED]}
     except InputError:
         columns = {}
     return [f"{n} ({_content(columns[n])})" if n in columns else n for n in column_names(path)]

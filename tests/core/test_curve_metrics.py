@@ -138,7 +138,7 @@ def test_few_positives_have_no_interval_for_a_reason(spec: str) -> None:
 
     assert doubt(30) == doubt(8, 9, 10, 11) == doubt(*[2] * 12) == doubt(10, 40, 40, 40, 40) == ""
     assert doubt(29) == "there are fewer than 30 positives"
-    assert doubt(3, 40, 40) == "too few positives (1 of 3 classes have fewer than 30)"
+    assert doubt(3, 40, 40) == "too few positives (4 effective, at least 30 needed)"
 
 
 def test_auroc_needs_negatives_as_well() -> None:

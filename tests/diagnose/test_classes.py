@@ -156,6 +156,19 @@ def test_goals_on_the_command_line(files):
     assert "thresholds for a false positive rate of 12.5 %, by cross-fitting" in text
 
 
+@pytest.mark.parametrize(("goal", "measure"), [("recall", "precision"), ("precision", "recall")])
+def test_a_page_for_a_goal_begins_with_what_the_goal_costs(files, goal, measure):
+    """It began with the average precision, whatever the goal was."""
+    text = run("--for", goal, "--at", "0.6", "--out", "out").stdout
+    rows = pl.read_parquet("out/class_results.parquet").filter(pl.col("n_positives") >= 30)
+    worst = rows.sort(measure).row(0, named=True)
+    page = Path("out/report/index.html").read_text().replace("\xa0", " ").replace("\u202f", " ")
+    sentence = f"On labels, with thresholds for a {goal} of 60 %, the lowest {measure} of net "
+    sentence += "among classes with 30 images or more is that of "
+    assert f"{sentence}{worst['name']}: {100 * worst[measure]:.0f} % (" in page, text
+    assert page.index(sentence) < page.index("On labels, the mean average precision of net")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -623,3 +623,21 @@ def test_drops_are_over_clusters(tmp_path):
     assert "95 % over clusters" in text
     assert "The thick bar is its 95 % interval over clusters of images" in text
     assert not re.findall("95 % interval over images|[0-9] over images", text)
+
+
+def test_names_of_columns_are_folded_only_if_none_is_equal(monkeypatch):
+    """Each of 2,007 columns was compared with all others in folded spelling: 8 of 21 s."""
+    from manyhot.evaluate import clusters
+
+    monkeypatch.setattr(clusters, "fold_name", None)
+    y = np.repeat(np.random.default_rng(0).integers(0, 2, (40, 2)), 5, axis=0)
+    ids = [f"{i}.jpg" for i in range(200)]
+    images = pd.DataFrame({"image_id": ids, "farm": [f"f{i // 5}" for i in range(200)]})
+    frame = pd.DataFrame(y, index=images["image_id"], columns=["cat", "dog"])
+    found = manyhot.evaluate(
+        frame,
+        {"m": frame * 0.5},
+        metrics=["hamming(threshold=0.2)"],
+        reading=Reading(images=images, scores="probability"),
+    )
+    assert any("farm" in note for note in found.notes)

@@ -137,12 +137,13 @@ def test_too_few_positives_have_no_interval_and_no_p_for_a_reason():
     assert rows["lrap", "a"]["lo"] is not None
     pairs = pl.from_arrow(found.pairs).filter(metric="map_macro").to_dicts()
     assert [np.isnan(pairs[0][c]) for c in ("difference", "lo", "hi", "p")] == [False, True, True, True]
+    counts = yes[:25].sum(0)
+    n, m = (round((1 / c).sum() ** 2 / (1 / c**3).sum()) for c in (counts, np.minimum(counts, 25 - counts)))
     texts = (
-        "no interval of map_macro: too few positives (3 of 3 classes have fewer than 30)",
-        "no interval of auroc_macro: too few positives or negatives (3 of 3 classes have fewer than 30)",
+        f"no interval of map_macro: too few positives ({n} effective, at least 30 needed)",
+        f"no interval of auroc_macro: too few positives or negatives ({m} effective, at least 30 needed)",
         "no interval of map_micro: there are fewer than 30 positives",
     )
-    counts = yes[:25].sum(0)
     assert (1 / counts).sum() ** 2 / (1 / counts**3).sum() < 30
     assert counts.sum() < 30
     assert [n.text for n in found.model_notes if n.model == "a"] == list(texts)
@@ -160,7 +161,8 @@ def test_a_note_names_the_rare_classes_without_which_there_is_an_interval():
         for m, gain in (("a", 1.5), ("b", 1.0))
     }
     metrics = ["map_macro", "auroc_macro"]
-    few = yes[:, 2].sum()
+    few, counts = yes[:, 2].sum(), yes.sum(0)
+    number = round((1 / counts).sum() ** 2 / (1 / counts**3).sum())
     rest = f"; without hernia ({few}), there is an interval: pass the list of the other classes as `classes`"
     frames = [pd.DataFrame(values, columns=names) for values in (yes, *models.values())]
     for frame in frames:
@@ -168,7 +170,7 @@ def test_a_note_names_the_rare_classes_without_which_there_is_an_interval():
     found = evaluate(frames[0], dict(zip("ab", frames[1:], strict=True)), metrics=metrics, resamples=20)
     texts = [n.text for n in found.model_notes if n.kind == "no_interval" and n.model == "a"]
     assert texts == [
-        f"no interval of {metric}: too few {cases} (1 of 4 classes have fewer than 30){rest}"
+        f"no interval of {metric}: too few {cases} ({number} effective, at least 30 needed){rest}"
         for metric, cases in zip(metrics, ("positives", "positives or negatives"), strict=True)
     ]
     # With the list of the other classes, there are intervals and p-values.

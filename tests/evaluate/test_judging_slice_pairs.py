@@ -256,5 +256,5 @@ def test_a_slice_with_few_positives_of_a_class_is_untested_for_that_reason():
     lines = [*found.lines()]
     assert "Not tested, because map_macro has no interval there: land=PT." in lines
     assert not any("the same for any choice of images" in line for line in lines)
-    why = "no interval of map_macro on land=PT: too few positives (1 of 3 classes have fewer than 30)"
+    why = "no interval of map_macro on land=PT: too few positives (3 effective, at least 30 needed)"
     assert sum(why in note for note in found.notes) == 1

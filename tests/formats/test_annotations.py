@@ -279,6 +279,22 @@ def test_boxes_of_other_tools_are_refused_by_name(tmp_path, message, name, conte
         )
 
 
+def test_image_tags_of_cvat_and_xml_of_other_tools(tmp_path, message):
+    """The tags were called boxes, with advice for boxes, and METS was a class list of Label Studio."""
+    path = tmp_path / "a.xml"
+    path.write_text('<annotations><image name="a.jpg" width="1"><tag label="x"></tag></image></annotations>')
+    assert message(lambda: read_labels(path)).startswith(
+        "The file contains image tags of CVAT, which are not read.\n"
+    )
+    assert message(lambda: read_labels(path)).partition("do:      ")[2] == (
+        "write the names of the classes of each image to one file, such as a table with the columns image_id "
+        "and labels"
+    )
+    path.write_text('<mets:mets xmlns:mets="http://www.loc.gov/METS/"><mets:div ID="P1"/></mets:mets>')
+    for read in (read_labels, read_classes):
+        assert "no known format with suffix '.xml'" in message(lambda read=read: read(path))
+
+
 def test_ignored_objects_and_boxes_without_area_in_coco(tmp_path):
     """``"ignore": 1`` made a class valid, and a box without area made it unclear in silence."""
     annotations = [

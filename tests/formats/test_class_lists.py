@@ -75,3 +75,15 @@ def test_readers_take_the_file_or_the_names_of_a_class_list(tmp_path):
         assert labels.table["classes"].to_pylist() == [[0, 1], [1]]
         assert labels.class_list.keys == ("n1", "n2")
         assert read_votes(tmp_path / "votes.csv", classes=classes).class_id.tolist() == [1]
+
+
+def test_a_table_of_ids_and_names_is_refused_with_advice(tmp_path, message):
+    path = tmp_path / "names.csv"
+    path.write_text("id,name\n0,Nucleoplasm\n1,Cytosol\n")
+    refused = message(lambda: read_classes(path))
+    assert refused.partition("do:      ")[2] == (
+        "rename the column with the number or key of each class to key, or pass a text file with one class "
+        "per line"
+    )
+    path.write_text("key,name\n0,Nucleoplasm\n1,Cytosol\n")
+    assert read_classes(path).names == ("Nucleoplasm", "Cytosol")

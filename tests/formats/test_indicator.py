@@ -526,6 +526,32 @@ def test_one_odd_cell_in_the_column_of_a_class(tmp_path, message, yes_no, suffix
         )
 
 
+def test_booleans_of_german_spreadsheets_beside_numbers(tmp_path, message):
+    """The advice was to pass the labels as predictions of the side columns."""
+    path = tmp_path / "de.csv"
+    rows = "image_id;Stempel;Tabelle;Ocr_conf\na.tif;{0};{1};0,93\nb.tif;{1};{1};0,81\n"
+    path.write_text(rows.format("WAHR", "FALSCH"))
+    labels = read_labels(path, classes=from_keys(("Stempel", "Tabelle")))
+    assert [sorted(row) for row in sets(labels)] == [["Stempel"], []]
+    path.write_text(rows.format("ja", "nein"))
+    assert (
+        "  do:      if the text columns are classes, write 1 or yes and 0 or no into their cells;"
+        in message(lambda: read_labels(path))
+    )
+
+
+def test_messages_describe_no_more_columns_than_they_show(tmp_path, monkeypatch):
+    """All of 2,007 columns of CellProfiler were parsed for a message that shows eight: 9 s."""
+    from manyhot.formats import number_columns
+
+    parsed, value_column = [], number_columns._value_column
+    monkeypatch.setattr(number_columns, "_value_column", lambda c: parsed.append(c.name) or value_column(c))
+    path = tmp_path / "cells.csv"
+    path.write_text(",".join(f"f{i}" for i in range(2000)) + "\n" + ",".join("x" * 2000) + "\n")
+    assert number_columns.describe_columns(path)[7:9] == ["f7 (text)", "f8"]
+    assert parsed == [f"f{i}" for i in range(8)]
+
+
 def test_columns_with_many_other_texts_are_noted(tmp_path):
     texts = {
         "smoker": ["yes", "no", "unknown", "no"],

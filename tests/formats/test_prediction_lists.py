@@ -118,6 +118,20 @@ def test_scores_without_classes_are_in_the_order_of_the_list(tmp_path):
         assert (found.score_kind, found.class_hash) == ("logit", CLASSES.hash)
 
 
+def test_true_and_false_are_the_scores_1_and_0(tmp_path):
+    """Booleans of JSON were refused as numbers with quotes or signs, and those of a column as lists."""
+    files = {
+        "m.jsonl": '{"image": "a", "predictions": {"table": true, "stamp": false}}\n'
+        '{"image": "b", "predictions": {"table": true, "stamp": true}}\n',
+        "m.json": '{"a": {"table": true, "stamp": false}, "b": {"table": true, "stamp": true}}',
+        "m.csv": "image,class,score\na,table,True\na,stamp,False\nb,table,True\nb,stamp,True\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        found = read_predictions(tmp_path / name, scores="probability", classes=from_keys(("stamp", "table")))
+        assert found.scores.tolist() == [[0, 1], [1, 1]], name
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [

@@ -260,7 +260,8 @@ def test_grey_pages_may_be_channels(mode):
     data = encoded(first, "tif", save_all=True, append_images=others)
     assert decode(data) == (
         "a TIFF of several greyscale pages of the same size, which may be the channels of one image; save "
-        "three of them as RGB or one of them alone, or pass all to manyhot.predict_loader"
+        "three of them as RGB or one of them alone, or pass all to manyhot.predict_loader; if they "
+        "are pages of a document, split them into one file per page"
     )
     broken = data[: len(encoded(first, "tif")) + 2]  # in the second page
     preview = encoded(first, "tif", save_all=True, append_images=[Image.new(mode, (2, 2))])  # as of GDAL

@@ -90,3 +90,17 @@ def test_results_name_a_metric_where_its_package_is_absent(own_entries, tmp_path
     assert (shown.label, shown.unit, shown.lower_is_better) == ("Second cost", "", True)
     page = write_report(tmp_path, ReportTables(results, {})).read_text("utf-8")
     assert '<span class="head">Second cost</span>' in page
+
+
+def test_negative_values_have_a_minus_sign_on_pages_and_a_hyphen_on_terminals():
+    """The first sentence of a page said -0.21, and its tables −0.21."""
+    from manyhot.evaluate.pairwise import _value
+    from manyhot.evaluate.report.datasets import MetricColumn, Value
+
+    correlation = metric("entropy_correlation")
+    assert correlation.text(-0.212, 2) == "−0.21"
+    assert correlation.text(-0.001, 2) == "0.00"
+    value = Value(-0.212, -0.3, -0.1, 50, 0)
+    sentence = MetricColumn(correlation, True, 2, (value,)).in_full(value)
+    assert sentence == "−0.21 (95 % interval −0.30 to −0.10, n 50)"
+    assert _value(correlation, -0.212) == "-0.212"

@@ -99,12 +99,13 @@ def doubt_of(positives: Floats, cases: str = "positives", *, classes: bool = Tru
     classes : bool
         Whether the numbers are for single classes rather than for all cells together.
     """
-    if effective_positives(positives) >= FEWEST_POSITIVES:
+    effective = effective_positives(positives)
+    if effective >= FEWEST_POSITIVES:
         return ""
-    few = np.count_nonzero(positives < FEWEST_POSITIVES)
     if not classes or len(positives) < 2:
         return f"there are fewer than {FEWEST_POSITIVES} {cases}"
-    return f"too few {cases} ({few:,} of {len(positives):,} classes have fewer than {FEWEST_POSITIVES})"
+    shown = min(round(effective), FEWEST_POSITIVES - 1)  # 29.7 is not 30
+    return f"too few {cases} ({shown} effective, at least {FEWEST_POSITIVES} needed)"
 
 
 def jackknife_error(changes: Floats, counts: Floats | None = None) -> tuple[float, float]:

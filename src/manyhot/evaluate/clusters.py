@@ -107,9 +107,9 @@ def number_clusters(
 
 def _column(column: str, labels: Labels, images: Images | None) -> pa.Array:
     columns = own_columns(images)
-    folded = [name for name in columns if fold_name(name) == fold_name(column)]
-    if column not in columns and len(folded) == 1:
-        column = folded[0]
+    if column not in columns:
+        folded = [name for name in columns if fold_name(name) == fold_name(column)]
+        column = folded[0] if len(folded) == 1 else column
     if images is None or column not in columns:
         raise InputError(
             f"There is no column {column!r} of clusters.",

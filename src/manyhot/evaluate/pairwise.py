@@ -483,7 +483,8 @@ def points_span(metric: Metric, lo: float, hi: float) -> str:
 
 
 def _value(metric: Metric, value: float) -> str:
-    return metric.text(value, _decimals(metric)) + ("%" if metric.percent and math.isfinite(value) else "")
+    text = metric.text(value, _decimals(metric)).replace("−", "-")  # pages have minus signs
+    return text + ("%" if metric.percent and math.isfinite(value) else "")
 
 
 def p_text(p: float | None) -> str:

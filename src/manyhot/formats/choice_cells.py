@@ -19,7 +19,7 @@ from manyhot.formats.headers import fold_name, is_plural
 from manyhot.formats.label_lists import names_of_cell
 from manyhot.formats.reading import cut_for_message
 
-TRUTHS = {*ANSWERS, "0", "1", "true", "false", "y", "n"}
+TRUTHS = {*ANSWERS, "0", "1", "true", "false", "wahr", "falsch", "y", "n"}
 """Labels that may be answers, for tasks that name an image and a class."""
 
 

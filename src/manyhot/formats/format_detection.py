@@ -90,13 +90,15 @@ def unknown_format(path: Path, holds: str) -> InputError:
             "score for images without detections, and pass it as predictions",
         )
     if tool := boxes_of_tool(path):
+        write = "write the names of the classes of each image to one file, such as a table with the columns "
+        export = "export the data set as COCO's JSON, or as PASCAL VOC's folder with Annotations/*.xml; or "
+        has_tags = tool.startswith("CVAT") and re.search(r"<image\b[^>]*>\s*<tag\b", head(path)) is not None
+        content = "image tags of CVAT" if has_tags else f"boxes of {tool}"
         return InputError(
-            f"The file contains boxes of {tool}, which are not read.",
+            f"The file contains {content}, which are not read.",
             where=path,
             allowed=_needs(path, holds),
-            do="export the data set as COCO's JSON, or as PASCAL VOC's folder with Annotations/*.xml; or "
-            "write the names of the classes of each image to one file, such as a table with the columns "
-            "image_id and labels",
+            do=f"{'' if has_tags else export}{write}image_id and labels",
         )
     if other and holds == "labels" and other.name == "photographs":
         return InputError(
@@ -168,6 +170,8 @@ def _advice_on(
         do += "; if the numbers are the share of people who see a class, pass `label_values`=p (shares if "
         do += "each of them chose one class), or "
         do += f"convert the file: manyhot convert {file} labels.parquet --label-values p"
+        if texts := _columns(path, holds)[1]:
+            do = f"{texts}; otherwise, {do}"
     return do
 
 
@@ -200,18 +204,21 @@ def _holds_states(path: Path) -> bool:
 def _columns(path: Path, holds: str) -> tuple[str, str | None]:
     """Return the columns of a table of unknown format and what to do, for a message."""
     from manyhot.formats.headers import class_name_column, image_name_column, is_metadata
-    from manyhot.formats.number_columns import describe_columns
+    from manyhot.formats.number_columns import DESCRIBED, describe_columns
     from manyhot.formats.table_files import TABLE_SUFFIXES, column_names
 
     if path.suffix.lower() not in TABLE_SUFFIXES or not (names := column_names(path)):
         return "", None
-    shown = [n if n.isprintable() else repr(n) for n in describe_columns(path)[:8]]
+    shown = [n if n.isprintable() else repr(n) for n in describe_columns(path)[:DESCRIBED]]
     is_absent = image_name_column(names) is None and "image_id" in _needs(path, holds)
     do = "rename the column with the names of the images to image_id" if is_absent else None
     if do and holds == "predictions" and len(names) == 1 and names[0].isdecimal():  # as WILDS asks for
         do = "pass a file with the image id of each line as `rows`; if each line is a predicted class, write "
         do += "the lines to an array, for example in Python: import numpy as np; "
         do += f"np.save({f'{path.stem}.npy'!r}, np.loadtxt({path.name!r}, int))"
+    if holds == "classes":
+        do = "rename the column with the number or key of each class to key, or pass a text file with one "
+        do += "class per line"
     has_states = any("(0 and 1" in column or "(0, 1 and" in column for column in shown)
     if do and holds == "labels" and class_name_column(names) is None and not has_states:
         do += ", and a column with the names of classes to labels"
@@ -229,7 +236,7 @@ def _columns(path: Path, holds: str) -> tuple[str, str | None]:
     elif not do and holds == "labels" and texts:
         do = f"if {texts[0]!r} contains the names of classes, rename it to labels; "
         do += "if it is a class, write 1 or yes and 0 or no into its cells"
-    return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}", do
+    return f", and the columns {', '.join(shown)}{', …' if len(names) > DESCRIBED else ''}", do
 
 
 def _needs(path: Path, holds: str) -> str:

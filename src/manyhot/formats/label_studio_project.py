@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -10,7 +11,6 @@ from typing import Any
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError
-from manyhot.formats.format_detection import boxes_of_tool
 from manyhot.formats.reading import cut_for_message, head, load_json
 from manyhot.formats.xml_files import parse_xml
 from manyhot.registry import register
@@ -41,7 +41,7 @@ class ExportLayout:
     "label-studio-config",
     holds="classes",
     suffixes=(".xml",),
-    matches=lambda path: "<" in head(path) and not boxes_of_tool(path),
+    matches=lambda path: _may_be_project(head(path)),
     needs="a labelling configuration with Choices",
 )
 def read_label_studio_config(path: Path) -> ClassList:
@@ -80,6 +80,13 @@ def read_label_studio_config(path: Path) -> ClassList:
         )
     keys, names = zip(*next(iter(lists.values())), strict=True)
     return replace(from_keys(keys, path.stem), names=names)
+
+
+def _may_be_project(start: str) -> bool:
+    """Return whether a file may be a configuration; comments and declarations may be before its elements."""
+    if re.search(r"<\w", start) is None:
+        return "<" in start
+    return re.search(r"<(View|Choices)\b", start) is not None
 
 
 def misfit(path: Path, layout: ExportLayout) -> InputError | None:

@@ -28,12 +28,14 @@ from manyhot.tables.frames import check_unique
 from manyhot.tables.unshared_classes import CELL_OF_CLASS
 
 _TEXTS = {
-    **dict.fromkeys(("true", "yes", "y"), 1.0),
-    **dict.fromkeys(("false", "no", "n"), 0.0),
+    **dict.fromkeys(("true", "yes", "y", "wahr"), 1.0),
+    **dict.fromkeys(("false", "no", "n", "falsch"), 0.0),
     **dict.fromkeys(("maybe", "unclear"), -1.0),
     **dict.fromkeys(("", "nan", "na", "n/a", "null", "none"), np.nan),
 }
-"""Texts in the cells of a class, in lower case; other cells must be numbers."""
+"""Texts in the cells of a class, in lower case; other cells must be numbers.
+
+German spreadsheets write WAHR and FALSCH for true and false."""
 
 _LETTERS = {"t": 1.0, "f": 0.0} | {text: value for text, value in _TEXTS.items() if value != value}
 """Texts in a column of Postgres; beside other texts, such as m, f has another meaning."""
@@ -144,6 +146,9 @@ def _as_floats(column: pl.Series) -> Floats | None:
 
 def numbers_in(column: pl.Series) -> pl.Series:
     """Return the numbers in a column of texts: NaN for empty cells, null for texts that are not numbers."""
+    parsed = column.cast(pl.Float64, strict=False)
+    if parsed.null_count() == column.null_count():  # the rest takes 3 ms for each column
+        return parsed.fill_null(np.nan)
     texts = column.unique()
     folded = texts.str.strip_chars().str.to_lowercase()
     parsed = folded.cast(pl.Float64, strict=False)
@@ -152,10 +157,14 @@ def numbers_in(column: pl.Series) -> pl.Series:
     return column.replace_strict(texts, values, return_dtype=pl.Float64)
 
 
+DESCRIBED = 8
+"""Number of columns whose content is described in a message."""
+
+
 def describe_columns(path: Path) -> list[str]:
-    """Return the columns of a table and their content, for a message."""
+    """Return the columns of a table, the first of them with their content, for a message."""
     try:
-        columns = {c.name: _value_column(c) for c in read_flat_frame(path).get_columns()}
+        columns = {c.name: _value_column(c) for c in read_flat_frame(path).get_columns()[:DESCRIBED]}
     except InputError:
         columns = {}
     return [f"{n} ({_content(columns[n])})" if n in columns else n for n in column_names(path)]

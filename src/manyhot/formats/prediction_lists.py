@@ -69,8 +69,8 @@ _NEEDS = f"{ID_NEEDS}, class and score"
 
 
 _TEXT = r'"(?:[^"\\]|\\.)*"\s*:\s*'
-_BY_CLASS = re.compile(rf"\{{\s*(?:{_TEXT}\{{\s*\}}\s*,\s*)*{_TEXT}\{{\s*{_TEXT}-?\d")
-"""The beginning of an object of images, whose values are objects of numbers."""
+_BY_CLASS = re.compile(rf"\{{\s*(?:{_TEXT}\{{\s*\}}\s*,\s*)*{_TEXT}\{{\s*{_TEXT}(?:-?\d|true|false)")
+"""The beginning of an object of images, whose values are objects of numbers or booleans."""
 
 _OF_OBJECTS = re.compile(rf"(?:\{{\s*{_TEXT}|\[\s*)\[\s*\{{")
 """The beginning of lists of objects, by image or one list for each row."""
@@ -86,7 +86,7 @@ def are_scores_by_class(start: str) -> bool:
 
 
 def _are_states_by_class(path: Path) -> bool:
-    """Return whether JSON contains only 0 and 1 by image and class, which may be anything."""
+    """Return whether JSON contains only 0 and 1, or booleans, by image and class, which may be anything."""
     if path.suffix.lower() != ".json" or _BY_CLASS.match(start := head(path)) is None:
         return False
     return set(_NUMBERS.findall(start)) <= {"0", "1"}
@@ -182,10 +182,10 @@ def read_prediction_lists(
 
     In JSON and Parquet, the classes and scores of an image are two lists, a list of objects with a class and
     a score, an object of scores by class, or a list of the scores of all classes. In JSON, the images may be
-    the keys of an object or, if each entry is only a list of objects, those of `rows`. If all classes of each
-    image have scores, the scores are dense. The model is named after the file. An image with an empty list,
-    null or an empty cell is one for which the model predicts nothing; an image without a row has no
-    prediction.
+    the keys of an object or, if each entry is only a list of objects, those of `rows`. True and false are the
+    scores 1 and 0. If all classes of each image have scores, the scores are dense. The model is named after
+    the file. An image with an empty list, null or an empty cell is one for which the model predicts nothing;
+    an image without a row has no prediction.
     """
     if path.suffix.lower() in (".json", ".jsonl"):
         found, kind, notes = _of_json(path, rows)
@@ -194,6 +194,8 @@ def read_prediction_lists(
     ids = image_ids(found["image_id"].cast(pl.String).to_arrow(), f"{path}, the names of the images")
     found = found.with_columns(image_id=pl.Series(ids))
     kind = (scores or kind) if kind == "score" else kind
+    if found.schema.get("scores") == pl.Boolean:
+        found = found.with_columns(pl.col("scores").cast(pl.Float32))
     if "class_id" not in found.columns:
         predictions = _dense(found, path, classes, kind)
         return replace(predictions, notes=(*predictions.notes, *notes))
@@ -488,12 +490,12 @@ def _class(name: Any, where: str) -> str | int:
 
 
 def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not isinstance(value, int | float):
         raise InputError(
             "This is not a score.",
             where=where,
             got=cut_for_message(repr(value)),
-            allowed="a number",
+            allowed="a number, or true and false for 1 and 0",
             do="write numbers with a point and without quotes or signs, such as 37.4",
         )
     return float(np.float32(value)) if abs(value) < 1e38 else float("inf") * (1 if value > 0 else -1)

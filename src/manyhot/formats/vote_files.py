@@ -192,7 +192,11 @@ ANSWER_WORDS = {
 }
 """What raters write in place of yes, no and maybe, in lower case."""
 
-_WORDS = {"true": "yes", "false": "no", "y": "yes", "n": "no", "t": "yes", "f": "no", **ANSWER_WORDS}
+_WORDS = {
+    **dict.fromkeys(("true", "wahr", "y", "t"), "yes"),
+    **dict.fromkeys(("false", "falsch", "n", "f"), "no"),
+    **ANSWER_WORDS,
+}
 _NUMBERS = {"1": "yes", "0": "no"}
 
 

@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy import typing as npt
@@ -167,7 +167,8 @@ def other_channels(data: bytes) -> str:
     if n == 1 and bits > 1 and is_grey and _continues(data, tags):  # pages of 1 bit are a document
         return (
             "a TIFF of several greyscale pages of the same size, which may be the channels of one image; "
-            "save three of them as RGB or one of them alone, or pass all to manyhot.predict_loader"
+            "save three of them as RGB or one of them alone, or pass all to manyhot.predict_loader; if they "
+            "are pages of a document, split them into one file per page"
         )
     if n - opacity == 1 or not (is_grey or kind != 1):
         return ""
@@ -194,18 +195,27 @@ def _tags(data: bytes, offset: int | None = None) -> ImageFileDirectory_v2:
 
 def pages_note(paths: Sequence[Path]) -> str:
     """Return a note on the TIFF files of several pages, by their headers; empty if there are none."""
-    several = [path for path in paths if path.suffix.lower() in (".tif", ".tiff") and _has_pages(path)]
+    several = list[Path]()
+    for path in paths:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            with contextlib.suppress(OSError), path.open("rb") as file:  # noted when it is decoded
+                several += [path] * has_pages(file)
+    return note_on_pages(several, len(paths))
+
+
+def note_on_pages(several: Sequence[object], n: int) -> str:
+    """Return a note on the files of several pages among `n`; empty if there are none."""
     if not several:
         return ""
     return (
-        f"{len(several):,} of {len(paths):,} images whose headers were read have several pages, such as "
+        f"{len(several):,} of {n:,} images whose headers were read have several pages, such as "
         f"{several[0]}; no page but the first is used: split them into one file per page"
     )
 
 
-def _has_pages(path: Path) -> bool:
-    """Return whether a TIFF has a second page that is no preview or mask."""
-    with contextlib.suppress(Exception), path.open("rb") as file:  # broken files are noted when decoded
+def has_pages(file: BinaryIO) -> bool:
+    """Return whether a file is a TIFF with a second page that is no preview or mask."""
+    with contextlib.suppress(Exception):  # broken files are noted when decoded
         after = _page_tags(file).next
         return bool(after) and not _page_tags(file, after).get(_SUBFILE_TYPE, 0) & 5
     return False

@@ -57,7 +57,7 @@ class Metric:
 
     def text(self, value: float, decimals: int) -> str:
         """Return the value as text without its unit; an en dash if it is undefined."""
-        return f"{self.draw(value):,.{decimals}f}" if math.isfinite(value) else "–"
+        return with_minus(self.draw(value), decimals) if math.isfinite(value) else "–"
 
 
 Named = Callable[[str], Metric]

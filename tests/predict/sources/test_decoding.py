@@ -239,6 +239,36 @@ def test_a_note_if_only_some_are_dark(radiographs):
     )
 
 
+def test_images_that_are_dark_after_the_bits_are_noted(tmp_path):
+    """One plate used 400 of 4,095 levels, and was nearly black, without a note."""
+    Image.fromarray(RAMP // 10).save(tmp_path / "dark.png")
+    assert note(tmp_path, 12) == (
+        "the only image with more than 8 bits per sample uses at most 400 of 4,095 levels and is therefore "
+        "dark: pass `bits` 9, or minmax",
+    )
+    Image.fromarray(RAMP).save(tmp_path / "bright.png")
+    assert note(tmp_path, 12) == (
+        "1 of 2 images with more than 8 bits per sample uses at most 400 of 4,095 levels and is therefore "
+        "dark: others use up to 4,000, so pass `bits` minmax",
+    )
+    assert note(tmp_path, "minmax") == ()
+
+
+def test_documents_in_archives_and_lists_are_noted(tmp_path):
+    """Only those in folders were."""
+    pages = [Image.new("RGB", (9, 7), (i, 0, 0)) for i in range(3)]
+    pages[0].save(tmp_path / "several.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "one.tif")
+    with tarfile.open(tmp_path / "in.tar", "w") as tar:
+        for name in ("one.tif", "several.tif"):
+            tar.add(tmp_path / name, name)
+    (tmp_path / "list.txt").write_text("one.tif\nseveral.tif\n")
+    for where in ("in.tar", "list.txt"):
+        (text,) = note(tmp_path / where)
+        assert text.startswith("1 of 2 images whose headers were read have several pages, such as ")
+        assert "several.tif; no page but the first is used" in text
+
+
 def test_no_note_on_images_that_use_their_levels(tmp_path):
     Image.fromarray(RAMP * 15).save(tmp_path / "bright.png")
     Image.fromarray(np.zeros((5, 5), np.uint16)).save(tmp_path / "black.png")

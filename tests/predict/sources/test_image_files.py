@@ -376,6 +376,13 @@ def test_folders_with_two_links_to_the_next(tmp_path):
     assert len(ids(open_image_folder(str(tmp_path / "04")))) == 3
 
 
+def test_pdf_files_are_named():
+    """They were taken for documentation, so that a folder of scans lost documents without a note."""
+    assert image_files.other_files_note(["a.tif", "b.pdf", "labels.csv"]) == (
+        "1 file is not read as an image: 1 .pdf"
+    )
+
+
 @pytest.mark.parametrize(("n", "most"), [(0, 0), (3, 3), (1_000, 1_000), (1_001, 501), (5_000, 1_000)])
 def test_the_headers_of_at_most_1000_tiff_files_are_read(n, most):
     """Of a million other files, not even the paths are made."""

@@ -196,6 +196,15 @@ def test_what_cannot_be_decoded_is_refused(made, tmp_path, name):
     assert raised.value.details["where"] == str(path)
 
 
+def test_the_reason_for_an_image_that_is_too_large_has_no_name_of_a_python_class(made, tmp_path, monkeypatch):
+    """Users read ``TooLargeError: 9 × 7 pixels…``."""
+    monkeypatch.setattr(picture_cache, "MAX_PIXELS", 10)
+    PIL.Image.new("RGB", (9, 7)).save(tmp_path / "a.png")
+    with pytest.raises(InputError) as raised:
+        made.read(str(tmp_path / "a.png"), "small")
+    assert raised.value.details["got"] == "9 × 7 pixels, at most 10 in all"
+
+
 def test_large_files_are_not_read(made, tmp_path, monkeypatch):
     monkeypatch.setattr(picture_cache, "MAX_FILE_BYTES", 1000)
     path = tmp_path / "a.jpg"

@@ -51,6 +51,9 @@ _GOALS = {
     "fpr": "a false positive rate of {}",
 }
 
+_MEASURED_AT = {"precision": "recall", "recall": "precision", "fpr": "recall"}
+"""What thresholds with a goal leave open."""
+
 _WHY = {
     "no positives": "on no image",
     "no negatives": "never absent",
@@ -94,14 +97,15 @@ def chapter_lead(named: Tables) -> tuple[str, ...]:
 
 
 def _worst_in_short(results: pa.Table) -> Iterator[str]:
-    """Yield the class with the lowest average precision of the best model, for each data set."""
-    models = of_models(results)
+    """Yield the worst class of the best model, for each data set: at its thresholds and by its AP."""
+    models, about = of_models(results), tables.metadata(results)
     for dataset in dict.fromkeys(name for name, _ in models):
         model = next(best_first(models, dataset))
         rows = models[dataset, model]
         value, n = mean_ap(rows)
         if not n:
             continue
+        yield from _worst_at_goal(dataset, model, rows, about)
         worst = worst_first(rows)[0]
         yield (
             f"On {title_of(dataset)}, the mean average precision of {model} is {percent(value, 1)} over "
@@ -109,6 +113,21 @@ def _worst_in_short(results: pa.Table) -> Iterator[str]:
             f"{with_ends(worst['ap'], worst['ap_lo'], worst['ap_hi'])} on "
             f"{counted(worst['n_positives'], 'image')} with the class."
         )
+
+
+def _worst_at_goal(dataset: str, model: str, rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str]:
+    """Yield the class with the lowest precision at a goal of recall, or recall at another goal."""
+    measure = _MEASURED_AT.get(rows[0].get("goal") or "")
+    known = [r for r in rows if not math.isnan(r[measure])] if measure else []
+    if not measure or not known or _passed(rows, about):
+        return
+    worst = min(known, key=lambda r: (r["n_positives"] < FEWEST_POSITIVES, float(r[measure])))
+    yield (
+        f"On {title_of(dataset)}, with thresholds for {_goal_text(rows, about)}, the lowest {measure} of "
+        f"{model}{first_of(rows).replace(' of', ' among')} is that of {worst['name']}: "
+        f"{with_ends(worst[measure], worst[f'{measure}_lo'], worst[f'{measure}_hi'])} on "
+        f"{counted(worst['n_positives'], 'image')} with the class."
+    )
 
 
 def _points_note(rows: Sequence[Row], about: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Annotated, TypeVar
 
 from manyhot.errors import ManyhotError, UsageError
 from manyhot.parameters import Flattened, Shown, is_whole
-from manyhot.predict.decode import MINMAX, GreyBits, deep_levels
+from manyhot.predict.decode import MINMAX, GreyBits, deep_levels, has_pages, note_on_pages
 from manyhot.predict.sources.image_files import Files
 from manyhot.predict.sources.remote import is_remote
 from manyhot.predict.sources.source import ImageReader, ImageSource, SourcePart, decode_with_bits
@@ -58,37 +59,46 @@ class Decoding(Flattened):
         return bits
 
     def applied(self, source: ImageSource) -> ImageSource:
-        """Return a source decoded with these settings, with a note if images use only part of their levels.
+        """Return a source decoded with these settings, with notes on dark images and on pages not read.
 
         Raises
         ------
         UsageError
             If `bits` is out of range.
         """
-        if (bits := self.checked) is not None:
-            return decode_with_bits(source, bits)
-        note = levels_note(source)
-        return replace(source, notes=(*source.notes, note)) if note else source
+        bits = self.checked
+        notes = () if bits == MINMAX else notes_on_images(source, bits)
+        source = source if bits is None else decode_with_bits(source, bits)
+        return replace(source, notes=(*source.notes, *notes))
 
 
 DECODING = Decoding()
 
 
-def levels_note(source: ImageSource) -> str:
-    """Return a note if images of more than 8 bits use only part of their levels; empty if none does.
+def notes_on_images(source: ImageSource, bits: int | None = None) -> tuple[str, ...]:
+    """Return notes on images that use only part of their levels, and on files of several pages.
 
-    A sample of the images is read. An image uses only part of its levels if its highest value is less than
-    half the white level. For example, 12 of 16 bits are a sixteenth of the range.
+    A sample of the images is read. An image of more than 8 bits uses only part of its levels if its highest
+    value is less than half the white level. For example, 12 of 16 bits are a sixteenth of the range. Files of
+    several pages are noted here in archives and tables; for files on this computer, when they are listed.
     """
-    highest, dark = 0, list[int]()
-    n, white = 0, 0
-    for value, level in filter(None, map(_levels, _sampled(source))):
-        n, white, highest = n + 1, level, max(value, highest)
-        if 0 < value <= level // 2:
-            dark.append(value)
+    levels, several, read = list[tuple[int, int]](), list[str](), 0
+    is_local = all(map(_is_local, source.parts))
+    for uri, data in _sampled(source):
+        read += 1
+        if not is_local and has_pages(io.BytesIO(data)):
+            several.append(uri)
+        if (found := deep_levels(data)) is not None:
+            levels.append(found if bits is None else (found[0], 2**bits - 1))
+    return tuple(filter(None, (_levels_note(levels), note_on_pages(several, read))))
+
+
+def _levels_note(levels: Sequence[tuple[int, int]]) -> str:
+    """Return a note on the images whose highest value is less than half the white level."""
+    dark = [value for value, white in levels if 0 < value <= white // 2]
     if not dark:
         return ""
-    most = max(dark)
+    n, most, white, highest = len(levels), max(dark), levels[-1][1], max(value for value, _ in levels)
     if len(dark) == n:
         which, do = (
             f"all {n:,} images" if n > 1 else "the only image",
@@ -103,26 +113,28 @@ def levels_note(source: ImageSource) -> str:
     )
 
 
-def _levels(read: ImageReader) -> tuple[int, int] | None:
-    with contextlib.suppress(ManyhotError, OSError):  # it is skipped later, with a reason
-        data = read()
-        return deep_levels(data) if isinstance(data, bytes) else None
-    return None
+def _sampled(source: ImageSource) -> Iterator[tuple[str, bytes]]:
+    """Yield addresses and bytes of images of a sample."""
+    for uri, read in _readers(source):
+        with contextlib.suppress(ManyhotError, OSError):  # it is skipped later, with a reason
+            if isinstance(data := read(), bytes):
+                yield uri, data
 
 
-def _sampled(source: ImageSource) -> Iterator[ImageReader]:
+def _readers(source: ImageSource) -> Iterator[tuple[str, ImageReader]]:
     """Yield readers of images from all parts of files on this machine; of other sources, the first images."""
     parts = source.parts
     if all(_is_local(part) for part in parts):
         chosen = _spread(parts, _PARTS)
         for part in chosen:
-            own = [read for item, read in part.items() if not item.uri.lower().endswith(_EIGHT_BITS)]
+            items = ((item.uri, read) for item, read in part.items())
+            own = [(uri, read) for uri, read in items if not uri.lower().endswith(_EIGHT_BITS)]
             yield from _spread(own, -(-_SAMPLE // len(chosen)))
         return
     with contextlib.suppress(ManyhotError, OSError):
         for item, read in itertools.islice(parts[0].items() if parts else (), _REMOTE):
             if not item.uri.lower().endswith(_EIGHT_BITS):
-                yield read
+                yield item.uri, read
 
 
 def _is_local(part: SourcePart) -> bool:

@@ -147,7 +147,7 @@ def open_image_folder(
 
 
 _SIDE_FILES = re.compile(
-    r"\.(csv|tsv|txt|lst|jsonl?|xml|ya?ml|toml|ini|md|rst|html|pdf|log|db|parquet|arrow|np[yz]|mat|xlsx|py"
+    r"\.(csv|tsv|txt|lst|jsonl?|xml|ya?ml|toml|ini|md|rst|html|log|db|parquet|arrow|np[yz]|mat|xlsx|py"
     r"|ipynb|sh|md5|sha256)$"
 )
 """Suffixes of tables, texts and programs that lie beside images."""
@@ -222,7 +222,9 @@ def open_list(
         Files(name, "", tuple(paths[a:b]), tuple(given[a:b]), ids=None if ids is names else tuple(ids[a:b]))
         for name, a, b in cuts
     )
-    return with_labels(ImageSource(where, parts, strict=labelled), labels, [ids[a:b] for _, a, b in cuts])
+    pages = "" if any(map(is_remote, paths)) else pages_note(_some_tiffs("", paths))
+    source = ImageSource(where, parts, strict=labelled, notes=(pages,) if pages else ())
+    return with_labels(source, labels, [ids[a:b] for _, a, b in cuts])
 
 
 def list_files(folder: str) -> dict[str, int]:

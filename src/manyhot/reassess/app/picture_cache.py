@@ -308,7 +308,7 @@ def _shrink(data: bytes, uri: str, side: int) -> bytes:
         raise InputError(
             "The image cannot be decoded.",
             where=uri,
-            got=f"{type(error).__name__}: {error}".partition("\n")[0],
+            got=(str(error) or type(error).__name__).partition("\n")[0],
         ) from error
     return made.getvalue()
 

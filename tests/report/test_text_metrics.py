@@ -103,4 +103,4 @@ def test_negative_values_have_a_minus_sign_on_pages_and_a_hyphen_on_terminals():
     value = Value(-0.212, -0.3, -0.1, 50, 0)
     sentence = MetricColumn(correlation, True, 2, (value,)).in_full(value)
     assert sentence == "−0.21 (95 % interval −0.30 to −0.10, n 50)"
-    assert _value(correlation, -0.212) == "-0.212"
+    assert _value(correlation, -0.212) == "-0.2120"

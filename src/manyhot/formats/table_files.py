@@ -411,7 +411,9 @@ def check_models(path: Path) -> None:
         if fold_name(name) in MODEL_COLUMNS and (column := read_frame(path, [name])[name]).dtype == pl.String:
             check_one_model(column.drop_nulls().unique(), path)
     ids = first_column(names, IMAGE_NAME_COLUMNS)
-    for name in (name for name in names if fold_name(name) in _RUN_COLUMNS and ids is not None):
+    for name in (name for name in names if fold_name(name) in _RUN_COLUMNS):
+        if ids is None:
+            return
         frame = read_frame(path, [ids, name])
         several = frame.group_by(ids).agg(pl.col(name).unique()).filter(pl.col(name).list.len() > 1).sort(ids)
         if len(several):

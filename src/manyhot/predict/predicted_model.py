@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from manyhot.errors import counted
 from manyhot.formats.prediction_folders import SKIPPED
 from manyhot.predict.engines import EngineChoice, Trial
 from manyhot.predict.parts import IMAGES, Merged
@@ -41,6 +42,10 @@ class PredictedModel:
         Caveats about the model, such as assumed preprocessing.
     others : int
         Number of models that ran at the same time.
+    n_unread : int
+        Number of local files that this run could not read.
+    unread : str
+        The first of them, and the reason.
     """
 
     model: str
@@ -55,6 +60,8 @@ class PredictedModel:
     choice: EngineChoice | None = None
     notes: tuple[str, ...] = ()
     others: int = 0
+    n_unread: int = 0
+    unread: str = ""
 
     @property
     def shared(self) -> tuple[Path, ...]:
@@ -75,6 +82,7 @@ class PredictedModel:
             "seconds": {"wall": self.wall, **asdict(self.seconds)},
             "predicted": self.merged and self.merged.n,
             "skipped": self.merged and self.merged.n_skipped,
+            "unread": self.merged.n_unread if self.merged else self.n_unread,
             "missing_parts": self.missing,
             "written": [str(path) for path in self.files],
         }
@@ -93,6 +101,10 @@ class PredictedModel:
             yield f"{self.model}: nothing left to predict here"
         if self.merged:
             yield f"  predicted {self.merged.n:,}, skipped {self.merged.n_skipped:,}"
+        if unread := self.merged.n_unread if self.merged else self.n_unread:
+            first = self.unread and f", such as {self.unread}"
+            yield f"  {counted(unread, 'image')} could not be read{first}"
+            yield "  once the files are available, the same command tries them again"
         if self.n:
             s = self.seconds
             spent = f"read {s.read:.1f}, decode {s.decode:.1f}, model {s.model:.1f}, write {s.write:.1f}"

@@ -131,6 +131,7 @@ def test_more_shards_than_parts(few, tint, tmp_path, undisturbed):
     out = tmp_path / "out"
     done = [go(few, tint, out, shard=(i, 5)) for i in (4, 0, 3, 1, 2)]
     assert [(d.n, d.missing) for d in done] == [(0, 3), (20, 2), (0, 2), (20, 1), (6, 0)]
+    assert [d.missing_shards for d in done] == [(0, 1, 2), (1, 2), (1, 2), (2,), ()]
     assert contents(out) == undisturbed
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from manyhot.errors import counted
+from manyhot.errors import counted, first_names
 from manyhot.formats.prediction_folders import SKIPPED
 from manyhot.predict.engines import EngineChoice, Trial
 from manyhot.predict.parts import IMAGES, Merged
@@ -46,6 +46,8 @@ class PredictedModel:
         Number of local files that this run could not read.
     unread : str
         The first of them, and the reason.
+    missing_shards : tuple of int
+        The shards of the missing parts, if the run has several.
     """
 
     model: str
@@ -62,6 +64,7 @@ class PredictedModel:
     others: int = 0
     n_unread: int = 0
     unread: str = ""
+    missing_shards: tuple[int, ...] = ()
 
     @property
     def shared(self) -> tuple[Path, ...]:
@@ -84,6 +87,7 @@ class PredictedModel:
             "skipped": self.merged and self.merged.n_skipped,
             "unread": self.merged.n_unread if self.merged else self.n_unread,
             "missing_parts": self.missing,
+            "missing_shards": [*self.missing_shards],
             "written": [str(path) for path in self.files],
         }
 
@@ -111,7 +115,20 @@ class PredictedModel:
             yield f"  seconds of all threads: {spent}"
         if self.missing:
             parts = "1 part is" if self.missing == 1 else f"{self.missing:,} parts are"
-            yield f"  {parts} missing; the last shard to finish merges all parts"
+            of = f", of {_shards(self.missing_shards)}" if self.missing_shards else ""
+            yield f"  {parts} missing{of}; the last shard to finish merges all parts"
+
+
+def _shards(numbers: Sequence[int]) -> str:
+    """Return the numbers of shards as SLURM's ``--array`` takes them: the first ranges of sorted numbers."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][-1] == number - 1:
+            ranges[-1][1:] = [number]
+        else:
+            ranges.append([number])
+    shown = first_names(["-".join(map(str, ends)) for ends in ranges], 20)
+    return f"{'shard' if len(numbers) == 1 else 'shards'} {shown}"
 
 
 def _difference(trials: Sequence[Trial]) -> str:

@@ -128,6 +128,8 @@ class ModelRun:
         Number of images written.
     others : int
         Number of other models that run at the same time.
+    n_shards : int
+        Number of shards of the run.
     n_unread : int
         Number of local files that could not be read.
     unread : str
@@ -148,6 +150,7 @@ class ModelRun:
     seconds: Seconds = field(default_factory=Seconds)
     n: int = 0
     others: int = 0
+    n_shards: int = 1
     n_unread: int = 0
     unread: str = ""
     begun: float = field(default_factory=time.perf_counter)
@@ -245,30 +248,31 @@ class ModelRun:
             self.seconds,
             wall,
             self.n,
-            absent,
+            len(absent),
             rate,
             self.choice,
             self.network.notes,
             self.others,
             self.n_unread,
             self.unread,
+            tuple(sorted({i % self.n_shards for i in absent})) if self.n_shards > 1 else (),
         )
 
-    def _together(self, call: str) -> tuple[Merged | None, int]:
-        """Return the merged parts, or how many are missing."""
+    def _together(self, call: str) -> tuple[Merged | None, list[int]]:
+        """Return the merged parts, or the positions of those that are missing."""
         if self.parts.is_complete(self.identity):  # by another process of this run
             remove(self.parts)  # it may have removed them before the last one of this process was written
-            return merged(self.parts, self.identity), 0
+            return merged(self.parts, self.identity), []
         identity = self.identity
         if identity.engine == "auto" and (
             first := self.parts.first()
         ):  # written while this shard had nothing to do
             identity = replace(identity, engine=str(first[1].get("engine", "")))
-        absent = self.parts.missing(self.source, identity)
+        absent = {id(part) for part in self.parts.missing(self.source, identity)}
         if absent:
-            return None, len(absent)
+            return None, [i for i, part in enumerate(self.source.parts) if id(part) in absent]
         about = _about(self.network, self.classes, identity)
-        return merge(self.parts, self.source, identity, about, call), 0
+        return merge(self.parts, self.source, identity, about, call), []
 
 
 def prepare_run(
@@ -303,7 +307,7 @@ def prepare_run(
     if before and name == "auto":
         name = str(before[1].get("engine", name))
     identity = _identity(source, network, classes, settings, name)
-    job = ModelRun(source, network, classes, keep, parts, identity)
+    job = ModelRun(source, network, classes, keep, parts, identity, n_shards=settings.shard[1])
     again = parts.readable_again()
     if parts.is_complete(identity) and not again:
         return replace(job, complete=True)

@@ -281,6 +281,14 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise
     except damages() as error:
         if isinstance(error, ValueError) and "pickle" in str(error).lower():
+            if not name and not _starts_like_pickle(path):
+                raise InputError(
+                    "The file has no NPY header.",
+                    where=path,
+                    allowed="a file that numpy.save or numpy.lib.format.open_memmap wrote",
+                    do="if it is a raw numpy.memmap, save it as another file with numpy.save('NEW.npy', "
+                    "numpy.memmap(FILE, mode='r', dtype=DTYPE, shape=SHAPE))",
+                ) from error
             dtype = "str" if name in (*ID_ARRAYS, *CLASS_ARRAYS) else "float"
             raise InputError(
                 "The file was not read, because it contains Python objects (a pickle), which can run code.",
@@ -296,6 +304,14 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
         if array.dtype.kind == "U" and not is_text(array):
             raise incomplete(path, ValueError(f"characters in {name!r} that do not exist"))
     return arrays
+
+
+def _starts_like_pickle(path: Path) -> bool:
+    """Return whether a file begins as a pickle or as an NPY file, which may contain a pickle."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    protocols = (b"\x02", b"\x03", b"\x04", b"\x05")
+    return b"\x93NUMPY".startswith(start) or (start[:1] == b"\x80" and start[1:2] in protocols)
 
 
 def is_text(array: npt.NDArray[np.str_]) -> bool:

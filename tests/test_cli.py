@@ -379,3 +379,12 @@ def test_a_published_name_is_no_folder_that_out_would_overwrite(tmp_path, monkey
 
     assert read("imagenet").count("imagenet") == 1  # the folder of predictions
     assert read("./imagenet").count("./imagenet") == 1
+
+
+def test_an_output_that_cannot_be_written_is_an_error_before_anything_is_computed(run, small):
+    (small / "file").write_text("")
+    done = run("evaluate", "labels.csv", "--predictions", "nowhere.npy", "--out", "file/out", code=6)
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: Cannot write the file: Not a directory.\n  where:   file/out\n")
+    run("evaluate", "labels.csv", "--predictions", "nowhere.npy", "--out", "a/b", code=3)
+    assert not (small / "a").exists()  # nothing was created

@@ -235,7 +235,8 @@ def test_one_image_is_answered_on_the_terminal(photos):
 def test_shards_say_what_is_left(photos):
     done = manyhot(*PREDICT, "--engine", "own", "--shard", "1/2")
     assert done.stdout == (
-        "tint: nothing left to predict here\n  1 part is missing; the last shard to finish merges all parts\n"
+        "tint: nothing left to predict here\n"
+        "  1 part is missing, of shard 0; the last shard to finish merges all parts\n"
     )
 
 

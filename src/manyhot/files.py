@@ -115,6 +115,22 @@ def check_output_name(path: Path) -> None:
         )
 
 
+def check_writable(path: Path) -> None:
+    """Raise an error if a file or folder cannot be written, before it is computed. Nothing is created.
+
+    Raises
+    ------
+    OutputError
+        If no file can be created in the folder or, if it does not exist, in the nearest one above it.
+    """
+    try:
+        folders = [path, *path.absolute().parents][path.is_file() :]
+        with tempfile.TemporaryFile(dir=next(folder for folder in folders if folder.exists())):
+            pass
+    except OSError as error:
+        raise write_refused(path, error) from error
+
+
 def is_utf8(path: str | os.PathLike[str]) -> bool:
     """Return whether a path can be encoded as UTF-8, which tables require."""
     try:

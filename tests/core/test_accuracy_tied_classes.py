@@ -24,6 +24,7 @@ def test_the_expectation_is_the_mean_over_all_ways_to_break_ties():
     ]
     found = tied_tops(case)
     assert (found.share, found.n) == (0.75, 4)
+    assert found.n_equal == 1  # the third image; the last has no valid class
     assert found.expected == pytest.approx(np.mean(ways))
     assert found.real1 == np.mean([classes[0] in own for classes, own in zip(tied, SETS, strict=False)])
 
@@ -39,3 +40,18 @@ def test_a_note_says_how_much_ties_matter():
     )
     distinct = SCORES + np.arange(4) / 100
     assert not any("highest score" in note for note in evaluate(SETS, distinct, resamples=0).notes)
+
+
+def test_a_note_gives_the_number_of_rows_that_were_perhaps_never_written():
+    """Rows of zeros in a preallocated array count as the first class."""
+    scores = np.eye(4, dtype=np.float32)
+    scores[2] = 0
+    found = evaluate([[0], [1], [2], [3]], scores, metrics=["real1"], resamples=0, trust_order=False)
+    (note,) = [note for note in found.notes if "all scores are equal" in note]
+    assert note.endswith(
+        "all scores are equal on 1 of 4 images, so the first class is taken: if their rows were never "
+        "written, as after a job that failed, leave these images out"
+    )
+    scores[2, 2] = 1
+    distinct = evaluate([[0], [1], [2], [3]], scores, metrics=["real1"], resamples=0, trust_order=False)
+    assert not any("all scores are equal" in note for note in distinct.notes)

@@ -202,3 +202,8 @@ def test_intervals_cover_the_truth():
     found = [effect_of([crossed(rng, 3, 100, 100)]) for _ in range(800)]
     covered = np.mean([e.lo <= 0 <= e.hi for e in found])
     assert 0.93 <= covered <= 0.99
+
+
+def test_a_seed_without_a_value_is_refused():
+    with pytest.raises(ValueError, match="the value of a seed is NaN: leave the seed out"):
+        effect_of([SeedValues(np.array([0.1, np.nan, 0.2]))])

@@ -634,6 +634,10 @@ def test_results_of_two_calls_say_which_command_compares_their_models(folder):
         )
     with pytest.raises(MatchError) as error:
         compare(folder / "seed-old", folder / "seed-new")
+    assert error.value.details["allowed"] == (
+        "one version of each model; models have the names of their files and, in one call, of the folders of "
+        "files of one name"
+    )
     assert str(error.value).endswith(
         "  do:      compare the models from their predictions: manyhot compare old/net.parquet "
         "new/net.parquet --labels labels.parquet --metric real1 --seed 3"

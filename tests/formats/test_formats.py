@@ -234,6 +234,20 @@ def test_an_array_of_objects_is_named_with_the_line_that_saves_it(tmp_path, name
     assert read_predictions(tmp_path / "p.npz").image_id.to_pylist() == ["a.jpg", "b.jpg"]
 
 
+def test_a_raw_memmap_has_no_header(tmp_path, rows):
+    path = tmp_path / "m.npy"
+    raw = np.memmap(path, mode="w+", dtype=np.float16, shape=(2, 3))
+    raw[:] = 1
+    raw.flush()
+    assert message(lambda: read_predictions(path, rows=rows)) == (
+        "The file has no NPY header.\n"
+        f"  where:   {path}\n"
+        "  allowed: a file that numpy.save or numpy.lib.format.open_memmap wrote\n"
+        "  do:      if it is a raw numpy.memmap, save it as another file with numpy.save('NEW.npy', "
+        "numpy.memmap(FILE, mode='r', dtype=DTYPE, shape=SHAPE))"
+    )
+
+
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 @pytest.mark.parametrize("kind", ["object array", "raw pickle"])
 def test_pickles_are_never_executed(tmp_path, rows, suffix, kind):

@@ -14,3 +14,14 @@ def test_the_rate_is_while_predicting_and_the_difference_is_that_of_the_engine()
         "lite0: 900 images in 59.3 s, 42/s while predicting; on equal pixels, logits differ from "
         "PyTorch's by at most 1.8e-05"
     )
+
+
+def test_the_shards_of_missing_parts_are_named_as_an_array_of_jobs():
+    def missing(shards):
+        done = PredictedModel("lite0", Path("out"), None, missing=3, missing_shards=shards)
+        return [*done.lines()][-1]
+
+    merges = "; the last shard to finish merges all parts"
+    assert missing((0, 5, 6, 7, 9, 10)) == f"  3 parts are missing, of shards 0, 5-7, 9-10{merges}"
+    assert missing(tuple(range(0, 50, 2))).endswith(f"34, 36, 38 and 5 more{merges}")
+    assert missing(()) == f"  3 parts are missing{merges}"

@@ -1,5 +1,6 @@
 """What a run that ended early left: found again, finished, and the same as if nothing had happened."""
 
+import errno
 import os
 import shutil
 import signal
@@ -25,7 +26,7 @@ from manyhot.predict.engines import EngineOptions
 from manyhot.predict.parts import PartFiles
 from manyhot.predict.run import PredictSettings, prepare_run, run
 from manyhot.predict.scoring import score_parts
-from manyhot.predict.sources import Files, open_source
+from manyhot.predict.sources import Files, SourceLostError, open_source
 from manyhot.predict.sources.source import ImageSource
 from small_models import COLOURS
 
@@ -130,6 +131,7 @@ def test_more_shards_than_parts(few, tint, tmp_path, undisturbed):
     out = tmp_path / "out"
     done = [go(few, tint, out, shard=(i, 5)) for i in (4, 0, 3, 1, 2)]
     assert [(d.n, d.missing) for d in done] == [(0, 3), (20, 2), (0, 2), (20, 1), (6, 0)]
+    assert [d.missing_shards for d in done] == [(0, 1, 2), (1, 2), (1, 2), (2,), ()]
     assert contents(out) == undisturbed
 
 
@@ -509,3 +511,74 @@ def test_all_scores_must_fit_on_the_disk(few, tint, tmp_path, monkeypatch, lacki
         return
     with pytest.raises(OutputError, match=f"got:     {n} images × {classes} classes, 0.0 GB"):
         go(few, tint, tmp_path / "out", top=None)
+
+
+def _listed(tmp_path, names):
+    """Return a list of images, ten in each of two folders, as one part each."""
+    disks = []
+    for disk in ("a", "b"):
+        (tmp_path / disk).mkdir()
+        for i, name in enumerate(names[disk]):
+            Image.new("RGB", (8, 8), (10 * i, 0, 0)).save(tmp_path / disk / name)
+        disks.append(tuple(f"{tmp_path}/{disk}/{name}" for name in names[disk]))
+    return ImageSource("list.txt", tuple(Files(f"{i:05}", "", own) for i, own in enumerate(disks)))
+
+
+@pytest.fixture
+def listed(tmp_path):
+    return _listed(tmp_path, {d: [f"{d}{i}.png" for i in range(10)] for d in "ab"})
+
+
+def test_a_shard_without_its_disk_is_an_error_and_is_tried_again(listed, tint, tmp_path):
+    (tmp_path / "b").rename(tmp_path / "elsewhere")
+    with pytest.raises(SourceLostError) as error:
+        run(listed, tint, tmp_path / "out", PredictSettings(shard=(1, 2)))
+    assert str(error.value) == (
+        "None of the 10 images can be read.\n"
+        "  where:   list.txt\n"
+        f"  got:     {tmp_path}/b/b0.png: the file no longer exists\n"
+        "  do:      make them available again, and run the same command again to resume"
+    )
+    merged = run(listed, tint, tmp_path / "out", PredictSettings(shard=(0, 2)))
+    assert [*merged.lines()][1::2] == [
+        "  predicted 10, skipped 10",
+        "  once the files are available, the same command tries them again",
+    ]
+    assert run(listed, tint, tmp_path / "out", PredictSettings()).n == 0  # they are still missing
+    (tmp_path / "elsewhere").rename(tmp_path / "b")
+    again = run(listed, tint, tmp_path / "out", PredictSettings(shard=(1, 2)))
+    assert (again.n, again.merged.n, again.merged.n_skipped) == (10, 20, 0)
+    run(listed, tint, tmp_path / "undisturbed", PredictSettings())
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTCONN])
+def test_files_without_access_are_counted_and_tried_again(listed, tint, tmp_path, monkeypatch, code):
+    read = Path.read_bytes
+
+    def refuse(path):
+        if path.name == "b3.png":
+            raise OSError(code, os.strerror(code), str(path))
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refuse)
+        done = run(listed, tint, tmp_path / "out", PredictSettings())
+    assert (done.merged.n, done.merged.n_skipped, done.to_json()["unread"]) == (19, 1, 1)
+    assert [*done.lines()][2:4] == [
+        f"  1 image could not be read, such as {tmp_path}/b/b3.png: cannot be read: {os.strerror(code)}",
+        "  once the files are available, the same command tries them again",
+    ]
+    again = run(listed, tint, tmp_path / "out", PredictSettings())
+    assert (again.n, again.merged.n, again.merged.n_skipped) == (10, 20, 0)
+    assert not (tmp_path / "out" / ".parts").exists()
+
+
+def test_a_run_killed_while_it_tries_files_again_does_not_keep_the_old_predictions(listed, tint, tmp_path):
+    (tmp_path / "b" / "b3.png").rename(tmp_path / "b3.png")
+    run(listed, tint, tmp_path / "out", PredictSettings())
+    (tmp_path / "b3.png").rename(tmp_path / "b" / "b3.png")
+    job = prepare_run(listed, tint, tmp_path / "out", PredictSettings())
+    for (scored,) in score_parts([[(part, job.scorer)] for part in job.missing]):
+        job.write(scored)
+    assert run(listed, tint, tmp_path / "out", PredictSettings()).merged.n == 20

@@ -26,7 +26,7 @@ from manyhot.cli.events import show_run
 from manyhot.cli.help import ManyValues, typer_command
 from manyhot.command import Declaration, Parameter, hints_of, metadata_of, parameters_of, summary_of
 from manyhot.errors import ManyhotError, rename_parameters
-from manyhot.files import check_output_name
+from manyhot.files import check_output_name, check_writable
 from manyhot.formats.writing import in_campaign
 from manyhot.parameters import (
     Address,
@@ -227,6 +227,7 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
                 check_output_name(Path(folder))
             if out is not None:
                 returned.check_out(out, [*several, *_places(parameters, values)])
+                check_writable(Path(out))
             with show_run(as_json, streams=about.streams) as (on_progress, on_event):
                 run = Run(call(), on_progress, _with_options(on_event, named))
                 result = function(*several, **arguments, **({"run": run} if takes_run else {}))

@@ -418,12 +418,15 @@ class TiedTops:
         The expected value of ``real1`` if one of the tied classes is drawn at random.
     n : int
         Number of images that count.
+    n_equal : int
+        Number of these images on which the scores of all classes are equal.
     """
 
     share: float
     real1: float
     expected: float
     n: int
+    n_equal: int
 
 
 def tied_tops(case: Case) -> TiedTops | None:
@@ -451,4 +454,5 @@ def tied_tops(case: Case) -> TiedTops | None:
         float(case.hit[at, 0].mean()),
         float((n_valid[at] / n_tied[at]).mean()),
         int(np.count_nonzero(at)),
+        int(np.count_nonzero(n_tied[at] == scores.shape[1])) if scores.shape[1] > 1 else 0,
     )

@@ -115,7 +115,8 @@ def effect_of(cells: Sequence[SeedValues], over_images: Variance | None = None) 
     Raises
     ------
     ValueError
-        If there are no cells, or if cells with the same images have different numbers of resamples.
+        If there are no cells, if the value of a seed is NaN, or if cells with the same images have different
+        numbers of resamples.
 
     Notes
     -----
@@ -141,6 +142,8 @@ def effect_of(cells: Sequence[SeedValues], over_images: Variance | None = None) 
     """
     if not cells:
         raise ValueError("there is no cell")
+    if any(np.isnan(cell.values).any() for cell in cells):
+        raise ValueError("the value of a seed is NaN: leave the seed out")
     value = float(np.mean([cell.values.mean() for cell in cells]))
     over_seeds = seed_variances(cells)
     over_images = images_variance(cells) if over_images is None else over_images

@@ -110,13 +110,15 @@ def _names(*results: Results) -> str | None:
 
 
 def _two_versions(earlier: Results, part: Results, dataset: str, model: str) -> MatchError:
+    call = one_call(earlier, part)
+    names = "; models have the names of their files and, in one call, of the folders of files of one name"
     return MatchError(
         "A model has different values in two of the results.",
         where=_names(earlier, part),
         got=f"{model} on {dataset}",
-        allowed="one version of each model",
+        allowed="one version of each model" + names * bool(call),
         do=f"compare the models from their predictions: {call}"
-        if (call := one_call(earlier, part))
+        if call
         else "leave out one of the results; to compare two versions, compare models from their predictions, "
         "with `labels`",
     )

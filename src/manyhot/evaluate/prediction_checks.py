@@ -135,6 +135,11 @@ def score_doubts(case: Case, classes: ClassList | None, *, has_top: bool = True)
             f"the first of them is taken: real1 is {ties.real1:.1%}, but would be {ties.expected:.1%} on "
             "average if one of them were drawn at random"
         )
+    if ties is not None and ties.n_equal:
+        yield (
+            f"all scores are equal on {ties.n_equal:,} of {ties.n:,} images, so the first class is taken: if "
+            "their rows were never written, as after a job that failed, leave these images out"
+        )
     yield from _declaration_doubts(case)
     constant = constant_scores(case)
     if len(constant):

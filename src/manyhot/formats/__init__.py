@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from manyhot import registry
 from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list, from_keys
-from manyhot.errors import InputError
+from manyhot.errors import InputError, MatchError
 from manyhot.files import PathLike as PathLike
 from manyhot.files import check_has_end, is_utf8, path_meant
 from manyhot.formats.files_read import add_file
@@ -37,6 +37,7 @@ from manyhot.parameters import Shown
 from manyhot.registry import options_of
 from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Results, Votes
 from manyhot.tables.arrays import single_labels
+from manyhot.tables.frames import LISTED_TWICE
 from manyhot.tables.image_ids import check_columns_once, row_ids
 from manyhot.tables.label_values import LabelValues
 from manyhot.tables.own_classes import note_on_spellings, own_list
@@ -193,10 +194,20 @@ def read_rows(rows: RowsLike, *, classes: ClassNamesLike | None = None) -> Image
         raise no_such_file(
             Path(rows), do="set `rows` to the file with the image id of each row of the predictions"
         )
-    if detect(rows, ("images",)) is None and detect(rows, ("labels",)) is not None:
-        labels = _read(rows, "labels", None, classes=classes)
-        return Images(labels.table.select(["image_id"]), labels.name)
-    return read_images(rows, classes=classes)
+    try:
+        if detect(rows, ("images",)) is None and detect(rows, ("labels",)) is not None:
+            labels = _read(rows, "labels", None, classes=classes)
+            return Images(labels.table.select(["image_id"]), labels.name)
+        return read_images(rows, classes=classes)
+    except MatchError as error:
+        if error.what != LISTED_TWICE:
+            raise
+        do = (
+            "retain one row per image, also in the array; if a DistributedSampler repeated images, save the "
+            "ids with the array, and repeated rows are left out: "
+            "numpy.savez('NEW.npz', ids=IDS, scores=SCORES)"
+        )
+        raise MatchError(LISTED_TWICE, **(error.details | {"where": rows, "do": do})) from error
 
 
 def _with_list(table: _Table, classes: ClassNamesLike | None, path: PathLike) -> _Table:

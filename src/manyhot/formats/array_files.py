@@ -20,7 +20,7 @@ from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.reading import broken, incomplete, only_by_name, states_of_values, stored_states
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
-from manyhot.tables.frames import are_unique
+from manyhot.tables.frames import are_unique, check_unique
 from manyhot.tables.image_ids import normal_ids
 from manyhot.tables.label_arrays import in_32_bits
 from manyhot.tables.label_values import are_counts, columns_of_values, is_exclusive, values_kind
@@ -281,6 +281,14 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise
     except damages() as error:
         if isinstance(error, ValueError) and "pickle" in str(error).lower():
+            if not name and not _starts_like_pickle(path):
+                raise InputError(
+                    "The file has no NPY header.",
+                    where=path,
+                    allowed="a file that numpy.save or numpy.lib.format.open_memmap wrote",
+                    do="if it is a raw numpy.memmap, save it as another file with numpy.save('NEW.npy', "
+                    "numpy.memmap(FILE, mode='r', dtype=DTYPE, shape=SHAPE))",
+                ) from error
             dtype = "str" if name in (*ID_ARRAYS, *CLASS_ARRAYS) else "float"
             raise InputError(
                 "The file was not read, because it contains Python objects (a pickle), which can run code.",
@@ -296,6 +304,14 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
         if array.dtype.kind == "U" and not is_text(array):
             raise incomplete(path, ValueError(f"characters in {name!r} that do not exist"))
     return arrays
+
+
+def _starts_like_pickle(path: Path) -> bool:
+    """Return whether a file begins as a pickle or as an NPY file, which may contain a pickle."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    protocols = (b"\x02", b"\x03", b"\x04", b"\x05")
+    return b"\x93NUMPY".startswith(start) or (start[:1] == b"\x80" and start[1:2] in protocols)
 
 
 def is_text(array: npt.NDArray[np.str_]) -> bool:
@@ -325,7 +341,7 @@ def _predictions(
             allowed="(n, k) integers: classes, best first; or (n, C) floats: scores over all classes",
         )
     check_row_count(path, len(array), len(ids))
-    ids, array, notes = first_of_equal_rows(ids, array)
+    ids, array, notes = first_of_equal_rows(ids, array, path)
     if array.dtype.kind == "f":
         kind = SCORES.get(name, "score")
         kind = (scores or kind) if kind == "score" else kind
@@ -405,20 +421,27 @@ def _text(path: Path, name: str | bytes | int) -> str:
         raise InputError("An image id is not UTF-8.", where=path, got=repr(name)) from error
 
 
+DIFFERING_ROWS = "retain one row per image: repeated rows are left out only if their values are the same"
+
+
 def first_of_equal_rows(
-    ids: pa.Array, values: npt.NDArray[Any]
+    ids: pa.Array, values: npt.NDArray[Any], where: object
 ) -> tuple[pa.Array, npt.NDArray[Any], tuple[str, ...]]:
     """Return ids and values without repeated rows of an image with the same values, and a note on them.
 
-    The samplers of distributed training repeat images, so that all processes have equally many. If the values
-    of an image differ, all rows are returned.
+    The samplers of distributed training repeat images, so that all processes have equally many.
+
+    Raises
+    ------
+    MatchError
+        If the values of an image differ.
     """
     if are_unique(ids):
         return ids, values, ()
     codes = ids.dictionary_encode().indices.to_numpy()
     _, first, at = np.unique(codes, return_index=True, return_inverse=True)
     if not np.array_equal(values, values[first[at]]):
-        return ids, values, ()
+        check_unique(ids, str(where), DIFFERING_ROWS)
     rows = np.sort(first)
     note = note_on_repeats(len(ids) - len(rows), len(ids))
     return ids.take(pa.array(rows)), values[rows], (note,)

@@ -433,7 +433,7 @@ def read_score_columns(
             where=f"{path}, row {image_id.is_null().index(True).as_py() + 1:,} below the header",
             do="delete the row, also if it is empty",
         )
-    image_id, values, notes = first_of_equal_rows(image_id, values)
+    image_id, values, notes = first_of_equal_rows(image_id, values, path)
     return Predictions(
         image_id,
         path.stem,

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError, MatchError
-from manyhot.formats.array_files import check_row_order, dense_predictions, note_on_repeats
+from manyhot.formats.array_files import DIFFERING_ROWS, check_row_order, dense_predictions, note_on_repeats
 from manyhot.formats.class_names import keys_of_numbers
 from manyhot.formats.headers import ID_NEEDS, IMAGE_NAME_COLUMNS, fold_name, image_name_column
 from manyhot.formats.predicted_classes import (
@@ -253,10 +253,13 @@ def _of_table(path: Path, scores: str | None) -> tuple[pl.DataFrame, str, list[s
             allowed=_NEEDS,
         )
     columns = [c for c in dict.fromkeys((ids, label, *others, nested or score)) if c is not None]
-    frame = read_frame(path, columns if path.suffix.lower() == ".parquet" else None).select(columns)
+    every = read_frame(path, columns if path.suffix.lower() == ".parquet" else None).select(columns)
+    frame = every if every.height == (n := every.unique().height) else every.unique(maintain_order=True)
+    repeats = [note_on_repeats(every.height - n, every.height)] if n < every.height else []
     if nested is not None:
-        check_unique(frame[ids].cast(pl.String).to_arrow().cast(pa.string()), str(path))
-        return (*_unnested(frame, path, ids, label, nested), [])
+        named = frame[ids].cast(pl.String).to_arrow().cast(pa.string())
+        check_unique(named, str(path), DIFFERING_ROWS)
+        return (*_unnested(frame, path, ids, label, nested), repeats)
     assert label is not None
     assert score is not None
     kind = SCORE_COLUMNS[fold_name(score)]
@@ -267,7 +270,7 @@ def _of_table(path: Path, scores: str | None) -> tuple[pl.DataFrame, str, list[s
     )
     rows = {other: frame.select(pl.col(label), pl.col(other)).unique().rows() for other in others}
     notes = [note_on_other_classes(label, other, both, str(path)) for other, both in rows.items()]
-    return chosen, kind, list(filter(None, notes))
+    return chosen, kind, [*repeats, *filter(None, notes)]
 
 
 def _unnested(

@@ -11,8 +11,9 @@ import glob
 import io
 import itertools
 import json
+import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -26,7 +27,7 @@ from pyarrow import parquet as pq
 from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.files import atomic_write, write_refused, write_text
 from manyhot.formats.prediction_folders import PARTS_FOLDER, SKIPPED
-from manyhot.predict.scoring import Scored
+from manyhot.predict.scoring import Scored, is_unread
 from manyhot.predict.sources import ImageSource, LabelLookup, NoneLeftError, SourcePart
 from manyhot.predict.sources.label_ids import with_splits
 from manyhot.predict.sources.tar import TarStream
@@ -126,8 +127,10 @@ class PartFiles:
                 return path, found
         return None
 
-    def missing(self, source: ImageSource, identity: Identity) -> tuple[SourcePart, ...]:
-        """Return the parts of a source that are missing or damaged.
+    def missing(
+        self, source: ImageSource, identity: Identity, again: Collection[str] = ()
+    ) -> tuple[SourcePart, ...]:
+        """Return the parts of a source that are missing or damaged, or are among those to predict `again`.
 
         Raises
         ------
@@ -139,9 +142,39 @@ class PartFiles:
             path = self.path(part.name)
             if found := _identity(path):
                 identity.check(found, path)
-            else:
+            if not found or part.name in again:
                 missing.append(part)
         return tuple(missing)
+
+    def unread(self) -> dict[str, list[str]]:
+        """Return the files that could not be read, by the name of the part. Damaged parts have none."""
+        found = {}
+        for path in self.folder.glob("*.parquet"):
+            with contextlib.suppress(pa.ArrowInvalid, OSError):
+                rows = pq.read_table(path, columns=["uri", "reason"])
+                rows = rows.filter(pc.not_equal(rows["reason"], "")).to_pylist()
+                if files := [row["uri"] for row in rows if is_unread(row["uri"], row["reason"])]:
+                    found[path.stem] = files
+        return found
+
+    def readable_again(self) -> set[str]:
+        """Return the names of the parts with files that could not be read, and now can be."""
+        return {
+            name for name, files in self.unread().items() if any(os.access(file, os.R_OK) for file in files)
+        }
+
+    def replace(self, name: str) -> None:
+        """Remove the predictions that were merged from an earlier version of a part, which still exists.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be written to.
+        """
+        if self.final.exists():
+            with locked(self.out):  # another process may be about to remove the parts
+                if self.path(name).exists():
+                    self.final.unlink(missing_ok=True)
 
     def is_complete(self, identity: Identity) -> bool:
         """Return whether the predictions exist and were written by the same run.
@@ -268,11 +301,12 @@ _SKIPPED = ("image_id", "uri", "reason", "model")
 
 @dataclass(frozen=True)
 class Merged:
-    """The files of a model, and the numbers of predicted and skipped images."""
+    """The files of a model, and the numbers of predicted, skipped and, among these, unread images."""
 
     files: tuple[Path, ...]
     n: int
     n_skipped: int
+    n_unread: int = 0
 
 
 @contextlib.contextmanager
@@ -375,9 +409,10 @@ def merge(
 
 def merged(parts: PartFiles, identity: Identity) -> Merged:
     """Return the merged tables of a model."""
-    skipped = sum(row["model"] == parts.model for row in read_skipped(parts.out))
+    skipped = [row for row in read_skipped(parts.out) if row["model"] == parts.model]
+    unread = sum(is_unread(row["uri"], row["reason"]) for row in skipped)
     files = (parts.final, parts.features) if identity.embeddings else (parts.final,)
-    return Merged(files, pq.read_metadata(parts.final).num_rows, skipped)
+    return Merged(files, pq.read_metadata(parts.final).num_rows, len(skipped), unread)
 
 
 def tidy(parts: PartFiles) -> None:
@@ -401,7 +436,9 @@ def clean(parts: PartFiles) -> None:
 
 
 def remove(parts: PartFiles) -> None:
-    """Remove the parts of a model."""
+    """Remove the parts of a model, unless images in them can be tried again."""
+    if parts.unread():
+        return
     shutil.rmtree(parts.folder, ignore_errors=True)
     with contextlib.suppress(OSError):  # other models have parts there
         (parts.out / PARTS_FOLDER).rmdir()

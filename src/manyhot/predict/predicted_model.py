@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from manyhot.errors import counted, first_names
 from manyhot.formats.prediction_folders import SKIPPED
 from manyhot.predict.engines import EngineChoice, Trial
 from manyhot.predict.parts import IMAGES, Merged
@@ -41,6 +42,12 @@ class PredictedModel:
         Caveats about the model, such as assumed preprocessing.
     others : int
         Number of models that ran at the same time.
+    n_unread : int
+        Number of local files that this run could not read.
+    unread : str
+        The first of them, and the reason.
+    missing_shards : tuple of int
+        The shards of the missing parts, if the run has several.
     """
 
     model: str
@@ -55,6 +62,9 @@ class PredictedModel:
     choice: EngineChoice | None = None
     notes: tuple[str, ...] = ()
     others: int = 0
+    n_unread: int = 0
+    unread: str = ""
+    missing_shards: tuple[int, ...] = ()
 
     @property
     def shared(self) -> tuple[Path, ...]:
@@ -75,7 +85,9 @@ class PredictedModel:
             "seconds": {"wall": self.wall, **asdict(self.seconds)},
             "predicted": self.merged and self.merged.n,
             "skipped": self.merged and self.merged.n_skipped,
+            "unread": self.merged.n_unread if self.merged else self.n_unread,
             "missing_parts": self.missing,
+            "missing_shards": [*self.missing_shards],
             "written": [str(path) for path in self.files],
         }
 
@@ -93,13 +105,30 @@ class PredictedModel:
             yield f"{self.model}: nothing left to predict here"
         if self.merged:
             yield f"  predicted {self.merged.n:,}, skipped {self.merged.n_skipped:,}"
+        if unread := self.merged.n_unread if self.merged else self.n_unread:
+            first = self.unread and f", such as {self.unread}"
+            yield f"  {counted(unread, 'image')} could not be read{first}"
+            yield "  once the files are available, the same command tries them again"
         if self.n:
             s = self.seconds
             spent = f"read {s.read:.1f}, decode {s.decode:.1f}, model {s.model:.1f}, write {s.write:.1f}"
             yield f"  seconds of all threads: {spent}"
         if self.missing:
             parts = "1 part is" if self.missing == 1 else f"{self.missing:,} parts are"
-            yield f"  {parts} missing; the last shard to finish merges all parts"
+            of = f", of {_shards(self.missing_shards)}" if self.missing_shards else ""
+            yield f"  {parts} missing{of}; the last shard to finish merges all parts"
+
+
+def _shards(numbers: Sequence[int]) -> str:
+    """Return the numbers of shards as SLURM's ``--array`` takes them: the first ranges of sorted numbers."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][-1] == number - 1:
+            ranges[-1][1:] = [number]
+        else:
+            ranges.append([number])
+    shown = first_names(["-".join(map(str, ends)) for ends in ranges], 20)
+    return f"{'shard' if len(numbers) == 1 else 'shards'} {shown}"
 
 
 def _difference(trials: Sequence[Trial]) -> str:

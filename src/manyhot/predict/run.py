@@ -32,11 +32,11 @@ from manyhot.predict.parts import (
 )
 from manyhot.predict.predicted_model import PredictedModel
 from manyhot.predict.score_kinds import probabilities_note
-from manyhot.predict.scoring import Keep, Scored, Scorer, Seconds, score_parts
+from manyhot.predict.scoring import Keep, Scored, Scorer, Seconds, is_unread, score_parts
 from manyhot.predict.sources import ImageSource, LabelLookup, SourcePart, original_part, stored_part
 from manyhot.predict.sources.image_labels import Labelled
 from manyhot.predict.sources.parquet import ParquetRows
-from manyhot.predict.sources.remote import is_remote
+from manyhot.predict.sources.remote import SourceLostError, is_remote
 from manyhot.run import OnEvent
 from manyhot.tables.labels import keys_in_metadata
 from manyhot.tables.own_classes import own_list
@@ -128,6 +128,12 @@ class ModelRun:
         Number of images written.
     others : int
         Number of other models that run at the same time.
+    n_shards : int
+        Number of shards of the run.
+    n_unread : int
+        Number of local files that could not be read.
+    unread : str
+        The first of them, and the reason.
     begun, scoring, scored : float
         Times of the start of the job, of its first image and of its latest part, by ``time.perf_counter``.
     """
@@ -144,6 +150,9 @@ class ModelRun:
     seconds: Seconds = field(default_factory=Seconds)
     n: int = 0
     others: int = 0
+    n_shards: int = 1
+    n_unread: int = 0
+    unread: str = ""
     begun: float = field(default_factory=time.perf_counter)
     scoring: float = 0.0
     scored: float = 0.0
@@ -191,11 +200,18 @@ class ModelRun:
             If the disk is full, or the folder cannot be written to.
         """
         begun = time.perf_counter()
+        self.parts.replace(scored.part.name)
         difference = self.choice.trial.difference if self.choice else None
         self.parts.write(scored, self.labels, self.identity, difference)
         if not self.n and (note := probabilities_note(self.network, scored.scores)):
             self.network = replace(self.network, notes=(*self.network.notes, note))
         self.n += len(scored.items)
+        reasons = [
+            f"{item.uri}: {reason}"
+            for item, reason in zip(scored.items, scored.reasons, strict=True)
+            if is_unread(item.uri, reason)
+        ]
+        self.n_unread, self.unread = self.n_unread + len(reasons), self.unread or "".join(reasons[:1])
         self.scored = time.perf_counter()
         self.seconds.write += self.scored - begun
 
@@ -206,7 +222,16 @@ class ModelRun:
         ------
         InputError, MatchError, OutputError
             As in `merge`, or if parts of other shards have different settings.
+        SourceLostError
+            If none of the files of this run could be read.
         """
+        if self.n and self.n_unread == self.n:
+            raise SourceLostError(
+                f"None of the {self.n:,} images can be read.",
+                where=self.source.uri,
+                got=self.unread,
+                do="make them available again, and run the same command again to resume",
+            )
         if self.complete:
             tidy(self.parts)
             return PredictedModel(self.network.name, self.parts.out, None, notes=self.network.notes)
@@ -223,28 +248,31 @@ class ModelRun:
             self.seconds,
             wall,
             self.n,
-            absent,
+            len(absent),
             rate,
             self.choice,
             self.network.notes,
             self.others,
+            self.n_unread,
+            self.unread,
+            tuple(sorted({i % self.n_shards for i in absent})) if self.n_shards > 1 else (),
         )
 
-    def _together(self, call: str) -> tuple[Merged | None, int]:
-        """Return the merged parts, or how many are missing."""
+    def _together(self, call: str) -> tuple[Merged | None, list[int]]:
+        """Return the merged parts, or the positions of those that are missing."""
         if self.parts.is_complete(self.identity):  # by another process of this run
             remove(self.parts)  # it may have removed them before the last one of this process was written
-            return merged(self.parts, self.identity), 0
+            return merged(self.parts, self.identity), []
         identity = self.identity
         if identity.engine == "auto" and (
             first := self.parts.first()
         ):  # written while this shard had nothing to do
             identity = replace(identity, engine=str(first[1].get("engine", "")))
-        absent = self.parts.missing(self.source, identity)
+        absent = {id(part) for part in self.parts.missing(self.source, identity)}
         if absent:
-            return None, len(absent)
+            return None, [i for i, part in enumerate(self.source.parts) if id(part) in absent]
         about = _about(self.network, self.classes, identity)
-        return merge(self.parts, self.source, identity, about, call), 0
+        return merge(self.parts, self.source, identity, about, call), []
 
 
 def prepare_run(
@@ -279,8 +307,9 @@ def prepare_run(
     if before and name == "auto":
         name = str(before[1].get("engine", name))
     identity = _identity(source, network, classes, settings, name)
-    job = ModelRun(source, network, classes, keep, parts, identity)
-    if parts.is_complete(identity):
+    job = ModelRun(source, network, classes, keep, parts, identity, n_shards=settings.shard[1])
+    again = parts.readable_again()
+    if parts.is_complete(identity) and not again:
         return replace(job, complete=True)
     with locked(out):  # can it be written to?
         check_output_folder(out, identity)
@@ -288,7 +317,7 @@ def prepare_run(
     missing = own.parts
     if before:
         identity.check(before[1], before[0])  # perhaps of another shard
-        missing = parts.missing(own, identity)
+        missing = parts.missing(own, identity, again)
     if not missing:
         return job
     for part in source.parts:  # a wrong label ends the run before it starts

@@ -5,11 +5,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
+import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from errno import EACCES, EHOSTDOWN, EIO, ENOTCONN, EPERM, ESTALE, ETIMEDOUT
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,6 +26,7 @@ from manyhot.predict.engines.torch import threads_given_back
 from manyhot.predict.model_code import failures_of
 from manyhot.predict.network import Bytes, Float32Array, Network, Preprocessing
 from manyhot.predict.sources import ImageReader, Item, SourceLostError, SourcePart, images_together
+from manyhot.predict.sources.remote import is_remote
 from manyhot.tables.predictions import uncertainty_columns
 
 if TYPE_CHECKING:
@@ -364,9 +367,26 @@ def read_image(read: ImageReader) -> bytes | str | Tensor:
     except SourceLostError:
         raise
     except FileNotFoundError:
-        return "the file no longer exists"
+        return _MISSING
     except OSError as error:
-        return f"cannot be read: {error.strerror or error}"
+        return f"{_UNREAD}{error.strerror or error}"
+
+
+_MISSING, _UNREAD = "the file no longer exists", "cannot be read: "
+_NO_ACCESS = frozenset(
+    (
+        _MISSING,
+        *(
+            _UNREAD + os.strerror(code)
+            for code in (EACCES, EPERM, EIO, ESTALE, ENOTCONN, ETIMEDOUT, EHOSTDOWN)
+        ),
+    )
+)
+
+
+def is_unread(uri: str, reason: str) -> bool:
+    """Return whether a local file was skipped because this machine could not access it."""
+    return reason in _NO_ACCESS and not is_remote(uri)
 
 
 def select_scores(

@@ -128,6 +128,9 @@ def are_unique(ids: pa.Array) -> bool:
     return True
 
 
+LISTED_TWICE = "An image is listed more than once."
+
+
 def check_unique(ids: pa.Array, where: str, do: str = "retain one row per image") -> None:
     """Raise an error for ids that are listed twice; `do` is its advice."""
     if are_unique(ids):
@@ -135,7 +138,7 @@ def check_unique(ids: pa.Array, where: str, do: str = "retain one row per image"
     counts = pc.value_counts(ids)
     twice = counts.filter(pc.greater(counts.field("counts"), 1))
     raise MatchError(
-        "An image is listed more than once.",
+        LISTED_TWICE,
         where=where,
         got=f"{counted(len(twice), 'id')}, such as {examples(twice.field('values'))}",
         allowed="each image_id once",

@@ -390,3 +390,11 @@ def test_the_headers_of_at_most_1000_tiff_files_are_read(n, most):
     found = image_files._some_tiffs("photos", names)
     assert len(found) == most
     assert {path.suffix for path in found} <= {".tif"}
+
+
+def test_a_link_to_a_class_folder_that_is_gone_is_named(tmp_path):
+    touch(tmp_path, "real/n01/a.jpg", "val/n02/b.jpg")
+    (tmp_path / "val" / "n01").symlink_to(tmp_path / "real" / "n01")
+    assert open_source(tmp_path / "val").notes == ()
+    (tmp_path / "real").rename(tmp_path / "purged")
+    assert open_source(tmp_path / "val").notes == ("1 link leads nowhere, so images below are missing: n01",)

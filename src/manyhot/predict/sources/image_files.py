@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from manyhot.errors import InputError
+from manyhot.errors import InputError, first_names
 from manyhot.files import is_utf8
 from manyhot.predict.decode import pages_note
 from manyhot.predict.sources.image_labels import ListedImage, base_name, with_labels
@@ -142,7 +142,11 @@ def open_image_folder(
         for name, start, end in cuts
     )
     pages = "" if is_remote(root) else pages_note(_some_tiffs(root, images))
-    source = ImageSource(folder, parts, notes=tuple(filter(None, (other_files_note(found), pages))))
+    # A link to an image becomes a skipped image. The size of remote files may be unknown.
+    others = [path for path in found if not path.lower().endswith(EXTENSIONS)]
+    dead = [] if is_remote(root) else sorted(path for path in others if found[path] < 0)
+    notes = _links_note(dead), other_files_note({*others} - {*dead}), pages
+    source = ImageSource(folder, parts, notes=tuple(filter(None, notes)))
     return with_labels(source, labels, [ids[start:end] for _, start, end in cuts])
 
 
@@ -167,6 +171,13 @@ def _some_tiffs(root: str, images: Sequence[str]) -> list[Path]:
     """Return at most `_HEADERS` TIFF files, evenly spread: opening a million takes minutes."""
     tiffs = [path for path in images if path.lower().endswith((".tif", ".tiff"))]
     return [Path(root, path) for path in tiffs[:: -(-len(tiffs) // _HEADERS) or 1]]
+
+
+def _links_note(links: Sequence[str]) -> str:
+    """Return a note on links that lead nowhere and may have been folders."""
+    lead = "link leads" if len(links) == 1 else "links lead"
+    note = f"{len(links):,} {lead} nowhere, so images below are missing: {first_names(links)}"
+    return note if links else ""
 
 
 def other_files_note(files: Collection[str]) -> str:

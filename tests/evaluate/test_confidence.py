@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import expit, log_softmax
 
-from manyhot import Predictions, calibrate, conformal, evaluate
+from manyhot import Predictions, calibrate, conformal, diagnose_calibration, diagnose_sets, evaluate
 from manyhot.errors import InputError
 from manyhot.tables.array_inputs import as_labels
 
@@ -106,7 +106,7 @@ def test_coverage_is_measured_on_other_images(model, cover, as_list):
     assert 0 <= found.share_empty_lo <= found.share_empty <= found.share_empty_hi < 1
     assert found.n_skipped == 0
     same = conformal(labels, net, cover=cover, alpha=0.2)
-    assert asdict(same) == pytest.approx(asdict(found))
+    assert asdict(same) | {"notes": None} == pytest.approx(asdict(found) | {"notes": None})
 
 
 def refused(make):
@@ -174,3 +174,27 @@ def test_what_is_refused(model):
         "Scaling needs logits or probabilities of all classes.",
         "  got:     lists of top classes",
     ]
+
+
+@pytest.mark.parametrize("as_lists", [True, False])
+def test_a_softmax_that_is_taken_for_sigmoids_has_the_note_of_evaluate(as_lists):
+    """One-hot labels of a single class: the recall of the prediction sets was 11.2 %, not 30.0 %."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(10, size=300)
+    logits = rng.normal(size=(300, 10)) + 3 * np.eye(10)[y]
+    labels = [[int(c)] for c in y] if as_lists else np.eye(10, dtype=int)[y]
+    total = expit(logits).sum(axis=1).mean()
+    why = (
+        f"although the sigmoids of an image add up to {total:.0f} of the 10 classes, as they do if the "
+        "network was trained with a softmax; in this case, pass `links` softmax"
+    )
+    calls = (
+        lambda **k: evaluate(labels, logits, metrics=["ece_set"], resamples=0, **k),
+        lambda **k: diagnose_sets(labels, logits, precision=0.6, **k),
+        lambda **k: conformal(labels, logits, **k),
+        lambda **k: calibrate(labels, logits, **k),
+        lambda **k: diagnose_calibration(labels, logits, methods=["temperature"], resamples=0, **k),
+    )
+    for call in calls:
+        assert sum(why in note for note in call(scores="logit").notes) == 1
+        assert not any("although" in note for note in call(scores="logit", links=["softmax"]).notes)

@@ -52,7 +52,7 @@ from manyhot.evaluate.confidence import (
 from manyhot.evaluate.judge_options import JudgeOptions
 from manyhot.evaluate.judging import judge_models
 from manyhot.evaluate.options import MAX_MAP_RESAMPLES
-from manyhot.evaluate.requirements import DECLARE_KIND
+from manyhot.evaluate.requirements import DECLARE_KIND, doubtful_sigmoids
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of, model_cases, order_check_of
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
@@ -240,7 +240,8 @@ class _Judge:
     _classes: list[Row] = field(default_factory=list)
     _notes: list[tuple[str, str, str, str]] = field(default_factory=list)
     """The model of a note and its part, the text, and what was found, which differs between models."""
-    _links: dict[str, list[str]] = field(default_factory=dict)
+    _links: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    """Models by the link of their logits, and why it was used."""
 
     def __post_init__(self) -> None:
         self._seen = np.zeros(len(self.labels), bool)
@@ -272,7 +273,9 @@ class _Judge:
         parts = split(self.labels, model, self.division)
         if check is not None:
             check(model)
-        if (link := link_of(parts.rest)) == "sigmoid":
+        link = link_of(parts.rest)
+        why = doubtful_sigmoids(parts.rest, link) or "; to set another link, pass `links`"
+        if link == "sigmoid":
             # As if the file contained these probabilities: scaling needs a softmax.
             assert model.scores is not None  # for the type checker
             from scipy.special import expit
@@ -287,7 +290,7 @@ class _Judge:
         if parts.rest.confidence is None:
             self._without.append(model.model)
             return
-        self._links.setdefault(link, []).append(model.model)
+        self._links.setdefault((link, why), []).append(model.model)
         absent = len(self.labels) - len(parts.fitted.labels) - len(parts.rest.labels)
         if absent:
             text = f"{absent:,} of {len(self.labels):,} images have no prediction and were left out"
@@ -345,12 +348,11 @@ class _Judge:
     def _link_notes(self) -> Iterator[str]:
         """Yield how confidences follow from logits, and that the confidences of two links differ."""
         is_open = bool((label_sets(self.labels).size > 1).any())  # otherwise a softmax needs no words
-        for link in ("sigmoid", "softmax") if is_open or "sigmoid" in self._links else ():
-            if link not in self._links:
-                continue
-            names = first_names(self._links[link], 8)
-            yield f"confidences are the {link} of the logits of {names}; to set another link, pass `links`"
-        if {"sigmoid", "softmax"} <= set(self._links):
+        links = sorted({link for link, _ in self._links} & {"sigmoid", "softmax"})
+        for (link, why), names in sorted(self._links.items()) if is_open or "sigmoid" in links else ():
+            if link in links:
+                yield f"confidences are the {link} of the logits of {first_names(names, 8)}{why}"
+        if len(links) == 2:
             yield "calibration errors of sigmoids and of softmax confidences are not comparable"
 
     def _grouped(self) -> dict[tuple[str, str], list[tuple[str, str]]]:

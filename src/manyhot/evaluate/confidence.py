@@ -44,6 +44,7 @@ from manyhot.core.share_intervals import proportion_interval
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import InputError
+from manyhot.evaluate.requirements import link_note
 from manyhot.evaluate.slices import aligned_case, labels_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions
@@ -78,6 +79,8 @@ class Conformal:
         large.
     share_empty, share_empty_lo, share_empty_hi : float
         Share of empty sets, with its 95 % Wilson interval.
+    notes : tuple of str
+        What limits or explains the numbers, such as how logits became probabilities.
     """
 
     model: str
@@ -96,6 +99,7 @@ class Conformal:
     share_empty: float
     share_empty_lo: float
     share_empty_hi: float
+    notes: tuple[str, ...] = ()
 
 
 def only_model(
@@ -336,7 +340,9 @@ def conformal(
     """
     source, model = only_model(labels, predictions, reading)
     parts = split_for_sets(labels_of(source), model, Division(fit, seed))
-    return choose_sets(parts, model.model, cover=cover, alpha=alpha, seed=seed, draws=draws)
+    found = choose_sets(parts, model.model, cover=cover, alpha=alpha, seed=seed, draws=draws)
+    notes = (*source.misfits.notes(source.name), link_note(parts[0]))
+    return replace(found, notes=tuple(note for note in notes if note))
 
 
 def choose_sets(
@@ -352,7 +358,7 @@ def choose_sets(
 
     Parameters and errors are as in `conformal`; `parts` is the return value of `split_for_sets`.
     """
-    case, chosen = parts
+    case, chosen = linked(parts[0]), parts[1]
     counts, fitted = countable(case, cover), np.flatnonzero(chosen)
     if cover in DRAWN:
         rng = np.random.default_rng([seed, draws])
@@ -413,7 +419,7 @@ def split_for_sets(
             got="ranks" if predictions.scores is None else f"scores of kind {predictions.score_kind}",
             allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
         )
-    return linked(case), division.chosen(found.left)
+    return case, division.chosen(found.left)
 
 
 def _cooled_lists(new: Predictions, fitted: Case, rest: Case, to: str) -> tuple[Predictions, float]:

@@ -170,15 +170,29 @@ def _link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
     by_link: dict[str, list[str]] = {}
     for metric in thresholds:
         by_link.setdefault(link_of(case, option_of(metric, "link") or "auto"), []).append(metric.name)
-    own, is_open = link_of(case), not case.labels.exclusive and bool((case.labels.size > 1).any())
-    if own and (is_open or own == "sigmoid"):
+    own = link_of(case)
+    if link_note(case):
         needs = ("confidence", "probabilities")
         names = [m.name for m in metrics if m not in thresholds and _need(m) in needs]
         by_link[own] = by_link.get(own, []) + names
     for link, names in by_link.items():
-        why = "" if case.link else _why_link(case, link, is_open=is_open)
         if names:
-            yield f"{', '.join(names)}: the probability of a class is the {link} of its logit{why}"
+            yield f"{', '.join(names)}: {_link_text(case, link)}"
+
+
+def link_note(case: Case) -> str:
+    """Return how logits are converted into probabilities, and why; empty if only a softmax makes sense."""
+    link = link_of(case) if case.kind == "logit" else ""
+    return _link_text(case, link) if link and (_is_open(case) or link == "sigmoid") else ""
+
+
+def _link_text(case: Case, link: str) -> str:
+    return f"the probability of a class is the {link} of its logit{_why_link(case, link)}"
+
+
+def _is_open(case: Case) -> bool:
+    """Return whether several classes can be valid together."""
+    return not case.labels.exclusive and bool((case.labels.size > 1).any())
 
 
 def _short_list_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
@@ -210,11 +224,17 @@ def _short_list_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
             )
 
 
-def _why_link(case: Case, link: str, *, is_open: bool) -> str:
-    """Return why logits are converted in this way, or why this cannot be right."""
-    if case.labels.labelled.any():
-        return _WHY_LINK.get(link, "") if is_open else ""
-    if link != "sigmoid" or not case.once(sigmoids_are_unlikely):
+def _why_link(case: Case, link: str) -> str:
+    """Return why logits are converted in this way, or why this cannot be right; empty for declared links."""
+    if case.link or not case.labels.labelled.any():
+        return doubtful_sigmoids(case, link)
+    return _WHY_LINK.get(link, "") if _is_open(case) else ""
+
+
+def doubtful_sigmoids(case: Case, link: str) -> str:
+    """Return why logits that are converted by sigmoids look like those of a softmax; empty otherwise."""
+    sets = case.labels
+    if case.link or sets.labelled.any() or link != "sigmoid" or not case.once(sigmoids_are_unlikely):
         return ""
     return (
         f", although the sigmoids of an image add up to {case.once(sum_of_sigmoids):,.0f} of the "

@@ -219,3 +219,23 @@ def test_zeros_have_a_note_with_what_they_make_up_of_the_mean():
     assert any(apart in note for note in found.notes)
     same = evaluate(np.zeros(100, int), {"a": p, "b": p}, metrics=["nll"], scores="probability", resamples=0)
     assert not any(apart in note for note in same.notes)
+
+
+def test_rounded_probabilities_are_the_reason_of_a_temperature_at_its_bound():
+    """`calibrate` was silent, and `diagnose calibration` said that confidence was uninformative."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(4, size=400)
+    logits = rng.normal(size=(400, 4)) + 2 * np.eye(4)[y]
+    p = np.exp(log_softmax(6 * logits, axis=1)).round(2)
+    p = (p / p.sum(axis=1, keepdims=True)).astype(np.float32)
+    options = {"scores": "probability", "fit": 0.99}
+    n = int((p[np.arange(400), y] == 0).sum())
+    found = calibrate(y, p, to="labels", **options)
+    assert found.fit.temperature == pytest.approx(20)
+    (note,) = [note for note in found.notes if "at an end" in note]
+    n_in_note = int(note.partition("valid classes of ")[2].split()[0])
+    assert n - 4 <= n_in_note <= n  # four images are held out
+    judged = diagnose_calibration(y, p, scores="probability", methods=["temperature"], resamples=0)
+    assert any("have a probability of 0, as rounded numbers do" in note for note in judged.notes)
+    assert "no method makes it smaller" not in str(judged)
+    assert not any("at an end" in note for note in calibrate(y, logits, scores="logit", to="labels").notes)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from manyhot.command import command
 from manyhot.console import table_lines
-from manyhot.core.calibration import RANGE, check_softmax
+from manyhot.core.calibration import check_softmax
 from manyhot.core.class_errors import independent_classes
 from manyhot.core.conformal import COVERS, DRAWN, check_alpha
 from manyhot.core.order_check import one_sided_note
@@ -44,6 +44,7 @@ from manyhot.evaluate.confidence import (
     Division,
     RecalibrationMethod,
     Split,
+    bound_note,
     check_method,
     choose_sets,
     split,
@@ -62,10 +63,6 @@ from manyhot.run import Progress as OnProgress
 from manyhot.tables import Labels, Predictions, Row, schema
 from manyhot.tables.arrays import label_sets, probabilities
 from manyhot.tables.skipped_files import fitting_models
-
-_LOWEST, _HIGHEST = RANGE[0] * 1.001, RANGE[1] * 0.999
-"""Temperatures beyond are as good as an end of the range."""
-
 
 _BY_IMAGE = ("prediction sets and bins of the top class",)
 """Values whose intervals do not allow for clusters."""
@@ -378,11 +375,7 @@ class _Judge:
                 refused.setdefault(_reason(error), []).append(f"{method} ({to})")
                 continue
             temperature = found.temperature
-            if temperature is not None and not _LOWEST < temperature < _HIGHEST:
-                text = (
-                    f"the temperature {temperature:g} is at an end of the searched range; this happens if "
-                    "there are no errors or if confidence is uninformative"
-                )
+            if text := bound_note(temperature, parts.fitted):
                 self._notes.append((name, f", {method} ({to})", text, ""))
             made = {"method": method, "fitted_to": to, "temperature": temperature}
             about[found.predictions.model] = {**made, "n_fitted": found.n_fitted}

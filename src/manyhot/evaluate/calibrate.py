@@ -25,6 +25,7 @@ from manyhot.evaluate.confidence import (
     RecalibrationMethod,
     Split,
     activation_of,
+    bound_note,
     check_method,
     only_model,
     split,
@@ -216,6 +217,8 @@ def calibrate(
     if model.score_kind == "logit" and not model.link:
         why = doubtful_sigmoids(parts.fitted, parts.activation) or "; to set a link, pass `links`"
         notes.append(f"probabilities are the {parts.activation} of the logits{why}")
+    if text := bound_note(fitted.temperature, parts.fitted):
+        notes.append(text)
     absent = len(sets) - len(parts.fitted.labels) - (0 if is_other else len(parts.rest.labels))
     if absent:
         notes.append(f"{absent:,} of {len(sets):,} images have no prediction and were left out")

@@ -43,6 +43,7 @@ import manyhot  # noqa: E402
 from manyhot.classes import from_keys  # noqa: E402
 from manyhot.core.conformal import expected_coverage  # noqa: E402
 from manyhot.core.ood import auroc, confidence_scores  # noqa: E402
+from manyhot.core.score_threshold import linked  # noqa: E402
 from manyhot.core.sets import NO, UNCLEAR, YES  # noqa: E402
 from manyhot.core.uncertainty import Average, uncertainty_of  # noqa: E402
 from manyhot.evaluate.confidence import Division, split_for_sets  # noqa: E402
@@ -142,7 +143,7 @@ def conformal_rows(labels, net, alpha):
     for cover in ("label", "drawn", "drawn_all"):
         found = manyhot.conformal(labels, net, cover=cover, alpha=alpha)
         rest = np.flatnonzero(~chosen)
-        people = expected_coverage(case, rest, cover="drawn", threshold=found.threshold)
+        people = expected_coverage(linked(case), rest, cover="drawn", threshold=found.threshold)
         of = ("cifar", "sets", cover)
         by = f"{1 - alpha:.0%}".replace("%", " %")
         yield results.row(*of, "coverage", by, found.coverage, found.lo, found.hi, found.n)
@@ -257,6 +258,7 @@ def error_rows(labels, models):
     """Yield how well confidence, entropy and mutual information tell errors, by label and by label set."""
     for model in models:
         case, _ = split_for_sets(labels, model, Division(0.5, 0))
+        case = linked(case)
         right = case.labels.label == case.top[:, 0], case.hit[:, 0]
         counts = [case.labels.labelled & case.labels.usable, case.labels.scored]
         several, exclusive = case.uncertainty is not None, "sigmoid" not in model.model

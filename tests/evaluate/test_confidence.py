@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import expit, log_softmax
 
-from manyhot import Predictions, calibrate, conformal, evaluate
+from manyhot import Predictions, calibrate, conformal, diagnose_calibration, diagnose_sets, evaluate
 from manyhot.errors import InputError
 from manyhot.tables.array_inputs import as_labels
 
@@ -106,7 +106,7 @@ def test_coverage_is_measured_on_other_images(model, cover, as_list):
     assert 0 <= found.share_empty_lo <= found.share_empty <= found.share_empty_hi < 1
     assert found.n_skipped == 0
     same = conformal(labels, net, cover=cover, alpha=0.2)
-    assert asdict(same) == pytest.approx(asdict(found))
+    assert asdict(same) | {"notes": None} == pytest.approx(asdict(found) | {"notes": None})
 
 
 def refused(make):
@@ -174,3 +174,68 @@ def test_what_is_refused(model):
         "Scaling needs logits or probabilities of all classes.",
         "  got:     lists of top classes",
     ]
+
+
+@pytest.mark.parametrize("as_lists", [True, False])
+def test_a_softmax_that_is_taken_for_sigmoids_has_the_note_of_evaluate(as_lists):
+    """One-hot labels of a single class: the recall of the prediction sets was 11.2 %, not 30.0 %."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(10, size=300)
+    logits = rng.normal(size=(300, 10)) + 3 * np.eye(10)[y]
+    labels = [[int(c)] for c in y] if as_lists else np.eye(10, dtype=int)[y]
+    total = expit(logits).sum(axis=1).mean()
+    why = (
+        f"although the sigmoids of an image add up to {total:.0f} of the 10 classes, as they do if the "
+        "network was trained with a softmax; in this case, pass `links` softmax"
+    )
+    calls = (
+        lambda **k: evaluate(labels, logits, metrics=["ece_set"], resamples=0, **k),
+        lambda **k: diagnose_sets(labels, logits, precision=0.6, **k),
+        lambda **k: conformal(labels, logits, **k),
+        lambda **k: calibrate(labels, logits, **k),
+        lambda **k: diagnose_calibration(labels, logits, methods=["temperature"], resamples=0, **k),
+    )
+    for call in calls:
+        assert sum(why in note for note in call(scores="logit").notes) == 1
+        assert not any("although" in note for note in call(scores="logit", links=["softmax"]).notes)
+
+
+def test_zeros_have_a_note_with_what_they_make_up_of_the_mean():
+    """The same probabilities in half precision had an nll that was lower by 3.77 nats, without a note."""
+    p = np.full((100, 4), 0.25, np.float32)
+    p[:10] = 0, 0.5, 0.25, 0.25
+    models = {"half": p.astype(np.float16), "single": p}
+    found = evaluate(np.zeros(100, int), models, metrics=["nll"], scores="probability", resamples=0)
+    notes = {n.model: n.text for n in found.model_notes if n.kind == "zeros"}
+    for model, least, shown in (("half", 2.0**-24, "6e-08"), ("single", 2.0**-126, "1e-38")):
+        lost = -np.log(least) * 0.1
+        value = lost + 0.9 * np.log(4)
+        assert found.value("nll", model=model) == pytest.approx(value)
+        assert notes[model] == (
+            "nll: 10 images of 100 have a label with a probability of 0, whose logarithm is infinite; it was "
+            f"replaced by {shown}, which makes up {lost:.3g} of the {value:.3g} nats"
+        )
+    apart = "metrics of log probabilities are not comparable"
+    assert any(apart in note for note in found.notes)
+    same = evaluate(np.zeros(100, int), {"a": p, "b": p}, metrics=["nll"], scores="probability", resamples=0)
+    assert not any(apart in note for note in same.notes)
+
+
+def test_rounded_probabilities_are_the_reason_of_a_temperature_at_its_bound():
+    """`calibrate` was silent, and `diagnose calibration` said that confidence was uninformative."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(4, size=400)
+    logits = rng.normal(size=(400, 4)) + 2 * np.eye(4)[y]
+    p = np.exp(log_softmax(6 * logits, axis=1)).round(2)
+    p = (p / p.sum(axis=1, keepdims=True)).astype(np.float32)
+    options = {"scores": "probability", "fit": 0.99}
+    n = int((p[np.arange(400), y] == 0).sum())
+    found = calibrate(y, p, to="labels", **options)
+    assert found.fit.temperature == pytest.approx(20)
+    (note,) = [note for note in found.notes if "at an end" in note]
+    n_in_note = int(note.partition("valid classes of ")[2].split()[0])
+    assert n - 4 <= n_in_note <= n  # four images are held out
+    judged = diagnose_calibration(y, p, scores="probability", methods=["temperature"], resamples=0)
+    assert any("have a probability of 0, as rounded numbers do" in note for note in judged.notes)
+    assert "no method makes it smaller" not in str(judged)
+    assert not any("at an end" in note for note in calibrate(y, logits, scores="logit", to="labels").notes)

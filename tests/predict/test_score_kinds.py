@@ -1,5 +1,7 @@
 """Outputs of which nobody said whether they are logits or probabilities."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +15,7 @@ from manyhot.errors import InputError, MatchError
 from manyhot.formats import read_predictions
 from manyhot.predict.in_memory import predict_in_memory, predict_loader
 from manyhot.predict.models import find_model
+from manyhot.predict.score_kinds import assumed_scores, probabilities_note
 from manyhot.run import Run
 from manyhot.tables import Predictions, metadata, write_predictions
 
@@ -174,3 +177,11 @@ def test_the_answer_to_one_image_says_so(photos):
     assert found.notes == (answer.note,)
     found = manyhot.predict("photos/0.png", "python:own_ends:logits", engine="torch")
     assert found.answers[0].note == ""
+
+
+def test_averages_of_assumed_logits_are_probabilities_without_a_note():
+    """The advice to declare scores='probability' ended in an error, because the members give logits."""
+    scores = np.array([[0.2, 0.8]], np.float32)
+    for kind, note in (("logit", NOTE.format("net")), ("probability", "")):
+        network = SimpleNamespace(name="net", score_kind=kind, about=assumed_scores(""))
+        assert probabilities_note(network, scores) == note

@@ -31,6 +31,12 @@ from manyhot.errors import InputError
 RANGE = (0.05, 20.0)
 """Range of temperatures."""
 
+
+def is_at_end(temperature: float) -> bool:
+    """Return whether a temperature is as good as an end of `RANGE`."""
+    return not RANGE[0] * 1.001 < temperature < RANGE[1] * 0.999
+
+
 _LEAST = 1e-12
 """Minimum probability; in half precision, probabilities below 6e-8 are 0."""
 

@@ -264,6 +264,15 @@ def top_shares(case: Case) -> Floats:
     return np.where(labels.usable & (top >= 0), share, np.nan)
 
 
+def voted_pairs(case: Case) -> tuple[Ints, Ints, Floats]:
+    """Return the image, the class and the share of each vote of exclusive classes; otherwise empty arrays."""
+    truth = _Truth.of(case)
+    at = np.flatnonzero(truth.p) if truth is not None and truth.exclusive else np.empty(0, np.intp)
+    if truth is None:
+        return at, at, np.empty(0)
+    return truth.image[at], truth.classes[at], truth.p[at]
+
+
 def _cross_entropy(case: Case, truth: _Truth) -> Floats:
     """Return the cross-entropy of each pair, in nats; those of an image without votes for a class are 0."""
     if truth.exclusive:

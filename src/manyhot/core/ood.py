@@ -57,7 +57,7 @@ def confidence_scores(case: Case, score: str) -> Floats:
     mutual information.
     """
     if case.link == "sigmoid" and case.kind == "logit" and score != "energy":
-        # Not `link_of`: it depends on labels, which are often known of in-distribution images alone.
+        # Not `link_of`: it depends on labels, so the caller sets the link of in-distribution images on both.
         case = case.independent
     if score == "confidence":
         assert case.confidence is not None  # for the type checker

@@ -176,11 +176,14 @@ def check_possible(logits: AnyFloats, image: Ints, classes: Ints, name: Name) ->
 def log_probability(stored: AnyFloats) -> Floats:
     """Return the logarithms of stored probabilities, with the same shape.
 
-    A stored 0 is a small number that was rounded to 0. It is replaced by the smallest positive number in half
-    precision, or by the smallest normal number in single precision.
+    A stored 0 is a small number that was rounded to 0. It is replaced by `least_probability`.
     """
-    least = 2.0**-24 if stored.dtype == np.float16 else 2.0**-126
-    return np.asarray(np.log(np.maximum(stored.astype(np.float64), least)))
+    return np.asarray(np.log(np.maximum(stored.astype(np.float64), least_probability(stored))))
+
+
+def least_probability(stored: AnyFloats) -> float:
+    """Return the smallest positive number in half precision, or the smallest normal one in single."""
+    return 2.0**-24 if stored.dtype == np.float16 else 2.0**-126
 
 
 def checked(probability: AnyFloats, name: Name) -> Floats:

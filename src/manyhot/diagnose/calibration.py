@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from manyhot.command import command
 from manyhot.console import table_lines
-from manyhot.core.calibration import RANGE, check_softmax
+from manyhot.core.calibration import check_softmax
 from manyhot.core.class_errors import independent_classes
 from manyhot.core.conformal import COVERS, DRAWN, check_alpha
 from manyhot.core.order_check import one_sided_note
@@ -44,6 +44,7 @@ from manyhot.evaluate.confidence import (
     Division,
     RecalibrationMethod,
     Split,
+    bound_note,
     check_method,
     choose_sets,
     split,
@@ -52,7 +53,7 @@ from manyhot.evaluate.confidence import (
 from manyhot.evaluate.judge_options import JudgeOptions
 from manyhot.evaluate.judging import judge_models
 from manyhot.evaluate.options import MAX_MAP_RESAMPLES
-from manyhot.evaluate.requirements import DECLARE_KIND
+from manyhot.evaluate.requirements import DECLARE_KIND, doubtful_sigmoids
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.slices import labels_of, model_cases, order_check_of
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
@@ -62,10 +63,6 @@ from manyhot.run import Progress as OnProgress
 from manyhot.tables import Labels, Predictions, Row, schema
 from manyhot.tables.arrays import label_sets, probabilities
 from manyhot.tables.skipped_files import fitting_models
-
-_LOWEST, _HIGHEST = RANGE[0] * 1.001, RANGE[1] * 0.999
-"""Temperatures beyond are as good as an end of the range."""
-
 
 _BY_IMAGE = ("prediction sets and bins of the top class",)
 """Values whose intervals do not allow for clusters."""
@@ -240,7 +237,8 @@ class _Judge:
     _classes: list[Row] = field(default_factory=list)
     _notes: list[tuple[str, str, str, str]] = field(default_factory=list)
     """The model of a note and its part, the text, and what was found, which differs between models."""
-    _links: dict[str, list[str]] = field(default_factory=dict)
+    _links: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    """Models by the link of their logits, and why it was used."""
 
     def __post_init__(self) -> None:
         self._seen = np.zeros(len(self.labels), bool)
@@ -272,7 +270,9 @@ class _Judge:
         parts = split(self.labels, model, self.division)
         if check is not None:
             check(model)
-        if (link := link_of(parts.rest)) == "sigmoid":
+        link = link_of(parts.rest)
+        why = doubtful_sigmoids(parts.rest, link) or "; to set another link, pass `links`"
+        if link == "sigmoid":
             # As if the file contained these probabilities: scaling needs a softmax.
             assert model.scores is not None  # for the type checker
             from scipy.special import expit
@@ -287,7 +287,7 @@ class _Judge:
         if parts.rest.confidence is None:
             self._without.append(model.model)
             return
-        self._links.setdefault(link, []).append(model.model)
+        self._links.setdefault((link, why), []).append(model.model)
         absent = len(self.labels) - len(parts.fitted.labels) - len(parts.rest.labels)
         if absent:
             text = f"{absent:,} of {len(self.labels):,} images have no prediction and were left out"
@@ -345,12 +345,11 @@ class _Judge:
     def _link_notes(self) -> Iterator[str]:
         """Yield how confidences follow from logits, and that the confidences of two links differ."""
         is_open = bool((label_sets(self.labels).size > 1).any())  # otherwise a softmax needs no words
-        for link in ("sigmoid", "softmax") if is_open or "sigmoid" in self._links else ():
-            if link not in self._links:
-                continue
-            names = first_names(self._links[link], 8)
-            yield f"confidences are the {link} of the logits of {names}; to set another link, pass `links`"
-        if {"sigmoid", "softmax"} <= set(self._links):
+        links = sorted({link for link, _ in self._links} & {"sigmoid", "softmax"})
+        for (link, why), names in sorted(self._links.items()) if is_open or "sigmoid" in links else ():
+            if link in links:
+                yield f"confidences are the {link} of the logits of {first_names(names, 8)}{why}"
+        if len(links) == 2:
             yield "calibration errors of sigmoids and of softmax confidences are not comparable"
 
     def _grouped(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
@@ -376,11 +375,7 @@ class _Judge:
                 refused.setdefault(_reason(error), []).append(f"{method} ({to})")
                 continue
             temperature = found.temperature
-            if temperature is not None and not _LOWEST < temperature < _HIGHEST:
-                text = (
-                    f"the temperature {temperature:g} is at an end of the searched range; this happens if "
-                    "there are no errors or if confidence is uninformative"
-                )
+            if text := bound_note(temperature, parts.fitted):
                 self._notes.append((name, f", {method} ({to})", text, ""))
             made = {"method": method, "fitted_to": to, "temperature": temperature}
             about[found.predictions.model] = {**made, "n_fitted": found.n_fitted}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from manyhot.console import counts, table_lines
+from manyhot.core.calibration import is_at_end
 from manyhot.diagnose.calibration_classes import EACH_CLASS, class_listing, classes_answer
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, NextStep, Tables, listing, rows_of, with_ends
@@ -106,10 +107,14 @@ def calibration_answer(
     judged = list(judged_models(rows))
     if len(judged) > MOST_DRAWN:
         yield _overview(judged)
+    at_end = {r["model"] for r in rows if (t := r.get("temperature")) is not None and is_at_end(t)}
     for metric, before, best, n_methods in judged:
         metrics[metric] = None
+        none = "no method makes it smaller"
+        if before["model"] in at_end:
+            none = "no fit makes it smaller, but a temperature is at an end of the searched range"
         after = (
-            "no method makes it smaller"
+            none
             if best is before
             else f"{best['value']:.3f} after {called(best)}, the lowest ECE of {counted(n_methods, 'method')}"
             f"{_higher_likelihood_error(every, metric, before, best)}"

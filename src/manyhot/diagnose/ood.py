@@ -14,12 +14,14 @@ from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.array_types import Bools, Floats
 from manyhot.core.ood import OOD_SCORES, Separation, auroc, confidence_scores, fpr_at_tpr
+from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import Case, LabelSets
 from manyhot.data.data_sets import Source, brings_predictions
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.audit_proposals import has_no_labels
+from manyhot.evaluate.requirements import link_note
 from manyhot.evaluate.slices import model_cases
 from manyhot.formats import detect, read_predictions
 from manyhot.formats.prediction_folders import prediction_files
@@ -164,7 +166,7 @@ def diagnose_ood(
     MatchError, OrderError
         As in `manyhot.evaluate`.
     """
-    notes, inputs = list[str](), dict[str, str]()
+    notes, inputs, links = list[str](), dict[str, str](), dict[str, str]()
     if _are_predictions(ood, ood_predictions):
         first = read_predictions(prediction_files([ood])[0], classes=reading.classes, scores=reading.scores)
         ids, ood_predictions = pa.table({"image_id": first.image_id}), ood
@@ -174,7 +176,9 @@ def diagnose_ood(
         [
             (source.name, *scored)
             for source in open_inputs(sets, files, unlabelled=is_ood, reading=reading, run=run)
-            for scored in _scored(_with_labels(source) if is_ood else source, reading, notes, inputs, run)
+            for scored in _scored(
+                _with_labels(source) if is_ood else source, reading, notes, inputs, links, run
+            )
         ]
         for sets, files, is_ood in ((labels, predictions, False), (ood, ood_predictions, True))
     )
@@ -228,14 +232,28 @@ def _with_labels(source: Source) -> Source:
 
 
 def _scored(
-    source: Source, reading: Reading, notes: list[str], inputs: dict[str, str], run: Run
+    source: Source,
+    reading: Reading,
+    notes: list[str],
+    inputs: dict[str, str],
+    links: dict[str, str],
+    run: Run,
 ) -> Iterator[tuple[str, dict[str, Floats], LabelSets]]:
-    """Yield the scores of each model of a data set, and the label sets of the images."""
+    """Yield the scores of each model of a data set, and the label sets of the images.
+
+    `links` are those of models on earlier data sets. In-distribution images come first: their labels decide.
+    """
     for found in model_cases(source, trust_order=reading.trust_order, run=run):
         if found.case.confidence is None:
             notes.append(f"{found.model} was left out, because it has no confidences")
             continue
-        yield found.model, _scores(found.case, found.model, notes), found.case.labels
+        case = found.case
+        if found.model not in links:
+            links[found.model] = link_of(case) if case.kind == "logit" else ""
+            if text := link_note(case):
+                notes.append(f"{found.model}: {text}")
+        case = replace(case, link=case.link or links[found.model])
+        yield found.model, _scores(case, found.model, notes), case.labels
     notes += source.misfits.notes(source.name)
     inputs |= source.inputs
 

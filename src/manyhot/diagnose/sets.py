@@ -16,6 +16,7 @@ from manyhot.console import table_lines
 from manyhot.core.array_types import Bools
 from manyhot.core.conformal import Certified, certify_precision, check_precision, count_in_sets, judgeable
 from manyhot.core.resampling import student_interval
+from manyhot.core.score_threshold import linked
 from manyhot.core.sets import Case, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
@@ -23,7 +24,7 @@ from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.clusters import likely_cluster_notes
 from manyhot.evaluate.confidence import NO_PROBABILITIES, Division, drawn_share, split_for_sets
-from manyhot.evaluate.requirements import DECLARE_KIND
+from manyhot.evaluate.requirements import DECLARE_KIND, link_note
 from manyhot.evaluate.slices import labels_of, order_check_of
 from manyhot.parameters import Seed
 from manyhot.registry import register
@@ -259,7 +260,9 @@ class _Chooser:
             self.check(model)
         if (note := self._unknown(case.labels)) and note not in self.notes:
             self.notes.append(note)
-        fitted = np.flatnonzero(chosen)
+        if text := link_note(case):
+            self.notes.append(f"{model.model}: {text}")
+        case, fitted = linked(case), np.flatnonzero(chosen)
         rng = np.random.default_rng([self.seed, len(fitted)])
         found = certify_precision(case, fitted, precision=self.precision, delta=self.delta, rng=rng)
         n_fitted = int(np.count_nonzero(judgeable(case.labels)[fitted]))

@@ -25,10 +25,12 @@ from manyhot.evaluate.confidence import (
     RecalibrationMethod,
     Split,
     activation_of,
+    bound_note,
     check_method,
     only_model,
     split,
 )
+from manyhot.evaluate.requirements import doubtful_sigmoids
 from manyhot.evaluate.slices import aligned_case, labels_of, order_check_of
 from manyhot.formats.csv_tables import write_predictions_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
@@ -213,7 +215,10 @@ def calibrate(
     fitted = parts.recalibrated(method, to or ("votes" if parts.fitted.labels.voted.any() else "sets"))
     keys = classes.keys if classes else tuple(map(str, range(parts.fitted.labels.n_classes)))
     if model.score_kind == "logit" and not model.link:
-        notes.append(f"probabilities are the {parts.activation} of the logits; to set a link, pass `links`")
+        why = doubtful_sigmoids(parts.fitted, parts.activation) or "; to set a link, pass `links`"
+        notes.append(f"probabilities are the {parts.activation} of the logits{why}")
+    if text := bound_note(fitted.temperature, parts.fitted):
+        notes.append(text)
     absent = len(sets) - len(parts.fitted.labels) - (0 if is_other else len(parts.rest.labels))
     if absent:
         notes.append(f"{absent:,} of {len(sets):,} images have no prediction and were left out")

@@ -19,6 +19,7 @@ from manyhot.core.calibration import (
     fit_temperature,
     fit_temperature_of_all,
     fit_vector,
+    is_at_end,
     mass_target,
     nothing_to_fit,
     votes_target,
@@ -39,12 +40,15 @@ from manyhot.core.jackknife import jackknife_interval
 from manyhot.core.reliability import against_label, against_set
 from manyhot.core.resampling import student_interval
 from manyhot.core.score_threshold import adds_up_to_one, link_of, linked
-from manyhot.core.sets import NO, UNCLEAR, Case, LabelSets
+from manyhot.core.sets import NO, UNCLEAR, YES, Case, LabelSets
 from manyhot.core.share_intervals import proportion_interval
+from manyhot.core.softmax import least_probability
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import InputError
+from manyhot.evaluate.requirements import link_note
 from manyhot.evaluate.slices import aligned_case, labels_of
+from manyhot.report.text import counted
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions
 from manyhot.tables.arrays import label_sets
@@ -78,6 +82,8 @@ class Conformal:
         large.
     share_empty, share_empty_lo, share_empty_hi : float
         Share of empty sets, with its 95 % Wilson interval.
+    notes : tuple of str
+        What limits or explains the numbers, such as how logits became probabilities.
     """
 
     model: str
@@ -96,6 +102,7 @@ class Conformal:
     share_empty: float
     share_empty_lo: float
     share_empty_hi: float
+    notes: tuple[str, ...] = ()
 
 
 def only_model(
@@ -219,6 +226,23 @@ def activation_of(case: Case) -> str:
     return case.link or ("softmax" if adds_up_to_one(case) else "sigmoid")
 
 
+def bound_note(temperature: float | None, case: Case) -> str:
+    """Return why a temperature may be at an end of the searched range; empty if it is not at an end."""
+    if temperature is None or not is_at_end(temperature):
+        return ""
+    why = "this happens if there are no errors or if confidence is uninformative"
+    if temperature > 1 and case.scores is not None and case.kind == "probability":
+        yes = case.labels.state == YES
+        image, classes = case.labels.rows[yes], case.labels.classes[yes]
+        n = len(np.unique(image[case.scores[image, classes] < least_probability(case.scores)]))
+        if n:
+            why = (
+                f"valid classes of {counted(n, 'image')} have a probability of 0, as rounded numbers do; "
+                "pass logits, or probabilities that are not rounded"
+            )
+    return f"the temperature {temperature:g} is at an end of the searched range; {why}"
+
+
 _FIT_LABELS = {"labels": FitLabels.of_labels, "sets": FitLabels.of_sets, "votes": FitLabels.of_votes}
 _NEEDED = {"labels": "an original label", "sets": "a label set", "votes": "votes for one class"}
 
@@ -336,7 +360,9 @@ def conformal(
     """
     source, model = only_model(labels, predictions, reading)
     parts = split_for_sets(labels_of(source), model, Division(fit, seed))
-    return choose_sets(parts, model.model, cover=cover, alpha=alpha, seed=seed, draws=draws)
+    found = choose_sets(parts, model.model, cover=cover, alpha=alpha, seed=seed, draws=draws)
+    notes = (*source.misfits.notes(source.name), link_note(parts[0]))
+    return replace(found, notes=tuple(note for note in notes if note))
 
 
 def choose_sets(
@@ -352,7 +378,7 @@ def choose_sets(
 
     Parameters and errors are as in `conformal`; `parts` is the return value of `split_for_sets`.
     """
-    case, chosen = parts
+    case, chosen = linked(parts[0]), parts[1]
     counts, fitted = countable(case, cover), np.flatnonzero(chosen)
     if cover in DRAWN:
         rng = np.random.default_rng([seed, draws])
@@ -413,7 +439,7 @@ def split_for_sets(
             got="ranks" if predictions.scores is None else f"scores of kind {predictions.score_kind}",
             allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
         )
-    return linked(case), division.chosen(found.left)
+    return case, division.chosen(found.left)
 
 
 def _cooled_lists(new: Predictions, fitted: Case, rest: Case, to: str) -> tuple[Predictions, float]:

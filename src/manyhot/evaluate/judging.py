@@ -166,7 +166,7 @@ def _judged(
     progress(done + 1)
     name = source.name
     remarks = [Note(name, "", "classes", 0, text) for text in misfits.new_remarks()]
-    links = ((note.model, note.text) for note in evaluation.model_notes if note.kind == "link")
+    links = ((note.model, note.text) for note in evaluation.model_notes if note.kind in ("link", "zeros"))
     apart = what_differs(evaluation.results, links, is_default=judge.has_default_metrics)
     remarks += (Note(name, "", "models", 0, text) for text in apart)
     matched = [Note(name, model, "matched", n, text) for model, n, text in misfits.new_matched()]

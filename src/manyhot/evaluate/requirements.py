@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
+from manyhot.core.distributions import voted_pairs
 from manyhot.core.jackknife import Scale
 from manyhot.core.score_threshold import link_of, linked, sigmoids_are_unlikely, sum_of_sigmoids
 from manyhot.core.sets import Case
-from manyhot.core.softmax import ROWS, SLACK
+from manyhot.core.softmax import ROWS, SLACK, least_probability
 from manyhot.errors import InputError, first_names
 from manyhot.registry import Entry, get, missing_options, options_of
 from manyhot.report.text import counted
@@ -27,6 +28,10 @@ NEEDS = {
     "probabilities": "probabilities or logits of all classes",
 }
 """What a metric may need besides ranks, as `needs` at its registration, and the words for it in a note."""
+
+
+_OF_LOGARITHMS = ("nll", "cross_entropy_votes", "kl_votes")
+_ZERO = "it was replaced by"
 
 
 def _kind_of_scores(predictions: Predictions) -> str:
@@ -158,6 +163,31 @@ def metric_notes(metrics: Sequence[Entry], case: Case) -> Iterator[tuple[str, st
     """Yield the kind and the text of notes on how metrics treat the scores or lists of a model."""
     yield from (("link", text) for text in _link_notes(metrics, case))
     yield from (("short_lists", text) for text in _short_list_notes(metrics, case))
+    yield from (("zeros", text) for text in _zero_notes(metrics, case))
+
+
+def _zero_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
+    """Yield how many labels have a probability of 0, and what they make up of means of logarithms."""
+    for metric in metrics:
+        if case.scores is None or case.kind != "probability" or metric.name not in _OF_LOGARITHMS:
+            continue
+        image = np.flatnonzero(case.labels.labelled)
+        pairs = image, case.labels.label[image], np.ones(len(image))
+        image, classes, p = pairs if metric.name == "nll" else voted_pairs(case)
+        least = least_probability(case.scores)
+        is_zero = case.scores[image, classes] < least
+        try:
+            value = metric(case).value() if is_zero.any() else 0
+        except InputError:
+            continue  # the judge notes or raises it
+        if is_zero.any():
+            lost = -np.log(least) * p[is_zero].sum() / len(np.unique(image))
+            n, n_zero = len(np.unique(image)), len(np.unique(image[is_zero]))
+            yield (
+                f"{metric.name}: {counted(n_zero, 'image')} of {n:,} {'has' if n_zero == 1 else 'have'} a "
+                "label with a probability of 0, whose logarithm is infinite; "
+                f"{_ZERO} {least:.1g}, which makes up {lost:.3g} of the {value:.3g} nats"
+            )
 
 
 def _link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
@@ -170,15 +200,29 @@ def _link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
     by_link: dict[str, list[str]] = {}
     for metric in thresholds:
         by_link.setdefault(link_of(case, option_of(metric, "link") or "auto"), []).append(metric.name)
-    own, is_open = link_of(case), not case.labels.exclusive and bool((case.labels.size > 1).any())
-    if own and (is_open or own == "sigmoid"):
+    own = link_of(case)
+    if link_note(case):
         needs = ("confidence", "probabilities")
         names = [m.name for m in metrics if m not in thresholds and _need(m) in needs]
         by_link[own] = by_link.get(own, []) + names
     for link, names in by_link.items():
-        why = "" if case.link else _why_link(case, link, is_open=is_open)
         if names:
-            yield f"{', '.join(names)}: the probability of a class is the {link} of its logit{why}"
+            yield f"{', '.join(names)}: {_link_text(case, link)}"
+
+
+def link_note(case: Case) -> str:
+    """Return how logits are converted into probabilities, and why; empty if only a softmax makes sense."""
+    link = link_of(case) if case.kind == "logit" else ""
+    return _link_text(case, link) if link and (_is_open(case) or link == "sigmoid") else ""
+
+
+def _link_text(case: Case, link: str) -> str:
+    return f"the probability of a class is the {link} of its logit{_why_link(case, link)}"
+
+
+def _is_open(case: Case) -> bool:
+    """Return whether several classes can be valid together."""
+    return not case.labels.exclusive and bool((case.labels.size > 1).any())
 
 
 def _short_list_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
@@ -210,11 +254,17 @@ def _short_list_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
             )
 
 
-def _why_link(case: Case, link: str, *, is_open: bool) -> str:
-    """Return why logits are converted in this way, or why this cannot be right."""
-    if case.labels.labelled.any():
-        return _WHY_LINK.get(link, "") if is_open else ""
-    if link != "sigmoid" or not case.once(sigmoids_are_unlikely):
+def _why_link(case: Case, link: str) -> str:
+    """Return why logits are converted in this way, or why this cannot be right; empty for declared links."""
+    if case.link or not case.labels.labelled.any():
+        return doubtful_sigmoids(case, link)
+    return _WHY_LINK.get(link, "") if _is_open(case) else ""
+
+
+def doubtful_sigmoids(case: Case, link: str) -> str:
+    """Return why logits that are converted by sigmoids look like those of a softmax; empty otherwise."""
+    sets = case.labels
+    if case.link or sets.labelled.any() or link != "sigmoid" or not case.once(sigmoids_are_unlikely):
         return ""
     return (
         f", although the sigmoids of an image add up to {case.once(sum_of_sigmoids):,.0f} of the "
@@ -235,15 +285,23 @@ _WHY_LINK = {
 def what_differs(results: pa.Table, notes: Iterable[tuple[str, str]], *, is_default: bool) -> Iterator[str]:
     """Yield notes if models differ in their default metrics or in how logits become probabilities.
 
-    `notes` are the models and texts of the link notes; `is_default` is false if metrics were selected.
+    `notes` are the models and texts of the notes on links and zeros; `is_default` is false if metrics were
+    selected.
     """
     if is_default and (text := _different_defaults(results)):
         yield text
+    notes = list(notes)
     models: dict[str, dict[str, None]] = {"sigmoid": {}, "softmax": {}}
     for model, text in notes:
         for link, names in models.items():
             if f"is the {link} of its logit" in text:
                 names[model] = None
+    if len({text.partition(_ZERO)[2].partition(",")[0] for _, text in notes if _ZERO in text}) > 1:
+        yield (
+            "metrics of log probabilities are not comparable: a probability of 0 is replaced by a larger "
+            "number in the models stored in half precision; store the probabilities of all models in the "
+            "same precision"
+        )
     if all(models.values()) and models["sigmoid"] != models["softmax"]:
         yield (
             "metrics based on probabilities are not comparable across links: the probabilities of "

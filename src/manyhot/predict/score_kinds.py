@@ -36,6 +36,8 @@ def probabilities_note(network: Network, scores: AnyFloats | None) -> str:
     """Return a note if scores that are only assumed to be logits are all between 0 and 1; empty otherwise."""
     if SCORES_ASSUMED not in network.about or scores is None or not scores.size:
         return ""
+    if network.score_kind != "logit":  # an average of networks whose scores are assumed
+        return ""
     if scores.min() < 0 or scores.max() > 1:
         return ""
     return (

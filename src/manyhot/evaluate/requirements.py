@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
+from manyhot.core.array_types import Ints
 from manyhot.core.distributions import voted_pairs
 from manyhot.core.jackknife import Scale
 from manyhot.core.score_threshold import link_of, linked, sigmoids_are_unlikely, sum_of_sigmoids
@@ -171,9 +172,12 @@ def _zero_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
     for metric in metrics:
         if case.scores is None or case.kind != "probability" or metric.name not in _OF_LOGARITHMS:
             continue
-        image = np.flatnonzero(case.labels.labelled)
-        pairs = image, case.labels.label[image], np.ones(len(image))
-        image, classes, p = pairs if metric.name == "nll" else voted_pairs(case)
+        if metric.name == "nll":
+            image: Ints = np.flatnonzero(case.labels.labelled)
+            classes: Ints = case.labels.label[image]
+            p = np.ones(len(image))
+        else:
+            image, classes, p = voted_pairs(case)
         least = least_probability(case.scores)
         is_zero = case.scores[image, classes] < least
         try:

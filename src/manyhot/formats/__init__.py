@@ -207,7 +207,10 @@ def read_rows(rows: RowsLike, *, classes: ClassNamesLike | None = None) -> Image
             "ids with the array, and repeated rows are left out: "
             "numpy.savez('NEW.npz', ids=IDS, scores=SCORES)"
         )
-        raise MatchError(LISTED_TWICE, **(error.details | {"where": rows, "do": do})) from error
+        details = error.details
+        raise MatchError(
+            LISTED_TWICE, where=rows, got=details["got"], allowed=details["allowed"], do=do
+        ) from error
 
 
 def _with_list(table: _Table, classes: ClassNamesLike | None, path: PathLike) -> _Table:

@@ -11,9 +11,8 @@ import polars as pl
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError, ManyhotError
-from manyhot.formats.prediction_lists import in_full
 from manyhot.formats.reading import JSON_KEY, head, image_ids, load_json
-from manyhot.formats.tabular import predictions_long, predictions_of_frame
+from manyhot.formats.tabular import in_full, predictions_long, predictions_of_frame
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions
 

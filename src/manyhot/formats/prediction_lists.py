@@ -39,7 +39,7 @@ from manyhot.formats.reading import (
     parse_json,
 )
 from manyhot.formats.table_files import MODEL_COLUMNS, check_one_model, column_names, read_frame
-from manyhot.formats.tabular import predictions_long, predictions_of_frame
+from manyhot.formats.tabular import in_full, predictions_long, predictions_of_frame
 from manyhot.parameters import is_number, is_whole
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions
@@ -213,14 +213,6 @@ def _listed_classes(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     if frame.select((unnamed & value.is_not_null()).any()).item() or frame["class_id"].is_null().all():
         raise InputError("A row has no class.", where=path, allowed=_NEEDS)
     return frame.filter(~unnamed)
-
-
-def in_full(predictions: Predictions) -> Predictions:
-    """Return dense scores if each image has all classes of the list; the file then names all of them."""
-    own, full = predictions.class_list, predictions.in_full()
-    if own is None or not full.is_dense:
-        return full
-    return replace(full, class_list=replace(own, is_complete=True))
 
 
 def _dense(frame: pl.DataFrame, path: Path, classes: ClassList | None, kind: str) -> Predictions:

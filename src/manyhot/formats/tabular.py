@@ -210,6 +210,14 @@ def predictions_of_frame(
     )
 
 
+def in_full(predictions: Predictions) -> Predictions:
+    """Return dense scores if each image has all classes of the list; the file then names all of them."""
+    own, full = predictions.class_list, predictions.in_full()
+    if own is None or not full.is_dense:
+        return full
+    return replace(full, class_list=replace(own, is_complete=True))
+
+
 def _of_class_list(
     table: pl.DataFrame, classes: ClassList, path: Path
 ) -> tuple[pl.DataFrame, tuple[str, ...], tuple[str, ...]]:

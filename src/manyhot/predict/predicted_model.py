@@ -119,16 +119,16 @@ class PredictedModel:
             yield f"  {parts} missing{of}; the last shard to finish merges all parts"
 
 
-def _shards(numbers: Sequence[int]) -> str:
+def _shards(shards: Sequence[int]) -> str:
     """Return the numbers of shards as SLURM's ``--array`` takes them: the first ranges of sorted numbers."""
     ranges: list[list[int]] = []
-    for number in numbers:
+    for number in shards:
         if ranges and ranges[-1][-1] == number - 1:
             ranges[-1][1:] = [number]
         else:
             ranges.append([number])
     shown = first_names(["-".join(map(str, ends)) for ends in ranges], 20)
-    return f"{'shard' if len(numbers) == 1 else 'shards'} {shown}"
+    return f"{'shard' if len(shards) == 1 else 'shards'} {shown}"
 
 
 def _difference(trials: Sequence[Trial]) -> str:

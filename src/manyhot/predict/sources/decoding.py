@@ -67,7 +67,7 @@ class Decoding(Flattened):
             If `bits` is out of range.
         """
         bits = self.checked
-        notes = () if isinstance(bits, str) else notes_on_images(source, bits)  # MINMAX
+        notes = () if isinstance(bits, str) else notes_on_images(source, bits)
         source = source if bits is None else decode_with_bits(source, bits)
         return replace(source, notes=(*source.notes, *notes))
 

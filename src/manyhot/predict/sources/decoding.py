@@ -86,10 +86,11 @@ def notes_on_images(source: ImageSource, bits: int | None = None) -> tuple[str, 
     is_local = all(map(_is_local, source.parts))
     for uri, data in _sampled(source):
         read += 1
-        if not is_local and has_pages(io.BytesIO(data)):
-            several.append(uri)
-        if (found := deep_levels(data)) is not None:
-            levels.append(found if bits is None else (found[0], 2**bits - 1))
+        with contextlib.suppress(ManyhotError, OSError):  # it cannot be decoded, and is skipped later
+            if not is_local and has_pages(io.BytesIO(data)):
+                several.append(uri)
+            if (found := deep_levels(data)) is not None:
+                levels.append(found if bits is None else (found[0], 2**bits - 1))
     return tuple(filter(None, (_levels_note(levels), note_on_pages(several, read))))
 
 

@@ -82,6 +82,7 @@ NOT_SIMULATED = {
     "companions.recall_without_lo": "Wilson's interval of a share of images, as the shares in metrics",
     "effects.lo": "benchmarks/effects.py simulates studies",
     "means.lo": "benchmarks/effects.py simulates studies",
+    "worst_slices.value_lo": "tests/evaluate/test_worst_slices.py simulates it",
     "precise_sets.mean_size_lo": "as prediction_sets.mean_size_lo",
     "posterior.lo": "over raters and images together: the truth is a distribution, given the votes",
     "posterior.lo_raters": "over draws of the posterior, which has no frequency over data sets",

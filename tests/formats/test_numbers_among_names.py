@@ -37,6 +37,13 @@ def test_a_column_of_scores_is_not_that_of_another_class(tmp_path):
     assert "48C7323" in str(error.value)
 
 
+@pytest.mark.parametrize("header", ["0,1,2,loss", "0,1,2,width"])
+def test_columns_of_numbers_beside_others_are_ids(tmp_path, header):
+    path = write(tmp_path, "s.csv", f"image_id,{header}\na.tif,0.1,0.2,0.7,0.5\n")
+    found = read_predictions(path, classes=from_keys(NOTATIONS, "list"), scores="probability")
+    assert found.scores.tolist() == [pytest.approx([0.1, 0.2, 0.7])]
+
+
 @pytest.mark.parametrize("column", ["class", "label", "class_name"])
 @pytest.mark.parametrize(("read", "who"), [(read_votes, "rater_id"), (read_golden, "expert_id")])
 def test_numbers_in_a_column_of_names_are_keys(tmp_path, column, read, who):

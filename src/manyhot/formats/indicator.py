@@ -359,7 +359,8 @@ def _columns_of_classes(
     columns: Sequence[NumberColumn], classes: ClassList, path: Path
 ) -> tuple[list[NumberColumn], list[int]]:
     """Return the columns of the classes of a list, and the class of each."""
-    lookup = lookup_in(classes, (c.name for c in columns))
+    # Other columns, such as loss, do not say what numbers are; those that name a class do.
+    lookup = lookup_in(classes, (c.name for c in columns if classes.find_all(c.name)))
     by_class: dict[int, NumberColumn] = {}
     for column in columns:
         bare = next((column.name.removeprefix(p) for p in _PREFIXES if column.name.startswith(p)), "")

@@ -283,6 +283,33 @@ def test_classes_of_different_roots_are_as_far_apart_as_with_one_more_root():
     assert unknown.height(np.array([0, 4]), np.array([4, 4])).tolist() == [NOTHING, 0]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_heights_are_those_of_a_tree_that_is_built_node_by_node(seed):
+    """Random trees in which any node may be a class, so that leaves have different depths."""
+    rng = np.random.default_rng(seed)
+    parent = {node: int(rng.integers(node)) for node in range(1, 40)} | {0: None}
+    chosen = rng.permutation(40)[:20]
+
+    def up(node):
+        return [] if node is None else [node, *up(parent[node])]
+
+    tree = Hierarchy.of([[str(node) for node in up(node)] for node in chosen])
+    a, b = (pair.ravel() for pair in np.meshgrid(*[np.arange(20)] * 2))
+    expected = []
+    for one, other in zip(chosen[a], chosen[b], strict=True):
+        lowest = next(node for node in up(one) if node in up(other))
+        above = [up(node).index(lowest) for node in chosen if lowest in up(node)]
+        expected.append(0 if one == other else max(above))
+    assert tree.height(a, b).tolist() == expected
+
+
+def test_a_class_that_is_the_root_of_others_has_a_place():
+    """Iconclass: 4 has no hypernym but is one; the farthest class below the extra root is 48C."""
+    paths = [("48C", "48", "4"), ("4",), ("9",), ("94", "9"), ("1",)]
+    height = Hierarchy.of(paths).height(np.array([0, 0, 1, 0]), np.array([1, 2, 3, 4]))
+    assert height.tolist() == [2, 3, 3, NOTHING]
+
+
 def test_severity_is_the_height_of_the_lowest_common_ancestor():
     """By hand: a terrier and a hound are dogs; a cat is an animal, as dogs are; a stone is none of these."""
     paths = [

@@ -86,7 +86,7 @@ def test_severity_of_taxa_is_the_same_in_either_order_and_counts_errors_without_
         assert (model.severity, model.n_severity, model.n_sorted) == ((2 + 4) / 2, 2, 3)
         assert (
             f"{model.model}: mean severity 3.00 over 2 errors (height of the lowest common ancestor; without "
-            "1 error of classes that have no hypernyms)" in found.lines()
+            "1 error of classes that are not in the hierarchy)" in found.lines()
         )
         notes.append([note for note in found.notes if "hypernyms" in note])
     (up,), (down,) = notes

@@ -92,21 +92,32 @@ class Hierarchy:
         return np.asarray(np.where(a == b, 1, size)[back], np.int64)
 
     def height(self, a: Ints, b: Ints) -> Ints64:
-        """Return the height of the lowest common ancestor of two classes above the lower of them, shape (p,).
+        """Return the height of the lowest common ancestor of two classes, shape (p,).
 
-        The height is 0 for the same class, 1 if one class is the parent of the other or both have the same
-        parent. Classes without a common ancestor get one: a root above the roots of both. The height is
-        `NO_ANCESTOR` if one of the classes has no ancestors at all, so that its place in the tree is unknown.
+        The height of a node is the number of steps to the farthest class below it. The result is 0 for the
+        same class. Classes without a common ancestor get one: a root above all roots. The result is
+        `NO_ANCESTOR` if one of the classes has neither ancestors nor descendants, so that its place in the
+        tree is unknown.
 
         References
         ----------
         L. Bertinetto et al. Making Better Mistakes: Leveraging Class Hierarchies with Deep Networks. CVPR
-        2020, arXiv 1912.09393. Their tree has one root, and all classes are leaves at the same depth.
+        2020, arXiv 1912.09393. Their tree has one root.
         """
         depth, shared = self._shared(a, b)
-        is_known = (shared > 0) | (np.minimum(depth[a], depth[b]) > 1)
-        apart = np.where(is_known, np.maximum(depth[a], depth[b]) - shared, NO_ANCESTOR)
-        return np.asarray(np.where(a == b, 0, apart), np.int64)
+        lowest = self.down[a, np.maximum(shared - 1, 0)]
+        is_placed = (depth > 1) | (self.beneath[self.down[:, 0]] > 1)
+        rootless = np.where(is_placed[a] & is_placed[b], depth.max(initial=0), NO_ANCESTOR)
+        heights = self._heights(depth)
+        height = np.where(shared > 0, heights[np.maximum(lowest, 0)], rootless)
+        return np.asarray(np.where(a == b, 0, height), np.int64)
+
+    def _heights(self, depth: Ints64) -> Ints64:
+        """Return the number of steps from each node to the farthest class below it."""
+        heights = np.zeros(len(self.beneath), np.int64)
+        classes, steps = np.nonzero(self.down >= 0)
+        np.maximum.at(heights, self.down[classes, steps], depth[classes] - 1 - steps)
+        return heights
 
     def distance(self, a: Ints, b: Ints) -> Ints64:
         """Return the number of steps from class a to class b via their lowest common ancestor, shape (p,).

@@ -264,7 +264,8 @@ class SortedErrors(Findings):
 
 def _severity_line(model: ModelErrors) -> str:
     n_without = model.n_sorted - model.n_severity
-    rest = f"; without {counted(n_without, 'error')} of classes that have no hypernyms" if n_without else ""
+    errors = counted(n_without, "error")
+    rest = f"; without {errors} of classes that are not in the hierarchy" if n_without else ""
     return (
         f"{model.model}: mean severity {model.severity:.2f} over {model.n_severity:,} errors (height of the "
         f"lowest common ancestor{rest})"

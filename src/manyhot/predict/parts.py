@@ -403,8 +403,10 @@ def merge(
     run["difference_from_torch"] = largest_difference(paths)
     pieces = (_predicted(path, own) for path, own in zip(paths, ids, strict=True))
     write_stream(pieces, parts.final, "predictions", call=call, about={**about, **run})
-    remove(parts)
-    return merged(parts, identity)
+    result = merged(parts, identity)
+    if not result.n_unread:
+        remove(parts)
+    return result
 
 
 def merged(parts: PartFiles, identity: Identity) -> Merged:
@@ -426,7 +428,8 @@ def tidy(parts: PartFiles) -> None:
     if parts.folder.exists() or (parts.out / LOCK).exists() or any(_leavings(parts)):
         with locked(parts.out):
             clean(parts)
-            remove(parts)
+            if not parts.unread():
+                remove(parts)
 
 
 def clean(parts: PartFiles) -> None:
@@ -436,9 +439,7 @@ def clean(parts: PartFiles) -> None:
 
 
 def remove(parts: PartFiles) -> None:
-    """Remove the parts of a model, unless images in them can be tried again."""
-    if parts.unread():
-        return
+    """Remove the parts of a model, of which none contains images that can be tried again."""
     shutil.rmtree(parts.folder, ignore_errors=True)
     with contextlib.suppress(OSError):  # other models have parts there
         (parts.out / PARTS_FOLDER).rmdir()

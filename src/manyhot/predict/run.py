@@ -261,8 +261,10 @@ class ModelRun:
     def _together(self, call: str) -> tuple[Merged | None, list[int]]:
         """Return the merged parts, or the positions of those that are missing."""
         if self.parts.is_complete(self.identity):  # by another process of this run
-            remove(self.parts)  # it may have removed them before the last one of this process was written
-            return merged(self.parts, self.identity), []
+            result = merged(self.parts, self.identity)
+            if not result.n_unread:  # perhaps before the last one of this process was written
+                remove(self.parts)
+            return result, []
         identity = self.identity
         if identity.engine == "auto" and (
             first := self.parts.first()

@@ -78,6 +78,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.tsipras",
         "manyhot.formats.imagenet_x",
         "manyhot.formats.array_files",
+        "manyhot.formats.array_labels",
         "manyhot.formats.timm_files",
         "manyhot.formats.wide_results",
         "manyhot.formats.camera_traps",

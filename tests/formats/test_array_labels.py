@@ -1,13 +1,21 @@
 """Matrices of 0 and 1 and of scores in ``.npz`` files, with the names of their columns."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from manyhot import read_labels, read_predictions
 from manyhot.classes import from_keys
+from manyhot.errors import InputError
 from manyhot.formats import detect
+from manyhot.tables import Images
 from manyhot.tables.labels import with_zeros
+
+
+def rows_of(ids):
+    return Images(pa.table({"image_id": [*ids]}))
+
 
 IDS = np.array(["a.jpg", "b.jpg"])
 SETS = [("dog", "cat"), ("horse",)]
@@ -115,4 +123,37 @@ def test_a_matrix_of_states_without_its_meaning_is_refused_with_the_way_out(tmp_
     for options in ({"label_values": "states"}, {"format": "npy-labels(label_values='states')"}):
         assert read_labels(path, **options).table["classes"].to_pylist() == [[0], [1], [2], [0]]
     np.save(path, np.full((4, 3), 0.5))
-    assert message(lambda: read_labels(path)).endswith("pass it as predictions")
+    assert message(lambda: read_labels(path)).endswith(
+        "pass it as predictions; if the numbers are the share of raters who chose a class, or its "
+        "probability, pass `label_values`=shares or p"
+    )
+
+
+@pytest.mark.parametrize("name", ["l.npy", "l.npz"])
+def test_one_class_per_image(tmp_path, name):
+    """What a test loop saves: the labels of a data set, of which torchvision's -1 is missing."""
+    path, rows = tmp_path / name, rows_of("abc")
+    y = np.array([2, -1, 0])
+    np.save(path, y) if path.suffix == ".npy" else np.savez(path, labels=y, logits=np.zeros((3, 3)))
+    labels = read_labels(path, rows=rows)
+    assert labels.table["label"].to_pylist() == [2, None, 0]
+    assert labels.table["classes"].to_pylist() == [[2], [], [0]]
+    assert labels.are_original
+    with pytest.raises(InputError, match="different numbers of rows"):
+        read_labels(path, rows=rows_of("ab"))
+
+
+def test_one_class_name_per_image(tmp_path):
+    path = tmp_path / "l.npz"
+    np.savez(path, y=np.array(["dog", ""]), ids=IDS, classes=["dog", "cat", "horse"])
+    labels = read_labels(path)
+    assert (labels.table["label"].to_pylist(), labels.class_list.keys) == ([0, None], ("dog", "cat", "horse"))
+    np.save(tmp_path / "l.npy", np.array(["dog", "cat"]))
+    over = read_labels(tmp_path / "l.npy", classes=from_keys(["cat", "dog"]))
+    assert over.table["label"].to_pylist() == [1, 0]
+
+
+def test_class_numbers_beyond_the_list_are_refused(tmp_path):
+    np.savez(tmp_path / "l.npz", y=np.array([0, 3]), ids=IDS, classes=["dog", "cat"])
+    with pytest.raises(InputError, match=r"got: *3"):
+        read_labels(tmp_path / "l.npz")

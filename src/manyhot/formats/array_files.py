@@ -17,13 +17,12 @@ import pyarrow as pa
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.array_types import Ints64
 from manyhot.errors import InputError, ManyhotError
-from manyhot.formats.reading import broken, incomplete, only_by_name, states_of_values, stored_states
+from manyhot.formats.reading import broken, incomplete
 from manyhot.registry import register
-from manyhot.tables import Images, Labels, Predictions
+from manyhot.tables import Images, Predictions
 from manyhot.tables.frames import are_unique, check_unique
 from manyhot.tables.image_ids import normal_ids
 from manyhot.tables.label_arrays import in_32_bits
-from manyhot.tables.label_values import are_counts, columns_of_values, is_exclusive, values_kind
 from manyhot.tables.unpacked import check_archive, check_dense
 
 RANKS = ("classes", "indices", "topk", "top_k", "preds", "predictions")
@@ -54,7 +53,8 @@ def damages() -> tuple[type[Exception], ...]:
     return (*broken(), *more)
 
 
-def _always(_: Path) -> bool:
+def always(_: Path) -> bool:
+    """Return True, for suffixes that need no look into the file."""
     return True
 
 
@@ -73,7 +73,7 @@ def _npz_matches(path: Path) -> bool:
     return not names >= {"tensor", "info"} and not (names & set(LABEL_ARRAYS) and not names & _PREDICTED)
 
 
-@register("format", "npy", holds="predictions", suffixes=(".npy",), matches=_always)
+@register("format", "npy", holds="predictions", suffixes=(".npy",), matches=always)
 def read_npy(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
 ) -> Predictions:
@@ -97,110 +97,7 @@ def read_npz(
     return _predictions(path, load_array(path), classes, rows, scores)
 
 
-def _holds_counts(path: Path) -> bool:
-    try:
-        values = load_array(path)[""]
-    except InputError:
-        return False
-    return values.ndim == 2 and values.dtype.kind in "iuf" and are_counts(values.astype(np.float64))
-
-
-@register(
-    "format",
-    "npy-labels",
-    holds="labels",
-    suffixes=(".npy",),
-    matches=only_by_name,
-    explicit=_holds_counts,
-    numbers=_always,
-    needs="a matrix of counts or shares of votes",
-)
-def read_npy_labels(
-    path: Path, *, classes: ClassList | None, rows: Images | None = None, label_values: str | None = None
-) -> Labels:
-    """A matrix with one row per image and one column per class: zeros and ones, or votes as in `indicator`.
-
-    Row i belongs to the image in row i of `rows`. Without `rows`, the ids are the positions of the rows. The
-    file is read only if it is passed as labels and contains counts, or if `label_values` is passed. An
-    example is CIFAR-10H's ``cifar10h-counts.npy``.
-
-    Parameters
-    ----------
-    label_values : {"states", "counts", "shares", "p", "yes-of-5"}, optional
-        As in `indicator`.
-    """
-    values = load_array(path)[""]
-    n = len(values) if values.ndim else 0
-    ids = rows.image_id if rows is not None else pa.array(np.arange(n)).cast(pa.string())
-    return _labels_of_matrix(path, values, ids, {}, classes, label_values)
-
-
-@register(
-    "format",
-    "npz-labels",
-    holds="labels",
-    suffixes=(".npz",),
-    matches=lambda path: bool(members(path) & set(LABEL_ARRAYS)),
-)
-def read_npz_labels(
-    path: Path, *, classes: ClassList | None, rows: Images | None = None, label_values: str | None = None
-) -> Labels:
-    """A matrix of zeros and ones named ``labels`` or ``y``, with the arrays ``image_id`` and ``classes``.
-
-    scikit-learn's ``MultiLabelBinarizer`` returns such a matrix; ``classes`` is its ``classes_``. -1 is
-    *unclear*, and NaN is *not asked*. The matrix may also contain votes, as in `indicator`.
-
-    Parameters
-    ----------
-    label_values : {"states", "counts", "shares", "p", "yes-of-5"}, optional
-        As in `indicator`.
-    """
-    arrays = load_array(path)
-    name = next(n for n in LABEL_ARRAYS if n in arrays)
-    return _labels_of_matrix(
-        path, arrays[name], _ids(path, arrays, rows), arrays, classes, label_values, f", array {name}"
-    )
-
-
-def _labels_of_matrix(
-    path: Path,
-    values: npt.NDArray[Any],
-    ids: pa.Array,
-    arrays: Mapping[str, npt.NDArray[Any]],
-    classes: ClassList | None,
-    label_values: str | None,
-    place: str = "",
-) -> Labels:
-    where = f"{path}{place}"
-    if values.ndim != 2 or values.dtype.kind not in "biuf":
-        raise InputError(
-            "The array is not a matrix of zeros and ones.",
-            where=where,
-            got=f"shape {values.shape} of {values.dtype}",
-            allowed="(n, C) of 0, 1 and -1",
-        )
-    kind = values_kind(values, where, asked=label_values)
-    check_row_count(path, len(values), len(ids))
-    own, at = _column_classes(path, arrays, values.shape[1], classes)
-    if kind == "states":
-        state = states_of_values(values[:, at])
-        content, asked, complete = stored_states(state)
-    else:
-        content, asked, complete = columns_of_values(values[:, at], kind, ids, where), True, False
-    return Labels(
-        pa.table({"image_id": ids, "usable": np.ones(len(ids), bool), **content}),
-        len(at),
-        own.hash if own else "",
-        asked_known=asked,
-        name=path.stem,
-        class_list=own if classes is None else None,
-        exclusive=is_exclusive(kind),
-        complete=complete,
-        positives_only=not asked,
-    )
-
-
-def _column_classes(
+def column_classes(
     path: Path,
     arrays: Mapping[str, npt.NDArray[Any]],
     n: int,
@@ -213,7 +110,7 @@ def _column_classes(
     The class list is `classes`, otherwise that of the file, in the order of its columns. The scores of a
     model may also be of some of the classes, such as those of an older model.
     """
-    names = next((a.ravel().tolist() for m, a in arrays.items() if _names_classes(m, a)), None)
+    names = class_names_of(arrays)
     if names is None:
         _check_number(path, n, classes)
         return classes, np.arange(n)
@@ -241,8 +138,10 @@ def _column_classes(
     return classes, np.array([column[i] for i in range(len(classes))])
 
 
-def _names_classes(name: str, array: npt.NDArray[Any]) -> bool:
-    return name in CLASS_ARRAYS and array.dtype.kind == "U"
+def class_names_of(arrays: Mapping[str, npt.NDArray[Any]]) -> list[str] | None:
+    """Return the names of the classes that a file contains, or None."""
+    found = (a.ravel().tolist() for m, a in arrays.items() if m in CLASS_ARRAYS and a.dtype.kind == "U")
+    return next(found, None)
 
 
 def _check_number(path: Path, n: int, classes: ClassList | None) -> None:
@@ -329,7 +228,7 @@ def _predictions(
     rows: Images | None,
     scores: str | None,
 ) -> Predictions:
-    ids = _ids(path, arrays, rows)
+    ids = ids_of_rows(path, arrays, rows)
     name, array = _main_array(path, arrays)
     if array.ndim == 1:
         array = array[:, None]
@@ -345,8 +244,8 @@ def _predictions(
     if array.dtype.kind == "f":
         kind = SCORES.get(name, "score")
         kind = (scores or kind) if kind == "score" else kind
-        if any(map(_names_classes, arrays.keys(), arrays.values())):
-            own, at = _column_classes(path, arrays, array.shape[1], classes, of_model=True)
+        if class_names_of(arrays) is not None:
+            own, at = column_classes(path, arrays, array.shape[1], classes, of_model=True)
             found = dense_predictions(path, ids, array[:, at], kind, own)
             return replace(found, class_list=None if own is classes else own, by_name=True, notes=notes)
         return replace(dense_predictions(path, ids, array, kind, classes), notes=notes)
@@ -394,7 +293,14 @@ def _main_array(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[str
     return names[0], numeric[names[0]]
 
 
-def _ids(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images | None) -> pa.Array:
+def ids_of_rows(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images | None) -> pa.Array:
+    """Return the ids that a file contains, otherwise those of `rows`.
+
+    Raises
+    ------
+    InputError
+        If there are neither, or if an id is not UTF-8.
+    """
     own = [a for name, a in arrays.items() if name in ID_ARRAYS and a.dtype.kind in "USiu"]
     if own:
         return normal_ids(pa.array([_text(path, name) for name in own[0].ravel().tolist()], pa.string()))

@@ -163,6 +163,9 @@ def _advice_on(
     if do and holds == "labels" and other.name == "npy" and _holds_states(path):
         do += "; if 0 and 1 are the states of each class, pass `label_values`=states, or "
         do += f"convert the file: manyhot convert {file} labels.parquet --label-values states"
+    elif do and holds == "labels" and other.name == "npy" and _may_be_shares(path):
+        do += "; if the numbers are the share of raters who chose a class, or its probability, pass "
+        do += "`label_values`=shares or p"
     if do and holds == "labels" and other.name == "prediction-lists" and _lists_labels(path):
         do += "; if these are labels, remove the rows that do not count, and "
         do += f"convert the file: manyhot convert {file} labels.parquet --format label-lists"
@@ -199,6 +202,16 @@ def _holds_states(path: Path) -> bool:
     if values.ndim != 2 or values.dtype.kind not in "biuf":
         return False
     return bool((np.isin(values, (0, 1, -1)) | (values != values)).all())
+
+
+def _may_be_shares(path: Path) -> bool:
+    """Return whether an array is a matrix of numbers between 0 and 1."""
+    from manyhot.formats.array_files import load_array
+
+    values = load_array(path)[""]
+    if values.ndim != 2 or values.dtype.kind != "f":
+        return False
+    return bool(((values >= 0) & (values <= 1)).all())
 
 
 def _columns(path: Path, holds: str) -> tuple[str, str | None]:

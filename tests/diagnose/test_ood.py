@@ -1,6 +1,7 @@
 """Out-of-distribution images with and without those that show a class of the model."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -316,3 +317,31 @@ def test_undeclared_logits_have_the_link_of_in_distribution_labels_on_both_kinds
     inside = np.repeat([1, 0], [len(x) for x in confidence])
     assert value == pytest.approx(roc_auc_score(inside, np.concatenate(confidence)), abs=1e-6)
     assert "model: the probability of a class is the sigmoid of its logit" in found.notes
+
+
+@pytest.mark.parametrize("listed", ["", "others.txt"])
+def test_arrays_of_both_kinds_of_images(tmp_path, monkeypatch, listed):
+    """The rows list the in-distribution images; the other array has as many rows as its own list, or none."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(C, size=60)
+    inside = (rng.normal(size=(60, C)) + 3 * np.eye(C)[labels]).astype(np.float32)
+    others = rng.normal(size=(80, C)).astype(np.float32)
+    for folder, array in (("in", inside), ("svhn", others)):
+        Path(folder).mkdir()
+        np.save(f"{folder}/net.npy", array)
+    Path("in.csv").write_text("image_id,label\n" + "".join(f"i{i},{y}\n" for i, y in enumerate(labels)))
+    Path("in.txt").write_text("".join(f"i{i}\n" for i in range(60)))
+    Path("others.txt").write_text("".join(f"s{i}\n" for i in range(80)))
+    found = diagnose_ood(
+        "in.csv",
+        ["in/net.npy"],
+        ood=listed or "svhn/net.npy",
+        ood_predictions=["svhn/net.npy"],
+        reading=Reading(rows="in.txt", scores="logit"),
+    )
+    confidence = [softmax(a.astype(float), axis=1).max(1) for a in (inside, others)]
+    expected = roc_auc_score(np.repeat([1, 0], [60, 80]), np.concatenate(confidence))
+    row = value(found.ood, score="confidence", measure="auroc", slice="all")
+    assert (row["n"], row["n_ood"]) == (60, 80)
+    assert row["value"] == pytest.approx(expected, abs=1e-6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from manyhot.evaluate.audit_proposals import has_no_labels
 from manyhot.evaluate.requirements import link_note
 from manyhot.evaluate.slices import model_cases
 from manyhot.formats import detect, read_predictions
+from manyhot.formats.array_files import n_rows_without_ids
 from manyhot.formats.prediction_folders import prediction_files
 from manyhot.parameters import Seed
 from manyhot.registry import register
@@ -151,7 +152,8 @@ def diagnose_ood(
         image shows none of them. Images without labels, such as a folder written by predict, and a file or
         folder of predictions alone are accepted.
     ood_predictions
-        Files or folders of predictions of the out-of-distribution images, from the same models.
+        Files or folders of predictions of the out-of-distribution images, from the same models. Arrays
+        without ids have the rows of the file `ood` if `rows` lists a different number of images.
     seed
         Seed for the intervals of FPR95.
 
@@ -168,19 +170,27 @@ def diagnose_ood(
     """
     notes, inputs, links = list[str](), dict[str, str](), dict[str, str]()
     if _are_predictions(ood, ood_predictions):
-        first = read_predictions(prediction_files([ood])[0], classes=reading.classes, scores=reading.scores)
-        ids, ood_predictions = pa.table({"image_id": first.image_id}), ood
-        path = Path(ood).resolve()
-        ood = Images(ids, path.stem if path.is_file() else path.name)
+        path, ood_predictions = Path(ood).resolve(), ood
+        outside_reading = _reading_of_arrays(reading, None, ood)
+        first = read_predictions(
+            prediction_files([ood])[0],
+            rows=outside_reading.rows,
+            classes=reading.classes,
+            scores=reading.scores,
+        )
+        ood = Images(pa.table({"image_id": first.image_id}), path.stem if path.is_file() else path.name)
+    else:
+        outside_reading = _reading_of_arrays(reading, ood, ood_predictions)
     inside, outside = (
         [
             (source.name, *scored)
-            for source in open_inputs(sets, files, unlabelled=is_ood, reading=reading, run=run)
-            for scored in _scored(
-                _with_labels(source) if is_ood else source, reading, notes, inputs, links, run
-            )
+            for source in open_inputs(sets, files, unlabelled=is_ood, reading=how, run=run)
+            for scored in _scored(_with_labels(source) if is_ood else source, how, notes, inputs, links, run)
         ]
-        for sets, files, is_ood in ((labels, predictions, False), (ood, ood_predictions, True))
+        for sets, files, how, is_ood in (
+            (labels, predictions, reading, False),
+            (ood, ood_predictions, outside_reading, True),
+        )
     )
     rows = [
         row
@@ -212,6 +222,27 @@ def _are_predictions(ood: LabelsLike, predictions: PredictionsLike) -> bool:
     same = not predictions or (isinstance(listed, Sequence) and [*map(str, listed)] == [str(ood)])
     is_file = Path(ood).is_file()
     return same and not (is_file and (detect(ood, ("labels",)) or not detect(ood, ("predictions",))))
+
+
+def _reading_of_arrays(reading: Reading, ood: LabelsLike | None, predictions: PredictionsLike) -> Reading:
+    """Return how out-of-distribution arrays without ids are read, if `rows` lists other images.
+
+    Their rows are the images of the file `ood`; without a file, positions are the ids.
+    """
+    paths = [predictions] if isinstance(predictions, str | os.PathLike) else predictions
+    paths = [*paths.values()] if isinstance(paths, Mapping) else paths
+    if not isinstance(paths, list | tuple) or not all(isinstance(p, str | os.PathLike) for p in paths):
+        return reading
+    files = prediction_files([p for p in paths if Path(p).exists()])
+    n = n_rows_without_ids(files[0]) if files else None
+    rows = reading.row_images()
+    if n is None or (rows is not None and len(rows) == n):
+        return reading
+    if ood is None:
+        return replace(reading, rows=[str(i) for i in range(n)])
+    if rows is None or not isinstance(ood, str | os.PathLike):
+        return reading
+    return replace(reading, rows=ood)
 
 
 ScoredModel = tuple[str, str, dict[str, Floats], LabelSets]

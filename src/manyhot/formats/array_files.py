@@ -301,12 +301,30 @@ def ids_of_rows(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images
     InputError
         If there are neither, or if an id is not UTF-8.
     """
-    own = [a for name, a in arrays.items() if name in ID_ARRAYS and a.dtype.kind in "USiu"]
-    if own:
-        return normal_ids(pa.array([_text(path, name) for name in own[0].ravel().tolist()], pa.string()))
+    own = _own_ids(arrays)
+    if own is not None:
+        return normal_ids(pa.array([_text(path, name) for name in own.ravel().tolist()], pa.string()))
     if rows is None:
         raise _no_rows(path, arrays)
     return rows.image_id
+
+
+def _own_ids(arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any] | None:
+    return next((a for name, a in arrays.items() if name in ID_ARRAYS and a.dtype.kind in "USiu"), None)
+
+
+def n_rows_without_ids(path: Path) -> int | None:
+    """Return the number of rows of a file of arrays without ids; None for other files.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or if it is unclear which array contains the predictions.
+    """
+    if path.suffix.lower() not in (".npy", ".npz"):
+        return None
+    arrays = load_array(path)
+    return None if _own_ids(arrays) is not None else len(_main_array(path, arrays)[1])
 
 
 def _no_rows(path: Path, arrays: Collection[str] = ()) -> InputError:

@@ -69,6 +69,7 @@ def test_several_or_no_labels_left_in_a_single_column_are_noted(tmp_path):
     [
         (("cat;dog", "dog", "cow"), ("cat;cow", "dog", "")),
         (("cat dog", "dog", "cow"), ("cat cow", "dog", "")),
+        (("cat; dog", "dog", "cow"), ("cat; cow", "dog", "")),
         (("\"['cat', 'dog']\"", "['dog']", "['cow']"), ("\"['cat', 'cow']\"", "['dog']", "[]")),
     ],
 )

@@ -495,6 +495,28 @@ def test_names_of_the_class_list_are_not_divided_at_separators(tmp_path, has_sin
         assert [sorted(own) for own in labels.table["classes"].to_pylist()] == sets
 
 
+@pytest.mark.parametrize("separator", [" / ", " : ", "\n", ", ", " | ", "; "])
+def test_the_separator_is_the_one_between_names_of_the_class_list(tmp_path, separator):
+    """Iconclass notations contain commas and slashes; the cells are those of a museum's export."""
+    sets = [["11H(JEROME)", "61B2(MÜLLER, JOHANN)1"], ["31A71"], ["31A71", "25/A"]]
+    cells = [separator.join(names) for names in sets]
+    pd.DataFrame({"image": ["a", "b", "c"], "tags": cells}).to_csv(tmp_path / "l.csv", index=False)
+    classes = from_keys(["11H(JEROME)", "61B2(MÜLLER, JOHANN)1", "31A71", "25/A", "unused"])
+    labels = read_labels(tmp_path / "l.csv", classes=classes)
+    assert labels.table["classes"].to_pylist() == [[0, 1], [2], [2, 3]]
+
+
+def test_line_breaks_in_cells_separate_names(tmp_path):
+    """A list that is typed into a spreadsheet."""
+    pd.DataFrame({"image": ["a", "b"], "label": ["cat\nroad, wet", "road, wet"]}).to_csv(tmp_path / "l.csv")
+    labels = read_labels(tmp_path / "l.csv")
+    keys = labels.class_list.keys
+    assert [[keys[c] for c in own] for own in labels.table["classes"].to_pylist()] == [
+        ["cat", "road, wet"],
+        ["road, wet"],
+    ]
+
+
 def test_commas_of_names_that_overlap_leave_no_part_unknown(tmp_path):
     (tmp_path / "l.csv").write_text('image,labels\na,"A, B, C"\nb,"B, C, A"\nc,"A, B, A"\n')
     labels = read_labels(tmp_path / "l.csv", classes=from_keys(("A", "A, B", "B, C")))

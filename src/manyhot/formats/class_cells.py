@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 
 import polars as pl
@@ -16,9 +17,15 @@ from manyhot.formats.class_names import lookup_in
 from manyhot.formats.headers import is_plural
 from manyhot.formats.reading import cut_for_message
 
-SEPARATORS = ("|", ";", ",")
+SEPARATORS = ("\n", "|", ";", ",")
 """Separators of names in a cell, by preference. Without one, spaces separate the names in a column whose name
 ends in s."""
+
+_RARE_SEPARATORS = (" / ", " : ")
+"""Separators that are only recognised by the names that they separate."""
+
+_N_TRIED = 1000
+"""Number of cells in which separators are tried."""
 
 Splitter = Callable[[str], Sequence[str]]
 
@@ -45,10 +52,9 @@ def splitter(
     unknown = [cell for cell in plain if lookup(cell) is None]
     if not unknown:
         return lambda cell: [cell]  # such as 'great white shark, white shark'
-    parts = plain if classes is None else unknown
-    chosen = next((s for s in SEPARATORS if any(s in cell for cell in parts)), None)
-    if classes is not None and chosen:
-        return dividing_between_names(classes, chosen)
+    if classes is not None and (divide := _dividing_into_most(classes, unknown)):
+        return divide
+    chosen = next((s for s in SEPARATORS if any(s in cell for cell in plain)), None) if not classes else None
     if chosen == ",":
         try:
             check_commas(column, plain, where)
@@ -59,6 +65,22 @@ def splitter(
     if chosen or is_plural(column) or all(re.fullmatch(r"[\d\s]*", cell) for cell in plain):
         return lambda cell: [cell] if classes is not None and lookup(cell) is not None else cell.split(chosen)
     return lambda cell: [cell]
+
+
+def _dividing_into_most(classes: ClassList, cells: Iterable[str]) -> Splitter | None:
+    """Return the function that divides most cells into names of `classes` alone; None without separators."""
+    tried = [*dict.fromkeys(cells)][:_N_TRIED]
+    lookup = lookup_in(classes)
+    found = list[tuple[int, Splitter]]()
+    for separator in (*SEPARATORS, *_RARE_SEPARATORS):
+        divided = [cell for cell in tried if separator in cell]
+        if not divided:
+            continue
+        divide = dividing_between_names(classes, separator)
+        n_whole = sum(all(lookup(name.strip()) is not None for name in divide(cell)) for cell in divided)
+        if n_whole or separator in SEPARATORS:
+            found.append((n_whole, divide))
+    return max(found, key=itemgetter(0))[1] if found else None
 
 
 _OBJECT = re.compile(r"""\s*\[?\s*\{\s*["']""")

@@ -17,7 +17,7 @@ from manyhot.classes import ClassList
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, MatchError, counted, first_names
 from manyhot.files import atomic_write
-from manyhot.formats.class_cells import SEPARATORS, splitter
+from manyhot.formats.class_cells import splitter
 from manyhot.formats.class_names import ids_of_values
 from manyhot.formats.headers import class_name_column, image_name_column, is_plural, separator_of
 from manyhot.formats.indicator import read_indicator
@@ -257,10 +257,12 @@ class _Cells:
         # As in the file, but a new label is no synonym of a class that the file also calls by its own name.
         own_names = {text for i, text in names.items() if found.get(text) == i}
         names |= {found[text]: text for text in reversed(texts) if names.get(found[text]) not in own_names}
-        several = [cell for cell, own_names in zip(cells, parts, strict=True) if len(own_names) > 1]
+        several = {cell: names for cell, names in zip(cells, parts, strict=True) if len(names) > 1}
         quoted = next((cell for cell in several or cells if cell.strip().startswith("[")), "")
-        marks = (s for s in SEPARATORS if any(s in cell for cell in several))
-        separator = "" if quoted else next(marks, " " if several else SEPARATORS[0])
+        between = (
+            cell.partition(first)[2].partition(second)[0] for cell, (first, second, *_) in several.items()
+        )
+        separator = "" if quoted else next(filter(None, between), "|")
         ids = [[found[name] for name in names] for names in parts]
         unlisted = {i: text for text, i in found.items() if own is not None and i >= len(own)}
         return cls(parts, ids, names, separator, '"' if '"' in quoted else "'", unlisted)

@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -648,3 +649,19 @@ def test_a_misspelt_file_suggests_the_nearest_name_beside_it(tmp_path):
     with pytest.raises(InputError) as error:
         prediction_files([tmp_path / "x" / "large.npy"])
     assert str(error.value) == f"The file does not exist.\n  where:   {tmp_path / 'x' / 'large.npy'}"
+
+
+def test_a_pattern_stands_for_the_files_that_match_it(tmp_path, monkeypatch, message):
+    for run in ("a", "b"):
+        (tmp_path / run).mkdir()
+        for epoch in (10, 90):
+            np.save(tmp_path / run / f"epoch_{epoch}.npy", np.eye(2))
+    found = [tmp_path / run / "epoch_90.npy" for run in "ab"]
+    assert prediction_files([tmp_path / "*" / "epoch_9?.npy"]) == found
+    monkeypatch.chdir(tmp_path)
+    assert prediction_files(["*/epoch_90.npy"]) == [path.relative_to(tmp_path) for path in found]
+    (tmp_path / "a" / "[x].npy").write_bytes(found[0].read_bytes())
+    assert prediction_files(["a/[x].npy"]) == [Path("a/[x].npy")]  # a file that exists is no pattern
+    assert message(lambda: prediction_files(["*/epoch_5.npy"])) == (
+        "No file or folder matches the pattern.\n  where:   */epoch_5.npy"
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import glob
+import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -56,13 +58,15 @@ _FOLDERS = ("are folders, and subfolders are not searched", "pass the folders th
 def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
     """Return the files in `paths`. A folder is replaced by the prediction files that it contains.
 
+    A pattern such as ``runs/*/epoch_90.parquet`` stands for all files and folders that match it.
+
     Raises
     ------
     InputError
-        If a path does not exist, or if a folder contains no predictions.
+        If a path does not exist, if no path matches a pattern, or if a folder contains no predictions.
     """
     files: list[Path] = []
-    for path in map(Path, paths):
+    for path in itertools.chain.from_iterable(map(_matching, map(Path, paths))):
         if not path.exists():
             raise no_such_file(path)
         if not path.is_dir():
@@ -83,6 +87,16 @@ def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
             )
         files += inside
     return list(dict.fromkeys(files))
+
+
+def _matching(path: Path) -> list[Path]:
+    """Return the paths that match a pattern; a path that exists, or is no pattern, stands for itself."""
+    if not glob.has_magic(str(path)) or path.exists():
+        return [path]
+    found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    if not found:
+        raise InputError("No file or folder matches the pattern.", where=path)
+    return found
 
 
 def unread_notes(

@@ -1,10 +1,12 @@
 import inspect
+import itertools
 from threading import Event
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.stats import bootstrap, ttest_1samp
 
 from manyhot.core import resampling
@@ -95,6 +97,32 @@ def test_means_over_few_strata_are_the_metric_under_its_counts(data):
             parts = (num[:, m].astype(float), den[:, den_of[m]].astype(float))
             ratio = Ratio(*parts, np.ones(N, bool), stratum)
             np.testing.assert_allclose(samples[s, :, m], [ratio.value(c * mask) for c in counts], rtol=1e-5)
+
+
+def test_counts_of_many_images_are_multinomial():
+    """The joint counts of three images, as SciPy gives them, and sums that are the number of images."""
+    n, resamples = 400, 20_000
+    counts = resampling._many_drawn_by_image(n, resamples, np.random.default_rng(0))
+    assert (counts.sum(axis=0, dtype=int) == n).all()
+    cells = list(itertools.product(range(3), repeat=3))
+    own = [(counts[[0, 17, 399]] == np.array(cell)[:, None]).all(axis=0).sum() for cell in cells]
+    joint = stats.multinomial(n, [1 / n] * 3 + [1 - 3 / n])
+    expected = resamples * np.array([joint.pmf([*cell, n - sum(cell)]) for cell in cells])
+    more = (resamples - np.sum(own), resamples - expected.sum())
+    assert stats.chisquare([*own, more[0]], [*expected, more[1]]).pvalue > 1e-3
+    single = np.bincount(counts.ravel(), minlength=8)[:8]
+    expected = n * resamples * stats.binom(n, 1 / n).pmf(np.arange(8))
+    assert (np.abs(single - expected) < 5 * np.sqrt(expected) + 1).all()
+
+
+def test_resamples_of_many_images_have_the_standard_error_of_theory(monkeypatch):
+    """The mean of n values has a standard error of their deviation over the root of n."""
+    monkeypatch.setattr(resampling, "_MANY", 0)
+    values = np.random.default_rng(1).gamma(2, size=(900, 1)).astype(np.float32)
+    ones = np.ones((900, 1), np.float32)
+    samples = Bootstrap(np.ones((1, 900), bool), 4000, seed=2).ratios(values, ones, np.array([0]))
+    assert samples.mean() == pytest.approx(values.mean(), abs=4 * values.std() / np.sqrt(900 * 4000))
+    assert samples.std() == pytest.approx(values.std() / np.sqrt(900), rel=0.05)
 
 
 @pytest.mark.parametrize("more", [0, 1, 5, 50])

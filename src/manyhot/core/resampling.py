@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy import typing as npt
-from scipy.special import ndtri, stdtrit
+from scipy.special import gammaln, ndtri, stdtrit
 
 from manyhot.core.array_types import AnyFloats, Bools, Bytes, Floats, Floats32, Positions
 from manyhot.core.clusters import Clusters
@@ -47,6 +47,12 @@ _TOGETHER, _TILE = 16, 4096
 
 _KEPT = 160_000_000
 """Maximum size of resamples that are kept, in bytes: 1,000 of 160,000 images."""
+
+_MANY = 160_000
+"""Images from which counts are drawn directly. With fewer, drawing takes little of the time."""
+
+_DIRECTLY, _CODES = 262_144, 256
+"""Counts that are drawn at a time, and the values of a byte, of which most are a count."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,8 @@ class Bootstrap:
         size = min(_CHUNK, max(1, _CHUNK_BYTES // max(self.masks.shape[1], 1)))
         for start in range(0, self.resamples, size):
             rows = slice(start, min(start + size, self.resamples))
-            drawn = _drawn_by_image(n, rows.stop - rows.start, rng)
+            draw = _drawn_by_image if n <= _MANY else _many_drawn_by_image
+            drawn = draw(n, rows.stop - rows.start, rng)
             yield rows, drawn if clusters is None else drawn[clusters.number]
 
     @property
@@ -187,6 +194,45 @@ def _drawn_by_image(n: int, resamples: int, rng: np.random.Generator) -> Counts:
         for start in range(0, n, _TILE):
             by_image[start : start + _TILE, first : first + len(counts)] = counts[:, start : start + _TILE].T
     return by_image
+
+
+def _many_drawn_by_image(n: int, resamples: int, rng: np.random.Generator) -> Counts:
+    """Draw n images with replacement and return their counts, as `_drawn_by_image` does.
+
+    Counts of independent Poisson draws are a draw with replacement of as many images as they add up to. Their
+    rate is so low that the counts of a resample add up to less than n, and the remaining images are drawn one
+    by one. This takes a third of the time, but gives other resamples than drawing all images one by one.
+    """
+    # Eight standard deviations below n: the sum exceeds n with a probability of 1e-15.
+    table, rest = _poisson_codes(1 - 8 / np.sqrt(n))
+    counts = np.empty(n * resamples, np.uint8)
+    for start in range(0, len(counts), _DIRECTLY):
+        block = counts[start : start + _DIRECTLY]
+        drawn = rng.bit_generator.random_raw(-(-len(block) // 8)).astype("<u8", copy=False).tobytes()
+        block[:] = np.frombuffer(drawn.translate(table), np.uint8)[: len(block)]
+        undecided = np.flatnonzero(block == _UNDECIDED)
+        block[undecided] = rng.choice(len(rest), len(undecided), p=rest)
+    by_image = counts.reshape(n, resamples)
+    tiles = (by_image[start : start + _TILE] for start in range(0, n, _TILE))
+    sums = np.sum([tile.sum(axis=0, dtype=np.uint32) for tile in tiles], axis=0, dtype=np.int64)
+    for resample, n_drawn in enumerate(sums.tolist()):
+        np.add.at(counts, rng.integers(0, n, n - n_drawn) * resamples + resample, np.uint8(1))
+    return by_image
+
+
+_UNDECIDED = 255
+
+
+def _poisson_codes(rate: float) -> tuple[bytes, Floats]:
+    """Return the Poisson count of each value of a byte, and the probabilities of counts for other values.
+
+    A count of probability p gets the whole part of 256 p values. Values that are left are `_UNDECIDED`.
+    """
+    counts = np.arange(30)
+    probability = rate**counts * np.exp(-rate - gammaln(counts + 1))
+    values, rest = np.floor(probability * _CODES).astype(int), np.modf(probability * _CODES)[0]
+    table = np.repeat(np.append(counts, _UNDECIDED), np.append(values, _CODES - values.sum()))
+    return table.astype(np.uint8).tobytes(), rest / rest.sum()
 
 
 def percentile_interval(samples: AnyFloats) -> tuple[Floats, Floats]:

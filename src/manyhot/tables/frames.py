@@ -122,7 +122,7 @@ def are_unique(ids: pa.Array) -> bool:
     global _unique
     if (last := _unique()) is not None and ids.equals(last):
         return True
-    if pc.count_distinct(ids).as_py() < len(ids):
+    if len(ids.unique()) < len(ids):  # a fifth of the time of pyarrow.compute.count_distinct
         return False
     _unique = ref(ids)
     return True

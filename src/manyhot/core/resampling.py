@@ -214,7 +214,7 @@ def _many_drawn_by_image(n: int, resamples: int, rng: np.random.Generator) -> Co
         block[undecided] = rng.choice(len(rest), len(undecided), p=rest)
     by_image = counts.reshape(n, resamples)
     tiles = (by_image[start : start + _TILE] for start in range(0, n, _TILE))
-    sums = np.sum([tile.sum(axis=0, dtype=np.uint32) for tile in tiles], axis=0, dtype=np.int64)
+    sums = np.array([tile.sum(axis=0, dtype=np.uint32) for tile in tiles]).sum(axis=0, dtype=np.int64)
     for resample, n_drawn in enumerate(sums.tolist()):
         np.add.at(counts, rng.integers(0, n, n - n_drawn) * resamples + resample, np.uint8(1))
     return by_image

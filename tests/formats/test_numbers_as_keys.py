@@ -1,9 +1,12 @@
 """Class lists whose keys are numbers, but not those of their places: 1, 2 and 3, say."""
 
+from dataclasses import replace
+
+import numpy as np
 import polars as pl
 import pytest
 
-from manyhot import convert
+from manyhot import convert, read_labels, read_predictions
 from manyhot.classes import from_keys
 from manyhot.errors import InputError
 from manyhot.formats import read_images, read_labels_or_originals, read_objects, read_votes
@@ -79,3 +82,42 @@ def test_numbers_that_may_be_both(tmp_path):
         "  do:      write the names of the classes instead; if the numbers are the names of the columns of "
         "scores, leave out `classes`"
     )
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected", "noted"),
+    [
+        (["2", "1 3"], [[1], [0, 2]], False),  # each is a key
+        (["0", "1 3", "2"], [[0], [1, 3], [2]], True),  # 0 is none, so that all are positions
+        (["4", "1 3"], [[3], [0, 2]], False),  # 4 is no position
+    ],
+)
+def test_a_column_of_label_sets_has_either_keys_or_positions(tmp_path, cells, expected, noted):
+    """Never both: 1 and 0 were the same class in a column with a 0 for *no class*."""
+    frame = pl.DataFrame({"id": [f"i{i}" for i in range(len(cells))], "labels": cells})
+    frame.write_csv(tmp_path / "l.csv")
+    four = from_keys(("1", "2", "3", "4"), "own")
+    labels = read_labels(tmp_path / "l.csv", classes=four)
+    assert labels.table["classes"].to_pylist() == expected
+    assert any("positions in the class list" in note for note in labels.notes) == noted
+    format = "tag-lists(sets=True)"
+    tags = read_predictions(tmp_path / "l.csv", classes=four, format=format)
+    assert [np.flatnonzero(row).tolist() for row in tags.scores] == expected
+    assert any("positions in the class list" in note for note in tags.notes) == noted
+
+
+@pytest.mark.parametrize("odd", ["0", "3", "999"])
+def test_a_number_that_is_no_key_beside_one_that_is_no_position_is_unknown(tmp_path, odd):
+    """Never the class at that position: with 52 in the column, all numbers are keys."""
+    frame = pl.DataFrame({"id": ["a", "b"], "labels": [f"5 {odd}", "9 52"]})
+    frame.write_csv(tmp_path / "l.csv")
+    own = from_keys(("1", "5", "9", "10", "52"), "own")
+    with pytest.raises(InputError) as error:
+        read_labels(tmp_path / "l.csv", classes=own)
+    assert f"got:     {odd}\n  allowed: a key or name of own" in str(error.value)
+    tags = read_predictions(tmp_path / "l.csv", classes=own, format="tag-lists(sets=True)")
+    assert [np.flatnonzero(row).tolist() for row in tags.scores] == [[1], [2, 4]]
+    assert tags.unlisted == (odd,)
+    selected = replace(own, is_complete=False)
+    found = class_indices(pl.Series(["5", odd, "52"]), selected, tmp_path, absent=True)
+    assert found.to_list() == [1, None, 4]

@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from sklearn.metrics import f1_score
 
 from forking import commands
 from manyhot import Reading, evaluate, read_predictions
+from manyhot.classes import from_keys
 from manyhot.errors import InputError
 from manyhot.formats import detect
 
@@ -181,3 +183,26 @@ def test_sets_without_an_order(tmp_path):
     with pytest.raises(InputError, match="ranks") as error:
         evaluate(tmp_path / "truth.csv", [ranked], **options)
     assert "write them as one column of 0 and 1 per class" in str(error.value)
+
+
+@pytest.mark.parametrize("wrap", ["{}", "[{}]"])
+@pytest.mark.parametrize("odd", ["", "none"])
+def test_an_odd_cell_does_not_keep_the_others_whole(tmp_path, wrap, odd):
+    """One *none* made classes of all cells; NumPy prints lists without commas."""
+    sets = [[1, 272], [5], [1, 5], [272]]
+    cells = [wrap.format(" ".join(map(str, own))) for own in sets]
+    frame = pl.DataFrame({"id": [*"abcde"], "predicted": [*cells, odd]})
+    frame.write_csv(tmp_path / "t.csv")
+    classes = from_keys(("1", "5", "272"), "own")
+    tags = read_predictions(tmp_path / "t.csv", classes=classes, format="tag-lists(sets=True)")
+    found = [[int(classes.keys[i]) for i in np.flatnonzero(row)] for row in tags.scores]
+    assert found == [*sets, []]
+
+
+def test_words_of_an_unknown_name_are_no_classes(tmp_path):
+    """Spaces divide cells only if they divide most of them into names of the class list."""
+    frame = pl.DataFrame({"id": [*"abc"], "predicted": ["tiger shark", "great white shark", "tiger"]})
+    frame.write_csv(tmp_path / "t.csv")
+    classes = from_keys(("tiger", "shark", "great"), "own")
+    tags = read_predictions(tmp_path / "t.csv", classes=classes, format="tag-lists(sets=True)")
+    assert tags.unlisted == ("great white shark", "tiger shark")

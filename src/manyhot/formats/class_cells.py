@@ -21,7 +21,7 @@ SEPARATORS = ("\n", "|", ";", ",")
 """Separators of names in a cell, by preference. Without one, spaces separate the names in a column whose name
 ends in s."""
 
-_RARE_SEPARATORS = (" / ", " : ")
+_RARE_SEPARATORS = (" / ", " : ", " ")
 """Separators that are only recognised by the names that they separate."""
 
 _N_TRIED = 1000
@@ -78,7 +78,8 @@ def _dividing_into_most(classes: ClassList, cells: Iterable[str]) -> Splitter | 
             continue
         divide = dividing_between_names(classes, separator)
         n_whole = sum(all(lookup(name.strip()) is not None for name in divide(cell)) for cell in divided)
-        if n_whole or separator in SEPARATORS:
+        # Words of a name that is not in the list may be names, too, so that spaces must divide most cells.
+        if separator in SEPARATORS or n_whole > (len(divided) / 2 if separator == " " else 0):
             found.append((n_whole, divide))
     return max(found, key=itemgetter(0))[1] if found else None
 

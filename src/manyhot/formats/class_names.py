@@ -134,10 +134,46 @@ def may_have_ids(names: Iterable[str], classes: ClassList) -> bool:
     """Return whether numbers among these names can be ids: if all are numbers, or the list is ImageNet-1k.
 
     None of ImageNet's classes is called by a number. In other lists, 2 beside *25F23(LION)* may be the name
-    of a class that was left out of the list.
+    of a class that was left out of the list. In a list whose keys are numbers other than their positions, all
+    of the names are either keys or positions; see `are_positions`.
     """
-    texts = (name.strip().removeprefix("-") for name in names)
-    return classes.hash == class_list().hash or all(is_class_number(text) for text in texts if text)
+    if classes.hash == class_list().hash:
+        return True
+    texts = [text for name in names if (text := name.strip().removeprefix("-"))]
+    numbers = as_numbers(texts)
+    if numbers is None:
+        return all(map(is_class_number, texts))
+    return not numbers or not has_own_numbers(classes) or are_positions(numbers, classes)
+
+
+def has_own_numbers(classes: ClassList) -> bool:
+    """Return whether all keys are whole numbers, such as 1, 2 and 3, and some are not their positions."""
+    return any(number != at for number, at in classes.by_number.items())
+
+
+def are_positions(numbers: Collection[int], classes: ClassList) -> bool:
+    """Return whether numbers can only be positions in a list whose keys are numbers, too.
+
+    A number beyond the list is a key, or unknown. The other numbers are keys, too, then.
+    """
+    is_key = classes.by_number.keys() >= set(numbers)
+    return bool(numbers) and not is_key and all(0 <= number < len(classes) for number in numbers)
+
+
+def note_on_positions(names: Iterable[str], classes: ClassList | None) -> tuple[str, ...]:
+    """Return a note on names that are read as positions in a list whose keys are numbers."""
+    numbers = as_numbers([*names])
+    if not numbers or classes is None or not has_own_numbers(classes) or not are_positions(numbers, classes):
+        return ()
+    odd = min(number for number in numbers if number not in classes.by_number)
+    other = next(
+        (number for number in sorted(numbers) if classes.by_number.get(number, number) != number), odd
+    )
+    return (
+        f"the numbers of classes are read as positions in the class list, because {odd} is not one of its "
+        f"keys: {other} is class {classes.keys[other]}; if {odd} stands for no class, leave it out, and the "
+        "numbers are read as keys",
+    )
 
 
 def lookup_in(classes: ClassList, names: Iterable[str] = ()) -> Lookup:
@@ -146,11 +182,13 @@ def lookup_in(classes: ClassList, names: Iterable[str] = ()) -> Lookup:
     Whether numbers are ids depends on the other `names`; see `may_have_ids`.
     """
     described = classes.descriptions
+    names = [*names]
     has_ids = may_have_ids(names, classes)
+    only_ids = bool(names) and has_ids and has_own_numbers(classes)
 
     def lookup(name: str) -> int | None:
-        at = classes.find(name)
-        if at is None and len(ids := described.get(name, ())) == 1:
+        at = None if only_ids else classes.find(name)
+        if at is None and not only_ids and len(ids := described.get(name, ())) == 1:
             at = min(ids)
         if at is None and has_ids and as_numbers([name]) and int(name) < len(classes):
             at = int(name)
@@ -166,6 +204,11 @@ _SAME = 0.99
 _UNLISTED = "pass a list with this class as `classes`, or remove the value if it is not a class"
 
 
+def _allowed(classes: ClassList) -> str:
+    ids = "" if has_own_numbers(classes) else f"0 to {len(classes) - 1}, or "
+    return f"{ids}a key or name of {classes.name}"
+
+
 def _required(name: str, lookup: Lookup, classes: ClassList, path: Path) -> int:
     at = lookup(name)
     if at is None and len(classes.find_all(name)) > 1:
@@ -175,7 +218,7 @@ def _required(name: str, lookup: Lookup, classes: ClassList, path: Path) -> int:
             "A class is not in the class list.",
             where=path,
             got=cut_for_message(name if name.isprintable() else repr(name)),
-            allowed=f"0 to {len(classes) - 1}, or a key or name of {classes.name}",
+            allowed=_allowed(classes),
             do=_UNLISTED,
         )
     return at
@@ -233,22 +276,21 @@ def keys_of_numbers(values: pl.Series, classes: ClassList | None, path: Path) ->
     """Return whole numbers as texts if they are keys of classes rather than positions in the class list.
 
     This is decided for the column as a whole. With the keys 1, 2 and 3, a 3 can only be a key, and a 0 can
-    only be a position.
+    only be a position, or no class if there is a 3, too.
 
     Raises
     ------
     InputError
         If all numbers can be both keys and positions, but of different classes.
     """
-    places = {} if classes is None else classes.by_number
-    if classes is None or not values.dtype.is_integer() or all(a == b for a, b in places.items()):
+    if classes is None or not values.dtype.is_integer() or not has_own_numbers(classes):
         return values
+    places = classes.by_number
     numbers = values.drop_nulls().unique().to_list()
-    if not numbers or not all(number in places for number in numbers):
+    if not set(numbers) & places.keys() or are_positions(numbers, classes):
         return values
     if not all(0 <= number < len(places) for number in numbers):
-        keys = {number: classes.keys[places[number]] for number in numbers}
-        return values.replace_strict(keys, default=None, return_dtype=pl.String)
+        return values.cast(pl.String)
     odd = next((number for number in sorted(numbers) if places[number] != number), None)
     if odd is None:
         return values
@@ -312,7 +354,8 @@ def class_indices(
     cells = values.unique(maintain_order=True).drop_nulls().to_list()
     ids = ids and all(is_class_number(text.removeprefix("-")) for cell in cells if (text := cell.strip()))
     has_ids = classes.is_complete and (ids or may_have_ids(cells, classes))
-    keys, table = frozenset(() if ids else classes.keys), dict[str, int]()
+    only_ids = ids or (has_ids and has_own_numbers(classes))
+    keys, table = frozenset(() if only_ids else classes.keys), dict[str, int]()
     for value in cells:
         if (name := value.strip()) == "":
             continue
@@ -328,7 +371,7 @@ def class_indices(
                 "A class is not in the class list.",
                 where=path,
                 got=value if value.isprintable() and len(value) <= 80 else cut_for_message(repr(value)),
-                allowed=f"0 to {len(classes) - 1}, or a key or name of {classes.name}",
+                allowed=_allowed(classes),
                 do=_UNLISTED,
             ) from error
     return values.replace_strict(table, default=None, return_dtype=pl.Int32)

@@ -18,7 +18,7 @@ from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Ints32, Ints64
 from manyhot.errors import InputError
 from manyhot.formats.class_cells import SEPARATORS, Splitter, note_on_commas, note_on_spaces, splitter
-from manyhot.formats.class_names import ids_of_values, undecided
+from manyhot.formats.class_names import ids_of_values, note_on_positions, undecided
 from manyhot.formats.format_detection import boxes_of_tool
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
@@ -151,7 +151,7 @@ def labels_of_names(
         name=path.stem,
         class_list=(declared if classes is None else None) or found.class_list,
         assumed=found.assumed,
-        notes=named.notes,
+        notes=(*named.notes, *note_on_positions(texts, classes)),
     )
 
 
@@ -358,7 +358,9 @@ def _split_cells(cells: pa.Array, split: Splitter) -> tuple[Ints64, pa.Array]:
 def names_of_cell(cell: str, split: Splitter) -> Iterable[str]:
     """Return the names in a cell, each once; `split` divides cells that are not lists."""
     text = cell.strip()
-    if text.startswith("[") and text.endswith("]"):
+    if re.fullmatch(r"\[[\d\s]*\]", text):  # as NumPy prints numbers
+        parts = text[1:-1].split()
+    elif text.startswith("[") and text.endswith("]"):
         parts = [next(filter(None, item.groups()), "") for item in _ITEM.finditer(text[1:-1])]
     else:
         parts = list(split(text))

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from manyhot.classes import ClassList
-from manyhot.formats.class_names import keys_of_numbers
+from manyhot.formats.class_names import has_own_numbers, note_on_positions
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
     ID_NEEDS,
@@ -99,7 +99,9 @@ def read_tag_lists(
     long = listed.with_row_index("row").explode("class_id", empty_as_null=True)
     long = long.select("image_id", "class_id", rank=pl.int_range(1, pl.len() + 1).over("row"))
     if long["class_id"].str.contains(r"^(0|[1-9]\d{0,8})$").all():
-        long = long.with_columns(class_id=keys_of_numbers(long["class_id"].cast(pl.Int64), classes, path))
+        notes += note_on_positions(long["class_id"].drop_nulls().unique(), classes)
+        if classes is None or not has_own_numbers(classes):
+            long = long.with_columns(class_id=long["class_id"].cast(pl.Int64))
     images = long.select("image_id").unique(maintain_order=True)
     found = long.filter(pl.col("class_id").is_not_null()).unique(
         ["image_id", "class_id"], keep="first", maintain_order=True

@@ -151,13 +151,13 @@ def has_own_numbers(classes: ClassList) -> bool:
     return any(number != at for number, at in classes.by_number.items())
 
 
-def are_positions(numbers: Collection[int], classes: ClassList) -> bool:
+def are_positions(class_numbers: Collection[int], classes: ClassList) -> bool:
     """Return whether numbers can only be positions in a list whose keys are numbers, too.
 
     A number beyond the list is a key, or unknown. The other numbers are keys, too, then.
     """
-    is_key = classes.by_number.keys() >= set(numbers)
-    return bool(numbers) and not is_key and all(0 <= number < len(classes) for number in numbers)
+    is_key = classes.by_number.keys() >= set(class_numbers)
+    return bool(class_numbers) and not is_key and all(0 <= number < len(classes) for number in class_numbers)
 
 
 def note_on_positions(names: Iterable[str], classes: ClassList | None) -> tuple[str, ...]:

@@ -11,8 +11,10 @@ from forking import commands
 from manyhot import Leaderboard, Reading, leaderboard
 from manyhot import evaluate as evaluate_arrays
 from manyhot.evaluate.ranks import leading_metric, rank_models
+from manyhot.evaluate.report.datasets import build_datasets
 from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.terminal import _changed, headline_blocks, headline_lines
+from manyhot.report.page import Anchors
 from manyhot.run import QUIET, Run
 from manyhot.tables import Results, schema
 
@@ -277,3 +279,14 @@ def test_notes_on_data_sets_are_all_shown_and_the_others_counted():
     assert last == "1 more note on models is in the metadata of results.parquet"
     more = found.with_notes([Note("labels", "", "clusters", 12, "few clusters")])
     assert "labels: few clusters" in more.notes
+
+
+def test_the_page_ranks_models_by_the_metric_that_the_terminal_ranks_by():
+    """The first one that was asked for, although precision@k comes first in the registry."""
+    values = {"f1_samples": (0.9, 0.8), "map_macro": (0.7, 0.9), "precision@k(k=5)": (0.5, 0.6)}
+    made = results(
+        [(m, name, v[i], None, None, 20) for name, v in values.items() for i, m in enumerate("ab")]
+    )
+    (data,) = build_datasets(made.table, made.pairs, (), Anchors())
+    assert data.primary.name == leading_metric(made, "mine") == "f1_samples"
+    assert [model.name for model in data.models] == ["a", "b"]

@@ -18,7 +18,7 @@ from pyarrow import compute as pc
 from manyhot.errors import InputError
 from manyhot.evaluate.compared_pairs import ComparedPairs
 from manyhot.evaluate.drops import BEYOND_NOISE, p_matrix
-from manyhot.evaluate.ranks import first_of_most, image_groups
+from manyhot.evaluate.ranks import image_groups, leading_metric
 from manyhot.report.page import Anchors
 from manyhot.report.text import Metric, Named, is_defined, metrics_of
 from manyhot.tables import Results, metadata
@@ -204,8 +204,9 @@ def build_datasets(
     named, about = metrics_of(results), metadata(results)
     values = _values_by_model(results)
     n_rows = sum(len({m for of in by_metric.values() for m in of}) for by_metric in values.values())
+    tables = Results(results, pairs)
     return tuple(
-        _dataset(name, by_metric, results, pairs, own, n_rows, named, anchors, ComparedPairs.of(about, name))
+        _dataset(name, by_metric, tables, own, n_rows, named, anchors, ComparedPairs.of(about, name))
         for name, by_metric in values.items()
     )
 
@@ -238,8 +239,7 @@ def _values_by_model(results: pa.Table) -> _Values:
 def _dataset(
     name: str,
     values: Mapping[str, Mapping[str, Value]],
-    results: pa.Table,
-    pairs: pa.Table,
+    results: Results,
     highlight: tuple[str, ...],
     n_rows: int,
     named: Named,
@@ -247,12 +247,15 @@ def _dataset(
     compared: ComparedPairs,
 ) -> DataSet:
     defined = sorted((m for m, v in values.items() if any(e.finite for e in v.values())), key=reading_order)
-    kept, shown = _choose(values, defined, n_rows)
-    primary = named(_primary(values, kept or sorted(values, key=reading_order)))
-    models = _ranked(values, primary, highlight, _main_group(name, primary.name, results, pairs))
+    # As on a terminal; a metric without values sorts nothing.
+    leading = next((m for m in (leading_metric(results, name), *defined) if m in defined), min(values))
+    kept, shown = _choose(values, defined, n_rows, leading)
+    primary = named(leading)
+    groups = image_groups(results, (name, leading, "all"))
+    models = _ranked(values, primary, highlight, frozenset(groups[0] if groups else ()))
     decimals = 2 if max((m.images for m in models), default=0) >= 10_000 else 1
     columns = tuple(_column(named(m), m in shown, decimals, values[m], models) for m in kept)
-    comparisons = _comparisons(name, pairs, columns, models)
+    comparisons = _comparisons(name, results.pairs, columns, models)
     return DataSet(
         name,
         anchors("data", name),
@@ -269,27 +272,16 @@ def _dataset(
     )
 
 
-def _primary(values: Mapping[str, Mapping[str, Value]], metrics: Sequence[str]) -> str:
-    """Return the metric by which models are sorted, as on a terminal."""
-    order = sorted(metrics, key=lambda m: m != "real1")
-    return first_of_most({m: len(values[m]) for m in order}, len({m for of in values.values() for m in of}))
-
-
-def _main_group(dataset: str, metric: str, results: pa.Table, pairs: pa.Table) -> frozenset[str]:
-    """Return the models that were evaluated on the same images as most models, which are ranked."""
-    groups = image_groups(Results(results, pairs), (dataset, metric, "all"))
-    return frozenset(groups[0] if groups else ())
-
-
 def _choose(
-    values: Mapping[str, Mapping[str, Value]], defined: Sequence[str], n_rows: int
+    values: Mapping[str, Mapping[str, Value]], defined: Sequence[str], n_rows: int, leading: str
 ) -> tuple[list[str], list[str]]:
     """Return the metrics of the page and those that are visible by default: also those of most models."""
     shown = [m for m in defined if m in first_columns()]
     if len(shown) < 3:
         shown = list(defined[:6])
-    if defined and (primary := _primary(values, defined)) not in shown:
-        shown = [*[m for m in defined if len(values[m]) >= len(values[primary])][:6], *shown]
+    if leading in defined and leading not in shown:
+        as_many = [m for m in defined if m != leading and len(values[m]) >= len(values[leading])]
+        shown = list(dict.fromkeys([leading, *as_many[:5], *shown]))
     others = [m for m in defined if m not in shown]
     room = max(MAX_CELLS // max(n_rows, 1) - len(shown), 0)
     return [*shown, *others[:room]], shown

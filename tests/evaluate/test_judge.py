@@ -484,7 +484,10 @@ def test_without_original_labels_only_metrics_of_label_sets_are_computed():
 def test_dense_metrics_cannot_be_computed_from_ranks(metric):
     made = lambda: evaluate(small_labels(), [model(["0.jpg"])], metrics=[metric])  # noqa: E731
     needs = "scores over all classes" if metric == "map_macro" else "probabilities or logits of all classes"
-    instead = "if the predicted classes of an image are a set, write them as one column of 0 and 1 per class"
+    instead = (
+        "if the predicted classes of an image are a set, write them as one column of 0 and 1 per class, or "
+        "convert the file with manyhot convert and --format 'tag-lists(sets=True)'"
+    )
     assert message(made, InputError) == (
         f"{metric} cannot be computed: the predictions are ranks, without {needs}.\n  where:   m"
         + (f"\n  do:      {instead}" if "threshold" in metric else "")

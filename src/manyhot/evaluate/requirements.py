@@ -53,7 +53,10 @@ def _kind_of_scores(predictions: Predictions) -> str:
 
 COSINES_AS_LOGITS = "pass cosines, such as those of CLIP, multiplied by 100 as logits, with `links` softmax"
 
-_IF_SETS = "if the predicted classes of an image are a set, write them as one column of 0 and 1 per class"
+_IF_SETS = (
+    "if the predicted classes of an image are a set, write them as one column of 0 and 1 per class, or "
+    "convert the file with manyhot convert and --format 'tag-lists(sets=True)'"
+)
 
 DECLARE_KIND = f"declare the kind of the scores with `scores`; {COSINES_AS_LOGITS}"
 """What to do if scores cannot become probabilities."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import itertools
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -76,14 +77,15 @@ def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
             inside = [p for p in sorted(path.iterdir()) if p.is_file() and detect(p, ("predictions",))]
         if not inside:
             detected = path / "predictions"  # as manyhot detect writes them
+            do = "make them with manyhot predict IMAGES --model NAME --out FOLDER"
+            if suffixes := {p.suffix for p in path.iterdir() if _reason(p) in (_ONLY_NAMES, _ONLY_STATES)}:
+                do = f"if the files are predictions, pass {shlex.quote(str(path / f'*{min(suffixes)}'))}"
             raise InputError(
                 "The folder contains no predictions.",
                 where=path,
                 got="; ".join(_notes(path, inside)) or None,
                 allowed=", ".join(suffixes_of("predictions")),
-                do=f"pass {detected}"
-                if detected.is_dir()
-                else "make them with manyhot predict IMAGES --model NAME --out FOLDER",
+                do=f"pass {detected}" if detected.is_dir() else do,
             )
         files += inside
     return list(dict.fromkeys(files))

@@ -200,9 +200,19 @@ def test_ranges_hold_in_python_and_on_the_command_line(add, run):
 
 @pytest.mark.skipif(not Path(sys.executable).with_name("ruff").exists(), reason="needs ruff")
 def test_the_index_is_that_of_the_functions():
-    assert load(TOOL).text() == Path(load(TOOL).FILE).read_text(encoding="utf-8"), (
-        "python tools/index_commands.py"
-    )
+    tool = load(TOOL)
+    for file, made in ((tool.FILE, tool.text()), (tool.NAMES, tool.names())):
+        assert made == file.read_text(encoding="utf-8"), "python tools/index_commands.py"
+
+
+@pytest.mark.skipif(not Path(sys.executable).with_name("ruff").exists(), reason="needs ruff")
+def test_the_tool_adds_the_function_of_a_command_to_the_public_names(tmp_path, monkeypatch):
+    tool, line = load(TOOL), "from manyhot.diagnose.sets import diagnose_sets as diagnose_sets\n"
+    whole = tool.NAMES.read_text(encoding="utf-8")
+    assert line in whole
+    monkeypatch.setattr(tool, "NAMES", tmp_path / "__init__.pyi")
+    tool.NAMES.write_text(whole.replace(line, ""), encoding="utf-8")
+    assert tool.names() == whole
 
 
 def test_every_declared_command_is_in_the_index():

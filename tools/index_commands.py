@@ -1,7 +1,7 @@
 """Write the index of commands from the functions themselves: ``python tools/index_commands.py``.
 
-The index says in which order help lists them; a new command gets a line there with its group and its address,
-and this tool fills in its first sentence.
+The index says in which order help lists them; a new command gets a line there with its group and its address.
+This tool fills in its first sentence, and adds the function to the public names in ``__init__.pyi``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from pathlib import Path
 from manyhot import commands
 
 FILE = Path(commands.__file__)
+NAMES = FILE.with_name("__init__.pyi")
+NOT_PUBLIC = {"study"}
+"""The command whose function is in a package of its own, `manyhot.study`."""
 
 
 def summary_of(address: str) -> str:
@@ -32,9 +35,24 @@ def text() -> str:
         for name, c in commands.COMMANDS.items()
     )
     made = head + marker + "".join(lines) + "}\n"
-    ruff = [str(Path(sys.executable).with_name("ruff")), "format", "--stdin-filename", str(FILE), "-"]
-    return subprocess.run(ruff, input=made, capture_output=True, text=True, check=True).stdout
+    return _by_ruff("format", made, FILE)
+
+
+def names() -> str:
+    """Return the public names with the function of each command."""
+    made = NAMES.read_text(encoding="utf-8")
+    for command, entry in commands.COMMANDS.items():
+        module, _, name = entry.address.partition(":")
+        if command not in NOT_PUBLIC and f" as {name}\n" not in made:
+            made += f"from {module} import {name} as {name}\n"
+    return _by_ruff("check", made, NAMES, "--select", "I", "--fix", "--quiet")
+
+
+def _by_ruff(action: str, text: str, file: Path, *options: str) -> str:
+    ruff = [str(Path(sys.executable).with_name("ruff")), action, *options, "--stdin-filename", str(file), "-"]
+    return subprocess.run(ruff, input=text, capture_output=True, text=True, check=True).stdout
 
 
 if __name__ == "__main__":
     FILE.write_text(text(), encoding="utf-8")
+    NAMES.write_text(names(), encoding="utf-8")

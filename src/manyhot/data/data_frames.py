@@ -13,6 +13,7 @@ from manyhot.errors import InputError
 from manyhot.formats.array_files import check_row_count
 from manyhot.formats.headers import image_name_column
 from manyhot.tables import Images
+from manyhot.tables.frames import with_column
 from manyhot.tables.image_ids import check_columns_once
 from manyhot.tables.rounded_ids import check_not_rounded
 
@@ -51,11 +52,11 @@ def arrow_table(
 
 def _plain_columns(table: pa.Table, ids: str) -> pa.Table:
     """Return a table with categories as texts or numbers, and decimal numbers other than ids as floats."""
-    for i, field in enumerate(table.schema):
+    for field in table.schema:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         kind = pa.float64() if pa.types.is_decimal(kind) and field.name != ids else kind
         if kind != field.type:
-            table = table.set_column(i, field.name, table[i].cast(kind))
+            table = with_column(table, field.name, table[field.name].cast(kind))
     return table
 
 
@@ -82,8 +83,7 @@ def with_whole_ids(table: pa.Table, columns: Sequence[str]) -> pa.Table:
             whose = "Rater" if name in ("rater_id", "expert_id", "worker") else "Image"
             check_not_rounded(table[name], f"column {name}", whose)
             with suppress(pa.ArrowInvalid):  # fractions remain, and are refused
-                ids = table[name].cast(pa.int64())
-                table = table.set_column(table.column_names.index(name), name, ids)
+                table = with_column(table, name, table[name].cast(pa.int64()))
     return table
 
 

@@ -20,10 +20,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING
 
 from manyhot._version import __version__
 from manyhot.errors import ChecksumError, FetchError, OutputError
@@ -221,29 +220,14 @@ class _Transfer:
             self._progress(sum(self._done.values()), sum(file.size for file in self.files))
 
 
-class _Source(Protocol):
-    """Where bytes come from."""
-
-    cure: str
-    """What to do if the bytes are wrong."""
-
-    def open(self, file: Pinned, begin: int) -> AbstractContextManager[tuple[int, Iterator[bytes]]]:
-        """Yield the position of the first byte (`begin` or 0), then the bytes."""
-
-    def where(self, file: Pinned) -> str:
-        """Return the location of a file, for messages."""
-
-    def failed(self, file: Pinned, target: Path, reason: str) -> FetchError:
-        """Return the error to raise if the file cannot be obtained."""
-
-
 class _Network:
-    """The published addresses."""
+    """The published addresses. `cure` is what to do if the bytes are wrong."""
 
     cure = "try again; if this persists, a proxy or server alters the file: try another network or mirror"
 
     @contextlib.contextmanager
     def open(self, file: Pinned, begin: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """Yield the position of the first byte (`begin` or 0), and the bytes."""
         with respond(file.url, begin) as response:
             yield begin if response.status == 206 else 0, body(response)
 
@@ -290,6 +274,9 @@ class _Mirror:
             got=reason,
             do=f"put {file.url} into the mirror, or unset MANYHOT_MIRROR to download the file",
         )
+
+
+_Source = _Network | _Mirror
 
 
 @contextlib.contextmanager

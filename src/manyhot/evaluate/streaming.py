@@ -406,7 +406,7 @@ class Evaluator:
     def _tables(self, images: StreamedImages) -> tuple[Labels, Predictions]:
         (table,), (predicted,) = images.tables, images.predicted
         if not images.has_ids:
-            table = table.add_column(0, "image_id", positions(0, len(table)))
+            table = table.add_column(0, "image_id", positions(len(table)))
         own = self.classes or images.classes
         labels = Labels(
             table,

@@ -16,6 +16,7 @@ from manyhot.formats.reading import declared
 from manyhot.formats.vote_files import indexed_answers, plain_answers
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import is_whole
+from manyhot.tables.frames import with_column
 
 
 def check_number(classes: object) -> None:
@@ -58,7 +59,7 @@ def _with_answers(table: pa.Table) -> pa.Table:
     if pa.types.is_nested(kind) or pa.types.is_binary(kind):
         return table
     answers = plain_answers(pl.Series(table["answer"])).to_arrow().cast(pa.string())
-    return table.set_column(table.column_names.index("answer"), "answer", answers)
+    return with_column(table, "answer", answers)
 
 
 def class_count(table: pa.Table, classes: ClassList | int | None) -> tuple[int, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping
@@ -46,6 +45,7 @@ from manyhot.tables.image_ids import without_option
 from manyhot.tables.label_values import are_capped
 from manyhot.tables.labels import with_ids_like
 from manyhot.tables.own_classes import note_on_spellings, selected_labels, shares_classes
+from manyhot.tables.schemas import metadata_json
 from manyhot.tables.unshared_classes import note_on_alike
 from manyhot.tables.vote_labels import golden_of_labels, original_answers
 from manyhot.tables.votes import COUNTED_CLASS, votes_with_ids_like
@@ -174,10 +174,7 @@ class VotesSource:
         asked = pl.DataFrame({"image_id": self.votes.image_id, "class_id": self.votes.class_id})
         if len(asked.join(pl.concat(proposed), on=pairs, how="anti")):
             return ""
-        try:
-            rule = json.loads(tables.metadata(proposals).get("rule", "null"))
-        except ValueError:
-            return ""
+        rule = metadata_json(tables.metadata(proposals), "rule")
         return str(rule.get("rule", "")) if isinstance(rule, dict) else ""
 
 

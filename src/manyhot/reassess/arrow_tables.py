@@ -9,6 +9,7 @@ from pyarrow import compute as pc
 
 from manyhot.data.data_frames import is_hugging_face, with_whole_ids
 from manyhot.errors import InputError
+from manyhot.tables.frames import with_column
 
 
 def as_arrow(table: Any, name: str) -> pa.Table:
@@ -32,8 +33,7 @@ def as_arrow(table: Any, name: str) -> pa.Table:
     converted = with_whole_ids(converted, ("image_id", "rater_id", "expert_id", "task", "worker"))
     texts = [n for n in converted.column_names if pa.types.is_large_string(converted.schema.field(n).type)]
     for column in texts:
-        at = converted.column_names.index(column)
-        converted = converted.set_column(at, column, converted[column].cast(pa.string()))
+        converted = with_column(converted, column, converted[column].cast(pa.string()))
     return converted
 
 
@@ -59,7 +59,7 @@ def _as_table(table: Any) -> pa.Table:
 def _of_hugging_face(dataset: Any) -> pa.Table:
     """Return the columns of a data set of Hugging Face, with names in place of class labels."""
     table = dataset.with_format("arrow")[:].replace_schema_metadata()
-    for at, (name, feature) in enumerate(dataset.features.items()):
+    for name, feature in dataset.features.items():
         if type(feature).__name__ == "ClassLabel":
-            table = table.set_column(at, name, pc.take(pa.array(feature.names), table[name]))
+            table = with_column(table, name, pc.take(pa.array(feature.names), table[name]))
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from manyhot.reassess.merged_card import merged_sections
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Votes, check, metadata, read
+from manyhot.tables.schemas import metadata_json
 from manyhot.tables.votes import COUNTED_CLASS
 
 MOST_RATERS = 100
@@ -429,10 +429,7 @@ def _rating_protocol(votes: VotesLike | None) -> dict[str, str]:
     """Return the settings of the campaign in which a file of votes came about, if it says so."""
     path = Path(votes) if isinstance(votes, str | os.PathLike) else None
     path = path / "votes.parquet" if path is not None and path.is_dir() else path
-    try:
-        found = json.loads(_about(path).get("protocol") or "{}")
-    except (ValueError, RecursionError):
-        return {}
+    found = metadata_json(_about(path), "protocol")
     return {str(text): str(value) for text, value in found.items()} if isinstance(found, dict) else {}
 
 
@@ -448,10 +445,7 @@ def _made_of(labels: Path | None) -> Path | None:
     votes = None if labels is None else labels.parent / "votes.parquet"
     if votes is None or not votes.is_file():
         return None
-    try:
-        inputs = json.loads(_about(labels).get("inputs") or "{}")
-    except (ValueError, RecursionError):
-        return None
+    inputs = metadata_json(_about(labels), "inputs")
     made = isinstance(inputs, dict) and inputs.get(votes.name) == sha256(votes)
     return votes.parent if made else None
 

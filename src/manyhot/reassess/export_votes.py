@@ -26,6 +26,7 @@ from manyhot.reassess.status import CampaignFolder
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import ANSWERS, Campaign, Golden, votes_from_table, write_golden
+from manyhot.tables.frames import with_column
 from manyhot.tables.image_ids import ids_like, without_option
 
 if TYPE_CHECKING:
@@ -183,8 +184,7 @@ def _votes_of_others(path: Path, store: Store, campaign: Campaign) -> tuple[pa.T
     encoded = others["image_id"].combine_chunks().dictionary_encode()
     with without_option():
         like = ids_like(encoded.dictionary, images, name=path.name, other_name="the campaign")
-    place = others.column_names.index("image_id")
-    others = others.set_column(place, "image_id", like.ids.take(encoded.indices))
+    others = with_column(others, "image_id", like.ids.take(encoded.indices))
     gone = [r.name for r in store.read_all(all_raters) if r.state == ANSWERS_LEFT_OUT]
     n_gone = pc.sum(pc.is_in(others["rater_id"], pa.array(gone, pa.string()))).as_py()
     note = (

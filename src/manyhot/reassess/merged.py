@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot import tables
@@ -43,9 +42,10 @@ from manyhot.tables.definitions import (
     bounds,
     declare_table,
 )
-from manyhot.tables.frames import null_if_nan
+from manyhot.tables.frames import null_if_nan, with_column
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like
+from manyhot.tables.state_lists import ragged
 
 SOURCE_METHOD = "source-share"
 """The default method: one vote for each source asked; a maybe is half a yes, and a tie is unclear."""
@@ -331,7 +331,7 @@ def _answers_by_source(done: Aggregated, sources: Sequence[LabelSource]) -> Sour
 def _source_answers(
     done: Aggregated, by_source: SourceAnswers, conflict: Bools, sources: Sequence[LabelSource]
 ) -> pa.Table:
-    votes, names = done.votes, np.array([one.name for one in sources])
+    votes, names = done.votes, pa.array([one.name for one in sources], pa.string())
     about_image = np.zeros((len(votes.images), len(names)), bool)
     np.logical_or.at(about_image, votes.image, by_source != SILENT)
     not_asked = about_image[votes.image] & (by_source == SILENT)
@@ -353,15 +353,9 @@ def _source_answers(
         "p": done.p,
         "state": pa.DictionaryArray.from_arrays(states, list(STATES)).cast(pa.string()),
         "conflict": conflict,
-        **{name: _listed(where, names) for name, where in lists.items()},
+        **{k: ragged(where.sum(1), names.take(pa.array(np.nonzero(where)[1]))) for k, where in lists.items()},
     }
     return pa.table(columns, schema=schema("source_answers"))
-
-
-def _listed(where: Bools, names: npt.NDArray[np.str_]) -> pa.ListArray:
-    """Return for each row the names of the columns that are true."""
-    offsets = np.concatenate([[0], np.cumsum(where.sum(1))]).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, pa.array(names).take(pa.array(np.nonzero(where)[1])))
 
 
 def _sources_table(
@@ -420,9 +414,8 @@ def _usable(labels: Labels, sources: Sequence[LabelSource]) -> Labels:
     flags = pl.concat(one.images.select("image_id", "usable") for one in sources)
     usable = flags.group_by("image_id").agg(pl.col("usable").any()).filter("usable")["image_id"]
     is_usable = pc.is_in(labels.image_id, usable.to_arrow().cast(pa.string()))
-    column = labels.table.column_names.index("usable")
     both = pc.and_(labels.table["usable"], is_usable)
-    return replace(labels, table=labels.table.set_column(column, "usable", both))
+    return replace(labels, table=with_column(labels.table, "usable", both))
 
 
 def _with_conflicts(labels: Labels, answers: pa.Table) -> Labels:

@@ -54,6 +54,7 @@ from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import STATES, Golden, Votes, check, find_questions, one_chunk, schema
 from manyhot.tables.definitions import INT, REAL, TEXT, declare_table
+from manyhot.tables.frames import with_column
 from manyhot.tables.image_ids import ids_like, without_option
 from manyhot.tables.vote_labels import METHOD, answers_of
 
@@ -460,6 +461,5 @@ def _proposals(proposals: TableLike, source: VotesSource) -> tuple[pa.Table, tup
             name="the proposals",
             other_name=votes.name or "the votes" if images is None else images.name or "the images",
         )
-    column = table.column_names.index("image_id")
-    table = table.set_column(column, "image_id", like.ids.take(encoded.indices))
+    table = with_column(table, "image_id", like.ids.take(encoded.indices))
     return table, (f"the proposals: {like.text}",) if like.n else ()

@@ -260,12 +260,13 @@ SHOWN_RATERS = 20
 """Maximum number of raters on a terminal: the least and the most informative ones."""
 
 
-def rater_lines(raters: Sequence[Mapping[str, Any]], most: int = SHOWN_RATERS) -> Iterator[str]:
+def rater_lines(raters: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield the raters by ascending informedness, with their measures; raters without informedness last.
 
-    If there are more than `most` raters and some were measured on golden questions, only these are shown. If
-    there are still more than `most`, only the least and the most informative ones are shown.
+    If there are more than `SHOWN_RATERS` and some were measured on golden questions, only these are shown. If
+    there are still more, only the least and the most informative ones are shown.
     """
+    most = SHOWN_RATERS
     ranked = sorted((r for r in raters if r["informedness"] is not None), key=lambda r: r["informedness"])
     shown: list[Mapping[str, Any] | None] = [*ranked, *(r for r in raters if r["informedness"] is None)]
     if len(shown) > most:

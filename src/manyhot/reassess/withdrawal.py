@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from manyhot.reassess.additions import QUESTION
 from manyhot.reassess.arrow_tables import as_arrow
 from manyhot.tables import Campaign
 from manyhot.tables.image_ids import ids_like
+from manyhot.tables.schemas import metadata_json
 
 HISTORY = "history"
 """Metadata of proposals: what was proposed, added and withdrawn, one step after the other."""
@@ -155,11 +155,7 @@ def _class_ids(column: pl.Series, key: str, classes: ClassList | None) -> pl.Ser
 
 def read_history(about: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return what was proposed, added and withdrawn, as recorded in the metadata of proposals."""
-    try:
-        found = json.loads(about.get(HISTORY) or "null")
-        rule = json.loads(about.get("rule") or "null")
-    except (ValueError, RecursionError):
-        return []
+    found, rule = (metadata_json(about, key) for key in (HISTORY, "rule"))
     if isinstance(found, list):
         return [step for step in found if isinstance(step, dict)]
     return [{"rule": rule["rule"]}] if isinstance(rule, dict) and "rule" in rule else []

@@ -183,11 +183,16 @@ def states_of_labels(labels: Labels, classes: ClassList) -> States:
     If the labels record *no* answers, the state of a class that was not asked about is unknown. Otherwise,
     its state is *no*. All states of unusable images are unknown.
     """
+    return States(labels.image_id, state_matrix(labels, len(classes)), classes)
+
+
+def state_matrix(labels: Labels, n_classes: int) -> Bytes:
+    """Return the state of each class on each image, shape (n, C)."""
     sets = label_sets(labels)
-    state = np.full((len(sets), len(classes)), sets.unlisted, np.uint8)
+    state = np.full((len(sets), n_classes), sets.unlisted, np.uint8)
     state[sets.rows, sets.classes] = sets.state
     state[~sets.usable] = NOT_ASKED
-    return States(labels.image_id, state, classes)
+    return state
 
 
 def states_of_objects(objects: Objects, classes: ClassList) -> States:

@@ -86,12 +86,12 @@ def _voted(
 
 def ids_of(part: FramePart, n: int) -> pa.Array:
     """Return the ids of n rows. Without ids, their positions are used."""
-    return positions(0, n) if part.ids is None else part.ids
+    return positions(n) if part.ids is None else part.ids
 
 
-def positions(start: int, stop: int) -> pa.Array:
-    """Return positions as the ids of images that have no ids."""
-    return pa.array(np.arange(start, stop)).cast(pa.string())
+def positions(n: int) -> pa.Array:
+    """Return positions as the ids of n images that have no ids."""
+    return pa.array(np.arange(n)).cast(pa.string())
 
 
 def label_column(label: Any, n: int) -> pa.Array:

@@ -21,7 +21,7 @@ from manyhot.tables.class_list_unions import OverClasses
 from manyhot.tables.definitions import STATES
 from manyhot.tables.frames import check_range, check_unique, one_chunk, with_column
 from manyhot.tables.image_ids import AUTO, Renamed, ids_like
-from manyhot.tables.schemas import check, metadata, metadata_number, write
+from manyhot.tables.schemas import check, metadata, metadata_json, metadata_number, write
 from manyhot.tables.state_lists import state_lists
 
 _Table = TypeVar("_Table", "Labels", "Images")
@@ -305,8 +305,8 @@ def class_list_from_metadata(about: Mapping[str, str], name: str) -> ClassList |
     """
     if "keys" not in about:
         return None
-    keys = _texts(about["keys"])
-    names = _texts(about["names"]) if "names" in about else keys
+    keys = _texts(about, "keys")
+    names = _texts(about, "names") if "names" in about else keys
     classes = from_keys(keys, name) if keys and len(names) == len(keys) else None
     if classes is not None:
         classes = replace(classes, names=tuple(names))
@@ -319,12 +319,9 @@ def class_list_from_metadata(about: Mapping[str, str], name: str) -> ClassList |
     return classes
 
 
-def _texts(value: str) -> list[str]:
+def _texts(about: Mapping[str, str], key: str) -> list[str]:
     """Return the texts of a JSON list; none if it is damaged."""
-    try:
-        texts = json.loads(value)
-    except (ValueError, RecursionError):
-        return []
+    texts = metadata_json(about, key)
     return texts if isinstance(texts, list) and all(isinstance(text, str) for text in texts) else []
 
 

@@ -247,6 +247,14 @@ def metadata_number(about: Mapping[str, str], key: str, where: object, *, digits
     return int(text)
 
 
+def metadata_json(about: Mapping[str, str], key: str) -> Any:
+    """Return a JSON value in a table's metadata; None if it is missing or damaged."""
+    try:
+        return json.loads(about.get(key) or "null")
+    except (ValueError, RecursionError):
+        return None
+
+
 def _columns(name: str) -> tuple[Column, ...]:
     if name not in TABLES:
         raise InputError(f"There is no table {name!r}.", allowed=", ".join(TABLES))

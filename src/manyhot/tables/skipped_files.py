@@ -156,7 +156,7 @@ def _note_on_nothing(model: Predictions) -> str:
 def _check_named(model: Predictions, ids: pa.Array, name: str) -> None:
     """Raise an error for an array beside a table with ids: row 5 is not the image ``5.jpg``."""
     n = len(model)
-    if model.source or not model.image_id.equals(positions(0, n)):
+    if model.source or not model.image_id.equals(positions(n)):
         return
     # Of the ids 000 to 199, half are equal to positions by chance.
     if count_shared(ids, model.image_id) < min(n, len(ids)):

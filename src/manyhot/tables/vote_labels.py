@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot import registry
 from manyhot.core import sets as sets_core
 from manyhot.core.answers import MAYBE, NO, SILENT, YES, Answers
-from manyhot.core.array_types import Bools, Floats, Ints8, Ints64, Positions
+from manyhot.core.array_types import Floats, Ints8
 from manyhot.core.sets import NOT_ASKED, UNCLEAR
 from manyhot.errors import InputError
-from manyhot.tables.arrays import label_sets
+from manyhot.tables.arrays import state_matrix
 from manyhot.tables.labels import Images, Labels, sorted_by_id
 from manyhot.tables.state_lists import state_lists
 from manyhot.tables.votes import Golden, Refined, Votes
@@ -34,10 +32,7 @@ def golden_of_labels(labels: Labels) -> Golden:
     A class that is not listed is *no*, unless the label sets record which classes were asked about.
     """
     labels = sorted_by_id(labels)  # as in other files of answers, on whose order drawn samples depend
-    sets = label_sets(labels)
-    state = np.full((len(sets), labels.n_classes), sets.unlisted, np.uint8)
-    state[sets.rows, sets.classes] = sets.state
-    state[~sets.usable] = NOT_ASKED
+    state = state_matrix(labels, labels.n_classes)
     image, class_id = np.nonzero(state != NOT_ASKED)
     answer = np.select([state == sets_core.YES, state == UNCLEAR], [YES, MAYBE], NO).astype(np.int8)
     experts = Votes(
@@ -112,38 +107,23 @@ def labels_of_votes(
         "n_votes": np.concatenate([answers.counts().sum(1), np.zeros(more, np.int64)]).astype(np.int32),
     }
     lengths = np.bincount(row, minlength=len(ids)) + np.bincount(alone, minlength=len(ids))
-    table = _table(ids, label, rated, rated | (original != SILENT), lengths, lists, order, method)
+    methods = pa.DictionaryArray.from_arrays(pa.array(rated.astype(np.int8)), [UNRATED, method])
+    columns = {
+        "image_id": ids,
+        **({} if label is None else {"label": label}),
+        "rated": pa.array(rated),
+        "usable": pa.array(rated | (original != SILENT)),
+        **state_lists(lengths, **{name: values[order] for name, values in lists.items()}),
+        "method": methods.cast(pa.string()),
+    }
     return Labels(
-        table,
+        pa.table(columns),
         votes.n_classes,
         votes.class_hash,
         asked_known=True,
         name=name,
         class_list=votes.class_list,
         exclusive=bool(votes.kind),
-    )
-
-
-def _table(
-    ids: pa.Array,
-    label: pa.Array | None,
-    rated: Bools,
-    usable: Bools,
-    lengths: Ints64,
-    lists: dict[str, npt.NDArray[Any]],
-    order: Positions,
-    method: str,
-) -> pa.Table:
-    methods = pa.DictionaryArray.from_arrays(pa.array(rated.astype(np.int8)), [UNRATED, method])
-    return pa.table(
-        {
-            "image_id": ids,
-            **({} if label is None else {"label": label}),
-            "rated": pa.array(rated),
-            "usable": pa.array(usable),
-            **state_lists(lengths, **{name: values[order] for name, values in lists.items()}),
-            "method": methods.cast(pa.string()),
-        }
     )
 
 

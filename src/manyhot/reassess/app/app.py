@@ -15,7 +15,7 @@ from manyhot.classes import ClassList
 from manyhot.errors import OutputError
 from manyhot.reassess.app.access import Reach
 from manyhot.reassess.app.context import Context, ContextDep
-from manyhot.reassess.app.guard import Guard, headers
+from manyhot.reassess.app.guard import HEADERS, Guard
 from manyhot.reassess.app.picture_cache import PictureCache
 from manyhot.reassess.app.progress import AppCallbacks
 from manyhot.reassess.app.routes import owner, rating, refining, sessions
@@ -91,7 +91,7 @@ def _plain(part: object) -> str | int:
 def _failed(request: Request, error: Exception) -> Response:
     """Report an error; details appear in the terminal only."""
     response = _refused(request, HTTPException(500, "Something went wrong on the server. Please try again."))
-    response.headers.update(headers())
+    response.headers.update(HEADERS)
     return response
 
 

@@ -26,7 +26,7 @@ BODY_SECONDS = 30.0
 """Seconds within which a body must arrive."""
 
 
-_HEADERS = {
+HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     # An invitation's address is its secret. "no-referrer" would make browsers hide where forms come from.
@@ -38,14 +38,10 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",  # unless a route says otherwise
 }
+"""Headers of every response."""
 
-_RAW = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+_RAW = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 _SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
-
-
-def headers() -> Mapping[str, str]:
-    """Return the headers of every response."""
-    return _HEADERS
 
 
 class RefusedError(HTTPException):

@@ -314,7 +314,8 @@ def _overview(
     width: float | None = None,
 ) -> Response:
     status = context.status.peek()
-    people = [_person(r, status) for r in context.store.raters() if not r.is_owner or _has_rated(r, status)]
+    rated = status.counts.raters if status else {}
+    people = [_person(r, status) for r in context.store.raters() if not r.is_owner or r.id in rated]
     values: dict[str, Any] = {
         "settings": context.store.settings(),
         "status": status,
@@ -367,10 +368,6 @@ def _place(person: dict[str, Any], order: str) -> tuple[Any, ...]:
     if order == "name" or value is None or math.isnan(value):
         return (order != "name", 0, person["name"])
     return (False, value, person["name"])
-
-
-def _has_rated(rater: Rater, status: JudgedCampaign | None) -> bool:
-    return status is not None and rater.id in status.counts.raters
 
 
 def _person(rater: Rater, status: JudgedCampaign | None) -> dict[str, Any]:

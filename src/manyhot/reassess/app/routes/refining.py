@@ -116,10 +116,6 @@ def _settle(context: Context, rater: Rater, key: str) -> None:
     context.status.expire()
 
 
-def _csrf(request: Request, context: Context) -> str:
-    return csrf_token(request.cookies[context.cookie])
-
-
 def _show(
     request: Request,
     context: Context,
@@ -141,7 +137,7 @@ def _show(
     values = {
         "title": context.title,
         "rater": rater,
-        "csrf": _csrf(request, context),
+        "csrf": csrf_token(request.cookies[context.cookie]),
         "nonce": secrets.token_hex(8),
         "visit": visit,
         "label": label,

@@ -174,11 +174,6 @@ def invite(
     return token
 
 
-def end_invitation(connection: sa.Connection, name: str) -> None:
-    """End the invitation of a rater; sessions remain valid."""
-    connection.execute(schema.raters.update().where(schema.raters.c.name == name).values(invitation=None))
-
-
 def revoke(connection: sa.Connection, rater_id: int) -> None:
     """End a rater's invitation and sessions; answers stay."""
     change(connection, rater_id, invitation=None, state="revoked")

@@ -55,8 +55,8 @@ def join_crowd(connection: sa.Connection, token: str, participant: str) -> Rater
         if places and connection.execute(taken).scalar_one() >= places:
             raise InputError("All places are taken.", got=f"{places:,} raters")
         accounts.invite(connection, name, role=CROWD)
-        accounts.end_invitation(connection, name)
         found = connection.execute(query).one()
+        accounts.change(connection, found.id, invitation=None)
     if found.role != CROWD or found.state == "revoked":
         raise InputError("This participant cannot take part.", got=participant)
     return Rater(*found)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from manyhot.core.answers import YES
 from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.accounts import ANSWERS_LEFT_OUT, Rater
 from manyhot.reassess.app.store.campaign_settings import read_with
 from manyhot.reassess.app.store.pages import give_back, renew
 from manyhot.reassess.app.store.visits import NewVisit, Visit, find_visits, open_visits
 
-NO, MAYBE, YES = range(3)
 _VISITS, _VOTES, _QUESTIONS = schema.visits, schema.votes, schema.questions
 
 

@@ -7,7 +7,6 @@ import random
 from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -135,7 +134,8 @@ def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings, 
     calls for the same rater and page return the same result.
     """
     if is_pending(rater, settings):
-        shown: int = connection.execute(_golden_visits(rater)).scalar_one()
+        mine = (_VISITS.c.rater_id == rater.id) & (_VISITS.c.round == 0) & _VISITS.c.slot_id.is_(None)
+        shown: int = connection.execute(sa.select(sa.func.count()).where(mine)).scalar_one()
         return shown - _count_done(connection, rater)[1] < settings.qualify
     if not settings.golden_every:
         return False
@@ -245,11 +245,3 @@ def _count_done(connection: sa.Connection, rater: Rater) -> tuple[int, int]:
     )
     whole = [answers >= len(json.loads(shown)) for shown, answers in connection.execute(query)]
     return whole.count(True), whole.count(False)
-
-
-def _golden_visits(rater: Rater) -> sa.Select[Any]:
-    return (
-        sa.select(sa.func.count())
-        .select_from(_VISITS)
-        .where(_VISITS.c.rater_id == rater.id, _VISITS.c.round == 0, _VISITS.c.slot_id.is_(None))
-    )

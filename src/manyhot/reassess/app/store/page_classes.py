@@ -84,9 +84,9 @@ def answered_classes(connection: sa.Connection, page: int, slot: int) -> set[int
     return set(connection.scalars(_ANSWERED_IN_SLOT, {"page": page, "slot": slot}))
 
 
-def classes_answered(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> set[int]:
+def classes_answered(connection: sa.Connection, which: sa.ColumnElement[bool]) -> set[int]:
     """Return the classes of some votes."""
-    return set(connection.scalars(_ANSWERED.where(*which)))
+    return set(connection.scalars(_ANSWERED.where(which)))
 
 
 def park_idle(connection: sa.Connection, here: sa.ColumnElement[bool]) -> None:

@@ -6,7 +6,6 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -306,12 +305,13 @@ def reopen_page(
         return False
     if visit.slot is not None:
         rater_id = sa.select(_VISITS.c.rater_id).where(_VISITS.c.id == visit.id).scalar_subquery()
-        mine = _of(visit.page, rater_id)
-        if connection.scalar(sa.select(_VISITS.c.id).where(*mine, _VISITS.c.state == "open")) is not None:
+        own_visits = (_VISITS.c.page_id == visit.page) & (_VISITS.c.rater_id == rater_id)
+        mine = own_visits & (_VISITS.c.round == 0)
+        if connection.scalar(sa.select(_VISITS.c.id).where(mine, _VISITS.c.state == "open")) is not None:
             return False
         answered = answered_classes(connection, visit.page, visit.slot)
         own = classes_of_slot(connection, visit.slot)
-        taken = answered | classes_answered(connection, *mine)
+        taken = answered | classes_answered(connection, mine)
         if own is None:
             taken |= enough_answers(connection, visit.page, settings)
         shown = [c for c in there if c in visit.answers or c not in taken]
@@ -462,7 +462,3 @@ def _take_slot(
         return visit
     connection.execute(_VISITS.delete().where(_VISITS.c.id == visit))
     return None
-
-
-def _of(page: int, rater: Any) -> tuple[sa.ColumnElement[bool], ...]:
-    return _VISITS.c.page_id == page, _VISITS.c.rater_id == rater, _VISITS.c.round == 0

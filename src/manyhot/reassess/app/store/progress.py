@@ -16,6 +16,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from numpy import typing as npt
 
+from manyhot.core.answers import YES
 from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.accounts import ANSWERS_LEFT_OUT
 from manyhot.reassess.app.store.campaign_settings import get_value
@@ -31,7 +32,6 @@ _READ, _READ_PAGES = 10_000, 1_000
 stored. Only questions with votes are read, too: all those of 1.28 million images take 17 s."""
 
 
-YES = 2
 _Ints = npt.NDArray[np.int64]
 
 

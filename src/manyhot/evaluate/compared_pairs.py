@@ -57,6 +57,9 @@ COMPARED_VALUES = "compared_values"
 JUDGED_ON = "judged_on"
 """Key of the metadata: for each data set, what its models were evaluated on, and how, as JSON."""
 
+JOINED = (KEY, DISJOINT, CLUSTERED, COMPARED_VALUES, DRAWN_IMAGES, JUDGED_ON, SAMPLED_IMAGES)
+"""Keys of the metadata that `joined_about` joins."""
+
 
 def drawn_images(dataset: str, image_id: pa.Array, bootstrap: Bootstrap) -> dict[str, str]:
     """Return the metadata that says which images a data set and each of its resamples contain.

@@ -22,13 +22,7 @@ from manyhot.data.benchmarks import ResultsLike, flattened, open_thresholds, rea
 from manyhot.errors import InputError
 from manyhot.evaluate.class_differences import class_lines
 from manyhot.evaluate.compared_pairs import (
-    CLUSTERED,
-    COMPARED_VALUES,
-    DISJOINT,
-    DRAWN_IMAGES,
-    JUDGED_ON,
-    KEY,
-    SAMPLED_IMAGES,
+    JOINED,
     notes_on_clusters,
     notes_on_shared_images,
     numbers_of_clusters,
@@ -75,23 +69,7 @@ from manyhot.tables.result_tables import LABEL_SETS, accuracies, headline, readi
 REFERENCES = {"imagenet-a": "imagenet-val-a-classes", "imagenet-r": "imagenet-val-r-classes"}
 """Data sets of some of ImageNet's classes, and its images of the same classes, to compare them with."""
 
-_KEPT = (
-    "metrics",
-    "own",
-    "notes",
-    "classes",
-    "resamples",
-    "seed",
-    "compared",
-    "sources",
-    KEY,
-    DISJOINT,
-    CLUSTERED,
-    COMPARED_VALUES,
-    DRAWN_IMAGES,
-    JUDGED_ON,
-    SAMPLED_IMAGES,
-)
+_KEPT = ("metrics", "own", "notes", "classes", "resamples", "seed", "compared", "sources", *JOINED)
 """Keys of the results' metadata that compared results keep."""
 
 _TEXTS = ("dataset", "metric", "model_a", "model_b", "slice")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.data.data_sets import Source, labelled_like
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
@@ -34,7 +34,7 @@ from manyhot.report.gallery import FINDING_COLUMNS, PAIR_ERROR_COLUMNS
 from manyhot.report.gallery_labels import rows_of_labels
 from manyhot.result import Result
 from manyhot.run import QUIET, Progress, Run
-from manyhot.tables import Images, Labels, Predictions
+from manyhot.tables import Images, Labels
 from manyhot.tables.image_ids import ids_like
 from manyhot.tables.labels import with_ids_like
 from manyhot.tables.skipped_files import SkippedFiles
@@ -147,9 +147,7 @@ def build_gallery(
     check_alike(chosen)
     folder = _folder_of(source, labels) if embeddings is None else embeddings
     beside = _embedded(folder, is_required=embeddings is not None)
-    gallery = _gallery(
-        source, images, chosen, beside, [*map(read_image_findings, found)], run.call, run.on_progress
-    )
+    gallery = _gallery(source, images, chosen, beside, [*map(read_image_findings, found)], run)
     report = REPORT if _in_report(out) else ""
     notes = tuple(source.misfits.notes())
     gallery = replace(gallery, title=title or gallery.title, report=report, notes=notes)
@@ -162,48 +160,18 @@ def build_gallery(
     )
 
 
-def report_gallery(
-    images: Images,
-    report: Path,
-    *,
-    labels: Labels,
-    files: Sequence[Path],
-    models: Callable[[], Iterator[Predictions]],
-    classes: ClassList | None,
-    dataset: str,
-    call: str = "",
-    progress: Progress | None = None,
-) -> list[Path]:
+def report_gallery(source: Source, report: Path, files: Sequence[Path], run: Run) -> list[Path]:
     """Write the gallery of an evaluation into the folder of its report.
 
-    Parameters
-    ----------
-    images : Images
-        The images to show, with the column ``uri``.
-    report : Path
-        A folder.
-    files : sequence of Path
-        Files of predictions. If there are embeddings next to the predictions of a model, they are used to
-        find similar images.
-    models : callable
-        Function that yields the predictions in `files`, with the image ids of the labels.
-    dataset : str
-        Name of the data set in the results.
-
-    Raises
-    ------
-    InputError
-        If no photograph can be shown, or a model has no predictions for these images.
-    MissingExtraError
-        If Pillow is not installed.
+    `source` contains the images to show, with the column ``uri``. Embeddings next to one of the `files` of
+    predictions are used to find similar images.
     """
-    misfits = SkippedFiles(len(files))
-    source = Source(dataset, labels, images, classes, models, len(files), {}, misfits)
-    shown = _with_label(images, labels)
+    assert source.images is not None
+    shown = _with_label(source.images, source.labels)
     beside = next(filter(None, map(embedded_in, dict.fromkeys(f.parent for f in files))), None)
-    chosen = shown_models(labels, models(), shown, misfits)
-    gallery = _gallery(source, shown, chosen, beside, (), call, progress)
-    return _written(replace(gallery, report=REPORT), report / "gallery", progress)
+    chosen = shown_models(source.labels, source.models(), shown, source.misfits)
+    gallery = _gallery(source, shown, chosen, beside, (), run)
+    return _written(replace(gallery, report=REPORT), report / "gallery", run.on_progress)
 
 
 def photographed(source: Source) -> bool:
@@ -243,23 +211,8 @@ def write_gallery_of(
 ) -> list[Path]:
     """Write a gallery of some images of a data set, in the order of their ids.
 
-    Parameters
-    ----------
-    out : Path
-        Folder of the gallery. An earlier gallery there is replaced.
-    models : collection of str
-        Names of the models to show; by default the first `most`.
-    most : int
-        Maximum number of models.
-    findings : sequence of pyarrow.Table
-        The table ``findings`` with the kinds of errors, or ``class_errors``.
-
-    Raises
-    ------
-    InputError
-        If no photograph can be shown, or a model has no predictions for these images.
-    MissingExtraError
-        If Pillow is not installed.
+    It shows the models with the names in `models` or, by default, the first `most`. `findings` are the table
+    ``findings`` with the kinds of errors, or ``class_errors``.
     """
     from manyhot.report.gallery import ClassExamples, classes_of_rows
 
@@ -277,9 +230,7 @@ def write_gallery_of(
     images = _only(every, [*first.image_id.to_pylist(), *beside])
     at = pc.index_in(images.image_id, several.image_id).to_pylist()
     chosen = [replace(m, label_places=[m.label_places[i] for i in at]) for m in chosen]
-    gallery = _gallery(
-        source, images, chosen, None, findings, run.call, None, (examples, len(images) - len(first))
-    )
+    gallery = _gallery(source, images, chosen, None, findings, run, (examples, len(images) - len(first)))
     return _written(gallery, out, None)
 
 
@@ -305,13 +256,12 @@ def _gallery(
     models: Sequence[ShownModel],
     beside: Embedded | None,
     findings: Sequence[pa.Table],
-    call: str,
-    progress: Progress | None,
+    run: Run,
     examples: tuple[ClassExamples | None, int] = (None, 0),
 ) -> Gallery:
     from manyhot.report.gallery import make_gallery
 
-    near = None if beside is None else _similar(beside, images, models, progress)
+    near = None if beside is None else _similar(beside, images, models, run.on_progress)
     predictions = [model.predictions for model in models]
     return make_gallery(
         images,
@@ -325,7 +275,7 @@ def _gallery(
         n_examples=examples[1],
         findings=findings,
         title=source.name,
-        call=call,
+        call=run.call,
     )
 
 

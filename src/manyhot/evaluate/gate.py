@@ -94,7 +94,8 @@ class Gate:
             If the models were not compared by class, or only one has a value of the deciding metric.
         """
         for pair in _check_two(results, notes):
-            fails = _is_worse(pair, self.margin, self.non_inferior)
+            # The lower end of the loss decides or, if a loss must be excluded, the upper end.
+            fails = None if pair.loss is None else pair.loss[self.non_inferior] > self.margin
             why = why_untested(results, pair.dataset, pair.metric.name, notes)
             yield Verdict(pair.dataset, fails, _verdict_line(pair, self.margin, why, self.non_inferior))
             for part in dict.fromkeys(self.parts):
@@ -179,20 +180,7 @@ def _check_two(results: Results, notes: Sequence[str]) -> list[Difference]:
     return found
 
 
-def _is_worse(pair: Difference, margin: float, non_inferior: bool = False) -> bool | None:
-    """Return whether the whole interval of the model's loss is above a margin; None without an interval.
-
-    Parameters
-    ----------
-    margin : float
-        The margin in points or, for a metric that is not a share, in the metric's unit.
-    non_inferior : bool
-        Return whether any of the interval is above the margin.
-    """
-    return None if pair.loss is None else pair.loss[non_inferior] > margin
-
-
-def _verdict_line(pair: Difference, margin: float, why: str = "", non_inferior: bool = False) -> str:
+def _verdict_line(pair: Difference, margin: float, why: str, non_inferior: bool) -> str:
     """Return one sentence that says whether a model is worse than the reference by more than a margin.
 
     Without an interval, it says why this is not decided; `why` is from `why_untested`. With

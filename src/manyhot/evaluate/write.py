@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyarrow import compute as pc
@@ -151,12 +151,7 @@ def write_report_gallery(
 ) -> tuple[list[Path], str]:
     """Write the gallery of a report, or return the reason why there is none.
 
-    Parameters
-    ----------
-    report : Path
-        Its folder.
-    limit : int, optional
-        Maximum number of images for a gallery; by default `MAX_GALLERY`.
+    There is none if there are more images than `limit`, by default `MAX_GALLERY`.
     """
     from manyhot.evaluate.gallery import report_gallery
 
@@ -177,17 +172,9 @@ def write_report_gallery(
                 f"`gallery`={len(shown)}"
             )
             return [], more
-        return report_gallery(
-            shown,
-            report,
-            labels=judged.labels,
-            files=judged.files,
-            models=judged.models,
-            classes=judged.classes,
-            dataset=judged.name,
-            call=run.call,
-            progress=run.on_progress,
-        ), ""
+        n = len(judged.files)
+        about = (judged.name, judged.labels, shown, judged.classes, judged.models, n)
+        return report_gallery(Source(*about, misfits=SkippedFiles(n)), report, judged.files, run), ""
     except (InputError, MissingExtraError) as error:
         return [], error_in_a_line(error)
 
@@ -256,7 +243,6 @@ def write_page(folder: PathLike, *, beside: bool, title: str = "") -> Path:
     from manyhot.report.pictures import read_pictures
 
     report_tables = read_tables(folder)
-    options: dict[str, Any] = {"title": title} if title else {}
     return write_report(
         Path(folder) / "report",
         report_tables,
@@ -266,7 +252,7 @@ def write_page(folder: PathLike, *, beside: bool, title: str = "") -> Path:
         highlight=json.loads(report_tables.about.get("own", "[]")),
         call=_commands(report_tables.about.get("call", "")),
         beside=beside,
-        **options,
+        title=title,
     )
 
 

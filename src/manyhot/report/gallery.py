@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -208,7 +208,6 @@ def make_gallery(
     findings: Sequence[pa.Table] = (),
     title: str = "",
     call: str = "",
-    report: str = "",
 ) -> Gallery:
     """Collect the content of a gallery.
 
@@ -303,7 +302,6 @@ def make_gallery(
         similar_by,
         texts,
         call,
-        report,
         n_examples=n_examples,
         is_voted=labels is not None and not {"rated", "n_votes"}.isdisjoint(labels.table.column_names),
     )
@@ -334,35 +332,26 @@ def classes_of_rows(rows: Sequence[LabelRow]) -> Iterator[tuple[int, int]]:
         yield from ((i, c) for i, row in enumerate(rows) for c in row.classes_in("yes"))
 
 
-class _SimilarImages:
-    """Chooses the images that are shown next to a class."""
-
-    def __init__(
-        self,
-        at: Mapping[str, int],
-        examples: ClassExamples,
-        near: Mapping[tuple[int, int], Sequence[int]] | None,
-    ) -> None:
-        self.near = near
-        self.members = {c: [at[i] for i in ids if i in at] for c, ids in examples.ids.items()}
-
-    def __call__(self, image: int, class_id: int) -> tuple[int, ...]:
-        if self.near is not None and (image, class_id) in self.near:
-            return tuple(self.near[image, class_id][:SIMILAR])
-        return tuple(i for i in self.members.get(class_id, ()) if i != image)[:SIMILAR]
-
-
-def _chooser(ids: Sequence[str], examples: ClassExamples, similar: pa.Table | None) -> _SimilarImages:
+def _chooser(
+    ids: Sequence[str], examples: ClassExamples, similar: pa.Table | None
+) -> Callable[[int, int], tuple[int, ...]]:
+    """Return a function that chooses the images to show next to an image and a class."""
     at = {image_id: i for i, image_id in enumerate(ids)}
-    if similar is None:
-        return _SimilarImages(at, examples, None)
-    near = {}
-    for row in similar.select(["image_id", "class_id", "neighbours"]).to_pylist():
+    members = {c: [at[i] for i in own if i in at] for c, own in examples.ids.items()}
+    near = dict[tuple[int, int], list[int]]()
+    for row in () if similar is None else similar.select(["image_id", "class_id", "neighbours"]).to_pylist():
         if row["image_id"] in at and row["class_id"] is not None:
             i = at[row["image_id"]]
             near[i, row["class_id"]] = [at[n] for n in row["neighbours"] if n in at and at[n] != i]
-    check_shared(bool(near), "similar images", similar, ids)
-    return _SimilarImages(at, examples, near)
+    if similar is not None:
+        check_shared(bool(near), "similar images", similar, ids)
+
+    def choose(image: int, class_id: int) -> tuple[int, ...]:
+        if (image, class_id) in near:
+            return tuple(near[image, class_id][:SIMILAR])
+        return tuple(i for i in members.get(class_id, ()) if i != image)[:SIMILAR]
+
+    return choose
 
 
 def _findings(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -53,6 +54,13 @@ def policy(*scripts: str) -> str:
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         f"script-src {allowed}; base-uri 'none'; form-action 'none'"
     )
+
+
+def script_json(data: object) -> Markup:
+    """Return data as JSON for a script element."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    # Inside a script element only "</" and "<!--" could end or bend it.
+    return Markup(text.replace("<", "\\u003c"))  # noqa: S704  JSON, with "<" escaped
 
 
 @cache

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from manyhot.files import local_path, write_text
 from manyhot.report.shown_grey import is_negative, is_transparent, show_colours, shown_grey
 from manyhot.tables import Images, Labels, Predictions, align
 from manyhot.tables.labels import with_zeros
+
+Stored = TypeVar("Stored")
 
 Opener = Callable[[], bytes]
 """Reads the bytes of a photograph, or raises an OSError with the reason."""
@@ -389,23 +391,23 @@ def write_pictures(pictures: Pictures | None, path: Path) -> list[Path]:
 
 
 def read_pictures(path: Path) -> Pictures | None:
-    """Read the pictures that `write_pictures` wrote; None if there is no file.
+    """Read the pictures that `write_pictures` wrote; None if there is no file."""
+    found = read_stored(path, _read_picture, "the pictures of a report", "pictures")
+    return Pictures(found) if path.is_file() else None
 
-    Raises
-    ------
-    InputError
-        If the file is broken.
-    """
-    if not path.is_file():
-        return None
+
+def read_stored(
+    path: Path, read: Callable[[dict[str, Any]], Stored], what: str, lost: str
+) -> tuple[Stored, ...]:
+    """Return the entries of a JSON file, empty if there is none; an error says `what` it holds."""
     try:
-        return Pictures(tuple(_read_picture(p) for p in json.loads(path.read_text(encoding="utf-8"))))
+        return tuple(map(read, json.loads(path.read_text(encoding="utf-8")))) if path.is_file() else ()
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
-            "The file does not contain the pictures of a report.",
+            f"The file does not contain {what}.",
             where=path,
             got=str(error).partition("\n")[0],
-            do="run manyhot evaluate again, or delete the file to get a report without pictures",
+            do=f"run manyhot evaluate again, or delete the file to get a report without {lost}",
         ) from error
 
 

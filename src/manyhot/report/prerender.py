@@ -29,7 +29,7 @@ from manyhot.files import cache_folder, write_text
 from manyhot.report import figure as theme
 from manyhot.report import svg as letters
 from manyhot.report.figure import Figure, Spec
-from manyhot.report.page import asset
+from manyhot.report.page import asset, script_json
 from manyhot.report.svg import lean
 
 DATA_ID = "figure-data"
@@ -261,20 +261,15 @@ def _inline(figure: Figure) -> Markup:
 def _data(figures: Sequence[Figure]) -> Markup:
     pool = _Pool()
     packed = {figure.name: _packed(figure, pool) for figure in figures}
-    config = theme.config() if figures else {}
-    text = json.dumps(
+    return script_json(
         {
             "words": list(pool.words),
             "pool": pool.columns,
-            "config": config,
+            "config": theme.config() if figures else {},
             "letters": letters.letter_widths() if figures else [],
             "figures": packed,
-        },
-        separators=(",", ":"),
-        ensure_ascii=False,
+        }
     )
-    # Within a script element, only "</" and "<!--" have a meaning.
-    return Markup(text.replace("<", "\\u003c"))  # noqa: S704  JSON, with "<" escaped
 
 
 def _packed(figure: Figure, pool: _Pool) -> Spec:

@@ -391,24 +391,15 @@ def open_study_folder(out: Path, smoke: bool) -> None:
     MatchError
         If the folder contains other files, or if smoke runs and full runs would be mixed.
     """
+    mark, do = out / MARK, "choose another folder with `out`"
     with alone(out, patience=60):
-        _mark(out, smoke)
-
-
-def _mark(out: Path, smoke: bool) -> None:
-    mark = out / MARK
-    if mark.is_file():
-        if json.loads(mark.read_text(encoding="utf-8"))["smoke"] != smoke:
+        if not mark.is_file():
+            if any(path.name != ".lock" for path in out.iterdir()):
+                raise MatchError("The folder contains files, but no studies.", where=out, do=do)
+            write_text(mark, json.dumps({"smoke": smoke}) + "\n")
+        elif json.loads(mark.read_text(encoding="utf-8"))["smoke"] != smoke:
             kind = "full size" if smoke else "smoke runs"
-            raise MatchError(
-                f"The folder contains studies in {kind}.", where=out, do="choose another folder with `out`"
-            )
-        return
-    if any(path.name != ".lock" for path in out.iterdir()):
-        raise MatchError(
-            "The folder contains files, but no studies.", where=out, do="choose another folder with `out`"
-        )
-    write_text(mark, json.dumps({"smoke": smoke}) + "\n")
+            raise MatchError(f"The folder contains studies in {kind}.", where=out, do=do)
 
 
 def runs_of(grid: Grid, out: Path, smoke: bool = False) -> list[StudyRun]:

@@ -127,8 +127,7 @@ def check_study(study: Study, where: object = None) -> None:
         If a name is unknown, used twice or not a valid file name, if there are too few seeds, if a claim does
         not have exactly one comparison, or if a setting does not exist.
     """
-    for problem in _problems(study):
-        what, got, allowed = problem
+    for what, got, allowed in _problems(study):
         raise InputError(what, where=where, got=got, allowed=allowed)
     _check_settings(study, where)
 

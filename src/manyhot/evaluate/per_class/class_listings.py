@@ -19,7 +19,6 @@ from manyhot.core.array_types import Ints
 from manyhot.core.difficulty import extreme_images
 from manyhot.core.jackknife import FEWEST_POSITIVES, UNVARYING
 from manyhot.core.sets import Case
-from manyhot.errors import InputError
 from manyhot.evaluate.gallery import find_photographs
 from manyhot.evaluate.per_class.class_tables import (
     MASKED_ROWS,
@@ -33,7 +32,7 @@ from manyhot.files import write_text
 from manyhot.report.chapter import Album, Strip, StripPicture, Tables, listing, percent, with_ends
 from manyhot.report.listings import NONE, ColumnHead, Listing, number_heads, text_heads
 from manyhot.report.page import Anchors
-from manyhot.report.pictures import load_pillow, thumbnail
+from manyhot.report.pictures import load_pillow, read_stored, thumbnail
 from manyhot.report.text import counted, metric, title_of
 from manyhot.tables import Images, Row
 
@@ -420,24 +419,8 @@ def write_albums(albums: Sequence[Album], path: Path) -> list[Path]:
 
 
 def read_albums(path: Path) -> tuple[Album, ...]:
-    """Read the albums that `write_albums` wrote; empty if there is no file.
-
-    Raises
-    ------
-    InputError
-        If the file is broken.
-    """
-    if not path.is_file():
-        return ()
-    try:
-        return tuple(_read_album(fields) for fields in json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            "The file does not contain the photographs of classes.",
-            where=path,
-            got=str(error).partition("\n")[0],
-            do="run manyhot evaluate again, or delete the file to get a report without them",
-        ) from error
+    """Read the albums that `write_albums` wrote; empty if there is no file."""
+    return read_stored(path, _read_album, "the photographs of classes", "them")
 
 
 def _read_album(fields: dict[str, Any]) -> Album:

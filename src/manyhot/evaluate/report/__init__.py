@@ -32,7 +32,7 @@ from manyhot.report.export import save_figures
 from manyhot.report.figure import Figure
 from manyhot.report.gallery_files import GalleryLink, read_gallery_link
 from manyhot.report.listings import Shared
-from manyhot.report.page import Anchors, asset, environment, policy
+from manyhot.report.page import Anchors, asset, environment, policy, script_json
 from manyhot.report.pictures import TOP, Pictures
 from manyhot.report.prerender import DATA_ID, FigurePage, prepare
 from manyhot.report.text import Metric, count_range, counted, metrics_of
@@ -354,10 +354,7 @@ def _data(drawn: Sequence[Drawn]) -> Markup:
     """Return the numbers of all tables, from which further rows and columns are built."""
     names = {m.name: 0 for d in drawn for m in d.data.models}
     places = {name: place for place, name in enumerate(names)}
-    packed = {"names": list(names), "sets": [pack(d.data, d.columns, places) for d in drawn]}
-    text = json.dumps(packed, ensure_ascii=False, separators=(",", ":"))
-    # Inside a script element only "</" and "<!--" could end or bend it.
-    return Markup(text.replace("<", "\\u003c"))  # noqa: S704  JSON, with "<" escaped
+    return script_json({"names": list(names), "sets": [pack(d.data, d.columns, places) for d in drawn]})
 
 
 def _skipped(column: MetricColumn) -> str:

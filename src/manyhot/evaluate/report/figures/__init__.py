@@ -59,7 +59,8 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
             draw_shift,
             *of_many,
         )
-        drawn = [figure for draw in sections for figure in _started(draw(frames))]
+        found = (figure for draw in sections for figure in draw(frames))
+        drawn = list(_started(figure for figure in found if figure is not None))
     secondary = _beside_many_shifts(drawn)
     return tuple(replace(f, folded=f.name in secondary or _is_secondary(f, tables)) for f in drawn)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from statistics import median
 from typing import Any
 
@@ -71,13 +71,13 @@ SEEN = {
 """Pretraining data of `manyhot.families` in words."""
 
 
-def draw_saturation(frames: Frames) -> list[Figure]:
-    """Return the figures of the section."""
-    drawn = [real_by_top1(frames, dataset) for dataset in frames.datasets]
-    drawn += [label_errors(frames, dataset) for dataset in frames.datasets]
+def draw_saturation(frames: Frames) -> Iterator[Figure | None]:
+    """Yield the figures of the section."""
+    yield from (real_by_top1(frames, dataset) for dataset in frames.datasets)
+    yield from (label_errors(frames, dataset) for dataset in frames.datasets)
     for dataset in frames.datasets[:1]:
-        drawn += [by_parameters(frames, dataset), by_groups(frames, dataset)]
-    return [figure for figure in drawn if figure is not None]
+        yield by_parameters(frames, dataset)
+        yield by_groups(frames, dataset)
 
 
 def real_by_top1(frames: Frames, dataset: str) -> Figure | None:

@@ -5,7 +5,7 @@ Also the label sets themselves: number of labels per image, and classes that sha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from statistics import median
 from typing import Any
 
@@ -42,12 +42,11 @@ OBJECTS = {
 """Slices by number of objects, in the order of the poster's figure."""
 
 
-def draw_groups(frames: Frames) -> list[Figure]:
-    """Return the figures of the section."""
-    drawn = []
+def draw_groups(frames: Frames) -> Iterator[Figure | None]:
+    """Yield the figures of the section."""
     for dataset in frames.datasets:
-        drawn += [by_set_size(frames, dataset), by_objects(frames, dataset)]
-    return [figure for figure in drawn if figure is not None]
+        yield by_set_size(frames, dataset)
+        yield by_objects(frames, dataset)
 
 
 def by_set_size(frames: Frames, dataset: str) -> Figure | None:
@@ -249,9 +248,10 @@ PAIRS = 8
 _PAIR = ("name_a", "name_b", "images", "images_a", "images_b")
 
 
-def draw_labels(frames: Frames) -> list[Figure]:
-    """Return the figures of the section."""
-    return [figure for figure in (set_sizes(frames), class_pairs(frames)) if figure is not None]
+def draw_labels(frames: Frames) -> Iterator[Figure | None]:
+    """Yield the figures of the section."""
+    yield set_sizes(frames)
+    yield class_pairs(frames)
 
 
 def set_sizes(frames: Frames) -> Figure | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import altair as alt
@@ -65,9 +65,10 @@ Column = tuple[str, str]
 """A data set and a metric."""
 
 
-def draw_ranks(frames: Frames) -> list[Figure]:
-    """Return the figures of the section."""
-    return [figure for figure in (order_agreement(frames), bump(frames)) if figure is not None]
+def draw_ranks(frames: Frames) -> Iterator[Figure | None]:
+    """Yield the figures of the section."""
+    yield order_agreement(frames)
+    yield bump(frames)
 
 
 def order_agreement(frames: Frames) -> Figure | None:

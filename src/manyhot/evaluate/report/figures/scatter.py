@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
@@ -434,14 +434,13 @@ def top1_and_real1(name: str, sheet: Sheet, own: Sequence[str], **options: Any) 
     return scatter(name, sheet, *sides, tips=tips, equal=True, own=own, **options)
 
 
-def draw_models(frames: Frames) -> list[Figure]:
-    """Return the figures of the section."""
+def draw_models(frames: Frames) -> Iterator[Figure | None]:
+    """Yield the figures of the section."""
     if not frames.tables.has_trends:
-        return []
+        return
     # Where a line is fitted, the figure of saturation shows the same points.
     fitted = {d for d in frames.datasets if frames.fit((d, "top1"), (d, "real1"), "plain")}
-    drawn = (top1_against_real(frames, dataset) for dataset in frames.datasets if dataset not in fitted)
-    return [figure for figure in drawn if figure is not None]
+    yield from (top1_against_real(frames, dataset) for dataset in frames.datasets if dataset not in fitted)
 
 
 def top1_against_real(frames: Frames, dataset: str) -> Figure | None:

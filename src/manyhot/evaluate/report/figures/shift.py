@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import polars as pl
@@ -74,18 +74,14 @@ PROBIT = (
 )
 
 
-def draw_shift(frames: Frames) -> list[Figure]:
-    """Return the figures of the section."""
-    drawn: list[Figure | None] = []
+def draw_shift(frames: Frames) -> Iterator[Figure | None]:
+    """Yield the figures of the section."""
     for x, y in _pairs(frames):
         rows = _rows(frames, x, y)
-        drawn += [
-            accuracy_figure(frames, rows, x, y) if frames.tables.has_trends else None,
-            mean_drops(frames, rows, x, y),
-            robustness_figure(frames, rows, x, y) if frames.tables.has_trends else None,
-            sensitivity_figure(frames, x, y),
-        ]
-    return [figure for figure in drawn if figure is not None]
+        yield accuracy_figure(frames, rows, x, y) if frames.tables.has_trends else None
+        yield mean_drops(frames, rows, x, y)
+        yield robustness_figure(frames, rows, x, y) if frames.tables.has_trends else None
+        yield sensitivity_figure(frames, x, y)
 
 
 def _pairs(frames: Frames) -> list[tuple[str, str]]:

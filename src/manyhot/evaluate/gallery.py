@@ -165,6 +165,13 @@ def report_gallery(source: Source, report: Path, files: Sequence[Path], run: Run
 
     `source` contains the images to show, with the column ``uri``. Embeddings next to one of the `files` of
     predictions are used to find similar images.
+
+    Raises
+    ------
+    InputError
+        If no photograph can be shown, or a model has no predictions for these images.
+    MissingExtraError
+        If Pillow is not installed.
     """
     assert source.images is not None
     shown = _with_label(source.images, source.labels)
@@ -213,6 +220,13 @@ def write_gallery_of(
 
     It shows the models with the names in `models` or, by default, the first `most`. `findings` are the table
     ``findings`` with the kinds of errors, or ``class_errors``.
+
+    Raises
+    ------
+    InputError
+        If no photograph can be shown, or a model has no predictions for these images.
+    MissingExtraError
+        If Pillow is not installed.
     """
     from manyhot.report.gallery import ClassExamples, classes_of_rows
 

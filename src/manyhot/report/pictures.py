@@ -399,7 +399,13 @@ def read_pictures(path: Path) -> Pictures | None:
 def read_stored(
     path: Path, read: Callable[[dict[str, Any]], Stored], what: str, lost: str
 ) -> tuple[Stored, ...]:
-    """Return the entries of a JSON file, empty if there is none; an error says `what` it holds."""
+    """Return the entries of a JSON file, empty if there is none; an error says `what` it holds.
+
+    Raises
+    ------
+    InputError
+        If the file is broken.
+    """
     try:
         return tuple(map(read, json.loads(path.read_text(encoding="utf-8")))) if path.is_file() else ()
     except (ValueError, TypeError, KeyError) as error:

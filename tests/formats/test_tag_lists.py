@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 from forking import commands
 from manyhot import Reading, evaluate, read_predictions
 from manyhot.classes import from_keys
-from manyhot.errors import InputError
+from manyhot.errors import InputError, MatchError
 from manyhot.formats import detect
 
 IMAGES = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
@@ -206,3 +206,13 @@ def test_words_of_an_unknown_name_are_no_classes(tmp_path):
     classes = from_keys(("tiger", "shark", "great"), "own")
     tags = read_predictions(tmp_path / "t.csv", classes=classes, format="tag-lists(sets=True)")
     assert tags.unlisted == ("great white shark", "tiger shark")
+
+
+def test_two_lists_of_an_image_are_refused_unless_they_are_equal(tmp_path):
+    (tmp_path / "t.csv").write_text("id,predicted\na,cat dog\nb,dog\na,cat dog\n")
+    tags = read_predictions(tmp_path / "t.csv", format="tag-lists(sets=True, separator=' ')")
+    assert tags.image_id.to_pylist() == ["a", "b"]
+    (tmp_path / "t.csv").write_text("id,predicted\na,cat dog\nb,dog\na,cow\n")
+    with pytest.raises(MatchError, match="listed more than once") as error:
+        read_predictions(tmp_path / "t.csv", format="tag-lists(sets=True, separator=' ')")
+    assert "1 id, such as a\n" in str(error.value)

@@ -29,6 +29,7 @@ from manyhot.formats.table_files import column_names
 from manyhot.formats.tabular import predictions_long, predictions_of_frame
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions
+from manyhot.tables.frames import check_unique
 from manyhot.tables.state_lists import ragged
 
 TAGS = (*PREDICTED, "tags", "tag")
@@ -95,6 +96,9 @@ def read_tag_lists(
         if others := [name for name in columns if name != label and fold_name(name) in names]:
             notes.append(f"the predicted classes are read from {label!r}, and not from {', '.join(others)}")
     listed = pl.DataFrame({"image_id": named.image_id, "class_id": ragged(named.lengths, named.names)})
+    if listed["image_id"].is_duplicated().any() and (listed["class_id"].list.len() > 1).any():
+        listed = listed.unique(maintain_order=True)
+        check_unique(listed["image_id"].to_arrow(), str(path), "retain one list of classes per image")
     # An image without names has a row, too.
     long = listed.with_row_index("row").explode("class_id", empty_as_null=True)
     long = long.select("image_id", "class_id", rank=pl.int_range(1, pl.len() + 1).over("row"))

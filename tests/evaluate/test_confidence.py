@@ -221,6 +221,23 @@ def test_zeros_have_a_note_with_what_they_make_up_of_the_mean():
     assert not any(apart in note for note in same.notes)
 
 
+@pytest.mark.parametrize(("scale", "verb"), [(1.015, "lowers"), (0.99, "raises"), (1, "")])
+def test_sums_of_probabilities_that_are_not_one_are_noted_with_their_effect(scale, verb):
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(5), 200) * 0.98
+    y = rng.integers(5, size=200)
+    models = {"net": p / 0.98 * scale, "half": (p / 0.98).astype(np.float16)}
+    found = evaluate(y, models, metrics=["nll", "top1"], scores="probability", resamples=0)
+    notes = {n.model: n.text for n in found.model_notes if n.kind == "sums"}
+    assert notes.keys() == ({"net"} if verb else set())  # rounding to half precision is no such difference
+    if verb:
+        effect = abs(found.value("nll", model="net") - found.value("nll", model="half"))
+        assert (
+            f"add up to {scale:.3f} on average, not to 1, which {verb} nll by {effect:.2g} nats"
+            in notes["net"]
+        )
+
+
 def test_rounded_probabilities_are_the_reason_of_a_temperature_at_its_bound():
     """`calibrate` was silent, and `diagnose calibration` said that confidence was uninformative."""
     rng = np.random.default_rng(0)

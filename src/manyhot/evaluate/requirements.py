@@ -168,6 +168,7 @@ def metric_notes(metrics: Sequence[Entry], case: Case) -> Iterator[tuple[str, st
     yield from (("link", text) for text in _link_notes(metrics, case))
     yield from (("short_lists", text) for text in _short_list_notes(metrics, case))
     yield from (("zeros", text) for text in _zero_notes(metrics, case))
+    yield from (("sums", text) for text in _sum_notes(metrics, case))
 
 
 def _zero_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
@@ -195,6 +196,24 @@ def _zero_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
                 "label with a probability of 0, whose logarithm is infinite; "
                 f"{_ZERO} {least:.1g}, which makes up {lost:.3g} of the {value:.3g} nats"
             )
+
+
+_MISSED = 0.005
+"""Mean difference of sums of probabilities from 1 that rounding does not explain, as in half precision."""
+
+
+def _sum_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
+    """Yield by how much probabilities that do not quite add up to 1 change means of logarithms."""
+    names = [metric.name for metric in metrics if metric.name in _OF_LOGARITHMS]
+    if not names or case.scores is None or case.kind != "probability" or not _add_up(case):
+        return
+    mean = float(case.scores[:ROWS].sum(axis=1, dtype=np.float64).mean())
+    if abs(mean - 1) > _MISSED:
+        yield (
+            f"the probabilities of an image add up to {mean:.3f} on average, not to 1, which "
+            f"{'lowers' if mean > 1 else 'raises'} {', '.join(names)} by {abs(np.log(mean)):.2g} nats; "
+            "divide the probabilities of each image by their sum"
+        )
 
 
 def _link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:

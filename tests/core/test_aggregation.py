@@ -469,6 +469,14 @@ def golden_questions(yes, rows, original=None, n_raters=3):
 GOLDEN = [(0, 0, 0), (1, 0, 1), (2, 0, 2), (3, 0, 2), (0, 1, 2), (1, 1, 0), (2, 1, 2), (3, 1, 0)]
 
 
+def test_the_share_of_yes_is_that_of_golden_questions_that_raters_answered():
+    """Experts answered 1,000 further questions, which nobody proposes, with no: they change nothing."""
+    asked = votes([(0, 0, 2), (0, 1, 2), (1, 2, 0)], 3)
+    few, many = (golden_questions([0, 2, 3, 5, *[0] * n], GOLDEN) for n in (0, 1000))
+    assert golden_bayes(asked, many).p.tolist() == golden_bayes(asked, few).p.tolist()
+    assert golden_bayes(asked, many).prior.tolist() == [0.5, 0.5]
+
+
 def test_golden_bayes_by_hand():
     golden = golden_questions([0, 2, 3, 5], GOLDEN)
     matrices = golden_matrices(golden.answers, golden.truth(), 1.0)

@@ -2,12 +2,15 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
 
-from manyhot import tables
+from manyhot import Predictions, Reading, tables
 from manyhot.errors import InputError, MatchError, UnknownNameError, UsageError
+from manyhot.formats import open_class_list
+from manyhot.reassess.audit import audit
 from manyhot.reassess.init import init_campaign
 from manyhot.reassess.propose import propose
 
@@ -73,7 +76,10 @@ def test_questions_come_back_with_a_rule(campaign):
     propose(campaign, without=pa.table({"class": ["shark"]})).write(campaign)
     kept = propose(campaign, rule="all-classes", add=True, without=pa.table({"image_id": ["0.png"]}))
     assert pairs(kept) == {(i, c) for i, c in EVERY if i != "0.png"}
-    propose(campaign, rule="all-classes", add=True).write(campaign)
+    assert not any("withdrawn earlier" in note for note in kept.notes)
+    again = propose(campaign, rule="all-classes", add=True)
+    assert any("withdrawn earlier" in note for note in again.notes)
+    again.write(campaign)
     about = tables.metadata(tables.read(campaign / "proposals.parquet", "proposals"))
     assert json.loads(about["history"]) == [
         {"rule": "all-classes", "questions": 12},
@@ -100,3 +106,23 @@ def test_one_class_by_name(campaign):
     assert more.notes[-1] == "4 questions were added to the 8 of the campaign"
     with pytest.raises(UnknownNameError, match="'whale'"):
         propose(campaign, rule="all-classes(classes=['whale'])", add=True)
+
+
+def test_an_audit_says_that_it_draws_from_images_about_which_nothing_is_asked(campaign, tmp_path):
+    scores = np.eye(4, 3, dtype=np.float32) / 2
+    ids, classes = pa.array([f"{n}.png" for n in range(4)]), open_class_list(campaign / "classes.parquet")
+    model = Predictions(ids, "net", scores=scores, score_kind="score", n_classes=3, class_hash=classes.hash)
+    drawn = audit(campaign, [model], size=2, rule="union(k=1)", out=tmp_path / "one")
+    assert not any("withdrawn" in note for note in drawn.notes)
+    propose(campaign, without=pa.table({"image_id": ["0.png"]})).write(campaign)
+    drawn = audit(campaign, [model], size=2, rule="union(k=1)", out=tmp_path / "two")
+    assert any("withdrawn" in note for note in drawn.notes)
+
+
+def test_some_images_of_a_campaign(campaign):
+    """The description of the campaign is of all its images."""
+    images = tables.read(campaign / "images.parquet", "images")
+    private = pa.array([name == "0.png" for name in images["image_id"].to_pylist()])
+    tables.write(images.append_column("private", private), campaign / "images.parquet", "images")
+    found = propose(campaign, rule="all-classes", reading=Reading(where=["private=false"]))
+    assert pairs(found) == {(i, c) for i, c in EVERY if i != "0.png"}

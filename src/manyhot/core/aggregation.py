@@ -160,7 +160,8 @@ def golden_bayes(
     golden = _checked(golden)
     truth = golden.truth()
     matrices = golden_matrices(golden.answers, truth, smoothing)
-    prior = np.array([1 - truth.mean(), truth.mean()])
+    share = _share_of_yes(golden, truth)
+    prior = np.array([1 - share, share])
     scores = np.log(prior)[:, None] + _log_evidence(answers, matrices)
     if original and answers.original is not None and golden.answers.original is not None:
         matrix = _original_matrix(golden, original_share, smoothing)
@@ -168,6 +169,16 @@ def golden_bayes(
         scores[:, has_label] += np.log(matrix)[:, answers.original[has_label].astype(np.intp)]
     posterior, log_likelihood = normalise_logs(scores)
     return Aggregate(posterior[1], matrices, prior, log_likelihood=float(log_likelihood.sum()))
+
+
+def _share_of_yes(golden: GoldenAnswers, truth: Bools) -> float:
+    """Return how often the truth is yes on golden questions that raters answered.
+
+    Experts may also have answered all other classes of an image, which nobody proposes.
+    """
+    answered = golden.answers.counts().sum(axis=1) > 0
+    share = float(truth[answered].mean()) if answered.any() else 0.0
+    return share if 0 < share < 1 else float(truth.mean())
 
 
 def normalise_logs(scores: Floats) -> tuple[Floats, Floats]:

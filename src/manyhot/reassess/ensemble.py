@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
+from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.core.ensembles import DenseScores, Ensemble
@@ -60,7 +61,7 @@ def only_source(sources: Iterator[Source], what: str) -> Source:
 def source_images(source: Source) -> Images:
     """Return the images of a data set with their original labels."""
     if source.campaign is not None and source.images is not None and source.classes is not None:
-        _check_described(source.campaign, source.images, source.classes)
+        _check_described(source.campaign, source.classes)
         return Images(source.images.table, "the campaign")
     if source.images is not None:
         return source.images
@@ -95,10 +96,10 @@ def order_check(
     return order_check_of(source)
 
 
-def _check_described(home: Campaign, images: Images, classes: ClassList) -> None:
+def _check_described(home: Campaign, classes: ClassList) -> None:
     """Raise an error if the description of a campaign does not match its images and classes."""
     described = (home.class_hash, home.n_classes, home.n_images)
-    actual = (classes.hash, len(classes), len(images))
+    actual = (classes.hash, len(classes), pq.read_metadata(home.path("images")).num_rows)
     if described != actual:
         raise MatchError(
             "The description of the campaign does not match its classes and images.",

@@ -62,7 +62,13 @@ from manyhot.reassess.proposed import RATERS as RATERS
 from manyhot.reassess.proposed import SECONDS as SECONDS
 from manyhot.reassess.proposed import Proposals as Proposals
 from manyhot.reassess.shown_images import unshown_notes
-from manyhot.reassess.withdrawal import HISTORY, campaign_proposals, read_history, without_questions
+from manyhot.reassess.withdrawal import (
+    HISTORY,
+    campaign_proposals,
+    has_withdrawn,
+    read_history,
+    without_questions,
+)
 from manyhot.registry import Entry, get
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Predictions, metadata
@@ -341,6 +347,12 @@ class _Without:
     match: str
 
 
+_WITHDRAWN = (
+    "questions were withdrawn earlier, and are asked again if the rule proposes them; to leave them out, "
+    "pass `without` again"
+)
+
+
 def _finished(
     made: Proposals, seconds: float, raters: int, source: Source | None, without: _Without
 ) -> Proposals:
@@ -356,7 +368,12 @@ def _finished(
         if add:
             table, note = with_campaign_questions(made.table, standing)
             steps.append({"rule": made.rule, "questions": len(table) - len(standing)})
-            made = dataclasses.replace(made, table=table, notes=(*made.notes, note))
+            notes = (
+                *made.notes,
+                note,
+                *([_WITHDRAWN] if without.table is None and has_withdrawn(steps) else []),
+            )
+            made = dataclasses.replace(made, table=table, notes=notes)
     if without.table is not None:
         table, notes, step = without_questions(made.table, without.table, without.classes, without.match)
         steps.append(step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,11 @@ def _class_ids(column: pl.Series, key: str, classes: ClassList | None) -> pl.Ser
         )
     ids = {text: classes.index(text) for text in names}
     return texts.replace_strict(ids, default=None, return_dtype=pl.Int32)
+
+
+def has_withdrawn(steps: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether questions were withdrawn in one of the steps of `read_history`."""
+    return any("without" in step for step in steps)
 
 
 def read_history(about: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -10,7 +10,8 @@ from manyhot import convert, read_labels, read_predictions
 from manyhot.classes import from_keys
 from manyhot.errors import InputError
 from manyhot.formats import read_images, read_labels_or_originals, read_objects, read_votes
-from manyhot.formats.class_names import class_indices, keys_of_numbers
+from manyhot.formats.class_names import class_indices
+from manyhot.formats.class_numbers import keys_of_numbers
 
 KEYS = from_keys(("1", "2", "3"), "own")
 

@@ -31,13 +31,8 @@ from manyhot.formats.choice_cells import (
     vote_times,
     with_sets,
 )
-from manyhot.formats.class_names import (
-    class_indices,
-    classes_of_numbers,
-    keys_of_numbers,
-    numbers_by_name,
-    undecided,
-)
+from manyhot.formats.class_names import class_indices, numbers_by_name, undecided
+from manyhot.formats.class_numbers import classes_of_numbers, keys_of_numbers
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
     IMAGE_NAME_COLUMNS,

@@ -18,6 +18,7 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList, class_list, classes_seen, from_keys
 from manyhot.core.array_types import Ints32
 from manyhot.errors import InputError
+from manyhot.formats.class_numbers import are_positions, has_own_numbers
 from manyhot.formats.reading import as_numbers, cut_for_message
 from manyhot.tables.array_inputs import name_imagenet
 from manyhot.tables.class_list_unions import followed_by
@@ -146,36 +147,6 @@ def may_have_ids(names: Iterable[str], classes: ClassList) -> bool:
     return not numbers or not has_own_numbers(classes) or are_positions(numbers, classes)
 
 
-def has_own_numbers(classes: ClassList) -> bool:
-    """Return whether all keys are whole numbers, such as 1, 2 and 3, and some are not their positions."""
-    return any(number != at for number, at in classes.by_number.items())
-
-
-def are_positions(class_numbers: Collection[int], classes: ClassList) -> bool:
-    """Return whether numbers can only be positions in a list whose keys are numbers, too.
-
-    A number beyond the list is a key, or unknown. The other numbers are keys, too, then.
-    """
-    is_key = classes.by_number.keys() >= set(class_numbers)
-    return bool(class_numbers) and not is_key and all(0 <= number < len(classes) for number in class_numbers)
-
-
-def note_on_positions(names: Iterable[str], classes: ClassList | None) -> tuple[str, ...]:
-    """Return a note on names that are read as positions in a list whose keys are numbers."""
-    numbers = as_numbers([*names])
-    if not numbers or classes is None or not has_own_numbers(classes) or not are_positions(numbers, classes):
-        return ()
-    odd = min(number for number in numbers if number not in classes.by_number)
-    other = next(
-        (number for number in sorted(numbers) if classes.by_number.get(number, number) != number), odd
-    )
-    return (
-        f"the numbers of classes are read as positions in the class list, because {odd} is not one of its "
-        f"keys: {other} is class {classes.keys[other]}; if {odd} stands for no class, leave it out, and the "
-        "numbers are read as keys",
-    )
-
-
 def lookup_in(classes: ClassList, names: Iterable[str] = ()) -> Lookup:
     """Return a function that maps a key, name, description or id of a class to its id; None if unknown.
 
@@ -270,61 +241,6 @@ def classes_of_names(names: Sequence[str], classes: ClassList | None, path: Path
             do="omit the class list, because the data set has its own",
         )
     return classes, np.array(ids, np.int32)
-
-
-def keys_of_numbers(values: pl.Series, classes: ClassList | None, path: Path) -> pl.Series:
-    """Return whole numbers as texts if they are keys of classes rather than positions in the class list.
-
-    This is decided for the column as a whole. With the keys 1, 2 and 3, a 3 can only be a key, and a 0 can
-    only be a position, or no class if there is a 3, too.
-
-    Raises
-    ------
-    InputError
-        If all numbers can be both keys and positions, but of different classes.
-    """
-    if classes is None or not values.dtype.is_integer() or not has_own_numbers(classes):
-        return values
-    places = classes.by_number
-    numbers = values.drop_nulls().unique().to_list()
-    if not set(numbers) & places.keys() or are_positions(numbers, classes):
-        return values
-    if not all(0 <= number < len(places) for number in numbers):
-        return values.cast(pl.String)
-    odd = next((number for number in sorted(numbers) if places[number] != number), None)
-    if odd is None:
-        return values
-    raise InputError(
-        "The numbers may be keys of classes or positions in the class list.",
-        where=f"{path}, column {values.name}",
-        got=f"{odd}, for example, which is the key of one class and the position of another",
-        do="write the names of the classes instead; if the numbers are the names of the columns of scores, "
-        "leave out `classes`",
-    )
-
-
-def classes_of_numbers(chosen: Iterable[int], where: str) -> ClassList:
-    """Return the class list for numbers without names: 0 to the highest one, or the numbers 1 to k.
-
-    If all numbers from 1 to k are chosen and 0 never is, they are names, such as numbers of spiral arms, and
-    not positions.
-    """
-    distinct = set(chosen)
-    highest = max(distinct, default=0)
-    from_one = distinct == set(range(1, highest + 1)) and highest > 1
-    return replace(from_keys([str(i) for i in range(from_one, highest + 1)], where), is_complete=not from_one)
-
-
-def ids_of_keys(values: pl.Series, classes: ClassList | None) -> pl.Series:
-    """Return numbers, replaced by class ids if they can only be keys, such as 101 in a list of three."""
-    numbers = as_numbers(values.drop_nulls().cast(pl.String).unique().to_list()) or []
-    if classes is None or not numbers or max(numbers) < len(classes):
-        return values
-    keys = {int(key): i for i, key in enumerate(classes.keys) if as_numbers([key])}
-    if not all(number in keys for number in numbers):
-        return values
-    at = values.cast(pl.String).cast(pl.Int64)
-    return at.replace_strict(keys, default=None, return_dtype=pl.Int32)
 
 
 def class_indices(

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
-from manyhot.formats.class_names import class_indices, keys_of_numbers, numbers_by_name
+from manyhot.formats.class_names import class_indices, numbers_by_name
+from manyhot.formats.class_numbers import keys_of_numbers
 from manyhot.formats.headers import ID_NEEDS, image_name_column
 from manyhot.formats.rater_rows import has_rater_rows
 from manyhot.formats.reading import declared, reading, with_image_ids

@@ -18,7 +18,8 @@ from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Ints32, Ints64
 from manyhot.errors import InputError
 from manyhot.formats.class_cells import SEPARATORS, Splitter, note_on_commas, note_on_spaces, splitter
-from manyhot.formats.class_names import ids_of_values, note_on_positions, undecided
+from manyhot.formats.class_names import ids_of_values, undecided
+from manyhot.formats.class_numbers import note_on_positions
 from manyhot.formats.format_detection import boxes_of_tool
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,

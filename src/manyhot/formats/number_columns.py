@@ -18,7 +18,7 @@ from manyhot.classes import ClassList
 from manyhot.core.array_types import Bytes, Floats
 from manyhot.core.sets import UNCLEAR
 from manyhot.errors import InputError, first_names
-from manyhot.formats.class_names import keys_of_numbers
+from manyhot.formats.class_numbers import keys_of_numbers
 from manyhot.formats.headers import IMAGE_NAME_COLUMNS, RATER_NAMES, fold_name, image_name_column, is_metadata
 from manyhot.formats.predicted_classes import SCORE_COLUMNS
 from manyhot.formats.reading import cut_for_message, states_of_values

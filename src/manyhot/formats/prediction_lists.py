@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList
 from manyhot.errors import InputError, MatchError
 from manyhot.formats.array_files import DIFFERING_ROWS, check_row_order, dense_predictions, note_on_repeats
-from manyhot.formats.class_names import keys_of_numbers
+from manyhot.formats.class_numbers import keys_of_numbers
 from manyhot.formats.headers import ID_NEEDS, IMAGE_NAME_COLUMNS, fold_name, image_name_column
 from manyhot.formats.predicted_classes import (
     CLASS_COLUMNS,

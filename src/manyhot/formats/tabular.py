@@ -20,13 +20,8 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList, class_list, classes_seen
 from manyhot.errors import InputError, first_names
 from manyhot.formats.class_cells import LIST_COLUMNS, with_lists
-from manyhot.formats.class_names import (
-    check_numbered_names,
-    class_indices,
-    keys_of_numbers,
-    names_by_number,
-    numbers_by_name,
-)
+from manyhot.formats.class_names import check_numbered_names, class_indices, names_by_number, numbers_by_name
+from manyhot.formats.class_numbers import keys_of_numbers
 from manyhot.formats.csv_tables import LISTS_OF_IMAGES
 from manyhot.formats.headers import RATER_NAMES, first_column
 from manyhot.formats.reading import cut_for_message, declared, reading, with_image_ids

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from manyhot.classes import ClassList
-from manyhot.formats.class_names import has_own_numbers, note_on_positions
+from manyhot.formats.class_numbers import has_own_numbers, note_on_positions
 from manyhot.formats.headers import (
     CLASS_NAME_COLUMNS,
     ID_NEEDS,

@@ -13,7 +13,8 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats.choice_files import IMAGE_NAMES, is_crowd_kit
 from manyhot.formats.class_lists import read_class_list
-from manyhot.formats.class_names import UNSURE, class_indices, ids_of_keys, numbers_by_name
+from manyhot.formats.class_names import UNSURE, class_indices, numbers_by_name
+from manyhot.formats.class_numbers import ids_of_keys
 from manyhot.formats.headers import RATER_NAMES, first_column
 from manyhot.formats.reading import cut_for_message, declared, reading, with_image_ids
 from manyhot.formats.table_files import TABLE_SUFFIXES, read_frame, with_small_offsets

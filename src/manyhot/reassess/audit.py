@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
-from pyarrow import parquet as pq
 
 from manyhot import tables
 from manyhot.classes import ClassList, class_list_of
@@ -49,11 +48,11 @@ from manyhot.reassess.class_questions import DrawnQuestions, class_design_of
 from manyhot.reassess.ensemble import ensemble_of, only_source, order_check, source_images, source_predictions
 from manyhot.reassess.init import create_campaign, standing_campaign
 from manyhot.reassess.propose import RATERS, SECONDS, proposals_table
-from manyhot.reassess.withdrawal import has_withdrawn, read_history
+from manyhot.reassess.withdrawal import withdrawal_notes
 from manyhot.registry import Entry, get
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables import Campaign, Images, Predictions, metadata
+from manyhot.tables import Campaign, Images, Predictions
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.audit_samples import (
     QUESTION_PROBABILITY,
@@ -262,22 +261,12 @@ def audit(
     size_of = (len(classes), len(rows) + len(golden))
     campaign = Campaign(Path(out), classes.name, classes.hash, *size_of, run.call, inputs)
     n_questions = len(content.questions(rows)[1].pairs)
-    notes = (*source.misfits.notes(), *_notes(drawn, design, ensemble), *_withdrawal_note(source))
+    notes = (*source.misfits.notes(), *_notes(drawn, design, ensemble), *withdrawal_notes(source.campaign))
     made = DrawnAudit(campaign, False, drawn, n_questions, len(golden), raters, seconds, notes=notes)
     if (standing := standing_campaign(campaign, _DRAWN)) is not None:
         return replace(made, campaign=standing)
     create_campaign(campaign, lambda home: content.write(home, golden))
     return replace(made, is_new=True, written=(campaign.folder,))
-
-
-def _withdrawal_note(source: Source) -> Iterator[str]:
-    """Yield a note if an audit may contain images about which a campaign no longer asks."""
-    path = None if source.campaign is None else source.campaign.path("proposals")
-    if path is not None and path.is_file() and has_withdrawn(read_history(metadata(pq.read_schema(path)))):
-        yield (
-            "questions were withdrawn from the campaign, but an audit draws from all of its images; to leave "
-            "out some of them, pass `where` or a list of the other images as `images`"
-        )
 
 
 _DRAWN = (

@@ -368,11 +368,8 @@ def _finished(
         if add:
             table, note = with_campaign_questions(made.table, standing)
             steps.append({"rule": made.rule, "questions": len(table) - len(standing)})
-            notes = (
-                *made.notes,
-                note,
-                *([_WITHDRAWN] if without.table is None and has_withdrawn(steps) else []),
-            )
+            is_back = without.table is None and has_withdrawn(steps)
+            notes = (*made.notes, *([_WITHDRAWN] if is_back else []), note)
             made = dataclasses.replace(made, table=table, notes=notes)
     if without.table is not None:
         table, notes, step = without_questions(made.table, without.table, without.classes, without.match)

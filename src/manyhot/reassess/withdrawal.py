@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
+from pyarrow import parquet as pq
 
 from manyhot import tables
 from manyhot.classes import ClassList
@@ -17,7 +18,7 @@ from manyhot.formats.headers import class_name_column, fold_name, image_name_col
 from manyhot.formats.table_files import read_frame
 from manyhot.reassess.additions import QUESTION
 from manyhot.reassess.arrow_tables import as_arrow
-from manyhot.tables import Campaign
+from manyhot.tables import Campaign, metadata
 from manyhot.tables.image_ids import ids_like
 from manyhot.tables.schemas import metadata_json
 
@@ -164,3 +165,13 @@ def read_history(about: Mapping[str, str]) -> list[dict[str, Any]]:
     if isinstance(found, list):
         return [step for step in found if isinstance(step, dict)]
     return [{"rule": rule["rule"]}] if isinstance(rule, dict) and "rule" in rule else []
+
+
+def withdrawal_notes(campaign: Campaign | None) -> Iterator[str]:
+    """Yield a note if an audit may contain images about which a campaign no longer asks."""
+    path = None if campaign is None else campaign.path("proposals")
+    if path is not None and path.is_file() and has_withdrawn(read_history(metadata(pq.read_schema(path)))):
+        yield (
+            "questions were withdrawn from the campaign, but an audit draws from all of its images; to leave "
+            "out some of them, pass `where` or a list of the other images as `images`"
+        )

@@ -13,6 +13,8 @@ from sklearn.metrics import average_precision_score
 from audits import World
 from forking import commands
 from manyhot import Labels, Predictions, Reading, compare, diagnose_robustness, evaluate, leaderboard
+from manyhot.core import resampling
+from manyhot.core.resampling import Bootstrap
 from manyhot.errors import UnknownNameError, UsageError
 from manyhot.evaluate import compared_pairs, ranks
 from manyhot.evaluate.compared_pairs import ComparedPairs
@@ -575,3 +577,12 @@ def test_drops_where_all_predictions_are_right_have_a_width():
     assert len(rows) == 6
     for row in rows:
         assert (row["lo"], row["hi"]) == pytest.approx((-last, this), abs=1e-6)
+
+
+def test_resamples_that_are_drawn_otherwise_have_another_hash(monkeypatch):
+    """Results of an earlier version, which drew many images one by one, are not paired with new ones."""
+    ids, bootstrap = pa.array(["a", "b", "c"]), Bootstrap(np.ones((1, 3), bool), 10, seed=0)
+    one_by_one = compared_pairs.drawn_images("mine", ids, bootstrap)["drawn_images"]
+    assert compared_pairs.drawn_images("mine", ids, bootstrap)["drawn_images"] == one_by_one
+    monkeypatch.setattr(resampling, "_MANY", 2)
+    assert compared_pairs.drawn_images("mine", ids, bootstrap)["drawn_images"] != one_by_one

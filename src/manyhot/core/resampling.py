@@ -110,15 +110,24 @@ class Bootstrap:
         """Yield resamples in blocks."""
         # The number of images is part of the seed: from one stream, resamples of n and of n + 1 images would
         # be correlated.
-        clusters = self.clusters
-        n = self.masks.shape[1] if clusters is None else clusters.n
+        clusters, n = self.clusters, self._n_drawn
         rng = np.random.default_rng([self.seed, n])
         size = min(_CHUNK, max(1, _CHUNK_BYTES // max(self.masks.shape[1], 1)))
         for start in range(0, self.resamples, size):
             rows = slice(start, min(start + size, self.resamples))
-            draw = _drawn_by_image if n <= _MANY else _many_drawn_by_image
+            draw = _many_drawn_by_image if self.draws_counts else _drawn_by_image
             drawn = draw(n, rows.stop - rows.start, rng)
             yield rows, drawn if clusters is None else drawn[clusters.number]
+
+    @property
+    def _n_drawn(self) -> int:
+        """The number of images, or of clusters if these are drawn."""
+        return self.masks.shape[1] if self.clusters is None else self.clusters.n
+
+    @property
+    def draws_counts(self) -> bool:
+        """Whether counts are drawn directly, which earlier versions never did."""
+        return self._n_drawn > _MANY
 
     @property
     def _are_many(self) -> bool:

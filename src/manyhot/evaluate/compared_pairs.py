@@ -71,7 +71,8 @@ def drawn_images(dataset: str, image_id: pa.Array, bootstrap: Bootstrap) -> dict
         return {}
     clusters = [] if bootstrap.clusters is None else map(str, bootstrap.clusters.number.tolist())
     ids = image_id.to_pylist()
-    text = "\n".join([str(bootstrap.resamples), str(bootstrap.seed), *ids, *clusters])
+    how = ["counts"] if bootstrap.draws_counts else []
+    text = "\n".join([str(bootstrap.resamples), str(bootstrap.seed), *how, *ids, *clusters])
     drawn = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     sampled = heapq.nsmallest(_SAMPLED, hashes_of_ids(ids))
     return {DRAWN_IMAGES: json.dumps({dataset: drawn}), SAMPLED_IMAGES: json.dumps({dataset: sampled})}

@@ -25,9 +25,8 @@ from audited_evaluate import Cell, Simulation
 from polars.testing import assert_frame_equal
 
 from manyhot.evaluate.audited import Audit, AuditedImages
-from manyhot.evaluate.audited_case import AuditedCase
 from manyhot.evaluate.audited_values import Auditor
-from manyhot.evaluate.reliability import audited_reliability
+from manyhot.evaluate.reliability import AuditedCase, audited_reliability
 
 OUT = Path(__file__).with_suffix(".csv")
 ARM = ["data", "design", "estimator", "n"]

@@ -17,6 +17,7 @@ from manyhot.core.estimates import Ratio
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError
+from manyhot.evaluate.prediction_checks import ascends
 from manyhot.evaluate.slices import case_of, labels_of
 from manyhot.tables import Labels, Predictions, align
 from manyhot.tables.arrays import label_sets
@@ -138,9 +139,7 @@ def _chosen(
     rows = alignment.left
     empty = LabelSets.from_lists([()] * len(rows), n_classes, label=label[rows])
     case = case_of(empty, predictions, alignment, 1)
-    is_whole = (
-        case.scores is not None and len(rows) == len(ids) and bool((rows == np.arange(len(rows))).all())
-    )
+    is_whole = case.scores is not None and len(rows) == len(ids) and ascends(rows)
     odds = standard_odds(case.scores, case.kind) if is_whole and case.scores is not None else None
     if not case.has_probabilities or empty.labelled.any():
         return chosen_pairs(rows, case.top[:, 0], n_classes), odds

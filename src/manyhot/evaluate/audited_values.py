@@ -28,12 +28,12 @@ from manyhot.core.resampling import Bootstrap
 from manyhot.core.sets import Case, LabelSets
 from manyhot.evaluate.audit_proposals import ProposalBalance, standard_odds
 from manyhot.evaluate.audited import MAP_MACRO, AuditedImages
-from manyhot.evaluate.audited_case import AuditedCase
 from manyhot.evaluate.audited_pairs import AuditedPairs
 from manyhot.evaluate.audited_questions import AskedClasses, unasked_share
 from manyhot.evaluate.columns import ImageValues
 from manyhot.evaluate.posterior import RaterShares
-from manyhot.evaluate.reliability import CALIBRATION, Row, audited_reliability
+from manyhot.evaluate.prediction_checks import ascends
+from manyhot.evaluate.reliability import CALIBRATION, AuditedCase, Row, audited_reliability
 from manyhot.evaluate.requirements import case_for, depends_on_sets, entries_of
 from manyhot.evaluate.result_rows import Number
 from manyhot.evaluate.slices import ALL, BY_SIZE, Slices, slices_by_size
@@ -245,7 +245,7 @@ class Auditor:
             As in `case`.
         """
         people = self.images.people
-        is_whole = len(rows) == len(self.images.sample.design) and bool((rows == np.arange(len(rows))).all())
+        is_whole = len(rows) == len(self.images.sample.design) and ascends(rows)
         if not (is_whole and people.usable.all() and case.labels.usable.all()) or case.scores is None:
             return None
         yes, proposed, scores = people.yes_matrix(), case.labels.yes_matrix(), case.scores

@@ -26,6 +26,7 @@ from manyhot.core.resampling import centred_interval, draw_counts, percentile_in
 from manyhot.core.sets import YES, Case, LabelSets
 from manyhot.errors import InputError, UsageError
 from manyhot.evaluate.compared_pairs import ComparedPairs
+from manyhot.evaluate.prediction_checks import ascends
 from manyhot.evaluate.requirements import case_for, depends_on_sets
 from manyhot.evaluate.result_rows import Note
 from manyhot.evaluate.slices import ALL
@@ -128,7 +129,7 @@ class Posterior:
         judged = [m for m in metrics if depends_on_sets(m) and not m.about.get("votes")]
         cases = {m.name: case_for(m, case) for m in judged}
         samples = {m.name: PosteriorSamples(m(cases[m.name]).value()) for m in judged}
-        is_whole = len(rows) == len(self.sets) and bool((rows == np.arange(len(rows))).all())
+        is_whole = len(rows) == len(self.sets) and ascends(rows)
         for draw in range(self.draws):
             drawn = self._draw(draw)
             labels = drawn if is_whole else drawn.take(rows)

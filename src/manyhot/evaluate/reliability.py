@@ -16,11 +16,10 @@ from manyhot.core.estimates import Cells, Ratio, mean_over
 from manyhot.core.posterior import combined
 from manyhot.core.ratio_intervals import FEWEST_CASES
 from manyhot.core.reliability import BINS, Outcomes, Ranked, bin_of
-from manyhot.core.sets import Case
+from manyhot.core.sets import Case, LabelSets
 from manyhot.core.share_intervals import proportion_interval
 from manyhot.errors import InputError
 from manyhot.evaluate.audited import AuditedImages
-from manyhot.evaluate.audited_case import AuditedCase
 from manyhot.evaluate.requirements import case_for, entries_of
 from manyhot.tables import schema
 from manyhot.tables.definitions import AUDITED, COUNT, ITS, REAL, TEXT, bounds, declare_table
@@ -196,6 +195,46 @@ class Pictured:
         """Return the tables keyed by name; empty if no model has confidences."""
         rows, audited = {"reliability": self._reliability, "risk_coverage": self._curve}, not self._curve
         return {n: pa.Table.from_pylist(r, schema=schema(n, audited=audited)) for n, r in rows.items() if r}
+
+
+@dataclass(frozen=True)
+class AuditedCase:
+    """The images that a model predicts, and the audited images among them.
+
+    Attributes
+    ----------
+    all_rows : ndarray of int
+        The rows of all these images in the data set.
+    audited : Case
+        The audited images, with people's label sets.
+    rows : ndarray of int, shape (m,)
+        The rows of these images among all audited images.
+    draws : list of LabelSets
+        Draws of people's label sets for the audited images.
+    """
+
+    all_images: Case
+    all_rows: npt.NDArray[np.int64]
+    audited: Case
+    rows: npt.NDArray[np.int64]
+    draws: list[LabelSets]
+
+    @classmethod
+    def of(cls, case: Case, rows: npt.NDArray[np.int64], images: AuditedImages) -> AuditedCase:
+        """Return the audited case of a model; `rows` are the rows of its images in the data set."""
+        place = np.full(len(images.sample.design), -1)
+        place[rows] = np.arange(len(rows))
+        at = place[images.sample.images]
+        there = np.flatnonzero(at >= 0)
+        sets = [images.people, *images.draws]
+        if len(there) < len(at):
+            sets = [each.take(there) for each in sets]
+        return cls(case, rows, case.take(at[there], sets[0]), there, sets[1:])
+
+    @property
+    def drawn(self) -> list[Case]:
+        """The audited images with each draw of people's label sets or, without draws, with these sets."""
+        return [self.audited.with_labels(sets) for sets in self.draws] or [self.audited]
 
 
 _EDGES = np.array([(0.0, 1.0), *((b / BINS, (b + 1) / BINS) for b in range(BINS))])

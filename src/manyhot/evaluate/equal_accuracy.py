@@ -96,20 +96,14 @@ class EqualAccuracy:
     def lines(self) -> Iterator[str]:
         """Yield a table of the mean differences."""
         rows = self.means
-        yield equal_title(rows[0])
-        cells = [equal_cells(row) for row in rows]
-        yield from table_lines(EQUAL_HEADS, cells)
+        yield (
+            f"{rows[0]['group_b']} (second) compared with {rows[0]['group_a']} (first) at equal "
+            f"{rows[0]['metric_x']} on {rows[0]['dataset_x']}: points, means over models of the second group"
+        )
+        yield from table_lines(EQUAL_HEADS, [equal_cells(row) for row in rows])
 
 
 EQUAL_HEADS = ("at y", "method", "first", "second", "difference", "95 % over families", "models", "from x")
-
-
-def equal_title(row: Row) -> str:
-    """Return what is compared, as a title."""
-    return (
-        f"{row['group_b']} (second) compared with {row['group_a']} (first) at equal {row['metric_x']} on "
-        f"{row['dataset_x']}: points, means over models of the second group"
-    )
 
 
 def equal_cells(row: Row) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import altair as alt
 import pyarrow as pa
 
 from manyhot.core.effects import PERHAPS_LITTLE, SAME
+from manyhot.evaluate.report.figures.bars import by_row
 from manyhot.evaluate.report.figures.panel import (
     Panel,
     Sheet,
@@ -111,7 +112,7 @@ def _forest(name: str, metrics: Mapping[str, Metric], rows: Sequence[EffectRow])
 
 
 def _forest_layers(name: str, x: Side, n_rows: int) -> list[Any]:
-    y = _numbered(n_rows)
+    y = by_row(n_rows)
     base: Any = alt.Chart(data(name)).encode(y)
     above: Any = alt.Chart(data(f"{name}-heads")).encode(y)
     zero: Any = alt.Chart(data(f"{name}-zero"))
@@ -167,11 +168,6 @@ def _place(row: EffectRow) -> str:
 def _effect_text(drawn: Sequence[float | None], metric: Metric) -> str:
     value, lo, hi = ("" if v is None else with_minus(v, 1 if metric.percent else 3) for v in drawn)
     return f"{value} ({lo} to {hi})" if lo else value
-
-
-def _numbered(n_rows: int) -> Any:
-    scale = alt.Scale(domain=[n_rows - 0.5, -0.5], nice=False)
-    return alt.Y(field="row", type="quantitative", axis=None, scale=scale)
 
 
 def _either(test: str, yes: Any, no: Any) -> Any:
@@ -234,7 +230,7 @@ def _dots(
     values = [v for v in (*middle["value"], *middle["lo"], *middle["hi"], *single["value"]) if v is not None]
     axis = Axis.over(values, percent=metric.percent and min(values) >= 0, n_ticks=3)
     x = Side(["Per cent" if metric.percent else "Value"], (axis.lo, axis.hi), axis.ticks)
-    y = _numbered(len(arms))
+    y = by_row(len(arms))
     base: Any = alt.Chart(data(name)).encode(y)
     dots: Any = alt.Chart(data(f"{name}-seeds")).encode(y, x.channel(alt.X, "value"))
     bar = base.mark_rule(strokeWidth=1.5, color=ink("ink"), yOffset=-3, y2Offset=-3)

@@ -22,7 +22,7 @@ from manyhot.evaluate.compared_pairs import numbers_of_clusters
 from manyhot.evaluate.report.datasets import DataSet, MetricColumn, Model, build_datasets
 from manyhot.evaluate.report.drawn_columns import Cell, DrawnColumn, draw_column, first_rows, pack
 from manyhot.evaluate.report.figures import draw_figures
-from manyhot.evaluate.report.overview import Finding, findings
+from manyhot.evaluate.report.overview import TITLES, Finding, findings
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.evaluate.report.sections import Section, build_sections
 from manyhot.evaluate.report.two_models import TwoModels, compare_two
@@ -38,21 +38,7 @@ from manyhot.report.prerender import DATA_ID, FigurePage, prepare
 from manyhot.report.text import Metric, count_range, counted, metrics_of
 from manyhot.tables.result_tables import INTERVALS, reading_order
 
-RESERVED = (
-    "overview",
-    "labels",
-    "models",
-    "consistency",
-    "classes",
-    "posterior",
-    "groups",
-    "shift",
-    "saturation",
-    "ranks",
-    "pictures",
-    "made",
-    "notes",
-)
+RESERVED = ("overview", *TITLES, "pictures", "made", "notes")
 """Anchors of the parts, which nothing else may take."""
 
 

@@ -274,12 +274,8 @@ def groups(
 ) -> Panel:
     """Return dots with intervals on one axis, in groups of rows; `heads` are above the right columns."""
     rows, titles = _listed(parts)
-    y = alt.Y(
-        field="row",
-        type="quantitative",
-        axis=None,
-        scale=alt.Scale(domain=[len(rows["row"]) + len(parts) - 0.5, -0.5], nice=False),
-    )
+    n_rows = len(rows["row"]) + len(parts)
+    y = by_row(n_rows)
     sheets = {name: rows, f"{name}-groups": titles, f"{name}-zero": {"x": [0.0]}}
     zero: Any = alt.Chart(data(f"{name}-zero")).mark_rule(color=ink("axis"))
     base: Any = alt.Chart(data(name)).encode(y)
@@ -299,7 +295,13 @@ def groups(
         text = above.mark_text(align="right", color=ink("muted")).encode(at(width + place), text_of(field))
         layers.append(text)
         titles[field] = [heads[field == "head_2"], *[""] * (len(parts) - 1)]
-    return Panel(layers, sheets, width, _LINE * (len(rows["row"]) + len(parts)), title, tips)
+    return Panel(layers, sheets, width, _LINE * n_rows, title, tips)
+
+
+def by_row(n_rows: int) -> Any:
+    """Return the encoding of the column ``row``: the place of a row from the top."""
+    scale = alt.Scale(domain=[n_rows - 0.5, -0.5], nice=False)
+    return alt.Y(field="row", type="quantitative", axis=None, scale=scale)
 
 
 def _listed(parts: Sequence[Group]) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:

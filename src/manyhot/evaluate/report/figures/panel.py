@@ -298,7 +298,8 @@ class Frames:
 
     def fit(self, x: tuple[str, str], y: tuple[str, str], scale: str) -> dict[str, Any] | None:
         """Return the fit to all models; see `fits`. None if it is missing."""
-        return first(self.fits(x, y, scale).filter(models="all"))
+        found = self.fits(x, y, scale).filter(models="all")
+        return found.row(0, named=True) if found.height else None
 
     def fits(self, x: tuple[str, str], y: tuple[str, str], scale: str) -> pl.DataFrame:
         """Return the fits on a scale between two data sets and metrics over all images."""
@@ -324,11 +325,6 @@ def column(frame: pl.DataFrame, name: str, times: float = 1.0) -> list[Any]:
     if times == 1.0:
         return values
     return [None if v is None or not math.isfinite(v) else v * times for v in values]
-
-
-def first(frame: pl.DataFrame) -> dict[str, Any] | None:
-    """Return the first row, None without one."""
-    return frame.row(0, named=True) if frame.height else None
 
 
 def axis(name: str) -> str:

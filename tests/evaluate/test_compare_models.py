@@ -282,8 +282,32 @@ def test_only_images_that_all_models_predict_count(tmp_path):
         compare([part[0], Predictions(pa.array(ids[30:]), "c", top[:10], n_classes=3)], labels=labels)
     assert str(error.value) == (
         "No labelled image has predictions from all models.\n  where:   mine\n  got:     a: 30 of 40, c: 10 "
-        "of 40"
+        "of 40\n  do:      if each model predicted images of its own, as in an A/B test, give their files "
+        "the same name, evaluate each on its images, and compare the results: manyhot compare RESULTS RESULTS"
     )
+
+
+def test_models_on_images_of_their_own_are_compared_under_one_name(tmp_path):
+    """As in an A/B test; under two names there is nothing to compare, and the error says why."""
+    rng = np.random.default_rng(0)
+    for names in (("v1", "v2"), ("net", "net")):
+        written = [tmp_path / names[0] / str(half) for half in (0, 1)]
+        for half, (name, folder) in enumerate(zip(names, written, strict=True)):
+            ids = pa.array([str(i) for i in range(60 * half, 60 * half + 60)])
+            labels = as_labels(rng.integers(3, size=60)[:, None].tolist(), n_classes=3)
+            table = labels.table.set_column(0, "image_id", ids)
+            top = rng.permuted(np.tile(np.arange(3), (60, 1)), axis=1)
+            data = replace(labels, table=table, name=f"d{half}")
+            found = evaluate(
+                data, [Predictions(ids, name, top, n_classes=3)], metrics=["real1"], resamples=100
+            )
+            found.write(folder)
+        made = compare(written)
+        if len(set(names)) == 1:
+            assert len(made.drops)
+            continue
+        with pytest.raises(InputError, match="give their files the same name"):
+            made.write(tmp_path / "compared")
 
 
 def test_only_images_without_labels_are_counted_as_such():

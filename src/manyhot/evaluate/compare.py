@@ -439,6 +439,8 @@ class SharedImages:
                 "No labelled image has predictions from all models.",
                 where=source.name,
                 got=", ".join(f"{m}: {n:,} of {len(labels):,}" for m, n in zip(names, counts, strict=True)),
+                do="if each model predicted images of its own, as in an A/B test, give their files the same "
+                "name, evaluate each on its images, and compare the results: manyhot compare RESULTS RESULTS",
             )
         # A model that lacks the same images as all others is told by the notes of the evaluation.
         same = len(set(counts)) == 1 and pc.sum(shared).as_py() == counts[0]

@@ -49,7 +49,7 @@ from manyhot.evaluate.pairwise import (
     why_skipped,
     without_common_metric,
 )
-from manyhot.evaluate.ranks import sensitivity
+from manyhot.evaluate.ranks import dataset_models, sensitivity
 from manyhot.evaluate.slice_differences import GATE_VERDICTS, by_slice, lines_by_slice, sliced
 from manyhot.evaluate.terminal import (
     apart_lines,
@@ -226,9 +226,15 @@ class Comparison(Result):
         yield "To draw figures from these tables: manyhot report FOLDER"
 
     def _without_common_metric(self) -> str | None:
-        """Return what to do if models of a data set have no metric in common; None if there is only one."""
+        """Return what to do if models have no data set or no metric in common; None if there is only one."""
         if len(self.results.table["model"].unique()) < 2:
             return why_skipped(self.notes)
+        models = [set(dataset_models(self.results, dataset)) for dataset in self.results.datasets]
+        if len(models) > 1 and not set.intersection(*models):
+            return (
+                "if models with different names are to be compared across data sets, give their files the "
+                "same name, and evaluate them again"
+            )
         return without_common_metric(self.results)
 
     def to_json(self) -> dict[str, Any]:

@@ -210,7 +210,7 @@ def _many_drawn_by_image(n: int, resamples: int, rng: np.random.Generator) -> Co
 
     Counts of independent Poisson draws are a draw with replacement of as many images as they add up to. Their
     rate is so low that the counts of a resample add up to less than n, and the remaining images are drawn one
-    by one. This takes a third of the time, but gives other resamples than drawing all images one by one.
+    by one. This takes half of the time, but gives other resamples than drawing all images one by one.
     """
     # Eight standard deviations below n: the sum exceeds n with a probability of 1e-15.
     table, rest = _poisson_codes(1 - 8 / np.sqrt(n))

@@ -157,3 +157,18 @@ def test_class_numbers_beyond_the_list_are_refused(tmp_path):
     np.savez(tmp_path / "l.npz", y=np.array([0, 3]), ids=IDS, classes=["dog", "cat"])
     with pytest.raises(InputError, match=r"got: *3"):
         read_labels(tmp_path / "l.npz")
+
+
+@pytest.mark.parametrize("is_passed", [False, True])
+def test_numbers_are_positions_also_among_keys_that_are_numbers(tmp_path, is_passed):
+    """As in predictions and in Python: 1 is the second of the classes 1, 2 and 3."""
+    keys, y = ["1", "2", "3"], np.array([1, 2])
+    named = {} if is_passed else {"classes": keys}
+    np.savez(tmp_path / "l.npz", y=y, ids=IDS, **named)
+    classes = from_keys(keys) if is_passed else None
+    assert read_labels(tmp_path / "l.npz", classes=classes).table["label"].to_pylist() == [1, 2]
+    np.savez(tmp_path / "l.npz", y=y + 1, ids=IDS, **named)
+    with pytest.raises(InputError, match="out of range"):
+        read_labels(tmp_path / "l.npz", classes=classes)
+    np.savez(tmp_path / "l.npz", y=y.astype(str), ids=IDS, **named)  # as names, they are keys
+    assert read_labels(tmp_path / "l.npz", classes=classes).table["label"].to_pylist() == [0, 1]

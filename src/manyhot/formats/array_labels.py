@@ -150,16 +150,23 @@ def _labels_of_classes(
     arrays: Mapping[str, npt.NDArray[Any]],
     classes: ClassList | None,
 ) -> Labels:
-    """Return original labels from one class per image: a number, or a name."""
+    """Return original labels from one class per image: its name, or its position, as in predictions."""
     check_row_count(path, len(values), len(ids), "labels")
     is_labelled = (values != "") if values.dtype.kind == "U" else (values != -1)
-    names = class_names_of(arrays)
+    names, found = class_names_of(arrays), values[is_labelled]
+    listed = names if names is not None else None if classes is None else classes.keys
+    if listed is not None and found.dtype.kind != "U":
+        if odd := sorted({*found.tolist()} - {*range(len(listed))}):
+            raise InputError(
+                "A class is out of range.",
+                where=path,
+                got=odd[0],
+                allowed=f"0 to {len(listed) - 1}, or -1 for a missing label",
+                do="write positions in the class list, or the names of the classes",
+            )
+        found = np.array(listed)[found]
     named = NamedLabels(
-        ids,
-        is_labelled.astype(np.int64),
-        pa.array(values[is_labelled].astype(str).tolist(), pa.string()),
-        is_labelled,
-        is_single=True,
+        ids, is_labelled.astype(np.int64), pa.array(found.astype(str).tolist()), is_labelled, is_single=True
     )
     return labels_of_names(
         named, classes, path, declared=None if names is None else from_keys(names, path.name)

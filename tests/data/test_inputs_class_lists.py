@@ -29,7 +29,8 @@ UNNAMED = (
 
 LACKING = (
     "six has no scores for extra0, extra1, new and 1 more, which only other models predict, and counts as "
-    "never predicting these classes"
+    "never predicting these classes, so metrics over all classes, such as hamming, differ from those without "
+    "these models; to fix the classes, pass their list as `classes`"
 )
 
 NO_SP0 = (

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -195,6 +196,20 @@ def test_the_message_says_what_differs(data):
         "  allowed: models evaluated on the same labels, with the same options and version\n"
         "  do:      evaluate the models of one result again, with the labels and options of the other"
     )
+
+
+def test_the_message_says_how_results_get_the_same_classes():
+    images = ["a", "b", "c"]
+    parts = []
+    for names in (["x", "y"], ["x", "y", "stray"]):
+        scores = [[0.9 - 0.1 * ((i + j) % len(names)) for j in range(len(names))] for i in range(3)]
+        frame = pl.DataFrame(scores, schema=names, orient="row").with_columns(image_id=pl.Series(images))
+        truth = pl.DataFrame({"image_id": images, "x": [1, 0, 0], "y": [0, 1, 1]})
+        found = evaluate(truth, {f"m{len(names)}": frame}, scores="probability", resamples=0, dataset="mine")
+        parts.append(found.as_results(f"night{len(names)}"))
+    with pytest.raises(MatchError) as error:
+        join(parts)
+    assert error.value.details["do"].endswith("of the other; pass the same `classes` to both")
 
 
 def test_two_data_sets_of_one_name_can_be_renamed(data):

@@ -598,7 +598,7 @@ def test_huge_classes_do_not_wrap_around(tmp_path):
         "  where:   l, image a\n"
         "  got:     2147483647\n"
         "  allowed: 0 to 999\n"
-        "  do:      check the class list of the file"
+        "  do:      correct it, or pass the list of all classes as `classes`"
     )
 
 

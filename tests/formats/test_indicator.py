@@ -244,7 +244,9 @@ def test_columns_that_leave_it_open(tmp_path, message):
         "No column is named after a class of the class list.\n"
         f"  where:   {path}\n"
         "  got:     columns cat, dog\n"
-        "  allowed: keys and names of mine, such as horse"
+        "  allowed: keys and names of mine, such as horse\n"
+        "  do:      name the columns of classes like these; if the table contains neither labels nor "
+        "predictions, drop its columns of numbers and booleans"
     )
     path.write_text("image_id,cat,Cat\na,1,0\n")
     assert message(lambda: read_labels(path, classes=from_keys(("cat",)))) == (

@@ -118,6 +118,17 @@ def test_scores_without_classes_are_in_the_order_of_the_list(tmp_path):
         assert (found.score_kind, found.class_hash) == ("logit", CLASSES.hash)
 
 
+def test_codes_that_are_no_positions_are_names(tmp_path):
+    """Codes of foods were out of range of ImageNet's 1,000 positions, but those below 1,000 were read."""
+    path = tmp_path / "m.jsonl"
+    scores = [{"162096": 0.9, "5": 0.2}, {"162096": 0.1, "5": 0.8}]
+    lines(path, [{"image": i, "scores": s} for i, s in zip("ab", scores, strict=True)])
+    found = read_predictions(path)
+    assert found.by_name
+    columns = [found.class_list.index(key) for key in ("162096", "5")]
+    assert found.scores[:, columns].tolist() == np.float32([[0.9, 0.2], [0.1, 0.8]]).tolist()
+
+
 def test_true_and_false_are_the_scores_1_and_0(tmp_path):
     """Booleans of JSON were refused as numbers with quotes or signs, and those of a column as lists."""
     files = {

@@ -532,7 +532,8 @@ def test_lines_of_chen_et_al_over_another_class_list(tmp_path, message):
     path.write_text(CHEN)
     assert message(lambda: read_labels(path, classes=from_keys(["a", "b"]))) == (
         "A class is out of range.\n  where:   Chen et al., image n01440764_10042.JPEG\n"
-        "  got:     391\n  allowed: 0 to 1\n  do:      check the class list of the file"
+        "  got:     391\n  allowed: 0 to 1\n"
+        "  do:      correct it, or pass the list of all classes as `classes`"
     )
 
 

@@ -209,7 +209,7 @@ BAD = {
     "an unknown class": (
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"class_id": [3, 1000, 3, 3]})),
         "A class is out of range.\n  where:   v, image a.jpg\n  got:     1000\n  allowed: 0 to 999\n"
-        "  do:      check the class list of the file",
+        "  do:      correct it, or pass the list of all classes as `classes`",
     ),
     "a class that nobody knows": (
         lambda p: read_votes(

@@ -140,7 +140,7 @@ GOLDEN = {"image_id": ["0.jpg"] * 2, "class_id": [0, 0], "expert_id": ["e", "f"]
             lambda: mh.aggregate(votes_of(["yn", "yy"], class_id=[0, 0, 1, 1]), classes=1),
             InputError,
             "A class is out of range.\n  where:   votes, image 1.jpg and 1 more\n  got:     1\n"
-            "  allowed: 0 to 0\n  do:      check the class list of the file",
+            "  allowed: 0 to 0\n  do:      correct it, or pass the list of all classes as `classes`",
         ),
         (
             lambda: mh.aggregate(votes_of(["yn", "yy"]), images=pa.table({"image_id": ["0.jpg"]})),

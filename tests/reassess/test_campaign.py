@@ -215,7 +215,7 @@ def test_labels_that_do_not_exist(photos):
         "  where:   photos, image b.jpg\n"
         "  got:     9\n"
         "  allowed: 0 to 4\n"
-        "  do:      check the class list of the file"
+        "  do:      correct it, or pass the list of all classes as `classes`"
     )
 
 

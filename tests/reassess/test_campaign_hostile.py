@@ -318,7 +318,7 @@ EMPTY = "The column '{}' of the votes table contains an empty value.\n  where:  
         (
             "a.jpg,2147483647,x,yes\na.jpg,1,x,no\n",
             "A class is out of range.\n  where:   v, image a.jpg\n  got:     2147483647\n  allowed: 0 to 4\n"
-            "  do:      check the class list of the file",
+            "  do:      correct it, or pass the list of all classes as `classes`",
         ),
         (f"a.jpg,{'9' * 5000},x,yes\na.jpg,cat,x,no\n", f"{UNKNOWN}'{'9' * 78}…{KNOWN}"),
         ("a.jpg,--1,x,yes\na.jpg,cat,x,no\n", f"{UNKNOWN}--1{KNOWN}"),

@@ -15,11 +15,13 @@ from manyhot.tables.image_ids import (
     first_unique,
     ids_like,
     match_ids,
+    missed_way,
     nearest_way,
     normal_ids,
 )
 
 LADDER = [way for n in (1, 2, 3) for way in combinations(("path", "stem", "case"), n)]
+LADDER += [("number",), ("stem", "number")]
 
 
 def column(ids):
@@ -54,6 +56,8 @@ def key(name, way):
         stem, _, ending = base.rpartition(".")
         if stem and re.fullmatch("[A-Za-z][A-Za-z0-9]{1,4}", ending):
             name = folder + slash + stem
+    if "number" in way and (number := re.fullmatch(r"((?:.*/)?)0*([0-9]+)(\.0)?", name)):
+        name = number[1] + number[2]
     return name.lower() if "case" in way else name
 
 
@@ -280,6 +284,25 @@ def test_a_leading_folder_settles_it():
     assert pairs(left, right, "/home/a/") == {(left[0], right[0])}
 
 
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (["7", "42", "100", "0"], ["7.0", "42.0", "100.0", "0.0"]),
+        (["0007", "0042", "0100", "0000"], ["7", "42", "100", "0"]),
+        (["0007.jpg", "0042.jpg", "0100.jpg", "0000.jpg"], ["7", "42", "100", "0"]),
+    ],
+)
+def test_whole_numbers_as_spreadsheets_and_frames_write_them(left, right):
+    found = match(left, right)
+    assert pairs(left, right) == set(zip(left, right, strict=True))
+    assert "leading zeros and .0 of whole numbers, such as " in found.describe(column(left), column(right))
+    assert pairs(["7", "7.5"], ["7.50", "x"]) == set()
+    # Where some ids are equal, the others may be different images; the advice is the way that matches them.
+    assert pairs(["1000", "0007", "0042"], ["1000", "7", "42"]) == {("1000", "1000")}
+    advice = missed_way(column(["1000", "0007", "0042"]), column(["1000", "7", "42"]))
+    assert advice.endswith("pass `match`=number")
+
+
 def test_unknown_ways():
     for how in ("", "stems", "stem+stem", "stem+", "auto+stem"):
         with pytest.raises(InputError) as error:
@@ -288,8 +311,8 @@ def test_unknown_ways():
             "There is no such way to match ids.\n"
             "  where:   `match`\n"
             f"  got:     {how or 'nothing'}\n"
-            "  allowed: auto, exact; path, name, stem, case, or several of them joined by +; or a leading "
-            "folder to remove, such as val/"
+            "  allowed: auto, exact; path, name, stem, case, number, or several of them joined by +; or a "
+            "leading folder to remove, such as val/"
         )
     assert [check_match(how) for how in ("auto", "exact", "case+name", "val/")] == [None] * 4
 

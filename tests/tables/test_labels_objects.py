@@ -38,7 +38,7 @@ def test_class_out_of_range():
         "  where:   L, image a\n"
         "  got:     3\n"
         "  allowed: 0 to 2\n"
-        "  do:      check the class list of the file"
+        "  do:      correct it, or pass the list of all classes as `classes`"
     )
 
 
@@ -73,7 +73,7 @@ def test_label_out_of_range():
         "  where:   L, image b\n"
         "  got:     -4\n"
         "  allowed: 0 to 2\n"
-        "  do:      check the class list of the file"
+        "  do:      correct it, or pass the list of all classes as `classes`"
     )
 
 

@@ -60,13 +60,15 @@ def check_joinable(first: Results, second: Results, dataset: str) -> bool:
     ]
     if apart:
         are_two = one.get("images") != other.get("images")
+        same = "; pass the same `classes` to both" * (one.get("classes") != other.get("classes"))
         names = f"; if these are two data sets, name one: manyhot evaluate --dataset {dataset}-2" * are_two
         raise MatchError(
             f"Results on {dataset} cannot be joined, because models were evaluated in different ways.",
             where=_names(first, second),
             got="; ".join(apart),
             allowed="models evaluated on the same labels, with the same options and version",
-            do="evaluate the models of one result again, with the labels and options of the other" + names,
+            do="evaluate the models of one result again, with the labels and options of the other"
+            f"{same}{names}",
         )
     return True
 

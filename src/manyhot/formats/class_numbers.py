@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from manyhot.classes import ClassList, from_keys
+from manyhot.classes import ClassList, class_list, classes_seen, from_keys
 from manyhot.errors import InputError
 from manyhot.formats.reading import as_numbers
 
@@ -84,6 +84,13 @@ def classes_of_numbers(chosen: Iterable[int], where: str) -> ClassList:
     highest = max(distinct, default=0)
     from_one = distinct == set(range(1, highest + 1)) and highest > 1
     return replace(from_keys([str(i) for i in range(from_one, highest + 1)], where), is_complete=not from_one)
+
+
+def list_of_codes(values: pl.Series, where: str) -> ClassList | None:
+    """Return the class list of texts such as ``"162096"``, which are no positions in ImageNet-1k."""
+    names = values.unique().to_list() if values.dtype == pl.String else []
+    numbers = as_numbers(names)
+    return classes_seen(names, where) if numbers and max(numbers) >= len(class_list()) else None
 
 
 def ids_of_keys(values: pl.Series, classes: ClassList | None) -> pl.Series:

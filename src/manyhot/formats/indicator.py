@@ -391,6 +391,8 @@ def _columns_of_classes(
             where=path,
             got=f"columns {_several([c.name for c in columns])}",
             allowed=f"keys and names of {classes.name}, such as {_several(classes.keys, 3)}",
+            do="name the columns of classes like these; if the table contains neither labels nor "
+            "predictions, drop its columns of numbers and booleans",
         )
     return list(by_class.values()), list(by_class)
 

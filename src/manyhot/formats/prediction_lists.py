@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList
 from manyhot.errors import InputError, MatchError
 from manyhot.formats.array_files import DIFFERING_ROWS, check_row_order, dense_predictions, note_on_repeats
-from manyhot.formats.class_numbers import keys_of_numbers
+from manyhot.formats.class_numbers import keys_of_numbers, list_of_codes
 from manyhot.formats.headers import ID_NEEDS, IMAGE_NAME_COLUMNS, fold_name, image_name_column
 from manyhot.formats.predicted_classes import (
     CLASS_COLUMNS,
@@ -201,6 +201,7 @@ def read_prediction_lists(
         return replace(predictions, notes=(*predictions.notes, *notes))
     images, found = found.select("image_id").unique(maintain_order=True), _listed_classes(found, path)
     found = found.with_columns(class_id=keys_of_numbers(found["class_id"], classes, path))
+    classes = classes or list_of_codes(found["class_id"], path.stem)
     predictions = predictions_of_frame(predictions_long(found, path, images), path, classes, kind)
     predictions = replace(predictions, notes=(*predictions.notes, *notes))
     return predictions if predictions.assumed else in_full(predictions)

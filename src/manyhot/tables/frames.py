@@ -164,7 +164,9 @@ def check_range(classes: Ints, rows: Ints, ids: pa.Array, n_classes: int, where:
         where=f"{where}, image {ids[int(rows[bad[0]])]}{and_more(len(bad) - 1)}",
         got=int(classes[bad[0]]),
         allowed=f"0 to {n_classes - 1}",
-        do="subtract 1: these indices start at 1" if one_based else "check the class list of the file",
+        do="subtract 1: these indices start at 1"
+        if one_based
+        else "correct it, or pass the list of all classes as `classes`",
     )
 
 

@@ -24,20 +24,24 @@ from manyhot.errors import InputError, MatchError
 from manyhot.parameters import is_whole
 
 AUTO, EXACT = "auto", "exact"
-_PATH, _NAME, _STEM, _CASE, _UNICODE = "path", "name", "stem", "case", "unicode"
+_PATH, _NAME, _STEM, _CASE, _NUMBER, _UNICODE = "path", "name", "stem", "case", "number", "unicode"
 _IGNORED = {
     _PATH: "leading folders",
     _NAME: "folders",
     _STEM: "extensions",
     _CASE: "letter case",
+    _NUMBER: "leading zeros and .0 of whole numbers",
     _UNICODE: "Unicode forms and spaces at the ends",
 }
 """What each way ignores. Without folders, an id is its last part; without leading folders, one id is the end
 of the other, from one of its folders on."""
 
-_LADDER = tuple(way for count in (1, 2, 3) for way in itertools.combinations((_PATH, _STEM, _CASE), count))
+_LADDER = (
+    *(way for count in (1, 2, 3) for way in itertools.combinations((_PATH, _STEM, _CASE), count)),
+    *((_NUMBER,), (_STEM, _NUMBER)),
+)
 """What ``auto`` tries, in this order. It never ignores folders in which ids differ: ``train/1.jpg`` and
-``val/1.jpg`` are two images."""
+``val/1.jpg`` are two images. Spreadsheets and frames write 0042 as 42 or 42.0."""
 
 EXACT_SHARE = 0.1
 """Other ways are tried if less than this share of the smaller file's ids are in the other file."""
@@ -122,13 +126,13 @@ def check_match(match: str) -> None:
     """Raise an error for an unknown way to match ids."""
     ways = match.split("+")
     known = match in (AUTO, EXACT) or "/" in match
-    if not known and not (set(ways) <= {_PATH, _NAME, _STEM, _CASE} and len(set(ways)) == len(ways)):
+    if not known and not (set(ways) <= _IGNORED.keys() - {_UNICODE} and len(set(ways)) == len(ways)):
         raise InputError(
             "There is no such way to match ids.",
             where="`match`",
             got=match or "nothing",
-            allowed=f"{AUTO}, {EXACT}; {_PATH}, {_NAME}, {_STEM}, {_CASE}, or several of them joined by +; "
-            "or a leading folder to remove, such as val/",
+            allowed=f"{AUTO}, {EXACT}; {_PATH}, {_NAME}, {_STEM}, {_CASE}, {_NUMBER}, or several of them "
+            "joined by +; or a leading folder to remove, such as val/",
         )
 
 
@@ -180,8 +184,9 @@ def match_ids(
     """Match two columns of unique ids of images.
 
     With ``auto``, ids must be equal if at least a tenth of the smaller column is in the other. Otherwise,
-    leading folders, extensions and letter case are ignored, first alone and then in combination. The first
-    way that matches at least half of the smaller column is used.
+    leading folders, extensions and letter case are ignored, first alone and then in combination, and then
+    the zeros at the ends of whole numbers. The first way that matches at least half of the smaller column is
+    used.
 
     Parameters
     ----------
@@ -190,9 +195,9 @@ def match_ids(
         Names of the two columns in messages.
     match : str
         ``auto``; ``exact``; what to ignore: ``path`` (one id is the end of the other), ``name`` (all
-        folders), ``stem`` (extensions), ``case``, or several of them joined by ``+``; or a folder such as
-        ``val/``, which is removed from the ids of one side. Ids of this side that do not begin with the
-        folder are not matched.
+        folders), ``stem`` (extensions), ``case``, ``number`` (leading zeros and a final ``.0`` of whole
+        numbers), or several of them joined by ``+``; or a folder such as ``val/``, which is removed from the
+        ids of one side. Ids of this side that do not begin with the folder are not matched.
 
     Raises
     ------
@@ -367,6 +372,8 @@ def _keys(ids: pa.Array, ways: tuple[str, ...]) -> pa.Array:
         ids = pc.replace_substring_regex(ids, r"^.*/(.)", r"\1")
     if _STEM in ways:
         ids = pc.replace_substring_regex(ids, _EXTENSION, r"\1")
+    if _NUMBER in ways:
+        ids = pc.replace_substring_regex(ids, r"(^|/)0*([0-9]+)(\.0)?$", r"\1\2")
     return pc.utf8_lower(ids) if _CASE in ways else ids
 
 

@@ -185,7 +185,9 @@ class JoinedClasses:
                 return (
                     f"{predictions.model} has no scores for {first_names(lacking, _EXAMPLES)}, which only "
                     "other models predict, and counts as never predicting "
-                    f"{'this class' if len(lacking) == 1 else 'these classes'}"
+                    f"{'this class' if len(lacking) == 1 else 'these classes'}, so metrics over all classes, "
+                    "such as hamming, differ from those without these models; to fix the classes, pass their "
+                    "list as `classes`"
                 )
         if self.numbered and self.classes is not None:
             return (

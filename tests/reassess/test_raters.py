@@ -95,3 +95,33 @@ def test_states_of_label_sets_as_golden_answers(campaign):
     found = agreement(campaign / "votes.csv", campaign / "sets.csv", reading=reading)
     assert rater(found)["golden"] == 3
     assert not any("they do not list counts as no" in note for note in found.notes)
+
+
+def answers_of(raters, seed):
+    """Return votes on classes of images: each rater's images and share of wrong answers."""
+    rng = np.random.default_rng(seed)
+    truth = rng.random((180, 6)) < 0.25
+    return pl.DataFrame(
+        [
+            (f"{i}.jpg", KEYS[c % 3] + str(c), name, "no" if truth[i, c] == (rng.random() < wrong) else "yes")
+            for name, images, wrong in raters
+            for i in images
+            for c in range(6)
+        ],
+        schema=["image_id", "class_id", "rater_id", "answer"],
+        orient="row",
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_rater_is_no_spammer_by_the_answers_of_one_other_rater(seed):
+    """The good one was flagged in 11 of 40 draws, since the only other one guesses."""
+    guesser = ("guesser", range(30, 180), 0.5)
+    pair = [("ann", range(30), 0.05), ("bob", range(30), 0.05), ("good", range(30, 180), 0.05), guesser]
+    found = agreement(answers_of(pair, seed), resamples=0)
+    assert [rater(found, name)["flags"] for name in ("good", "guesser")] == [[], []]
+    assert any(note.startswith("good, guesser: informedness is below 0.2, but they") for note in found.notes)
+    # Three who never met contradict the guesser, and nobody but the guesser contradicts them.
+    apart = [(f"good{k}", range(30 + 50 * k, 80 + 50 * k), 0.05) for k in range(3)]
+    found = agreement(answers_of([guesser, *apart], seed), resamples=0)
+    assert [rater(found, name)["flags"] for name in ("guesser", "good0")] == [["spammer"], []]

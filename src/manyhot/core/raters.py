@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy import typing as npt
@@ -235,7 +236,31 @@ def golden_quality(golden: GoldenAnswers) -> Quality:
     return Quality.of(answers.rater, image, truth, answers.answer, answers.n_raters)
 
 
-def peer_quality(answers: Answers, image: Ints | None = None) -> Quality:
+def beside_main_partner(answers: Answers) -> Bools:
+    """Return the votes beside which the only other vote is that of the rater's main partner, shape (m,).
+
+    The main partner of a rater is the one who most often gave the only other answer to a question.
+    """
+    n_votes = np.bincount(answers.question, minlength=answers.n_questions)
+    votes = np.flatnonzero(n_votes[answers.question] == 2)
+    votes = votes[np.argsort(answers.question[votes], kind="stable")]
+    partner = answers.rater[votes.reshape(-1, 2)[:, ::-1].ravel()]
+    pairs, pair, n = np.unique(
+        answers.rater[votes].astype(np.int64) * answers.n_raters + partner,
+        return_inverse=True,
+        return_counts=True,
+    )
+    main = np.zeros(answers.n_raters, np.int64)
+    order = np.argsort(n, kind="stable")
+    main[(pairs // answers.n_raters)[order]] = order  # the last one counts: the most frequent
+    found = np.zeros(len(answers.answer), bool)
+    found[votes] = main[answers.rater[votes]] == pair
+    return found
+
+
+def peer_quality(
+    answers: Answers, image: Ints | None = None, *, without: Bools | Literal[False] = False
+) -> Quality:
     """Return each rater's quality, with the majority of the other raters as the truth. Ties are left out.
 
     A maybe counts as a no when the majority is determined, but is between no and yes as a rater's own answer.
@@ -244,11 +269,13 @@ def peer_quality(answers: Answers, image: Ints | None = None) -> Quality:
     ----------
     image : ndarray of int, shape (Q,), optional
         The image of each question; by default, each question has its own image.
+    without : ndarray of bool, shape (m,), optional
+        Votes that are not compared with those of others.
     """
     counts = answers.counts()
     yes = counts[answers.question, YES] - (answers.answer == YES)
     others = counts.sum(1)[answers.question] - 1
-    decided = 2 * yes != others
+    decided = (2 * yes != others) & ~np.asarray(without)
     question = answers.question[decided]
     return Quality.of(
         answers.rater[decided],
@@ -259,7 +286,9 @@ def peer_quality(answers: Answers, image: Ints | None = None) -> Quality:
     )
 
 
-def choice_quality(answers: Answers, image: Ints, class_id: Ints) -> ChoiceQuality:
+def choice_quality(
+    answers: Answers, image: Ints, class_id: Ints, *, without: Bools | Literal[False] = False
+) -> ChoiceQuality:
     """Return each rater's quality in choices, which are passed as answers about each image's chosen classes.
 
     Images on which at most half of the other raters chose the same class are left out.
@@ -268,10 +297,12 @@ def choice_quality(answers: Answers, image: Ints, class_id: Ints) -> ChoiceQuali
     ----------
     image, class_id : ndarray of int, shape (Q,)
         The image and the class of each question.
+    without : ndarray of bool, shape (m,), optional
+        As in `peer_quality`.
     """
     counts, own = answers.counts(), answers.answer == YES
     yes = counts[answers.question, YES] - own
-    most = 2 * yes > counts.sum(1)[answers.question] - 1
+    most = (2 * yes > counts.sum(1)[answers.question] - 1) & ~np.asarray(without)
     sheet = answers.rater * np.int64(image.max(initial=0) + 1) + image[answers.question]
     order = np.argsort(sheet[own])
     at = order[np.searchsorted(sheet[own], sheet[most], sorter=order)]

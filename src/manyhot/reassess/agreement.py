@@ -40,6 +40,7 @@ from manyhot.reassess.raters import (
     raters_table,
     share_text,
     single_class_notes,
+    unflagged_notes,
 )
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
@@ -269,6 +270,7 @@ def agreement(
             *source.notes,
             *_kind_notes(asked),
             *single_class_notes(experts),
+            *unflagged_notes(raters),
             *_notes(answers, experts, raters),
         ),
         inputs=source.inputs,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from manyhot.core.raters import (
     Quality,
     RaterPairs,
     agreement_with_others,
+    beside_main_partner,
     choice_quality,
     golden_quality,
     peer_quality,
@@ -117,9 +119,14 @@ def raters_table(
         Result of `manyhot.core.raters.rater_pairs`, which is called if this is None.
     """
     counts = answers.of_raters()
-    peers: Quality | ChoiceQuality = peer_quality(answers, votes.image)
+    by_peers: Callable[..., Quality | ChoiceQuality] = partial(peer_quality, answers, votes.image)
     if votes.kind:  # which answers no are stored depends on what others chose, so only answers yes count
-        counts, peers = counts * (0, 0, 1), choice_quality(answers, votes.image, votes.class_id)
+        counts = counts * (0, 0, 1)
+        by_peers = partial(choice_quality, answers, votes.image, votes.class_id)
+    peers = by_peers()
+    suspicious = peers.spammers()
+    if suspicious.any():  # one other rater may be the one who guesses
+        suspicious &= by_peers(without=beside_main_partner(answers)).spammers()
     share = counts / np.maximum(counts.sum(1)[:, None], 1)
     alike, others = agreement_with_others(answers, votes.image, choices=bool(votes.kind))
     on_golden = None if golden is None else golden_quality(golden)
@@ -127,7 +134,7 @@ def raters_table(
     if golden is not None and golden.choices is not None:
         rater, truth, chosen = golden.choices
         own = ChoiceQuality(rater, truth, chosen, votes.n_raters)
-    informedness, suspicious, is_on_golden = _informedness(peers, own)
+    informedness, suspicious, is_on_golden = _informedness(peers, suspicious, own)
     seconds, pages = _seconds(votes)
     if pairs is None:
         pairs = rater_pairs(answers, choices_of(votes) if votes.kind else None)
@@ -164,6 +171,24 @@ def single_class_notes(golden: GoldenAnswers | None) -> Iterator[str]:
         )
 
 
+def unflagged_notes(raters: pa.Table) -> Iterator[str]:
+    """Yield a note on raters with the informedness of spammers that may be that of the others."""
+    found = [
+        r["rater_id"]
+        for r in raters.select(("rater_id", "informedness_hi", "measured_on", "flags")).to_pylist()
+        if r["measured_on"] == MEASURED_ON[1]
+        and r["informedness_hi"] is not None
+        and r["informedness_hi"] < quality.SPAMMER
+        and "spammer" not in r["flags"]
+    ]
+    if found:
+        yield (
+            f"{first_names(found, 5)}: informedness is below {quality.SPAMMER:g}, but they are not flagged, "
+            "because most of their questions have one other answer, by the same rater, who may be the one "
+            f"who guesses, or because fewer than {quality.FEWEST_GOLDEN} answers of either truth are compared"
+        )
+
+
 def _estimated(result: Aggregate | None, n: int) -> tuple[Floats, Floats]:
     if result is None or result.matrices is None:
         return np.full(n, np.nan), np.full(n, np.nan)
@@ -191,14 +216,15 @@ def _with_ends(name: str, values: Sequence[Floats]) -> dict[str, pa.Array]:
 
 
 def _informedness(
-    peers: Quality | ChoiceQuality, golden: Quality | ChoiceQuality | None
+    peers: Quality | ChoiceQuality, suspicious: Bools, golden: Quality | ChoiceQuality | None
 ) -> tuple[tuple[Floats, ...], Bools, Bools]:
     """Return informedness with its interval, who is a spammer by it, and whose is on golden questions.
 
-    A few golden questions may not suffice to flag a rater whom hundreds of other answers contradict. Such a
-    rater remains flagged, unless the golden questions show an informedness of at least `SPAMMER`.
+    `suspicious` are the spammers by the answers of others. A few golden questions may not suffice to flag a
+    rater whom hundreds of other answers contradict. Such a rater remains flagged, unless the golden questions
+    show an informedness of at least `SPAMMER`.
     """
-    values, suspicious = peers.informedness(), peers.spammers()
+    values = peers.informedness()
     if golden is None:
         return values, suspicious, np.zeros(len(suspicious), bool)
     own = golden.informedness()

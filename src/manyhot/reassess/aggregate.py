@@ -75,7 +75,7 @@ from manyhot.reassess.rater_history import (
     history_table,
     with_earlier,
 )
-from manyhot.reassess.raters import raters_table, single_class_notes, unflagged_notes
+from manyhot.reassess.raters import raters_table, single_class_notes
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Votes, schema
 from manyhot.tables.audit_samples import read_audit_sample
@@ -307,7 +307,6 @@ class _Fit:
             *fit_notes(votes, answers, result, method, levels.threshold),
             *golden_notes(votes, result, self.experts, source.golden, self.entry, crossed=crossed),
             *(single_class_notes(self.experts) if len(raters) else ()),
-            *unflagged_notes(raters),
             *decision_notes(votes.refined, refined),
             *(() if source.of_sources else open_question_notes(votes, labels, source.proposals())),
         )

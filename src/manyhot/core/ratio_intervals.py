@@ -85,23 +85,6 @@ def _are_parts(num: Floats | Bools, den: Floats | Bools, scale: Scale) -> bool:
     return scale == "logit" and bool((num >= 0).all() and (num <= den).all())
 
 
-def _has_few(some: Ints | Floats, lacking: Ints | Floats, n: Ints | Floats) -> Bools:
-    """Return whether Wilson's interval with a design effect replaces percentiles or the jackknife.
-
-    Parameters
-    ----------
-    some, lacking, n
-        The number of images with some of the part, without some of it, and of all images.
-
-    Notes
-    -----
-    With few images on one side, percentiles are too narrow. If a side has none, so that all images have the
-    same value, resamples do not vary at all, and there is no jackknife.
-    """
-    fewest = np.minimum(some, lacking)
-    return np.asarray((fewest == 0) | (fewest < FEWEST_CASES) & (n >= IMAGES_FOR_PERCENTILES))
-
-
 def is_share(ratio: Ratio) -> bool:
     """Return whether a ratio is a share of images."""
     return ratio.num.dtype == bool and ratio.den.dtype == bool and ratio.stratum is None
@@ -118,8 +101,9 @@ def ratio_interval(ratio: Ratio, *, scale: Scale = "logit") -> tuple[float, floa
     Notes
     -----
     A share of images has Wilson's interval. So does a ratio of a part to a whole with few images on one side
-    (see `_has_few`), with counts divided by the design effect. Other values have a jackknife interval with
-    Student's t (`manyhot.core.jackknife.jackknife_ends`). If there is no variation, for example because all
+    (see `FEWEST_CASES`), with counts divided by the design effect: with one such image, the jackknife would
+    have two degrees of freedom. Other values have a jackknife interval with Student's t
+    (`manyhot.core.jackknife.jackknife_ends`). If there is no variation, for example because all
     predictions in all strata are correct, there is no jackknife interval. On the log scale, for skewed values
     such as the cross-entropy, there is no interval with fewer than `FEWEST_CASES` images.
     """
@@ -204,8 +188,9 @@ def _ends(
             errors[n.sum(axis=1) < FEWEST_CASES] = np.nan
         found = np.array([jackknife_ends(*one, scale=scale) for one in zip(values, errors, df, strict=True)])
         if are_parts:
-            few = _has_few(n @ (num > 0), n @ (num < den), n.sum(axis=1))
-            found[few] = np.array(clustered_interval(num, den, n[few].__matmul__)).T
+            fewest = np.minimum(n @ (num > 0), n @ (num < den))
+            few = fewest < FEWEST_CASES
+            found[few] = np.array(clustered_interval(num, den, n[few].__matmul__, few=fewest[few])).T
         ends.append(found)
     lo, hi = np.concatenate(ends).T
     return lo, hi
@@ -440,7 +425,7 @@ def cluster_intervals(
     -----
     A share of images has Wilson's interval with counts divided by the design effect
     (`manyhot.core.share_intervals.clustered_interval`), as has a ratio of a part to a whole with few clusters
-    on one side (see `_has_few`). Other values have a jackknife interval over clusters.
+    on one side (see `FEWEST_CASES`). Other values have a jackknife interval over clusters.
     As without clusters, there is no interval on the log scale for fewer than `FEWEST_CASES` images.
     """
     lo, hi = np.full((2, len(masks)), np.nan)
@@ -451,12 +436,14 @@ def cluster_intervals(
 
 def _interval(ratio: Ratio, inside: Bools, clusters: Clusters, scale: Scale) -> tuple[float, float]:
     scored = ratio.scored & inside
-    sides = (scored & (ratio.num > 0), scored & (ratio.num < ratio.den), scored)
+    sides = (scored & (ratio.num > 0), scored & (ratio.num < ratio.den))
     are_parts = ratio.stratum is None and _are_parts(ratio.num, ratio.den, scale)
-    if is_share(ratio) or (are_parts and _has_few(*(np.array(clusters.count(side)) for side in sides))):
+    fewest = min(map(clusters.count, sides))
+    if is_share(ratio) or (are_parts and fewest < FEWEST_CASES):
         number = clusters.number[scored]
         num, den = (np.bincount(number, values[scored], clusters.n) for values in (ratio.num, ratio.den))
-        low, high = clustered_interval(num, den, lambda values: values.sum(axis=0))
+        few = None if is_share(ratio) else np.float64(fewest)
+        low, high = clustered_interval(num, den, lambda values: values.sum(axis=0), few=few)
         return float(low), float(high)
     changes = changes_without_clusters(ratio, clusters, inside)
     if scale == "log" and np.count_nonzero(ratio.scored & inside) < FEWEST_CASES:

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy import typing as npt
-from scipy.special import gammaincinv, ndtri, stdtrit
+from scipy.special import chdtri, gammaincinv, ndtri, stdtrit
 
 from manyhot.core.array_types import Floats, Ints, Ints64
 from manyhot.core.resampling import LEVEL
+
+_CAUTION = 0.7
+"""Confidence of the upper end of a design effect whose variance depends on a few images."""
 
 
 def wilson_interval(k: npt.ArrayLike, n: npt.ArrayLike, effect: npt.ArrayLike = 1.0) -> tuple[Floats, Floats]:
@@ -106,7 +109,9 @@ def totals(group: Ints, n: int) -> Total:
     return lambda values: np.bincount(group, values, n).astype(np.float64)
 
 
-def clustered_interval(num: npt.ArrayLike, den: npt.ArrayLike, total: Total) -> tuple[Floats, Floats]:
+def clustered_interval(
+    num: npt.ArrayLike, den: npt.ArrayLike, total: Total, *, few: Ints | Floats | None = None
+) -> tuple[Floats, Floats]:
     """Return the 95 % interval of ratios of sums over images; the ends are NaN for fewer than two images.
 
     Parameters
@@ -115,6 +120,9 @@ def clustered_interval(num: npt.ArrayLike, den: npt.ArrayLike, total: Total) -> 
         For each image, the number of cases in the numerator and the number of all cases.
     total : callable
         Sums an array of the same shape over the images, for example ``lambda x: x.sum(axis=0)``.
+    few : ndarray, optional
+        Number of images on which the variance depends, if these are few: those with cases in the numerator,
+        or those with other cases.
 
     Notes
     -----
@@ -123,23 +131,31 @@ def clustered_interval(num: npt.ArrayLike, den: npt.ArrayLike, total: Total) -> 
     Student's t with n - 1 degrees of freedom for n images, and z that of the normal distribution. If all
     cases are equal, the variance is 0, and all cases of an image are treated as a single case.
 
+    If the variance depends on a few images, k, it is as uncertain as a variance with k degrees of freedom.
+    With `few`, the design effect is therefore the upper end of its one-sided 70 % interval, but at most that
+    of images whose cases are equal. Otherwise, with 20 cases an image and an intraclass correlation of 0.3,
+    intervals contain a share of 99 % in 84 to 93 % of simulated data sets of 30 to 400 images; so, in 95 to
+    98 %.
+
     References
     ----------
     Korn and Graubard 1998, Confidence intervals for proportions with small expected number of positive counts
     estimated from survey data, Survey Methodology 24, 193-201.
     """
     num, den = np.asarray(num), np.asarray(den)
-    return wilson_interval(total(num), total(den), clustered_effect(num, den, total))
+    return wilson_interval(total(num), total(den), clustered_effect(num, den, total, few=few))
 
 
-def clustered_effect(num: npt.NDArray[Any], den: npt.NDArray[Any], total: Total) -> Floats:
+def clustered_effect(
+    num: npt.NDArray[Any], den: npt.NDArray[Any], total: Total, *, few: Ints | Floats | None = None
+) -> Floats:
     """Return the design effect of `clustered_interval`, at least 1; NaN for fewer than two images."""
     k, n, images = total(num), total(den), total(den > 0)
     squares, mixed, own = total(num * num), total(num * den), total(den * den)
     with np.errstate(invalid="ignore", divide="ignore"):
         p = k / n
         spread = np.maximum(squares - 2 * p * mixed + p**2 * own, 0) * images / (images - 1) / n**2
-    return _design_effect(k, n, spread, images, own / np.maximum(n, 1))
+    return _design_effect(k, n, spread, images, own / np.maximum(n, 1), few)
 
 
 def effective_interval(
@@ -153,10 +169,19 @@ def effective_interval(
 
 
 def _design_effect(
-    k: Floats, n: Floats, variance: npt.ArrayLike, images: Ints | Floats, alike: npt.ArrayLike
+    k: Floats,
+    n: Floats,
+    variance: npt.ArrayLike,
+    images: Ints | Floats,
+    alike: npt.ArrayLike,
+    few: Ints | Floats | None = None,
 ) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         p = k / n
         effect = np.where((k > 0) & (k < n), np.asarray(variance) / (p * (1 - p) / n), alike)
+        effect = np.maximum(effect, 1)
+        if few is not None:
+            upper = effect * few / chdtri(np.maximum(few, 1), _CAUTION)
+            effect = np.maximum(effect, np.minimum(upper, alike))
         tail = (1 + LEVEL) / 2
-        return np.asarray(np.maximum(effect, 1) * (stdtrit(images - 1, tail) / ndtri(tail)) ** 2)
+        return np.asarray(effect * (stdtrit(images - 1, tail) / ndtri(tail)) ** 2)

@@ -184,7 +184,7 @@ def test_a_ratio_of_counts_with_few_hits_has_wilsons_interval_with_a_design_effe
 
 @pytest.mark.parametrize("n", [40, 100, 199, 400])
 def test_one_error_does_not_widen_the_interval_beyond_wilsons(n):
-    """The jackknife has two degrees of freedom then: 99 of 100 was 58 to 100 %, and 95 of 100 was 87 to 98 %."""
+    """The jackknife has two degrees of freedom then: 99 of 100 was 58 to 100 %, 95 of 100 was 87 to 98 %."""
     num = np.ones(n)
     num[0] = 0
     found = ratio_interval(Ratio(num, np.ones(n), np.ones(n, bool)))

@@ -242,6 +242,39 @@ def test_counts_of_classes_that_are_called_by_numbers(tmp_path, names, given):
     assert {name: yes.count(name) for name in names} == {names[0]: 5, names[1]: 0, names[2]: 2}
 
 
+SETS_IN_COLUMNS = 'image_id,ann,bob,cem\na,"cat, dog",dog,\nb,cat,cat,"dog, owl"\nc,owl,"cat, owl",owl\n'
+
+
+@pytest.mark.parametrize("classes", [None, ["cat", "dog", "owl"]])
+def test_cells_with_several_classes_in_columns_of_raters(tmp_path, classes):
+    path = tmp_path / "wide.csv"
+    path.write_text(SETS_IN_COLUMNS)
+    listed = classes and from_keys(classes)
+    with pytest.raises(InputError) as error:
+        read_votes(path, classes=listed)
+    also = "; if the cell is the name of one class, pass the list of all classes as `classes`"
+    assert str(error.value) == (
+        f"A cell names several classes.\n  where:   {path}\n  got:     cat, dog\n"
+        "  allowed: one class per row; or lists of classes\n"
+        f"  do:      to divide the cells, pass `format`=\"rater-columns(separator=',')\""
+        f"{'' if classes else also}"
+    )
+    votes = read_votes(path, classes=listed, format="rater-columns(separator=',')")
+    keys = votes.class_list.keys
+    assert keys == ("cat", "dog", "owl")
+    table = votes.to_table().to_pylist()
+    assert len(table) == 8 * 3  # eight sets of three classes
+    found = {(v["image_id"], v["rater_id"], keys[v["class_id"]]) for v in table if v["answer"] == "yes"}
+    assert found == {
+        *(("a", "ann", "cat"), ("a", "ann", "dog"), ("a", "bob", "dog")),
+        *(("b", "ann", "cat"), ("b", "bob", "cat"), ("b", "cem", "dog"), ("b", "cem", "owl")),
+        *(("c", "ann", "owl"), ("c", "bob", "cat"), ("c", "bob", "owl"), ("c", "cem", "owl")),
+    }
+    assert votes.left_out == ("empty cells (1), which are no answers",)
+    whole = from_keys(["cat", "dog", "owl", "cat, dog", "dog, owl", "cat, owl"])
+    assert read_votes(path, classes=whole).kind == ONE_CLASS
+
+
 def test_counts_of_too_many_votes(tmp_path):
     path = tmp_path / "counts.csv"
     path.write_text("image_id,cat,dog\na,2,0\nb,1000000,1\n")

@@ -305,6 +305,55 @@ def test_an_image_that_json_lists_twice(tmp_path, message):
     assert "An image is listed more than once." in message(lambda: read_labels(path), MatchError)
 
 
+def write_answers(path, rows):
+    """Write entries as Prodigy does, with keys that are not read."""
+    lines = [
+        json.dumps({"image": i, "label": label, "_task_hash": n, "_view_id": "classification", "answer": a})
+        for n, (i, label, a) in enumerate(rows)
+    ]
+    path.write_text("\n".join(lines) if path.suffix == ".jsonl" else f"[{', '.join(lines)}]")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+@pytest.mark.parametrize("classes", [None, ("cat", "dog", "owl")])
+def test_answers_of_prodigy(tmp_path, suffix, classes):
+    path = tmp_path / f"l.{suffix}"
+    rows = [("a", "cat", "accept"), ("a", "dog", "reject"), ("b", "cat", "reject"), ("c", "dog", "ignore")]
+    write_answers(path, [*rows, ("b", "dog", "ignore"), ("d", "dog", "accept"), ("d", "dog", "accept")])
+    labels = read_labels(path, classes=classes and from_keys(classes))
+    table = labels.table.to_pylist()
+    found = {(r["image_id"], c, s) for r in table for c, s in zip(r["classes"], r["state"], strict=True)}
+    assert found == {("a", 0, "yes"), ("a", 1, "no"), ("b", 0, "no"), ("d", 1, "yes")}
+    assert labels.image_id.to_pylist() == ["a", "b", "d"]
+    assert labels.asked_known
+    assert "left out: 2 rows with the answer ignore" in labels.notes
+    write_answers(path, [("a", "cat", "accept"), ("a", "dog", "accept"), ("b", "cat", "accept")])
+    labels = read_labels(path, classes=classes and from_keys(classes))
+    assert labels.table["classes"].to_pylist() == [[0, 1], [0]]
+    assert not labels.asked_known
+
+
+def test_answers_of_prodigy_about_lists_of_classes(tmp_path):
+    path = tmp_path / "l.jsonl"
+    lists = [("a", ["cat", "dog"], "accept"), ("b", ["cat"], "reject"), ("c", [], "ignore")]
+    write_answers(path, lists)
+    labels = read_labels(path)
+    assert labels.image_id.to_pylist() == ["a"]
+    assert labels.table["state"].to_pylist() == [["yes", "yes"]]
+    assert "left out: 2 rows with the answer reject or ignore" in labels.notes
+
+
+def test_a_class_that_is_accepted_and_rejected(tmp_path, message):
+    path = tmp_path / "l.jsonl"
+    write_answers(path, [("a", "cat", "accept"), ("b", "cat", "reject"), ("a", "cat", "reject")])
+    assert message(lambda: read_labels(path)) == (
+        f"A class of an image is both accepted and rejected.\n  where:   {path}, line 3\n"
+        "  got:     cat of a\n  allowed: one answer about each class of an image\n"
+        "  do:      remove the other answer; to decide between raters, write a table with the columns "
+        "image_id, class_id, rater_id and answer (yes or no) for manyhot aggregate"
+    )
+
+
 def test_fractions_are_no_classes(tmp_path, message):
     path = tmp_path / "l.csv"
     path.write_text("image,labels\na,1.5\nb,2\n")

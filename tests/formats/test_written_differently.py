@@ -96,6 +96,12 @@ def test_a_duplicate_in_another_spelling_is_refused_as_a_duplicate(tmp_path, mes
             "names that differ only in case or underscores are read as different classes: Käfer and "
             "käfer, Thrips and thrips; if they are the same class, write them in the same way",
         ),
+        (
+            {"rater": lambda r: r.lower() if r == "Anna" else f"{r[0]}  {r[1:]}" if r == "Ben" else r},
+            "4 of 5 raters have the name of another one, in another letter case or with other spaces, such "
+            "as 'Anna' and 'anna', and count as different raters; if they are the same, write each name in "
+            "one way",
+        ),
     ],
 )
 def test_votes_about_similar_names_have_a_note(tmp_path, change, note):

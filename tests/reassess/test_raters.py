@@ -125,3 +125,28 @@ def test_a_rater_is_no_spammer_by_the_answers_of_one_other_rater(seed):
     apart = [(f"good{k}", range(30 + 50 * k, 80 + 50 * k), 0.05) for k in range(3)]
     found = agreement(answers_of([guesser, *apart], seed), resamples=0)
     assert [rater(found, name)["flags"] for name in ("guesser", "good0")] == [["spammer"], []]
+
+
+@pytest.mark.parametrize(
+    ("raters", "n_errors", "note"),
+    [
+        ("xy", 11, "none of 21 pairs"),  # the two make the same errors, but too few of them
+        ("x", 20, "only 5 of 15 pairs"),  # those of x and each of the five others
+        ("xy", 20, None),  # the pairs of x or y are 11 of 21
+    ],
+)
+def test_pairs_with_too_few_errors_to_find_copiers_are_noted(raters, n_errors, note):
+    rows = [
+        (f"{i}.jpg", 0, rater, "yes" if rater in raters and i < n_errors else "no")
+        for i in range(40)
+        for rater in (*"abcde", *raters)
+    ]
+    votes = pl.DataFrame(rows, schema=["image_id", "class_id", "rater_id", "answer"], orient="row")
+    found = agreement(votes, reading=VotesReading(classes=3))
+    text = (
+        f"{note} of raters could be checked for copying, which needs 20 questions on which at least one of "
+        "the two disagrees with the majority of the other raters; see the table rater_pairs"
+    )
+    assert [n for n in found.notes if "copying" in n] == ([] if note is None else [text])
+    copiers = [row["rater_id"] for row in found.raters.to_pylist() if "copier" in row["flags"]]
+    assert sorted(copiers) == ([] if note else ["x", "y"])

@@ -123,8 +123,8 @@ _JOINED = re.compile(r"\s*([|;,])\s*")
 """What often stands between the classes of a cell."""
 
 
-def check_joined(cells: pl.Series, classes: ClassList | None, path: Path) -> None:
-    """Raise an error for cells that are not a class but name several classes.
+def check_joined(cells: pl.Series, classes: ClassList | None, path: Path, name: str) -> None:
+    """Raise an error for cells that are not a class but name several classes, in the format `name`.
 
     Without a class list, a cell such as dog|cat names several classes if other cells are dog and cat, and a
     cell such as *dog cat* does if the cells combine few words.
@@ -141,7 +141,7 @@ def check_joined(cells: pl.Series, classes: ClassList | None, path: Path) -> Non
         if len(parts) < 2 - bool(found) or (classes is not None and is_class(text)):
             continue
         if are_tags if found is None and classes is None else all(map(is_class, parts)):
-            option = f"choices(separator={' ' if found is None else found[1]!r})"
+            option = f"{name}(separator={' ' if found is None else found[1]!r})"
             raise InputError(
                 "A cell names several classes.",
                 where=path,

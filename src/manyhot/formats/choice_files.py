@@ -170,15 +170,20 @@ def read_choices(
     if not are_sets:
         check_decisions(frame, columns, path)
         if chosen["class_id"].dtype == pl.String:
-            check_joined(chosen["class_id"], classes, path)
+            check_joined(chosen["class_id"], classes, path, "choices")
         votes = _votes(chosen, classes, path, several=several, shown=shown)
         boxes = ("boxes: a rater answered yes to all classes with a row",) * has_boxes(frame.columns)
         return replace(votes, left_out=(*votes.left_out, *boxes))
-    if not order:
-        check_sets_once(chosen, path)
+    return _votes_for_sets(chosen, classes, path, shown)
+
+
+def _votes_for_sets(frame: pl.DataFrame, classes: ClassList | None, path: Path, shown: str = "all") -> Votes:
+    """Return votes from the columns image_id, rater_id and class_id, which contains lists."""
+    if WHEN not in frame.columns:
+        check_sets_once(frame, path)
     # Polars 2 leaves out the rows of empty lists, which are empty sets, but not those of null.
     lists = pl.when(pl.col("class_id").list.len() > 0).then("class_id")
-    exploded = chosen.with_columns(class_id=lists).explode("class_id")
+    exploded = frame.with_columns(class_id=lists).explode("class_id")
     return _votes(exploded, classes, path, several=True, shown=shown)
 
 
@@ -263,10 +268,15 @@ def _wide(path: Path) -> bool:
     explicit=_wide,
     needs="image_id and one column per rater",
 )
-def read_rater_columns(path: Path, *, classes: ClassList | None) -> Votes:
+def read_rater_columns(path: Path, *, classes: ClassList | None, separator: str = "") -> Votes:
     """A table with one row per image, and one column per rater with the class that the rater chose.
 
     An empty cell means that the rater gave no answer; so does -1 if classes are given as numbers.
+
+    Parameters
+    ----------
+    separator : str
+        Text between the classes of a cell. Each cell is then a set, and raters were asked about all classes.
     """
     frame = read_frame(path)
     image = column_of_images(frame, path)
@@ -274,7 +284,15 @@ def read_rater_columns(path: Path, *, classes: ClassList | None) -> Votes:
     long = long.rename({image: "image_id"}).filter(pl.col("class_id").is_not_null())
     no_answer = -1 if long["class_id"].dtype.is_numeric() else ""
     check_no_answers(long, classes, path)
-    return _votes(long.filter(pl.col("class_id") != no_answer), classes, path)
+    long = long.filter(pl.col("class_id") != no_answer)
+    if separator:
+        long, _ = with_sets(long, ("image_id", "rater_id", "class_id"), separator, classes, path)
+        n_empty = len(frame) * (len(frame.columns) - 1) - len(long)
+        left_out = (f"empty cells ({n_empty:,}), which are no answers",) if n_empty else ()
+        return replace(_votes_for_sets(long, classes, path), left_out=left_out)
+    if long["class_id"].dtype == pl.String:
+        check_joined(long["class_id"], classes, path, "rater-columns")
+    return _votes(long, classes, path)
 
 
 def column_of_images(frame: pl.DataFrame, path: Path) -> str:

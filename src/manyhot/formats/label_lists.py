@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Ints32, Ints64
-from manyhot.errors import InputError
+from manyhot.errors import InputError, counted
 from manyhot.formats.class_cells import SEPARATORS, Splitter, note_on_commas, note_on_spaces, splitter
 from manyhot.formats.class_names import ids_of_values, undecided
 from manyhot.formats.class_numbers import note_on_positions
@@ -32,7 +32,7 @@ from manyhot.formats.headers import (
     image_name_column,
     is_plural,
 )
-from manyhot.formats.json_entries import classes_by_image, has_label_lists
+from manyhot.formats.json_entries import classes_by_image, has_label_lists, states_by_prodigy
 from manyhot.formats.number_columns import STATES_OF_ANY, stated_classes
 from manyhot.formats.predicted_classes import SCORE_COLUMNS
 from manyhot.formats.reading import (
@@ -226,6 +226,12 @@ def read_label_lists(
         states, notes = stated_classes(path, ids, label, classes)
         if states is not None:
             return labels_of_frame(states, path, classes)
+    if is_json and (answered := states_by_prodigy(path)) is not None:
+        frame, n_ignored = answered
+        labels = labels_of_frame(frame, path, classes)
+        notes = (*labels.notes, *_note_on_left_out(n_ignored, "ignore"))
+        labels = replace(labels, notes=notes, asked_known="no" in frame["state"])
+        return with_unlisted(labels, unlisted, path)
     named = names_in_file(path, classes, separator)
     named = replace(named, notes=(*named.notes, *notes, *notes_on_nulls(named.usable)))
     unlisted = "no" if named.is_complete else unlisted
@@ -411,7 +417,8 @@ def _grouped(named: NamedLabels, where: str) -> NamedLabels:
 def _named_in_json(
     path: Path, classes: ClassList | None, separator: str, among: Sequence[str]
 ) -> NamedLabels:
-    rows = list(classes_by_image(path, among))
+    entries = list(classes_by_image(path, among))
+    rows = [(image, v, where) for image, v, where, answer in entries if answer not in ("reject", "ignore")]
     # Not the name of a column: spaces divide no names in JSON, which has lists for several names.
     split = splitter("", [v for _, v, _ in rows if isinstance(v, str)], classes, separator, str(path), False)
     sets = [_names(value, split, where) for _, value, where in rows]
@@ -422,7 +429,12 @@ def _named_in_json(
         np.array([len(names or ()) for names in sets], np.int64),
         pa.array([name for names in sets for name in names or ()], pa.string()),
         np.array([names is not None for names in sets], bool),
+        notes=_note_on_left_out(len(entries) - len(rows), "reject or ignore"),
     )
+
+
+def _note_on_left_out(n: int, answer: str) -> tuple[str, ...]:
+    return (f"left out: {counted(n, 'row')} with the answer {answer}",) if n else ()
 
 
 def _names(value: Any, split: Splitter, where: str) -> list[str] | None:

@@ -22,6 +22,7 @@ from manyhot.core.agreement import (
 )
 from manyhot.core.answers import ANSWERS, Answers, GoldenAnswers
 from manyhot.core.class_agreement import agreement_by_class
+from manyhot.errors import counted
 from manyhot.parameters import RESAMPLES, Resamples, Seed, check_draws
 from manyhot.reassess.answers import (
     VOTES_READING,
@@ -272,6 +273,7 @@ def agreement(
             *single_class_notes(experts),
             *unflagged_notes(raters),
             *_notes(answers, experts, raters),
+            *_note_on_copying(pairs),
         ),
         inputs=source.inputs,
     )
@@ -399,3 +401,13 @@ def _notes(answers: Answers, golden: GoldenAnswers | None, raters: pa.Table) -> 
         )
     if raters["seconds"].null_count == len(raters):
         yield "raters cannot be flagged as too fast, which needs the columns 'shown_at' and 'answered_at'"
+
+
+def _note_on_copying(pairs: quality.RaterPairs) -> Iterator[str]:
+    n, n_checked = len(pairs.n), np.count_nonzero(pairs.wrong >= quality.FEWEST_ERRORS)
+    if n_checked < n / 2:
+        yield (
+            f"{f'only {n_checked:,}' if n_checked else 'none'} of {counted(n, 'pair')} of raters could be "
+            f"checked for copying, which needs {quality.FEWEST_ERRORS} questions on which at least one of "
+            "the two disagrees with the majority of the other raters; see the table rater_pairs"
+        )

@@ -46,7 +46,7 @@ from manyhot.tables.label_values import are_capped
 from manyhot.tables.labels import with_ids_like
 from manyhot.tables.own_classes import note_on_spellings, selected_labels, shares_classes
 from manyhot.tables.schemas import metadata_json
-from manyhot.tables.unshared_classes import note_on_alike
+from manyhot.tables.unshared_classes import note_on_alike, note_on_raters_alike
 from manyhot.tables.vote_labels import golden_of_labels, original_answers
 from manyhot.tables.votes import COUNTED_CLASS, votes_with_ids_like
 
@@ -223,7 +223,8 @@ def open_votes(
     read, notes = _votes(votes, listed, reading.format), tuple[str, ...]()
     notes += _kind_notes(read)
     on_numbers = note_on_numbers(read) if listed is None else ""
-    notes += (*filter(None, (on_numbers, note_on_spellings(read.class_list), note_on_alike(read.image_id))),)
+    on_names = note_on_alike(read.image_id), note_on_raters_alike(read.rater_id)
+    notes += (*filter(None, (on_numbers, note_on_spellings(read.class_list), *on_names)),)
     listed = read.class_list if listed is None else listed
     is_foreign = folder is None and isinstance(votes, str | os.PathLike) and not declared(Path(votes))
     if is_foreign and listed is None and not read.class_hash:

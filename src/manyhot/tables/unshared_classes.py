@@ -1,4 +1,4 @@
-"""Classes that only the labels or only the predictions have, and notes on label sets."""
+"""Classes that only the labels or only the predictions have, and notes on ids that are almost equal."""
 
 from __future__ import annotations
 
@@ -158,4 +158,19 @@ def note_on_alike(ids: pa.Array) -> str:
         f"{len(alike):,} of {len(ids):,} images have the name of another one, with another extension or "
         f"letter case, such as {one} and {another}, and count as different images; if they are the same, "
         "write each name in one way"
+    )
+
+
+def note_on_raters_alike(raters: pa.Array) -> str:
+    """Return a note on raters whose names differ only in letter case or spaces; empty without any."""
+    by_name: dict[str, list[str]] = {}
+    for name in raters.to_pylist():
+        by_name.setdefault("".join(name.split()).casefold(), []).append(name)
+    alike = [names for names in by_name.values() if len(names) > 1]
+    if not alike:
+        return ""
+    return (
+        f"{sum(map(len, alike)):,} of {len(raters):,} raters have the name of another one, in another letter "
+        f"case or with other spaces, such as {alike[0][0]!r} and {alike[0][1]!r}, and count as different "
+        "raters; if they are the same, write each name in one way"
     )

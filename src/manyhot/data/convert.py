@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from manyhot import tables
 from manyhot.classes import ClassList, class_list_of, normal_name
 from manyhot.command import command
+from manyhot.data.imported_votes import campaign_of_votes, over_classes_of, without_assumed
 from manyhot.data.reading_options import FILE_READING, FileReading
 from manyhot.data.table_inputs import labels_of_file
 from manyhot.errors import InputError, UsageError
@@ -159,9 +161,19 @@ def convert(
     if source.is_dir() and target.exists():
         check_apart([target], source, {target.stem})
     class_list = open_class_list(classes)
-    reading = replace(reading, classes=class_list)
+    if reading.classes is None and class_list is not None and declared(source) == "votes":
+        own = tables.metadata(pq.read_schema(source)).get("classes", class_list.hash)
+        class_list = class_list if own == class_list.hash else None
+    is_assumed, reading = reading.classes is None, replace(reading, classes=class_list)
     holds, content = _read_any(source, reading, format)
     content = _named(content, model, source, target)
+    vote_notes = tuple[str, ...]()
+    if isinstance(content, tables.Votes):
+        if is_assumed and classes is not None:
+            content, vote_notes = without_assumed(content, Path(classes))
+        if (campaign := campaign_of_votes(target)) is not None:
+            content, more = over_classes_of(campaign, content)
+            vote_notes += more
     if to is not None:
         images = images or _of_campaign("images", source, source.parent, target.parent)
         places = None if images is None else read_images(images_file(images), classes=class_list)
@@ -182,6 +194,7 @@ def convert(
     if isinstance(content, tables.Predictions):
         left = note_on_left_out(content, content.unlisted)
         notes += [*([left] if left else []), *reading.overruled(content)]
+    notes += vote_notes
     notes += _states_note(content, target) if to is None else saved.notes
     return Converted(holds, left_out, _what(content), notes=tuple(notes), written=saved.files)
 

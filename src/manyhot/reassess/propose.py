@@ -49,6 +49,8 @@ from manyhot.reassess.ensemble import (
     order_check,
     source_images,
     source_predictions,
+    with_listed_images,
+    without_list,
 )
 from manyhot.reassess.finding_questions import (
     FINDINGS_RULE,
@@ -181,8 +183,10 @@ def propose(
     entry = get("proposer", rule)
     check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="`leave_out`")
     if uses_models := entry.about.get("models", True):
-        opened = open_inputs(labels, predictions, unlabelled=True, reading=reading, run=run)
+        bare, listed = without_list(labels, reading)
+        opened = open_inputs(labels, predictions, unlabelled=True, reading=bare, run=run)
         source = only_source(opened, "Proposals can be made for")
+        source = with_listed_images(source, listed, reading.match)
         images, read, classes = source_images(source), source_predictions(source, run), source.classes
     else:
         _check_alone(f"The rule {entry.name} needs no predictions.", predictions=predictions)
@@ -261,7 +265,7 @@ def _of_findings(
         FINDINGS_RULE,
         len(images),
         len(images) - len(pc.unique(table["image_id"])),
-        notes=notes,
+        notes=(*source.misfits.notes(), *notes),
         inputs=source.inputs | input_of(findings),
         metadata=_about_classes(n_classes, classes.hash if classes else "", classes),
     )

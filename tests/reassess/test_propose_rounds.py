@@ -81,3 +81,28 @@ def test_original_labels_of_listed_images_are_proposed(tmp_path, monkeypatch):
     found = propose("camp", reading=Reading(images="b.txt"))
     rows = found.table.select(["image_id", "class_id", "source"]).to_pylist()
     assert sorted(tuple(row.values()) for row in rows) == [("b", 0, "union"), ("b", 1, "label")]
+
+
+@pytest.mark.parametrize("listed", [None, "two.txt"])
+def test_the_cost_of_a_round_is_that_of_its_new_questions(rounds, listed):
+    found = propose("camp", rule="all-classes", add=True, reading=Reading(images=listed))
+    n_images = 9 if listed is None else 3
+    assert [" ".join(line.split()) for line in found.lines()][1:4] == [
+        "questions 6 about 3 images, 2.00 an image",
+        f"left out 0 of {n_images} images, which need no question",
+        "hours 0.0 5 answers each, 5 seconds an answer",
+    ]
+    assert found.hours == 6 * 5 * 5 / 3600  # two classes of three images, five answers of five seconds
+    shown = found.to_json()
+    assert (shown["images"], shown["left_out"], shown["questions"], shown["per_image"]) == (n_images, 0, 6, 2)
+    assert len(found.table) == 18  # with the twelve questions of the first round
+    found.write("camp")
+    again = propose("camp", rule="all-classes", add=True, reading=Reading(images=listed))
+    assert (again.n_new, again.n_asked, again.n_left_out, again.hours) == (0, 0, 0, 0)
+
+
+def test_withdrawn_questions_of_a_round_cost_nothing(rounds):
+    without = pl.DataFrame({"image_id": ["0.png", "8.png"]})
+    found = propose("camp", rule="all-classes", add=True, without=without, reading=Reading(images="two.txt"))
+    assert (len(found), found.n_standing, found.n_new, found.n_asked, found.n_left_out) == (14, 10, 4, 2, 1)
+    assert propose("camp", without=without[:1], reading=Reading(images="two.txt")).n_left_out == 3

@@ -41,7 +41,7 @@ from manyhot.parameters import (
     Was,
     check_one_of,
 )
-from manyhot.reassess.additions import with_campaign_questions
+from manyhot.reassess.additions import QUESTION, with_campaign_questions
 from manyhot.reassess.ensemble import (
     ensemble_of,
     only_source,
@@ -73,7 +73,7 @@ from manyhot.reassess.withdrawal import (
 )
 from manyhot.registry import Entry, get
 from manyhot.run import QUIET, Run
-from manyhot.tables import Images, Predictions, metadata
+from manyhot.tables import Images, Predictions, metadata, one_chunk
 from manyhot.tables.labels import keys_in_metadata
 from manyhot.tables.own_classes import own_list
 
@@ -380,7 +380,9 @@ def _finished(
         steps.append(step)
         made = dataclasses.replace(made, table=table, notes=(*made.notes, *notes), withdraws=True)
     if source is not None:
-        made = dataclasses.replace(made, n_left_out=made.n_images - len(pc.unique(made.table["image_id"])))
+        is_asked = pc.is_in(source_images(source).image_id, one_chunk(made.table["image_id"]))
+        kept = made.table.join(standing.select(QUESTION), QUESTION, join_type="left semi") if add else ()
+        made = dataclasses.replace(made, n_left_out=pc.sum(pc.invert(is_asked)).as_py(), n_standing=len(kept))
     cost = {
         "images": made.n_images,
         "left_out": made.n_left_out,

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from manyhot.data.convert import convert
-from manyhot.errors import MatchError
+from manyhot.errors import InputError, MatchError
 from manyhot.formats import read_votes
 from manyhot.reassess.aggregate import aggregate
 from manyhot.reassess.init import init_campaign
@@ -109,3 +109,80 @@ def test_check_boxes_that_nobody_ticked_were_offered(campaign):
     pl.DataFrame([{**row, "SubmitTime": "", "Input.image": "0.png", **boxes}]).write_csv("turk.csv")
     assert convert("turk.csv", "camp/votes.parquet").holds == "votes"
     assert answers() == [("0.png", 0, "ann", "yes"), ("0.png", 1, "ann", "no"), ("0.png", 2, "ann", "no")]
+
+
+WEEK = [("0.png", "cem", "cat"), ("1.png", "cem", "cat")]
+"""The answers of another rater, whose second one differs from those of the first round."""
+
+ADDED = [("0.png", 0, "cem", "yes"), ("0.png", 1, "cem", "no"), ("1.png", 0, "cem", "yes")]
+ADDED += [("1.png", 1, "cem", "no")]
+
+
+def test_a_second_sheet_does_not_replace_the_first(campaign):
+    convert("round1.csv", "camp/votes.parquet")
+    before = (campaign / "votes.parquet").read_bytes()
+    sheet("week2.csv", WEEK)
+    with pytest.raises(InputError) as error:
+        convert("week2.csv", "camp/votes.parquet")
+    assert str(error.value) == (
+        "The output would replace answers that are not among the new ones.\n"
+        "  where:   camp/votes.parquet\n"
+        "  got:     8 of 8 answers, such as that of ann on 0.png\n"
+        "  do:      pass `add` to keep them and add the new ones; to replace them, remove the file first"
+    )
+    assert (campaign / "votes.parquet").read_bytes() == before
+    sheet("both.csv", [*ROUND, *WEEK])
+    convert("both.csv", "camp/votes.parquet")  # a sheet that has grown
+    assert answers() == sorted([*ASKED, *ADDED])
+
+
+@pytest.mark.parametrize("folder", ["", "pool/"])
+def test_sheets_are_added(campaign, folder):
+    convert("round1.csv", "camp/votes.parquet")
+    sheet("week2.csv", [(folder + image, rater, chosen) for image, rater, chosen in WEEK])
+    added = convert("week2.csv", "camp/votes.parquet", classes="two.txt", add=True)
+    assert added.notes == ("4 answers were added to the 8 of the campaign",)
+    assert answers() == sorted([*ASKED, *ADDED])
+    again = convert("week2.csv", "camp/votes.parquet", classes="two.txt", add=True)
+    assert again.notes == (
+        "0 answers were added to the 12 of the campaign, which already contained 4 others",
+    )
+    assert answers() == sorted([*ASKED, *ADDED])
+
+
+def test_sheets_of_one_class_per_image_are_added(campaign):
+    """Raters answered no to each class that a rater of another sheet chose for the image."""
+    sheet("round1.csv", ROUND, "label")
+    sheet("week2.csv", WEEK, "label")
+    convert("round1.csv", "camp/votes.parquet")
+    convert("week2.csv", "camp/votes.parquet", add=True)
+    of_one = [("0.png", 0, rater, "yes") for rater in ("ann", "bob", "cem")]
+    both = [row for row in (*ASKED, *ADDED) if row[0] == "1.png"]
+    assert answers() == sorted([*of_one, *both])
+    assert read_votes("camp").kind == "one class"
+    sheet("sets.csv", WEEK)
+    with pytest.raises(InputError, match="Votes of these kinds cannot be in one file"):
+        convert("sets.csv", "camp/votes.parquet", add=True)
+
+
+def test_another_answer_is_later_or_refused(campaign):
+    convert("round1.csv", "camp/votes.parquet")
+    (campaign.parent / "other.csv").write_text("image_id,class,rater_id,answer\n0.png,cat,ann,no\n")
+    with pytest.raises(MatchError, match="A rater answered a question twice"):
+        convert("other.csv", "camp/votes.parquet", add=True)
+    assert answers() == ASKED
+
+
+@pytest.mark.parametrize("target", ["other.parquet", "camp/other.parquet"])
+def test_votes_are_only_added_to_those_of_a_campaign(campaign, target):
+    with pytest.raises(InputError) as error:
+        convert("round1.csv", target, add=True)
+    assert str(error.value) == (
+        "Only votes can be added, to those of a campaign.\n"
+        f"  where:   {target}\n"
+        "  got:     votes\n"
+        "  allowed: votes, and votes.parquet in the folder of a campaign\n"
+        "  do:      leave out `add`"
+    )
+    with pytest.raises(InputError, match="There are no votes to which new ones can be added"):
+        convert("round1.csv", "camp/votes.parquet", add=True)

@@ -237,6 +237,12 @@ def test_votes_of_another_tool_are_kept(campaign, tmp_path):
     with pytest.raises(InputError, match="would replace answers from the annotation app"):
         convert(tmp_path / "vendor.csv", target)
     assert target.read_bytes() == before
+    (tmp_path / "more.csv").write_text(rows.replace("vendor-1", "vendor-3"))
+    added = convert(tmp_path / "more.csv", target, add=True).notes
+    assert added == ("1 answers were added to the 14 of the campaign, which already contained 1 others",)
+    assert export_votes(campaign).notes == ("3 votes that were not given in this app were kept",)
+    assert len(pq.read_table(target)) == 15
+    before = target.read_bytes()
     target.write_bytes(before[:300])  # broken, so that nothing is lost
     convert(tmp_path / "vendor.csv", target)
     assert len(pq.read_table(target)) == 2

@@ -8,10 +8,18 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from manyhot import tables
 from manyhot.classes import ClassList, class_list_of, normal_name
 from manyhot.command import command
+from manyhot.data.imported_votes import (
+    beside_standing,
+    campaign_of_votes,
+    check_kept,
+    over_classes_of,
+    without_assumed,
+)
 from manyhot.data.reading_options import FILE_READING, FileReading
 from manyhot.data.table_inputs import labels_of_file
 from manyhot.errors import InputError, UsageError
@@ -44,7 +52,6 @@ from manyhot.run import QUIET, Run
 from manyhot.tables.label_values import VOTED
 from manyhot.tables.labels import with_zeros
 from manyhot.tables.own_classes import note_on_left_out
-from manyhot.tables.votes import count_app_answers
 
 _TABLES = ("labels", "predictions", "images", "results", "findings", "proposals", "votes", "golden")
 
@@ -108,6 +115,7 @@ def convert(
     long: bool = False,
     model: str = "",
     images: PathLike | None = None,
+    add: bool = False,
     run: Run = QUIET,
 ) -> Converted:
     """Convert a file in any supported format to Parquet, CSV or the format of another tool.
@@ -140,6 +148,9 @@ def convert(
         each image below the folder that contains all images. By default, the images of the campaign that
         contains the source or the target. Without images, the path is the image's id.
 
+    add
+        Keep the votes of a campaign and add those of the source. The target is votes.parquet of the campaign.
+
     Returns
     -------
     Converted
@@ -159,17 +170,43 @@ def convert(
     if source.is_dir() and target.exists():
         check_apart([target], source, {target.stem})
     class_list = open_class_list(classes)
-    reading = replace(reading, classes=class_list)
+    if reading.classes is None and class_list is not None and declared(source) == "votes":
+        own = tables.metadata(pq.read_schema(source)).get("classes", class_list.hash)
+        class_list = class_list if own == class_list.hash else None
+    is_assumed, reading = reading.classes is None, replace(reading, classes=class_list)
     holds, content = _read_any(source, reading, format)
     content = _named(content, model, source, target)
+    vote_notes = tuple[str, ...]()
+    campaign = campaign_of_votes(target) if holds == "votes" and to is None else None
+    if add and campaign is None:
+        raise InputError(
+            "Only votes can be added, to those of a campaign.",
+            where=target,
+            got=holds,
+            allowed="votes, and votes.parquet in the folder of a campaign",
+            do="leave out `add`",
+        )
+    if isinstance(content, tables.Votes):
+        if is_assumed and classes is not None:
+            content, vote_notes = without_assumed(content, Path(classes))
+        if campaign is not None:
+            content, more = over_classes_of(campaign, content)
+            vote_notes += more
     if to is not None:
         images = images or _of_campaign("images", source, source.parent, target.parent)
         places = None if images is None else read_images(images_file(images), classes=class_list)
         saved = save(content, target, to, holds=holds, classes=class_list, images=places)
     else:
         check_place(target, holds)
-        _check_answers(target, holds)
-        saved = _write(holds, content, source, target, reading, long, run.call)
+        if add and campaign is not None and isinstance(content, tables.Votes):
+            inputs = hashes_of((source, target))
+            table, about, more = beside_standing(campaign, content)
+            vote_notes += more
+            saved = Saved((tables.write(table, target, holds, call=run.call, inputs=inputs, about=about),))
+        else:
+            if campaign is not None and isinstance(content, tables.Votes) and target.is_file():
+                check_kept(target, content)
+            saved = _write(holds, content, source, target, reading, long, run.call)
     left_out = (*_left_out(content), *saved.left_out)
     notes = [f"{target.name} does not contain {', '.join(left_out)}"] if left_out else []
     notes += [*(content.notes if isinstance(content, tables.Labels | tables.Predictions) else ())]
@@ -182,6 +219,7 @@ def convert(
     if isinstance(content, tables.Predictions):
         left = note_on_left_out(content, content.unlisted)
         notes += [*([left] if left else []), *reading.overruled(content)]
+    notes += vote_notes
     notes += _states_note(content, target) if to is None else saved.notes
     return Converted(holds, left_out, _what(content), notes=tuple(notes), written=saved.files)
 
@@ -223,19 +261,6 @@ def _of_campaign(table: str, *paths: Path) -> Path | None:
     """Return the class list or the images of the first of these folders that is a campaign."""
     beside = [p / f"{table}.parquet" for p in paths if (p / tables.DESCRIPTION).is_file()]
     return next((path for path in beside if path.is_file()), None)
-
-
-def _check_answers(target: Path, holds: str) -> None:
-    """Raise an error if answers from the annotation app would be lost."""
-    if holds != "votes" or not target.is_file() or not (target.parent / tables.DESCRIPTION).is_file():
-        return
-    if n := sum(count_app_answers(target).values()):
-        raise InputError(
-            "The output would replace answers from the annotation app.",
-            where=target,
-            got=f"{n:,} answers",
-            do=f"move the file away, convert, and run: manyhot export {target.parent}, which keeps both",
-        )
 
 
 def _write(

@@ -122,7 +122,7 @@ def votes_of_answers(
         np.array([a.order for a, _ in rows], np.int64),
         _more([a for a, _ in rows]),
     ).decided(words)
-    return columns.to_votes() if is_single else columns.to_sets(shown)
+    return columns.to_votes() if is_single else columns.to_sets(shown, {c for c in ids.values() if c >= 0})
 
 
 def with_optional_columns(

@@ -20,7 +20,7 @@ from manyhot.core.order_check import like_probabilities, one_sided_note
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.data.benchmarks import data_set
-from manyhot.data.data_sets import Source
+from manyhot.data.data_sets import Source, open_images
 from manyhot.data.reading_options import Reading
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.slices import order_check_of
@@ -39,6 +39,9 @@ from manyhot.tables import (
     one_chunk,
 )
 from manyhot.tables.arrays import label_sets, single_labels
+from manyhot.tables.campaign_folder import is_campaign
+from manyhot.tables.frames import examples
+from manyhot.tables.labels import with_ids_like
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 DEPTH = 20
@@ -56,6 +59,45 @@ def only_source(sources: Iterator[Source], what: str) -> Source:
         names = [s.name for s in (source, *more)]
         raise InputError(f"{what} only one data set.", got=", ".join(names), allowed="one of them")
     return source
+
+
+def without_list(labels: Any, reading: Reading) -> tuple[Reading, Images | None]:
+    """Return how a campaign is read, and the list of its images to ask about; None without such a list.
+
+    Where it is read, a list selects label sets, which images need not have to be asked about.
+    """
+    is_home = isinstance(labels, str | os.PathLike) and is_campaign(Path(labels))
+    listed = open_images(reading.images, None) if is_home else None
+    if listed is None or listed.table.column_names != ["image_id"]:
+        return reading, None
+    return replace(reading, images=None), listed
+
+
+def with_listed_images(source: Source, listed: Images | None, match: str) -> Source:
+    """Return a campaign of which only the listed images are asked about.
+
+    Raises
+    ------
+    InputError
+        If none of them is an image of the campaign.
+    """
+    if listed is None or source.images is None:
+        return source
+    ids = source.images.image_id
+    listed, like = with_ids_like(listed, ids, other_name="the campaign", match=match)
+    chosen = pc.is_in(ids, listed.image_id)
+    if not (n := pc.sum(chosen).as_py()):
+        raise InputError(
+            "None of the listed images is in the campaign.",
+            where=listed.name or "`images`",
+            got=examples(listed.image_id),
+            allowed=f"images such as {examples(ids)}",
+            do="pass a file with the name of one image on each line",
+        )
+    source.misfits.remarks += [f"{listed.name or 'the list'}: {like.text}"] if like.n else []
+    if absent := len(listed) - n:
+        source.misfits.remarks.append(f"listed images that are not in the campaign: {absent:,}")
+    return replace(source, images=replace(source.images, table=source.images.table.filter(chosen)))
 
 
 def source_images(source: Source) -> Images:

@@ -19,7 +19,7 @@ from manyhot.formats import read_findings
 from manyhot.formats.headers import fold_name
 from manyhot.formats.table_files import read_frame
 from manyhot.reassess.arrow_tables import as_arrow
-from manyhot.reassess.ensemble import only_source
+from manyhot.reassess.ensemble import only_source, with_listed_images, without_list
 from manyhot.run import Run
 from manyhot.tables import Images
 from manyhot.tables.image_ids import ids_like
@@ -196,7 +196,9 @@ def _has_other_numbers(frame: pl.DataFrame, column: str, name: str, classes: Cla
 
 def open_to_ask(labels: LabelsLike, reading: Reading, run: Run) -> tuple[Source, ClassList | None]:
     """Return the single data set of a call and its class list; no predictions are needed."""
+    reading, listed = without_list(labels, reading)
     source = only_source(open_labels(labels, reading=reading, run=run), "Questions can be about")
+    source = with_listed_images(source, listed, reading.match)
     sets = source.labels
     own = source.classes or (sets.known_classes if sets is not None else None)
     return source, own

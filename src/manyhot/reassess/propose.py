@@ -41,7 +41,7 @@ from manyhot.parameters import (
     Was,
     check_one_of,
 )
-from manyhot.reassess.additions import with_campaign_questions
+from manyhot.reassess.additions import QUESTION, with_campaign_questions
 from manyhot.reassess.ensemble import (
     ensemble_of,
     only_source,
@@ -49,6 +49,8 @@ from manyhot.reassess.ensemble import (
     order_check,
     source_images,
     source_predictions,
+    with_listed_images,
+    without_list,
 )
 from manyhot.reassess.finding_questions import (
     FINDINGS_RULE,
@@ -71,7 +73,7 @@ from manyhot.reassess.withdrawal import (
 )
 from manyhot.registry import Entry, get
 from manyhot.run import QUIET, Run
-from manyhot.tables import Images, Predictions, metadata
+from manyhot.tables import Images, Predictions, metadata, one_chunk
 from manyhot.tables.labels import keys_in_metadata
 from manyhot.tables.own_classes import own_list
 
@@ -181,8 +183,10 @@ def propose(
     entry = get("proposer", rule)
     check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="`leave_out`")
     if uses_models := entry.about.get("models", True):
-        opened = open_inputs(labels, predictions, unlabelled=True, reading=reading, run=run)
+        bare, listed = without_list(labels, reading)
+        opened = open_inputs(labels, predictions, unlabelled=True, reading=bare, run=run)
         source = only_source(opened, "Proposals can be made for")
+        source = with_listed_images(source, listed, reading.match)
         images, read, classes = source_images(source), source_predictions(source, run), source.classes
     else:
         _check_alone(f"The rule {entry.name} needs no predictions.", predictions=predictions)
@@ -261,7 +265,7 @@ def _of_findings(
         FINDINGS_RULE,
         len(images),
         len(images) - len(pc.unique(table["image_id"])),
-        notes=notes,
+        notes=(*source.misfits.notes(), *notes),
         inputs=source.inputs | input_of(findings),
         metadata=_about_classes(n_classes, classes.hash if classes else "", classes),
     )
@@ -376,7 +380,9 @@ def _finished(
         steps.append(step)
         made = dataclasses.replace(made, table=table, notes=(*made.notes, *notes), withdraws=True)
     if source is not None:
-        made = dataclasses.replace(made, n_left_out=made.n_images - len(pc.unique(made.table["image_id"])))
+        is_asked = pc.is_in(source_images(source).image_id, one_chunk(made.table["image_id"]))
+        kept = made.table.join(standing.select(QUESTION), QUESTION, join_type="left semi") if add else ()
+        made = dataclasses.replace(made, n_left_out=pc.sum(pc.invert(is_asked)).as_py(), n_standing=len(kept))
     cost = {
         "images": made.n_images,
         "left_out": made.n_left_out,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pyarrow import compute as pc
 
 from manyhot import tables
 from manyhot.console import fact_lines
@@ -90,6 +91,9 @@ class Proposals(Result):
         Report of the rule's search.
     withdraws : bool
         Whether questions of the campaign are withdrawn. If so, the table need not contain all its questions.
+    n_standing : int
+        Number of questions that the campaign already had. They are the first rows of the table, and are not
+        part of the cost.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -106,22 +110,28 @@ class Proposals(Result):
     expected: Expected | None = None
     about: dict[str, Any] = field(default_factory=dict)
     withdraws: bool = False
+    n_standing: int = 0
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
     def __repr__(self) -> str:
-        return f"Proposals({self.rule!r}, {len(self):,} questions about {self.n_asked:,} images)"
+        return f"Proposals({self.rule!r}, {self.n_new:,} questions about {self.n_asked:,} images)"
 
     @property
     def n_asked(self) -> int:
-        """Number of images with questions."""
-        return self.n_images - self.n_left_out
+        """Number of images with new questions."""
+        return len(pc.unique(self.table["image_id"].slice(self.n_standing)))
+
+    @property
+    def n_new(self) -> int:
+        """Number of new questions."""
+        return len(self) - self.n_standing
 
     @property
     def hours(self) -> float:
-        """Total hours of all raters."""
-        return len(self) * self.raters * self.seconds / 3600
+        """Total hours of all raters for the new questions."""
+        return self.n_new * self.raters * self.seconds / 3600
 
     def to_json(self) -> dict[str, Any]:
         """Return the rule, its cost and expected recall, and the notes."""
@@ -129,8 +139,8 @@ class Proposals(Result):
             "rule": self.rule,
             "images": self.n_images,
             "left_out": self.n_left_out,
-            "questions": len(self),
-            "per_image": len(self) / self.n_asked if self.n_asked else math.nan,
+            "questions": self.n_new,
+            "per_image": self.n_new / self.n_asked if self.n_asked else math.nan,
             "seconds": self.seconds,
             "raters": self.raters,
             "hours": self.hours,
@@ -143,10 +153,10 @@ class Proposals(Result):
     def lines(self) -> Iterator[str]:
         """Yield the number of questions, their cost, and the expected recall."""
         yield f"{self.rule}, {counted(len(self.models), 'model')}" if self.models else self.rule
-        each = f", {len(self) / self.n_asked:.2f} an image" if self.n_asked else ""
+        each = f", {self.n_new / self.n_asked:.2f} an image" if self.n_asked else ""
         cost = f"{self.raters} answers each, {self.seconds:g} seconds an answer"
         facts = [
-            ("questions", f"{len(self):,}", f"about {self.n_asked:,} images{each}"),
+            ("questions", f"{self.n_new:,}", f"about {self.n_asked:,} images{each}"),
             ("left out", f"{self.n_left_out:,}", f"of {self.n_images:,} images, which need no question"),
             ("hours", f"{self.hours:,.1f}", cost),
         ]

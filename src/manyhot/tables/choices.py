@@ -109,7 +109,7 @@ class ChoiceColumns:
         more = None if self.more is None else self.more.take(pa.array(vote))
         return self._votes(images, raters, question, rater[vote], answer, pairs, more)
 
-    def to_sets(self, shown: str = "all") -> Votes:
+    def to_sets(self, shown: str = "all", offered: Collection[int] = ()) -> Votes:
         """Return yes and no answers of raters who may choose several classes per image.
 
         Parameters
@@ -117,6 +117,8 @@ class ChoiceColumns:
         shown : {"all", "chosen"}
             The classes that raters were asked about: all classes, or the classes that some rater chose for
             the image.
+        offered : collection of int
+            Further classes that the file names: raters could choose them.
 
         Raises
         ------
@@ -129,7 +131,10 @@ class ChoiceColumns:
         chosen = np.where(none, 0, self.class_id)
         yes = distinct_keys((image * len(raters) + rater)[~none] * k + chosen[~none])
         seen, at_cell = np.unique(image * len(raters) + rater, return_inverse=True)
+        assumed = tuple[int, ...]()
         if shown == "all":
+            named = {*chosen[~none].tolist(), *offered}
+            assumed = tuple(c for c in range(k) if named and c not in named)
             pairs = (np.arange(len(images))[:, None] * k + np.arange(k)).ravel()
             _check_size(len(seen) * k)
         else:
@@ -143,7 +148,8 @@ class ChoiceColumns:
         order = np.lexsort((seen_rater[vote], question))
         arrays = question[order], seen_rater[vote][order], answer[order]
         more = None if self.more is None else _of_sets(self.more, at_cell).take(pa.array(vote[order]))
-        return replace(self._votes(images, raters, *arrays, pairs, more), kind="")
+        votes = self._votes(images, raters, *arrays, pairs, more)
+        return replace(votes, kind="", assumed_classes=assumed)
 
     def _votes(
         self,

@@ -22,6 +22,7 @@ from manyhot.tables.lacking_classes import ranked_lists, spread_scores
 from manyhot.tables.predictions import Predictions
 from manyhot.tables.schemas import metadata
 from manyhot.tables.selected_classes import selected_with_note
+from manyhot.tables.votes import Votes, votes_from_table
 
 _Table = TypeVar("_Table", Labels, Images)
 
@@ -169,6 +170,33 @@ class JoinedClasses:
             class_hash=self._hash,
             class_list=self._own,
         )
+
+    def of_votes(self, votes: Votes) -> Votes:
+        """Return votes over the joined class list.
+
+        Raises
+        ------
+        MatchError
+            If raters were asked about a class that is not in the list.
+        """
+        own = votes.known_classes
+        at = self._positions(own)
+        if own is None or at is None:
+            return votes
+        absent = [own.keys[i] for i in np.unique(votes.class_id) if at[i] < 0]
+        if absent and self.classes is not None:
+            raise MatchError(
+                "The votes are about classes that are not in the class list.",
+                where=votes.name or None,
+                got=first_names(absent, _EXAMPLES),
+                allowed=f"the {self.n_classes:,} classes of {self.classes.name}",
+                do="add these classes at the end of the list (of a campaign: manyhot init CAMPAIGN --images "
+                "IMAGES --classes LIST --add), or as `synonyms` of classes",
+            )
+        table = votes.to_table()
+        table = with_column(table, "class_id", pa.array(at[one_chunk(table["class_id"]).to_numpy()]))
+        moved = votes_from_table(table, name=votes.name, n_classes=self.n_classes, class_hash=self._hash)
+        return replace(moved, class_list=self._own, kind=votes.kind, left_out=votes.left_out)
 
     def note_on(self, predictions: Predictions) -> str:
         """Return what is assumed about classes without names, or left out of a model; empty if nothing is."""

@@ -88,6 +88,8 @@ class Votes(OverClasses):
         Empty if each question was asked by itself; `ONE_CLASS` or `COUNTED_CLASS` if each rater chose one
         class per image. In this case, *no* answers are not stored for classes that no rater chose for the
         image.
+    assumed_classes : tuple of int
+        The classes that count as asked about only because they are in the class list: no answer names them.
     """
 
     image_id: pa.Array
@@ -104,6 +106,7 @@ class Votes(OverClasses):
     refined: Refined | None = None
     class_list: ClassList | None = None
     kind: str = ""
+    assumed_classes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         rows = np.arange(len(self.class_id))

@@ -11,13 +11,13 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from manyhot.core.agreement import SET_MEASURES, VOTE_MEASURES, measure_answers, measure_sets
 from manyhot.core.answers import Answers, GoldenAnswers
+from manyhot.core.rater_pairs import rater_pairs
 from manyhot.core.raters import (
     agreement_with_others,
     always_no,
     golden_measures,
     golden_quality,
     peer_quality,
-    rater_pairs,
     too_fast,
 )
 

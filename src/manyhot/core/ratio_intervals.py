@@ -442,7 +442,7 @@ def _interval(ratio: Ratio, inside: Bools, clusters: Clusters, scale: Scale) -> 
     if is_share(ratio) or (are_parts and fewest < FEWEST_CASES):
         number = clusters.number[scored]
         num, den = (np.bincount(number, values[scored], clusters.n) for values in (ratio.num, ratio.den))
-        few = None if is_share(ratio) else np.float64(fewest)
+        few = None if is_share(ratio) else np.array(fewest)
         low, high = clustered_interval(num, den, lambda values: values.sum(axis=0), few=few)
         return float(low), float(high)
     changes = changes_without_clusters(ratio, clusters, inside)

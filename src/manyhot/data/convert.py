@@ -187,7 +187,7 @@ def convert(
             do="leave out `add`",
         )
     if isinstance(content, tables.Votes):
-        if is_assumed and classes is not None:
+        if is_assumed and isinstance(classes, Path):
             content, vote_notes = without_assumed(content, Path(classes))
         if campaign is not None:
             content, more = over_classes_of(campaign, content)

@@ -40,6 +40,7 @@ from manyhot.reassess.aggregation_notes import (
     fit_notes,
     golden_notes,
     open_question_notes,
+    undecided_image_notes,
 )
 from manyhot.reassess.aggregators import (
     OriginalClasses,
@@ -308,6 +309,7 @@ class _Fit:
             *golden_notes(votes, result, self.experts, source.golden, self.entry, crossed=crossed),
             *(single_class_notes(self.experts) if len(raters) else ()),
             *decision_notes(votes.refined, refined),
+            *(undecided_image_notes(labels, levels.threshold) if votes.kind else ()),
             *(() if source.of_sources else open_question_notes(votes, labels, source.proposals())),
         )
         more = {"proposer": proposer, "package": self.entry.version}  # package: of a plug-in

@@ -22,6 +22,7 @@ from manyhot.core.agreement import (
 )
 from manyhot.core.answers import ANSWERS, Answers, GoldenAnswers
 from manyhot.core.class_agreement import agreement_by_class
+from manyhot.core.rater_pairs import FEWEST_ERRORS, RaterPairs, rater_pairs
 from manyhot.errors import counted
 from manyhot.parameters import RESAMPLES, Resamples, Seed, check_draws
 from manyhot.reassess.answers import (
@@ -257,7 +258,7 @@ def agreement(
     # Numbers of votes are no raters, so nothing is said about them.
     none = np.zeros(0, np.int64)
     nobody = Answers(none, none, none.astype(np.int8), asked.n_questions, 0)
-    pairs = quality.rater_pairs(*([nobody] if asked.kind == COUNTED_CLASS else [answers, choices]))
+    pairs = rater_pairs(*([nobody] if asked.kind == COUNTED_CLASS else [answers, choices]))
     raters = schema("raters").empty_table()
     if asked.kind != COUNTED_CLASS:
         raters = raters_table(asked, answers, experts, pairs=pairs)
@@ -347,7 +348,7 @@ def _class_lines(rows: Sequence[Row]) -> Iterator[str]:
     )
 
 
-def _pairs_table(pairs: quality.RaterPairs, votes: Votes) -> pa.Table:
+def _pairs_table(pairs: RaterPairs, votes: Votes) -> pa.Table:
     columns = {
         "rater_a": votes.rater_id.take(pa.array(pairs.a)),
         "rater_b": votes.rater_id.take(pa.array(pairs.b)),
@@ -403,11 +404,11 @@ def _notes(answers: Answers, golden: GoldenAnswers | None, raters: pa.Table) -> 
         yield "raters cannot be flagged as too fast, which needs the columns 'shown_at' and 'answered_at'"
 
 
-def _note_on_copying(pairs: quality.RaterPairs) -> Iterator[str]:
-    n, n_checked = len(pairs.n), np.count_nonzero(pairs.wrong >= quality.FEWEST_ERRORS)
+def _note_on_copying(pairs: RaterPairs) -> Iterator[str]:
+    n, n_checked = len(pairs.n), np.count_nonzero(pairs.wrong >= FEWEST_ERRORS)
     if n_checked < n / 2:
         yield (
             f"{f'only {n_checked:,}' if n_checked else 'none'} of {counted(n, 'pair')} of raters could be "
-            f"checked for copying, which needs {quality.FEWEST_ERRORS} questions on which at least one of "
+            f"checked for copying, which needs {FEWEST_ERRORS} questions on which at least one of "
             "the two disagrees with the majority of the other raters; see the table rater_pairs"
         )

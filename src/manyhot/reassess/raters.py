@@ -16,16 +16,15 @@ from manyhot.core import raters as quality
 from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import YES, Answers, GoldenAnswers
 from manyhot.core.array_types import Bools, Floats
+from manyhot.core.rater_pairs import COPIER, FEWEST_ERRORS, RaterPairs, rater_pairs
 from manyhot.core.raters import (
     ChoiceQuality,
     Quality,
-    RaterPairs,
     agreement_with_others,
     beside_main_partner,
     choice_quality,
     golden_quality,
     peer_quality,
-    rater_pairs,
     too_fast,
 )
 from manyhot.errors import first_names
@@ -37,8 +36,8 @@ FLAGS = {
     "spammer": f"informedness and the upper end of its interval below {quality.SPAMMER:g}, on golden "
     f"questions or against other raters, with at least {quality.FEWEST_GOLDEN} answers to questions of each "
     "truth",
-    "copier": f"at least {quality.FEWEST_ERRORS} questions on which at least one of two raters disagrees "
-    f"with the majority of the other raters; on at least {quality.COPIER:.0%} of these, both disagree and "
+    "copier": f"at least {FEWEST_ERRORS} questions on which at least one of two raters disagrees "
+    f"with the majority of the other raters; on at least {COPIER:.0%} of these, both disagree and "
     "give the same answer",
     "too fast": f"less than {quality.TOO_FAST:.0%} of the median rater's time per answer, on at least "
     f"{quality.FEWEST_PAGES} pages",
@@ -116,7 +115,7 @@ def raters_table(
     result : Aggregate, optional
         Result of an aggregator, which contains estimates of the quality of raters.
     pairs : RaterPairs, optional
-        Result of `manyhot.core.raters.rater_pairs`, which is called if this is None.
+        Result of `manyhot.core.rater_pairs.rater_pairs`, which is called if this is None.
     """
     counts = answers.of_raters()
     by_peers: Callable[..., Quality | ChoiceQuality] = partial(peer_quality, answers, votes.image)

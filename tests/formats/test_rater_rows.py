@@ -117,6 +117,44 @@ def test_boxes_of_several_readers_are_one_vote_per_class(tmp_path, rater):
         read_labels(path)
 
 
+FORM = """Timestamp,Email Address,Image,cat,dog
+11/2/2026 16:27:20,ann@school.example,a.jpg,TRUE,FALSE
+11/2/2026 16:28:00,bob@school.example,a.jpg,TRUE,TRUE
+"""
+
+
+def test_answers_to_a_form_with_check_boxes(tmp_path):
+    path = tmp_path / "form.csv"
+    path.write_text(FORM)
+    assert answers(read_votes(path)) == {
+        ("a.jpg", "cat", "ann@school.example"): "yes",
+        ("a.jpg", "dog", "ann@school.example"): "no",
+        ("a.jpg", "cat", "bob@school.example"): "yes",
+        ("a.jpg", "dog", "bob@school.example"): "yes",
+    }
+
+
+@pytest.mark.parametrize(
+    ("columns", "do"),
+    [
+        (
+            ("Email Address", "Image", "What is it?"),
+            "rename the column of raters to rater_id, and the column of chosen classes to labels",
+        ),
+        (
+            ("Email Address", "What is it? [a.jpg]", "What is it? [b.jpg]"),
+            "rename the column with the names of the images to image_id; if each image has a column, write "
+            "one row per image and one column per rater",
+        ),
+    ],
+)
+def test_what_to_do_with_other_answers_to_forms(tmp_path, columns, do):
+    pd.DataFrame([("x@y.example", "cat", "dog")], columns=columns).to_csv(tmp_path / "form.csv", index=False)
+    with pytest.raises(InputError) as error:
+        read_votes(tmp_path / "form.csv")
+    assert str(error.value).endswith(f"\n  do:      {do}")
+
+
 def write_study(path, cells, rater="rad_ID"):
     rng = np.random.default_rng(1)
     rows = [(f"i{i}", f"R{k}", 50 + i, *rng.choice(cells, 3)) for i in range(30) for k in range(3)]

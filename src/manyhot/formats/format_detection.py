@@ -229,6 +229,10 @@ def _columns(path: Path, holds: str) -> tuple[str, str | None]:
         do = "pass a file with the image id of each line as `rows`; if each line is a predicted class, write "
         do += "the lines to an array, for example in Python: import numpy as np; "
         do += f"np.save({f'{path.stem}.npy'!r}, np.loadtxt({path.name!r}, int))"
+    if do and holds == "votes":
+        do += "; if each image has a column, write one row per image and one column per rater"
+    elif holds == "votes":
+        do = "rename the column of raters to rater_id, and the column of chosen classes to labels"
     if holds == "classes":
         do = "rename the column with the number or key of each class to key, or pass a text file with one "
         do += "class per line"

@@ -34,6 +34,7 @@ RATER_NAMES = (
     *("reviewer", "reviewer_id", "moderator", "moderator_id"),
     *("adjuster", "adjuster_id", "assessor", "assessor_id"),
     *("reader", "reader_id", "radiologist", "radiologist_id", "rad_id"),
+    *("email_address", "email"),
 )
 """Columns with the names of raters, by preference."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -49,10 +50,11 @@ from manyhot.reassess.answers import (
 )
 from manyhot.reassess.app.server import DatabaseAddress
 from manyhot.reassess.arrow_tables import as_arrow
+from manyhot.reassess.first_questions import FirstQuestions, first_questions, with_proposals
 from manyhot.reassess.further_answers import annotated_campaign, ask_in_app, check_can_ask
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables import STATES, Golden, Votes, check, find_questions, one_chunk, schema
+from manyhot.tables import STATES, Campaign, Golden, Votes, check, find_questions, one_chunk, schema
 from manyhot.tables.definitions import INT, REAL, TEXT, declare_table
 from manyhot.tables.frames import with_column
 from manyhot.tables.image_ids import ids_like, without_option
@@ -99,7 +101,8 @@ class NextQuestions(Result):
     n_open : int
         Number of remaining questions, from which those in the table are taken.
     changes : float
-        Expected number of open questions whose state would change if they got all remaining answers.
+        Expected number of open questions whose state would change if they got all remaining answers. NaN if
+        there are no votes.
     max_answers : int
         Maximum number of answers per question.
     fewest : int
@@ -135,7 +138,7 @@ class NextQuestions(Result):
             "uncertain": self.n_uncertain,
             "open": self.n_open,
             "asked": len(self.questions),
-            "changes": self.changes,
+            "changes": None if math.isnan(self.changes) else self.changes,
             "added": self.added,
             "notes": self.notes,
         }
@@ -147,13 +150,14 @@ class NextQuestions(Result):
             "have a probability between 1 - threshold and the threshold, and more answers of this quality "
             "would hardly change it"
         )
+        changes = "" if math.isnan(self.changes) else f"of which {self.changes:,.1f} are expected to change"
         yield from fact_lines(
             [
                 ("questions", f"{self.n_questions:,}", ""),
                 ("full", f"{self.n_full:,}", full),
                 ("settled", f"{self.n_settled:,}", "are unlikely to change (`settled`)"),
                 *([("undecided", f"{self.n_uncertain:,}", undecided)] if self.n_uncertain else []),
-                ("open", f"{self.n_open:,}", f"of which {self.changes:,.1f} are expected to change"),
+                ("open", f"{self.n_open:,}", changes),
                 ("asked next", f"{len(self.questions):,}", "one answer each (`budget`)"),
                 *([] if self.added is None else [("added", f"{self.added:,}", _ADDED)]),
             ]
@@ -198,7 +202,8 @@ def next_questions(
     Parameters
     ----------
     votes
-        Answers to questions about single classes, in any format of votes; the folder of a campaign; or
+        Answers to questions about single classes, in any format of votes; the folder of a campaign, whose
+        proposals are ranked by the entropy of their probability if it has no votes yet; or
         imagenet-real for published votes, which are downloaded. Votes for one class per image are refused.
     budget
         Number of answers to ask for now, one per question. It does not affect which questions are open or
@@ -260,13 +265,16 @@ def next_questions(
     home = annotated_campaign(votes, database)
     if ask:
         check_can_ask(votes, rater, database)
+    if not rater and (first := first_questions(votes, proposals)) is not None:
+        found, chosen = _found_first(first, budget, max_answers, 0.8 if threshold is None else threshold)
+        return _asked(found, home if ask else None, database, first.votes, chosen)
     source = open_votes(votes, golden, images, reading=reading, on_progress=run.on_progress)
     inputs, proposals = dict(source.inputs), source.proposals() if proposals is None else proposals
     asked, matched = source.votes, tuple[str, ...]()
     _check_about_questions(asked, source.name)
     if proposals is not None:
         proposed, matched = _proposals(proposals, source)
-        asked = _with_proposals(asked, proposed)
+        asked = with_proposals(asked, proposed)
         if isinstance(proposals, str | os.PathLike):
             inputs[Path(proposals).name] = sha256(proposals)
     aggregated = aggregate(
@@ -294,7 +302,7 @@ def next_questions(
     score = _scores(by, odds, matrix, left, aggregated.threshold, counts)
     chosen = choose_questions(score, budget, unsettled)
     found = NextQuestions(
-        _table(aggregated, chosen, score, counts.sum(1)),
+        _table(asked, aggregated.p, aggregated.threshold, chosen, score, counts.sum(1)),
         asked.n_questions,
         int(np.count_nonzero(~free)),
         int(np.count_nonzero(free & is_settled & ~uncertain)),
@@ -308,10 +316,35 @@ def next_questions(
         metadata={"method": aggregated.method, "by": by},
         inputs=inputs,
     )
-    if home is None or not ask:
-        return found
-    added, notes = ask_in_app(home, database, asked, chosen)
-    return replace(found, added=added, notes=(*found.notes, *notes))
+    return _asked(found, home if ask else None, database, asked, chosen)
+
+
+def _found_first(
+    first: FirstQuestions, budget: int, max_answers: int, threshold: float
+) -> tuple[NextQuestions, npt.NDArray[np.intp]]:
+    """Return the questions to ask first, and their positions; without votes, all of them are open."""
+    votes, n_open = first.votes, int(np.count_nonzero(first.free))
+    with np.errstate(divide="ignore"):  # 0 and 1 are infinite log odds, which have no entropy
+        score = entropy(logit(first.p))
+    chosen = choose_questions(score, budget, first.free)
+    table = _table(votes, first.p, threshold, chosen, score, np.zeros(len(score), np.int32))
+    n, about = votes.n_questions, {"by": "entropy"}
+    found = NextQuestions(table, n, n - n_open, 0, 0, n_open, math.nan, max_answers)
+    return replace(found, notes=first.notes, metadata=about, inputs=first.inputs), chosen
+
+
+def _asked(
+    ranked: NextQuestions,
+    home: Campaign | None,
+    database: str | None,
+    votes: Votes,
+    chosen: npt.NDArray[np.intp],
+) -> NextQuestions:
+    """Return the next questions after the app of a campaign was told to ask them; None asks nobody."""
+    if home is None:
+        return ranked
+    added, notes = ask_in_app(home, database, votes, chosen)
+    return replace(ranked, added=added, notes=(*ranked.notes, *notes))
 
 
 def _notes(matrix: Floats, rater: str, method: str, golden: Golden | None, asked: Votes) -> Iterator[str]:
@@ -340,16 +373,6 @@ def _check_about_questions(votes: Votes, name: str) -> None:
             'highest p is lowest: python -c "import polars as pl; '
             "print(pl.read_parquet('labels.parquet').sort(pl.col('p').list.max()))\"",
         )
-
-
-def _with_proposals(votes: Votes, table: pa.Table) -> Votes:
-    """Return votes with the unanswered proposals as further questions."""
-    ids = pa.concat_arrays([votes.image_id.cast(pa.string()), one_chunk(table["image_id"])])
-    classes = np.concatenate([votes.class_id, one_chunk(table["class_id"]).to_numpy()])
-    code = pc.dictionary_encode(ids).indices.to_numpy().astype(np.int64)
-    _, first = np.unique(code * (int(classes.max(initial=0)) + 1) + classes, return_index=True)
-    kept = np.concatenate([np.arange(votes.n_questions), np.sort(first[first >= votes.n_questions])])
-    return replace(votes, image_id=ids.take(pa.array(kept)), class_id=classes[kept].astype(np.int32))
 
 
 def _scores(
@@ -410,10 +433,15 @@ def _changes(odds: Floats, matrix: Floats, left: npt.NDArray[np.integer], thresh
 
 
 def _table(
-    aggregated: Aggregated, chosen: npt.NDArray[np.intp], score: Floats, n_votes: npt.NDArray[np.integer]
+    votes: Votes,
+    probabilities: Floats,
+    threshold: float,
+    chosen: npt.NDArray[np.intp],
+    score: Floats,
+    n_votes: npt.NDArray[np.integer],
 ) -> pa.Table:
-    votes, p = aggregated.votes, aggregated.p[chosen]
-    states = np.where(p >= aggregated.threshold, "yes", "no")
+    p = probabilities[chosen]
+    states = np.where(p >= threshold, "yes", "no")
     own = votes.known_classes
     names = pa.nulls(len(chosen), pa.string())
     if own is not None:

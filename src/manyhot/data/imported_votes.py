@@ -138,7 +138,6 @@ def beside_standing(campaign: Campaign, votes: Votes) -> tuple[pa.Table, dict[st
     rows = rows.join(pl.DataFrame(standing.select(same)), on=same, how="anti", nulls_equal=True)
     more = new.take(pa.array(rows["row"].sort().to_numpy()))
     table = pa.concat_tables([standing, more], promote_options="default")
-    sizes = {"n_classes": campaign.n_classes, "class_hash": campaign.class_hash}
     if votes.kind:
         listed = open_class_list(campaign.path("classes"))
         assert listed is not None
@@ -147,7 +146,7 @@ def beside_standing(campaign: Campaign, votes: Votes) -> tuple[pa.Table, dict[st
         chosen = yes["class_id"].to_numpy().astype(np.int64)
         columns = ChoiceColumns(yes["image_id"], yes["rater_id"], chosen, listed, path.stem, more=extra)
         table = columns.to_votes().to_table()
-    votes_from_table(table, name=str(path), **sizes)  # checks that each question has a last answer
+    votes_from_table(table, name=str(path), n_classes=campaign.n_classes)  # checks that answers have an order
     note = f"{len(more):,} answers were added to the {len(standing):,} of the campaign"
     if again := len(new) - len(more):
         note += f", which already contained {again:,} others"

@@ -248,6 +248,24 @@ def test_votes_of_another_tool_are_kept(campaign, tmp_path):
     assert len(pq.read_table(target)) == 2
 
 
+def test_raters_who_were_renamed_in_the_file_are_noted(campaign):
+    with open_annotation(campaign, settings=CampaignSettings(raters=2)) as annotation:
+        answer_all(annotation.store, "ann", yes=0)
+        answer_all(annotation.store, "bob", yes=1)
+    assert export_votes(campaign).notes == ()
+    path = campaign / "votes.parquet"
+    table = pq.read_table(path)
+    names = pc.if_else(pc.equal(table["rater_id"], "ann"), "Anna", table["rater_id"])
+    at = table.column_names.index("rater_id")
+    pq.write_table(table.set_column(at, table.schema.field(at), names), path)
+    assert export_votes(campaign).notes == (
+        "raters of the app had other names in votes.parquet, and have those of the app again: Anna is ann; "
+        "to publish other names, rename raters in a copy of the file",
+    )
+    assert sorted(set(pq.read_table(path)["rater_id"].to_pylist())) == ["ann", "bob"]
+    assert export_votes(campaign).notes == ()
+
+
 def test_votes_of_an_earlier_app_are_kept(campaign):
     """The advice is to move the database away: raters have the same names in the next one."""
     with open_annotation(campaign, settings=CampaignSettings(raters=2)) as annotation:

@@ -163,17 +163,18 @@ def convert(
     """
     source, target = Path(source), Path(target)
     _check_target(target, to, long)
-    classes = reading.classes or _of_campaign("classes", source, source.parent, target.parent)
+    listed = None if reading.classes else _of_campaign("classes", source, source.parent, target.parent)
+    classes = reading.classes or listed
     # A folder that is written may hold what is read, however deep.
     around = source.resolve().parents if to is not None and source.exists() else ()
     check_apart([source, reading.rows, classes, images, *around], target)
     if source.is_dir() and target.exists():
         check_apart([target], source, {target.stem})
     class_list = open_class_list(classes)
-    if reading.classes is None and class_list is not None and declared(source) == "votes":
+    if listed is not None and class_list is not None and declared(source) == "votes":
         own = tables.metadata(pq.read_schema(source)).get("classes", class_list.hash)
         class_list = class_list if own == class_list.hash else None
-    is_assumed, reading = reading.classes is None, replace(reading, classes=class_list)
+    reading = replace(reading, classes=class_list)
     holds, content = _read_any(source, reading, format)
     content = _named(content, model, source, target)
     vote_notes = tuple[str, ...]()
@@ -187,8 +188,8 @@ def convert(
             do="leave out `add`",
         )
     if isinstance(content, tables.Votes):
-        if is_assumed and isinstance(classes, Path):
-            content, vote_notes = without_assumed(content, Path(classes))
+        if listed is not None:
+            content, vote_notes = without_assumed(content, listed)
         if campaign is not None:
             content, more = over_classes_of(campaign, content)
             vote_notes += more

@@ -17,7 +17,7 @@ from pyarrow import compute as pc
 
 from manyhot import tables
 from manyhot.command import command
-from manyhot.errors import MatchError
+from manyhot.errors import MatchError, first_names
 from manyhot.files import sha256, write_text
 from manyhot.formats.writing import PathLike, check_place
 from manyhot.parameters import Shown
@@ -127,7 +127,7 @@ def write_answers(
     from manyhot.reassess.app.store.submissions import all_remarks, all_votes
 
     votes, remarks = _votes_table(store.read_all(all_votes)), store.read_all(all_remarks)
-    others, notes = _votes_of_others(folder / campaign.path("votes").name, store, campaign)
+    others, notes = _votes_of_others(folder / campaign.path("votes").name, store, campaign, votes)
     if len(others):
         others, again = _beside(others, votes)
         notes = (f"{len(others):,} votes that were not given in this app were kept", *notes, *again)
@@ -147,7 +147,9 @@ def write_answers(
     return written, notes
 
 
-def _votes_of_others(path: Path, store: Store, campaign: Campaign) -> tuple[pa.Table, tuple[str, ...]]:
+def _votes_of_others(
+    path: Path, store: Store, campaign: Campaign, votes: pa.Table
+) -> tuple[pa.Table, tuple[str, ...]]:
     """Return the votes in a file that were not given in this app, and notes on them.
 
     Their page, not their rater, tells: a rater may have answered in another tool or an earlier app. Votes of
@@ -166,11 +168,13 @@ def _votes_of_others(path: Path, store: Store, campaign: Campaign) -> tuple[pa.T
     if not path.is_file():
         return pa.table({}), ()
     others = table = tables.read(path, "votes")
+    renamed = tuple[str, ...]()
     if "page_id" in table.column_names:
         pages = pa.array(store.read_all(all_keys), pa.string())
         others = table.filter(pc.invert(pc.is_in(table["page_id"], pages)))
+        renamed = tuple(_note_on_renamed(table, votes, path.name))
     if not len(others):
-        return others, ()
+        return others, renamed
     classes = tables.metadata(table.schema).get("classes", campaign.class_hash)
     if classes != campaign.class_hash:
         raise MatchError(
@@ -191,7 +195,20 @@ def _votes_of_others(path: Path, store: Store, campaign: Campaign) -> tuple[pa.T
         f"{n_gone:,} of them come from raters whose answers in the app are left out: if these votes should "
         f"not count either, remove them from {path.name}"
     )
-    return others.replace_schema_metadata(None), (note,) if n_gone else ()
+    return others.replace_schema_metadata(None), (*([note] if n_gone else []), *renamed)
+
+
+def _note_on_renamed(table: pa.Table, votes: pa.Table, name: str) -> Iterator[str]:
+    """Yield a note on raters of the app who have other names in the file that is replaced."""
+    before, after = (pl.DataFrame(t.select(["page_id", "rater_id"])).unique() for t in (table, votes))
+    both = before.join(after, on="page_id", suffix="_app")
+    pairs = both.filter(pl.col("rater_id") != pl.col("rater_id_app")).select("rater_id", "rater_id_app")
+    if len(pairs):
+        texts = [f"{own} is {app}" for own, app in pairs.unique().sort("rater_id").iter_rows()]
+        yield (
+            f"raters of the app had other names in {name}, and have those of the app again: "
+            f"{first_names(texts, 3)}; to publish other names, rename raters in a copy of the file"
+        )
 
 
 _ANSWER = ["rater_id", "image_id", "class_id"]

@@ -183,10 +183,10 @@ def propose(
     entry = get("proposer", rule)
     check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="`leave_out`")
     if uses_models := entry.about.get("models", True):
-        bare, only = without_list(labels, reading)
+        bare, some_images = without_list(labels, reading)
         opened = open_inputs(labels, predictions, unlabelled=True, reading=bare, run=run)
         source = only_source(opened, "Proposals can be made for")
-        source = with_listed_images(source, only, reading.match)
+        source = with_listed_images(source, some_images, reading.match)
         images, read, classes = source_images(source), source_predictions(source, run), source.classes
     else:
         _check_alone(f"The rule {entry.name} needs no predictions.", predictions=predictions)

@@ -160,7 +160,8 @@ def test_minus_one_that_may_mean_no(tmp_path, message):
     assert message(lambda: read_labels(path)) == (
         "The table contains 1 and -1 but no 0, so -1 may mean no.\n"
         f"  where:   {path}\n"
-        f"  do:      convert the file, and declare what -1 means: manyhot convert {path} labels.parquet "
+        "  do:      if it does, write 0 instead of -1; for label sets, this is done by manyhot convert "
+        f"{path} labels.parquet "
         "--format \"indicator(minus_one='no')\"; in Python, pass what read_labels returns with this format"
     )
     labels = read_labels(path, format="indicator(minus_one='no')")
@@ -169,6 +170,14 @@ def test_minus_one_that_may_mean_no(tmp_path, message):
     assert read_labels(tmp_path / "labels.parquet").table["classes"].to_pylist() == [[0, 1], [0, 1]]
     path.write_text("image_id,Smiling,Young,Bald\n1.jpg,1,-1,\n2.jpg,-1,1,\n")
     assert "-1 may mean no" in message(lambda: read_labels(path))
+    rows = [f"{i}.jpg,{1 if i % 2 else -1},-1" for i in range(100)]
+    # A cell that nobody knows is no sign that -1 means unclear: all but these two would be unclear.
+    path.write_text("\n".join(["image_id,Smiling,Young", *rows, "a.jpg,0,1"]))
+    assert "hardly any 0, so -1 may mean no" in message(lambda: read_labels(path))
+    path.write_text("\n".join(["image_id,Smiling,Young", *rows, "a.jpg,1,1", "b.jpg,,1"]))
+    assert "150 cells of -1, and 1 of 0 or empty" in message(lambda: read_labels(path))
+    path.write_text("\n".join(["image_id,Smiling,Young", *rows, *(f"{i}.png,0,1" for i in range(2))]))
+    assert sets(read_labels(path), "unclear")[0] == {"Smiling", "Young"}
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

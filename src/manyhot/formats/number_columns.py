@@ -419,14 +419,23 @@ def check_states(column: NumberColumn, path: Path) -> None:
         )
 
 
+_HARDLY_ANY = 0.01
+"""Cells of 0 and empty cells for each -1 up to which -1 may mean no."""
+
+
 def check_minus_one(state: Bytes, columns: Sequence[NumberColumn], path: Path) -> None:
-    """Raise an error if all classes that are not yes would be unclear, as in CelebA, where -1 means no."""
-    has_others = any(((column.values == 0) | np.isnan(column.values)).any() for column in columns)
-    if not has_others and (state == UNCLEAR).any():
+    """Raise an error if nearly all classes that are not yes would be unclear: in CelebA, -1 means no.
+
+    There, two zeros among 120,000 cells are classes that nobody knows.
+    """
+    n_unclear = np.count_nonzero(state == UNCLEAR)
+    n_others = sum(np.count_nonzero((c.values == 0) | np.isnan(c.values)) for c in columns)
+    if n_unclear and n_others <= _HARDLY_ANY * n_unclear:
         raise InputError(
-            "The table contains 1 and -1 but no 0, so -1 may mean no.",
+            f"The table contains 1 and -1 but {'hardly any' if n_others else 'no'} 0, so -1 may mean no.",
             where=path,
-            do="convert the file, and declare what -1 means: manyhot convert "
+            got=f"{n_unclear:,} cells of -1, and {n_others:,} of 0 or empty" if n_others else None,
+            do="if it does, write 0 instead of -1; for label sets, this is done by manyhot convert "
             f"{shlex.quote(str(path))} labels.parquet --format \"indicator(minus_one='no')\"; in Python, "
             "pass what read_labels returns with this format",
         )

@@ -400,7 +400,14 @@ def test_means_that_are_no_shares_have_an_interval_over_twelve_clusters(metric):
 
 @pytest.mark.parametrize(
     ("column", "is_likely"),
-    [("patient", True), ("PatientID", True), ("scene_id", True), ("Person", True), ("patience", False)],
+    [
+        ("patient", True),
+        ("PatientID", True),
+        ("scene_id", True),
+        ("Person", True),
+        ("identity", True),
+        ("patience", False),
+    ],
 )
 def test_a_likely_column_is_suggested(column, is_likely):
     """Its name is enough, so the values here are shuffled."""

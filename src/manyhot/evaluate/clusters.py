@@ -32,7 +32,8 @@ or mapping by id, or an array."""
 
 _ID = r"[ _-]?(id|key|nr|no|num|number|code|name)"
 _LIKELY = re.compile(
-    rf"(patient|subject|person|individual|scene|site|location|video|sequence)s?({_ID})?", re.IGNORECASE
+    rf"(patient|subject|person|individual|identity|scene|site|location|video|sequence)s?({_ID})?",
+    re.IGNORECASE,
 )
 """Names of columns whose values are likely to be clusters."""
 

@@ -53,6 +53,7 @@ METADATA_COLUMNS = (
     "is_valid",
     "is_val",
     "is_test",
+    "service_test",  # FairFace
     "rated",
     "usable",
     "n_votes",

@@ -6,7 +6,7 @@ import pytest
 from made_up_models import ensemble
 from manyhot.core.confused_classes import find_merges
 from manyhot.core.label_issues import find_issues
-from manyhot.core.sets import NO, YES, LabelSets
+from manyhot.core.sets import NO, NO_LABEL, YES, LabelSets
 
 
 def said(rows):
@@ -59,6 +59,18 @@ def test_classes_with_few_images_are_not_merged():
     assert len(find_merges(models)) == 0
     found = find_merges(models, images=2)
     assert (found.a.tolist(), found.b.tolist()) == ([0], [1])
+
+
+def test_frequent_classes_are_not_one_because_they_are_often_together():
+    """Of two independent attributes of 85 % of people, each is with the other one on 85 % of its images."""
+    n, rng = 400, np.random.default_rng(0)
+    has = rng.random((n, 7)) < [0.85, 0.85, 0.85, 0, 0, 0, 0]
+    has[:, 2] = has[:, 0]  # the same attribute by another name
+    sets = known([NO_LABEL] * n, [[(int(c), YES) for c in np.flatnonzero(row[:3])] for row in has])
+    models = ensemble([NO_LABEL] * n, np.full((n, 7), 1 / 7, np.float32), known=sets)
+    found = find_merges(models)
+    assert list(zip(found.a, found.b, strict=True)) == [(0, 2)]
+    assert found.n_a.tolist() == found.n_b.tolist() == found.n_together.tolist() == [has[:, 0].sum()]
 
 
 def test_a_class_that_no_model_thinks_possible_is_not_missing():

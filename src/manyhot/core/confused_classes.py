@@ -276,6 +276,7 @@ class Merges:
         no image has the label.
     n_together, n_a, n_b : ndarray of int64, shape (m,)
         Number of images with both labels, number of images labelled a, and number of images labelled b.
+        Without original labels, the label sets count.
     """
 
     a: Ints
@@ -300,7 +301,8 @@ def find_merges(
     Parameters
     ----------
     together : float
-        Minimum share of the images of each class that have both labels.
+        Minimum share of the images of each class that have both labels. The share must also exceed the share
+        by chance, p, by `together` / 2 (1 - p): two independent classes of most images are not one.
     confused : float
         Minimum share of the images of each class that models predict as the other class. A model that guesses
         between two names for the same class has a share of one half.
@@ -326,9 +328,13 @@ def find_merges(
     forth, back = np.where(n_label[a] > 0, forth, np.nan), np.where(n_label[b] > 0, back, np.nan)
     mixed = np.where(np.minimum(n_label[a], n_label[b]) >= images, np.minimum(forth, back), 0)
     often = np.where(n_both >= images, np.nan_to_num(overlap), 0)
+    if ensemble.label_sets is not None:
+        chance = np.minimum(n_yes[a], n_yes[b]) / max(np.count_nonzero(ensemble.label_sets.usable), 1)
+        often[often - chance < together / 2 * (1 - chance)] = 0
     score = np.maximum(often, np.minimum(2 * mixed, 1))
     keep = np.flatnonzero((often >= together) | (mixed >= confused))
     keep = keep[np.lexsort((pairs[keep], -score[keep]))]
+    n_of = n_label if len(labelled) else n_yes
     return Merges(
         a[keep],
         b[keep],
@@ -337,8 +343,8 @@ def find_merges(
         forth[keep],
         back[keep],
         n_both[keep].astype(np.int64),
-        n_label[a[keep]],
-        n_label[b[keep]],
+        n_of[a[keep]],
+        n_of[b[keep]],
     )
 
 

@@ -120,9 +120,6 @@ LONGEST = (
 )
 """Files with the longest slow tests, and of five seconds and more: whoever has the last would work alone."""
 
-SLOW = frozenset((HERE / "slow.txt").read_text().split())
-"""Tests that are slow beside those that are marked so, as tools/slow_tests.py has measured."""
-
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")
 """The first without windows, menus and services, which cost each page as much again as the page itself."""
 
@@ -200,18 +197,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(10_000, 10, 10)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the listed tests as slow."""
-    function = getattr(item, "originalname", item.name)
-    if f"{item.path.relative_to(HERE).as_posix()}::{function}" in SLOW:
-        item.add_marker(pytest.mark.slow(listed=True))
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take the longest: those with tests marked slow, then those listed."""
+    """Begin with the files that take the longest: those of which slow tests run, then those listed."""
     place = {HERE / name: i for i, name in enumerate(LONGEST)}
-    slow = {item.path for item in items for mark in item.iter_markers("slow") if not mark.kwargs}
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path not in slow, place.get(item.path, len(place))))
 
 

@@ -176,6 +176,8 @@ def test_minus_one_that_may_mean_no(tmp_path, message):
     assert "hardly any 0, so -1 may mean no" in message(lambda: read_labels(path))
     path.write_text("\n".join(["image_id,Smiling,Young", *rows, "a.jpg,1,1", "b.jpg,,1"]))
     assert "150 cells of -1, and 1 of 0 or empty" in message(lambda: read_labels(path))
+    declared = read_labels(path, format="indicator(minus_one='unclear')")
+    assert sets(declared, "unclear")[:2] == [{"Smiling", "Young"}, {"Young"}]
     path.write_text("\n".join(["image_id,Smiling,Young", *rows, *(f"{i}.png,0,1" for i in range(2))]))
     assert sets(read_labels(path), "unclear")[0] == {"Smiling", "Young"}
 

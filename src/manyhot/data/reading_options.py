@@ -107,7 +107,8 @@ class Reading(FileReading):
     match
         How to match ids of images that are written differently in different files: auto, exact, path (one id
         is the end of the other), name (without folders), stem (without extension), case (ignoring case),
-        several of these joined by +, or a leading folder to remove, such as val/.
+        number (without leading zeros and .0), several of these joined by +, or a leading folder to remove,
+        such as val/.
     label
         Original labels, one per image, for label sets that are arrays or lists; -1 if there is none.
     n_classes

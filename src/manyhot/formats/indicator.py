@@ -168,7 +168,7 @@ def read_indicator(
     *,
     classes: ClassList | None,
     label_values: str | None = None,
-    minus_one: str = "unclear",
+    minus_one: str = "",
     empty: str = "not asked",
     prefix: str = "",
 ) -> Labels:
@@ -190,7 +190,8 @@ def read_indicator(
         image, probabilities of classes that can be valid together, or how many of 5 raters (or another
         number) answered yes to a class. By default, states and counts are recognised.
     minus_one : {"unclear", "not asked", "no", "yes"}
-        Meaning of -1, as in ``indicator(minus_one='no')``. In CheXpert, -1 means uncertain; its authors'
+        Meaning of -1, as in ``indicator(minus_one='no')``; by default unclear, but a table with hardly any 0
+        is refused, because -1 may mean no. In CheXpert, -1 means uncertain; its authors'
         policies U-Zeros and U-Ones correspond to *no* and *yes*.
     empty : {"not asked", "no", "unclear"}
         Meaning of an empty cell. In CheXpert, it means that the report does not mention the class.
@@ -201,13 +202,17 @@ def read_indicator(
     ----------
     Irvin et al. 2019, arXiv 1901.07031 (CheXpert).
     """
-    for name, value, allowed in (("minus_one", minus_one, _MEANINGS), ("empty", empty, _MEANINGS_OF_EMPTY)):
+    unclear = minus_one or "unclear"
+    for name, value, allowed in (("minus_one", unclear, _MEANINGS), ("empty", empty, _MEANINGS_OF_EMPTY)):
         check_one_of(value, allowed, f"The option {name!r} is not a state.", where=path)
     columns, image_id = _read_columns(path, prefix)
     check_one_row(columns, image_id, path)
     check_label_values(label_values or "states", path)
-    meanings = (_MEANINGS[minus_one], _MEANINGS[empty])
-    return labels_of_columns(columns, image_id, classes, path, meanings, label_values, prefix)
+    meanings = (_MEANINGS[unclear], _MEANINGS[empty])
+    is_declared = bool(minus_one)
+    return labels_of_columns(
+        columns, image_id, classes, path, meanings, label_values, prefix, is_declared=is_declared
+    )
 
 
 def labels_of_columns(
@@ -218,8 +223,13 @@ def labels_of_columns(
     meanings: tuple[int, int],
     label_values: str | None = None,
     prefix: str = "",
+    *,
+    is_declared: bool = False,
 ) -> Labels:
-    """Return label sets from columns of numbers; `meanings` are the states of -1 and of an empty cell."""
+    """Return label sets from columns of numbers; `meanings` are the states of -1 and of an empty cell.
+
+    Unless the caller has declared what -1 means, it may be *no*, which is an error.
+    """
     named = _number_columns(columns) if classes is None else _columns_of_classes(columns, classes, path)[0]
     kind = label_values or ("counts" if _hold_counts(named, path) else "states")
     if classes is None:
@@ -241,7 +251,8 @@ def labels_of_columns(
     state = np.full((len(image_id), own.n_classes), NOT_ASKED, np.uint8)
     for i, column in zip(at, chosen, strict=True):
         state[:, i] = states_of_values(column.values, *meanings)
-    check_minus_one(state, [c for c in chosen if not c.is_empty], path)
+    if not is_declared:
+        check_minus_one(state, [c for c in chosen if not c.is_empty], path)
     rated["usable"] = (state != NOT_ASKED).any(axis=1)
     answers, asked_known, complete = stored_states(state)
     about = (own.n_classes, own.class_hash, asked_known, path.stem, own.class_list)

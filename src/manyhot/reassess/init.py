@@ -124,8 +124,8 @@ def init_campaign(
         only rank classes).
     match
         How ids of images and predictions are matched if they differ: auto, exact, path (one is the end of the
-        other), name (without folders), stem (without extension), case (ignoring case), several joined by +,
-        or a leading folder to remove, such as val/.
+        other), name (without folders), stem (without extension), case (ignoring case), number (without
+        leading zeros and .0), several joined by +, or a leading folder to remove, such as val/.
     add
         Add the images to an existing campaign, and any new classes to the end of its list.
 

@@ -107,6 +107,7 @@ def test_a_data_card_by_hand(labels):
         "dataset": "mine",
         "images": 6,
         "unusable": 0,
+        "undecided": 0,
         "rated": 5,
         "asked": 9,  # of the rated images; the other has its label unasked
         "confirmed": 6,

@@ -72,6 +72,9 @@ class LabelSets:
         true.
     n_votes : ndarray of float32, shape (m,), optional
         Number of answers about each class; NaN if unknown.
+    undecided : ndarray of bool, shape (n,), optional
+        The images on which it is unknown which class is valid, although raters chose one class of each. They
+        are not `usable`, because not decided is not no, but their original labels and their votes count.
     """
 
     n_classes: int
@@ -85,6 +88,7 @@ class LabelSets:
     exclusive: bool = False
     complete: bool = False
     n_votes: Floats32 | None = None
+    undecided: Bools | None = None
     _depths: dict[int, tuple[Bools, Bools]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -93,7 +97,7 @@ class LabelSets:
     )
 
     def __post_init__(self) -> None:
-        for name in ("indptr", "classes", "state", "label", "usable", "p", "n_votes"):
+        for name in ("indptr", "classes", "state", "label", "usable", "p", "n_votes", "undecided"):
             object.__setattr__(self, name, read_only(getattr(self, name)))
 
     def __len__(self) -> int:
@@ -143,17 +147,22 @@ class LabelSets:
         return read_only(np.bincount(self.rows[self.state >= UNCLEAR], minlength=len(self)))
 
     @cached_property
+    def counted(self) -> Bools:
+        """The images whose original labels and votes count: usable or undecided, shape (n,)."""
+        return self.usable if self.undecided is None else read_only(self.usable | self.undecided)
+
+    @cached_property
     def labelled(self) -> Bools:
-        """Usable images with an original label, shape (n,)."""
-        labelled: Bools = self.usable & (self.label != NO_LABEL)
+        """Counted images with an original label, shape (n,)."""
+        labelled: Bools = self.counted & (self.label != NO_LABEL)
         return read_only(labelled)
 
     @cached_property
     def voted(self) -> Bools:
-        """Usable images with a distribution of the votes over exclusive classes, shape (n,)."""
+        """Counted images with a distribution of the votes over exclusive classes, shape (n,)."""
         if self.p is None or not self.exclusive:
             return read_only(np.zeros(len(self), bool))
-        return read_only(self.usable & (np.bincount(self.rows, np.nan_to_num(self.p), len(self)) > 0))
+        return read_only(self.counted & (np.bincount(self.rows, np.nan_to_num(self.p), len(self)) > 0))
 
     @cached_property
     def scored(self) -> Bools:
@@ -318,6 +327,7 @@ class LabelSets:
             self.exclusive,
             self.complete,
             None if self.n_votes is None else self.n_votes[entries],
+            None if self.undecided is None else self.undecided[images],
         )
 
     def yes_matrix(self) -> Bools:

@@ -367,7 +367,7 @@ class _Plausible:
         p = np.minimum(sets.p.astype(np.float64), 1 - 1e-12)  # so that logarithms are finite
         unknown = np.bincount(sets.rows[np.isnan(p)], minlength=len(sets)) > 0
         some = np.bincount(sets.rows[p > 0], minlength=len(sets)) > 0
-        countable = sets.usable & some & ~unknown
+        countable = sets.counted & some & ~unknown
         entries = np.flatnonzero((p > 0) & countable[sets.rows])
         return cls(sets.rows[entries], sets.classes[entries], p[entries], countable)
 

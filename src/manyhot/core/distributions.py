@@ -33,7 +33,7 @@ class _Truth:
     p : ndarray of float64, shape (m,)
         The probability, or the share of the votes. Those of an image add up to 1 if classes are exclusive.
     scored : ndarray of bool, shape (n,)
-        Whether an image counts: it is usable, and any of its classes has a probability.
+        Whether an image counts, and any of its classes has a probability.
     """
 
     image: Ints
@@ -52,7 +52,7 @@ class _Truth:
         p = labels.p.astype(np.float64)
         there = ~np.isnan(p)
         total = np.bincount(labels.rows[there], p[there], minlength=n)
-        scored = labels.usable & (np.bincount(labels.rows[there], minlength=n) > 0)
+        scored = labels.counted & (np.bincount(labels.rows[there], minlength=n) > 0)
         if labels.exclusive:
             scored &= (total > 0) & (np.bincount(labels.rows[~there], minlength=n) == 0)
             p = p / np.where(total > 0, total, 1)[labels.rows]  # stored shares are rounded
@@ -261,7 +261,7 @@ def top_shares(case: Case) -> Floats:
     labels, top = case.labels, case.top[:, 0]
     share = labels.p_of(top).astype(np.float64)
     share[np.isnan(share) & labels.voted] = 0.0  # a class that is not listed has no votes
-    return np.where(labels.usable & (top >= 0), share, np.nan)
+    return np.where(labels.counted & (top >= 0), share, np.nan)
 
 
 def voted_pairs(case: Case) -> tuple[Ints, Ints, Floats]:

@@ -256,7 +256,7 @@ def _asked_cells(ensemble: Ensemble, part: slice) -> Ints:
     if sets is None:
         return np.empty(0, np.int64)
     block = sets.take(np.arange(part.start, min(part.stop, len(ensemble))))
-    asked = block.usable[block.rows] & (block.classes != ensemble.label[part][block.rows])
+    asked = block.counted[block.rows] & (block.classes != ensemble.label[part][block.rows])
     return np.asarray(block.rows[asked] * ensemble.n_classes + block.classes[asked], np.int64)
 
 
@@ -387,7 +387,7 @@ def raters_evidence(rows: LabelSets, classes: Ints) -> tuple[Floats, Floats]:
     p = rows.p_of(classes).astype(np.float64)
     yes = np.where(np.isnan(p), np.where(state == YES, 1.0, np.where(state == UNCLEAR, 0.5, 0.0)), p)
     n_votes = rows.values_of(rows.n_votes, classes).astype(np.float64)
-    asked = (state > 0) & rows.usable & (n_votes != 0)
+    asked = (state > 0) & rows.counted & (n_votes != 0)
     return np.where(asked, yes, np.nan), n_votes
 
 

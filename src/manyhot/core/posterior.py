@@ -50,7 +50,8 @@ def draw_sets(sets: LabelSets, rng: np.random.Generator) -> LabelSets:
     p = sets.p.astype(np.float64)
     there = ~np.isnan(p)
     yes = _one_of(sets, np.where(there, p, 0.0), rng) if sets.exclusive else rng.random(len(p)) < p
-    changed = replace(sets, state=np.where(there, np.where(yes, YES, NO), sets.state).astype(np.uint8))
+    state = np.where(there, np.where(yes, YES, NO), sets.state).astype(np.uint8)
+    changed = replace(sets, state=state, usable=sets.usable | sets.voted, undecided=None)
     changed.__dict__["rows"] = sets.rows  # the same for all draws
     return changed
 

@@ -314,9 +314,9 @@ def _slices(sets: LabelSets) -> dict[str, Bools]:
     If nobody was asked about any image, there is only the slice of all images.
     """
     if not _are_asked(sets):
-        return {"all": sets.usable}
+        return {"all": sets.counted}
     return {
-        "all": sets.usable,
+        "all": sets.counted,
         "no class": sets.usable & (sets.accepted == 0),
         "some class": sets.scored,
     }

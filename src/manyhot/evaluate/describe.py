@@ -51,7 +51,12 @@ declare_table(
     (
         TEXT("dataset", "the data set"),
         COUNT("images", "number of images in the labels table"),
-        COUNT("unusable", "number of images that metrics do not count"),
+        COUNT("unusable", "number of images that metrics of label sets do not count"),
+        COUNT.optional(
+            "undecided",
+            "number of these images of which raters chose one class each, but no class reached the "
+            "threshold; metrics of original labels and of votes count them",
+        ),
         COUNT.nullable("rated", "number of images that raters checked; null if unknown"),
         COUNT.nullable(
             "asked",
@@ -309,6 +314,7 @@ def _card(name: str, labels: Labels, sets: LabelSets, unasked: npt.NDArray[np.bo
         "dataset": name,
         "images": len(labels),
         "unusable": int(np.count_nonzero(~sets.usable)),
+        "undecided": int(np.count_nonzero(sets.counted & ~sets.usable)),
         "rated": None if rated is None else int(np.count_nonzero(rated)),
         "asked": asked[0],
         "confirmed": asked[1],
@@ -317,7 +323,7 @@ def _card(name: str, labels: Labels, sets: LabelSets, unasked: npt.NDArray[np.bo
         "empty": int(np.count_nonzero(size == 0)),
         "empty_unasked": _empty_unasked(sets),
         "multi": int(np.count_nonzero(size > 1)),
-        "labelled": int(np.count_nonzero(sets.labelled)),
+        "labelled": int(np.count_nonzero(sets.labelled & sets.usable)),
         "rejected": int(np.count_nonzero(_lost(sets, unasked))),
         "label_unasked": int(np.count_nonzero(unasked)),
         **_original_valid(sets, unasked),
@@ -372,7 +378,7 @@ def _asked(labels: Labels, sets: LabelSets) -> tuple[int | None, int | None, int
         asked = rated[sets.rows]
     if sets.n_votes is not None:
         asked = asked & (sets.n_votes != 0)
-    there = asked & sets.usable[sets.rows]
+    there = asked & sets.counted[sets.rows]
     valid, unclear = (int(np.count_nonzero(there & (sets.state == s))) for s in (YES, UNCLEAR))
     return int(np.count_nonzero(asked)), valid, unclear
 
@@ -445,7 +451,7 @@ def _lost(sets: LabelSets, unasked: npt.NDArray[np.bool_]) -> npt.NDArray[np.boo
     valid = sets.state == YES
     kept = unasked.copy()
     kept[sets.rows[valid & (sets.classes == sets.label[sets.rows])]] = True
-    return sets.labelled & ~kept
+    return sets.labelled & sets.usable & ~kept
 
 
 def _rejected(

@@ -53,6 +53,9 @@ def card_lines(card: dict[str, Any]) -> Iterator[str]:
     facts += _empty_facts(card)
     if card["unusable"]:
         facts.append(("unusable", f"{card['unusable']:,}", f"of {card['images']:,}, left out of all shares"))
+    if card["undecided"]:
+        why = "of these; raters chose one class of each image, but no class reached the threshold"
+        facts.append(("undecided", f"{card['undecided']:,}", why))
     if card["labelled"]:
         unasked = card["label_unasked"]
         total = _share_of(card["rejected"], card["labelled"] - unasked)

@@ -53,23 +53,30 @@ def answer_notes(
     unlabelled: Collection[int] = (),
     instead: str = "pass `metrics`, such as '{}(masked=True)'",
 ) -> Iterator[Note]:
-    """Yield notes with the numbers of unclear and unanswered pairs that metrics count as not valid.
+    """Yield notes on undecided images, and on unclear and unanswered pairs that metrics count as not valid.
 
     Parameters
     ----------
     labels : Labels
         The label sets of the evaluated images.
     metrics : sequence of str
-        The metrics that count such pairs.
+        The metrics that count such pairs; without any, no pairs are counted.
     unlabelled : collection of int
         Classes that occur only in the predictions. Their pairs are not counted, because another note names
         them.
     instead : str
         How to leave these pairs out, with ``{}`` in place of the first metric.
     """
+    sets = label_sets(labels)
+    if n_undecided := int(np.count_nonzero(sets.counted & ~sets.usable)):
+        text = (
+            f"metrics of label sets skip {n_undecided:,} of {np.count_nonzero(sets.counted):,} images, "
+            "because raters chose one class of each, but no class reached the threshold: it is undecided "
+            "which is valid; to include more images, aggregate the votes with a lower threshold"
+        )
+        yield Note(dataset, "", "undecided", n_undecided, text)
     if not metrics:
         return
-    sets = label_sets(labels)
     counts = sets.usable[sets.rows]  # of which no class is one of the predictions alone
     n_pairs = int(np.count_nonzero(sets.usable)) * (sets.n_classes - len(unlabelled))
     # Lists of classes and full matrices of 0 and 1 leave no pair without an answer.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
@@ -14,7 +15,7 @@ from manyhot.errors import InputError, counted
 from manyhot.files import atomic_write, write_text
 from manyhot.formats.headers import class_name_column, fold_name, is_metadata
 from manyhot.formats.indicator import OTHER_TABLES
-from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names, valid_classes
+from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names, usable, valid_classes
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Labels
@@ -59,10 +60,10 @@ def write_indicator(
             do="rename the class in the class list, or use another format, such as label-lists",
         )
     states = states_of_labels(labels, own)
-    used = labels.table["usable"].to_numpy()
+    used = np.asarray(usable(labels))
     cells = np.zeros(256, np.int8)
     cells[list(_CELLS)] = list(_CELLS.values())
-    columns = {"image_id": pl.Series(labels.image_id.filter(labels.table["usable"].combine_chunks()))}
+    columns = {"image_id": pl.Series(labels.image_id.filter(pa.array(used)))}
     n_empty = 0
     for c, name in enumerate(names):
         column = states.state[used, c]

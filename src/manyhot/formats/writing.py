@@ -68,7 +68,7 @@ def _has_state(state: str) -> Callable[[Labels], bool]:
 LABEL_FACTS: Mapping[str, Callable[[Labels], bool]] = {
     "original labels": _holds("label"),
     "which images were rated": _holds("rated"),
-    "unusable images": lambda labels: not pc.all(labels.table["usable"]).as_py(),
+    "unusable images": lambda labels: not all(usable(labels)),
     "classes answered no": _has_state("no"),
     "unclear classes": _has_state("unclear"),
     "p": _holds("p"),
@@ -235,8 +235,8 @@ def valid_classes(labels: Labels, named: Callable[[int], _T], state: str = "yes"
 
 
 def usable(labels: Labels) -> list[bool]:
-    """Return which images are usable."""
-    flags: list[bool] = labels.table["usable"].to_pylist()
+    """Return which images have a label set: they are usable, and their class is not undecided."""
+    flags: list[bool] = label_sets(labels).usable.tolist()
     return flags
 
 

@@ -95,13 +95,13 @@ def exclusive_class_notes(labels: Labels) -> Iterator[str]:
 def undecided_image_notes(labels: Labels, threshold: float) -> Iterator[str]:
     """Yield a note on images of which no class is valid, although raters chose one class of each image."""
     sets, rated = label_sets(labels), labels.table["rated"].to_numpy()
-    counted_images = rated & sets.usable
-    if n := int(np.count_nonzero(counted_images & (sets.accepted == 0))):
+    counted_images = rated & sets.counted
+    if n := int(np.count_nonzero(counted_images & (sets.size == 0))):
         yield (
             f"no class of {n:,} of {np.count_nonzero(counted_images):,} images reaches the threshold of "
-            f"{threshold:g}, although raters chose one class of each: metrics over all classes, such as "
-            "map_macro, count these images as having no class; to take the most probable class of more "
-            "images, lower `threshold`, or ask more raters"
+            f"{threshold:g}, although raters chose one class of each: it is undecided which is valid, so "
+            "metrics of label sets skip these images; to take the most probable class of more images, lower "
+            "`threshold`, or ask more raters"
         )
 
 

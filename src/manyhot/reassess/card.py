@@ -363,6 +363,7 @@ def _counts(card: Mapping[str, Any], sizes: pa.Table) -> str:
     facts = {
         "images": card["images"],
         "not usable, left out": card["unusable"],
+        **({"undecided among these": card["undecided"]} if card["undecided"] else {}),
         "seen by raters": card["rated"],
         "(image, class) pairs asked about": card["asked"],
         "pairs asked about that are valid": card["confirmed"],

@@ -407,9 +407,11 @@ def known_sets(images: Images, labels: Labels, n_classes: int, class_hash: str) 
 def _spread(sets: LabelSets, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64], n: int) -> LabelSets:
     """Put label sets at their rows of n images."""
     part = sets.take(right)
+    undecided = np.zeros(n, bool)
+    undecided[left] = part.counted & ~part.usable
     lengths = np.zeros(n, np.int64)
     lengths[left] = np.diff(part.indptr)
     label, usable = np.full(n, NO_LABEL, np.int32), np.zeros(n, bool)
     label[left], usable[left] = part.label, part.usable
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return replace(part, indptr=indptr, label=label, usable=usable)
+    return replace(part, indptr=indptr, label=label, usable=usable, undecided=undecided)

@@ -310,6 +310,8 @@ def label_rows(images: Images, labels: Labels) -> list[LabelRow]:
     otherwise = NOT_ASKED if labels.asked_known else UNRECORDED
     table = with_zeros(replace(labels, table=labels.table.take(matched.right))).table
     for i, row in zip(matched.left.tolist(), table.to_pylist(), strict=True):
+        if labels.exclusive and "yes" not in row["state"]:  # raters chose one class each, and disagree
+            row["state"] = ["unclear"] * len(row["state"])
         states = tuple(zip(row["classes"], row["state"], strict=True))
         label = row.get("label")
         label = rows[i].label if label is None else label

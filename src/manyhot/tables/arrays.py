@@ -25,12 +25,15 @@ from manyhot.tables.state_lists import state_lists
 
 
 def label_sets(labels: Labels) -> LabelSets:
-    """Return the label sets of a labels table as arrays, row by row."""
+    """Return the label sets of a labels table as arrays, row by row.
+
+    If raters chose one class of each image, images without a valid class are undecided.
+    """
     lists = one_chunk(labels.table["classes"])
     states = one_chunk(labels.table["state"]).flatten()
     # NOT_ASKED is 0, so the states no, unclear and yes start at 1.
     state = pc.index_in(states, pa.array(STATES)).to_numpy(zero_copy_only=False).astype(np.uint8) + 1
-    return LabelSets(
+    sets = LabelSets(
         labels.n_classes,
         lists.offsets.to_numpy().astype(np.int64) - lists.offsets[0].as_py(),
         lists.flatten().to_numpy(),
@@ -43,6 +46,9 @@ def label_sets(labels: Labels) -> LabelSets:
         labels.complete,
         _class_values(labels, "n_votes"),
     )
+    if not labels.exclusive or labels.complete:
+        return sets
+    return replace(sets, usable=sets.scored, undecided=sets.usable & (sets.size == 0))
 
 
 def probabilities(labels: Labels) -> Floats32 | None:

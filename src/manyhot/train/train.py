@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -379,6 +379,8 @@ def selected(
             do="pass labels that contain the original labels, such as the folder with one folder per class, "
             "or set `teach` to 'sets'",
         )
+    if recipe.teach != "sets":  # original labels and votes of undecided images can be learned
+        labels = replace(labels, usable=labels.counted, undecided=None)
     empty = labels.usable & _empty(labels, recipe, ends)
     skips = recipe.empty == "skip" or recipe.teach == "label"
     if ends == "softmax" and not skips and empty.any():
@@ -443,8 +445,10 @@ def _answered_no(labels: LabelSets) -> npt.NDArray[np.bool_]:
 
 
 def _left_out(labels: LabelSets, empty: npt.NDArray[np.bool_], recipe: Recipe, ends: str) -> Iterator[str]:
-    if (bad := int((~labels.usable).sum())) > 0:
+    if (bad := int((~labels.counted).sum())) > 0:
         yield f"{bad:,} images that are not usable are left out"
+    if (n_undecided := int((labels.counted & ~labels.usable).sum())) > 0:
+        yield f"{n_undecided:,} images whose class is undecided are left out"
     skips = recipe.empty == "skip" or recipe.teach == "label"
     n, n_answered = int(empty.sum()), 0
     if skips and recipe.teach == "sets" and ends == "sigmoid":

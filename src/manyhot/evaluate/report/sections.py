@@ -208,6 +208,7 @@ def _cards(cards: Sequence[Row], shared: Shared) -> list[Listing]:
         ("Name in the tables", *(n if title_of(n) != n else "" for n in (c["dataset"] for c in cards))),
         ("Images", *(f"{c['images']:,}" for c in cards)),
         ("Left out as unusable", *(f"{c['unusable']:,}" for c in cards)),
+        ("Undecided among these", *(f"{n:,}" if (n := c.get("undecided")) else "" for c in cards)),
         ("Checked by raters", *(_or_unknown(c["rated"]) for c in cards)),
         ("(image, class) pairs asked about", *(_or_unknown(c["asked"]) for c in cards)),
         ("Valid among these", *(_or_unknown(c["confirmed"]) for c in cards)),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom
 
+from manyhot.core import group_search
 from manyhot.core.group_search import (
     FAMILY_WISE,
     Groups,
@@ -72,6 +73,25 @@ def test_a_search_among_unrelated_groups_finds_any_as_often_as_stated():
         found = search_groups(_all(groups), outcomes, rng, permutations=199, min_images=20)
         wrong += bool((found.p <= FAMILY_WISE).any())
     assert 2 <= wrong <= 20
+
+
+def test_groups_with_images_of_their_own_are_not_permuted_and_have_the_exact_p(monkeypatch):
+    """A group and its complement among some images: the counts follow a hypergeometric distribution."""
+    monkeypatch.delattr(group_search, "_permuted")
+    rng = np.random.default_rng(8)
+    own, event, among = (rng.random(600) < share for share in (0.3, 0.2, 0.9))
+    nothing = np.zeros(600, np.int64)
+    outcome = Outcome(event | (own & (rng.random(600) < 0.12)), np.ones(600, bool), nothing)
+    inside = np.stack([own, among & ~own])
+    groups = Groups(inside, np.zeros(2, bool), np.zeros(600, bool), None, [among, among])
+    found = search_groups(groups, [outcome], rng, permutations=20_000)
+    of = outcome.event[among]
+    n, k, size = int(own[among].sum()), int(of.sum()), int(among.sum())
+    drawn = np.arange(max(0, k + n - size), min(n, k) + 1)
+    statistics = found.counts[0].statistic(np.stack([drawn, k - drawn])).max(axis=0)
+    exact = hypergeom(size, k, n).pmf(drawn)[statistics >= found.statistic[0].max()].sum()
+    assert 0.01 < exact < 0.5
+    assert found.p[0].min() == pytest.approx(exact, abs=5 * np.sqrt(exact / 20_000))
 
 
 def test_a_difference_is_found_and_that_of_the_classes_is_not():

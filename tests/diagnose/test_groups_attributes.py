@@ -6,7 +6,12 @@ import pytest
 from PIL import Image
 
 from manyhot.core.repeated_patterns import THUMBNAIL_SIDE, FixedPattern
-from manyhot.diagnose.groups_attributes import _place, measured_groups, metadata_groups
+from manyhot.diagnose.groups_attributes import (
+    _place,
+    class_groups,
+    measured_groups,
+    metadata_groups,
+)
 from manyhot.diagnose.groups_rates import rate_rows
 from manyhot.diagnose.image_statistics import measure_images
 
@@ -75,3 +80,13 @@ def test_whole_numbers_above_those_of_floats_are_measurements():
     counts = {"error": (np.ones(100, int), np.ones(100, int))}
     rates = list(rate_rows({}, counts, np.arange(100), column, None, {}))
     assert [row["n"] for row in rates] == [25] * 4
+
+
+def test_only_classes_with_unknown_cells_are_compared_on_images_of_their_own():
+    """Two unknown cells made the search slow: each class was compared by itself."""
+    shown, usable = np.eye(5, 3, dtype=bool), np.array([True, True, True, True, False])
+    asked = np.ones((5, 3), bool)
+    asked[4], asked[3, 1] = False, False  # an image that does not count, and one cell of another
+    groups = {group.name: group.among for group in class_groups(shown, usable, "abc", asked)}
+    assert [name for name, among in groups.items() if among is not None] == ["also b", "not also b"]
+    assert (groups["also b"] == asked[:, 1]).all()

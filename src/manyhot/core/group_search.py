@@ -22,6 +22,7 @@ import numpy as np
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.clusters import permuted_in_clusters
+from manyhot.core.threads import one_blas_thread
 
 FAMILY_WISE = 0.05
 """Family-wise error rate: the chance that any group of a search is reported if outcomes are unrelated to
@@ -220,13 +221,14 @@ def search_groups(
     own = np.array([c.statistic() for c in counts]).reshape(-1, m)
     statistic = np.where(large, own, -np.inf)
     most = np.full(permutations, -np.inf)
-    for outcome, count, able in zip(outcomes, counts, large, strict=True):
-        for at, of in groups.parts(outcome):
-            some = at[able[at]]
-            if len(some) and of.event[of.counts].any():
-                own_counts = Counts(**{name: values[some] for name, values in vars(count).items()})
-                largest = _largest(groups.inside[some], of, own_counts, groups.cluster, permutations, rng)
-                most = np.maximum(most, largest)
+    with one_blas_thread():  # products are small, and threads that wait for a busy core take much longer
+        for outcome, count, able in zip(outcomes, counts, large, strict=True):
+            for at, of in groups.parts(outcome):
+                some = at[able[at]]
+                if len(some) and of.event[of.counts].any():
+                    own_counts = Counts(**{name: values[some] for name, values in vars(count).items()})
+                    largest = _largest(groups.inside[some], of, own_counts, groups.cluster, permutations, rng)
+                    most = np.maximum(most, largest)
     ordered = np.sort(most)
     above = permutations - np.searchsorted(ordered, statistic, side="left")
     p = np.where(np.isfinite(statistic), (1 + above) / (permutations + 1), np.nan)
@@ -245,6 +247,11 @@ def _largest(
     """Return the largest statistic of all groups for each permutation of one outcome."""
     kept = np.flatnonzero(outcome.counts)
     kept = kept[np.argsort(outcome.stratum[kept], kind="stable")]
+    if cluster is None and (len(inside) == 1 or (len(inside) == 2 and (inside[0] != inside[1])[kept].all())):
+        first = _sums_of_one(inside[0, kept], outcome.event[kept], outcome.stratum[kept], permutations, rng)
+        sums = np.stack([first, outcome.event[kept].sum() - first])[: len(inside)]
+        largest: Floats = count.statistic(sums).max(axis=0)
+        return largest
     members = inside[:, kept].astype(np.float32)
     found = []
     for start in range(0, permutations, _AT_ONCE):
@@ -259,6 +266,18 @@ def _largest(
     return np.concatenate(found)
 
 
+def _sums_of_one(inside: Bools, event: Bools, stratum: Ints, times: int, rng: np.random.Generator) -> Ints:
+    """Return the events in one group for each permutation, shape (times,), without permuting any image.
+
+    Where raters left some cells empty, each class and its absence are compared on images of their own.
+    """
+    _, of = np.unique(stratum, return_inverse=True)
+    size = np.bincount(of)
+    good, n = (np.bincount(of[which], minlength=len(size)) for which in (event, inside))
+    sums: Ints = rng.hypergeometric(good, size - good, n, (times, len(size))).sum(axis=1)
+    return sums
+
+
 def _permuted(event: Bools, stratum: Ints, times: int, rng: np.random.Generator) -> Bools:
     """Return the event permuted within strata, shape (times, n); images are sorted by stratum."""
     made = np.empty((times, len(event)), bool)
@@ -268,7 +287,7 @@ def _permuted(event: Bools, stratum: Ints, times: int, rng: np.random.Generator)
         if k in (0, size):
             made[:, start:stop] = k > 0
             continue
-        places = np.argsort(rng.random((times, size), np.float32), axis=1)[:, :k]
+        places = np.argpartition(rng.random((times, size), np.float32), k, axis=1)[:, :k]
         part = np.zeros((times, size), bool)
         np.put_along_axis(part, places, True, axis=1)
         made[:, start:stop] = part

@@ -1,4 +1,4 @@
-"""Figures of errors, label issues and calibration."""
+"""Figures of errors, label issues, calibration and groups of images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from manyhot.evaluate.report.figures.bars import bars, dots
 from manyhot.evaluate.report.figures.curves import NAMES, reliability_panel
-from manyhot.evaluate.report.figures.panel import Panel, Sheet, compose, slug
+from manyhot.evaluate.report.figures.panel import Panel, Sheet, compose, shortened, slug
 from manyhot.report.chapter import percent
 from manyhot.report.figure import Figure
 from manyhot.report.text import title_of
@@ -144,6 +144,62 @@ def draw_reliability(before: Row, best: Row, bins: Sequence[Row]) -> tuple[Figur
         f"model is too confident. Bins of fewer than {FEWEST_IN_BIN} images are left out.",
         f"Calibration error {before['value']:.3f} as it is, {best['value']:.3f} at best.",
         compose(panels),
+        pa.Table.from_pylist(drawn),
+    )
+    return (figure,)
+
+
+DRAWN_GROUPS = 15
+"""Findings that are drawn."""
+
+_WHAT = {
+    "error": "errors",
+    "sure_error": "sure errors",
+    "no_prediction": "no prediction",
+    "called": "called {}",
+    "missed": "errors on {}",
+    "label": "labelled {}",
+}
+
+
+def draw_group_differences(rows: Sequence[Row]) -> tuple[Figure, ...]:
+    """Plot the difference between the shares inside and outside each of the first groups."""
+    drawn = list(rows[:DRAWN_GROUPS])
+    labels = [
+        shortened(f"{r['group']}. {r['name']}: {_WHAT[r['outcome']].format(r['class_name'])}", 56)
+        for r in drawn
+    ]
+    middle = {
+        "label": labels,
+        "x": [100 * r["difference"] for r in drawn],
+        "inner_lo": [100 * r["difference_lo"] for r in drawn],
+        "inner_hi": [100 * r["difference_hi"] for r in drawn],
+        "text": [f"{percent(r['share'])} of {r['n']:,}, others {percent(r['share_outside'])}" for r in drawn],
+    }
+    tips = [("", "label"), ("Difference", "x", "1", " points", "inner_lo", "inner_hi"), ("Inside", "text")]
+    panel = dots(
+        "groups",
+        middle,
+        axis="Share inside the group minus share outside (points)",
+        percent=False,
+        line=0.0,
+        tips=tips,
+        width=440,
+    )
+    rest = (
+        f" The first {DRAWN_GROUPS} of {len(rows):,} findings are drawn." if len(rows) > DRAWN_GROUPS else ""
+    )
+    figure = Figure(
+        "groups-differences",
+        "groups",
+        "",
+        "How much groups differ from other images",
+        "A dot is the share of images with the event inside the group minus the share outside. For "
+        "labels, it is the share of images with the label that are in the group minus the share of other "
+        "images that are in the group. Bars are 95 % intervals, not corrected for the search."
+        f"{rest}",
+        f"First: {labels[0]}, {middle['text'][0]}.",
+        compose([panel]),
         pa.Table.from_pylist(drawn),
     )
     return (figure,)

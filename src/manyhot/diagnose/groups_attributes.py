@@ -50,6 +50,9 @@ named."""
 OVERLAYS = GROUP_KINDS[:4]
 """What does not belong to the scene."""
 
+LACKING = "not also "
+"""How the name of a group of images that do not show a class begins."""
+
 TAIL_SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 """Shares of the images that the groups of a measurement contain, from the low and from the high end."""
 
@@ -314,11 +317,11 @@ def class_groups(
     """
     for at in np.flatnonzero(shown.any(axis=0)).tolist():
         also, own = f"also {names[at]}", shown[:, at]
-        has = None if asked is None else asked[:, at]
+        has = None if asked is None or asked[among, at].all() else asked[:, at]
         yield ImageGroup("label", also, f"that also show {names[at]}", own, class_id=at, among=has)
         others = among & ~own if has is None else among & ~own & has
         phrase = f"that do not also show {names[at]}"
-        yield ImageGroup("label", f"not {also}", phrase, others, class_id=at, among=has)
+        yield ImageGroup("label", f"{LACKING}{names[at]}", phrase, others, class_id=at, among=has)
 
 
 def other_labels(sets: LabelSets, stratum: Ints) -> Bools:

@@ -18,7 +18,7 @@ from manyhot.core.array_types import Bools, Bytes, Floats, Ints
 from manyhot.core.group_search import FAMILY_WISE, Groups, GroupSearch, explain_away, search_groups
 from manyhot.core.sets import NO, NOT_ASKED, YES, LabelSets
 from manyhot.core.share_intervals import difference_of_shares, wilson_interval
-from manyhot.diagnose.groups_attributes import OVERLAYS, ImageGroup, Mark
+from manyhot.diagnose.groups_attributes import LACKING, OVERLAYS, ImageGroup, Mark
 from manyhot.diagnose.groups_outcomes import NamedOutcome
 from manyhot.parameters import AtLeast, Count, Flattened, Probability, Seed, Share
 from manyhot.run import Run
@@ -148,29 +148,41 @@ def find_groups(
     findings, small = [], dict[str, float]()
     for at, outcome in enumerate(outcomes):
         table = _Table(groups, search, at, outcome)
-        candidates = table.candidates(settings.min_difference)
         for name, difference in table.smaller(settings.min_difference).items():
             small[name] = max(difference, small.get(name, 0.0))
-        for group, also in _explained(
-            [g.name for g in groups], explain_away(compared, outcome.outcome, candidates, search.critical)
-        ):
+        candidates = table.candidates(settings.min_difference)
+        pairs = explain_away(compared, outcome.outcome, candidates, search.critical)
+        for group, also in _explained([g.name for g in groups], pairs):
             findings.append(_finding(table, group, also, names, settings, seen))
     for outcome, large in zip(outcomes, search.tested, strict=True):
         if outcome.kind == "no_prediction":
             continue  # a value without any prediction was not tested for errors
         names_of_large = {groups[at].name for at in np.flatnonzero(large).tolist()}
         tested.setdefault(outcome.kind, Counter()).update(names_of_large)
-    found = sorted(_without_opposites(findings), key=lambda f: -f.row["difference_lo"])
+    found = list(_without_opposites(findings))
     return found, tested, {name: d for name, d in small.items() if all(f.row["name"] != name for f in found)}
 
 
 def _without_opposites(findings: Sequence[GroupFinding]) -> Iterator[GroupFinding]:
-    """Yield the findings, but not that images of other labels lack what images of a label have."""
+    """Yield the findings, but not that images of other labels lack what images of a label have.
+
+    If images of each of two labels lack the other label, only the larger difference is a finding.
+    """
     of_labels = {f.row["name"] for f in findings if f.row["outcome"] == "label"}
-    for finding in findings:
+    pairs = set[frozenset[str]]()
+    for finding in sorted(findings, key=lambda f: -f.row["difference_lo"]):
         name, bare = finding.row["name"], finding.row["name"].removeprefix("no ")
-        if finding.row["outcome"] != "label" or bare == name or bare not in of_labels:
+        if lacks_a_label(finding.row):
+            pair = frozenset({finding.row["class_name"], name.removeprefix(LACKING)})
+            yield from () if pair in pairs else (finding,)
+            pairs.add(pair)
+        elif finding.row["outcome"] != "label" or bare == name or bare not in of_labels:
             yield finding
+
+
+def lacks_a_label(row: Row) -> bool:
+    """Return whether a finding is that images of a label do not show another label."""
+    return row["outcome"] == "label" and bool(row["name"].startswith(LACKING))
 
 
 def _explained(names: Sequence[str], pairs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, list[str]]]:
@@ -227,7 +239,10 @@ class _Table:
         return {self.groups[g].name: float(difference[g]) for g in small.tolist()}
 
     def candidates(self, min_difference: float) -> Ints:
-        """Return the groups in which the outcome is more frequent, starting with the best explanation."""
+        """Return the groups in which the outcome is more frequent, starting with the best explanation.
+
+        What images of a label lack comes last, so that it does not explain which labels are together.
+        """
         (n, _), (n_outside, _) = self.counts()
         statistic, kinds = self.search.statistic[self.at], [group.kind for group in self.groups]
         difference, able = self._differences()
@@ -240,7 +255,8 @@ class _Table:
         is_tag = np.array([kind == "mark" for kind in kinds])
         preferred *= np.sqrt(np.where(is_tag, n_each.max() / np.maximum(n_each, 1), 1.0))
         order = np.argsort(-np.where(able, preferred, -np.inf), kind="stable")[: int(able.sum())]
-        return order[:_MOST_CANDIDATES].astype(np.int64)
+        lacks = self.of_labels & np.array([self.groups[g].name.startswith(LACKING) for g in order], bool)
+        return np.concatenate([order[~lacks][:_MOST_CANDIDATES], order[lacks][:_MOST_CANDIDATES]])
 
     def _differences(self) -> tuple[Floats, Bools]:
         """Return the differences of the shares, and which groups can be findings and differ beyond chance."""
@@ -251,11 +267,12 @@ class _Table:
         held = c.events / np.maximum(c.events + c.events_outside, 1)
         is_mark = np.array([kind in OVERLAYS for kind in kinds])
         able = (p <= FAMILY_WISE) & (~is_mark | (held >= COVERAGE))
-        if self.of_labels:  # a cluster is a class, more or less, and "not also X" holds for all images of X
+        if self.of_labels:
+            # A cluster is a class, more or less. In single-label data, all images of X are "not also X".
             able &= np.array(
                 [
                     g.kind != "cluster"
-                    and not g.name.startswith("not also ")
+                    and (self.outcome.multi_label or not g.name.startswith(LACKING))
                     and g.class_id != self.outcome.class_id
                     for g in self.groups
                 ]
@@ -363,7 +380,8 @@ def group_sentence(row: RowDict, outcome: NamedOutcome, phrase: str, min_confide
             f"{found} that were counted ({inside}), compared with {others}. It may be {itself}missed where "
             "it is rotated or shifted."
         )
-    return f"{inside} of {n} images of {name} are images {phrase}, compared with {others}."
+    are = phrase.replace("that do not also", "do not") if lacks_a_label(row) else f"are images {phrase}"
+    return f"{inside} of {n} images of {name} {are}, compared with {others}."
 
 
 def _percent(share: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from manyhot.diagnose.groups_findings import (
     OBJECTS,
     GroupFinding,
     MarkedImages,
+    lacks_a_label,
     may_be_the_class,
 )
 from manyhot.diagnose.groups_outcomes import OUTCOMES
@@ -41,7 +43,6 @@ from manyhot.report.chapter import (
     Tables,
     in_points,
     listing,
-    percent,
     picture,
     rows_by,
     rows_of,
@@ -67,8 +68,8 @@ declare_table(
     (
         INT(
             "group",
-            "number of the finding, from 1; for each data set, findings about models come first, then "
-            "findings about labels",
+            "number of the finding, from 1; findings about models come first, then properties associated "
+            "with labels, then labels that are together less often than by chance",
         ),
         TEXT("dataset", "the data set"),
         TEXT.nullable("model", "the model; null for an association of images with labels"),
@@ -174,7 +175,7 @@ class WeakGroups(DiagnosisResult):
             yield f"{title}:"
             for row in part[:_PRINTED]:
                 p = f"p {'<' if row['p'] <= 0.001 else '='} {max(row['p'], 0.001):.3f}"
-                others = (name.removeprefix("also ") for name in row["also"][:3])
+                others = (re.sub("^(not )?also ", r"\1", name) for name in row["also"][:3])
                 also = f"; also {', '.join(others)}" if row["also"] else ""
                 yield f"{row['group']:3}  {row['sentence']} ({p}{also})"
             if len(part) > _PRINTED:
@@ -218,7 +219,9 @@ def groups_result(
     rates: Sequence[Row] = (),
 ) -> WeakGroups:
     """Return the tables of findings, those about models first, each with the clearest difference first."""
-    ordered = sorted(findings, key=lambda f: (f.row["model"] is None, -f.row["difference_lo"]))
+    # Labels that are never together come last: they may exclude each other by definition.
+    by_part = sorted(findings, key=lambda f: -f.row["difference_lo"])
+    ordered = sorted(by_part, key=lambda f: (_part(f.row), lacks_a_label(f.row) and f.row["share"] == 1))
     ids = {source.name: part["image_id"] for source, part in zip(sources, measured, strict=True)}
     groups = [{"group": i, **f.row} for i, f in enumerate(ordered, 1)]
     examples = [
@@ -279,25 +282,30 @@ def _photographs(examples: pa.Table, images: pa.Table, folder: Path) -> pa.Table
     return pa.Table.from_pylist(rows, schema("group_examples"))
 
 
-_TITLES = {
-    False: "Groups on which models are worse",
-    True: "Properties of images that are associated with labels",
-}
+_TITLES = (
+    "Groups on which models are worse",
+    "Properties of images that are associated with labels",
+    "Labels that are together less often than by chance",
+)
+
+
+def _part(row: Row) -> int:
+    """Return which of the titles a finding belongs to."""
+    return 0 if row["model"] is not None else 1 + lacks_a_label(row)
 
 
 def _parts(rows: Sequence[Row]) -> Iterator[tuple[list[Row], str]]:
-    for of_labels, title in _TITLES.items():
-        part = [row for row in rows if (row["model"] is None) == of_labels]
+    for at, title in enumerate(_TITLES):
+        part = [row for row in rows if _part(row) == at]
         if part:
             models = list(dict.fromkeys(row["model"] for row in part))
-            yield part, title if of_labels or len(models) > 1 else f"Groups on which {models[0]} is worse"
+            yield part, title if at or len(models) > 1 else f"Groups on which {models[0]} is worse"
 
 
 def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str]:
     """Yield sentences that state what was found, what cannot be tested, and how p-values were corrected."""
     n_models, least, n_images = (int(about.get(name, "0")) for name in ("models", "min_images", "images"))
-    worse = sum(row["model"] is not None for row in rows)
-    n = len(rows) - worse
+    worse, n, apart = (sum(_part(row) == at for row in rows) for at in range(len(_TITLES)))
     n_untested = int(about.get("untested", "0"))
     rest = f"; {counted(n_untested, 'value')} of the metadata could not be tested" if n_untested else ""
     if n_misses := int(about.get("untested_misses", "0")):
@@ -310,7 +318,8 @@ def groups_answer(rows: Sequence[Row], about: Mapping[str, str]) -> Iterator[str
     )
     associated = f"{n or 'no'} {'property' if n == 1 else 'properties'} of images associated with labels"
     associated += _of_tested(about, "tested_labels", "" if n_models else rest)
-    counts = ", and ".join(filter(None, (judged, associated)))
+    pairs = f"{counted(apart, 'pair')} of labels that are together less often than by chance" if apart else ""
+    counts = ", and ".join(filter(None, (judged, associated, pairs)))
     among = f" among {n_images:,} images" if n_images else ""
     n_predicted = int(about.get("predicted", n_images))
     if n_predicted < n_images:
@@ -395,12 +404,16 @@ def groups_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     ]
     if rates := rows_of(named, "group_rates"):
         listings.append(rate_listing(rates))
-    figures = draw_group_differences(rows) if draw and rows else ()
+    figures: tuple[Figure, ...] = ()
+    if draw and rows:
+        from manyhot.diagnose.findings_figures import draw_group_differences
+
+        figures = draw_group_differences(rows)
     albums = _albums(rows, rows_of(named, "group_examples"), folder)
     return Chapter(
         "groups",
         "Groups",
-        "Groups of images on which a model is worse" if has_models else _TITLES[True],
+        "Groups of images on which a model is worse" if has_models else _TITLES[1],
         tuple(lead),
         figures,
         tuple(listings),
@@ -479,62 +492,3 @@ _EVENTS = {
 def _picture(r: Row, finding: Row, folder: Path) -> StripPicture:
     mark = _EVENTS[finding["outcome"]].format(finding["class_name"]) if r["event"] else ""
     return picture(folder, r["photograph"], r["image_id"], "", mark)
-
-
-DRAWN_GROUPS = 15
-"""Findings that are drawn."""
-
-_WHAT = {
-    "error": "errors",
-    "sure_error": "sure errors",
-    "no_prediction": "no prediction",
-    "called": "called {}",
-    "missed": "errors on {}",
-    "label": "labelled {}",
-}
-
-
-def draw_group_differences(rows: Sequence[Row]) -> tuple[Figure, ...]:
-    """Plot the difference between the shares inside and outside each of the first groups."""
-    from manyhot.evaluate.report.figures.bars import dots
-    from manyhot.evaluate.report.figures.panel import compose, shortened
-
-    drawn = list(rows[:DRAWN_GROUPS])
-    labels = [
-        shortened(f"{r['group']}. {r['name']}: {_WHAT[r['outcome']].format(r['class_name'])}", 56)
-        for r in drawn
-    ]
-    middle = {
-        "label": labels,
-        "x": [100 * r["difference"] for r in drawn],
-        "inner_lo": [100 * r["difference_lo"] for r in drawn],
-        "inner_hi": [100 * r["difference_hi"] for r in drawn],
-        "text": [f"{percent(r['share'])} of {r['n']:,}, others {percent(r['share_outside'])}" for r in drawn],
-    }
-    tips = [("", "label"), ("Difference", "x", "1", " points", "inner_lo", "inner_hi"), ("Inside", "text")]
-    panel = dots(
-        "groups",
-        middle,
-        axis="Share inside the group minus share outside (points)",
-        percent=False,
-        line=0.0,
-        tips=tips,
-        width=440,
-    )
-    rest = (
-        f" The first {DRAWN_GROUPS} of {len(rows):,} findings are drawn." if len(rows) > DRAWN_GROUPS else ""
-    )
-    figure = Figure(
-        "groups-differences",
-        "groups",
-        "",
-        "How much groups differ from other images",
-        "A dot is the share of images with the event inside the group minus the share outside. For "
-        "labels, it is the share of images with the label that are in the group minus the share of other "
-        "images that are in the group. Bars are 95 % intervals, not corrected for the search."
-        f"{rest}",
-        f"First: {labels[0]}, {middle['text'][0]}.",
-        compose([panel]),
-        pa.Table.from_pylist(drawn),
-    )
-    return (figure,)
